@@ -1,0 +1,87 @@
+"""The trio end of a frame stream over SOCK_SEQPACKET: send a frame, receive a frame, pass one
+descriptor along.
+
+One task receives and one sends; frames are whole or not at all (a cancelled send has either been
+taken by the kernel entirely or not begun, which SEQPACKET guarantees), so cancellation leaves the
+channel usable.
+
+Back-pressure is the socket's own: `send` waits while the peer's buffer is full. Owners keep *state*
+to send (a dirty set), never an unbounded queue of messages.
+
+Failure: `ChannelClosed` when the peer is gone, `FrameError` for a message that is no frame.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+
+import trio
+
+from ipc.fdpass import close_descriptors, descriptor_space, pack_descriptor, take_descriptors
+from ipc.framing import Frame, IpcError, pack_frame, unpack_frame
+
+__all__ = ["Channel", "ChannelClosed", "Received"]
+
+
+class ChannelClosed(IpcError):
+    """The other end has gone."""
+
+
+class Received(NamedTuple):
+    """One frame and the descriptor that came with it, which the receiver owns."""
+
+    frame: Frame
+    descriptor: int | None
+
+
+class Channel:
+    """A frame stream over one connected SOCK_SEQPACKET socket, which it owns."""
+
+    def __init__(self, connection: socket.socket, max_frame_bytes: int) -> None:
+        connection.setblocking(False)
+        self._socket = trio.socket.from_stdlib_socket(connection)
+        self._max_frame_bytes = max_frame_bytes
+
+    async def send(self, frame: Frame, descriptor: int | None = None) -> None:
+        """Send one frame, and a copy of one descriptor if given (the caller keeps its own).
+
+        Raises:
+            ChannelClosed: the peer is gone.
+            FrameError: the frame is over the channel's limit.
+        """
+        message = pack_frame(frame, self._max_frame_bytes)
+        try:
+            await self._socket.sendmsg([message], pack_descriptor(descriptor))
+        except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError) as error:
+            raise ChannelClosed("the other end has gone") from error
+
+    async def receive(self) -> Received:
+        """Receive one frame.
+
+        Raises:
+            ChannelClosed: the peer is gone.
+            FrameError: a message that is no frame, or over the limit.
+        """
+        try:
+            message, ancillary, flags, _ = await self._socket.recvmsg(
+                self._max_frame_bytes + 1, descriptor_space()
+            )
+        except (ConnectionResetError, trio.ClosedResourceError) as error:
+            raise ChannelClosed("the other end has gone") from error
+        descriptors = take_descriptors(ancillary)
+        if not message:
+            close_descriptors(descriptors)
+            raise ChannelClosed("the other end has closed the channel")
+        try:
+            if flags & socket.MSG_CTRUNC:
+                raise IpcError("ancillary data was truncated")
+            frame = unpack_frame(message, self._max_frame_bytes)
+        except IpcError:
+            close_descriptors(descriptors)
+            raise
+        return Received(frame, descriptors[0] if descriptors else None)
+
+    def close(self) -> None:
+        """Close the socket; a task waiting in send or receive gets ChannelClosed."""
+        self._socket.close()

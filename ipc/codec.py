@@ -1,0 +1,289 @@
+"""Message classes <-> msgpack, strictly: a value that is not exactly what was declared is refused.
+
+A message is a frozen dataclass or a NamedTuple, encoded as an array of its fields in order; both
+ends of a channel run the same version of the declaration (the control channel checks that in its
+hello). From the field annotations one encoder and one decoder are compiled for each class, once.
+
+    bool int float str bytes     as msgpack has them; an int is never a bool, a float never an int
+    X | None                     nil or X
+    tuple[X, ...]  tuple[X, Y]   array, any length or exactly that one
+    dict[str, X]                 map
+    Enum                         its value
+    dataclass, NamedTuple        array of fields
+    a class with `to_wire` and `from_wire`   what they make of it (Address, Prefix)
+    object                       any plain value: rows of a table, whose columns the view declares
+
+Why not msgpack's own strictness: it accepts duplicate keys, nests a thousand deep and turns
+extension type -1 into an object. Here maps with a key given twice are refused, nesting is bounded
+by the declared classes, and extensions are not accepted at all.
+
+Failure: `CodecError`, whatever bytes come in; nothing else escapes `decode`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
+
+import msgpack
+
+from ipc.framing import IpcError
+
+__all__ = ["CodecError", "decode", "decode_plain", "encode", "encode_plain"]
+
+T = TypeVar("T")
+Encoder = Callable[[Any], Any]
+Decoder = Callable[[Any], Any]
+
+_PLAIN_DEPTH = 8
+"""How deep an `object` value may nest: rows hold lists of maps of scalars, so 8 is generous."""
+
+
+class CodecError(IpcError):
+    """Bytes that are not the declared message, or a value that cannot become one."""
+
+
+def encode(message: object) -> bytes:
+    """Encode one message.
+
+    Raises:
+        CodecError: the class declares a type that the codec does not know, or a value does not
+            match its declaration (the caller's bug either way).
+    """
+    encoder, _ = _compiled(cast("Hashable", type(message)))
+    try:
+        return cast("bytes", msgpack.packb(encoder(message), use_bin_type=True))
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise CodecError(f"{type(message).__name__}: {error}") from error
+
+
+def decode(message_type: type[T], body: bytes) -> T:
+    """Decode one message.
+
+    Raises:
+        CodecError: the bytes are not exactly one well-formed message of that class (the sender's
+            fault).
+    """
+    _, decoder = _compiled(cast("Hashable", message_type))
+    return cast("T", decoder(_unpack(body)))
+
+
+def encode_plain(value: object) -> bytes:
+    """Encode a value of plain types: None, bool, int, float, str, bytes, lists, tuples, maps."""
+    try:
+        return cast("bytes", msgpack.packb(value, use_bin_type=True))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CodecError(str(error)) from error
+
+
+def decode_plain(body: bytes) -> object:
+    """Decode a value of plain types, nesting at most 8 deep.
+
+    Raises:
+        CodecError: not msgpack, trailing bytes, an extension, a key given twice, too deep.
+    """
+    value = _unpack(body)
+    _check_plain(value, _PLAIN_DEPTH)
+    return value
+
+
+def _unpack(body: bytes) -> object:
+    try:
+        return msgpack.unpackb(
+            body,
+            raw=False,
+            use_list=True,
+            strict_map_key=True,
+            object_pairs_hook=_refuse_duplicates,
+            max_ext_len=0,
+        )
+    except CodecError:
+        raise
+    except Exception as error:
+        # msgpack raises ValueError, its own exceptions, UnicodeDecodeError and RecursionError,
+        # depending on where the bytes go wrong; all of them mean the same to the receiver.
+        raise CodecError(f"not msgpack: {error}") from error
+
+
+def _refuse_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise CodecError("a key is given twice")
+    return mapping
+
+
+def _check_plain(value: object, depth: int) -> None:
+    if depth < 0:
+        raise CodecError("nested too deep")
+    match value:
+        case None | bool() | int() | float() | str() | bytes():
+            return
+        case list():
+            for item in value:
+                _check_plain(item, depth - 1)
+        case dict():
+            for item in value.values():
+                _check_plain(item, depth - 1)
+        case _:
+            raise CodecError(f"a value of type {type(value).__name__} is not accepted")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _exactly(kind: type) -> Decoder:
+    def decode_scalar(value: Any) -> Any:
+        if type(value) is not kind:
+            raise CodecError(f"expected {kind.__name__}, got {type(value).__name__}")
+        return value
+
+    return decode_scalar
+
+
+def _encode_exactly(kind: type) -> Encoder:
+    def encode_scalar(value: Any) -> Any:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+        return value
+
+    return encode_scalar
+
+
+def _plain(value: Any) -> Any:
+    _check_plain(value, _PLAIN_DEPTH)
+    return value
+
+
+@functools.cache
+def _compiled(kind: Any) -> tuple[Encoder, Decoder]:
+    """The encoder and decoder of one type, from its declaration."""
+    if kind in (bool, int, float, str, bytes):
+        return _encode_exactly(kind), _exactly(kind)
+    if kind is object:
+        return _same, _plain
+    if kind is type(None):
+        return _same, _exactly(type(None))
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _compile_optional(kind)
+    if origin is tuple:
+        return _compile_tuple(typing.get_args(kind))
+    if origin is dict:
+        return _compile_dict(typing.get_args(kind))
+    if isinstance(kind, type):
+        if hasattr(kind, "to_wire"):
+            return _compile_wired(kind)
+        if issubclass(kind, enum.Enum):
+            return _compile_enum(kind)
+        if dataclasses.is_dataclass(kind):
+            return _compile_fields(kind, [field.name for field in dataclasses.fields(kind)])
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            return _compile_fields(kind, list(kind._fields))
+    raise CodecError(f"the codec does not know the type {kind!r}")
+
+
+def _compile_optional(kind: Any) -> tuple[Encoder, Decoder]:
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
+    if len(members) != 1 or len(typing.get_args(kind)) != 2:
+        raise CodecError(f"only X | None is known, not {kind!r}")
+    encoder, decoder = _compiled(members[0])
+    return (
+        lambda value: None if value is None else encoder(value),
+        lambda value: None if value is None else decoder(value),
+    )
+
+
+def _expect_list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise CodecError(f"expected an array, got {type(value).__name__}")
+    return value
+
+
+def _compile_tuple(members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+    if len(members) == 2 and members[1] is Ellipsis:
+        encoder, decoder = _compiled(members[0])
+        return (
+            lambda value: [encoder(item) for item in value],
+            lambda value: tuple([decoder(item) for item in _expect_list(value)]),
+        )
+    encoders, decoders = zip(*map(_compiled, members), strict=True)
+
+    def decode_fixed(value: Any) -> tuple[Any, ...]:
+        items = _expect_list(value)
+        if len(items) != len(decoders):
+            raise CodecError(f"expected {len(decoders)} items, got {len(items)}")
+        return tuple(decoder(item) for decoder, item in zip(decoders, items, strict=True))
+
+    return (
+        lambda value: [encoder(item) for encoder, item in zip(encoders, value, strict=True)],
+        decode_fixed,
+    )
+
+
+def _compile_dict(members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+    if members[0] is not str:
+        raise CodecError("only maps from str are known")
+    encoder, decoder = _compiled(members[1])
+    expect_text = _exactly(str)
+
+    def decode_dict(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise CodecError(f"expected a map, got {type(value).__name__}")
+        return {expect_text(key): decoder(item) for key, item in value.items()}
+
+    return lambda value: {key: encoder(item) for key, item in value.items()}, decode_dict
+
+
+def _compile_wired(kind: Any) -> tuple[Encoder, Decoder]:
+    def decode_wired(value: Any) -> Any:
+        try:
+            return kind.from_wire(value)
+        except ValueError as error:
+            raise CodecError(f"{kind.__name__}: {error}") from error
+
+    return lambda value: value.to_wire(), decode_wired
+
+
+def _compile_enum(kind: type[enum.Enum]) -> tuple[Encoder, Decoder]:
+    by_value = {member.value: member for member in kind}
+
+    def decode_enum(value: Any) -> enum.Enum:
+        # bool is an int to a dict lookup; an enum's value never is one.
+        if isinstance(value, (list, dict, bool)) or value not in by_value:
+            raise CodecError(f"{value!r} is no {kind.__name__}")
+        return by_value[value]
+
+    return lambda member: kind(member).value, decode_enum
+
+
+def _compile_fields(kind: Any, names: list[str]) -> tuple[Encoder, Decoder]:
+    hints = typing.get_type_hints(kind)
+    encoders, decoders = [], []
+    for name in names:
+        encoder, decoder = _compiled(hints[name])
+        encoders.append((name, encoder))
+        decoders.append(decoder)
+
+    def encode_fields(value: Any) -> list[Any]:
+        return [encoder(getattr(value, name)) for name, encoder in encoders]
+
+    def decode_fields(value: Any) -> Any:
+        items = _expect_list(value)
+        if len(items) != len(decoders):
+            raise CodecError(
+                f"{kind.__name__} has {len(decoders)} fields, the message {len(items)}"
+            )
+        try:
+            return kind(*[decoder(item) for decoder, item in zip(decoders, items, strict=True)])
+        except CodecError as error:
+            raise CodecError(f"{kind.__name__}: {error}") from error
+        except ValueError as error:  # the class's own check of its fields
+            raise CodecError(f"{kind.__name__}: {error}") from error
+
+    return encode_fields, decode_fields

@@ -1,0 +1,113 @@
+"""Who is at the other end of a Unix socket, from the kernel and nobody else.
+
+Two sources, and both must agree (the confused deputy: a set-uid program can be made to write our
+bytes on a socket that somebody else connected):
+
+    SO_PEERCRED       who called connect(2), with SO_PEERGROUPS; frozen then
+    SCM_CREDENTIALS   who wrote this message; only when SO_PASSCRED is on *before* it is written,
+                      hence on the listening socket, whose accepted children inherit it
+
+A message without credentials, with truncated ancillary data, or from the overflow ids that the
+kernel substitutes when it does not know (pid 0, uid 65534) fails closed.
+
+Source: unix(7); the overflow substitution was observed on Linux 6.18 (research notes, users.md C).
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ipc.framing import IpcError
+
+__all__ = [
+    "CredentialsError",
+    "PeerCredentials",
+    "credentials_space",
+    "message_uid",
+    "peer_credentials",
+]
+
+_UCRED = struct.Struct("iII")
+_SO_PEERGROUPS = 59
+_GROUPS_READ_MAX = 256
+"""Python's getsockopt returns at most 1024 bytes, four per group."""
+
+
+class CredentialsError(IpcError):
+    """The kernel did not vouch for the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCredentials:
+    """The process that connected, as it was then."""
+
+    pid: int
+    """For logs only: a pid can be reused."""
+    uid: int
+    gid: int
+    groups: frozenset[int]
+    """Primary and supplementary groups."""
+
+
+def credentials_space() -> int:
+    """Bytes of control buffer for one SCM_CREDENTIALS."""
+    return socket.CMSG_SPACE(_UCRED.size)
+
+
+def peer_credentials(connection: socket.socket) -> PeerCredentials:
+    """Who connected.
+
+    Raises:
+        OSError: not a connected Unix socket.
+    """
+    pid, uid, gid = _UCRED.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    )
+    return PeerCredentials(pid, uid, gid, frozenset({gid, *_peer_groups(connection)}))
+
+
+def _peer_groups(connection: socket.socket) -> array.array[int]:
+    """The supplementary groups; none of them when there are more than can be read.
+
+    Somebody in over 256 groups is then authorised by uid and primary group alone: fewer rights
+    than due, never more.
+    """
+    groups = array.array("I")
+    try:
+        groups.frombytes(
+            connection.getsockopt(
+                socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_READ_MAX * groups.itemsize
+            )
+        )
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+    return groups
+
+
+def message_uid(ancillary: Iterable[tuple[int, int, bytes]], flags: int) -> int:
+    """The uid that wrote one message.
+
+    Args:
+        ancillary: as recvmsg gives it.
+        flags: the message flags of the same recvmsg.
+
+    Raises:
+        CredentialsError: none came, they were cut off, or the kernel does not know.
+    """
+    if flags & socket.MSG_CTRUNC:
+        raise CredentialsError("the ancillary data was truncated")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            if len(payload) < _UCRED.size:
+                raise CredentialsError("the credentials are cut short")
+            pid, uid, _gid = _UCRED.unpack_from(payload)
+            if pid == 0:
+                raise CredentialsError("the kernel does not know who wrote the message")
+            return int(uid)
+    raise CredentialsError("the message carries no credentials")

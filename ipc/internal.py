@@ -1,0 +1,372 @@
+"""Parent and engine: every message between them, and who may send it when.
+
+The channel is one SOCK_SEQPACKET pair, made by the parent; the engine holds its end at fd 3. The
+authority of a message comes from the end it arrived at, never from what it says: `AUTHORITY` is
+looked up before a body is decoded, and a message from the wrong side, with a descriptor where none
+belongs, or in the wrong phase ends the engine (a bug or an attack; the parent cannot tell which).
+
+One life of an engine:
+
+    parent                                engine
+      |  -- CONF_BEGIN, CONF_ITEM ... -->   |      phase CONFIGURING
+      |  -- CONF_DRAIN --------------->     |
+      |  <-- CONF_READY --------------      |      checked, nothing changed yet
+      |  -- CONF_DONE ---------------->     |      switches in one step
+      |  <-- CONF_APPLIED ------------      |      phase RUNNING
+      |  -- LINK_CHANGED ..., LINKS_COMPLETE, SOCKET_READY ... -->
+      |  <-- FIB_UPDATE ..., FIB_IN_SYNC    |
+      |  -- FIB_PROGRESS ------------->     |
+      |  <-- RELOAD_REQUESTED ---------     |      then CONF_* again, RELOAD_FINISHED
+      |  -- STOP --------------------->     |
+      |  <-- STOPPED -----------------      |      goodbyes sent, nothing more to say
+
+Flow: each side keeps what it has to say as state (dirty routes, dirty links) and sends from one
+task, so neither can make the other buffer without bound, and neither reader ever waits on a sender.
+
+Numbers are never reused.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ipc.framing import IpcError
+from routed.model.link import Interface
+from routed.model.prefix import Family, Prefix
+from routed.model.route import FibRoute
+
+__all__ = [
+    "AUTHORITY",
+    "CONF_ITEM_BYTES",
+    "MESSAGE_CLASSES",
+    "AuthorityError",
+    "ConfApplied",
+    "ConfBegin",
+    "ConfDone",
+    "ConfDrain",
+    "ConfItem",
+    "ConfReady",
+    "FibCounters",
+    "FibFailure",
+    "FibInSync",
+    "FibProgress",
+    "FibUpdate",
+    "LinkChanged",
+    "LinkRemoved",
+    "LinksComplete",
+    "LogEvent",
+    "MessageType",
+    "Phase",
+    "ReloadFinished",
+    "ReloadRequested",
+    "Role",
+    "SocketKind",
+    "SocketReady",
+    "Stop",
+    "Stopped",
+    "check_authority",
+]
+
+CONF_ITEM_BYTES = 60_000
+"""A configuration travels as pieces of at most this many bytes, well under the frame limit."""
+
+
+class MessageType(enum.IntEnum):
+    """NOUN_VERB, a prefix per family."""
+
+    CONF_BEGIN = 1
+    CONF_ITEM = 2
+    CONF_DRAIN = 3
+    CONF_READY = 4
+    CONF_DONE = 5
+    CONF_APPLIED = 6
+    LINK_CHANGED = 10
+    LINK_REMOVED = 11
+    LINKS_COMPLETE = 12
+    SOCKET_READY = 15
+    FIB_UPDATE = 20
+    FIB_IN_SYNC = 21
+    FIB_PROGRESS = 22
+    RELOAD_REQUESTED = 30
+    RELOAD_FINISHED = 31
+    LOG_EVENT = 40
+    STOP = 50
+    STOPPED = 51
+
+
+class Role(enum.Enum):
+    """The two ends of the channel."""
+
+    PARENT = "parent"
+    ENGINE = "engine"
+
+
+class Phase(enum.Enum):
+    """How far an engine's life has come, as the parent sees it."""
+
+    CONFIGURING = "configuring"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class SocketKind(enum.IntEnum):
+    """What a descriptor handed to the engine is for."""
+
+    NEIGHBOR = 1
+    """A UDP socket bound to one link, its NUP group joined."""
+    MANAGEMENT = 2
+    """The listening management socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfBegin:
+    """A configuration follows, in pieces."""
+
+    generation: int
+    """Counts configurations of this daemon's life, from 1."""
+    total_bytes: int
+    started_at_ns: int
+    """The daemon's start on CLOCK_MONOTONIC: an engine that comes back keeps the uptime."""
+    engine_restarts: int
+    """How many engines before this one have died."""
+    origin_seqno: int
+    """Where the engine's origin seqno starts: later than any that an earlier life used."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfItem:
+    """One piece of the encoded configuration, in order."""
+
+    piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConfDrain:
+    """That was all: say whether it can be applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfReady:
+    """The engine has it whole; a non-empty problem means no."""
+
+    generation: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfDone:
+    """Switch to it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfApplied:
+    """The engine runs by it."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A link is there, or is different."""
+
+    link: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRemoved:
+    """A link is gone."""
+
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinksComplete:
+    """Every link that the host has was told: routes may be judged reachable or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketReady:
+    """A descriptor comes along."""
+
+    kind: SocketKind
+    ifindex: int
+    """The link of a NEIGHBOR socket; 0 otherwise."""
+    family: Family | None
+    """What a NEIGHBOR socket speaks over."""
+
+
+@dataclass(frozen=True, slots=True)
+class FibUpdate:
+    """The engine wants these in the kernel, and those no longer.
+
+    Deletions name (table, prefix). Within one message no prefix is in both.
+    """
+
+    serial: int
+    """Counts updates from 1; progress is reported against it."""
+    install: tuple[FibRoute, ...]
+    remove: tuple[tuple[int, Prefix], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FibInSync:
+    """Everything wanted has been said: what else is ours in the kernel is stale."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class FibFailure:
+    """A wanted route that the kernel does not hold."""
+
+    table_id: int
+    prefix: Prefix
+    reason: str
+    """For people: what the kernel said."""
+
+
+@dataclass(frozen=True, slots=True)
+class FibCounters:
+    """How the kernel side has fared since the daemon started."""
+
+    desired: int = 0
+    installed: int = 0
+    failed: int = 0
+    pending: int = 0
+    adopted: int = 0
+    """Leftovers of an earlier life that were equal and were kept."""
+    swept: int = 0
+    """Leftovers that nobody wanted."""
+    repaired: int = 0
+    """Routes that somebody else deleted or changed, put back."""
+    resyncs: int = 0
+    overruns: int = 0
+    """Times the kernel dropped notifications (ENOBUFS)."""
+    kernel_writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FibProgress:
+    """How far the kernel has followed. A route is installed when its update's serial is at or
+    below `applied_serial` and it is not among the failures."""
+
+    applied_serial: int
+    failures: tuple[FibFailure, ...]
+    """New or changed since the last progress."""
+    recovered: tuple[tuple[int, Prefix], ...]
+    """No longer failing."""
+    counters: FibCounters
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    """A client that may, asked for a reload; the request id comes back in the answer."""
+
+    uid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadFinished:
+    """How it went: problems, one line each, or what changed."""
+
+    is_ok: bool
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """A log line of the engine, which has no file and no socket to write it to."""
+
+    event: str
+    """A name declared in routed/log.py."""
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Say goodbye to the neighbors and end."""
+
+    is_restart: bool
+    """The daemon comes back at once: neighbors should keep forwarding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The goodbyes are sent; the engine ends by itself now."""
+
+
+class Authority(NamedTuple):
+    """Who may send a message, whether a descriptor rides along, and when."""
+
+    sender: Role
+    message: type
+    carries_descriptor: bool
+    phases: frozenset[Phase]
+
+
+_ALWAYS = frozenset(Phase)
+_RUNNING = frozenset({Phase.RUNNING, Phase.STOPPING})
+_CONFIGURED = frozenset({Phase.CONFIGURING, Phase.RUNNING})
+
+AUTHORITY: dict[MessageType, Authority] = {
+    MessageType.CONF_BEGIN: Authority(Role.PARENT, ConfBegin, False, _CONFIGURED),
+    MessageType.CONF_ITEM: Authority(Role.PARENT, ConfItem, False, _CONFIGURED),
+    MessageType.CONF_DRAIN: Authority(Role.PARENT, ConfDrain, False, _CONFIGURED),
+    MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
+    MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),
+    MessageType.CONF_APPLIED: Authority(Role.ENGINE, ConfApplied, False, _ALWAYS),
+    MessageType.LINK_CHANGED: Authority(Role.PARENT, LinkChanged, False, _RUNNING),
+    MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
+    MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),
+    MessageType.SOCKET_READY: Authority(Role.PARENT, SocketReady, True, _RUNNING),
+    MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
+    MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
+    MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
+    MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
+    MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _RUNNING),
+    MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
+    MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
+    MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),
+}
+
+MESSAGE_CLASSES: dict[type, MessageType] = {
+    authority.message: message_type for message_type, authority in AUTHORITY.items()
+}
+
+
+class AuthorityError(IpcError):
+    """A message that its sender may not send, or not now, or not like this."""
+
+
+def check_authority(type_number: int, sender: Role, phase: Phase, *, has_descriptor: bool) -> type:
+    """Judge a message by the table before its body is looked at.
+
+    Args:
+        type_number: the frame's type, as received.
+        sender: the end that the frame came from.
+        phase: how far the engine's life has come, as the receiver knows.
+        has_descriptor: whether a descriptor came along.
+
+    Returns:
+        The class to decode the body as.
+
+    Raises:
+        AuthorityError: an unknown type, the wrong sender or phase, a descriptor too many or
+            missing.
+    """
+    try:
+        message_type = MessageType(type_number)
+    except ValueError:
+        raise AuthorityError(f"message type {type_number} does not exist") from None
+    authority = AUTHORITY[message_type]
+    if authority.sender is not sender:
+        raise AuthorityError(f"{message_type.name} is not for the {sender.value} to send")
+    if phase not in authority.phases:
+        raise AuthorityError(f"{message_type.name} does not belong to the phase {phase.value}")
+    if authority.carries_descriptor is not has_descriptor:
+        word = "lacks its" if authority.carries_descriptor else "carries a"
+        raise AuthorityError(f"{message_type.name} {word} descriptor")
+    return authority.message

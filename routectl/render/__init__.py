@@ -1,0 +1,1 @@
+"""routectl: how rows become text for people and JSON for programs."""

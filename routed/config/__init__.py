@@ -1,0 +1,1 @@
+"""routed: configuration, from text to frozen classes, and the difference between two of them."""

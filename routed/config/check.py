@@ -1,0 +1,100 @@
+"""What no single value can tell: the checks that need two of them.
+
+Pure: a configuration in, problems out, each with the path of the key that should be edited. The
+loader adds file, line and column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from routed.config.schema import Config, StaticConfig, StaticType
+from routed.model.prefix import Address, Family
+
+__all__ = ["find_problems"]
+
+Problem = tuple[str, str]
+"""A path such as `static[2].via`, and what is wrong there."""
+
+
+def find_problems(config: Config) -> list[Problem]:
+    """Everything that is wrong with a configuration whose single values are right."""
+    problems: list[Problem] = []
+    seen: dict[object, int] = {}
+    for index, static in enumerate(config.static):
+        path = f"static[{index}]"
+        problems += _static_problems(path, static)
+        identity = (static.prefix, static.metric, static.distance)
+        if identity in seen:
+            problems.append(
+                (
+                    f"{path}.prefix",
+                    f"{static.prefix} is given twice with the same metric and distance (first as "
+                    f"static[{seen[identity]}]); write several `next_hops`, or another metric",
+                )
+            )
+        seen.setdefault(identity, index)
+    if config.fib.protocol in _FOREIGN_PROTOCOLS:
+        problems.append(
+            (
+                "fib.protocol",
+                f"{config.fib.protocol} is {_FOREIGN_PROTOCOLS[config.fib.protocol]}'s number; "
+                "two daemons with one number delete each other's routes",
+            )
+        )
+    return problems
+
+
+_FOREIGN_PROTOCOLS = {
+    8: "gated", 9: "the kernel's router discovery", 11: "zebra", 12: "BIRD", 16: "DHCP",
+    17: "mrouted", 18: "keepalived", 42: "babeld", 99: "Open/R", 186: "FRR BGP", 187: "FRR IS-IS",
+    188: "FRR OSPF", 189: "FRR RIP", 192: "FRR EIGRP",
+}  # fmt: skip
+"""linux/rtnetlink.h, RTPROT_*."""
+
+
+def _static_problems(path: str, static: StaticConfig) -> Iterator[Problem]:
+    has_one = static.via is not None or static.dev is not None
+    if static.type is not StaticType.UNICAST:
+        if has_one or static.next_hops:
+            yield f"{path}.type", f"a {static.type.value} route has no next hop"
+        return
+    if static.next_hops and has_one:
+        yield f"{path}.next_hops", "give `via` and `dev`, or `next_hops`, not both"
+        return
+    if not static.next_hops and not has_one:
+        yield f"{path}.prefix", "needs `via`, `dev`, `next_hops`, or a `type` such as blackhole"
+        return
+    hops: list[tuple[str, Address | None, str | None, bool]]
+    if static.next_hops:
+        hops = [
+            (f"{path}.next_hops[{index}]", hop.via, hop.dev, hop.onlink)
+            for index, hop in enumerate(static.next_hops)
+        ]
+    else:
+        hops = [(path, static.via, static.dev, static.onlink)]
+    seen: set[tuple[Address | None, str | None]] = set()
+    for hop_path, via, dev, is_onlink in hops:
+        yield from _hop_problems(hop_path, static, via, dev, is_onlink=is_onlink)
+        if (via, dev) in seen:
+            yield hop_path, "the same next hop is given twice; use `weight`"
+        seen.add((via, dev))
+
+
+def _hop_problems(
+    path: str, static: StaticConfig, via: Address | None, dev: str | None, *, is_onlink: bool
+) -> Iterator[Problem]:
+    if via is None:
+        if dev is None:
+            yield path, "needs `via`, `dev` or both"
+        if is_onlink:
+            yield path, "`onlink` speaks of `via`, and there is none"
+        return
+    if static.prefix.family is Family.IPV6 and via.family is Family.IPV4:
+        yield f"{path}.via", "an IPv6 route needs an IPv6 next hop"
+    if via.is_multicast or via.is_loopback or via.addr_bits == 0:
+        yield f"{path}.via", f"{via} cannot be a next hop"
+    if via.family is Family.IPV6 and via.is_link_local and dev is None:
+        yield f"{path}.via", f"{via} is link-local: say which link, with `dev`"
+    if is_onlink and dev is None:
+        yield path, "`onlink` needs `dev`"

@@ -1,0 +1,307 @@
+"""How the text of one YAML scalar becomes a value, by the type that its field wants.
+
+YAML's own guesses are not used: in YAML 1.1 `no` is False, `010` is 8 and `2001:10:20:30` is the
+number 432253230. Each reader here gets the characters as written and either returns a value or
+raises ValueError with a message that says what was expected, for a person who is editing the file.
+
+Each reader carries the JSON Schema of what it accepts, for editors.
+"""
+
+from __future__ import annotations
+
+import enum
+import grp
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from routed.model.prefix import Address, Family, Prefix
+
+__all__ = [
+    "EngineUser",
+    "PrefixMatch",
+    "Principal",
+    "PrincipalKind",
+    "Reader",
+    "absolute_path",
+    "address",
+    "boolean",
+    "choice",
+    "duration",
+    "engine_user",
+    "interface_name",
+    "interface_pattern",
+    "prefix",
+    "prefix_match",
+    "principal",
+    "router_id",
+    "socket_path",
+    "table",
+    "whole_number",
+]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=enum.Enum)
+
+_IFNAME_MAX = 15
+"""IFNAMSIZ - 1 of Linux."""
+
+TABLE_NAMES = {"default": 253, "main": 254, "local": 255}
+"""The names of linux/rtnetlink.h (RT_TABLE_*)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T]):
+    """One kind of scalar."""
+
+    read: Callable[[str], T]
+    """Text to value; ValueError with a message for people."""
+    schema: dict[str, Any]
+    """The JSON Schema of what is accepted."""
+
+
+class PrincipalKind(enum.Enum):
+    """What a principal names."""
+
+    USER = "user"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who may use the management socket."""
+
+    kind: PrincipalKind
+    id: int
+    """A uid or a gid."""
+    name: str
+    """As the configuration says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUser:
+    """Whom the engine runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """A set of prefixes: everything inside `prefix` with a length from `ge` to `le`."""
+
+    prefix: Prefix
+    ge: int
+    le: int
+
+    def matches(self, candidate: Prefix) -> bool:
+        """Whether the candidate is in the set."""
+        return self.ge <= candidate.prefix_len <= self.le and self.prefix.covers(candidate)
+
+    def __str__(self) -> str:
+        return f"{self.prefix} ge {self.ge} le {self.le}"
+
+
+def whole_number(low: int, high: int) -> Reader[int]:
+    """A decimal number in a range, both ends included."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[-+]?[0-9]+", text):
+            raise ValueError(f"expected a whole number, got {text!r}")
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(f"{value} is outside {low} to {high}")
+        return value
+
+    return Reader(read, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def choice(kind: type[E], *, refuse: dict[str, str] | None = None) -> Reader[E]:
+    """One word of an enumeration whose values are words; `refuse` maps known words to a reason."""
+    words = [member.value for member in kind if member.value not in (refuse or {})]
+
+    def read(text: str) -> E:
+        if refuse and text in refuse:
+            raise ValueError(refuse[text])
+        if text not in words:
+            raise ValueError(f"expected {' or '.join(words)}, got {text!r}")
+        return kind(text)
+
+    return Reader(read, {"enum": words})
+
+
+_DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(low_s: float, high_s: float) -> Reader[float]:
+    """A number with a unit, in seconds: 300ms, 1.5s, 5m, 1h."""
+
+    def read(text: str) -> float:
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
+        if not found:
+            raise ValueError(f"expected a duration such as 500ms, 10s or 5m, got {text!r}")
+        seconds = float(found[1]) * _DURATION_UNITS[found[2]]
+        if not low_s <= seconds <= high_s:
+            raise ValueError(f"{text} is outside {low_s:g}s to {high_s:g}s")
+        return seconds
+
+    return Reader(read, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"})
+
+
+def _read_boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"expected true or false, got {text!r}")
+    return text == "true"
+
+
+boolean = Reader(_read_boolean, {"type": "boolean"})
+
+_ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+$"}
+
+address = Reader(Address.parse, _ADDRESS_SCHEMA)
+
+
+def _read_prefix(text: str) -> Prefix:
+    if "/" not in text:
+        raise ValueError(f"{text!r} is not an IP prefix (like 10.0.0.0/8)")
+    return Prefix.parse(text)
+
+
+prefix = Reader(_read_prefix, {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"})
+
+
+def _read_router_id(text: str) -> Address:
+    try:
+        value = Address.parse(text)
+    except ValueError:
+        value = None
+    if value is None or value.family is not Family.IPV4 or value.addr_bits == 0:
+        raise ValueError(f"expected four numbers such as 10.255.0.1, not 0.0.0.0, got {text!r}")
+    return value
+
+
+router_id = Reader(_read_router_id, {"type": "string", "format": "ipv4"})
+
+
+def _read_table(text: str) -> int:
+    if text in TABLE_NAMES:
+        table_id = TABLE_NAMES[text]
+    elif re.fullmatch(r"[0-9]+", text) and 1 <= int(text) < 1 << 32:
+        table_id = int(text)
+    else:
+        raise ValueError(f"expected main or a table number from 1 to {2**32 - 1}, got {text!r}")
+    if table_id == TABLE_NAMES["local"]:
+        raise ValueError("the local table belongs to the kernel")
+    return table_id
+
+
+table = Reader(
+    _read_table,
+    {"anyOf": [{"enum": ["main", "default"]}, {"type": "integer", "minimum": 1}]},
+)
+
+
+def _read_interface_name(text: str) -> str:
+    if not text or len(text) > _IFNAME_MAX or re.search(r"[\s/]", text) or text in (".", ".."):
+        raise ValueError(
+            f"{text!r} cannot be an interface name (1 to 15 characters, no / or space)"
+        )
+    return text
+
+
+interface_name = Reader(_read_interface_name, {"type": "string", "maxLength": _IFNAME_MAX})
+
+interface_pattern = Reader(_read_interface_name, {"type": "string", "maxLength": _IFNAME_MAX})
+
+
+def _read_path(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError(f"expected an absolute path, got {text!r}")
+    if len(os.fsencode(text)) > 4000 or "\0" in text:
+        raise ValueError("the path is too long, or has a zero byte")
+    return os.path.normpath(text)
+
+
+absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
+
+_UNIX_PATH_MAX = 107
+"""sizeof(sun_path) - 1 of unix(7)."""
+
+
+def _read_socket_path(text: str) -> str:
+    path = _read_path(text)
+    if len(os.fsencode(path)) > _UNIX_PATH_MAX:
+        raise ValueError(f"a Unix socket path has at most {_UNIX_PATH_MAX} bytes")
+    return path
+
+
+socket_path = Reader(_read_socket_path, {"type": "string", "pattern": "^/"})
+
+
+def _read_principal(text: str) -> Principal:
+    kind_text, colon, name = text.rpartition(":")
+    if colon and kind_text not in ("user", "group"):
+        raise ValueError(f"expected NAME, user:NAME or group:NAME, got {text!r}")
+    kind = PrincipalKind(kind_text or "user")
+    if name.isascii() and name.isdigit():
+        return Principal(kind, int(name), text)
+    try:
+        number = pwd.getpwnam(name).pw_uid if kind is PrincipalKind.USER else _group_id(name)
+    except KeyError:
+        raise ValueError(f"this system has no {kind.value} {name!r}") from None
+    return Principal(kind, number, text)
+
+
+def _group_id(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
+
+
+principal = Reader(
+    _read_principal, {"type": "string", "examples": ["root", "user:noc", "group:netdev"]}
+)
+
+
+def _read_engine_user(text: str) -> EngineUser:
+    try:
+        entry = pwd.getpwnam(text)
+    except KeyError:
+        raise ValueError(
+            f"this system has no user {text!r}; create it "
+            f"(useradd --system --no-create-home --shell /usr/sbin/nologin {text}) "
+            "or name another, for example nobody"
+        ) from None
+    return EngineUser(text, entry.pw_uid, entry.pw_gid)
+
+
+engine_user = Reader(_read_engine_user, {"type": "string"})
+
+
+def _read_prefix_match(text: str) -> PrefixMatch:
+    words = text.split()
+    if not words or len(words) not in (1, 3, 5):
+        raise ValueError(f"expected PREFIX [ge LENGTH] [le LENGTH], got {text!r}")
+    base = _read_prefix(words[0])
+    width = base.family.width
+    bounds: dict[str, int] = {}
+    for word, number in zip(words[1::2], words[2::2], strict=True):
+        if word not in ("ge", "le") or word in bounds or not re.fullmatch(r"[0-9]+", number):
+            raise ValueError(f"expected PREFIX [ge LENGTH] [le LENGTH], got {text!r}")
+        bounds[word] = int(number)
+    low = bounds.get("ge", base.prefix_len)
+    # `ge` alone opens the upper end; without either the prefix itself is meant.
+    high = bounds.get("le", width if "ge" in bounds else base.prefix_len)
+    if not base.prefix_len <= low <= high <= width:
+        raise ValueError(
+            f"lengths must satisfy {base.prefix_len} <= ge <= le <= {width}, got {text!r}"
+        )
+    return PrefixMatch(base, low, high)
+
+
+prefix_match = Reader(
+    _read_prefix_match,
+    {"type": "string", "examples": ["10.255.0.0/16 ge 32", "2001:db8::/32 ge 48 le 64"]},
+)

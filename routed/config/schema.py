@@ -1,0 +1,436 @@
+"""Every option of routes.yaml: its name, default, range, unit and meaning, once.
+
+The classes below are the configuration as the daemon uses it. Each field's metadata says how its
+YAML is read (a scalar, a nested mapping, a list, a mapping by name), so that the decoder
+(`load.py`), the JSON Schema (`routed --print-schema`) and the reference page all come from here.
+
+Keys that a later release brings are declared too, as `Unavailable`: using one is an error that says
+so, because an option that is silently ignored is worse than one that is missing.
+
+The configuration is sent to the engine as it is (the classes are frozen and plain). Users and
+groups are already numbers in it: the engine cannot read /etc/passwd.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from routed.config import scalars
+from routed.config.scalars import EngineUser, PrefixMatch, Principal, Reader
+from routed.model.prefix import Address, Prefix
+from routed.model.route import MAX_WEIGHT, Gateway, RouteType
+
+__all__ = [
+    "Config",
+    "FibConfig",
+    "InterfaceConfig",
+    "ListOf",
+    "LogConfig",
+    "LogFormat",
+    "LogLevel",
+    "ManagementConfig",
+    "MapOf",
+    "Nested",
+    "NextHopConfig",
+    "OnExit",
+    "Option",
+    "RedistributeConfig",
+    "RedistributeSource",
+    "Scalar",
+    "StaticConfig",
+    "StaticType",
+    "Unavailable",
+    "options_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value."""
+
+    reader: Reader[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A mapping that is a class of its own."""
+
+    cls: type
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list, each item a mapping (a class) or a scalar (a reader)."""
+
+    item: type | Reader[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A mapping from names to mappings; the name becomes the item's first field."""
+
+    cls: type
+    key: Reader[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A key that is decided but not built yet."""
+
+
+Shape = Scalar | Nested | ListOf | MapOf | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a field's metadata says about its key in the file."""
+
+    key: str
+    shape: Shape
+    doc: str
+    field: str
+    is_required: bool
+    default_text: str
+    """As a person would write the default in YAML; empty when there is none."""
+
+
+_METADATA = "routed"
+
+
+def _option(
+    shape: Shape,
+    doc: str,
+    *,
+    key: str | None = None,
+    default: Any = dataclasses.MISSING,
+    factory: Callable[[], Any] | Any = dataclasses.MISSING,
+    written: str = "",
+) -> Any:
+    """A dataclass field with its key, shape and meaning.
+
+    Args:
+        shape: how the YAML is read.
+        doc: one sentence for the reference page and the JSON Schema.
+        key: the key in the file, when it is not the field's own name.
+        default: the value when the key is absent; without one the key is required.
+        factory: makes the default instead.
+        written: the default as YAML text, when it is not obvious.
+    """
+    metadata = {_METADATA: (key, shape, doc, written)}
+    if factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    if default is not dataclasses.MISSING:
+        return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(metadata=metadata)
+
+
+def _unavailable(doc: str) -> Any:
+    return dataclasses.field(default=None, metadata={_METADATA: (None, Unavailable(), doc, "")})
+
+
+def options_of(cls: type) -> list[Option]:
+    """The keys that a configuration class takes, in file order."""
+    found = []
+    for field in dataclasses.fields(cls):
+        if _METADATA not in field.metadata:
+            continue
+        key, shape, doc, written = field.metadata[_METADATA]
+        is_required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        found.append(Option(key or field.name, shape, doc, field.name, is_required, written))
+    return found
+
+
+class LogLevel(enum.Enum):
+    """How much is logged; each level includes those after it."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.Enum):
+    """How a log line is laid out."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class OnExit(enum.Enum):
+    """What happens to our kernel routes when the daemon stops."""
+
+    FLUSH = "flush"
+    KEEP = "keep"
+
+
+class RedistributeSource(enum.Enum):
+    """What NUP may be told to announce."""
+
+    CONNECTED = "connected"
+    STATIC = "static"
+
+
+class StaticType(enum.Enum):
+    """The types of a static route, as `ip route` names them."""
+
+    UNICAST = "unicast"
+    BLACKHOLE = "blackhole"
+    UNREACHABLE = "unreachable"
+    PROHIBIT = "prohibit"
+
+    @property
+    def route_type(self) -> RouteType:
+        """The same, as the kernel numbers it."""
+        return RouteType[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Where log lines go and which."""
+
+    level: LogLevel = _option(
+        Scalar(scalars.choice(LogLevel)), "The least severe level that is logged.",
+        default=LogLevel.INFO, written="info",
+    )  # fmt: skip
+    format: LogFormat = _option(
+        Scalar(scalars.choice(LogFormat)), "`text` for people, `json` for machines.",
+        default=LogFormat.TEXT, written="text",
+    )  # fmt: skip
+    file: str | None = _option(
+        Scalar(scalars.absolute_path),
+        "A file to append to; without it a foreground daemon logs to stderr, a background one to "
+        "journald or syslog. Reopened on SIGHUP.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FibConfig:
+    """How our routes are written into the kernel."""
+
+    table_id: int = _option(
+        Scalar(scalars.table), "The kernel table to keep: `main` or a number.",
+        key="table", default=254, written="main",
+    )  # fmt: skip
+    protocol: int = _option(
+        Scalar(scalars.whole_number(5, 255)),
+        "The rtm_protocol that marks a route as ours; nobody else may use it.",
+        default=205, written="205",
+    )  # fmt: skip
+    priority: int = _option(
+        Scalar(scalars.whole_number(1, 2**31 - 1)),
+        "The kernel's route priority (what `ip route` prints as metric) of our routes.",
+        default=205, written="205",
+    )  # fmt: skip
+    on_exit: OnExit = _option(
+        Scalar(scalars.choice(OnExit)),
+        "At an orderly stop: `flush` takes our routes out, `keep` leaves them for the next start.",
+        default=OnExit.FLUSH, written="flush",
+    )  # fmt: skip
+    resync_s: float = _option(
+        Scalar(scalars.duration(1, 86_400)),
+        "How often the whole kernel table is read back and compared, beside every event.",
+        key="resync", default=300.0, written="300s",
+    )  # fmt: skip
+    nexthop_objects: None = _unavailable("Whether kernel nexthop objects are used.")
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """NUP on the links whose name matches."""
+
+    pattern: str
+    """The key: a name, or a pattern with * ? [ ]."""
+    cost: int = _option(
+        Scalar(scalars.whole_number(1, 65_535)),
+        "Added to the metric of every route heard on the link.",
+        default=10, written="10",
+    )  # fmt: skip
+    hello_s: float = _option(
+        Scalar(scalars.duration(0.1, 60)), "How often a heartbeat is sent.",
+        key="hello", default=1.0, written="1s",
+    )  # fmt: skip
+    multiplier: int = _option(
+        Scalar(scalars.whole_number(2, 100)),
+        "After this many silent hello intervals the neighbor is down.",
+        default=3, written="3",
+    )  # fmt: skip
+    key: None = _unavailable("The set of keys that authenticates neighbors on the link.")
+    neighbors: None = _unavailable("Unicast neighbors, for links without multicast.")
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopConfig:
+    """One of several next hops of a static route."""
+
+    via: Address | None = _option(
+        Scalar(scalars.address),
+        "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
+    )  # fmt: skip
+    dev: str | None = _option(
+        Scalar(scalars.interface_name), "The link; required for a link-local `via`.", default=None
+    )
+    weight: int = _option(
+        Scalar(scalars.whole_number(1, MAX_WEIGHT)), "Share of the traffic.",
+        default=1, written="1",
+    )  # fmt: skip
+    onlink: bool = _option(
+        Scalar(scalars.boolean), "Take `via` as reachable on `dev` although no subnet says so.",
+        default=False, written="false",
+    )  # fmt: skip
+
+    @property
+    def gateway(self) -> Gateway:
+        """The same, as the RIB takes it."""
+        return Gateway(self.via, self.dev, self.weight, self.onlink)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticConfig:
+    """A static route: `via` and `dev`, or several `next_hops`, or a `type` that has none."""
+
+    prefix: Prefix = _option(Scalar(scalars.prefix), "The destination.")
+    via: Address | None = _option(
+        Scalar(scalars.address),
+        "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
+    )  # fmt: skip
+    dev: str | None = _option(
+        Scalar(scalars.interface_name), "The link; required for a link-local `via`.", default=None
+    )
+    onlink: bool = _option(
+        Scalar(scalars.boolean), "Take `via` as reachable on `dev` although no subnet says so.",
+        default=False, written="false",
+    )  # fmt: skip
+    next_hops: tuple[NextHopConfig, ...] = _option(
+        ListOf(NextHopConfig), "Several next hops that share the traffic.", default=()
+    )
+    type: StaticType = _option(
+        Scalar(scalars.choice(StaticType)),
+        "`unicast`, or how packets are refused: `blackhole`, `unreachable`, `prohibit`.",
+        default=StaticType.UNICAST, written="unicast",
+    )  # fmt: skip
+    metric: int = _option(
+        Scalar(scalars.whole_number(0, 2**31 - 1)),
+        "Decides between static routes of one prefix; lower wins.", default=0, written="0",
+    )  # fmt: skip
+    distance: int = _option(
+        Scalar(scalars.whole_number(1, 255)),
+        "Trust against other sources; lower wins, 255 is shown and never used.",
+        default=1, written="1",
+    )  # fmt: skip
+    tag: int = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "A mark that policy can match.",
+        default=0, written="0",
+    )  # fmt: skip
+
+    @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        """The next hops, from whichever form was written."""
+        if self.next_hops:
+            return tuple(next_hop.gateway for next_hop in self.next_hops)
+        if self.via is None and self.dev is None:
+            return ()
+        return (Gateway(self.via, self.dev, 1, self.onlink),)
+
+
+@dataclass(frozen=True, slots=True)
+class RedistributeConfig:
+    """Announce routes of another source to the neighbors."""
+
+    source: RedistributeSource = _option(
+        Scalar(scalars.choice(RedistributeSource)), "`connected` or `static`."
+    )
+    metric: int = _option(
+        Scalar(scalars.whole_number(0, 65_535)), "The metric that they start with.",
+        default=0, written="0",
+    )  # fmt: skip
+    tag: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)),
+        "A tag to announce them with, instead of their own.", default=None,
+    )  # fmt: skip
+    match: tuple[PrefixMatch, ...] = _option(
+        ListOf(scalars.prefix_match),
+        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
+        default=(),
+    )
+
+    def accepts(self, prefix: Prefix) -> bool:
+        """Whether the prefix passes `match`."""
+        return not self.match or any(match.matches(prefix) for match in self.match)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementConfig:
+    """The socket that routectl talks to."""
+
+    socket: str = _option(
+        Scalar(scalars.socket_path), "Where the Unix socket is.",
+        default="/run/routed/routed.sock", written="/run/routed/routed.sock",
+    )  # fmt: skip
+    read: tuple[Principal, ...] = _option(
+        ListOf(scalars.principal),
+        "Who may look (show, monitor, snapshot): NAME, user:NAME, group:NAME, or a number.",
+        default=(), written="[]",
+    )  # fmt: skip
+    admin: tuple[Principal, ...] = _option(
+        ListOf(scalars.principal), "Who may change; they may look, too.",
+        factory=lambda: (scalars.principal.read("root"),), written="[root]",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """routes.yaml."""
+
+    router_id: Address = _option(
+        Scalar(scalars.router_id),
+        "This router's name in the network: 32 bits, dotted, unique; usually a loopback address.",
+    )
+    user: EngineUser = _option(
+        Scalar(scalars.engine_user), "Whom the unprivileged engine runs as.",
+        factory=lambda: scalars.engine_user.read("routed"), written="routed",
+    )  # fmt: skip
+    pid_file: str = _option(
+        Scalar(scalars.absolute_path), "Where the daemon's pid is kept, locked while it runs.",
+        default="/run/routed/routed.pid", written="/run/routed/routed.pid",
+    )  # fmt: skip
+    log: LogConfig = _option(Nested(LogConfig), "Logging.", factory=LogConfig)
+    fib: FibConfig = _option(Nested(FibConfig), "The kernel FIB.", factory=FibConfig)
+    interfaces: tuple[InterfaceConfig, ...] = _option(
+        MapOf(InterfaceConfig, scalars.interface_pattern),
+        "The links that NUP runs on, by name or pattern. An exact name goes before patterns, and "
+        "patterns go in file order.",
+        default=(), written="{}",
+    )  # fmt: skip
+    static: tuple[StaticConfig, ...] = _option(
+        ListOf(StaticConfig), "Static routes.", default=(), written="[]"
+    )
+    redistribute: tuple[RedistributeConfig, ...] = _option(
+        ListOf(RedistributeConfig),
+        "What is announced to neighbors beside what they told us; the first match decides.",
+        default=(), written="[]",
+    )  # fmt: skip
+    management: ManagementConfig = _option(
+        Nested(ManagementConfig), "The management socket.", factory=ManagementConfig
+    )
+    keys: None = _unavailable("Sets of keys that authenticate neighbors.")
+    filters: None = _unavailable("Import, export and kernel filters.")
+    rules: None = _unavailable("Policy routing rules.")
+    metrics: None = _unavailable("The OpenMetrics endpoint.")
+
+    def interface_for(self, ifname: str) -> InterfaceConfig | None:
+        """The entry of `interfaces` for a link of this name; None when NUP does not run on it."""
+        for entry in self.interfaces:
+            if entry.pattern == ifname:
+                return entry
+        for entry in self.interfaces:
+            if fnmatch.fnmatchcase(ifname, entry.pattern):
+                return entry
+        return None

@@ -1,0 +1,1 @@
+"""routed: the kernel FIB, kept equal to what the RIB wants."""

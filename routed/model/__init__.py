@@ -1,0 +1,1 @@
+"""routed: the nouns that every room shares. Imports nothing of ours."""

@@ -1,0 +1,94 @@
+"""Links of this host as the kernel reports them, with their addresses.
+
+A link's identity is its index: names can change and be reused. The parent owns the table of links
+(`routed/fib/links.py`); the engine holds a copy that the parent keeps current by message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from routed.model.prefix import Address, Family, Prefix
+
+__all__ = ["Interface", "InterfaceAddress"]
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """One address of a link."""
+
+    address: Address
+    prefix_len: int
+    peer: Address | None = None
+    """The other end of a point-to-point address, when it differs from ours."""
+    is_usable: bool = True
+    """False while IPv6 duplicate address detection runs or has failed: the kernel refuses to send
+    from such an address."""
+
+    @property
+    def subnet(self) -> Prefix:
+        """The prefix that is on link through this address."""
+        base = self.peer or self.address
+        return Prefix.masked(base.family, base.addr_bits, self.prefix_len)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface: a snapshot of one link and its addresses."""
+
+    ifindex: int
+    ifname: str
+    is_admin_up: bool
+    has_carrier: bool
+    mtu: int
+    """Bytes."""
+    is_loopback: bool
+    has_multicast: bool
+    addresses: tuple[InterfaceAddress, ...] = ()
+    """Sorted, so that equal states compare equal."""
+
+    @property
+    def is_up(self) -> bool:
+        """Able to carry traffic: switched on, and the medium is there."""
+        return self.is_admin_up and self.has_carrier
+
+    def usable_addresses(self, family: Family) -> Iterator[InterfaceAddress]:
+        """The addresses of one family that the kernel lets us send from."""
+        return (
+            entry for entry in self.addresses if entry.is_usable and entry.address.family is family
+        )
+
+    def link_local(self) -> Address | None:
+        """The lowest usable IPv6 link-local address, or None."""
+        candidates = [
+            entry.address
+            for entry in self.usable_addresses(Family.IPV6)
+            if entry.address.is_link_local
+        ]
+        return min(candidates, default=None)
+
+    def connected_prefixes(self) -> tuple[Prefix, ...]:
+        """The prefixes that this link makes reachable, when it is up.
+
+        Link-local and loopback ranges are left out: they mean nothing to another router.
+        """
+        if not self.is_up:
+            return ()
+        found = {
+            entry.subnet
+            for entry in self.addresses
+            if entry.is_usable and not entry.address.is_link_local and not entry.address.is_loopback
+        }
+        return tuple(sorted(found))
+
+    def owner_of_subnet(self, address: Address) -> InterfaceAddress | None:
+        """Which of our usable addresses has `address` on its subnet; None when none has."""
+        return next(
+            (
+                entry
+                for entry in self.usable_addresses(address.family)
+                if entry.subnet.contains_address(address)
+            ),
+            None,
+        )

@@ -1,0 +1,167 @@
+"""Routes: what a source offers, what the RIB chose, and what the FIB should hold.
+
+Three nouns, from the outside in:
+
+    Gateway    a next hop as somebody wrote it: an address, an interface name, or both; it may be
+               reachable now or not, directly or through another route.
+    NextHop    a next hop as the kernel takes it: an interface index and perhaps an address.
+    Route      one candidate in the RIB: a prefix, where it came from, how much it is trusted, and
+               either gateways still to be resolved (static) or next hops that are ready (learned).
+    FibRoute   what the RIB wants in one kernel table for one prefix.
+
+Sources: route types as in linux/rtnetlink.h (RTN_*); administrative distances are decided in
+docs/architecture.md, in the order that FRR's and Cisco's users know (lower wins).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.model.prefix import Address, Prefix
+
+__all__ = [
+    "DEFAULT_DISTANCE",
+    "DISTANCE_NEVER",
+    "MAX_WEIGHT",
+    "METRIC_INFINITY",
+    "FibRoute",
+    "Gateway",
+    "NextHop",
+    "Route",
+    "RouteSource",
+    "RouteType",
+]
+
+METRIC_INFINITY = 0xFFFF_FFFF
+"""An unreachable metric; every reachable one is lower."""
+
+DISTANCE_NEVER = 255
+"""An administrative distance at which a candidate is shown and never selected."""
+
+MAX_WEIGHT = 256
+"""The largest weight of a next hop: the kernel stores weight - 1 in eight bits (rtnh_hops)."""
+
+
+class RouteType(enum.IntEnum):
+    """What the kernel does with a packet, numbered as in linux/rtnetlink.h (RTN_*)."""
+
+    UNICAST = 1
+    BLACKHOLE = 6
+    UNREACHABLE = 7
+    PROHIBIT = 8
+
+    @property
+    def has_next_hops(self) -> bool:
+        """Whether packets are sent on, rather than dropped in one of three ways."""
+        return self is RouteType.UNICAST
+
+
+class RouteSource(enum.IntEnum):
+    """Where a candidate came from. The number breaks ties and is never reused."""
+
+    CONNECTED = 1
+    STATIC = 2
+    INJECTED = 3
+    NEIGHBOR = 4
+    """Learned by NUP and originated inside the network from connected or its own prefixes."""
+    REDISTRIBUTED = 5
+    """Learned by NUP and brought into it from another source by the originating router."""
+    KERNEL = 6
+
+    @property
+    def label(self) -> str:
+        """The word that users see."""
+        return self.name.lower()
+
+
+DEFAULT_DISTANCE: dict[RouteSource, int] = {
+    RouteSource.CONNECTED: 0,
+    RouteSource.STATIC: 1,
+    RouteSource.INJECTED: 5,
+    RouteSource.NEIGHBOR: 90,
+    RouteSource.REDISTRIBUTED: 170,
+    RouteSource.KERNEL: 254,
+}
+"""Administrative distance per source, 0 to 255; lower wins (DESIGN section 4)."""
+
+
+class NextHop(NamedTuple):
+    """A next hop that the kernel can take as it is.
+
+    `sort_key` gives the total order in which the next hops of one route are kept, so that equal
+    sets compare equal.
+    """
+
+    via: Address | None
+    """The neighboring router; None when the destination itself is on the link. An IPv6 address
+    may carry an IPv4 route (RTA_VIA)."""
+    ifindex: int
+    weight: int = 1
+    """Share of the traffic among equals: 1 to MAX_WEIGHT."""
+    is_onlink: bool = False
+    """Treat `via` as reachable on the link although no subnet says so."""
+
+    def sort_key(self) -> tuple[int, int, int, int, bool]:
+        """Interface, then address, then weight."""
+        family, addr_bits = self.via or (0, 0)
+        return self.ifindex, family, addr_bits, self.weight, self.is_onlink
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A next hop as somebody asked for it; at least one of `via` and `ifname` is there."""
+
+    via: Address | None = None
+    ifname: str | None = None
+    weight: int = 1
+    is_onlink: bool = False
+
+    def __str__(self) -> str:
+        words = []
+        if self.via is not None:
+            words.append(f"via {self.via}")
+        if self.ifname is not None:
+            words.append(f"dev {self.ifname}")
+        if self.weight != 1:
+            words.append(f"weight {self.weight}")
+        if self.is_onlink:
+            words.append("onlink")
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One candidate for one prefix. The RIB's key is (prefix, source, owner).
+
+    A candidate has `gateways` (to be resolved against links and other routes) or `next_hops`
+    (ready), never both; a blackhole and its kin have neither.
+    """
+
+    prefix: Prefix
+    source: RouteSource
+    distance: int
+    """0 to 255, lower wins; DISTANCE_NEVER is shown and never selected."""
+    metric: int = 0
+    """Cost within one source, 0 to METRIC_INFINITY - 1; lower wins."""
+    tag: int = 0
+    """A mark that policy reads, 0 to 2**32 - 1."""
+    type: RouteType = RouteType.UNICAST
+    gateways: tuple[Gateway, ...] = ()
+    next_hops: tuple[NextHop, ...] = ()
+    owner: str = ""
+    """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
+    client for an injected one. Two candidates of one source and owner replace each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class FibRoute:
+    """What one kernel table should hold for one prefix."""
+
+    table_id: int
+    """A kernel routing table: 1 to 2**32 - 1; main is 254."""
+    prefix: Prefix
+    type: RouteType = RouteType.UNICAST
+    next_hops: tuple[NextHop, ...] = ()
+    """Sorted by `NextHop.sort_key`; empty unless the type has next hops."""

@@ -1,0 +1,32 @@
+"""Serial-number arithmetic on 32 bits: counters that wrap round and still have an order.
+
+Source: RFC 1982 section 3, SERIAL_BITS = 32.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SERIAL_BITS", "is_newer", "next_seqno", "seqno_distance"]
+
+SERIAL_BITS = 32
+_MODULUS = 1 << SERIAL_BITS
+_HALF = _MODULUS >> 1
+
+
+def next_seqno(seqno: int, step: int = 1) -> int:
+    """The serial number `step` after this one; 0 <= step < 2**31."""
+    return (seqno + step) % _MODULUS
+
+
+def seqno_distance(newer: int, older: int) -> int:
+    """How far `newer` lies after `older`: -2**31 to 2**31 - 1, negative when it lies before."""
+    distance = (newer - older) % _MODULUS
+    return distance - _MODULUS if distance >= _HALF else distance
+
+
+def is_newer(candidate: int, reference: int) -> bool:
+    """Whether `candidate` comes after `reference`.
+
+    Two numbers exactly half the space apart have no order (RFC 1982 section 3.2); here neither is
+    newer, so that `is_newer(a, b)` and `is_newer(b, a)` never both hold.
+    """
+    return 0 < (candidate - reference) % _MODULUS < _HALF

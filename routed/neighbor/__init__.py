@@ -1,0 +1,1 @@
+"""routed: NUP, the neighbor update protocol, as a sans-IO core and its sockets."""
