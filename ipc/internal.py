@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ipc.framing import IpcError
+from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
 from routed.model.route import FibRoute
@@ -215,36 +216,6 @@ class FibInSync:
     """Everything wanted has been said: what else is ours in the kernel is stale."""
 
     serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class FibFailure:
-    """A wanted route that the kernel does not hold."""
-
-    table_id: int
-    prefix: Prefix
-    reason: str
-    """For people: what the kernel said."""
-
-
-@dataclass(frozen=True, slots=True)
-class FibCounters:
-    """How the kernel side has fared since the daemon started."""
-
-    desired: int = 0
-    installed: int = 0
-    failed: int = 0
-    pending: int = 0
-    adopted: int = 0
-    """Leftovers of an earlier life that were equal and were kept."""
-    swept: int = 0
-    """Leftovers that nobody wanted."""
-    repaired: int = 0
-    """Routes that somebody else deleted or changed, put back."""
-    resyncs: int = 0
-    overruns: int = 0
-    """Times the kernel dropped notifications (ENOBUFS)."""
-    kernel_writes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,342 @@
+"""Route <-> rtnetlink bytes: our own encoder and decoder, because this is the daemon's main work.
+
+    nlmsghdr (16)   length u32 | type u16 | flags u16 | sequence u32 | port id u32
+    rtmsg    (12)   family u8 | dst_len u8 | src_len u8 | tos u8 |
+                    table u8 | protocol u8 | scope u8 | type u8 | flags u32
+    rtattr          length u16 | type u16 | payload, padded to 4
+    rtnexthop (8)   length u16 | flags u8 | hops u8 | ifindex i32 | rtattrs
+
+Native byte order throughout, as netlink has it; addresses in network order.
+
+Normalisation, so that what we read equals what we wrote:
+    next hops are sorted; weight is rtnh_hops + 1; a type without next hops has none, although the
+    kernel reports IPv6 ones on `lo`; IPv6 priority 0 is 1024.
+
+Speed: about 50 times pyroute2's message classes at encoding, 20 times at decoding; property tests
+hold this codec to theirs.
+
+Failure: `DecodeError` for bytes that are no route message; the kernel sends none, so it is logged
+and the table read again.
+
+Sources: rtnetlink(7), linux/rtnetlink.h, linux/netlink.h; RTA_VIA as in RFC 5549's Linux support.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from routed.fib.ownership import (
+    IPV6_DEFAULT_PRIORITY,
+    KernelRoute,
+    RouteKey,
+    RouteValue,
+)
+from routed.fib.plan import FibOp, OpKind
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+
+__all__ = [
+    "NLMSG_DONE",
+    "NLMSG_ERROR",
+    "NLMSG_HEADER",
+    "NLM_F_ACK",
+    "NLM_F_DUMP",
+    "NLM_F_DUMP_INTR",
+    "NLM_F_REQUEST",
+    "RTM_DELROUTE",
+    "RTM_NEWROUTE",
+    "DecodeError",
+    "NetlinkMessage",
+    "decode_error",
+    "decode_route",
+    "encode_operation",
+    "encode_route_dump",
+    "pack_message",
+    "split_messages",
+]
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
+NLM_F_DUMP = 0x300
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
+_NLMSGERR_ATTR_MSG = 1
+
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+_RTM_F_CLONED = 0x200
+_RTNH_F_ONLINK = 4
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
+_RT_TABLE_UNSPEC = 0
+
+
+class _Rta:
+    """Route attributes (RTA_*); plain numbers, because `match` compares millions of them."""
+
+    DST = 1
+    OIF = 4
+    GATEWAY = 5
+    PRIORITY = 6
+    MULTIPATH = 9
+    TABLE = 15
+    VIA = 18
+
+
+_NLA_TYPE_MASK = 0x3FFF
+
+NLMSG_HEADER = struct.Struct("=IHHII")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_U32_ATTRIBUTE = struct.Struct("=HHI")
+_U32 = struct.Struct("=I")
+_RTNEXTHOP = struct.Struct("=HBBi")
+_ERRNO = struct.Struct("=i")
+
+_OPERATION_HEADERS = {
+    OpKind.INSTALL: (RTM_NEWROUTE, NLM_F_REQUEST | _NLM_F_CREATE | _NLM_F_EXCL),
+    OpKind.REPLACE: (RTM_NEWROUTE, NLM_F_REQUEST | _NLM_F_REPLACE),
+    OpKind.REMOVE: (RTM_DELROUTE, NLM_F_REQUEST),
+}
+_FAMILIES = {int(family): family for family in Family}
+_ROUTE_TYPES = {int(route_type): route_type for route_type in RouteType}
+
+
+class DecodeError(Exception):
+    """Bytes that are no netlink message, or no route message."""
+
+
+class NetlinkMessage(NamedTuple):
+    """One message of a received buffer, its payload not decoded."""
+
+    type: int
+    flags: int
+    sequence: int
+    port_id: int
+    """Whose request caused it; ours when it is our own echo."""
+    payload: bytes
+
+
+def split_messages(buffer: bytes) -> Iterator[NetlinkMessage]:
+    """Walk the messages of one received buffer.
+
+    Raises:
+        DecodeError: a length that cannot be.
+    """
+    offset, end = 0, len(buffer)
+    while offset + NLMSG_HEADER.size <= end:
+        length, kind, flags, sequence, port_id = NLMSG_HEADER.unpack_from(buffer, offset)
+        if length < NLMSG_HEADER.size or offset + length > end:
+            raise DecodeError(f"a message of {length} bytes at offset {offset} of {end}")
+        payload = buffer[offset + NLMSG_HEADER.size : offset + length]
+        yield NetlinkMessage(kind, flags, sequence, port_id, payload)
+        offset += (length + 3) & ~3
+
+
+def pack_message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
+    """Lay out one request; the payload is padded already."""
+    return NLMSG_HEADER.pack(NLMSG_HEADER.size + len(payload), kind, flags, sequence, 0) + payload
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(payload)
+    return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
+
+
+def _u32_attribute(kind: int, value: int) -> bytes:
+    return _U32_ATTRIBUTE.pack(8, kind, value)
+
+
+def _encode_via(family: Family, via: Address) -> bytes:
+    if via.family is family:
+        return _attribute(_Rta.GATEWAY, via.packed)
+    return _attribute(_Rta.VIA, struct.pack("=H", via.family) + via.packed)
+
+
+def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
+    if len(next_hops) == 1:
+        hop = next_hops[0]
+        via = _encode_via(family, hop.via) if hop.via is not None else b""
+        return via + _u32_attribute(_Rta.OIF, hop.ifindex)
+    legs = []
+    for hop in next_hops:
+        attributes = _encode_via(family, hop.via) if hop.via is not None else b""
+        flags = _RTNH_F_ONLINK if hop.is_onlink else 0
+        length = _RTNEXTHOP.size + len(attributes)
+        legs.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + attributes)
+    return _attribute(_Rta.MULTIPATH, b"".join(legs))
+
+
+def encode_operation(operation: FibOp, protocol: int, sequence: int, extra_flags: int = 0) -> bytes:
+    """One operation as one request.
+
+    Args:
+        operation: what to do.
+        protocol: our rtm_protocol; a removal carries it too, so that the kernel refuses to remove
+            a foreign route that took the place of ours.
+        sequence: comes back with an error.
+        extra_flags: NLM_F_ACK on the last request of a buffer.
+
+    Cost: about 2 us.
+    """
+    kind, flags = _OPERATION_HEADERS[operation.kind]
+    key, value = operation.key, operation.value
+    family, addr_bits, prefix_len = key.prefix
+    next_hops = value.next_hops
+    is_removal = operation.kind is OpKind.REMOVE
+    scope, rtm_flags = _RT_SCOPE_UNIVERSE, 0
+    if is_removal:
+        scope = _RT_SCOPE_NOWHERE  # matches any scope
+    elif family is Family.IPV4 and next_hops and all(hop.via is None for hop in next_hops):
+        scope = _RT_SCOPE_LINK
+    if len(next_hops) == 1 and next_hops[0].is_onlink:
+        rtm_flags = _RTNH_F_ONLINK
+    attributes = b""
+    if prefix_len:
+        attributes = _attribute(_Rta.DST, addr_bits.to_bytes(family.width // 8, "big"))
+    attributes += _u32_attribute(_Rta.PRIORITY, key.priority)
+    table = key.table_id if key.table_id < 256 else _RT_TABLE_UNSPEC
+    if table != key.table_id:
+        attributes += _u32_attribute(_Rta.TABLE, key.table_id)
+    if next_hops and not is_removal:
+        attributes += _encode_next_hops(family, next_hops)
+    header = _RTMSG.pack(
+        family, prefix_len, 0, key.tos, table, protocol, scope,
+        0 if is_removal else value.type, 0 if is_removal else rtm_flags,
+    )  # fmt: skip
+    return pack_message(kind, flags | extra_flags, sequence, header + attributes)
+
+
+def encode_route_dump(family: Family, table_id: int, sequence: int) -> bytes:
+    """Ask for all routes of one table; the kernel filters when the socket checks strictly.
+
+    Source: NETLINK_GET_STRICT_CHK, socket option of netlink(7) since Linux 4.20.
+    """
+    table = table_id if table_id < 256 else _RT_TABLE_UNSPEC
+    header = _RTMSG.pack(family, 0, 0, 0, table, 0, 0, 0, 0)
+    payload = header + _u32_attribute(_Rta.TABLE, table_id)
+    return pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
+
+
+def _attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+    while offset + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < _ATTRIBUTE.size or offset + length > end:
+            raise DecodeError(f"an attribute of {length} bytes at offset {offset} of {end}")
+        yield kind & _NLA_TYPE_MASK, payload[offset + _ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _decode_u32(payload: bytes) -> int:
+    if len(payload) != _U32.size:
+        raise DecodeError(f"a number of {len(payload)} bytes")
+    return int(_U32.unpack(payload)[0])
+
+
+def _decode_address(payload: bytes) -> Address:
+    try:
+        return Address.unpack(payload)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+
+
+def _decode_via(kind: int, payload: bytes) -> Address:
+    return _decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
+
+
+def _decode_multipath(payload: bytes) -> list[NextHop]:
+    next_hops = []
+    offset, end = 0, len(payload)
+    while offset + _RTNEXTHOP.size <= end:
+        length, flags, hops, ifindex = _RTNEXTHOP.unpack_from(payload, offset)
+        if length < _RTNEXTHOP.size or offset + length > end:
+            raise DecodeError(f"a next hop of {length} bytes at offset {offset} of {end}")
+        via = None
+        for kind, value in _attributes(payload, offset + _RTNEXTHOP.size, offset + length):
+            if kind in (_Rta.GATEWAY, _Rta.VIA):
+                via = _decode_via(kind, value)
+        next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & _RTNH_F_ONLINK)))
+        offset += (length + 3) & ~3
+    return next_hops
+
+
+def decode_route(payload: bytes) -> KernelRoute | None:
+    """One route message's payload.
+
+    Returns:
+        The route, or None for what this daemon never deals with: other families, routes to
+        sources, cached clones, and types that are not in `RouteType` (local, broadcast, ...).
+
+    Raises:
+        DecodeError: malformed.
+
+    Cost: about 5 us.
+    """
+    if len(payload) < _RTMSG.size:
+        raise DecodeError(f"a route message of {len(payload)} bytes")
+    (
+        family_number, prefix_len, src_len, tos, table_id, protocol, _scope, type_number, flags,
+    ) = _RTMSG.unpack_from(payload)  # fmt: skip
+    family = _FAMILIES.get(family_number)
+    route_type = _ROUTE_TYPES.get(type_number)
+    if family is None or route_type is None or src_len or flags & _RTM_F_CLONED:
+        return None
+    destination, via, oif, priority = b"", None, 0, 0
+    next_hops: list[NextHop] = []
+    for kind, value in _attributes(payload, _RTMSG.size, len(payload)):
+        match kind:
+            case _Rta.DST:
+                destination = value
+            case _Rta.OIF:
+                oif = _decode_u32(value)
+            case _Rta.GATEWAY | _Rta.VIA:
+                via = _decode_via(kind, value)
+            case _Rta.PRIORITY:
+                priority = _decode_u32(value)
+            case _Rta.MULTIPATH:
+                next_hops = _decode_multipath(value)
+            case _Rta.TABLE:
+                table_id = _decode_u32(value)
+    prefix = _decode_prefix(family, destination, prefix_len)
+    if family is Family.IPV6 and not priority:
+        priority = IPV6_DEFAULT_PRIORITY
+    if not route_type.has_next_hops:
+        next_hops = []
+    elif not next_hops and oif:
+        next_hops = [NextHop(via, oif, 1, bool(flags & _RTNH_F_ONLINK))]
+    key = RouteKey(table_id, prefix, tos, priority)
+    hops = (
+        tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
+    )
+    return KernelRoute(key, protocol, RouteValue(route_type, hops))
+
+
+def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefix:
+    if destination and len(destination) * 8 != family.width:
+        raise DecodeError(f"a destination of {len(destination)} bytes")
+    try:
+        return Prefix(family, int.from_bytes(destination, "big"), prefix_len)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+
+
+def decode_error(message: NetlinkMessage) -> tuple[int, str]:
+    """An NLMSG_ERROR: the positive errno (0 is an acknowledgement) and the kernel's own words.
+
+    Raises:
+        DecodeError: malformed.
+    """
+    payload = message.payload
+    if len(payload) < _ERRNO.size:
+        raise DecodeError("an error message without a number")
+    number = -_ERRNO.unpack_from(payload)[0]
+    if not message.flags & NLM_F_ACK_TLVS:
+        return number, ""
+    offset = _ERRNO.size + NLMSG_HEADER.size
+    if not message.flags & NLM_F_CAPPED and len(payload) >= offset:
+        (original_length,) = _U32.unpack_from(payload, _ERRNO.size)
+        offset = _ERRNO.size + ((original_length + 3) & ~3)
+    for kind, value in _attributes(payload, offset, len(payload)):
+        if kind == _NLMSGERR_ATTR_MSG:
+            return number, value.rstrip(b"\0").decode("utf-8", "replace")
+    return number, ""

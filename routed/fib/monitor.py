@@ -1,0 +1,114 @@
+"""What the kernel does by itself: notifications in, links and routes kept current.
+
+    EventSocket --messages--> KernelMonitor --LinkChange--> parent (engine, sockets)
+                                            --route--> FibSync (drift, rivals)
+                                            --overrun--> both read everything again
+
+Subscribe, then dump, so that nothing falls between: the caller opens the event socket before the
+first `load`, and notifications that queued up meanwhile are applied on top; each is a whole state,
+so an old one is overtaken by the newer one behind it.
+
+Our own writes echo on the event socket with our request socket's port id; they are skipped, because
+their outcome is known already and an old echo must not overwrite a newer outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from routed.fib import events
+from routed.fib.codec import (
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    DecodeError,
+    NetlinkMessage,
+    decode_route,
+)
+from routed.fib.links import LinkChange, LinkTable
+from routed.fib.netlink import (
+    DumpInterrupted,
+    EventSocket,
+    NetlinkError,
+    Overrun,
+    RequestSocket,
+)
+from routed.fib.ownership import KernelRoute
+
+__all__ = ["DUMP_ATTEMPTS", "KernelMonitor"]
+
+DUMP_ATTEMPTS = 5
+"""How often an interrupted dump is asked for again before giving up for now."""
+
+
+class KernelMonitor:
+    """Follows links, addresses and routes."""
+
+    def __init__(
+        self,
+        listener: EventSocket,
+        requests: RequestSocket,
+        *,
+        on_link: Callable[[LinkChange], None],
+        on_route: Callable[[KernelRoute, bool], None],
+        on_overrun: Callable[[str], None],
+    ) -> None:
+        """Args:
+        listener: already subscribed.
+        requests: for dumps of links; its own echoes are skipped.
+        on_link: called for every change of a link.
+        on_route: called with a route and whether it was removed.
+        on_overrun: called when notifications were lost, after links were read again.
+        """
+        self.links = LinkTable()
+        self.overruns = 0
+        self._listener = listener
+        self._requests = requests
+        self._on_link = on_link
+        self._on_route = on_route
+        self._on_overrun = on_overrun
+
+    async def load(self) -> None:
+        """Read every link and address.
+
+        Raises:
+            NetlinkError: the kernel refused, or was interrupted DUMP_ATTEMPTS times.
+        """
+        for attempt in range(DUMP_ATTEMPTS):
+            try:
+                links, addresses = await self._requests.dump_links()
+            except DumpInterrupted:
+                if attempt == DUMP_ATTEMPTS - 1:
+                    raise
+                continue
+            for change in self.links.replace(links, addresses):
+                self._on_link(change)
+            return
+
+    async def run(self) -> None:
+        """Follow notifications for ever."""
+        while True:
+            try:
+                messages = await self._listener.receive()
+                for message in messages:
+                    self._take(message)
+            except (Overrun, DecodeError, NetlinkError) as error:
+                self.overruns += isinstance(error, Overrun)
+                await self.load()
+                self._on_overrun(str(error))
+
+    def _take(self, message: NetlinkMessage) -> None:
+        if message.type in events.LINK_MESSAGES:
+            self._apply(events.decode_link(message))
+        elif message.type in events.ADDRESS_MESSAGES:
+            self._apply(events.decode_address(message))
+        elif message.type in (RTM_NEWROUTE, RTM_DELROUTE):
+            if message.port_id == self._requests.port_id:
+                return
+            route = decode_route(message.payload)
+            if route is not None:
+                self._on_route(route, message.type == RTM_DELROUTE)
+
+    def _apply(self, event: events.LinkEvent | events.AddressEvent | None) -> None:
+        change = self.links.apply(event) if event is not None else None
+        if change is not None:
+            self._on_link(change)

@@ -1,0 +1,386 @@
+"""Every event that is ever logged, declared once, and the way a line takes to where it is read.
+
+    room --emit--> Logger (level, rate limit) --record--> sink
+                                                 parent: stderr, a file, journald or syslog
+                                                 engine: a LOG_EVENT to the parent (it has no files)
+
+A line is stable enough to grep: `adjacency-up neighbor=10.255.0.2 link=eth0`. In JSON form the
+event and its fields are keys of one object.
+
+Invariants:
+    An event that is not declared cannot be emitted: `emit` raises KeyError, and a test walks every
+    call. What a stranger can trigger is declared with a rate limit; what the limit swallowed is
+    counted in the next line that passes (`suppressed=12`).
+    Secrets are never fields.
+
+Failure: a sink that fails must not take the daemon along; lines are then lost and counted, and the
+count is said as soon as a line goes through.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TextIO
+
+__all__ = [
+    "EVENTS",
+    "EventSpec",
+    "FileSink",
+    "JournalSink",
+    "Level",
+    "Logger",
+    "Record",
+    "Sink",
+    "StreamSink",
+    "SyslogSink",
+    "format_json",
+    "format_text",
+    "system_sink",
+]
+
+
+class Level(enum.IntEnum):
+    """Severity; higher is worse. The names are the configuration's words."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class EventSpec(NamedTuple):
+    """What is declared of an event."""
+
+    level: Level
+    fields: tuple[str, ...]
+    per_minute: int = 0
+    """At most this many lines a minute; 0 is no limit."""
+
+
+_D, _I, _W, _E = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
+_STRANGERS = 30
+"""Lines a minute for what somebody outside can trigger."""
+
+EVENTS: dict[str, EventSpec] = {
+    # the daemon
+    "starting": EventSpec(_I, ("version", "pid", "config", "router_id")),
+    "ready": EventSpec(_I, ("after_ms", "routes")),
+    "stopping": EventSpec(_I, ("reason", "on_exit")),
+    "stopped": EventSpec(_I, ("routes_kept",)),
+    "signal-ignored": EventSpec(_I, ("signal", "reason")),
+    "log-level": EventSpec(_I, ("level",)),
+    "diagnostic": EventSpec(_I, ("what", "value")),
+    "internal-error": EventSpec(_E, ("where", "error")),
+    # configuration
+    "reload-begun": EventSpec(_I, ("asked_by",)),
+    "reload-done": EventSpec(_I, ("changes", "took_ms")),
+    "reload-failed": EventSpec(_E, ("problem",)),
+    "reload-needs-restart": EventSpec(_W, ("keys",)),
+    # the engine
+    "engine-started": EventSpec(_I, ("pid", "user", "restarts")),
+    "engine-died": EventSpec(_E, ("pid", "status", "restart_in_ms")),
+    "engine-given-up": EventSpec(_E, ("deaths", "within_s")),
+    "engine-output": EventSpec(_W, ("line",), _STRANGERS),
+    "engine-misbehaved": EventSpec(_E, ("problem",)),
+    "engine-runs-as-root": EventSpec(_W, ("reason",)),
+    # links and sockets
+    "link-up": EventSpec(_I, ("link", "ifindex"), 120),
+    "link-down": EventSpec(_I, ("link", "ifindex", "reason"), 120),
+    "socket-opened": EventSpec(_D, ("link", "family")),
+    "socket-failed": EventSpec(_W, ("link", "problem"), 60),
+    # the FIB
+    "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
+    "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
+    "fib-resync": EventSpec(_D, ("reason", "repaired")),
+    "fib-overrun": EventSpec(_W, ("overruns",), _STRANGERS),
+    "fib-route-failed": EventSpec(_W, ("prefix", "reason"), _STRANGERS),
+    "fib-route-recovered": EventSpec(_I, ("prefix",), _STRANGERS),
+    "fib-route-refused": EventSpec(_E, ("prefix", "problem"), _STRANGERS),
+    "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),
+    # neighbors
+    "adjacency-up": EventSpec(_I, ("neighbor", "link", "address"), 600),
+    "adjacency-down": EventSpec(_I, ("neighbor", "link", "address", "reason"), 600),
+    "adjacency-change": EventSpec(_D, ("neighbor", "link", "old", "new", "reason")),
+    "nup-trace": EventSpec(_D, ("code", "link", "source", "detail")),
+    "nup-dropped": EventSpec(_I, ("code", "link", "source", "detail"), _STRANGERS),
+    # management
+    "client-refused": EventSpec(_W, ("uid", "pid", "reason"), _STRANGERS),
+    "client-changed": EventSpec(_I, ("uid", "pid", "request", "outcome"), 600),
+    "client-closed": EventSpec(_D, ("uid", "pid", "reason")),
+}  # fmt: skip
+
+
+class Record(NamedTuple):
+    """One line to be."""
+
+    level: Level
+    event: str
+    fields: Mapping[str, str]
+    process: str
+    """`parent` or `engine`."""
+
+
+class Sink(Protocol):
+    """Where records end up."""
+
+    def write(self, record: Record) -> None:
+        """Write one record.
+
+        Raises:
+            OSError: it could not be written; the logger counts it.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    refilled_at: float
+    suppressed: int = 0
+
+
+class Logger:
+    """Declared events in, records out: filters by level and by rate."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        process: str,
+        level: Level = Level.INFO,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.level = level
+        self.sink = sink
+        self.lost = 0
+        """Records that the sink failed to write since the last one that went through."""
+        self._process = process
+        self._now = now
+        self._buckets: dict[str, _Bucket] = {}
+
+    def emit(self, event: str, /, **fields: object) -> None:
+        """Log one declared event with exactly its declared fields.
+
+        Raises:
+            KeyError: the event is not declared, or a field is missing or too many (our bug).
+        """
+        spec = EVENTS[event]
+        if spec.fields != tuple(fields) and set(spec.fields) != set(fields):
+            raise KeyError(f"{event} is declared with {spec.fields}, not {tuple(fields)}")
+        if spec.level >= self.level:
+            self.write(event, {name: str(fields[name]) for name in spec.fields}, self._process)
+
+    def write(self, event: str, fields: dict[str, str], process: str) -> None:
+        """Pass on a declared event whose fields are text already (an engine's LOG_EVENT).
+
+        Raises:
+            KeyError: the event is not declared.
+        """
+        spec = EVENTS[event]
+        if spec.level < self.level:
+            return
+        if spec.per_minute:
+            suppressed = self._admit(event, spec.per_minute)
+            if suppressed is None:
+                return
+            if suppressed:
+                fields = {**fields, "suppressed": str(suppressed)}
+        if self.lost:
+            fields = {**fields, "lines_lost": str(self.lost)}
+        try:
+            self.sink.write(Record(spec.level, event, fields, process))
+        except OSError:
+            self.lost += 1
+        else:
+            self.lost = 0
+
+    def _admit(self, event: str, per_minute: int) -> int | None:
+        """Take a token; how many lines were suppressed before, None to suppress this one."""
+        now = self._now()
+        bucket = self._buckets.setdefault(event, _Bucket(float(per_minute), now))
+        elapsed = now - bucket.refilled_at
+        bucket.tokens = min(float(per_minute), bucket.tokens + elapsed * per_minute / 60)
+        bucket.refilled_at = now
+        if bucket.tokens < 1:
+            bucket.suppressed += 1
+            return None
+        bucket.tokens -= 1
+        suppressed, bucket.suppressed = bucket.suppressed, 0
+        return suppressed
+
+
+def _quoted(value: str) -> str:
+    plain = value and all(character.isprintable() and character not in ' "=' for character in value)
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def format_text(record: Record) -> str:
+    """`event key=value ...`: one line whatever the values hold."""
+    words = [record.event]
+    words += [f"{name}={_quoted(value)}" for name, value in record.fields.items()]
+    return " ".join(words)
+
+
+def format_json(record: Record) -> str:
+    """One JSON object on one line."""
+    return json.dumps(
+        {
+            "level": record.level.name.lower(),
+            "process": record.process,
+            "event": record.event,
+            **record.fields,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _timestamp() -> str:
+    seconds = time.time()  # noqa: TID251  (a log line says when, in wall time)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
+
+
+class StreamSink:
+    """Lines on a text stream: stderr of a foreground daemon."""
+
+    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
+        self._stream = stream
+        self._as_json = as_json
+
+    def write(self, record: Record) -> None:
+        """Write one line and flush it."""
+        self._stream.write(_stamped_line(record, as_json=self._as_json))
+        self._stream.flush()
+
+
+class FileSink:
+    """Lines appended to a file, which `reopen` follows after a rotation."""
+
+    def __init__(self, path: str, *, as_json: bool) -> None:
+        self.path = path
+        self._as_json = as_json
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self.path, flags, 0o640)
+
+    def reopen(self) -> None:
+        """Open the path again; the old file stays in use when that fails.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        descriptor = self._open()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def write(self, record: Record) -> None:
+        """Append one line in one write, so that lines of two writers never mix."""
+        os.write(self._descriptor, _stamped_line(record, as_json=self._as_json).encode())
+
+
+def _stamped_line(record: Record, *, as_json: bool) -> str:
+    if as_json:
+        return f'{{"time": "{_timestamp()}", {format_json(record)[1:]}\n'
+    return f"{_timestamp()} {record.level.name.lower()} {record.process}: {format_text(record)}\n"
+
+
+_SYSLOG_DAEMON = 3 << 3
+_SYSLOG_SEVERITY = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
+
+
+class _DatagramSink:
+    """Datagrams to a Unix socket, connected anew when the daemon behind it was restarted."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        connection.setblocking(False)
+        connection.connect(self._path)
+        return connection
+
+    def _send(self, datagram: bytes) -> None:
+        try:
+            self._socket.send(datagram)
+        except (ConnectionError, OSError) as error:
+            if isinstance(error, BlockingIOError):
+                raise
+            self._socket.close()
+            self._socket = self._connect()
+            self._socket.send(datagram)
+
+
+class SyslogSink(_DatagramSink):
+    """RFC 3164 datagrams to /dev/log."""
+
+    PATH = "/dev/log"
+
+    def __init__(self, *, as_json: bool, path: str = PATH) -> None:
+        super().__init__(path)
+        self._as_json = as_json
+
+    def write(self, record: Record) -> None:
+        """Send one datagram."""
+        text = format_json(record) if self._as_json else format_text(record)
+        priority = _SYSLOG_DAEMON | _SYSLOG_SEVERITY[record.level]
+        self._send(f"<{priority}>routed[{os.getpid()}]: {record.process}: {text}".encode())
+
+
+class JournalSink(_DatagramSink):
+    """journald's native protocol: every field of an event is a field of the journal entry.
+
+    Source: systemd's native journal protocol, as documented at
+    systemd.io/JOURNAL_NATIVE_PROTOCOL; values with newlines use the length-prefixed form.
+    """
+
+    PATH = "/run/systemd/journal/socket"
+
+    def __init__(self, path: str = PATH) -> None:
+        super().__init__(path)
+
+    def write(self, record: Record) -> None:
+        """Send one entry."""
+        entry: dict[str, str] = {
+            "MESSAGE": format_text(record),
+            "PRIORITY": str(_SYSLOG_SEVERITY[record.level]),
+            "SYSLOG_IDENTIFIER": "routed",
+            "ROUTED_EVENT": record.event,
+            "ROUTED_PROCESS": record.process,
+        }
+        entry |= {f"ROUTED_{name.upper()}": value for name, value in record.fields.items()}
+        self._send(b"".join(_journal_field(name, value) for name, value in entry.items()))
+
+
+def _journal_field(name: str, value: str) -> bytes:
+    encoded = value.encode()
+    if b"\n" in encoded:
+        return name.encode() + b"\n" + len(encoded).to_bytes(8, "little") + encoded + b"\n"
+    return name.encode() + b"=" + encoded + b"\n"
+
+
+class _NullSink:
+    """Nowhere: a background daemon on a machine with neither journald nor syslog."""
+
+    def write(self, record: Record) -> None:
+        """Discard."""
+
+
+def system_sink(*, as_json: bool) -> Sink:
+    """The machine's log: journald when it is there, else syslog, else nowhere."""
+    makers: list[Callable[[], Any]] = [JournalSink, lambda: SyslogSink(as_json=as_json)]
+    for make in makers:
+        try:
+            sink: Sink = make()
+        except OSError:  # nobody listens there
+            continue
+        return sink
+    return _NullSink()

@@ -1,0 +1,39 @@
+"""How the kernel side fares, as the parent tells the engine and the engine tells people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from routed.model.prefix import Prefix
+
+__all__ = ["FibCounters", "FibFailure"]
+
+
+@dataclass(frozen=True, slots=True)
+class FibFailure:
+    """A wanted route that the kernel does not hold."""
+
+    table_id: int
+    prefix: Prefix
+    reason: str
+    """For people: what the kernel said."""
+
+
+@dataclass(frozen=True, slots=True)
+class FibCounters:
+    """How the kernel side has fared since the daemon started."""
+
+    desired: int = 0
+    installed: int = 0
+    failed: int = 0
+    pending: int = 0
+    adopted: int = 0
+    """Leftovers of an earlier life that were equal and were kept."""
+    swept: int = 0
+    """Leftovers that nobody wanted."""
+    repaired: int = 0
+    """Routes that somebody else deleted or changed, put back."""
+    resyncs: int = 0
+    overruns: int = 0
+    """Times the kernel dropped notifications (ENOBUFS)."""
+    kernel_writes: int = 0
