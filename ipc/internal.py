@@ -132,6 +132,9 @@ class ConfBegin:
     """The daemon's start on CLOCK_MONOTONIC: an engine that comes back keeps the uptime."""
     engine_restarts: int
     """How many engines before this one have died."""
+    config_path: str
+    daemon_pid: int
+    """The parent's, for `show status`: the engine may be in no position to ask."""
     origin_seqno: int
     """Where the engine's origin seqno starts: later than any that an earlier life used."""
 
@@ -241,10 +244,11 @@ class ReloadRequested:
 
 @dataclass(frozen=True, slots=True)
 class ReloadFinished:
-    """How it went: problems, one line each, or what changed."""
+    """How a reload went, whoever asked for it: request id 0 when a signal did."""
 
     is_ok: bool
     lines: tuple[str, ...]
+    """Problems, one line each, or what changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +301,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
     MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
     MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
-    MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _RUNNING),
+    MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
     MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
     MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),

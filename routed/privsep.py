@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "CAP_NET_ADMIN",
+    "CAP_SETUID",
     "CHANNEL_FD",
     "EngineProcess",
     "PrivsepError",

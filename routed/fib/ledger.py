@@ -99,7 +99,7 @@ class Ledger:
         self._recovered: dict[RouteKey, None] = {}
         self._is_gate_open = False
 
-    # -- what the engine wants ------------------------------------------------------------------
+    # --- what the engine wants
 
     @property
     def ownership(self) -> Ownership:
@@ -144,9 +144,9 @@ class Ledger:
 
     def open_gate(self) -> None:
         """The engine is in sync: what nobody claimed may go."""
-        for key in self._unclaimed:
+        unclaimed, self._unclaimed = self._unclaimed, set()
+        for key in unclaimed:
             self.delete_desired(key)
-        self._unclaimed = set()
         self._is_gate_open = True
 
     def want_nothing(self) -> None:
@@ -155,7 +155,7 @@ class Ledger:
             self.delete_desired(key)
         self.open_gate()
 
-    # -- what the kernel says -------------------------------------------------------------------
+    # --- what the kernel says
 
     def dumped(self, routes: Iterable[KernelRoute]) -> list[Drift]:
         """Take over a complete dump of our tables.
@@ -229,7 +229,7 @@ class Ledger:
         self._lost.add(key)
         return Drift(key, what)
 
-    # -- what is to be done ---------------------------------------------------------------------
+    # --- what is to be done
 
     def plan(self, now: float, limit: int = BATCH_OPERATIONS) -> list[FibOp]:
         """The next operations, as `plan.plan` orders them; rivals' keys become failures."""
@@ -306,7 +306,7 @@ class Ledger:
             self._news.pop(key, None)
             self._recovered[key] = None
 
-    # -- what is told ---------------------------------------------------------------------------
+    # --- what is told
 
     @property
     def is_settled(self) -> bool:

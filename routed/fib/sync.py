@@ -107,7 +107,7 @@ class FibSync:
         self._has_gate_news = False
         self._last_told: Progress | None = None
 
-    # -- facts, entered by others -----------------------------------------------------------------
+    # --- facts, entered by others
 
     def begin_session(self) -> None:
         """A new engine starts counting its updates from 1."""
@@ -184,7 +184,12 @@ class FibSync:
         if has_new_table:
             self.request_resync("table")
 
-    # -- the loop ---------------------------------------------------------------------------------
+    @property
+    def has_applied_first_update(self) -> bool:
+        """Whether an engine has spoken and all that it first wanted was tried."""
+        return self._applied_serial > 0
+
+    # --- the loop
 
     async def run(self) -> None:
         """Keep the kernel equal for ever; cancel to stop (between two batches)."""
@@ -273,7 +278,7 @@ class FibSync:
         await trio.sleep(RESYNC_GAP_S)
         self.request_resync("error")
 
-    # -- what is told -----------------------------------------------------------------------------
+    # --- what is told
 
     def _tell_drift(self, drift: Drift) -> None:
         self._log.emit("fib-drift", prefix=drift.key.prefix, what=drift.what)

@@ -1,0 +1,102 @@
+"""The command line of the daemon: what to do, checked before anything is done.
+
+Exit statuses:
+    0    the daemon runs (background), has stopped in order (foreground), or the check passed
+    1    it cannot run here: somebody else runs, a socket is in use, a privilege is missing, ...
+    2    the command line or the configuration is wrong; nothing was touched
+
+The configuration is loaded by the same code for `--check`, a start and a reload. The engine's role
+is started by the parent only; its options are not for people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from routed import __version__
+
+__all__ = ["main"]
+
+DEFAULT_CONFIG = "/etc/routed/routes.yaml"
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="routed",
+        description="A routing daemon for Linux whose kernel table never drifts.",
+        epilog="Talk to it with routectl. Signals: HUP reloads, TERM stops, USR1 logs a diagnosis, "
+        "USR2 steps the log level.",
+    )
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=DEFAULT_CONFIG,
+        help=f"the configuration (default: {DEFAULT_CONFIG})",
+    )  # fmt: skip
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="stay in the foreground and log to stderr"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check the configuration, say what is wrong, and end"
+    )
+    parser.add_argument(
+        "--print-schema", action="store_true",
+        help="print the JSON Schema of the configuration, for editors, and end",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"routed {__version__}")
+    parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
+    parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    if arguments.role == "engine":
+        return _run_engine(arguments.ids)
+    if arguments.print_schema:
+        return _print_schema()
+    return _run_daemon(arguments)
+
+
+def _run_engine(ids: str) -> int:
+    from routed.engine import run_engine
+
+    uid_text, _, gid_text = ids.partition(":")
+    return run_engine(int(uid_text), int(gid_text))
+
+
+def _print_schema() -> int:
+    from routed.config.load import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return EXIT_OK
+
+
+def _run_daemon(arguments: argparse.Namespace) -> int:
+    from routed.config.load import ConfigError, load_file
+
+    path = os.path.abspath(arguments.config)
+    try:
+        config = load_file(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    if arguments.check:
+        print(f"{path}: ok")
+        return EXIT_OK
+
+    # Imported before the fork, so that a broken installation is said on the terminal; no thread
+    # and no event loop exists until `run_parent`.
+    from routed.daemonize import ReadyPipe, daemonize
+    from routed.parent import run_parent
+
+    ready = ReadyPipe(None) if arguments.foreground else daemonize()
+    status = run_parent(config, path, ready, is_foreground=arguments.foreground)
+    sys.stdout.flush()
+    return status

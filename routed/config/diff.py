@@ -1,0 +1,137 @@
+"""The difference between two configurations: what a reload changes, in words and by section.
+
+Pure. The words go to whoever asked for the reload and to the log; the engine and the parent apply
+the new configuration by comparing their own state with it, so nothing depends on these words.
+
+What cannot change while the daemon runs is named, and keeps its old value until a restart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from routed.config.schema import Config, StaticConfig, options_of
+
+__all__ = ["ConfigDelta", "compare"]
+
+T = TypeVar("T")
+
+LINES_MAX = 100
+"""So many changes are listed one by one; of more only the number is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDelta:
+    """What a reload would do."""
+
+    effective: Config
+    """The new configuration, with the old value where only a restart changes it."""
+    changes: tuple[str, ...]
+    """One line each, for people."""
+    needs_restart: tuple[str, ...]
+    """Keys that differ and are not followed."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all would be applied."""
+        return not self.changes
+
+
+def compare(old: Config, new: Config) -> ConfigDelta:
+    """What changes from one configuration to the next."""
+    effective, needs_restart = _keep_fixed(old, new)
+    changes = [
+        *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
+        *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
+        *_item_changes("static", old.static, effective.static, _static_identity),
+        *_item_changes("redistribute", old.redistribute, effective.redistribute, lambda e: e),
+    ]
+    if len(changes) > LINES_MAX:
+        more = len(changes) - LINES_MAX
+        changes = [*changes[:LINES_MAX], f"and {more} more changes"]
+    return ConfigDelta(effective, tuple(changes), tuple(needs_restart))
+
+
+_COMPARED_BY_ITEM = {"interfaces", "static", "redistribute"}
+
+
+def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """Put back what only a restart changes: who we are, whom we run as, where we are found."""
+    fixed: list[tuple[str, Any, Any]] = [
+        ("router_id", old.router_id, new.router_id),
+        ("user", old.user, new.user),
+        ("pid_file", old.pid_file, new.pid_file),
+        ("management.socket", old.management.socket, new.management.socket),
+        ("fib.protocol", old.fib.protocol, new.fib.protocol),
+    ]
+    effective = dataclasses.replace(
+        new,
+        router_id=old.router_id,
+        user=old.user,
+        pid_file=old.pid_file,
+        management=dataclasses.replace(new.management, socket=old.management.socket),
+        fib=dataclasses.replace(new.fib, protocol=old.fib.protocol),
+    )
+    return effective, [key for key, before, after in fixed if before != after]
+
+
+def _scalar_changes(path: str, old: Any, new: Any, skip: Iterable[str] = ()) -> Iterator[str]:
+    for option in options_of(type(new)):
+        if option.field in skip:
+            continue
+        before, after = getattr(old, option.field), getattr(new, option.field)
+        if before == after:
+            continue
+        if dataclasses.is_dataclass(after) and options_of(type(after)):
+            yield from _scalar_changes(f"{path}{option.key}.", before, after)
+        else:
+            yield f"{path}{option.key}: {_words(before)} -> {_words(after)}"
+
+
+def _words(value: Any) -> str:
+    match value:
+        case tuple():
+            return (
+                f"[{', '.join(_words(item) for item in value)}]" if _is_plain(value) else str(value)
+            )
+        case _ if hasattr(value, "value"):
+            return str(value.value)
+        case _ if hasattr(value, "name"):
+            return str(value.name)
+    return str(value)
+
+
+def _is_plain(value: tuple[Any, ...]) -> bool:
+    """Whether a tuple is a list of the configuration, rather than an Address or a Prefix."""
+    return type(value) is tuple
+
+
+def _item_changes(
+    noun: str, old: tuple[T, ...], new: tuple[T, ...], identity: Callable[[T], Any]
+) -> Iterator[str]:
+    before = {identity(item): item for item in old}
+    after = {identity(item): item for item in new}
+    for key, item in before.items():
+        if key not in after:
+            yield f"{noun} {_label(item)} removed"
+    for key, item in after.items():
+        if key not in before:
+            yield f"{noun} {_label(item)} added"
+        elif item != before[key]:
+            yield f"{noun} {_label(item)} changed"
+    if list(before) != list(after) and before.keys() == after.keys():
+        yield f"{noun} order changed"
+
+
+def _static_identity(static: StaticConfig) -> Any:
+    return static.prefix, static.distance, static.metric
+
+
+def _label(item: Any) -> str:
+    for name in ("pattern", "prefix"):
+        if hasattr(item, name):
+            return str(getattr(item, name))
+    return str(item.source.value)

@@ -1,0 +1,546 @@
+"""The privileged process: a composition root. It joins the kernel's side with the engine.
+
+                  routes.yaml     signals
+                       |             |
+    kernel --links--> Parent <---reload, stop---+
+      ^               |    \\--config, links, sockets, progress--> Supervisor --> engine
+      |               |                                              |
+      +---FibSync <---+-------------- wishes ------------------------+
+
+It reads the configuration, opens sockets, writes the kernel's tables and watches the engine. It
+never parses a byte from the network or from a client: those go to the engine, over sockets that
+this process opened and does not read.
+
+Start: everything that can fail is tried before "ready" is said: the pid file's lock, privileges,
+the management socket, netlink, the first dump, an engine that took its configuration, and the first
+routes in the kernel.
+
+Reload is a transaction: load, check, compare, let the engine check it, and only then switch, kernel
+side first, engine next. Any error before leaves everything as it was. A reload asked for while one
+runs waits its turn; of several waiting ones the last is done and answers for all.
+
+Stop: the engine says goodbye, then our routes go or stay (`fib.on_exit`), then the files go.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+import trio
+
+from ipc.internal import (
+    ConfBegin,
+    FibProgress,
+    FibUpdate,
+    LinksComplete,
+    Phase,
+    ReloadFinished,
+    ReloadRequested,
+    SocketKind,
+    SocketReady,
+)
+from routed import __version__
+from routed.clock import origin_seqno
+from routed.config.diff import ConfigDelta, compare
+from routed.config.load import ConfigError, load_file
+from routed.config.schema import Config, FibConfig, LogConfig, LogFormat, OnExit
+from routed.daemonize import ReadyPipe
+from routed.fib.ledger import Ledger
+from routed.fib.links import LinkChange
+from routed.fib.monitor import KernelMonitor
+from routed.fib.netlink import EventSocket, NetlinkError, RequestSocket
+from routed.fib.ownership import Ownership
+from routed.fib.sync import FibSync
+from routed.listener import ListenerError, close_management_listener, open_management_listener
+from routed.log import FileSink, Level, Logger, Sink, StreamSink, system_sink
+from routed.model.link import Interface
+from routed.model.prefix import Family
+from routed.pidfile import AlreadyRunning, PidFile
+from routed.privsep import (
+    CAP_NET_ADMIN,
+    CAP_SETUID,
+    has_capability,
+    is_uid_mapped,
+)
+from routed.sockets import open_neighbor_socket
+from routed.supervisor import EngineFailed, EngineSession, Supervisor
+
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartError", "run_parent"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class StartError(Exception):
+    """The daemon cannot start here; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ReloadRequest:
+    """Who asked: a client (request id and words for the log) or a signal (request id 0)."""
+
+    request_id: int
+    asked_by: str
+
+
+def run_parent(config: Config, config_path: str, ready: ReadyPipe, *, is_foreground: bool) -> int:
+    """Be the daemon until it is told to stop.
+
+    Args:
+        config: checked.
+        config_path: absolute; read again on reload.
+        ready: told once the daemon works, or why it cannot.
+        is_foreground: log to stderr unless the configuration names a file.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        parent = _open_parent(config, config_path, ready, is_foreground=is_foreground)
+    except StartError as error:
+        return _give_up(ready, str(error), is_foreground=is_foreground)
+    try:
+        trio.run(parent.run)
+    except BaseExceptionGroup as group:
+        expected, defects = group.split((EngineFailed, NetlinkError))
+        if defects is not None:
+            parent.log_defect(defects)
+            raise
+        return _give_up(ready, _first_message(expected), is_foreground=is_foreground)
+    finally:
+        parent.close()
+    return 0
+
+
+def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
+    if is_foreground or not ready.is_open:
+        print(f"routed: {message}", file=sys.stderr)  # noqa: T201  (the last word of a foreground run)
+    ready.report(EXIT_FAILED, f"routed: {message}")
+    return EXIT_FAILED
+
+
+def _first_message(group: BaseException | None) -> str:
+    error = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def _open_parent(
+    config: Config, config_path: str, ready: ReadyPipe, *, is_foreground: bool
+) -> Parent:
+    """Try everything that can be refused before anything is changed."""
+    _check_privileges(config)
+    try:
+        pid_file = PidFile(config.pid_file)
+    except AlreadyRunning as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(f"pid file {config.pid_file}: {error.strerror}") from error
+    try:
+        sink = _open_sink(config.log, is_foreground=is_foreground)
+    except OSError as error:
+        raise StartError(f"log file {config.log.file}: {error.strerror}") from error
+    log = Logger(sink, "parent", Level[config.log.level.name])
+    return Parent(config, config_path, pid_file, log, ready, is_foreground=is_foreground)
+
+
+def _check_privileges(config: Config) -> None:
+    if not has_capability(CAP_NET_ADMIN):
+        raise StartError(
+            "needs the capability CAP_NET_ADMIN to write routes: run it as root, by the systemd "
+            "unit in configs/, or in a namespace of your own"
+        )
+    uid = config.user.uid
+    if uid == os.getuid():
+        return
+    if not has_capability(CAP_SETUID):
+        raise StartError(
+            f"cannot run the engine as user {config.user.name!r} without CAP_SETUID: run as root, "
+            "or set `user:` to the user that starts the daemon"
+        )
+    if not is_uid_mapped(uid):
+        raise StartError(
+            f"user {config.user.name!r} (uid {uid}) does not exist in this user namespace; "
+            "set `user: root`, which is the user that made the namespace"
+        )
+
+
+def _open_sink(config: LogConfig, *, is_foreground: bool) -> Sink:
+    as_json = config.format is LogFormat.JSON
+    if config.file is not None:
+        return FileSink(config.file, as_json=as_json)
+    if is_foreground:
+        return StreamSink(sys.stderr, as_json=as_json)
+    return system_sink(as_json=as_json)
+
+
+def _ownership(fib: FibConfig) -> Ownership:
+    return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))
+
+
+class Parent:
+    """Owns the configuration, the kernel side and the sockets; host of the engine."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: str,
+        pid_file: PidFile,
+        log: Logger,
+        ready: ReadyPipe,
+        *,
+        is_foreground: bool,
+    ) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._generation = 0
+        self._pid_file = pid_file
+        self._log = log
+        self._ready = ready
+        self._is_ready = False
+        self._is_foreground = is_foreground
+        self._started_at_ns = time.monotonic_ns()
+        self._origin_seqno = origin_seqno()
+        self._supervisor = Supervisor(self, log)
+        self._neighbor_sockets: dict[int, Family] = {}
+        """What the present engine was handed, by link."""
+        self._reloads_in, self._reloads = trio.open_memory_channel[_ReloadRequest](16)
+        self._is_stopping = False
+        self._nursery: trio.Nursery | None = None
+        try:
+            self._listener = open_management_listener(config.management.socket)
+        except ListenerError as error:
+            pid_file.remove()
+            raise StartError(str(error)) from error
+
+    # --- life
+
+    async def run(self) -> None:
+        """Start, serve, stop."""
+        config = self._config
+        self._log.emit(
+            "starting",
+            version=__version__,
+            pid=os.getpid(),
+            config=self._config_path,
+            router_id=config.router_id,
+        )
+        with (
+            trio.open_signal_receiver(*_SIGNALS) as signals,
+            EventSocket() as listener,
+            RequestSocket(config.fib.protocol) as requests,
+        ):
+            self._sync = FibSync(
+                Ledger(_ownership(config.fib)),
+                requests,
+                resync_s=config.fib.resync_s,
+                log=self._log,
+                rng=random.Random(),  # noqa: S311  (jitter, not a secret)
+                on_progress=self._on_progress,
+            )
+            self._monitor = KernelMonitor(
+                listener,
+                requests,
+                on_link=self._on_link,
+                on_route=self._sync.route_notified,
+                on_overrun=lambda reason: self._sync.notifications_lost(),
+            )
+            await self._monitor.load()
+            await self._serve(signals)
+            await self._leave()
+
+    async def _serve(self, signals: trio.abc.ReceiveChannel[int] | object) -> None:
+        if self._config.user.uid == 0:
+            self._log.emit("engine-runs-as-root", reason=f"user: {self._config.user.name}")
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._follow_signals, signals)
+            nursery.start_soon(self._monitor.run)
+            nursery.start_soon(self._sync.run)
+            nursery.start_soon(self._reload_loop)
+            user = self._config.user
+            await self._supervisor.run(user.uid, user.gid, user.name, self._settle_engine)
+            nursery.cancel_scope.cancel()
+        self._nursery = None
+
+    async def _leave(self) -> None:
+        """After the engine's goodbye: flush or keep."""
+        kept = self._sync.counters().installed
+        if self._config.fib.on_exit is OnExit.FLUSH:
+            kept = await self._sync.flush()
+        self._log.emit("stopped", routes_kept=kept)
+
+    def log_defect(self, error: BaseException) -> None:
+        """Say where the code went wrong: nobody sees the traceback of a background daemon."""
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            self._log.emit("internal-error", where="parent", error=line)
+
+    def close(self) -> None:
+        """Remove what the file system has of us."""
+        close_management_listener(self._listener)
+        self._pid_file.remove()
+
+    # --- signals
+
+    async def _follow_signals(self, signals: object) -> None:
+        async for number in signals:  # type: ignore[attr-defined]
+            match signal.Signals(number):
+                case signal.SIGHUP:
+                    self._ask_reload(_ReloadRequest(0, "SIGHUP"))
+                case signal.SIGTERM | signal.SIGINT:
+                    await self._stop(signal.Signals(number).name)
+                case signal.SIGUSR1:
+                    self._log_diagnosis()
+                case signal.SIGUSR2:
+                    self._step_log_level()
+
+    async def _stop(self, reason: str) -> None:
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        on_exit = self._config.fib.on_exit
+        self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
+        session = self._supervisor.session
+        if session is not None and session.phase is Phase.RUNNING:
+            await session.stop(is_restart=on_exit is OnExit.KEEP)
+        if session is not None:
+            session.phase = Phase.STOPPING
+            session.kill()
+
+    def _log_diagnosis(self) -> None:
+        facts: dict[str, object] = {
+            "generation": self._generation,
+            "links": len(self._monitor.links.interfaces),
+            "engine_restarts": self._supervisor.restarts,
+            "neighbor_sockets": len(self._neighbor_sockets),
+            "fib": self._sync.counters(),
+        }
+        for what, value in facts.items():
+            self._log.emit("diagnostic", what=what, value=value)
+
+    def _step_log_level(self) -> None:
+        levels = list(Level)
+        position = levels.index(self._log.level)
+        self._log.level = levels[position - 1]  # one more verbose, from debug round to error
+        self._log.emit("log-level", level=self._log.level.name.lower())
+
+    # --- the engine
+
+    async def _settle_engine(self, session: EngineSession) -> None:
+        """Tell a new engine everything it must know."""
+        self._neighbor_sockets.clear()
+        self._sync.begin_session()
+        self._generation += 1
+        await session.prepare(self._config, self._conf_begin)
+        await session.commit()
+        for ifindex in self._monitor.links.interfaces:
+            session.send_link(ifindex)
+        session.send(LinksComplete())
+        session.send(
+            SocketReady(SocketKind.MANAGEMENT, 0, None), descriptor=os.dup(self._listener.fileno())
+        )
+        for link in self._monitor.links.interfaces.values():
+            self._settle_socket(link)
+
+    def _conf_begin(self, total_bytes: int) -> ConfBegin:
+        return ConfBegin(
+            generation=self._generation,
+            total_bytes=total_bytes,
+            started_at_ns=self._started_at_ns,
+            engine_restarts=self._supervisor.restarts,
+            config_path=self._config_path,
+            daemon_pid=os.getpid(),
+            # Later than every life before, also than that of an engine which died a moment ago.
+            origin_seqno=(self._origin_seqno + self._supervisor.restarts) & 0xFFFF_FFFF,
+        )
+
+    def _running_session(self) -> EngineSession | None:
+        session = self._supervisor.session
+        return session if session is not None and session.phase is Phase.RUNNING else None
+
+    def link(self, ifindex: int) -> Interface | None:
+        """A link as it is now."""
+        return self._monitor.links.interfaces.get(ifindex)
+
+    def take_progress(self) -> FibProgress | None:
+        """The FIB's news as a message."""
+        progress = self._sync.take_progress()
+        return None if progress is None else FibProgress(*progress)
+
+    def fib_update(self, update: FibUpdate) -> None:
+        """The engine's wishes, judged before they are taken."""
+        for prefix, problem in self._sync.update(update.serial, update.install, update.remove):
+            self._log.emit("fib-route-refused", prefix=prefix, problem=problem)
+
+    def fib_in_sync(self) -> None:
+        """The engine has said everything."""
+        self._sync.in_sync()
+
+    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        """A client asks."""
+        self._ask_reload(_ReloadRequest(request_id, f"uid {request.uid} pid {request.pid}"))
+
+    def _on_progress(self) -> None:
+        session = self._running_session()
+        if session is not None:
+            session.mark_progress()
+        # The engine's first update has been tried: static routes are in, or failed visibly.
+        if not self._is_ready and self._sync.has_applied_first_update:
+            self._is_ready = True
+            took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
+            self._log.emit("ready", after_ms=took_ms, routes=self._sync.counters().installed)
+            self._ready.report(0)
+
+    # --- links and sockets
+
+    def _on_link(self, change: LinkChange) -> None:
+        before, after = change.before, change.after
+        was_up, is_up = before is not None and before.is_up, after is not None and after.is_up
+        if is_up and not was_up and after is not None:
+            self._log.emit("link-up", link=after.ifname, ifindex=change.ifindex)
+        elif was_up and not is_up and before is not None:
+            reason = "removed" if after is None else "carrier" if after.is_admin_up else "down"
+            self._log.emit("link-down", link=before.ifname, ifindex=change.ifindex, reason=reason)
+        lost_address = before is not None and (
+            after is None or not set(before.addresses) <= set(after.addresses)
+        )
+        self._sync.links_changed(may_have_lost_routes=(was_up and not is_up) or lost_address)
+        session = self._running_session()
+        if session is not None:
+            session.mark_link(change.ifindex)
+            if after is None or not after.is_up:
+                self._neighbor_sockets.pop(change.ifindex, None)
+            else:
+                self._settle_socket(after)
+
+    def _settle_socket(self, link: Interface) -> None:
+        """Hand the engine a NUP socket for a link, if it should have one and does not yet."""
+        session = self._running_session()
+        family = self._neighbor_family(link)
+        if session is None or family is None:
+            return
+        if self._neighbor_sockets.get(link.ifindex) is family:
+            return
+        try:
+            opened = open_neighbor_socket(link.ifindex, link.ifname, family)
+        except OSError as error:
+            self._log.emit("socket-failed", link=link.ifname, problem=error.strerror or error)
+            return
+        self._neighbor_sockets[link.ifindex] = family
+        self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
+        session.send(
+            SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=opened.detach()
+        )
+
+    def _neighbor_family(self, link: Interface) -> Family | None:
+        """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.
+
+        While an IPv6 address is still being checked for duplicates nothing is opened: it will be
+        usable in a second, and the adjacency should not move from one family to the other.
+        """
+        is_wanted = self._config.interface_for(link.ifname) is not None
+        if not (is_wanted and link.is_up and link.has_multicast) or link.is_loopback:
+            return None
+        if link.link_local() is not None:
+            return Family.IPV6
+        if any(entry.address.is_link_local and not entry.is_usable for entry in link.addresses):
+            return None
+        return Family.IPV4 if any(link.usable_addresses(Family.IPV4)) else None
+
+    # --- reload
+
+    def _ask_reload(self, request: _ReloadRequest) -> None:
+        try:
+            self._reloads_in.send_nowait(request)
+        except trio.WouldBlock:
+            self._answer(request, ReloadFinished(False, ("too many reloads are waiting",)))
+
+    def _answer(self, request: _ReloadRequest, answer: ReloadFinished) -> None:
+        session = self._running_session()
+        if session is not None:
+            session.send(answer, request_id=request.request_id)
+
+    async def _reload_loop(self) -> None:
+        async for request in self._reloads:
+            latest = request
+            while True:
+                try:
+                    newer = self._reloads.receive_nowait()
+                except trio.WouldBlock:
+                    break
+                self._answer(latest, ReloadFinished(False, ("superseded by a newer reload",)))
+                latest = newer
+            answer = await self._reload(latest)
+            self._answer(latest, answer)
+
+    async def _reload(self, request: _ReloadRequest) -> ReloadFinished:
+        started = trio.current_time()
+        self._log.emit("reload-begun", asked_by=request.asked_by)
+        self._reopen_log()
+        try:
+            new = await trio.to_thread.run_sync(load_file, self._config_path)
+        except ConfigError as error:
+            return self._reload_failed([str(problem) for problem in error.problems])
+        delta = compare(self._config, new)
+        if delta.needs_restart:
+            self._log.emit("reload-needs-restart", keys=", ".join(delta.needs_restart))
+        if not delta.is_empty:
+            session = self._running_session()
+            if session is None:
+                return self._reload_failed(["the engine is restarting; try again in a moment"])
+            try:
+                await self._switch(session, delta)
+            except EngineFailed as error:
+                session.kill()  # it comes back with the configuration that is in force
+                return self._reload_failed([str(error)])
+        took_ms = round((trio.current_time() - started) * 1000)
+        self._log.emit("reload-done", changes=len(delta.changes), took_ms=took_ms)
+        lines = list(delta.changes) or ["nothing changed"]
+        lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
+        return ReloadFinished(True, tuple(lines))
+
+    def _reload_failed(self, problems: list[str]) -> ReloadFinished:
+        for problem in problems:
+            self._log.emit("reload-failed", problem=problem)
+        return ReloadFinished(False, tuple(problems))
+
+    async def _switch(self, session: EngineSession, delta: ConfigDelta) -> None:
+        """Let the engine check the new configuration, then follow it on both sides."""
+        self._generation += 1
+        await session.prepare(delta.effective, self._conf_begin)
+        old, self._config = self._config, delta.effective
+        self._sync.resync_s = delta.effective.fib.resync_s
+        if old.fib != delta.effective.fib:
+            self._sync.change_ownership(_ownership(delta.effective.fib))
+        if old.log != delta.effective.log:
+            self._log.level = Level[delta.effective.log.level.name]
+            self._log.sink = _open_sink(delta.effective.log, is_foreground=self._is_foreground)
+        await session.commit()
+        for link in self._monitor.links.interfaces.values():
+            if self._neighbor_family(link) is None:
+                self._neighbor_sockets.pop(link.ifindex, None)
+            else:
+                self._settle_socket(link)
+
+    def _reopen_log(self) -> None:
+        if isinstance(self._log.sink, FileSink):
+            try:
+                self._log.sink.reopen()
+            except OSError as error:
+                self._log.emit("internal-error", where="log file", error=error.strerror)
+
+
+_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)

@@ -1,0 +1,286 @@
+"""What the engine tells the management plane: every room's state as the views of `control.views`.
+
+Copies only: no object of a room leaves. Long tables come as chunks that look the table up anew, so
+a dump of a million routes and the decision take turns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ipc.internal import ConfBegin
+from routed import __version__
+from routed.config.schema import Config
+from routed.control.handlers import ReloadOutcome
+from routed.control.views import (
+    CounterView,
+    FibState,
+    FibTotals,
+    FibView,
+    InterfaceView,
+    MemoryView,
+    NeighborView,
+    NextHopView,
+    ReloadView,
+    RouteSelector,
+    RouteView,
+    StatusView,
+)
+from routed.model.link import Interface
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop
+from routed.neighbor.events import AdjacencyState
+from routed.neighbor.instance import NeighborInstance
+from routed.rib.snapshot import FibSnapshot
+from routed.rib.table import Candidate, Rib
+from routed.wishes import FibWishes
+
+__all__ = ["LastReload", "Reporter"]
+
+CHUNK_PREFIXES = 256
+"""Prefixes looked at between two turns of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastReload:
+    """How the last reload went."""
+
+    is_ok: bool
+    at: float
+    """time.monotonic()."""
+    text: str
+
+
+class Reporter:
+    """The engine's side of `control.handlers.Daemon`."""
+
+    def __init__(
+        self,
+        *,
+        begin: ConfBegin,
+        config: Config,
+        links: Mapping[int, Interface],
+        rib: Rib,
+        wishes: FibWishes,
+        neighbors: NeighborInstance,
+        snapshot: FibSnapshot,
+        reload: Callable[[int, int], Awaitable[ReloadOutcome]],
+    ) -> None:
+        """Report on these rooms; `reload` asks the parent, with the uid and pid of the client."""
+        self.config = config
+        self.last_reload: LastReload | None = None
+        self._begin = begin
+        self._links = links
+        self._rib = rib
+        self._wishes = wishes
+        self._neighbors = neighbors
+        self._snapshot = snapshot
+        self._reload = reload
+
+    # --- one row or few
+
+    def status(self) -> StatusView:
+        """The daemon as a whole."""
+        now_ns = time.monotonic_ns()
+        reload = self.last_reload
+        totals = self._wishes.counters
+        return StatusView(
+            version=__version__,
+            pid=self._begin.daemon_pid,
+            uptime_s=(now_ns - self._begin.started_at_ns) / 1e9,
+            router_id=self.config.router_id,
+            config_path=self._begin.config_path,
+            last_reload=None
+            if reload is None
+            else ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text),
+            routes=len(self._rib),
+            neighbors=sum(
+                row.state is AdjacencyState.UP for row in self._neighbors.neighbors(now_ns / 1e9)
+            ),
+            fib=FibTotals(totals.desired, totals.installed, totals.failed, totals.pending),
+            engine_restarts=self._begin.engine_restarts,
+        )
+
+    def neighbors(self) -> Sequence[NeighborView]:
+        """Every adjacency."""
+        return [
+            NeighborView(
+                router_id=row.router_id,
+                interface=row.ifname,
+                address=row.address,
+                state=row.state.value,
+                uptime_s=row.uptime_s if row.state is AdjacencyState.UP else None,
+                dead_in_s=row.dead_in_s,
+                rtt_ms=row.rtt_ms,
+                rto_ms=row.rto_ms,
+                cost=row.cost,
+                retransmissions=row.retransmissions,
+                prefixes=row.prefixes,
+            )
+            for row in self._neighbors.neighbors(time.monotonic())
+        ]
+
+    def interfaces(self) -> Sequence[InterfaceView]:
+        """Every link."""
+        up_on: dict[int, int] = {}
+        for row in self._neighbors.neighbors(time.monotonic()):
+            up_on[row.ifindex] = up_on.get(row.ifindex, 0) + (row.state is AdjacencyState.UP)
+        views = []
+        for ifindex in sorted(self._links):
+            link = self._links[ifindex]
+            entry = self.config.interface_for(link.ifname) if not link.is_loopback else None
+            state = "up" if link.is_up else "no_carrier" if link.is_admin_up else "down"
+            views.append(
+                InterfaceView(
+                    interface=link.ifname,
+                    ifindex=ifindex,
+                    state=state,
+                    mtu=link.mtu,
+                    addresses=tuple(
+                        f"{entry.address}/{entry.prefix_len}" for entry in link.addresses
+                    ),
+                    has_nup=self._neighbors.has_link(ifindex),
+                    cost=entry.cost if entry else None,
+                    hello_interval_s=entry.hello_s if entry else None,
+                    neighbors=up_on.get(ifindex, 0),
+                )
+            )
+        return views
+
+    def counters(self) -> Sequence[CounterView]:
+        """NUP's counters by reason, and the kernel side's."""
+        views = [
+            CounterView(f"nup_{name}", value, "NUP datagrams and events, by what became of them")
+            for name, value in sorted(self._neighbors.counters().items())
+        ]
+        fib = self._wishes.counters
+        for name, help_text in _FIB_COUNTERS.items():
+            views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
+        views.append(
+            CounterView("engine_restarts", self._begin.engine_restarts, "engines that have died")
+        )
+        return views
+
+    def memory(self) -> Sequence[MemoryView]:
+        """What the snapshot and this process take."""
+        views = [
+            MemoryView(f"snapshot {part.name}", part.used_bytes, part.items, part.help)
+            for part in self._snapshot.memory()
+        ]
+        views.append(
+            MemoryView("engine", _resident_bytes(), None, "resident memory of this process")
+        )
+        return views
+
+    def snapshot_fd(self) -> int:
+        """The shared FIB's descriptor."""
+        return self._snapshot.fileno()
+
+    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+        """Have the parent read the configuration again."""
+        return await self._reload(uid, pid)
+
+    # --- tables
+
+    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
+        """Every wanted candidate, in prefix order."""
+        after: Prefix | None = None
+        while chunk := self._rib.prefixes_after(after, CHUNK_PREFIXES):
+            after = chunk[-1]
+            yield [
+                view
+                for prefix in chunk
+                if selector.matches_prefix(prefix)
+                for view in self._candidate_views(prefix)
+                if selector.source in (None, view.source)
+                and (view.selected or not selector.is_selected_only)
+            ]
+
+    def route(self, address: Address) -> Sequence[RouteView]:
+        """The candidates of the longest match."""
+        prefix = self._rib.match(address)
+        return [] if prefix is None else self._candidate_views(prefix)
+
+    def fib(self) -> Iterator[Sequence[FibView]]:
+        """Every wanted kernel route."""
+        prefixes = self._wishes.prefixes()
+        for start in range(0, len(prefixes), CHUNK_PREFIXES):
+            chunk = prefixes[start : start + CHUNK_PREFIXES]
+            views = []
+            for prefix in chunk:
+                route = self._wishes.route(prefix)
+                if route is None:
+                    continue  # withdrawn since the dump began
+                views.append(
+                    FibView(
+                        prefix=prefix,
+                        table=route.table_id,
+                        type=route.type,
+                        next_hops=self._next_hop_views(route.next_hops),
+                        state=self._fib_state(prefix),
+                        reason=self._wishes.failure_of(prefix),
+                    )
+                )
+            yield views
+
+    def _candidate_views(self, prefix: Prefix) -> list[RouteView]:
+        return [self._candidate_view(candidate) for candidate in self._rib.candidates(prefix)]
+
+    def _candidate_view(self, candidate: Candidate) -> RouteView:
+        route = candidate.route
+        fib_state, reason = None, candidate.problem
+        if candidate.is_selected and route.prefix in self._wishes:
+            fib_state = self._fib_state(route.prefix)
+            reason = self._wishes.failure_of(route.prefix)
+        next_hops = self._next_hop_views(candidate.next_hops)
+        if not next_hops:  # unresolved: show what was asked for
+            next_hops = tuple(
+                NextHopView(gateway.via, gateway.ifname, gateway.weight)
+                for gateway in route.gateways
+            )
+        return RouteView(
+            prefix=route.prefix,
+            type=route.type,
+            source=route.source,
+            distance=route.distance,
+            metric=route.metric,
+            tag=route.tag,
+            next_hops=next_hops,
+            selected=candidate.is_selected,
+            fib_state=fib_state,
+            fib_reason=reason,
+            age_s=time.monotonic() - candidate.installed_at,
+        )
+
+    def _fib_state(self, prefix: Prefix) -> FibState:
+        if self._wishes.failure_of(prefix):
+            return FibState.FAILED
+        return FibState.PENDING if self._wishes.is_pending(prefix) else FibState.INSTALLED
+
+    def _next_hop_views(self, next_hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
+        return tuple(
+            NextHopView(hop.via, self._ifname_of(hop.ifindex), hop.weight) for hop in next_hops
+        )
+
+    def _ifname_of(self, ifindex: int) -> str:
+        link = self._links.get(ifindex)
+        return link.ifname if link else f"if{ifindex}"
+
+
+_FIB_COUNTERS = {
+    "adopted": "kernel routes of an earlier life that were equal and kept",
+    "swept": "kernel routes of an earlier life that nobody wanted",
+    "repaired": "routes that somebody else deleted or changed, put back",
+    "resyncs": "times the kernel table was read and compared",
+    "overruns": "times the kernel dropped notifications (ENOBUFS)",
+    "kernel_writes": "operations sent to the kernel",
+}
+
+
+def _resident_bytes() -> int:
+    """The peak resident size: the engine can read no file, and getrusage needs none."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

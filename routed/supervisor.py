@@ -1,0 +1,405 @@
+"""The parent's side of the engine: start it, feed it, judge what it says, bury it, start the next.
+
+    Supervisor --start_engine--> EngineSession (one life)
+                                   sender    what it should know  -->  engine
+                                   receiver  what it wants        <--  (authority table first)
+                                   output    its last words       <--  (stdout and stderr)
+                                   watcher   pidfd: it has ended
+
+What the engine should know is state (dirty links, progress not yet told) plus a few messages that
+are bounded by nature (one configuration, one socket per link, one answer per reload), so a slow
+engine costs the parent nothing.
+
+An engine that breaks the rules of the channel is ended at once, like one that died by itself: the
+kernel routes stay, and a new one starts after a back-off that doubles. RESTARTS_MAX deaths within
+RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from ipc import codec
+from ipc.channel import Channel, ChannelClosed
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, IpcError
+from ipc.internal import (
+    CONF_ITEM_BYTES,
+    MESSAGE_CLASSES,
+    ConfApplied,
+    ConfBegin,
+    ConfDone,
+    ConfDrain,
+    ConfItem,
+    ConfReady,
+    FibInSync,
+    FibProgress,
+    FibUpdate,
+    LinkChanged,
+    LinkRemoved,
+    LogEvent,
+    Phase,
+    ReloadRequested,
+    Role,
+    Stop,
+    Stopped,
+    check_authority,
+)
+from routed.config.schema import Config
+from routed.log import EVENTS, Logger
+from routed.model.link import Interface
+from routed.privsep import EngineProcess, start_engine
+
+__all__ = ["CONFIGURE_TIMEOUT_S", "EngineFailed", "EngineHost", "EngineSession", "Supervisor"]
+
+CONFIGURE_TIMEOUT_S = 30.0
+"""An engine that has not taken its configuration by then is ended."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long goodbyes may take."""
+
+RESTARTS_MAX = 5
+RESTART_WINDOW_S = 60.0
+_RESTART_FIRST_S = 0.05
+_RESTART_LIMIT_S = 5.0
+
+_CHANNEL_BUFFER_BYTES = 1024 * 1024
+_OUTPUT_LINE_MAX = 1000
+_OUTPUT_LINES_KEPT = 20
+
+
+class EngineFailed(Exception):
+    """The engine cannot be kept running, or did not take a configuration."""
+
+
+class EngineHost(Protocol):
+    """What the parent does for its engine; each is called with what the engine said."""
+
+    def link(self, ifindex: int) -> Interface | None:
+        """A link as it is now; None when it is gone."""
+        ...
+
+    def take_progress(self) -> FibProgress | None:
+        """What the engine should be told of the FIB; None when it knows."""
+        ...
+
+    def fib_update(self, update: FibUpdate) -> None:
+        """Wishes."""
+        ...
+
+    def fib_in_sync(self) -> None:
+        """The gate opens."""
+        ...
+
+    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        """A client asks for a reload."""
+        ...
+
+
+class EngineSession:
+    """One life of an engine, from its start to its end."""
+
+    def __init__(self, process: EngineProcess, host: EngineHost, log: Logger) -> None:
+        self.phase = Phase.CONFIGURING
+        self.process = process
+        self.last_words: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
+        """What it printed last, for the message of a daemon that could not start."""
+        self._host = host
+        self._log = log
+        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES)
+        self._wake = trio.Event()
+        self._messages: deque[tuple[object, int, int | None]] = deque()
+        self._links: dict[int, None] = {}
+        self._has_progress = False
+        self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
+        self._stopped = trio.Event()
+        self._status = 0
+
+    # --- what the engine should know
+
+    def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
+        """Queue one message; a descriptor is closed once it was sent, or the session ends."""
+        self._messages.append((message, request_id, descriptor))
+        self._wake.set()
+
+    def mark_link(self, ifindex: int) -> None:
+        """A link changed: its state when its turn comes is what is sent."""
+        self._links[ifindex] = None
+        self._wake.set()
+
+    def send_link(self, ifindex: int) -> None:
+        """Queue a link as it is now, in order with the other messages."""
+        link = self._host.link(ifindex)
+        if link is not None:
+            self.send(LinkChanged(link))
+
+    def mark_progress(self) -> None:
+        """The FIB has news."""
+        self._has_progress = True
+        self._wake.set()
+
+    async def prepare(self, config: Config, begin: Callable[[int], ConfBegin]) -> None:
+        """Hand over a configuration and have it checked; nothing changes yet.
+
+        Args:
+            config: the configuration.
+            begin: makes the opening message from the encoded size.
+
+        Raises:
+            EngineFailed: it says no, or nothing in time.
+        """
+        encoded = codec.encode(config)
+        opening = begin(len(encoded))
+        self.send(opening)
+        for offset in range(0, len(encoded), CONF_ITEM_BYTES):
+            self.send(ConfItem(encoded[offset : offset + CONF_ITEM_BYTES]))
+        self.send(ConfDrain())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfReady) or answer.generation != opening.generation:
+            raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
+        if answer.problem:
+            raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
+
+    async def commit(self) -> None:
+        """Have the prepared configuration take effect.
+
+        Raises:
+            EngineFailed: nothing in time.
+        """
+        self.send(ConfDone())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfApplied):
+            raise EngineFailed("the engine answered CONF_DONE out of turn")
+
+    async def _await_answer(self) -> ConfReady | ConfApplied:
+        try:
+            with trio.fail_after(CONFIGURE_TIMEOUT_S):
+                return await self._answers.receive()
+        except (trio.TooSlowError, trio.EndOfChannel) as error:
+            raise EngineFailed("the engine did not take the configuration") from error
+
+    async def stop(self, *, is_restart: bool) -> None:
+        """Let it say goodbye; returns when it has, or when it took too long."""
+        self.phase = Phase.STOPPING
+        self.send(Stop(is_restart))
+        with trio.move_on_after(STOP_TIMEOUT_S):
+            await self._stopped.wait()
+
+    def kill(self) -> None:
+        """End the process now."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+
+    # --- its life
+
+    async def run(self) -> str:
+        """Serve the engine until it has ended.
+
+        Returns:
+            How it ended, for people: `exit status 1`, `killed by SIGKILL`.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._relay_output)
+                nursery.start_soon(self._send_loop)
+                nursery.start_soon(self._receive_loop)
+                await self._reap()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.kill()
+            self._close()
+        return _describe_status(self._status)
+
+    async def _reap(self) -> None:
+        await trio.lowlevel.wait_readable(self.process.pidfd)
+        _, self._status = os.waitpid(self.process.pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended)
+        self._drain_output()
+
+    def _close(self) -> None:
+        self._stopped.set()
+        self._channel.close()
+        self._answer_in.close()
+        os.close(self.process.pidfd)
+        os.close(self.process.output_fd)
+        for _, _, descriptor in self._messages:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._messages.clear()
+
+    async def _send_loop(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while (item := self._next_message()) is not None:
+                    message, request_id, descriptor = item
+                    frame = Frame(MESSAGE_CLASSES[type(message)], request_id, codec.encode(message))
+                    try:
+                        await self._channel.send(frame, descriptor)
+                    finally:
+                        if descriptor is not None:
+                            os.close(descriptor)
+        except ChannelClosed:
+            pass  # it is dying: `_reap` will tell how
+
+    def _next_message(self) -> tuple[object, int, int | None] | None:
+        if self._messages:
+            return self._messages.popleft()
+        if self.phase is not Phase.RUNNING:
+            return None
+        if self._links:
+            ifindex = next(iter(self._links))
+            del self._links[ifindex]
+            link = self._host.link(ifindex)
+            return (LinkRemoved(ifindex) if link is None else LinkChanged(link)), 0, None
+        if self._has_progress:
+            self._has_progress = False
+            progress = self._host.take_progress()
+            if progress is not None:
+                return progress, 0, None
+        return None
+
+    async def _receive_loop(self) -> None:
+        try:
+            while True:
+                received = await self._channel.receive()
+                frame = received.frame
+                if received.descriptor is not None:
+                    os.close(received.descriptor)  # nothing that an engine may send carries one
+                message_class = check_authority(
+                    frame.type,
+                    Role.ENGINE,
+                    self.phase,
+                    has_descriptor=received.descriptor is not None,
+                )
+                self._take(codec.decode(message_class, frame.body), frame.request_id)
+        except ChannelClosed:
+            pass  # it is dying: `_reap` will tell how
+        except IpcError as error:
+            self._log.emit("engine-misbehaved", problem=error)
+            self.kill()
+
+    def _take(self, message: object, request_id: int) -> None:
+        match message:
+            case FibUpdate():
+                self._host.fib_update(message)
+            case FibInSync():
+                self._host.fib_in_sync()
+            case ConfReady() | ConfApplied():
+                # Here and not in `commit`: what the engine says next belongs to the new phase.
+                if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):
+                    self.phase = Phase.RUNNING
+                    self._wake.set()
+                try:
+                    self._answer_in.send_nowait(message)
+                except trio.WouldBlock:
+                    raise IpcError("answers that nobody asked for") from None
+            case ReloadRequested():
+                self._host.reload_requested(request_id, message)
+            case LogEvent(event=event, fields=fields):
+                if event not in EVENTS:
+                    raise IpcError(f"log event {event!r} does not exist")
+                self._log.write(event, fields, "engine")
+            case Stopped():
+                self._stopped.set()
+
+    async def _relay_output(self) -> None:
+        """Log what it prints: normally nothing, a traceback when it dies of a defect."""
+        os.set_blocking(self.process.output_fd, False)
+        while self._drain_output():
+            await trio.lowlevel.wait_readable(self.process.output_fd)
+
+    def _drain_output(self) -> bool:
+        """Log what has been printed so far; False at the end of the stream."""
+        while True:
+            try:
+                chunk = os.read(self.process.output_fd, 65_536)
+            except BlockingIOError:
+                return True
+            if not chunk:
+                return False
+            for line in chunk.decode("utf-8", "backslashreplace").splitlines():
+                self.last_words.append(line[:_OUTPUT_LINE_MAX])
+                self._log.emit("engine-output", line=line[:_OUTPUT_LINE_MAX])
+
+
+class Supervisor:
+    """Keeps one engine running."""
+
+    def __init__(self, host: EngineHost, log: Logger) -> None:
+        self.session: EngineSession | None = None
+        self.restarts = 0
+        """Engines that have died in this daemon's life."""
+        self._host = host
+        self._log = log
+        self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
+
+    async def run(
+        self, uid: int, gid: int, user: str, settle: Callable[[EngineSession], Awaitable[None]]
+    ) -> None:
+        """Run engines, one after another; returns when one was stopped on purpose.
+
+        Args:
+            uid: whom they become.
+            gid: their group.
+            user: the same, for the log.
+            settle: configures a new engine and tells it everything; EngineFailed ends that engine.
+
+        Raises:
+            EngineFailed: too many died too quickly.
+        """
+        while True:
+            process = start_engine(uid, gid, _CHANNEL_BUFFER_BYTES)
+            session = self.session = EngineSession(process, self._host, self._log)
+            self._log.emit("engine-started", pid=process.pid, user=user, restarts=self.restarts)
+            problem = ""
+
+            async def introduce(session: EngineSession = session) -> None:
+                nonlocal problem
+                try:
+                    await settle(session)
+                except EngineFailed as error:
+                    problem = str(error)
+                    session.kill()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(introduce)
+                status = await session.run()
+                nursery.cancel_scope.cancel()
+            if session.phase is Phase.STOPPING:
+                return
+            self.restarts += 1
+            self._bury(session, problem or status)
+            await trio.sleep(self._delay())
+
+    def _bury(self, session: EngineSession, status: str) -> None:
+        now = trio.current_time()
+        self._deaths.append(now)
+        if len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S:
+            self._log.emit("engine-given-up", deaths=RESTARTS_MAX, within_s=int(RESTART_WINDOW_S))
+            words = session.last_words[-1] if session.last_words else status
+            raise EngineFailed(f"the engine died {RESTARTS_MAX} times, the last time: {words}")
+        self._log.emit(
+            "engine-died",
+            pid=session.process.pid,
+            status=status,
+            restart_in_ms=round(self._delay() * 1000),
+        )
+
+    def _delay(self) -> float:
+        now = trio.current_time()
+        recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
+        doublings = max(recent - 1, 0)
+        return min(_RESTART_FIRST_S * float(1 << doublings), _RESTART_LIMIT_S)
+
+
+def _describe_status(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,322 @@
+"""One contract, two kernels: what the daemon relies on, held against the fake and the real one.
+
+The real one is a new network namespace with two veth pairs, the fake is `FakeKernel`. A difference
+between them fails here, so the fake stays honest.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+import trio
+from netns import RouterNamespaces
+from rtnetlink import LinkEnd, Rtnetlink
+
+from routed.fib.ledger import Ledger, Outcome
+from routed.fib.links import LinkChange
+from routed.fib.monitor import KernelMonitor
+from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
+from routed.fib.plan import FibOp, OpKind
+from routed.fib.sync import RouteKernel
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop, RouteType
+from tests.fakes.fake_kernel import FakeKernel
+
+pytestmark = pytest.mark.root
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace with links v0 and v1, up, addressed, and their far ends up too."""
+
+    here: RouterNamespaces
+    ifindexes: dict[str, int]
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    here = RouterNamespaces.create("contract")
+    there = RouterNamespaces.create("far")
+    with here.inside():
+        netlink = Rtnetlink.open_here()
+        for number in (0, 1):
+            mac, far_mac = bytes((2, 0, 0, 0, 0, number)), bytes((2, 0, 0, 0, 1, number))
+            netlink.add_veth(
+                LinkEnd(f"v{number}", mac), LinkEnd(f"w{number}", far_mac), there.net_fd
+            )
+            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"192.0.{number}.1/24"))
+            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"2001:db8:{number}::1/64"))
+            netlink.set_up(f"v{number}", is_up=True)
+        netlink.set_up("lo", is_up=True)
+        indexes = {name: ifindex for ifindex, name in netlink.link_names().items()}
+        netlink.close()
+    with there.inside():
+        netlink = Rtnetlink.open_here()
+        for number in (0, 1):
+            netlink.set_up(f"w{number}", is_up=True)
+        netlink.close()
+    yield Namespace(here, indexes)
+    here.close()
+    there.close()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A kernel under test, and the links that next hops may use."""
+
+    kernel: RouteKernel
+    v0: int
+    v1: int
+    is_real: bool
+
+
+@pytest.fixture(params=["fake", "real"])
+async def contract(request: pytest.FixtureRequest, namespace: Namespace) -> AsyncIterator[Contract]:
+    v0, v1 = namespace.ifindexes["v0"], namespace.ifindexes["v1"]
+    if request.param == "fake":
+        yield Contract(FakeKernel(), v0, v1, is_real=False)
+        return
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        yield Contract(requests, v0, v1, is_real=True)
+
+
+def key(prefix: str, priority: int = 205, table_id: int = 254) -> RouteKey:
+    return RouteKey(table_id, Prefix.parse(prefix), 0, priority)
+
+
+def values(contract: Contract, prefix: str) -> list[RouteValue]:
+    """Every shape of route that the daemon writes, for one family."""
+    v0, v1 = contract.v0, contract.v1
+
+    def hop(via: str | None, ifindex: int, weight: int = 1, *, is_onlink: bool = False) -> NextHop:
+        return NextHop(Address.parse(via) if via else None, ifindex, weight, is_onlink)
+
+    if ":" in prefix:
+        unicast = [
+            (hop("2001:db8:0::2", v0),),
+            (hop("fe80::2", v1),),
+            (hop("fe80::2", v0), hop("fe80::2", v1)),
+            (hop("fe80::2", v0, 3), hop("2001:db8:1::7", v1, 1)),
+            (hop(None, v0),),
+            (hop("2001:db8:9::1", v0, is_onlink=True),),
+        ]
+    else:
+        unicast = [
+            (hop("192.0.0.2", v0),),
+            (hop("192.0.0.2", v0), hop("192.0.1.2", v1, 5)),
+            (hop("fe80::2", v0),),
+            (hop("fe80::2", v0), hop("192.0.1.2", v1)),
+            (hop("fe80::2", v0, 2), hop("fe80::2", v1, 256)),
+            (hop(None, v1),),
+            (hop("198.51.100.1", v0, is_onlink=True),),
+        ]
+    shapes = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in unicast]
+    shapes += [RouteValue(kind, ()) for kind in RouteType if not kind.has_next_hops]
+    return shapes
+
+
+async def ours(contract: Contract, table_id: int = 254) -> dict[RouteKey, RouteValue]:
+    routes = await contract.kernel.dump_routes(table_id)
+    return {route.key: route.value for route in routes if route.protocol == 205}
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
+async def test_every_shape_reads_back_as_it_was_written(contract: Contract, prefix: str) -> None:
+    for value in values(contract, prefix):
+        install = FibOp(OpKind.INSTALL, key(prefix), value)
+        assert await contract.kernel.apply([install]) == [Outcome(0, "")], value
+        assert await ours(contract) == {key(prefix): value}
+        remove = FibOp(OpKind.REMOVE, key(prefix), value)
+        assert await contract.kernel.apply([remove]) == [Outcome(0, "")], value
+        assert await ours(contract) == {}
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
+async def test_any_shape_becomes_any_other_by_what_is_planned(
+    contract: Contract, prefix: str
+) -> None:
+    ledger = Ledger(Ownership(205, 205, frozenset({254})))
+    ledger.open_gate()
+    shapes = values(contract, prefix)
+    for before in shapes:
+        for after in shapes:
+            for value in (before, after):
+                ledger.set_desired(key(prefix), value)
+                operations = ledger.plan(0.0)
+                outcomes = await contract.kernel.apply(operations)
+                for operation, outcome in zip(operations, outcomes, strict=True):
+                    assert outcome.errno == 0, (before, after, outcome)
+                    assert ledger.record(operation, outcome, 0.0)
+                assert await ours(contract) == {key(prefix): value}, (before, after)
+
+
+async def test_an_install_never_overwrites(contract: Contract) -> None:
+    for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
+        first, second, *_ = values(contract, prefix)
+        assert await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix), first)])
+        (outcome,) = await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix), second)])
+        assert outcome.errno == errno.EEXIST
+        assert (await ours(contract))[key(prefix)] == first
+
+
+async def test_a_replace_needs_something_to_replace(contract: Contract) -> None:
+    for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
+        value = values(contract, prefix)[0]
+        (outcome,) = await contract.kernel.apply([FibOp(OpKind.REPLACE, key(prefix), value)])
+        assert outcome.errno == errno.ENOENT
+
+
+async def test_a_removal_of_nothing_says_so(contract: Contract) -> None:
+    for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
+        value = values(contract, prefix)[0]
+        (outcome,) = await contract.kernel.apply([FibOp(OpKind.REMOVE, key(prefix), value)])
+        assert outcome.errno == errno.ESRCH
+
+
+async def test_one_refusal_in_a_batch_is_told_apart_and_stops_nobody(contract: Contract) -> None:
+    value = values(contract, "203.0.113.0/24")[0]
+    good = [FibOp(OpKind.INSTALL, key(f"10.{number}.0.0/16"), value) for number in range(50)]
+    bad = FibOp(OpKind.REMOVE, key("198.18.0.0/15"), value)
+    outcomes = await contract.kernel.apply([*good[:25], bad, *good[25:]])
+    assert [outcome.errno for outcome in outcomes] == [0] * 25 + [errno.ESRCH] + [0] * 25
+    assert len(await ours(contract)) == 50
+
+
+async def test_a_table_that_does_not_exist_is_empty(contract: Contract) -> None:
+    assert await contract.kernel.dump_routes(4711) == []
+
+
+@pytest.mark.parametrize("table_id", [100, 4711])
+async def test_other_tables_are_kept_apart(contract: Contract, table_id: int) -> None:
+    for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
+        value = values(contract, prefix)[0]
+        await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix, 205, table_id), value)])
+    assert await ours(contract) == {}
+    assert len(await ours(contract, table_id)) == 2
+
+
+async def test_a_removal_does_not_take_a_foreign_route(namespace: Namespace) -> None:
+    route = key("203.0.113.0/24")
+    value = RouteValue.canonical(
+        RouteType.UNICAST,
+        (NextHop(Address.parse("192.0.0.2"), namespace.ifindexes["v0"]),),
+    )
+    with namespace.here.inside(), RequestSocket(12) as bird, RequestSocket(205) as requests:
+        await bird.apply([FibOp(OpKind.INSTALL, route, value)])
+        (outcome,) = await requests.apply([FibOp(OpKind.REMOVE, route, value)])
+        assert outcome.errno == errno.ESRCH
+        (found,) = [entry for entry in await requests.dump_routes(254) if entry.key == route]
+        assert found.protocol == 12
+
+
+async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Namespace) -> None:
+    value = RouteValue.canonical(
+        RouteType.UNICAST,
+        (NextHop(Address.parse("198.51.100.77"), namespace.ifindexes["v0"]),),
+    )
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        (outcome,) = await requests.apply([FibOp(OpKind.INSTALL, key("10.9.0.0/16"), value)])
+    assert outcome.errno == errno.ENETUNREACH
+    assert "gateway" in outcome.detail.lower()
+
+
+class Heard:
+    """Collects what a monitor tells."""
+
+    def __init__(self) -> None:
+        self.changes: list[LinkChange] = []
+        self.routes: list[tuple[KernelRoute, bool]] = []
+        self.overruns: list[str] = []
+        self.news = trio.Event()
+
+    def link(self, change: LinkChange) -> None:
+        self.changes.append(change)
+        self._ring()
+
+    def route(self, route: KernelRoute, is_removed: bool) -> None:
+        self.routes.append((route, is_removed))
+        self._ring()
+
+    def overrun(self, reason: str) -> None:
+        self.overruns.append(reason)
+        self._ring()
+
+    def _ring(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
+
+
+async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
+    heard = Heard()
+    with namespace.here.inside():
+        listener, requests, lab = EventSocket(), RequestSocket(205), Rtnetlink.open_here()
+    monitor = KernelMonitor(
+        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+    )
+    with listener, requests, trio.fail_after(10):
+        await monitor.load()
+        v0 = monitor.links.interfaces[namespace.ifindexes["v0"]]
+        assert v0.ifname == "v0"
+        assert v0.is_up
+        assert Prefix.parse("192.0.0.0/24") in v0.connected_prefixes()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            lab.add_address("v0", ipaddress.ip_interface("198.51.100.1/24"))
+            wanted = Prefix.parse("198.51.100.0/24")
+            while wanted not in monitor.links.interfaces[v0.ifindex].connected_prefixes():
+                await heard.news.wait()
+            lab.set_up("v0", is_up=False)
+            while monitor.links.interfaces[v0.ifindex].is_admin_up:
+                await heard.news.wait()
+            nursery.cancel_scope.cancel()
+    lab.close()
+
+
+async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:
+    heard = Heard()
+    with namespace.here.inside():
+        listener, requests, bird = EventSocket(), RequestSocket(205), RequestSocket(12)
+    monitor = KernelMonitor(
+        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+    )
+    value = RouteValue.canonical(
+        RouteType.UNICAST,
+        (NextHop(Address.parse("192.0.0.2"), namespace.ifindexes["v0"]),),
+    )
+    with listener, requests, bird, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            await requests.apply([FibOp(OpKind.INSTALL, key("10.1.0.0/16"), value)])
+            await bird.apply([FibOp(OpKind.INSTALL, key("10.2.0.0/16", 32), value)])
+            while not heard.routes:
+                await heard.news.wait()
+            nursery.cancel_scope.cancel()
+    assert heard.routes == [(KernelRoute(key("10.2.0.0/16", 32), 12, value), False)]
+
+
+async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
+    heard = Heard()
+    with namespace.here.inside():
+        listener, requests, bird = EventSocket(2048), RequestSocket(205), RequestSocket(12)
+    monitor = KernelMonitor(
+        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+    )
+    value = RouteValue(RouteType.BLACKHOLE, ())
+    flood = [
+        FibOp(OpKind.INSTALL, key(f"10.{number >> 8}.{number & 255}.0/24"), value)
+        for number in range(400)
+    ]
+    with listener, requests, bird, trio.fail_after(10):
+        await bird.apply(flood)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            while not heard.overruns:
+                await heard.news.wait()
+            nursery.cancel_scope.cancel()
+    assert monitor.overruns >= 1
+    assert monitor.links.interfaces, "links were read again"
