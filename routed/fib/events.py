@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -26,14 +25,13 @@ from routed.fib.codec import (
     NetlinkMessage,
     pack_message,
 )
+from routed.fib.links import AddressEvent, LinkEvent
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family
 
 __all__ = [
     "ADDRESS_MESSAGES",
     "LINK_MESSAGES",
-    "AddressEvent",
-    "LinkEvent",
     "decode_address",
     "decode_link",
     "encode_address_dump",
@@ -48,29 +46,6 @@ ADDRESS_MESSAGES = frozenset({_RTM_NEWADDR, _RTM_DELADDR})
 _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
-
-
-@dataclass(frozen=True, slots=True)
-class LinkEvent:
-    """A link appeared, changed or went."""
-
-    ifindex: int
-    ifname: str
-    is_removed: bool
-    is_admin_up: bool
-    has_carrier: bool
-    mtu: int
-    is_loopback: bool
-    has_multicast: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AddressEvent:
-    """An address of a link appeared, changed or went."""
-
-    ifindex: int
-    address: InterfaceAddress
-    is_removed: bool
 
 
 def encode_link_dump(sequence: int) -> bytes:

@@ -12,11 +12,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from routed.fib.events import AddressEvent, LinkEvent
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address
 
-__all__ = ["LinkChange", "LinkTable"]
+__all__ = ["AddressEvent", "LinkChange", "LinkEvent", "LinkTable"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """A link appeared, changed or went."""
+
+    ifindex: int
+    ifname: str
+    is_removed: bool
+    is_admin_up: bool
+    has_carrier: bool
+    mtu: int
+    is_loopback: bool
+    has_multicast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvent:
+    """An address of a link appeared, changed or went."""
+
+    ifindex: int
+    address: InterfaceAddress
+    is_removed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from routed.fib.codec import (
     NetlinkMessage,
     decode_route,
 )
-from routed.fib.links import LinkChange, LinkTable
+from routed.fib.links import AddressEvent, LinkChange, LinkEvent, LinkTable
 from routed.fib.netlink import (
     DumpInterrupted,
     EventSocket,
@@ -108,7 +108,7 @@ class KernelMonitor:
             if route is not None:
                 self._on_route(route, message.type == RTM_DELROUTE)
 
-    def _apply(self, event: events.LinkEvent | events.AddressEvent | None) -> None:
+    def _apply(self, event: LinkEvent | AddressEvent | None) -> None:
         change = self.links.apply(event) if event is not None else None
         if change is not None:
             self._on_link(change)

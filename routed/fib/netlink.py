@@ -45,8 +45,8 @@ from routed.fib.codec import (
     encode_route_dump,
     split_messages,
 )
-from routed.fib.events import AddressEvent, LinkEvent
 from routed.fib.ledger import Outcome
+from routed.fib.links import AddressEvent, LinkEvent
 from routed.fib.ownership import KernelRoute
 from routed.fib.plan import FibOp
 from routed.model.prefix import Family

@@ -1,0 +1,171 @@
+"""Who may import whom. The table below is the one place where that is written down.
+
+Rooms meet only in the composition roots (`routed/parent.py`, `routed/engine.py` and what they are
+made of); inside a room, core modules import no edge and nothing that does I/O.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("ipc", "routed", "routectl")
+
+ROOM_IMPORTS: dict[str, set[str]] = {
+    # room: what it may import of ours, and of others
+    "routed.model": set(),
+    "ipc": {"ipc", "routed.model", "msgpack", "trio"},
+    "routed.config": {"routed.model", "yaml"},
+    "routed.rib": {"routed.model", "routed.clock", "ipc.snapshot"},
+    "routed.fib": {"routed.model", "routed.clock", "routed.log", "trio", "pyroute2"},
+    "routed.neighbor": {"routed.model", "routed.clock", "trio"},
+    "routed.control": {"routed.model", "ipc", "trio"},
+    "routectl": {"ipc", "routectl", "prompt_toolkit"},
+    # single modules beside the rooms
+    "routed.clock": set(),
+    "routed.log": set(),
+    "routed.daemonize": set(),
+    "routed.pidfile": set(),
+    "routed.privsep": set(),
+    "routed.listener": set(),
+    "routed.sockets": {"routed.model", "routed.neighbor.wire"},
+    "routed.wishes": {"routed.model"},
+    "routed.supervisor": {
+        "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.privsep", "trio",
+    },
+    "routed.reporter": {
+        "ipc", "routed", "routed.config.schema", "routed.control", "routed.model",
+        "routed.neighbor", "routed.rib", "routed.wishes",
+    },
+    "routed.engine": {
+        "ipc", "routed.clock", "routed.config.schema", "routed.control", "routed.log",
+        "routed.model", "routed.neighbor", "routed.privsep", "routed.reporter", "routed.rib",
+        "routed.wishes", "trio",
+    },
+    "routed.parent": {
+        "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
+        "routed.listener", "routed.log", "routed.model", "routed.pidfile", "routed.privsep",
+        "routed.sockets", "routed.supervisor", "trio",
+    },
+    "routed.cli": {
+        "routed", "routed.config", "routed.daemonize", "routed.engine", "routed.parent",
+    },
+    "routed.__main__": {"routed.cli"},
+}  # fmt: skip
+
+ONLY_IMPORTERS: dict[str, set[str]] = {
+    "pyroute2": {"routed.fib.events"},
+    "msgpack": {"ipc.codec"},
+    "yaml": {"routed.config.load"},
+    "prompt_toolkit": {"routectl.completer", "routectl.shell"},
+}
+
+EDGES = {
+    "ipc.blocking", "ipc.channel", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
+    "routed.config.load", "routed.config.scalars",
+    "routed.control.server",
+    "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.sync",
+    "routed.neighbor.network",
+    "routed.rib.snapshot",
+}  # fmt: skip
+"""Modules of a room that touch the world."""
+
+NO_CORE_IMPORTS = {"trio", "socket", "os", "time", "secrets", "select", "subprocess", "threading"}
+"""What a core module of a room may not import. `random` is there for the type of the generator that
+is passed in; ruff bans its module functions."""
+
+CORE_ROOMS = ("routed.model", "routed.rib", "routed.fib", "routed.neighbor", "routed.control")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that is imported at run time, in functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    type_only = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if id(node) in type_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide the room"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
+
+
+def room_of(module: str) -> str:
+    """The longest entry of the table that a module belongs to."""
+    candidates = [room for room in ROOM_IMPORTS if module == room or module.startswith(room + ".")]
+    return max(candidates, key=len, default=module)
+
+
+def is_within(module: str, allowed: set[str]) -> bool:
+    # "routed" itself stands for its version only, not for everything below it.
+    return any(
+        module == entry or (entry != "routed" and module.startswith(entry + "."))
+        for entry in allowed
+    )
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_follow_the_table(module: str) -> None:
+    if module == "routed":
+        assert list(imports_of(MODULES[module])) == []
+        return
+    room = room_of(module)
+    allowed = ROOM_IMPORTS[room] | {room}
+    for imported in imports_of(MODULES[module]):
+        if imported.split(".")[0] in sys.stdlib_module_names:
+            continue
+        assert is_within(imported, allowed), f"{module} may not import {imported}"
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IMPORTERS))
+def test_a_library_has_one_door(library: str) -> None:
+    importers = {
+        module
+        for module, path in MODULES.items()
+        if any(imported.split(".")[0] == library for imported in imports_of(path))
+    }
+    assert importers == ONLY_IMPORTERS[library]
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        module
+        for module in MODULES
+        if module not in EDGES and any(module.startswith(room + ".") for room in CORE_ROOMS)
+    ),
+)
+def test_core_modules_decide_and_touch_nothing(module: str) -> None:
+    for imported in imports_of(MODULES[module]):
+        # os.strerror is words, not deeds.
+        if imported == "os" and module == "routed.fib.ledger":
+            continue
+        assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
+        if room_of(imported) == room_of(module):
+            assert imported not in EDGES, f"core {module} imports the edge {imported}"

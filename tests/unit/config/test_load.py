@@ -1,0 +1,241 @@
+"""routes.yaml: every mistake at once, each where it stands; nothing guessed, nothing ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipc import codec
+from routed.config.load import ConfigError, json_schema, load_file, load_text
+from routed.config.schema import Config, Unavailable, options_of
+from routed.model.prefix import Address, Prefix
+from routed.model.route import Gateway
+
+MINIMAL = "router_id: 10.255.0.1\nuser: root\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "routes.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_minimal_gives_the_documented_defaults() -> None:
+    config = load_text(MINIMAL)
+    assert config.router_id == Address.parse("10.255.0.1")
+    assert (config.fib.table_id, config.fib.protocol, config.fib.priority) == (254, 205, 205)
+    assert config.fib.resync_s == 300
+    assert config.management.socket == "/run/routed/routed.sock"
+    assert [principal.name for principal in config.management.admin] == ["root"]
+    assert config.static == ()
+
+
+def test_all_mistakes_come_at_once_with_their_places() -> None:
+    text = (
+        "router_id: 10.255.0.1\n"
+        "user: root\n"
+        "interfaces:\n"
+        "  eth0: {cost: cheap, hallo: 1s}\n"
+        "static:\n"
+        "  - {prefix: 10.3.0.1/16, via: 192.0.2.300}\n"
+        "  - {prefx: 10.4.0.0/16, type: blackhole}\n"
+        "fib: {resync: fast}\n"
+    )
+    assert problems(text) == [
+        "routes.yaml:4:16: interfaces.eth0.cost: expected a whole number, got 'cheap'",
+        "routes.yaml:4:23: interfaces.eth0.hallo: unknown key; did you mean 'hello'?",
+        "routes.yaml:6:14: static[0].prefix: 10.3.0.1/16 has host bits set; did you mean "
+        "10.3.0.0/16?",
+        "routes.yaml:6:32: static[0].via: '192.0.2.300' is not an IP address",
+        "routes.yaml:7:6: static[1].prefx: unknown key; did you mean 'prefix'?",
+        "routes.yaml:8:15: fib.resync: expected a duration such as 500ms, 10s or 5m, got 'fast'",
+    ]
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    assert problems(MINIMAL + "router_id: 10.255.0.2\n") == [
+        "routes.yaml:3:1: router_id: given twice (first on line 1)"
+    ]
+    assert "given twice" in problems(MINIMAL + "interfaces: {eth0: {}, eth0: {}}\n")[0]
+
+
+def test_syntax_errors_say_the_line() -> None:
+    (problem,) = problems("router_id: 10.255.0.1\nstatic: [\n")
+    assert problem.startswith("routes.yaml:3:1: (syntax): ")
+
+
+def test_yaml_guesses_nothing() -> None:
+    config = load_text(
+        MINIMAL
+        + "static: [{prefix: '2001:db8:10:20::/64', via: 2001:db8:10:30::1, tag: 010, dev: 0x1}]\n"
+    )
+    (static,) = config.static
+    assert static.via == Address.parse("2001:db8:10:30::1")
+    assert static.tag == 10
+    assert static.dev == "0x1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "keys: {}",
+        "filters: {}",
+        "rules: []",
+        "metrics: {listen: 127.0.0.1:9705}",
+        "fib: {nexthop_objects: auto}",
+        "interfaces: {eth0: {key: core}}",
+        "interfaces: {wg0: {neighbors: ['fe80::2']}}",
+    ],
+)
+def test_what_a_later_release_brings_is_refused_by_name(line: str) -> None:
+    (problem,) = problems(MINIMAL + line + "\n")
+    assert problem.endswith("not available yet in this release")
+    assert problem.startswith("routes.yaml:3:")
+
+
+@pytest.mark.parametrize(
+    ("static", "expected"),
+    [
+        ("{prefix: 10.0.0.0/8}", "needs `via`, `dev`, `next_hops`, or a `type`"),
+        ("{prefix: 10.0.0.0/8, type: blackhole, via: 192.0.2.1}", "has no next hop"),
+        ("{prefix: 10.0.0.0/8, via: 'fe80::1'}", "link-local: say which link"),
+        ("{prefix: '2001:db8::/32', via: 192.0.2.1}", "needs an IPv6 next hop"),
+        ("{prefix: 10.0.0.0/8, via: 224.0.0.5}", "cannot be a next hop"),
+        ("{prefix: 10.0.0.0/8, via: 192.0.2.1, onlink: true}", "`onlink` needs `dev`"),
+        ("{prefix: 10.0.0.0/8, dev: eth0, next_hops: [{dev: eth1}]}", "not both"),
+        ("{prefix: 10.0.0.0/8, next_hops: [{dev: eth1}, {dev: eth1}]}", "given twice"),
+        ("{prefix: 10.0.0.0/8, next_hops: [{weight: 2}]}", "needs `via`, `dev` or both"),
+        ("{prefix: 10.0.0.0/8, dev: a/b}", "cannot be an interface name"),
+        ("{prefix: 10.0.0.0, dev: eth0}", "is not an IP prefix"),
+        ("{prefix: 10.0.0.0/33, dev: eth0}", "a prefix length is 0 to 32"),
+    ],
+)
+def test_statics_that_cannot_be(static: str, expected: str) -> None:
+    (problem,) = problems(MINIMAL + f"static:\n  - {static}\n")
+    assert expected in problem
+    assert problem.startswith("routes.yaml:4:")
+
+
+def test_two_equal_statics_are_refused_and_floating_ones_are_not() -> None:
+    one, two = "{prefix: 10.0.0.0/8, dev: eth0}", "{prefix: 10.0.0.0/8, dev: eth1"
+    assert "given twice" in problems(MINIMAL + f"static: [{one}, {two}}}]\n")[0]
+    assert len(load_text(MINIMAL + f"static: [{one}, {two}, distance: 200}}]\n").static) == 2
+
+
+def test_a_foreign_protocol_number_is_refused() -> None:
+    assert "BIRD" in problems(MINIMAL + "fib: {protocol: 12}\n")[0]
+
+
+def test_an_unknown_user_is_named_with_what_to_do() -> None:
+    (problem,) = problems("router_id: 10.255.0.1\nuser: nobody-has-this-name\n")
+    assert "useradd" in problem
+    assert problem.startswith("routes.yaml:2:7: user:")
+
+
+def test_gateways_come_from_either_form() -> None:
+    config = load_text(
+        MINIMAL + "static:\n"
+        "  - {prefix: 10.1.0.0/16, via: 192.0.2.1, dev: eth0}\n"
+        "  - prefix: 10.2.0.0/16\n"
+        "    next_hops: [{via: 'fe80::1', dev: eth0, weight: 3}, {dev: eth1}]\n"
+    )
+    assert config.static[0].gateways == (Gateway(Address.parse("192.0.2.1"), "eth0"),)
+    assert config.static[1].gateways == (
+        Gateway(Address.parse("fe80::1"), "eth0", 3),
+        Gateway(None, "eth1"),
+    )
+
+
+def test_an_exact_interface_name_goes_before_patterns_in_file_order() -> None:
+    config = load_text(
+        MINIMAL + "interfaces: {'eth*': {cost: 1}, 'e*': {cost: 2}, eth7: {cost: 3}, lan0: }\n"
+    )
+    costs = {
+        name: entry.cost if (entry := config.interface_for(name)) else None
+        for name in ("eth7", "eth0", "ens3", "lan0", "wg0")
+    }
+    assert costs == {"eth7": 3, "eth0": 1, "ens3": 2, "lan0": 10, "wg0": None}
+
+
+@pytest.mark.parametrize(
+    ("match", "inside", "outside"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8", "10.1.0.0/16"),
+        ("10.255.0.0/16 ge 32", "10.255.3.4/32", "10.255.0.0/24"),
+        ("10.0.0.0/8 ge 16 le 24", "10.1.0.0/20", "10.1.1.128/25"),
+        ("2001:db8::/32 le 48", "2001:db8:1::/48", "2001:db8:1:1::/64"),
+    ],
+)
+def test_prefix_matches(match: str, inside: str, outside: str) -> None:
+    config = load_text(MINIMAL + f"redistribute: [{{source: static, match: ['{match}']}}]\n")
+    (rule,) = config.redistribute
+    assert rule.accepts(Prefix.parse(inside))
+    assert not rule.accepts(Prefix.parse(outside))
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8 ge", "10.0.0.0/8 ge 4", "10.0.0.0/8 le 33", "x"])
+def test_prefix_matches_that_cannot_be(text: str) -> None:
+    assert problems(MINIMAL + f"redistribute: [{{source: static, match: ['{text}']}}]\n")
+
+
+def test_an_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_file(tmp_path / "missing.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"router_id: 10.255.0.1\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml:2:1: \(syntax\): not UTF-8"):
+        load_file(tmp_path / "latin.yaml")
+
+
+def test_an_empty_file_says_what_is_required() -> None:
+    assert "router_id" in problems("")[0]
+    assert "router_id" in problems("user: root\n")[0]
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
+    try:
+        load_text(text)
+    except ConfigError:
+        pass
+
+
+@given(st.text("abc:-[]{}'\"\n #&*!|>1", max_size=40))
+def test_any_static_section_is_a_configuration_or_a_config_error(text: str) -> None:
+    try:
+        load_text(MINIMAL + "static: " + text)
+    except ConfigError:
+        pass
+
+
+def test_the_engine_gets_the_same_configuration() -> None:
+    config = load_text(
+        MINIMAL + "static: [{prefix: '2001:db8::/32', via: 'fe80::1', dev: eth0}]\n"
+        "redistribute: [{source: connected, match: ['10.255.0.0/16 ge 32'], tag: 7}]\n"
+        "management: {read: ['group:0', 'user:65534']}\n"
+    )
+    assert codec.decode(Config, codec.encode(config)) == config
+
+
+def _classes() -> list[type]:
+    seen: list[type] = [Config]
+    for cls in seen:
+        for option in options_of(cls):
+            for name in ("cls", "item"):
+                child = getattr(option.shape, name, None)
+                if isinstance(child, type) and dataclasses.is_dataclass(child):
+                    seen.append(child)
+    return [cls for cls in dict.fromkeys(seen) if options_of(cls)]
+
+
+def test_every_option_is_documented_and_in_the_schema() -> None:
+    schema = json.dumps(json_schema())
+    for cls in _classes():
+        for option in options_of(cls):
+            assert option.doc.endswith("."), f"{cls.__name__}.{option.key}"
+            if not isinstance(option.shape, Unavailable):
+                assert f'"{option.key}"' in schema
