@@ -147,6 +147,9 @@ class _ParentSink:
         self.records.append(record)
         self.wake.set()
 
+    def close(self) -> None:
+        """The channel is the engine's to close."""
+
 
 class Engine:
     """Joins the rooms. Each room owns its state; here is only what lies between them."""

@@ -73,7 +73,6 @@ EVENTS: dict[str, EventSpec] = {
     "ready": EventSpec(_I, ("after_ms", "routes")),
     "stopping": EventSpec(_I, ("reason", "on_exit")),
     "stopped": EventSpec(_I, ("routes_kept",)),
-    "signal-ignored": EventSpec(_I, ("signal", "reason")),
     "log-level": EventSpec(_I, ("level",)),
     "diagnostic": EventSpec(_I, ("what", "value")),
     "internal-error": EventSpec(_E, ("where", "error")),
@@ -112,7 +111,6 @@ EVENTS: dict[str, EventSpec] = {
     # management
     "client-refused": EventSpec(_W, ("uid", "pid", "reason"), _STRANGERS),
     "client-changed": EventSpec(_I, ("uid", "pid", "request", "outcome"), 600),
-    "client-closed": EventSpec(_D, ("uid", "pid", "reason")),
 }  # fmt: skip
 
 
@@ -135,6 +133,10 @@ class Sink(Protocol):
         Raises:
             OSError: it could not be written; the logger counts it.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the sink holds; it is not written to again."""
         ...
 
 
@@ -257,6 +259,9 @@ class StreamSink:
         self._stream.write(_stamped_line(record, as_json=self._as_json))
         self._stream.flush()
 
+    def close(self) -> None:
+        """The stream is its owner's to close."""
+
 
 class FileSink:
     """Lines appended to a file, which `reopen` follows after a rotation."""
@@ -283,6 +288,10 @@ class FileSink:
     def write(self, record: Record) -> None:
         """Append one line in one write, so that lines of two writers never mix."""
         os.write(self._descriptor, _stamped_line(record, as_json=self._as_json).encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
 
 
 def _stamped_line(record: Record, *, as_json: bool) -> str:
@@ -311,12 +320,16 @@ class _DatagramSink:
     def _send(self, datagram: bytes) -> None:
         try:
             self._socket.send(datagram)
-        except (ConnectionError, OSError) as error:
-            if isinstance(error, BlockingIOError):
-                raise
+        except BlockingIOError:
+            raise  # full: the line is lost, and counted
+        except OSError:
             self._socket.close()
             self._socket = self._connect()
             self._socket.send(datagram)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 class SyslogSink(_DatagramSink):
@@ -372,6 +385,9 @@ class _NullSink:
 
     def write(self, record: Record) -> None:
         """Discard."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 def system_sink(*, as_json: bool) -> Sink:

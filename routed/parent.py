@@ -521,13 +521,23 @@ class Parent:
             self._sync.change_ownership(_ownership(delta.effective.fib))
         if old.log != delta.effective.log:
             self._log.level = Level[delta.effective.log.level.name]
-            self._log.sink = _open_sink(delta.effective.log, is_foreground=self._is_foreground)
+            self._change_sink(delta.effective.log)
         await session.commit()
         for link in self._monitor.links.interfaces.values():
             if self._neighbor_family(link) is None:
                 self._neighbor_sockets.pop(link.ifindex, None)
             else:
                 self._settle_socket(link)
+
+    def _change_sink(self, config: LogConfig) -> None:
+        """Log elsewhere from now on; where that fails, go on as before and say so."""
+        try:
+            sink = _open_sink(config, is_foreground=self._is_foreground)
+        except OSError as error:
+            self._log.emit("internal-error", where="log file", error=error.strerror)
+            return
+        self._log.sink.close()
+        self._log.sink = sink
 
     def _reopen_log(self) -> None:
         if isinstance(self._log.sink, FileSink):

@@ -51,8 +51,7 @@ class FibWishes:
         """The parent's, as last told."""
         self._wishes: dict[Prefix, Wish] = {}
         self._unsaid: dict[Prefix, None] = {}
-        self._unsaid_removals: dict[Prefix, int] = {}
-        """By prefix, the table that it is to go from."""
+        self._unsaid_removals: dict[tuple[int, Prefix], None] = {}
         self._failures: dict[Prefix, str] = {}
         self._serial = 0
         self._applied_serial = 0
@@ -68,10 +67,8 @@ class FibWishes:
             return
         if wish is not None and wish.route.table_id != route.table_id:
             self.want_no_more(prefix)
-        # Said before and different now: the new value replaces the old one in the kernel. A
-        # removal that was not said yet is overtaken, unless it concerns another table.
-        if self._unsaid_removals.get(prefix) == route.table_id:
-            del self._unsaid_removals[prefix]
+        # A removal that was not said yet is overtaken: the new value replaces what is there.
+        self._unsaid_removals.pop((route.table_id, prefix), None)
         self._wishes[prefix] = Wish(route, 0)
         self._unsaid[prefix] = None
 
@@ -82,26 +79,18 @@ class FibWishes:
         if wish is not None:
             # Also when it was never said: an earlier value of the prefix may have been.
             self._unsaid.pop(prefix, None)
-            self._unsaid_removals[prefix] = wish.route.table_id
+            self._unsaid_removals[wish.route.table_id, prefix] = None
 
     def take_update(self) -> FibUpdateBatch | None:
         """The next update to send; None when everything was said."""
         if not self._unsaid and not self._unsaid_removals:
             return None
         self._serial += 1
-        removals = tuple(
-            (table_id, prefix)
-            for prefix, table_id in itertools.islice(
-                self._unsaid_removals.items(), UPDATE_ROUTES_MAX
-            )
-        )
-        for _, prefix in removals:
-            del self._unsaid_removals[prefix]
-        removed = {prefix for _, prefix in removals}
+        removals = tuple(itertools.islice(self._unsaid_removals, UPDATE_ROUTES_MAX))
+        for key in removals:
+            del self._unsaid_removals[key]
         install = []
-        # A prefix that moves between tables is removed in one update and installed in the next.
-        candidates = (prefix for prefix in self._unsaid if prefix not in removed)
-        for prefix in list(itertools.islice(candidates, UPDATE_ROUTES_MAX - len(removals))):
+        for prefix in list(itertools.islice(self._unsaid, UPDATE_ROUTES_MAX - len(removals))):
             del self._unsaid[prefix]
             wish = self._wishes[prefix]
             wish.serial = self._serial

@@ -1,0 +1,141 @@
+"""Log lines: declared, levelled, limited, and one line whatever a value holds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from routed.log import (
+    EVENTS,
+    FileSink,
+    JournalSink,
+    Level,
+    Logger,
+    Record,
+    StreamSink,
+    SyslogSink,
+    format_text,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class ListSink:
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.fail = False
+
+    def write(self, record: Record) -> None:
+        if self.fail:
+            raise OSError("no")
+        self.records.append(record)
+
+    def close(self) -> None:
+        self.records.clear()
+
+
+def test_undeclared_events_and_fields_are_our_bug() -> None:
+    log = Logger(ListSink(), "parent")
+    with pytest.raises(KeyError):
+        log.emit("no-such-event")
+    with pytest.raises(KeyError):
+        log.emit("link-up", link="eth0")
+    with pytest.raises(KeyError):
+        log.emit("link-up", link="eth0", ifindex=2, extra=1)
+
+
+def test_levels_filter() -> None:
+    sink = ListSink()
+    log = Logger(sink, "parent", Level.WARNING)
+    log.emit("log-level", level="x")
+    assert sink.records == []
+    log.level = Level.INFO
+    log.emit("log-level", level="x")
+    assert len(sink.records) == 1
+
+
+def test_a_flood_is_limited_and_counted() -> None:
+    now = 0.0
+    sink = ListSink()
+    log = Logger(sink, "parent", now=lambda: now)
+    for _ in range(100):
+        log.emit("client-refused", uid=1, pid=2, reason="x")
+    assert len(sink.records) == 30
+    now = 60.0
+    log.emit("client-refused", uid=1, pid=2, reason="x")
+    assert sink.records[-1].fields["suppressed"] == "70"
+
+
+def test_a_failing_sink_costs_lines_and_nothing_else() -> None:
+    sink = ListSink()
+    log = Logger(sink, "parent")
+    sink.fail = True
+    log.emit("log-level", level="x")
+    log.emit("log-level", level="x")
+    sink.fail = False
+    log.emit("log-level", level="x")
+    assert sink.records[-1].fields["lines_lost"] == "2"
+    assert log.lost == 0
+
+
+def test_a_value_cannot_break_out_of_its_line() -> None:
+    record = Record(Level.INFO, "engine-output", {"line": 'x\n" evil=1'}, "parent")
+    assert format_text(record) == 'engine-output line="x\\n\\" evil=1"'
+    stream = io.StringIO()
+    StreamSink(stream, as_json=True).write(record)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["line"] == 'x\n" evil=1'
+
+
+def test_a_log_file_is_followed_over_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "routed.log"
+    sink = FileSink(str(path), as_json=False)
+    sink.write(Record(Level.INFO, "log-level", {"level": "one"}, "parent"))
+    path.rename(tmp_path / "routed.log.1")
+    sink.reopen()
+    sink.write(Record(Level.INFO, "log-level", {"level": "two"}, "parent"))
+    assert "level=two" in path.read_text()
+    sink.close()
+    assert "level=two" not in (tmp_path / "routed.log.1").read_text()
+
+
+@pytest.fixture
+def datagrams(tmp_path: Path) -> socket.socket:
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(str(tmp_path / "log"))
+    return receiver
+
+
+def test_syslog_and_journal_datagrams(datagrams: socket.socket) -> None:
+    path = datagrams.getsockname()
+    record = Record(Level.WARNING, "link-down", {"link": "eth0", "reason": "two\nlines"}, "parent")
+    with datagrams:
+        syslog, journal = SyslogSink(as_json=False, path=path), JournalSink(path=path)
+        syslog.write(record)
+        expected = f'<28>routed[{os.getpid()}]: parent: link-down link=eth0 reason="two\\nlines"'
+        assert datagrams.recv(4096).decode() == expected
+        journal.write(record)
+        entry = datagrams.recv(4096)
+        syslog.close()
+        journal.close()
+    assert b"ROUTED_LINK=eth0\n" in entry
+    assert b"PRIORITY=4\n" in entry
+    assert b"ROUTED_REASON\n" + (9).to_bytes(8, "little") + b"two\nlines\n" in entry
+
+
+def test_every_declared_event_is_emitted_somewhere() -> None:
+    # log.py itself declares them as dictionary keys, which would make this vacuous.
+    source = (ROOT / "routed" / "log.py").read_text(encoding="utf-8")
+    for name in EVENTS:
+        assert source.count(f'"{name}"') == 1
+    elsewhere = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "routed").rglob("*.py")
+        if path.name != "log.py"
+    )
+    assert [name for name in EVENTS if f'"{name}"' not in elsewhere] == []
