@@ -1,0 +1,422 @@
+"""A plain blocking client of routed's management socket, for routectl and for scripts.
+
+    with ControlClient("/run/routed/routed.sock") as client:
+        for neighbor in client.ask(ShowNeighbors()).rows():
+            print(neighbor["router_id"], neighbor["state"])
+
+One request at a time. The connection is made when it is first needed and made again after the
+daemon has gone away. A request is sent at most once: it is repeated on a new connection only when
+the kernel refused to take it on the old one, so nothing is ever done twice. An answer that is
+not read to its end costs the connection (the daemon stops a dump when its client hangs up), and the
+next request opens another.
+
+Failure: `ControlError` and its two special cases, each with the exit status that routectl
+documents; the text is a sentence for the person at the keyboard. Nothing else escapes, but for
+KeyboardInterrupt.
+
+Why no thread and no event loop: importing trio alone takes longer than a whole `routectl show
+neighbors`.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ipc.codec import CodecError, decode, encode
+from ipc.control import (
+    PARTING_REQUEST_ID,
+    PROTOCOL_VERSION,
+    REQUEST_TYPES,
+    ControlType,
+    Hello,
+    Request,
+    Result,
+    ResultCode,
+    Rows,
+    SnapshotOpen,
+    Welcome,
+)
+from ipc.fdpass import close_descriptors, descriptor_space, take_descriptors
+from ipc.framing import (
+    CONTROL_FRAME_MAX_BYTES,
+    Frame,
+    FrameError,
+    IpcError,
+    pack_frame,
+    unpack_frame,
+)
+
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "Answer",
+    "ControlClient",
+    "ControlError",
+    "DaemonUnreachable",
+    "Denied",
+    "ExitStatus",
+]
+
+DEFAULT_TIMEOUT_S = 30.0
+"""How long the daemon may be silent. A reload reads a file and waits for the kernel, so this is
+generous; everything else answers within milliseconds."""
+
+_TIMEVAL = struct.Struct("ll")
+
+
+class ExitStatus(enum.IntEnum):
+    """How routectl ends; scripts may rely on it."""
+
+    DONE = 0
+    REFUSED = 1
+    """The daemon understood and said no."""
+    USAGE = 2
+    UNREACHABLE = 3
+    DENIED = 4
+
+
+_EXIT_STATUS = {
+    ResultCode.OK: ExitStatus.DONE,
+    ResultCode.DENIED: ExitStatus.DENIED,
+    ResultCode.USAGE: ExitStatus.USAGE,
+}
+
+
+class ControlError(IpcError):
+    """A request that did not end well."""
+
+    def __init__(self, code: str, text: str, exit_status: ExitStatus) -> None:
+        super().__init__(text)
+        self.code = code
+        """A `ResultCode` value, or a word of the client's own: unreachable, no_route."""
+        self.text = text
+        self.exit_status = exit_status
+
+
+class Denied(ControlError):
+    """The caller's role does not reach; the text says which role would, and who has it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ResultCode.DENIED.value, text, ExitStatus.DENIED)
+
+
+class DaemonUnreachable(ControlError):
+    """Nobody answers at the socket; the text says which socket, and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("unreachable", text, ExitStatus.UNREACHABLE)
+
+
+class _NotTaken(Exception):
+    """The kernel did not take the request: the daemon had closed this connection before."""
+
+
+class Answer:
+    """What the daemon says to one request: pages of rows, then a result."""
+
+    def __init__(self, client: ControlClient, request_id: int) -> None:
+        self._client = client
+        self._request_id = request_id
+        self._result: Result | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the result has come."""
+        return self._result is not None
+
+    def pages(self) -> Iterator[list[dict[str, object]]]:
+        """The rows as the daemon pages them: lists of column -> value.
+
+        Raises:
+            ControlError: the request failed, before the first row or after some.
+        """
+        while self._result is None:
+            message, descriptor = self._client._receive(self._request_id)  # noqa: SLF001 its own other half
+            if descriptor is not None:
+                close_descriptors([descriptor])
+            if isinstance(message, Result):
+                self._result = message
+                _raise_unless_ok(message)
+            else:
+                yield _as_rows(message)
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """The rows one by one.
+
+        Raises:
+            ControlError: as `pages`.
+        """
+        for page in self.pages():
+            yield from page
+
+    def result(self) -> Result:
+        """The result; rows that were not read yet are read and dropped.
+
+        Raises:
+            ControlError: as `pages`.
+        """
+        for _ in self.pages():
+            pass
+        assert self._result is not None  # pages() ends only with one
+        return self._result
+
+
+class ControlClient:
+    """One caller's connection to the daemon, made on demand."""
+
+    def __init__(self, socket_path: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            socket_path: where the daemon listens.
+            timeout_s: how long it may be silent, in seconds, above 0.
+        """
+        self.socket_path = socket_path
+        self._timeout_s = timeout_s
+        self._connection: socket.socket | None = None
+        self._welcome: Welcome | None = None
+        self._request_id = 0
+        self._answer: Answer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def connect(self) -> Welcome:
+        """Connect and greet, unless that was done; who the daemon is and what we may do there.
+
+        Raises:
+            ControlError: nobody listens, we may not talk to it, or it speaks another version.
+        """
+        if self._welcome is not None:
+            return self._welcome
+        self._connection = self._open()
+        try:
+            self._welcome = self._greet()
+        except BaseException:
+            self.close()
+            raise
+        return self._welcome
+
+    def close(self) -> None:
+        """Hang up; the next request connects again."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._welcome = self._answer = None
+
+    def ask(self, request: Request) -> Answer:
+        """Send one request.
+
+        Raises:
+            ControlError: it could not be sent; what the daemon says to it comes from the answer.
+        """
+        if self._answer is not None and not self._answer.is_complete:
+            self.close()
+        was_connected = self._welcome is not None
+        self.connect()
+        try:
+            self._send(REQUEST_TYPES[type(request)], encode(request))
+        except _NotTaken:
+            self.close()
+            if not was_connected:
+                raise self._went_away() from None
+            return self.ask(request)
+        self._answer = Answer(self, self._request_id)
+        return self._answer
+
+    def open_snapshot(self) -> int:
+        """The FIB snapshot's descriptor, which the caller owns.
+
+        Raises:
+            ControlError: it could not be had.
+        """
+        self._answer = self.ask(SnapshotOpen())
+        message, descriptor = self._receive(self._request_id)
+        self._answer = None
+        if isinstance(message, Result):
+            _raise_unless_ok(message)
+        if descriptor is None:
+            self.close()
+            raise ControlError(
+                ResultCode.INTERNAL.value, "routed sent no snapshot", ExitStatus.REFUSED
+            )
+        return descriptor
+
+    def _open(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # Python's own timeout makes the socket non-blocking, and connect(2) on a Unix socket
+            # then fails at once when the backlog is full; the kernel's timeout waits (unix(7)).
+            seconds, fraction = divmod(self._timeout_s, 1)
+            connection.setsockopt(
+                socket.SOL_SOCKET,
+                socket.SO_SNDTIMEO,
+                _TIMEVAL.pack(int(seconds), int(fraction * 1e6)),
+            )
+            connection.connect(self.socket_path)
+            connection.settimeout(self._timeout_s)
+        except OSError as error:
+            connection.close()
+            raise DaemonUnreachable(_why_unreachable(self.socket_path, error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _greet(self) -> Welcome:
+        try:
+            self._send(ControlType.HELLO, encode(Hello(PROTOCOL_VERSION)))
+        except _NotTaken:
+            # Turned away before we spoke: what it said is waiting to be read.
+            pass
+        message, descriptor = self._receive(self._request_id)
+        if descriptor is not None:
+            close_descriptors([descriptor])
+        if isinstance(message, Result):
+            _raise_unless_ok(message)
+        if not isinstance(message, Welcome):
+            raise self._nonsense("it does not greet")
+        if message.protocol_version != PROTOCOL_VERSION:
+            raise ControlError(
+                ResultCode.USAGE.value,
+                f"routed {message.routed_version} speaks version {message.protocol_version} of the "
+                f"management protocol, this client version {PROTOCOL_VERSION}: use the routectl "
+                "that came with it",
+                ExitStatus.USAGE,
+            )
+        return message
+
+    def _send(self, frame_type: ControlType, body: bytes) -> None:
+        assert self._connection is not None  # ours: connect() came before
+        self._request_id += 1
+        message = pack_frame(Frame(frame_type, self._request_id, body), CONTROL_FRAME_MAX_BYTES)
+        try:
+            self._connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _NotTaken from None
+        except TimeoutError:
+            self.close()
+            raise self._silent() from None
+
+    def _receive(self, request_id: int) -> tuple[Welcome | Rows | Result, int | None]:
+        """The next message of one answer, and the descriptor that came along."""
+        try:
+            frame, descriptor = self._receive_frame()
+        except ControlError:
+            self.close()
+            raise
+        try:
+            if frame.request_id not in (request_id, PARTING_REQUEST_ID):
+                raise FrameError(f"it answers request {frame.request_id}, not {request_id}")
+            return _decode_answer(frame), descriptor
+        except (FrameError, CodecError) as error:
+            self.close()
+            if descriptor is not None:
+                close_descriptors([descriptor])
+            raise self._nonsense(str(error)) from error
+
+    def _receive_frame(self) -> tuple[Frame, int | None]:
+        connection = self._connection
+        if connection is None:
+            raise self._went_away()
+        try:
+            message, ancillary, _flags, _ = self._recvmsg(connection)
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError as error:
+            raise self._went_away() from error
+        descriptors = take_descriptors(ancillary)
+        if not message:
+            close_descriptors(descriptors)
+            raise self._went_away()
+        try:
+            frame = unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
+        except FrameError as error:
+            close_descriptors(descriptors)
+            raise self._nonsense(str(error)) from error
+        return frame, descriptors[0] if descriptors else None
+
+    @staticmethod
+    def _recvmsg(
+        connection: socket.socket,
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        space = descriptor_space()
+        try:
+            return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
+        except ConnectionResetError:
+            # A peer that closes with our words unread resets us, and the kernel reports that
+            # before what it had said; the second read gets the parting word, or the end.
+            return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
+
+    def _went_away(self) -> DaemonUnreachable:
+        return DaemonUnreachable(f"routed at {self.socket_path} went away; ask again")
+
+    def _silent(self) -> DaemonUnreachable:
+        return DaemonUnreachable(
+            f"routed at {self.socket_path} has not answered for {self._timeout_s:g} s"
+        )
+
+    def _nonsense(self, why: str) -> DaemonUnreachable:
+        return DaemonUnreachable(f"{self.socket_path} does not speak routed's protocol: {why}")
+
+
+def _why_unreachable(socket_path: str, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            why = f"routed is not running: there is no socket {socket_path}"
+        case errno.ECONNREFUSED:
+            why = f"routed is not running: nobody listens at {socket_path}"
+        case errno.EACCES:
+            return f"{socket_path} cannot be reached: a directory on the way is closed to you"
+        case errno.EPROTOTYPE:
+            return f"{socket_path} is the socket of another program, not of routed"
+        case errno.EAGAIN:
+            return f"routed at {socket_path} is too busy to answer; try again"
+        case _:
+            return f"{socket_path}: {error.strerror or error}"
+    return (
+        f"{why}. Start it with `routed -c routes.yaml` (or `systemctl start routed`), or name its "
+        "socket with --socket or $ROUTECTL_SOCKET."
+    )
+
+
+def _decode_answer(frame: Frame) -> Welcome | Rows | Result:
+    match frame.type:
+        case ControlType.HELLO:
+            return decode(Welcome, frame.body)
+        case ControlType.ROWS:
+            return decode(Rows, frame.body)
+        case ControlType.RESULT:
+            return decode(Result, frame.body)
+    raise FrameError(f"it sends a message of type {frame.type}")
+
+
+def _as_rows(message: Welcome | Rows) -> list[dict[str, object]]:
+    if isinstance(message, Welcome):
+        raise DaemonUnreachable("routed greets in the middle of an answer")
+    columns = message.columns
+    try:
+        return [dict(zip(columns, values, strict=True)) for values in message.values]
+    except ValueError:
+        raise DaemonUnreachable("routed sent a row that does not fit its columns") from None
+
+
+def _raise_unless_ok(result: Result) -> None:
+    if result.code is ResultCode.OK:
+        return
+    text = "\n".join(result.lines) or result.code.value
+    if result.code is ResultCode.DENIED:
+        raise Denied(text)
+    raise ControlError(result.code.value, text, _EXIT_STATUS.get(result.code, ExitStatus.REFUSED))

@@ -1,0 +1,274 @@
+"""routed and its clients: every request, every answer, and the version of both.
+
+One connection is one session over SOCK_SEQPACKET, frames of `ipc.framing` up to
+CONTROL_FRAME_MAX_BYTES:
+
+    client                                routed
+      |  -- HELLO Hello(version) ------->   |
+      |  <-- HELLO Welcome --------------   |   or RESULT(denied | usage), and the end
+      |  -- SHOW_ROUTES, id 2 ---------->   |
+      |  <-- ROWS, id 2 -----------------   |   zero or more pages
+      |  <-- ROWS, id 2 -----------------   |
+      |  <-- RESULT, id 2 ---------------   |   exactly one
+      |  -- SNAPSHOT_OPEN, id 3 -------->   |
+      |  <-- RESULT + descriptor, id 3 --   |
+
+A session answers one request at a time, in order; what is asked meanwhile waits in the socket. A
+RESULT with request id 0 answers nothing that was asked: it is a parting word (too many sessions, no
+role at all), and the connection ends after it.
+
+Who asks is known from the kernel alone (`ipc.credentials`); no message carries an identity. What
+each request needs is decided in `routed/control/policy.py`, by an allow-list.
+
+Rows are generic: a page names its columns and then gives plain values. So a new column reaches
+`--json` through an old client, and the columns only grow (DESIGN section 7).
+
+Invariants:
+    Numbers are never reused. `Hello` and `Result` never change their fields: they are what two
+    programs of different versions still understand of each other.
+
+Failure: a body that is not its declared class is `CodecError`, of the sender's making.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ipc.framing import CONTROL_FRAME_MAX_BYTES
+
+__all__ = [
+    "DEFAULT_SOCKET",
+    "PAGE_BYTES",
+    "PARTING_REQUEST_ID",
+    "PROTOCOL_VERSION",
+    "REQUEST_CLASSES",
+    "REQUEST_TYPES",
+    "AddressFamily",
+    "ControlType",
+    "Hello",
+    "Reload",
+    "Request",
+    "Result",
+    "ResultCode",
+    "Role",
+    "Rows",
+    "ShowCounters",
+    "ShowFib",
+    "ShowInterfaces",
+    "ShowMemory",
+    "ShowNeighbors",
+    "ShowRoute",
+    "ShowRoutes",
+    "ShowStatus",
+    "SnapshotOpen",
+    "Welcome",
+]
+
+PROTOCOL_VERSION = 1
+"""Raised when a request or an answer changes its fields; both ends refuse any other politely."""
+
+DEFAULT_SOCKET = "/run/routed/routed.sock"
+
+PAGE_BYTES = CONTROL_FRAME_MAX_BYTES // 2
+"""A page of rows is at most this long unless one row alone is longer."""
+
+PARTING_REQUEST_ID = 0
+
+
+class ControlType(enum.IntEnum):
+    """Frame types; a client cannot even name a message of `ipc.internal`."""
+
+    HELLO = 1
+    ROWS = 2
+    RESULT = 3
+    SHOW_STATUS = 10
+    SHOW_NEIGHBORS = 11
+    SHOW_INTERFACES = 12
+    SHOW_ROUTES = 13
+    SHOW_ROUTE = 14
+    SHOW_FIB = 15
+    SHOW_COUNTERS = 16
+    SHOW_MEMORY = 17
+    SNAPSHOT_OPEN = 30
+    RELOAD = 40
+
+
+class ResultCode(enum.Enum):
+    """How a request ended."""
+
+    OK = "ok"
+    DENIED = "denied"
+    """The caller's role does not reach that far."""
+    NOT_FOUND = "not_found"
+    USAGE = "usage"
+    """The request itself is wrong: malformed, or a value that cannot be."""
+    BUSY = "busy"
+    """Not now; asking again later may work."""
+    GONE = "gone"
+    """What was asked about, or the daemon, went away meanwhile."""
+    INTERNAL = "internal"
+    """A defect of routed; its log has more."""
+    FAILED = "failed"
+    """Understood, tried, and not done; nothing has changed."""
+
+
+class Role(enum.IntEnum):
+    """What a caller may do; each includes those below."""
+
+    NONE = 0
+    READ = 1
+    """Look: show, lookup."""
+    ADMIN = 2
+    """Change: reload."""
+
+    @property
+    def label(self) -> str:
+        """The word that users see."""
+        return self.name.lower()
+
+
+class AddressFamily(enum.IntEnum):
+    """A family as users name it."""
+
+    IPV4 = 4
+    IPV6 = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of a client."""
+
+    protocol_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The answer to Hello."""
+
+    protocol_version: int
+    routed_version: str
+    router_id: str
+    role: Role
+    """The caller's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page of an answer."""
+
+    columns: tuple[str, ...]
+    values: tuple[tuple[object, ...], ...]
+    """Rows of plain values, each as long as `columns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of an answer."""
+
+    code: ResultCode
+    lines: tuple[str, ...] = ()
+    """For people: what was done, or why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowStatus:
+    """The daemon as a whole, one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowNeighbors:
+    """The neighbors, one row each."""
+
+    neighbor: str | None = None
+    """Only the one with this router id or address."""
+    interface: str | None = None
+    """Only those on this link."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowInterfaces:
+    """The links, one row each."""
+
+    interface: str | None = None
+    """Only this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRoutes:
+    """The RIB: one row for each candidate, the selected one first within a prefix."""
+
+    family: AddressFamily | None = None
+    prefix: str | None = None
+    is_longer: bool = False
+    """With `prefix`: everything inside it, rather than exactly it."""
+    source: str | None = None
+    """A word of RouteSource: connected, static, ..."""
+    is_selected_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRoute:
+    """The candidates of the longest prefix that covers an address."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowFib:
+    """What the kernel should hold, and whether it does, one row for each route."""
+
+    family: AddressFamily | None = None
+    prefix: str | None = None
+    is_longer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCounters:
+    """Every counter, one row each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowMemory:
+    """What the daemon's memory is used for, one row for each part."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOpen:
+    """The FIB snapshot: the result carries its descriptor, read-only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration file again and apply the difference."""
+
+
+Request = (
+    ShowStatus
+    | ShowNeighbors
+    | ShowInterfaces
+    | ShowRoutes
+    | ShowRoute
+    | ShowFib
+    | ShowCounters
+    | ShowMemory
+    | SnapshotOpen
+    | Reload
+)
+
+REQUEST_CLASSES: dict[ControlType, type[Request]] = {
+    ControlType.SHOW_STATUS: ShowStatus,
+    ControlType.SHOW_NEIGHBORS: ShowNeighbors,
+    ControlType.SHOW_INTERFACES: ShowInterfaces,
+    ControlType.SHOW_ROUTES: ShowRoutes,
+    ControlType.SHOW_ROUTE: ShowRoute,
+    ControlType.SHOW_FIB: ShowFib,
+    ControlType.SHOW_COUNTERS: ShowCounters,
+    ControlType.SHOW_MEMORY: ShowMemory,
+    ControlType.SNAPSHOT_OPEN: SnapshotOpen,
+    ControlType.RELOAD: Reload,
+}
+
+REQUEST_TYPES: dict[type[Request], ControlType] = {
+    request_class: request_type for request_type, request_class in REQUEST_CLASSES.items()
+}

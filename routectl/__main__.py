@@ -1,0 +1,7 @@
+"""python -m routectl"""
+
+import sys
+
+from routectl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,277 @@
+"""routectl: one command, commands from a pipe, or the shell.
+
+    routectl show neighbors          one command
+    routectl < commands              standard input is not a terminal: a command a line
+    routectl                         the shell
+
+Exit status: 0 done, 1 the daemon said no (or an address has no route), 2 usage, 3 the daemon cannot
+be reached, 4 denied. From a pipe it is that of the first command that failed.
+
+A one-shot command imports argparse, socket and msgpack and little else: a test holds the list,
+since one stray import costs more than the whole command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+from ipc.blocking import ControlClient, ExitStatus
+from ipc.control import DEFAULT_SOCKET, AddressFamily
+from routectl.execute import Output, execute
+from routectl.grammar import TREE, Local, LocalAction, leaves
+from routectl.parse import ParseError, aligned, describe, expected, parse
+from routectl.render.text import TextOutput
+
+__all__ = ["CommandLine", "command_line_for", "main"]
+
+SOCKET_VARIABLE = "ROUTECTL_SOCKET"
+INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports a command that Ctrl-C ended."""
+
+
+class CommandLine:
+    """Runs command lines with the options they carry, over one client. Used by all three modes."""
+
+    def __init__(
+        self, options: argparse.Namespace, client: ControlClient, out: TextIO, errors: TextIO
+    ) -> None:
+        self.client = client
+        self.options = options
+        """As given to the program; a line may add to them."""
+        self._out = out
+        self._errors = errors
+
+    def run_line(self, line: str) -> ExitStatus | None:
+        """Run a line as a person types it: words, options, `?` at the end for help.
+
+        Returns:
+            How it ended, or None when the line asks to leave.
+        """
+        import shlex  # a one-shot command has its words already
+
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            return self._usage(f"{line.strip()}: {str(error).lower()}")
+        return self.run(words) if words else ExitStatus.DONE
+
+    def run(self, arguments: Sequence[str]) -> ExitStatus | None:
+        """Run words and options; returns as `run_line`."""
+        inherited = {name: value for name, value in vars(self.options).items() if name != "words"}
+        try:
+            options = _line_parser().parse_intermixed_args(
+                list(arguments), argparse.Namespace(**inherited)
+            )
+        except ParseError as error:
+            return self._usage(str(error), is_json=_asks_for_json(arguments))
+        return self.run_words(options.words, options)
+
+    def run_words(self, words: Sequence[str], options: argparse.Namespace) -> ExitStatus | None:
+        """Run words whose options are read already; returns as `run_line`."""
+        output = _output(options, self._out, self._errors)
+        try:
+            if words and words[-1].endswith("?"):
+                output.report(_next_words(words[:-1], words[-1][:-1]))
+                return ExitStatus.DONE
+            invocation = parse(words, _family(options))
+        except ParseError as error:
+            output.fail("usage", str(error))
+            return ExitStatus.USAGE
+        if invocation.leaf.action == Local(LocalAction.QUIT):
+            return None
+        return execute(invocation, self.client, output)
+
+    def help_for(self, line: str) -> list[str]:
+        """What may come next after the text before the cursor, as lines."""
+        words = line.split()
+        start = "" if not words or line[-1:].isspace() else words.pop()
+        try:
+            return _next_words(words, start)
+        except ParseError as error:
+            return [str(error)]
+
+    def interrupted(self) -> None:
+        """Say that Ctrl-C ended a command; its connection is dropped, which ends it there, too."""
+        self.client.close()
+        _output(self.options, self._out, self._errors).fail("cancelled", "cancelled")
+
+    def _usage(self, text: str, *, is_json: bool = False) -> ExitStatus:
+        options = argparse.Namespace(**vars(self.options))
+        options.json |= is_json
+        _output(options, self._out, self._errors).fail("usage", text)
+        return ExitStatus.USAGE
+
+
+@contextmanager
+def command_line_for(
+    arguments: Sequence[str], out: TextIO, errors: TextIO
+) -> Iterator[CommandLine]:
+    """A command line with the program's options, for as long as the block lasts.
+
+    Args:
+        arguments: options of the program; words among them are left alone.
+        out: for answers.
+        errors: for what goes wrong.
+
+    Raises:
+        ParseError: the options cannot be read.
+    """
+    options = _program_parser().parse_intermixed_args(list(arguments))
+    with ControlClient(options.socket) as client:
+        yield CommandLine(options, client, out, errors)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _main(given)
+    except BrokenPipeError:
+        # `| head` has seen enough. Python flushes standard output once more at exit, which would
+        # fail again and print a traceback: let it go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        with command_line_for(arguments, sys.stdout, sys.stderr) as command_line:
+            return _run(command_line)
+    except ParseError as error:
+        options = argparse.Namespace(json=_asks_for_json(arguments), pretty=False, no_color=False)
+        _output(options, sys.stdout, sys.stderr).fail("usage", str(error))
+        return ExitStatus.USAGE
+
+
+def _run(command_line: CommandLine) -> int:
+    options = command_line.options
+    if options.version:
+        print(f"routectl {_version()}")
+        return ExitStatus.DONE
+    if options.words:
+        return command_line.run_words(options.words, options) or ExitStatus.DONE
+    if sys.stdin.isatty():
+        from routectl.shell import run_shell  # imports prompt-toolkit: 200 ms
+
+        return run_shell(command_line)
+    return _run_lines(command_line, sys.stdin)
+
+
+def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
+    """Run a command a line; the first failure is the exit status, and does not stop the rest."""
+    first_failure = ExitStatus.DONE
+    for line in lines:
+        status = command_line.run_line(line)
+        if status is None:
+            break
+        first_failure = first_failure or status
+        if status is ExitStatus.UNREACHABLE:
+            break  # it would be said again for every line that is left
+    return first_failure
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours to show, in text or JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ParseError(message)
+
+
+def _line_parser() -> _Parser:
+    """The options that every command takes; no defaults, so that a line adds to the program's."""
+    parser = _Parser(prog="routectl", add_help=False, argument_default=argparse.SUPPRESS)
+    _add_line_options(parser)
+    return parser
+
+
+def _add_line_options(parser: argparse.ArgumentParser) -> None:
+    switches = (
+        ("-j", "--json", "json", "print JSON, one document for each command"),
+        ("-p", "--pretty", "pretty", "indent the JSON (implies --json)"),
+        ("-4", "--ipv4", "ipv4", "only IPv4"),
+        ("-6", "--ipv6", "ipv6", "only IPv6"),
+    )
+    for short, long, name, help_text in switches:
+        parser.add_argument(short, long, dest=name, action="store_true", help=help_text)
+    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
+    parser.add_argument("words", nargs="*", default=[], metavar="COMMAND", help="see below")
+
+
+def _program_parser() -> _Parser:
+    listing = "\n".join(aligned([(" ".join(words), leaf.help) for words, leaf in leaves(TREE)]))
+    parser = _Parser(
+        prog="routectl",
+        description="Look at a running routed and steer it. Without a command: the shell, or "
+        "commands from standard input when that is no terminal.",
+        epilog=f"commands (unique abbreviations will do; scripts spell words in full):\n{listing}"
+        "\n\nexit status: 0 done, 1 the daemon said no, 2 usage, 3 cannot reach the daemon, "
+        "4 denied",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-s",
+        "--socket",
+        default=os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET,
+        help=f"the daemon's socket (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
+    )
+    _add_line_options(parser)
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    return parser
+
+
+def _next_words(words: Sequence[str], start: str) -> list[str]:
+    """What `?` shows: what may follow the words, or what the word begun may become.
+
+    Raises:
+        ParseError: nothing would fit.
+    """
+    choices = expected(words)
+    fitting = [
+        choice for choice in choices if choice.kind is not None or choice.text.startswith(start)
+    ]
+    if not fitting:
+        return describe([*words, start] if start else words)
+    return aligned([(choice.text, choice.help) for choice in fitting])
+
+
+def _output(options: argparse.Namespace, out: TextIO, errors: TextIO) -> Output:
+    if options.json or options.pretty:
+        from routectl.render.json import JsonOutput
+
+        return JsonOutput(out, is_pretty=options.pretty)
+    return TextOutput(out, errors, has_color=_has_color(options, out))
+
+
+def _has_color(options: argparse.Namespace, out: TextIO) -> bool:
+    """Colour only where a person sees it and has not declined (no-color.org)."""
+    if options.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return out.isatty()
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether the options want JSON although they could not all be read."""
+    return bool({"-j", "--json", "-p", "--pretty"} & set(arguments))
+
+
+def _family(options: argparse.Namespace) -> AddressFamily | None:
+    """One family when exactly one was asked for; both or neither means all."""
+    if options.ipv4 == options.ipv6:
+        return None
+    return AddressFamily.IPV4 if options.ipv4 else AddressFamily.IPV6
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow; only --version pays
+
+    try:
+        return version("routed")
+    except PackageNotFoundError:
+        return "(not installed)"

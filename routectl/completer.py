@@ -1,0 +1,30 @@
+"""TAB in the shell: prompt-toolkit's view of what `parse.complete` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from routectl.parse import LiveValues, complete
+
+__all__ = ["GrammarCompleter"]
+
+
+class GrammarCompleter(Completer):
+    """Completes words of the command tree and live values."""
+
+    def __init__(self, live_values: LiveValues) -> None:
+        self._live_values = live_values
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """What the word before the cursor may become, each with its help beside it."""
+        del complete_event  # we only complete when asked
+        text = document.text_before_cursor
+        words = text.split()
+        start = "" if not words or text[-1:].isspace() else words.pop()
+        for choice in complete(words, start, self._live_values):
+            yield Completion(choice.text, -len(start), display_meta=choice.help)

@@ -1,0 +1,364 @@
+"""The command tree, as data: the one place where a command is declared.
+
+Parsing and abbreviations (`parse.py`), completion (`completer.py`), `?` and `help`, the client
+(`execute.py`) and the completeness test all walk this tree; so will the shell completion scripts
+and the manual page. To add a command, add a leaf: words, help, an example, the role that the daemon
+will ask for, the arguments, and what it does.
+
+    Branch("show", ...)
+      Leaf("routes", arguments=(Positional, Keyword, Flag, Flag), action=Ask(build, form))
+
+What a leaf does is one of:
+
+    Ask      a request for the daemon, whose rows are shown in a form
+    Command  a request that changes something; its result's lines are shown
+    Lookup   answered from the mapped snapshot
+    Local    answered by routectl itself (help, quit)
+
+Nothing here knows a socket or a terminal.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ipc.control import (
+    AddressFamily,
+    Reload,
+    Request,
+    Role,
+    ShowCounters,
+    ShowFib,
+    ShowInterfaces,
+    ShowMemory,
+    ShowNeighbors,
+    ShowRoute,
+    ShowRoutes,
+    ShowStatus,
+    SnapshotOpen,
+)
+from routectl.render import views
+from routectl.render.text import Form
+
+__all__ = [
+    "ROUTE_SOURCES",
+    "TREE",
+    "Action",
+    "Argument",
+    "Ask",
+    "Branch",
+    "Command",
+    "Flag",
+    "Invocation",
+    "Keyword",
+    "Leaf",
+    "Local",
+    "LocalAction",
+    "Lookup",
+    "Node",
+    "Positional",
+    "ValueKind",
+    "leaves",
+]
+
+ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed", "kernel")
+"""The words of RouteSource; a test holds them to it."""
+
+
+class ValueKind(enum.Enum):
+    """What may stand for an argument; decides how it is checked and completed."""
+
+    ADDRESS = "ADDRESS"
+    PREFIX = "PREFIX"
+    SOURCE = "SOURCE"
+    INTERFACE = "INTERFACE"
+    NEIGHBOR = "NEIGHBOR"
+    COMMAND = "COMMAND"
+
+
+@dataclass(frozen=True, slots=True)
+class Positional:
+    """A value in its place."""
+
+    name: str
+    kind: ValueKind
+    help: str
+    is_required: bool = False
+    is_repeated: bool = False
+    """Takes every value that follows; only the last positional may."""
+
+    @property
+    def usage(self) -> str:
+        """As a synopsis writes it."""
+        text = self.kind.value + ("..." if self.is_repeated else "")
+        return text if self.is_required else f"[{text}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """A word and the value after it, in any order among the modifiers."""
+
+    name: str
+    kind: ValueKind
+    help: str
+
+    @property
+    def usage(self) -> str:
+        """As a synopsis writes it."""
+        return f"[{self.name} {self.kind.value}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A word alone, in any order among the modifiers."""
+
+    name: str
+    help: str
+
+    @property
+    def usage(self) -> str:
+        """As a synopsis writes it."""
+        return f"[{self.name}]"
+
+
+Argument = Positional | Keyword | Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A leaf with the values that were given."""
+
+    leaf: Leaf
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By argument name; a flag that was given has an empty tuple."""
+    family: AddressFamily | None = None
+    """From the options -4 and -6."""
+
+    def value(self, name: str) -> str | None:
+        """The one value of an argument, or None when it was not given."""
+        given = self.values.get(name)
+        return given[0] if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Show the rows of a request."""
+
+    build: Callable[[Invocation], Request]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Have something done, and say what the daemon says."""
+
+    build: Callable[[Invocation], Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Search the mapped snapshot."""
+
+    form: Form
+    build: Callable[[Invocation], Request] = lambda _invocation: SnapshotOpen()
+    """What the daemon is asked for, once: the snapshot's descriptor."""
+
+
+class LocalAction(enum.Enum):
+    """What routectl does by itself."""
+
+    HELP = "help"
+    QUIT = "quit"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """No daemon needed."""
+
+    action: LocalAction
+
+
+Action = Ask | Command | Lookup | Local
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One command."""
+
+    word: str
+    help: str
+    """A sentence without a full stop."""
+    example: str
+    """A whole command, as one would type it."""
+    role: Role
+    """What the daemon will ask for (`routed/control/policy.py` decides; a test compares)."""
+    action: Action
+    arguments: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A word that others follow."""
+
+    word: str
+    help: str
+    children: tuple[Node, ...]
+
+
+Node = Branch | Leaf
+
+
+def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+    """Every command below a node, with its words."""
+    words = (*before, node.word) if node.word else before
+    match node:
+        case Leaf():
+            yield words, node
+        case Branch():
+            for child in node.children:
+                yield from leaves(child, words)
+
+
+def _show_neighbors(invocation: Invocation) -> Request:
+    return ShowNeighbors(invocation.value("neighbor"), invocation.value("interface"))
+
+
+def _show_interfaces(invocation: Invocation) -> Request:
+    return ShowInterfaces(invocation.value("interface"))
+
+
+def _show_routes(invocation: Invocation) -> Request:
+    return ShowRoutes(
+        invocation.family,
+        invocation.value("prefix"),
+        "longer" in invocation.values,
+        invocation.value("source"),
+        "selected" in invocation.values,
+    )
+
+
+def _show_fib(invocation: Invocation) -> Request:
+    return ShowFib(invocation.family, invocation.value("prefix"), "longer" in invocation.values)
+
+
+_PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
+_LONGER = Flag("longer", "With a prefix: everything inside it")
+
+_SHOW = Branch(
+    "show",
+    "Look at the daemon's state",
+    (
+        Leaf(
+            "status",
+            "The daemon as a whole: identity, health, totals",
+            "show status",
+            Role.READ,
+            Ask(lambda _: ShowStatus(), views.STATUS),
+        ),
+        Leaf(
+            "neighbors",
+            "Neighbors and the state of the adjacency with each",
+            "show neighbors interface eth0",
+            Role.READ,
+            Ask(_show_neighbors, views.NEIGHBORS),
+            (
+                Positional("neighbor", ValueKind.NEIGHBOR, "Only this router id or address"),
+                Keyword("interface", ValueKind.INTERFACE, "Only those on this interface"),
+            ),
+        ),
+        Leaf(
+            "interfaces",
+            "Interfaces, their addresses, and whether NUP runs there",
+            "show interfaces eth0",
+            Role.READ,
+            Ask(_show_interfaces, views.INTERFACES),
+            (Positional("interface", ValueKind.INTERFACE, "Only this interface"),),
+        ),
+        Leaf(
+            "routes",
+            "The RIB: every candidate of every prefix, * marks the selected one",
+            "show routes 10.0.0.0/8 longer source static",
+            Role.READ,
+            Ask(_show_routes, views.ROUTES),
+            (
+                _PREFIX,
+                _LONGER,
+                Keyword("source", ValueKind.SOURCE, "Only candidates of this source"),
+                Flag("selected", "Only selected candidates"),
+            ),
+        ),
+        Leaf(
+            "route",
+            "The candidates of the longest prefix that covers an address",
+            "show route 192.0.2.1",
+            Role.READ,
+            Ask(lambda invocation: ShowRoute(invocation.value("address") or ""), views.ROUTES),
+            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+        ),
+        Leaf(
+            "fib",
+            "What the kernel should hold, and whether it does",
+            "show fib 10.0.0.0/8 longer",
+            Role.READ,
+            Ask(_show_fib, views.FIB),
+            (_PREFIX, _LONGER),
+        ),
+        Leaf(
+            "counters",
+            "Everything that is counted, with its meaning",
+            "show counters",
+            Role.READ,
+            Ask(lambda _: ShowCounters(), views.COUNTERS),
+        ),
+        Leaf(
+            "memory",
+            "What the daemon's memory is used for",
+            "show memory",
+            Role.READ,
+            Ask(lambda _: ShowMemory(), views.MEMORY),
+        ),
+    ),
+)
+
+TREE = Branch(
+    "",
+    "Commands",
+    (
+        _SHOW,
+        Leaf(
+            "lookup",
+            "Longest match for addresses, from the snapshot in shared memory",
+            "lookup 192.0.2.1 2001:db8::1",
+            Role.READ,
+            Lookup(views.LOOKUP),
+            (
+                Positional(
+                    "addresses",
+                    ValueKind.ADDRESS,
+                    "The destinations",
+                    is_required=True,
+                    is_repeated=True,
+                ),
+            ),
+        ),
+        Leaf(
+            "reload",
+            "Read the configuration file again and apply the difference",
+            "reload",
+            Role.ADMIN,
+            Command(lambda _: Reload()),
+        ),
+        Leaf(
+            "help",
+            "What a command does and how it is written",
+            "help show routes",
+            Role.NONE,
+            Local(LocalAction.HELP),
+            (Positional("command", ValueKind.COMMAND, "Its words", is_repeated=True),),
+        ),
+        Leaf("quit", "Leave the shell", "quit", Role.NONE, Local(LocalAction.QUIT)),
+        Leaf("exit", "Leave the shell", "exit", Role.NONE, Local(LocalAction.QUIT)),
+    ),
+)

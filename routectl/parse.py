@@ -1,0 +1,332 @@
+"""Words -> command: unique abbreviations, errors that list the choices, and what may come next.
+
+One walk over the tree of `grammar.py` serves three questions: which command is this (`parse`), what
+may stand next (`expected`, for completion and `?`), and what is this command for (`describe`).
+
+A word is matched exactly, else as the start of exactly one choice, else it is a value. So `sh nei`
+is `show neighbors`, and a name that equals a word is reached by spelling out the word first.
+
+Failure: `ParseError` whose text is a sentence and names the choices or the nearest match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ipc.control import AddressFamily, Role
+from routectl.grammar import (
+    ROUTE_SOURCES,
+    TREE,
+    Argument,
+    Branch,
+    Flag,
+    Invocation,
+    Keyword,
+    Leaf,
+    Local,
+    LocalAction,
+    Node,
+    Positional,
+    ValueKind,
+)
+
+__all__ = [
+    "Choice",
+    "LiveValues",
+    "ParseError",
+    "aligned",
+    "complete",
+    "describe",
+    "expected",
+    "parse",
+]
+
+LiveValues = Callable[[ValueKind, str], Iterable[str]]
+"""Values of a kind that start with what was typed, asked of the daemon."""
+
+
+class ParseError(Exception):
+    """The words are not a command; the text says what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to go on."""
+
+    text: str
+    """A word to type, or the kind of value in capitals."""
+    help: str
+    kind: ValueKind | None = None
+    """Set when any value of this kind will do."""
+
+
+def parse(words: Sequence[str], family: AddressFamily | None = None) -> Invocation:
+    """Read a command.
+
+    Args:
+        words: as typed, abbreviations allowed.
+        family: from the options, handed on.
+
+    Raises:
+        ParseError: unknown, ambiguous, incomplete, or a value that cannot be.
+    """
+    position = _walk(words)
+    if isinstance(position.node, Branch):
+        before = " ".join(position.spelled)
+        raise ParseError(_incomplete(before, [choice.text for choice in position.choices()]))
+    for argument in position.node.arguments:
+        if (
+            isinstance(argument, Positional)
+            and argument.is_required
+            and argument.name not in position.values
+        ):
+            before = " ".join(position.spelled)
+            raise ParseError(
+                f"{before} needs {argument.kind.value}, for example: {position.node.example}"
+            )
+    if position.awaited is not None:
+        raise ParseError(f"{position.awaited.name} needs {position.awaited.kind.value} after it")
+    return Invocation(position.node, position.values, family)
+
+
+def expected(words: Sequence[str]) -> list[Choice]:
+    """What may follow these complete words.
+
+    Raises:
+        ParseError: they are no start of a command.
+    """
+    return _walk(words).choices()
+
+
+def complete(words: Sequence[str], start: str, live_values: LiveValues) -> list[Choice]:
+    """What a word that begins like `start` may become, after these complete words.
+
+    Nothing when the words are no start of a command: completion does not argue.
+    """
+    try:
+        choices = expected(words)
+    except ParseError:
+        return []
+    found = []
+    for choice in choices:
+        if choice.kind is None:
+            found += [choice] if choice.text.startswith(start) else []
+        else:
+            help_text = choice.help
+            found += [
+                Choice(value, help_text)
+                for value in _values(choice.kind, start, live_values)
+                if value.startswith(start)
+            ]
+    return found
+
+
+def describe(words: Sequence[str]) -> list[str]:
+    """Help for a command or a branch, as lines.
+
+    Raises:
+        ParseError: they are no start of a command.
+    """
+    position = _walk(words, is_help=True)
+    match position.node:
+        case Branch():
+            lines = [position.node.help, ""] if position.spelled else []
+            return lines + aligned([(node.word, node.help) for node in position.node.children])
+        case Leaf():
+            return _describe_leaf(position.node, " ".join(position.spelled))
+
+
+def _describe_leaf(leaf: Leaf, words: str) -> list[str]:
+    usage = " ".join([words, *[argument.usage for argument in leaf.arguments]])
+    lines = [leaf.help, "", f"  usage:    {usage}", f"  example:  {leaf.example}"]
+    if leaf.role is not Role.NONE:
+        lines.append(f"  role:     {leaf.role.label}")
+    if leaf.arguments:
+        lines += ["", *aligned([(_label(argument), argument.help) for argument in leaf.arguments])]
+    return lines
+
+
+def _label(argument: Argument) -> str:
+    match argument:
+        case Positional():
+            return argument.kind.value
+        case Keyword():
+            return f"{argument.name} {argument.kind.value}"
+        case Flag():
+            return argument.name
+
+
+def aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Words and what they mean, in two columns, a pair a line."""
+    width = max(len(name) for name, _ in pairs)
+    return [f"  {name.ljust(width)}  {text}" for name, text in pairs]
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a walk has come to. Mutable: one walk owns it."""
+
+    node: Node = TREE
+    spelled: list[str] = field(default_factory=list)
+    """The command's words in full."""
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    awaited: Keyword | None = None
+    """A keyword whose value has not come yet."""
+
+    def choices(self) -> list[Choice]:
+        """What may stand next."""
+        if isinstance(self.node, Branch):
+            return [Choice(child.word, child.help) for child in self.node.children]
+        if self.awaited is not None:
+            return [_value_choice(self.awaited)]
+        if self.node.action == Local(LocalAction.HELP):
+            asked_about = _walk(self.values.get("command", ()), is_help=True)
+            return asked_about.choices() if isinstance(asked_about.node, Branch) else []
+        next_positional = self.next_positional()
+        found = [] if next_positional is None else [_value_choice(next_positional)]
+        return found + [Choice(word.name, word.help) for word in self.open_words()]
+
+    def open_words(self) -> list[Keyword | Flag]:
+        """The leaf's keywords and flags that were not given yet."""
+        assert isinstance(self.node, Leaf)
+        return [
+            argument
+            for argument in self.node.arguments
+            if isinstance(argument, (Keyword, Flag)) and argument.name not in self.values
+        ]
+
+    def next_positional(self) -> Positional | None:
+        """The positional that a value would go to."""
+        assert isinstance(self.node, Leaf)
+        for argument in self.node.arguments:
+            if isinstance(argument, Positional) and (
+                argument.is_repeated or argument.name not in self.values
+            ):
+                return argument
+        return None
+
+
+def _value_choice(argument: Positional | Keyword) -> Choice:
+    return Choice(argument.kind.value, argument.help, argument.kind)
+
+
+def _walk(words: Sequence[str], *, is_help: bool = False) -> _Position:
+    position = _Position()
+    for word in words:
+        if isinstance(position.node, Branch):
+            _descend(position, position.node, word)
+        elif not is_help:
+            _take_argument(position, word)
+    return position
+
+
+def _descend(position: _Position, branch: Branch, word: str) -> None:
+    by_word = {child.word: child for child in branch.children}
+    name = _match(word, list(by_word), " ".join(position.spelled))
+    position.node = by_word[name]
+    position.spelled.append(name)
+
+
+def _take_argument(position: _Position, word: str) -> None:
+    if position.awaited is not None:
+        keyword, position.awaited = position.awaited, None
+        position.values[keyword.name] = (_checked(keyword.kind, word),)
+        return
+    words = {argument.name: argument for argument in position.open_words()}
+    candidates = [name for name in words if name == word] or [
+        name for name in words if word and name.startswith(word)
+    ]
+    positional = position.next_positional()
+    if candidates or positional is None:
+        name = _match(word, list(words), " ".join(position.spelled))
+        _take_word(position, words[name])
+    else:
+        earlier = position.values.get(positional.name, ())
+        position.values[positional.name] = (*earlier, _checked(positional.kind, word))
+
+
+def _take_word(position: _Position, argument: Keyword | Flag) -> None:
+    position.values[argument.name] = ()
+    if isinstance(argument, Keyword):
+        position.awaited = argument
+
+
+def _match(word: str, choices: Sequence[str], before: str) -> str:
+    """The one choice that the word names.
+
+    Raises:
+        ParseError: none, or several.
+    """
+    if word in choices:
+        return word
+    found = [choice for choice in choices if word and choice.startswith(word)]
+    if len(found) == 1:
+        return found[0]
+    place = f" after {before}" if before else ""
+    if found:
+        raise ParseError(f"{word!r}{place} is ambiguous: {', '.join(found)}")
+    if not choices:
+        raise ParseError(f"nothing more may follow {before}, but there is {word!r}")
+    raise ParseError(f"{word!r}{place} is unknown; {_nearest(word, choices)}")
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str:
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(word, choices, 1)
+    return f"did you mean {near[0]}?" if near else f"expected: {', '.join(choices)}"
+
+
+def _incomplete(before: str, choices: Sequence[str]) -> str:
+    after = f"{before} needs one more word" if before else "a command is missing"
+    return f"{after}: {', '.join(choices)}"
+
+
+def _checked(kind: ValueKind, word: str) -> str:
+    """A value in the form that the daemon takes.
+
+    Raises:
+        ParseError: it cannot be one.
+    """
+    match kind:
+        case ValueKind.ADDRESS:
+            return _checked_address(word)
+        case ValueKind.PREFIX:
+            return _checked_prefix(word)
+        case ValueKind.SOURCE:
+            return _match(word, ROUTE_SOURCES, "source")
+        case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.COMMAND:
+            return word
+
+
+def _checked_address(word: str) -> str:
+    import ipaddress  # only commands with an address pay for it
+
+    try:
+        return str(ipaddress.ip_address(word))
+    except ValueError:
+        raise ParseError(f"{word!r} is not an IP address") from None
+
+
+def _checked_prefix(word: str) -> str:
+    import ipaddress
+
+    try:
+        loose = ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        raise ParseError(f"{word!r} is not an IP prefix (like 10.0.0.0/8)") from None
+    try:
+        return str(ipaddress.ip_network(word))
+    except ValueError:
+        raise ParseError(f"{word} has host bits set; did you mean {loose}?") from None
+
+
+def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[str]:
+    match kind:
+        case ValueKind.SOURCE:
+            return ROUTE_SOURCES
+        case ValueKind.ADDRESS | ValueKind.COMMAND:
+            return ()
+        case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:
+            return live_values(kind, start)

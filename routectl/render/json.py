@@ -1,0 +1,84 @@
+"""Rows as JSON for programs: one document for each command, always.
+
+    {"version": 1, "data": [ROW, ...]}
+    {"version": 1, "error": {"code": CODE, "text": TEXT}}
+
+The columns of a row are those of the daemon's view; they only grow. An answer that breaks off after
+some rows is still one document, with both `data` and `error`.
+
+Compact form puts a row on a line, which diff and grep like; pretty form indents by two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from routectl.render.text import Form, Row
+
+__all__ = ["JSON_VERSION", "JsonOutput"]
+
+JSON_VERSION = 1
+"""Raised when a field goes away or changes its meaning; a new field does not raise it."""
+
+
+class JsonOutput:
+    """Writes answers and errors as JSON, both to standard output."""
+
+    def __init__(self, out: TextIO, *, is_pretty: bool) -> None:
+        self._out = out
+        self._is_pretty = is_pretty
+        self._is_open = False
+        self._has_rows = False
+
+    def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
+        """Write rows as they come: nothing is held back, however many there are."""
+        del form  # for people
+        for page in pages:
+            for row in page:
+                self._write_row(row)
+        self._open()
+        self._close()
+
+    def report(self, lines: Iterable[str]) -> None:
+        """Write what was done, a line a row."""
+        for line in lines:
+            self._write_row({"text": line})
+        self._open()
+        self._close()
+
+    def fail(self, code: str, text: str) -> None:
+        """Write what went wrong, ending the document that was begun, if any."""
+        error = {"code": code, "text": text}
+        if self._is_open:
+            self._close(f', "error": {json.dumps(error, ensure_ascii=False)}')
+            return
+        indent = 2 if self._is_pretty else None
+        document = {"version": JSON_VERSION, "error": error}
+        self._out.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
+        self._out.flush()
+
+    def _open(self) -> None:
+        if not self._is_open:
+            break_ = "\n  " if self._is_pretty else ""
+            gap = break_ or " "
+            self._out.write(f'{{{break_}"version": {JSON_VERSION},{gap}"data": [')
+            self._is_open, self._has_rows = True, False
+
+    def _write_row(self, row: Row) -> None:
+        self._open()
+        self._out.write(",\n" if self._has_rows else "\n")
+        self._has_rows = True
+        if self._is_pretty:
+            text = json.dumps(row, indent=2, ensure_ascii=False)
+            self._out.write("    " + text.replace("\n", "\n    "))
+        else:
+            self._out.write(json.dumps(row, ensure_ascii=False))
+
+    def _close(self, tail: str = "") -> None:
+        start = ("\n  " if self._is_pretty else "\n") if self._has_rows else ""
+        end = "\n}\n" if self._is_pretty else "}\n"
+        self._out.write(f"{start}]{tail}{end}")
+        self._out.flush()
+        self._is_open = False

@@ -1,0 +1,288 @@
+"""Rows as text for people: aligned tables, records, and a little colour.
+
+A `Table` has one line for each row, a `Record` one line for each field of a single row. Their
+columns are functions from a row to text, so that units, several next hops (one below the other) and
+"nothing" look the same everywhere.
+
+A table is written in batches of BATCH_ROWS: the widths come from the first batch and only grow, so
+that a table of any length needs little memory and `| head` is answered at once.
+
+The text may change between versions; scripts use `--json` (`routectl/render/json.py`).
+
+Invariants:
+    Colour only when the caller asks for it, which it does on a terminal without NO_COLOR.
+    Nothing that comes from outside can move the cursor: unprintable characters are escaped.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TextIO
+
+__all__ = [
+    "BATCH_ROWS",
+    "Color",
+    "Column",
+    "Form",
+    "Record",
+    "Row",
+    "Table",
+    "TextOutput",
+    "duration_text",
+    "ms_text",
+    "next_hops_text",
+    "plain_text",
+    "size_text",
+]
+
+Row = dict[str, object]
+
+BATCH_ROWS = 1000
+_GAP = "  "
+_NOTHING = "-"
+
+
+class Color(enum.Enum):
+    """What a word means, as the terminal shows it."""
+
+    GOOD = "\x1b[32m"
+    WARN = "\x1b[33m"
+    BAD = "\x1b[31m"
+    TITLE = "\x1b[1m"
+
+
+_RESET = "\x1b[0m"
+
+_COLOR_OF_WORD = {
+    "up": Color.GOOD,
+    "ok": Color.GOOD,
+    "installed": Color.GOOD,
+    "init": Color.WARN,
+    "two_way": Color.WARN,
+    "loading": Color.WARN,
+    "pending": Color.WARN,
+    "no_carrier": Color.WARN,
+    "down": Color.BAD,
+    "failed": Color.BAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table, or one line of a record."""
+
+    title: str
+    text: Callable[[Row], str]
+    """The cell; several lines where there are several next hops."""
+    is_right: bool = False
+    """Aligned to the right, as numbers are."""
+    is_colored: bool = False
+    """The first word of the cell is a state, shown in its colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A row a line."""
+
+    columns: tuple[Column, ...]
+    empty: str
+    """Said when there is no row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A field a line."""
+
+    fields: tuple[Column, ...]
+
+
+Form = Table | Record
+
+
+class TextOutput:
+    """Writes answers and errors for people."""
+
+    def __init__(self, out: TextIO, errors: TextIO, *, has_color: bool) -> None:
+        self._out = out
+        self._errors = errors
+        self._has_color = has_color
+
+    def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
+        """Write rows in their form."""
+        match form:
+            case Table():
+                self._show_table(form, pages)
+            case Record():
+                for page in pages:
+                    for row in page:
+                        self._show_record(form, row)
+        self._out.flush()
+
+    def report(self, lines: Iterable[str]) -> None:
+        """Write what was done."""
+        for line in lines:
+            self._out.write(f"{_printable(line)}\n")
+        self._out.flush()
+
+    def fail(self, code: str, text: str) -> None:
+        """Write what went wrong."""
+        del code  # for programs
+        self._out.flush()
+        for line in text.splitlines():
+            self._errors.write(f"{self._paint('routectl:', Color.BAD)} {_printable(line)}\n")
+        self._errors.flush()
+
+    def _show_table(self, table: Table, pages: Iterable[Sequence[Row]]) -> None:
+        writer = _TableWriter(self, table)
+        batch: list[Row] = []
+        for page in pages:
+            batch.extend(page)
+            if len(batch) >= BATCH_ROWS:
+                writer.write(batch)
+                batch = []
+        writer.write(batch)
+        if not writer.has_rows:
+            self._out.write(f"{table.empty}\n")
+
+    def _show_record(self, record: Record, row: Row) -> None:
+        width = max(len(column.title) for column in record.fields)
+        for column in record.fields:
+            for title, line in zip_longest([column.title], column.text(row).split("\n")):
+                label = self._paint((title or "").ljust(width), Color.TITLE)
+                self.write_line(label + _GAP + self._cell(column, _printable(line or ""), 0))
+
+    def write_line(self, line: str) -> None:
+        """One line, without the blanks that padding leaves at its end."""
+        self._out.write(f"{line.rstrip()}\n")
+
+    def _cell(self, column: Column, text: str, width: int) -> str:
+        padded = text.rjust(width) if column.is_right else text.ljust(width)
+        word = text.partition(" ")[0].rstrip(":")
+        if column.is_colored and word in _COLOR_OF_WORD:
+            return self._paint(padded, _COLOR_OF_WORD[word])
+        return padded
+
+    def _paint(self, text: str, color: Color) -> str:
+        return f"{color.value}{text}{_RESET}" if self._has_color else text
+
+
+class _TableWriter:
+    """Lays one table out, batch by batch."""
+
+    def __init__(self, output: TextOutput, table: Table) -> None:
+        self._output = output
+        self._columns = table.columns
+        self._widths = [len(column.title) for column in table.columns]
+        self.has_rows = False
+
+    def write(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        lines = [line for row in rows for line in self._lines(row)]
+        self._widths = [
+            max(width, *map(len, cells))
+            for width, cells in zip(self._widths, zip(*lines, strict=True), strict=True)
+        ]
+        if not self.has_rows:
+            self._write_titles()
+            self.has_rows = True
+        for line in lines:
+            self._output.write_line(
+                _GAP.join(
+                    self._output._cell(column, text, width)  # noqa: SLF001 its own other half
+                    for column, text, width in zip(self._columns, line, self._widths, strict=True)
+                )
+            )
+
+    def _write_titles(self) -> None:
+        titles = [
+            column.title.rjust(width) if column.is_right else column.title.ljust(width)
+            for column, width in zip(self._columns, self._widths, strict=True)
+        ]
+        self._output.write_line(self._output._paint(_GAP.join(titles), Color.TITLE))  # noqa: SLF001
+
+    def _lines(self, row: Row) -> Iterable[tuple[str, ...]]:
+        """The text lines of one row: as many as its tallest cell has."""
+        cells = [column.text(row).split("\n") for column in self._columns]
+        return [
+            tuple(_printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
+        ]
+
+
+def plain_text(value: object) -> str:
+    """A value as it is; "-" for nothing, yes or no for a truth."""
+    match value:
+        case None | "" | []:
+            return _NOTHING
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return " ".join(map(str, value))
+    return str(value)
+
+
+def duration_text(seconds: object) -> str:
+    """Seconds in the two largest units: 45s, 12m05s, 1h02m, 3d04h."""
+    if not isinstance(seconds, (int, float)):
+        return _NOTHING
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour:02}h"
+    if hours:
+        return f"{hours}h{minute:02}m"
+    return f"{minutes}m{second:02}s" if minutes else f"{second}s"
+
+
+def ms_text(milliseconds: object) -> str:
+    """Milliseconds with a digit where it matters: 0.3ms, 12ms."""
+    if not isinstance(milliseconds, (int, float)):
+        return _NOTHING
+    return f"{milliseconds:.1f}ms" if milliseconds < 10 else f"{milliseconds:.0f}ms"
+
+
+def size_text(size_bytes: object) -> str:
+    """Bytes in the largest fitting unit: 512B, 3.2MiB."""
+    if not isinstance(size_bytes, int):
+        return _NOTHING
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f}B" if unit == "B" else f"{size:.1f}{unit}"
+        size /= 1024
+    return f"{size:.1f}GiB"
+
+
+def next_hops_text(route_type: object, next_hops: object) -> str:
+    """Next hops as `ip route` writes them, one a line; the type's name when it has none."""
+    if route_type not in ("unicast", None):
+        return str(route_type)
+    if not isinstance(next_hops, list) or not next_hops:
+        return _NOTHING
+    is_weighted = any(hop.get("weight", 1) != 1 for hop in next_hops)
+    return "\n".join(_next_hop_text(hop, is_weighted=is_weighted) for hop in next_hops)
+
+
+def _next_hop_text(hop: Row, *, is_weighted: bool) -> str:
+    words = []
+    if hop.get("via") is not None:
+        words.append(f"via {hop['via']}")
+    if hop.get("dev") is not None:
+        words.append(f"dev {hop['dev']}")
+    if is_weighted:
+        words.append(f"weight {hop.get('weight', 1)}")
+    return " ".join(words)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

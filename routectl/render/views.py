@@ -1,0 +1,197 @@
+"""How each answer looks to people: which columns, in which order, in which units.
+
+Every form reads the columns of the daemon's views (`routed/control/views.py`) by name and shows
+what matters at a glance; `--json` has all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from routectl.render.text import (
+    Column,
+    Record,
+    Row,
+    Table,
+    duration_text,
+    ms_text,
+    next_hops_text,
+    plain_text,
+    size_text,
+)
+
+__all__ = [
+    "COUNTERS",
+    "FIB",
+    "INTERFACES",
+    "LOOKUP",
+    "MEMORY",
+    "NEIGHBORS",
+    "ROUTES",
+    "STATUS",
+    "health",
+]
+
+
+def _plain(name: str) -> Callable[[Row], str]:
+    return lambda row: plain_text(row.get(name))
+
+
+def _duration(name: str) -> Callable[[Row], str]:
+    return lambda row: duration_text(row.get(name))
+
+
+def _ms(name: str) -> Callable[[Row], str]:
+    return lambda row: ms_text(row.get(name))
+
+
+def _next_hops(row: Row) -> str:
+    return next_hops_text(row.get("type"), row.get("next_hops"))
+
+
+def _with_reason(state: str, reason: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        words = [str(row[name]) for name in (state, reason) if row.get(name)]
+        return ": ".join(words)
+
+    return text
+
+
+def _column(title: str, name: str) -> Column:
+    return Column(title, _plain(name))
+
+
+def _number(title: str, name: str) -> Column:
+    return Column(title, _plain(name), is_right=True)
+
+
+def health(status: Row) -> str:
+    """The daemon's state in a word or two: ok, syncing 12, failed 3."""
+    fib = status.get("fib")
+    if not isinstance(fib, dict):
+        return "ok"
+    if fib.get("failed"):
+        return f"failed {fib['failed']}"
+    return f"syncing {fib['pending']}" if fib.get("pending") else "ok"
+
+
+def _fib_totals(status: Row) -> str:
+    fib = status.get("fib")
+    if not isinstance(fib, dict):
+        return plain_text(None)
+    words = ("desired", "installed", "failed", "pending")
+    return ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
+
+
+def _last_reload(status: Row) -> str:
+    reload = status.get("last_reload")
+    if not isinstance(reload, dict):
+        return "never"
+    outcome = "ok" if reload.get("ok") else "failed"
+    return f"{outcome}, {duration_text(reload.get('age_s'))} ago: {reload.get('text')}"
+
+
+STATUS = Record(
+    (
+        _column("router id", "router_id"),
+        Column("health", health, is_colored=True),
+        _column("version", "version"),
+        _column("pid", "pid"),
+        Column("uptime", _duration("uptime_s")),
+        _column("configuration", "config_path"),
+        Column("last reload", _last_reload),
+        _column("neighbors up", "neighbors"),
+        _column("prefixes", "routes"),
+        Column("fib", _fib_totals),
+        _column("engine restarts", "engine_restarts"),
+    )
+)
+
+NEIGHBORS = Table(
+    (
+        _column("ROUTER ID", "router_id"),
+        _column("INTERFACE", "interface"),
+        _column("ADDRESS", "address"),
+        Column("STATE", _plain("state"), is_colored=True),
+        Column("UPTIME", _duration("uptime_s"), is_right=True),
+        Column("DEAD IN", _duration("dead_in_s"), is_right=True),
+        Column("RTT", _ms("rtt_ms"), is_right=True),
+        _number("COST", "cost"),
+        _number("RETRANS", "retransmissions"),
+        _number("PREFIXES", "prefixes"),
+    ),
+    empty="no neighbors",
+)
+
+INTERFACES = Table(
+    (
+        _column("INTERFACE", "interface"),
+        _number("INDEX", "ifindex"),
+        Column("STATE", _plain("state"), is_colored=True),
+        _number("MTU", "mtu"),
+        _column("NUP", "has_nup"),
+        _number("COST", "cost"),
+        Column("HELLO", _duration("hello_interval_s"), is_right=True),
+        _number("NEIGHBORS", "neighbors"),
+        Column("ADDRESSES", lambda row: plain_text(row.get("addresses")).replace(" ", "\n")),
+    ),
+    empty="no interfaces",
+)
+
+ROUTES = Table(
+    (
+        Column("", lambda row: "*" if row.get("selected") else ""),
+        _column("PREFIX", "prefix"),
+        _column("SOURCE", "source"),
+        Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{row.get('metric')}"),
+        Column("NEXT HOPS", _next_hops),
+        Column("AGE", _duration("age_s"), is_right=True),
+        Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
+    ),
+    empty="no routes",
+)
+
+FIB = Table(
+    (
+        _column("PREFIX", "prefix"),
+        Column(
+            "TABLE", lambda row: _TABLE_NAMES.get(row.get("table"), plain_text(row.get("table")))
+        ),
+        Column("NEXT HOPS", _next_hops),
+        Column("STATE", _with_reason("state", "reason"), is_colored=True),
+    ),
+    empty="nothing is meant to be in the kernel",
+)
+
+_TABLE_NAMES: dict[object, str] = {253: "default", 254: "main", 255: "local"}
+"""Tables that every Linux has (rtnetlink(7))."""
+
+COUNTERS = Table(
+    (
+        _column("COUNTER", "name"),
+        _number("VALUE", "value"),
+        _column("MEANING", "help"),
+    ),
+    empty="no counters",
+)
+
+MEMORY = Table(
+    (
+        _column("PART", "part"),
+        Column("SIZE", lambda row: size_text(row.get("size_bytes")), is_right=True),
+        _number("ITEMS", "items"),
+        _column("MEANING", "help"),
+    ),
+    empty="nothing is known",
+)
+
+LOOKUP = Table(
+    (
+        _column("ADDRESS", "address"),
+        Column("PREFIX", lambda row: str(row.get("prefix") or "no route")),
+        Column("NEXT HOPS", _next_hops),
+        _column("SOURCE", "source"),
+        _number("METRIC", "metric"),
+    ),
+    empty="no addresses",
+)

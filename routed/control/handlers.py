@@ -1,0 +1,243 @@
+"""Request -> answer, one function for each request, and the table of them.
+
+A handler judges the meaning of its request (the codec has judged its form, the policy its
+sender), asks the daemon, and returns an answer as a value: a `Dump` that the server sends page by
+page at the client's pace, or a `Final`. So everything here is tested without a socket.
+
+Failure: what the caller got wrong is a `Final` with a result code; an exception is a defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ipc.control import (
+    AddressFamily,
+    ControlType,
+    Reload,
+    Result,
+    ResultCode,
+    ShowCounters,
+    ShowFib,
+    ShowInterfaces,
+    ShowMemory,
+    ShowNeighbors,
+    ShowRoute,
+    ShowRoutes,
+    ShowStatus,
+    SnapshotOpen,
+)
+from ipc.credentials import PeerCredentials
+from routed.control.views import (
+    CounterView,
+    FibView,
+    InterfaceView,
+    MemoryView,
+    NeighborView,
+    RouteSelector,
+    RouteView,
+    StatusView,
+)
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import RouteSource
+
+__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "ReloadOutcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    """How a reload went."""
+
+    is_ok: bool
+    lines: tuple[str, ...]
+    """What changed, or every error as `file:line:column: path: expectation`."""
+
+
+class Daemon(Protocol):
+    """What the engine offers to be asked."""
+
+    def status(self) -> StatusView:
+        """The daemon as a whole."""
+
+    def neighbors(self) -> Sequence[NeighborView]:
+        """Every neighbor, in a stable order."""
+
+    def interfaces(self) -> Sequence[InterfaceView]:
+        """Every link, by index."""
+
+    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
+        """Every wanted candidate, in prefix order, the selected one first within a prefix.
+
+        The RIB may change between two chunks: the iterator must survive that, and shows each
+        prefix as it is when its turn comes. A chunk looks at a bounded number of prefixes (some
+        hundreds) and may be empty, so that a walk which finds little still lets others run.
+        """
+
+    def route(self, address: Address) -> Sequence[RouteView]:
+        """The candidates of the longest prefix covering the address; empty when none covers it."""
+
+    def fib(self) -> Iterator[Sequence[FibView]]:
+        """Every route that the kernel should hold, in chunks as `routes`."""
+
+    def counters(self) -> Sequence[CounterView]:
+        """Every counter, by name."""
+
+    def memory(self) -> Sequence[MemoryView]:
+        """Every part that takes a notable share."""
+
+    def snapshot_fd(self) -> int:
+        """The snapshot's read-only descriptor, which the daemon keeps."""
+
+    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+        """Have the configuration read again; uid and pid of who asked, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Rows, in chunks, and then the result `ok`."""
+
+    view_class: type
+    chunks: Iterable[Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A result and no rows."""
+
+    result: Result = field(default_factory=lambda: Result(ResultCode.OK))
+    descriptor: int | None = None
+    """Sent along; a copy reaches the client and the daemon keeps its own."""
+
+
+Answer = Dump | Final
+Handler = Callable[[Daemon, Any, PeerCredentials], Awaitable[Answer]]
+
+
+async def show_status(daemon: Daemon, _request: ShowStatus, _caller: PeerCredentials) -> Answer:
+    """One row."""
+    return Dump(StatusView, [[daemon.status()]])
+
+
+async def show_neighbors(
+    daemon: Daemon, request: ShowNeighbors, _caller: PeerCredentials
+) -> Answer:
+    """All, or those of one link, or the one with a router id or address."""
+    found = [
+        view
+        for view in daemon.neighbors()
+        if request.interface in (None, view.interface)
+        and request.neighbor in (None, str(view.router_id), str(view.address))
+    ]
+    if request.neighbor is not None and not found:
+        return _not_found(f"no neighbor {request.neighbor}")
+    return Dump(NeighborView, [found])
+
+
+async def show_interfaces(
+    daemon: Daemon, request: ShowInterfaces, _caller: PeerCredentials
+) -> Answer:
+    """All, or the named one."""
+    found = [view for view in daemon.interfaces() if request.interface in (None, view.interface)]
+    if request.interface is not None and not found:
+        return _not_found(f"no interface {request.interface}")
+    return Dump(InterfaceView, [found])
+
+
+async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: PeerCredentials) -> Answer:
+    """The candidates that the request selects."""
+    try:
+        selector = RouteSelector(
+            _family(request.family),
+            None if request.prefix is None else Prefix.parse(request.prefix),
+            request.is_longer,
+            None if request.source is None else _source(request.source),
+            request.is_selected_only,
+        )
+    except ValueError as error:
+        return _usage(str(error))
+    return Dump(RouteView, daemon.routes(selector))
+
+
+async def show_route(daemon: Daemon, request: ShowRoute, _caller: PeerCredentials) -> Answer:
+    """The candidates of the longest match."""
+    try:
+        address = Address.parse(request.address)
+    except ValueError as error:
+        return _usage(str(error))
+    found = daemon.route(address)
+    if not found:
+        return _not_found(f"no route covers {address}")
+    return Dump(RouteView, [found])
+
+
+async def show_fib(daemon: Daemon, request: ShowFib, _caller: PeerCredentials) -> Answer:
+    """The wanted kernel routes that the request selects."""
+    try:
+        prefix = None if request.prefix is None else Prefix.parse(request.prefix)
+    except ValueError as error:
+        return _usage(str(error))
+    selector = RouteSelector(_family(request.family), prefix, request.is_longer)
+    return Dump(
+        FibView,
+        (
+            [view for view in chunk if selector.matches_prefix(view.prefix)]
+            for chunk in daemon.fib()
+        ),
+    )
+
+
+async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: PeerCredentials) -> Answer:
+    """All of them."""
+    return Dump(CounterView, [daemon.counters()])
+
+
+async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: PeerCredentials) -> Answer:
+    """All parts."""
+    return Dump(MemoryView, [daemon.memory()])
+
+
+async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: PeerCredentials) -> Answer:
+    """The descriptor of the snapshot; whoever may look may map it."""
+    return Final(descriptor=daemon.snapshot_fd())
+
+
+async def reload(daemon: Daemon, _request: Reload, caller: PeerCredentials) -> Answer:
+    """Reload; on failure nothing has changed and the lines say why."""
+    outcome = await daemon.reload(caller.uid, caller.pid)
+    code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
+    return Final(Result(code, outcome.lines))
+
+
+HANDLERS: dict[ControlType, Handler] = {
+    ControlType.SHOW_STATUS: show_status,
+    ControlType.SHOW_NEIGHBORS: show_neighbors,
+    ControlType.SHOW_INTERFACES: show_interfaces,
+    ControlType.SHOW_ROUTES: show_routes,
+    ControlType.SHOW_ROUTE: show_route,
+    ControlType.SHOW_FIB: show_fib,
+    ControlType.SHOW_COUNTERS: show_counters,
+    ControlType.SHOW_MEMORY: show_memory,
+    ControlType.SNAPSHOT_OPEN: open_snapshot,
+    ControlType.RELOAD: reload,
+}
+
+
+def _not_found(text: str) -> Final:
+    return Final(Result(ResultCode.NOT_FOUND, (text,)))
+
+
+def _usage(text: str) -> Final:
+    return Final(Result(ResultCode.USAGE, (text,)))
+
+
+def _family(family: AddressFamily | None) -> Family | None:
+    return None if family is None else Family[family.name]
+
+
+def _source(word: str) -> RouteSource:
+    labels = {source.label: source for source in RouteSource}
+    if word not in labels:
+        raise ValueError(f"{word!r} is no route source: {', '.join(labels)}")
+    return labels[word]

@@ -1,0 +1,91 @@
+"""Who may ask what: credentials -> role -> the requests that the role reaches.
+
+An allow-list twice over: somebody who is in no list has the role NONE, and a request that is not in
+the table is denied to everybody. The engine cannot read /etc/passwd, so principals are numbers by
+the time they come here; root is the one name that needs no lookup.
+
+A role is judged anew for every request, so that a reload which takes a right away takes it from
+sessions that are already open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ipc.control import ControlType, Role
+from ipc.credentials import PeerCredentials
+
+__all__ = ["REQUIRED_ROLE", "AccessList", "is_allowed"]
+
+REQUIRED_ROLE: dict[ControlType, Role] = {
+    ControlType.SHOW_STATUS: Role.READ,
+    ControlType.SHOW_NEIGHBORS: Role.READ,
+    ControlType.SHOW_INTERFACES: Role.READ,
+    ControlType.SHOW_ROUTES: Role.READ,
+    ControlType.SHOW_ROUTE: Role.READ,
+    ControlType.SHOW_FIB: Role.READ,
+    ControlType.SHOW_COUNTERS: Role.READ,
+    ControlType.SHOW_MEMORY: Role.READ,
+    ControlType.SNAPSHOT_OPEN: Role.READ,
+    ControlType.RELOAD: Role.ADMIN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AccessList:
+    """The principals of `management.read` and `management.admin`, as the kernel numbers them."""
+
+    read_uids: frozenset[int] = frozenset()
+    read_gids: frozenset[int] = frozenset()
+    admin_uids: frozenset[int] = frozenset({0})
+    admin_gids: frozenset[int] = frozenset()
+
+    @classmethod
+    def from_principals(
+        cls, read: Iterable[tuple[str, int]], admin: Iterable[tuple[str, int]]
+    ) -> AccessList:
+        """Sort principals into the four sets.
+
+        Args:
+            read: (kind, id) pairs, the kind "user" or "group".
+            admin: the same.
+
+        Raises:
+            ValueError: another kind (the caller's bug).
+        """
+        read_uids, read_gids = _split(read)
+        admin_uids, admin_gids = _split(admin)
+        return cls(read_uids, read_gids, admin_uids, admin_gids)
+
+    def role_of(self, caller: PeerCredentials) -> Role:
+        """The highest role that the caller's uid or one of its groups has."""
+        if caller.uid in self.admin_uids or caller.groups & self.admin_gids:
+            return Role.ADMIN
+        if caller.uid in self.read_uids or caller.groups & self.read_gids:
+            return Role.READ
+        return Role.NONE
+
+    def holders(self, role: Role) -> str:
+        """Who has at least this role, for the text of a refusal: "root, uid 1000, gid 27"."""
+        uids, gids = self.admin_uids, self.admin_gids
+        if role is Role.READ:
+            uids, gids = uids | self.read_uids, gids | self.read_gids
+        names = ["root" if uid == 0 else f"uid {uid}" for uid in sorted(uids)]
+        names += [f"gid {gid}" for gid in sorted(gids)]
+        return ", ".join(names) or "nobody"
+
+
+def is_allowed(request_type: int, role: Role) -> bool:
+    """Whether a role reaches a request; a request that is not in the table is reached by none."""
+    required = REQUIRED_ROLE.get(request_type)  # type: ignore[call-overload]  # an int from outside
+    return required is not None and role >= required
+
+
+def _split(principals: Iterable[tuple[str, int]]) -> tuple[frozenset[int], frozenset[int]]:
+    found: dict[str, set[int]] = {"user": set(), "group": set()}
+    for kind, number in principals:
+        if kind not in found:
+            raise ValueError(f"a principal is a user or a group, not {kind!r}")
+        found[kind].add(number)
+    return frozenset(found["user"]), frozenset(found["group"])

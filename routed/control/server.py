@@ -1,0 +1,378 @@
+"""The management socket's trio end: an accept loop and one task for each session.
+
+    accept --> role by SO_PEERCRED --> NONE, or no room: one parting RESULT, closed
+                    |
+                    v
+               session: HELLO, then receive -> policy -> decode -> handler -> pages -> RESULT, again
+
+One bad client harms only itself:
+
+    garbage, oversize, forged or missing credentials   that session is closed, and logged
+    descriptors that nobody asked for                   closed before the message is looked at
+    stops reading                                       its own task waits in send; nothing is
+                                                        buffered here beyond one page
+    hangs up                                            the next send fails and ends its dump
+    a large table                                       a checkpoint after each page, so heartbeats
+                                                        and other sessions take turns with it
+    strangers                                           cost one accept and one message: they hold
+                                                        no session, so they cannot use them up
+    many sessions                                       MAX_SESSIONS, the last few kept for admins
+
+Each message is authorised by two witnesses that must agree: SO_PEERCRED (who connected) gives the
+role, and the message's own SCM_CREDENTIALS must name the same uid. A program that was tricked into
+writing somebody else's bytes therefore gains nothing (`ipc/credentials.py`).
+
+Invariants:
+    An exception in a handler ends its request with `internal`, is logged, and ends nothing else.
+    Every refusal and every change is reported to the log callback with uid and pid as the kernel
+    knows them. What a stranger can trigger this way is for the callback to rate-limit.
+
+Cancellation: cancelling `run` closes every session at once, and the listener stays open (its owner
+is whoever made it).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import trio
+
+from ipc.codec import decode, encode
+from ipc.control import (
+    PARTING_REQUEST_ID,
+    PROTOCOL_VERSION,
+    REQUEST_CLASSES,
+    ControlType,
+    Hello,
+    Result,
+    ResultCode,
+    Role,
+    Welcome,
+)
+from ipc.credentials import (
+    CredentialsError,
+    PeerCredentials,
+    credentials_space,
+    message_uid,
+    peer_credentials,
+)
+from ipc.fdpass import descriptor_space, pack_descriptor, take_descriptors
+from ipc.framing import (
+    CONTROL_FRAME_MAX_BYTES,
+    Frame,
+    FrameError,
+    IpcError,
+    pack_frame,
+    unpack_frame,
+)
+from routed.control.handlers import HANDLERS, Daemon, Dump, Final
+from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
+from routed.control.views import pack_pages
+
+__all__ = [
+    "EVENT_CHANGED",
+    "EVENT_DEFECT",
+    "EVENT_REFUSED",
+    "MAX_SESSIONS",
+    "LogCallback",
+    "ManagementServer",
+]
+
+MAX_SESSIONS = 256
+"""Each holds a task, a descriptor, and at most one socket buffer (208 KiB) in the kernel."""
+
+RESERVED_FOR_ADMIN = 16
+"""Of those: however many readers there are, whoever may repair the daemon gets in."""
+
+ROWS_PER_PAGE = 128
+"""Views turned into rows between two checkpoints: under 2 ms of work."""
+
+ACCEPT_RETRY_S = 0.1
+"""Pause when the process is out of descriptors; the listener would report ready for ever."""
+
+EVENT_REFUSED = "client-refused"
+"""A connection was turned away or cut off, or a request denied: uid, pid, reason."""
+EVENT_CHANGED = "client-changed"
+"""A request that changes something was carried out: uid, pid, request, outcome."""
+EVENT_DEFECT = "internal-error"
+"""Something of ours failed: where, error."""
+
+LogCallback = Callable[[str, dict[str, str]], None]
+"""Takes an event's name and its fields."""
+
+
+class _Goodbye(Exception):
+    """The client has hung up."""
+
+
+class ManagementServer:
+    """Serves the management socket of one daemon."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        daemon: Daemon,
+        access: AccessList,
+        log: LogCallback,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+    ) -> None:
+        """Prepare; nothing is accepted before `run`.
+
+        Args:
+            listener: a listening SOCK_SEQPACKET socket with SO_PASSCRED; stays the caller's.
+            daemon: who answers.
+            access: who may ask; may be replaced at any time through the attribute.
+            log: told of refusals, changes and defects; must not block.
+            max_sessions: above RESERVED_FOR_ADMIN.
+        """
+        self.access = access
+        """Judged anew for every request, so replacing it works on open sessions too."""
+        self._listener = listener
+        self._daemon = daemon
+        self._log = log
+        self._max_sessions = max_sessions
+        self._sessions = 0
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return self._sessions
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled."""
+        self._listener.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(self._listener)
+                connection = await self._accept()
+                if connection is not None:
+                    self._admit(connection, nursery)
+
+    async def _accept(self) -> socket.socket | None:
+        try:
+            return self._listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            self._log(EVENT_DEFECT, {"where": "management socket", "error": str(error)})
+            await trio.sleep(ACCEPT_RETRY_S)
+            return None
+
+    def _admit(self, connection: socket.socket, nursery: trio.Nursery) -> None:
+        """Start a session for a new connection, or turn it away."""
+        connection.setblocking(False)
+        try:
+            caller = peer_credentials(connection)
+        except OSError as error:
+            connection.close()
+            self._log(EVENT_REFUSED, {"uid": "-", "pid": "-", "reason": str(error)})
+            return
+        role = self.access.role_of(caller)
+        room = self._max_sessions - (0 if role is Role.ADMIN else RESERVED_FOR_ADMIN)
+        if role is Role.NONE:
+            self._turn_away(connection, caller, self._denial(Role.READ, caller, "this socket"))
+        elif self._sessions >= room:
+            text = f"routed has {self._sessions} sessions open, which is all there may be"
+            self._turn_away(connection, caller, Result(ResultCode.BUSY, (text,)))
+        else:
+            self._sessions += 1
+            nursery.start_soon(self._serve, connection, caller)
+
+    def _turn_away(
+        self, connection: socket.socket, caller: PeerCredentials, parting: Result
+    ) -> None:
+        """Say why, and close; a fresh socket takes one message without waiting."""
+        with connection:
+            try:
+                connection.send(_pack_result(PARTING_REQUEST_ID, parting))
+            except OSError:
+                pass  # it has hung up already; the log line below is still due
+        self._refused(caller, parting.lines[0])
+
+    async def _serve(self, connection: socket.socket, caller: PeerCredentials) -> None:
+        session = _Session(connection, caller)
+        try:
+            await self._converse(session)
+        except _Goodbye:
+            pass
+        except IpcError as error:  # credentials, framing, codec: the client's doing
+            self._refused(caller, str(error))
+        finally:
+            session.close()
+            self._sessions -= 1
+
+    async def _converse(self, session: _Session) -> NoReturn:
+        await self._greet(session)
+        while True:
+            frame = await session.receive()
+            if frame.type == ControlType.HELLO:
+                raise FrameError("a second hello")
+            await self._answer(session, frame)
+
+    async def _greet(self, session: _Session) -> None:
+        frame = await session.receive()
+        if frame.type != ControlType.HELLO:
+            raise FrameError(f"no hello, but a message of type {frame.type}")
+        hello = decode(Hello, frame.body)
+        status = self._daemon.status()
+        welcome = Welcome(
+            PROTOCOL_VERSION,
+            status.version,
+            str(status.router_id),
+            self.access.role_of(session.caller),
+        )
+        # Sent on a mismatch too: the client then knows both versions and can say so.
+        await session.send(Frame(ControlType.HELLO, frame.request_id, encode(welcome)))
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise FrameError(f"protocol version {hello.protocol_version}, not {PROTOCOL_VERSION}")
+
+    async def _answer(self, session: _Session, frame: Frame) -> None:
+        """Answer one request: what it is and who asks decide before its body is looked at."""
+        caller = session.caller
+        role = self.access.role_of(caller)
+        if not is_allowed(frame.type, role):
+            self._refused(caller, f"{_request_name(frame.type)}: beyond the role {role.label}")
+            await session.send_result(frame.request_id, self._refusal(frame.type, caller))
+            return
+        request_type = ControlType(frame.type)
+        request = decode(REQUEST_CLASSES[request_type], frame.body)
+        try:
+            answer = await HANDLERS[request_type](self._daemon, request, caller)
+            if isinstance(answer, Dump):
+                answer = await self._send_dump(session, frame.request_id, answer)
+        except (_Goodbye, CredentialsError):
+            raise
+        except Exception as error:  # noqa: BLE001 a defect ends its request, not the daemon
+            answer = self._defect(request_type, error)
+        self._report_change(caller, request_type, answer.result)
+        await session.send_result(frame.request_id, answer.result, answer.descriptor)
+
+    async def _send_dump(self, session: _Session, request_id: int, dump: Dump) -> Final:
+        for chunk in dump.chunks:
+            await trio.lowlevel.checkpoint()
+            for page in _slices(chunk, ROWS_PER_PAGE):
+                for body in pack_pages(dump.view_class, page):
+                    await session.send(Frame(ControlType.ROWS, request_id, body))
+        return Final()
+
+    def _refusal(self, frame_type: int, caller: PeerCredentials) -> Result:
+        if frame_type not in REQUIRED_ROLE:
+            text = f"this routed knows no request of type {frame_type}"
+            return Result(ResultCode.DENIED, (text,))
+        request_type = ControlType(frame_type)
+        return self._denial(REQUIRED_ROLE[request_type], caller, _request_name(frame_type))
+
+    def _denial(self, required: Role, caller: PeerCredentials, what: str) -> Result:
+        """A refusal that says which role would do, who has it, and what the caller has."""
+        text = (
+            f"{what} needs the role {required.label}, which {self.access.holders(required)} has; "
+            f"you (uid {caller.uid}) have {self.access.role_of(caller).label}. "
+            f"management.{required.label} in the configuration gives it"
+        )
+        return Result(ResultCode.DENIED, (text,))
+
+    def _defect(self, request_type: ControlType, error: Exception) -> Final:
+        detail = f"{type(error).__name__}: {error}"
+        self._log(EVENT_DEFECT, {"where": _request_name(request_type), "error": detail})
+        text = f"a defect in routed kept it from answering ({detail}); please report it"
+        return Final(Result(ResultCode.INTERNAL, (text,)))
+
+    def _report_change(
+        self, caller: PeerCredentials, request_type: ControlType, result: Result
+    ) -> None:
+        if REQUIRED_ROLE[request_type] is Role.ADMIN:
+            fields = {"request": _request_name(request_type), "outcome": result.code.value}
+            self._log(EVENT_CHANGED, {**_who(caller), **fields})
+
+    def _refused(self, caller: PeerCredentials, reason: str) -> None:
+        self._log(EVENT_REFUSED, {**_who(caller), "reason": reason})
+
+
+class _Session:
+    """One client's frames, each vouched for by the kernel. Owns the connection."""
+
+    def __init__(self, connection: socket.socket, caller: PeerCredentials) -> None:
+        self.caller = caller
+        self._socket = trio.socket.from_stdlib_socket(connection)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def receive(self) -> Frame:
+        """The next frame.
+
+        Raises:
+            _Goodbye: the client has hung up.
+            CredentialsError: the message was not written by the user who connected.
+            FrameError: no frame, or over the limit.
+        """
+        try:
+            message, ancillary, flags, _ = await self._socket.recvmsg(
+                CONTROL_FRAME_MAX_BYTES + 1, credentials_space() + descriptor_space()
+            )
+        except ConnectionResetError:
+            raise _Goodbye from None
+        # No request carries a descriptor; one that came anyway is closed before anything else.
+        take_descriptors(ancillary, accept=0)
+        if not message:
+            raise _Goodbye
+        uid = message_uid(ancillary, flags)
+        if uid != self.caller.uid:
+            raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.caller.uid}")
+        return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
+
+    async def send(self, frame: Frame, descriptor: int | None = None) -> None:
+        """Send one frame, however long the client takes to make room for it.
+
+        Raises:
+            _Goodbye: the client has hung up.
+        """
+        await self._send_packed(pack_frame(frame, CONTROL_FRAME_MAX_BYTES), descriptor)
+
+    async def send_result(
+        self, request_id: int, result: Result, descriptor: int | None = None
+    ) -> None:
+        """End an answer; raises as `send`."""
+        await self._send_packed(_pack_result(request_id, result), descriptor)
+
+    async def _send_packed(self, message: bytes, descriptor: int | None) -> None:
+        try:
+            await self._socket.sendmsg([message], pack_descriptor(descriptor))
+        except (BrokenPipeError, ConnectionResetError):
+            raise _Goodbye from None
+
+
+def _pack_result(request_id: int, result: Result) -> bytes:
+    """A RESULT frame; lines beyond the frame limit are left out and counted."""
+    lines = result.lines
+    while True:
+        left_out = len(result.lines) - len(lines)
+        shown = (*lines, f"... and {left_out} more lines") if left_out else lines
+        body = encode(Result(result.code, shown))
+        try:
+            frame = Frame(ControlType.RESULT, request_id, body)
+            return pack_frame(frame, CONTROL_FRAME_MAX_BYTES)
+        except FrameError:
+            lines = lines[: len(lines) // 2]
+
+
+def _request_name(frame_type: int) -> str:
+    """`show routes` for SHOW_ROUTES; the number when there is no such type."""
+    try:
+        return ControlType(frame_type).name.lower().replace("_", " ")
+    except ValueError:
+        return str(frame_type)
+
+
+def _who(caller: PeerCredentials) -> dict[str, str]:
+    return {"uid": str(caller.uid), "pid": str(caller.pid)}
+
+
+def _slices(views: Sequence[object], size: int) -> list[Sequence[object]]:
+    return [views[start : start + size] for start in range(0, len(views), size)]

@@ -1,0 +1,321 @@
+"""What `show` shows: plain frozen data, made by the engine, and the way from there to rows.
+
+A view class is a contract with everybody who scripts `routectl --json`: its field names are the
+column names, in this order, and they only grow (DESIGN section 7). The rooms' own objects stay at
+home; the engine copies what is to be seen into these.
+
+From the field annotations one converter per class is compiled, once:
+
+    Prefix, Address          their text
+    an enum                  its value when that is a word, else its name in lower case
+    a dataclass              a map of its fields
+    tuple[X, ...]            a list
+    X | None, plain scalars  themselves
+
+Invariants:
+    A row has exactly the columns of its class, and only types that `ipc.codec` takes as plain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ipc.codec import encode
+from ipc.control import PAGE_BYTES, Rows
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import RouteSource, RouteType
+
+__all__ = [
+    "VIEW_CLASSES",
+    "CounterView",
+    "FibState",
+    "FibTotals",
+    "FibView",
+    "InterfaceView",
+    "MemoryView",
+    "NeighborView",
+    "NextHopView",
+    "ReloadView",
+    "RouteSelector",
+    "RouteView",
+    "StatusView",
+    "columns_of",
+    "pack_pages",
+    "to_row",
+]
+
+
+class FibState(enum.Enum):
+    """Where a route that the RIB wants in the kernel stands there."""
+
+    PENDING = "pending"
+    """Said to the parent; the kernel has not answered yet."""
+    INSTALLED = "installed"
+    FAILED = "failed"
+    """The kernel refused it, or took it away; it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopView:
+    """One next hop as a person would name it."""
+
+    via: Address | None
+    dev: str | None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborView:
+    """One neighbor on one link."""
+
+    router_id: Address | None
+    """None until its first message is understood."""
+    interface: str
+    address: Address
+    state: str
+    """The adjacency state in lower case: down, init, two_way, loading, up."""
+    uptime_s: float | None
+    """Since it came up; None while it is not."""
+    dead_in_s: float | None
+    """Until its silence would take it down."""
+    rtt_ms: float | None
+    """Smoothed; None before the first measurement."""
+    rto_ms: float | None
+    cost: int
+    retransmissions: int
+    """Since the adjacency began."""
+    prefixes: int
+    """Learned from it and feasible."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceView:
+    """One link."""
+
+    interface: str
+    ifindex: int
+    state: str
+    """up, no_carrier (switched on, the medium is away) or down."""
+    mtu: int
+    """Bytes."""
+    addresses: tuple[str, ...]
+    """ADDRESS/LENGTH."""
+    has_nup: bool
+    """Whether we speak to neighbors there."""
+    cost: int | None
+    """None where NUP does not run; the same for the hello interval."""
+    hello_interval_s: float | None
+    neighbors: int
+    """Adjacencies that are up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """One candidate."""
+
+    prefix: Prefix
+    type: RouteType
+    source: RouteSource
+    distance: int
+    metric: int
+    tag: int
+    next_hops: tuple[NextHopView, ...]
+    selected: bool
+    fib_state: FibState | None
+    """None when the kernel is not meant to have it from us."""
+    fib_reason: str
+    """Why it failed, or is not eligible; empty otherwise."""
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FibView:
+    """One route that the kernel should hold."""
+
+    prefix: Prefix
+    table: int
+    type: RouteType
+    next_hops: tuple[NextHopView, ...]
+    state: FibState
+    reason: str
+    """Why it failed; empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class FibTotals:
+    """Routes by state."""
+
+    desired: int
+    installed: int
+    failed: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadView:
+    """The last reload."""
+
+    ok: bool
+    age_s: float
+    text: str
+    """What changed, or the first error."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """The daemon as a whole."""
+
+    version: str
+    pid: int
+    """Of the parent: what a service manager watches."""
+    uptime_s: float
+    router_id: Address
+    config_path: str
+    last_reload: ReloadView | None
+    """None when there was none since the start."""
+    routes: int
+    """Prefixes in the RIB."""
+    neighbors: int
+    """Adjacencies that are up."""
+    fib: FibTotals
+    engine_restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterView:
+    """One counter."""
+
+    name: str
+    value: int
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """What one part of the daemon takes."""
+
+    part: str
+    size_bytes: int
+    items: int | None
+    """How many things it holds, where that can be counted."""
+    help: str
+
+
+VIEW_CLASSES: tuple[type, ...] = (
+    StatusView,
+    NeighborView,
+    InterfaceView,
+    RouteView,
+    FibView,
+    CounterView,
+    MemoryView,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSelector:
+    """Which candidates a caller wants; the default is all of them."""
+
+    family: Family | None = None
+    prefix: Prefix | None = None
+    is_longer: bool = False
+    """With `prefix`: everything inside it, rather than exactly it."""
+    source: RouteSource | None = None
+    is_selected_only: bool = False
+
+    def matches_prefix(self, prefix: Prefix) -> bool:
+        """Whether candidates of this prefix are wanted."""
+        if self.family is not None and prefix.family != self.family:
+            return False
+        if self.prefix is None:
+            return True
+        return self.prefix.covers(prefix) if self.is_longer else prefix == self.prefix
+
+
+def columns_of(view_class: type) -> tuple[str, ...]:
+    """The columns of a view, in order."""
+    return tuple(field.name for field in dataclasses.fields(view_class))
+
+
+def to_row(view: object) -> tuple[object, ...]:
+    """One view as plain values, in the order of `columns_of` its class.
+
+    Cost: one call for each column whose type is not plain already.
+    """
+    return tuple(
+        [
+            getattr(view, name) if convert is None else convert(getattr(view, name))
+            for name, convert in _converters(cast("Hashable", type(view)))
+        ]
+    )
+
+
+def pack_pages(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
+    """Encode views as bodies of ROWS frames, each at most PAGE_BYTES.
+
+    A page that comes out too long is halved, so the length of rows need not be guessed. One row
+    alone that is longer than PAGE_BYTES still gets its page; one over the frame limit is refused
+    later by `pack_frame`.
+    """
+    if not views:
+        return
+    rows = Rows(columns_of(view_class), tuple([to_row(view) for view in views]))
+    yield from _split_page(rows)
+
+
+def _split_page(rows: Rows) -> Iterator[bytes]:
+    body = encode(rows)
+    if len(body) <= PAGE_BYTES or len(rows.values) == 1:
+        yield body
+        return
+    middle = len(rows.values) // 2
+    yield from _split_page(Rows(rows.columns, rows.values[:middle]))
+    yield from _split_page(Rows(rows.columns, rows.values[middle:]))
+
+
+Converter = Callable[[Any], object]
+
+
+@functools.cache
+def _converters(view_class: Any) -> tuple[tuple[str, Converter | None], ...]:
+    hints = typing.get_type_hints(view_class)
+    return tuple((name, _converter(hints[name])) for name in columns_of(view_class))
+
+
+def _converter(kind: Any) -> Converter | None:
+    """How a value of this declared type becomes plain; None when it is already."""
+    if kind in (bool, int, float, str):
+        return None
+    if kind in (Prefix, Address):
+        return str
+    if isinstance(kind, types.UnionType):
+        return _optional_converter(kind)
+    if typing.get_origin(kind) is tuple:
+        convert = _converter(typing.get_args(kind)[0])
+        return list if convert is None else lambda values: [convert(value) for value in values]
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        words = {member: _enum_word(member) for member in kind}
+        return words.__getitem__
+    if dataclasses.is_dataclass(kind):
+        columns = columns_of(cast("type", kind))
+        return lambda view: dict(zip(columns, to_row(view), strict=True))
+    raise TypeError(f"a view cannot show {kind!r}")
+
+
+def _optional_converter(kind: types.UnionType) -> Converter | None:
+    (member,) = [member for member in kind.__args__ if member is not types.NoneType]
+    convert = _converter(member)
+    if convert is None:
+        return None
+    return lambda value: None if value is None else convert(value)
+
+
+def _enum_word(member: enum.Enum) -> str:
+    return member.value if isinstance(member.value, str) else member.name.lower()

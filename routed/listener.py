@@ -1,0 +1,107 @@
+"""The management socket's listener, opened by the parent and handed to the engine.
+
+The file mode is 0666 on purpose: connect(2) needs write permission on the socket, and who may do
+what is decided by the credentials that the kernel vouches for (`routed/control/policy.py`). A mode
+that kept people out would hide the answer they need ("denied: reading needs the role read, which
+... has") behind a bare "permission denied", and would be a second access list to forget.
+
+A socket file outlives its owner. Whether one that is there is stale is asked by connecting: refused
+means that nobody listens, and it is removed; accepted means that it is in use, and we stop.
+
+Invariants:
+    SO_PASSCRED is set before anybody can connect: accepted sockets inherit it, and a message sent
+    before it was set would carry no credentials (unix(7)).
+    Nothing but a socket is ever removed.
+
+Failure: `ListenerError` with one sentence for the person who started the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+__all__ = [
+    "MANAGEMENT_SOCKET_MODE",
+    "ListenerError",
+    "close_management_listener",
+    "open_management_listener",
+]
+
+MANAGEMENT_SOCKET_MODE = 0o666
+
+_BACKLOG = 128
+"""Clients that may wait to be accepted; the kernel's default ceiling is 4096 (somaxconn)."""
+
+
+class ListenerError(Exception):
+    """The management socket cannot be opened there."""
+
+
+def open_management_listener(path: str, mode: int = MANAGEMENT_SOCKET_MODE) -> socket.socket:
+    """Listen at a path, taking over a socket that a dead daemon left there.
+
+    The directory is made if it is missing (one level; /run is a tmpfs that starts empty).
+
+    Args:
+        path: absolute; at most 107 bytes (sockaddr_un).
+        mode: permission bits of the socket file.
+
+    Raises:
+        ListenerError: in use, not a socket, or the system refuses; the text says which.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        _make_directory(os.path.dirname(path))
+        _remove_stale_socket(path)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        listener.bind(path)
+        # Between bind and listen every connect is refused, so the mode that the umask left
+        # never matters.
+        os.chmod(path, mode)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenerError(f"management socket {path}: {error.strerror or error}") from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def close_management_listener(listener: socket.socket) -> None:
+    """Stop listening and remove the socket file, if it is still there."""
+    path = listener.getsockname()
+    listener.close()
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # whoever removed it did our work
+
+
+def _make_directory(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        pass
+
+
+def _remove_stale_socket(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenerError(f"management socket {path}: there is something else of that name")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        # A full backlog of a living daemon must not make us wait.
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:
+            pass  # another type of socket, or too busy to accept: somebody lives there
+    raise ListenerError(f"management socket {path}: in use; is another routed running?")

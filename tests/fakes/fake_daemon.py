@@ -1,0 +1,345 @@
+"""A daemon that answers from a fixed table, and the real management server in front of it.
+
+python -m tests.fakes.fake_daemon /tmp/routed.sock      to try routectl by hand
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from routed.control.handlers import ReloadOutcome
+from routed.control.policy import AccessList
+from routed.control.server import ManagementServer
+from routed.control.views import (
+    CounterView,
+    FibState,
+    FibTotals,
+    FibView,
+    InterfaceView,
+    MemoryView,
+    NeighborView,
+    NextHopView,
+    ReloadView,
+    RouteSelector,
+    RouteView,
+    StatusView,
+)
+from routed.listener import close_management_listener, open_management_listener
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import RouteSource, RouteType
+
+STATUS = StatusView(
+    version="0.1.0",
+    pid=4711,
+    uptime_s=3725.0,
+    router_id=Address.parse("10.255.0.1"),
+    config_path="/etc/routed/routes.yaml",
+    last_reload=ReloadView(True, 65.0, "2 static routes added"),
+    routes=5,
+    neighbors=1,
+    fib=FibTotals(desired=4, installed=3, failed=1, pending=0),
+    engine_restarts=0,
+)
+
+NEIGHBORS = (
+    NeighborView(
+        router_id=Address.parse("10.255.0.2"),
+        interface="eth0",
+        address=Address.parse("fe80::2"),
+        state="up",
+        uptime_s=3600.0,
+        dead_in_s=2.4,
+        rtt_ms=0.31,
+        rto_ms=100.0,
+        cost=10,
+        retransmissions=3,
+        prefixes=2,
+    ),
+    NeighborView(
+        router_id=None,
+        interface="eth1",
+        address=Address.parse("192.0.2.9"),
+        state="init",
+        uptime_s=None,
+        dead_in_s=1.0,
+        rtt_ms=None,
+        rto_ms=None,
+        cost=10,
+        retransmissions=0,
+        prefixes=0,
+    ),
+)
+
+INTERFACES = (
+    InterfaceView("eth0", 2, "up", 1500, ("10.0.0.1/24", "fe80::1/64"), True, 10, 1.0, 1),
+    InterfaceView("eth1", 3, "no_carrier", 9000, (), False, None, None, 0),
+)
+
+_VIA_2 = NextHopView(Address.parse("fe80::2"), "eth0")
+_VIA_9 = NextHopView(Address.parse("192.0.2.9"), "eth1")
+
+ROUTES = (
+    RouteView(
+        prefix=Prefix.parse("10.0.0.0/24"),
+        type=RouteType.UNICAST,
+        source=RouteSource.CONNECTED,
+        distance=0,
+        metric=0,
+        tag=0,
+        next_hops=(NextHopView(None, "eth0"),),
+        selected=True,
+        fib_state=None,
+        fib_reason="",
+        age_s=3725.0,
+    ),
+    RouteView(
+        prefix=Prefix.parse("10.1.0.0/16"),
+        type=RouteType.UNICAST,
+        source=RouteSource.STATIC,
+        distance=1,
+        metric=10,
+        tag=7,
+        next_hops=(replace(_VIA_2, weight=2), _VIA_9),
+        selected=True,
+        fib_state=FibState.INSTALLED,
+        fib_reason="",
+        age_s=65.0,
+    ),
+    RouteView(
+        prefix=Prefix.parse("10.1.0.0/16"),
+        type=RouteType.UNICAST,
+        source=RouteSource.NEIGHBOR,
+        distance=90,
+        metric=20,
+        tag=0,
+        next_hops=(_VIA_2,),
+        selected=False,
+        fib_state=None,
+        fib_reason="",
+        age_s=9.5,
+    ),
+    RouteView(
+        prefix=Prefix.parse("198.51.100.0/24"),
+        type=RouteType.BLACKHOLE,
+        source=RouteSource.STATIC,
+        distance=1,
+        metric=0,
+        tag=0,
+        next_hops=(),
+        selected=True,
+        fib_state=FibState.INSTALLED,
+        fib_reason="",
+        age_s=200_000.0,
+    ),
+    RouteView(
+        prefix=Prefix.parse("2001:db8:5::/48"),
+        type=RouteType.UNICAST,
+        source=RouteSource.NEIGHBOR,
+        distance=90,
+        metric=30,
+        tag=0,
+        next_hops=(_VIA_2,),
+        selected=True,
+        fib_state=FibState.FAILED,
+        fib_reason="Network is unreachable",
+        age_s=12.0,
+    ),
+)
+
+FIB = tuple(
+    FibView(
+        view.prefix,
+        254,
+        view.type,
+        view.next_hops,
+        view.fib_state or FibState.PENDING,
+        view.fib_reason,
+    )
+    for view in ROUTES
+    if view.selected and view.source is not RouteSource.CONNECTED
+)
+
+COUNTERS = (
+    CounterView("nup_dropped_bad_checksum", 2, "datagrams whose checksum is wrong"),
+    CounterView("nup_received", 12345, "datagrams taken in"),
+)
+
+MEMORY = (
+    MemoryView("process", 41_943_040, None, "resident set of the engine"),
+    MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
+)
+
+RELOADED = ReloadOutcome(True, ("1 static route added",))
+
+CHUNK = 100
+
+
+def many_routes(count: int) -> tuple[RouteView, ...]:
+    """That many routes, like ROUTES[1], each with a prefix of its own."""
+    return tuple(
+        replace(ROUTES[1], prefix=Prefix(Family.IPV4, (11 << 24) + (number << 8), 24))
+        for number in range(count)
+    )
+
+
+@dataclass
+class FakeDaemon:
+    """Answers from its fields, which a test sets."""
+
+    status_view: StatusView = STATUS
+    neighbor_views: tuple[NeighborView, ...] = NEIGHBORS
+    route_views: tuple[RouteView, ...] = ROUTES
+    fib_views: tuple[FibView, ...] = FIB
+    reload_outcome: ReloadOutcome = RELOADED
+    reloads: list[tuple[int, int]] = field(default_factory=list)
+    """uid and pid of whoever asked."""
+    chunks_given: int = 0
+    """How far dumps of routes have come."""
+    on_chunk: Callable[[], None] = lambda: None
+    """Called before each chunk of routes."""
+
+    def status(self) -> StatusView:
+        return self.status_view
+
+    def neighbors(self) -> Sequence[NeighborView]:
+        return self.neighbor_views
+
+    def interfaces(self) -> Sequence[InterfaceView]:
+        return INTERFACES
+
+    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
+        for start in range(0, len(self.route_views), CHUNK):
+            self.on_chunk()
+            self.chunks_given += 1
+            yield [
+                view
+                for view in self.route_views[start : start + CHUNK]
+                if selector.matches_prefix(view.prefix)
+                and selector.source in (None, view.source)
+                and (view.selected or not selector.is_selected_only)
+            ]
+
+    def route(self, address: Address) -> Sequence[RouteView]:
+        covering = [view for view in self.route_views if view.prefix.contains_address(address)]
+        longest = max((view.prefix.prefix_len for view in covering), default=0)
+        return [view for view in covering if view.prefix.prefix_len == longest]
+
+    def fib(self) -> Iterator[Sequence[FibView]]:
+        yield self.fib_views
+
+    def counters(self) -> Sequence[CounterView]:
+        return COUNTERS
+
+    def memory(self) -> Sequence[MemoryView]:
+        return MEMORY
+
+    def snapshot_fd(self) -> int:
+        return self._snapshot.fileno()
+
+    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+        self.reloads.append((uid, pid))
+        return self.reload_outcome
+
+    def __post_init__(self) -> None:
+        self._snapshot = os.fdopen(os.memfd_create("fake-snapshot"), "r+b")
+        self._snapshot.write(b"snapshot")
+        self._snapshot.flush()
+
+    def publish(self, snapshot: bytes) -> None:
+        """Put other bytes into the snapshot."""
+        self._snapshot.seek(0)
+        self._snapshot.write(snapshot)
+        self._snapshot.flush()
+
+    def close(self) -> None:
+        """Release the snapshot."""
+        self._snapshot.close()
+
+
+class ServerThread:
+    """A management server in a thread of its own, for clients that block."""
+
+    def __init__(self, path: Path, daemon: FakeDaemon, access: AccessList) -> None:
+        self.events: list[tuple[str, dict[str, str]]] = []
+        self._listener = open_management_listener(str(path))
+        self._server = ManagementServer(
+            self._listener,
+            daemon,
+            access,
+            lambda event, fields: self.events.append((event, fields)),
+        )
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+        assert self._started.wait(10)
+
+    def stop(self) -> None:
+        """Close every session, and the socket."""
+        assert self._token is not None
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        close_management_listener(self._listener)
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._started.set()
+        with self._scope:
+            await self._server.run()
+
+
+@contextmanager
+def serving(
+    path: Path, daemon: FakeDaemon, access: AccessList | None = None
+) -> Iterator[ServerThread]:
+    """A server thread for the length of a block."""
+    server = ServerThread(path, daemon, access or AccessList())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def connect(path: Path) -> socket.socket:
+    """A raw client connection, for a test that says what no client would."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(str(path))
+    return connection
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    daemon = FakeDaemon()
+    listener = open_management_listener(sys.argv[1])
+    server = ManagementServer(
+        listener,
+        daemon,
+        AccessList(),
+        lambda event, fields: print(event, fields, file=sys.stderr),  # noqa: T201 by hand only
+    )
+    try:
+        trio.run(server.run)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        close_management_listener(listener)
+        daemon.close()
+
+
+if __name__ == "__main__":
+    main()

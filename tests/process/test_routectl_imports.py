@@ -1,0 +1,62 @@
+"""What a one-shot routectl imports: the budget of DESIGN section 7, in a real process.
+
+Importing trio or prompt-toolkit alone takes longer than the whole command.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from routed.control.policy import AccessList
+from tests.fakes.fake_daemon import FakeDaemon, serving
+
+FORBIDDEN = {"trio", "pyroute2", "prompt_toolkit", "asyncio", "yaml", "routed"}
+ONLY_WHEN_NEEDED = {"ipaddress", "difflib", "shlex", "json", "importlib.metadata"}
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """The modules that an interpreter imports, by its own account."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip() for line in lines}
+
+
+def imported_by(path: Path, *arguments: str) -> set[str]:
+    """What a command adds to a bare interpreter (which may come with an installer's own hooks)."""
+    return modules_of("-m", "routectl", "-s", str(path), *arguments) - modules_of("-c", "pass")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["show", "neighbors"], ["show", "routes"], ["show", "status"], ["reload"]]
+)
+def test_a_one_shot_command_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    path = tmp_path / "routed.sock"
+    access = AccessList(admin_uids=frozenset({os.getuid()}))
+    with closing(FakeDaemon()) as daemon, serving(path, daemon, access):
+        imported = imported_by(path, *arguments)
+    packages = {module.partition(".")[0] for module in imported}
+    assert "msgpack" in packages
+    assert not packages & FORBIDDEN
+    assert not imported & ONLY_WHEN_NEEDED
+
+
+def test_json_and_addresses_cost_only_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "routed.sock"
+    access = AccessList(admin_uids=frozenset({os.getuid()}))
+    with closing(FakeDaemon()) as daemon, serving(path, daemon, access):
+        imported = imported_by(path, "show", "route", "10.1.2.3", "--json")
+    assert imported & ONLY_WHEN_NEEDED <= {"ipaddress", "json"}
+    assert "json" in imported
+    assert not {module.partition(".")[0] for module in imported} & FORBIDDEN

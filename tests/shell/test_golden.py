@@ -1,0 +1,126 @@
+"""What each command prints, held as golden files: text for people, JSON for programs.
+
+`pytest --update-golden` writes them anew; the difference is then for a person to judge.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ipc.blocking import ExitStatus
+from routectl.cli import command_line_for
+from routectl.grammar import TREE, Leaf, Local, leaves
+from routed.control.policy import AccessList
+from routed.control.views import VIEW_CLASSES, columns_of
+from tests.fakes.fake_daemon import FakeDaemon, serving
+
+GOLDEN = Path(__file__).parent / "golden"
+
+COMMANDS = (
+    "show status",
+    "show neighbors",
+    "show interfaces",
+    "show routes",
+    "show routes 10.0.0.0/8 longer selected",
+    "show routes -6",
+    "show route 10.1.2.3",
+    "show fib",
+    "show counters",
+    "show memory",
+    "reload",
+    "help show routes",
+    "show ?",
+    "show routes ?",
+)
+
+
+@pytest.fixture(scope="module")
+def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("golden") / "routed.sock"
+    with (
+        closing(FakeDaemon()) as daemon,
+        serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
+    ):
+        yield path
+
+
+def run(socket_path: Path, line: str) -> tuple[ExitStatus | None, str, str]:
+    out, errors = io.StringIO(), io.StringIO()
+    with command_line_for(["--socket", str(socket_path)], out, errors) as command_line:
+        status = command_line.run_line(line)
+    return status, out.getvalue(), errors.getvalue()
+
+
+def compare(name: str, text: str, *, is_updating: bool) -> None:
+    path = GOLDEN / name
+    if is_updating:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def file_name(line: str, suffix: str) -> str:
+    words = line.replace("?", "help").replace("/", "_").replace(":", "_").split()
+    return "-".join(words) + suffix
+
+
+@pytest.fixture
+def is_updating(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden", default=False))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_text_is_as_it_was(socket_path: Path, line: str, is_updating: bool) -> None:
+    status, out, errors = run(socket_path, line)
+    assert (status, errors) == (ExitStatus.DONE, "")
+    compare(file_name(line, ".txt"), out, is_updating=is_updating)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.endswith("?")])
+def test_json_is_as_it_was(socket_path: Path, line: str, is_updating: bool) -> None:
+    status, out, errors = run(socket_path, f"{line} --pretty")
+    assert (status, errors) == (ExitStatus.DONE, "")
+    assert json.loads(out)["version"] == 1
+    compare(file_name(line, ".json"), out, is_updating=is_updating)
+
+
+LOCAL_OR_SNAPSHOT = {"lookup", "help", "quit", "exit"}
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [leaf for _, leaf in leaves(TREE) if leaf.word not in LOCAL_OR_SNAPSHOT],
+    ids=lambda leaf: leaf.example,
+)
+def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> None:
+    for options in ("", " --json"):
+        _, out, errors = run(socket_path, leaf.example + options)
+        assert out or errors
+        if options:
+            document = json.loads(out)
+            assert document["version"] == 1
+            assert ("data" in document) != ("error" in document)
+
+
+def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
+    found = set()
+    for line in COMMANDS[:10]:
+        _, out, _ = run(socket_path, f"{line} --json")
+        found |= {tuple(row) for row in json.loads(out)["data"]}
+    assert found == {columns_of(view_class) for view_class in VIEW_CLASSES}
+
+
+def test_every_command_has_a_golden_file() -> None:
+    spelled = {" ".join(shlex.split(line)[:2]) for line in COMMANDS}
+    for words, leaf in leaves(TREE):
+        if leaf.word == "lookup" or isinstance(leaf.action, Local):
+            continue  # lookup: tests/shell/test_lookup.py
+        assert " ".join(words) in spelled

@@ -1,0 +1,126 @@
+"""Each request's meaning, judged without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ipc.control import (
+    REQUEST_TYPES,
+    AddressFamily,
+    Reload,
+    Request,
+    ResultCode,
+    ShowCounters,
+    ShowFib,
+    ShowInterfaces,
+    ShowMemory,
+    ShowNeighbors,
+    ShowRoute,
+    ShowRoutes,
+    ShowStatus,
+    SnapshotOpen,
+)
+from ipc.credentials import PeerCredentials
+from routed.control.handlers import HANDLERS, Answer, Dump, Final, ReloadOutcome
+from routed.control.views import to_row
+from tests.fakes.fake_daemon import FakeDaemon
+
+CALLER = PeerCredentials(pid=42, uid=1000, gid=1000, groups=frozenset({1000}))
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    fake = FakeDaemon()
+    yield fake
+    fake.close()
+
+
+async def ask(daemon: FakeDaemon, request: Request) -> Answer:
+    return await HANDLERS[REQUEST_TYPES[type(request)]](daemon, request, CALLER)
+
+
+async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
+    answer = await ask(daemon, request)
+    assert isinstance(answer, Dump)
+    return [to_row(view)[0] for chunk in answer.chunks for view in chunk]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (ShowStatus(), ["0.1.0"]),
+        (ShowNeighbors(), ["10.255.0.2", None]),
+        (ShowNeighbors(neighbor="10.255.0.2"), ["10.255.0.2"]),
+        (ShowNeighbors(neighbor="192.0.2.9"), [None]),
+        (ShowNeighbors(interface="eth0"), ["10.255.0.2"]),
+        (ShowNeighbors(interface="eth7"), []),
+        (ShowInterfaces(), ["eth0", "eth1"]),
+        (ShowInterfaces("eth1"), ["eth1"]),
+        (ShowRoutes(family=AddressFamily.IPV6), ["2001:db8:5::/48"]),
+        (ShowRoutes(prefix="10.1.0.0/16"), ["10.1.0.0/16", "10.1.0.0/16"]),
+        (ShowRoutes(prefix="10.1.0.0/16", is_selected_only=True), ["10.1.0.0/16"]),
+        (ShowRoutes(prefix="0.0.0.0/0", is_longer=True, source="connected"), ["10.0.0.0/24"]),
+        (ShowRoute("10.1.2.3"), ["10.1.0.0/16", "10.1.0.0/16"]),
+        (ShowFib(), ["10.1.0.0/16", "198.51.100.0/24", "2001:db8:5::/48"]),
+        (ShowFib(family=AddressFamily.IPV6), ["2001:db8:5::/48"]),
+        (ShowFib(prefix="10.0.0.0/8", is_longer=True), ["10.1.0.0/16"]),
+        (ShowCounters(), ["nup_dropped_bad_checksum", "nup_received"]),
+        (ShowMemory(), ["process", "trie"]),
+    ],
+)
+async def test_requests_show_what_they_select(
+    daemon: FakeDaemon, request_: Request, expected: list[object]
+) -> None:
+    assert await first_column(daemon, request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text"),
+    [
+        (ShowNeighbors(neighbor="x"), ResultCode.NOT_FOUND, "no neighbor x"),
+        (ShowInterfaces("eth7"), ResultCode.NOT_FOUND, "no interface eth7"),
+        (ShowRoute("203.0.113.1"), ResultCode.NOT_FOUND, "no route covers 203.0.113.1"),
+        (ShowRoute("nonsense"), ResultCode.USAGE, "'nonsense' is not an IP address"),
+        (
+            ShowRoutes(prefix="10.0.0.1/8"),
+            ResultCode.USAGE,
+            "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
+        ),
+        (ShowFib(prefix="ten"), ResultCode.USAGE, "'ten' is not an IP prefix (like 10.0.0.0/8)"),
+        (
+            ShowRoutes(source="magic"),
+            ResultCode.USAGE,
+            "'magic' is no route source: "
+            "connected, static, injected, neighbor, redistributed, kernel",
+        ),
+    ],
+)
+async def test_what_the_caller_got_wrong_is_a_result(
+    daemon: FakeDaemon, request_: Request, code: ResultCode, text: str
+) -> None:
+    answer = await ask(daemon, request_)
+    assert isinstance(answer, Final)
+    assert (answer.result.code, answer.result.lines) == (code, (text,))
+
+
+async def test_a_reload_names_who_asked_and_hands_on_what_changed(daemon: FakeDaemon) -> None:
+    answer = await ask(daemon, Reload())
+    assert isinstance(answer, Final)
+    assert answer.result.lines == ("1 static route added",)
+    assert daemon.reloads == [(1000, 42)]
+
+
+async def test_a_failed_reload_hands_on_every_error(daemon: FakeDaemon) -> None:
+    lines = ("routes.yaml:3:5: static[0].prefix: expected a prefix", "routes.yaml:9:1: ...")
+    daemon.reload_outcome = ReloadOutcome(False, lines)
+    answer = await ask(daemon, Reload())
+    assert isinstance(answer, Final)
+    assert (answer.result.code, answer.result.lines) == (ResultCode.FAILED, lines)
+
+
+async def test_the_snapshots_descriptor_stays_the_daemons(daemon: FakeDaemon) -> None:
+    answer = await ask(daemon, SnapshotOpen())
+    assert isinstance(answer, Final)
+    assert answer.descriptor == daemon.snapshot_fd()

@@ -1,0 +1,494 @@
+"""The management server over real sockets: one bad client harms nobody else."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+
+from ipc.codec import decode, encode
+from ipc.control import (
+    PARTING_REQUEST_ID,
+    PROTOCOL_VERSION,
+    REQUEST_TYPES,
+    ControlType,
+    Hello,
+    Reload,
+    Request,
+    Result,
+    ResultCode,
+    Role,
+    Rows,
+    ShowNeighbors,
+    ShowRoutes,
+    ShowStatus,
+    SnapshotOpen,
+    Welcome,
+)
+from ipc.fdpass import descriptor_space, take_descriptors
+from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
+from routed.control.handlers import ReloadOutcome
+from routed.control.policy import AccessList
+from routed.control.server import (
+    EVENT_CHANGED,
+    EVENT_DEFECT,
+    EVENT_REFUSED,
+    RESERVED_FOR_ADMIN,
+    ManagementServer,
+)
+from routed.control.views import RouteView, StatusView, columns_of
+from routed.listener import open_management_listener
+from routed.log import EVENTS
+from tests.fakes.fake_daemon import FakeDaemon, many_routes
+
+ME = os.getuid()
+ADMIN = AccessList(admin_uids=frozenset({ME}))
+READER = AccessList(read_uids=frozenset({ME}), admin_uids=frozenset({12345}))
+NOBODY = AccessList(admin_uids=frozenset({12345}))
+DEADLINE_S = 10
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
+
+
+class Client:
+    """A client that says exactly what a test wants said."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.socket = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    async def connect(self) -> Client:
+        await self.socket.connect(self.path)
+        return self
+
+    async def greet(self) -> Welcome:
+        await self.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+        frame = await self.receive()
+        assert frame.type == ControlType.HELLO, frame
+        return decode(Welcome, frame.body)
+
+    async def send(self, frame: Frame) -> None:
+        await self.socket.send(pack_frame(frame, CONTROL_FRAME_MAX_BYTES))
+
+    async def request(self, request: Request, request_id: int = 2) -> None:
+        await self.send(Frame(REQUEST_TYPES[type(request)], request_id, encode(request)))
+
+    async def receive(self) -> Frame:
+        message = await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1)
+        assert message, "the server has hung up"
+        return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
+
+    async def answer(self, request_id: int = 2) -> tuple[list[Rows], Result]:
+        pages: list[Rows] = []
+        while True:
+            frame = await self.receive()
+            assert frame.request_id == request_id
+            if frame.type == ControlType.RESULT:
+                return pages, decode(Result, frame.body)
+            assert frame.type == ControlType.ROWS
+            pages.append(decode(Rows, frame.body))
+
+    async def ask(self, request: Request) -> tuple[list[Rows], Result]:
+        await self.request(request)
+        return await self.answer()
+
+    async def is_hung_up(self) -> bool:
+        """Wait for the server to say nothing more; what was unread may turn that into a reset."""
+        try:
+            return await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1) == b""
+        except ConnectionResetError:
+            return await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1) == b""
+
+
+@dataclass
+class Scene:
+    """A running server, and what it logged."""
+
+    path: str
+    daemon: FakeDaemon
+    server: ManagementServer
+    events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+
+    async def client(self) -> Client:
+        """A connection that has not said hello."""
+        client = await Client(self.path).connect()
+        self.clients.append(client)
+        return client
+
+    async def greeted(self) -> Client:
+        client = await self.client()
+        await client.greet()
+        return client
+
+    def logged(self, event: str) -> list[dict[str, str]]:
+        return [fields for name, fields in self.events if name == event]
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    access: AccessList = ADMIN,
+    daemon: FakeDaemon | None = None,
+    max_sessions: int = 256,
+) -> AsyncIterator[Scene]:
+    path = str(directory / "routed.sock")
+    daemon = daemon or FakeDaemon()
+    with open_management_listener(path) as listener, contextlib.closing(daemon):
+        events: list[tuple[str, dict[str, str]]] = []
+        server = ManagementServer(
+            listener,
+            daemon,
+            access,
+            lambda event, fields: events.append((event, fields)),
+            max_sessions=max_sessions,
+        )
+        scene = Scene(path, daemon, server, events)
+        with trio.fail_after(DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.run)
+                yield scene
+                for client in scene.clients:
+                    client.socket.close()
+                nursery.cancel_scope.cancel()
+    for event, fields in events:
+        assert set(fields) == set(EVENTS[event].fields), f"{event} is not as routed/log.py says"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the server run until something holds; `running` sets the deadline."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+async def test_hello_says_who_the_daemon_is_and_what_the_caller_may(tmp_path: Path) -> None:
+    async with running(tmp_path, READER) as scene:
+        welcome = await (await scene.client()).greet()
+    assert welcome == Welcome(PROTOCOL_VERSION, "0.1.0", "10.255.0.1", Role.READ)
+
+
+async def test_rows_come_before_exactly_one_result(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        pages, result = await client.ask(ShowStatus())
+        assert [page.columns for page in pages] == [columns_of(StatusView)]
+        assert len(pages[0].values) == 1
+        assert result == Result(ResultCode.OK)
+        _, again = await client.ask(ShowStatus())
+        assert again == Result(ResultCode.OK)
+
+
+async def test_five_thousand_routes_come_in_pages_in_order(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(5000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        pages, result = await (await scene.greeted()).ask(ShowRoutes())
+    assert result.code is ResultCode.OK
+    assert len(pages) >= 5000 // 128
+    assert {page.columns for page in pages} == {columns_of(RouteView)}
+    prefixes = [values[0] for page in pages for values in page.values]
+    assert prefixes == [str(view.prefix) for view in daemon.route_views]
+
+
+async def test_a_message_before_hello_closes_that_client(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.client()
+        await client.request(ShowStatus())
+        assert await client.is_hung_up()
+        assert "no hello" in scene.logged(EVENT_REFUSED)[0]["reason"]
+        await scene.greeted()
+
+
+async def test_another_protocol_version_is_told_ours_and_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.client()
+        await client.send(Frame(ControlType.HELLO, 1, encode(Hello(99))))
+        assert decode(Welcome, (await client.receive()).body).protocol_version == PROTOCOL_VERSION
+        assert await client.is_hung_up()
+
+
+async def test_a_reader_may_look_and_is_told_why_it_may_not_change(tmp_path: Path) -> None:
+    async with running(tmp_path, READER) as scene:
+        client = await scene.greeted()
+        _, result = await client.ask(Reload())
+        assert result.code is ResultCode.DENIED
+        assert "reload needs the role admin, which uid 12345 has" in result.lines[0]
+        assert f"you (uid {ME}) have read" in result.lines[0]
+        assert scene.daemon.reloads == []
+        assert scene.logged(EVENT_REFUSED) == [
+            {"uid": str(ME), "pid": str(os.getpid()), "reason": "reload: beyond the role read"}
+        ]
+        _, result = await client.ask(ShowStatus())
+        assert result.code is ResultCode.OK
+
+
+async def test_an_unknown_request_is_denied(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.send(Frame(999, 2, b""))
+        _, result = await client.answer()
+        assert result.code is ResultCode.DENIED
+        assert "999" in result.lines[0]
+
+
+async def test_a_stranger_is_told_who_has_access_and_holds_no_session(tmp_path: Path) -> None:
+    async with running(tmp_path, NOBODY) as scene:
+        client = await scene.client()
+        frame = await client.receive()
+        assert frame.request_id == PARTING_REQUEST_ID
+        result = decode(Result, frame.body)
+        assert result.code is ResultCode.DENIED
+        assert "role read, which uid 12345 has" in result.lines[0]
+        assert await client.is_hung_up()
+        assert scene.server.sessions == 0
+
+
+async def test_a_role_that_a_reload_takes_away_is_gone_from_open_sessions(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        scene.server.access = NOBODY
+        _, result = await client.ask(ShowStatus())
+        assert result.code is ResultCode.DENIED
+
+
+async def test_a_reload_is_carried_out_and_logged_with_the_kernels_word_on_who_asked(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        _, result = await (await scene.greeted()).ask(Reload())
+        assert result == Result(ResultCode.OK, ("1 static route added",))
+        assert scene.daemon.reloads == [(ME, os.getpid())]
+        assert scene.logged(EVENT_CHANGED) == [
+            {"uid": str(ME), "pid": str(os.getpid()), "request": "reload", "outcome": "ok"}
+        ]
+
+
+async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: Path) -> None:
+    lines = tuple(f"routes.yaml:{number}:1: {'x' * 100}" for number in range(2000))
+    daemon = FakeDaemon(reload_outcome=ReloadOutcome(False, lines))
+    async with running(tmp_path, daemon=daemon) as scene:
+        _, result = await (await scene.greeted()).ask(Reload())
+    assert result.code is ResultCode.FAILED
+    assert result.lines[:500] == lines[:500]
+    assert result.lines[-1] == "... and 1500 more lines"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"\xff", id="shorter than a frame"),
+        pytest.param(bytes(CONTROL_FRAME_MAX_BYTES + 1), id="oversize"),
+        pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 7, 1), id="reserved field"),
+        pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 0, 1) + b"\xc1", id="body"),
+        pytest.param(struct.pack("!HHI", ControlType.HELLO, 0, 1) + encode(Hello(1)), id="hello"),
+    ],
+)
+async def test_garbage_closes_that_client_and_nobody_else(tmp_path: Path, garbage: bytes) -> None:
+    async with running(tmp_path) as scene:
+        other = await scene.greeted()
+        client = await scene.greeted()
+        await client.socket.send(garbage)
+        assert await client.is_hung_up()
+        assert len(scene.logged(EVENT_REFUSED)) == 1
+        _, result = await other.ask(ShowStatus())
+        assert result.code is ResultCode.OK
+        assert scene.server.sessions == 1
+
+
+async def test_a_client_that_hangs_up_ends_its_dump(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(20_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        client = await scene.greeted()
+        await client.request(ShowRoutes())
+        await client.receive()
+        client.socket.close()
+        await until(lambda: scene.server.sessions == 0)
+        assert daemon.chunks_given < 200
+        assert scene.events == []
+
+
+async def test_a_client_that_stops_reading_delays_nobody_else(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(20_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        slow = await scene.greeted()
+        await slow.request(ShowRoutes())
+        await until(lambda: daemon.chunks_given >= 1)
+        other = await scene.greeted()
+        for _ in range(50):
+            _, result = await other.ask(ShowStatus())
+            assert result.code is ResultCode.OK
+        stopped_at = daemon.chunks_given
+        assert stopped_at < 200
+        await other.ask(ShowStatus())
+        assert daemon.chunks_given == stopped_at
+        pages, result = await slow.answer()
+        assert sum(len(page.values) for page in pages) == 20_000
+        assert result.code is ResultCode.OK
+
+
+async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(10_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        greedy, other = await scene.greeted(), await scene.greeted()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greedy.ask, ShowRoutes())
+            await until(lambda: daemon.chunks_given >= 1)
+            await other.ask(ShowStatus())
+            assert daemon.chunks_given < 100
+
+
+async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.request(SnapshotOpen())
+        _, ancillary, _, _ = await client.socket.recvmsg(65536, descriptor_space())
+        (descriptor,) = take_descriptors(ancillary)
+        with os.fdopen(descriptor, "rb") as snapshot:
+            assert os.pread(snapshot.fileno(), 8, 0) == b"snapshot"
+
+
+async def test_a_descriptor_that_a_client_sends_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        reading, writing = os.pipe()
+        frame = pack_frame(Frame(ControlType.SHOW_STATUS, 2, encode(ShowStatus())), 65536)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing]).tobytes())
+        await client.socket.sendmsg([frame], [rights])
+        os.close(writing)
+        _, result = await client.answer()
+        assert result.code is ResultCode.OK
+        # With the last copy of the writing end closed, reading finds the end at once.
+        os.set_blocking(reading, False)
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+
+
+async def test_more_descriptors_than_there_is_room_for_close_the_client(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        reading, writing = os.pipe()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing] * 9).tobytes())
+        await client.socket.sendmsg([b"x" * 8], [rights])
+        os.close(writing)
+        assert await client.is_hung_up()
+        assert scene.logged(EVENT_REFUSED)[0]["reason"] == "the ancillary data was truncated"
+        os.set_blocking(reading, False)
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+
+
+@needs_root
+@pytest.mark.root
+async def test_a_message_written_by_another_user_closes_the_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        frame = pack_frame(Frame(ControlType.RELOAD, 2, encode(Reload())), 65536)
+        forged = struct.pack("iII", os.getpid(), 1000, 1000)
+        await client.socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, forged)])
+        assert await client.is_hung_up()
+        assert scene.logged(EVENT_REFUSED)[0]["reason"] == "uid 1000 wrote on a connection of uid 0"
+        assert scene.daemon.reloads == []
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user can enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@needs_root
+@pytest.mark.root
+async def test_a_process_of_another_user_is_a_stranger(open_directory: Path) -> None:
+    # It gives up root by itself: the interpreter may lie where the other user cannot read it.
+    program = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "s.connect(sys.argv[1]); sys.stdout.buffer.write(s.recv(65536))"
+    )
+    async with running(open_directory, AccessList()) as scene:
+        done = await trio.run_process(
+            [sys.executable, "-I", "-S", "-c", program, scene.path],
+            capture_stdout=True,
+        )
+    result = decode(Result, unpack_frame(done.stdout, 65536).body)
+    assert result.code is ResultCode.DENIED
+    assert "role read, which root has; you (uid 65534) have none" in result.lines[0]
+
+
+async def test_a_listener_without_passcred_refuses_every_message(tmp_path: Path) -> None:
+    path = str(tmp_path / "bare.sock")
+    daemon = FakeDaemon()
+    events: list[dict[str, str]] = []
+    with (
+        contextlib.closing(daemon),
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        trio.fail_after(DEADLINE_S),
+    ):
+        listener.bind(path)
+        listener.listen()
+        server = ManagementServer(listener, daemon, ADMIN, lambda _, fields: events.append(fields))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            client = await Client(path).connect()
+            await client.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+            assert await client.is_hung_up()
+            nursery.cancel_scope.cancel()
+        client.socket.close()
+    assert events[0]["reason"] == "the message carries no credentials"
+
+
+async def test_readers_cannot_use_up_the_sessions_of_admins(tmp_path: Path) -> None:
+    async with running(tmp_path, READER, max_sessions=RESERVED_FOR_ADMIN + 2) as scene:
+        first, _second = await scene.greeted(), await scene.greeted()
+        third = await scene.client()
+        result = decode(Result, (await third.receive()).body)
+        assert result.code is ResultCode.BUSY
+        scene.server.access = ADMIN
+        await scene.greeted()
+        first.socket.close()
+        await until(lambda: scene.server.sessions == 2)
+
+
+async def test_a_defect_ends_its_request_and_nothing_else(tmp_path: Path) -> None:
+    def explode() -> None:
+        raise RuntimeError("of all things")
+
+    async with running(tmp_path, daemon=FakeDaemon(on_chunk=explode)) as scene:
+        client = await scene.greeted()
+        _, result = await client.ask(ShowRoutes())
+        assert result.code is ResultCode.INTERNAL
+        assert scene.logged(EVENT_DEFECT) == [
+            {"where": "show routes", "error": "RuntimeError: of all things"}
+        ]
+        _, result = await client.ask(ShowNeighbors())
+        assert result.code is ResultCode.OK
+
+
+async def test_running_out_of_descriptors_is_logged_and_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OSError(24, "Too many open files")]
+    accept = socket.socket.accept
+
+    def scarce(self: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    monkeypatch.setattr("routed.control.server.ACCEPT_RETRY_S", 0)
+    async with running(tmp_path) as scene:
+        await scene.greeted()
+        assert "Too many open files" in scene.logged(EVENT_DEFECT)[0]["error"]

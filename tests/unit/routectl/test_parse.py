@@ -1,0 +1,164 @@
+"""Words become commands; what cannot says what could."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipc.control import (
+    AddressFamily,
+    ShowFib,
+    ShowNeighbors,
+    ShowRoutes,
+)
+from routectl.grammar import Ask, Invocation, ValueKind
+from routectl.parse import ParseError, complete, describe, expected, parse
+
+
+def request_of(invocation: Invocation) -> object:
+    assert isinstance(invocation.leaf.action, Ask)
+    return invocation.leaf.action.build(invocation)
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("show neighbors", ShowNeighbors()),
+        ("sh nei", ShowNeighbors()),
+        ("show neighbors 10.255.0.2", ShowNeighbors("10.255.0.2")),
+        ("show neighbors int eth0", ShowNeighbors(interface="eth0")),
+        ("show neighbors interface interface", ShowNeighbors(interface="interface")),
+        ("show neighbors fe80::2 interface eth0", ShowNeighbors("fe80::2", "eth0")),
+        ("show routes", ShowRoutes()),
+        ("show routes 10.0.0.0/8", ShowRoutes(prefix="10.0.0.0/8")),
+        ("show routes 192.0.2.1", ShowRoutes(prefix="192.0.2.1/32")),
+        ("show routes 2001:DB8::/32 lo", ShowRoutes(prefix="2001:db8::/32", is_longer=True)),
+        ("show routes sel so kern", ShowRoutes(source="kernel", is_selected_only=True)),
+        ("sh fib longer 10.0.0.0/8", ShowFib(prefix="10.0.0.0/8", is_longer=True)),
+    ],
+)
+def test_commands_become_requests(line: str, request_: object) -> None:
+    assert request_of(parse(line.split())) == request_
+
+
+def test_the_family_is_handed_on() -> None:
+    invocation = parse(["show", "routes"], AddressFamily.IPV6)
+    assert request_of(invocation) == ShowRoutes(family=AddressFamily.IPV6)
+
+
+def test_a_repeated_argument_takes_all_that_follow() -> None:
+    invocation = parse(["lookup", "192.0.2.1", "2001:DB8::1"])
+    assert invocation.values == {"addresses": ("192.0.2.1", "2001:db8::1")}
+
+
+def test_an_exact_word_is_not_ambiguous() -> None:
+    assert parse(["show", "route", "::1"]).leaf.word == "route"
+    assert parse(["show", "routes"]).leaf.word == "routes"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("", "a command is missing: show, lookup, reload, help, quit, exit"),
+        ("show", "show needs one more word: status, neighbors, interfaces, routes, route, fib, "
+         "counters, memory"),
+        ("sh ro", "'ro' after show is ambiguous: routes, route"),
+        ("shwo status", "'shwo' is unknown; did you mean show?"),
+        ("show nieghbors", "'nieghbors' after show is unknown; did you mean neighbors?"),
+        ("frobnicate", "'frobnicate' is unknown; expected: show, lookup, reload, help, quit, exit"),
+        ("reload now", "nothing more may follow reload, but there is 'now'"),
+        ("show status 1", "nothing more may follow show status, but there is '1'"),
+        ("show route", "show route needs ADDRESS, for example: show route 192.0.2.1"),
+        ("show route here", "'here' is not an IP address"),
+        ("show route 10.0.0.0/8", "'10.0.0.0/8' is not an IP address"),
+        ("show route 192.0.2.1 x", "nothing more may follow show route, but there is 'x'"),
+        ("lookup 192.0.2.1 x", "'x' is not an IP address"),
+        ("show routes ten", "'ten' is not an IP prefix (like 10.0.0.0/8)"),
+        ("show routes 10.0.0.1/8", "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
+        ("show routes s", "'s' after show routes is ambiguous: source, selected"),
+        ("show routes source", "source needs SOURCE after it"),
+        ("show routes source statik", "'statik' after source is unknown; did you mean static?"),
+        ("show routes 10.0.0.0/8 longr",
+         "'longr' after show routes is unknown; did you mean longer?"),
+        ("show routes longer longer 10.0.0.0/8", "'longer' is not an IP prefix (like 10.0.0.0/8)"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_would_be_right(line: str, text: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse(line.split())
+    assert str(caught.value) == text
+
+
+def test_an_empty_word_is_no_abbreviation() -> None:
+    with pytest.raises(ParseError, match="'' is unknown"):
+        parse([""])
+
+
+@pytest.mark.parametrize(
+    ("line", "choices"),
+    [
+        ("", ["show", "lookup", "reload", "help", "quit", "exit"]),
+        ("sh nei", ["NEIGHBOR", "interface"]),
+        ("sh nei int", ["INTERFACE"]),
+        ("sh nei int eth0", ["NEIGHBOR"]),
+        ("show routes 10.0.0.0/8", ["longer", "source", "selected"]),
+        ("show routes source", ["SOURCE"]),
+        ("lookup ::1", ["ADDRESS"]),
+        ("reload", []),
+        ("help", ["show", "lookup", "reload", "help", "quit", "exit"]),
+        ("help reload", []),
+    ],
+)
+def test_what_may_come_next(line: str, choices: list[str]) -> None:
+    assert [choice.text for choice in expected(line.split())] == choices
+
+
+def live(kind: ValueKind, start: str) -> list[str]:
+    del start
+    return {
+        ValueKind.INTERFACE: ["eth0", "eth1", "wg0"],
+        ValueKind.NEIGHBOR: ["10.255.0.2", "fe80::2"],
+        ValueKind.PREFIX: ["10.0.0.0/24", "10.1.0.0/16"],
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("line", "start", "words"),
+    [
+        ("", "s", ["show"]),
+        ("show", "ro", ["routes", "route"]),
+        ("sh int", "eth", ["eth0", "eth1"]),
+        ("show neighbors", "", ["10.255.0.2", "fe80::2", "interface"]),
+        ("show neighbors interface", "w", ["wg0"]),
+        ("show routes", "10.1", ["10.1.0.0/16"]),
+        ("show routes source", "k", ["kernel"]),
+        ("show route", "1", []),
+        ("help show", "fi", ["fib"]),
+        ("nonsense", "", []),
+    ],
+)
+def test_completion(line: str, start: str, words: list[str]) -> None:
+    assert [choice.text for choice in complete(line.split(), start, live)] == words
+
+
+def test_help_for_a_command() -> None:
+    assert describe(["sh", "neigh"]) == [
+        "Neighbors and the state of the adjacency with each",
+        "",
+        "  usage:    show neighbors [NEIGHBOR] [interface INTERFACE]",
+        "  example:  show neighbors interface eth0",
+        "  role:     read",
+        "",
+        "  NEIGHBOR             Only this router id or address",
+        "  interface INTERFACE  Only those on this interface",
+    ]
+
+
+def test_help_for_a_branch_lists_what_follows() -> None:
+    lines = describe(["show"])
+    assert lines[0] == "Look at the daemon's state"
+    assert len(lines) == 2 + 8
+    assert describe([])[0].startswith("  show ")
+
+
+def test_help_for_a_required_and_repeated_argument_shows_so() -> None:
+    assert "  usage:    lookup ADDRESS..." in describe(["lookup"])

@@ -1,0 +1,156 @@
+"""Text for people: alignment, units, colour, and nothing that moves the cursor."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from routectl.render.text import (
+    BATCH_ROWS,
+    Column,
+    Record,
+    Row,
+    Table,
+    TextOutput,
+    duration_text,
+    ms_text,
+    next_hops_text,
+    plain_text,
+    size_text,
+)
+
+TABLE = Table(
+    (
+        Column("NAME", lambda row: str(row["name"]), is_colored=True),
+        Column("N", lambda row: str(row["n"]), is_right=True),
+    ),
+    empty="nothing",
+)
+
+
+def shown(form: Table | Record, *pages: list[Row], has_color: bool = False) -> str:
+    out = io.StringIO()
+    TextOutput(out, io.StringIO(), has_color=has_color).show(form, pages)
+    return out.getvalue()
+
+
+def test_columns_are_aligned_and_lines_have_no_trailing_blanks() -> None:
+    rows: list[Row] = [{"name": "a", "n": 1}, {"name": "longer", "n": 100}]
+    assert shown(TABLE, rows) == "NAME      N\na         1\nlonger  100\n"
+
+
+def test_pages_make_one_table() -> None:
+    assert shown(TABLE, [{"name": "a", "n": 1}], [{"name": "b", "n": 2}]).count("NAME") == 1
+
+
+def test_no_rows_are_said() -> None:
+    assert shown(TABLE, []) == "nothing\n"
+
+
+def test_a_cell_of_several_lines_goes_below_itself() -> None:
+    assert shown(TABLE, [{"name": "a\nb", "n": 1}]) == "NAME  N\na     1\nb\n"
+
+
+def test_widths_only_grow_and_titles_come_once() -> None:
+    rows: list[Row] = [{"name": "a", "n": 1}] * BATCH_ROWS
+    text = shown(TABLE, rows, [{"name": "longer", "n": 2}])
+    lines = text.splitlines()
+    assert len(lines) == BATCH_ROWS + 2
+    assert lines[1] == "a     1"
+    assert lines[-1] == "longer  2"
+
+
+def test_the_first_batch_is_written_before_the_rest_is_read() -> None:
+    out = io.StringIO()
+
+    def pages() -> object:
+        yield [{"name": "a", "n": 1}] * BATCH_ROWS
+        assert out.getvalue().count("\n") == BATCH_ROWS + 1
+        yield []
+
+    TextOutput(out, io.StringIO(), has_color=False).show(TABLE, pages())  # type: ignore[arg-type]
+
+
+def test_colour_marks_states_and_titles_and_only_when_asked_for() -> None:
+    row: list[Row] = [{"name": "up", "n": 1}]
+    assert "\x1b" not in shown(TABLE, row)
+    assert "\x1b[32mup  \x1b[0m" in shown(TABLE, row, has_color=True)
+    assert "\x1b[31mfailed: why\x1b[0m" in shown(
+        TABLE, [{"name": "failed: why", "n": 1}], has_color=True
+    )
+    assert "\x1b[32m" not in shown(TABLE, [{"name": "upper", "n": 1}], has_color=True)
+
+
+def test_escape_sequences_from_outside_are_shown_and_not_obeyed() -> None:
+    assert "\\x1b[2J" in shown(TABLE, [{"name": "\x1b[2J", "n": 1}])
+    errors = io.StringIO()
+    TextOutput(io.StringIO(), errors, has_color=False).fail("internal", "bad \x07 bell")
+    assert errors.getvalue() == "routectl: bad \\x07 bell\n"
+
+
+def test_a_record_has_a_field_a_line() -> None:
+    record = Record((Column("a", lambda row: "1\n2"), Column("long", lambda row: "3")))
+    assert shown(record, [{}]) == "a     1\n      2\nlong  3\n"
+
+
+def test_every_line_of_an_error_says_who_speaks() -> None:
+    errors = io.StringIO()
+    TextOutput(io.StringIO(), errors, has_color=False).fail("failed", "one\ntwo")
+    assert errors.getvalue() == "routectl: one\nroutectl: two\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0, "0.0s"),
+        (2.44, "2.4s"),
+        (45.9, "45s"),
+        (725, "12m05s"),
+        (3725.0, "1h02m"),
+        (86_399, "23h59m"),
+        (273_600, "3d04h"),
+    ],
+)
+def test_durations(seconds: object, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(("ms", "text"), [(None, "-"), (0.31, "0.3ms"), (100.0, "100ms")])
+def test_milliseconds(ms: object, text: str) -> None:
+    assert ms_text(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "-"), (0, "0B"), (1023, "1023B"), (65_536, "64.0KiB"), (41_943_040, "40.0MiB"),
+     (3 << 30, "3.0GiB"), (5 << 40, "5120.0GiB")],
+)  # fmt: skip
+def test_sizes(size: object, text: str) -> None:
+    assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        ("", "-"),
+        ([], "-"),
+        (True, "yes"),
+        (False, "no"),
+        (["a", "b"], "a b"),
+        (0, "0"),
+    ],
+)
+def test_plain_values(value: object, text: str) -> None:
+    assert plain_text(value) == text
+
+
+def test_next_hops_read_as_ip_route_writes_them() -> None:
+    via = {"via": "fe80::1", "dev": "eth0", "weight": 1}
+    direct = {"via": None, "dev": "eth1", "weight": 1}
+    assert next_hops_text("unicast", [via, direct]) == "via fe80::1 dev eth0\ndev eth1"
+    assert next_hops_text("unicast", [{**via, "weight": 3}]) == "via fe80::1 dev eth0 weight 3"
+    assert next_hops_text("blackhole", []) == "blackhole"
+    assert next_hops_text("unicast", []) == "-"
