@@ -1,0 +1,86 @@
+"""Dropping privileges, in a process of its own: what is left, and that there is no way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from routed.privsep import has_capability, is_uid_mapped
+
+pytestmark = pytest.mark.root
+
+SCRIPT = """
+import json, os, resource, socket, sys
+from routed.privsep import drop_privileges, effective_capabilities
+drop_privileges(int(sys.argv[1]), int(sys.argv[2]), open_files_max=512)
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+def refused(action):
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return ""
+def raw_socket():
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close()
+def netlink_write():
+    import struct
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+        payload = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 205, 0, 6, 0)
+        s.send(struct.pack("=IHHII", 28, 24, 0x605, 1, 0) + payload)
+        answer = s.recv(4096)
+        number = -struct.unpack_from("=i", answer, 16)[0]
+        if number:
+            raise OSError(number, "")
+print(json.dumps({
+    "uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups(),
+    "caps": {k: status[k].strip() for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+    "no_new_privs": status["NoNewPrivs"].strip(),
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "setuid": refused(lambda: os.setuid(0)), "raw": refused(raw_socket),
+    "route": refused(netlink_write),
+}))
+"""
+
+
+def drop(uid: int, gid: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(uid), str(gid)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_nothing_is_left_and_nothing_comes_back() -> None:
+    found = drop(65534, 65534)
+    assert found["uid"] == [65534] * 3
+    assert found["gid"] == [65534] * 3
+    assert found["groups"] == []
+    assert {name: int(value, 16) for name, value in found["caps"].items()} == {
+        "CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0,
+    }  # fmt: skip
+    assert found["no_new_privs"] == "1"
+    assert found["files"] == [512, 512]
+    assert found["core"] == [0, 0]
+    assert (found["setuid"], found["raw"], found["route"]) == ("PermissionError",) * 3
+
+
+def test_a_root_that_stays_root_loses_its_capabilities_all_the_same() -> None:
+    found = drop(os.getuid(), os.getgid())
+    assert int(found["caps"]["CapEff"], 16) == 0
+    assert (found["raw"], found["route"]) == ("PermissionError",) * 2
+
+
+def test_what_we_may_do_is_read_from_the_kernel() -> None:
+    assert has_capability(12)
+    assert is_uid_mapped(0)
+    assert not is_uid_mapped(2**32 - 1)
