@@ -178,7 +178,10 @@ class Engine:
         self._wishes = FibWishes()
         self._learned: dict[Prefix, RouteSource] = {}
         self._originated: set[Prefix] = set()
-        self._sockets: dict[int, tuple[Family, socket.socket]] = {}
+        self._waiting_sockets: dict[int, tuple[Family, socket.socket]] = {}
+        """Handed over, and NUP does not run on the link yet."""
+        self._nup_links: dict[int, Family] = {}
+        """Where NUP runs, and over what."""
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._next_reload_id = 1
         self._last_reload: LastReload | None = None
@@ -202,7 +205,7 @@ class Engine:
             origin_seqno=begin.origin_seqno,
             rng=random.Random(secrets.randbits(64)),  # noqa: S311  (jitter; ids come from `secrets`)
         )
-        self._network = NeighborNetwork(self._nup, self._clock, self._on_neighbor_output)
+        self._network = NeighborNetwork(self._nup, self._clock.now, self._on_neighbor_output)
         self.reporter = Reporter(
             begin=begin,
             config=config,
@@ -210,6 +213,7 @@ class Engine:
             rib=self._rib,
             wishes=self._wishes,
             neighbors=self._nup,
+            nup_links=self._nup_links,
             snapshot=self._snapshot,
             reload=self._reload,
         )
@@ -293,7 +297,7 @@ class Engine:
     async def _say_goodbye(self, stop: Stop) -> None:
         if self._config is not None:
             self._nup.stop(stop.is_restart, self._clock.now())
-            self._network.flush()
+            self._network.kick()
             self._snapshot.close()
         self._say(Stopped())
         while (item := self._next_message()) is not None:
@@ -390,7 +394,7 @@ class Engine:
             opened.close()
             return
         self._close_neighbor_link(link.ifindex)
-        self._sockets[link.ifindex] = message.family, opened
+        self._waiting_sockets[link.ifindex] = message.family, opened
         self._settle_neighbor_link(link)
         self._network.kick()
 
@@ -401,29 +405,33 @@ class Engine:
         now = self._clock.now()
         if settings is None:
             self._close_neighbor_link(ifindex)
-        elif self._nup.has_link(ifindex):
+        elif ifindex in self._nup_links:
             self._nup.link_changed(settings, now)
         else:
-            family, opened = self._sockets[ifindex]
+            family, opened = self._waiting_sockets.pop(ifindex)
+            self._nup_links[ifindex] = family
             self._network.add_socket(ifindex, family, opened)
             self._nup.link_up(settings, now)
 
     def _close_neighbor_link(self, ifindex: int) -> None:
-        if self._nup.has_link(ifindex):
+        if self._nup_links.pop(ifindex, None) is not None:
             self._nup.link_down(ifindex, self._clock.now())
+            self._network.kick()
             self._network.remove_socket(ifindex)
-        held = self._sockets.pop(ifindex, None)
-        if held is not None:
-            held[1].close()
+        waiting = self._waiting_sockets.pop(ifindex, None)
+        if waiting is not None:
+            waiting[1].close()
 
     def _link_settings(self, link: Interface) -> LinkSettings | None:
         """How NUP runs on a link; None when it cannot or should not."""
         assert self._config is not None  # phase RUNNING
         wanted = self._config.interface_for(link.ifname)
-        held = self._sockets.get(link.ifindex)
-        if wanted is None or held is None or not link.is_up:
+        family = self._nup_links.get(link.ifindex)
+        if family is None and link.ifindex in self._waiting_sockets:
+            family = self._waiting_sockets[link.ifindex][0]
+        if wanted is None or family is None or not link.is_up:
             return None
-        local = _local_address(link, held[0])
+        local = _local_address(link, family)
         if local is None:
             return None
         return LinkSettings(
@@ -619,7 +627,9 @@ class Engine:
             return
         now = trio.current_time()
         is_late = now >= self._in_sync_at + SYNC_LIMIT_S
-        if now >= self._in_sync_at and (is_late or not self._nup.pending_adjacencies()):
+        if now >= self._in_sync_at and (
+            is_late or not self._nup.pending_adjacencies(self._clock.now())
+        ):
             self._is_in_sync = True
             while (batch := self._wishes.take_update()) is not None:
                 self._say(_update_message(batch))
@@ -654,7 +664,7 @@ class Engine:
             waiting.send_nowait(answer)
 
     def _log_management(self, event: str, fields: dict[str, str]) -> None:
-        self._log.emit(event, **fields)
+        self._log.write(event, fields, "engine")
 
 
 _KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})

@@ -111,7 +111,9 @@ def run_parent(config: Config, config_path: str, ready: ReadyPipe, *, is_foregro
         expected, defects = group.split((EngineFailed, NetlinkError))
         if defects is not None:
             parent.log_defect(defects)
-            raise
+            return _give_up(
+                ready, f"internal error: {_first_message(defects)}", is_foreground=is_foreground
+            )
         return _give_up(ready, _first_message(expected), is_foreground=is_foreground)
     finally:
         parent.close()
@@ -415,7 +417,7 @@ class Parent:
         session = self._running_session()
         if session is not None:
             session.mark_link(change.ifindex)
-            if after is None or not after.is_up:
+            if after is None:
                 self._neighbor_sockets.pop(change.ifindex, None)
             else:
                 self._settle_socket(after)
@@ -424,7 +426,10 @@ class Parent:
         """Hand the engine a NUP socket for a link, if it should have one and does not yet."""
         session = self._running_session()
         family = self._neighbor_family(link)
-        if session is None or family is None:
+        if family is None:
+            self._neighbor_sockets.pop(link.ifindex, None)
+            return
+        if session is None:
             return
         if self._neighbor_sockets.get(link.ifindex) is family:
             return
@@ -435,6 +440,7 @@ class Parent:
             return
         self._neighbor_sockets[link.ifindex] = family
         self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
+        session.send_link(link.ifindex)  # the engine must know the link before its socket comes
         session.send(
             SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=opened.detach()
         )
@@ -524,10 +530,7 @@ class Parent:
             self._change_sink(delta.effective.log)
         await session.commit()
         for link in self._monitor.links.interfaces.values():
-            if self._neighbor_family(link) is None:
-                self._neighbor_sockets.pop(link.ifindex, None)
-            else:
-                self._settle_socket(link)
+            self._settle_socket(link)
 
     def _change_sink(self, config: LogConfig) -> None:
         """Log elsewhere from now on; where that fails, go on as before and say so."""

@@ -7,7 +7,7 @@ a dump of a million routes and the decision take turns.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.internal import ConfBegin
@@ -65,6 +65,7 @@ class Reporter:
         rib: Rib,
         wishes: FibWishes,
         neighbors: NeighborInstance,
+        nup_links: Container[int],
         snapshot: FibSnapshot,
         reload: Callable[[int, int], Awaitable[ReloadOutcome]],
     ) -> None:
@@ -76,6 +77,7 @@ class Reporter:
         self._rib = rib
         self._wishes = wishes
         self._neighbors = neighbors
+        self._nup_links = nup_links
         self._snapshot = snapshot
         self._reload = reload
 
@@ -141,7 +143,7 @@ class Reporter:
                     addresses=tuple(
                         f"{entry.address}/{entry.prefix_len}" for entry in link.addresses
                     ),
-                    has_nup=self._neighbors.has_link(ifindex),
+                    has_nup=ifindex in self._nup_links,
                     cost=entry.cost if entry else None,
                     hello_interval_s=entry.hello_s if entry else None,
                     neighbors=up_on.get(ifindex, 0),

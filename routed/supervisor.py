@@ -120,6 +120,7 @@ class EngineSession:
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
+        self._is_over = False
 
     # --- what the engine should know
 
@@ -192,7 +193,9 @@ class EngineSession:
             await self._stopped.wait()
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now; no matter if it has ended."""
+        if self._is_over:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
 
@@ -222,6 +225,7 @@ class EngineSession:
         self._drain_output()
 
     def _close(self) -> None:
+        self._is_over = True
         self._stopped.set()
         self._channel.close()
         self._answer_in.close()
@@ -381,9 +385,12 @@ class Supervisor:
     def _bury(self, session: EngineSession, status: str) -> None:
         now = trio.current_time()
         self._deaths.append(now)
+        words = session.last_words[-1] if session.last_words else status
+        if self.restarts == 1 and session.phase is Phase.CONFIGURING:
+            # It has never worked here: say why at once, instead of trying again.
+            raise EngineFailed(f"the engine cannot start: {words}")
         if len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S:
             self._log.emit("engine-given-up", deaths=RESTARTS_MAX, within_s=int(RESTART_WINDOW_S))
-            words = session.last_words[-1] if session.last_words else status
             raise EngineFailed(f"the engine died {RESTARTS_MAX} times, the last time: {words}")
         self._log.emit(
             "engine-died",

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 import trio
-from netns import RouterNamespaces
-from rtnetlink import LinkEnd, Rtnetlink
 
+from netns import RouterNamespaces
 from routed.fib.ledger import Ledger, Outcome
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
@@ -25,6 +24,7 @@ from routed.fib.plan import FibOp, OpKind
 from routed.fib.sync import RouteKernel
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteType
+from rtnetlink import LinkEnd, Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel
 
 pytestmark = pytest.mark.root

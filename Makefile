@@ -1,0 +1,75 @@
+# make          the targets, one line each
+# make run      see it work: three routers in a line
+# make test     everything that this machine allows
+#
+# Nothing but Python 3.11 or newer (with venv), git and make is assumed. Two variables:
+#   PYTHON=python3.12    the interpreter that the virtual environment is made with
+#   VENV=DIR             where that is; needed when the checkout is not yours to write
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# Where the checkout cannot be written, what the tools remember goes beside the environment.
+IS_WRITABLE := $(shell test -w . && echo yes)
+ifeq ($(IS_WRITABLE),)
+  export MYPY_CACHE_DIR = $(VENV)/cache/mypy
+  export RUFF_CACHE_DIR = $(VENV)/cache/ruff
+  export HYPOTHESIS_STORAGE_DIRECTORY = $(VENV)/cache/hypothesis
+  export PYTEST_ADDOPTS = -o cache_dir=$(abspath $(VENV))/cache/pytest
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test lint type unit clean
+
+help: ## list the targets
+	@echo "make TARGET, with one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+venv: $(STAMP) ## make the virtual environment, with the pinned packages
+
+run: $(STAMP) ## build three routers in a line, run routed in each, prove that they work
+	@$(BIN)/python netns-lab/lab.py demo
+
+test: lint type ## check and test everything that this machine allows
+	@echo "pytest: all tests; what is left out is listed at the end"
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## check format and style (ruff)
+	@echo "ruff: format and style"
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/ruff check --quiet .
+
+type: $(STAMP) ## check types (mypy, strict)
+	@echo "mypy: types"
+	@$(BIN)/mypy --no-error-summary
+
+unit: $(STAMP) ## only the tests that need no privilege and no network
+	@$(BIN)/python -m pytest -q -m "not root"
+
+clean: ## remove the virtual environment, caches and build products
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted installation is begun again. Where the checkout
+# cannot be written, a .pth file does what an editable installation would do.
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is missing or older than Python 3.11:" >&2; \
+	  echo "install a newer one and name it, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+	@mkdir -p $(VENV) || { \
+	  echo "$(VENV) cannot be made here; choose another place: make VENV=DIR $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@echo "making the virtual environment $(VENV) (once; a minute or so)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --requirement requirements-dev.txt
+	@if [ "$(IS_WRITABLE)" ]; then $(PIP) install --no-deps --no-build-isolation --editable .; \
+	  else pwd > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/checkout.pth"; fi
+	@touch $@

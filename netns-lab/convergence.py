@@ -1,0 +1,104 @@
+"""Has the network converged? Asked of the kernels, which is where packets ask.
+
+Converged means, with the links that are up now:
+    - every router's kernel has a route of routed's to every other router's loopback addresses, in
+      both families, and each of its next hops is the beginning of a shortest path;
+    - no router has a route to a loopback address that is out of reach;
+    - what `show fib` says is what the kernel has, route by route, on every router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from kernel import KernelNextHop, KernelRoute
+from topology import FirstHops, Topology
+
+__all__ = ["fib_differences", "path_gaps"]
+
+
+def path_gaps(
+    topology: Topology,
+    first_hops: FirstHops,
+    routes: Mapping[str, Iterable[KernelRoute]],
+) -> list[str]:
+    """What is missing or wrong, one line each; empty when every router takes shortest paths.
+
+    Args:
+        topology: the network.
+        first_hops: where shortest paths begin (Topology.first_hops).
+        routes: routed's routes in each router's kernel.
+    """
+    gaps = []
+    for here in topology.nodes:
+        by_prefix = {route.prefix: route for route in routes[here]}
+        for there in topology.nodes.values():
+            if there.name == here:
+                continue
+            expected = first_hops[here, there.name]
+            for address in there.loopbacks:
+                gap = _gap(by_prefix.get(str(address.network)), expected)
+                if gap:
+                    gaps.append(f"{here}: {address.ip} ({there.name}): {gap}")
+    return gaps
+
+
+def _gap(route: KernelRoute | None, expected: frozenset[str]) -> str:
+    if route is None:
+        return "no route" if expected else ""
+    if not expected:
+        return "a route, although it is out of reach"
+    if route.devices and route.devices <= expected:
+        return ""
+    goes = ", ".join(sorted(route.devices)) or route.type
+    return f"goes by {goes}, the shortest path by {' or '.join(sorted(expected))}"
+
+
+def fib_differences(
+    fib_rows: Iterable[Mapping[str, Any]], routes: Iterable[KernelRoute]
+) -> list[str]:
+    """Where `show fib --json` and the kernel disagree, one line each.
+
+    Args:
+        fib_rows: `routectl --json show fib`.
+        routes: routed's routes in the kernel, of every table.
+    """
+    said = {
+        (str(row["prefix"]), int(row["table"])): (str(row["type"]), _hops_of(row), row["state"])
+        for row in fib_rows
+    }
+    held = {(route.prefix, route.table): route for route in routes}
+    return [
+        f"{prefix} table {table}: {problem}"
+        for prefix, table in sorted(said.keys() | held.keys())
+        for problem in _compare(said.get((prefix, table)), held.get((prefix, table)))
+    ]
+
+
+def _hops_of(row: Mapping[str, Any]) -> tuple[KernelNextHop, ...]:
+    rows = row["next_hops"]
+    # A weight says something only beside others; the kernel keeps none for a single next hop.
+    hops = [
+        KernelNextHop(hop["via"], hop["dev"], hop["weight"] if len(rows) > 1 else 1) for hop in rows
+    ]
+    return tuple(sorted(hops, key=lambda hop: hop.sort_key))
+
+
+def _compare(
+    said: tuple[str, tuple[KernelNextHop, ...], str] | None, held: KernelRoute | None
+) -> Iterator[str]:
+    if said is None:
+        yield "in the kernel, not in show fib"
+        return
+    kind, hops, state = said
+    if state != "installed":
+        yield f"show fib says {state}"
+    if held is None:
+        if state == "installed":
+            yield "not in the kernel"
+        return
+    if kind != held.type:
+        yield f"show fib says {kind}, the kernel has {held.type}"
+    elif hops != held.next_hops:
+        yield f"show fib says {hops}, the kernel has {held.next_hops}"

@@ -1,0 +1,162 @@
+"""The daemons of a lab: start `routed -c`, signal it, ask it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import router_config
+from client import HolderClient, LabError
+from inside import Inside
+from topology import Node, Topology
+
+__all__ = ["Daemons"]
+
+DAEMON = [sys.executable, "-m", "routed"]
+ROUTECTL = [sys.executable, "-m", "routectl"]
+_READY_TIMEOUT_S = 60.0
+
+
+class Daemons(Inside):
+    """One routed per router."""
+
+    def __init__(self, client: HolderClient, topology: Topology) -> None:
+        """Take over a client; nothing is started yet."""
+        super().__init__(client)
+        self.topology = topology
+
+    def node(self, router: str) -> Node:
+        """A router of the topology.
+
+        Raises:
+            LabError: there is none of that name.
+        """
+        try:
+            return self.topology.nodes[router]
+        except KeyError:
+            known = ", ".join(self.topology.nodes)
+            raise LabError(f"there is no router {router!r}; there are {known}") from None
+
+    def start_daemons(self, routers: Iterable[str] | None = None) -> None:
+        """Start `routed -c` in every router (or those named) at once; wait until all are ready.
+
+        A routes.yaml that is there already is kept, so that a restarted daemon finds its own.
+
+        Raises:
+            LabError: some did not start; the text has what they said.
+        """
+        names = list(self.topology.nodes if routers is None else routers)
+        started = {name: self._start_daemon(name) for name in names}
+        problems = []
+        for name, process in started.items():
+            try:
+                _, said = process.communicate(timeout=_READY_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                _, said = process.communicate()
+                problems.append(f"{name}: routed was not ready after {_READY_TIMEOUT_S:g} s")
+            if process.returncode != 0:
+                problems.append(f"{name}: routed ended with {process.returncode}: {said.strip()}")
+        if problems:
+            raise LabError("\n".join(problems))
+
+    def _start_daemon(self, router: str) -> subprocess.Popen[str]:
+        self.write_config_unless_there(router)
+        return self.popen(
+            router,
+            [*DAEMON, "-c", router_config.config_path(router)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def write_config_unless_there(self, router: str) -> None:
+        """Write the generated routes.yaml of a router that has none."""
+        if not self.file(router_config.config_path(router)).exists():
+            text = router_config.config_of(self.node(router), is_rootless=self.is_rootless)
+            self.write_config(router, text)
+
+    # processes
+
+    def daemon_pid(self, router: str) -> int:
+        """The PID of the privileged process, from its pid file.
+
+        Raises:
+            LabError: there is no daemon.
+        """
+        try:
+            text = self.file(router_config.pid_path(router)).read_text(encoding="ascii")
+        except FileNotFoundError:
+            raise LabError(f"{router}: no daemon is running") from None
+        return int(text)
+
+    def engine_pid(self, router: str) -> int | None:
+        """The engine's PID; None while there is none."""
+        return next(iter(self._client.children(self.daemon_pid(router))), None)
+
+    def is_running(self, pid: int) -> bool:
+        """Whether the lab has a process of that PID."""
+        return self._client.signal(pid, 0)
+
+    def kill(self, router: str, who: str, number: int = signal.SIGKILL) -> list[int]:
+        """Send a signal to a router's `engine`, `daemon` (the privileged process) or `both`.
+
+        Returns:
+            The PIDs that got it.
+
+        Raises:
+            LabError: there is nobody to get it.
+        """
+        match who:
+            case "daemon":
+                pids = [self.daemon_pid(router)]
+            case "engine":
+                pids = self._client.children(self.daemon_pid(router))
+            case "both":
+                daemon = self.daemon_pid(router)
+                pids = [daemon, *self._client.children(daemon)]
+            case _:
+                raise LabError(f"expected engine, daemon or both, not {who!r}")
+        signalled = [pid for pid in pids if self._client.signal(pid, number)]
+        if not signalled:
+            raise LabError(f"{router}: no {who} is running")
+        return signalled
+
+    def sighup(self, router: str) -> None:
+        """Have the daemon read its configuration again."""
+        self.kill(router, "daemon", signal.SIGHUP)
+
+    # questions
+
+    def routectl_command(self, router: str, *words: str) -> list[str]:
+        """The command line of routectl for a router, to be run inside."""
+        return [*ROUTECTL, "-s", router_config.socket_path(router), *words]
+
+    def show(self, router: str, *words: str) -> str:
+        """`routectl show WORDS` as people read it.
+
+        Raises:
+            LabError: it failed; the text has what it said.
+        """
+        return self._ask(router, "show", *words).rstrip("\n")
+
+    def routectl(self, router: str, *words: str) -> list[dict[str, Any]]:
+        """Run `routectl --json WORDS`: its rows.
+
+        Raises:
+            LabError: it failed; the text has what it said.
+        """
+        rows: list[dict[str, Any]] = json.loads(self._ask(router, "--json", *words))["data"]
+        return rows
+
+    def _ask(self, router: str, *words: str) -> str:
+        done = self.run(router, self.routectl_command(router, *words))
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            text = f"{router}: routectl {' '.join(words)} ended with {done.returncode}: {said}"
+            raise LabError(text)
+        return done.stdout

@@ -1,0 +1,65 @@
+"""Run a command inside a router: `enter.py KIND=FD... -- COMMAND ARGUMENT...`
+
+A program of its own, because user and mount namespaces can only be entered by a process with a
+single thread, and because the step is for good. It ends as the command ended.
+
+A PID namespace is entered by children only: hence the fork. The command dies with this program,
+its daemons do not (the wish to die is not inherited by fork); they become children of the lab's
+PID 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+import netns
+
+_FLAGS = {
+    "user": netns.CLONE_NEWUSER,
+    "mnt": netns.CLONE_NEWNS,
+    "pid": netns.CLONE_NEWPID,
+    "net": netns.CLONE_NEWNET,
+    "uts": netns.CLONE_NEWUTS,
+}
+_NOT_FOUND = 127
+
+
+def _run(command: list[str]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            netns.die_with_parent()
+            os.execvp(command[0], command)
+        except OSError as error:
+            print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        finally:
+            os._exit(_NOT_FOUND)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command, too
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def main(arguments: list[str]) -> int:
+    """Enter, run, and end the same way."""
+    split = arguments.index("--")
+    directory = os.getcwd()
+    for argument in arguments[:split]:
+        kind, _, descriptor = argument.partition("=")
+        netns.setns(int(descriptor), _FLAGS[kind])
+        os.close(int(descriptor))
+    with contextlib.suppress(OSError):  # it may not be there for root of a user namespace
+        os.chdir(directory)
+    status = _run(arguments[split + 1 :])
+    if status >= 0:
+        return status
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+    return 128 - status  # the signal was one that does not kill
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

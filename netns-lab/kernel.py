@@ -1,0 +1,231 @@
+"""The kernel's own view of a router: its routes, read through rtnetlink and normalised.
+
+Both families come out in one form. What the kernel writes differently for one meaning is made
+equal here: a single next hop in RTA_GATEWAY and one in RTA_MULTIPATH, an IPv6 blackhole's `dev lo`,
+the table number in the header and in RTA_TABLE.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import rtnetlink
+from rtnetlink import Attributes, Rtnetlink, attribute, read_attributes
+
+__all__ = [
+    "PROTOCOL_ROUTED",
+    "KernelNextHop",
+    "KernelRoute",
+    "add_route",
+    "as_ip_route",
+    "delete_route",
+    "read_routes",
+]
+
+PROTOCOL_ROUTED = 205
+"""The rtm_protocol of routed's routes."""
+
+PROTOCOL_STATIC = 4
+"""RTPROT_STATIC: what the lab's hand-made routes carry."""
+
+TABLE_MAIN = 254
+_SCOPE_UNIVERSE = 0
+_CLONED = 0x200
+"""RTM_F_CLONED: an entry of the route cache, not a route."""
+
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
+RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
+
+_ROUTE_TYPES = {
+    1: "unicast",
+    2: "local",
+    3: "broadcast",
+    4: "anycast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+}
+_NEXT_HOP = struct.Struct("=HBBi")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNextHop:
+    """Where packets of a route go."""
+
+    via: str | None
+    dev: str | None
+    weight: int = 1
+
+    @property
+    def sort_key(self) -> tuple[str, str, int]:
+        """By link, then address."""
+        return self.dev or "", self.via or "", self.weight
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRoute:
+    """One route as the kernel holds it."""
+
+    prefix: str
+    next_hops: tuple[KernelNextHop, ...]
+    """Sorted; empty for a type that has none."""
+    type: str
+    protocol: int
+    priority: int
+    table: int
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The links that it uses."""
+        return frozenset(hop.dev for hop in self.next_hops if hop.dev is not None)
+
+
+def read_routes(
+    netlink: Rtnetlink, protocol: int | None = PROTOCOL_ROUTED, table: int | None = TABLE_MAIN
+) -> list[KernelRoute]:
+    """The routes of a router, both families, sorted by family, prefix and priority.
+
+    Args:
+        netlink: a socket of the router.
+        protocol: only those with this rtm_protocol; None for all.
+        table: only those of this table; None for all.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    names = netlink.link_names()
+    routes = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        bodies = netlink.dump(rtnetlink.RTM_GETROUTE, request)
+        routes += [route for body in bodies if (route := _read_route(body, names)) is not None]
+    wanted = [
+        route
+        for route in routes
+        if protocol in (None, route.protocol) and table in (None, route.table)
+    ]
+    return sorted(wanted, key=_sort_key)
+
+
+def _sort_key(route: KernelRoute) -> tuple[int, bytes, int, int]:
+    network = ip_network(route.prefix)
+    return network.version, network.network_address.packed, network.prefixlen, route.priority
+
+
+def _read_route(body: bytes, names: dict[int, str]) -> KernelRoute | None:
+    family, prefix_len, _, _, table, protocol, _, kind, flags = rtnetlink.ROUTE.unpack_from(body)
+    if flags & _CLONED:
+        return None
+    attributes = read_attributes(body[rtnetlink.ROUTE.size :])
+    address = attributes.get(RTA_DST, bytes(4 if family == socket.AF_INET else 16))
+    route_type = _ROUTE_TYPES.get(kind, f"type-{kind}")
+    hops = list(_next_hops(attributes, names)) if route_type == "unicast" else []
+    return KernelRoute(
+        prefix=f"{ip_address(address)}/{prefix_len}",
+        next_hops=tuple(sorted(hops, key=lambda hop: hop.sort_key)),
+        type=route_type,
+        protocol=protocol,
+        priority=_number(attributes, RTA_PRIORITY, 0),
+        table=_number(attributes, RTA_TABLE, table),
+    )
+
+
+def _number(attributes: Attributes, kind: int, default: int) -> int:
+    return int.from_bytes(attributes[kind], sys.byteorder) if kind in attributes else default
+
+
+def _next_hops(attributes: Attributes, names: dict[int, str]) -> Iterator[KernelNextHop]:
+    multipath = attributes.get(RTA_MULTIPATH)
+    if multipath is None:
+        ifindex = _number(attributes, RTA_OIF, 0)
+        yield KernelNextHop(_via(attributes), names.get(ifindex))
+        return
+    offset = 0
+    while offset + _NEXT_HOP.size <= len(multipath):
+        length, _, hops, ifindex = _NEXT_HOP.unpack_from(multipath, offset)
+        inner = read_attributes(multipath[offset + _NEXT_HOP.size : offset + length])
+        yield KernelNextHop(_via(inner), names.get(ifindex), hops + 1)
+        offset += length + (-length % 4)
+
+
+def _via(attributes: Attributes) -> str | None:
+    if RTA_GATEWAY in attributes:
+        return str(ip_address(attributes[RTA_GATEWAY]))
+    if RTA_VIA in attributes:  # struct rtvia: the family, then the address
+        return str(ip_address(attributes[RTA_VIA][2:]))
+    return None
+
+
+def _route_message(prefix: str, via: str | None, dev: str, names: dict[int, str]) -> bytes:
+    network: IPv4Network | IPv6Network = ip_network(prefix)
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    ifindex = {name: index for index, name in names.items()}[dev]
+    header = rtnetlink.ROUTE.pack(
+        family, network.prefixlen, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, _SCOPE_UNIVERSE, 1, 0
+    )
+    body = header + attribute(RTA_DST, network.network_address.packed)
+    if via is not None:
+        body += attribute(RTA_GATEWAY, ip_address(via).packed)
+    return body + attribute(RTA_OIF, struct.pack("=i", ifindex))
+
+
+def add_route(netlink: Rtnetlink, prefix: str, *, via: str | None, dev: str) -> None:
+    """Put a route into the main table by hand, as `ip route add PREFIX via VIA dev DEV` does.
+
+    Raises:
+        OSError: the kernel refused; EEXIST when the prefix has one.
+        KeyError: there is no such link.
+    """
+    body = _route_message(prefix, via, dev, netlink.link_names())
+    netlink.request(rtnetlink.RTM_NEWROUTE, 0x600, body, f"add route {prefix}")
+
+
+def delete_route(netlink: Rtnetlink, route: KernelRoute) -> None:
+    """Take a route out, whoever it belongs to: by prefix, protocol, priority and table.
+
+    Raises:
+        OSError: the kernel refused; ESRCH when there is none.
+    """
+    network = ip_network(route.prefix)
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    header = rtnetlink.ROUTE.pack(family, network.prefixlen, 0, 0, 0, route.protocol, 0, 0, 0)
+    body = (
+        header
+        + attribute(RTA_DST, network.network_address.packed)
+        + attribute(RTA_PRIORITY, struct.pack("=I", route.priority))
+        + attribute(RTA_TABLE, struct.pack("=I", route.table))
+    )
+    netlink.request(rtnetlink.RTM_DELROUTE, 0, body, f"delete route {route.prefix}")
+
+
+def as_ip_route(route: KernelRoute) -> str:
+    """One route the way ip-route(8) prints it."""
+    network = ip_network(route.prefix)
+    is_host = network.prefixlen == network.max_prefixlen
+    destination = str(network.network_address) if is_host else str(network)
+    words = [] if route.type == "unicast" else [route.type]
+    words.append("default" if network.prefixlen == 0 else destination)
+    if len(route.next_hops) == 1:
+        words += _hop_words(route.next_hops[0], network.version)
+    words += ["proto", str(route.protocol), "metric", str(route.priority)]
+    if len(route.next_hops) > 1:
+        for hop in route.next_hops:
+            hop_words = [*_hop_words(hop, network.version), "weight", str(hop.weight)]
+            words.append("\n\tnexthop " + " ".join(hop_words))
+    return " ".join(words)
+
+
+def _hop_words(hop: KernelNextHop, version: int) -> list[str]:
+    words = []
+    if hop.via is not None:
+        is_other_family = ip_address(hop.via).version != version
+        words += ["via", "inet6", hop.via] if is_other_family else ["via", hop.via]
+    if hop.dev is not None:
+        words += ["dev", hop.dev]
+    return words

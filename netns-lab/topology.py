@@ -1,0 +1,307 @@
+"""A topology: which routers there are and how they are joined, from a YAML file.
+
+    description: one line
+    nodes:
+      A: {}                         # or {config: {...}}: merged over the generated routes.yaml
+      R: {}
+      B: {}
+    links:
+      - A-R                         # a veth pair
+      - {between: R-B, ipv4: 10.9.9.0/30, ipv6: 2001:db8:99::/64}
+    lans:
+      lan: [A, R, B]                # a bridge in a namespace of its own
+
+Everything else follows from the order in the file, so that a topology is the same network every
+time it is built:
+
+    router N (from 1)       router id and loopback 10.255.0.N/32 and 2001:db8:ff::N/128
+    segment S (links, then  10.0.S.0/30 and 2001:db8:S::/64; the first named end is .1 and ::1
+    lans, from 1)           a LAN: 10.0.S.0/24, router N is .N and ::N
+    interface of A to B     eth-B; to a LAN, eth-LANNAME
+    its hardware address    02:00:00:00:SS:NN, so that link-local addresses are stable, too
+
+Failure: `TopologyError` names the file and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+    ip_network,
+)
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["LOOPBACKS_IPV4", "LOOPBACKS_IPV6", "Node", "Port", "Segment", "Topology", "load"]
+
+LOOPBACKS_IPV4 = IPv4Network("10.255.0.0/16")
+LOOPBACKS_IPV6 = IPv6Network("2001:db8:ff::/48")
+
+DIRECTORY = Path(__file__).parent / "topologies"
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,9}")
+"""A node or LAN: short enough for `eth-NAME`, and without the dash that joins two of them."""
+
+_NODES_MAX, _SEGMENTS_MAX = 250, 250
+
+IpInterface = IPv4Interface | IPv6Interface
+
+
+class TopologyError(Exception):
+    """The topology cannot be built; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A router's interface on a segment."""
+
+    node: str
+    ifname: str
+    mac: bytes
+    addresses: tuple[IpInterface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What joins routers: a veth pair (two ports) or a LAN."""
+
+    name: str
+    """`A-R` for a pair, the LAN's own name otherwise."""
+    is_lan: bool
+    ports: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A router."""
+
+    name: str
+    number: int
+    """From 1, in file order."""
+    config: Mapping[str, Any]
+    """Merged over the generated configuration."""
+
+    @property
+    def router_id(self) -> str:
+        """Its name in the network, which is its IPv4 loopback address, too."""
+        return str(LOOPBACKS_IPV4[self.number])
+
+    @property
+    def loopbacks(self) -> tuple[IPv4Interface, IPv6Interface]:
+        """The addresses that the other routers should reach."""
+        ipv4 = IPv4Interface(f"{LOOPBACKS_IPV4[self.number]}/32")
+        return ipv4, IPv6Interface(f"{LOOPBACKS_IPV6[self.number]}/128")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A network, computed."""
+
+    description: str
+    document: Mapping[str, Any]
+    """What it was computed from: plain data, for the way to the holder."""
+    nodes: Mapping[str, Node]
+    segments: tuple[Segment, ...]
+
+    def ports_of(self, node: str) -> list[Port]:
+        """The interfaces of one router, in file order."""
+        return [port for segment in self.segments for port in segment.ports if port.node == node]
+
+    def port_between(self, name: str) -> Port:
+        """The port that `A-B` or `A-LAN` names: A's interface towards B.
+
+        Raises:
+            TopologyError: there is no such link; the text lists those that there are.
+        """
+        node, _, towards = name.partition("-")
+        for port in self.ports_of(node):
+            if port.ifname == f"eth-{towards}":
+                return port
+        known = [
+            segment.name if not segment.is_lan else f"{port.node}-{segment.name}"
+            for segment in self.segments
+            for port in (segment.ports if segment.is_lan else segment.ports[:1])
+        ]
+        raise TopologyError(f"there is no link {name}; the links are {', '.join(known)}")
+
+    def first_hops(self, cut: frozenset[tuple[str, str]] = frozenset()) -> FirstHops:
+        """The links that shortest paths begin with, for every router and every other router.
+
+        Args:
+            cut: ports that are down, as (node, interface name).
+
+        Returns:
+            (router, destination) -> interface names; a destination out of reach has none.
+        """
+        edges = self._edges(cut)
+        distances = {name: _distances(edges, name) for name in self.nodes}
+        return {
+            (here, there): frozenset(
+                ifname
+                for ifname, neighbor in edges[here]
+                if distances[there].get(neighbor, len(edges)) + 1 == distances[there].get(here)
+            )
+            for here in self.nodes
+            for there in self.nodes
+            if here != there
+        }
+
+    def _edges(self, cut: frozenset[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+        """Per router, its links and the neighbor behind each; a port that is down ends a pair."""
+        edges: dict[str, list[tuple[str, str]]] = {name: [] for name in self.nodes}
+        for segment in self.segments:
+            alive = [port for port in segment.ports if (port.node, port.ifname) not in cut]
+            if not segment.is_lan and len(alive) < len(segment.ports):
+                continue
+            for port in alive:
+                others = [other.node for other in alive if other is not port]
+                edges[port.node] += [(port.ifname, other) for other in others]
+        return edges
+
+
+FirstHops = dict[tuple[str, str], frozenset[str]]
+
+
+def _distances(edges: Mapping[str, Sequence[tuple[str, str]]], origin: str) -> dict[str, int]:
+    """Hops to every router that can be reached, breadth first (every link costs the same)."""
+    distances = {origin: 0}
+    frontier = [origin]
+    for node in frontier:
+        for _, neighbor in edges[node]:
+            if neighbor not in distances:
+                distances[neighbor] = distances[node] + 1
+                frontier.append(neighbor)
+    return distances
+
+
+def load(name: str) -> Topology:
+    """A topology by the name of a file in topologies/, or by a path.
+
+    Raises:
+        TopologyError: there is no such file, or it is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else DIRECTORY / f"{name}.yaml"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(entry.stem for entry in DIRECTORY.glob("*.yaml")))
+        raise TopologyError(f"there is no topology {name!r}; there are {known}") from None
+    except yaml.YAMLError as error:
+        raise TopologyError(f"{path}: {error}") from error
+    try:
+        return compute(document)
+    except TopologyError as error:
+        raise TopologyError(f"{path}: {error}") from error
+
+
+def compute(document: object) -> Topology:
+    """A topology from plain data.
+
+    Raises:
+        TopologyError: something is missing, misspelt, twice or too much.
+    """
+    keys = {"description", "nodes", "links", "lans"}
+    if not isinstance(document, dict) or not document.get("nodes"):
+        raise TopologyError("expected a mapping with at least `nodes`")
+    if unknown := sorted(set(document) - keys):
+        raise TopologyError(f"unknown keys {unknown}; there are {sorted(keys)}")
+    nodes = _nodes(document["nodes"])
+    pairs = [_pair_document(entry) for entry in document.get("links") or []]
+    lans: dict[str, list[str]] = document.get("lans") or {}
+    if len(pairs) + len(lans) > _SEGMENTS_MAX:
+        raise TopologyError(f"more than {_SEGMENTS_MAX} links")
+    segments = [_pair(entry, number, nodes) for number, entry in enumerate(pairs, 1)]
+    segments += [
+        _lan(name, members, number, nodes)
+        for number, (name, members) in enumerate(lans.items(), len(pairs) + 1)
+    ]
+    _refuse_twins(segments)
+    return Topology(str(document.get("description", "")), document, nodes, tuple(segments))
+
+
+def _nodes(entries: object) -> dict[str, Node]:
+    if not isinstance(entries, dict) or len(entries) > _NODES_MAX:
+        raise TopologyError(f"`nodes` is a mapping of at most {_NODES_MAX} names")
+    nodes = {}
+    for number, (name, options) in enumerate(entries.items(), 1):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TopologyError(f"{name!r} cannot name a node (1 to 10 letters and digits)")
+        if unknown := sorted(set(options or {}) - {"config"}):
+            raise TopologyError(f"node {name}: unknown keys {unknown}; there is `config`")
+        nodes[name] = Node(name, number, (options or {}).get("config") or {})
+    return nodes
+
+
+def _pair_document(entry: object) -> dict[str, str]:
+    document = {"between": entry} if isinstance(entry, str) else entry
+    keys = {"between", "ipv4", "ipv6"}
+    if not isinstance(document, dict) or "between" not in document or set(document) - keys:
+        raise TopologyError(f"link {entry!r}: expected A-B or a mapping of {sorted(keys)}")
+    return document
+
+
+def _member(name: str, nodes: Mapping[str, Node], segment: str) -> Node:
+    if name not in nodes:
+        raise TopologyError(f"{segment}: there is no node {name!r}")
+    return nodes[name]
+
+
+def _pair(document: Mapping[str, str], number: int, nodes: Mapping[str, Node]) -> Segment:
+    name = document["between"]
+    left, dash, right = name.partition("-")
+    if not dash or left == right:
+        raise TopologyError(f"link {name!r}: expected two different nodes, as in A-B")
+    try:
+        subnets = (
+            ip_network(document.get("ipv4", f"10.0.{number}.0/30")),
+            ip_network(document.get("ipv6", f"2001:db8:{number:x}::/64")),
+        )
+    except ValueError as error:
+        raise TopologyError(f"link {name}: {error}") from error
+    ends = (_member(left, nodes, name), _member(right, nodes, name))
+    ports = tuple(
+        _port(node, towards.name, number, subnets, host)
+        for node, towards, host in ((ends[0], ends[1], 1), (ends[1], ends[0], 2))
+    )
+    return Segment(name, False, ports)
+
+
+def _lan(name: str, members: Sequence[str], number: int, nodes: Mapping[str, Node]) -> Segment:
+    if not _NAME.fullmatch(name) or name in nodes:
+        raise TopologyError(f"{name!r} cannot name a LAN, or is a node's name, too")
+    subnets = (ip_network(f"10.0.{number}.0/24"), ip_network(f"2001:db8:{number:x}::/64"))
+    routers = [_member(member, nodes, name) for member in members]
+    ports = tuple(_port(node, name, number, subnets, node.number) for node in routers)
+    return Segment(name, True, ports)
+
+
+def _port(
+    node: Node,
+    towards: str,
+    segment: int,
+    subnets: tuple[IPv4Network | IPv6Network, ...],
+    host: int,
+) -> Port:
+    addresses = tuple(
+        ip_interface(f"{subnet.network_address + host}/{subnet.prefixlen}") for subnet in subnets
+    )
+    mac = bytes((2, 0, 0, 0, segment, node.number))
+    return Port(node.name, f"eth-{towards}", mac, addresses)
+
+
+def _refuse_twins(segments: Sequence[Segment]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for segment in segments:
+        for port in segment.ports:
+            if (port.node, port.ifname) in seen:
+                raise TopologyError(f"{segment.name}: {port.node} has a link of this name already")
+            seen.add((port.node, port.ifname))

@@ -1,0 +1,294 @@
+"""What to tell whom: own prefixes, selected routes, retractions, and whole tables.
+
+State, not messages: a change marks a prefix *dirty* on each link; when the link's coalescing delay
+has passed and its transport has room, the dirty prefixes are looked up as they are then and packed
+into as few messages as they fit. A prefix that changed ten times meanwhile is told once, and what
+waits to be told is bounded by the number of prefixes, not of changes.
+
+    own prefixes (OriginTable) ---+                        +--> dirty on a link --> multicast DATA
+                                  +--> what a link is told |
+    selected routes (RouteTable) -+                        +--> TableDump --------> unicast DATA
+
+Split horizon: a route is not advertised on a link that any of its next hops is reached through.
+Whoever is on that link hears the next hop itself. (A link where not everybody hears everybody needs
+this switched off; it is not offered before such links are.)
+
+A link remembers which prefixes it has told (`LinkAdvertiser.advertised`): a retraction goes only to
+where the prefix was told. A retraction is *held* (`RetractionHold`) until every neighbor on every
+such link has acknowledged the message that carried it; the instance says RouteHeld, then RouteLost.
+
+A neighbor that comes to LOADING gets the table as it was then, prefix by prefix as its window
+allows, each as it is when its turn comes; changes meanwhile reach it by multicast like everybody
+else. END_OF_TABLE closes it.
+
+Invariants: seqnos of an origin never go back within a life: whatever is originated after a
+withdrawal or a change has a newer seqno than anything before, so neighbors find it feasible.
+
+Sources: RFC 8966 section 3.7 (triggered updates, split horizon) and 3.5.4 (hold); RFC 4724 (end of
+table).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from routed.model.prefix import Address, Prefix
+from routed.model.route import METRIC_INFINITY
+from routed.model.seqno import is_newer, next_seqno
+from routed.neighbor.wire import (
+    HEADER_BYTES,
+    MAX_DATAGRAM_BYTES,
+    Receiver,
+    RouteUpdate,
+    Sender,
+    SeqnoRequest,
+    TableVersion,
+    encode_tlvs,
+    tlv_bytes,
+)
+
+__all__ = [
+    "COALESCE_S",
+    "LinkAdvertiser",
+    "OriginTable",
+    "OwnRoute",
+    "RetractionHold",
+    "TableDump",
+    "UpdateBatch",
+    "take_fitting",
+]
+
+COALESCE_S = 0.004
+"""Between the first change and the update that tells it; a burst of changes falls into one."""
+
+_EMPTY_SENDER = Sender(Address.parse("192.0.2.1"), 0)
+_FIXED_BYTES = HEADER_BYTES + len(
+    encode_tlvs(_EMPTY_SENDER, (TableVersion(0), Receiver(_EMPTY_SENDER.router_id, 0)))
+)
+UPDATE_ROOM_BYTES = MAX_DATAGRAM_BYTES - _FIXED_BYTES
+"""For route updates or seqno requests in one message of either stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoute:
+    """A prefix that this router brings into the network."""
+
+    metric: int
+    tag: int
+    is_external: bool
+    seqno: int
+
+
+class OriginTable:
+    """Our own prefixes and their seqnos."""
+
+    def __init__(self, first_seqno: int) -> None:
+        self._routes: dict[Prefix, OwnRoute] = {}
+        self.highest_seqno = first_seqno
+        """No prefix of ours has ever had a newer one."""
+
+    def __contains__(self, prefix: Prefix) -> bool:
+        return prefix in self._routes
+
+    def get(self, prefix: Prefix) -> OwnRoute | None:
+        """Our route to a prefix, if it is ours."""
+        return self._routes.get(prefix)
+
+    def prefixes(self) -> Iterable[Prefix]:
+        """All of ours."""
+        return self._routes.keys()
+
+    def originate(self, prefix: Prefix, metric: int, tag: int, *, is_external: bool) -> bool:
+        """Bring a prefix in, or change how; whether anything changed."""
+        known = self._routes.get(prefix)
+        if known is not None:
+            if (known.metric, known.tag, known.is_external) == (metric, tag, is_external):
+                return False
+            self.highest_seqno = next_seqno(self.highest_seqno)
+        self._routes[prefix] = OwnRoute(metric, tag, is_external, self.highest_seqno)
+        return True
+
+    def withdraw(self, prefix: Prefix) -> bool:
+        """Take a prefix out; whether it was there."""
+        if self._routes.pop(prefix, None) is None:
+            return False
+        self.highest_seqno = next_seqno(self.highest_seqno)
+        return True
+
+    def raise_seqno(self, prefix: Prefix, seqno: int) -> bool:
+        """Reach at least a seqno that somebody needs; whether ours was older."""
+        known = self._routes.get(prefix)
+        if known is None or not is_newer(seqno, known.seqno):
+            return False
+        self._routes[prefix] = OwnRoute(known.metric, known.tag, known.is_external, seqno)
+        if is_newer(seqno, self.highest_seqno):
+            self.highest_seqno = seqno
+        return True
+
+    def raise_past(self, prefix: Prefix, seqno: int) -> bool:
+        """Outrun a seqno of ours that we did not issue; whether it was not already behind us."""
+        known = self._routes.get(prefix)
+        if known is None or is_newer(known.seqno, seqno) or known.seqno == seqno:
+            return False
+        return self.raise_seqno(prefix, next_seqno(seqno))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateBatch:
+    """The content of one DATA message."""
+
+    updates: tuple[RouteUpdate, ...]
+    retracted: tuple[Prefix, ...] = ()
+
+
+Advertisement = Callable[[Prefix], RouteUpdate | None]
+"""What a link is to be told of a prefix now; None when nothing (or that it is gone)."""
+
+
+class LinkAdvertiser:
+    """What one link has been told, and what it is still to be told."""
+
+    def __init__(self) -> None:
+        self.advertised: set[Prefix] = set()
+        """Told as reachable to a neighbor on the link, and not retracted since."""
+        self.flush_at: float | None = None
+        """When the dirty prefixes may leave; None while there are none."""
+        self._dirty: dict[Prefix, None] = {}
+
+    def mark(self, prefix: Prefix, now: float) -> None:
+        """The link is to be told of a prefix again."""
+        self._dirty[prefix] = None
+        if self.flush_at is None:
+            self.flush_at = now + COALESCE_S
+
+    def take_batch(self, advertisement: Advertisement, own_id: Address) -> UpdateBatch | None:
+        """The next message's worth of dirty prefixes; None when nothing is left to say."""
+        updates: list[RouteUpdate] = []
+        retracted: list[Prefix] = []
+        room_bytes = UPDATE_ROOM_BYTES
+        while self._dirty:
+            prefix = next(iter(self._dirty))
+            update = advertisement(prefix)
+            if update is None and prefix in self.advertised:
+                update = RouteUpdate(prefix, METRIC_INFINITY, 0, False, own_id, 0)
+            if update is not None:
+                room_bytes -= len(tlv_bytes(update))
+                if room_bytes < 0:
+                    break
+                updates.append(update)
+                self._note_told(update, retracted)
+            del self._dirty[prefix]
+        if not self._dirty:
+            self.flush_at = None
+        return UpdateBatch(tuple(updates), tuple(retracted)) if updates else None
+
+    def reset(self) -> None:
+        """Nobody listens on the link any more."""
+        self.advertised.clear()
+        self._dirty.clear()
+        self.flush_at = None
+
+    def _note_told(self, update: RouteUpdate, retracted: list[Prefix]) -> None:
+        if update.metric == METRIC_INFINITY:
+            self.advertised.discard(update.prefix)
+            retracted.append(update.prefix)
+        else:
+            self.advertised.add(update.prefix)
+
+
+class TableDump:
+    """A whole table on its way to one neighbor."""
+
+    def __init__(self, prefixes: Iterable[Prefix]) -> None:
+        self._waiting = deque(prefixes)
+        self.count = 0
+        """Updates told so far."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing but END_OF_TABLE is left to send."""
+        return not self._waiting
+
+    def take_batch(self, advertisement: Advertisement) -> UpdateBatch | None:
+        """The next message's worth; prefixes that have gone meanwhile are passed over."""
+        updates: list[RouteUpdate] = []
+        room_bytes = UPDATE_ROOM_BYTES
+        while self._waiting:
+            update = advertisement(self._waiting[0])
+            if update is not None:
+                room_bytes -= len(tlv_bytes(update))
+                if room_bytes < 0:
+                    break
+                updates.append(update)
+            self._waiting.popleft()
+        self.count += len(updates)
+        return UpdateBatch(tuple(updates)) if updates else None
+
+
+@dataclass(slots=True)
+class RetractionHold:
+    """Unreachable prefixes that some neighbor may still believe in."""
+
+    _waiting: dict[Prefix, dict[int, int | None]] = field(default_factory=dict)
+    """Per prefix and link: the version of the retraction, None until it has been sent."""
+
+    def hold(self, prefix: Prefix, ifindexes: Iterable[int]) -> None:
+        """Wait until these links have been told and have acknowledged."""
+        self._waiting[prefix] = dict.fromkeys(ifindexes)
+
+    def is_held(self, prefix: Prefix) -> bool:
+        """Whether some neighbor may still believe in a prefix."""
+        return prefix in self._waiting
+
+    def release(self, prefix: Prefix) -> None:
+        """The prefix is reachable again: nothing to wait for."""
+        self._waiting.pop(prefix, None)
+
+    def note_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
+        """A message with these retractions has left on a link."""
+        for prefix in prefixes:
+            links = self._waiting.get(prefix)
+            if links is not None and ifindex in links:
+                links[ifindex] = version
+
+    def note_delivered(
+        self, prefixes: Iterable[Prefix], ifindex: int, version: int
+    ) -> list[Prefix]:
+        """Every neighbor on a link has acknowledged a message; which prefixes that settles."""
+        settled: list[Prefix] = []
+        for prefix in prefixes:
+            links = self._waiting.get(prefix)
+            if links is not None and links.get(ifindex) == version:
+                del links[ifindex]
+                self._settle(prefix, settled)
+        return settled
+
+    def note_link_empty(self, ifindex: int) -> list[Prefix]:
+        """Nobody is left on a link who could believe anything; which prefixes that settles."""
+        settled: list[Prefix] = []
+        for prefix, links in list(self._waiting.items()):
+            if ifindex in links:
+                del links[ifindex]
+                self._settle(prefix, settled)
+        return settled
+
+    def _settle(self, prefix: Prefix, settled: list[Prefix]) -> None:
+        if not self._waiting[prefix]:
+            del self._waiting[prefix]
+            settled.append(prefix)
+
+
+def take_fitting(requests: dict[tuple[Prefix, Address], SeqnoRequest]) -> list[SeqnoRequest]:
+    """Remove and return as many waiting requests as fit one message, oldest first."""
+    taken: list[SeqnoRequest] = []
+    room_bytes = UPDATE_ROOM_BYTES
+    for request in requests.values():
+        room_bytes -= len(tlv_bytes(request))
+        if room_bytes < 0:
+            break
+        taken.append(request)
+    for request in taken:
+        del requests[request.prefix, request.origin]
+    return taken

@@ -1,0 +1,267 @@
+"""What goes into the neighbor protocol and what comes out: every noun, frozen.
+
+Inputs are method calls on `NeighborInstance` (STYLE section 5) that carry `LinkSettings`; outputs
+are drained as a list. The rows at the end are what `show` reads.
+
+A `TraceCode` is the reason why something was dropped, refused or worth a line in the log. Each is
+counted (`NeighborInstance.counters`), so that every datagram that came in and did nothing can be
+accounted for.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from routed.model.link import InterfaceAddress
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop
+
+__all__ = [
+    "AdjacencyChanged",
+    "AdjacencyReason",
+    "AdjacencyState",
+    "LearnedRow",
+    "LinkSettings",
+    "NeighborRow",
+    "Output",
+    "RouteHeld",
+    "RouteLearned",
+    "RouteLost",
+    "SendDatagram",
+    "Trace",
+    "TraceCode",
+    "UsageError",
+]
+
+
+class UsageError(Exception):
+    """The instance was called in a way that its contract rules out: our bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One link that NUP runs on: what the kernel says and what the configuration says of it."""
+
+    ifindex: int
+    ifname: str
+    cost: int
+    """Added to the metric of every route heard on the link, 1 to METRIC_INFINITY - 1."""
+    hello_interval_s: float
+    """0.1 to 60 seconds."""
+    multiplier: int
+    """We are dead to our neighbors after this many of our hello intervals, 1 to 255."""
+    mtu: int
+    """Bytes."""
+    local_address: Address
+    """What we send from: the IPv6 link-local address, or an IPv4 one on a link without IPv6."""
+    addresses: tuple[InterfaceAddress, ...]
+
+    def __post_init__(self) -> None:
+        """Hold the caller to the ranges that loop freedom and the wire rest on.
+
+        Raises:
+            UsageError: a field is outside its range.
+        """
+        if self.cost < 1:
+            raise UsageError("a link cost is at least 1: metrics must grow along a path")
+        if not (0.01 <= self.hello_interval_s <= 60 and 1 <= self.multiplier <= 255):
+            raise UsageError("hello interval or multiplier out of range")
+
+
+class AdjacencyState(enum.Enum):
+    """How far the relation with one neighbor has come; see `adjacency.TRANSITIONS`."""
+
+    DOWN = "down"
+    INIT = "init"
+    TWO_WAY = "two_way"
+    LOADING = "loading"
+    UP = "up"
+
+    @property
+    def exchanges_routes(self) -> bool:
+        """Whether DATA flows, both ways."""
+        return self in (AdjacencyState.LOADING, AdjacencyState.UP)
+
+
+class AdjacencyReason(enum.Enum):
+    """Why an adjacency changed its state."""
+
+    HEARD = "heard"
+    HEARD_BOTH_WAYS = "heard both ways"
+    TABLES_BEGUN = "exchanging tables"
+    TABLES_EXCHANGED = "tables exchanged"
+    ONE_WAY = "the neighbor no longer hears us"
+    NEIGHBOR_RESET = "the neighbor started the adjacency afresh"
+    NEIGHBOR_RESTARTED = "the neighbor restarted"
+    RESTART_ANNOUNCED = "the neighbor announced a restart"
+    GOODBYE = "the neighbor said goodbye"
+    DEAD_INTERVAL = "silent for its dead interval"
+    UNACKNOWLEDGED = "data went unacknowledged for too long"
+    LINK_DOWN = "the link went down"
+    ADDRESS_CHANGED = "the neighbor changed its address"
+    CLEARED = "cleared by the operator"
+
+
+class TraceCode(enum.Enum):
+    """Something that is counted; the value is its name in counters and logs."""
+
+    DROPPED_UNKNOWN_LINK = "dropped_unknown_link"
+    DROPPED_HOP_LIMIT = "dropped_hop_limit"
+    DROPPED_SOURCE_OFF_LINK = "dropped_source_off_link"
+    # One for every wire.DecodeReason, by name.
+    DROPPED_TOO_SHORT = "dropped_too_short"
+    DROPPED_TOO_LONG = "dropped_too_long"
+    DROPPED_BAD_VERSION = "dropped_bad_version"
+    DROPPED_BAD_TYPE = "dropped_bad_type"
+    DROPPED_BAD_LENGTH = "dropped_bad_length"
+    DROPPED_BAD_CHECKSUM = "dropped_bad_checksum"
+    DROPPED_TRUNCATED_TLV = "dropped_truncated_tlv"
+    DROPPED_BAD_TLV_LENGTH = "dropped_bad_tlv_length"
+    DROPPED_BAD_VALUE = "dropped_bad_value"
+    DROPPED_UNKNOWN_MANDATORY = "dropped_unknown_mandatory"
+    DROPPED_MISPLACED_TLV = "dropped_misplaced_tlv"
+    DROPPED_MISSING_TLV = "dropped_missing_tlv"
+    DROPPED_OWN_MESSAGE = "dropped_own_message"
+    """Looped back to us, or heard on a second link of ours to the same wire."""
+    DUPLICATE_ROUTER_ID = "duplicate_router_id"
+    """Our own router id, from another life: two routers are configured alike."""
+    DUPLICATE_NEIGHBOR_ID = "duplicate_neighbor_id"
+    """Two neighbors on one link claim the same router id; the first one heard is kept."""
+    DROPPED_TOO_MANY_NEIGHBORS = "dropped_too_many_neighbors"
+    DROPPED_UNKNOWN_NEIGHBOR = "dropped_unknown_neighbor"
+    DROPPED_WRONG_SOURCE = "dropped_wrong_source"
+    DROPPED_OTHER_BOOT = "dropped_other_boot"
+    DROPPED_OLD_SEQUENCE = "dropped_old_sequence"
+    DROPPED_NOT_FOR_US = "dropped_not_for_us"
+    DROPPED_STALE_SESSION = "dropped_stale_session"
+    DROPPED_NOT_READY = "dropped_not_ready"
+    """DATA before its stream has begun; it is not acknowledged and comes again."""
+    DROPPED_DUPLICATE = "dropped_duplicate"
+    DROPPED_OUT_OF_WINDOW = "dropped_out_of_window"
+    IGNORED_OLD_VERSION = "ignored_old_version"
+    IGNORED_OWN_ORIGIN = "ignored_own_origin"
+    IGNORED_TABLE_FULL = "ignored_table_full"
+    TABLE_COUNT_MISMATCH = "table_count_mismatch"
+    MTU_MISMATCH = "mtu_mismatch"
+    UNFEASIBLE_UPDATE = "unfeasible_update"
+    SEQNO_REQUEST_SENT = "seqno_request_sent"
+    SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
+    SEQNO_RAISED = "seqno_raised"
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send this on a link, to one neighbor or to the group."""
+
+    ifindex: int
+    destination: Address | None
+    """None: the multicast group."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AdjacencyChanged:
+    """A relation with a neighbor moved from one state to another."""
+
+    router_id: Address
+    ifindex: int
+    address: Address
+    old: AdjacencyState
+    new: AdjacencyState
+    reason: AdjacencyReason
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLearned:
+    """The network reaches a prefix like this now; replaces what was learned before."""
+
+    prefix: Prefix
+    metric: int
+    tag: int
+    is_external: bool
+    origin: Address
+    next_hops: tuple[NextHop, ...]
+    """All of them, equal in cost, sorted by `NextHop.sort_key`; at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHeld:
+    """A prefix has become unreachable, and neighbors that still believe otherwise are being told.
+
+    Until `RouteLost` or `RouteLearned` follows, packets to it should be refused rather than follow
+    a shorter prefix: that path may lead to a neighbor that would send them straight back.
+    """
+
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLost:
+    """A prefix is no longer learned, and every neighbor that had it from us knows."""
+
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Something was dropped, refused, or is worth knowing."""
+
+    code: TraceCode
+    ifindex: int
+    source: Address | None
+    detail: str
+
+
+Output: TypeAlias = SendDatagram | AdjacencyChanged | RouteLearned | RouteHeld | RouteLost | Trace
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborRow:
+    """One adjacency, for `show neighbors`."""
+
+    router_id: Address
+    ifindex: int
+    ifname: str
+    address: Address
+    state: AdjacencyState
+    uptime_s: float
+    """Since it was last UP; 0 when it is not."""
+    dead_in_s: float
+    """Until it is dead, if nothing more is heard."""
+    rtt_ms: float | None
+    """Smoothed, by heartbeats; None before the first sample."""
+    rto_ms: float
+    cost: int
+    retransmissions: int
+    prefixes: int
+    """Learned from it and reachable."""
+    is_restarting: bool
+    """Its routes are kept although the adjacency is not UP."""
+    window: int
+    """Messages that may be unacknowledged at once."""
+    in_flight: int
+    sent: int
+    """DATA messages, first transmissions."""
+    received: int
+    """DATA messages, each once."""
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRow:
+    """One route as one neighbor tells it, for debugging."""
+
+    prefix: Prefix
+    router_id: Address
+    ifindex: int
+    metric: int
+    """As advertised, without our link's cost."""
+    tag: int
+    is_external: bool
+    origin: Address
+    seqno: int
+    is_feasible: bool
+    is_selected: bool
+    is_stale: bool

@@ -1,0 +1,182 @@
+"""The protocol's state per link and per neighbor: who owns what, and when it next needs attention.
+
+    NeighborInstance
+      +-- Link (per interface)         settings, heartbeat clock, multicast sequence, LinkAdvertiser
+            +-- Neighbor (per router)  Adjacency, and what it exchanges: Exchange
+
+These are holders: they keep together what lives and dies together. The decisions are in the modules
+that they hold, the order of events in `instance`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop
+from routed.neighbor.adjacency import Adjacency
+from routed.neighbor.advertise import LinkAdvertiser, TableDump
+from routed.neighbor.events import AdjacencyState, LinkSettings
+from routed.neighbor.feasibility import NeighborKey, Path
+from routed.neighbor.reliable import ReliableReceiver, ReliableSender
+from routed.neighbor.wire import SeqnoRequest, Stream
+
+__all__ = ["Exchange", "Link", "Neighbor", "is_on_link", "next_hop", "path_to"]
+
+LISTENING_INTERVALS = 1.25
+"""A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one incarnation of an adjacency has exchanged; replaced as a whole when it ends."""
+
+    sender: ReliableSender
+    receiver: ReliableReceiver
+    dump: TableDump | None = None
+    """Our table on its way; None before the exchange begins and after END_OF_TABLE was sent."""
+    end_sequence: int | None = None
+    """Of our END_OF_TABLE on the unicast stream, once sent."""
+    neighbor_end: tuple[int, int] | None = None
+    """Sequence and count of the neighbor's END_OF_TABLE, once received."""
+    updates_received: int = 0
+    """On the unicast stream, to hold against that count."""
+    is_table_received: bool = False
+    settled_sequence: int | None = None
+    """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
+    it learned. None while it says that it is converging."""
+    requests: dict[tuple[Prefix, Address], SeqnoRequest] = field(default_factory=dict)
+    """Seqno requests waiting for room."""
+
+    @classmethod
+    def fresh(cls, rng: random.Random) -> Exchange:
+        """Nothing sent, nothing received."""
+        return cls(ReliableSender(), ReliableReceiver(rng))
+
+    @property
+    def is_table_acknowledged(self) -> bool:
+        """Whether the neighbor has all of our table."""
+        return self.end_sequence is not None and self.sender.is_acknowledged(
+            Stream.UNICAST, self.end_sequence
+        )
+
+
+@dataclass(slots=True)
+class Neighbor:
+    """One router on one link."""
+
+    key: NeighborKey
+    adjacency: Adjacency
+    exchange: Exchange
+    retained_until: float | None = None
+    """Its routes are stale and kept until then, or until its table has been told anew."""
+
+    @property
+    def exchanges_routes(self) -> bool:
+        """Whether DATA flows."""
+        return self.adjacency.state.exchanges_routes
+
+    def next_timer(self) -> float | None:
+        """When this neighbor needs attention by itself."""
+        adjacency = self.adjacency
+        times: list[float | None] = [self.retained_until]
+        if adjacency.state is not AdjacencyState.DOWN:
+            times.append(adjacency.dead_at)
+        if self.exchanges_routes:
+            times += [
+                adjacency.unconfirmed_at,
+                self.exchange.sender.next_timer(),
+                self.exchange.receiver.ack_due_at,
+            ]
+        return min((moment for moment in times if moment is not None), default=None)
+
+
+class Link:
+    """One interface that NUP runs on."""
+
+    def __init__(
+        self, settings: LinkSettings, multicast_sequence: int, now: float, *, is_converging: bool
+    ) -> None:
+        self.settings = settings
+        self.is_converging = is_converging
+        """Whether our neighbors on the link should wait for more before they sweep stale routes."""
+        self.advertiser = LinkAdvertiser()
+        self.neighbors: dict[Address, Neighbor] = {}
+        self.multicast_sequence = multicast_sequence
+        """Of the last DATA on the link's multicast stream."""
+        self.heartbeat_due = now
+        self.heartbeat_at: float | None = None
+        """When the last one left."""
+        self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
+        """Until then a neighbor may be there that has not been heard yet; None afterwards."""
+
+    def listeners(self) -> list[Neighbor]:
+        """Neighbors that the multicast stream is for."""
+        return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
+
+    @property
+    def has_told_all(self) -> bool:
+        """Whether nothing is left to be told on the link."""
+        return self.advertiser.flush_at is None and all(
+            neighbor.exchange.dump is None for neighbor in self.neighbors.values()
+        )
+
+    def has_room(self) -> bool:
+        """Whether the multicast stream may go on: somebody's window is open."""
+        return any(neighbor.exchange.sender.has_room for neighbor in self.listeners())
+
+    def next_timer(self) -> float:
+        """When this link needs attention by itself."""
+        times = [self.heartbeat_due]
+        if self.listening_until is not None:
+            times.append(self.listening_until)
+        if self.advertiser.flush_at is not None and self.has_room():
+            times.append(self.advertiser.flush_at)
+        for neighbor in self.neighbors.values():
+            moment = neighbor.next_timer()
+            if moment is not None:
+                times.append(moment)
+        return min(times)
+
+
+def is_on_link(settings: LinkSettings, source: Address) -> bool:
+    """Whether a datagram from this source can have been sent by a neighbor on the link.
+
+    Source: RFC 8966 section 4 (only link-local sources); RFC 5082 section 5.
+    """
+    if source.family is Family.IPV6:
+        return source.is_link_local
+    return any(
+        entry.is_usable and entry.subnet.contains_address(source)
+        for entry in settings.addresses
+        if entry.address.family is Family.IPV4
+    )
+
+
+def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> NextHop | None:
+    """How to send packets of one family to a neighbor.
+
+    IPv4 goes to an IPv4 address of the neighbor on one of our subnets of the link; without one, to
+    its IPv6 link-local address (the kernel resolves the link layer by it, RTA_VIA). IPv6 always
+    goes to the link-local address.
+    """
+    known = sorted({adjacency.address, *adjacency.addresses})
+    if family is Family.IPV4:
+        for address in known:
+            if address.family is Family.IPV4 and is_on_link(settings, address):
+                return NextHop(via=address, ifindex=settings.ifindex)
+    if adjacency.address.family is Family.IPV6:
+        return NextHop(via=adjacency.address, ifindex=settings.ifindex)
+    for address in known:
+        if address.family is Family.IPV6 and address.is_link_local:
+            return NextHop(via=address, ifindex=settings.ifindex)
+    return None
+
+
+def path_to(settings: LinkSettings, adjacency: Adjacency) -> Path:
+    """What it takes to use a neighbor's routes."""
+    families = frozenset(
+        family for family in Family if next_hop(settings, adjacency, family) is not None
+    )
+    return Path(settings.cost, families)

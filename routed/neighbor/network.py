@@ -1,0 +1,199 @@
+"""The trio edge of NUP: datagrams in, outputs out, one timer.
+
+    socket readable --> receive_datagram (as many as are there) --+
+    timer ------------> handle_timer -----------------------------+--> drain --> sendto / on_output
+    kick() (somebody called the instance) ------------------------+         --> re-arm the timer
+
+One reader task per socket and one timer task; everything else is synchronous, so the instance is
+never entered twice. Sending does not wait: a full socket buffer is a lost datagram, which the
+protocol repairs by itself.
+
+Failure: errors of the network (link gone, unreachable, no buffers, not permitted) are counted by
+errno name in `socket_errors` and end nothing. What the instance raises is our bug, and escapes.
+
+Cancellation leaves the instance consistent; sockets are closed when `run` ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from routed.model.prefix import Address, Family
+from routed.neighbor.events import Output, SendDatagram
+from routed.neighbor.instance import NeighborInstance
+from routed.neighbor.wire import GROUP_IPV4, GROUP_IPV6, MAX_DATAGRAM_BYTES, NUP_PORT
+
+__all__ = ["NeighborNetwork"]
+
+READ_BURST = 64
+"""Datagrams taken from one socket before others get a turn."""
+_ANCILLARY_BYTES = 256
+_IP_PKTINFO = 8
+_IN_PKTINFO = struct.Struct("@i4s4s")
+_IN6_PKTINFO = struct.Struct("@16si")
+_INT = struct.Struct("@i")
+
+
+@dataclass(slots=True, eq=False)
+class _LinkSocket:
+    ifindex: int
+    family: Family
+    sock: socket.socket
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def target(self, destination: Address | None) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Where to send: one neighbor, or the family's group."""
+        if self.family is Family.IPV6:
+            return (str(destination or GROUP_IPV6), NUP_PORT, 0, self.ifindex)
+        return (str(destination or GROUP_IPV4), NUP_PORT)
+
+
+class NeighborNetwork:
+    """Carries one `NeighborInstance` on real sockets."""
+
+    def __init__(
+        self,
+        instance: NeighborInstance,
+        clock: Callable[[], float],
+        on_output: Callable[[Output], None],
+    ) -> None:
+        """Join an instance to the world.
+
+        Args:
+            instance: the protocol.
+            clock: seconds, monotonic; the same clock for every call of the instance.
+            on_output: takes every output that is not a datagram, at once and in order; must not
+                call the instance.
+        """
+        self.socket_errors: Counter[str] = Counter()
+        """Errors of the network, by errno name."""
+        self._instance = instance
+        self._clock = clock
+        self._on_output = on_output
+        self._sockets: dict[int, _LinkSocket] = {}
+        self._nursery: trio.Nursery | None = None
+        self._rearm = trio.Event()
+
+    def add_socket(self, ifindex: int, family: Family, sock: socket.socket) -> None:
+        """Take over a link's socket (see `routed.sockets`); replaces an earlier one."""
+        self.remove_socket(ifindex)
+        sock.setblocking(False)
+        link_socket = _LinkSocket(ifindex, family, sock)
+        self._sockets[ifindex] = link_socket
+        if self._nursery is not None:
+            self._nursery.start_soon(self._read, link_socket)
+
+    def remove_socket(self, ifindex: int) -> None:
+        """Close a link's socket; unknown links are ignored."""
+        link_socket = self._sockets.pop(ifindex, None)
+        if link_socket is not None:
+            link_socket.scope.cancel()
+            trio.lowlevel.notify_closing(link_socket.sock)
+            link_socket.sock.close()
+
+    def kick(self) -> None:
+        """Somebody has called the instance: carry out what follows."""
+        for output in self._instance.outputs():
+            if isinstance(output, SendDatagram):
+                self._send(output)
+            else:
+                self._on_output(output)
+        self._rearm.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled; then close the sockets."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for link_socket in self._sockets.values():
+                    nursery.start_soon(self._read, link_socket)
+                self.kick()
+                await self._keep_time()
+        finally:
+            self._nursery = None
+            for ifindex in list(self._sockets):
+                self.remove_socket(ifindex)
+
+    async def _keep_time(self) -> None:
+        """Call the instance when it asked to be called; look again after every kick."""
+        while True:
+            self._rearm = trio.Event()
+            moment = self._instance.next_timer()
+            delay_s = float("inf") if moment is None else max(moment - self._clock(), 0)
+            with trio.move_on_after(delay_s) as scope:
+                await self._rearm.wait()
+            if scope.cancelled_caught:
+                self._instance.handle_timer(self._clock())
+                self.kick()
+
+    async def _read(self, link_socket: _LinkSocket) -> None:
+        with link_socket.scope:
+            while True:
+                try:
+                    await trio.lowlevel.wait_readable(link_socket.sock)
+                except trio.ClosedResourceError:
+                    return
+                for _ in range(READ_BURST):
+                    if not self._receive(link_socket):
+                        break
+                self.kick()
+
+    def _receive(self, link_socket: _LinkSocket) -> bool:
+        """Take one datagram; whether there may be another."""
+        try:
+            data, ancillary, _, source = link_socket.sock.recvmsg(
+                MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES
+            )
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._count(error)
+            return False
+        hop_limit, ifindex = _read_ancillary(ancillary)
+        address = Address.parse(source[0].partition("%")[0])
+        self._instance.receive_datagram(
+            data,
+            address,
+            link_socket.ifindex if ifindex is None else ifindex,
+            hop_limit,
+            self._clock(),
+        )
+        return True
+
+    def _send(self, datagram: SendDatagram) -> None:
+        link_socket = self._sockets.get(datagram.ifindex)
+        if link_socket is None:
+            self.socket_errors["NO_SOCKET"] += 1
+            return
+        try:
+            link_socket.sock.sendto(datagram.data, link_socket.target(datagram.destination))
+        except OSError as error:
+            self._count(error)
+
+    def _count(self, error: OSError) -> None:
+        self.socket_errors[errno.errorcode.get(error.errno or 0, "UNKNOWN")] += 1
+
+
+def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:
+    """The hop limit and the interface that the kernel reports for a datagram."""
+    hop_limit: int | None = None
+    ifindex: int | None = None
+    for level, kind, value in ancillary:
+        match level, kind:
+            case (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT) | (
+                socket.IPPROTO_IP,
+                socket.IP_TTL,
+            ):
+                (hop_limit,) = _INT.unpack(value)
+            case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                _, ifindex = _IN6_PKTINFO.unpack(value)
+            case (socket.IPPROTO_IP, kind) if kind == _IP_PKTINFO:
+                ifindex, _, _ = _IN_PKTINFO.unpack(value)
+    return hop_limit, ifindex

@@ -1,0 +1,469 @@
+"""Reliable multicast: send once, be acknowledged by each, repeat only to those who missed it.
+
+A DATA message is owed to one neighbor (unicast stream) or to several (multicast stream). It leaves
+once. Each neighbor acknowledges for itself; whoever does not gets it again by unicast, with the
+sequence it had, in that neighbor's own time:
+
+    OutgoingData  -- owed to -->  ReliableSender (neighbor 1)   window, RTO, backlog
+                  -- owed to -->  ReliableSender (neighbor 2)   its own, however slow
+
+A message whose turn comes while a neighbor's window is full goes into that neighbor's backlog: it
+hears the multicast copy or it does not, and gets its own copy when its window has room. The
+multicast stream as a whole waits only while *every* neighbor's window is full. So the slowest
+neighbor never holds the others back, and the fastest is never overrun.
+
+Delivery is unordered on purpose. There are two streams, and retransmissions overtake; nothing here
+waits for a missing message. That is sound because the content carries its own order: each DATA
+message has the sender's `table_version`, and a receiver ignores an update of a prefix that is older
+than the one it has (see `feasibility`). What was sent last wins, whatever arrives last.
+
+Acknowledgements say "everything up to here, and these runs beyond". They wait a few milliseconds,
+with jitter, so that a burst costs one, and ride on a heartbeat that happens to leave. Every eighth
+message, a duplicate and a gap hasten them.
+
+Retransmission timeout per neighbor: SRTT and RTTVAR, no sample from a message sent twice (Karn),
+doubling on timeout; 100 ms to 4 s. A link's round trip is measured in microseconds, so TCP's floor
+of one second would be absurd here; the delayed acknowledgement (at most 12 ms) is well below it.
+A message that lies three acknowledged ones behind is taken as lost at once (RFC 5681's three
+duplicates). The window starts at 8 messages, doubles each round trip up to the threshold, then
+grows by one per round trip, and halves on loss.
+
+Invariants: what is owed to one neighbor is bounded (MAX_OWED), and so is what a receiver remembers
+(RECEIVE_WINDOW). A neighbor that acknowledges nothing for its dead interval (at least
+GIVE_UP_FLOOR_S), or leaves a message unacknowledged MAX_TRIES times, is given up.
+
+Sources: RFC 7868 section 5.3 (EIGRP's reliable transport, conditional receive), RFC 6298 (RTO),
+RFC 5681 (slow start, congestion avoidance, fast retransmit), RFC 2018 (selective acknowledgement).
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from routed.model.prefix import Address, Prefix
+from routed.model.seqno import is_newer, next_seqno, seqno_distance
+from routed.neighbor.wire import MAX_ACK_RANGES, Ack, AckRange, Stream
+
+__all__ = [
+    "ACK_DELAY_MAX_S",
+    "INITIAL_WINDOW",
+    "MAX_OWED",
+    "MAX_TRIES",
+    "MAX_WINDOW",
+    "RECEIVE_WINDOW",
+    "RTO_INITIAL_S",
+    "RTO_MAX_S",
+    "RTO_MIN_S",
+    "OutgoingData",
+    "ReceiveStream",
+    "ReceiveVerdict",
+    "ReliableReceiver",
+    "ReliableSender",
+    "RttEstimator",
+    "Transmission",
+]
+
+RTO_INITIAL_S = 0.25
+RTO_MIN_S = 0.1
+RTO_MAX_S = 4.0
+_CLOCK_GRANULARITY_S = 0.001
+
+INITIAL_WINDOW = 8
+MIN_WINDOW = 2
+MAX_WINDOW = 1024
+"""Messages in flight to one neighbor: some 45,000 routes."""
+LOSS_THRESHOLD = 3
+"""Sequences acknowledged beyond a missing one that prove it lost."""
+
+MAX_TRIES = 12
+GIVE_UP_FLOOR_S = 3.0
+MAX_OWED = 16_384
+"""Messages unacknowledged by one neighbor, sent or waiting, before it is given up."""
+RECEIVE_WINDOW = 2 * MAX_OWED
+"""How far beyond the cumulative point a sequence may lie; the peer cannot honestly exceed it."""
+
+ACK_DELAY_MIN_S = 0.004
+ACK_DELAY_MAX_S = 0.012
+ACK_EVERY = 8
+"""Messages that hasten an acknowledgement."""
+ACK_HASTE_S = 0.001
+ACK_TLV_MAX_BYTES = 4 + 13 + 4 * MAX_ACK_RANGES
+
+
+@dataclass(slots=True, eq=False)
+class OutgoingData:
+    """A DATA message on its way, shared by all neighbors that it is owed to."""
+
+    stream: Stream
+    sequence: int
+    payload: bytes
+    """Encoded TLVs; the header is sealed at each transmission."""
+    version: int
+    """Its table version."""
+    retracted: tuple[Prefix, ...] = ()
+    """What it retracts: held until the last neighbor has acknowledged."""
+    waiting: int = 0
+    """Neighbors that have not acknowledged it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """A message to send to one neighbor now."""
+
+    message: OutgoingData
+    is_retransmission: bool
+
+
+class RttEstimator:
+    """SRTT, RTTVAR and RTO of one neighbor.
+
+    Source: RFC 6298 section 2, with alpha = 1/8, beta = 1/4, K = 4.
+    """
+
+    def __init__(self) -> None:
+        self.srtt_s: float | None = None
+        self.rttvar_s = 0.0
+        self.rto_s = RTO_INITIAL_S
+
+    def sample(self, rtt_s: float) -> None:
+        """Take in one round trip of a message that was sent once."""
+        if self.srtt_s is None:
+            self.srtt_s = rtt_s
+            self.rttvar_s = rtt_s / 2
+        else:
+            self.rttvar_s += (abs(self.srtt_s - rtt_s) - self.rttvar_s) / 4
+            self.srtt_s += (rtt_s - self.srtt_s) / 8
+        margin_s = max(_CLOCK_GRANULARITY_S, 4 * self.rttvar_s)
+        self.rto_s = min(max(self.srtt_s + margin_s, RTO_MIN_S), RTO_MAX_S)
+
+    def back_off(self) -> None:
+        """A timeout: wait twice as long next time (RFC 6298 section 5.5)."""
+        self.rto_s = min(self.rto_s * 2, RTO_MAX_S)
+
+
+@dataclass(slots=True, eq=False)
+class _Owed:
+    """One message, as one neighbor has (not) received it."""
+
+    message: OutgoingData
+    sent_at: float | None = None
+    """None while it waits in the backlog."""
+    tries: int = 0
+
+
+class ReliableSender:
+    """What is owed to one neighbor: window, timeout, backlog. One per adjacency incarnation."""
+
+    def __init__(self) -> None:
+        self.estimator = RttEstimator()
+        self.retransmissions = 0
+        self.sent = 0
+        self.window = float(INITIAL_WINDOW)
+        self._threshold = float(MAX_WINDOW)
+        self._owed: dict[Stream, dict[int, _Owed]] = {stream: {} for stream in Stream}
+        """By sequence, oldest first."""
+        self._in_flight: dict[_Owed, None] = {}
+        """In the order of sending: the first one's timeout is the next."""
+        self._backlog: deque[_Owed] = deque()
+        self._unicast_sequence = 0
+        self._progress_at = 0.0
+        self._recovered_at = 0.0
+        """Losses before this moment belong to a halving that has been done."""
+        self._has_overstayed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent and unacknowledged."""
+        return len(self._in_flight)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another message may leave for this neighbor."""
+        return len(self._in_flight) < int(self.window) and not self._backlog
+
+    def next_unicast_sequence(self) -> int:
+        """Count a new message on the unicast stream; the first is 1."""
+        self._unicast_sequence = next_seqno(self._unicast_sequence)
+        return self._unicast_sequence
+
+    def is_acknowledged(self, stream: Stream, sequence: int) -> bool:
+        """Whether a message that was once owed is owed no longer."""
+        return sequence not in self._owed[stream]
+
+    def owe(self, message: OutgoingData, now: float) -> None:
+        """Take on a message that is being transmitted right now.
+
+        With the window full it joins the backlog: a multicast copy is in the air, but this
+        neighbor gets no timer for it until its window has room.
+        """
+        if not any(self._owed.values()):
+            self._progress_at = now
+        owed = _Owed(message)
+        message.waiting += 1
+        self._owed[message.stream][message.sequence] = owed
+        self.sent += 1
+        if self.has_room:
+            self._launch(owed, now)
+        else:
+            self._backlog.append(owed)
+        self._has_overstayed |= sum(map(len, self._owed.values())) > MAX_OWED
+
+    def acknowledge(self, ack: Ack, now: float) -> list[OutgoingData]:
+        """Take in an ACK for this neighbor.
+
+        Returns:
+            Messages that now every neighbor they were owed to has acknowledged.
+
+        Cost: proportional to what is newly acknowledged, plus the runs listed.
+        """
+        stream = self._owed[ack.stream]
+        acked = list(_acknowledged(stream, ack))
+        if not acked:
+            return []
+        self._progress_at = now
+        self._sample_rtt(acked, now)
+        delivered: list[OutgoingData] = []
+        for owed in acked:
+            self._settle(owed, delivered)
+        if ack.ranges:
+            self._detect_losses(stream, acked[-1].message.sequence, now)
+        return delivered
+
+    def expire(self, now: float) -> None:
+        """Move messages whose timeout has passed to the backlog, and slow down once."""
+        rto_s = self.estimator.rto_s
+        lost: list[_Owed] = []
+        for owed in self._in_flight:
+            if owed.sent_at is None or owed.sent_at + rto_s > now:
+                break
+            lost.append(owed)
+        if lost:
+            self.estimator.back_off()
+            self._lose(lost, now)
+
+    def transmissions(self, now: float) -> Iterator[Transmission]:
+        """What may leave for this neighbor now: the backlog, as far as the window allows."""
+        while self._backlog and len(self._in_flight) < int(self.window):
+            owed = self._backlog.popleft()
+            if owed.message.sequence not in self._owed[owed.message.stream]:
+                continue  # acknowledged while it waited: the multicast copy had arrived
+            is_retransmission = owed.tries > 0 or owed.message.stream is Stream.MULTICAST
+            self.retransmissions += is_retransmission
+            self._launch(owed, now)
+            yield Transmission(owed.message, is_retransmission)
+
+    def has_given_up(self, now: float, dead_interval_s: float) -> bool:
+        """Whether the neighbor has left messages unacknowledged for too long."""
+        if not any(self._owed.values()):
+            return False
+        stalled_s = now - self._progress_at
+        return self._has_overstayed or stalled_s > max(dead_interval_s, GIVE_UP_FLOOR_S)
+
+    def next_timer(self) -> float | None:
+        """When the oldest message in flight times out."""
+        for owed in self._in_flight:
+            return None if owed.sent_at is None else owed.sent_at + self.estimator.rto_s
+        return None
+
+    def abandon(self) -> list[OutgoingData]:
+        """Owe this neighbor nothing more.
+
+        Returns:
+            Messages that were waiting for this neighbor only.
+        """
+        delivered: list[OutgoingData] = []
+        for stream in self._owed.values():
+            for owed in list(stream.values()):
+                self._settle(owed, delivered)
+        self._backlog.clear()
+        return delivered
+
+    def _launch(self, owed: _Owed, now: float) -> None:
+        owed.sent_at = now
+        owed.tries += 1
+        self._has_overstayed |= owed.tries > MAX_TRIES
+        self._in_flight[owed] = None
+
+    def _settle(self, owed: _Owed, delivered: list[OutgoingData]) -> None:
+        """One message is off this neighbor's account."""
+        message = owed.message
+        del self._owed[message.stream][message.sequence]
+        if owed in self._in_flight:
+            del self._in_flight[owed]
+            growth = 1.0 if self.window < self._threshold else 1 / self.window
+            self.window = min(self.window + growth, MAX_WINDOW)
+        message.waiting -= 1
+        if message.waiting == 0:
+            delivered.append(message)
+
+    def _sample_rtt(self, acked: list[_Owed], now: float) -> None:
+        """Measure by the newest message that was sent just once (Karn's rule)."""
+        samples = [owed.sent_at for owed in acked if owed.tries == 1 and owed.sent_at is not None]
+        if samples:
+            self.estimator.sample(now - max(samples))
+
+    def _detect_losses(self, stream: dict[int, _Owed], highest: int, now: float) -> None:
+        """Take messages well below the highest acknowledged one as lost, without a timeout."""
+        smoothed_s = self.estimator.srtt_s or self.estimator.rto_s
+        lost: list[_Owed] = []
+        for sequence, owed in stream.items():
+            if seqno_distance(highest, sequence) < LOSS_THRESHOLD:
+                break
+            if owed.sent_at is not None and owed.sent_at + smoothed_s <= now:
+                lost.append(owed)
+        if lost:
+            self._lose(lost, now)
+
+    def _lose(self, lost: list[_Owed], now: float) -> None:
+        """Queue lost messages before all others, and halve the window once per round trip."""
+        for owed in reversed(lost):
+            del self._in_flight[owed]
+            owed.sent_at = None
+            self._backlog.appendleft(owed)
+        if now >= self._recovered_at:
+            self._threshold = max(self.window / 2, MIN_WINDOW)
+            self.window = self._threshold
+            self._recovered_at = now + (self.estimator.srtt_s or self.estimator.rto_s)
+
+
+def _acknowledged(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
+    """The owed messages that an ACK covers, oldest first."""
+    for sequence, owed in stream.items():
+        if is_newer(sequence, ack.cumulative):
+            break
+        yield owed
+    position = ack.cumulative
+    for run in ack.ranges:
+        position = next_seqno(position, run.missing)
+        for step in range(1, run.received + 1):
+            owed_beyond = stream.get(next_seqno(position, step))
+            if owed_beyond is not None:
+                yield owed_beyond
+        position = next_seqno(position, run.received)
+
+
+class ReceiveVerdict(enum.Enum):
+    """What a sequence means to its stream."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    OUT_OF_WINDOW = "out of window"
+    NOT_READY = "not ready"
+
+
+class ReceiveStream:
+    """Which sequences of one stream have arrived."""
+
+    def __init__(self, base: int | None = None) -> None:
+        self.cumulative = base
+        """Everything up to this one has arrived; None until the stream's base is known."""
+        self._ahead: set[int] = set()
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something has arrived out of turn."""
+        return bool(self._ahead)
+
+    def accept(self, sequence: int) -> ReceiveVerdict:
+        """Note one arrival. Cost: O(1), amortised."""
+        if self.cumulative is None:
+            return ReceiveVerdict.NOT_READY
+        distance = seqno_distance(sequence, self.cumulative)
+        if distance <= 0 or sequence in self._ahead:
+            return ReceiveVerdict.DUPLICATE
+        if distance > RECEIVE_WINDOW:
+            return ReceiveVerdict.OUT_OF_WINDOW
+        self._ahead.add(sequence)
+        while (following := next_seqno(self.cumulative)) in self._ahead:
+            self._ahead.remove(following)
+            self.cumulative = following
+        return ReceiveVerdict.NEW
+
+    def ranges(self) -> tuple[AckRange, ...]:
+        """Runs beyond the cumulative point, lowest first, as many as one ACK carries."""
+        if self.cumulative is None or not self._ahead:
+            return ()
+        base = self.cumulative
+        return tuple(_runs(sorted(seqno_distance(ahead, base) for ahead in self._ahead)))
+
+
+def _runs(offsets: Iterable[int]) -> Iterator[AckRange]:
+    """Ascending offsets from the cumulative point, as gaps and runs."""
+    run_end = run_start = previous_end = 0
+    count = 0
+    for offset in offsets:
+        if offset == run_end + 1 and run_start:
+            run_end = offset
+            continue
+        if run_start:
+            yield AckRange(run_start - previous_end - 1, run_end - run_start + 1)
+            count += 1
+            if count == MAX_ACK_RANGES:
+                return
+            previous_end = run_end
+        run_start = run_end = offset
+    yield AckRange(run_start - previous_end - 1, run_end - run_start + 1)
+
+
+class ReliableReceiver:
+    """Both streams of one neighbor, and when to acknowledge them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.streams = {
+            Stream.MULTICAST: ReceiveStream(),
+            Stream.UNICAST: ReceiveStream(base=0),
+        }
+        self.received = 0
+        self.duplicates = 0
+        self.ack_due_at: float | None = None
+        self._unacknowledged = 0
+
+    def accept(self, stream: Stream, sequence: int, now: float) -> ReceiveVerdict:
+        """Note a DATA message, and schedule its acknowledgement."""
+        verdict = self.streams[stream].accept(sequence)
+        if verdict is ReceiveVerdict.NEW:
+            self.received += 1
+            self._unacknowledged += 1
+            is_hasty = self._unacknowledged >= ACK_EVERY or self.streams[stream].has_gap
+            self._schedule_ack(now, is_hasty)
+        elif verdict is ReceiveVerdict.DUPLICATE:
+            self.duplicates += 1
+            self._schedule_ack(now, True)  # our acknowledgement was lost, or is late
+        return verdict
+
+    def start_multicast(self, base: int, now: float) -> None:
+        """Learn where the multicast stream begins for us."""
+        if self.streams[Stream.MULTICAST].cumulative is None:
+            self.streams[Stream.MULTICAST] = ReceiveStream(base)
+            self._schedule_ack(now, False)
+
+    def note_multicast_sequence(self, last_sent: int, now: float) -> None:
+        """Learn from a heartbeat how far the stream has come: a lost tail shows at once."""
+        cumulative = self.streams[Stream.MULTICAST].cumulative
+        if cumulative is not None and is_newer(last_sent, cumulative):
+            self._schedule_ack(now, True)
+
+    @property
+    def acks_max_bytes(self) -> int:
+        """No more than this is needed for the ACK TLVs of both streams."""
+        return len(self.streams) * ACK_TLV_MAX_BYTES
+
+    def acks(self, router_id: Address, session: int) -> list[Ack]:
+        """The ACKs that are owed now; nothing is owed afterwards."""
+        self.ack_due_at = None
+        self._unacknowledged = 0
+        return [
+            Ack(router_id, session, stream, received.cumulative, received.ranges())
+            for stream, received in self.streams.items()
+            if received.cumulative is not None
+        ]
+
+    def _schedule_ack(self, now: float, is_hasty: bool) -> None:
+        delay_s = ACK_HASTE_S if is_hasty else self._rng.uniform(ACK_DELAY_MIN_S, ACK_DELAY_MAX_S)
+        due_at = now + delay_s
+        self.ack_due_at = due_at if self.ack_due_at is None else min(self.ack_due_at, due_at)

@@ -1,0 +1,281 @@
+"""Everything an instance sends: heartbeats, DATA on both streams, retransmissions, ACKs.
+
+`serve_link` looks at one link and sends what is due and what windows allow, most urgent first:
+heartbeat, updates for all, then for each neighbor its retransmissions, requests, table and ACK.
+What to say is decided elsewhere (`Advertise` looks a prefix up); this module says it.
+
+Counters that live here: the table version, and the sequence of HEARTBEAT and CONTROL. Both last for
+a whole life, so that whatever is sent later is recognisably newer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.seqno import next_seqno
+from routed.neighbor.adjacency import timestamp_us
+from routed.neighbor.advertise import RetractionHold, UpdateBatch, take_fitting
+from routed.neighbor.events import AdjacencyState, SendDatagram
+from routed.neighbor.links import Link, Neighbor
+from routed.neighbor.outputs import OutputLog
+from routed.neighbor.reliable import OutgoingData
+from routed.neighbor.wire import (
+    HEADER_BYTES,
+    MAX_DATAGRAM_BYTES,
+    Ack,
+    EndOfTable,
+    Flag,
+    Hello,
+    LinkAddress,
+    MessageType,
+    Receiver,
+    RouteUpdate,
+    Sender,
+    Stream,
+    TableVersion,
+    Tlv,
+    encode_tlvs,
+    seal,
+    tlv_bytes,
+)
+
+__all__ = ["MAX_LISTED_ADDRESSES", "Advertise", "Transmitter"]
+
+HEARTBEAT_JITTER = 0.25
+TRIGGERED_JITTER_S = 0.004
+TRIGGERED_GAP_S = 0.01
+"""At least this long between two heartbeats, whatever triggers them."""
+MAX_LISTED_ADDRESSES = 16
+
+Advertise: TypeAlias = Callable[[Prefix, int], RouteUpdate | None]
+"""What a link (by index) may be told of a prefix now; None when nothing."""
+
+
+class Transmitter:
+    """The sending side of one instance."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        rng: random.Random,
+        log: OutputLog,
+        hold: RetractionHold,
+        advertise: Advertise,
+    ) -> None:
+        self._sender = sender
+        self._rng = rng
+        self._log = log
+        self._hold = hold
+        self._advertise = advertise
+        self._table_version = 0
+        self._control_sequence = 0
+
+    def send_control(self, link: Link, notice: Tlv, now: float) -> None:
+        """Tell all neighbors on a link something about ourselves."""
+        self._control_sequence = next_seqno(self._control_sequence)
+        sequence = self._control_sequence
+        self._send(link, None, MessageType.CONTROL, Flag(0), sequence, (notice,), now)
+
+    def serve_link(self, link: Link, now: float) -> None:
+        """Send what one link has to send."""
+        if now >= link.heartbeat_due:
+            self._send_heartbeat(link, now)
+        flush_at = link.advertiser.flush_at
+        if flush_at is not None and now >= flush_at:
+            self._flush_updates(link, now)
+        for neighbor in link.listeners():
+            self._serve_neighbor(link, neighbor, now)
+
+    def _serve_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Retransmissions first, then requests, then the rest of the table, then the ACK."""
+        exchange = neighbor.exchange
+        exchange.sender.expire(now)
+        for transmission in exchange.sender.transmissions(now):
+            self._transmit(
+                link, neighbor.adjacency.address, transmission.message, now, is_repeated=True
+            )
+        while exchange.requests and exchange.sender.has_room:
+            self.send_unicast(link, neighbor, tuple(take_fitting(exchange.requests)), now)
+        self._continue_dump(link, neighbor, now)
+        ack_due_at = exchange.receiver.ack_due_at
+        if ack_due_at is not None and now >= ack_due_at:
+            acks = exchange.receiver.acks(
+                neighbor.key.router_id, neighbor.adjacency.neighbor_session
+            )
+            destination = neighbor.adjacency.address
+            self._send(link, destination, MessageType.ACK, Flag(0), 0, tuple(acks), now)
+
+    def _continue_dump(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Tell as much of the table as the window allows, and END_OF_TABLE after it."""
+        exchange = neighbor.exchange
+        while exchange.dump is not None and exchange.sender.has_room:
+            batch = exchange.dump.take_batch(
+                lambda prefix: self._advertise(prefix, link.settings.ifindex)
+            )
+            if batch is not None:
+                link.advertiser.advertised.update(update.prefix for update in batch.updates)
+                self.send_unicast(link, neighbor, batch.updates, now)
+            elif exchange.dump.is_told:
+                end = EndOfTable(exchange.dump.count)
+                exchange.dump = None
+                exchange.end_sequence = self.send_unicast(link, neighbor, (end,), now)
+
+    def _flush_updates(self, link: Link, now: float) -> None:
+        """Tell the dirty prefixes, as far as somebody's window allows."""
+        ifindex = link.settings.ifindex
+        while link.has_room():
+            batch = link.advertiser.take_batch(
+                lambda prefix: self._advertise(prefix, ifindex), self._sender.router_id
+            )
+            if batch is None:
+                return
+            self._send_multicast(link, batch, now)
+
+    def _send(
+        self,
+        link: Link,
+        destination: Address | None,
+        message_type: MessageType,
+        flags: Flag,
+        sequence: int,
+        tlvs: tuple[Tlv, ...],
+        now: float,
+    ) -> None:
+        payload = encode_tlvs(self._sender, tlvs)
+        data = seal(message_type, flags, sequence, timestamp_us(now), payload)
+        self._log.emit(SendDatagram(link.settings.ifindex, destination, data))
+
+    def _send_multicast(self, link: Link, batch: UpdateBatch, now: float) -> None:
+        self._table_version += 1
+        link.multicast_sequence = next_seqno(link.multicast_sequence)
+        message = OutgoingData(
+            stream=Stream.MULTICAST,
+            sequence=link.multicast_sequence,
+            payload=encode_tlvs(self._sender, (TableVersion(self._table_version), *batch.updates)),
+            version=self._table_version,
+            retracted=batch.retracted,
+        )
+        self._hold.note_sent(batch.retracted, link.settings.ifindex, message.version)
+        for neighbor in link.listeners():
+            neighbor.exchange.sender.owe(message, now)
+        self._transmit(link, None, message, now, is_repeated=False)
+
+    def send_unicast(
+        self, link: Link, neighbor: Neighbor, content: tuple[Tlv, ...], now: float
+    ) -> int:
+        """Send on the unicast stream; the sequence it got."""
+        self._table_version += 1
+        adjacency, sender = neighbor.adjacency, neighbor.exchange.sender
+        receiver = Receiver(adjacency.router_id, adjacency.neighbor_session)
+        tlvs = (receiver, TableVersion(self._table_version), *content)
+        message = OutgoingData(
+            stream=Stream.UNICAST,
+            sequence=sender.next_unicast_sequence(),
+            payload=encode_tlvs(self._sender, tlvs),
+            version=self._table_version,
+        )
+        sender.owe(message, now)
+        self._transmit(link, adjacency.address, message, now, is_repeated=False)
+        return message.sequence
+
+    def _transmit(
+        self,
+        link: Link,
+        destination: Address | None,
+        message: OutgoingData,
+        now: float,
+        *,
+        is_repeated: bool,
+    ) -> None:
+        flags = Flag.UNICAST_STREAM if message.stream is Stream.UNICAST else Flag(0)
+        if is_repeated:
+            flags |= Flag.RETRANSMISSION
+        data = seal(MessageType.DATA, flags, message.sequence, timestamp_us(now), message.payload)
+        self._log.emit(SendDatagram(link.settings.ifindex, destination, data))
+
+    def hasten_heartbeat(self, link: Link, now: float) -> None:
+        """There is news for the neighbors: do not wait for the interval, nor flood."""
+        soon = now + self._rng.uniform(0, TRIGGERED_JITTER_S)
+        if link.heartbeat_at is not None:
+            soon = max(soon, link.heartbeat_at + TRIGGERED_GAP_S)
+        link.heartbeat_due = min(link.heartbeat_due, soon)
+
+    def _send_heartbeat(self, link: Link, now: float) -> None:
+        """Tell the link that we live and whom we hear, in as few datagrams as that fits."""
+        jitter = self._rng.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)
+        link.heartbeat_at = now
+        link.heartbeat_due = now + link.settings.hello_interval_s * jitter
+        heard: list[Tlv] = [
+            neighbor.adjacency.heard_entry(now)
+            for neighbor in link.neighbors.values()
+            if neighbor.adjacency.state is not AdjacencyState.DOWN
+        ]
+        fixed = self._heartbeat_head(link)
+        room_bytes = MAX_DATAGRAM_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
+        pages = _paginate(heard, room_bytes)
+        flags = Flag.PARTIAL_LIST if len(pages) > 1 else Flag(0)
+        if link.is_converging:
+            flags |= Flag.CONVERGING
+        for page in pages:
+            used_bytes = sum(len(tlv_bytes(tlv)) for tlv in page)
+            acks = self._riding_acks(link, room_bytes - used_bytes)
+            self._control_sequence = next_seqno(self._control_sequence)
+            self._send(
+                link,
+                None,
+                MessageType.HEARTBEAT,
+                flags,
+                self._control_sequence,
+                (*fixed, *page, *acks),
+                now,
+            )
+
+    def _heartbeat_head(self, link: Link) -> tuple[Tlv, ...]:
+        """What every heartbeat on a link says of us."""
+        settings = link.settings
+        hello = Hello(
+            interval_ms=round(settings.hello_interval_s * 1000),
+            multiplier=settings.multiplier,
+            mtu=settings.mtu,
+            multicast_sequence=link.multicast_sequence,
+        )
+        usable = sorted({entry.address for entry in settings.addresses if entry.is_usable})
+        # IPv4 sorts first, and then link-local before global would not hold: name what serves as a
+        # next hop, and nothing else.
+        named = [
+            LinkAddress(address)
+            for address in usable
+            if address.family is Family.IPV4 or address.is_link_local
+        ]
+        return (hello, *named[:MAX_LISTED_ADDRESSES])
+
+    def _riding_acks(self, link: Link, room_bytes: int) -> list[Ack]:
+        """Acknowledgements that are owed on a link, as many as fit."""
+        riding: list[Ack] = []
+        for neighbor in link.listeners():
+            receiver = neighbor.exchange.receiver
+            if receiver.ack_due_at is None:
+                continue
+            if room_bytes < receiver.acks_max_bytes:
+                break
+            acks = receiver.acks(neighbor.key.router_id, neighbor.adjacency.neighbor_session)
+            room_bytes -= sum(len(tlv_bytes(ack)) for ack in acks)
+            riding += acks
+        return riding
+
+
+def _paginate(tlvs: list[Tlv], room_bytes: int) -> list[list[Tlv]]:
+    """Split TLVs into pages that fit; at least one page, perhaps empty."""
+    pages: list[list[Tlv]] = [[]]
+    left_bytes = room_bytes
+    for tlv in tlvs:
+        size_bytes = len(tlv_bytes(tlv))
+        if size_bytes > left_bytes:
+            pages.append([])
+            left_bytes = room_bytes
+        pages[-1].append(tlv)
+        left_bytes -= size_bytes
+    return pages

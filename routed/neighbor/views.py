@@ -1,0 +1,65 @@
+"""Rows for `show`: plain data out of the protocol's state; nothing internal leaves."""
+
+from __future__ import annotations
+
+from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
+from routed.neighbor.feasibility import RouteTable
+from routed.neighbor.links import Link, Neighbor
+
+__all__ = ["learned_rows", "neighbor_row"]
+
+
+def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> NeighborRow:
+    """One adjacency.
+
+    Args:
+        link: where it is.
+        neighbor: whom it is with.
+        prefixes: how many reachable prefixes were learned from it.
+        now: seconds, monotonic.
+    """
+    adjacency, exchange = neighbor.adjacency, neighbor.exchange
+    is_up = adjacency.state is AdjacencyState.UP and adjacency.up_since is not None
+    return NeighborRow(
+        router_id=adjacency.router_id,
+        ifindex=link.settings.ifindex,
+        ifname=link.settings.ifname,
+        address=adjacency.address,
+        state=adjacency.state,
+        uptime_s=now - (adjacency.up_since or now) if is_up else 0.0,
+        dead_in_s=max(adjacency.dead_at - now, 0.0),
+        rtt_ms=None if adjacency.rtt_s is None else adjacency.rtt_s * 1000,
+        rto_ms=exchange.sender.estimator.rto_s * 1000,
+        cost=link.settings.cost,
+        retransmissions=exchange.sender.retransmissions,
+        prefixes=prefixes,
+        is_restarting=neighbor.retained_until is not None,
+        window=int(exchange.sender.window),
+        in_flight=exchange.sender.in_flight,
+        sent=exchange.sender.sent,
+        received=exchange.receiver.received,
+        duplicates=exchange.receiver.duplicates,
+    )
+
+
+def learned_rows(table: RouteTable) -> list[LearnedRow]:
+    """Every route as every neighbor tells it, by prefix, link and router id."""
+    rows = []
+    for prefix, key, route, is_feasible in table.learned():
+        selection = table.selection(prefix)
+        rows.append(
+            LearnedRow(
+                prefix=prefix,
+                router_id=key.router_id,
+                ifindex=key.ifindex,
+                metric=route.metric,
+                tag=route.tag,
+                is_external=route.is_external,
+                origin=route.origin,
+                seqno=route.seqno,
+                is_feasible=is_feasible,
+                is_selected=selection is not None and key in selection.neighbors,
+                is_stale=route.is_stale,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.prefix, row.ifindex, row.router_id))

@@ -1,0 +1,102 @@
+"""What every test shares: how hard hypothesis tries, and which tests this machine allows.
+
+A test marked `root` is left out, with the reason, where its privilege cannot be had: lab tests
+(tests/integration) need network namespaces, which a user namespace gives to anybody; all others
+need root itself, because they change to other users.
+
+With CI=true leaving out a `root` test is a failure, so that a pipeline that silently lost its
+privilege does not stay green. The one excuse is a kernel without the feature: such a test skips
+with a reason that begins with "this kernel lacks".
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import privilege
+
+_INTEGRATION = Path(__file__).parent / "integration"
+_EXCUSE = "this kernel lacks"
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile(
+    "ci",
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+class LeftOut:
+    """Collects what was skipped, says so at the end, and fails the run where that is an error."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+        self._forbidden: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a skip."""
+        if not report.skipped or not isinstance(report.longrepr, tuple):
+            return
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        self._reasons[reason] += 1
+        if _is_ci() and "root" in report.keywords and not reason.startswith(_EXCUSE):
+            self._forbidden.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Turn a forbidden skip into a failed run."""
+        if self._forbidden:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what was left out and why."""
+        if not self._reasons:
+            return
+        terminalreporter.section("left out")
+        for reason, count in self._reasons.most_common():
+            terminalreporter.line(f"{count:4} tests: {reason}")
+        for name in self._forbidden:
+            terminalreporter.line(f"CI=true, so this may not be left out: {name}", red=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files instead of comparing"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the hypothesis profile, start collecting skips."""
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if _is_ci() else "dev"))
+    config.pluginmanager.register(LeftOut(), "left-out")
+
+
+def _why_not(item: pytest.Item) -> str:
+    """Why this machine does not allow a test marked `root`; empty when it does."""
+    here = privilege.probe()
+    if item.path.is_relative_to(_INTEGRATION):
+        return here.reason
+    if os.geteuid() != 0:
+        return "needs root: it changes to other users, which a user namespace does not allow"
+    if here.is_rootless:
+        return "needs all of root's capabilities: this looks like an unprivileged container"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what this machine does not allow."""
+    for item in items:
+        if item.get_closest_marker("root") is not None and (reason := _why_not(item)):
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,407 @@
+"""Many neighbor instances on imagined wires, in virtual time.
+
+A `FakeWire` holds nodes (one `NeighborInstance` each) and segments (what links of nodes are plugged
+into). Everything that happens is an event in one heap, so a run is a pure function of its seed.
+Loss, delay, reordering and duplication come from one seeded generator.
+
+Each node keeps what its instance has reported, as a FIB would: `routes` (forwarding), `held`,
+`adjacency_log`, `traces`. A node that is `crash`ed keeps its forwarding while its instance is gone,
+as a router does whose control plane restarts; after `revive`, forwarding follows the new instance
+from the moment that it is loaded, which is what the daemon's FIB gate does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from routed.model.link import InterfaceAddress
+from routed.model.prefix import Address, Family, Prefix
+from routed.neighbor.events import (
+    AdjacencyChanged,
+    AdjacencyState,
+    LinkSettings,
+    RouteHeld,
+    RouteLearned,
+    RouteLost,
+    SendDatagram,
+    Trace,
+    TraceCode,
+)
+from routed.neighbor.instance import NeighborInstance
+
+__all__ = ["FakeWire", "Node", "Segment", "WireFaults", "link_settings", "router_id"]
+
+
+def router_id(number: int) -> Address:
+    """10.255.0.n"""
+    return Address(Family.IPV4, (10 << 24) + (255 << 16) + number)
+
+
+def link_settings(
+    node_number: int,
+    ifindex: int,
+    segment_number: int = 0,
+    *,
+    cost: int = 10,
+    hello_interval_s: float = 1.0,
+    multiplier: int = 3,
+    mtu: int = 1500,
+    has_ipv4: bool = True,
+) -> LinkSettings:
+    """A link with a link-local address, and 10.<segment>.0.<node>/16 unless without IPv4."""
+    local = Address(Family.IPV6, (0xFE80 << 112) + (node_number << 16) + ifindex)
+    addresses = [InterfaceAddress(local, 64)]
+    if has_ipv4:
+        ipv4_bits = (10 << 24) + ((segment_number % 200) << 16) + node_number
+        addresses.insert(0, InterfaceAddress(Address(Family.IPV4, ipv4_bits), 16))
+    return LinkSettings(
+        ifindex=ifindex,
+        ifname=f"eth{ifindex}",
+        cost=cost,
+        hello_interval_s=hello_interval_s,
+        multiplier=multiplier,
+        mtu=mtu,
+        local_address=local,
+        addresses=tuple(addresses),
+    )
+
+
+@dataclass(slots=True)
+class WireFaults:
+    """How bad the wires are."""
+
+    loss: float = 0.0
+    """Probability that a receiver misses a datagram."""
+    duplication: float = 0.0
+    delay_s: float = 0.0002
+    jitter_s: float = 0.0
+    """Added uniformly; more than the gap between datagrams reorders them."""
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One wire; `is_cut` silences it, each plug's `is_up` is that end's carrier."""
+
+    number: int
+    plugs: list[tuple[Node, int]] = field(default_factory=list)
+    is_cut: bool = False
+    drops: Callable[[Node, Node, bytes], bool] | None = None
+    """Whether a datagram from one node to another is lost, by whatever rule a test likes."""
+
+
+class Node:
+    """A router: an instance, what is plugged in, and what it has reported."""
+
+    def __init__(self, name: str, number: int, rng: random.Random, now: float) -> None:
+        self.name = name
+        self.number = number
+        self.rng = rng
+        self.lives = 0
+        self.instance = self._new_instance()
+        self.is_alive = True
+        self.links: dict[int, tuple[Segment, LinkSettings]] = {}
+        self.origins: dict[Prefix, int] = {}
+        self.learned: dict[Prefix, RouteLearned] = {}
+        """As the present instance reports."""
+        self.routes: dict[Prefix, RouteLearned] = {}
+        """Forwarding: what was learned, or what was there before a restart."""
+        self.is_gated = False
+        self.held: set[Prefix] = set()
+        self.adjacency_log: list[AdjacencyChanged] = []
+        self.traces: list[Trace] = []
+        self.sent_datagrams = 0
+        self.started_at = now
+
+    def _new_instance(self) -> NeighborInstance:
+        self.lives += 1
+        return NeighborInstance(
+            router_id(self.number),
+            boot_id=self.rng.getrandbits(32),
+            origin_seqno=self.lives << 16,
+            rng=random.Random(self.rng.getrandbits(64)),
+        )
+
+    def start_life(self, now: float) -> None:
+        """A new instance with the same links and prefixes; forwarding stays as it is."""
+        self.instance = self._new_instance()
+        self.is_alive = True
+        self.is_gated = True
+        self.learned = {}
+        self.held.clear()
+        for segment, settings in self.links.values():
+            if not segment.is_cut:
+                self.instance.link_up(settings, now)
+        for prefix, metric in self.origins.items():
+            self.instance.originate(prefix, metric, 0, False, now)
+
+    def trace_codes(self) -> set[TraceCode]:
+        """What has been traced so far."""
+        return {trace.code for trace in self.traces}
+
+
+class FakeWire:
+    """The whole network and its clock."""
+
+    def __init__(self, seed: int = 1, faults: WireFaults | None = None) -> None:
+        self.now = 1000.0
+        self.rng = random.Random(seed)
+        self.faults = faults or WireFaults()
+        self.nodes: dict[str, Node] = {}
+        self.segments: list[Segment] = []
+        self.changed: set[Prefix] = set()
+        """Prefixes whose forwarding changed somewhere, for an observer to take."""
+        self.on_step: Callable[[], None] | None = None
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._counter = itertools.count()
+        self._timers: dict[str, float | None] = {}
+
+    # Building
+
+    def add_node(self, name: str) -> Node:
+        """A router with a number of its own."""
+        number = len(self.nodes) + 1
+        node = Node(name, number, random.Random(self.rng.getrandbits(64)), self.now)
+        self.nodes[name] = node
+        return node
+
+    def connect(
+        self, *names: str, cost: int = 10, hello_interval_s: float = 1.0, has_ipv4: bool = True
+    ) -> Segment:
+        """Plug nodes into a new segment; their links come up at once."""
+        segment = Segment(len(self.segments))
+        self.segments.append(segment)
+        for name in names:
+            node = self.nodes[name]
+            settings = link_settings(
+                node.number,
+                len(node.links) + 1,
+                segment.number,
+                cost=cost,
+                hello_interval_s=hello_interval_s,
+                has_ipv4=has_ipv4,
+            )
+            node.links[settings.ifindex] = (segment, settings)
+            segment.plugs.append((node, settings.ifindex))
+            node.instance.link_up(settings, self.now)
+            self._drain(node)
+        return segment
+
+    # What happens to it
+
+    def originate(self, name: str, *prefixes: str, metric: int = 0) -> None:
+        """A node brings prefixes in."""
+        node = self.nodes[name]
+        for prefix in map(Prefix.parse, prefixes):
+            node.origins[prefix] = metric
+            node.instance.originate(prefix, metric, 0, False, self.now)
+            self.changed.add(prefix)
+        self._drain(node)
+
+    def withdraw(self, name: str, prefix: str) -> None:
+        """A node takes a prefix out."""
+        node = self.nodes[name]
+        del node.origins[Prefix.parse(prefix)]
+        node.instance.withdraw(Prefix.parse(prefix), self.now)
+        self._drain(node)
+
+    def cut(self, segment: Segment, *, has_carrier_loss: bool = True) -> None:
+        """Cut a wire; with carrier loss both ends notice at once, without they do not."""
+        segment.is_cut = True
+        if has_carrier_loss:
+            for node, ifindex in segment.plugs:
+                if node.is_alive:
+                    node.instance.link_down(ifindex, self.now)
+                    self._drain(node)
+
+    def mend(self, segment: Segment) -> None:
+        """Undo `cut`."""
+        segment.is_cut = False
+        for node, ifindex in segment.plugs:
+            if node.is_alive:
+                node.instance.link_up(node.links[ifindex][1], self.now)
+                self._drain(node)
+
+    def reconfigure(self, node: Node, ifindex: int, settings: LinkSettings) -> None:
+        """One end of a wire gets new settings."""
+        node.links[ifindex] = (node.links[ifindex][0], settings)
+        if node.is_alive:
+            node.instance.link_changed(settings, self.now)
+            self._drain(node)
+
+    def change_cost(self, segment: Segment, cost: int) -> None:
+        """Both ends of a wire get a new cost; an end that is down gets it when it comes up."""
+        for node, ifindex in segment.plugs:
+            settings = dataclasses.replace(node.links[ifindex][1], cost=cost)
+            if segment.is_cut:
+                node.links[ifindex] = (segment, settings)
+            else:
+                self.reconfigure(node, ifindex, settings)
+
+    def crash(self, name: str) -> None:
+        """The control plane of a node dies without a word; it goes on forwarding."""
+        node = self.nodes[name]
+        node.is_alive = False
+        node.is_gated = True
+        self._timers[name] = None
+
+    def revive(self, name: str) -> None:
+        """A new life of a crashed node."""
+        node = self.nodes[name]
+        node.start_life(self.now)
+        self._drain(node)
+
+    def stop(self, name: str, *, is_restart: bool) -> None:
+        """A node leaves in order."""
+        node = self.nodes[name]
+        node.instance.stop(is_restart, self.now)
+        self._drain(node)
+        node.is_alive = False
+        node.is_gated = is_restart
+        if not is_restart:
+            node.routes.clear()
+
+    # Time
+
+    def run(self, duration_s: float) -> None:
+        """Let virtual time pass."""
+        self.run_until_time(self.now + duration_s)
+
+    def run_until_time(self, end: float) -> None:
+        """Let virtual time pass until a moment."""
+        while self._events and self._events[0][0] <= end:
+            moment, _, action = heapq.heappop(self._events)
+            self.now = max(self.now, moment)
+            action()
+            if self.on_step is not None:
+                self.on_step()
+        self.now = end
+
+    def run_until(self, condition: Callable[[], bool], limit_s: float) -> float:
+        """Let time pass until a condition holds.
+
+        Returns:
+            Virtual seconds that it took.
+
+        Raises:
+            AssertionError: it did not hold within the limit.
+        """
+        start = self.now
+        while not condition():
+            assert self._events, "nothing will ever happen again"
+            assert self._events[0][0] <= start + limit_s, f"not within {limit_s} s"
+            self.run_until_time(self._events[0][0])
+        return self.now - start
+
+    def all_up(self) -> bool:
+        """Whether every pair of live plugs on an uncut segment has an adjacency UP, both ways."""
+        for segment in self.segments:
+            if segment.is_cut:
+                continue
+            alive = [(node, ifindex) for node, ifindex in segment.plugs if node.is_alive]
+            for node, ifindex in alive:
+                up = {
+                    row.router_id
+                    for row in node.instance.neighbors(self.now)
+                    if row.ifindex == ifindex and row.state is AdjacencyState.UP
+                }
+                if up != {router_id(peer.number) for peer, _ in alive if peer is not node}:
+                    return False
+        return True
+
+    # Inside
+
+    def _at(self, moment: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (moment, next(self._counter), action))
+
+    def _drain(self, node: Node) -> None:
+        """Carry out what an instance wants, and arm its timer."""
+        for output in node.instance.outputs():
+            match output:
+                case SendDatagram(ifindex, destination, data):
+                    node.sent_datagrams += 1
+                    self._send(node, ifindex, destination, data)
+                case RouteLearned(prefix=prefix):
+                    node.learned[prefix] = output
+                    node.held.discard(prefix)
+                    self._forward(node, prefix)
+                case RouteHeld(prefix):
+                    node.learned.pop(prefix)
+                    node.held.add(prefix)
+                    self._forward(node, prefix)
+                case RouteLost(prefix):
+                    node.learned.pop(prefix, None)
+                    node.held.discard(prefix)
+                    self._forward(node, prefix)
+                case AdjacencyChanged():
+                    node.adjacency_log.append(output)
+                case Trace():
+                    node.traces.append(output)
+        if node.is_gated and node.is_alive and node.instance.is_loaded(self.now):
+            node.is_gated = False
+            self.changed |= node.routes.keys() | node.learned.keys()
+            node.routes = dict(node.learned)
+        self._arm(node)
+
+    def _forward(self, node: Node, prefix: Prefix) -> None:
+        if node.is_gated:
+            return
+        self.changed.add(prefix)
+        if prefix in node.learned:
+            node.routes[prefix] = node.learned[prefix]
+        else:
+            node.routes.pop(prefix, None)
+
+    def _arm(self, node: Node) -> None:
+        moment = node.instance.next_timer() if node.is_alive else None
+        if moment == self._timers.get(node.name):
+            return
+        self._timers[node.name] = moment
+        if moment is not None:
+            instance = node.instance
+            self._at(moment, lambda: self._fire(node, instance, moment))
+
+    def _fire(self, node: Node, instance: NeighborInstance, moment: float) -> None:
+        if node.instance is not instance or self._timers.get(node.name) != moment:
+            return
+        self._timers[node.name] = None
+        instance.handle_timer(self.now)
+        self._drain(node)
+
+    def _send(self, sender: Node, ifindex: int, destination: Address | None, data: bytes) -> None:
+        segment, settings = sender.links[ifindex]
+        for node, its_ifindex in segment.plugs:
+            if node is sender:
+                continue
+            its_address = node.links[its_ifindex][1].local_address
+            if destination not in (None, its_address):
+                continue
+            if segment.drops is not None and segment.drops(sender, node, data):
+                continue
+            copies = 2 if self.rng.random() < self.faults.duplication else 1
+            for _ in range(copies):
+                if self.rng.random() < self.faults.loss:
+                    continue
+                delay_s = self.faults.delay_s + self.rng.uniform(0, self.faults.jitter_s)
+                self._deliver_later(segment, node, its_ifindex, settings, data, delay_s)
+
+    def _deliver_later(
+        self,
+        segment: Segment,
+        node: Node,
+        ifindex: int,
+        sender_settings: LinkSettings,
+        data: bytes,
+        delay_s: float,
+    ) -> None:
+        def deliver() -> None:
+            if node.is_alive and not segment.is_cut:
+                source = sender_settings.local_address
+                node.instance.receive_datagram(data, source, ifindex, 255, self.now)
+                self._drain(node)
+
+        self._at(self.now + delay_s, deliver)

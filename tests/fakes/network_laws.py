@@ -1,0 +1,180 @@
+"""The laws that every simulated network must obey, and the topologies to hold them against."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+
+from routed.model.prefix import Address, Family, Prefix
+from tests.fakes.fake_wire import FakeWire, Node, Segment
+
+__all__ = [
+    "LoopWatch",
+    "assert_converged",
+    "build_grid",
+    "build_lan",
+    "build_line",
+    "build_random",
+    "build_ring",
+    "loopbacks",
+    "originate_loopbacks",
+    "shortest_metrics",
+]
+
+
+def loopbacks(node: Node) -> tuple[str, str]:
+    """The prefixes that a node brings in, one per family."""
+    return f"10.255.0.{node.number}/32", f"2001:db8:{node.number:x}::/48"
+
+
+def originate_loopbacks(wire: FakeWire) -> None:
+    """Every node brings in its own."""
+    for name, node in wire.nodes.items():
+        wire.originate(name, *loopbacks(node))
+
+
+def _add_nodes(wire: FakeWire, count: int) -> list[str]:
+    names = [f"r{number}" for number in range(1, count + 1)]
+    for name in names:
+        wire.add_node(name)
+    return names
+
+
+def build_line(wire: FakeWire, count: int) -> None:
+    """r1 - r2 - ... - rn"""
+    for left, right in itertools.pairwise(_add_nodes(wire, count)):
+        wire.connect(left, right)
+
+
+def build_ring(wire: FakeWire, count: int) -> None:
+    """A line whose ends meet."""
+    names = _add_nodes(wire, count)
+    for left, right in itertools.pairwise([*names, names[0]]):
+        wire.connect(left, right)
+
+
+def build_grid(wire: FakeWire, side: int) -> None:
+    """side x side; every inner node has four neighbors and many equal paths."""
+    names = _add_nodes(wire, side * side)
+    for row, column in itertools.product(range(side), repeat=2):
+        here = names[row * side + column]
+        if column + 1 < side:
+            wire.connect(here, names[row * side + column + 1])
+        if row + 1 < side:
+            wire.connect(here, names[(row + 1) * side + column])
+
+
+def build_lan(wire: FakeWire, count: int) -> None:
+    """All on one wire, and one more behind the first."""
+    names = _add_nodes(wire, count)
+    wire.connect(*names)
+    wire.add_node("stub")
+    wire.connect(names[0], "stub")
+
+
+def build_random(wire: FakeWire, count: int, seed: int) -> None:
+    """A random tree, plus half as many edges again; costs 1 to 20."""
+    rng = random.Random(seed)
+    names = _add_nodes(wire, count)
+    joined = {(rng.choice(names[:position]), names[position]) for position in range(1, count)}
+    while len(joined) < count + count // 2:
+        joined.add(tuple(rng.sample(names, 2)))  # type: ignore[arg-type]
+    for left, right in sorted(joined):
+        wire.connect(left, right, cost=rng.randint(1, 20))
+
+
+def _is_usable(segment: Segment) -> bool:
+    return not segment.is_cut
+
+
+def shortest_metrics(wire: FakeWire, target: Node) -> dict[str, int]:
+    """Dijkstra from a node outwards: what each other node should reach it at."""
+    distances = {target.name: 0}
+    queue = [(0, target.name)]
+    while queue:
+        distance, name = heapq.heappop(queue)
+        if distance > distances[name]:
+            continue
+        for segment, _ in wire.nodes[name].links.values():
+            if not _is_usable(segment):
+                continue
+            for peer, ifindex in segment.plugs:
+                if not peer.is_alive:
+                    continue
+                # A metric grows by the cost of the link that the update was heard on.
+                reached = distance + peer.links[ifindex][1].cost
+                if reached < distances.get(peer.name, reached + 1):
+                    distances[peer.name] = reached
+                    heapq.heappush(queue, (reached, peer.name))
+    return distances
+
+
+def assert_converged(wire: FakeWire) -> None:
+    """Every live router has the shortest metric to every reachable prefix, and no other route."""
+    expected: dict[str, dict[Prefix, int]] = {name: {} for name in wire.nodes}
+    for target in wire.nodes.values():
+        if not target.is_alive:
+            continue
+        for name, distance in shortest_metrics(wire, target).items():
+            if name != target.name:
+                for prefix, metric in target.origins.items():
+                    expected[name][prefix] = metric + distance
+    for name, node in wire.nodes.items():
+        if node.is_alive:
+            learned = {prefix: route.metric for prefix, route in node.learned.items()}
+            assert learned == expected[name], name
+            assert not node.held
+
+
+class LoopWatch:
+    """Follows all next hops after every step, for prefixes whose forwarding changed."""
+
+    def __init__(self, wire: FakeWire) -> None:
+        self._wire = wire
+        self.checked = 0
+        self._at_link_local = {
+            settings.local_address: node
+            for node in wire.nodes.values()
+            for _, settings in node.links.values()
+        }
+        self._at_ipv4 = {
+            (segment.number, entry.address): node
+            for node in wire.nodes.values()
+            for segment, settings in node.links.values()
+            for entry in settings.addresses
+            if entry.address.family is Family.IPV4
+        }
+        wire.on_step = self.check
+
+    def check(self) -> None:
+        """Raise AssertionError if any forwarding loop exists now."""
+        for prefix in self._wire.changed:
+            self._check_prefix(prefix)
+            self.checked += 1
+        self._wire.changed.clear()
+
+    def _successors(self, node: Node, prefix: Prefix) -> list[Node]:
+        route = node.routes.get(prefix)
+        if route is None or prefix in node.origins:
+            return []
+        return [self._owner(node, hop.ifindex, hop.via) for hop in route.next_hops]
+
+    def _owner(self, node: Node, ifindex: int, via: Address | None) -> Node:
+        assert via is not None
+        if via.family is Family.IPV6:
+            return self._at_link_local[via]
+        return self._at_ipv4[node.links[ifindex][0].number, via]
+
+    def _check_prefix(self, prefix: Prefix) -> None:
+        finished: set[str] = set()
+        for start in self._wire.nodes.values():
+            self._walk(start, prefix, [], finished)
+
+    def _walk(self, node: Node, prefix: Prefix, path: list[str], finished: set[str]) -> None:
+        if node.name in finished:
+            return
+        assert node.name not in path, f"{prefix} loops: {[*path, node.name]} at {self._wire.now}"
+        for successor in self._successors(node, prefix):
+            self._walk(successor, prefix, [*path, node.name], finished)
+        finished.add(node.name)

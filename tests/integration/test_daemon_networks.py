@@ -1,0 +1,41 @@
+"""Networks of real daemons: shortest paths, around a cut, and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import LabBuilder
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 30.0
+
+
+def test_ring8_reaches_everybody_goes_round_a_cut_and_comes_back(build_lab: LabBuilder) -> None:
+    lab = build_lab("ring8")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    routers = list(lab.topology.nodes)
+    for destination in routers[1:]:
+        for version in (4, 6):
+            assert lab.ping(routers[0], destination, 1, version).lost == 0
+    across = lab.topology.ports_of(routers[0])[0]
+    segment = next(segment for segment in lab.topology.segments if across in segment.ports)
+    link = "-".join(port.node for port in segment.ports)
+    other = next(port.node for port in segment.ports if port.node != routers[0])
+    lab.cut(link)
+    lab.wait_converged(DEADLINE_S)
+    for version in (4, 6):
+        assert lab.ping(routers[0], other, 2, version).lost == 0
+    lab.mend(link)
+    lab.wait_converged(DEADLINE_S)
+
+
+@pytest.mark.parametrize("topology", ["triangle", "lan4", "grid16"])
+def test_a_network_converges_on_shortest_paths(build_lab: LabBuilder, topology: str) -> None:
+    lab = build_lab(topology)
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    first, *_, last = lab.topology.nodes
+    for version in (4, 6):
+        assert lab.ping(first, last, 2, version).lost == 0

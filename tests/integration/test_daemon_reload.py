@@ -1,0 +1,126 @@
+"""Reload: exactly the difference, or nothing at all."""
+
+from __future__ import annotations
+
+import pytest
+
+import router_config
+from testbed import Lab
+from tests.fakes.route_monitor import RouteMonitor
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+def statics(*numbers: int) -> str:
+    return "static:\n" + "".join(
+        f"  - {{prefix: 10.9.{number}.0/24, type: blackhole}}\n" for number in numbers
+    )
+
+
+def prefixes(lab: Lab) -> set[str]:
+    return {route.prefix for route in lab.kernel_routes("R") if route.prefix.startswith("10.9.")}
+
+
+def expected(*numbers: int) -> set[str]:
+    return {f"10.9.{number}.0/24" for number in numbers}
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    lab.base = lab.read_config("R")  # type: ignore[attr-defined]
+    lab.write_config("R", lab.read_config("R") + statics(1, 2, 3))
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def base(lab: Lab) -> str:
+    return str(lab.base)  # type: ignore[attr-defined]
+
+
+def test_sighup_writes_exactly_the_changed_routes(lab: Lab) -> None:
+    with RouteMonitor(lab, "R") as monitor:
+        lab.write_config("R", base(lab) + statics(2, 3, 4, 5))
+        lab.sighup("R")
+        wait_until(
+            lambda: prefixes(lab) == expected(2, 3, 4, 5), DEADLINE_S, "the new routes are in"
+        )
+    assert sorted(monitor.heard) == [
+        ("del", "10.9.1.0/24"),
+        ("new", "10.9.4.0/24"),
+        ("new", "10.9.5.0/24"),
+    ]
+    assert lab.gaps() == [], "no adjacency was disturbed"
+
+
+def test_routectl_reload_says_what_changed(lab: Lab) -> None:
+    lab.write_config("R", base(lab) + statics(1, 2))
+    done = lab.run("R", ["routectl", "reload"])
+    assert done.returncode == 0, done.stderr
+    assert "static 10.9.3.0/24 removed" in done.stdout
+    wait_until(lambda: prefixes(lab) == expected(1, 2), DEADLINE_S, "the route is gone")
+
+
+def test_an_equal_file_writes_nothing(lab: Lab) -> None:
+    with RouteMonitor(lab, "R") as monitor:
+        done = lab.run("R", ["routectl", "reload"])
+    assert (done.returncode, "nothing changed" in done.stdout) == (0, True)
+    assert monitor.heard == []
+
+
+def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(lab: Lab) -> None:
+    path = router_config.config_path("R")
+    broken = base(lab) + statics(7).replace("10.9.7.0/24", "10.9.7.1/24")
+    line = broken.count("\n")
+    with RouteMonitor(lab, "R") as monitor:
+        lab.write_config("R", broken)
+        done = lab.run("R", ["routectl", "reload"])
+        assert done.returncode == 1
+        assert f"{path}:{line}:" in done.stderr
+        assert "did you mean 10.9.7.0/24?" in done.stderr
+        lab.sighup("R")
+        wait_until(
+            lambda: lab.log("R").count("reload-failed") == 2, DEADLINE_S, "the log says so, too"
+        )
+    assert monitor.heard == []
+    assert prefixes(lab) == expected(1, 2, 3)
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["last_reload"]["ok"] is False
+
+
+def test_an_interface_can_leave_and_come_back(lab: Lab) -> None:
+    lab.write_config("R", base(lab).replace("eth*", "eth-A"))
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+
+    def neighbors() -> set[str]:
+        return {row["interface"] for row in lab.routectl("R", "show", "neighbors")}
+
+    wait_until(lambda: neighbors() == {"eth-A"}, DEADLINE_S, "R speaks to A only")
+    lab.write_config("R", base(lab))
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+    lab.wait_converged(DEADLINE_S)
+
+
+def test_a_new_cost_is_followed_without_losing_the_adjacency(lab: Lab) -> None:
+    before = {row["interface"]: row for row in lab.routectl("R", "show", "neighbors")}
+    lab.write_config("R", base(lab).replace("hello: 300ms", "hello: 300ms, cost: 77"))
+    text = lab.read_config("R")
+    if "cost: 77" not in text:  # the lab writes block style
+        text = base(lab).replace("hello: 300ms", "hello: 300ms\n    cost: 77")
+        lab.write_config("R", text)
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+
+    def is_followed() -> bool:
+        rows = {row["interface"]: row for row in lab.routectl("R", "show", "neighbors")}
+        return rows.keys() == before.keys() and all(
+            row["cost"] == 77 and (row["uptime_s"] or 0) >= before[name]["uptime_s"]
+            for name, row in rows.items()
+        )
+
+    wait_until(is_followed, DEADLINE_S, "the cost is 77 and the adjacencies stood")

@@ -1,0 +1,146 @@
+"""Starting and stopping: the exit status and the message are the truth, each failure its own."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+import router_config
+from testbed import Lab
+from tests.fakes.route_monitor import RouteMonitor
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+def start(lab: Lab, router: str = "R", *options: str) -> tuple[int, str]:
+    """Run `routed -c` as a person would; returns its status and what it said."""
+    path = router_config.config_path(router)
+    done = lab.run(router, ["routed", "-c", path, *options])
+    return done.returncode, done.stderr.strip()
+
+
+def test_a_ready_daemon_has_its_routes_in_the_kernel_already(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    lab.write_config(
+        "R", lab.read_config("R") + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    )
+    assert start(lab) == (0, "")
+    assert [route.prefix for route in lab.kernel_routes("R")] == ["10.9.0.0/16"]
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["router_id"] == lab.node("R").router_id
+    assert status["fib"]["installed"] == 1
+
+
+def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    good = lab.read_config("R")
+    path = router_config.config_path("R")
+
+    lab.write_config("R", good + "statik: []\n")
+    status, said = start(lab)
+    line = good.count("\n") + 1
+    assert (status, said) == (2, f"{path}:{line}:1: statik: unknown key; did you mean 'static'?")
+
+    lab.file(path).unlink()
+    status, said = start(lab)
+    assert (status, said) == (2, f"{path}:1:1: (file): cannot read it: No such file or directory")
+
+    lab.write_config("R", good)
+    socket_path = router_config.socket_path("R")
+    lab.file(socket_path).write_text("precious")
+    status, said = start(lab)
+    assert status == 1
+    assert said.startswith(f"routed: management socket {socket_path}")
+    assert lab.file(socket_path).read_text() == "precious"
+    lab.file(socket_path).unlink()
+
+    without = ["python", "-c", WITHOUT_CAPABILITIES, path]
+    done = lab.run("R", without)
+    assert done.returncode == 1
+    assert "needs the capability CAP_NET_ADMIN" in done.stderr
+
+    assert start(lab) == (0, "")
+    status, said = start(lab)
+    assert status == 1
+    assert said.startswith("routed: already running as pid ")
+    assert said.endswith(f"(it holds {router_config.pid_path('R')})")
+
+    # Another daemon with a pid file of its own, and the same socket.
+    lab.write_config("R", good.replace("routed.pid", "other.pid"))
+    status, said = start(lab)
+    assert status == 1
+    assert "in use" in said
+    assert lab.routectl("R", "show", "status"), "the first one never noticed"
+
+
+WITHOUT_CAPABILITIES = """
+import sys
+from routed.privsep import _clear_capability_sets
+_clear_capability_sets()
+from routed.cli import main
+sys.exit(main(["-c", sys.argv[1]]))
+"""
+
+
+def test_a_socket_that_a_dead_daemon_left_is_taken_over(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.start_daemons(["R"])
+    pids = lab.kill("R", "daemon")
+    wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "the daemon is gone")
+    assert lab.file(router_config.socket_path("R")).exists()
+    assert start(lab) == (0, "")
+
+
+def test_check_and_schema_touch_nothing(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    assert start(lab, "R", "--check") == (0, "")
+    assert not lab.file(router_config.pid_path("R")).exists()
+
+
+def test_an_orderly_stop_takes_routes_and_files_along(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    pids = lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "R has stopped")
+    assert lab.kernel_routes("R") == []
+    assert not lab.file(router_config.socket_path("R")).exists()
+    assert not lab.file(router_config.pid_path("R")).exists()
+    # Its neighbors know at once, long before the dead interval: it said goodbye.
+    wait_until(lambda: not lab.routectl("A", "show", "neighbors"), 0.8, "A has dropped R")
+
+
+def test_on_exit_keep_leaves_routes_and_the_next_start_adopts_them(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    statics = "static:\n" + "".join(
+        f"  - {{prefix: 10.9.{number}.0/24, type: blackhole}}\n" for number in range(5)
+    )
+    base = lab.read_config("R") + "fib: {on_exit: keep}\n"
+    lab.write_config("R", base + statics)
+    assert start(lab) == (0, "")
+    pids = lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "R has stopped")
+    kept = lab.kernel_routes("R")
+    assert len(kept) == 5
+
+    with RouteMonitor(lab, "R") as monitor:
+        lab.write_config("R", base + statics.replace("10.9.4.0", "10.9.5.0"))
+        assert start(lab) == (0, "")
+        expected = {f"10.9.{number}.0/24" for number in (0, 1, 2, 3, 5)}
+        wait_until(
+            lambda: {route.prefix for route in lab.kernel_routes("R")} == expected,
+            DEADLINE_S,
+            "the stale route is swept",
+        )
+    assert sorted(monitor.heard) == [("del", "10.9.4.0/24"), ("new", "10.9.5.0/24")]
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["fib"]["installed"] == 5

@@ -1,0 +1,130 @@
+"""Whatever dies or interferes, traffic flows and the table comes out right."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+import kernel
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def uptimes(lab: Lab, router: str) -> dict[str, float | None]:
+    return {row["interface"]: row["uptime_s"] for row in lab.routectl(router, "show", "neighbors")}
+
+
+def _engine_other_than(lab: Lab, old: int | None) -> Callable[[], bool]:
+    return lambda: lab.engine_pid("R") not in (None, old)
+
+
+def test_kill_9_of_the_engine_loses_no_packet(lab: Lab) -> None:
+    first = lab.engine_pid("R")
+    with lab.ping_stream("A", "B") as stream:
+        for round_number in (1, 2):
+            before = lab.engine_pid("R")
+            lab.kill("R", "engine", signal.SIGKILL)
+            wait_until(
+                lambda old=before: lab.engine_pid("R") not in (None, old),
+                DEADLINE_S,
+                "a new engine",
+            )
+            lab.wait_converged(DEADLINE_S)
+            wait_until(
+                lambda: all(uptimes(lab, "R").values()) and len(uptimes(lab, "R")) == 2,
+                DEADLINE_S,
+                "both neighbors are back",
+            )
+            (status,) = lab.routectl("R", "show", "status")
+            assert status["engine_restarts"] == round_number
+    assert first is not None
+    assert stream.sent > 100
+    assert stream.lost == 0
+
+
+def test_kill_9_of_the_daemon_and_a_new_start_lose_no_packet(lab: Lab) -> None:
+    with lab.ping_stream("A", "B") as stream:
+        pids = lab.kill("R", "both", signal.SIGKILL)
+        wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "R is dead")
+        lab.start_daemons(["R"])
+        lab.wait_converged(DEADLINE_S)
+    assert stream.lost == 0
+
+
+def test_an_engine_does_not_outlive_its_parent(lab: Lab) -> None:
+    engine = lab.engine_pid("R")
+    assert engine is not None
+    lab.kill("R", "daemon", signal.SIGKILL)
+    wait_until(lambda: not lab.is_running(engine), DEADLINE_S, "the engine has gone, too")
+    assert lab.kernel_routes("R"), "the kernel keeps the routes"
+
+
+def test_a_route_deleted_by_hand_comes_back(lab: Lab) -> None:
+    before = lab.kernel_routes("R")
+    for route in before:
+        kernel.delete_route(lab.netlink("R"), route)
+    wait_until(lambda: lab.kernel_routes("R") == before, DEADLINE_S, "all routes are back")
+    wait_until(
+        lambda: (
+            {row["name"]: row["value"] for row in lab.routectl("R", "show", "counters")}[
+                "fib_repaired"
+            ]
+            >= len(before)
+        ),
+        DEADLINE_S,
+        "the repairs are counted",
+    )
+    assert "fib-drift" in lab.log("R")
+
+
+def test_a_foreign_route_is_never_touched(lab: Lab) -> None:
+    netlink = lab.netlink("R")
+    kernel.add_route(netlink, "198.18.0.0/15", via=None, dev="eth-A")
+    foreign = [route for route in lab.kernel_routes("R", None) if route.prefix == "198.18.0.0/15"]
+    lab.kill("R", "engine", signal.SIGKILL)
+    lab.wait_converged(DEADLINE_S)
+    pids = lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "R has stopped")
+    after = [route for route in lab.kernel_routes("R", None) if route.prefix == "198.18.0.0/15"]
+    assert after == foreign
+
+
+def test_a_link_that_flaps_gets_its_routes_back(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    far = str(lab.topology.ports_of("A")[0].addresses[0].ip)
+    statics = (
+        f"static: [{{prefix: 10.9.0.0/16, via: {far}}}, {{prefix: 10.8.0.0/16, via: 10.9.1.1}}]\n"
+    )
+    lab.write_config("R", lab.read_config("R") + statics)
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    before = lab.kernel_routes("R")
+    assert {"10.8.0.0/16", "10.9.0.0/16"} <= {route.prefix for route in before}
+    lab.cut("R-A")
+    wait_until(lambda: not _route(lab, "10.9.0.0/16"), DEADLINE_S, "the static route is gone")
+    rows = {row["prefix"]: row for row in lab.routectl("R", "show", "routes")}
+    assert not rows["10.9.0.0/16"]["selected"]
+    assert "not reachable" in rows["10.9.0.0/16"]["fib_reason"]
+    lab.mend("R-A")
+    lab.wait_converged(DEADLINE_S)
+    wait_until(lambda: lab.kernel_routes("R") == before, DEADLINE_S, "everything is as before")
+
+
+def _route(lab: Lab, prefix: str) -> list[kernel.KernelRoute]:
+    return [route for route in lab.kernel_routes("R") if route.prefix == prefix]

@@ -1,0 +1,152 @@
+"""Whole networks in virtual time: they converge to shortest paths, and never loop on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from routed.model.prefix import Prefix
+from tests.fakes.fake_wire import FakeWire, WireFaults
+from tests.fakes.network_laws import (
+    LoopWatch,
+    assert_converged,
+    build_grid,
+    build_lan,
+    build_line,
+    build_random,
+    build_ring,
+    originate_loopbacks,
+)
+
+Builder = Callable[[FakeWire], None]
+
+TOPOLOGIES: dict[str, Builder] = {
+    "line5": lambda wire: build_line(wire, 5),
+    "ring8": lambda wire: build_ring(wire, 8),
+    "grid16": lambda wire: build_grid(wire, 4),
+    "lan5": lambda wire: build_lan(wire, 5),
+    "random12": lambda wire: build_random(wire, 12, seed=7),
+}
+LOSSY = WireFaults(loss=0.1, duplication=0.05, delay_s=0.0005, jitter_s=0.02)
+
+every_topology = pytest.mark.parametrize("build", TOPOLOGIES.values(), ids=TOPOLOGIES.keys())
+
+
+def started(build: Builder, seed: int, faults: WireFaults | None = None) -> FakeWire:
+    """A network whose routers have just been switched on, watched for loops."""
+    wire = FakeWire(seed, faults)
+    build(wire)
+    LoopWatch(wire)
+    originate_loopbacks(wire)
+    return wire
+
+
+@every_topology
+def test_a_network_on_good_wires_converges_within_half_a_second(build: Builder) -> None:
+    wire = started(build, seed=1)
+    wire.run(0.5)
+    assert wire.all_up()
+    assert_converged(wire)
+
+
+@every_topology
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_network_on_bad_wires_converges(build: Builder, seed: int) -> None:
+    wire = started(build, seed, LOSSY)
+    wire.run(20)
+    wire.faults = WireFaults()
+    wire.run(12)
+    assert wire.all_up()
+    assert_converged(wire)
+
+
+@every_topology
+@pytest.mark.parametrize("has_carrier_loss", [True, False], ids=["carrier", "silent"])
+def test_a_cut_link_is_routed_around_and_a_mended_one_used_again(
+    build: Builder, has_carrier_loss: bool
+) -> None:
+    wire = started(build, seed=3)
+    wire.run(2)
+    segment = wire.segments[len(wire.segments) // 2]
+    wire.cut(segment, has_carrier_loss=has_carrier_loss)
+    wire.run(2 if has_carrier_loss else 6)
+    assert_converged(wire)
+    wire.mend(segment)
+    wire.run(3)
+    assert wire.all_up()
+    assert_converged(wire)
+
+
+@every_topology
+def test_a_withdrawn_prefix_disappears_everywhere(build: Builder) -> None:
+    wire = started(build, seed=4)
+    wire.run(2)
+    wire.withdraw("r1", "10.255.0.1/32")
+    wire.run(1)
+    prefix = Prefix.parse("10.255.0.1/32")
+    assert all(prefix not in node.learned for node in wire.nodes.values())
+    assert_converged(wire)
+
+
+@every_topology
+@pytest.mark.parametrize("cost", [1, 200])
+def test_a_changed_cost_moves_traffic_to_the_shortest_paths(build: Builder, cost: int) -> None:
+    wire = started(build, seed=5)
+    wire.run(2)
+    changes_before = {name: len(node.adjacency_log) for name, node in wire.nodes.items()}
+    wire.change_cost(wire.segments[0], cost)
+    wire.run(3)
+    assert_converged(wire)
+    changes_after = {name: len(node.adjacency_log) for name, node in wire.nodes.items()}
+    assert changes_after == changes_before
+
+
+@every_topology
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "crash"])
+def test_routes_through_a_restarting_router_never_go_away(
+    build: Builder, is_announced: bool
+) -> None:
+    wire = started(build, seed=6)
+    wire.run(3)
+    before = {name: dict(node.routes) for name, node in wire.nodes.items()}
+    if is_announced:
+        wire.stop("r1", is_restart=True)
+    else:
+        wire.crash("r1")
+    wire.run(1)
+    wire.revive("r1")
+    end = wire.now + 8
+    while wire.now < end:
+        wire.run(0.005)
+        for name, node in wire.nodes.items():
+            # An ECMP set may shrink while the new life's seqno has come round one side only.
+            assert node.routes.keys() == before[name].keys()
+            for prefix, route in node.routes.items():
+                assert route.metric == before[name][prefix].metric
+                assert set(route.next_hops) <= set(before[name][prefix].next_hops)
+    assert {name: node.routes for name, node in wire.nodes.items()} == before
+    assert wire.all_up()
+    assert_converged(wire)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: int) -> None:
+    wire = started(lambda wire: build_random(wire, 9, seed), seed, LOSSY)
+    wire.run(3)
+    for _ in range(12):
+        segment = wire.rng.choice(wire.segments)
+        if segment.is_cut:
+            wire.mend(segment)
+        elif wire.rng.random() < 0.5:
+            wire.cut(segment, has_carrier_loss=wire.rng.random() < 0.5)
+        else:
+            wire.change_cost(segment, wire.rng.randint(1, 40))
+        wire.run(wire.rng.uniform(0.01, 1.5))
+    for segment in wire.segments:
+        if segment.is_cut:
+            wire.mend(segment)
+    wire.faults = WireFaults()
+    wire.run(25)
+    assert wire.all_up()
+    assert_converged(wire)
