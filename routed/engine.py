@@ -15,8 +15,7 @@ facts and wake it, so a reader never waits for a sender.
 In sync. Nothing of an earlier life is swept from the kernel before this engine has said that it
 wants no more (FIB_IN_SYNC): links are complete, and every neighbor that can be expected to be there
 has told its table. An expected neighbor is heard within its dead interval; so the word is given
-when that has passed since the sockets came and no adjacency is on its way up, at the latest after
-SYNC_LIMIT_S.
+when that has passed and NUP calls itself loaded, at the latest after SYNC_LIMIT_S.
 
 Privileges are dropped after every import and before the first byte is read.
 

@@ -209,7 +209,6 @@ class Parent:
         self._is_ready = False
         self._is_foreground = is_foreground
         self._started_at_ns = time.monotonic_ns()
-        self._origin_seqno = origin_seqno()
         self._supervisor = Supervisor(self, log)
         self._neighbor_sockets: dict[int, Family] = {}
         """What the present engine was handed, by link."""
@@ -360,7 +359,7 @@ class Parent:
             config_path=self._config_path,
             daemon_pid=os.getpid(),
             # Later than every life before, also than that of an engine which died a moment ago.
-            origin_seqno=(self._origin_seqno + self._supervisor.restarts) & 0xFFFF_FFFF,
+            origin_seqno=(origin_seqno() + self._supervisor.restarts) & 0xFFFF_FFFF,
         )
 
     def _running_session(self) -> EngineSession | None:

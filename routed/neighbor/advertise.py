@@ -168,8 +168,8 @@ class LinkAdvertiser:
         updates: list[RouteUpdate] = []
         retracted: list[Prefix] = []
         room_bytes = UPDATE_ROOM_BYTES
-        while self._dirty:
-            prefix = next(iter(self._dirty))
+        handled: list[Prefix] = []
+        for prefix in self._dirty:
             update = advertisement(prefix)
             if update is None and prefix in self.advertised:
                 update = RouteUpdate(prefix, METRIC_INFINITY, 0, False, own_id, 0)
@@ -179,6 +179,8 @@ class LinkAdvertiser:
                     break
                 updates.append(update)
                 self._note_told(update, retracted)
+            handled.append(prefix)
+        for prefix in handled:  # together: finding a dictionary's first key skips deleted ones
             del self._dirty[prefix]
         if not self._dirty:
             self.flush_at = None

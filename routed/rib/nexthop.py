@@ -1,0 +1,245 @@
+"""From a gateway as somebody wrote it to next hops that the kernel can take. Pure.
+
+    dev                 the destination is on that link
+    via + dev           the router is on that link: on one of its subnets, link-local, reached by an
+                        on-link route there, or declared `onlink`
+    via                 the RIB's longest match for the router says where it is: on a connected
+                        subnet it is a neighbor; behind another route, that route's next hops are
+                        taken over (recursion)
+
+A default route does not resolve a gateway: nearly everything would then be "reachable", by way of
+whoever the default points at.
+
+Recursion always starts from a *selected* route whose next hops are resolved already, so resolving
+is one step; what a chain of steps rests on is kept with each result (`through`), and a route that
+would rest on itself is refused. So is one whose own prefix is the longest match for its gateway.
+
+Who must be looked at again: `Dependencies` remembers which prefixes asked about which address or
+which link name, so that a change of one route or link re-examines only these.
+
+Source: the rules are those of RFC 4271 section 5.1.3 and 9.1.2.1 (recursive lookup), with the
+refusal of the default route that FRR calls `no ip nht resolve-via-default`.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from routed.model.link import Interface
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import MAX_WEIGHT, Gateway, NextHop, Route, RouteSource
+
+__all__ = ["Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
+
+
+class Unresolved(Exception):
+    """A gateway cannot be used now; the message says why, for people."""
+
+
+class Cover(NamedTuple):
+    """The selected route that is the longest match for an address."""
+
+    prefix: Prefix
+    route: Route
+    next_hops: tuple[NextHop, ...]
+    through: frozenset[Prefix]
+    """The prefixes that its own next hops rest on."""
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What became of a candidate's gateways."""
+
+    next_hops: tuple[NextHop, ...] = ()
+    """Sorted; those gateways that resolve, all together."""
+    problem: str = ""
+    """Why there are none, or why some are missing; empty when all resolve."""
+    through: frozenset[Prefix] = frozenset()
+    addresses: frozenset[Address] = frozenset()
+    """Looked up in the RIB: a change of a route that covers one may change the result."""
+    ifnames: frozenset[str] = frozenset()
+    """Links named; a change of one may change the result."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether packets can be sent."""
+        return bool(self.next_hops)
+
+
+@dataclass(slots=True)
+class _Work:
+    prefix: Prefix
+    links: Mapping[str, Interface]
+    match: Callable[[Address], Cover | None]
+    hops: list[NextHop] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    through: set[Prefix] = field(default_factory=set)
+    addresses: set[Address] = field(default_factory=set)
+    ifnames: set[str] = field(default_factory=set)
+
+
+def resolve(
+    route: Route,
+    links: Mapping[str, Interface],
+    match: Callable[[Address], Cover | None],
+) -> Resolution:
+    """Resolve a candidate's gateways.
+
+    Args:
+        route: with gateways; one with ready next hops or a type without any needs no resolving.
+        links: by name.
+        match: the longest match among the selected routes.
+
+    Cost: one longest match per gateway.
+    """
+    work = _Work(route.prefix, links, match)
+    for gateway in route.gateways:
+        try:
+            work.hops += _resolve_gateway(gateway, work)
+        except Unresolved as error:
+            work.problems.append(str(error))
+    return Resolution(
+        next_hops=_merge(work.hops),
+        problem="; ".join(work.problems),
+        through=frozenset(work.through),
+        addresses=frozenset(work.addresses),
+        ifnames=frozenset(work.ifnames),
+    )
+
+
+def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:
+    link = None
+    if gateway.ifname is not None:
+        work.ifnames.add(gateway.ifname)
+        link = _usable_link(gateway.ifname, work.links)
+    if gateway.via is None:
+        assert link is not None  # a gateway has `via`, `dev` or both
+        return [NextHop(None, link.ifindex, gateway.weight)]
+    if link is None:
+        return _resolve_recursively(gateway.via, gateway.weight, work)
+    if not (gateway.is_onlink or _is_neighbor(gateway.via, link, work)):
+        raise Unresolved(
+            f"{gateway.via} is on no subnet of {link.ifname} (`onlink: true` if it is there)"
+        )
+    return [NextHop(gateway.via, link.ifindex, gateway.weight, gateway.is_onlink)]
+
+
+def _usable_link(ifname: str, links: Mapping[str, Interface]) -> Interface:
+    link = links.get(ifname)
+    if link is None:
+        raise Unresolved(f"link {ifname} does not exist")
+    if not link.is_admin_up:
+        raise Unresolved(f"link {ifname} is down")
+    if not link.has_carrier:
+        raise Unresolved(f"link {ifname} has no carrier")
+    return link
+
+
+def _is_neighbor(via: Address, link: Interface, work: _Work) -> bool:
+    if via.family is Family.IPV6 and via.is_link_local:
+        return True
+    if link.owner_of_subnet(via) is not None:
+        return True
+    work.addresses.add(via)
+    cover = work.match(via)
+    if cover is None or cover.prefix.prefix_len == 0:
+        return False
+    on_link = NextHop(None, link.ifindex)
+    return any((hop.via, hop.ifindex) == (on_link.via, on_link.ifindex) for hop in cover.next_hops)
+
+
+def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop]:
+    work.addresses.add(via)
+    cover = work.match(via)
+    if work.prefix.contains_address(via) and (
+        cover is None or cover.prefix.prefix_len <= work.prefix.prefix_len
+    ):
+        raise Unresolved(f"{via} is not reachable: {work.prefix} would resolve through itself")
+    if cover is None:
+        raise Unresolved(f"{via} is not reachable: no route covers it")
+    if cover.prefix.prefix_len == 0:
+        raise Unresolved(f"{via} is not reachable: only the default route covers it")
+    if work.prefix == cover.prefix or work.prefix in cover.through:
+        raise Unresolved(f"{via} is not reachable: {work.prefix} would resolve through itself")
+    if not cover.next_hops:
+        kind = cover.route.type.name.lower()
+        raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
+    if cover.route.source is not RouteSource.CONNECTED:
+        work.through |= {cover.prefix, *cover.through}
+    return [hop._replace(via=hop.via or via, weight=hop.weight * weight) for hop in cover.next_hops]
+
+
+def _merge(hops: list[NextHop]) -> tuple[NextHop, ...]:
+    """Equal next hops become one with their weights added; weights fit the kernel again."""
+    legs: dict[tuple[Address | None, int, bool], int] = {}
+    for hop in hops:
+        leg = (hop.via, hop.ifindex, hop.is_onlink)
+        legs[leg] = legs.get(leg, 0) + hop.weight
+    heaviest = max(legs.values(), default=1)
+    merged = [
+        NextHop(via, ifindex, _scaled(weight, heaviest), is_onlink)
+        for (via, ifindex, is_onlink), weight in legs.items()
+    ]
+    if len(merged) == 1:
+        return (merged[0]._replace(weight=1),)
+    return tuple(sorted(merged, key=NextHop.sort_key))
+
+
+def _scaled(weight: int, heaviest: int) -> int:
+    if heaviest <= MAX_WEIGHT:
+        return weight
+    return max(1, weight * MAX_WEIGHT // heaviest)
+
+
+class Dependencies:
+    """Which prefixes asked about which address or link."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Prefix, tuple[frozenset[Address], frozenset[str]]] = {}
+        self._by_address: dict[Address, set[Prefix]] = {}
+        self._by_ifname: dict[str, set[Prefix]] = {}
+        self._sorted: dict[Family, list[int]] = {family: [] for family in Family}
+
+    def record(
+        self, prefix: Prefix, addresses: frozenset[Address], ifnames: frozenset[str]
+    ) -> None:
+        """Replace what a prefix asked about; empty sets forget it."""
+        old_addresses, old_ifnames = self._asked.get(prefix, (frozenset(), frozenset()))
+        for address in old_addresses - addresses:
+            self._forget_address(address, prefix)
+        for ifname in old_ifnames - ifnames:
+            self._by_ifname[ifname].discard(prefix)
+        for address in addresses - old_addresses:
+            if address not in self._by_address:
+                self._by_address[address] = set()
+                bisect.insort(self._sorted[address.family], address.addr_bits)
+            self._by_address[address].add(prefix)
+        for ifname in ifnames - old_ifnames:
+            self._by_ifname.setdefault(ifname, set()).add(prefix)
+        if addresses or ifnames:
+            self._asked[prefix] = addresses, ifnames
+        else:
+            self._asked.pop(prefix, None)
+
+    def _forget_address(self, address: Address, prefix: Prefix) -> None:
+        dependents = self._by_address[address]
+        dependents.discard(prefix)
+        if not dependents:
+            del self._by_address[address]
+            numbers = self._sorted[address.family]
+            del numbers[bisect.bisect_left(numbers, address.addr_bits)]
+
+    def on_route(self, changed: Prefix) -> Iterator[Prefix]:
+        """Prefixes that asked about an address inside a prefix whose route changed."""
+        numbers = self._sorted[changed.family]
+        first = bisect.bisect_left(numbers, changed.addr_bits)
+        last = bisect.bisect_right(numbers, changed.last_bits, first)
+        for addr_bits in numbers[first:last]:
+            yield from self._by_address[Address(changed.family, addr_bits)]
+
+    def on_link(self, ifname: str) -> frozenset[Prefix]:
+        """Prefixes that named a link."""
+        return frozenset(self._by_ifname.get(ifname, ()))

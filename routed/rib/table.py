@@ -1,0 +1,313 @@
+"""The RIB: every candidate for every prefix, the choice between them, and what changed. Pure.
+
+    install, withdraw, link_changed --> dirty prefixes --process--> BestChange for each that
+                                              ^                     is different now
+                                              +-- dependents of what changed
+
+Facts only mark prefixes dirty; `process` then works the dirty set off to a fix-point, so a burst of
+facts costs one decision per prefix, and a prefix that ends up as it was is not reported at all.
+
+Next hops that are resolved through other routes make one prefix's answer depend on another's. The
+fix-point is reached in sorted order, so that the result does not depend on arrival; routes that
+would rest on one another in a circle are refused when the circle closes, and if the refusal opens
+it again, the prefix is settled as unresolvable after MAX_ROUNDS (until something else changes).
+
+Invariants:
+    The selected candidate is the least by `decision.preference_key` among the eligible ones.
+    A connected route exists for every usable subnet of a link that is up, and is derived here.
+
+Cost: `process` looks at each dirty prefix's candidates once per round; a match tries the prefix
+lengths in use, at most 33 or 129 dictionary look-ups.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.clock import MonotonicClock
+from routed.model.link import Interface
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import DEFAULT_DISTANCE, DISTANCE_NEVER, NextHop, Route, RouteSource
+from routed.rib.decision import Contender, preference_key
+from routed.rib.nexthop import Cover, Dependencies, Resolution, resolve
+
+__all__ = ["MAX_ROUNDS", "BestChange", "Candidate", "Rib", "Selection"]
+
+MAX_ROUNDS = 16
+"""How often one prefix may be decided anew in one `process`; chains of recursion are shorter."""
+
+_RouteKey = tuple[RouteSource, str]
+
+
+class Selection(NamedTuple):
+    """The chosen route of a prefix."""
+
+    route: Route
+    next_hops: tuple[NextHop, ...]
+    """Sorted; empty for a type that has none."""
+
+
+class BestChange(NamedTuple):
+    """A prefix has another choice now, or none."""
+
+    prefix: Prefix
+    selection: Selection | None
+
+
+class Candidate(NamedTuple):
+    """One candidate as people see it."""
+
+    route: Route
+    next_hops: tuple[NextHop, ...]
+    problem: str
+    """Why it is not eligible, or which of its gateways are not; empty otherwise."""
+    is_selected: bool
+    installed_at: float
+    """On the RIB's clock, in seconds."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    route: Route
+    installed_at: float
+    resolution: Resolution
+
+    @property
+    def is_resolved(self) -> bool:
+        return self.resolution.is_usable or not self.route.type.has_next_hops
+
+
+class Rib:
+    """Candidates by prefix, and the selected one of each."""
+
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Start empty.
+
+        Args:
+            now: seconds, monotonic, for the age of routes; CLOCK_MONOTONIC when absent.
+        """
+        self._now = now or MonotonicClock().now
+        self._entries: dict[Prefix, dict[_RouteKey, _Entry]] = {}
+        self._selected: dict[Prefix, Selection] = {}
+        self._through: dict[Prefix, frozenset[Prefix]] = {}
+        self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
+        self._links: dict[int, Interface] = {}
+        self._links_by_name: dict[str, Interface] = {}
+        self._dependencies = Dependencies()
+        self._dirty: dict[Prefix, None] = {}
+        self._index: list[Prefix] = []
+        self._unindexed: set[Prefix] = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # --- facts
+
+    def install(self, route: Route) -> None:
+        """Add a candidate, or replace the one of the same source and owner."""
+        entries = self._entries.get(route.prefix)
+        if entries is None:
+            entries = self._entries[route.prefix] = {}
+            self._unindexed.add(route.prefix)
+        key = (route.source, route.owner)
+        old = entries.get(key)
+        if old is not None and old.route == route:
+            return
+        entries[key] = _Entry(route, self._now(), Resolution(next_hops=route.next_hops))
+        self._dirty[route.prefix] = None
+
+    def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
+        """Take a candidate away; returns whether it was there."""
+        entries = self._entries.get(prefix)
+        if entries is None or entries.pop((source, owner), None) is None:
+            return False
+        if not entries:
+            del self._entries[prefix]
+            self._unindexed.add(prefix)
+        self._dirty[prefix] = None
+        return True
+
+    def link_changed(self, link: Interface) -> None:
+        """A link is there, or is different: its connected routes and whoever names it follow."""
+        before = self._links.get(link.ifindex)
+        self._links[link.ifindex] = link
+        self._rename_link(before, link)
+        self._settle_connected(before, link)
+
+    def link_removed(self, ifindex: int) -> None:
+        """A link is gone."""
+        before = self._links.pop(ifindex, None)
+        if before is not None:
+            self._rename_link(before, None)
+            self._settle_connected(before, None)
+
+    def _rename_link(self, before: Interface | None, after: Interface | None) -> None:
+        if before is not None and self._links_by_name.get(before.ifname) is before:
+            del self._links_by_name[before.ifname]
+        if after is not None:
+            self._links_by_name[after.ifname] = after
+        for link in (before, after):
+            if link is not None:
+                for prefix in self._dependencies.on_link(link.ifname):
+                    self._dirty[prefix] = None
+
+    def _settle_connected(self, before: Interface | None, after: Interface | None) -> None:
+        old = (
+            {(prefix, before.ifname) for prefix in before.connected_prefixes()} if before else set()
+        )
+        new = {(prefix, after.ifname) for prefix in after.connected_prefixes()} if after else set()
+        for prefix, owner in old - new:
+            self.withdraw(prefix, RouteSource.CONNECTED, owner)
+        for prefix, owner in new:
+            assert after is not None
+            self.install(
+                Route(
+                    prefix=prefix,
+                    source=RouteSource.CONNECTED,
+                    distance=DEFAULT_DISTANCE[RouteSource.CONNECTED],
+                    next_hops=(NextHop(None, after.ifindex),),
+                    owner=owner,
+                )
+            )
+
+    # --- decision
+
+    def process(self) -> list[BestChange]:
+        """Decide every dirty prefix and all that depends on it.
+
+        Returns:
+            One entry, in prefix order, for each prefix whose choice differs from before the call.
+        """
+        before: dict[Prefix, Selection | None] = {}
+        rounds: Counter[Prefix] = Counter()
+        while self._dirty:
+            batch, self._dirty = sorted(self._dirty), {}
+            for prefix in batch:
+                rounds[prefix] += 1
+                old = self._selected.get(prefix)
+                if self._decide(prefix, may_recurse=rounds[prefix] <= MAX_ROUNDS):
+                    before.setdefault(prefix, old)
+                    for dependent in self._dependencies.on_route(prefix):
+                        self._dirty[dependent] = None
+        return [
+            BestChange(prefix, self._selected.get(prefix))
+            for prefix in sorted(before)
+            if self._selected.get(prefix) != before[prefix]
+        ]
+
+    def _decide(self, prefix: Prefix, *, may_recurse: bool) -> bool:
+        """Resolve and select for one prefix; returns whether its choice or its footing changed."""
+        entries = self._entries.get(prefix, {})
+        addresses: frozenset[Address] = frozenset()
+        ifnames: frozenset[str] = frozenset()
+        for entry in entries.values():
+            if entry.route.gateways:
+                entry.resolution = self._resolve(entry.route, may_recurse=may_recurse)
+                addresses |= entry.resolution.addresses
+                ifnames |= entry.resolution.ifnames
+        self._dependencies.record(prefix, addresses, ifnames)
+        best = min(entries.values(), key=_preference, default=None)
+        if best is None or not _contender(best).is_eligible:
+            return self._select(prefix, None, frozenset())
+        selection = Selection(best.route, best.resolution.next_hops)
+        return self._select(prefix, selection, best.resolution.through)
+
+    def _resolve(self, route: Route, *, may_recurse: bool) -> Resolution:
+        resolution = resolve(route, self._links_by_name, self._cover)
+        if not may_recurse and resolution.through:
+            resolution.next_hops = ()
+            resolution.through = frozenset()
+            resolution.problem = "its next hops rest on one another in a circle"
+        return resolution
+
+    def _select(
+        self, prefix: Prefix, selection: Selection | None, through: frozenset[Prefix]
+    ) -> bool:
+        old = self._selected.get(prefix)
+        old_through = self._through.get(prefix, frozenset())
+        if selection is None:
+            self._selected.pop(prefix, None)
+        else:
+            self._selected[prefix] = selection
+        if through:
+            self._through[prefix] = through
+        else:
+            self._through.pop(prefix, None)
+        lengths = self._lengths[prefix.family]
+        lengths[prefix.prefix_len] += (selection is not None) - (old is not None)
+        return selection != old or through != old_through
+
+    def _cover(self, address: Address) -> Cover | None:
+        prefix = self.match(address)
+        if prefix is None:
+            return None
+        route, next_hops = self._selected[prefix]
+        return Cover(prefix, route, next_hops, self._through.get(prefix, frozenset()))
+
+    # --- questions
+
+    def best(self, prefix: Prefix) -> Selection | None:
+        """The selected route of exactly this prefix, as of the last `process`."""
+        return self._selected.get(prefix)
+
+    def match(self, address: Address) -> Prefix | None:
+        """The longest prefix with a selected route that contains the address."""
+        lengths = self._lengths[address.family]
+        for prefix_len in sorted((length for length in lengths if lengths[length]), reverse=True):
+            prefix = Prefix.masked(address.family, address.addr_bits, prefix_len)
+            if prefix in self._selected:
+                return prefix
+        return None
+
+    def candidates(self, prefix: Prefix) -> tuple[Candidate, ...]:
+        """Every candidate of a prefix, the best one first."""
+        selection = self._selected.get(prefix)
+        return tuple(
+            Candidate(
+                route=entry.route,
+                next_hops=entry.resolution.next_hops,
+                problem=_problem(entry),
+                is_selected=selection is not None and entry.route is selection.route,
+                installed_at=entry.installed_at,
+            )
+            for entry in sorted(self._entries.get(prefix, {}).values(), key=_preference)
+        )
+
+    def prefixes_after(self, prefix: Prefix | None, limit: int) -> list[Prefix]:
+        """The next prefixes that have a candidate, in order.
+
+        Args:
+            prefix: the last one seen; None to begin.
+            limit: at most so many.
+
+        Cost: a bisection; after changes, first a merge that is linear in the table.
+        """
+        self._refresh_index()
+        start = 0 if prefix is None else bisect.bisect_right(self._index, prefix)
+        return self._index[start : start + limit]
+
+    def _refresh_index(self) -> None:
+        if not self._unindexed:
+            return
+        kept = [prefix for prefix in self._index if prefix not in self._unindexed]
+        kept += [prefix for prefix in self._unindexed if prefix in self._entries]
+        kept.sort()  # linear in practice: all but the new ones are in order
+        self._index, self._unindexed = kept, set()
+
+
+def _contender(entry: _Entry) -> Contender:
+    return Contender(entry.route, entry.is_resolved)
+
+
+def _preference(entry: _Entry) -> tuple[bool, int, int, int, str]:
+    return preference_key(_contender(entry))
+
+
+def _problem(entry: _Entry) -> str:
+    if entry.route.distance >= DISTANCE_NEVER:
+        return "administrative distance 255 is never used"
+    return entry.resolution.problem
