@@ -626,9 +626,7 @@ class Engine:
             return
         now = trio.current_time()
         is_late = now >= self._in_sync_at + SYNC_LIMIT_S
-        if now >= self._in_sync_at and (
-            is_late or not self._nup.pending_adjacencies(self._clock.now())
-        ):
+        if now >= self._in_sync_at and (is_late or self._nup.is_loaded(self._clock.now())):
             self._is_in_sync = True
             while (batch := self._wishes.take_update()) is not None:
                 self._say(_update_message(batch))
