@@ -10,67 +10,18 @@ shell's own request, must never make the keyboard wait, and is silent when the d
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from ipc.blocking import ControlClient, ControlError
+from ipc.blocking import ControlClient, ControlError, ExitStatus
 from ipc.control import Request, ShowInterfaces, ShowNeighbors, ShowRoutes
 from routectl.grammar import ValueKind
 from routectl.render.text import Row
 
-__all__ = ["LIVE_VALUES_MAX", "FoundNextHop", "FoundRoute", "LiveValueSource", "Reader", "look_up"]
+if TYPE_CHECKING:
+    from ipc.snapshot import FoundNextHop, FoundRoute
 
-
-class FoundNextHop(Protocol):
-    """A next hop in the snapshot, which names links by their index."""
-
-    @property
-    def via(self) -> object:
-        """The neighboring router; None when the destination is on the link."""
-
-    @property
-    def ifindex(self) -> int:
-        """The link."""
-
-    @property
-    def weight(self) -> int:
-        """Share of the traffic."""
-
-
-class FoundRoute(Protocol):
-    """What `lookup` shows of a route in the snapshot."""
-
-    @property
-    def prefix(self) -> object:
-        """The longest match; its text is what is shown."""
-
-    @property
-    def type(self) -> object:
-        """unicast, blackhole, ..."""
-
-    @property
-    def source(self) -> object:
-        """connected, static, ..."""
-
-    @property
-    def metric(self) -> int:
-        """Cost within the source."""
-
-    @property
-    def next_hops(self) -> Sequence[FoundNextHop]:
-        """Empty unless packets are sent on."""
-
-
-class Reader(Protocol):
-    """What `lookup` needs of `ipc.snapshot.FibReader`."""
-
-    def lookup(self, address_text: str, /) -> FoundRoute | None:
-        """The longest match."""
-
-    def close(self) -> None:
-        """Unmap."""
+__all__ = ["LIVE_VALUES_MAX", "LiveValueSource", "look_up"]
 
 
 LIVE_VALUES_MAX = 200
@@ -93,13 +44,16 @@ def look_up(client: ControlClient, addresses: Sequence[str]) -> list[Row]:
         One row each, in order; `prefix` is None where no route covers it.
 
     Raises:
-        ControlError: the snapshot could not be had.
+        ControlError: the snapshot could not be had, or is damaged.
     """
-    from ipc.snapshot import FibReader  # maps memory and decodes it; only `lookup` pays for it
+    # Maps memory and decodes it; only `lookup` pays for the import.
+    from ipc.snapshot import FibReader, SnapshotError
 
-    reader: Reader = FibReader.from_fd(client.open_snapshot())
-    with closing(reader):
-        return [_lookup_row(address, reader.lookup(address)) for address in addresses]
+    try:
+        with FibReader.from_fd(client.open_snapshot()) as reader:
+            return [_lookup_row(address, reader.lookup(address)) for address in addresses]
+    except SnapshotError as error:
+        raise ControlError("snapshot", f"the snapshot: {error}", ExitStatus.REFUSED) from error
 
 
 class LiveValueSource:
@@ -143,22 +97,13 @@ def _lookup_row(address: str, found: FoundRoute | None) -> Row:
         return {"address": address, **dict.fromkeys(columns)}
     return {
         "address": address,
-        "prefix": str(found.prefix),
-        "type": str(found.type),
+        "prefix": found.prefix,
+        "type": found.type,
         "next_hops": [_next_hop(next_hop) for next_hop in found.next_hops],
-        "source": str(found.source),
+        "source": found.source,
         "metric": found.metric,
     }
 
 
 def _next_hop(next_hop: FoundNextHop) -> Row:
-    via = None if next_hop.via is None else str(next_hop.via)
-    return {"via": via, "dev": _link_name(next_hop.ifindex), "weight": next_hop.weight}
-
-
-def _link_name(ifindex: int) -> str:
-    """The link's name; its number when it is gone, or lies in another network namespace."""
-    try:
-        return socket.if_indextoname(ifindex)
-    except OSError:
-        return f"if{ifindex}"
+    return {"via": next_hop.via, "dev": next_hop.dev, "weight": next_hop.weight}

@@ -236,7 +236,7 @@ class Engine:
             message_class = check_authority(
                 frame.type, Role.PARENT, self._phase, has_descriptor=descriptor is not None
             )
-            message = codec.decode(message_class, frame.body)
+            message: object = codec.decode(message_class, frame.body)
             if isinstance(message, Stop):
                 self._phase = Phase.STOPPING
                 await self._say_goodbye(message)

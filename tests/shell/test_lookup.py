@@ -1,15 +1,12 @@
-"""`lookup`: rows from the snapshot, and the exit status. The reader itself is a stand-in here."""
+"""`lookup`: rows from a real snapshot, and the exit status."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import sys
-import types
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,67 +14,45 @@ import pytest
 from ipc.blocking import ExitStatus
 from routectl.cli import command_line_for
 from routed.control.policy import AccessList
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop, Route, RouteSource, RouteType
+from routed.rib.snapshot import FibSnapshot
+from routed.rib.table import BestChange, Selection
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
-LOOPBACK = 1
-GONE = 999_999
+NAMES = {1: "lo", 2: "eth0"}
 
 
-@dataclass(frozen=True)
-class NextHop:
-    via: str | None
-    ifindex: int
-    weight: int
+def change(prefix: str, metric: int, *hops: NextHop) -> BestChange:
+    kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
+    route = Route(Prefix.parse(prefix), RouteSource.STATIC, 1, metric, type=kind, next_hops=hops)
+    return BestChange(route.prefix, Selection(route, hops))
 
 
-@dataclass(frozen=True)
-class Found:
-    prefix: str
-    type: str
-    source: str
-    metric: int
-    next_hops: tuple[NextHop, ...]
+class DaemonWithSnapshot(FakeDaemon):
+    """Hands out a real snapshot with two routes."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        router_id = Address.parse("10.255.0.1")
+        self.real = FibSnapshot(router_id, os.getpid(), trie_words=1 << 20, data_words=1 << 12)
+        hops = NextHop(Address.parse("fe80::2"), 1), NextHop(None, 2)
+        changes = [change("10.1.0.0/16", 10, *hops), change("198.51.100.0/24", 0)]
+        self.real.apply(changes, NAMES.__getitem__, 1)
 
-ROUTES = {
-    "10.1.2.3": Found(
-        "10.1.0.0/16",
-        "unicast",
-        "static",
-        10,
-        (NextHop("fe80::2", LOOPBACK, 1), NextHop(None, GONE, 1)),
-    ),
-    "198.51.100.1": Found("198.51.100.0/24", "blackhole", "static", 0, ()),
-}
-
-
-class StandInReader:
-    """Has the routes above in it, and notes whether it was closed."""
-
-    closed = 0
-
-    @classmethod
-    def from_fd(cls, descriptor: int) -> StandInReader:
-        assert os.pread(descriptor, 8, 0) == b"snapshot"
-        os.close(descriptor)
-        return cls()
-
-    def lookup(self, address_text: str) -> Found | None:
-        return ROUTES.get(address_text)
+    def snapshot_fd(self) -> int:
+        return self.real.fileno()
 
     def close(self) -> None:
-        StandInReader.closed += 1
+        super().close()
+        self.real.close()
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    module = types.ModuleType("ipc.snapshot")
-    monkeypatch.setattr(module, "FibReader", StandInReader, raising=False)
-    monkeypatch.setitem(sys.modules, "ipc.snapshot", module)
-    monkeypatch.setattr(StandInReader, "closed", 0)
+def path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "routed.sock"
     access = AccessList(read_uids=frozenset({os.getuid()}))
-    with closing(FakeDaemon()) as daemon, serving(path, daemon, access):
+    with closing(DaemonWithSnapshot()) as daemon, serving(path, daemon, access):
         yield path
 
 
@@ -93,10 +68,9 @@ def test_every_address_gets_its_route(path: Path) -> None:
     assert out.splitlines() == [
         "ADDRESS       PREFIX           NEXT HOPS           SOURCE  METRIC",
         "10.1.2.3      10.1.0.0/16      via fe80::2 dev lo  static      10",
-        "                               dev if999999",
+        "                               dev eth0",
         "198.51.100.1  198.51.100.0/24  blackhole           static       0",
     ]
-    assert StandInReader.closed == 1
 
 
 def test_an_address_without_a_route_is_said_and_is_exit_status_1(path: Path) -> None:
@@ -115,7 +89,7 @@ def test_json_has_every_address(path: Path) -> None:
             "type": "unicast",
             "next_hops": [
                 {"via": "fe80::2", "dev": "lo", "weight": 1},
-                {"via": None, "dev": "if999999", "weight": 1},
+                {"via": None, "dev": "eth0", "weight": 1},
             ],
             "source": "static",
             "metric": 10,

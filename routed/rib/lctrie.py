@@ -1,0 +1,472 @@
+"""The LC-trie: longest-prefix match over one flat array of 32-bit words, IPv4 and IPv6 alike.
+
+The layout, word by word, is in `ipc/snapshot.py`, because readers in other processes walk the very
+same words. This is the writer: it keeps, beside the words, what it needs to rebuild a part of them
+(which prefixes lie in which slot), and no second copy of the answers.
+
+    root directory         one slot per value of the first `root_bits` bits
+      slot  <= CROWDED     one *block*: an LC subtrie over the ranges of the slot's prefixes
+      slot  >  CROWDED     a child directory of `stride_bits` more bits, and so on
+
+Level compression by fill factor as in Nilsson & Karlsson, with two departures that were measured
+(research notes, lpm.md): prefixes are first flattened into disjoint ranges, so there is no prefix
+chain to follow and nothing to verify after a skip; and a branch takes as many bits b as satisfy
+2^b <= ranges / FILL, a rule on counts, which bounds memory like the exact rule on occupied slots
+and is cheaper to evaluate. A few ranges left become a bucket that is searched in order.
+
+A prefix that ends inside a directory's own bits touches `fallback` words only. One that is longer
+touches one slot: its block is built anew in free memory and published by one aligned store of the
+slot's word; the old block is reused two epochs later (`arena.py`). So a reader sees the slot before
+or after, never between.
+
+Invariants:
+    Values are 1 to 2**31 - 1; 0 in a word means "nothing", so zero-filled memory is an empty trie.
+    A child directory collapses into a block again when it holds at most CROWDED / 2 prefixes.
+    The default route is not in the trie; its owner keeps it beside (the snapshot's header).
+
+Cost of one change: O(CROWDED) for a long prefix, typically 20 to 60 us; 2^(directory depth -
+length) stores for a short one, in strides at C speed where the range is uniform.
+
+Failure: `ArenaFull` from the arena. Room for what a change needs is taken before anything is
+published, but a batch may have been applied in part.
+"""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from collections.abc import Iterable, Iterator
+
+from ipc.snapshot import (
+    ADDRESS_MASK,
+    BUCKET_RANGES_BIAS,
+    FIRST_BUCKET_KIND,
+    KIND_SHIFT,
+    RECORD_FLAG,
+    RECORD_MASK,
+)
+from routed.rib.arena import Arena
+
+__all__ = ["LcTrie"]
+
+FILL = 0.25
+BUCKET_RANGES_MAX = 8
+BRANCH_BITS_MAX = 15
+
+_Entry = int
+"""A prefix in a slot: network bits << 8 | length, so that sorting nests prefixes."""
+
+
+class _Directory:
+    """The writer's knowledge of one directory."""
+
+    __slots__ = ("address", "blocks", "count", "depth", "end", "lengths", "short", "slots")
+
+    def __init__(self, address: int, depth: int, end: int) -> None:
+        self.address = address
+        self.depth = depth
+        """Bits decided above it."""
+        self.end = end
+        """Bits decided with it."""
+        self.slots: dict[int, _Directory | list[_Entry]] = {}
+        self.short: dict[_Entry, int] = {}
+        """Prefixes that end inside, and their values."""
+        self.lengths = bytearray(1 << end - depth)
+        """Per slot, 1 + how many of the directory's bits its fallback's prefix has; 0 for none."""
+        self.blocks: dict[int, tuple[int, int]] = {}
+        """Per slot, address and size of its block."""
+        self.count = 0
+        """Prefixes in it and below it."""
+
+    @property
+    def bits(self) -> int:
+        return self.end - self.depth
+
+
+class LcTrie:
+    """Prefixes of one width and their values, in a shared array of words."""
+
+    def __init__(
+        self,
+        words: memoryview,
+        arena: Arena,
+        *,
+        width: int,
+        root_bits: int,
+        stride_bits: int,
+        crowded: int,
+    ) -> None:
+        """Make an empty trie.
+
+        Args:
+            words: the whole memory, format "I".
+            arena: the part of it that may be used.
+            width: bits of an address, 32 or 128.
+            root_bits: bits of the root directory.
+            stride_bits: bits of a child directory.
+            crowded: a slot with more prefixes becomes a child directory.
+        """
+        self._words = words
+        self._arena = arena
+        self._width = width
+        self._stride_bits = stride_bits
+        self._crowded = crowded
+        self._values: dict[_Entry, int] = {}
+        """Of prefixes that lie in slots; those in `_Directory.short` are there."""
+        self._root = self._new_directory(0, root_bits)
+
+    @property
+    def root_address(self) -> int:
+        """Where the root directory is."""
+        return self._root.address
+
+    def __len__(self) -> int:
+        return self._root.count
+
+    # --- changing
+
+    def set(self, addr_bits: int, prefix_len: int, value: int) -> None:
+        """Add a prefix or replace its value, and publish it.
+
+        Args:
+            addr_bits: the network, host bits zero.
+            prefix_len: 1 to width.
+            value: 1 to 2**31 - 1.
+
+        Raises:
+            ArenaFull: no room.
+        """
+        self.update([(addr_bits, prefix_len, value)])
+
+    def remove(self, addr_bits: int, prefix_len: int) -> None:
+        """Take a prefix away and publish that.
+
+        Raises:
+            KeyError: it is not there (the caller's bug).
+        """
+        self.update([(addr_bits, prefix_len, 0)])
+
+    def update(self, changes: Iterable[tuple[int, int, int]]) -> None:
+        """Apply many changes; a slot that several of them touch is rebuilt and published once.
+
+        Args:
+            changes: (network bits, length, value) with value 0 to remove.
+
+        Raises:
+            ArenaFull: no room; some changes are published and some are not.
+            KeyError: a prefix to remove is not there.
+        """
+        touched: dict[tuple[int, int], tuple[list[_Directory], int]] = {}
+        shrunk: list[list[_Directory]] = []
+        for addr_bits, prefix_len, value in changes:
+            path = self._path(addr_bits, prefix_len)
+            directory = path[-1]
+            entry = addr_bits << 8 | prefix_len
+            if prefix_len <= directory.end:
+                self._change_short(path, entry, value)
+                if not value:
+                    shrunk.append(path)
+                continue
+            slot = self._slot(directory, addr_bits)
+            if self._change_slot(path, slot, entry, value):
+                touched[directory.address, slot] = path, slot
+        for path, slot in touched.values():
+            self._rebuild(path[-1], slot)
+            shrunk.append(path)
+        # Only now: a directory that collapses takes the slots with it that were touched.
+        for path in shrunk:
+            self._collapse(path)
+
+    def _path(self, addr_bits: int, prefix_len: int) -> list[_Directory]:
+        """The directories from the root down to the one that owns a prefix."""
+        path = [self._root]
+        while prefix_len > path[-1].end:
+            child = path[-1].slots.get(self._slot(path[-1], addr_bits))
+            if not isinstance(child, _Directory):
+                break
+            path.append(child)
+        return path
+
+    def _slot(self, directory: _Directory, addr_bits: int) -> int:
+        return addr_bits >> self._width - directory.end & (1 << directory.bits) - 1
+
+    def _change_slot(self, path: list[_Directory], slot: int, entry: _Entry, value: int) -> bool:
+        """Enter a change into a slot's list; returns whether its block must be rebuilt."""
+        slots = path[-1].slots
+        entries = slots.get(slot)
+        assert not isinstance(entries, _Directory)  # `_path` would have gone on
+        if not value:
+            del self._values[entry]
+            assert entries is not None  # the value was there, so the entry is
+            entries.pop(bisect.bisect_left(entries, entry))
+            self._count(path, -1)
+            return True
+        if self._values.get(entry) == value:
+            return False
+        if entry not in self._values:
+            if entries is None:
+                entries = slots[slot] = []
+            bisect.insort(entries, entry)
+            self._count(path, 1)
+        self._values[entry] = value
+        return True
+
+    @staticmethod
+    def _count(path: list[_Directory], step: int) -> None:
+        for directory in path:
+            directory.count += step
+
+    # --- prefixes that end inside a directory
+
+    def _change_short(self, path: list[_Directory], entry: _Entry, value: int) -> None:
+        directory = path[-1]
+        addr_bits, prefix_len = entry >> 8, entry & 0xFF
+        first = self._slot(directory, addr_bits)
+        count = 1 << directory.end - prefix_len
+        mark = prefix_len - directory.depth + 1
+        if value:
+            if entry not in directory.short:
+                self._count(path, 1)
+            directory.short[entry] = value
+            self._store_fallbacks(directory, first, count, value, mark, up_to=mark)
+            return
+        del directory.short[entry]
+        self._count(path, -1)
+        cover_value, cover_mark = self._cover(directory, addr_bits, prefix_len)
+        self._store_fallbacks(directory, first, count, cover_value, cover_mark, exactly=mark)
+
+    def _cover(self, directory: _Directory, addr_bits: int, prefix_len: int) -> tuple[int, int]:
+        """Value and mark of the next shorter prefix inside the directory; (0, 0) for none."""
+        for length in range(prefix_len - 1, directory.depth - 1, -1):
+            host_bits = self._width - length
+            value = directory.short.get((addr_bits >> host_bits << host_bits) << 8 | length)
+            if value is not None:
+                return value, length - directory.depth + 1
+        return 0, 0
+
+    def _store_fallbacks(
+        self,
+        directory: _Directory,
+        first: int,
+        count: int,
+        value: int,
+        mark: int,
+        *,
+        up_to: int | None = None,
+        exactly: int | None = None,
+    ) -> None:
+        """Write fallbacks of a range of slots, leaving those of longer prefixes alone."""
+        lengths = directory.lengths
+        at = directory.address + 2 * first + 1
+        present = lengths[first : first + count]
+        is_uniform = (
+            max(present) <= up_to
+            if up_to is not None
+            else exactly is not None and present.count(exactly) == count
+        )
+        if is_uniform:
+            self._words[at : at + 2 * count : 2] = array("I", [value]) * count
+            lengths[first : first + count] = bytes([mark]) * count
+            return
+        for index, length in enumerate(present):
+            if length == exactly or (up_to is not None and length <= up_to):
+                lengths[first + index] = mark
+                self._words[at + 2 * index] = value
+
+    # --- slots
+
+    def _new_directory(self, depth: int, bits: int) -> _Directory:
+        size = 2 << bits
+        address, is_fresh = self._arena.allocate(size)
+        if not is_fresh:
+            self._words[address : address + size] = array("I", bytes(4 * size))
+        return _Directory(address, depth, depth + bits)
+
+    def _rebuild(self, directory: _Directory, slot: int) -> None:
+        """Build a slot's content anew and publish it."""
+        entries = directory.slots.get(slot)
+        if isinstance(entries, _Directory):
+            return  # it became one while this batch was applied
+        old = directory.blocks.pop(slot, None)
+        left = self._width - directory.end
+        if not entries:
+            directory.slots.pop(slot, None)
+            word = 0
+        elif len(entries) > self._crowded and left > self._stride_bits:
+            child = self._split(directory, entries)
+            directory.slots[slot] = child
+            word = child.address
+        else:
+            word = self._build_block(directory, slot, entries, left)
+        self._words[directory.address + 2 * slot] = word
+        if old is not None:
+            self._arena.release(*old)
+
+    def _build_block(
+        self, directory: _Directory, slot: int, entries: list[_Entry], left: int
+    ) -> int:
+        low = entries[0] >> 8 >> left << left
+        starts, values = self._flatten(entries, low, low + (1 << left))
+        block: list[int] = []
+        word = _encode(starts, values, low, left, block)
+        if block:
+            address, _ = self._arena.allocate(len(block))
+            self._words[address : address + len(block)] = array("I", block)
+            directory.blocks[slot] = address, len(block)
+            word |= address
+        return word
+
+    def _split(self, directory: _Directory, entries: list[_Entry]) -> _Directory:
+        """A child directory with a crowded slot's prefixes; nobody can see it yet."""
+        bits = min(self._stride_bits, self._width - directory.end)
+        child = self._new_directory(directory.end, bits)
+        touched = set()
+        for entry in entries:
+            if entry & 0xFF <= child.end:
+                self._change_short([child], entry, self._values.pop(entry))
+            else:
+                slot = self._slot(child, entry >> 8)
+                inner = child.slots.setdefault(slot, [])
+                assert not isinstance(inner, _Directory)
+                inner.append(entry)  # they come in order
+                child.count += 1
+                touched.add(slot)
+        for slot in touched:
+            self._rebuild(child, slot)
+        return child
+
+    def _collapse(self, path: list[_Directory]) -> None:
+        """Turn child directories that have become sparse into blocks again, the lowest first."""
+        while len(path) > 1 and path[-1].count <= self._crowded // 2:
+            child, parent = path[-1], path[-2]
+            path = path[:-1]
+            slot = next((slot for slot, inner in parent.slots.items() if inner is child), None)
+            if slot is None:
+                continue  # another change of the batch has collapsed it
+            parent.slots[slot] = sorted(self._gather(child))
+            self._rebuild(parent, slot)
+            self._release(child)
+
+    def _gather(self, directory: _Directory) -> Iterator[_Entry]:
+        for entry, value in directory.short.items():
+            self._values[entry] = value
+            yield entry
+        for inner in directory.slots.values():
+            if isinstance(inner, _Directory):
+                yield from self._gather(inner)
+            else:
+                yield from inner
+
+    def _release(self, directory: _Directory) -> None:
+        for inner in directory.slots.values():
+            if isinstance(inner, _Directory):
+                self._release(inner)
+        for block in directory.blocks.values():
+            self._arena.release(*block)
+        self._arena.release(directory.address, 2 << directory.bits)
+        # Whoever still has it on a path must find nothing left to release.
+        directory.slots.clear()
+        directory.blocks.clear()
+
+    def _flatten(self, entries: list[_Entry], low: int, high: int) -> tuple[list[int], list[int]]:
+        """Nested prefixes as disjoint ranges: where each begins, and its value (0 for none).
+
+        Neighboring ranges with one value are one range. Cost: linear in the entries.
+        """
+        width, values = self._width, self._values
+        starts, found = [low], [0]
+        open_ranges: list[tuple[int, int]] = []  # (end, value) of prefixes around the position
+
+        def begin(position: int, value: int) -> None:
+            if starts[-1] == position:
+                found[-1] = value
+                if len(found) > 1 and found[-2] == value:
+                    starts.pop()
+                    found.pop()
+            elif found[-1] != value:
+                starts.append(position)
+                found.append(value)
+
+        def close_until(position: int) -> None:
+            while open_ranges and open_ranges[-1][0] <= position:
+                end, _ = open_ranges.pop()
+                if end < high:
+                    begin(end, open_ranges[-1][1] if open_ranges else 0)
+
+        for entry in entries:
+            network = entry >> 8
+            close_until(network)
+            begin(network, values[entry])
+            open_ranges.append((network + (1 << width - (entry & 0xFF)), values[entry]))
+        close_until(high)
+        return starts, found
+
+    # --- asking
+
+    def lookup(self, addr_bits: int) -> int:
+        """The value of the longest prefix that covers an address; 0 for none.
+
+        The writer's own view of the words, for tests and for the daemon itself; other processes
+        use `ipc.snapshot.FibReader`, which checks what it reads.
+        """
+        words = self._words
+        directory, bits, left, best = self._root.address, self._root.bits, self._width, 0
+        while True:
+            left -= bits
+            at = directory + 2 * (addr_bits >> left & (1 << bits) - 1)
+            word = words[at]
+            best = words[at + 1] or best
+            if not word or word >> KIND_SHIFT:
+                break
+            directory, bits = word, min(self._stride_bits, left)
+        kind, block = word >> KIND_SHIFT, word & ADDRESS_MASK
+        at = block
+        while word and word < RECORD_FLAG and kind < FIRST_BUCKET_KIND:
+            left -= kind
+            word = words[at + (addr_bits >> left & (1 << kind) - 1)]
+            kind, at = word >> KIND_SHIFT, block + (word & ADDRESS_MASK)
+        if not word or word >= RECORD_FLAG:
+            return int(word & RECORD_MASK) or best
+        starts = kind - BUCKET_RANGES_BIAS - 1
+        low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
+        index = 0
+        while index < starts and words[at + index] <= low:
+            index += 1
+        return int(words[at + starts + index]) or best
+
+
+def _encode(starts: list[int], values: list[int], low: int, left: int, block: list[int]) -> int:
+    """Append the words of one subtrie to a block.
+
+    Args:
+        starts: where ranges begin, the first at `low`.
+        values: theirs.
+        low: the first address of the subtrie.
+        left: bits that are not decided yet.
+        block: grows.
+
+    Returns:
+        The word that stands for the subtrie, with an offset into the block.
+    """
+    count = len(starts)
+    if count == 1:
+        return RECORD_FLAG | values[0] if values[0] else 0
+    at = len(block)
+    dropped = max(0, left - 32)
+    if count <= BUCKET_RANGES_MAX and not any(start & (1 << dropped) - 1 for start in starts):
+        block += [start >> dropped & 0xFFFF_FFFF for start in starts[1:]]
+        block += values
+        return (count + BUCKET_RANGES_BIAS) << KIND_SHIFT | at
+    bits = min(BRANCH_BITS_MAX, left, max(1, int(count / FILL).bit_length() - 1))
+    left -= bits
+    block.extend([0] * (1 << bits))
+    first = 0
+    for slot in range(1 << bits):
+        # starts[first] is the range that `low` lies in.
+        high = low + (1 << left)
+        last = bisect.bisect_left(starts, high, first + 1)
+        inner = [low, *starts[first + 1 : last]]
+        block[at + slot] = _encode(inner, values[first:last], low, left, block)
+        first = last if last < count and starts[last] == high else last - 1
+        low = high
+    return bits << KIND_SHIFT | at
