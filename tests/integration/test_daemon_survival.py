@@ -39,11 +39,7 @@ def test_kill_9_of_the_engine_loses_no_packet(lab: Lab) -> None:
         for round_number in (1, 2):
             before = lab.engine_pid("R")
             lab.kill("R", "engine", signal.SIGKILL)
-            wait_until(
-                lambda old=before: lab.engine_pid("R") not in (None, old),
-                DEADLINE_S,
-                "a new engine",
-            )
+            wait_until(_engine_other_than(lab, before), DEADLINE_S, "a new engine")
             lab.wait_converged(DEADLINE_S)
             wait_until(
                 lambda: all(uptimes(lab, "R").values()) and len(uptimes(lab, "R")) == 2,
