@@ -12,6 +12,7 @@ is started by the parent only; its options are not for people.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -67,8 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_engine(ids: str) -> int:
     from routed.engine import run_engine
 
+    _calm_collector()
     uid_text, _, gid_text = ids.partition(":")
     return run_engine(int(uid_text), int(gid_text))
+
+
+def _calm_collector() -> None:
+    """Have the cyclic collector look seldom, and never at the code and the configuration.
+
+    A table of a million routes is millions of objects and no cycles: with the default thresholds
+    half of the time of a load was spent walking them (measured on 86,000 routes). Frozen before the
+    fork, so that the pages stay shared.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _print_schema() -> int:
@@ -96,6 +110,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.daemonize import ReadyPipe, daemonize
     from routed.parent import run_parent
 
+    _calm_collector()
     ready = ReadyPipe(None) if arguments.foreground else daemonize()
     status = run_parent(config, path, ready, is_foreground=arguments.foreground)
     sys.stdout.flush()

@@ -235,8 +235,8 @@ class Parent:
         )
         with (
             trio.open_signal_receiver(*_SIGNALS) as signals,
-            EventSocket() as listener,
             RequestSocket(config.fib.protocol) as requests,
+            EventSocket(requests.port_id) as listener,
         ):
             self._sync = FibSync(
                 Ledger(_ownership(config.fib)),

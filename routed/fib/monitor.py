@@ -8,8 +8,7 @@ Subscribe, then dump, so that nothing falls between: the caller opens the event 
 first `load`, and notifications that queued up meanwhile are applied on top; each is a whole state,
 so an old one is overtaken by the newer one behind it.
 
-Our own writes echo on the event socket with our request socket's port id; they are skipped, because
-their outcome is known already and an old echo must not overwrite a newer outcome.
+Our own writes are not among the notifications: the event socket has a filter against them.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class KernelMonitor:
     ) -> None:
         """Args:
         listener: already subscribed.
-        requests: for dumps of links; its own echoes are skipped.
+        requests: for dumps of links.
         on_link: called for every change of a link.
         on_route: called with a route and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
@@ -102,8 +101,6 @@ class KernelMonitor:
         elif message.type in events.ADDRESS_MESSAGES:
             self._apply(events.decode_address(message))
         elif message.type in (RTM_NEWROUTE, RTM_DELROUTE):
-            if message.port_id == self._requests.port_id:
-                return
             route = decode_route(message.payload)
             if route is not None:
                 self._on_route(route, message.type == RTM_DELROUTE)

@@ -2,7 +2,9 @@
 
 Requests and notifications use separate sockets, so that a flood of notifications can never push an
 answer out of its buffer. Both get a large receive buffer by SO_RCVBUFFORCE (which CAP_NET_ADMIN
-allows past rmem_max).
+allows past rmem_max). Our own writes would echo on the event socket, a million of them when a
+million routes are written; a socket filter drops them inside the kernel, by the port id of the
+request socket. Their outcome is known from the answers, and an old echo could only mislead.
 
 Writing. Many route messages go in one send; only the last asks for an acknowledgement, as a
 barrier. The kernel works off a whole send before it returns, and answers each message that it
@@ -21,9 +23,11 @@ Sources: netlink(7), rtnetlink(7); the synchronous send is netlink_rcv_skb of Li
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, cast
@@ -55,13 +59,16 @@ __all__ = ["DumpInterrupted", "EventSocket", "NetlinkError", "Overrun", "Request
 
 _SOL_NETLINK = 270
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 11, 12
-_SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 
 _RECEIVE_BYTES = 64 * 1024
 """The kernel fills at most 32 KiB a datagram in a dump; a notification is far smaller."""
 _REQUEST_BUFFER_BYTES = 4 * 1024 * 1024
 """Room for an error answer to every message of a batch."""
 _EVENT_BUFFER_BYTES = 16 * 1024 * 1024
+
+EVENT_BURST = 1000
+"""Notifications taken in one go before other tasks get a turn: about 3 ms of work."""
 
 _RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE = 1, 5, 7
 _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV6_ROUTE = 9, 11
@@ -102,10 +109,11 @@ class _NetlinkSocket:
             raw.setsockopt(_SOL_NETLINK, option, 1)
         raw.bind((0, sum(1 << (group - 1) for group in groups)))
         self.port_id = int(raw.getsockname()[0])
+        self._raw = raw
         self._socket = trio.socket.from_stdlib_socket(raw)
 
     async def _receive(self) -> list[NetlinkMessage]:
-        """The messages of one datagram from the kernel.
+        """Wait for a datagram from the kernel; its messages.
 
         Raises:
             Overrun: the kernel had to drop something.
@@ -113,20 +121,28 @@ class _NetlinkSocket:
         """
         while True:
             try:
-                buffer, _, flags, source = await self._socket.recvmsg(_RECEIVE_BYTES)
+                received = await self._socket.recvmsg(_RECEIVE_BYTES)
             except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    raise Overrun("the kernel dropped messages (ENOBUFS)") from error
+                _raise_overrun(error)
                 raise
-            source_port, _groups = cast("tuple[int, int]", source)
-            if source_port != 0:
-                continue  # only the kernel has port 0; anybody may send to a netlink port
-            if flags & socket.MSG_TRUNC:
-                raise Overrun("a message was cut off")
-            try:
-                return list(split_messages(buffer))
-            except DecodeError as error:
-                raise NetlinkError(str(error)) from error
+            messages = _accept(received[0], received[2], received[3])
+            if messages:
+                return messages
+
+    def _receive_waiting(self) -> list[NetlinkMessage]:
+        """The messages of a datagram that is there already; none when there is none.
+
+        Raises:
+            Overrun, NetlinkError: as `_receive`.
+        """
+        try:
+            received = self._raw.recvmsg(_RECEIVE_BYTES, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            _raise_overrun(error)
+            raise
+        return _accept(received[0], received[2], received[3])
 
     def close(self) -> None:
         """Close the socket."""
@@ -260,19 +276,78 @@ class RequestSocket(_NetlinkSocket):
 
 
 class EventSocket(_NetlinkSocket):
-    """Notifications of links, addresses and routes."""
+    """Notifications of links, addresses and routes, without the echoes of one other socket."""
 
-    def __init__(self, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES) -> None:
+    def __init__(
+        self, ignored_port_id: int, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            ignored_port_id: of the request socket, whose writes are not news.
+            receive_buffer_bytes: how much may wait before the kernel drops notifications.
+        """
         super().__init__(receive_buffer_bytes, _EVENT_GROUPS)
+        _ignore_port(self._raw, ignored_port_id)
 
     async def receive(self) -> list[NetlinkMessage]:
-        """Wait for the next notifications.
+        """Wait for notifications and take what is there, up to EVENT_BURST datagrams.
 
         Raises:
             Overrun: some were lost; read everything again.
             NetlinkError: bytes that are no netlink messages; the same.
         """
-        return await self._receive()
+        messages = await self._receive()
+        for _ in range(EVENT_BURST):
+            more = self._receive_waiting()
+            if not more:
+                break
+            messages += more
+        return messages
+
+
+def _raise_overrun(error: OSError) -> None:
+    if error.errno == errno.ENOBUFS:
+        raise Overrun("the kernel dropped messages (ENOBUFS)") from error
+
+
+def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
+    """Judge one datagram: who sent it, and is it whole."""
+    source_port, _groups = cast("tuple[int, int]", source)
+    if source_port != 0:
+        return []  # only the kernel has port 0; anybody may send to a netlink port
+    if flags & socket.MSG_TRUNC:
+        raise Overrun("a message was cut off")
+    try:
+        return list(split_messages(buffer))
+    except DecodeError as error:
+        raise NetlinkError(str(error)) from error
+
+
+def _ignore_port(listener: socket.socket, port_id: int) -> None:
+    """Drop every message that was caused by one port, before it takes room in the buffer.
+
+    A classic BPF program, because it needs no privilege and no map:
+
+        load the word at 12 (nlmsg_pid; loads are big-endian, netlink is in host order)
+        equal to the port id -> take 0 bytes, that is, drop; else take all
+
+    Source: socket(7), SO_ATTACH_FILTER; linux/filter.h; netlink_broadcast runs the filter.
+    """
+    (as_loaded,) = struct.unpack(">I", struct.pack("=I", port_id))
+    load_word, jump_if_equal, take = 0x20, 0x15, 0x06
+    program = b"".join(
+        struct.pack("=HBBI", code, if_true, if_false, operand)
+        for code, if_true, if_false, operand in (
+            (load_word, 0, 0, 12),
+            (jump_if_equal, 0, 1, as_loaded),
+            (take, 0, 0, 0),
+            (take, 0, 0, 0xFFFF_FFFF),
+        )
+    )
+    code = ctypes.create_string_buffer(program)
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
 
 
 def _decode_error(message: NetlinkMessage) -> tuple[int, str]:

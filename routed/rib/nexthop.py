@@ -24,7 +24,7 @@ refusal of the default route that FRR calls `no ip nht resolve-via-default`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -195,9 +195,11 @@ def _scaled(weight: int, heaviest: int) -> int:
 
 
 class Dependencies:
-    """Which prefixes asked about which address or link."""
+    """Which prefixes asked about which address or link, and the answers about addresses."""
 
     def __init__(self) -> None:
+        self.covers: dict[Address, Cover | None] = {}
+        """Longest matches that still hold: a table has many routes and few next hops."""
         self._asked: dict[Prefix, tuple[frozenset[Address], frozenset[str]]] = {}
         self._by_address: dict[Address, set[Prefix]] = {}
         self._by_ifname: dict[str, set[Prefix]] = {}
@@ -229,16 +231,21 @@ class Dependencies:
         dependents.discard(prefix)
         if not dependents:
             del self._by_address[address]
+            self.covers.pop(address, None)
             numbers = self._sorted[address.family]
             del numbers[bisect.bisect_left(numbers, address.addr_bits)]
 
-    def on_route(self, changed: Prefix) -> Iterator[Prefix]:
-        """Prefixes that asked about an address inside a prefix whose route changed."""
+    def on_route(self, changed: Prefix) -> set[Prefix]:
+        """A prefix's route changed: forget the answers inside it; who asked for them."""
         numbers = self._sorted[changed.family]
         first = bisect.bisect_left(numbers, changed.addr_bits)
         last = bisect.bisect_right(numbers, changed.last_bits, first)
+        dependents: set[Prefix] = set()
         for addr_bits in numbers[first:last]:
-            yield from self._by_address[Address(changed.family, addr_bits)]
+            address = Address(changed.family, addr_bits)
+            self.covers.pop(address, None)
+            dependents |= self._by_address[address]
+        return dependents
 
     def on_link(self, ifname: str) -> frozenset[Prefix]:
         """Prefixes that named a link."""

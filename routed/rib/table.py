@@ -242,11 +242,16 @@ class Rib:
         return selection != old or through != old_through
 
     def _cover(self, address: Address) -> Cover | None:
+        covers = self._dependencies.covers
+        if address in covers:
+            return covers[address]
         prefix = self.match(address)
-        if prefix is None:
-            return None
-        route, next_hops = self._selected[prefix]
-        return Cover(prefix, route, next_hops, self._through.get(prefix, frozenset()))
+        cover = None
+        if prefix is not None:
+            route, next_hops = self._selected[prefix]
+            cover = Cover(prefix, route, next_hops, self._through.get(prefix, frozenset()))
+        covers[address] = cover
+        return cover
 
     # --- questions
 

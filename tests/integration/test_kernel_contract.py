@@ -254,7 +254,8 @@ class Heard:
 async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
-        listener, requests, lab = EventSocket(), RequestSocket(205), Rtnetlink.open_here()
+        requests, lab = RequestSocket(205), Rtnetlink.open_here()
+        listener = EventSocket(requests.port_id)
     monitor = KernelMonitor(
         listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
     )
@@ -280,7 +281,8 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
 async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
-        listener, requests, bird = EventSocket(), RequestSocket(205), RequestSocket(12)
+        requests, bird = RequestSocket(205), RequestSocket(12)
+        listener = EventSocket(requests.port_id)
     monitor = KernelMonitor(
         listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
     )
@@ -302,7 +304,8 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
 async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
-        listener, requests, bird = EventSocket(2048), RequestSocket(205), RequestSocket(12)
+        requests, bird = RequestSocket(205), RequestSocket(12)
+        listener = EventSocket(requests.port_id, 2048)
     monitor = KernelMonitor(
         listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
     )

@@ -28,6 +28,17 @@ def test_address_text_is_the_standard_librarys(address: Address) -> None:
     assert address.is_loopback == theirs.is_loopback
 
 
+@given(st.text("0123456789.١ -+", max_size=15))
+def test_what_is_an_ipv4_address_is_what_the_standard_library_says(text: str) -> None:
+    try:
+        theirs = int(ipaddress.IPv4Address(text))
+    except ValueError:
+        with pytest.raises(ValueError, match="is not an IP address"):
+            Address.parse(text)
+    else:
+        assert Address.parse(text) == Address(Family.IPV4, theirs)
+
+
 @given(ADDRESSES, st.integers(0, 128))
 def test_prefix_text_and_containment_are_the_standard_librarys(
     address: Address, length: int
