@@ -4,7 +4,7 @@
  *     base = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
  *     struct rfib fib;
  *     if (rfib_init(&fib, base, size) == 0)
- *         status = rfib_lookup4(&fib, address, &route);
+ *         status = rfib_lookup4(&fib, address, &record, hops, 8);
  *
  * Addresses are 32-bit words in host byte order, the most significant first. A reader trusts
  * nothing: every address is checked, every walk is bounded. Needs C99 and the compiler's __atomic
@@ -24,10 +24,13 @@
 enum {                                  /* header, word indexes */
     RFIB_W_MAGIC = 0, RFIB_W_LAYOUT_VERSION = 1, RFIB_W_ENDIAN_MARK = 2, RFIB_W_ROUTER_ID = 3,
     RFIB_W_TOTAL_WORDS = 4, RFIB_W_DAEMON_PID = 5, RFIB_W_EPOCH = 6, RFIB_W_IS_CLOSED = 7,
-    RFIB_W_GENERATION = 8,              /* 64 bits, low word first */
+    RFIB_W_GENERATION = 8,              /* 64 bits */
     RFIB_W_HEARTBEAT_NS = 10,           /* 64 bits, CLOCK_MONOTONIC */
-    RFIB_W_TRIE_FIRST = 12, RFIB_W_TRIE_END = 13, RFIB_W_DATA_FIRST = 14, RFIB_W_DATA_END = 15,
-    RFIB_W_IPV4 = 16, RFIB_W_IPV6 = 24
+    RFIB_W_TRIE_FIRST = 12, RFIB_W_TRIE_END = 13,
+    RFIB_W_RECORDS_FIRST = 14, RFIB_W_RECORDS_END = 15,
+    RFIB_W_SETS_FIRST = 16, RFIB_W_SETS_END = 17,
+    RFIB_W_RECORDS_USED = 18,
+    RFIB_W_IPV4 = 24, RFIB_W_IPV6 = 32
 };
 
 enum {                                  /* a family's block, word indexes */
@@ -35,19 +38,25 @@ enum {                                  /* a family's block, word indexes */
     RFIB_F_DEFAULT_RECORD = 3, RFIB_F_ROUTES = 4
 };
 
-enum { RFIB_RECORD_WORDS = 12, RFIB_NEXT_HOP_WORDS = 12, RFIB_NEXT_HOPS_MAX = 4096 };
+enum {                                  /* sizes and limits */
+    RFIB_RECORD_WORDS = 12, RFIB_NEXT_HOP_WORDS = 12, RFIB_NEXT_HOPS_MAX = 4096,
+    RFIB_DIRECTORY_BITS_MAX = 24, RFIB_RETRIES = 100
+};
 
-struct rfib_record {                    /* in the data arena */
-    uint8_t family;                     /* 4 or 6 (on a little-endian machine) */
-    uint8_t prefix_len;
-    uint8_t source;
-    uint8_t type;                       /* RTN_* */
+struct rfib_record {                    /* RFIB_RECORD_WORDS words */
+    uint32_t shape;                     /* see rfib_family() and its kin */
     uint32_t distance, metric, tag;
     uint32_t next_hops;                 /* word index of the first one */
     uint32_t next_hop_count;
-    uint32_t reserved[2];
-    uint32_t address[4];                /* IPv4 in the first */
+    uint32_t is_current;                /* 0: replaced since; for listing only */
+    uint32_t reserved;
+    uint32_t network[4];                /* IPv4 in the first */
 };
+
+static inline unsigned rfib_family(const struct rfib_record *r) { return r->shape & 0xff; }
+static inline unsigned rfib_prefix_len(const struct rfib_record *r) { return r->shape >> 8 & 0xff; }
+static inline unsigned rfib_source(const struct rfib_record *r) { return r->shape >> 16 & 0xff; }
+static inline unsigned rfib_type(const struct rfib_record *r) { return r->shape >> 24; } /* RTN_* */
 
 struct rfib_next_hop {
     uint32_t shape;                     /* family of via (0: none) in the low byte; 0x100: onlink */
@@ -58,28 +67,62 @@ struct rfib_next_hop {
 
 struct rfib {
     const uint32_t *words;
-    uint32_t trie_first, trie_end, data_first, data_end;
+    uint32_t trie_first, trie_end, records_first, records_max, sets_first, sets_end;
+    struct { uint32_t root, root_bits, stride_bits; } family[2];
 };
 
 enum { RFIB_FOUND = 1, RFIB_NO_ROUTE = 0, RFIB_DAMAGED = -1, RFIB_BUSY = -2 };
 
+static inline uint32_t rfib_load(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+/* Check a mapped snapshot once; what is checked is kept, the header is not believed again.
+ * Returns 0 or RFIB_DAMAGED. `bytes` is the size of the file. */
 static inline int rfib_init(struct rfib *fib, const void *base, size_t bytes)
 {
     const uint32_t *w = (const uint32_t *)base;
-    if (bytes < 4 * RFIB_HEADER_WORDS || w[RFIB_W_MAGIC] != RFIB_MAGIC ||
-        w[RFIB_W_LAYOUT_VERSION] != RFIB_LAYOUT_VERSION ||
+    uint32_t bounds[6], before = RFIB_HEADER_WORDS;
+    unsigned i;
+
+    if (bytes < 4 * RFIB_HEADER_WORDS || bytes % (4 * RFIB_HEADER_WORDS) ||
+        w[RFIB_W_MAGIC] != RFIB_MAGIC || w[RFIB_W_LAYOUT_VERSION] != RFIB_LAYOUT_VERSION ||
         w[RFIB_W_ENDIAN_MARK] != RFIB_ENDIAN_MARK || w[RFIB_W_TOTAL_WORDS] != bytes / 4)
         return RFIB_DAMAGED;
+    for (i = 0; i < 6; before = bounds[i++]) {
+        bounds[i] = rfib_load(&w[RFIB_W_TRIE_FIRST + i]);
+        if (bounds[i] < before || bounds[i] > bytes / 4)
+            return RFIB_DAMAGED;
+    }
     fib->words = w;
-    fib->trie_first = w[RFIB_W_TRIE_FIRST];
-    fib->trie_end = w[RFIB_W_TRIE_END];
-    fib->data_first = w[RFIB_W_DATA_FIRST];
-    fib->data_end = w[RFIB_W_DATA_END];
-    if (fib->trie_first < RFIB_HEADER_WORDS || fib->trie_end < fib->trie_first ||
-        fib->data_first < fib->trie_end || fib->data_end < fib->data_first ||
-        fib->data_end > bytes / 4)
-        return RFIB_DAMAGED;
+    fib->trie_first = bounds[0];
+    fib->trie_end = bounds[1];
+    fib->records_first = bounds[2];
+    fib->records_max = (bounds[3] - bounds[2]) / RFIB_RECORD_WORDS;
+    fib->sets_first = bounds[4];
+    fib->sets_end = bounds[5];
+    for (i = 0; i < 2; i++) {
+        const uint32_t *block = w + (i ? RFIB_W_IPV6 : RFIB_W_IPV4);
+        uint32_t root = rfib_load(&block[RFIB_F_ROOT_ADDRESS]);
+        uint32_t root_bits = rfib_load(&block[RFIB_F_ROOT_BITS]);
+        uint32_t stride_bits = rfib_load(&block[RFIB_F_STRIDE_BITS]);
+        if (root_bits < 1 || root_bits > RFIB_DIRECTORY_BITS_MAX || stride_bits < 1 ||
+            stride_bits > RFIB_DIRECTORY_BITS_MAX || root < fib->trie_first ||
+            root > fib->trie_end || fib->trie_end - root < (2u << root_bits))
+            return RFIB_DAMAGED;
+        fib->family[i].root = root;
+        fib->family[i].root_bits = root_bits;
+        fib->family[i].stride_bits = stride_bits;
+    }
     return 0;
+}
+
+static inline void rfib_copy(void *to, const uint32_t *from, uint32_t count)
+{
+    uint32_t i, *words = (uint32_t *)to;
+    for (i = 0; i < count; i++)
+        words[i] = rfib_load(&from[i]);
 }
 
 /* `bits` bits of a 128-bit address, beginning `left` bits from its low end; bits <= 26. */
@@ -98,23 +141,16 @@ static inline uint32_t rfib_low(const uint32_t a[4], unsigned left)
     return (uint32_t)(both >> shift);
 }
 
-static inline uint32_t rfib_load(const uint32_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-
-/* The record's word index in *record (0: none). `a` is right-aligned in 128 bits. */
-static inline int rfib_find(const struct rfib *fib, unsigned block, unsigned width,
-                            const uint32_t a[4], uint32_t *record)
+/* The record's number in *record (0: none). `a` is right-aligned in 128 bits; `which` is 0 for IPv4,
+ * 1 for IPv6. */
+static inline int rfib_find(const struct rfib *fib, unsigned which, const uint32_t a[4],
+                            uint32_t *record)
 {
     const uint32_t *w = fib->words;
-    uint32_t directory = w[block + RFIB_F_ROOT_ADDRESS], best, word, at, base;
-    unsigned bits = w[block + RFIB_F_ROOT_BITS], stride = w[block + RFIB_F_STRIDE_BITS];
-    unsigned left = width, kind, starts, i;
+    uint32_t directory = fib->family[which].root, best, word, fallback, at, base;
+    unsigned bits = fib->family[which].root_bits, left = which ? 128 : 32, kind, starts, i;
 
-    if (bits < 1 || bits > 26 || bits > width || stride < 1 || stride > 26)
-        return RFIB_DAMAGED;
-    best = rfib_load(&w[block + RFIB_F_DEFAULT_RECORD]);
+    best = rfib_load(&w[(which ? RFIB_W_IPV6 : RFIB_W_IPV4) + RFIB_F_DEFAULT_RECORD]);
     for (;;) {
         if (directory < fib->trie_first || directory > fib->trie_end ||
             fib->trie_end - directory < (2u << bits))
@@ -122,12 +158,13 @@ static inline int rfib_find(const struct rfib *fib, unsigned block, unsigned wid
         left -= bits;
         at = directory + 2 * rfib_bits(a, left, bits);
         word = rfib_load(&w[at]);
-        if (rfib_load(&w[at + 1]))
-            best = rfib_load(&w[at + 1]);
+        fallback = rfib_load(&w[at + 1]);
+        if (fallback)
+            best = fallback;
         if (word == 0 || word >> 26)
             break;
         directory = word;
-        bits = stride < left ? stride : left;
+        bits = fib->family[which].stride_bits < left ? fib->family[which].stride_bits : left;
         if (bits == 0)
             return RFIB_DAMAGED;
     }
@@ -146,58 +183,66 @@ static inline int rfib_find(const struct rfib *fib, unsigned block, unsigned wid
     } else if (word == 0) {
         *record = best;
     } else {
+        uint32_t value, low = rfib_low(a, left);
         starts = (word >> 26) - 15;
         if (at > fib->trie_end || fib->trie_end - at < 2 * starts + 1)
             return RFIB_DAMAGED;
-        for (i = 0; i < starts && w[at + i] <= rfib_low(a, left); i++)
+        for (i = 0; i < starts && rfib_load(&w[at + i]) <= low; i++)
             ;
-        *record = w[at + starts + i] ? w[at + starts + i] : best;
+        value = rfib_load(&w[at + starts + i]);
+        *record = value ? value : best;
     }
-    if (*record && (*record < fib->data_first || *record > fib->data_end ||
-                    fib->data_end - *record < RFIB_RECORD_WORDS))
-        return RFIB_DAMAGED;
-    return 0;
+    return *record > fib->records_max ? RFIB_DAMAGED : 0;
 }
 
-static inline int rfib_lookup(const struct rfib *fib, unsigned block, unsigned width,
-                              const uint32_t a[4], struct rfib_record *found)
+/* RFIB_FOUND with a copy of the record, RFIB_NO_ROUTE, RFIB_DAMAGED, or RFIB_BUSY when the daemon
+ * writes faster than this process can read. `hops`, when it is not NULL, gets up to `hops_max` next
+ * hops; found->next_hop_count says how many there are. */
+static inline int rfib_lookup(const struct rfib *fib, unsigned which, const uint32_t a[4],
+                              struct rfib_record *found, struct rfib_next_hop *hops,
+                              uint32_t hops_max)
 {
     int tries;
-    for (tries = 0; tries < 100; tries++) {
-        uint32_t epoch = rfib_load(&fib->words[RFIB_W_EPOCH]), record = 0, i;
-        int status = rfib_find(fib, block, width, a, &record);
-        if (status == 0 && record)
-            for (i = 0; i < RFIB_RECORD_WORDS; i++)
-                ((uint32_t *)found)[i] = fib->words[record + i];
+
+    for (tries = 0; tries < RFIB_RETRIES; tries++) {
+        uint32_t epoch = rfib_load(&fib->words[RFIB_W_EPOCH]), record = 0;
+        int status = rfib_find(fib, which, a, &record);
+        if (status == 0 && record) {
+            status = RFIB_FOUND;
+            rfib_copy(found, fib->words + fib->records_first + (record - 1) * RFIB_RECORD_WORDS,
+                      RFIB_RECORD_WORDS);
+            if (found->next_hop_count > RFIB_NEXT_HOPS_MAX ||
+                (found->next_hop_count &&
+                 (found->next_hops < fib->sets_first || found->next_hops > fib->sets_end ||
+                  fib->sets_end - found->next_hops <
+                      found->next_hop_count * RFIB_NEXT_HOP_WORDS)))
+                status = RFIB_DAMAGED;
+            else if (hops)
+                rfib_copy(hops, fib->words + found->next_hops,
+                          RFIB_NEXT_HOP_WORDS * (found->next_hop_count < hops_max
+                                                     ? found->next_hop_count : hops_max));
+        }
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (rfib_load(&fib->words[RFIB_W_EPOCH]) - epoch < 2)
-            return status ? status : record ? RFIB_FOUND : RFIB_NO_ROUTE;
+            return status;
     }
     return RFIB_BUSY;
 }
 
-static inline int rfib_lookup4(const struct rfib *fib, uint32_t address, struct rfib_record *found)
+/* IPv4: `address` in host byte order. */
+static inline int rfib_lookup4(const struct rfib *fib, uint32_t address, struct rfib_record *found,
+                               struct rfib_next_hop *hops, uint32_t hops_max)
 {
     const uint32_t a[4] = {0, 0, 0, address};
-    return rfib_lookup(fib, RFIB_W_IPV4, 32, a, found);
+    return rfib_lookup(fib, 0, a, found, hops, hops_max);
 }
 
+/* IPv6: four words in host byte order, the most significant first. */
 static inline int rfib_lookup6(const struct rfib *fib, const uint32_t address[4],
-                               struct rfib_record *found)
+                               struct rfib_record *found, struct rfib_next_hop *hops,
+                               uint32_t hops_max)
 {
-    return rfib_lookup(fib, RFIB_W_IPV6, 128, address, found);
-}
-
-/* The i-th next hop of a record, or NULL. Valid until the epoch moves on by two. */
-static inline const struct rfib_next_hop *rfib_next_hop(const struct rfib *fib,
-                                                        const struct rfib_record *record,
-                                                        uint32_t i)
-{
-    uint32_t first = record->next_hops, count = record->next_hop_count;
-    if (i >= count || count > RFIB_NEXT_HOPS_MAX || first < fib->data_first ||
-        first > fib->data_end || fib->data_end - first < count * RFIB_NEXT_HOP_WORDS)
-        return NULL;
-    return (const struct rfib_next_hop *)(fib->words + first + i * RFIB_NEXT_HOP_WORDS);
+    return rfib_lookup(fib, 1, address, found, hops, hops_max);
 }
 
 #endif

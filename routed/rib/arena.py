@@ -26,7 +26,7 @@ class Arena:
         """Manage the words from `first` up to `end` (excluded); they read as zero at first."""
         self.first = first
         self._top = first
-        self._end = end
+        self.end = end
         self._free: dict[int, list[int]] = {}
         self._limbo: list[list[tuple[int, int]]] = [[], [], []]
         self.live_words = 0
@@ -54,8 +54,8 @@ class Arena:
             self.live_words += size
             return free.pop(), False
         address = self._top
-        if address + size > self._end:
-            raise ArenaFull(f"no room for {words} words in a region of {self._end - self.first}")
+        if address + size > self.end:
+            raise ArenaFull(f"no room for {words} words in a region of {self.end - self.first}")
         self._top += size
         self.live_words += size
         return address, True

@@ -33,15 +33,21 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipc.snapshot import (
+    ADDRESS_MASK,
     ENDIAN_MARK,
     F_SEAL_FUTURE_WRITE,
     FAMILY_WORDS,
     HEADER_BYTES,
+    IFNAME_BYTES,
     LAYOUT_VERSION,
     MAGIC,
     NEXT_HOP_WORDS,
+    NEXT_HOPS_MAX,
+    ONLINK_FLAG,
+    RECORD_IS_CURRENT,
     RECORD_WORDS,
     FamilyHeader,
     Header,
@@ -55,9 +61,9 @@ from routed.rib.table import BestChange, Selection
 __all__ = ["FibSnapshot", "MemoryPart"]
 
 TRIE_WORDS = 1 << 26
-"""256 MiB, the reach of a trie word's address; a million IPv4 prefixes take about 10 MB of it."""
+"""256 MiB, the reach of a trie word's address; a million IPv4 prefixes take about 14 MB of it."""
 DATA_WORDS = 1 << 26
-"""256 MiB: five million records."""
+"""256 MiB, three quarters for records (four million routes) and one for next-hop sets."""
 
 TICK_NS = 10_000_000
 """The epoch moves at most this often: a reader that is interrupted for less never has to retry."""
@@ -65,7 +71,7 @@ TICK_NS = 10_000_000
 _ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
 _CROWDED = {Family.IPV4: 256, Family.IPV6: 64}
 _STRIDE_BITS = 8
-_IFNAME_BYTES = 16
+_PAGE_WORDS = HEADER_BYTES // 4
 
 _SetKey = tuple[tuple[NextHop, str], ...]
 
@@ -82,9 +88,18 @@ class MemoryPart:
 
 @dataclass(slots=True)
 class _NextHopSet:
+    key: _SetKey
     address: int
-    words: int
     users: int
+
+    @property
+    def words(self) -> int:
+        return len(self.key) * NEXT_HOP_WORDS
+
+
+class _Record(NamedTuple):
+    number: int
+    next_hops: _NextHopSet
 
 
 class FibSnapshot:
@@ -103,33 +118,33 @@ class FibSnapshot:
         Args:
             router_id: for whoever maps it.
             daemon_pid: the same.
-            trie_words: room for both tries.
+            trie_words: room for both tries, at most what a trie word can address.
             data_words: room for records and next-hop sets.
 
         Raises:
             OSError: no memory, no descriptor, or a kernel before 5.1.
         """
-        header_words = HEADER_BYTES // 4
-        total_words = header_words + trie_words + data_words
+        trie_end = min(_PAGE_WORDS + trie_words, ADDRESS_MASK + 1)
+        sets_first = trie_end + data_words * 3 // 4
+        sets_end = trie_end + data_words
+        total_words = -(-sets_end // _PAGE_WORDS) * _PAGE_WORDS
+        self._is_closed = False
         self._descriptor = os.memfd_create("routed-fib", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._descriptor, 4 * total_words)
-        self._memory = mmap.mmap(self._descriptor, 4 * total_words)
-        fcntl.fcntl(
-            self._descriptor,
-            fcntl.F_ADD_SEALS,
-            fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL,
-        )
+        try:
+            self._memory = _map_sealed(self._descriptor, 4 * total_words)
+        except OSError:
+            os.close(self._descriptor)
+            raise
         self._words = memoryview(self._memory).cast("I")
         self._longs = memoryview(self._memory).cast("Q")
-        # Addresses in trie words are absolute and have 26 bits: the arena ends where they do.
-        trie_end = min(header_words + trie_words, TRIE_WORDS)
-        self._trie_arena = Arena(header_words, trie_end)
-        self._data_arena = Arena(header_words + trie_words, total_words)
+        self._trie_arena = Arena(_PAGE_WORDS, trie_end)
+        self._record_arena = Arena(trie_end, sets_first)
+        self._set_arena = Arena(sets_first, sets_end)
         self._tries = {family: self._new_trie(family) for family in Family}
-        self._records: dict[Prefix, tuple[int, _SetKey]] = {}
+        self._records: dict[Prefix, _Record] = {}
         self._sets: dict[_SetKey, _NextHopSet] = {}
         self._ticked_at_ns = 0
-        self._write_header(router_id, daemon_pid, header_words, trie_end, total_words)
+        self._write_header(router_id, daemon_pid)
 
     def _new_trie(self, family: Family) -> LcTrie:
         return LcTrie(
@@ -141,17 +156,17 @@ class FibSnapshot:
             crowded=_CROWDED[family],
         )
 
-    def _write_header(
-        self, router_id: Address, daemon_pid: int, first: int, trie_end: int, total: int
-    ) -> None:
+    def _write_header(self, router_id: Address, daemon_pid: int) -> None:
         words = self._words
         words[Header.LAYOUT_VERSION] = LAYOUT_VERSION
         words[Header.ENDIAN_MARK] = ENDIAN_MARK
         words[Header.ROUTER_ID] = router_id.addr_bits
-        words[Header.TOTAL_WORDS] = total
+        words[Header.TOTAL_WORDS] = len(words)
         words[Header.DAEMON_PID] = daemon_pid
-        words[Header.TRIE_FIRST], words[Header.TRIE_END] = first, trie_end
-        words[Header.DATA_FIRST], words[Header.DATA_END] = self._data_arena.first, total
+        regions = (self._trie_arena, self._record_arena, self._set_arena)
+        for position, arena in enumerate(regions):
+            words[Header.TRIE_FIRST + 2 * position] = arena.first
+            words[Header.TRIE_END + 2 * position] = arena.end
         for family in Family:
             block = _family_block(family)
             words[block + FamilyHeader.ROOT_ADDRESS] = self._tries[family].root_address
@@ -164,7 +179,7 @@ class FibSnapshot:
     def apply(
         self, changes: Iterable[BestChange], ifname_of: Callable[[int], str], now_ns: int
     ) -> None:
-        """Publish one burst of changes.
+        """Publish one burst of changes; none after `close`.
 
         Args:
             changes: each prefix at most once.
@@ -172,87 +187,97 @@ class FibSnapshot:
             now_ns: CLOCK_MONOTONIC.
 
         Raises:
-            ArenaFull: a region is used up.
+            ArenaFull: a region is used up. What was replaced is not reused then, so whatever
+                readers still find stays as it was; the burst is published in part.
         """
+        if self._is_closed:
+            return
         trie_changes: dict[Family, list[tuple[int, int, int]]] = {family: [] for family in Family}
-        replaced: list[tuple[int, _SetKey]] = []
+        replaced: list[_Record] = []
         for prefix, selection in changes:
             old = self._records.pop(prefix, None)
             if old is not None:
                 replaced.append(old)
-            record = 0
-            if selection is not None:
-                record = self._write_record(prefix, selection, ifname_of)
-            elif old is None:
+            elif selection is None:
                 continue
+            number = 0
+            if selection is not None:
+                record = self._records[prefix] = self._write_record(prefix, selection, ifname_of)
+                number = record.number
             if prefix.prefix_len == 0:
-                at = _family_block(prefix.family) + FamilyHeader.DEFAULT_RECORD
-                self._words[at] = record
+                block = _family_block(prefix.family)
+                self._words[block + FamilyHeader.DEFAULT_RECORD] = number
             else:
-                change = (prefix.addr_bits, prefix.prefix_len, record)
-                trie_changes[prefix.family].append(change)
+                trie_changes[prefix.family].append((prefix.addr_bits, prefix.prefix_len, number))
         for family, of_family in trie_changes.items():
             self._tries[family].update(of_family)
             block = _family_block(family)
             has_default = bool(self._words[block + FamilyHeader.DEFAULT_RECORD])
             self._words[block + FamilyHeader.ROUTES] = len(self._tries[family]) + has_default
-        for address, set_key in replaced:
-            self._data_arena.release(address, RECORD_WORDS)
-            self._drop_set(set_key)
+        for record in replaced:
+            self._drop_record(record)
         self._longs[Header.GENERATION // 2] += 1
         self.heartbeat(now_ns)
 
     def heartbeat(self, now_ns: int) -> None:
-        """Give a sign of life, and let the epoch move on if it is time.
+        """Give a sign of life, and let the epoch move on if it is time; nothing after `close`.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
         """
+        if self._is_closed:
+            return
         self._longs[Header.HEARTBEAT_NS // 2] = now_ns
         if now_ns - self._ticked_at_ns >= TICK_NS:
             self._ticked_at_ns = now_ns
+            # First the epoch: a reader must see it move before it can see memory reused.
             self._words[Header.EPOCH] = self._words[Header.EPOCH] + 1 & 0xFFFF_FFFF
-            self._trie_arena.advance()
-            self._data_arena.advance()
+            for arena in (self._trie_arena, self._record_arena, self._set_arena):
+                arena.advance()
 
     def _write_record(
         self, prefix: Prefix, selection: Selection, ifname_of: Callable[[int], str]
-    ) -> int:
+    ) -> _Record:
         route = selection.route
-        set_key = tuple((hop, ifname_of(hop.ifindex)) for hop in selection.next_hops)
-        next_hop_set = self._share_set(set_key)
-        version = 4 if prefix.family is Family.IPV4 else 6
-        shape = version | prefix.prefix_len << 8 | route.source << 16 | route.type << 24
+        next_hops = self._share_set(
+            tuple((hop, ifname_of(hop.ifindex)) for hop in selection.next_hops[:NEXT_HOPS_MAX])
+        )
+        shape = _version(prefix.family) | prefix.prefix_len << 8 | route.source << 16
         record = array("I", [
-            shape, route.distance, route.metric, route.tag,
-            next_hop_set.address if set_key else 0, len(set_key), 0, 0,
+            shape | route.type << 24, route.distance, route.metric, route.tag,
+            next_hops.address, len(next_hops.key), 0, 0,
             *_address_words(prefix.family, prefix.addr_bits),
         ])  # fmt: skip
-        address, _ = self._data_arena.allocate(RECORD_WORDS)
-        self._words[address : address + RECORD_WORDS] = record
-        self._records[prefix] = address, set_key
-        return address
+        at, _ = self._record_arena.allocate(RECORD_WORDS)
+        self._words[at : at + RECORD_WORDS] = record
+        self._words[at + RECORD_IS_CURRENT] = 1  # after the rest: a listing may come by
+        number = (at - self._record_arena.first) // RECORD_WORDS + 1
+        if number > self._words[Header.RECORDS_USED]:
+            self._words[Header.RECORDS_USED] = number
+        return _Record(number, next_hops)
 
-    def _share_set(self, set_key: _SetKey) -> _NextHopSet:
-        found = self._sets.get(set_key)
-        if found is None:
-            words = len(set_key) * NEXT_HOP_WORDS
-            address = 0
-            if words:
-                address, _ = self._data_arena.allocate(words)
-                packed = b"".join(_pack_next_hop(hop, ifname) for hop, ifname in set_key)
-                self._words[address : address + words] = array("I", packed)
-            found = self._sets[set_key] = _NextHopSet(address, words, 0)
-        found.users += 1
-        return found
-
-    def _drop_set(self, set_key: _SetKey) -> None:
-        found = self._sets[set_key]
+    def _drop_record(self, record: _Record) -> None:
+        at = self._record_arena.first + (record.number - 1) * RECORD_WORDS
+        self._words[at + RECORD_IS_CURRENT] = 0
+        self._record_arena.release(at, RECORD_WORDS)
+        found = record.next_hops
         found.users -= 1
         if not found.users:
-            del self._sets[set_key]
+            del self._sets[found.key]
             if found.words:
-                self._data_arena.release(found.address, found.words)
+                self._set_arena.release(found.address, found.words)
+
+    def _share_set(self, key: _SetKey) -> _NextHopSet:
+        found = self._sets.get(key)
+        if found is None:
+            found = _NextHopSet(key, address=0, users=0)
+            if key:
+                found.address, _ = self._set_arena.allocate(found.words)
+                packed = b"".join(_pack_next_hop(hop, ifname) for hop, ifname in key)
+                self._words[found.address : found.address + found.words] = array("I", packed)
+            self._sets[key] = found
+        found.users += 1
+        return found
 
     # --- its life
 
@@ -262,34 +287,61 @@ class FibSnapshot:
 
     def close(self) -> None:
         """Tell readers that nothing more will come, and unmap; their mappings live on."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._words[Header.IS_CLOSED] = 1
         self._words.release()
         self._longs.release()
-        # The tries hold views of the memory; without them the mapping could not be closed.
         self._tries.clear()
         self._memory.close()
         os.close(self._descriptor)
 
     def memory(self) -> Sequence[MemoryPart]:
         """What the regions take, for `show memory`."""
-        return [
-            MemoryPart(
+        parts = (
+            (
                 "trie",
-                4 * self._trie_arena.reached_words,
+                self._trie_arena,
                 sum(len(trie) for trie in self._tries.values()),
-                "LC-tries of both families; items are prefixes",
+                "LC-tries of both families; items are prefixes (zero pages cost nothing)",
             ),
-            MemoryPart(
-                "data",
-                4 * self._data_arena.reached_words,
-                len(self._records),
-                "route records and next-hop sets; items are records",
+            ("records", self._record_arena, len(self._records), "one for each selected route"),
+            (
+                "next-hop sets",
+                self._set_arena,
+                len(self._sets),
+                "shared by the routes that have the same next hops",
             ),
+        )
+        return [
+            MemoryPart(name, 4 * arena.reached_words, items, words)
+            for name, arena, items, words in parts
         ]
+
+
+def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
+    """Give a memfd its size for good, map it for writing, and let nobody else do that."""
+    os.ftruncate(descriptor, size)
+    memory = mmap.mmap(descriptor, size)
+    try:
+        fcntl.fcntl(
+            descriptor,
+            fcntl.F_ADD_SEALS,
+            fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL,
+        )
+    except OSError:
+        memory.close()
+        raise
+    return memory
 
 
 def _family_block(family: Family) -> int:
     return Header.IPV4 + (FAMILY_WORDS if family is Family.IPV6 else 0)
+
+
+def _version(family: Family) -> int:
+    return 4 if family is Family.IPV4 else 6
 
 
 def _address_words(family: Family, addr_bits: int) -> list[int]:
@@ -300,10 +352,10 @@ def _address_words(family: Family, addr_bits: int) -> list[int]:
 
 
 def _pack_next_hop(hop: NextHop, ifname: str) -> bytes:
-    shape = 0x100 if hop.is_onlink else 0
+    shape = ONLINK_FLAG if hop.is_onlink else 0
     words = [0, 0, 0, 0]
     if hop.via is not None:
-        shape |= 4 if hop.via.family is Family.IPV4 else 6
+        shape |= _version(hop.via.family)
         words = _address_words(*hop.via)
-    name = ifname.encode()[: _IFNAME_BYTES - 1].ljust(_IFNAME_BYTES, b"\0")
+    name = ifname.encode()[: IFNAME_BYTES - 1].ljust(IFNAME_BYTES, b"\0")
     return array("I", [shape, hop.ifindex, hop.weight, 0, *words]).tobytes() + name

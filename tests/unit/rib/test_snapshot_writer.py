@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipc import snapshot as layout
-from ipc.snapshot import FibReader, FoundNextHop, Header, SnapshotError
+from ipc.snapshot import FibReader, FoundNextHop, FoundRoute, Header, SnapshotError
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, Route, RouteSource, RouteType
 from routed.rib.snapshot import TICK_NS, FibSnapshot
@@ -131,18 +131,16 @@ def test_age_and_end_can_be_told(writer: Writer) -> None:
 
 def test_memory_is_given_back_when_everything_is_removed(writer: Writer) -> None:
     routes = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(2000)]
-    empty = [
-        arena.live_words for arena in (writer.snapshot._trie_arena, writer.snapshot._data_arena)
-    ]
+    own = writer.snapshot
+    arenas = (own._trie_arena, own._record_arena, own._set_arena)
+    empty = [arena.live_words for arena in arenas]
     for _ in range(3):
         writer.apply(
             *[add(text, hop(f"192.0.2.{index % 8 + 1}")) for index, text in enumerate(routes)]
         )
         assert len(writer.snapshot._sets) == 8, "equal next hops are shared"
         writer.apply(*map(drop, routes))
-    after = [
-        arena.live_words for arena in (writer.snapshot._trie_arena, writer.snapshot._data_arena)
-    ]
+    after = [arena.live_words for arena in arenas]
     assert after == empty
 
 
@@ -313,7 +311,7 @@ _DAMAGEABLE: list[mmap.mmap] = []
 def _damageable() -> mmap.mmap:
     """A small snapshot in private memory, made once."""
     if not _DAMAGEABLE:
-        writer = FibSnapshot(Address.parse("10.255.0.1"), 1, trie_words=800_000, data_words=4000)
+        writer = FibSnapshot(Address.parse("10.255.0.1"), 1, trie_words=800_000, data_words=8000)
         content = table(random.Random(7), 120)
         changes = [
             add(str(prefix), hop("192.0.2.1"), metric=value) for prefix, value in content.items()
@@ -339,6 +337,7 @@ int main(int argc, char **argv)
     struct stat st;
     struct rfib fib;
     struct rfib_record record;
+    struct rfib_next_hop hop;
     uint32_t query[5];
     if (fstat(fd, &st) < 0)
         return 2;
@@ -346,12 +345,15 @@ int main(int argc, char **argv)
     if (base == MAP_FAILED || rfib_init(&fib, base, (size_t)st.st_size) < 0)
         return 3;
     while (fread(query, sizeof query, 1, stdin) == 1) {
-        int status = query[0] == 4 ? rfib_lookup4(&fib, query[4], &record)
-                                   : rfib_lookup6(&fib, query + 1, &record);
+        int status = query[0] == 4 ? rfib_lookup4(&fib, query[4], &record, &hop, 1)
+                                   : rfib_lookup6(&fib, query + 1, &record, &hop, 1);
         if (status < 0)
             return 4;
-        const struct rfib_next_hop *hop = status ? rfib_next_hop(&fib, &record, 0) : NULL;
-        printf("%u %s\n", status ? record.metric : 0, hop ? hop->ifname : "-");
+        if (status == RFIB_FOUND)
+            printf("%u/%u %u %.16s\n", rfib_family(&record), rfib_prefix_len(&record),
+                   record.metric, hop.ifname);
+        else
+            puts("none");
     }
     return 0;
 }
@@ -383,8 +385,7 @@ def test_the_c_header_gives_the_same_answers(writer: Writer, tmp_path: Path) -> 
                 words = [addr_bits >> shift & 0xFFFF_FFFF for shift in (96, 64, 32, 0)]
                 queries.extend([version, *words])
                 found = reader.lookup(Address(family, addr_bits).packed)
-                name = found.next_hops[0].dev if found else "-"
-                expected.append(f"{found.metric if found else 0} {name}")
+                expected.append(_c_line(version, found) if found else "none")
     descriptor = writer.snapshot.fileno()
     done = subprocess.run(
         [tmp_path / "example", str(descriptor)],
@@ -396,6 +397,11 @@ def test_the_c_header_gives_the_same_answers(writer: Writer, tmp_path: Path) -> 
     assert done.stdout.decode().splitlines() == expected
 
 
+def _c_line(version: int, found: FoundRoute) -> str:
+    length = found.prefix.partition("/")[2]
+    return f"{version}/{length} {found.metric} {found.next_hops[0].dev}"
+
+
 def test_the_c_header_has_the_same_numbers() -> None:
     text = (ROOT / "ipc" / "fib_snapshot.h").read_text(encoding="utf-8")
     for entry in Header:
@@ -404,5 +410,6 @@ def test_the_c_header_has_the_same_numbers() -> None:
     for field in layout.FamilyHeader:
         assert f"RFIB_F_{field.name} = {field.value}" in text
     assert f"RFIB_W_IPV6 = {Header.IPV4 + layout.FAMILY_WORDS}" in text
-    assert f"RFIB_RECORD_WORDS = {layout.RECORD_WORDS}" in text
+    for name in ("RECORD_WORDS", "NEXT_HOP_WORDS", "NEXT_HOPS_MAX", "DIRECTORY_BITS_MAX"):
+        assert f"RFIB_{name} = {getattr(layout, name)}" in text
     assert f"RFIB_MAGIC {layout.MAGIC:#010x}u" in text
