@@ -181,6 +181,7 @@ class Engine:
         """Handed over, and NUP does not run on the link yet."""
         self._nup_links: dict[int, Family] = {}
         """Where NUP runs, and over what."""
+        self._server: ManagementServer | None = None
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._next_reload_id = 1
         self._last_reload: LastReload | None = None
@@ -349,7 +350,7 @@ class Engine:
                 for prefix in self._wishes.prefixes():
                     self._settle_wish(prefix)
             self._network.kick()
-        if hasattr(self, "_server"):
+        if self._server is not None:
             self._server.access = _access_list(config)
         self._to_decide.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 
 import pytest
 
@@ -116,6 +117,30 @@ def test_an_orderly_stop_takes_routes_and_files_along(build_lab: LabBuilder) -> 
     assert not lab.file(router_config.pid_path("R")).exists()
     # Its neighbors know at once, long before the dead interval: it said goodbye.
     wait_until(lambda: not lab.routectl("A", "show", "neighbors"), 0.8, "A has dropped R")
+
+
+def test_in_the_foreground_it_logs_to_stderr_and_ends_with_status_0(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    lines = [
+        line for line in lab.read_config("R").splitlines() if "file: " not in line or "pid" in line
+    ]
+    lab.write_config("R", "\n".join(lines) + "\n")
+    command = ["routed", "-f", "-c", router_config.config_path("R")]
+    process = lab.popen("R", command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " ready " in line:
+            break
+    lab.kill("R", "daemon", signal.SIGUSR1)
+    lab.kill("R", "daemon", signal.SIGUSR2)
+    lab.kill("R", "daemon", signal.SIGINT)
+    said = process.stderr.read()
+    assert process.wait(DEADLINE_S) == 0
+    process.stderr.close()
+    assert "diagnostic what=fib" in said
+    assert "log-level level=debug" in said
+    assert "stopping reason=SIGINT" in said
 
 
 def test_on_exit_keep_leaves_routes_and_the_next_start_adopts_them(build_lab: LabBuilder) -> None:

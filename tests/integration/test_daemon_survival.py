@@ -70,6 +70,24 @@ def test_an_engine_does_not_outlive_its_parent(lab: Lab) -> None:
     assert lab.kernel_routes("R"), "the kernel keeps the routes"
 
 
+def test_an_engine_that_keeps_dying_is_given_up_and_the_routes_stay(lab: Lab) -> None:
+    daemon, before = lab.daemon_pid("R"), lab.kernel_routes("R")
+    killed: set[int] = set()
+
+    def kill_the_next_engine() -> bool:
+        if not lab.is_running(daemon):
+            return True
+        engine = lab.engine_pid("R")
+        if engine is not None and engine not in killed:
+            killed.add(engine)
+            lab.kill("R", "engine", signal.SIGKILL)
+        return False
+
+    wait_until(kill_the_next_engine, DEADLINE_S, "the daemon gives up", poll_s=0.3)
+    assert lab.kernel_routes("R") == before
+    assert "engine-given-up" in lab.log("R")
+
+
 def test_a_route_deleted_by_hand_comes_back(lab: Lab) -> None:
     before = lab.kernel_routes("R")
     for route in before:
