@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from protocol import RUN_DIRECTORY
-from topology import LOOPBACKS_IPV4, LOOPBACKS_IPV6, Node
+from topology import LOOPBACKS_IPV4, LOOPBACKS_IPV6, Node, merge
 
 __all__ = ["config_of", "config_path", "log_path", "pid_path", "socket_path"]
 
@@ -56,13 +55,3 @@ def config_of(node: Node, *, is_rootless: bool) -> str:
         "management": {"socket": socket_path(node.name)},
     }
     return yaml.safe_dump(merge(generated, node.config), sort_keys=False)
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over`; where both are mappings, those are merged."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both_map = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both_map and isinstance(old, Mapping) else value
-    return merged

@@ -1,8 +1,9 @@
 """A topology: which routers there are and how they are joined, from a YAML file.
 
     description: one line
+    config: {...}                   # merged over the generated routes.yaml of every router
     nodes:
-      A: {}                         # or {config: {...}}: merged over the generated routes.yaml
+      A: {}                         # or {config: {...}}: this router alone
       R: {}
       B: {}
     links:
@@ -41,7 +42,16 @@ from typing import Any
 
 import yaml
 
-__all__ = ["LOOPBACKS_IPV4", "LOOPBACKS_IPV6", "Node", "Port", "Segment", "Topology", "load"]
+__all__ = [
+    "LOOPBACKS_IPV4",
+    "LOOPBACKS_IPV6",
+    "Node",
+    "Port",
+    "Segment",
+    "Topology",
+    "load",
+    "merge",
+]
 
 LOOPBACKS_IPV4 = IPv4Network("10.255.0.0/16")
 LOOPBACKS_IPV6 = IPv6Network("2001:db8:ff::/48")
@@ -111,6 +121,11 @@ class Topology:
     """What it was computed from: plain data, for the way to the holder."""
     nodes: Mapping[str, Node]
     segments: tuple[Segment, ...]
+
+    def with_config(self, config: Mapping[str, Any]) -> Topology:
+        """The same network, whose every router has these lines of configuration, too."""
+        common = merge(self.document.get("config") or {}, config)
+        return compute({**self.document, "config": common})
 
     def ports_of(self, node: str) -> list[Port]:
         """The interfaces of one router, in file order."""
@@ -183,6 +198,16 @@ def _distances(edges: Mapping[str, Sequence[tuple[str, str]]], origin: str) -> d
     return distances
 
 
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `over`; where both are mappings, those are merged."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both_map = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both_map and isinstance(old, Mapping) else value
+    return merged
+
+
 def load(name: str) -> Topology:
     """A topology by the name of a file in topologies/, or by a path.
 
@@ -209,12 +234,12 @@ def compute(document: object) -> Topology:
     Raises:
         TopologyError: something is missing, misspelt, twice or too much.
     """
-    keys = {"description", "nodes", "links", "lans"}
+    keys = {"description", "config", "nodes", "links", "lans"}
     if not isinstance(document, dict) or not document.get("nodes"):
         raise TopologyError("expected a mapping with at least `nodes`")
     if unknown := sorted(set(document) - keys):
         raise TopologyError(f"unknown keys {unknown}; there are {sorted(keys)}")
-    nodes = _nodes(document["nodes"])
+    nodes = _nodes(document["nodes"], document.get("config") or {})
     pairs = [_pair_document(entry) for entry in document.get("links") or []]
     lans: dict[str, list[str]] = document.get("lans") or {}
     if len(pairs) + len(lans) > _SEGMENTS_MAX:
@@ -228,7 +253,7 @@ def compute(document: object) -> Topology:
     return Topology(str(document.get("description", "")), document, nodes, tuple(segments))
 
 
-def _nodes(entries: object) -> dict[str, Node]:
+def _nodes(entries: object, common: Mapping[str, Any]) -> dict[str, Node]:
     if not isinstance(entries, dict) or len(entries) > _NODES_MAX:
         raise TopologyError(f"`nodes` is a mapping of at most {_NODES_MAX} names")
     nodes = {}
@@ -237,7 +262,7 @@ def _nodes(entries: object) -> dict[str, Node]:
             raise TopologyError(f"{name!r} cannot name a node (1 to 10 letters and digits)")
         if unknown := sorted(set(options or {}) - {"config"}):
             raise TopologyError(f"node {name}: unknown keys {unknown}; there is `config`")
-        nodes[name] = Node(name, number, (options or {}).get("config") or {})
+        nodes[name] = Node(name, number, merge(common, (options or {}).get("config") or {}))
     return nodes
 
 

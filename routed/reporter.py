@@ -7,7 +7,7 @@ a dump of a million routes and the decision take turns.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipc.internal import ConfBegin
@@ -28,14 +28,11 @@ from routed.control.views import (
     RouteView,
     StatusView,
 )
-from routed.model.link import Interface
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.events import AdjacencyState
-from routed.neighbor.instance import NeighborInstance
-from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import Candidate, Rib
-from routed.wishes import FibWishes
+from routed.rib.table import Candidate
+from routed.router import Router
 
 __all__ = ["LastReload", "Reporter"]
 
@@ -58,27 +55,24 @@ class Reporter:
 
     def __init__(
         self,
-        *,
         begin: ConfBegin,
         config: Config,
-        links: Mapping[int, Interface],
-        rib: Rib,
-        wishes: FibWishes,
-        neighbors: NeighborInstance,
-        nup_links: Container[int],
-        snapshot: FibSnapshot,
+        router: Router,
+        *,
         reload: Callable[[int, int], Awaitable[ReloadOutcome]],
     ) -> None:
-        """Report on these rooms; `reload` asks the parent, with the uid and pid of the client."""
+        """Report on a router's rooms.
+
+        Args:
+            begin: what the parent said of itself.
+            config: in force; to be replaced when that changes.
+            router: whose rooms are looked at.
+            reload: asks the parent, with the uid and pid of the client.
+        """
         self.config = config
         self.last_reload: LastReload | None = None
         self._begin = begin
-        self._links = links
-        self._rib = rib
-        self._wishes = wishes
-        self._neighbors = neighbors
-        self._nup_links = nup_links
-        self._snapshot = snapshot
+        self._router = router
         self._reload = reload
 
     # --- one row or few
@@ -87,7 +81,7 @@ class Reporter:
         """The daemon as a whole."""
         now_ns = time.monotonic_ns()
         reload = self.last_reload
-        totals = self._wishes.counters
+        totals = self._router.wishes.counters
         return StatusView(
             version=__version__,
             pid=self._begin.daemon_pid,
@@ -97,9 +91,10 @@ class Reporter:
             last_reload=None
             if reload is None
             else ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text),
-            routes=len(self._rib),
+            routes=len(self._router.rib),
             neighbors=sum(
-                row.state is AdjacencyState.UP for row in self._neighbors.neighbors(now_ns / 1e9)
+                row.state is AdjacencyState.UP
+                for row in self._router.neighbors.neighbors(now_ns / 1e9)
             ),
             fib=FibTotals(totals.desired, totals.installed, totals.failed, totals.pending),
             engine_restarts=self._begin.engine_restarts,
@@ -121,17 +116,17 @@ class Reporter:
                 retransmissions=row.retransmissions,
                 prefixes=row.prefixes,
             )
-            for row in self._neighbors.neighbors(time.monotonic())
+            for row in self._router.neighbors.neighbors(time.monotonic())
         ]
 
     def interfaces(self) -> Sequence[InterfaceView]:
         """Every link."""
         up_on: dict[int, int] = {}
-        for row in self._neighbors.neighbors(time.monotonic()):
+        for row in self._router.neighbors.neighbors(time.monotonic()):
             up_on[row.ifindex] = up_on.get(row.ifindex, 0) + (row.state is AdjacencyState.UP)
         views = []
-        for ifindex in sorted(self._links):
-            link = self._links[ifindex]
+        for ifindex in sorted(self._router.links):
+            link = self._router.links[ifindex]
             entry = self.config.interface_for(link.ifname) if not link.is_loopback else None
             state = "up" if link.is_up else "no_carrier" if link.is_admin_up else "down"
             views.append(
@@ -143,7 +138,7 @@ class Reporter:
                     addresses=tuple(
                         f"{entry.address}/{entry.prefix_len}" for entry in link.addresses
                     ),
-                    has_nup=ifindex in self._nup_links,
+                    has_nup=ifindex in self._router.neighbor_links,
                     cost=entry.cost if entry else None,
                     hello_interval_s=entry.hello_s if entry else None,
                     neighbors=up_on.get(ifindex, 0),
@@ -155,9 +150,9 @@ class Reporter:
         """NUP's counters by reason, and the kernel side's."""
         views = [
             CounterView(f"nup_{name}", value, "NUP datagrams and events, by what became of them")
-            for name, value in sorted(self._neighbors.counters().items())
+            for name, value in sorted(self._router.neighbors.counters().items())
         ]
-        fib = self._wishes.counters
+        fib = self._router.wishes.counters
         for name, help_text in _FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
         views.append(
@@ -169,7 +164,7 @@ class Reporter:
         """What the snapshot and this process take."""
         views = [
             MemoryView(f"snapshot {part.name}", part.used_bytes, part.items, part.help)
-            for part in self._snapshot.memory()
+            for part in self._router.snapshot.memory()
         ]
         views.append(
             MemoryView("engine", _resident_bytes(), None, "resident memory of this process")
@@ -178,7 +173,7 @@ class Reporter:
 
     def snapshot_fd(self) -> int:
         """The shared FIB's descriptor."""
-        return self._snapshot.fileno()
+        return self._router.snapshot.fileno()
 
     async def reload(self, uid: int, pid: int) -> ReloadOutcome:
         """Have the parent read the configuration again."""
@@ -189,7 +184,7 @@ class Reporter:
     def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
         """Every wanted candidate, in prefix order."""
         after: Prefix | None = None
-        while chunk := self._rib.prefixes_after(after, CHUNK_PREFIXES):
+        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
             after = chunk[-1]
             yield [
                 view
@@ -202,17 +197,17 @@ class Reporter:
 
     def route(self, address: Address) -> Sequence[RouteView]:
         """The candidates of the longest match."""
-        prefix = self._rib.match(address)
+        prefix = self._router.rib.match(address)
         return [] if prefix is None else self._candidate_views(prefix)
 
     def fib(self) -> Iterator[Sequence[FibView]]:
         """Every wanted kernel route."""
-        prefixes = self._wishes.prefixes()
+        prefixes = self._router.wishes.prefixes()
         for start in range(0, len(prefixes), CHUNK_PREFIXES):
             chunk = prefixes[start : start + CHUNK_PREFIXES]
             views = []
             for prefix in chunk:
-                route = self._wishes.route(prefix)
+                route = self._router.wishes.route(prefix)
                 if route is None:
                     continue  # withdrawn since the dump began
                 views.append(
@@ -222,20 +217,22 @@ class Reporter:
                         type=route.type,
                         next_hops=self._next_hop_views(route.next_hops),
                         state=self._fib_state(prefix),
-                        reason=self._wishes.failure_of(prefix),
+                        reason=self._router.wishes.failure_of(prefix),
                     )
                 )
             yield views
 
     def _candidate_views(self, prefix: Prefix) -> list[RouteView]:
-        return [self._candidate_view(candidate) for candidate in self._rib.candidates(prefix)]
+        return [
+            self._candidate_view(candidate) for candidate in self._router.rib.candidates(prefix)
+        ]
 
     def _candidate_view(self, candidate: Candidate) -> RouteView:
         route = candidate.route
         fib_state, reason = None, candidate.problem
-        if candidate.is_selected and route.prefix in self._wishes:
+        if candidate.is_selected and route.prefix in self._router.wishes:
             fib_state = self._fib_state(route.prefix)
-            reason = self._wishes.failure_of(route.prefix)
+            reason = self._router.wishes.failure_of(route.prefix)
         next_hops = self._next_hop_views(candidate.next_hops)
         if not next_hops:  # unresolved: show what was asked for
             next_hops = tuple(
@@ -257,18 +254,15 @@ class Reporter:
         )
 
     def _fib_state(self, prefix: Prefix) -> FibState:
-        if self._wishes.failure_of(prefix):
+        if self._router.wishes.failure_of(prefix):
             return FibState.FAILED
-        return FibState.PENDING if self._wishes.is_pending(prefix) else FibState.INSTALLED
+        return FibState.PENDING if self._router.wishes.is_pending(prefix) else FibState.INSTALLED
 
     def _next_hop_views(self, next_hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
         return tuple(
-            NextHopView(hop.via, self._ifname_of(hop.ifindex), hop.weight) for hop in next_hops
+            NextHopView(hop.via, self._router.ifname_of(hop.ifindex), hop.weight)
+            for hop in next_hops
         )
-
-    def _ifname_of(self, ifindex: int) -> str:
-        link = self._links.get(ifindex)
-        return link.ifname if link else f"if{ifindex}"
 
 
 _FIB_COUNTERS = {

@@ -81,9 +81,14 @@ class FibWishes:
             self._unsaid.pop(prefix, None)
             self._unsaid_removals[wish.route.table_id, prefix] = None
 
+    @property
+    def has_unsaid(self) -> bool:
+        """Whether `take_update` has something."""
+        return bool(self._unsaid or self._unsaid_removals)
+
     def take_update(self) -> FibUpdateBatch | None:
         """The next update to send; None when everything was said."""
-        if not self._unsaid and not self._unsaid_removals:
+        if not self.has_unsaid:
             return None
         self._serial += 1
         removals = tuple(itertools.islice(self._unsaid_removals, UPDATE_ROUTES_MAX))

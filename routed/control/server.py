@@ -203,6 +203,8 @@ class ManagementServer:
             pass
         except IpcError as error:  # credentials, framing, codec: the client's doing
             self._refused(caller, str(error))
+        except Exception as error:  # noqa: BLE001 a defect ends its session, not the daemon
+            self._log(EVENT_DEFECT, {"where": "session", "error": _defect_text(error)})
         finally:
             session.close()
             self._sessions -= 1
@@ -278,7 +280,7 @@ class ManagementServer:
         return Result(ResultCode.DENIED, (text,))
 
     def _defect(self, request_type: ControlType, error: Exception) -> Final:
-        detail = f"{type(error).__name__}: {error}"
+        detail = _defect_text(error)
         self._log(EVENT_DEFECT, {"where": _request_name(request_type), "error": detail})
         text = f"a defect in routed kept it from answering ({detail}); please report it"
         return Final(Result(ResultCode.INTERNAL, (text,)))
@@ -360,6 +362,10 @@ def _pack_result(request_id: int, result: Result) -> bytes:
             return pack_frame(frame, CONTROL_FRAME_MAX_BYTES)
         except FrameError:
             lines = lines[: len(lines) // 2]
+
+
+def _defect_text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _request_name(frame_type: int) -> str:

@@ -9,8 +9,9 @@ import pytest
 
 from network import Network
 from testbed import Lab, LabError
+from topology import Topology
 
-LabBuilder = Callable[[str], Lab]
+LabBuilder = Callable[[Topology | str], Lab]
 
 _LABS = pytest.StashKey[list[Network]]()
 
@@ -22,7 +23,7 @@ def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
     request.node.stash[_LABS] = labs
     with contextlib.ExitStack() as stack:
 
-        def build(topology: str) -> Lab:
+        def build(topology: Topology | str) -> Lab:
             lab = stack.enter_context(Lab(topology))
             labs.append(lab)
             return lab

@@ -1,6 +1,6 @@
 """Who may import whom. The table below is the one place where that is written down.
 
-Rooms meet only in the composition roots (`routed/parent.py`, `routed/engine.py` and what they are
+Rooms meet only in the composition roots (`routed/parent.py`, `routed/router.py` and what they are
 made of); inside a room, core modules import no edge and nothing that does I/O.
 """
 
@@ -38,14 +38,19 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.supervisor": {
         "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.privsep", "trio",
     },
+    "routed.neighbor_links": {"routed.config.schema", "routed.model", "routed.neighbor"},
+    "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
+    "routed.router": {
+        "routed.clock", "routed.config.schema", "routed.log", "routed.model", "routed.neighbor",
+        "routed.neighbor_links", "routed.redistribution", "routed.rib", "routed.wishes", "trio",
+    },
     "routed.reporter": {
         "ipc", "routed", "routed.config.schema", "routed.control", "routed.model",
-        "routed.neighbor", "routed.rib", "routed.wishes",
+        "routed.neighbor", "routed.rib", "routed.router",
     },
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.control", "routed.log",
-        "routed.model", "routed.neighbor", "routed.privsep", "routed.reporter", "routed.rib",
-        "routed.wishes", "trio",
+        "routed.privsep", "routed.reporter", "routed.router", "trio",
     },
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",

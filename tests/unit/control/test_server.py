@@ -476,6 +476,24 @@ async def test_a_defect_ends_its_request_and_nothing_else(tmp_path: Path) -> Non
         assert result.code is ResultCode.OK
 
 
+async def test_a_defect_in_the_greeting_ends_that_session_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode() -> StatusView:
+        raise RuntimeError("of all things")
+
+    async with running(tmp_path) as scene:
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.daemon, "status", explode)
+            client = await scene.client()
+            await client.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+            assert await client.is_hung_up()
+        assert scene.logged(EVENT_DEFECT) == [
+            {"where": "session", "error": "RuntimeError: of all things"}
+        ]
+        await scene.greeted()
+
+
 async def test_running_out_of_descriptors_is_logged_and_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,399 @@
+"""What a router does, in the unprivileged process: it joins the rooms.
+
+    neighbors <--NUP--> NeighborInstance --learned--> Rib --best--> FibSnapshot (shared memory)
+                              ^                        ^  \\--best--> FibWishes --> parent, kernel
+                              |                        |   \\
+                              +-- Redistribution ------|----+
+                                                       |
+    links, sockets, configuration, progress -----------+        (facts, from `routed.engine`)
+
+One decision task drains the RIB: whatever came in since the last round is decided in one go and
+published in one burst. Facts only enter state and wake it, so a reader never waits for a sender.
+
+In sync. Nothing of an earlier life is swept from the kernel before this router has said that it
+wants no more: links are complete, and every neighbor that can be expected to be there has told its
+table. An expected neighbor is heard within its dead interval; so the word is given when that has
+passed and NUP calls itself loaded, at the latest after SYNC_LIMIT_S.
+
+Invariants:
+    Nothing is said of the FIB before links are complete: a first decision without them would take
+    back routes that the kernel rightly has.
+    After `stop` no wish changes any more: the neighbors' routes are lost to NUP then, but the
+    kernel goes on with them.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+import trio
+
+from routed.clock import MonotonicClock
+from routed.config.schema import Config
+from routed.log import Logger
+from routed.model.link import Interface
+from routed.model.prefix import Family, Prefix
+from routed.model.route import (
+    DEFAULT_DISTANCE,
+    METRIC_INFINITY,
+    FibRoute,
+    Route,
+    RouteSource,
+    RouteType,
+)
+from routed.neighbor.events import (
+    AdjacencyChanged,
+    AdjacencyState,
+    Output,
+    RouteHeld,
+    RouteLearned,
+    RouteLost,
+    Trace,
+    TraceCode,
+)
+from routed.neighbor.instance import NeighborInstance
+from routed.neighbor.network import NeighborNetwork
+from routed.neighbor_links import NeighborLinks, longest_dead_interval
+from routed.redistribution import Redistribution
+from routed.rib.snapshot import FibSnapshot
+from routed.rib.table import Rib
+from routed.wishes import FibUpdateBatch, FibWishes
+
+__all__ = ["Router"]
+
+SYNC_LIMIT_S = 30.0
+"""After this long the router says that it is in sync whatever its neighbors do."""
+
+HEARTBEAT_S = 1.0
+"""How often the snapshot's heartbeat is written; readers call it stale after some of them."""
+
+_NUP_OWNER = "nup"
+
+
+class Router:
+    """Owns the rooms. Each room owns its state; here is only what lies between them."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        daemon_pid: int,
+        origin_seqno: int,
+        log: Logger,
+        on_news: Callable[[], None],
+    ) -> None:
+        """Build the rooms.
+
+        Args:
+            config: the first configuration; it still has to be applied.
+            daemon_pid: of the parent, for the snapshot's header.
+            origin_seqno: above that of any earlier life.
+            log: where adjacencies and traces go.
+            on_news: called when `next_update` or `take_in_sync` may have something to say.
+        """
+        self.links: dict[int, Interface] = {}
+        self.rib = Rib()
+        self.wishes = FibWishes()
+        self.snapshot = FibSnapshot(config.router_id, daemon_pid=daemon_pid)
+        self.neighbors = NeighborInstance(
+            config.router_id,
+            boot_id=secrets.randbits(32),
+            origin_seqno=origin_seqno,
+            rng=random.Random(secrets.randbits(64)),  # noqa: S311  (jitter; ids come from `secrets`)
+        )
+        self._config = config
+        self._log = log
+        self._on_news = on_news
+        self._clock = MonotonicClock()
+        self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_output)
+        self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
+        self._redistribution = Redistribution(self.neighbors)
+        self._statics: dict[tuple[Prefix, str], Route] = {}
+        self._learned: dict[Prefix, RouteSource] = {}
+
+        self._to_decide = trio.Event()
+        self._scope = trio.CancelScope()
+        self._are_links_complete = False
+        self._has_decided = False
+        self._has_said_first = False
+        self._is_in_sync = False
+        self._has_said_in_sync = False
+        self._in_sync_at = 0.0
+
+    # --- life
+
+    async def run(self) -> None:
+        """Serve until `stop` or until cancelled."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._network.run)
+                nursery.start_soon(self._decide_loop)
+                nursery.start_soon(self._heartbeat_loop)
+
+    def stop(self, *, is_restart: bool) -> None:
+        """Say goodbye to the neighbors; what is wanted in the kernel stays as it is.
+
+        Args:
+            is_restart: ask them to keep forwarding to us until we are back.
+        """
+        self._scope.cancel()
+        self.neighbors.stop(is_restart, self._clock.now())
+        self._network.kick()
+        self.snapshot.close()
+
+    async def _heartbeat_loop(self) -> None:
+        while True:
+            self.snapshot.heartbeat(time.monotonic_ns())
+            await trio.sleep(HEARTBEAT_S)
+
+    # --- facts
+
+    def apply(self, config: Config) -> None:
+        """Follow a configuration, in one step."""
+        old, self._config = self._config, config
+        self._apply_statics(config)
+        for link in self.links.values():
+            self.neighbor_links.settle(link, config)
+        if self._redistribution.rules != config.redistribute:
+            self._redistribution.rules = config.redistribute
+            self._redistribute_all()
+        if old.fib.table_id != config.fib.table_id:
+            for prefix in self.wishes.prefixes():
+                self._settle_wish(prefix)
+        self._network.kick()
+        self._to_decide.set()
+
+    def link_changed(self, link: Interface) -> None:
+        """A link is there, or is different."""
+        self.links[link.ifindex] = link
+        self.rib.link_changed(link)
+        self.neighbor_links.settle(link, self._config)
+        self._to_decide.set()
+
+    def link_removed(self, ifindex: int) -> None:
+        """A link is gone."""
+        if self.links.pop(ifindex, None) is None:
+            return
+        self.rib.link_removed(ifindex)
+        self.neighbor_links.remove(ifindex)
+        self._to_decide.set()
+
+    def links_complete(self) -> None:
+        """Every link that there is has been told."""
+        self._are_links_complete = True
+        dead_interval_s = longest_dead_interval(self.links.values(), self._config)
+        self._in_sync_at = self._clock.now() + dead_interval_s
+        self._to_decide.set()
+
+    def take_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:
+        """Take over a link's NUP socket; closed at once when the link has gone meanwhile."""
+        link = self.links.get(ifindex)
+        if link is None:
+            opened.close()
+        else:
+            self.neighbor_links.take_socket(link, family, opened, self._config)
+
+    def _apply_statics(self, config: Config) -> None:
+        before, self._statics = self._statics, _static_routes(config)
+        for key, route in before.items():
+            if key not in self._statics:
+                self.rib.withdraw(route.prefix, route.source, route.owner)
+        for key, route in self._statics.items():
+            if before.get(key) != route:
+                self.rib.install(route)
+
+    # --- neighbors
+
+    def _on_neighbor_output(self, output: Output) -> None:
+        match output:
+            case RouteLearned():
+                self._learn(output)
+            case RouteHeld(prefix=prefix):
+                self._hold(prefix)
+            case RouteLost(prefix=prefix):
+                self._forget(prefix)
+            case AdjacencyChanged():
+                self._log_adjacency(output)
+                self._to_decide.set()
+            case Trace(code=code, ifindex=ifindex, source=source, detail=detail):
+                event = "nup-dropped" if code in _WORTH_A_LINE else "nup-trace"
+                link = self.ifname_of(ifindex)
+                self._log.emit(
+                    event, code=code.value, link=link, source=source or "", detail=detail
+                )
+
+    def _learn(self, learned: RouteLearned) -> None:
+        source = RouteSource.REDISTRIBUTED if learned.is_external else RouteSource.NEIGHBOR
+        self._install_learned(
+            Route(
+                prefix=learned.prefix,
+                source=source,
+                distance=DEFAULT_DISTANCE[source],
+                metric=learned.metric,
+                tag=learned.tag,
+                next_hops=learned.next_hops,
+                owner=_NUP_OWNER,
+            )
+        )
+
+    def _hold(self, prefix: Prefix) -> None:
+        """Refuse packets while neighbors are told: a shorter prefix might lead them in a circle."""
+        source = self._learned.get(prefix, RouteSource.NEIGHBOR)
+        self._install_learned(
+            Route(
+                prefix=prefix,
+                source=source,
+                distance=DEFAULT_DISTANCE[source],
+                metric=METRIC_INFINITY - 1,
+                type=RouteType.UNREACHABLE,
+                owner=_NUP_OWNER,
+            )
+        )
+
+    def _install_learned(self, route: Route) -> None:
+        before = self._learned.get(route.prefix)
+        if before is not None and before is not route.source:
+            self.rib.withdraw(route.prefix, before, _NUP_OWNER)
+        self._learned[route.prefix] = route.source
+        self.rib.install(route)
+        self._to_decide.set()
+
+    def _forget(self, prefix: Prefix) -> None:
+        source = self._learned.pop(prefix, None)
+        if source is not None:
+            self.rib.withdraw(prefix, source, _NUP_OWNER)
+            self._to_decide.set()
+
+    def _log_adjacency(self, change: AdjacencyChanged) -> None:
+        where: dict[str, object] = {
+            "neighbor": change.router_id,
+            "link": self.ifname_of(change.ifindex),
+        }
+        if change.new is AdjacencyState.UP:
+            self._log.emit("adjacency-up", **where, address=change.address)
+        elif change.old is AdjacencyState.UP:
+            self._log.emit(
+                "adjacency-down", **where, address=change.address, reason=change.reason.value
+            )
+        self._log.emit(
+            "adjacency-change",
+            **where,
+            old=change.old.value,
+            new=change.new.value,
+            reason=change.reason.value,
+        )
+
+    # --- decision
+
+    async def _decide_loop(self) -> None:
+        while True:
+            with trio.move_on_after(self._seconds_to_sync_check()):
+                await self._to_decide.wait()
+            self._to_decide = trio.Event()
+            self._decide()
+            self._settle_sync()
+            self._on_news()
+
+    def _decide(self) -> None:
+        changes = self.rib.process()
+        if changes:
+            self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
+            for change in changes:
+                self._settle_wish(change.prefix)
+                self._settle_origin(change.prefix)
+            self._network.kick()
+        self._has_decided = self._are_links_complete
+
+    def _settle_wish(self, prefix: Prefix) -> None:
+        selection = self.rib.best(prefix)
+        if selection is None or selection.route.source in _KERNELS_OWN:
+            self.wishes.want_no_more(prefix)
+            return
+        self.wishes.want(
+            FibRoute(self._config.fib.table_id, prefix, selection.route.type, selection.next_hops)
+        )
+
+    def _settle_origin(self, prefix: Prefix) -> None:
+        selection = self.rib.best(prefix)
+        best = None if selection is None else selection.route
+        self._redistribution.settle(prefix, best, self._clock.now())
+
+    def _redistribute_all(self) -> None:
+        after: Prefix | None = None
+        while chunk := self.rib.prefixes_after(after, 1000):
+            for prefix in chunk:
+                self._settle_origin(prefix)
+            after = chunk[-1]
+
+    # --- what the parent is told
+
+    def next_update(self) -> FibUpdateBatch | None:
+        """The next wishes to send; None when there is nothing to say now.
+
+        The first update is sent even when nothing is wanted: it says "I have decided", on which the
+        daemon's readiness waits.
+        """
+        if not self._has_decided:
+            return None
+        if not self._has_said_first:
+            self._has_said_first = True
+            return self.wishes.take_first_update()
+        return self.wishes.take_update()
+
+    def take_in_sync(self) -> bool:
+        """Whether "in sync" is to be said now: once, and after every wish."""
+        if not self._is_in_sync or self._has_said_in_sync or self.wishes.has_unsaid:
+            return False
+        self._has_said_in_sync = True
+        return True
+
+    def _seconds_to_sync_check(self) -> float:
+        if self._is_in_sync or not self._are_links_complete:
+            return float("inf")
+        # Adjacencies wake the loop when they move; the rest is a matter of time.
+        return max(self._in_sync_at - self._clock.now(), _SYNC_POLL_S)
+
+    def _settle_sync(self) -> None:
+        if self._is_in_sync or not self._are_links_complete:
+            return
+        now = self._clock.now()
+        is_late = now >= self._in_sync_at + SYNC_LIMIT_S
+        self._is_in_sync = now >= self._in_sync_at and (is_late or self.neighbors.is_loaded(now))
+
+    def ifname_of(self, ifindex: int) -> str:
+        """A link's name, or `if7` for one that has gone."""
+        link = self.links.get(ifindex)
+        return link.ifname if link else f"if{ifindex}"
+
+
+_SYNC_POLL_S = 0.05
+
+_KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
+"""Best routes that the kernel has by itself."""
+
+_WORTH_A_LINE = frozenset(
+    {TraceCode.DUPLICATE_ROUTER_ID, TraceCode.DUPLICATE_NEIGHBOR_ID, TraceCode.MTU_MISMATCH}
+)
+"""Traces that an operator should see without asking: somebody misconfigured something."""
+
+
+def _static_routes(config: Config) -> dict[tuple[Prefix, str], Route]:
+    routes = {}
+    for static in config.static:
+        # Two static routes of one prefix differ in distance or metric (config/check.py).
+        owner = f"{static.distance}/{static.metric}"
+        routes[static.prefix, owner] = Route(
+            prefix=static.prefix,
+            source=RouteSource.STATIC,
+            distance=static.distance,
+            metric=static.metric,
+            tag=static.tag,
+            type=static.type.route_type,
+            gateways=static.gateways,
+            owner=owner,
+        )
+    return routes
