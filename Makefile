@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit clean
+.PHONY: help venv run test lint type unit bench clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -50,8 +50,11 @@ type: $(STAMP) ## check types (mypy, strict)
 unit: $(STAMP) ## only the tests that need no privilege and no network
 	@$(BIN)/python -m pytest -q -m "not root"
 
+bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs
+	@$(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(ONLY)
+
 clean: ## remove the virtual environment, caches and build products
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist bench-results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is begun again. Where the checkout

@@ -1,0 +1,221 @@
+"""What every benchmark shares: fair measuring, targets, peers that may be missing, the results.
+
+A benchmark is a module `tests/bench/bench_NAME.py` with a function `run(bench: Bench) -> None`; it
+says what it measures by `compare` (ours against peers) or `add` (a figure that it has already).
+
+    make bench                 all of them
+    make bench ONLY=lookup     one: prints a table, writes bench-results/lookup.json
+
+A result file is a list of rows `{work, ours, unit, peers: {name: value}, target, met}`; `target`
+and `met` are null where nothing was promised. Results are not kept in the repository: figures that
+were measured with care go, with the command, into docs/performance.md.
+
+Fairness: what is compared runs interleaved (ours, peer, peer, ours, ...), because a machine drifts,
+and every figure is the median of the runs. A target that is missed is reported and fails nothing.
+A peer that is not installed is named with the package that brings it, and left out.
+
+Wall time is right here and nowhere else in the tests: no assertion of any test depends on it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["Bench", "Row", "benchmark_names", "run_benchmark", "seconds", "table"]
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = ROOT / "bench-results"
+
+Measure = Callable[[], float]
+"""Does the work once and returns the figure, in the unit of its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a result."""
+
+    work: str
+    ours: float
+    unit: str
+    peers: Mapping[str, float] = field(default_factory=dict)
+    target: float | None = None
+    is_more_better: bool = False
+    """Whether a target is a least figure (a rate) rather than a most (a time, a size)."""
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target was reached; None when there is none."""
+        if self.target is None:
+            return None
+        return self.ours >= self.target if self.is_more_better else self.ours <= self.target
+
+    def to_json(self) -> dict[str, object]:
+        """The row as it stands in a result file."""
+        return {
+            "work": self.work,
+            "ours": self.ours,
+            "unit": self.unit,
+            "peers": dict(self.peers),
+            "target": self.target,
+            "met": self.is_met,
+        }
+
+
+class Bench:
+    """Collects the rows of one benchmark, and what had to be left out."""
+
+    def __init__(
+        self, *, runs: int = 5, scale: float = 1.0, say: Callable[[str], None] = print
+    ) -> None:
+        """Begin.
+
+        Args:
+            runs: how often each figure is taken, at least 1.
+            scale: factor on the amount of work, for a quick look; targets hold for 1.
+            say: where progress and what is left out goes.
+        """
+        self.runs = runs
+        self.scale = scale
+        self.say = say
+        self.rows: list[Row] = []
+
+    def scaled(self, count: int) -> int:
+        """An amount of work, at least 1."""
+        return max(1, int(count * self.scale))
+
+    def peer(self, module: str, package: str) -> ModuleType | None:
+        """Import a peer.
+
+        Args:
+            module: what Python calls it.
+            package: who brings it, in words, as in "PyPI: py-radix" or "Debian: bird2".
+
+        Returns:
+            None when it is not installed; that is said and the benchmark goes on without it.
+        """
+        try:
+            return importlib.import_module(module)
+        except ImportError:
+            self.leave_out(module, package)
+            return None
+
+    def leave_out(self, what: str, package: str) -> None:
+        """Say that a peer is missing, and which package brings it."""
+        self.say(f"left out: {what} is not installed ({package})")
+
+    def compare(
+        self,
+        work: str,
+        unit: str,
+        ours: Measure,
+        peers: Mapping[str, Measure] | None = None,
+        *,
+        target: float | None = None,
+        is_more_better: bool = False,
+    ) -> Row:
+        """Measure ours and the peers in turns, and note the medians."""
+        measures = {"": ours, **(peers or {})}
+        figures: dict[str, list[float]] = {name: [] for name in measures}
+        for run in range(self.runs):
+            # Every other run goes backwards, so that nobody always comes after the same one.
+            for name in sorted(measures, reverse=bool(run % 2)):
+                figures[name].append(_undisturbed(measures[name]))
+        medians = {name: statistics.median(of_one) for name, of_one in figures.items()}
+        return self.add(
+            work, unit, medians.pop(""), medians, target=target, is_more_better=is_more_better
+        )
+
+    def add(
+        self,
+        work: str,
+        unit: str,
+        ours: float,
+        peers: Mapping[str, float] | None = None,
+        *,
+        target: float | None = None,
+        is_more_better: bool = False,
+    ) -> Row:
+        """Note a figure that was measured some other way."""
+        row = Row(work, ours, unit, peers or {}, target, is_more_better)
+        self.rows.append(row)
+        return row
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a piece of work takes."""
+    began_ns = time.perf_counter_ns()
+    work()
+    return (time.perf_counter_ns() - began_ns) / 1e9
+
+
+def _undisturbed(measure: Measure) -> float:
+    """Collect garbage before, not during."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return measure()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def benchmark_names() -> list[str]:
+    """Every benchmark there is."""
+    return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+def run_benchmark(name: str, bench: Bench, results: Path = RESULTS) -> Path:
+    """Run one benchmark and write its result file.
+
+    Raises:
+        KeyError: there is no such benchmark.
+        OSError: the result cannot be written.
+    """
+    if name not in benchmark_names():
+        raise KeyError(name)
+    run: Callable[[Bench], None] = importlib.import_module(f"tests.bench.bench_{name}").run
+    run(bench)
+    results.mkdir(exist_ok=True)
+    path = results / f"{name}.json"
+    path.write_text(json.dumps([row.to_json() for row in bench.rows], indent=2) + "\n")
+    return path
+
+
+def table(rows: list[Row]) -> str:
+    """The rows for people: one line each, peers after ours, missed targets in capitals."""
+    lines = [("WORK", "OURS", "UNIT", "TARGET", "", "PEERS")]
+    for row in rows:
+        sign = ">=" if row.is_more_better else "<="
+        lines.append(
+            (
+                row.work,
+                _figure(row.ours),
+                row.unit,
+                "" if row.target is None else f"{sign} {_figure(row.target)}",
+                {True: "met", False: "MISSED", None: ""}[row.is_met],
+                ", ".join(f"{name} {_figure(value)}" for name, value in row.peers.items()),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in (1, 3) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, whole numbers in full."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
