@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"routed {__version__}")
     parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
+    parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)
     return parser
 
 
@@ -59,18 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     if arguments.role == "engine":
-        return _run_engine(arguments.ids)
+        return _run_engine(arguments.ids, arguments.sandbox)
     if arguments.print_schema:
         return _print_schema()
     return _run_daemon(arguments)
 
 
-def _run_engine(ids: str) -> int:
+def _run_engine(ids: str, sandbox: str) -> int:
     from routed.engine import run_engine
 
     _calm_collector()
     uid_text, _, gid_text = ids.partition(":")
-    return run_engine(int(uid_text), int(gid_text))
+    return run_engine(int(uid_text), int(gid_text), sandbox)
 
 
 def _calm_collector() -> None:

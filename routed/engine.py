@@ -58,9 +58,11 @@ from routed.control.handlers import ReloadOutcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.log import Level, Logger, Record
-from routed.privsep import CHANNEL_FD, PrivsepError, drop_privileges
+from routed.privsep import CHANNEL_FD
 from routed.reporter import LastReload, Reporter
 from routed.router import Router
+from routed.sandbox.confine import Confinement, ConfinementError, confine_engine
+from routed.sandbox.preload import load_what_tracebacks_need
 
 __all__ = ["Engine", "run_engine"]
 
@@ -71,21 +73,28 @@ _LOG_BACKLOG = 1000
 """Lines kept for a parent that does not read; the oldest go."""
 
 
-def run_engine(uid: int, gid: int) -> int:
+def run_engine(uid: int, gid: int, sandbox: str) -> int:
     """Be the engine until the parent says stop or goes away.
 
     Args:
         uid: whom to become.
         gid: its group.
+        sandbox: `auto` goes on where the kernel lacks something, `required` refuses, `off` has
+            neither seccomp nor landlock.
 
     Returns:
         The exit status.
     """
     channel = socket.socket(fileno=CHANNEL_FD)
     try:
-        drop_privileges(uid, gid)
-        trio.run(Engine(channel).run)
-    except PrivsepError as error:
+        load_what_tracebacks_need()
+        confinement = confine_engine(uid, gid, has_sandbox=sandbox != "off")
+        if sandbox == "required" and confinement.missing:
+            raise ConfinementError(
+                f"`sandbox: required`, and this kernel lacks {' and '.join(confinement.missing)}"
+            )
+        trio.run(Engine(channel, confinement).run)
+    except ConfinementError as error:
         print(f"routed engine: {error}", file=sys.stderr)  # noqa: T201  (its only way to speak)
         return 1
     return 0
@@ -110,7 +119,8 @@ class _ParentSink:
 class Engine:
     """Owns the channel and the configuration in force; the rooms are the router's."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, confinement: Confinement) -> None:
+        self._confinement = confinement
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._clock = MonotonicClock()
         self._phase = Phase.CONFIGURING
@@ -280,6 +290,7 @@ class Engine:
 
     def _build_rooms(self, begin: ConfBegin, config: Config) -> _Rooms:
         """Once, when the first configuration takes effect."""
+        self._report_confinement(begin)
         router = Router(
             config,
             daemon_pid=begin.daemon_pid,
@@ -288,7 +299,16 @@ class Engine:
             on_news=self._wake_sender,
         )
         self._nursery.start_soon(router.run)
-        return _Rooms(config, router, Reporter(begin, config, router, reload=self._reload))
+        reporter = Reporter(
+            begin, config, router, sandbox=str(self._confinement), reload=self._reload
+        )
+        return _Rooms(config, router, reporter)
+
+    def _report_confinement(self, begin: ConfBegin) -> None:
+        """Say once in a daemon's life what the sandbox lacks; every engine says what it has."""
+        self._log.emit("sandboxed", by=self._confinement)
+        if self._confinement.missing and begin.engine_restarts == 0:
+            self._log.emit("sandbox-degraded", missing=", ".join(self._confinement.missing))
 
     # --- management
 

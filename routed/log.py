@@ -87,6 +87,10 @@ EVENTS: dict[str, EventSpec] = {
     "engine-given-up": EventSpec(_E, ("deaths", "within_s")),
     "engine-output": EventSpec(_W, ("line",), _STRANGERS),
     "engine-misbehaved": EventSpec(_E, ("problem",)),
+    "privileges-dropped": EventSpec(_I, ("kept",)),
+    "config-out-of-reach": EventSpec(_W, ("path", "uid")),
+    "sandboxed": EventSpec(_I, ("by",)),
+    "sandbox-degraded": EventSpec(_W, ("missing",)),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),
     # links and sockets
     "link-up": EventSpec(_I, ("link", "ifindex"), 120),

@@ -62,12 +62,10 @@ from routed.log import FileSink, Level, Logger, Sink, StreamSink, system_sink
 from routed.model.link import Interface
 from routed.model.prefix import Family
 from routed.pidfile import AlreadyRunning, PidFile
-from routed.privsep import (
-    CAP_NET_ADMIN,
-    CAP_SETUID,
-    has_capability,
-    is_uid_mapped,
-)
+from routed.privsep import is_uid_mapped
+from routed.sandbox import capabilities
+from routed.sandbox.capabilities import Capability
+from routed.sandbox.confine import ConfinementError, confine_parent
 from routed.sockets import open_neighbor_socket
 from routed.supervisor import EngineFailed, EngineSession, Supervisor
 
@@ -150,11 +148,21 @@ def _open_parent(
     except OSError as error:
         raise StartError(f"log file {config.log.file}: {error.strerror}") from error
     log = Logger(sink, "parent", Level[config.log.level.name])
-    return Parent(config, config_path, pid_file, log, ready, is_foreground=is_foreground)
+    parent = Parent(config, config_path, pid_file, log, ready, is_foreground=is_foreground)
+    try:
+        kept = confine_parent(config.user.uid)
+    except ConfinementError as error:
+        parent.close()
+        raise StartError(str(error)) from error
+    log.emit("privileges-dropped", kept=capabilities.names_of(kept))
+    if not os.access(config_path, os.R_OK):
+        # Root read it by CAP_DAC_OVERRIDE, which is gone: say so now, not at the first reload.
+        log.emit("config-out-of-reach", path=config_path, uid=os.getuid())
+    return parent
 
 
 def _check_privileges(config: Config) -> None:
-    if not has_capability(CAP_NET_ADMIN):
+    if not capabilities.has(Capability.NET_ADMIN):
         raise StartError(
             "needs the capability CAP_NET_ADMIN to write routes: run it as root, by the systemd "
             "unit in configs/, or in a namespace of your own"
@@ -162,7 +170,7 @@ def _check_privileges(config: Config) -> None:
     uid = config.user.uid
     if uid == os.getuid():
         return
-    if not has_capability(CAP_SETUID):
+    if not capabilities.has(Capability.SETUID):
         raise StartError(
             f"cannot run the engine as user {config.user.name!r} without CAP_SETUID: run as root, "
             "or set `user:` to the user that starts the daemon"
@@ -266,8 +274,8 @@ class Parent:
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._reload_loop)
-            user = self._config.user
-            await self._supervisor.run(user.uid, user.gid, user.name, self._settle_engine)
+            config = self._config
+            await self._supervisor.run(config.user, config.sandbox, self._settle_engine)
             nursery.cancel_scope.cancel()
         self._nursery = None
 

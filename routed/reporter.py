@@ -6,6 +6,7 @@ a dump of a million routes and the decision take turns.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Reporter:
         config: Config,
         router: Router,
         *,
+        sandbox: str,
         reload: Callable[[int, int], Awaitable[ReloadOutcome]],
     ) -> None:
         """Report on a router's rooms.
@@ -67,12 +69,14 @@ class Reporter:
             begin: what the parent said of itself.
             config: in force; to be replaced when that changes.
             router: whose rooms are looked at.
+            sandbox: what holds this process, in words.
             reload: asks the parent, with the uid and pid of the client.
         """
         self.config = config
         self.last_reload: LastReload | None = None
         self._begin = begin
         self._router = router
+        self._sandbox = sandbox
         self._reload = reload
 
     # --- one row or few
@@ -98,6 +102,7 @@ class Reporter:
             ),
             fib=FibTotals(totals.desired, totals.installed, totals.failed, totals.pending),
             engine_restarts=self._begin.engine_restarts,
+            sandbox=self._sandbox,
         )
 
     def neighbors(self) -> Sequence[NeighborView]:
@@ -277,6 +282,4 @@ _FIB_COUNTERS = {
 
 def _resident_bytes() -> int:
     """The peak resident size: the engine can read no file, and getrusage needs none."""
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -51,7 +51,8 @@ from ipc.internal import (
     Stopped,
     check_authority,
 )
-from routed.config.schema import Config
+from routed.config.scalars import EngineUser
+from routed.config.schema import Config, SandboxMode
 from routed.log import EVENTS, Logger
 from routed.model.link import Interface
 from routed.privsep import EngineProcess, start_engine
@@ -345,23 +346,27 @@ class Supervisor:
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
 
     async def run(
-        self, uid: int, gid: int, user: str, settle: Callable[[EngineSession], Awaitable[None]]
+        self,
+        user: EngineUser,
+        sandbox: SandboxMode,
+        settle: Callable[[EngineSession], Awaitable[None]],
     ) -> None:
         """Run engines, one after another; returns when one was stopped on purpose.
 
         Args:
-            uid: whom they become.
-            gid: their group.
-            user: the same, for the log.
+            user: whom they become.
+            sandbox: how they are held.
             settle: configures a new engine and tells it everything; EngineFailed ends that engine.
 
         Raises:
             EngineFailed: too many died too quickly.
         """
         while True:
-            process = start_engine(uid, gid, _CHANNEL_BUFFER_BYTES)
+            process = start_engine(user.uid, user.gid, sandbox.value, _CHANNEL_BUFFER_BYTES)
             session = self.session = EngineSession(process, self._host, self._log)
-            self._log.emit("engine-started", pid=process.pid, user=user, restarts=self.restarts)
+            self._log.emit(
+                "engine-started", pid=process.pid, user=user.name, restarts=self.restarts
+            )
             problem = ""
 
             async def introduce(session: EngineSession = session) -> None:

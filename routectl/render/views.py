@@ -104,6 +104,7 @@ STATUS = Record(
         _column("prefixes", "routes"),
         Column("fib", _fib_totals),
         _column("engine restarts", "engine_restarts"),
+        _column("sandbox", "sandbox"),
     )
 )
 

@@ -63,6 +63,7 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
     fixed: list[tuple[str, Any, Any]] = [
         ("router_id", old.router_id, new.router_id),
         ("user", old.user, new.user),
+        ("sandbox", old.sandbox, new.sandbox),
         ("pid_file", old.pid_file, new.pid_file),
         ("management.socket", old.management.socket, new.management.socket),
         ("fib.protocol", old.fib.protocol, new.fib.protocol),
@@ -71,6 +72,7 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         new,
         router_id=old.router_id,
         user=old.user,
+        sandbox=old.sandbox,
         pid_file=old.pid_file,
         management=dataclasses.replace(new.management, socket=old.management.socket),
         fib=dataclasses.replace(new.fib, protocol=old.fib.protocol),

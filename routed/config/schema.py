@@ -41,6 +41,7 @@ __all__ = [
     "Option",
     "RedistributeConfig",
     "RedistributeSource",
+    "SandboxMode",
     "Scalar",
     "StaticConfig",
     "StaticType",
@@ -168,6 +169,14 @@ class OnExit(enum.Enum):
 
     FLUSH = "flush"
     KEEP = "keep"
+
+
+class SandboxMode(enum.Enum):
+    """Whether the engine runs inside seccomp and landlock."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
 
 
 class RedistributeSource(enum.Enum):
@@ -396,6 +405,12 @@ class Config:
     user: EngineUser = _option(
         Scalar(scalars.engine_user), "Whom the unprivileged engine runs as.",
         factory=lambda: scalars.engine_user.read("routed"), written="routed",
+    )  # fmt: skip
+    sandbox: SandboxMode = _option(
+        Scalar(scalars.choice(SandboxMode)),
+        "The engine's seccomp and landlock: `auto` goes without what the kernel lacks, `required` "
+        "refuses to start then, `off` is for finding out whether the sandbox is to blame.",
+        default=SandboxMode.AUTO, written="auto",
     )  # fmt: skip
     pid_file: str = _option(
         Scalar(scalars.absolute_path), "Where the daemon's pid is kept, locked while it runs.",

@@ -186,6 +186,8 @@ class StatusView:
     """Adjacencies that are up."""
     fib: FibTotals
     engine_restarts: int
+    sandbox: str
+    """What holds the engine: `seccomp, landlock abi 7, uid 998`."""
 
 
 @dataclass(frozen=True, slots=True)

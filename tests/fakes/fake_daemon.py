@@ -48,6 +48,7 @@ STATUS = StatusView(
     neighbors=1,
     fib=FibTotals(desired=4, installed=3, failed=1, pending=0),
     engine_restarts=0,
+    sandbox="seccomp, landlock abi 7, uid 998",
 )
 
 NEIGHBORS = (

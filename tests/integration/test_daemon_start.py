@@ -83,8 +83,8 @@ def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> Non
 
 WITHOUT_CAPABILITIES = """
 import sys
-from routed.privsep import _clear_capability_sets
-_clear_capability_sets()
+from routed.sandbox.capabilities import clear_all
+clear_all()
 from routed.cli import main
 sys.exit(main(["-c", sys.argv[1]]))
 """

@@ -32,11 +32,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.daemonize": set(),
     "routed.pidfile": set(),
     "routed.privsep": set(),
+    "routed.sandbox": set(),
     "routed.listener": set(),
     "routed.sockets": {"routed.model", "routed.neighbor.wire"},
     "routed.wishes": {"routed.model"},
     "routed.supervisor": {
-        "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.privsep", "trio",
+        "ipc", "routed.config", "routed.log", "routed.model", "routed.privsep", "trio",
     },
     "routed.neighbor_links": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
@@ -50,12 +51,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.control", "routed.log",
-        "routed.privsep", "routed.reporter", "routed.router", "trio",
+        "routed.privsep", "routed.reporter", "routed.router", "routed.sandbox", "trio",
     },
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
         "routed.listener", "routed.log", "routed.model", "routed.pidfile", "routed.privsep",
-        "routed.sockets", "routed.supervisor", "trio",
+        "routed.sandbox", "routed.sockets", "routed.supervisor", "trio",
     },
     "routed.cli": {
         "routed", "routed.config", "routed.daemonize", "routed.engine", "routed.parent",

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from routed.privsep import has_capability, is_uid_mapped
+from routed.privsep import is_uid_mapped
+from routed.sandbox import capabilities
+from routed.sandbox.capabilities import Capability
 
 pytestmark = pytest.mark.root
 
 SCRIPT = """
 import json, os, resource, socket, sys
-from routed.privsep import drop_privileges, effective_capabilities
-drop_privileges(int(sys.argv[1]), int(sys.argv[2]), open_files_max=512)
+from routed.sandbox.confine import confine_engine
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+confine_engine(int(sys.argv[1]), int(sys.argv[2]), has_sandbox=False)
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
 def refused(action):
     try:
@@ -81,6 +84,6 @@ def test_a_root_that_stays_root_loses_its_capabilities_all_the_same() -> None:
 
 
 def test_what_we_may_do_is_read_from_the_kernel() -> None:
-    assert has_capability(12)
+    assert capabilities.has(Capability.NET_ADMIN)
     assert is_uid_mapped(0)
     assert not is_uid_mapped(2**32 - 1)

@@ -29,7 +29,7 @@ PROMISED = {
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
     "age_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
-    "engine_restarts",
+    "engine_restarts sandbox",
     FibView: "prefix table type next_hops state reason",
     CounterView: "name value help",
 }

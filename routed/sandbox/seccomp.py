@@ -1,0 +1,151 @@
+"""The seccomp filter: an allow-list as a classic BPF program, built here and installed for good.
+
+    wrong machine, or an x32 call -> killed
+    allowed                       -> made
+    allowed with conditions       -> made, or EPERM, or killed (`Condition.is_fatal`)
+    fatal                         -> killed
+    newer than the table, clone3  -> ENOSYS
+    the rest                      -> EPERM
+
+The program is a plain sequence of comparisons. That costs nothing per call: the kernel runs it over
+all numbers once, when it is installed, and keeps a bitmap of those that are allowed whatever their
+arguments (Linux 5.11, seccomp_cache_prepare).
+
+Building is pure and is tested by interpreting the program; `install` is the only act.
+
+Sources: seccomp(2); linux/seccomp.h, linux/filter.h, linux/audit.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from typing import NamedTuple
+
+from routed.sandbox.kernel import Machine, here, is_unknown, syscall
+from routed.sandbox.syscalls import ALLOWED, CONDITIONS, FATAL, NEWEST_KNOWN, NUMBERS, Condition
+
+__all__ = ["Instruction", "build", "install"]
+
+KILL_PROCESS, RETURN_ERRNO, ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
+REFUSE = RETURN_ERRNO | errno.EPERM
+UNKNOWN = RETURN_ERRNO | errno.ENOSYS
+
+LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_ABOVE, RETURN = 0x20, 0x54, 0x15, 0x25, 0x06
+"""BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGT|BPF_K,
+BPF_RET|BPF_K."""
+
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+"""Offsets in struct seccomp_data; arguments are 64 bits each, little-endian on both machines."""
+
+AUDIT_ARCHITECTURE = {Machine.X86_64: 0xC000_003E, Machine.AARCH64: 0xC000_00B7}
+_X32_BIT = 0x4000_0000
+
+_SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
+
+
+class Instruction(NamedTuple):
+    """One struct sock_filter."""
+
+    code: int
+    if_true: int
+    """Instructions to skip."""
+    if_false: int
+    operand: int
+
+
+def build(machine: Machine, own_pid: int) -> list[Instruction]:
+    """The engine's filter.
+
+    Args:
+        machine: whose numbers to use.
+        own_pid: the only process that signals may be sent to (abort and raise do).
+    """
+    numbers = NUMBERS[machine]
+    program = [
+        Instruction(LOAD, 0, 0, _ARCHITECTURE),
+        Instruction(JUMP_IF_EQUAL, 1, 0, AUDIT_ARCHITECTURE[machine]),
+        Instruction(RETURN, 0, 0, KILL_PROCESS),
+        Instruction(LOAD, 0, 0, _NUMBER),
+    ]
+    if machine is Machine.X86_64:
+        program += [
+            Instruction(JUMP_IF_ABOVE, 0, 1, _X32_BIT - 1),
+            Instruction(RETURN, 0, 0, KILL_PROCESS),
+        ]
+    for name in ALLOWED:
+        if name in numbers:
+            program += _answer(numbers[name], ALLOW)
+    own_process = Condition(0, 0xFFFF_FFFF, (own_pid,))
+    for name, condition in {**CONDITIONS, "tgkill": own_process}.items():
+        program += _judge(numbers[name], condition)
+    for name in FATAL:
+        if name in numbers:
+            program += _answer(numbers[name], KILL_PROCESS)
+    program += _answer(numbers["clone3"], UNKNOWN)
+    return [
+        *program,
+        Instruction(JUMP_IF_ABOVE, 0, 1, NEWEST_KNOWN),
+        Instruction(RETURN, 0, 0, UNKNOWN),
+        Instruction(RETURN, 0, 0, REFUSE),
+    ]
+
+
+def _answer(number: int, action: int) -> list[Instruction]:
+    return [Instruction(JUMP_IF_EQUAL, 0, 1, number), Instruction(RETURN, 0, 0, action)]
+
+
+def _judge(number: int, condition: Condition) -> list[Instruction]:
+    """Look at an argument of one call; the accumulator holds the number again afterwards only for
+    those that did not match, which skip all of this."""
+    tests: list[Instruction] = []
+    for value in condition.values:
+        tests += _test(condition.argument, condition.mask, value)
+    tests.append(Instruction(RETURN, 0, 0, KILL_PROCESS if condition.is_fatal else REFUSE))
+    return [Instruction(JUMP_IF_EQUAL, 0, len(tests), number), *tests]
+
+
+def _test(argument: int, mask: int, value: int) -> list[Instruction]:
+    """Return ALLOW when an argument under a mask is a value; else fall through."""
+    offset = _ARGUMENTS + 8 * argument
+    halves = [(offset, mask & 0xFFFF_FFFF, value & 0xFFFF_FFFF)]
+    if mask >> 32:
+        halves.append((offset + 4, mask >> 32, value >> 32))
+    instructions: list[Instruction] = []
+    for position, (where, half_mask, half_value) in enumerate(halves):
+        remaining = 3 * (len(halves) - position - 1) + 1
+        instructions += [
+            Instruction(LOAD, 0, 0, where),
+            Instruction(AND, 0, 0, half_mask),
+            Instruction(JUMP_IF_EQUAL, 0, remaining, half_value),
+        ]
+    return [*instructions, Instruction(RETURN, 0, 0, ALLOW)]
+
+
+def install(own_pid: int) -> bool:
+    """Put the filter on every thread of this process; no_new_privs must be set.
+
+    Args:
+        own_pid: of this process, as it sees itself.
+
+    Returns:
+        False when the kernel has no seccomp filters or we have no table for this machine.
+
+    Raises:
+        OSError: the kernel has them and refused (EACCES without no_new_privs).
+    """
+    machine = here()
+    if machine is None:
+        return False
+    program = build(machine, own_pid)
+    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    code = ctypes.create_string_buffer(packed, len(packed))
+    header = struct.pack("@HP", len(program), ctypes.addressof(code))
+    try:
+        syscall(NUMBERS[machine]["seccomp"], _SET_MODE_FILTER, _FLAG_TSYNC, header)
+    except OSError as error:
+        if is_unknown(error):
+            return False
+        raise
+    return True

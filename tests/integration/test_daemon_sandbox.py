@@ -1,0 +1,85 @@
+"""The daemon as it runs: what holds its two processes, said by the kernel and by `show status`."""
+
+from __future__ import annotations
+
+import pytest
+
+import topology
+from routed.sandbox.kernel import here
+from routed.sandbox.landlock import available_abi
+from testbed import Lab, LabError
+from tests.integration.conftest import LabBuilder
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+def process_status(lab: Lab, router: str, pid: int) -> dict[str, str]:
+    text = lab.run(router, ["cat", f"/proc/{pid}/status"]).stdout
+    return {
+        name: value.strip() for name, _, value in (line.partition(":") for line in text.split("\n"))
+    }
+
+
+def test_both_processes_are_held_and_show_status_says_so(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    engine_pid = lab.engine_pid("R")
+    assert engine_pid is not None
+    engine = process_status(lab, "R", engine_pid)
+    daemon = process_status(lab, "R", lab.daemon_pid("R"))
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(engine[name], 16) == 0, name
+    assert (engine["NoNewPrivs"], daemon["NoNewPrivs"]) == ("1", "1")
+    uid = 0 if lab.is_rootless else 65534
+    assert engine["Uid"].split() == [str(uid)] * 4
+    assert int(daemon["CapBnd"], 16) == int(daemon["CapEff"], 16)
+    assert int(daemon["CapEff"], 16) == (1 << 12 if lab.is_rootless else 0x11E0)
+
+    words = []
+    if here() is not None:
+        words.append("seccomp")
+        assert engine["Seccomp"] == "2"
+    if available_abi():
+        words.append(f"landlock abi {available_abi()}")
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["sandbox"] == ", ".join([*words, f"uid {uid}"])
+    assert f"sandbox          {status['sandbox']}" in lab.show("R", "status")
+
+
+def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:
+    lab = build_lab(topology.load("line3").with_config({"sandbox": "off"}))
+    lab.start_daemons(["R"])
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["sandbox"] == ("uid 0" if lab.is_rootless else "uid 65534")
+    assert "sandbox-degraded" in lab.log("R")
+    engine_pid = lab.engine_pid("R")
+    assert engine_pid is not None
+    assert int(process_status(lab, "R", engine_pid)["CapEff"], 16) == 0
+
+
+def test_required_refuses_to_start_where_something_is_missing(build_lab: LabBuilder) -> None:
+    """The machine's name is how we know its system calls; a foreign one has no filter."""
+    lab = build_lab(topology.load("line3").with_config({"sandbox": "required"}))
+    lab.start_daemons(["A"])  # everything is here: it starts
+    foreign = {"sandbox": "required"}
+    lab = build_lab(topology.load("line3").with_config(foreign))
+    lab.write_config_unless_there("R")
+    done = lab.run("R", ["python", "-c", ON_A_FOREIGN_MACHINE, "-c", "/dev/shm/R/routes.yaml"])
+    assert done.returncode == 1
+    assert "`sandbox: required`, and this kernel lacks seccomp" in done.stderr
+    with pytest.raises(LabError, match="no daemon is running"):
+        lab.daemon_pid("R")
+
+
+ON_A_FOREIGN_MACHINE = """
+import sys
+import routed.privsep
+engine = "import platform, sys; platform.machine = lambda: 'riscv64'; " \\
+    "from routed.cli import main; sys.exit(main(sys.argv[1:]))"
+routed.privsep.ENGINE_COMMAND = (sys.executable, "-c", engine, "--role", "engine")
+from routed.cli import main
+sys.exit(main(sys.argv[1:]))
+"""

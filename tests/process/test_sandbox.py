@@ -1,0 +1,235 @@
+"""Inside the engine's sandbox, in a process of its own: what is tried, and what comes of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from routed.sandbox.kernel import here
+from routed.sandbox.landlock import available_abi
+
+pytestmark = pytest.mark.root
+
+needs_table = pytest.mark.skipif(here() is None, reason="no system call table for this machine")
+
+CONFINE = """
+import array, ctypes, json, mmap, os, resource, select, signal, socket, sys, threading, traceback
+import trio
+from routed.sandbox.confine import confine_engine
+from routed.sandbox.preload import load_what_tracebacks_need
+listener = socket.create_server(("127.0.0.1", 0))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(("127.0.0.1", 0))
+unix = socket.socketpair()
+load_what_tracebacks_need()
+confinement = confine_engine(65534, 65534, has_sandbox=sys.argv[1] == "sandboxed")
+libc = ctypes.CDLL(None, use_errno=True)
+is_x86 = os.uname().machine == "x86_64"
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+"""
+
+TRY = """
+def attempt():
+    {}
+try:
+    attempt()
+    print("done")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def inside(script: str, how: str = "sandboxed") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CONFINE + script, how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def outcome(action: str, how: str = "sandboxed") -> str:
+    done = inside(TRY.format(action), how)
+    if done.returncode < 0:
+        return signal.Signals(-done.returncode).name
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
+
+
+REFUSED = {
+    "open a file": "open('/etc/passwd').close()",
+    "create a file": "os.open('/tmp/routed-attack', os.O_CREAT | os.O_WRONLY)",
+    "list a directory": "os.listdir('/')",
+    "stat a path": "os.stat('/etc/passwd')",
+    "unlink": "os.unlink('/tmp/nothing')",
+    "open a TCP socket": "socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
+    "open a netlink socket": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+    "open a packet socket": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)",
+    "connect what is there": "datagrams.connect(('127.0.0.1', 9))",
+    "rebind": "datagrams.bind(('127.0.0.1', 0))",
+    "turn an option on": "datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)",
+    "signal the parent": "os.kill(os.getppid(), 0)",
+    "signal everybody": "os.kill(-1, signal.SIGTERM)",
+    "look into the parent": "os.pidfd_open(os.getppid())",
+    "executable memory": "mmap.mmap(-1, 4096, prot=7)",
+    "become root": "os.setuid(0)",
+    "set a limit": "call('setrlimit', 4, (ctypes.c_ulong * 2)(0, 0))",
+    "change the host's name": "socket.sethostname('owned')",
+    "dumpable again": "call('prctl', 4, 1, 0, 0, 0)",
+    "own a descriptor's signals": "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+}
+
+KILLED = {
+    "exec": "os.execv('/bin/true', ['true'])",
+    "fork": "os.fork() or os._exit(0)",
+    "posix_spawn": "os.posix_spawn('/bin/true', ['true'], {})",
+    "ptrace": "call('ptrace', 16, os.getppid(), None, None)",
+    "read another's memory": "call('process_vm_readv', os.getppid(), None, 0, None, 0, 0)",
+    "a user namespace": "call('unshare', 0x10000000)",
+    "mount": "call('mount', b'none', b'/mnt', b'tmpfs', 0, None)",
+    "a kernel module": "call('syscall', 175 if is_x86 else 105, None, 0, None)",
+    "bpf": "call('syscall', 321 if is_x86 else 280, 0, None, 0)",
+    "io_uring": "call('syscall', 425, 1, None)",
+}
+
+WORKS = {
+    "datagrams": "datagrams.sendto(b'x', datagrams.getsockname()); datagrams.recvfrom(9)",
+    "a descriptor to somebody": (
+        "socket.send_fds(unix[0], [b'x'], [0]); socket.recv_fds(unix[1], 9, 1)"
+    ),
+    "a sealed memfd": (
+        "import fcntl; fd = os.memfd_create('x', os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC); "
+        "os.ftruncate(fd, 8192); mmap.mmap(fd, 8192); fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 2)"
+    ),
+    "a thread": "t = threading.Thread(target=int); t.start(); t.join()",
+    "trio": "trio.run(trio.sleep, 0)",
+    "a thread of trio's": "trio.run(trio.to_thread.run_sync, int)",
+    "chance": "os.urandom(8)",
+    "its own usage": "resource.getrusage(resource.RUSAGE_SELF)",
+}
+
+
+@needs_table
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_defect_may_run_into_is_refused_with_an_exception(what: str) -> None:
+    assert outcome(REFUSED[what]) == "PermissionError"
+
+
+@needs_table
+@pytest.mark.parametrize("what", KILLED)
+def test_what_only_an_intruder_asks_for_ends_the_process(what: str) -> None:
+    assert outcome(KILLED[what]) == "SIGSYS"
+
+
+@pytest.mark.parametrize("what", WORKS)
+def test_what_the_engine_lives_by_works(what: str) -> None:
+    assert outcome(WORKS[what]) == "done"
+
+
+@needs_table
+def test_a_defect_still_gives_a_traceback() -> None:
+    done = inside(
+        "async def task():\n    1 / 0\nasync def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        nursery.start_soon(task)\ntrio.run(main)\n"
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "in task" in done.stderr
+    assert "ExceptionGroup" in done.stderr
+
+
+@needs_table
+def test_a_late_import_is_an_exception_and_no_mystery() -> None:
+    done = inside("import xml.dom.minidom\n")
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr
+
+
+def test_landlock_alone_forbids_files_signals_and_tcp() -> None:
+    """What holds on a machine without our system call table, or if the filter has a hole."""
+    abi = available_abi()
+    if abi < 6:
+        pytest.skip(f"this kernel lacks landlock abi 6 (it has {abi})")
+    script = """
+import routed.sandbox.landlock as landlock
+from routed.sandbox.kernel import prctl
+prctl(38, 1)
+landlock.forbid_everything()
+found = {}
+for name, action in {
+    "open": lambda: open("/etc/passwd").close(),
+    "create": lambda: os.open("/tmp/routed-attack", os.O_CREAT | os.O_WRONLY),
+    "list": lambda: os.listdir("/"),
+    "tcp": lambda: socket.create_connection(listener.getsockname(), 1),
+    "signal": lambda: os.kill(os.getppid(), 0),
+}.items():
+    try:
+        action()
+        found[name] = "done"
+    except OSError as error:
+        found[name] = type(error).__name__
+print(json.dumps(found))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", CONFINE.partition("load_what_tracebacks_need()\nconf")[0] + script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout).values()) == {"PermissionError"}, done.stdout
+
+
+def test_without_the_sandbox_the_same_attempts_succeed() -> None:
+    """Otherwise the tests above would prove nothing."""
+    assert outcome(REFUSED["open a file"], "free") == "done"
+    assert outcome(REFUSED["open a TCP socket"], "free") == "done"
+    assert outcome(KILLED["fork"], "free") == "done"
+
+
+def test_the_parent_keeps_exactly_what_it_needs() -> None:
+    found = _confined_parent(65534)
+    kept = sum(1 << number for number in (5, 6, 7, 8, 12))
+    assert {name: int(found[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")} == {
+        "CapPrm": kept, "CapEff": kept, "CapBnd": kept,
+    }  # fmt: skip
+    assert int(found["CapInh"], 16) == int(found["CapAmb"], 16) == 0
+    assert found["NoNewPrivs"] == "1"
+
+
+def test_a_parent_that_is_the_engines_user_keeps_net_admin_only() -> None:
+    found = _confined_parent(os.getuid())
+    assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == 1 << 12
+
+
+@functools.cache
+def _confined_parent(engine_uid: int) -> dict[str, Any]:
+    script = (
+        "import json, sys\n"
+        "status = open('/proc/self/status')\n"
+        "from routed.sandbox.confine import confine_parent\n"
+        "confine_parent(int(sys.argv[1]))\n"
+        "print(json.dumps(dict(line.split(':\\t', 1) for line in status.read().splitlines())))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(engine_uid)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: value.strip() for name, value in json.loads(done.stdout).items()}

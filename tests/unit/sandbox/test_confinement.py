@@ -1,0 +1,50 @@
+"""What is said of a sandbox, and what the kernel is asked for, by the version of its interface."""
+
+from __future__ import annotations
+
+import pytest
+
+from routed.sandbox.capabilities import Capability, names_of
+from routed.sandbox.confine import Confinement, parent_needs
+from routed.sandbox.landlock import ruleset_of
+
+
+@pytest.mark.parametrize(
+    ("confinement", "words", "missing"),
+    [
+        (Confinement(998, True, 7), "seccomp, landlock abi 7, uid 998", ()),
+        (
+            Confinement(998, True, 3),
+            "seccomp, landlock abi 3, uid 998",
+            ("landlock for TCP (abi 4)",),
+        ),
+        (
+            Confinement(998, True, 5),
+            "seccomp, landlock abi 5, uid 998",
+            ("landlock for signals (abi 6)",),
+        ),
+        (Confinement(0, False, 0), "uid 0", ("seccomp", "landlock")),
+    ],
+)
+def test_a_confinement_says_what_holds_and_what_is_missing(
+    confinement: Confinement, words: str, missing: tuple[str, ...]
+) -> None:
+    assert str(confinement) == words
+    assert confinement.missing == missing
+
+
+@pytest.mark.parametrize(
+    ("abi", "size", "fs_bits"),
+    [(1, 8, 13), (2, 8, 14), (3, 8, 15), (4, 16, 15), (5, 16, 16), (6, 24, 16), (99, 24, 16)],
+)
+def test_a_kernel_is_asked_for_no_more_than_it_knows(abi: int, size: int, fs_bits: int) -> None:
+    ruleset = ruleset_of(abi)
+    assert len(ruleset) == size
+    assert int.from_bytes(ruleset[:8], "little") == (1 << fs_bits) - 1
+
+
+def test_a_parent_that_is_the_engines_user_needs_one_capability() -> None:
+    assert parent_needs(998, 998) == {Capability.NET_ADMIN}
+    assert names_of(parent_needs(0, 998)) == (
+        "CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_ADMIN"
+    )
