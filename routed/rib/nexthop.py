@@ -194,6 +194,9 @@ def _scaled(weight: int, heaviest: int) -> int:
     return max(1, weight * MAX_WEIGHT // heaviest)
 
 
+_NOTHING: tuple[frozenset[Address], frozenset[str]] = (frozenset(), frozenset())
+
+
 class Dependencies:
     """Which prefixes asked about which address or link, and the answers about addresses."""
 
@@ -209,7 +212,10 @@ class Dependencies:
         self, prefix: Prefix, addresses: frozenset[Address], ifnames: frozenset[str]
     ) -> None:
         """Replace what a prefix asked about; empty sets forget it."""
-        old_addresses, old_ifnames = self._asked.get(prefix, (frozenset(), frozenset()))
+        old = self._asked.get(prefix, _NOTHING)
+        if old == (addresses, ifnames):
+            return
+        old_addresses, old_ifnames = old
         for address in old_addresses - addresses:
             self._forget_address(address, prefix)
         for ifname in old_ifnames - ifnames:
@@ -240,9 +246,14 @@ class Dependencies:
         numbers = self._sorted[changed.family]
         first = bisect.bisect_left(numbers, changed.addr_bits)
         last = bisect.bisect_right(numbers, changed.last_bits, first)
+        if first == last:
+            return set()
         dependents: set[Prefix] = set()
         for addr_bits in numbers[first:last]:
             address = Address(changed.family, addr_bits)
+            cover = self.covers.get(address)
+            if cover is not None and cover.prefix.prefix_len > changed.prefix_len:
+                continue  # the answer is a longer prefix, whatever this one does
             self.covers.pop(address, None)
             dependents |= self._by_address[address]
         return dependents
