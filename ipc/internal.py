@@ -36,7 +36,7 @@ from ipc.framing import IpcError
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
-from routed.model.route import FibRoute
+from routed.model.route import NextHop, RouteType
 
 __all__ = [
     "AUTHORITY",
@@ -49,11 +49,13 @@ __all__ = [
     "ConfDrain",
     "ConfItem",
     "ConfReady",
+    "FibColumns",
     "FibCounters",
     "FibFailure",
     "FibInSync",
     "FibProgress",
     "FibUpdate",
+    "FibValue",
     "LinkChanged",
     "LinkRemoved",
     "LinksComplete",
@@ -202,16 +204,36 @@ class SocketReady:
 
 
 @dataclass(frozen=True, slots=True)
+class FibValue:
+    """What a route does, said once for all routes of a message that do it."""
+
+    type: RouteType
+    next_hops: tuple[NextHop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FibColumns:
+    """Routes of one table and family, as columns (`ipc.columns`)."""
+
+    table_id: int
+    family: Family
+    keys: bytes
+    values: bytes
+    """Indices into the message's values; empty in a removal."""
+
+
+@dataclass(frozen=True, slots=True)
 class FibUpdate:
     """The engine wants these in the kernel, and those no longer.
 
-    Deletions name (table, prefix). Within one message no prefix is in both.
+    Within one message no prefix of a table is in both.
     """
 
     serial: int
     """Counts updates from 1; progress is reported against it."""
-    install: tuple[FibRoute, ...]
-    remove: tuple[tuple[int, Prefix], ...]
+    values: tuple[FibValue, ...]
+    install: tuple[FibColumns, ...]
+    remove: tuple[FibColumns, ...]
 
 
 @dataclass(frozen=True, slots=True)

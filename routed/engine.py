@@ -37,7 +37,6 @@ from ipc.internal import (
     ConfReady,
     FibInSync,
     FibProgress,
-    FibUpdate,
     LinkChanged,
     LinkRemoved,
     LinksComplete,
@@ -181,6 +180,7 @@ class Engine:
                 self._running.router.wishes.progress(
                     message.applied_serial, message.failures, message.recovered, message.counters
                 )
+                self._wake_sender()  # there is room for more wishes
             case ReloadFinished():
                 self._reload_finished(request_id, message)
 
@@ -234,9 +234,9 @@ class Engine:
             return LogEvent(record.event, dict(record.fields)), 0
         if self._rooms is None:
             return None
-        batch = self._rooms.router.next_update()
-        if batch is not None:
-            return FibUpdate(batch.serial, batch.install, batch.remove), 0
+        update = self._rooms.router.next_update()
+        if update is not None:
+            return update, 0
         return (FibInSync(0), 0) if self._rooms.router.take_in_sync() else None
 
     async def _say_goodbye(self, stop: Stop) -> None:

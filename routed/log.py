@@ -100,9 +100,11 @@ EVENTS: dict[str, EventSpec] = {
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
+    "fib-drift-storm": EventSpec(_W, ("routes",), _STRANGERS),
     "fib-resync": EventSpec(_D, ("reason", "repaired")),
     "fib-overrun": EventSpec(_W, ("overruns",), _STRANGERS),
     "fib-route-failed": EventSpec(_W, ("prefix", "reason"), _STRANGERS),
+    "fib-routes-failed": EventSpec(_W, ("more",), _STRANGERS),
     "fib-route-recovered": EventSpec(_I, ("prefix",), _STRANGERS),
     "fib-route-refused": EventSpec(_E, ("prefix", "problem"), _STRANGERS),
     "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),

@@ -57,6 +57,7 @@ from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, NetlinkError, RequestSocket
 from routed.fib.ownership import Ownership
 from routed.fib.sync import FibSync
+from routed.fib_updates import judge_update
 from routed.listener import ListenerError, close_management_listener, open_management_listener
 from routed.log import FileSink, Level, Logger, Sink, StreamSink, system_sink
 from routed.model.link import Interface
@@ -243,20 +244,22 @@ class Parent:
         )
         with (
             trio.open_signal_receiver(*_SIGNALS) as signals,
-            RequestSocket(config.fib.protocol) as requests,
-            EventSocket(requests.port_id) as listener,
+            RequestSocket(config.fib.protocol) as writer,
+            RequestSocket(config.fib.protocol) as reader,
+            EventSocket(writer.port_id) as listener,
         ):
             self._sync = FibSync(
                 Ledger(_ownership(config.fib)),
-                requests,
+                writer,
                 resync_s=config.fib.resync_s,
                 log=self._log,
                 rng=random.Random(),  # noqa: S311  (jitter, not a secret)
                 on_progress=self._on_progress,
+                is_link_up=self._is_link_up,
             )
             self._monitor = KernelMonitor(
                 listener,
-                requests,
+                reader,
                 on_link=self._on_link,
                 on_route=self._sync.route_notified,
                 on_overrun=lambda reason: self._sync.notifications_lost(),
@@ -378,6 +381,10 @@ class Parent:
         """A link as it is now."""
         return self._monitor.links.interfaces.get(ifindex)
 
+    def _is_link_up(self, ifindex: int) -> bool:
+        link = self.link(ifindex)
+        return link is not None and link.is_up
+
     def take_progress(self) -> FibProgress | None:
         """The FIB's news as a message."""
         progress = self._sync.take_progress()
@@ -385,8 +392,10 @@ class Parent:
 
     def fib_update(self, update: FibUpdate) -> None:
         """The engine's wishes, judged before they are taken."""
-        for prefix, problem in self._sync.update(update.serial, update.install, update.remove):
+        judged, refused = judge_update(update, self._sync.ledger.ownership)
+        for prefix, problem in refused:
             self._log.emit("fib-route-refused", prefix=prefix, problem=problem)
+        self._sync.update(judged)
 
     def fib_in_sync(self) -> None:
         """The engine has said everything."""

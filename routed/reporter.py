@@ -207,25 +207,24 @@ class Reporter:
 
     def fib(self) -> Iterator[Sequence[FibView]]:
         """Every wanted kernel route."""
-        prefixes = self._router.wishes.prefixes()
-        for start in range(0, len(prefixes), CHUNK_PREFIXES):
-            chunk = prefixes[start : start + CHUNK_PREFIXES]
-            views = []
-            for prefix in chunk:
-                route = self._router.wishes.route(prefix)
-                if route is None:
-                    continue  # withdrawn since the dump began
-                views.append(
-                    FibView(
-                        prefix=prefix,
-                        table=route.table_id,
-                        type=route.type,
-                        next_hops=self._next_hop_views(route.next_hops),
-                        state=self._fib_state(prefix),
-                        reason=self._router.wishes.failure_of(prefix),
-                    )
-                )
-            yield views
+        after: Prefix | None = None
+        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
+            after = chunk[-1]
+            yield [view for prefix in chunk if (view := self._fib_view(prefix)) is not None]
+
+    def _fib_view(self, prefix: Prefix) -> FibView | None:
+        wishes = self._router.wishes
+        wish = wishes.wish(prefix)
+        if wish is None:
+            return None
+        return FibView(
+            prefix=prefix,
+            table=wishes.table_id,
+            type=wish.type,
+            next_hops=self._next_hop_views(wish.next_hops),
+            state=self._fib_state(prefix),
+            reason=wishes.failure_of(prefix),
+        )
 
     def _candidate_views(self, prefix: Prefix) -> list[RouteView]:
         return [

@@ -6,10 +6,11 @@ allows past rmem_max). Our own writes would echo on the event socket, a million 
 million routes are written; a socket filter drops them inside the kernel, by the port id of the
 request socket. Their outcome is known from the answers, and an old echo could only mislead.
 
-Writing. Many route messages go in one send; only the last asks for an acknowledgement, as a
-barrier. The kernel works off a whole send before it returns, and answers each message that it
-refuses, so after the barrier's answer every other silence means success. Errors are told apart by
-sequence number. (An acknowledgement for each message costs 34 %, measured in peers.md section 1.)
+Writing. Many route messages go in one send, and behind them a message that does nothing but ask for
+an acknowledgement: the barrier. The kernel works off a whole send before it returns, and answers
+each message that it refuses, so when the barrier's answer is there every other silence means
+success. Errors are told apart by sequence number. (An acknowledgement for each message costs 34 %,
+measured in peers.md section 1.)
 
 Reading. A dump is complete or it is nothing: NLM_F_DUMP_INTR, an error in the middle or a wrong
 sequence raise `DumpInterrupted`, and the caller asks again. NETLINK_GET_STRICT_CHK makes the kernel
@@ -23,42 +24,39 @@ Sources: netlink(7), rtnetlink(7); the synchronous send is netlink_rcv_skb of Li
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import errno
-import functools
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, cast
 
 import trio
 
 from routed.fib import events
+from routed.fib.bulk import DumpDecoder, encode_batch
 from routed.fib.codec import (
-    NLM_F_ACK,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
-    RTM_NEWROUTE,
     DecodeError,
     NetlinkMessage,
     decode_error,
-    decode_route,
-    encode_operation,
+    encode_barrier,
     encode_route_dump,
     split_messages,
 )
-from routed.fib.ledger import Outcome
+from routed.fib.ledger import SeenRoute
 from routed.fib.links import AddressEvent, LinkEvent
-from routed.fib.ownership import KernelRoute
-from routed.fib.plan import FibOp
+from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.model.prefix import Family
 
 __all__ = ["DumpInterrupted", "EventSocket", "NetlinkError", "Overrun", "RequestSocket"]
 
 _SOL_NETLINK = 270
-_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 11, 12
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 
 _RECEIVE_BYTES = 64 * 1024
@@ -79,7 +77,8 @@ _EVENT_GROUPS = (
     _RTNLGRP_IPV6_IFADDR,
     _RTNLGRP_IPV6_ROUTE,
 )
-_SEQUENCE_MODULUS = 1 << 32
+_SEQUENCE_LIMIT = 1 << 31
+"""Where sequence numbers start again: far below what 32 bits hold, so that a buffer never wraps."""
 
 
 class NetlinkError(Exception):
@@ -105,7 +104,7 @@ class _NetlinkSocket:
             raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
         except PermissionError:  # inside a user namespace: as much as anybody may
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        for option in (_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             raw.setsockopt(_SOL_NETLINK, option, 1)
         raw.bind((0, sum(1 << (group - 1) for group in groups)))
         self.port_id = int(raw.getsockname()[0])
@@ -161,7 +160,7 @@ class _NetlinkSocket:
 
 
 class RequestSocket(_NetlinkSocket):
-    """Dumps and writes, one at a time."""
+    """Dumps and writes, one at a time: a socket belongs to one task."""
 
     def __init__(self, protocol: int) -> None:
         """Open the socket.
@@ -172,60 +171,96 @@ class RequestSocket(_NetlinkSocket):
         super().__init__(_REQUEST_BUFFER_BYTES, ())
         self._protocol = protocol
         self._sequence = 0
-        self._turn = trio.Lock()
 
     def _next_sequence(self) -> int:
-        self._sequence = (self._sequence + 1) % _SEQUENCE_MODULUS
+        self._sequence = self._sequence + 1 if self._sequence < _SEQUENCE_LIMIT else 1
         return self._sequence
 
-    async def apply(self, operations: Sequence[FibOp]) -> list[Outcome]:
-        """Send operations in one buffer and learn what became of each.
+    def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
+        """Send batches in one buffer and learn what was refused.
 
-        Cancellation waits until the answers are in: they take as long as the kernel works, about
-        4 us per route.
+        Blocks for as long as the kernel works, about 4 us per route; nothing else can happen in
+        between, so what was planned is still true when it is recorded.
+
+        Returns:
+            For each batch its refusals.
 
         Raises:
             NetlinkError: the answers cannot be understood; what was applied must be read again.
+            OSError: the buffer was not sent.
         """
-        if not operations:
-            return []
-        async with self._turn:
-            sequences = {}
-            messages = []
-            for position, operation in enumerate(operations):
-                sequence = self._next_sequence()
-                sequences[sequence] = position
-                barrier = NLM_F_ACK if position == len(operations) - 1 else 0
-                messages.append(encode_operation(operation, self._protocol, sequence, barrier))
-            outcomes = [Outcome(0, "")] * len(operations)
-            with trio.CancelScope(shield=True):
-                await self._socket.send(b"".join(messages))
-                last = self._sequence
-                is_answered = False
-                while not is_answered:
-                    for message in await self._receive():
-                        position_or_none = sequences.get(message.sequence)
-                        if message.type != NLMSG_ERROR or position_or_none is None:
-                            continue
-                        outcomes[position_or_none] = Outcome(*_decode_error(message))
-                        is_answered = is_answered or message.sequence == last
-            return outcomes
+        parts, starts, sequence = [], [], self._sequence + 1
+        if sequence > _SEQUENCE_LIMIT:
+            sequence = 1
+        for batch in batches:
+            starts.append(sequence)
+            parts.append(encode_batch(batch, self._protocol, sequence))
+            sequence += len(batch.keys)
+        self._sequence = sequence
+        parts.append(encode_barrier(sequence))
+        self._raw.send(b"".join(parts))
+        refusals: list[Refusals] = [{} for _ in batches]
+        for answer in self._answers_before(sequence):
+            which = bisect.bisect_right(starts, answer.sequence) - 1
+            if which >= 0:
+                refusals[which][answer.sequence - starts[which]] = Outcome(*_decode_error(answer))
+        return refusals
 
-    async def dump_routes(self, table_id: int) -> list[KernelRoute]:
-        """Every route of one table, both families.
+    def _answers_before(self, barrier: int) -> Iterator[NetlinkMessage]:
+        """The errors that the kernel has answered already, up to the barrier's answer."""
+        while messages := self._receive_waiting():
+            for message in messages:
+                if message.type != NLMSG_ERROR:
+                    continue
+                if message.sequence == barrier:
+                    return
+                yield message
+        raise NetlinkError("the kernel did not answer")
+
+    async def dump_routes(
+        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+    ) -> None:
+        """Read one table of one family.
+
+        Args:
+            table_id: of the table.
+            family: of the routes.
+            take: called with routes that share everything but the prefix; what it was told is
+                worth nothing when an exception follows.
 
         Raises:
             DumpInterrupted: ask again.
             NetlinkError: the kernel refused.
+
+        Cost: 0.7 us per route inside the kernel, 0.4 us here; the event loop gets a turn every
+        32 KiB.
         """
-        routes = []
-        for family in Family:
-            for message in await self._dump(functools.partial(encode_route_dump, family, table_id)):
-                if message.type == RTM_NEWROUTE:
-                    route = _decode_route(message)
-                    if route is not None and route.key.table_id == table_id:
-                        routes.append(route)
-        return routes
+        sequence = self._next_sequence()
+        decoder = DumpDecoder(family, sequence, take)
+        self._raw.send(encode_route_dump(family, table_id, sequence))
+        while decoder.end is None:
+            await trio.lowlevel.wait_readable(self._raw)
+            try:
+                decoder.page(self._receive_page())
+            except DecodeError as error:
+                raise NetlinkError(str(error)) from error
+        if decoder.end.type == NLMSG_ERROR:
+            number, detail = _decode_error(decoder.end)
+            if number != errno.ENOENT:  # a table that does not exist yet is empty
+                raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
+        if decoder.is_interrupted:
+            raise DumpInterrupted("the table changed under the dump")
+
+    def _receive_page(self) -> bytes:
+        try:
+            received = self._raw.recvmsg(_RECEIVE_BYTES, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            _raise_overrun(error)
+            raise
+        source_port, _groups = cast("tuple[int, int]", received[3])
+        return received[0] if source_port == 0 else b""
 
     async def dump_links(self) -> tuple[list[LinkEvent], list[AddressEvent]]:
         """Every link and every address.
@@ -253,26 +288,25 @@ class RequestSocket(_NetlinkSocket):
         )
 
     async def _dump(self, encode: Callable[[int], bytes]) -> list[NetlinkMessage]:
-        async with self._turn:
-            sequence = self._next_sequence()
-            await self._socket.send(encode(sequence))
-            found: list[NetlinkMessage] = []
-            is_interrupted = False
-            while True:
-                for message in await self._receive():
-                    if message.sequence != sequence:
-                        continue  # the rest of a dump that was cancelled
-                    is_interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
-                    if message.type == NLMSG_DONE:
-                        if is_interrupted:
-                            raise DumpInterrupted("the table changed under the dump")
-                        return found
-                    if message.type == NLMSG_ERROR:
-                        number, detail = _decode_error(message)
-                        if number == errno.ENOENT:
-                            return []  # the table does not exist yet: it is empty
-                        raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
-                    found.append(message)
+        sequence = self._next_sequence()
+        await self._socket.send(encode(sequence))
+        found: list[NetlinkMessage] = []
+        is_interrupted = False
+        while True:
+            for message in await self._receive():
+                if message.sequence != sequence:
+                    continue  # the rest of a dump that was cancelled
+                is_interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
+                if message.type == NLMSG_DONE:
+                    if is_interrupted:
+                        raise DumpInterrupted("the table changed under the dump")
+                    return found
+                if message.type == NLMSG_ERROR:
+                    number, detail = _decode_error(message)
+                    if number == errno.ENOENT:
+                        return []  # the table does not exist yet: it is empty
+                    raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
+                found.append(message)
 
 
 class EventSocket(_NetlinkSocket):
@@ -353,12 +387,5 @@ def _ignore_port(listener: socket.socket, port_id: int) -> None:
 def _decode_error(message: NetlinkMessage) -> tuple[int, str]:
     try:
         return decode_error(message)
-    except DecodeError as error:
-        raise NetlinkError(str(error)) from error
-
-
-def _decode_route(message: NetlinkMessage) -> KernelRoute | None:
-    try:
-        return decode_route(message.payload)
     except DecodeError as error:
         raise NetlinkError(str(error)) from error

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from routed.model.prefix import Family, Prefix
-from routed.model.route import FibRoute, NextHop, RouteType
+from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
 __all__ = [
     "IPV6_DEFAULT_PRIORITY",
@@ -25,7 +25,9 @@ __all__ = [
     "KernelRoute",
     "Ownership",
     "RouteKey",
+    "RouteSpace",
     "RouteValue",
+    "find_violation",
 ]
 
 IPV6_DEFAULT_PRIORITY = 1024
@@ -39,6 +41,20 @@ PROTOCOL_NAMES = {
 """linux/rtnetlink.h, RTPROT_*."""
 
 
+class RouteSpace(NamedTuple):
+    """All of the kernel's identity of a route but the prefix: what a million routes share."""
+
+    table_id: int
+    family: Family
+    tos: int
+    priority: int
+
+    def key(self, prefix_int: int) -> RouteKey:
+        """The whole identity of one route (`Prefix.as_int` names it within the space)."""
+        prefix = Prefix.from_int(self.family, prefix_int)
+        return RouteKey(self.table_id, prefix, self.tos, self.priority)
+
+
 class RouteKey(NamedTuple):
     """The kernel's identity of a route."""
 
@@ -46,6 +62,11 @@ class RouteKey(NamedTuple):
     prefix: Prefix
     tos: int
     priority: int
+
+    @property
+    def space(self) -> RouteSpace:
+        """What it shares with others."""
+        return RouteSpace(self.table_id, self.prefix.family, self.tos, self.priority)
 
 
 class RouteValue(NamedTuple):
@@ -89,38 +110,33 @@ class Ownership:
     priority: int
     tables: frozenset[int]
 
-    def is_ours(self, route: KernelRoute) -> bool:
+    def holds(self, space: RouteSpace) -> bool:
+        """Whether new routes of ours go there."""
+        return space.table_id in self.tables and space.priority == self.priority and not space.tos
+
+    def is_ours(self, space: RouteSpace, protocol: int) -> bool:
         """Whether an earlier life of this daemon or this one wrote the route."""
-        return route.protocol == self.protocol and route.key.table_id in self.tables
+        return protocol == self.protocol and space.table_id in self.tables
 
-    def is_rival(self, route: KernelRoute) -> bool:
+    def is_rival(self, space: RouteSpace, protocol: int) -> bool:
         """Whether a foreign route holds a key that one of ours would need."""
-        return (
-            route.protocol != self.protocol
-            and route.key.table_id in self.tables
-            and route.key.priority == self.priority
-            and route.key.tos == 0
-        )
+        return protocol != self.protocol and self.holds(space)
 
-    def key_of(self, table_id: int, prefix: Prefix) -> RouteKey:
-        """The key under which our route for a prefix is kept."""
-        return RouteKey(table_id, prefix, 0, self.priority)
+    def space_of(self, table_id: int, family: Family) -> RouteSpace:
+        """Where our routes of one table and family are kept."""
+        return RouteSpace(table_id, family, 0, self.priority)
 
-    def find_violation(self, route: FibRoute) -> str:
-        """Why the engine may not ask for this route; empty when it may.
 
-        The prefix is canonical already: the decoder refuses others.
-        """
-        if route.table_id not in self.tables:
-            return f"table {route.table_id} is not configured"
-        if route.type.has_next_hops is not bool(route.next_hops):
-            return f"a {route.type.name.lower()} route with {len(route.next_hops)} next hops"
-        for next_hop in route.next_hops:
-            if next_hop.ifindex <= 0:
-                return f"next hop on interface index {next_hop.ifindex}"
-            if not 1 <= next_hop.weight <= 256:
-                return f"next hop with weight {next_hop.weight}"
-            via = next_hop.via
-            if via is not None and route.prefix.family is Family.IPV6 is not via.family:
-                return "an IPv6 route through an IPv4 address"
-        return ""
+def find_violation(family: Family, value: RouteValue) -> str:
+    """Why the engine may not ask for such a route; empty when it may."""
+    if value.type.has_next_hops is not bool(value.next_hops):
+        return f"a {value.type.name.lower()} route with {len(value.next_hops)} next hops"
+    for next_hop in value.next_hops:
+        if next_hop.ifindex <= 0:
+            return f"next hop on interface index {next_hop.ifindex}"
+        if not 1 <= next_hop.weight <= MAX_WEIGHT:
+            return f"next hop with weight {next_hop.weight}"
+        via = next_hop.via
+        if via is not None and family is Family.IPV6 is not via.family:
+            return "an IPv6 route through an IPv4 address"
+    return ""

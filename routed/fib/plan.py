@@ -9,20 +9,24 @@ wherever the kernel does it reliably:
             `rt6_qualify_for_ecmp`); across kinds it may leave both, so that is remove + install,
             next to each other in one buffer
 
+Operations are columns: one kind, one space, keys and values side by side, because what is done to a
+million routes is done to columns (`fib/bulk.py`).
+
 Source: fib6_add_rt2node of Linux (net/ipv6/ip6_fib.c).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from routed.fib.delta import DeltaTracker
-from routed.fib.ownership import RouteKey, RouteValue
+from routed.fib.ownership import RouteSpace, RouteValue
 from routed.model.prefix import Family
 
-__all__ = ["FibOp", "OpKind", "plan"]
+__all__ = ["FibBatch", "OpKind", "Outcome", "Refusals", "plan_removals", "plan_writes"]
 
 
 class OpKind(enum.Enum):
@@ -35,70 +39,83 @@ class OpKind(enum.Enum):
     REMOVE = "remove"
 
 
-class FibOp(NamedTuple):
-    """One operation on one kernel route."""
+class FibBatch(NamedTuple):
+    """The same thing done to many routes of one space."""
 
     kind: OpKind
-    key: RouteKey
-    value: RouteValue
-    """What to install; for a removal what is there now."""
+    space: RouteSpace
+    keys: Sequence[int]
+    """`Prefix.as_int` of each."""
+    values: Sequence[RouteValue]
+    """What to install, side by side with `keys`; for a removal what is there now."""
 
 
-def plan(
-    tracker: DeltaTracker[RouteKey, RouteValue],
-    *,
-    may_remove: bool,
-    is_held: Callable[[RouteKey], bool],
-    limit: int,
-) -> list[FibOp]:
-    """Choose the next operations.
+class Outcome(NamedTuple):
+    """Why the kernel refused one operation."""
 
-    Args:
-        tracker: desired and kernel; not changed.
-        may_remove: whether the gate is open (the engine has said that it is in sync).
-        is_held: whether a key must wait (it failed a moment ago, or somebody else holds it).
-        limit: at most about this many operations, so that one batch stays short.
-
-    Returns:
-        Operations in the order to send them; empty when there is nothing to do now.
-    """
-    operations: list[FibOp] = []
-    for operation in _all_operations(tracker, may_remove=may_remove, is_held=is_held):
-        # A removal and the install that completes it must not be parted.
-        if len(operations) >= limit and operation.kind is not OpKind.INSTALL:
-            break
-        operations.append(operation)
-        if len(operations) > limit:
-            break
-    return operations
+    errno: int
+    detail: str
+    """The kernel's own words (extended acknowledgement), or empty."""
 
 
-def _all_operations(
-    tracker: DeltaTracker[RouteKey, RouteValue],
-    *,
-    may_remove: bool,
-    is_held: Callable[[RouteKey], bool],
-) -> Iterator[FibOp]:
-    for key in tracker.updates:
-        if is_held(key):
+Refusals = dict[int, Outcome]
+"""What a batch was refused, by position; all others were carried out."""
+
+
+def plan_writes(
+    space: RouteSpace, tracker: DeltaTracker[int, RouteValue], limit: int
+) -> list[FibBatch]:
+    """The next wishes to carry out, at most `limit` of them; empty when there are none."""
+    pairs = list(itertools.islice(tracker.wanted.items(), limit))
+    if not pairs:
+        return []
+    if not tracker.replaced:
+        keys, values = zip(*pairs, strict=True)
+        return [FibBatch(OpKind.INSTALL, space, keys, values)]
+    installs, replaces, removals = _Columns(), _Columns(), _Columns()
+    for key, wanted in pairs:
+        there = tracker.replaced.get(key)
+        if there is not None and is_replaceable(space.family, there, wanted):
+            replaces.add(key, wanted)
             continue
-        wanted, there = tracker.desired[key], tracker.kernel.get(key)
-        if there is None:
-            yield FibOp(OpKind.INSTALL, key, wanted)
-        elif is_replaceable(key, there, wanted):
-            yield FibOp(OpKind.REPLACE, key, wanted)
-        else:
-            yield FibOp(OpKind.REMOVE, key, there)
-            yield FibOp(OpKind.INSTALL, key, wanted)
-    if may_remove:
-        for key in tracker.removals:
-            if not is_held(key):
-                yield FibOp(OpKind.REMOVE, key, tracker.kernel[key])
+        if there is not None:
+            removals.add(key, there)
+        installs.add(key, wanted)
+    batches = [
+        replaces.batch(OpKind.REPLACE, space),
+        removals.batch(OpKind.REMOVE, space),
+        installs.batch(OpKind.INSTALL, space),
+    ]
+    return [batch for batch in batches if batch.keys]
 
 
-def is_replaceable(key: RouteKey, there: RouteValue, wanted: RouteValue) -> bool:
+def plan_removals(
+    space: RouteSpace, tracker: DeltaTracker[int, RouteValue], limit: int
+) -> list[FibBatch]:
+    """The next routes to take out, at most `limit` of them; empty when there are none."""
+    pairs = list(itertools.islice(tracker.unwanted.items(), limit))
+    if not pairs:
+        return []
+    keys, values = zip(*pairs, strict=True)
+    return [FibBatch(OpKind.REMOVE, space, keys, values)]
+
+
+class _Columns:
+    def __init__(self) -> None:
+        self._keys: list[int] = []
+        self._values: list[RouteValue] = []
+
+    def add(self, key: int, value: RouteValue) -> None:
+        self._keys.append(key)
+        self._values.append(value)
+
+    def batch(self, kind: OpKind, space: RouteSpace) -> FibBatch:
+        return FibBatch(kind, space, self._keys, self._values)
+
+
+def is_replaceable(family: Family, there: RouteValue, wanted: RouteValue) -> bool:
     """Whether the kernel changes `there` into `wanted` by one replace."""
-    if key.prefix.family is Family.IPV4:
+    if family is Family.IPV4:
         return True
     return _is_gatewayed(there) and _is_gatewayed(wanted)
 

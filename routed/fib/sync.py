@@ -19,23 +19,28 @@ one every RESYNC_GAP_S.
 from __future__ import annotations
 
 import errno
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import trio
 
 from routed.clock import jitter
-from routed.fib.ledger import Drift, Ledger, Outcome
+from routed.fib.book import Drift
+from routed.fib.ledger import Ledger, Report, SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
-from routed.fib.plan import FibOp
+from routed.fib.plan import FibBatch, Refusals
 from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
-from routed.model.prefix import Prefix
-from routed.model.route import FibRoute
+from routed.model.prefix import Family, Prefix
 
-__all__ = ["FibSync", "Progress", "RouteKernel"]
+__all__ = ["FibRemovals", "FibRows", "FibSync", "FibUpdate", "Progress", "RouteKernel"]
+
+DRIFT_LINES, FAILURE_LINES = 5, 20
+"""Log lines for as many routes at a time; of the rest only the number is said."""
 
 DUMP_ATTEMPTS = 5
 """How often an interrupted dump is repeated at once."""
@@ -50,13 +55,43 @@ FLUSH_TIMEOUT_S = 30.0
 class RouteKernel(Protocol):
     """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
 
-    async def dump_routes(self, table_id: int) -> list[KernelRoute]:
-        """Every route of one table; DumpInterrupted to be asked again, NetlinkError if refused."""
+    async def dump_routes(
+        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+    ) -> None:
+        """Read one table of one family; DumpInterrupted to be asked again, NetlinkError if
+        refused."""
         ...
 
-    async def apply(self, operations: Sequence[FibOp]) -> list[Outcome]:
-        """Do all of them; an outcome each, in order. NetlinkError if that cannot be told."""
+    def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
+        """Do all of them; the refusals of each. NetlinkError if those cannot be told."""
         ...
+
+
+class FibRows(NamedTuple):
+    """Wishes for one table and family, side by side."""
+
+    table_id: int
+    family: Family
+    keys: Sequence[int]
+    """`Prefix.as_int` of each, canonical."""
+    values: Sequence[RouteValue]
+
+
+class FibRemovals(NamedTuple):
+    """What is wanted no longer in one table and family."""
+
+    table_id: int
+    family: Family
+    keys: Sequence[int]
+
+
+class FibUpdate(NamedTuple):
+    """One message of the engine's wishes."""
+
+    serial: int
+    """`Progress.applied_serial` reaches it when all of it was tried."""
+    install: Sequence[FibRows]
+    remove: Sequence[FibRemovals]
 
 
 class Progress(NamedTuple):
@@ -83,6 +118,7 @@ class FibSync:
         log: Logger,
         rng: random.Random,
         on_progress: Callable[[], None],
+        is_link_up: Callable[[int], bool],
     ) -> None:
         """Args:
         ledger: the book; nobody else plans or records in it.
@@ -90,7 +126,8 @@ class FibSync:
         resync_s: mean time between two dumps that nothing asked for.
         log: for drift, failures and resyncs.
         rng: for jitter.
-        on_progress: called when `take_progress` has something new.
+        on_progress: called when `take_progress` may have something new.
+        is_link_up: whether a link (by ifindex) carries packets now.
         """
         self.ledger = ledger
         self.resyncs = 0
@@ -102,8 +139,12 @@ class FibSync:
         self._on_progress = on_progress
         self._wake = trio.Event()
         self._resync_reason = "start"
-        self._received_serial = 0
+        self._is_link_up = is_link_up
+        self._updates: deque[FibUpdate | None] = deque()
+        """Not yet entered in the books; None stands for "in sync"."""
+        self._taken_serial = 0
         self._applied_serial = 0
+        self._drift: list[Drift] = []
         self._has_gate_news = False
         self._last_told: Progress | None = None
 
@@ -112,56 +153,34 @@ class FibSync:
     def begin_session(self) -> None:
         """A new engine starts counting its updates from 1."""
         self.ledger.begin_session()
-        self._received_serial = self._applied_serial = 0
+        self._updates.clear()
+        self._applied_serial = self._taken_serial = 0
         self._last_told = None
 
-    def update(
-        self,
-        serial: int,
-        install: Iterable[FibRoute],
-        remove: Iterable[tuple[int, Prefix]],
-    ) -> list[tuple[Prefix, str]]:
-        """Take the engine's wishes in.
+    def update(self, update: FibUpdate) -> None:
+        """Take the engine's wishes in, each in its turn.
 
-        Args:
-            serial: counts updates; `Progress.applied_serial` reaches it when all were tried.
-            install: wanted from now on.
-            remove: (table, prefix) wanted no longer.
-
-        Returns:
-            (prefix, problem) of each route that it may not ask for; those are not taken.
+        They wait here until those before them were tried, so `applied_serial` is exact; the engine
+        does not let many of them wait (`routed.wishes`).
         """
-        refused = []
-        ownership = self.ledger.ownership
-        for route in install:
-            problem = ownership.find_violation(route)
-            if problem:
-                refused.append((route.prefix, problem))
-                continue
-            key = ownership.key_of(route.table_id, route.prefix)
-            self.ledger.set_desired(key, RouteValue.canonical(route.type, route.next_hops))
-        for table_id, prefix in remove:
-            self.ledger.delete_desired(ownership.key_of(table_id, prefix))
-        self._received_serial = serial
+        self._updates.append(update)
         self._wake.set()
-        return refused
 
     def in_sync(self) -> None:
-        """The engine has said everything it wants: the gate opens."""
-        self.ledger.open_gate()
-        self._has_gate_news = True
+        """The engine has said everything it wants: the gate opens once that was tried."""
+        self._updates.append(None)
         self._wake.set()
 
     def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
         """Somebody else changed a kernel route."""
-        drift = self.ledger.route_changed(route, is_removed=is_removed)
+        drift = self.ledger.route_changed(route, trio.current_time(), is_removed=is_removed)
         if drift is not None:
-            self._tell_drift(drift)
+            self._drift.append(drift)
         self._wake.set()
 
     def links_changed(self, *, may_have_lost_routes: bool) -> None:
         """A link or address changed: retry what failed; look again if routes may be gone."""
-        self.ledger.something_changed()
+        self.ledger.retry_everything()
         if may_have_lost_routes:
             self.request_resync("link")
         self._wake.set()
@@ -183,6 +202,7 @@ class FibSync:
         self.ledger.change_ownership(ownership)
         if has_new_table:
             self.request_resync("table")
+        self._wake.set()
 
     @property
     def has_applied_first_update(self) -> bool:
@@ -196,14 +216,13 @@ class FibSync:
         resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
         while True:
             self._wake = trio.Event()
+            self._tell_drift()
             if self._resync_reason:
                 await self._resync()
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
             if await self._work():
                 continue
-            retry_at = self.ledger.retry_at()
-            deadline = resync_at if retry_at is None else min(resync_at, retry_at)
-            with trio.move_on_at(deadline):
+            with trio.move_on_at(min(resync_at, self.ledger.retry_at())):
                 await self._wake.wait()
             if trio.current_time() >= resync_at:
                 self.request_resync("timer")
@@ -214,61 +233,84 @@ class FibSync:
         Returns:
             How many are left because the kernel refused or time ran out.
         """
+        self._updates.clear()
         self.ledger.want_nothing()
         with trio.move_on_after(FLUSH_TIMEOUT_S):
             while await self._work():
                 pass
-        return self.ledger.leftovers + sum(self.ledger.totals[1:])
+        return self.ledger.kernel_count
 
     async def _work(self) -> bool:
         """One batch; returns whether there was anything to do."""
-        operations = self.ledger.plan(trio.current_time())
-        if operations:
+        has_taken = self.ledger.is_settled and self._take_update()
+        batches = self.ledger.plan(trio.current_time())
+        if batches:
             try:
-                outcomes = await self._kernel.apply(operations)
+                refusals = self._kernel.apply(batches)
             except (NetlinkError, OSError) as error:
                 await self._distrust("writing routes", error)
                 return True
-            now = trio.current_time()
-            agrees = [
-                self.ledger.record(operation, outcome, now)
-                for operation, outcome in zip(operations, outcomes, strict=True)
-            ]
-            if not all(agrees):
+            if not self.ledger.record(batches, refusals, trio.current_time()):
                 self.request_resync("contradiction")
         if self.ledger.is_settled:
-            self._applied_serial = self._received_serial
-            if self._has_gate_news and not operations:
+            self._applied_serial = self._taken_serial
+            if self._has_gate_news and not batches:
                 self._tell_gate()
         self._on_progress()
-        return bool(operations)
+        if not batches and not has_taken:
+            return False
+        await trio.lowlevel.checkpoint()
+        return True
+
+    def _take_update(self) -> bool:
+        """Enter the next of the engine's wishes in the books; whether there was one."""
+        if not self._updates:
+            return False
+        update = self._updates.popleft()
+        if update is None:
+            self.ledger.open_gate()
+            self._has_gate_news = True
+            return True
+        for removals in update.remove:
+            self.ledger.withdraw(*removals)
+        for rows in update.install:
+            self.ledger.want(*rows)
+        self._taken_serial = update.serial
+        return True
 
     async def _resync(self) -> None:
         reason, self._resync_reason = self._resync_reason, ""
         before = self.ledger.counts.repaired
         try:
-            routes = await self._dump()
+            for table_id in sorted(self.ledger.ownership.tables):
+                for family in Family:
+                    self._drift += await self._dump(table_id, family)
         except (NetlinkError, OSError) as error:
             await self._distrust("reading routes", error)
             return
         self.resyncs += 1
-        for drift in self.ledger.dumped(routes):
-            self._tell_drift(drift)
         self._log.emit("fib-resync", reason=reason, repaired=self.ledger.counts.repaired - before)
+        self._tell_drift()
 
-    async def _dump(self) -> list[KernelRoute]:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return [
-                    route
-                    for table_id in sorted(self.ledger.ownership.tables)
-                    for route in await self._kernel.dump_routes(table_id)
-                ]
-            except DumpInterrupted:
-                if attempt == DUMP_ATTEMPTS:
-                    raise
+    async def _dump(self, table_id: int, family: Family) -> list[Drift]:
+        """Compare one table of one family with the books, again until a dump is whole."""
+        attempt, is_thorough = 0, False
+        try:
+            while True:
+                comparison = self.ledger.begin_dump(table_id, family, is_thorough=is_thorough)
+                try:
+                    await self._kernel.dump_routes(table_id, family, comparison.take)
+                except DumpInterrupted:
+                    attempt += 1
+                    if attempt == DUMP_ATTEMPTS:
+                        raise
+                    continue
+                drift = comparison.finish(trio.current_time())
+                if drift is not None:
+                    return drift
+                is_thorough = True
+        finally:
+            self.ledger.end_dump()
 
     async def _distrust(self, what: str, error: Exception) -> None:
         """A request went wrong as a whole: say so, wait a little, read everything again."""
@@ -280,8 +322,21 @@ class FibSync:
 
     # --- what is told
 
-    def _tell_drift(self, drift: Drift) -> None:
-        self._log.emit("fib-drift", prefix=drift.key.prefix, what=drift.what)
+    def _tell_drift(self) -> None:
+        """Log what others did to our routes: each of a few, the number of many.
+
+        Routes that went with their link are no drift: the kernel takes them, and the engine will
+        ask for others.
+        """
+        drift, self._drift = self._drift, []
+        strange = [entry for entry in drift if not self._is_over_dead_link(entry.value)]
+        for entry in strange[:DRIFT_LINES]:
+            self._log.emit("fib-drift", prefix=entry.key.prefix, what=entry.what)
+        if len(strange) > DRIFT_LINES:
+            self._log.emit("fib-drift-storm", routes=len(strange))
+
+    def _is_over_dead_link(self, value: RouteValue) -> bool:
+        return any(not self._is_link_up(hop.ifindex) for hop in value.next_hops)
 
     def _tell_gate(self) -> None:
         self._has_gate_news = False
@@ -292,6 +347,15 @@ class FibSync:
             adopted=counts.adopted,
             swept=counts.swept,
         )
+
+    def _tell_failures(self, report: Report) -> None:
+        for key, reason in itertools.islice(report.failures.items(), FAILURE_LINES):
+            self._log.emit("fib-route-failed", prefix=key.prefix, reason=reason)
+        for key in report.recovered[:FAILURE_LINES]:
+            self._log.emit("fib-route-recovered", prefix=key.prefix)
+        more = len(report.failures) - FAILURE_LINES
+        if more > 0:
+            self._log.emit("fib-routes-failed", more=more)
 
     def counters(self) -> FibCounters:
         """The numbers of `show fib` and `show status`."""
@@ -314,10 +378,7 @@ class FibSync:
         """What the engine should be told; None when it knows already."""
         report = self.ledger.take_report()
         failures = report.failures if self._last_told else self.ledger.all_failures()
-        for key, reason in report.failures.items():
-            self._log.emit("fib-route-failed", prefix=key.prefix, reason=reason)
-        for key in report.recovered:
-            self._log.emit("fib-route-recovered", prefix=key.prefix)
+        self._tell_failures(report)
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(

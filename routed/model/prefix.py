@@ -209,6 +209,20 @@ class Prefix(_PrefixFields):
         return cls(address.family, address.addr_bits, prefix_len)
 
     @property
+    def as_int(self) -> int:
+        """The prefix as one integer: address << 8 | length.
+
+        A million integers are a third of a million tuples, and dictionaries find them twice as
+        fast; the family is what the dictionary is for.
+        """
+        return self.addr_bits << 8 | self.prefix_len
+
+    @classmethod
+    def from_int(cls, family: Family, value: int) -> Self:
+        """Undo `as_int`; trusted, as is `trusted`."""
+        return cls.trusted(family, value >> 8, value & 0xFF)
+
+    @property
     def address(self) -> Address:
         """The network address."""
         return Address(self.family, self.addr_bits)

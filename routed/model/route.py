@@ -7,7 +7,6 @@ Three nouns, from the outside in:
     NextHop    a next hop as the kernel takes it: an interface index and perhaps an address.
     Route      one candidate in the RIB: a prefix, where it came from, how much it is trusted, and
                either gateways still to be resolved (static) or next hops that are ready (learned).
-    FibRoute   what the RIB wants in one kernel table for one prefix.
 
 Sources: route types as in linux/rtnetlink.h (RTN_*); administrative distances are decided in
 docs/architecture.md, in the order that FRR's and Cisco's users know (lower wins).
@@ -26,7 +25,6 @@ __all__ = [
     "DISTANCE_NEVER",
     "MAX_WEIGHT",
     "METRIC_INFINITY",
-    "FibRoute",
     "Gateway",
     "NextHop",
     "Route",
@@ -153,15 +151,3 @@ class Route:
     owner: str = ""
     """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
     client for an injected one. Two candidates of one source and owner replace each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class FibRoute:
-    """What one kernel table should hold for one prefix."""
-
-    table_id: int
-    """A kernel routing table: 1 to 2**32 - 1; main is 254."""
-    prefix: Prefix
-    type: RouteType = RouteType.UNICAST
-    next_hops: tuple[NextHop, ...] = ()
-    """Sorted by `NextHop.sort_key`; empty unless the type has next hops."""

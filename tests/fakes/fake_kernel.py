@@ -11,14 +11,38 @@ a test that sets one asserts that it was used.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from routed.fib.ledger import Outcome
+from routed.fib.ledger import SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.plan import FibOp, OpKind
+from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.model.prefix import Family
 
-__all__ = ["FakeKernel"]
+__all__ = ["FakeKernel", "Operation", "operations_of", "single"]
+
+
+class Operation(NamedTuple):
+    """One operation of a batch, as a test looks at it."""
+
+    kind: OpKind
+    key: RouteKey
+    value: RouteValue
+
+
+def single(kind: OpKind, key: RouteKey, value: RouteValue) -> FibBatch:
+    """A batch of one operation."""
+    return FibBatch(kind, key.space, [key.prefix.as_int], [value])
+
+
+def operations_of(batches: Iterable[FibBatch]) -> list[Operation]:
+    """What batches ask for, one by one."""
+    return [
+        Operation(batch.kind, batch.space.key(key), value)
+        for batch in batches
+        for key, value in zip(batch.keys, batch.values, strict=True)
+    ]
 
 
 class FakeKernel:
@@ -27,13 +51,15 @@ class FakeKernel:
     def __init__(self, protocol: int = 205) -> None:
         self.protocol = protocol
         self.routes: dict[RouteKey, KernelRoute] = {}
-        self.writes: list[FibOp] = []
+        self.writes: list[Operation] = []
         """Every operation ever asked for, in order."""
         self.dumps = 0
         self.interrupt_dumps = 0
         """So many dumps to come are interrupted."""
         self.refuse_dump = False
         self.refuse_apply = False
+        self.during_dump: Callable[[], None] | None = None
+        """Called once, after the next dump has read the table and before it is over."""
         self._refusals: dict[tuple[OpKind, RouteKey], Outcome] = {}
         self.down_links: set[int] = set()
 
@@ -51,6 +77,8 @@ class FakeKernel:
             flags.append("refuse_dump")
         if self.refuse_apply:
             flags.append("refuse_apply")
+        if self.during_dump is not None:
+            flags.append("during_dump")
         return flags
 
     def put(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
@@ -67,26 +95,39 @@ class FakeKernel:
             if route.protocol == self.protocol
         }
 
-    async def dump_routes(self, table_id: int) -> list[KernelRoute]:
+    async def dump_routes(
+        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+    ) -> None:
         """As `netlink.RequestSocket.dump_routes`."""
-        self.dumps += 1
+        if family is Family.IPV4:
+            self.dumps += 1
         if self.refuse_dump:
             self.refuse_dump = False
             raise NetlinkError("dump refused")
         if self.interrupt_dumps:
             self.interrupt_dumps -= 1
             raise DumpInterrupted("the table changed under the dump")
-        return [route for key, route in self.routes.items() if key.table_id == table_id]
+        for key, route in self.routes.items():
+            if key.table_id == table_id and key.prefix.family is family:
+                take(SeenRoute(key.space, route.protocol, route.value), [key.prefix.as_int])
+        if self.during_dump is not None:
+            meanwhile, self.during_dump = self.during_dump, None
+            meanwhile()
 
-    async def apply(self, operations: Sequence[FibOp]) -> list[Outcome]:
+    def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
         """As `netlink.RequestSocket.apply`."""
         if self.refuse_apply:
             self.refuse_apply = False
             raise NetlinkError("answers got lost")
-        self.writes.extend(operations)
-        return [self._apply(operation) for operation in operations]
+        refusals: list[Refusals] = []
+        for batch in batches:
+            operations = operations_of([batch])
+            self.writes += operations
+            outcomes = [self._apply(operation) for operation in operations]
+            refusals.append({at: outcome for at, outcome in enumerate(outcomes) if outcome})
+        return refusals
 
-    def _apply(self, operation: FibOp) -> Outcome:
+    def _apply(self, operation: Operation) -> Outcome | None:
         kind, key, value = operation
         refusal = self._refusals.pop((kind, key), None)
         if refusal is not None:
@@ -96,7 +137,7 @@ class FakeKernel:
             if there is None or there.protocol != self.protocol:
                 return Outcome(errno.ESRCH, "")
             del self.routes[key]
-            return Outcome(0, "")
+            return None
         if any(hop.ifindex in self.down_links for hop in value.next_hops):
             return Outcome(errno.ENETDOWN, "")
         if kind is OpKind.INSTALL and there is not None:
@@ -104,7 +145,7 @@ class FakeKernel:
         if kind is OpKind.REPLACE and there is None:
             return Outcome(errno.ENOENT, "")
         self.routes[key] = KernelRoute(key, self.protocol, value)
-        return Outcome(0, "")
+        return None
 
     def lose(self, keys: Iterable[RouteKey]) -> list[KernelRoute]:
         """Have routes vanish (a link went down, somebody flushed); returns what is gone."""

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 import trio
 
 from netns import RouterNamespaces
-from routed.fib.ledger import Ledger, Outcome
+from routed.fib.ledger import Ledger, SeenRoute
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, RequestSocket
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
-from routed.fib.plan import FibOp, OpKind
+from routed.fib.plan import FibBatch, OpKind, Outcome
 from routed.fib.sync import RouteKernel
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from rtnetlink import LinkEnd, Rtnetlink
-from tests.fakes.fake_kernel import FakeKernel
+from tests.fakes.fake_kernel import FakeKernel, single
 
 pytestmark = pytest.mark.root
 
@@ -120,19 +120,34 @@ def values(contract: Contract, prefix: str) -> list[RouteValue]:
     return shapes
 
 
+async def dump(kernel: RouteKernel, table_id: int = 254) -> list[KernelRoute]:
+    routes: list[KernelRoute] = []
+
+    def take(seen: SeenRoute, keys: Sequence[int]) -> None:
+        routes.extend(KernelRoute(seen.space.key(key), seen.protocol, seen.value) for key in keys)
+
+    for family in Family:
+        await kernel.dump_routes(table_id, family, take)
+    return routes
+
+
 async def ours(contract: Contract, table_id: int = 254) -> dict[RouteKey, RouteValue]:
-    routes = await contract.kernel.dump_routes(table_id)
+    routes = await dump(contract.kernel, table_id)
     return {route.key: route.value for route in routes if route.protocol == 205}
+
+
+def do(kernel: RouteKernel, kind: OpKind, route: RouteKey, value: RouteValue) -> Outcome:
+    """Carry out one operation; errno 0 when the kernel did it."""
+    (refusals,) = kernel.apply([single(kind, route, value)])
+    return refusals.get(0, Outcome(0, ""))
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
 async def test_every_shape_reads_back_as_it_was_written(contract: Contract, prefix: str) -> None:
     for value in values(contract, prefix):
-        install = FibOp(OpKind.INSTALL, key(prefix), value)
-        assert await contract.kernel.apply([install]) == [Outcome(0, "")], value
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), value).errno == 0, value
         assert await ours(contract) == {key(prefix): value}
-        remove = FibOp(OpKind.REMOVE, key(prefix), value)
-        assert await contract.kernel.apply([remove]) == [Outcome(0, "")], value
+        assert do(contract.kernel, OpKind.REMOVE, key(prefix), value).errno == 0, value
         assert await ours(contract) == {}
 
 
@@ -146,20 +161,20 @@ async def test_any_shape_becomes_any_other_by_what_is_planned(
     for before in shapes:
         for after in shapes:
             for value in (before, after):
-                ledger.set_desired(key(prefix), value)
-                operations = ledger.plan(0.0)
-                outcomes = await contract.kernel.apply(operations)
-                for operation, outcome in zip(operations, outcomes, strict=True):
-                    assert outcome.errno == 0, (before, after, outcome)
-                    assert ledger.record(operation, outcome, 0.0)
+                wanted = key(prefix).prefix
+                ledger.want(254, wanted.family, [wanted.as_int], [value])
+                batches = ledger.plan(0.0)
+                refusals = contract.kernel.apply(batches)
+                assert not any(refusals), (before, after, refusals)
+                assert ledger.record(batches, refusals, 0.0)
                 assert await ours(contract) == {key(prefix): value}, (before, after)
 
 
 async def test_an_install_never_overwrites(contract: Contract) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         first, second, *_ = values(contract, prefix)
-        assert await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix), first)])
-        (outcome,) = await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix), second)])
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), first).errno == 0
+        outcome = do(contract.kernel, OpKind.INSTALL, key(prefix), second)
         assert outcome.errno == errno.EEXIST
         assert (await ours(contract))[key(prefix)] == first
 
@@ -167,35 +182,42 @@ async def test_an_install_never_overwrites(contract: Contract) -> None:
 async def test_a_replace_needs_something_to_replace(contract: Contract) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         value = values(contract, prefix)[0]
-        (outcome,) = await contract.kernel.apply([FibOp(OpKind.REPLACE, key(prefix), value)])
+        outcome = do(contract.kernel, OpKind.REPLACE, key(prefix), value)
         assert outcome.errno == errno.ENOENT
 
 
 async def test_a_removal_of_nothing_says_so(contract: Contract) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         value = values(contract, prefix)[0]
-        (outcome,) = await contract.kernel.apply([FibOp(OpKind.REMOVE, key(prefix), value)])
+        outcome = do(contract.kernel, OpKind.REMOVE, key(prefix), value)
         assert outcome.errno == errno.ESRCH
 
 
 async def test_one_refusal_in_a_batch_is_told_apart_and_stops_nobody(contract: Contract) -> None:
     value = values(contract, "203.0.113.0/24")[0]
-    good = [FibOp(OpKind.INSTALL, key(f"10.{number}.0.0/16"), value) for number in range(50)]
-    bad = FibOp(OpKind.REMOVE, key("198.18.0.0/15"), value)
-    outcomes = await contract.kernel.apply([*good[:25], bad, *good[25:]])
-    assert [outcome.errno for outcome in outcomes] == [0] * 25 + [errno.ESRCH] + [0] * 25
-    assert len(await ours(contract)) == 50
+    routes = [key(f"10.{number}.0.0/16") for number in range(50)]
+    keys = [route.prefix.as_int for route in routes]
+    good = FibBatch(OpKind.INSTALL, routes[0].space, keys, [value] * 50)
+    again = good._replace(keys=[*keys[20:25], key("10.77.0.0/16").prefix.as_int])
+    bad = single(OpKind.REMOVE, key("198.18.0.0/15"), value)
+    refusals = contract.kernel.apply([good, bad, again._replace(values=[value] * 6)])
+    assert refusals[0] == {}
+    assert {at: outcome.errno for at, outcome in refusals[1].items()} == {0: errno.ESRCH}
+    assert {at: outcome.errno for at, outcome in refusals[2].items()} == dict.fromkeys(
+        range(5), errno.EEXIST
+    )
+    assert len(await ours(contract)) == 51
 
 
 async def test_a_table_that_does_not_exist_is_empty(contract: Contract) -> None:
-    assert await contract.kernel.dump_routes(4711) == []
+    assert await dump(contract.kernel, 4711) == []
 
 
 @pytest.mark.parametrize("table_id", [100, 4711])
 async def test_other_tables_are_kept_apart(contract: Contract, table_id: int) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         value = values(contract, prefix)[0]
-        await contract.kernel.apply([FibOp(OpKind.INSTALL, key(prefix, 205, table_id), value)])
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix, 205, table_id), value).errno == 0
     assert await ours(contract) == {}
     assert len(await ours(contract, table_id)) == 2
 
@@ -207,10 +229,10 @@ async def test_a_removal_does_not_take_a_foreign_route(namespace: Namespace) -> 
         (NextHop(Address.parse("192.0.0.2"), namespace.ifindexes["v0"]),),
     )
     with namespace.here.inside(), RequestSocket(12) as bird, RequestSocket(205) as requests:
-        await bird.apply([FibOp(OpKind.INSTALL, route, value)])
-        (outcome,) = await requests.apply([FibOp(OpKind.REMOVE, route, value)])
+        assert do(bird, OpKind.INSTALL, route, value).errno == 0
+        outcome = do(requests, OpKind.REMOVE, route, value)
         assert outcome.errno == errno.ESRCH
-        (found,) = [entry for entry in await requests.dump_routes(254) if entry.key == route]
+        (found,) = [entry for entry in await dump(requests) if entry.key == route]
         assert found.protocol == 12
 
 
@@ -220,7 +242,7 @@ async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Na
         (NextHop(Address.parse("198.51.100.77"), namespace.ifindexes["v0"]),),
     )
     with namespace.here.inside(), RequestSocket(205) as requests:
-        (outcome,) = await requests.apply([FibOp(OpKind.INSTALL, key("10.9.0.0/16"), value)])
+        outcome = do(requests, OpKind.INSTALL, key("10.9.0.0/16"), value)
     assert outcome.errno == errno.ENETUNREACH
     assert "gateway" in outcome.detail.lower()
 
@@ -293,8 +315,8 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
     with listener, requests, bird, trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
-            await requests.apply([FibOp(OpKind.INSTALL, key("10.1.0.0/16"), value)])
-            await bird.apply([FibOp(OpKind.INSTALL, key("10.2.0.0/16", 32), value)])
+            assert do(requests, OpKind.INSTALL, key("10.1.0.0/16"), value).errno == 0
+            assert do(bird, OpKind.INSTALL, key("10.2.0.0/16", 32), value).errno == 0
             while not heard.routes:
                 await heard.news.wait()
             nursery.cancel_scope.cancel()
@@ -310,12 +332,11 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
         listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
     )
     value = RouteValue(RouteType.BLACKHOLE, ())
-    flood = [
-        FibOp(OpKind.INSTALL, key(f"10.{number >> 8}.{number & 255}.0/24"), value)
-        for number in range(400)
-    ]
+    routes = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(400)]
+    keys = [route.prefix.as_int for route in routes]
+    flood = FibBatch(OpKind.INSTALL, routes[0].space, keys, [value] * 400)
     with listener, requests, bird, trio.fail_after(10):
-        await bird.apply(flood)
+        bird.apply([flood])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
             while not heard.overruns:

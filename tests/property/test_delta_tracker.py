@@ -1,4 +1,4 @@
-"""DeltaTracker: the pending sets are the dictionary difference, whatever happened."""
+"""DeltaTracker: its maps are the difference of two dictionaries, whatever happened."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class DeltaMachine(RuleBasedStateMachine):
         self.tracker.set_desired(key, value)
         self.desired[key] = value
 
+    @rule(wishes=st.lists(st.tuples(KEYS, VALUES)))
+    def want_all(self, wishes: list[tuple[int, int]]) -> None:
+        self.tracker.want_all([key for key, _ in wishes], [value for _, value in wishes])
+        self.desired.update(wishes)
+
     @rule(key=KEYS)
     def delete_desired(self, key: int) -> None:
         self.tracker.delete_desired(key)
@@ -38,22 +43,50 @@ class DeltaMachine(RuleBasedStateMachine):
         self.tracker.delete_kernel(key)
         self.kernel.pop(key, None)
 
-    @rule(dump=st.dictionaries(KEYS, VALUES))
-    def replace_kernel(self, dump: dict[int, int]) -> None:
-        changed = self.tracker.replace_kernel(dump)
-        expected = {
-            key for key in self.kernel.keys() | dump.keys() if self.kernel.get(key) != dump.get(key)
-        }
-        assert set(changed) == expected
-        self.kernel = dict(dump)
+    @rule(key=KEYS)
+    def hold(self, key: int) -> None:
+        was_wanted = key in self.tracker.wanted
+        self.tracker.hold(key)
+        assert (key in self.tracker.held) >= was_wanted
+        assert key not in self.tracker.wanted
+
+    @rule(key=KEYS)
+    def release(self, key: int) -> None:
+        was_held = key in self.tracker.held
+        self.tracker.release(key)
+        assert (key in self.tracker.wanted) >= was_held
+        assert key not in self.tracker.held
+
+    @rule()
+    def write_what_is_wanted(self) -> None:
+        wishes = dict(self.tracker.wanted)
+        self.tracker.written(list(wishes), wishes.values())
+        self.kernel.update(wishes)
+
+    @rule()
+    def remove_what_is_not(self) -> None:
+        keys = list(self.tracker.unwanted)
+        self.tracker.removed(keys)
+        for key in keys:
+            del self.kernel[key]
 
     @invariant()
-    def pending_is_the_difference(self) -> None:
-        assert dict(self.tracker.desired) == self.desired
-        assert dict(self.tracker.kernel) == self.kernel
-        updates = {key for key, value in self.desired.items() if self.kernel.get(key) != value}
-        assert set(self.tracker.updates) == updates
-        assert set(self.tracker.removals) == self.kernel.keys() - self.desired.keys()
+    def the_maps_are_the_difference(self) -> None:
+        tracker = self.tracker
+        everything = self.desired.keys() | self.kernel.keys()
+        assert set(tracker.desired_keys()) == self.desired.keys()
+        assert set(tracker.kernel_keys()) == self.kernel.keys()
+        assert tracker.desired_count == len(self.desired) == len(tracker.desired_keys())
+        assert tracker.kernel_count == len(self.kernel) == len(tracker.kernel_keys())
+        for key in everything:
+            assert tracker.desired(key) == self.desired.get(key)
+            assert tracker.kernel(key) == self.kernel.get(key)
+        different = {
+            key: value for key, value in self.desired.items() if self.kernel.get(key) != value
+        }
+        assert {**tracker.wanted, **tracker.held} == different
+        assert not tracker.wanted.keys() & tracker.held.keys()
+        assert set(tracker.unwanted) == self.kernel.keys() - self.desired.keys()
 
 
 TestDeltaTracker = DeltaMachine.TestCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from routed.fib.bulk import DumpDecoder, encode_batch
 from routed.fib.codec import (
-    NLM_F_ACK,
     NLMSG_ERROR,
     NLMSG_HEADER,
     RTM_DELROUTE,
@@ -21,13 +22,14 @@ from routed.fib.codec import (
     NetlinkMessage,
     decode_error,
     decode_route,
-    encode_operation,
     split_messages,
 )
-from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.plan import FibOp, OpKind
+from routed.fib.ledger import SeenRoute
+from routed.fib.ownership import KernelRoute, RouteKey, RouteSpace, RouteValue
+from routed.fib.plan import FibBatch, OpKind
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+from tests.fakes.fake_kernel import Operation, single
 
 FAMILIES = st.sampled_from(Family)
 
@@ -51,14 +53,18 @@ def next_hops(draw: st.DrawFn, family: Family) -> NextHop:
 
 
 @st.composite
-def operations(draw: st.DrawFn) -> FibOp:
+def operations(draw: st.DrawFn) -> Operation:
     family = draw(FAMILIES)
     route_type = draw(st.sampled_from(RouteType))
     hops = draw(st.lists(next_hops(family), min_size=1, max_size=5))
     value = RouteValue.canonical(route_type, tuple(hops) if route_type.has_next_hops else ())
     table_id, priority = draw(st.integers(1, 2**32 - 1)), draw(st.integers(1, 2**32 - 1))
     key = RouteKey(table_id, draw(prefixes(family)), 0, priority)
-    return FibOp(draw(st.sampled_from(OpKind)), key, value)
+    return Operation(draw(st.sampled_from(OpKind)), key, value)
+
+
+def encode(operation: Operation, sequence: int) -> bytes:
+    return encode_batch(single(*operation), 205, sequence)
 
 
 def by_pyroute2(message: bytes) -> Any:
@@ -68,8 +74,8 @@ def by_pyroute2(message: bytes) -> Any:
 
 
 @given(operations())
-def test_pyroute2_reads_what_we_write(operation: FibOp) -> None:
-    theirs = by_pyroute2(encode_operation(operation, 205, 77, NLM_F_ACK))
+def test_pyroute2_reads_what_we_write(operation: Operation) -> None:
+    theirs = by_pyroute2(encode(operation, 77))
     _, key, value = operation
     is_removal = operation.kind is OpKind.REMOVE
     assert theirs["header"]["type"] == (RTM_DELROUTE if is_removal else RTM_NEWROUTE)
@@ -105,15 +111,15 @@ def _via(message: Any) -> Address | None:
 
 
 @given(operations())
-def test_what_we_write_is_what_we_read(operation: FibOp) -> None:
+def test_what_we_write_is_what_we_read(operation: Operation) -> None:
     if operation.kind is OpKind.REMOVE:
         return
-    (message,) = split_messages(encode_operation(operation, 205, 1))
+    (message,) = split_messages(encode(operation, 1))
     assert decode_route(message.payload) == KernelRoute(operation.key, 205, operation.value)
 
 
 @given(operations())
-def test_we_read_what_pyroute2_writes(operation: FibOp) -> None:
+def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
     key, value = operation.key, operation.value
     if len(value.next_hops) != 1 or value.next_hops[0].via is None:
         return
@@ -148,9 +154,9 @@ def test_any_bytes_are_a_route_or_a_decode_error(payload: bytes) -> None:
 
 @given(operations(), st.binary(max_size=40), st.integers(0, 200))
 def test_a_mutated_tail_is_a_route_or_a_decode_error(
-    operation: FibOp, tail: bytes, cut: int
+    operation: Operation, tail: bytes, cut: int
 ) -> None:
-    message = encode_operation(operation, 205, 1)[NLMSG_HEADER.size :]
+    message = encode(operation, 1)[NLMSG_HEADER.size :]
     try:
         decode_route(message[:cut] + tail)
     except DecodeError:
@@ -178,3 +184,113 @@ def test_an_extended_acknowledgement_gives_the_kernels_words() -> None:
 @pytest.mark.parametrize("family", [7, 28])
 def test_other_families_are_passed_over(family: int) -> None:
     assert decode_route(struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 2, 0, 1, 0)) is None
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> FibBatch:
+    """Many routes of one space, of which some share their value."""
+    family = draw(FAMILIES)
+    hops = st.lists(next_hops(family), min_size=1, max_size=3).map(tuple)
+    shapes = st.builds(RouteValue.canonical, st.just(RouteType.UNICAST), hops)
+    values = draw(st.lists(shapes | st.just(RouteValue(RouteType.BLACKHOLE, ())), min_size=1))
+    chosen = draw(st.lists(st.sampled_from(values), min_size=1, max_size=30))
+    keys = draw(
+        st.lists(
+            prefixes(family).map(lambda prefix: prefix.as_int),
+            min_size=len(chosen), max_size=len(chosen), unique=True,
+        )
+    )  # fmt: skip
+    space = RouteSpace(draw(st.sampled_from([254, 100, 4711])), family, 0, 205)
+    return FibBatch(OpKind.INSTALL, space, keys, chosen)
+
+
+def as_dumped(batch: FibBatch, sequence: int, flags: int = 0) -> bytes:
+    """The page in which the kernel would show what the batch installs: RTA_TABLE comes first, and a
+    default route has no destination."""
+    page = b""
+    for key, value in zip(batch.keys, batch.values, strict=True):
+        (message,) = split_messages(
+            encode_batch(batch._replace(keys=[key], values=[value]), 205, 1)
+        )
+        header, attributes = message.payload[:12], message.payload[12:]
+        if not key & 0xFF:
+            attributes = attributes[4 + batch.space.family.width // 8 :]
+        table = struct.pack("=HHI", 8, 15, batch.space.table_id)
+        payload = header + table + attributes
+        page += NLMSG_HEADER.pack(16 + len(payload), RTM_NEWROUTE, flags, sequence, 0) + payload
+    return page
+
+
+class Taken:
+    """Collects what a dump decoder finds."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[RouteSpace, int], tuple[int, RouteValue]] = {}
+
+    def __call__(self, seen: SeenRoute, keys: Sequence[int]) -> None:
+        for key in keys:
+            assert (seen.space, key) not in self.rows
+            self.rows[seen.space, key] = (seen.protocol, seen.value)
+
+
+@given(batches())
+def test_a_page_of_many_reads_as_its_messages_do_one_by_one(batch: FibBatch) -> None:
+    taken = Taken()
+    decoder = DumpDecoder(batch.space.family, 9, taken)
+    decoder.page(as_dumped(batch, 9))
+    expected = {
+        (batch.space, key): (205, value)
+        for key, value in zip(batch.keys, batch.values, strict=True)
+    }
+    assert taken.rows == expected
+    assert not decoder.is_interrupted
+    assert decoder.end is None
+
+
+@given(batches())
+def test_a_buffer_of_many_holds_each_with_its_own_sequence_number(batch: FibBatch) -> None:
+    found = {}
+    for message in split_messages(encode_batch(batch, 205, 100)):
+        route = decode_route(message.payload)
+        assert route is not None
+        found[message.sequence] = (route.key.prefix.as_int, route.value)
+    assert found == {
+        100 + at: pair for at, pair in enumerate(zip(batch.keys, batch.values, strict=True))
+    }
+
+
+@given(batches(), st.integers(0, 40))
+def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at: int) -> None:
+    taken = Taken()
+    decoder = DumpDecoder(batch.space.family, 9, taken)
+    for number, key in enumerate(batch.keys):
+        one = batch._replace(keys=[key], values=[batch.values[number]])
+        decoder.page(as_dumped(one, 9, flags=0x10 if number == at else 0))
+    assert decoder.is_interrupted == (at < len(batch.keys))
+
+
+@given(batches())
+def test_the_rest_of_an_older_dump_is_passed_over(batch: FibBatch) -> None:
+    taken = Taken()
+    decoder = DumpDecoder(batch.space.family, 9, taken)
+    decoder.page(as_dumped(batch, 8) + as_dumped(batch, 9))
+    assert len(taken.rows) == len(batch.keys)
+
+
+@given(FAMILIES, st.binary(max_size=400))
+def test_any_page_is_taken_or_refused(family: Family, page: bytes) -> None:
+    try:
+        DumpDecoder(family, 1, Taken()).page(page)
+    except DecodeError:
+        pass
+
+
+@given(batches(), st.data())
+def test_a_mutated_page_is_taken_or_refused(batch: FibBatch, data: st.DataObject) -> None:
+    page = bytearray(as_dumped(batch, 1))
+    for _ in range(data.draw(st.integers(1, 4))):
+        page[data.draw(st.integers(0, len(page) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        DumpDecoder(batch.space.family, 1, lambda seen, keys: None).page(bytes(page))
+    except DecodeError:
+        pass

@@ -1,61 +1,136 @@
-"""What the engine wants: never said twice, never said in vain, and with a state at any time."""
+"""What the engine wants: changes of one prefix are one, the window holds, and each has a state."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from ipc.codec import encode
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES
+from ipc.internal import FibUpdate
+from routed.fib.ownership import Ownership, RouteValue
+from routed.fib_updates import judge_update
 from routed.model.fib import FibCounters, FibFailure
-from routed.model.prefix import Family, Prefix
-from routed.model.route import FibRoute, RouteType
-from routed.wishes import FibWishes
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+from routed.wishes import UPDATE_ROUTES_MAX, WINDOW_UPDATES, FibWishes, Wish
 
 A = Prefix.parse("10.1.0.0/16")
+BLACKHOLE = Wish(RouteType.BLACKHOLE, ())
+OURS = Ownership(205, 205, frozenset({254}))
 
 
-def route(prefix: Prefix = A, kind: RouteType = RouteType.BLACKHOLE, table: int = 254) -> FibRoute:
-    return FibRoute(table, prefix, kind)
+class Wanted(dict[Prefix, Wish]):
+    """What a RIB would say, and the wishes that look at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wishes = FibWishes(254, self.get)
+
+    def want(self, prefix: Prefix, wish: Wish | None = BLACKHOLE) -> None:
+        if wish is None:
+            self.pop(prefix, None)
+        else:
+            self[prefix] = wish
+        self.wishes.changed([prefix])
+
+
+def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
+    """What the parent makes of an update."""
+    taken, refused = judge_update(update, OURS)
+    assert not refused
+    install = {
+        Prefix.from_int(rows.family, key): value
+        for rows in taken.install
+        for key, value in zip(rows.keys, rows.values, strict=True)
+    }
+    remove = [Prefix.from_int(rows.family, key) for rows in taken.remove for key in rows.keys]
+    return install, remove
 
 
 def test_a_wish_is_pending_then_installed_or_failed() -> None:
-    wishes = FibWishes()
-    wishes.want(route())
+    wanted = Wanted()
+    wishes = wanted.wishes
+    wanted.want(A)
     assert wishes.is_pending(A)
-    batch = wishes.take_update()
-    assert batch is not None
+    update = wishes.take_update()
+    assert update is not None
     assert wishes.is_pending(A)
-    wishes.progress(batch.serial, [], [], FibCounters())
+    wishes.progress(update.serial, [], [], FibCounters())
     assert not wishes.is_pending(A)
-    wishes.progress(batch.serial, [FibFailure(254, A, "no")], [], FibCounters())
+    wishes.progress(update.serial, [FibFailure(254, A, "no")], [], FibCounters())
     assert wishes.failure_of(A) == "no"
-    wishes.progress(batch.serial, [], [(254, A)], FibCounters())
+    wishes.progress(update.serial, [], [(254, A)], FibCounters())
     assert wishes.failure_of(A) == ""
 
 
-def test_the_same_wish_again_is_not_said_again() -> None:
-    wishes = FibWishes()
-    wishes.want(route())
-    assert wishes.take_update() is not None
-    wishes.want(route())
-    assert wishes.take_update() is None
+def test_a_failure_ends_with_its_wish() -> None:
+    wanted = Wanted()
+    wanted.want(A)
+    wanted.wishes.take_update()
+    wanted.wishes.progress(1, [FibFailure(254, A, "no")], [], FibCounters())
+    wanted.want(A, None)
+    wanted.wishes.take_update()
+    wanted.want(A)
+    assert wanted.wishes.failure_of(A) == ""
 
 
 def test_the_first_update_is_said_even_when_nothing_is_wanted() -> None:
-    batch = FibWishes().take_first_update()
-    assert (batch.serial, batch.install, batch.remove) == (1, (), ())
+    update = Wanted().wishes.take_first_update()
+    assert update == FibUpdate(1, (), (), ())
 
 
-def test_a_move_between_tables_removes_from_the_old_one() -> None:
-    wishes = FibWishes()
-    wishes.want(route(table=254))
-    wishes.take_update()
-    wishes.want(route(table=100))
-    batch = wishes.take_update()
-    assert batch is not None
-    assert (batch.remove, batch.install) == (((254, A),), (route(table=100),))
+def test_many_changes_of_one_prefix_are_one() -> None:
+    wanted = Wanted()
+    wanted.want(A)
+    wanted.want(A, None)
+    wanted.want(A, Wish(RouteType.PROHIBIT, ()))
+    update = wanted.wishes.take_update()
+    assert update is not None
+    assert as_dict(update) == ({A: RouteValue(RouteType.PROHIBIT, ())}, [])
+    assert wanted.wishes.take_update() is None
 
 
-PREFIXES = [Prefix(Family.IPV4, number << 24, 8) for number in range(1, 5)]
+def test_no_more_than_a_window_is_on_its_way() -> None:
+    wanted = Wanted()
+    count = UPDATE_ROUTES_MAX * (WINDOW_UPDATES + 1)
+    for number in range(count):
+        wanted.want(Prefix(Family.IPV4, number << 8, 24))
+    updates = [wanted.wishes.take_update() for _ in range(WINDOW_UPDATES)]
+    assert all(updates)
+    assert wanted.wishes.take_update() is None
+    assert wanted.wishes.has_unsaid
+    wanted.wishes.progress(1, [], [], FibCounters())
+    last = wanted.wishes.take_update()
+    assert last is not None
+    assert last.serial == WINDOW_UPDATES + 1
+    assert not wanted.wishes.has_unsaid
+
+
+@pytest.mark.parametrize("family", Family)
+def test_the_largest_update_fits_a_frame(family: Family) -> None:
+    wanted = Wanted()
+    for number in range(UPDATE_ROUTES_MAX):
+        hops = tuple(
+            NextHop(Address(Family.IPV6, (1 << 127) + number * 8 + leg), 2**31 - 1, 256)
+            for leg in range(8)
+        )
+        prefix = Prefix(family, number << (family.width - 24), 24)
+        wanted.want(prefix, Wish(RouteType.UNICAST, hops))
+    said: dict[Prefix, RouteValue] = {}
+    while (update := wanted.wishes.take_update()) is not None:
+        assert len(encode(update)) < INTERNAL_FRAME_MAX_BYTES - 64
+        said |= as_dict(update)[0]
+        wanted.wishes.progress(update.serial, [], [], FibCounters())
+    assert len(said) == UPDATE_ROUTES_MAX
+
+
+PREFIXES = [Prefix(Family.IPV4, number << 24, 8) for number in range(1, 4)]
+PREFIXES += [Prefix(Family.IPV6, number << 120, 8) for number in range(1, 3)]
+WISHES = st.none() | st.sampled_from(RouteType).filter(lambda kind: not kind.has_next_hops).map(
+    lambda kind: Wish(kind, ())
+)
 
 
 class WishesMachine(RuleBasedStateMachine):
@@ -63,50 +138,32 @@ class WishesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wishes = FibWishes()
-        self.wanted: dict[Prefix, FibRoute] = {}
-        self.parent: dict[tuple[int, Prefix], FibRoute] = {}
+        self.wanted = Wanted()
+        self.parent: dict[Prefix, RouteValue] = {}
 
-    @rule(
-        prefix=st.sampled_from(PREFIXES),
-        kind=st.sampled_from([RouteType.BLACKHOLE, RouteType.PROHIBIT]),
-        table=st.sampled_from([254, 100]),
-    )
-    def want(self, prefix: Prefix, kind: RouteType, table: int) -> None:
-        wanted = route(prefix, kind, table)
-        self.wishes.want(wanted)
-        self.wanted[prefix] = wanted
-
-    @rule(prefix=st.sampled_from(PREFIXES))
-    def want_no_more(self, prefix: Prefix) -> None:
-        self.wishes.want_no_more(prefix)
-        self.wanted.pop(prefix, None)
+    @rule(prefix=st.sampled_from(PREFIXES), wish=WISHES)
+    def want(self, prefix: Prefix, wish: Wish | None) -> None:
+        self.wanted.want(prefix, wish)
 
     @rule()
-    def say_one(self) -> None:
-        batch = self.wishes.take_update()
-        if batch is None:
+    def say(self) -> None:
+        update = self.wanted.wishes.take_update()
+        if update is None:
             return
-        assert not set(batch.remove) & {(entry.table_id, entry.prefix) for entry in batch.install}
-        for key in batch.remove:
-            self.parent.pop(key, None)
-        for entry in batch.install:
-            self.parent[entry.table_id, entry.prefix] = entry
-
-    @rule()
-    def say_all(self) -> None:
-        for _ in range(50):
-            before = dict(self.parent)
-            self.say_one()
-            if before == self.parent and self.wishes.take_update() is None:
-                break
-        assert {entry.prefix: entry for entry in self.parent.values()} == self.wanted
-        assert len(self.parent) == len(self.wanted)
+        install, remove = as_dict(update)
+        assert not install.keys() & set(remove)
+        self.parent |= install
+        for prefix in remove:
+            self.parent.pop(prefix, None)
+        self.wanted.wishes.progress(update.serial, [], [], FibCounters())
 
     @invariant()
-    def wishes_are_what_is_wanted(self) -> None:
-        assert list(self.wishes.prefixes()) == sorted(self.wanted)
-        assert all(self.wishes.route(prefix) == entry for prefix, entry in self.wanted.items())
+    def what_was_said_is_what_is_wanted(self) -> None:
+        if self.wanted.wishes.has_unsaid:
+            return
+        assert self.parent == {
+            prefix: RouteValue(wish.type, wish.next_hops) for prefix, wish in self.wanted.items()
+        }
 
 
 TestWishes = WishesMachine.TestCase

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import pytest
 import trio
 
+from routed.fib.book import Drift
 from routed.fib.ledger import Ledger
-from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
+from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
-from tests.fakes.fake_kernel import FakeKernel
+from tests.fakes.fake_kernel import FakeKernel, operations_of
 
 OURS = Ownership(protocol=205, priority=205, tables=frozenset({254}))
 
@@ -38,19 +40,36 @@ class Bench:
         self.kernel = FakeKernel()
         self.now = 100.0
 
-    def dump(self) -> None:
-        routes = trio.run(self.kernel.dump_routes, 254)
-        self.ledger.dumped(routes)
+    def want(self, route: RouteKey, value: RouteValue) -> None:
+        prefix = route.prefix
+        self.ledger.want(route.table_id, prefix.family, [prefix.as_int], [value])
+
+    def withdraw(self, route: RouteKey) -> None:
+        self.ledger.withdraw(route.table_id, route.prefix.family, [route.prefix.as_int])
+
+    def dump(self) -> list[Drift]:
+        drift: list[Drift] = []
+        for family in Family:
+            found, is_thorough = None, False
+            while found is None:
+                comparison = self.ledger.begin_dump(254, family, is_thorough=is_thorough)
+                trio.run(self.kernel.dump_routes, 254, family, comparison.take)
+                found, is_thorough = comparison.finish(self.now), True
+            drift += found
+        self.ledger.end_dump()
+        return drift
 
     def step(self) -> bool:
         """Plan, apply and record once; returns whether the book agreed with the kernel."""
-        operations = self.ledger.plan(self.now)
-        outcomes = trio.run(self.kernel.apply, operations)
-        agrees = [
-            self.ledger.record(operation, outcome, self.now)
-            for operation, outcome in zip(operations, outcomes, strict=True)
-        ]
-        return all(agrees)
+        batches = self.ledger.plan(self.now)
+        return self.ledger.record(batches, self.kernel.apply(batches), self.now)
+
+    def planned(self) -> list[OpKind]:
+        """The kinds of the next operations, without doing them."""
+        return [operation.kind for operation in operations_of(self.ledger.plan(self.now))]
+
+    def failure_of(self, route: RouteKey) -> str:
+        return self.ledger.all_failures().get(route, "")
 
     def settle(self) -> None:
         for _ in range(10):
@@ -67,23 +86,23 @@ def bench() -> Bench:
 
 
 def test_wanted_routes_are_installed_and_a_second_round_writes_nothing(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
-    bench.ledger.set_desired(C, BLACKHOLE)
+    bench.want(A, via("192.0.2.1"))
+    bench.want(C, BLACKHOLE)
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.1"), C: BLACKHOLE}
     writes = len(bench.kernel.writes)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
 
 
 def test_set_unset_set_same_before_apply_costs_no_write(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     writes = len(bench.kernel.writes)
-    bench.ledger.set_desired(A, via("192.0.2.9"))
-    bench.ledger.delete_desired(A)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.9"))
+    bench.withdraw(A)
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
 
@@ -94,7 +113,7 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
     bench.kernel.put(A, via("192.0.2.1"), 205)
     bench.kernel.put(B, via("192.0.2.1"), 205)
     bench.dump()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     assert bench.kernel.writes == []
     assert set(bench.kernel.ours()) == {A, B}, "nothing is swept before the gate"
@@ -106,7 +125,7 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
 
 def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
     bench.kernel.put(A, via("192.0.2.1"), 205)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.dump()
     bench.settle()
     assert bench.kernel.writes == []
@@ -115,51 +134,51 @@ def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
 
 def test_additions_come_before_removals(bench: Bench) -> None:
     bench.ledger.open_gate()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
-    bench.ledger.delete_desired(A)
-    bench.ledger.set_desired(B, via("192.0.2.1"))
-    kinds = [operation.kind for operation in bench.ledger.plan(bench.now)]
-    assert kinds == [OpKind.INSTALL, OpKind.REMOVE]
+    bench.withdraw(A)
+    bench.want(B, via("192.0.2.1"))
+    bench.settle()
+    assert [write.kind for write in bench.kernel.writes[1:]] == [OpKind.INSTALL, OpKind.REMOVE]
 
 
 def test_a_foreign_route_is_never_touched_and_its_key_is_reported(bench: Bench) -> None:
     foreign = bench.kernel.put(A, via("192.0.2.99"), 12)
     bench.dump()
     bench.ledger.open_gate()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     assert bench.kernel.routes[A] == foreign
-    assert "protocol bird" in bench.ledger.failure_of(A)
+    assert "protocol bird" in bench.failure_of(A)
     assert bench.kernel.writes == []
 
 
 def test_our_route_goes_in_as_soon_as_the_foreign_one_leaves(bench: Bench) -> None:
     foreign = bench.kernel.put(A, via("192.0.2.99"), 12)
     bench.dump()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
-    bench.ledger.route_changed(foreign, is_removed=True)
+    bench.ledger.route_changed(foreign, bench.now, is_removed=True)
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
 
 
 def test_a_foreign_route_that_beats_us_to_the_key_is_found_by_reading_again(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.kernel.put(A, via("192.0.2.99"), 12)  # unnoticed yet
     assert not bench.step(), "EEXIST contradicts the book"
     bench.dump()
     bench.settle()
-    assert "protocol bird" in bench.ledger.failure_of(A)
+    assert "protocol bird" in bench.failure_of(A)
     assert bench.kernel.routes[A].protocol == 12
 
 
 def test_a_route_deleted_by_hand_comes_back(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     (gone,) = bench.kernel.lose([A])
-    drift = bench.ledger.route_changed(gone, is_removed=True)
+    drift = bench.ledger.route_changed(gone, bench.now, is_removed=True)
     assert drift is not None
     assert drift.what == "deleted"
     bench.settle()
@@ -168,10 +187,10 @@ def test_a_route_deleted_by_hand_comes_back(bench: Bench) -> None:
 
 
 def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     changed = bench.kernel.put(A, via("192.0.2.66"), 205)
-    drift = bench.ledger.route_changed(changed, is_removed=False)
+    drift = bench.ledger.route_changed(changed, bench.now, is_removed=False)
     assert drift is not None
     assert drift.what == "changed"
     bench.settle()
@@ -180,7 +199,7 @@ def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
 
 
 def test_a_silent_loss_is_found_by_a_dump(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
     bench.dump()
@@ -193,29 +212,29 @@ def test_a_refused_route_is_visible_retried_with_backoff_and_stops_nobody_else(
     bench: Bench,
 ) -> None:
     bench.kernel.refuse_next(OpKind.INSTALL, A, errno.ENETUNREACH, "Nexthop has invalid gateway")
-    bench.ledger.set_desired(A, via("192.0.2.1"))
-    bench.ledger.set_desired(B, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
+    bench.want(B, via("192.0.2.1"))
     bench.step()
     assert set(bench.kernel.ours()) == {B}
-    assert bench.ledger.failure_of(A) == "Nexthop has invalid gateway (Network is unreachable)"
+    assert bench.failure_of(A) == "Nexthop has invalid gateway (Network is unreachable)"
     assert bench.ledger.totals == (2, 1, 1, 0)
     assert bench.ledger.plan(bench.now) == [], "held back"
-    assert bench.ledger.retry_at() is not None
+    assert bench.ledger.retry_at() < math.inf
     bench.now += 1
     bench.settle()
     assert set(bench.kernel.ours()) == {A, B}
-    assert bench.ledger.failure_of(A) == ""
+    assert bench.failure_of(A) == ""
     assert bench.kernel.unconsumed == []
 
 
 def test_backoff_doubles_up_to_a_minute(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     waits = []
     for _ in range(10):
         bench.kernel.refuse_next(OpKind.INSTALL, A, errno.ENETUNREACH)
         bench.step()
         retry_at = bench.ledger.retry_at()
-        assert retry_at is not None
+        assert retry_at < math.inf
         waits.append(retry_at - bench.now)
         bench.now = retry_at
     assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
@@ -224,18 +243,18 @@ def test_backoff_doubles_up_to_a_minute(bench: Bench) -> None:
 
 def test_a_link_event_retries_what_failed_at_once(bench: Bench) -> None:
     bench.kernel.down_links.add(2)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.step()
-    assert bench.ledger.failure_of(A)
+    assert bench.failure_of(A)
     bench.kernel.down_links.clear()
-    bench.ledger.something_changed()
+    bench.ledger.retry_everything()
     bench.settle()
     assert A in bench.kernel.ours()
 
 
 def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None:
     bench.kernel.down_links.add(2)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.step()
     assert set(bench.ledger.take_report().failures) == {A}
     bench.now += 10
@@ -249,49 +268,49 @@ def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None
 
 def test_a_removal_of_what_is_gone_already_counts_as_done(bench: Bench) -> None:
     bench.ledger.open_gate()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
-    bench.ledger.delete_desired(A)
+    bench.withdraw(A)
     bench.settle()
     assert bench.ledger.plan(bench.now) == []
-    assert bench.ledger.failure_of(A) == ""
+    assert bench.failure_of(A) == ""
 
 
 def test_a_replace_of_what_is_gone_already_becomes_an_install(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
-    bench.ledger.set_desired(A, via("192.0.2.2"))
+    bench.want(A, via("192.0.2.2"))
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.2")}
 
 
 def test_ipv6_is_replaced_in_place_only_between_routes_through_gateways(bench: Bench) -> None:
-    bench.ledger.set_desired(C, via("fe80::1"))
+    bench.want(C, via("fe80::1"))
     bench.settle()
-    bench.ledger.set_desired(C, via("fe80::1", "fe80::2"))
-    assert [operation.kind for operation in bench.ledger.plan(bench.now)] == [OpKind.REPLACE]
+    bench.want(C, via("fe80::1", "fe80::2"))
+    assert bench.planned() == [OpKind.REPLACE]
     bench.settle()
-    bench.ledger.set_desired(C, BLACKHOLE)
-    kinds = [operation.kind for operation in bench.ledger.plan(bench.now)]
+    bench.want(C, BLACKHOLE)
+    kinds = bench.planned()
     assert kinds == [OpKind.REMOVE, OpKind.INSTALL]
     bench.settle()
     assert bench.kernel.ours() == {C: BLACKHOLE}
 
 
 def test_wishes_of_a_dead_engine_hold_until_the_next_one_is_in_sync(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
-    bench.ledger.set_desired(B, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
+    bench.want(B, via("192.0.2.1"))
     bench.ledger.open_gate()
     bench.settle()
     bench.ledger.begin_session()
     (gone,) = bench.kernel.lose([A])
-    bench.ledger.route_changed(gone, is_removed=True)
+    bench.ledger.route_changed(gone, bench.now, is_removed=True)
     bench.settle()
     assert set(bench.kernel.ours()) == {A, B}, "defended while no engine runs"
     writes = len(bench.kernel.writes)
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
     bench.ledger.open_gate()
@@ -300,11 +319,11 @@ def test_wishes_of_a_dead_engine_hold_until_the_next_one_is_in_sync(bench: Bench
 
 
 def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> None:
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.ledger.open_gate()
     bench.settle()
     bench.ledger.change_ownership(Ownership(205, 300, frozenset({254})))
-    bench.ledger.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
+    bench.want(key("10.1.0.0/16", 300), via("192.0.2.1"))
     bench.settle()
     assert set(bench.kernel.ours()) == {key("10.1.0.0/16", 300)}
 
@@ -312,7 +331,7 @@ def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> No
 def test_wanting_nothing_removes_all_of_ours_and_nothing_else(bench: Bench) -> None:
     bench.kernel.put(B, via("192.0.2.1"), 12)
     bench.dump()
-    bench.ledger.set_desired(A, via("192.0.2.1"))
+    bench.want(A, via("192.0.2.1"))
     bench.settle()
     bench.ledger.want_nothing()
     bench.settle()
@@ -320,12 +339,82 @@ def test_wanting_nothing_removes_all_of_ours_and_nothing_else(bench: Bench) -> N
 
 
 def test_routes_of_another_table_or_protocol_are_not_ours() -> None:
-    other_table = KernelRoute(A._replace(table_id=100), 205, BLACKHOLE)
-    other_protocol = KernelRoute(A, 4, BLACKHOLE)
-    assert not OURS.is_ours(other_table)
-    assert not OURS.is_ours(other_protocol)
-    assert not OURS.is_rival(other_table)
-    assert OURS.is_rival(other_protocol)
+    other_table = A._replace(table_id=100).space
+    assert not OURS.is_ours(other_table, 205)
+    assert not OURS.is_ours(A.space, 4)
+    assert not OURS.is_rival(other_table, 4)
+    assert OURS.is_rival(A.space, 4)
+
+
+def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench: Bench) -> None:
+    bench.want(A, via("192.0.2.1"))
+    bench.settle()
+    waits = []
+    for _ in range(5):
+        (gone,) = bench.kernel.lose([A])
+        bench.ledger.route_changed(gone, bench.now, is_removed=True)
+        retry_at = min(bench.ledger.retry_at(), bench.now + 1000)
+        if not bench.planned():
+            waits.append(retry_at - bench.now)
+            assert "by somebody else" in bench.failure_of(A)
+            bench.now = retry_at
+        bench.settle()
+        assert A in bench.kernel.ours()
+        assert bench.failure_of(A) == ""
+    assert waits == [0.5, 1.0, 2.0, 4.0]
+    bench.now += 3600
+    (gone,) = bench.kernel.lose([A])
+    bench.ledger.route_changed(gone, bench.now, is_removed=True)
+    assert bench.planned() == [OpKind.INSTALL], "long forgotten: at once"
+
+
+def test_what_is_notified_during_a_dump_is_newer_than_the_dump(bench: Bench) -> None:
+    bench.want(A, via("192.0.2.1"))
+    bench.want(B, via("192.0.2.1"))
+    bench.settle()
+
+    def lose_one() -> None:
+        (gone,) = bench.kernel.lose([A])
+        bench.ledger.route_changed(gone, bench.now, is_removed=True)
+
+    bench.kernel.during_dump = lose_one
+    assert bench.dump() == [], "the notification has told it already"
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A, B}
+    assert bench.kernel.unconsumed == []
+
+
+def test_a_route_that_the_kernel_will_not_remove_is_tried_again_at_the_next_dump(
+    bench: Bench,
+) -> None:
+    bench.ledger.open_gate()
+    bench.want(A, via("192.0.2.1"))
+    bench.settle()
+    bench.withdraw(A)
+    bench.kernel.refuse_next(OpKind.REMOVE, A, errno.EPERM)
+    bench.settle()
+    assert bench.planned() == [], "not at once"
+    assert "cannot be removed" in bench.ledger.take_report().failures[A]
+    bench.dump()
+    bench.settle()
+    assert bench.kernel.ours() == {}
+
+
+def test_a_thousand_failures_delay_nobody_and_come_in_when_they_can(bench: Bench) -> None:
+    bench.kernel.down_links.add(9)
+    stuck = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(1000)]
+    for route in stuck:
+        bench.want(route, via("192.0.2.1", ifindex=9))
+    bench.settle()
+    assert bench.ledger.totals == (1000, 0, 1000, 0)
+    writes = len(bench.kernel.writes)
+    bench.want(C, via("fe80::1"))
+    bench.settle()
+    assert len(bench.kernel.writes) == writes + 1
+    bench.kernel.down_links.clear()
+    bench.ledger.retry_everything()
+    bench.settle()
+    assert bench.ledger.totals == (1001, 1001, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,337 @@
+"""The book of one space of the kernel FIB (a table, a family): wanted, there, failed, why. Pure.
+
+    want / withdraw ------------------> +-----------+ --wanted, unwanted--> plan
+    found / lost / rivals (kernel) ---> | RouteBook |
+    carried out / refused ------------> +-----------+ --news, recovered--> report
+
+A refused route waits (`tracker.held`), with a reason for people, until its retry is due, until
+something relevant changed, or until its wish is another. So does a route whose key a foreign route
+holds, for as long as it does, and a route that somebody else takes away again and again: the first
+loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause.
+
+Failure: what the kernel refuses concerns its own key only.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.fib.delta import DeltaTracker
+from routed.fib.ownership import PROTOCOL_NAMES, RouteKey, RouteSpace, RouteValue
+from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
+
+__all__ = ["Drift", "LedgerCounts", "RouteBook"]
+
+REPAIR_MEMORY_S = 30.0
+"""A route that was put back this long ago or less and is gone again is being fought over."""
+
+_RETRY_FIRST_S = 0.5
+_RETRY_LIMIT_S = 60.0
+_REPAIRS_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class LedgerCounts:
+    """Since the daemon started."""
+
+    adopted: int = 0
+    swept: int = 0
+    repaired: int = 0
+    kernel_writes: int = 0
+
+
+class Drift(NamedTuple):
+    """Somebody changed or deleted a route of ours."""
+
+    key: RouteKey
+    value: RouteValue
+    """As we had left it."""
+    what: str
+    """`deleted` or `changed`."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    reason: str
+    attempts: int
+    retry_at: float
+    """math.inf: not by time alone."""
+
+
+class _Repair(NamedTuple):
+    times: int
+    at: float
+
+
+class RouteBook:
+    """Desired and kernel routes of one space, with failures and rivals."""
+
+    def __init__(self, space: RouteSpace, counts: LedgerCounts) -> None:
+        self.space = space
+        self.tracker: DeltaTracker[int, RouteValue] = DeltaTracker()
+        self.news: dict[int, str] = {}
+        """Failures that are new or have another reason, to be told."""
+        self.recovered: dict[int, None] = {}
+        """Failures that are over, to be told."""
+        self._counts = counts
+        self._failures: dict[int, _Failure] = {}
+        self._retries: list[tuple[float, int]] = []
+        """A heap; entries of failures that were forgiven since are skipped."""
+        self._rivals: dict[int, int] = {}
+        self._unclaimed: set[int] = set()
+        """Wishes of the engine before, not yet repeated by this one."""
+        self._retired: set[int] = set()
+        """Keys of `unwanted` that were wanted in this life; the others are an earlier one's."""
+        self._lost: set[int] = set()
+        """Taken from us by somebody else and not yet put back."""
+        self._repairs: dict[int, _Repair] = {}
+
+    # --- what the engine wants
+
+    def want(self, keys: Sequence[int], values: Sequence[RouteValue]) -> None:
+        """Want routes; what is there already as wanted costs nothing.
+
+        Cost: 0.2 us for each.
+        """
+        tracker = self.tracker
+        if self._unclaimed:
+            self._unclaimed.difference_update(keys)
+        if self._failures:
+            self._forgive_changed(keys, values)
+        found: list[int] = []
+        if tracker.unwanted:
+            found = [key for key in keys if key in tracker.unwanted and key not in self._retired]
+            self._retired.difference_update(keys)
+        tracker.want_all(keys, values)
+        self._counts.adopted += sum(key in tracker.same for key in found)
+        if self._rivals:
+            for key in self._rivals.keys() & keys:
+                self._judge_rival(key)
+
+    def withdraw(self, keys: Iterable[int]) -> None:
+        """Want routes no longer."""
+        for key in keys:
+            self._unclaimed.discard(key)
+            self._lost.discard(key)
+            self._forgive(key)
+            self.tracker.delete_desired(key)
+            if key in self.tracker.unwanted:
+                self._retired.add(key)
+
+    def begin_session(self) -> None:
+        """A new engine starts: what the one before wanted is to be claimed."""
+        self._unclaimed = set(self.tracker.desired_keys())
+
+    def end_claims(self) -> None:
+        """The engine has said everything: what nobody claimed is wanted no longer."""
+        unclaimed, self._unclaimed = self._unclaimed, set()
+        self.withdraw(unclaimed)
+
+    def _forgive_changed(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            if key in self._failures and self.tracker.desired(key) != value:
+                self._forgive(key)
+
+    # --- what the kernel says
+
+    def found(self, key: int, value: RouteValue, now: float) -> Drift | None:
+        """A route of ours is there, with this value, and we did not just write it."""
+        before = self.tracker.kernel(key)
+        if before == value:
+            return None
+        was_wanted = self.tracker.desired(key)
+        self.tracker.set_kernel(key, value)
+        if was_wanted is None:
+            return None
+        if key in self.tracker.same:
+            self._forgive(key)
+            if key in self._lost:
+                self._lost.discard(key)
+            elif before is None:
+                self._counts.adopted += 1
+            return None
+        return self._lose(key, was_wanted, "changed", now) if before == was_wanted else None
+
+    def gone(self, key: int, now: float) -> Drift | None:
+        """A route of ours is there no longer, and we did not remove it."""
+        wanted = self.tracker.same.get(key)
+        self.tracker.delete_kernel(key)
+        self._retired.discard(key)
+        return None if wanted is None else self._lose(key, wanted, "deleted", now)
+
+    def rival_found(self, key: int, protocol: int, now: float) -> None:
+        """A foreign route holds a key of this space."""
+        self._rivals[key] = protocol
+        self._judge_rival(key)
+
+    def rival_gone(self, key: int) -> None:
+        """It does no longer."""
+        if self._rivals.pop(key, None) is not None:
+            self._forgive(key)
+
+    def rival_keys(self) -> list[int]:
+        """Keys that foreign routes hold."""
+        return list(self._rivals)
+
+    def _judge_rival(self, key: int) -> None:
+        protocol = self._rivals.get(key)
+        tracker = self.tracker
+        is_missing = key in tracker.wanted or key in tracker.held
+        if protocol is None or not is_missing or key in tracker.replaced:
+            return
+        name = PROTOCOL_NAMES.get(protocol, str(protocol))
+        reason = (
+            f"a route of protocol {name} holds this prefix with our priority "
+            f"{self.space.priority}; give one of them another priority"
+        )
+        self._fail(key, reason, 1, math.inf)
+
+    def _lose(self, key: int, value: RouteValue, what: str, now: float) -> Drift:
+        self._lost.add(key)
+        repair = self._repairs.get(key)
+        if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
+            reason = f"{what} by somebody else, {repair.times + 1} times in a row"
+            self._fail(key, reason, repair.times, now + _pause(repair.times))
+        return Drift(self.space.key(key), value, what)
+
+    # --- what became of it
+
+    def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
+        """Enter what became of a batch that was planned from this book a moment ago.
+
+        Returns:
+            False when the kernel's state is not what we believed and should be read again.
+        """
+        kind, _, keys, values = batch
+        self._counts.kernel_writes += len(keys)
+        if refusals:
+            done = [position for position in range(len(keys)) if position not in refusals]
+            keys = [batch.keys[position] for position in done]
+            values = [batch.values[position] for position in done]
+        if kind is OpKind.REMOVE:
+            self._removed(keys)
+        else:
+            self.tracker.written(keys, values)
+            if self._failures:
+                for key in keys:
+                    self._forgive(key)
+            if self._lost:
+                self._repaired(keys, now)
+        agrees = [
+            self._refused(kind, batch.keys[position], outcome, now)
+            for position, outcome in refusals.items()
+        ]
+        return all(agrees)
+
+    def _removed(self, keys: Sequence[int]) -> None:
+        unwanted = [key for key in keys if key in self.tracker.unwanted]
+        self._counts.swept += sum(key not in self._retired for key in unwanted)
+        self._retired.difference_update(unwanted)
+        self.tracker.removed(keys)
+
+    def _repaired(self, keys: Iterable[int], now: float) -> None:
+        if len(self._repairs) > _REPAIRS_REMEMBERED:
+            self._repairs.clear()
+        for key in keys:
+            if key not in self._lost:
+                continue
+            self._lost.discard(key)
+            self._counts.repaired += 1
+            repair = self._repairs.get(key)
+            is_fought = repair is not None and now - repair.at <= 2 * _RETRY_LIMIT_S
+            self._repairs[key] = _Repair(repair.times + 1 if repair and is_fought else 1, now)
+
+    def _refused(self, kind: OpKind, key: int, outcome: Outcome, now: float) -> bool:
+        match kind, outcome.errno:
+            case OpKind.REMOVE, errno.ESRCH:
+                self._removed([key])
+            case OpKind.REPLACE, errno.ENOENT | errno.ESRCH:
+                self.tracker.delete_kernel(key)
+                return False
+            case OpKind.INSTALL, errno.EEXIST:
+                self._refuse(key, "the kernel already has a route under this key", now)
+                return False
+            case OpKind.REMOVE, _:
+                # Nothing is gained by trying at once; the next dump finds it again.
+                self.tracker.removed([key])
+                self._retired.discard(key)
+                self.news[key] = f"cannot be removed: {_reason(outcome)}"
+            case _:
+                self._refuse(key, _reason(outcome), now)
+        return True
+
+    # --- failures
+
+    def _refuse(self, key: int, reason: str, now: float) -> None:
+        failure = self._failures.get(key)
+        attempts = failure.attempts + 1 if failure else 1
+        self._fail(key, reason, attempts, now + _pause(attempts))
+
+    def _fail(self, key: int, reason: str, attempts: int, retry_at: float) -> None:
+        old = self._failures.get(key)
+        self._failures[key] = _Failure(reason, attempts, retry_at)
+        self.tracker.hold(key)
+        if retry_at < math.inf:
+            heapq.heappush(self._retries, (retry_at, key))
+        if old is None or old.reason != reason:
+            self.news[key] = reason
+            self.recovered.pop(key, None)
+
+    def _forgive(self, key: int) -> None:
+        if self._failures and self._failures.pop(key, None) is not None:
+            self.tracker.release(key)
+            self.news.pop(key, None)
+            self.recovered[key] = None
+
+    def retry_everything(self) -> None:
+        """A link or an address changed: what failed for want of one may work now."""
+        for key, failure in self._failures.items():
+            if key not in self._rivals:
+                failure.attempts = 0
+                self.tracker.release(key)
+
+    def retry_at(self) -> float:
+        """When the next held route is due, on the clock of `now`; math.inf when none waits."""
+        while self._retries and not self._is_current(*self._retries[0]):
+            heapq.heappop(self._retries)
+        return self._retries[0][0] if self._retries else math.inf
+
+    def release_due(self, now: float) -> None:
+        """Try again what has waited long enough."""
+        while self.retry_at() <= now:
+            _, key = heapq.heappop(self._retries)
+            self.tracker.release(key)
+
+    def _is_current(self, retry_at: float, key: int) -> bool:
+        failure = self._failures.get(key)
+        return failure is not None and failure.retry_at == retry_at and key in self.tracker.held
+
+    @property
+    def failed_count(self) -> int:
+        """Wishes that failed and have not been granted since."""
+        return len(self._failures)
+
+    def failures(self) -> dict[int, str]:
+        """The reason of every failure that stands."""
+        return {key: failure.reason for key, failure in self._failures.items()}
+
+    @property
+    def leftover_count(self) -> int:
+        """Routes of an earlier life that nobody has claimed or swept yet."""
+        return len(self.tracker.unwanted) - len(self._retired)
+
+
+def _reason(outcome: Outcome) -> str:
+    words = os.strerror(outcome.errno)
+    return f"{outcome.detail} ({words})" if outcome.detail else words
+
+
+def _pause(attempts: int) -> float:
+    """Seconds until the next attempt: doubling, up to a minute."""
+    return float(min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S))

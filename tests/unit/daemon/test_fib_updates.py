@@ -1,0 +1,96 @@
+"""The engine's wishes, judged: what it may not ask for is left out, what is nonsense ends it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipc.columns import ColumnError, pack_indices, pack_keys, unpack_keys, unpack_values
+from ipc.internal import FibColumns, FibUpdate, FibValue
+from routed.fib.ownership import Ownership
+from routed.fib_updates import judge_update
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+
+OURS = Ownership(205, 205, frozenset({254}))
+BLACKHOLE = FibValue(RouteType.BLACKHOLE, ())
+
+
+def columns(*prefixes: str, table_id: int = 254, indices: list[int] | None = None) -> FibColumns:
+    parsed = [Prefix.parse(prefix) for prefix in prefixes]
+    family = parsed[0].family
+    keys = pack_keys(family, [prefix.as_int for prefix in parsed])
+    chosen = [0] * len(parsed) if indices is None else indices
+    return FibColumns(table_id, family, keys, pack_indices(chosen))
+
+
+@pytest.mark.parametrize(
+    ("table_id", "value", "problem"),
+    [
+        (100, BLACKHOLE, "table 100 is not configured"),
+        (254, FibValue(RouteType.UNICAST, ()), "a unicast route with 0 next hops"),
+        (254, FibValue(RouteType.BLACKHOLE, (NextHop(None, 2),)), "a blackhole route with 1"),
+        (254, FibValue(RouteType.UNICAST, (NextHop(None, 0),)), "next hop on interface index 0"),
+        (254, FibValue(RouteType.UNICAST, (NextHop(None, 2, 257),)), "next hop with weight 257"),
+    ],
+)
+def test_what_the_engine_may_not_ask_for_is_left_out_and_said(
+    table_id: int, value: FibValue, problem: str
+) -> None:
+    good = columns("10.4.0.0/16", "10.5.0.0/16", indices=[0, 0])
+    mixed = columns("10.1.0.0/16", table_id=table_id, indices=[1])
+    taken, refused = judge_update(FibUpdate(1, (BLACKHOLE, value), (good, mixed), ()), OURS)
+    assert [(str(prefix), said[: len(problem)]) for prefix, said in refused] == [
+        ("10.1.0.0/16", problem)
+    ]
+    assert [str(Prefix.from_int(Family.IPV4, key)) for rows in taken.install for key in rows.keys] \
+        == ["10.4.0.0/16", "10.5.0.0/16"]  # fmt: skip
+
+
+def test_an_ipv6_route_has_no_ipv4_next_hop() -> None:
+    hop = NextHop(Address.parse("192.0.2.1"), 2)
+    update = FibUpdate(1, (FibValue(RouteType.UNICAST, (hop,)),), (columns("2001:db8::/32"),), ())
+    taken, refused = judge_update(update, OURS)
+    assert taken.install == []
+    assert refused[0].problem == "an IPv6 route through an IPv4 address"
+
+
+def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:
+    removal = FibColumns(100, Family.IPV4, pack_keys(Family.IPV4, [0x0A000008]), b"")
+    taken, _ = judge_update(FibUpdate(1, (), (), (removal,)), OURS)
+    assert taken.remove == []
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        (Family.IPV4, 0x0A00000108),  # 10.0.0.1/8 has host bits
+        (Family.IPV4, 33),
+        (Family.IPV4, 1 << 40 | 32),
+        (Family.IPV6, 129),
+        (Family.IPV6, 1 << 8 | 127),
+    ],
+)
+def test_what_is_no_prefix_ends_the_engine(family: Family, key: int) -> None:
+    with pytest.raises(ColumnError, match="is no IPV"):
+        unpack_keys(family, pack_keys(family, [key]))
+
+
+def test_columns_must_fit_together() -> None:
+    with pytest.raises(ColumnError, match="7 bytes"):
+        unpack_keys(Family.IPV4, bytes(7))
+    with pytest.raises(ColumnError, match="8 bytes of values for 1"):
+        unpack_values(pack_indices([0, 0]), ["a"], 1)
+    with pytest.raises(ColumnError, match="beyond the 1"):
+        unpack_values(pack_indices([1]), ["a"], 1)
+
+
+@given(st.sampled_from(Family), st.data())
+def test_what_was_packed_is_unpacked(family: Family, data: st.DataObject) -> None:
+    lengths = st.integers(0, family.width)
+    addresses = st.integers(0, (1 << family.width) - 1)
+    prefixes = data.draw(st.lists(st.builds(Prefix.masked, st.just(family), addresses, lengths)))
+    keys = [prefix.as_int for prefix in prefixes]
+    assert unpack_keys(family, pack_keys(family, keys)) == keys
+    assert [Prefix.from_int(family, key) for key in keys] == prefixes
