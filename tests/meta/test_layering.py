@@ -44,7 +44,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.log", "routed.model",
-        "routed.neighbor", "routed.neighbor_links", "routed.redistribution", "routed.rib", "routed.wishes", "trio",
+        "routed.neighbor", "routed.neighbor_links", "routed.redistribution", "routed.rib",
+        "routed.wishes", "trio",
     },
     "routed.reporter": {
         "ipc", "routed", "routed.config.schema", "routed.control", "routed.model",
