@@ -18,7 +18,13 @@ from typing import NamedTuple
 
 import trio
 
-from ipc.fdpass import close_descriptors, descriptor_space, pack_descriptor, take_descriptors
+from ipc.fdpass import (
+    DESCRIPTORS_MAX,
+    close_descriptors,
+    descriptor_space,
+    pack_descriptor,
+    take_descriptors,
+)
 from ipc.framing import Frame, IpcError, pack_frame, unpack_frame
 
 __all__ = ["Channel", "ChannelClosed", "Received"]
@@ -62,6 +68,7 @@ class Channel:
         Raises:
             ChannelClosed: the peer is gone.
             FrameError: a message that is no frame, or over the limit.
+            IpcError: more than one descriptor came along; all are closed.
         """
         try:
             message, ancillary, flags, _ = await self._socket.recvmsg(
@@ -69,13 +76,15 @@ class Channel:
             )
         except (ConnectionResetError, trio.ClosedResourceError) as error:
             raise ChannelClosed("the other end has gone") from error
-        descriptors = take_descriptors(ancillary)
+        descriptors = take_descriptors(ancillary, accept=DESCRIPTORS_MAX)
         if not message:
             close_descriptors(descriptors)
             raise ChannelClosed("the other end has closed the channel")
         try:
             if flags & socket.MSG_CTRUNC:
                 raise IpcError("ancillary data was truncated")
+            if len(descriptors) > 1:
+                raise IpcError(f"{len(descriptors)} descriptors in one message")
             frame = unpack_frame(message, self._max_frame_bytes)
         except IpcError:
             close_descriptors(descriptors)

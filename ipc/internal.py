@@ -134,6 +134,8 @@ class ConfBegin:
     """The daemon's start on CLOCK_MONOTONIC: an engine that comes back keeps the uptime."""
     engine_restarts: int
     """How many engines before this one have died."""
+    violations: dict[str, int]
+    """Rules that they broke, by kind (`routed/supervisor.py`)."""
     config_path: str
     daemon_pid: int
     """The parent's, for `show status`: the engine may be in no position to ask."""

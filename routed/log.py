@@ -25,7 +25,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TextIO
 
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "Sink",
     "StreamSink",
     "SyslogSink",
+    "TokenBucket",
     "format_json",
     "format_text",
     "system_sink",
@@ -91,6 +91,9 @@ EVENTS: dict[str, EventSpec] = {
     "config-out-of-reach": EventSpec(_W, ("path", "uid")),
     "sandboxed": EventSpec(_I, ("by",)),
     "sandbox-degraded": EventSpec(_W, ("missing",)),
+    "sandbox-violated": EventSpec(_E, ("pid",)),
+    "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
+    "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),
     # links and sockets
     "link-up": EventSpec(_I, ("link", "ifindex"), 120),
@@ -146,11 +149,35 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    refilled_at: float
-    suppressed: int = 0
+class TokenBucket:
+    """So many lines a second, so many at once; what did not pass is counted."""
+
+    __slots__ = ("_burst", "_per_s", "_refilled_at", "_suppressed", "_tokens")
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        """Start full.
+
+        Args:
+            per_s: tokens that come in a second.
+            burst: tokens that fit in; at least 1.
+            now: seconds, of the clock that `take` is asked with.
+        """
+        self._per_s = per_s
+        self._burst = self._tokens = float(burst)
+        self._refilled_at = now
+        self._suppressed = 0
+
+    def take(self, now: float) -> int | None:
+        """Take a token; how many askers went without since the last one, None to go without."""
+        elapsed = now - self._refilled_at
+        self._tokens = min(self._burst, self._tokens + elapsed * self._per_s)
+        self._refilled_at = now
+        if self._tokens < 1:
+            self._suppressed += 1
+            return None
+        self._tokens -= 1
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
 
 
 class Logger:
@@ -169,7 +196,7 @@ class Logger:
         """Records that the sink failed to write since the last one that went through."""
         self._process = process
         self._now = now
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def emit(self, event: str, /, **fields: object) -> None:
         """Log one declared event with exactly its declared fields.
@@ -193,7 +220,7 @@ class Logger:
         if spec.level < self.level:
             return
         if spec.per_minute:
-            suppressed = self._admit(event, spec.per_minute)
+            suppressed = self._bucket(event, spec.per_minute).take(self._now())
             if suppressed is None:
                 return
             if suppressed:
@@ -207,19 +234,11 @@ class Logger:
         else:
             self.lost = 0
 
-    def _admit(self, event: str, per_minute: int) -> int | None:
-        """Take a token; how many lines were suppressed before, None to suppress this one."""
-        now = self._now()
-        bucket = self._buckets.setdefault(event, _Bucket(float(per_minute), now))
-        elapsed = now - bucket.refilled_at
-        bucket.tokens = min(float(per_minute), bucket.tokens + elapsed * per_minute / 60)
-        bucket.refilled_at = now
-        if bucket.tokens < 1:
-            bucket.suppressed += 1
-            return None
-        bucket.tokens -= 1
-        suppressed, bucket.suppressed = bucket.suppressed, 0
-        return suppressed
+    def _bucket(self, event: str, per_minute: int) -> TokenBucket:
+        bucket = self._buckets.get(event)
+        if bucket is None:
+            bucket = self._buckets[event] = TokenBucket(per_minute / 60, per_minute, self._now())
+        return bucket
 
 
 def _quoted(value: str) -> str:

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 import trio
 
+from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
     FibProgress,
@@ -74,6 +75,12 @@ __all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartError", "run_parent"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+UPDATES_WAITING_MAX = 32
+"""Four times what `routed.wishes` ever has on its way."""
+ROUTES_MAX = 4_000_000
+"""What an engine may want at once: four times the full tables of today. Without a bound an engine
+that went mad would fill this process and the kernel until the machine is out of memory."""
 
 
 class StartError(Exception):
@@ -222,6 +229,8 @@ class Parent:
         self._neighbor_sockets: dict[int, Family] = {}
         """What the present engine was handed, by link."""
         self._reloads_in, self._reloads = trio.open_memory_channel[_ReloadRequest](16)
+        self._wishes_since_counted = 0
+        """At least as many as there are: counting them anew is not for every update."""
         self._is_stopping = False
         self._nursery: trio.Nursery | None = None
         try:
@@ -331,6 +340,7 @@ class Parent:
             "generation": self._generation,
             "links": len(self._monitor.links.interfaces),
             "engine_restarts": self._supervisor.restarts,
+            "engine_violations": dict(self._supervisor.violations),
             "neighbor_sockets": len(self._neighbor_sockets),
             "fib": self._sync.counters(),
         }
@@ -367,6 +377,7 @@ class Parent:
             total_bytes=total_bytes,
             started_at_ns=self._started_at_ns,
             engine_restarts=self._supervisor.restarts,
+            violations=dict(self._supervisor.violations),
             config_path=self._config_path,
             daemon_pid=os.getpid(),
             # Later than every life before, also than that of an engine which died a moment ago.
@@ -392,14 +403,39 @@ class Parent:
 
     def fib_update(self, update: FibUpdate) -> None:
         """The engine's wishes, judged before they are taken."""
+        self._check_flood()
         judged, refused = judge_update(update, self._sync.ledger.ownership)
+        self._check_amount(sum(len(rows.keys) for rows in judged.install))
+        self._sync.refused += len(refused)
         for prefix, problem in refused:
             self._log.emit("fib-route-refused", prefix=prefix, problem=problem)
         self._sync.update(judged)
 
     def fib_in_sync(self) -> None:
         """The engine has said everything."""
+        self._check_flood()
         self._sync.in_sync()
+
+    def _check_flood(self) -> None:
+        """Refuse to pile up what an engine says faster than the kernel follows.
+
+        Raises:
+            IpcError: an honest engine waits (`routed.wishes`).
+        """
+        if self._sync.updates_waiting >= UPDATES_WAITING_MAX:
+            raise IpcError(f"more than {UPDATES_WAITING_MAX} updates at once")
+
+    def _check_amount(self, routes: int) -> None:
+        """Refuse to want more routes than can be meant.
+
+        Raises:
+            IpcError: the engine has gone mad.
+        """
+        self._wishes_since_counted += routes
+        if self._wishes_since_counted > ROUTES_MAX:
+            self._wishes_since_counted = self._sync.counters().desired + routes
+        if self._wishes_since_counted > ROUTES_MAX:
+            raise IpcError(f"more than {ROUTES_MAX} routes wanted")
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         """A client asks."""

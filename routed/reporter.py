@@ -163,6 +163,10 @@ class Reporter:
         views.append(
             CounterView("engine_restarts", self._begin.engine_restarts, "engines that have died")
         )
+        violations = self._begin.violations
+        for kind, help_text in _VIOLATIONS.items():
+            name = f"engine_violations_{kind}"
+            views.append(CounterView(name, violations.get(kind, 0), help_text))
         return views
 
     def memory(self) -> Sequence[MemoryView]:
@@ -276,6 +280,12 @@ _FIB_COUNTERS = {
     "resyncs": "times the kernel table was read and compared",
     "overruns": "times the kernel dropped notifications (ENOBUFS)",
     "kernel_writes": "operations sent to the kernel",
+    "refused": "wishes of the engine that it had no right to",
+}
+
+_VIOLATIONS = {
+    "channel": "engines ended for a message that they may not send",
+    "syscall": "engines killed by the sandbox for a system call of an intruder",
 }
 
 

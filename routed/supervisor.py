@@ -10,6 +10,11 @@ What the engine should know is state (dirty links, progress not yet told) plus a
 are bounded by nature (one configuration, one socket per link, one answer per reload), so a slow
 engine costs the parent nothing.
 
+The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
+authority table), in meaning (the host judges each wish) and in amount: log lines beyond a rate are
+dropped and counted, reload requests beyond REQUESTS_MAX unanswered ones break the rules, and one
+message is taken per turn of the event loop, so that a flood slows nothing but itself.
+
 An engine that breaks the rules of the channel is ended at once, like one that died by itself: the
 kernel routes stay, and a new one starts after a back-off that doubles. RESTARTS_MAX deaths within
 RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel.
@@ -20,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -53,7 +58,7 @@ from ipc.internal import (
 )
 from routed.config.scalars import EngineUser
 from routed.config.schema import Config, SandboxMode
-from routed.log import EVENTS, Logger
+from routed.log import EVENTS, Logger, TokenBucket
 from routed.model.link import Interface
 from routed.privsep import EngineProcess, start_engine
 
@@ -70,9 +75,18 @@ RESTART_WINDOW_S = 60.0
 _RESTART_FIRST_S = 0.05
 _RESTART_LIMIT_S = 5.0
 
+REQUESTS_MAX = 512
+"""Reload requests of one engine that wait for their answer: twice the management sessions."""
+LOG_LINES_PER_S = 200.0
+LOG_LINES_BURST = 5000
+"""A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
+
 _CHANNEL_BUFFER_BYTES = 1024 * 1024
 _OUTPUT_LINE_MAX = 1000
 _OUTPUT_LINES_KEPT = 20
+_FIELD_MAX = 1000
+"""Characters of a log field that are kept."""
+_LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
 
 
 class EngineFailed(Exception):
@@ -106,7 +120,17 @@ class EngineHost(Protocol):
 class EngineSession:
     """One life of an engine, from its start to its end."""
 
-    def __init__(self, process: EngineProcess, host: EngineHost, log: Logger) -> None:
+    def __init__(
+        self, process: EngineProcess, host: EngineHost, log: Logger, violations: Counter[str]
+    ) -> None:
+        """Serve a started engine.
+
+        Args:
+            process: owned from now on.
+            host: asked for what the engine should know, told what it says.
+            log: for the session's events and the engine's own.
+            violations: rules broken, by kind; counted up here.
+        """
         self.phase = Phase.CONFIGURING
         self.process = process
         self.last_words: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
@@ -122,11 +146,16 @@ class EngineSession:
         self._stopped = trio.Event()
         self._status = 0
         self._is_over = False
+        self._violations = violations
+        self._unanswered = 0
+        self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, trio.current_time())
 
     # --- what the engine should know
 
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
         """Queue one message; a descriptor is closed once it was sent, or the session ends."""
+        if request_id:
+            self._unanswered = max(self._unanswered - 1, 0)
         self._messages.append((message, request_id, descriptor))
         self._wake.set()
 
@@ -220,6 +249,10 @@ class EngineSession:
             self._close()
         return _describe_status(self._status)
 
+    def was_killed_by(self, number: signal.Signals) -> bool:
+        """Whether the process has ended by this signal."""
+        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == number
+
     async def _reap(self) -> None:
         await trio.lowlevel.wait_readable(self.process.pidfd)
         _, self._status = os.waitpid(self.process.pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended)
@@ -287,6 +320,7 @@ class EngineSession:
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
         except IpcError as error:
+            self._violations["channel"] += 1
             self._log.emit("engine-misbehaved", problem=error)
             self.kill()
 
@@ -306,13 +340,28 @@ class EngineSession:
                 except trio.WouldBlock:
                     raise IpcError("answers that nobody asked for") from None
             case ReloadRequested():
+                self._unanswered += 1
+                if request_id == 0 or self._unanswered > REQUESTS_MAX:
+                    raise IpcError(f"{self._unanswered} reload requests at once")
                 self._host.reload_requested(request_id, message)
-            case LogEvent(event=event, fields=fields):
-                if event not in EVENTS:
-                    raise IpcError(f"log event {event!r} does not exist")
-                self._log.write(event, fields, "engine")
+            case LogEvent():
+                self._relay_line(message)
             case Stopped():
                 self._stopped.set()
+
+    def _relay_line(self, line: LogEvent) -> None:
+        """Log a declared event with its declared fields, or count it when there are too many."""
+        if line.event not in EVENTS:
+            raise IpcError(f"log event {line.event!r} does not exist")
+        if line.fields.keys() - _LOGGERS_OWN_FIELDS != set(EVENTS[line.event].fields):
+            raise IpcError(f"log event {line.event} with the fields {', '.join(line.fields)}")
+        dropped = self._lines.take(trio.current_time())
+        if dropped is None:
+            return
+        if dropped:
+            self._log.emit("engine-lines-dropped", lines=dropped)
+        fields = {name: value[:_FIELD_MAX] for name, value in line.fields.items()}
+        self._log.write(line.event, fields, "engine")
 
     async def _relay_output(self) -> None:
         """Log what it prints: normally nothing, a traceback when it dies of a defect."""
@@ -341,6 +390,8 @@ class Supervisor:
         self.session: EngineSession | None = None
         self.restarts = 0
         """Engines that have died in this daemon's life."""
+        self.violations: Counter[str] = Counter()
+        """Rules that engines have broken: of the `channel`, or a fatal `syscall`."""
         self._host = host
         self._log = log
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
@@ -362,8 +413,9 @@ class Supervisor:
             EngineFailed: too many died too quickly.
         """
         while True:
-            process = start_engine(user.uid, user.gid, sandbox.value, _CHANNEL_BUFFER_BYTES)
-            session = self.session = EngineSession(process, self._host, self._log)
+            process = await self._start(user, sandbox)
+            session = EngineSession(process, self._host, self._log, self.violations)
+            self.session = session
             self._log.emit(
                 "engine-started", pid=process.pid, user=user.name, restarts=self.restarts
             )
@@ -387,9 +439,27 @@ class Supervisor:
             self._bury(session, problem or status)
             await trio.sleep(self._delay())
 
+    async def _start(self, user: EngineUser, sandbox: SandboxMode) -> EngineProcess:
+        """Start an engine; where the system has no process or descriptor to spare, try on.
+
+        Raises:
+            EngineFailed: the daemon's first engine cannot be started at all.
+        """
+        while True:
+            try:
+                return start_engine(user.uid, user.gid, sandbox.value, _CHANNEL_BUFFER_BYTES)
+            except OSError as error:
+                if self.session is None:
+                    raise EngineFailed(f"the engine cannot be started: {error}") from error
+                self._log.emit("engine-not-started", error=error)
+                await trio.sleep(_RESTART_LIMIT_S)
+
     def _bury(self, session: EngineSession, status: str) -> None:
         now = trio.current_time()
         self._deaths.append(now)
+        if session.was_killed_by(signal.SIGSYS):
+            self.violations["syscall"] += 1
+            self._log.emit("sandbox-violated", pid=session.process.pid)
         words = session.last_words[-1] if session.last_words else status
         if self.restarts == 1 and session.phase is Phase.CONFIGURING:
             # It has never worked here: say why at once, instead of trying again.

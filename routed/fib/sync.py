@@ -132,6 +132,8 @@ class FibSync:
         self.ledger = ledger
         self.resyncs = 0
         self.overruns = 0
+        self.refused = 0
+        """Wishes that the engine had no right to."""
         self.resync_s = resync_s
         self._kernel = kernel
         self._log = log
@@ -165,6 +167,11 @@ class FibSync:
         """
         self._updates.append(update)
         self._wake.set()
+
+    @property
+    def updates_waiting(self) -> int:
+        """Updates that were said and not yet taken."""
+        return len(self._updates)
 
     def in_sync(self) -> None:
         """The engine has said everything it wants: the gate opens once that was tried."""
@@ -371,6 +378,7 @@ class FibSync:
             repaired=counts.repaired,
             resyncs=self.resyncs,
             overruns=self.overruns,
+            refused=self.refused,
             kernel_writes=counts.kernel_writes,
         )
 

@@ -37,3 +37,5 @@ class FibCounters:
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""
     kernel_writes: int = 0
+    refused: int = 0
+    """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""

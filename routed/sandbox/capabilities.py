@@ -78,8 +78,14 @@ def names_of(capabilities: Iterable[Capability]) -> str:
     return ", ".join(f"CAP_{capability.name}" for capability in sorted(capabilities))
 
 
-def keep_only(wanted: Collection[Capability]) -> frozenset[Capability]:
+def keep_only(
+    wanted: Collection[Capability], for_exec: Collection[Capability] = ()
+) -> frozenset[Capability]:
     """Give up every capability but those wanted, for good.
+
+    Args:
+        wanted: to be used by this process.
+        for_exec: what a program that it starts as root may have: the bounding set.
 
     Returns:
         What is left: the wanted ones that were there.
@@ -89,7 +95,7 @@ def keep_only(wanted: Collection[Capability]) -> frozenset[Capability]:
     """
     now = effective()
     left = frozenset(capability for capability in wanted if now >> capability & 1)
-    cut_bounding_set(left)
+    cut_bounding_set(for_exec)
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set(sum(1 << capability for capability in left))
     return left

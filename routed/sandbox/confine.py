@@ -36,6 +36,7 @@ __all__ = [
     "ConfinementError",
     "confine_engine",
     "confine_parent",
+    "engine_needs",
     "parent_needs",
 ]
 
@@ -92,6 +93,16 @@ def parent_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
     return frozenset(Capability)
 
 
+def engine_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
+    """The capabilities that an engine is started with, to become who it is and to have none.
+
+    CAP_NET_ADMIN is not among them: no engine has it, not even before it is confined.
+    """
+    if own_uid == engine_uid:
+        return frozenset()
+    return frozenset({Capability.SETUID, Capability.SETGID, Capability.SETPCAP})
+
+
 def confine_parent(engine_uid: int) -> frozenset[Capability]:
     """Keep what the parent needs and give up the rest of root's power.
 
@@ -102,7 +113,10 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
         ConfinementError: a step failed.
     """
     try:
-        left = capabilities.keep_only(parent_needs(os.getuid(), engine_uid))
+        own_uid = os.getuid()
+        left = capabilities.keep_only(
+            parent_needs(own_uid, engine_uid), engine_needs(own_uid, engine_uid)
+        )
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
         prctl(_PR_SET_DUMPABLE, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

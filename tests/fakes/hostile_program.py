@@ -1,0 +1,82 @@
+"""An engine's process that was taken over: it runs what a test wrote, on the channel at fd 3.
+
+    python hostile_program.py SCRIPT --ids UID:GID --sandbox auto
+
+It is confined like the real one and says nothing by itself; SCRIPT finds `send`, `take`, the
+message classes and the standard library. Nothing installed leads here: a test replaces
+`routed.privsep.ENGINE_COMMAND`.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from ipc import codec, internal
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
+from routed.sandbox.confine import confine_engine
+
+channel = socket.socket(fileno=3)
+
+
+def send_raw(message: bytes, descriptors: list[int] | None = None) -> None:
+    """One message, as it is, with any number of descriptors."""
+    ancillary = []
+    if descriptors:
+        ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)))
+    channel.sendmsg([message], ancillary)
+
+
+def send(
+    message: object,
+    *,
+    request_id: int = 0,
+    as_type: int | None = None,
+    descriptors: list[int] | None = None,
+) -> None:
+    """A well-formed message, under its own type or another."""
+    number = internal.MESSAGE_CLASSES[type(message)] if as_type is None else as_type
+    frame = Frame(number, request_id, codec.encode(message))
+    send_raw(pack_frame(frame, INTERNAL_FRAME_MAX_BYTES), descriptors)
+
+
+def take() -> object:
+    """The next message of the parent."""
+    message = channel.recv(INTERNAL_FRAME_MAX_BYTES + 1)
+    if not message:
+        os._exit(0)
+    frame = unpack_frame(message, INTERNAL_FRAME_MAX_BYTES)
+    return codec.decode(internal.AUTHORITY[internal.MessageType(frame.type)].message, frame.body)
+
+
+def take_until(kind: type) -> object:
+    """Messages of the parent up to one of a kind, which is returned."""
+    while not isinstance(message := take(), kind):
+        pass
+    return message
+
+
+def read_nothing() -> None:
+    """Live on without taking another message."""
+    threading.Event().wait()
+
+
+def take_configuration() -> None:
+    """Do what a good engine does, up to the phase RUNNING."""
+    begin = take_until(internal.ConfBegin)
+    assert isinstance(begin, internal.ConfBegin)
+    take_until(internal.ConfDrain)
+    send(internal.ConfReady(begin.generation, ""))
+    take_until(internal.ConfDone)
+    send(internal.ConfApplied(begin.generation))
+
+
+if __name__ == "__main__":
+    source = compile(Path(sys.argv[1]).read_text(encoding="utf-8"), "attack", "exec")
+    uid, _, gid = sys.argv[sys.argv.index("--ids") + 1].partition(":")
+    confine_engine(int(uid), int(gid))
+    exec(source, globals())

@@ -1,0 +1,217 @@
+"""An attacker inside the engine of a real daemon: he gets nowhere, and traffic flows on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import router_config
+import topology
+from routed.sandbox.kernel import here
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
+
+HEAD = """
+import array, ctypes, json, mmap, os, signal, socket, sys
+import trio
+from ipc import codec, internal
+from ipc.framing import Frame, INTERNAL_FRAME_MAX_BYTES, pack_frame
+from ipc.columns import pack_indices, pack_keys
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop, RouteType
+
+def frame(message, number=None, request_id=0):
+    number = internal.MESSAGE_CLASSES[type(message)] if number is None else number
+    return pack_frame(Frame(number, request_id, codec.encode(message)), INTERNAL_FRAME_MAX_BYTES)
+"""
+
+
+@pytest.fixture
+def besiege(build_lab: LabBuilder, tmp_path: Path) -> Any:
+    """Starts the lab line3 with an attacker in R's engine; returns when the daemon is ready."""
+
+    def start(script: str) -> Lab:
+        patience = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 30}}}
+        lab = build_lab(topology.load("line3").with_config(patience))
+        attack = lab.file("/dev/shm/R/attack.py")
+        attack.write_text(HEAD + script, encoding="utf-8")
+        lab.start_daemons(["A", "B"])
+        lab.write_config_unless_there("R")
+        path = router_config.config_path("R")
+        done = lab.run("R", [sys.executable, str(DAEMON), "/dev/shm/R/attack.py", "-c", path])
+        assert done.returncode == 0, done.stderr
+        return lab
+
+    return start
+
+
+def counters(lab: Lab) -> dict[str, int]:
+    return {row["name"]: row["value"] for row in lab.routectl("R", "show", "counters")}
+
+
+def attempts_of(lab: Lab) -> dict[str, str]:
+    """What the attacker printed, out of the daemon's log."""
+    marker = "attempts: "
+    wait_until(lambda: marker in lab.log("R"), DEADLINE_S, "the attacker has tried everything")
+    line = next(line for line in lab.log("R").splitlines() if marker in line)
+    text: str = json.loads(line.partition("engine-output line=")[2])
+    found: dict[str, str] = json.loads(text.partition(marker)[2])
+    return found
+
+
+ATTEMPTS = """
+ATTEMPTS = {
+    "open": lambda: open("/etc/passwd"),
+    "own config": lambda: open("/dev/shm/R/routes.yaml"),
+    "list": lambda: os.listdir("/"),
+    "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0),
+    "kill the parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "pidfd": lambda: os.pidfd_open(os.getppid()),
+    "root": lambda: os.setuid(0),
+    "code": lambda: mmap.mmap(-1, 4096, prot=7),
+    "import": lambda: __import__("xml.dom.minidom"),
+}
+async def attack(engine, send_raw):
+    found = {}
+    for name, attempt in ATTEMPTS.items():
+        try:
+            attempt()
+            found[name] = "done"
+        except Exception as error:
+            found[name] = type(error).__name__
+    print("attempts: " + json.dumps(found), flush=True)
+"""
+
+
+def test_the_system_is_out_of_reach(besiege: Any) -> None:
+    lab = besiege(ATTEMPTS)
+    found = attempts_of(lab)
+    imported = found.pop("import")
+    assert imported in ("ModuleNotFoundError", "PermissionError")
+    if here() is not None:
+        assert set(found.values()) == {"PermissionError"}, found
+    lab.wait_converged(DEADLINE_S)
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["engine_restarts"] == 0, "it was refused, and lives on"
+
+
+FORBIDDEN_ROUTES = """
+async def attack(engine, send_raw):
+    eth = next(i for i, link in engine._rooms.router.links.items() if not link.is_loopback)
+    here, there = Prefix.parse("192.0.2.0/24"), Prefix.parse("2001:db8:bad::/48")
+    hop = NextHop(None, eth, 1)
+    wishes = [
+        (255, here, RouteType.UNICAST, (hop,)),                    # the local table
+        (77, here, RouteType.BLACKHOLE, ()),                       # nobody's table
+        (254, here, RouteType.UNICAST, ()),                        # a route to nowhere
+        (254, here, RouteType.UNICAST, (NextHop(None, 0, 1),)),    # on no link
+        (254, here, RouteType.UNICAST, (NextHop(None, eth, 9999),)),
+        (254, there, RouteType.UNICAST, (NextHop(Address.parse("10.0.0.1"), eth, 1),)),
+    ]
+    for serial, (table, prefix, kind, hops) in enumerate(wishes, 1_000_000):
+        keys = pack_keys(prefix.family, [prefix.as_int])
+        rows = internal.FibColumns(table, prefix.family, keys, pack_indices([0]))
+        value = internal.FibValue(kind, hops)
+        await send_raw(frame(internal.FibUpdate(serial, (value,), (rows,), ())))
+    connected = Prefix.parse("10.0.1.0/24")
+    keys = pack_keys(connected.family, [connected.as_int])
+    rows = internal.FibColumns(254, connected.family, keys, b"")
+    await send_raw(frame(internal.FibUpdate(2_000_000, (), (), (rows,))))
+"""
+
+
+def test_forbidden_wishes_are_refused_one_by_one_and_counted(besiege: Any) -> None:
+    lab = besiege(FORBIDDEN_ROUTES)
+    foreign = [route for route in lab.kernel_routes("R", None) if route.protocol != 205]
+    wait_until(lambda: counters(lab)["fib_refused"] == 6, DEADLINE_S, "all six are refused")
+    lab.wait_converged(DEADLINE_S)
+    assert not [
+        route for route in lab.kernel_routes("R", None) if route.prefix.startswith("192.0.2")
+    ]
+    after = [route for route in lab.kernel_routes("R", None) if route.protocol != 205]
+    assert after == foreign, "the kernel's own route was not ours to remove"
+    assert lab.log("R").count("fib-route-refused") == 6
+
+
+FORGED = """
+async def attack(engine, send_raw):
+    while engine._rooms.reporter.last_reload is None:
+        await trio.sleep(0.02)
+    for _ in range(3000):  # a flood first: refused later or taken, it must not stall the parent
+        await send_raw(frame(internal.LogEvent("log-level", {"level": "x" * 900})))
+    await send_raw(frame(internal.Stop(False)))
+"""
+
+
+def test_a_forged_message_ends_the_engine_and_traffic_flows_on(besiege: Any) -> None:
+    lab = besiege(FORGED)
+    lab.wait_converged(DEADLINE_S)
+    before = lab.kernel_routes("R", None)
+    with lab.ping_stream("A", "B") as stream:
+        lab.sighup("R")  # what the attacker waits for
+        wait_until(
+            lambda: counters_or_nothing(lab).get("engine_violations_channel") == 1,
+            DEADLINE_S,
+            "the next engine knows of it",
+        )
+        lab.wait_converged(DEADLINE_S)
+    assert stream.sent > 0
+    assert stream.lost == 0
+    assert lab.kernel_routes("R", None) == before
+    assert 'engine-misbehaved problem="STOP is not for the engine to send"' in lab.log("R")
+    assert counters(lab)["engine_restarts"] == 1
+
+
+def counters_or_nothing(lab: Lab) -> dict[str, int]:
+    """While the next engine starts nobody answers."""
+    done = lab.run("R", lab.routectl_command("R", "--json", "show", "counters"))
+    if done.returncode:
+        return {}
+    return {row["name"]: row["value"] for row in json.loads(done.stdout)["data"]}
+
+
+EXEC = """
+async def attack(engine, send_raw):
+    os.execv("/bin/sh", ["sh", "-c", "echo owned > /dev/shm/R/owned"])
+"""
+
+
+def test_an_exec_ends_the_engine_by_sigsys_and_is_counted(besiege: Any) -> None:
+    if here() is None:
+        pytest.skip("this kernel lacks a system call table of ours")
+    lab = besiege(EXEC)
+    wait_until(
+        lambda: counters_or_nothing(lab).get("engine_violations_syscall") == 1,
+        DEADLINE_S,
+        "the next engine knows of it",
+    )
+    lab.wait_converged(DEADLINE_S)
+    assert "sandbox-violated" in lab.log("R")
+    assert "killed by SIGSYS" in lab.log("R")
+    assert not lab.file("/dev/shm/R/owned").exists()
+
+
+DEFECT = """
+async def attack(engine, send_raw):
+    engine.no_such_thing
+"""
+
+
+def test_a_defect_in_the_sandbox_leaves_its_traceback_in_the_log(besiege: Any) -> None:
+    lab = besiege(DEFECT)
+    wait_until(
+        lambda: "has no attribute 'no_such_thing'" in lab.log("R"), DEADLINE_S, "the traceback"
+    )
+    assert "Traceback (most recent call last)" in lab.log("R")
+    lab.wait_converged(DEADLINE_S)

@@ -1,0 +1,304 @@
+"""The parent's side of the channel against an engine that was taken over, in a real process.
+
+Each attack is refused with a reason, the engine is ended where it broke a rule, the parent's
+descriptors and memory are as before, and it serves on.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from ipc.framing import IpcError
+from ipc.internal import ConfBegin, FibProgress, FibUpdate, ReloadFinished, ReloadRequested
+from routed import privsep
+from routed.config.load import load_text
+from routed.log import Level, Logger, Record
+from routed.model.fib import FibCounters
+from routed.model.link import Interface
+from routed.supervisor import LOG_LINES_BURST, REQUESTS_MAX, EngineFailed, EngineSession
+
+pytestmark = pytest.mark.root
+
+PROGRAM = Path(__file__).parents[1] / "fakes" / "hostile_program.py"
+DEADLINE_S = 20.0
+TakeOver = Callable[[str], None]
+NOBODY = 65534
+CONFIG = load_text("router_id: 10.255.0.1\nuser: nobody\n", "routes.yaml")
+
+
+class ListSink:
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        self.records.clear()
+
+    def fields_of(self, event: str) -> list[dict[str, str]]:
+        return [dict(record.fields) for record in self.records if record.event == event]
+
+
+class Host:
+    """Takes everything and remembers it."""
+
+    def __init__(self) -> None:
+        self.updates: list[FibUpdate] = []
+        self.reloads: list[int] = []
+        self.in_sync = 0
+
+    def link(self, ifindex: int) -> Interface | None:
+        return None
+
+    def take_progress(self) -> FibProgress | None:
+        return FibProgress(1, (), (), FibCounters())
+
+    def fib_update(self, update: FibUpdate) -> None:
+        if len(self.updates) >= 100:
+            raise IpcError("more than 100 updates")
+        self.updates.append(update)
+
+    def fib_in_sync(self) -> None:
+        self.in_sync += 1
+
+    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        self.reloads.append(request_id)
+
+
+class Siege:
+    """One engine under a script, and what the parent made of it."""
+
+    def __init__(self) -> None:
+        self.host = Host()
+        self.sink = ListSink()
+        self.violations: Counter[str] = Counter()
+        self.status = ""
+        self.session: EngineSession | None = None
+
+    async def run(self) -> None:
+        process = privsep.start_engine(NOBODY, NOBODY, "auto", 1 << 20)
+        log = Logger(self.sink, "parent", Level.DEBUG)
+        self.session = EngineSession(process, self.host, log, self.violations)
+        with trio.fail_after(DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._settle, self.session)
+                self.status = await self.session.run()
+                nursery.cancel_scope.cancel()
+
+    async def _settle(self, session: EngineSession) -> None:
+        try:
+            await session.prepare(CONFIG, begin)
+            await session.commit()
+        except EngineFailed:
+            session.kill()
+
+    @property
+    def problems(self) -> list[str]:
+        return [fields["problem"] for fields in self.sink.fields_of("engine-misbehaved")]
+
+
+def begin(total_bytes: int) -> ConfBegin:
+    return ConfBegin(
+        generation=1,
+        total_bytes=total_bytes,
+        started_at_ns=0,
+        engine_restarts=0,
+        violations={},
+        config_path="/etc/routed/routes.yaml",
+        daemon_pid=1,
+        origin_seqno=1,
+    )
+
+
+@pytest.fixture
+def take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
+    """Have the next engines run a script."""
+    path = tmp_path / "attack.py"
+    command = (sys.executable, str(PROGRAM), str(path))
+    monkeypatch.setattr(privsep, "ENGINE_COMMAND", command)
+
+    def write(script: str) -> None:
+        path.write_text(script, encoding="utf-8")
+
+    return write
+
+
+async def besiege() -> Siege:
+    siege = Siege()
+    await siege.run()
+    return siege
+
+
+BREAKS_A_RULE = {
+    "garbage": ("send_raw(b'x')", "a frame has at least 8 bytes"),
+    "an oversized message": ("send_raw(bytes(200_000))", "over"),
+    "a type that does not exist": (
+        "send(internal.Stopped(), as_type=999)",
+        "message type 999 does not exist",
+    ),
+    "a message of the parent": (
+        "send(internal.Stop(False))",
+        "STOP is not for the engine to send",
+    ),
+    "a configuration": (
+        "send(internal.ConfDone())",
+        "CONF_DONE is not for the engine to send",
+    ),
+    "wishes before its turn": (
+        "send(internal.FibUpdate(1, (), (), ()))",
+        "FIB_UPDATE does not belong to the phase configuring",
+    ),
+    "a goodbye that nobody asked for": (
+        "take_configuration(); send(internal.Stopped())",
+        "STOPPED does not belong to the phase running",
+    ),
+    "a descriptor": (
+        "take_configuration(); send(internal.FibInSync(0), descriptors=[0])",
+        "FIB_IN_SYNC carries a descriptor",
+    ),
+    "several descriptors": (
+        "take_configuration(); send(internal.FibInSync(0), descriptors=[0, 1, 2])",
+        "3 descriptors in one message",
+    ),
+    "more descriptors than are looked at": (
+        "take_configuration(); send(internal.FibInSync(0), descriptors=[0] * 50)",
+        "ancillary data was truncated",
+    ),
+    "a body of another type": (
+        "take_configuration(); send(internal.ReloadRequested(0, 1), as_type=20)",
+        "",
+    ),
+    "an event that does not exist": (
+        "send(internal.LogEvent('pwned', {}))",
+        "log event 'pwned' does not exist",
+    ),
+    "an event with other fields": (
+        "send(internal.LogEvent('ready', {'x': 'y'}))",
+        "log event ready with the fields x",
+    ),
+    "answers that nobody asked for": (
+        "take_configuration()\nfor _ in range(99): send(internal.ConfApplied(1))",
+        "answers that nobody asked for",
+    ),
+    "reload requests without end": (
+        "take_configuration()\nfor n in range(1, 10_000): "
+        "send(internal.ReloadRequested(0, 1), request_id=n)",
+        f"{REQUESTS_MAX + 1} reload requests at once",
+    ),
+    "wishes without end": (
+        "take_configuration()\nfor n in range(1, 10_000): send(internal.FibUpdate(n, (), (), ()))",
+        "more than 100 updates",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS_A_RULE)
+async def test_a_broken_rule_ends_the_engine_with_its_reason(
+    take_over: TakeOver, what: str
+) -> None:
+    attack, reason = BREAKS_A_RULE[what]
+    before = len(os.listdir("/proc/self/fd"))
+    # After the attack it listens: who ends it is the parent.
+    take_over(f"{attack}\nwhile True: take()\n")
+    siege = await besiege()
+    assert siege.status == "killed by SIGKILL", siege.sink.records
+    assert len(siege.problems) == 1
+    assert reason in siege.problems[0]
+    assert siege.violations == {"channel": 1}
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before, "no descriptor stays"
+
+
+async def test_a_flood_of_log_lines_is_cut_and_counted(take_over: TakeOver) -> None:
+    flood = LOG_LINES_BURST * 2
+    take_over(
+        "take_configuration()\n"
+        f"for n in range({flood}): send(internal.LogEvent('log-level', {{'level': 'x' * 5000}}))\n"
+        "send(internal.FibInSync(0))\n",
+    )
+    siege = await besiege()
+    lines = siege.sink.fields_of("log-level")
+    assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
+    assert LOG_LINES_BURST <= len(lines) < flood
+    assert all(len(fields["level"]) == 1000 for fields in lines)
+
+
+async def test_other_tasks_of_the_parent_have_their_turns_during_a_flood(
+    take_over: TakeOver,
+) -> None:
+    take_over(
+        "take_configuration()\nfor n in range(20_000): send(internal.FibInSync(0))\nos._exit(7)\n"
+    )
+    siege = Siege()
+    turns_during = []
+
+    async def live() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            if 0 < siege.host.in_sync < 20_000:
+                turns_during.append(siege.host.in_sync)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        await siege.run()
+        nursery.cancel_scope.cancel()
+    assert siege.status == "exit status 7"
+    # At most a few messages between two turns, whatever the machine.
+    assert len(turns_during) > 5_000
+
+
+async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOver) -> None:
+    """What it should know is state: a million changes of a link are one message."""
+    take_over("take_configuration()\nread_nothing()\n")
+    siege = Siege()
+
+    async def pester() -> None:
+        while siege.session is None or siege.session.phase.value != "running":
+            await trio.lowlevel.checkpoint()
+        session = siege.session
+        for _ in range(100_000):
+            session.mark_link(7)
+            session.mark_progress()
+        assert len(session._messages) == 0
+        assert len(session._links) <= 1
+        session.kill()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pester)
+        await siege.run()
+    assert siege.status == "killed by SIGKILL"
+
+
+async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> None:
+    """The bound is on what waits, not on a life's total."""
+    siege = Siege()
+    take_over(
+        "take_configuration()\n"
+        f"for n in range(1, {REQUESTS_MAX * 2}):\n"
+        "    send(internal.ReloadRequested(0, 1), request_id=n)\n"
+        "    take_until(internal.ReloadFinished)\n"
+        "os._exit(3)\n"
+    )
+
+    def answer(request_id: int, request: ReloadRequested) -> None:
+        assert siege.session is not None
+        siege.session.send(ReloadFinished(True, ()), request_id=request_id)
+
+    siege.host.reload_requested = answer  # type: ignore[method-assign]
+    await siege.run()
+    assert (siege.status, siege.problems) == ("exit status 3", [])
+
+
+async def test_an_intruders_system_call_ends_it_by_sigsys(take_over: TakeOver) -> None:
+    take_over("os.execv('/bin/true', ['true'])\n")
+    siege = await besiege()
+    assert siege.status == "killed by SIGSYS"
