@@ -18,13 +18,21 @@ import errno
 import heapq
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from routed.fib.delta import DeltaTracker
 from routed.fib.ownership import PROTOCOL_NAMES, RouteKey, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.fib.plan import (
+    FibBatch,
+    OpKind,
+    Outcome,
+    PendingQueue,
+    Refusals,
+    plan_removals,
+    plan_writes,
+)
 
 __all__ = ["Drift", "LedgerCounts", "RouteBook"]
 
@@ -91,6 +99,8 @@ class RouteBook:
         self._lost: set[int] = set()
         """Taken from us by somebody else and not yet put back."""
         self._repairs: dict[int, _Repair] = {}
+        self._writes = PendingQueue(is_scattered=False)
+        self._removals = PendingQueue(is_scattered=True)
 
     # --- what the engine wants
 
@@ -104,12 +114,10 @@ class RouteBook:
             self._unclaimed.difference_update(keys)
         if self._failures:
             self._forgive_changed(keys, values)
-        found: list[int] = []
-        if tracker.unwanted:
-            found = [key for key in keys if key in tracker.unwanted and key not in self._retired]
-            self._retired.difference_update(keys)
-        tracker.want_all(keys, values)
-        self._counts.adopted += sum(key in tracker.same for key in found)
+        again = self._retired.intersection(keys) if self._retired else set()
+        self._retired -= again
+        claimed = tracker.want_all(keys, values)
+        self._counts.adopted += claimed - sum(key in tracker.same for key in again)
         if self._rivals:
             for key in self._rivals.keys() & keys:
                 self._judge_rival(key)
@@ -158,6 +166,14 @@ class RouteBook:
             return None
         return self._lose(key, was_wanted, "changed", now) if before == was_wanted else None
 
+    def found_all(self, routes: Mapping[int, RouteValue], now: float) -> list[Drift]:
+        """A dump shows these routes of ours, which are not as we believed."""
+        if not self.tracker.desired_count:
+            self.tracker.set_kernel_all(routes)
+            return []
+        drift = [self.found(key, value, now) for key, value in routes.items()]
+        return [entry for entry in drift if entry is not None]
+
     def gone(self, key: int, now: float) -> Drift | None:
         """A route of ours is there no longer, and we did not remove it."""
         wanted = self.tracker.same.get(key)
@@ -200,7 +216,16 @@ class RouteBook:
             self._fail(key, reason, repair.times, now + _pause(repair.times))
         return Drift(self.space.key(key), value, what)
 
-    # --- what became of it
+    # --- what is to be done, and what became of it
+
+    def plan_writes(self, limit: int) -> list[FibBatch]:
+        """The next wishes to carry out, at most `limit` of them."""
+        return plan_writes(self.space, self.tracker, self._writes.take(self.tracker.wanted, limit))
+
+    def plan_removals(self, limit: int) -> list[FibBatch]:
+        """The next routes to take out, at most `limit` of them."""
+        keys = self._removals.take(self.tracker.unwanted, limit)
+        return plan_removals(self.space, self.tracker, keys)
 
     def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
         """Enter what became of a batch that was planned from this book a moment ago.

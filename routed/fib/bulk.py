@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from routed.fib.codec import (
@@ -180,24 +180,20 @@ class DumpDecoder:
         return count if buffer[at : at + 4] == self._destination else 0
 
     def _collect(self, run: bytes, length: int, rows: dict[_Identity, list[int]]) -> None:
-        for identity, key in self._keys(run, length):
-            keys = rows.get(identity)
-            if keys is None:
-                rows[identity] = [key]
-            else:
-                keys.append(key)
-
-    def _keys(self, run: bytes, length: int) -> Iterator[tuple[_Identity, int]]:
+        """Sort a run of messages of one length by all that is not their prefix."""
         head, middle = _PREFIX_LEN_AT - 4, _DESTINATION_AT - _PREFIX_LEN_AT - 1
-        if self._family is Family.IPV4:
-            form = f">4x{head}sB{middle}sI{length - _DESTINATION_AT - 4}s"
-            for before, prefix_len, between, address, after in struct.iter_unpack(form, run):
-                yield (before, between, after), address << 8 | prefix_len
-        else:
-            form = f">4x{head}sB{middle}s16s{length - _DESTINATION_AT - 16}s"
-            for before, prefix_len, between, packed, after in struct.iter_unpack(form, run):
-                key = int.from_bytes(packed, "big") << 8 | prefix_len
-                yield (before, between, after), key
+        address_bytes = self._family.width // 8
+        address = "I" if self._family is Family.IPV4 else "16s"
+        form = f">4x{head}sB{middle}s{address}{length - _DESTINATION_AT - address_bytes}s"
+        unpack_int = int.from_bytes
+        for before, prefix_len, between, bits, after in struct.iter_unpack(form, run):
+            if address_bytes == 16:
+                bits = unpack_int(bits, "big")
+            identity = before, between, after
+            if identity in rows:
+                rows[identity].append(bits << 8 | prefix_len)
+            else:
+                rows[identity] = [bits << 8 | prefix_len]
 
     def _seen(self, identity: _Identity, key: int) -> SeenRoute | None:
         form = self._forms.get(identity)

@@ -13,9 +13,7 @@ has to wait. Nothing else is remembered of how a key came where it is: whatever 
 the maps are what the two sides say (a property test holds them to the dictionary difference under
 any sequence of calls).
 
-Order: pending keys come out in the order in which they became pending, not sorted: the kernel
-deletes a sorted million three times slower than a shuffled one (measured, peers.md section 1), and
-the order of arrival is the fairest one.
+Order: the maps are ordered by when a key came in; the order of arrival is the fairest one.
 
 Source: the idea of two sides and a derived difference is Calico Felix's delta tracker.
 """
@@ -143,14 +141,29 @@ class DeltaTracker(Generic[K, V]):
         if there is not None:
             self._unwanted[key] = there
 
-    def want_all(self, keys: Iterable[K], values: Iterable[V]) -> None:
-        """Want many: as `set_desired` for each, at a third of its cost for new keys."""
+    def want_all(self, keys: Iterable[K], values: Iterable[V]) -> int:
+        """Want many: as `set_desired` for each, at a third of its cost for keys that are new, or
+        there already and not wanted yet.
+
+        Returns:
+            How many were `unwanted` with the very value that is wanted now.
+        """
+        claimed = 0
         same, unwanted, held, wanted = self._same, self._unwanted, self._held, self._wanted
         for key, value in zip(keys, values, strict=True):
-            if key in same or key in unwanted or key in held or key in wanted:
+            if key in unwanted:
+                there = unwanted.pop(key)
+                if there == value:
+                    same[key] = value
+                    claimed += 1
+                else:
+                    self._replaced[key] = there
+                    wanted[key] = value
+            elif key in same or key in held or key in wanted:
                 self.set_desired(key, value)
             else:
                 wanted[key] = value
+        return claimed
 
     # --- what has to wait
 
@@ -182,6 +195,14 @@ class DeltaTracker(Generic[K, V]):
             if self._same.pop(key, None) is not None:
                 self._wanted[key] = desired
             self._replaced[key] = value
+
+    def set_kernel_all(self, values: Mapping[K, V]) -> None:
+        """Learn that the kernel has all of these, as `set_kernel` for each."""
+        if self.desired_count:
+            for key, value in values.items():
+                self.set_kernel(key, value)
+        else:
+            self._unwanted.update(values)
 
     def delete_kernel(self, key: K) -> None:
         """Learn that the kernel has the key no longer."""

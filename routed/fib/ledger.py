@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from routed.fib.book import Drift, LedgerCounts, RouteBook
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, Refusals, plan_removals, plan_writes
+from routed.fib.plan import FibBatch, Refusals
 from routed.model.prefix import Family
 
 __all__ = ["BATCH_OPERATIONS", "DumpComparison", "Ledger", "Report", "SeenRoute"]
@@ -168,17 +168,17 @@ class Ledger:
     def plan(self, now: float, limit: int = BATCH_OPERATIONS) -> list[FibBatch]:
         """The next operations; empty when there is nothing to do now."""
         batches: list[FibBatch] = []
-        for space, book in self._books.items():
+        for book in self._books.values():
             book.release_due(now)
             room = limit - sum(len(batch.keys) for batch in batches)
             if room > 0:
-                batches += plan_writes(space, book.tracker, room)
+                batches += book.plan_writes(room)
         if batches or not self._is_gate_open:
             return batches
-        for space, book in self._books.items():
+        for book in self._books.values():
             room = limit - sum(len(batch.keys) for batch in batches)
             if room > 0:
-                batches += plan_removals(space, book.tracker, room)
+                batches += book.plan_removals(room)
         return batches
 
     def record(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals], now: float) -> bool:
@@ -257,11 +257,11 @@ class DumpComparison:
         self._seen: dict[RouteSpace, set[int]] = {space: set() for space in self._books}
         self._odd: dict[RouteSpace, dict[int, RouteValue]] = {}
         self._rivals: dict[RouteSpace, dict[int, int]] = {}
-        self._overtaken: set[tuple[RouteSpace, int]] = set()
+        self._overtaken: dict[RouteSpace, set[int]] = {}
 
     def overtaken(self, space: RouteSpace, key: int) -> None:
         """A notification told of this key meanwhile."""
-        self._overtaken.add((space, key))
+        self._overtaken.setdefault(space, set()).add(key)
 
     def take(self, seen: SeenRoute, keys: Sequence[int]) -> None:
         """A run of routes that differ in their prefix only.
@@ -280,6 +280,9 @@ class DumpComparison:
             odd.update(dict.fromkeys(keys, value))
             return
         same = book.tracker.same
+        if not same and not self._is_thorough:
+            odd.update(dict.fromkeys(keys, value))
+            return
         strange = [key for key in keys if same.get(key) != value]
         odd.update(dict.fromkeys(strange, value))
         self._matched[space] += len(keys) - len(strange)
@@ -303,8 +306,9 @@ class DumpComparison:
                 ]
                 drift += [book.gone(key, now) for key in self._judged(book.space, missing)]
         for space, odd in self._odd.items():
-            book = self._ledger.book(space)
-            drift += [book.found(key, odd[key], now) for key in self._judged(space, list(odd))]
+            for key in self._overtaken_in(space):
+                odd.pop(key, None)
+            drift += self._ledger.book(space).found_all(odd, now)
         self._settle_rivals(now)
         return [entry for entry in drift if entry is not None]
 
@@ -326,6 +330,8 @@ class DumpComparison:
 
     def _judged(self, space: RouteSpace, keys: list[int]) -> list[int]:
         """Those that no notification has overtaken."""
-        if not self._overtaken:
-            return keys
-        return [key for key in keys if (space, key) not in self._overtaken]
+        overtaken = self._overtaken_in(space)
+        return [key for key in keys if key not in overtaken] if overtaken else keys
+
+    def _overtaken_in(self, space: RouteSpace) -> set[int]:
+        return self._overtaken.get(space, set())

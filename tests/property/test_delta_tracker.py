@@ -25,8 +25,12 @@ class DeltaMachine(RuleBasedStateMachine):
 
     @rule(wishes=st.lists(st.tuples(KEYS, VALUES)))
     def want_all(self, wishes: list[tuple[int, int]]) -> None:
-        self.tracker.want_all([key for key, _ in wishes], [value for _, value in wishes])
-        self.desired.update(wishes)
+        claimed = self.tracker.want_all([key for key, _ in wishes], [value for _, value in wishes])
+        expected = 0
+        for key, value in wishes:
+            expected += key not in self.desired and self.kernel.get(key) == value
+            self.desired[key] = value
+        assert claimed == expected
 
     @rule(key=KEYS)
     def delete_desired(self, key: int) -> None:
@@ -37,6 +41,11 @@ class DeltaMachine(RuleBasedStateMachine):
     def set_kernel(self, key: int, value: int) -> None:
         self.tracker.set_kernel(key, value)
         self.kernel[key] = value
+
+    @rule(values=st.dictionaries(KEYS, VALUES))
+    def set_kernel_all(self, values: dict[int, int]) -> None:
+        self.tracker.set_kernel_all(values)
+        self.kernel.update(values)
 
     @rule(key=KEYS)
     def delete_kernel(self, key: int) -> None:
