@@ -41,6 +41,7 @@ __all__ = [
     "TokenBucket",
     "format_json",
     "format_text",
+    "is_journal",
     "system_sink",
 ]
 
@@ -413,6 +414,15 @@ class _NullSink:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """Whether a stream goes to journald, which then takes fields better than lines.
+
+    Source: systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream it made for us.
+    """
+    status = os.fstat(descriptor)
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def system_sink(*, as_json: bool) -> Sink:

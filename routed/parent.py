@@ -60,9 +60,10 @@ from routed.fib.ownership import Ownership
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
 from routed.listener import ListenerError, close_management_listener, open_management_listener
-from routed.log import FileSink, Level, Logger, Sink, StreamSink, system_sink
+from routed.log import FileSink, Level, Logger, Sink, StreamSink, is_journal, system_sink
 from routed.model.link import Interface
 from routed.model.prefix import Family
+from routed.notify import ServiceManager
 from routed.pidfile import AlreadyRunning, PidFile
 from routed.privsep import is_uid_mapped
 from routed.sandbox import capabilities
@@ -195,6 +196,8 @@ def _open_sink(config: LogConfig, *, is_foreground: bool) -> Sink:
     if config.file is not None:
         return FileSink(config.file, as_json=as_json)
     if is_foreground:
+        if is_journal(sys.stderr.fileno(), os.environ):
+            return system_sink(as_json=as_json)
         return StreamSink(sys.stderr, as_json=as_json)
     return system_sink(as_json=as_json)
 
@@ -225,6 +228,7 @@ class Parent:
         self._is_ready = False
         self._is_foreground = is_foreground
         self._started_at_ns = time.monotonic_ns()
+        self._manager = ServiceManager(os.environ)
         self._supervisor = Supervisor(self, log)
         self._neighbor_sockets: dict[int, Family] = {}
         """What the present engine was handed, by link."""
@@ -286,10 +290,18 @@ class Parent:
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._reload_loop)
+            if self._manager.watchdog_period_s is not None:
+                nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
             await self._supervisor.run(config.user, config.sandbox, self._settle_engine)
             nursery.cancel_scope.cancel()
         self._nursery = None
+
+    async def _pet_watchdog(self, period_s: float) -> None:
+        """Show the service manager that this loop turns. The engine is ours to watch."""
+        while True:
+            self._manager.alive()
+            await trio.sleep(period_s)
 
     async def _leave(self) -> None:
         """After the engine's goodbye: flush or keep."""
@@ -305,6 +317,7 @@ class Parent:
 
     def close(self) -> None:
         """Remove what the file system has of us."""
+        self._manager.close()
         close_management_listener(self._listener)
         self._pid_file.remove()
 
@@ -328,12 +341,18 @@ class Parent:
         self._is_stopping = True
         on_exit = self._config.fib.on_exit
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
+        self._manager.stopping(reason)
         session = self._supervisor.session
         if session is not None and session.phase is Phase.RUNNING:
             await session.stop(is_restart=on_exit is OnExit.KEEP)
         if session is not None:
             session.phase = Phase.STOPPING
             session.kill()
+
+    def _health(self) -> str:
+        """One line for the service manager."""
+        counters = self._sync.counters()
+        return f"{counters.installed} of {counters.desired} routes in the kernel"
 
     def _log_diagnosis(self) -> None:
         facts: dict[str, object] = {
@@ -451,6 +470,7 @@ class Parent:
             took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
             self._log.emit("ready", after_ms=took_ms, routes=self._sync.counters().installed)
             self._ready.report(0)
+            self._manager.ready(self._health())
 
     # --- links and sockets
 
@@ -535,7 +555,9 @@ class Parent:
                     break
                 self._answer(latest, ReloadFinished(False, ("superseded by a newer reload",)))
                 latest = newer
+            self._manager.reloading()
             answer = await self._reload(latest)
+            self._manager.ready(self._health())
             self._answer(latest, answer)
 
     async def _reload(self, request: _ReloadRequest) -> ReloadFinished:

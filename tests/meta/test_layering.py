@@ -31,6 +31,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.log": set(),
     "routed.daemonize": set(),
     "routed.pidfile": set(),
+    "routed.notify": set(),
     "routed.privsep": set(),
     "routed.sandbox": set(),
     "routed.listener": set(),
@@ -58,7 +59,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
         "routed.fib_updates",
-        "routed.listener", "routed.log", "routed.model", "routed.pidfile", "routed.privsep",
+        "routed.listener", "routed.log", "routed.model", "routed.notify", "routed.pidfile",
+        "routed.privsep",
         "routed.sandbox", "routed.sockets", "routed.supervisor", "trio",
     },
     "routed.cli": {
