@@ -42,18 +42,14 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer
 from routed.neighbor.adjacency import (
-    TRANSITIONS,
     Adjacency,
-    AdjacencyAction,
     AdjacencyEvent,
 )
 from routed.neighbor.advertise import (
     OriginTable,
     RetractionHold,
-    TableDump,
 )
 from routed.neighbor.events import (
-    AdjacencyChanged,
     AdjacencyReason,
     AdjacencyState,
     LearnedRow,
@@ -63,61 +59,31 @@ from routed.neighbor.events import (
     TraceCode,
     UsageError,
 )
-from routed.neighbor.feasibility import NeighborKey, RouteTable, UpdateVerdict
-from routed.neighbor.links import Exchange, Link, Neighbor, is_on_link, path_to
+from routed.neighbor.feasibility import RouteTable
+from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
+from routed.neighbor.lifecycle import Lifecycle
+from routed.neighbor.links import Link, is_on_link
 from routed.neighbor.outputs import OutputLog
-from routed.neighbor.reliable import ReceiveVerdict
+from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
-from routed.neighbor.transmit import MAX_LISTED_ADDRESSES, Transmitter
+from routed.neighbor.transmit import Transmitter
 from routed.neighbor.views import learned_rows, neighbor_row
 from routed.neighbor.wire import (
-    Ack,
-    BeginTable,
     DecodeError,
-    EndOfTable,
-    Flag,
     Goodbye,
-    Hello,
-    LinkAddress,
-    Message,
-    MessageType,
-    NeighborHeard,
-    Receiver,
     RestartNotice,
     RouteUpdate,
     Sender,
-    SeqnoRequest,
-    Stream,
-    TableVersion,
     Tlv,
     decode,
 )
 
-__all__ = ["NeighborInstance"]
+__all__ = ["MAX_NEIGHBORS_PER_LINK", "NeighborInstance"]
 
 REQUIRED_HOP_LIMIT = 255
 """Nothing that was forwarded even once still has it (RFC 5082)."""
-MAX_NEIGHBORS_PER_LINK = 256
-GRACE_MIN_S = 10.0
-"""A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
-GRACE_MAX_S = 120.0
 OWN_GRACE_S = 30.0
 """What we ask for when we announce a restart."""
-FORWARD_SUPPRESS_S = 0.3
-"""The same seqno request is not passed on twice within this time (RFC 8966 section 3.8.1.2)."""
-MAX_FORWARDED = 4096
-
-_VERDICT_CODES = {
-    ReceiveVerdict.DUPLICATE: TraceCode.DROPPED_DUPLICATE,
-    ReceiveVerdict.OUT_OF_WINDOW: TraceCode.DROPPED_OUT_OF_WINDOW,
-    ReceiveVerdict.NOT_READY: TraceCode.DROPPED_NOT_READY,
-}
-_UPDATE_CODES = {
-    UpdateVerdict.UNFEASIBLE: TraceCode.UNFEASIBLE_UPDATE,
-    UpdateVerdict.OLD_VERSION: TraceCode.IGNORED_OLD_VERSION,
-    UpdateVerdict.OWN_ORIGIN: TraceCode.IGNORED_OWN_ORIGIN,
-    UpdateVerdict.TABLE_FULL: TraceCode.IGNORED_TABLE_FULL,
-}
 
 
 class NeighborInstance:
@@ -146,17 +112,31 @@ class NeighborInstance:
         self._table = RouteTable(router_id)
         self._origins = OriginTable(origin_seqno)
         self._hold = RetractionHold()
-        self._forwarded: dict[tuple[Prefix, Address], tuple[int, float]] = {}
         self._log = OutputLog()
         self._reporter = RouteReporter(
             self._log, self._table, self._origins, self._hold, self._links
         )
-        self._transmitter = Transmitter(
-            Sender(router_id, boot_id), rng, self._log, self._hold, self._advertisement
+        own = Sender(router_id, boot_id)
+        self._transmitter = Transmitter(own, rng, self._log, self._hold, self._advertisement)
+        self._lifecycle = Lifecycle(
+            rng, self._log, self._table, self._origins, self._reporter, self._transmitter
         )
-
+        self._relay = RequestRelay(
+            router_id, self._log, self._table, self._origins, self._links, self._mark_dirty
+        )
+        self._handler = MessageHandler(
+            own,
+            rng,
+            self._log,
+            self._table,
+            self._origins,
+            self._reporter,
+            self._transmitter,
+            self._lifecycle,
+            self._relay,
+            self._mark_dirty,
+        )
         self._multicast_floor = 0
-        self._session = rng.getrandbits(32)
         self._has_loaded = False
         self._is_stopped = False
 
@@ -189,7 +169,7 @@ class NeighborInstance:
             return
         link.settings = settings
         for neighbor in link.neighbors.values():
-            self._refresh_path(link, neighbor, now)
+            self._lifecycle.refresh_path(link, neighbor, now)
         self._transmitter.hasten_heartbeat(link, now)
         self._settle(now)
 
@@ -199,7 +179,9 @@ class NeighborInstance:
         if link is None or self._is_stopped:
             return
         for neighbor in list(link.neighbors.values()):
-            self._fire(link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now)
+            self._lifecycle.fire(
+                link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now
+            )
         if is_newer(link.multicast_sequence, self._multicast_floor):
             # The next incarnation of the stream must not repeat sequences still on the wire.
             self._multicast_floor = link.multicast_sequence
@@ -269,7 +251,7 @@ class NeighborInstance:
                 code = TraceCode[f"DROPPED_{error.reason.name}"]
                 self._log.trace(code, ifindex, source, str(error))
             else:
-                self._receive_message(link, source, message, now)
+                self._handler.receive(link, source, message, now)
                 self._settle(now)
 
     def handle_timer(self, now: float) -> None:
@@ -299,7 +281,9 @@ class NeighborInstance:
             if router_id in link.neighbors
         ]
         for link, neighbor in found:
-            self._fire(link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now)
+            self._lifecycle.fire(
+                link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now
+            )
             self._transmitter.hasten_heartbeat(link, now)
         self._settle(now)
         return bool(found)
@@ -355,421 +339,15 @@ class NeighborInstance:
         is_listening = any(link.listening_until is not None for link in self._links.values())
         return not is_listening and self.pending_adjacencies(now) == 0
 
-    # Receiving
-
-    def _receive_message(self, link: Link, source: Address, message: Message, now: float) -> None:
-        if message.sender.router_id == self.router_id:
-            is_own = message.sender.boot_id == self.boot_id
-            code = TraceCode.DROPPED_OWN_MESSAGE if is_own else TraceCode.DUPLICATE_ROUTER_ID
-            self._log.trace(code, link.settings.ifindex, source, str(self.router_id))
-        elif message.type is MessageType.HEARTBEAT:
-            self._receive_heartbeat(link, source, message, now)
-        else:
-            neighbor = self._known_sender(link, source, message)
-            if neighbor is None:
-                return
-            match message.type:
-                case MessageType.DATA:
-                    self._receive_data(link, neighbor, message, now)
-                case MessageType.ACK:
-                    self._receive_acks(link, neighbor, message, now)
-                case MessageType.CONTROL:
-                    self._receive_control(link, neighbor, message, now)
-
-    def _known_sender(self, link: Link, source: Address, message: Message) -> Neighbor | None:
-        """The neighbor that a message other than a heartbeat comes from, if it is one."""
-        ifindex = link.settings.ifindex
-        neighbor = link.neighbors.get(message.sender.router_id)
-        if neighbor is None:
-            self._log.trace(TraceCode.DROPPED_UNKNOWN_NEIGHBOR, ifindex, source)
-            return None
-        if neighbor.adjacency.address != source:
-            self._log.trace(TraceCode.DROPPED_WRONG_SOURCE, ifindex, source)
-            return None
-        if neighbor.adjacency.boot_id != message.sender.boot_id:
-            self._log.trace(TraceCode.DROPPED_OTHER_BOOT, ifindex, source)
-            return None
-        return neighbor
-
-    def _receive_heartbeat(self, link: Link, source: Address, message: Message, now: float) -> None:
-        neighbor = self._heartbeat_sender(link, source, message, now)
-        if neighbor is None:
-            return
-        adjacency = neighbor.adjacency
-        newest = adjacency.heartbeat_sequence
-        if newest is not None and not is_newer(message.sequence, newest):
-            self._log.trace(TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, source)
-            return
-        hello = next(tlv for tlv in message.tlvs if isinstance(tlv, Hello))
-        self._note_mtu(link, adjacency, hello)
-        adjacency.note_hello(hello, message.sequence, message.timestamp, now)
-        listed = [tlv.address for tlv in message.tlvs if isinstance(tlv, LinkAddress)]
-        addresses = tuple(listed[:MAX_LISTED_ADDRESSES])
-        if addresses != adjacency.addresses:
-            adjacency.addresses = addresses
-            self._refresh_path(link, neighbor, now)
-        self._judge_heard_list(link, neighbor, message, now)
-        if neighbor.exchanges_routes:
-            neighbor.exchange.receiver.note_multicast_sequence(hello.multicast_sequence, now)
-            if not message.flags & Flag.CONVERGING and neighbor.exchange.settled_sequence is None:
-                neighbor.exchange.settled_sequence = hello.multicast_sequence
-        self._check_exchanged(link, neighbor, now)
-        self._receive_acks(link, neighbor, message, now)
-
-    def _heartbeat_sender(
-        self, link: Link, source: Address, message: Message, now: float
-    ) -> Neighbor | None:
-        """The neighbor that a heartbeat comes from: known, new, moved, or living anew."""
-        ifindex, sender = link.settings.ifindex, message.sender
-        neighbor = link.neighbors.get(sender.router_id)
-        if neighbor is not None and neighbor.adjacency.address != source:
-            is_same_life = neighbor.adjacency.boot_id == sender.boot_id
-            if not is_same_life and neighbor.adjacency.state is not AdjacencyState.DOWN:
-                self._log.trace(
-                    TraceCode.DUPLICATE_NEIGHBOR_ID, ifindex, source, str(sender.router_id)
-                )
-                return None
-            reason = AdjacencyReason.ADDRESS_CHANGED
-            self._fire(link, neighbor, AdjacencyEvent.CLEARED, reason, now)
-            neighbor = None
-        if neighbor is None:
-            if len(link.neighbors) >= MAX_NEIGHBORS_PER_LINK:
-                self._log.trace(TraceCode.DROPPED_TOO_MANY_NEIGHBORS, ifindex, source)
-                return None
-            neighbor = Neighbor(
-                NeighborKey(ifindex, sender.router_id),
-                Adjacency(sender.router_id, source, sender.boot_id, now),
-                Exchange.fresh(self._rng),
-            )
-            link.neighbors[sender.router_id] = neighbor
-        elif neighbor.adjacency.boot_id != sender.boot_id:
-            reason = AdjacencyReason.NEIGHBOR_RESTARTED
-            self._fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESTARTED, reason, now)
-            neighbor.adjacency.note_boot(sender.boot_id)
-        return neighbor
-
-    def _note_mtu(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
-        is_news = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
-        if is_news and hello.mtu != link.settings.mtu:
-            detail = f"theirs {hello.mtu}, ours {link.settings.mtu}"
-            self._log.trace(
-                TraceCode.MTU_MISMATCH, link.settings.ifindex, adjacency.address, detail
-            )
-
-    def _judge_heard_list(
-        self, link: Link, neighbor: Neighbor, message: Message, now: float
-    ) -> None:
-        """What a heartbeat says about us."""
-        entry = next(
-            (
-                tlv
-                for tlv in message.tlvs
-                if isinstance(tlv, NeighborHeard)
-                and (tlv.router_id, tlv.boot_id) == (self.router_id, self.boot_id)
-            ),
-            None,
-        )
-        adjacency = neighbor.adjacency
-        if entry is None:
-            is_proof = not message.flags & Flag.PARTIAL_LIST
-            event = AdjacencyEvent.HELLO_ONE_WAY if is_proof else AdjacencyEvent.HELLO_HEARD
-            reason = (
-                AdjacencyReason.HEARD
-                if adjacency.state is AdjacencyState.DOWN
-                else AdjacencyReason.ONE_WAY
-            )
-            self._fire(link, neighbor, event, reason, now)
-            return
-        if adjacency.neighbor_session not in (0, entry.session):
-            reason = AdjacencyReason.NEIGHBOR_RESET
-            self._fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESET, reason, now)
-        if adjacency.state is AdjacencyState.DOWN:
-            self._fire(link, neighbor, AdjacencyEvent.HELLO_HEARD, AdjacencyReason.HEARD, now)
-        adjacency.neighbor_session = entry.session
-        adjacency.note_echo(entry, now)
-        if entry.heard_session == adjacency.session:
-            self._note_heard_both_ways(link, neighbor, now)
-        else:
-            self._transmitter.hasten_heartbeat(
-                link, now
-            )  # our heartbeats crossed: it lacks our session
-
-    def _note_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        neighbor.adjacency.note_confirmed(now)
-        reason = AdjacencyReason.HEARD_BOTH_WAYS
-        self._fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
-
-    def _receive_data(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
-        ifindex, address = link.settings.ifindex, neighbor.adjacency.address
-        if message.stream is Stream.UNICAST and not self._is_for_us(link, neighbor, message, now):
-            return
-        if not neighbor.exchanges_routes:
-            self._log.trace(TraceCode.DROPPED_NOT_READY, ifindex, address)
-            return
-        neighbor.adjacency.heard_at = now
-        exchange = neighbor.exchange
-        verdict = exchange.receiver.accept(message.stream, message.sequence, now)
-        if verdict is not ReceiveVerdict.NEW:
-            self._log.trace(_VERDICT_CODES[verdict], ifindex, address)
-            return
-        version = next(tlv.version for tlv in message.tlvs if isinstance(tlv, TableVersion))
-        for tlv in message.tlvs:
-            match tlv:
-                case RouteUpdate():
-                    exchange.updates_received += message.stream is Stream.UNICAST
-                    self._receive_update(neighbor, tlv, version, now)
-                case SeqnoRequest():
-                    self._receive_request(link, neighbor, tlv, now)
-                case BeginTable():
-                    exchange.receiver.start_multicast(tlv.multicast_base, now)
-                case EndOfTable():
-                    exchange.neighbor_end = (message.sequence, tlv.count)
-                case _:
-                    pass  # RECEIVER and TABLE_VERSION have been read
-        self._check_exchanged(link, neighbor, now)
-
-    def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
-        """Whether a unicast DATA belongs to this incarnation; if so, the neighbor hears us."""
-        receiver = next(tlv for tlv in message.tlvs if isinstance(tlv, Receiver))
-        adjacency = neighbor.adjacency
-        if receiver.router_id != self.router_id:
-            code = TraceCode.DROPPED_NOT_FOR_US
-        elif receiver.session != adjacency.session or not adjacency.neighbor_session:
-            code = TraceCode.DROPPED_STALE_SESSION
-        else:
-            self._note_heard_both_ways(link, neighbor, now)
-            return True
-        self._log.trace(code, link.settings.ifindex, adjacency.address)
-        return False
-
-    def _receive_update(
-        self, neighbor: Neighbor, update: RouteUpdate, version: int, now: float
-    ) -> None:
-        verdict = self._table.accept_update(neighbor.key, update, version, now)
-        code = _UPDATE_CODES.get(verdict)
-        if code is not None:
-            self._log.count(code)
-        if verdict is UpdateVerdict.OWN_ORIGIN and self._origins.raise_past(
-            update.prefix, update.seqno
-        ):
-            # An earlier life's route is newer than ours: outrun it, or nobody would believe ours.
-            self._log.count(TraceCode.SEQNO_RAISED)
-            self._mark_dirty(update.prefix, now)
-
-    def _receive_request(
-        self, link: Link, neighbor: Neighbor, request: SeqnoRequest, now: float
-    ) -> None:
-        """Grant a seqno request, or pass it on towards the origin (RFC 8966 section 3.8.1.2)."""
-        prefix = request.prefix
-        own = self._origins.get(prefix)
-        if own is not None:
-            if request.origin == self.router_id and self._origins.raise_seqno(
-                prefix, request.seqno
-            ):
-                self._log.count(TraceCode.SEQNO_RAISED)
-                self._mark_dirty(prefix, now)
-            else:
-                link.advertiser.mark(prefix, now)
-            return
-        selection = self._table.selection(prefix)
-        if selection is not None and (
-            selection.origin != request.origin or not is_newer(request.seqno, selection.seqno)
-        ):
-            link.advertiser.mark(prefix, now)
-        elif request.hop_count > 1 and self._may_forward(request, now):
-            passed_on = SeqnoRequest(prefix, request.origin, request.seqno, request.hop_count - 1)
-            for key in self._table.forwarders(request, neighbor.key):
-                self._log.count(TraceCode.SEQNO_REQUEST_FORWARDED)
-                self._queue_request(key, passed_on)
-
-    def _may_forward(self, request: SeqnoRequest, now: float) -> bool:
-        """Whether this request has not just been passed on; notes that it now is."""
-        key = (request.prefix, request.origin)
-        seqno, until = self._forwarded.pop(key, (0, 0.0))
-        if now < until and not is_newer(request.seqno, seqno):
-            self._forwarded[key] = (seqno, until)
-            return False
-        while len(self._forwarded) >= MAX_FORWARDED:
-            del self._forwarded[next(iter(self._forwarded))]
-        self._forwarded[key] = (request.seqno, now + FORWARD_SUPPRESS_S)
-        return True
-
-    def _queue_request(self, key: NeighborKey, request: SeqnoRequest) -> None:
-        """Send a request when the neighbor's window has room; a newer one replaces it."""
-        link = self._links.get(key.ifindex)
-        neighbor = link.neighbors.get(key.router_id) if link is not None else None
-        if neighbor is not None and neighbor.exchanges_routes:
-            neighbor.exchange.requests[request.prefix, request.origin] = request
-
-    def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
-        """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat."""
-        for tlv in message.tlvs:
-            if not isinstance(tlv, Ack) or tlv.router_id != self.router_id:
-                continue
-            if tlv.session != neighbor.adjacency.session or not neighbor.exchanges_routes:
-                self._log.trace(
-                    TraceCode.DROPPED_STALE_SESSION,
-                    link.settings.ifindex,
-                    neighbor.adjacency.address,
-                )
-                continue
-            neighbor.adjacency.note_confirmed(now)
-            for delivered in neighbor.exchange.sender.acknowledge(tlv, now):
-                self._reporter.note_delivered(link.settings.ifindex, delivered)
-            self._check_exchanged(link, neighbor, now)
-
-    def _receive_control(
-        self, link: Link, neighbor: Neighbor, message: Message, now: float
-    ) -> None:
-        adjacency = neighbor.adjacency
-        newest = adjacency.heartbeat_sequence
-        if newest is not None and not is_newer(message.sequence, newest):
-            self._log.trace(
-                TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, adjacency.address
-            )
-            return
-        adjacency.heartbeat_sequence = message.sequence
-        for tlv in message.tlvs:
-            match tlv:
-                case Goodbye():
-                    event, reason = AdjacencyEvent.GOODBYE_HEARD, AdjacencyReason.GOODBYE
-                    self._fire(link, neighbor, event, reason, now)
-                    return
-                case RestartNotice(grace_ms):
-                    grace_s = min(grace_ms / 1000, GRACE_MAX_S)
-                    event = AdjacencyEvent.RESTART_ANNOUNCED
-                    reason = AdjacencyReason.RESTART_ANNOUNCED
-                    self._fire(link, neighbor, event, reason, now, grace_s=grace_s)
-                case _:
-                    pass
-
-    # The adjacency
-
-    def _fire(
-        self,
-        link: Link,
-        neighbor: Neighbor,
-        event: AdjacencyEvent,
-        reason: AdjacencyReason,
-        now: float,
-        *,
-        grace_s: float | None = None,
-    ) -> None:
-        """Look an event up in the table, change the state, carry out the action."""
-        adjacency = neighbor.adjacency
-        old = adjacency.state
-        transition = TRANSITIONS[old, event]
-        adjacency.state = transition.state
-        if transition.state is not old:
-            self._log.emit(
-                AdjacencyChanged(
-                    adjacency.router_id,
-                    link.settings.ifindex,
-                    adjacency.address,
-                    old,
-                    transition.state,
-                    reason,
-                )
-            )
-        match transition.action:
-            case AdjacencyAction.IGNORE:
-                pass
-            case AdjacencyAction.GREET:
-                self._open_session(link, neighbor, now)
-            case AdjacencyAction.BEGIN_EXCHANGE:
-                self._transmitter.hasten_heartbeat(link, now)
-                self._begin_exchange(link, neighbor, now)
-            case AdjacencyAction.ESTABLISH:
-                adjacency.up_since = now
-            case AdjacencyAction.FALL_BACK:
-                self._end_exchange(link, neighbor)
-                self._table.remove_neighbor(neighbor.key, now)
-                neighbor.retained_until = None
-                self._open_session(link, neighbor, now)
-            case AdjacencyAction.RETAIN:
-                self._end_exchange(link, neighbor)
-                self._retain_routes(neighbor, grace_s, now)
-                self._open_session(link, neighbor, now)
-            case AdjacencyAction.EXPIRE:
-                self._end_exchange(link, neighbor)
-                if neighbor.retained_until is None or neighbor.retained_until <= now:
-                    self._drop_neighbor(link, neighbor, now)
-            case AdjacencyAction.FORGET:
-                self._end_exchange(link, neighbor)
-                self._drop_neighbor(link, neighbor, now)
-
-    def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Number the new incarnation and let the neighbor know soon."""
-        self._session = self._session % 0xFFFF_FFFF + 1  # never 0, which means unknown
-        neighbor.adjacency.open_session(self._session, now)
-        self._transmitter.hasten_heartbeat(link, now)
-
-    def _begin_exchange(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Tell a neighbor our table; from here on the multicast stream is for it too."""
-        reason = AdjacencyReason.TABLES_BEGUN
-        self._fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
-        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
-        ours = set(self._origins.prefixes()) | self._table.selections().keys()
-        neighbor.exchange.dump = TableDump(sorted(ours))
-        self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
-
-    def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:
-        """Nothing of this incarnation counts any more."""
-        for delivered in neighbor.exchange.sender.abandon():
-            self._reporter.note_delivered(link.settings.ifindex, delivered)
-        neighbor.exchange = Exchange.fresh(self._rng)
-        if not link.listeners():
-            link.advertiser.reset()
-            self._reporter.note_link_empty(link.settings.ifindex)
-
-    def _retain_routes(self, neighbor: Neighbor, grace_s: float | None, now: float) -> None:
-        """Keep a restarting neighbor's routes for its grace; a second restart adds none."""
-        self._table.mark_stale(neighbor.key, now)
-        if neighbor.retained_until is None:
-            unannounced_s = max(neighbor.adjacency.dead_interval_s, GRACE_MIN_S)
-            neighbor.retained_until = now + (unannounced_s if grace_s is None else grace_s)
-
-    def _drop_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        self._table.remove_neighbor(neighbor.key, now)
-        del link.neighbors[neighbor.key.router_id]
-
-    def _check_exchanged(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Sweep when the neighbor's table is whole; come UP when ours is acknowledged too."""
-        exchange = neighbor.exchange
-        if exchange.neighbor_end is not None and not exchange.is_table_received:
-            end_sequence, count = exchange.neighbor_end
-            cumulative = exchange.receiver.streams[Stream.UNICAST].cumulative
-            if cumulative is not None and not is_newer(end_sequence, cumulative):
-                exchange.is_table_received = True
-                self._check_count(link, neighbor, count)
-        if neighbor.retained_until is not None and _has_settled(exchange):
-            self._table.sweep_stale(neighbor.key, now)
-            neighbor.retained_until = None
-        if exchange.is_table_received and exchange.is_table_acknowledged:
-            reason = AdjacencyReason.TABLES_EXCHANGED
-            self._fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
-
-    def _check_count(self, link: Link, neighbor: Neighbor, count: int) -> None:
-        received = neighbor.exchange.updates_received
-        if received != count:
-            self._log.trace(
-                TraceCode.TABLE_COUNT_MISMATCH,
-                link.settings.ifindex,
-                neighbor.adjacency.address,
-                f"{received} of {count} updates",
-            )
-
     # Settling: what follows from an input
 
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
         for link in self._links.values():
             for neighbor in list(link.neighbors.values()):
-                self._expire_neighbor(link, neighbor, now)
+                self._lifecycle.expire(link, neighbor, now)
         self._table.collect(now)
-        for key, request in self._table.take_requests(now):
-            self._log.count(TraceCode.SEQNO_REQUEST_SENT)
-            self._queue_request(key, request)
+        self._relay.send_due(now)
         for prefix in self._table.take_changes():
             self._reporter.report(prefix)
             self._mark_dirty(prefix, now)
@@ -777,27 +355,6 @@ class NeighborInstance:
             self._serve_link(link, now)
         if not self._has_loaded and self._links:
             self._has_loaded = self.is_loaded(now)
-
-    def _expire_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        adjacency = neighbor.adjacency
-        if adjacency.state is not AdjacencyState.DOWN and now >= adjacency.dead_at:
-            event, reason = AdjacencyEvent.DEAD_TIMER, AdjacencyReason.DEAD_INTERVAL
-            self._fire(link, neighbor, event, reason, now)
-        elif neighbor.exchanges_routes:
-            if now >= adjacency.unconfirmed_at:
-                event, reason = AdjacencyEvent.HELLO_ONE_WAY, AdjacencyReason.ONE_WAY
-                self._fire(link, neighbor, event, reason, now)
-            elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
-                event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
-                self._fire(link, neighbor, event, reason, now)
-        if neighbor.retained_until is not None and now >= neighbor.retained_until:
-            neighbor.retained_until = None
-            self._table.sweep_stale(neighbor.key, now)
-            if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
-                self._drop_neighbor(link, neighbor, now)
-
-    def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
-        return link.neighbors.get(neighbor.key.router_id) is neighbor
 
     def _serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send, and note how far it has come."""
@@ -832,15 +389,6 @@ class NeighborInstance:
             if link.listeners():
                 link.advertiser.mark(prefix, now)
 
-    def _refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """The link's cost or somebody's addresses changed: choose again, name next hops again."""
-        if not neighbor.exchanges_routes and neighbor.retained_until is None:
-            return
-        through = self._table.prefixes_through(neighbor.key)
-        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
-        for prefix in through:
-            self._reporter.report(prefix)
-
 
 def _is_pending(adjacency: Adjacency, now: float) -> bool:
     """Whether an adjacency is on its way to UP and has not been for too long."""
@@ -850,14 +398,3 @@ def _is_pending(adjacency: Adjacency, now: float) -> bool:
         case AdjacencyState.INIT | AdjacencyState.TWO_WAY:
             return now < adjacency.pending_since + adjacency.dead_interval_s
     return False
-
-
-def _has_settled(exchange: Exchange) -> bool:
-    """Whether a neighbor's new life has told everything, and all of it has arrived."""
-    cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
-    return (
-        exchange.is_table_received
-        and exchange.settled_sequence is not None
-        and cumulative is not None
-        and not is_newer(exchange.settled_sequence, cumulative)
-    )

@@ -1,0 +1,335 @@
+"""What each kind of message does: heartbeats, DATA, ACKs, CONTROL.
+
+A message that comes here has been decoded, and its source and hop limit have been judged. It is
+believed as far as its sender can be identified: a heartbeat may introduce a neighbor, anything else
+must come from one that is known, from its address and in its present life.
+
+Failure: nothing that a message says raises; it is dropped with a counted reason (`TraceCode`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from routed.model.prefix import Address, Prefix
+from routed.model.seqno import is_newer
+from routed.neighbor.adjacency import Adjacency, AdjacencyEvent
+from routed.neighbor.advertise import OriginTable
+from routed.neighbor.events import AdjacencyReason, AdjacencyState, TraceCode
+from routed.neighbor.feasibility import NeighborKey, RouteTable, UpdateVerdict
+from routed.neighbor.lifecycle import Lifecycle
+from routed.neighbor.links import Exchange, Link, Neighbor
+from routed.neighbor.outputs import OutputLog
+from routed.neighbor.relay import RequestRelay
+from routed.neighbor.reliable import ReceiveVerdict
+from routed.neighbor.report import RouteReporter
+from routed.neighbor.transmit import MAX_LISTED_ADDRESSES, Transmitter
+from routed.neighbor.wire import (
+    Ack,
+    BeginTable,
+    EndOfTable,
+    Flag,
+    Goodbye,
+    Hello,
+    LinkAddress,
+    Message,
+    MessageType,
+    NeighborHeard,
+    Receiver,
+    RestartNotice,
+    RouteUpdate,
+    Sender,
+    SeqnoRequest,
+    Stream,
+    TableVersion,
+)
+
+__all__ = ["MAX_NEIGHBORS_PER_LINK", "MessageHandler"]
+
+MAX_NEIGHBORS_PER_LINK = 256
+GRACE_MAX_S = 120.0
+
+_VERDICT_CODES = {
+    ReceiveVerdict.DUPLICATE: TraceCode.DROPPED_DUPLICATE,
+    ReceiveVerdict.OUT_OF_WINDOW: TraceCode.DROPPED_OUT_OF_WINDOW,
+    ReceiveVerdict.NOT_READY: TraceCode.DROPPED_NOT_READY,
+}
+_UPDATE_CODES = {
+    UpdateVerdict.UNFEASIBLE: TraceCode.UNFEASIBLE_UPDATE,
+    UpdateVerdict.OLD_VERSION: TraceCode.IGNORED_OLD_VERSION,
+    UpdateVerdict.OWN_ORIGIN: TraceCode.IGNORED_OWN_ORIGIN,
+    UpdateVerdict.TABLE_FULL: TraceCode.IGNORED_TABLE_FULL,
+}
+
+
+class MessageHandler:
+    """Takes messages in; owns nothing, moves what the others own."""
+
+    def __init__(
+        self,
+        own: Sender,
+        rng: random.Random,
+        log: OutputLog,
+        table: RouteTable,
+        origins: OriginTable,
+        reporter: RouteReporter,
+        transmitter: Transmitter,
+        lifecycle: Lifecycle,
+        relay: RequestRelay,
+        mark_dirty: Callable[[Prefix, float], None],
+    ) -> None:
+        self._own = own
+        self._rng = rng
+        self._log = log
+        self._table = table
+        self._origins = origins
+        self._reporter = reporter
+        self._transmitter = transmitter
+        self._lifecycle = lifecycle
+        self._relay = relay
+        self._mark_dirty = mark_dirty
+
+    def receive(self, link: Link, source: Address, message: Message, now: float) -> None:
+        """Take in one message that was decoded."""
+        if message.sender.router_id == self._own.router_id:
+            is_own = message.sender.boot_id == self._own.boot_id
+            code = TraceCode.DROPPED_OWN_MESSAGE if is_own else TraceCode.DUPLICATE_ROUTER_ID
+            self._log.trace(code, link.settings.ifindex, source, str(self._own.router_id))
+        elif message.type is MessageType.HEARTBEAT:
+            self._receive_heartbeat(link, source, message, now)
+        else:
+            neighbor = self._known_sender(link, source, message)
+            if neighbor is None:
+                return
+            match message.type:
+                case MessageType.DATA:
+                    self._receive_data(link, neighbor, message, now)
+                case MessageType.ACK:
+                    self._receive_acks(link, neighbor, message, now)
+                case MessageType.CONTROL:
+                    self._receive_control(link, neighbor, message, now)
+
+    def _known_sender(self, link: Link, source: Address, message: Message) -> Neighbor | None:
+        """The neighbor that a message other than a heartbeat comes from, if it is one."""
+        ifindex = link.settings.ifindex
+        neighbor = link.neighbors.get(message.sender.router_id)
+        if neighbor is None:
+            self._log.trace(TraceCode.DROPPED_UNKNOWN_NEIGHBOR, ifindex, source)
+            return None
+        if neighbor.adjacency.address != source:
+            self._log.trace(TraceCode.DROPPED_WRONG_SOURCE, ifindex, source)
+            return None
+        if neighbor.adjacency.boot_id != message.sender.boot_id:
+            self._log.trace(TraceCode.DROPPED_OTHER_BOOT, ifindex, source)
+            return None
+        return neighbor
+
+    def _receive_heartbeat(self, link: Link, source: Address, message: Message, now: float) -> None:
+        neighbor = self._heartbeat_sender(link, source, message, now)
+        if neighbor is None:
+            return
+        adjacency = neighbor.adjacency
+        newest = adjacency.heartbeat_sequence
+        if newest is not None and not is_newer(message.sequence, newest):
+            self._log.trace(TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, source)
+            return
+        hello = next(tlv for tlv in message.tlvs if isinstance(tlv, Hello))
+        self._note_mtu(link, adjacency, hello)
+        adjacency.note_hello(hello, message.sequence, message.timestamp, now)
+        listed = [tlv.address for tlv in message.tlvs if isinstance(tlv, LinkAddress)]
+        addresses = tuple(listed[:MAX_LISTED_ADDRESSES])
+        if addresses != adjacency.addresses:
+            adjacency.addresses = addresses
+            self._lifecycle.refresh_path(link, neighbor, now)
+        self._judge_heard_list(link, neighbor, message, now)
+        if neighbor.exchanges_routes:
+            neighbor.exchange.receiver.note_multicast_sequence(hello.multicast_sequence, now)
+            if not message.flags & Flag.CONVERGING and neighbor.exchange.settled_sequence is None:
+                neighbor.exchange.settled_sequence = hello.multicast_sequence
+        self._lifecycle.check_exchanged(link, neighbor, now)
+        self._receive_acks(link, neighbor, message, now)
+
+    def _heartbeat_sender(
+        self, link: Link, source: Address, message: Message, now: float
+    ) -> Neighbor | None:
+        """The neighbor that a heartbeat comes from: known, new, moved, or living anew."""
+        ifindex, sender = link.settings.ifindex, message.sender
+        neighbor = link.neighbors.get(sender.router_id)
+        if neighbor is not None and neighbor.adjacency.address != source:
+            is_same_life = neighbor.adjacency.boot_id == sender.boot_id
+            if not is_same_life and neighbor.adjacency.state is not AdjacencyState.DOWN:
+                self._log.trace(
+                    TraceCode.DUPLICATE_NEIGHBOR_ID, ifindex, source, str(sender.router_id)
+                )
+                return None
+            reason = AdjacencyReason.ADDRESS_CHANGED
+            self._lifecycle.fire(link, neighbor, AdjacencyEvent.CLEARED, reason, now)
+            neighbor = None
+        if neighbor is None:
+            if len(link.neighbors) >= MAX_NEIGHBORS_PER_LINK:
+                self._log.trace(TraceCode.DROPPED_TOO_MANY_NEIGHBORS, ifindex, source)
+                return None
+            neighbor = Neighbor(
+                NeighborKey(ifindex, sender.router_id),
+                Adjacency(sender.router_id, source, sender.boot_id, now),
+                Exchange.fresh(self._rng),
+            )
+            link.neighbors[sender.router_id] = neighbor
+        elif neighbor.adjacency.boot_id != sender.boot_id:
+            reason = AdjacencyReason.NEIGHBOR_RESTARTED
+            self._lifecycle.fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESTARTED, reason, now)
+            neighbor.adjacency.note_boot(sender.boot_id)
+        return neighbor
+
+    def _note_mtu(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
+        is_news = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
+        if is_news and hello.mtu != link.settings.mtu:
+            detail = f"theirs {hello.mtu}, ours {link.settings.mtu}"
+            self._log.trace(
+                TraceCode.MTU_MISMATCH, link.settings.ifindex, adjacency.address, detail
+            )
+
+    def _judge_heard_list(
+        self, link: Link, neighbor: Neighbor, message: Message, now: float
+    ) -> None:
+        """What a heartbeat says about us."""
+        entry = next(
+            (
+                tlv
+                for tlv in message.tlvs
+                if isinstance(tlv, NeighborHeard)
+                and (tlv.router_id, tlv.boot_id) == (self._own.router_id, self._own.boot_id)
+            ),
+            None,
+        )
+        adjacency = neighbor.adjacency
+        if entry is None:
+            is_proof = not message.flags & Flag.PARTIAL_LIST
+            event = AdjacencyEvent.HELLO_ONE_WAY if is_proof else AdjacencyEvent.HELLO_HEARD
+            reason = (
+                AdjacencyReason.HEARD
+                if adjacency.state is AdjacencyState.DOWN
+                else AdjacencyReason.ONE_WAY
+            )
+            self._lifecycle.fire(link, neighbor, event, reason, now)
+            return
+        if adjacency.neighbor_session not in (0, entry.session):
+            reason = AdjacencyReason.NEIGHBOR_RESET
+            self._lifecycle.fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESET, reason, now)
+        if adjacency.state is AdjacencyState.DOWN:
+            self._lifecycle.fire(
+                link, neighbor, AdjacencyEvent.HELLO_HEARD, AdjacencyReason.HEARD, now
+            )
+        adjacency.neighbor_session = entry.session
+        adjacency.note_echo(entry, now)
+        if entry.heard_session == adjacency.session:
+            self._note_heard_both_ways(link, neighbor, now)
+        else:
+            self._transmitter.hasten_heartbeat(
+                link, now
+            )  # our heartbeats crossed: it lacks our session
+
+    def _note_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        neighbor.adjacency.note_confirmed(now)
+        reason = AdjacencyReason.HEARD_BOTH_WAYS
+        self._lifecycle.fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
+
+    def _receive_data(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
+        ifindex, address = link.settings.ifindex, neighbor.adjacency.address
+        if message.stream is Stream.UNICAST and not self._is_for_us(link, neighbor, message, now):
+            return
+        if not neighbor.exchanges_routes:
+            self._log.trace(TraceCode.DROPPED_NOT_READY, ifindex, address)
+            return
+        neighbor.adjacency.heard_at = now
+        exchange = neighbor.exchange
+        verdict = exchange.receiver.accept(message.stream, message.sequence, now)
+        if verdict is not ReceiveVerdict.NEW:
+            self._log.trace(_VERDICT_CODES[verdict], ifindex, address)
+            return
+        version = next(tlv.version for tlv in message.tlvs if isinstance(tlv, TableVersion))
+        for tlv in message.tlvs:
+            match tlv:
+                case RouteUpdate():
+                    exchange.updates_received += message.stream is Stream.UNICAST
+                    self._receive_update(neighbor, tlv, version, now)
+                case SeqnoRequest():
+                    self._relay.receive(link, neighbor, tlv, now)
+                case BeginTable():
+                    exchange.receiver.start_multicast(tlv.multicast_base, now)
+                case EndOfTable():
+                    exchange.neighbor_end = (message.sequence, tlv.count)
+                case _:
+                    pass  # RECEIVER and TABLE_VERSION have been read
+        self._lifecycle.check_exchanged(link, neighbor, now)
+
+    def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
+        """Whether a unicast DATA belongs to this incarnation; if so, the neighbor hears us."""
+        receiver = next(tlv for tlv in message.tlvs if isinstance(tlv, Receiver))
+        adjacency = neighbor.adjacency
+        if receiver.router_id != self._own.router_id:
+            code = TraceCode.DROPPED_NOT_FOR_US
+        elif receiver.session != adjacency.session or not adjacency.neighbor_session:
+            code = TraceCode.DROPPED_STALE_SESSION
+        else:
+            self._note_heard_both_ways(link, neighbor, now)
+            return True
+        self._log.trace(code, link.settings.ifindex, adjacency.address)
+        return False
+
+    def _receive_update(
+        self, neighbor: Neighbor, update: RouteUpdate, version: int, now: float
+    ) -> None:
+        verdict = self._table.accept_update(neighbor.key, update, version, now)
+        code = _UPDATE_CODES.get(verdict)
+        if code is not None:
+            self._log.count(code)
+        if verdict is UpdateVerdict.OWN_ORIGIN and self._origins.raise_past(
+            update.prefix, update.seqno
+        ):
+            # An earlier life's route is newer than ours: outrun it, or nobody would believe ours.
+            self._log.count(TraceCode.SEQNO_RAISED)
+            self._mark_dirty(update.prefix, now)
+
+    def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
+        """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat."""
+        for tlv in message.tlvs:
+            if not isinstance(tlv, Ack) or tlv.router_id != self._own.router_id:
+                continue
+            if tlv.session != neighbor.adjacency.session or not neighbor.exchanges_routes:
+                self._log.trace(
+                    TraceCode.DROPPED_STALE_SESSION,
+                    link.settings.ifindex,
+                    neighbor.adjacency.address,
+                )
+                continue
+            neighbor.adjacency.note_confirmed(now)
+            for delivered in neighbor.exchange.sender.acknowledge(tlv, now):
+                self._reporter.note_delivered(link.settings.ifindex, delivered)
+            self._lifecycle.check_exchanged(link, neighbor, now)
+
+    def _receive_control(
+        self, link: Link, neighbor: Neighbor, message: Message, now: float
+    ) -> None:
+        adjacency = neighbor.adjacency
+        newest = adjacency.heartbeat_sequence
+        if newest is not None and not is_newer(message.sequence, newest):
+            self._log.trace(
+                TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, adjacency.address
+            )
+            return
+        adjacency.heartbeat_sequence = message.sequence
+        for tlv in message.tlvs:
+            match tlv:
+                case Goodbye():
+                    event, reason = AdjacencyEvent.GOODBYE_HEARD, AdjacencyReason.GOODBYE
+                    self._lifecycle.fire(link, neighbor, event, reason, now)
+                    return
+                case RestartNotice(grace_ms):
+                    grace_s = min(grace_ms / 1000, GRACE_MAX_S)
+                    event = AdjacencyEvent.RESTART_ANNOUNCED
+                    reason = AdjacencyReason.RESTART_ANNOUNCED
+                    self._lifecycle.fire(link, neighbor, event, reason, now, grace_s=grace_s)
+                case _:
+                    pass

@@ -1,0 +1,212 @@
+"""What the transition table says is carried out here, for every adjacency of an instance.
+
+`fire` is the only place where an adjacency changes its state: it looks the event up
+(`adjacency.TRANSITIONS`), says so, and does what the action asks of the other parts: sessions are
+numbered, table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
+
+State that lives here: the number of the last session. Everything else belongs to those it is held
+by (`links`) or to the room that decides about it (`feasibility`, `report`).
+"""
+
+from __future__ import annotations
+
+import random
+
+from routed.model.seqno import is_newer
+from routed.neighbor.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
+from routed.neighbor.advertise import OriginTable, TableDump
+from routed.neighbor.events import (
+    AdjacencyChanged,
+    AdjacencyReason,
+    AdjacencyState,
+    TraceCode,
+)
+from routed.neighbor.feasibility import RouteTable
+from routed.neighbor.links import Exchange, Link, Neighbor, path_to
+from routed.neighbor.outputs import OutputLog
+from routed.neighbor.report import RouteReporter
+from routed.neighbor.transmit import Transmitter
+from routed.neighbor.wire import BeginTable, Stream
+
+__all__ = ["Lifecycle"]
+
+GRACE_MIN_S = 10.0
+"""A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
+
+
+class Lifecycle:
+    """Moves adjacencies through their states."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        log: OutputLog,
+        table: RouteTable,
+        origins: OriginTable,
+        reporter: RouteReporter,
+        transmitter: Transmitter,
+    ) -> None:
+        self.session = rng.getrandbits(32)
+        """Of the adjacency opened last."""
+        self._rng = rng
+        self._log = log
+        self._table = table
+        self._origins = origins
+        self._reporter = reporter
+        self._transmitter = transmitter
+
+    def fire(
+        self,
+        link: Link,
+        neighbor: Neighbor,
+        event: AdjacencyEvent,
+        reason: AdjacencyReason,
+        now: float,
+        *,
+        grace_s: float | None = None,
+    ) -> None:
+        """Look an event up in the table, change the state, carry out the action."""
+        adjacency = neighbor.adjacency
+        old = adjacency.state
+        transition = TRANSITIONS[old, event]
+        adjacency.state = transition.state
+        if transition.state is not old:
+            self._log.emit(
+                AdjacencyChanged(
+                    adjacency.router_id,
+                    link.settings.ifindex,
+                    adjacency.address,
+                    old,
+                    transition.state,
+                    reason,
+                )
+            )
+        match transition.action:
+            case AdjacencyAction.IGNORE:
+                pass
+            case AdjacencyAction.GREET:
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.BEGIN_EXCHANGE:
+                self._transmitter.hasten_heartbeat(link, now)
+                self._begin_exchange(link, neighbor, now)
+            case AdjacencyAction.ESTABLISH:
+                adjacency.up_since = now
+            case AdjacencyAction.FALL_BACK:
+                self._end_exchange(link, neighbor)
+                self._table.remove_neighbor(neighbor.key, now)
+                neighbor.retained_until = None
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.RETAIN:
+                self._end_exchange(link, neighbor)
+                self._retain_routes(neighbor, grace_s, now)
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.EXPIRE:
+                self._end_exchange(link, neighbor)
+                if neighbor.retained_until is None or neighbor.retained_until <= now:
+                    self._drop_neighbor(link, neighbor, now)
+            case AdjacencyAction.FORGET:
+                self._end_exchange(link, neighbor)
+                self._drop_neighbor(link, neighbor, now)
+
+    def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Number the new incarnation and let the neighbor know soon."""
+        self.session = self.session % 0xFFFF_FFFF + 1  # never 0, which means unknown
+        neighbor.adjacency.open_session(self.session, now)
+        self._transmitter.hasten_heartbeat(link, now)
+
+    def _begin_exchange(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Tell a neighbor our table; from here on the multicast stream is for it too."""
+        reason = AdjacencyReason.TABLES_BEGUN
+        self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
+        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
+        ours = set(self._origins.prefixes()) | self._table.selections().keys()
+        neighbor.exchange.dump = TableDump(sorted(ours))
+        self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
+
+    def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:
+        """Nothing of this incarnation counts any more."""
+        for delivered in neighbor.exchange.sender.abandon():
+            self._reporter.note_delivered(link.settings.ifindex, delivered)
+        neighbor.exchange = Exchange.fresh(self._rng)
+        if not link.listeners():
+            link.advertiser.reset()
+            self._reporter.note_link_empty(link.settings.ifindex)
+
+    def _retain_routes(self, neighbor: Neighbor, grace_s: float | None, now: float) -> None:
+        """Keep a restarting neighbor's routes for its grace; a second restart adds none."""
+        self._table.mark_stale(neighbor.key, now)
+        if neighbor.retained_until is None:
+            unannounced_s = max(neighbor.adjacency.dead_interval_s, GRACE_MIN_S)
+            neighbor.retained_until = now + (unannounced_s if grace_s is None else grace_s)
+
+    def _drop_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        self._table.remove_neighbor(neighbor.key, now)
+        del link.neighbors[neighbor.key.router_id]
+
+    def check_exchanged(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Sweep when the neighbor's table is whole; come UP when ours is acknowledged too."""
+        exchange = neighbor.exchange
+        if exchange.neighbor_end is not None and not exchange.is_table_received:
+            end_sequence, count = exchange.neighbor_end
+            cumulative = exchange.receiver.streams[Stream.UNICAST].cumulative
+            if cumulative is not None and not is_newer(end_sequence, cumulative):
+                exchange.is_table_received = True
+                self._check_count(link, neighbor, count)
+        if neighbor.retained_until is not None and _has_settled(exchange):
+            self._table.sweep_stale(neighbor.key, now)
+            neighbor.retained_until = None
+        if exchange.is_table_received and exchange.is_table_acknowledged:
+            reason = AdjacencyReason.TABLES_EXCHANGED
+            self.fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
+
+    def _check_count(self, link: Link, neighbor: Neighbor, count: int) -> None:
+        received = neighbor.exchange.updates_received
+        if received != count:
+            self._log.trace(
+                TraceCode.TABLE_COUNT_MISMATCH,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{received} of {count} updates",
+            )
+
+    def expire(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Do what the clock says about one neighbor: dead, one-way, given up, grace over."""
+        adjacency = neighbor.adjacency
+        if adjacency.state is not AdjacencyState.DOWN and now >= adjacency.dead_at:
+            event, reason = AdjacencyEvent.DEAD_TIMER, AdjacencyReason.DEAD_INTERVAL
+            self.fire(link, neighbor, event, reason, now)
+        elif neighbor.exchanges_routes:
+            if now >= adjacency.unconfirmed_at:
+                event, reason = AdjacencyEvent.HELLO_ONE_WAY, AdjacencyReason.ONE_WAY
+                self.fire(link, neighbor, event, reason, now)
+            elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
+                event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
+                self.fire(link, neighbor, event, reason, now)
+        if neighbor.retained_until is not None and now >= neighbor.retained_until:
+            neighbor.retained_until = None
+            self._table.sweep_stale(neighbor.key, now)
+            if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
+                self._drop_neighbor(link, neighbor, now)
+
+    def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
+        return link.neighbors.get(neighbor.key.router_id) is neighbor
+
+    def refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """The link's cost or somebody's addresses changed: choose again, name next hops again."""
+        if not neighbor.exchanges_routes and neighbor.retained_until is None:
+            return
+        through = self._table.prefixes_through(neighbor.key)
+        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
+        for prefix in through:
+            self._reporter.report(prefix)
+
+
+def _has_settled(exchange: Exchange) -> bool:
+    """Whether a neighbor's new life has told everything, and all of it has arrived."""
+    cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
+    return (
+        exchange.is_table_received
+        and exchange.settled_sequence is not None
+        and cumulative is not None
+        and not is_newer(exchange.settled_sequence, cumulative)
+    )
