@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ipc.fib_native import implementation
 from routed import __version__
 
 __all__ = ["main"]
@@ -49,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "--print-schema", action="store_true",
         help="print the JSON Schema of the configuration, for editors, and end",
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"routed {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"routed {__version__} (FIB: {implementation()})"
+    )
     parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
     parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)

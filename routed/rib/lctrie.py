@@ -8,11 +8,7 @@ same words. This is the writer: it keeps, beside the words, what it needs to reb
       slot  <= CROWDED     one *block*: an LC subtrie over the ranges of the slot's prefixes
       slot  >  CROWDED     a child directory of `stride_bits` more bits, and so on
 
-Level compression by fill factor as in Nilsson & Karlsson, with two departures that were measured
-(research notes, lpm.md): prefixes are first flattened into disjoint ranges, so there is no prefix
-chain to follow and nothing to verify after a skip; and a branch takes as many bits b as satisfy
-2^b <= ranges / FILL, a rule on counts, which bounds memory like the exact rule on occupied slots
-and is cheaper to evaluate. A few ranges left become a bucket that is searched in order.
+What is inside a block, and how it is built, is in `block.py`.
 
 A prefix that ends inside a directory's own bits touches `fallback` words only. One that is longer
 touches one slot: its block is built anew in free memory and published by one aligned store of the
@@ -37,7 +33,7 @@ import bisect
 from array import array
 from collections.abc import Iterable, Iterator
 
-from ipc.snapshot import (
+from ipc.fib_layout import (
     ADDRESS_MASK,
     BUCKET_RANGES_BIAS,
     FIRST_BUCKET_KIND,
@@ -46,15 +42,9 @@ from ipc.snapshot import (
     RECORD_MASK,
 )
 from routed.rib.arena import Arena
+from routed.rib.block import BlockBuilder, Entry, build_block, native_build_block
 
 __all__ = ["LcTrie"]
-
-FILL = 0.25
-BUCKET_RANGES_MAX = 8
-BRANCH_BITS_MAX = 15
-
-_Entry = int
-"""A prefix in a slot: network bits << 8 | length, so that sorting nests prefixes."""
 
 
 class _Directory:
@@ -68,8 +58,8 @@ class _Directory:
         """Bits decided above it."""
         self.end = end
         """Bits decided with it."""
-        self.slots: dict[int, _Directory | list[_Entry]] = {}
-        self.short: dict[_Entry, int] = {}
+        self.slots: dict[int, _Directory | list[Entry]] = {}
+        self.short: dict[Entry, int] = {}
         """Prefixes that end inside, and their values."""
         self.lengths = bytearray(1 << end - depth)
         """Per slot, 1 + how many of the directory's bits its fallback's prefix has; 0 for none."""
@@ -95,6 +85,7 @@ class LcTrie:
         root_bits: int,
         stride_bits: int,
         crowded: int,
+        build_block: BlockBuilder = native_build_block or build_block,
     ) -> None:
         """Make an empty trie.
 
@@ -105,13 +96,16 @@ class LcTrie:
             root_bits: bits of the root directory.
             stride_bits: bits of a child directory.
             crowded: a slot with more prefixes becomes a child directory.
+            build_block: that of the C extension, when there is one.
         """
         self._words = words
+        self._bytes = words.cast("B")
         self._arena = arena
+        self._build = build_block
         self._width = width
         self._stride_bits = stride_bits
         self._crowded = crowded
-        self._values: dict[_Entry, int] = {}
+        self._values: dict[Entry, int] = {}
         """Of prefixes that lie in slots; those in `_Directory.short` are there."""
         self._root = self._new_directory(0, root_bits)
 
@@ -190,7 +184,7 @@ class LcTrie:
     def _slot(self, directory: _Directory, addr_bits: int) -> int:
         return addr_bits >> self._width - directory.end & (1 << directory.bits) - 1
 
-    def _change_slot(self, path: list[_Directory], slot: int, entry: _Entry, value: int) -> bool:
+    def _change_slot(self, path: list[_Directory], slot: int, entry: Entry, value: int) -> bool:
         """Enter a change into a slot's list; returns whether its block must be rebuilt."""
         slots = path[-1].slots
         entries = slots.get(slot)
@@ -218,7 +212,7 @@ class LcTrie:
 
     # --- prefixes that end inside a directory
 
-    def _change_short(self, path: list[_Directory], entry: _Entry, value: int) -> None:
+    def _change_short(self, path: list[_Directory], entry: Entry, value: int) -> None:
         directory = path[-1]
         addr_bits, prefix_len = entry >> 8, entry & 0xFF
         first = self._slot(directory, addr_bits)
@@ -303,20 +297,18 @@ class LcTrie:
             self._arena.release(*old)
 
     def _build_block(
-        self, directory: _Directory, slot: int, entries: list[_Entry], left: int
+        self, directory: _Directory, slot: int, entries: list[Entry], left: int
     ) -> int:
-        low = entries[0] >> 8 >> left << left
-        starts, values = self._flatten(entries, low, low + (1 << left))
-        block: list[int] = []
-        word = _encode(starts, values, low, left, block)
+        word, block = self._build(entries, self._values, self._width, left)
         if block:
-            address, _ = self._arena.allocate(len(block))
-            self._words[address : address + len(block)] = array("I", block)
-            directory.blocks[slot] = address, len(block)
+            size = len(block) >> 2
+            address, _ = self._arena.allocate(size)
+            self._bytes[4 * address : 4 * (address + size)] = block
+            directory.blocks[slot] = address, size
             word |= address
         return word
 
-    def _split(self, directory: _Directory, entries: list[_Entry]) -> _Directory:
+    def _split(self, directory: _Directory, entries: list[Entry]) -> _Directory:
         """A child directory with a crowded slot's prefixes; nobody can see it yet."""
         bits = min(self._stride_bits, self._width - directory.end)
         child = self._new_directory(directory.end, bits)
@@ -347,7 +339,7 @@ class LcTrie:
             self._rebuild(parent, slot)
             self._release(child)
 
-    def _gather(self, directory: _Directory) -> Iterator[_Entry]:
+    def _gather(self, directory: _Directory) -> Iterator[Entry]:
         for entry, value in directory.short.items():
             self._values[entry] = value
             yield entry
@@ -367,39 +359,6 @@ class LcTrie:
         # Whoever still has it on a path must find nothing left to release.
         directory.slots.clear()
         directory.blocks.clear()
-
-    def _flatten(self, entries: list[_Entry], low: int, high: int) -> tuple[list[int], list[int]]:
-        """Nested prefixes as disjoint ranges: where each begins, and its value (0 for none).
-
-        Neighboring ranges with one value are one range. Cost: linear in the entries.
-        """
-        width, values = self._width, self._values
-        starts, found = [low], [0]
-        open_ranges: list[tuple[int, int]] = []  # (end, value) of prefixes around the position
-
-        def begin(position: int, value: int) -> None:
-            if starts[-1] == position:
-                found[-1] = value
-                if len(found) > 1 and found[-2] == value:
-                    starts.pop()
-                    found.pop()
-            elif found[-1] != value:
-                starts.append(position)
-                found.append(value)
-
-        def close_until(position: int) -> None:
-            while open_ranges and open_ranges[-1][0] <= position:
-                end, _ = open_ranges.pop()
-                if end < high:
-                    begin(end, open_ranges[-1][1] if open_ranges else 0)
-
-        for entry in entries:
-            network = entry >> 8
-            close_until(network)
-            begin(network, values[entry])
-            open_ranges.append((network + (1 << width - (entry & 0xFF)), values[entry]))
-        close_until(high)
-        return starts, found
 
     # --- asking
 
@@ -429,44 +388,4 @@ class LcTrie:
             return int(word & RECORD_MASK) or best
         starts = kind - BUCKET_RANGES_BIAS - 1
         low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
-        index = 0
-        while index < starts and words[at + index] <= low:
-            index += 1
-        return int(words[at + starts + index]) or best
-
-
-def _encode(starts: list[int], values: list[int], low: int, left: int, block: list[int]) -> int:
-    """Append the words of one subtrie to a block.
-
-    Args:
-        starts: where ranges begin, the first at `low`.
-        values: theirs.
-        low: the first address of the subtrie.
-        left: bits that are not decided yet.
-        block: grows.
-
-    Returns:
-        The word that stands for the subtrie, with an offset into the block.
-    """
-    count = len(starts)
-    if count == 1:
-        return RECORD_FLAG | values[0] if values[0] else 0
-    at = len(block)
-    dropped = max(0, left - 32)
-    if count <= BUCKET_RANGES_MAX and not any(start & (1 << dropped) - 1 for start in starts):
-        block += [start >> dropped & 0xFFFF_FFFF for start in starts[1:]]
-        block += values
-        return (count + BUCKET_RANGES_BIAS) << KIND_SHIFT | at
-    bits = min(BRANCH_BITS_MAX, left, max(1, int(count / FILL).bit_length() - 1))
-    left -= bits
-    block.extend([0] * (1 << bits))
-    first = 0
-    for slot in range(1 << bits):
-        # starts[first] is the range that `low` lies in.
-        high = low + (1 << left)
-        last = bisect.bisect_left(starts, high, first + 1)
-        inner = [low, *starts[first + 1 : last]]
-        block[at + slot] = _encode(inner, values[first:last], low, left, block)
-        first = last if last < count and starts[last] == high else last - 1
-        low = high
-    return bits << KIND_SHIFT | at
+        return int(words[bisect.bisect_right(words, low, at, at + starts) + starts]) or best

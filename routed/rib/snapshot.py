@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ipc.snapshot import (
+from ipc.fib_layout import (
     ADDRESS_MASK,
     ENDIAN_MARK,
     F_SEAL_FUTURE_WRITE,

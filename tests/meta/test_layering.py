@@ -21,7 +21,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.model": set(),
     "ipc": {"ipc", "routed.model", "msgpack", "trio"},
     "routed.config": {"routed.model", "yaml"},
-    "routed.rib": {"routed.model", "routed.clock", "ipc.snapshot"},
+    "routed.rib": {"routed.model", "routed.clock", "ipc.fib_layout", "ipc.fib_native"},
     "routed.fib": {"routed.model", "routed.clock", "routed.log", "trio", "pyroute2"},
     "routed.neighbor": {"routed.model", "routed.clock", "trio"},
     "routed.control": {"routed.model", "ipc", "trio"},
@@ -64,7 +64,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.sandbox", "routed.sockets", "routed.supervisor", "trio",
     },
     "routed.cli": {
-        "routed", "routed.config", "routed.daemonize", "routed.engine", "routed.parent",
+        "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",
+        "routed.parent",
     },
     "routed.__main__": {"routed.cli"},
 }  # fmt: skip

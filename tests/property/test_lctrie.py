@@ -1,4 +1,7 @@
-"""LcTrie against a linear oracle: any table, any order of changes, both families."""
+"""LcTrie against a linear oracle: any table, any order of changes, both families.
+
+Blocks are built by the C extension where it is there, and it is held bit by bit against Python.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from routed.rib.arena import Arena, ArenaFull
+from routed.rib.block import BlockBuilder, build_block, native_build_block
 from routed.rib.lctrie import LcTrie
 from tests.fakes.lpm_oracle import LpmOracle
 
@@ -30,7 +34,8 @@ REAL = {32: {"root_bits": 18, "stride_bits": 8, "crowded": 256}, 128: {
 def make(width: int, sizes: dict[int, dict[str, int]], words: int = WORDS) -> tuple[LcTrie, Arena]:
     memory = memoryview(array("I", bytes(4 * words)))
     arena = Arena(FIRST, words)
-    return LcTrie(memory, arena, width=width, **sizes[width]), arena
+    builder: dict[str, BlockBuilder] = {"build_block": build_both_ways}
+    return LcTrie(memory, arena, width=width, **builder, **sizes[width]), arena  # type: ignore[arg-type]
 
 
 def prefixes(width: int) -> st.SearchStrategy[tuple[int, int]]:
@@ -48,6 +53,16 @@ def prefixes(width: int) -> st.SearchStrategy[tuple[int, int]]:
         return (high | rest) >> host_bits << host_bits, length
 
     return st.tuples(top, low, st.integers(1, width)).map(masked)
+
+
+def build_both_ways(
+    entries: list[int], values: dict[int, int], width: int, left: int
+) -> tuple[int, bytes]:
+    """The reference; and the C extension, where it is there, builds the very same."""
+    block = build_block(entries, values, width, left)
+    if native_build_block is not None:
+        assert native_build_block(entries, values, width, left) == block
+    return block
 
 
 class TrieMachine(RuleBasedStateMachine):
@@ -162,3 +177,29 @@ def test_freed_memory_is_reused_only_after_two_epochs() -> None:
         assert arena.allocate(6)[0] != address
     arena.advance()
     assert arena.allocate(6) == (address, False)
+
+
+@pytest.mark.skipif(native_build_block is None, reason="the C extension is not built")
+@pytest.mark.parametrize(
+    ("entries", "values", "width", "left"),
+    [
+        ([], {}, 32, 8),
+        ([1 << 8 | 24], {}, 32, 8),
+        ([0x0A000000 << 8 | 33], {0x0A000000 << 8 | 33: 1}, 32, 8),
+        ([0x0A000000 << 8 | 8], {0x0A000000 << 8 | 8: 1}, 32, 8),
+        ([0x0B000000 << 8 | 32, 0x0A000000 << 8 | 32], dict.fromkeys(
+            [0x0B000000 << 8 | 32, 0x0A000000 << 8 | 32], 1), 32, 8),
+        ([-1], {-1: 1}, 32, 8),
+        (["x"], {"x": 1}, 128, 8),
+        ([0x0A000000 << 8 | 32], {0x0A000000 << 8 | 32: -1}, 32, 8),
+        ([0x0A000000 << 8 | 32], {0x0A000000 << 8 | 32: 1}, 32, 32),
+        ([0x0A000000 << 8 | 32], {0x0A000000 << 8 | 32: 1}, 33, 8),
+        ((), {}, 32, 8),
+    ],
+)  # fmt: skip
+def test_the_c_builder_refuses_what_no_slot_holds(
+    entries: list[int], values: dict[int, int], width: int, left: int
+) -> None:
+    assert native_build_block is not None
+    with pytest.raises((ValueError, TypeError, KeyError, OverflowError)):
+        native_build_block(entries, values, width, left)

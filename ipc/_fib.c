@@ -1,0 +1,750 @@
+/* The optional native half of the FIB: searching a snapshot and building blocks of its trie.
+ *
+ * Same answers as ipc/fib_search.py and routed/rib/lctrie.py, which are the reference and the
+ * fallback; one test suite runs over both. The layout is explained in ipc/fib_layout.py, the
+ * single search is that of fib_snapshot.h, which every C program may use.
+ *
+ * A batch is searched GROUP addresses at a time, step by step: each step reads one word for every
+ * address that is not answered yet and asks the processor for the next one in advance, so that the
+ * waits for memory overlap. The interpreter lock is released meanwhile.
+ *
+ * Nothing that is read from a snapshot is believed: an index is compared with the size of the
+ * mapping before it is used, and each step uses up bits of the address, so a walk ends.
+ *
+ * Plain CPython API, limited to the stable ABI of Python 3.11. Needs a compiler with __int128 and
+ * __atomic builtins (gcc, clang on 64-bit machines); without one the package works without it.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <arpa/inet.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fib_snapshot.h"
+
+#ifndef __SIZEOF_INT128__
+#error "128-bit integers are needed"
+#endif
+
+typedef unsigned __int128 u128;
+
+enum { GROUP = 64, CHUNK = 4096 };
+enum { RECORD_BIT = 31, KIND_SHIFT = 26, FIRST_BUCKET = 16, BUCKET_BIAS = 14 };
+
+#define RECORD_FLAG 0x80000000u
+#define OFFSET_MASK 0x3ffffffu
+#define INLINE static inline __attribute__((always_inline))
+
+static PyObject *snapshot_error;
+
+/* --- searching many addresses at once ------------------------------------------------------- */
+
+INLINE uint32_t bits_of(u128 address, unsigned left, unsigned bits, int is_ipv6)
+{
+    uint32_t shifted = is_ipv6 ? (uint32_t)(address >> left) : (uint32_t)address >> left;
+    return shifted & ((1u << bits) - 1);
+}
+
+/* What one address of a group waits for. */
+struct walk {
+    uint32_t at;                        /* the next word to read */
+    uint32_t block;                     /* where the block begins */
+    uint8_t left;                       /* bits of the address that are not used up */
+    uint8_t kind;                       /* 0: a directory's entry, 1..15: a branch, 16..: a bucket */
+    uint8_t index;                      /* which address it is */
+};
+
+/* Take in a word of a directory or a branch that leads on. Returns whether it can be followed. */
+INLINE int follow(const struct rfib *fib, uint32_t total, struct walk *walk, uint32_t word,
+                  uint32_t at, u128 address, int is_ipv6)
+{
+    unsigned kind = word >> KIND_SHIFT;
+
+    walk->kind = (uint8_t)kind;
+    if (kind >= FIRST_BUCKET) {
+        uint32_t ranges = kind - BUCKET_BIAS;
+        walk->at = at;
+        if (at > total || total - at < 2 * ranges - 1)
+            return 0;
+        __builtin_prefetch(&fib->words[at]);
+        __builtin_prefetch(&fib->words[at + 2 * ranges - 2]);
+        return 1;
+    }
+    if (kind == 0 || kind > walk->left)
+        return 0;
+    walk->left -= (uint8_t)kind;
+    at += bits_of(address, walk->left, kind, is_ipv6);
+    walk->at = at;
+    if (at >= total)
+        return 0;
+    __builtin_prefetch(&fib->words[at]);
+    return 1;
+}
+
+/* The same for a child directory. */
+INLINE int descend(const struct rfib *fib, uint32_t total, struct walk *walk, uint32_t directory,
+                   u128 address, int is_ipv6)
+{
+    unsigned stride = fib->family[is_ipv6].stride_bits;
+
+    if (stride > walk->left)
+        stride = walk->left;
+    if (stride == 0)
+        return 0;
+    walk->left -= (uint8_t)stride;
+    walk->kind = 0;
+    walk->at = directory + 2 * bits_of(address, walk->left, stride, is_ipv6);
+    if (walk->at + 1 >= total)
+        return 0;
+    __builtin_prefetch(&fib->words[walk->at]);
+    return 1;
+}
+
+INLINE uint32_t bucket_value(const uint32_t *words, const struct walk *walk, u128 address,
+                             int is_ipv6)
+{
+    uint32_t starts = (uint32_t)walk->kind - BUCKET_BIAS - 1, index = 0, i;
+    uint32_t low = (uint32_t)(is_ipv6 && walk->left > 32 ? address >> (walk->left - 32) : address);
+
+    for (i = 0; i < starts; i++)
+        index += rfib_load(&words[walk->at + i]) <= low;
+    return rfib_load(&words[walk->at + starts + (index < starts ? index : starts)]);
+}
+
+/* Search up to GROUP addresses. Returns whether nothing looked damaged. */
+INLINE int search_group(const struct rfib *fib, uint32_t total, const u128 *addresses,
+                        uint32_t *out, unsigned count, int is_ipv6)
+{
+    const uint32_t *words = fib->words;
+    unsigned width = is_ipv6 ? 128 : 32, root_bits = fib->family[is_ipv6].root_bits, i, waiting;
+    uint32_t root = fib->family[is_ipv6].root;
+    uint32_t fallback = rfib_load(
+        &words[(is_ipv6 ? RFIB_W_IPV6 : RFIB_W_IPV4) + RFIB_F_DEFAULT_RECORD]);
+    struct walk walks[GROUP];
+
+    for (i = 0; i < count; i++) {
+        walks[i].index = (uint8_t)i;
+        walks[i].kind = 0;
+        walks[i].left = (uint8_t)(width - root_bits);
+        walks[i].at = root + 2 * bits_of(addresses[i], width - root_bits, root_bits, is_ipv6);
+        __builtin_prefetch(&words[walks[i].at]);
+        out[i] = fallback;
+    }
+    for (waiting = count; waiting;) {
+        unsigned kept = 0;
+        for (i = 0; i < waiting; i++) {
+            struct walk walk = walks[i];
+            u128 address = addresses[walk.index];
+            uint32_t word;
+            if (walk.kind >= FIRST_BUCKET) {
+                word = bucket_value(words, &walk, address, is_ipv6);
+                if (word)
+                    out[walk.index] = word;
+                continue;
+            }
+            word = rfib_load(&words[walk.at]);
+            if (walk.kind == 0) {
+                uint32_t nearer = rfib_load(&words[walk.at + 1]);
+                if (nearer)
+                    out[walk.index] = nearer;
+            }
+            if (word == 0)
+                continue;
+            if (word & RECORD_FLAG) {
+                out[walk.index] = word & ~RECORD_FLAG;
+                continue;
+            }
+            if (walk.kind == 0) {
+                walk.block = word & OFFSET_MASK;
+                if (word >> KIND_SHIFT == 0
+                        ? !descend(fib, total, &walk, word, address, is_ipv6)
+                        : !follow(fib, total, &walk, word, walk.block, address, is_ipv6))
+                    return 0;
+            } else if (!follow(fib, total, &walk, word, walk.block + (word & OFFSET_MASK),
+                               address, is_ipv6)) {
+                return 0;
+            }
+            walks[kept++] = walk;
+        }
+        waiting = kept;
+    }
+    for (i = 0; i < count; i++)
+        if (out[i] > fib->records_max)
+            return 0;
+    return 1;
+}
+
+static u128 packed_ipv6(const unsigned char *bytes)
+{
+    uint64_t halves[2];
+    memcpy(halves, bytes, 16);
+    return (u128)__builtin_bswap64(halves[0]) << 64 | __builtin_bswap64(halves[1]);
+}
+
+/* How the addresses of a batch lie in memory. */
+enum form { NUMBERS_IPV4, PACKED_IPV4, PACKED_IPV6 };
+
+static int search_chunk(const struct rfib *fib, uint32_t total, const unsigned char *from,
+                        uint32_t *out, size_t count, enum form form)
+{
+    u128 addresses[GROUP];
+    size_t done;
+
+    for (done = 0; done < count; done += GROUP) {
+        unsigned i, size = (unsigned)(count - done < GROUP ? count - done : GROUP);
+        if (form == PACKED_IPV6) {
+            for (i = 0; i < size; i++)
+                addresses[i] = packed_ipv6(from + 16 * (done + i));
+            if (!search_group(fib, total, addresses, out + done, size, 1))
+                return 0;
+            continue;
+        }
+        for (i = 0; i < size; i++) {
+            uint32_t address;
+            memcpy(&address, from + 4 * (done + i), 4);
+            addresses[i] = form == PACKED_IPV4 ? __builtin_bswap32(address) : address;
+        }
+        if (!search_group(fib, total, addresses, out + done, size, 0))
+            return 0;
+    }
+    return 1;
+}
+
+/* Search any number, and each chunk again when memory may have been reused meanwhile. */
+static int search_many(const struct rfib *fib, uint32_t total, const unsigned char *from,
+                       uint32_t *out, size_t count, enum form form)
+{
+    size_t done, bytes = form == PACKED_IPV6 ? 16 : 4;
+
+    for (done = 0; done < count; done += CHUNK) {
+        size_t size = count - done < CHUNK ? count - done : CHUNK;
+        int tries, status = RFIB_BUSY;
+        for (tries = 0; tries < RFIB_RETRIES && status == RFIB_BUSY; tries++) {
+            uint32_t epoch = rfib_load(&fib->words[RFIB_W_EPOCH]);
+            int is_intact = search_chunk(fib, total, from + bytes * done, out + done, size, form);
+            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+            if (rfib_load(&fib->words[RFIB_W_EPOCH]) - epoch < 2)
+                status = is_intact ? RFIB_FOUND : RFIB_DAMAGED;
+        }
+        if (status < 0)
+            return status;
+    }
+    return RFIB_FOUND;
+}
+
+/* --- the Search type ------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer memory;
+    struct rfib fib;
+    uint32_t total;
+    Py_ssize_t users;                   /* batches that run without the interpreter lock */
+    int is_open;
+} Search;
+
+static PyObject *raise_status(int status)
+{
+    PyErr_SetString(snapshot_error, status == RFIB_BUSY
+                                        ? "the daemon writes faster than this process can read"
+                                        : "the snapshot is damaged: its trie leads outside");
+    return NULL;
+}
+
+static PyObject *search_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"memory", NULL};
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PyObject *memory;
+    Search *self;
+
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O", names, &memory))
+        return NULL;
+    self = (Search *)allocate(type, 0);
+    if (self == NULL)
+        return NULL;
+    if (PyObject_GetBuffer(memory, &self->memory, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->is_open = 1;
+    if ((uintptr_t)self->memory.buf % 8 ||
+        rfib_init(&self->fib, self->memory.buf, (size_t)self->memory.len) < 0) {
+        Py_DECREF(self);
+        PyErr_SetString(snapshot_error, "the header is not a snapshot's");
+        return NULL;
+    }
+    self->total = (uint32_t)(self->memory.len / 4);
+    return (PyObject *)self;
+}
+
+static void search_dealloc(Search *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    if (self->is_open)
+        PyBuffer_Release(&self->memory);
+    release(self);
+    Py_DECREF(type);
+}
+
+static int is_usable(const Search *self)
+{
+    if (self->is_open)
+        return 1;
+    PyErr_SetString(PyExc_ValueError, "the reader is closed");
+    return 0;
+}
+
+static PyObject *find_one(Search *self, int is_ipv6, u128 address)
+{
+    const uint32_t words[4] = {(uint32_t)(address >> 96), (uint32_t)(address >> 64),
+                               (uint32_t)(address >> 32), (uint32_t)address};
+    int tries;
+
+    for (tries = 0; tries < RFIB_RETRIES; tries++) {
+        uint32_t epoch = rfib_load(&self->fib.words[RFIB_W_EPOCH]), record = 0;
+        int status = rfib_find(&self->fib, (unsigned)is_ipv6, words, &record);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (rfib_load(&self->fib.words[RFIB_W_EPOCH]) - epoch < 2)
+            return status < 0 ? raise_status(status) : PyLong_FromUnsignedLong(record);
+    }
+    return raise_status(RFIB_BUSY);
+}
+
+static PyObject *raise_outside(int width)
+{
+    PyErr_Clear();
+    return PyErr_Format(PyExc_ValueError, "an address is 0 to 2**%d - 1", width);
+}
+
+static PyObject *search_find4(Search *self, PyObject *argument)
+{
+    unsigned long long address;
+
+    if (!is_usable(self))
+        return NULL;
+    address = PyLong_AsUnsignedLongLong(argument);
+    if (address == (unsigned long long)-1 && PyErr_Occurred())
+        return PyErr_ExceptionMatches(PyExc_OverflowError) ? raise_outside(32) : NULL;
+    if (address >> 32)
+        return raise_outside(32);
+    return find_one(self, 0, address);
+}
+
+static PyObject *sixty_four;            /* the number, for shifting */
+
+/* The lowest 64 bits of *number, which becomes the rest; steals and replaces the reference. */
+static int take_64_bits(PyObject **number, uint64_t *bits)
+{
+    PyObject *rest;
+
+    *bits = PyLong_AsUnsignedLongLongMask(*number);
+    if (*bits == (uint64_t)-1 && PyErr_Occurred())
+        return -1;
+    rest = PyNumber_Rshift(*number, sixty_four);
+    if (rest == NULL)
+        return -1;
+    Py_DECREF(*number);
+    *number = rest;
+    return 0;
+}
+
+static PyObject *search_find6(Search *self, PyObject *argument)
+{
+    uint64_t low, high;
+    int failed, has_more;
+
+    if (!is_usable(self))
+        return NULL;
+    Py_INCREF(argument);
+    failed = take_64_bits(&argument, &low) < 0 || take_64_bits(&argument, &high) < 0;
+    has_more = failed ? -1 : PyObject_IsTrue(argument);
+    Py_DECREF(argument);
+    if (has_more)
+        return has_more < 0 ? NULL : raise_outside(128);
+    return find_one(self, 1, (u128)high << 64 | low);
+}
+
+static PyObject *search_find(Search *self, PyObject *argument)
+{
+    unsigned char packed[16];
+    uint32_t address;
+    const char *text;
+    Py_ssize_t size;
+    int is_ipv6;
+
+    if (!is_usable(self))
+        return NULL;
+    text = PyUnicode_AsUTF8AndSize(argument, &size);
+    if (text == NULL)
+        return NULL;
+    is_ipv6 = strchr(text, ':') != NULL;
+    if (strlen(text) != (size_t)size ||
+        inet_pton(is_ipv6 ? AF_INET6 : AF_INET, text, packed) != 1)
+        return PyErr_Format(PyExc_ValueError, "%R is not an IP address", argument);
+    if (is_ipv6)
+        return find_one(self, 1, packed_ipv6(packed));
+    memcpy(&address, packed, 4);
+    return find_one(self, 0, ntohl(address));
+}
+
+static int form_of(const Py_buffer *from, int version, enum form *form)
+{
+    const char *format = from->format ? from->format : "B";
+
+    if (version != 4 && version != 6) {
+        PyErr_Format(PyExc_ValueError, "the version is 4 or 6, not %d", version);
+        return -1;
+    }
+    if (from->itemsize == 1) {
+        *form = version == 4 ? PACKED_IPV4 : PACKED_IPV6;
+        if (from->len % (version == 4 ? 4 : 16) == 0)
+            return 0;
+        PyErr_Format(PyExc_ValueError, "packed IPv%d addresses have %d bytes each", version,
+                     version == 4 ? 4 : 16);
+        return -1;
+    }
+    *form = NUMBERS_IPV4;
+    if (version == 4 && from->itemsize == 4 && strchr("IL", format[0]) && format[1] == '\0')
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "addresses are packed bytes, or 32-bit numbers for IPv4");
+    return -1;
+}
+
+static PyObject *search_find_many(Search *self, PyObject *arguments)
+{
+    PyObject *addresses, *result = NULL;
+    Py_buffer from, out;
+    enum form form;
+    int version, status;
+    size_t count;
+
+    if (!is_usable(self) || !PyArg_ParseTuple(arguments, "Oiw*", &addresses, &version, &out))
+        return NULL;
+    if (PyObject_GetBuffer(addresses, &from, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
+        PyBuffer_Release(&out);
+        return NULL;
+    }
+    if (form_of(&from, version, &form) == 0) {
+        count = (size_t)from.len / (form == PACKED_IPV6 ? 16 : 4);
+        if ((size_t)out.len / 4 < count || (count && (uintptr_t)out.buf % 4)) {
+            PyErr_SetString(PyExc_ValueError, "`out` is no array of enough 32-bit numbers");
+        } else {
+            self->users++;
+            Py_BEGIN_ALLOW_THREADS
+            status = search_many(&self->fib, self->total, from.buf, out.buf, count, form);
+            Py_END_ALLOW_THREADS
+            self->users--;
+            if (status < 0)
+                raise_status(status);
+            else
+                result = Py_NewRef(Py_None);
+        }
+    }
+    PyBuffer_Release(&from);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static PyObject *search_release(Search *self, PyObject *Py_UNUSED(nothing))
+{
+    if (self->users) {
+        PyErr_SetString(PyExc_BufferError, "another thread is searching");
+        return NULL;
+    }
+    if (self->is_open)
+        PyBuffer_Release(&self->memory);
+    self->is_open = 0;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef search_methods[] = {
+    {"find4", (PyCFunction)search_find4, METH_O, "The route's number for an IPv4 address as an int."},
+    {"find6", (PyCFunction)search_find6, METH_O, "The route's number for an IPv6 address as an int."},
+    {"find", (PyCFunction)search_find, METH_O, "The route's number for an address as text."},
+    {"find_many", (PyCFunction)search_find_many, METH_VARARGS, "The numbers for many addresses."},
+    {"release", (PyCFunction)search_release, METH_NOARGS, "Let go of the memory."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot search_slots[] = {
+    {Py_tp_doc, "Search(memory): searches a snapshot; see ipc/fib_search.py."},
+    {Py_tp_new, search_new},
+    {Py_tp_dealloc, search_dealloc},
+    {Py_tp_methods, search_methods},
+    {0, NULL},
+};
+
+static PyType_Spec search_spec = {
+    .name = "ipc._fib.Search",
+    .basicsize = sizeof(Search),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = search_slots,
+};
+
+/* --- building a block: the algorithm of routed/rib/lctrie.py ---------------------------------- */
+
+enum { BRANCH_BITS_MAX = 15, BUCKET_RANGES_MAX = 8, NESTING_MAX = 130 };
+
+struct range {
+    u128 start;
+    uint32_t value;
+};
+
+struct builder {
+    struct range *ranges;
+    size_t range_count;
+    uint32_t *words;
+    size_t word_count, word_room;
+};
+
+static void begin_range(struct builder *builder, u128 start, uint32_t value)
+{
+    struct range *last = &builder->ranges[builder->range_count - 1];
+
+    if (last->start == start) {
+        last->value = value;
+        if (builder->range_count > 1 && last[-1].value == value)
+            builder->range_count--;
+    } else if (last->value != value) {
+        last[1].start = start;
+        last[1].value = value;
+        builder->range_count++;
+    }
+}
+
+/* Room for `more` zero words at the end; returns -1 when there is no memory. */
+static int add_words(struct builder *builder, size_t more)
+{
+    if (builder->word_count + more > builder->word_room) {
+        size_t room = 2 * (builder->word_count + more);
+        uint32_t *words = realloc(builder->words, 4 * room);
+        if (words == NULL)
+            return -1;
+        builder->words = words;
+        builder->word_room = room;
+    }
+    memset(builder->words + builder->word_count, 0, 4 * more);
+    builder->word_count += more;
+    return 0;
+}
+
+static unsigned log2_floor(size_t number)
+{
+    return 63u - (unsigned)__builtin_clzll((unsigned long long)number);
+}
+
+static unsigned trailing_zeros(u128 number)
+{
+    return (uint64_t)number ? (unsigned)__builtin_ctzll((uint64_t)number)
+                            : 64 + (unsigned)__builtin_ctzll((uint64_t)(number >> 64));
+}
+
+/* Append the words of the ranges from `first` to `last` (excluded), the first clipped to begin at
+ * `low`; *word stands for them. Depth: each call uses up at least one of `left` bits. */
+static int encode_ranges(struct builder *builder, size_t first, size_t last, u128 low,
+                         unsigned left, uint32_t *word)
+{
+    const struct range *ranges = builder->ranges;
+    size_t count = last - first, at = builder->word_count, i;
+    unsigned deciding, bits, dropped = left > 32 ? left - 32 : 0;
+    u128 ends = 0;
+
+    if (count == 1) {
+        *word = ranges[first].value ? RECORD_FLAG | ranges[first].value : 0;
+        return 0;
+    }
+    for (i = first + 1; i < last; i++)
+        ends |= ranges[i].start;
+    if (left < 128)
+        ends &= ((u128)1 << left) - 1;
+    deciding = left - trailing_zeros(ends);
+    bits = deciding;
+    if (deciding > BRANCH_BITS_MAX || (size_t)1 << deciding > 4 * count) {
+        if (count <= BUCKET_RANGES_MAX && deciding <= left - dropped) {
+            if (add_words(builder, 2 * count - 1) < 0)
+                return -1;
+            for (i = first + 1; i < last; i++)
+                builder->words[at + i - first - 1] = (uint32_t)(ranges[i].start >> dropped);
+            for (i = first; i < last; i++)
+                builder->words[at + count - 1 + i - first] = ranges[i].value;
+            *word = (uint32_t)(count + BUCKET_BIAS) << KIND_SHIFT | (uint32_t)at;
+            return 0;
+        }
+        bits = log2_floor(2 * count);
+        bits = bits < deciding ? bits : deciding;
+        bits = bits < BRANCH_BITS_MAX ? bits : BRANCH_BITS_MAX;
+    }
+    left -= bits;
+    if (add_words(builder, (size_t)1 << bits) < 0)
+        return -1;
+    for (i = 0; i < (size_t)1 << bits; i++) {
+        /* `first` is the range that `low` lies in; comparing distances avoids the overflow of
+         * low + 2**left at the end of the address space. */
+        size_t next = first + 1;
+        uint32_t inner;
+        while (next < last && (ranges[next].start - low) >> left == 0)
+            next++;
+        if (encode_ranges(builder, first, next, low, left, &inner) < 0)
+            return -1;
+        builder->words[at + i] = inner;
+        low += (u128)1 << left;
+        first = next < last && ranges[next].start == low ? next : next - 1;
+    }
+    *word = (uint32_t)bits << KIND_SHIFT | (uint32_t)at;
+    return 0;
+}
+
+/* One entry of a slot's list: network bits << 8 | length. */
+static int read_entry(PyObject *entry, int is_ipv6, u128 *network, unsigned *length)
+{
+    uint64_t parts[3] = {0, 0, 0};
+    int i, failed = 0;
+
+    if (is_ipv6) {
+        Py_INCREF(entry);
+        for (i = 0; i < 3 && !failed; i++)
+            failed = take_64_bits(&entry, &parts[i]) < 0;
+        Py_DECREF(entry);
+        if (failed)
+            return -1;
+    } else {
+        parts[0] = PyLong_AsUnsignedLongLong(entry);
+        if (parts[0] == (uint64_t)-1 && PyErr_Occurred())
+            return -1;
+    }
+    *length = (unsigned)(parts[0] & 0xff);
+    *network = (u128)parts[2] << 120 | (u128)parts[1] << 56 | parts[0] >> 8;
+    if (*length <= (is_ipv6 ? 128u : 32u))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "an entry's length is outside its family's width");
+    return -1;
+}
+
+/* Nested prefixes in order -> disjoint ranges. */
+static int flatten(struct builder *builder, PyObject *entries, PyObject *values, unsigned width,
+                   unsigned left)
+{
+    struct { u128 last; uint32_t value; } open[NESTING_MAX];
+    Py_ssize_t count = PyList_Size(entries), i;
+    unsigned depth = 0, length = 0;
+    u128 low = 0, span = ((u128)1 << left) - 1, network = 0;
+
+    for (i = 0; i <= count; i++) {
+        unsigned long value = 0;
+        if (i < count) {
+            PyObject *entry = PyList_GetItem(entries, i), *found;
+            if (entry == NULL || read_entry(entry, width == 128, &network, &length) < 0)
+                return -1;
+            found = PyDict_GetItemWithError(values, entry);
+            if (found == NULL) {
+                if (!PyErr_Occurred())
+                    PyErr_SetObject(PyExc_KeyError, entry);
+                return -1;
+            }
+            value = PyLong_AsUnsignedLong(found);
+            if (value == (unsigned long)-1 && PyErr_Occurred())
+                return -1;
+            if (i == 0) {
+                low = network >> left << left;
+                builder->ranges[0].start = low;
+                builder->ranges[0].value = 0;
+                builder->range_count = 1;
+            }
+        }
+        while (depth && (i == count || open[depth - 1].last < network)) {
+            u128 last = open[--depth].last;
+            if (last < low + span)
+                begin_range(builder, last + 1, depth ? open[depth - 1].value : 0);
+        }
+        if (i == count)
+            break;
+        if (network - low > span || depth == NESTING_MAX || width - length > left) {
+            PyErr_SetString(PyExc_ValueError, "the entries are not those of one slot, in order");
+            return -1;
+        }
+        begin_range(builder, network, (uint32_t)value);
+        open[depth].last = network | (((u128)1 << (width - length)) - 1);
+        open[depth++].value = (uint32_t)value;
+    }
+    return 0;
+}
+
+static PyObject *build_block(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *entries, *values, *result = NULL;
+    struct builder builder = {NULL, 0, NULL, 0, 0};
+    unsigned width, left;
+    uint32_t word = 0;
+    size_t count;
+
+    if (!PyArg_ParseTuple(arguments, "OOII", &entries, &values, &width, &left))
+        return NULL;
+    if (!PyList_Check(entries) || !PyDict_Check(values) || PyList_Size(entries) < 1) {
+        PyErr_SetString(PyExc_TypeError, "a list of entries, at least one, and a dict of values");
+        return NULL;
+    }
+    if ((width != 32 && width != 128) || left < 1 || left >= width) {
+        PyErr_SetString(PyExc_ValueError, "the width is 32 or 128, and some bits of it are left");
+        return NULL;
+    }
+    count = (size_t)PyList_Size(entries);
+    builder.ranges = malloc((2 * count + 2) * sizeof *builder.ranges);
+    if (builder.ranges == NULL)
+        PyErr_NoMemory();
+    else if (flatten(&builder, entries, values, width, left) == 0) {
+        if (encode_ranges(&builder, 0, builder.range_count, builder.ranges[0].start, left, &word))
+            PyErr_NoMemory();
+        else
+            result = Py_BuildValue("ky#", (unsigned long)word, (const char *)builder.words,
+                                   (Py_ssize_t)(4 * builder.word_count));
+    }
+    free(builder.ranges);
+    free(builder.words);
+    return result;
+}
+
+/* --- the module ------------------------------------------------------------------------------ */
+
+static PyMethodDef module_methods[] = {
+    {"build_block", build_block, METH_VARARGS,
+     "build_block(entries, values, width, left) -> (word, words): one slot's block."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    PyObject *layout = PyImport_ImportModule("ipc.fib_layout"), *type;
+
+    if (layout == NULL)
+        return -1;
+    snapshot_error = PyObject_GetAttrString(layout, "SnapshotError");
+    Py_DECREF(layout);
+    sixty_four = PyLong_FromLong(64);
+    type = PyType_FromSpec(&search_spec);
+    if (snapshot_error == NULL || sixty_four == NULL || type == NULL)
+        return -1;
+    if (PyModule_AddIntConstant(module, "LAYOUT_VERSION", RFIB_LAYOUT_VERSION) < 0)
+        return -1;
+    return PyModule_AddObjectRef(module, "Search", type);
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+static PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "ipc._fib",
+    .m_doc = "The optional native half of the FIB in shared memory.",
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__fib(void)
+{
+    return PyModuleDef_Init(&module_definition);
+}

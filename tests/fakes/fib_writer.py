@@ -1,0 +1,92 @@
+"""A real snapshot writer with a clock of its own, and what tests put into it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+from collections.abc import Callable
+
+from ipc.fib_native import native
+from ipc.fib_search import PythonSearch, Search
+from ipc.snapshot import FibReader
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, Route, RouteSource, RouteType
+from routed.rib.snapshot import TICK_NS, FibSnapshot
+from routed.rib.table import BestChange, Selection
+from tests.fakes.lpm_oracle import LpmOracle
+
+MakeSearch = Callable[[mmap.mmap], Search]
+
+SEARCHES: dict[str, MakeSearch | None] = {
+    "python": PythonSearch,
+    "c": None if native is None else native.Search,
+}
+"""Both implementations; None where the C extension is not built."""
+
+WORDS = 1 << 20
+NAMES = {2: "eth0", 3: "a-name-of-15-ch"}
+
+
+def selection(prefix: Prefix, *hops: NextHop, metric: int = 0, tag: int = 0) -> Selection:
+    kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
+    route = Route(prefix, RouteSource.STATIC, 1, metric, tag, kind, next_hops=hops)
+    return Selection(route, hops)
+
+
+def add(text: str, *hops: NextHop, metric: int = 0, tag: int = 0) -> BestChange:
+    prefix = Prefix.parse(text)
+    return BestChange(prefix, selection(prefix, *hops, metric=metric, tag=tag))
+
+
+def drop(text: str) -> BestChange:
+    return BestChange(Prefix.parse(text), None)
+
+
+def hop(via: str | None, ifindex: int = 2, weight: int = 1) -> NextHop:
+    return NextHop(Address.parse(via) if via else None, ifindex, weight)
+
+
+class Writer:
+    """A snapshot and a clock that lets every burst move the epoch on."""
+
+    def __init__(self) -> None:
+        self.snapshot = FibSnapshot(
+            Address.parse("10.255.0.1"), 4711, trie_words=WORDS, data_words=WORDS
+        )
+        self.now_ns = 10**9
+
+    def apply(self, *changes: BestChange) -> None:
+        self.now_ns += TICK_NS
+        self.snapshot.apply(changes, lambda index: NAMES.get(index, f"if{index}"), self.now_ns)
+
+    def reader(
+        self,
+        *,
+        clock: Callable[[], int] | None = None,
+        search: MakeSearch = PythonSearch,
+    ) -> FibReader:
+        return FibReader.from_fd(
+            os.dup(self.snapshot.fileno()), clock=clock or (lambda: self.now_ns), search=search
+        )
+
+
+def table(rng: random.Random, count: int) -> dict[Prefix, int]:
+    """Random prefixes of both families that nest, and a value each."""
+    found: dict[Prefix, int] = {}
+    for number in range(count):
+        family = rng.choice(list(Family))
+        top = rng.choice([0x0A, 0x20, 0xC0]) << family.width - 8
+        bits = top | rng.getrandbits(family.width - 8)
+        if rng.random() < 0.5:
+            bits = top | rng.getrandbits(12) << family.width - 20
+        length = rng.choice([0, 4, 8, 12, 16, 17, 20, 24, 28, 32, 48, 64, 96, 127, 128])
+        found[Prefix.masked(family, bits, min(length, family.width))] = number + 1
+    return found
+
+
+def oracles(content: dict[Prefix, int]) -> dict[Family, LpmOracle]:
+    by_family = {family: LpmOracle(family.width) for family in Family}
+    for prefix, value in content.items():
+        by_family[prefix.family].put(prefix.addr_bits, prefix.prefix_len, value)
+    return by_family
