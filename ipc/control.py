@@ -46,6 +46,7 @@ __all__ = [
     "REQUEST_TYPES",
     "AddressFamily",
     "ControlType",
+    "Fib",
     "Hello",
     "Reload",
     "Request",
@@ -92,6 +93,7 @@ class ControlType(enum.IntEnum):
     SHOW_MEMORY = 17
     SNAPSHOT_OPEN = 30
     RELOAD = 40
+    FIB = 41
 
 
 class ResultCode(enum.Enum):
@@ -239,6 +241,14 @@ class SnapshotOpen:
 
 
 @dataclass(frozen=True, slots=True)
+class Fib:
+    """Do something to the kernel FIB as a whole; answered when it is carried out."""
+
+    command: str
+    """`couple`, `decouple` or `resync`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Read the configuration file again and apply the difference."""
 
@@ -253,6 +263,7 @@ Request = (
     | ShowCounters
     | ShowMemory
     | SnapshotOpen
+    | Fib
     | Reload
 )
 
@@ -266,6 +277,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_COUNTERS: ShowCounters,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,
+    ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,
 }
 

@@ -16,6 +16,7 @@ One life of an engine:
       |  -- LINK_CHANGED ..., LINKS_COMPLETE, SOCKET_READY ... -->
       |  <-- FIB_UPDATE ..., FIB_IN_SYNC    |
       |  -- FIB_PROGRESS ------------->     |
+      |  <-- FIB_COMMANDED ------------     |      then FIB_COMMAND_DONE
       |  <-- RELOAD_REQUESTED ---------     |      then CONF_* again, RELOAD_FINISHED
       |  -- STOP --------------------->     |
       |  <-- STOPPED -----------------      |      goodbyes sent, nothing more to say
@@ -50,6 +51,9 @@ __all__ = [
     "ConfItem",
     "ConfReady",
     "FibColumns",
+    "FibCommand",
+    "FibCommandDone",
+    "FibCommanded",
     "FibCounters",
     "FibFailure",
     "FibInSync",
@@ -92,6 +96,8 @@ class MessageType(enum.IntEnum):
     FIB_UPDATE = 20
     FIB_IN_SYNC = 21
     FIB_PROGRESS = 22
+    FIB_COMMANDED = 23
+    FIB_COMMAND_DONE = 24
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
     LOG_EVENT = 40
@@ -258,6 +264,31 @@ class FibProgress:
     counters: FibCounters
 
 
+class FibCommand(enum.Enum):
+    """What a client may have done to the kernel FIB as a whole."""
+
+    COUPLE = "couple"
+    DECOUPLE = "decouple"
+    RESYNC = "resync"
+
+
+@dataclass(frozen=True, slots=True)
+class FibCommanded:
+    """A client that may, asked for it; the request id comes back in the answer."""
+
+    command: FibCommand
+    uid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FibCommandDone:
+    """It is carried out; lines for people say what became of it."""
+
+    is_ok: bool
+    lines: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
     """A client that may, asked for a reload; the request id comes back in the answer."""
@@ -324,6 +355,8 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
     MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
+    MessageType.FIB_COMMANDED: Authority(Role.ENGINE, FibCommanded, False, _RUNNING),
+    MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),
     MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
     MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),

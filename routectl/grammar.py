@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 from ipc.control import (
     AddressFamily,
+    Fib,
     Reload,
     Request,
     Role,
@@ -340,6 +341,33 @@ TREE = Branch(
                     "The destinations",
                     is_required=True,
                     is_repeated=True,
+                ),
+            ),
+        ),
+        Branch(
+            "fib",
+            "The kernel FIB as a whole",
+            (
+                Leaf(
+                    "couple",
+                    "Put every wanted route into the kernel again",
+                    "fib couple",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("couple")),
+                ),
+                Leaf(
+                    "decouple",
+                    "Take every route of ours out of the kernel, and keep the RIB",
+                    "fib decouple",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("decouple")),
+                ),
+                Leaf(
+                    "resync",
+                    "Read the kernel now, repair what is not as it should be, say what it was",
+                    "fib resync",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("resync")),
                 ),
             ),
         ),

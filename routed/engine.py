@@ -21,6 +21,7 @@ import socket
 import sys
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeVar
 
 import trio
 
@@ -35,6 +36,9 @@ from ipc.internal import (
     ConfDrain,
     ConfItem,
     ConfReady,
+    FibCommand,
+    FibCommandDone,
+    FibCommanded,
     FibInSync,
     FibProgress,
     LinkChanged,
@@ -53,7 +57,7 @@ from ipc.internal import (
 )
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
-from routed.control.handlers import ReloadOutcome
+from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.log import Level, Logger, Record
@@ -65,8 +69,10 @@ from routed.sandbox.preload import load_what_tracebacks_need
 
 __all__ = ["Engine", "run_engine"]
 
-RELOAD_TIMEOUT_S = 120.0
-"""How long a client waits for a reload."""
+_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone)
+
+REQUEST_TIMEOUT_S = 120.0
+"""How long a client waits for what the parent has to do."""
 
 _LOG_BACKLOG = 1000
 """Lines kept for a parent that does not read; the oldest go."""
@@ -135,7 +141,8 @@ class Engine:
         """There from the first configuration on."""
         self._server: ManagementServer | None = None
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
-        self._next_reload_id = 1
+        self._fib_commands: dict[int, trio.MemorySendChannel[FibCommandDone]] = {}
+        self._next_request_id = 1
 
     # --- life
 
@@ -181,6 +188,8 @@ class Engine:
                     message.applied_serial, message.failures, message.recovered, message.counters
                 )
                 self._wake_sender()  # there is room for more wishes
+            case FibCommandDone():
+                self._fib_command_done(request_id, message)
             case ReloadFinished():
                 self._reload_finished(request_id, message)
 
@@ -300,7 +309,12 @@ class Engine:
         )
         self._nursery.start_soon(router.run)
         reporter = Reporter(
-            begin, config, router, sandbox=str(self._confinement), reload=self._reload
+            begin,
+            config,
+            router,
+            sandbox=str(self._confinement),
+            reload=self._reload,
+            command_fib=self._command_fib,
         )
         return _Rooms(config, router, reporter)
 
@@ -312,19 +326,33 @@ class Engine:
 
     # --- management
 
-    async def _reload(self, uid: int, pid: int) -> ReloadOutcome:
-        request_id = self._next_reload_id
-        self._next_reload_id += 1
-        answers_in, answers = trio.open_memory_channel[ReloadFinished](1)
-        self._reloads[request_id] = answers_in
-        self._say(ReloadRequested(uid, pid), request_id)
+    async def _reload(self, uid: int, pid: int) -> Outcome:
+        return await self._ask_parent(ReloadRequested(uid, pid), self._reloads)
+
+    async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+        return await self._ask_parent(FibCommanded(command, uid, pid), self._fib_commands)
+
+    async def _ask_parent(
+        self, request: object, waiting: dict[int, trio.MemorySendChannel[_Answer]]
+    ) -> Outcome:
+        """Send a request on behalf of a client and wait for its answer."""
+        request_id = self._next_request_id
+        self._next_request_id += 1
+        answers_in, answers = trio.open_memory_channel[_Answer](1)
+        waiting[request_id] = answers_in
+        self._say(request, request_id)
         try:
-            with trio.move_on_after(RELOAD_TIMEOUT_S):
+            with trio.move_on_after(REQUEST_TIMEOUT_S):
                 answer = await answers.receive()
-                return ReloadOutcome(answer.is_ok, answer.lines)
-            return ReloadOutcome(False, (f"no answer within {RELOAD_TIMEOUT_S:g} s",))
+                return Outcome(answer.is_ok, answer.lines)
+            return Outcome(False, (f"no answer within {REQUEST_TIMEOUT_S:g} s",))
         finally:
-            del self._reloads[request_id]
+            del waiting[request_id]
+
+    def _fib_command_done(self, request_id: int, answer: FibCommandDone) -> None:
+        waiting = self._fib_commands.get(request_id)
+        if waiting is not None:
+            waiting.send_nowait(answer)
 
     def _reload_finished(self, request_id: int, answer: ReloadFinished) -> None:
         self._running.reporter.last_reload = LastReload(

@@ -104,8 +104,9 @@ EVENTS: dict[str, EventSpec] = {
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
+    "fib-command": EventSpec(_I, ("command", "uid"), _STRANGERS),
     "fib-drift-storm": EventSpec(_W, ("routes",), _STRANGERS),
-    "fib-resync": EventSpec(_D, ("reason", "repaired")),
+    "fib-resync": EventSpec(_D, ("reason", "drifted")),
     "fib-overrun": EventSpec(_W, ("overruns",), _STRANGERS),
     "fib-route-failed": EventSpec(_W, ("prefix", "reason"), _STRANGERS),
     "fib-routes-failed": EventSpec(_W, ("more",), _STRANGERS),

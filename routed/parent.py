@@ -37,6 +37,9 @@ import trio
 from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
+    FibCommand,
+    FibCommandDone,
+    FibCommanded,
     FibProgress,
     FibUpdate,
     LinksComplete,
@@ -456,6 +459,18 @@ class Parent:
         if self._wishes_since_counted > ROUTES_MAX:
             raise IpcError(f"more than {ROUTES_MAX} routes wanted")
 
+    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
+        """A client asks; the answer follows when it is carried out."""
+        assert self._nursery is not None  # an engine runs
+        self._log.emit("fib-command", command=request.command.value, uid=request.uid)
+        self._nursery.start_soon(self._carry_out, request_id, request.command)
+
+    async def _carry_out(self, request_id: int, command: FibCommand) -> None:
+        done = await _do_to_fib(self._sync, command)
+        session = self._running_session()
+        if session is not None:
+            session.send(done, request_id=request_id)
+
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         """A client asks."""
         self._ask_reload(_ReloadRequest(request_id, f"uid {request.uid} pid {request.pid}"))
@@ -622,6 +637,27 @@ class Parent:
                 self._log.sink.reopen()
             except OSError as error:
                 self._log.emit("internal-error", where="log file", error=error.strerror)
+
+
+async def _do_to_fib(sync: FibSync, command: FibCommand) -> FibCommandDone:
+    """Carry a command out and say in words how that went."""
+    match command:
+        case FibCommand.DECOUPLE:
+            left = await sync.decouple()
+            wanted = sync.counters().desired
+            lines = [f"decoupled: {wanted} wanted routes are kept in mind, {left} in the kernel"]
+            return FibCommandDone(not left, (*lines, "`fib couple` puts them back"))
+        case FibCommand.COUPLE:
+            counters = await sync.couple()
+            lines = [f"coupled: {counters.installed} of {counters.desired} routes in the kernel"]
+            if counters.failed:
+                lines.append(f"{counters.failed} failed; `show fib` says why")
+            return FibCommandDone(True, tuple(lines))
+        case FibCommand.RESYNC:
+            report = await sync.resync()
+            found = f"{report.missing} were missing, {report.changed} changed"
+            line = f"read {report.routes} routes in {report.took_s:.2f} s: {found}"
+            return FibCommandDone(True, (line,))
 
 
 _SIGNALS = (

@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ipc.internal import ConfBegin
+from ipc.internal import ConfBegin, FibCommand
 from routed import __version__
 from routed.config.schema import Config
-from routed.control.handlers import ReloadOutcome
+from routed.control.handlers import Outcome
 from routed.control.views import (
     CounterView,
     FibState,
@@ -61,7 +61,8 @@ class Reporter:
         router: Router,
         *,
         sandbox: str,
-        reload: Callable[[int, int], Awaitable[ReloadOutcome]],
+        reload: Callable[[int, int], Awaitable[Outcome]],
+        command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
     ) -> None:
         """Report on a router's rooms.
 
@@ -71,6 +72,7 @@ class Reporter:
             router: whose rooms are looked at.
             sandbox: what holds this process, in words.
             reload: asks the parent, with the uid and pid of the client.
+            command_fib: asks the parent, likewise.
         """
         self.config = config
         self.last_reload: LastReload | None = None
@@ -78,6 +80,7 @@ class Reporter:
         self._router = router
         self._sandbox = sandbox
         self._reload = reload
+        self._command_fib = command_fib
 
     # --- one row or few
 
@@ -100,7 +103,13 @@ class Reporter:
                 row.state is AdjacencyState.UP
                 for row in self._router.neighbors.neighbors(now_ns / 1e9)
             ),
-            fib=FibTotals(totals.desired, totals.installed, totals.failed, totals.pending),
+            fib=FibTotals(
+                totals.desired,
+                totals.installed,
+                totals.failed,
+                totals.pending,
+                coupled=totals.is_coupled,
+            ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,
         )
@@ -184,9 +193,13 @@ class Reporter:
         """The shared FIB's descriptor."""
         return self._router.snapshot.fileno()
 
-    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+    async def reload(self, uid: int, pid: int) -> Outcome:
         """Have the parent read the configuration again."""
         return await self._reload(uid, pid)
+
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+        """Have the parent do something to the kernel FIB."""
+        return await self._command_fib(command, uid, pid)
 
     # --- tables
 
@@ -262,6 +275,8 @@ class Reporter:
         )
 
     def _fib_state(self, prefix: Prefix) -> FibState:
+        if not self._router.wishes.counters.is_coupled:
+            return FibState.DECOUPLED
         if self._router.wishes.failure_of(prefix):
             return FibState.FAILED
         return FibState.PENDING if self._router.wishes.is_pending(prefix) else FibState.INSTALLED

@@ -43,6 +43,7 @@ from ipc.internal import (
     ConfDrain,
     ConfItem,
     ConfReady,
+    FibCommanded,
     FibInSync,
     FibProgress,
     FibUpdate,
@@ -110,6 +111,10 @@ class EngineHost(Protocol):
 
     def fib_in_sync(self) -> None:
         """The gate opens."""
+        ...
+
+    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
+        """A client asks for something to be done to the kernel FIB."""
         ...
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
@@ -340,14 +345,20 @@ class EngineSession:
                 except trio.WouldBlock:
                     raise IpcError("answers that nobody asked for") from None
             case ReloadRequested():
-                self._unanswered += 1
-                if request_id == 0 or self._unanswered > REQUESTS_MAX:
-                    raise IpcError(f"{self._unanswered} reload requests at once")
+                self._count_request(request_id)
                 self._host.reload_requested(request_id, message)
+            case FibCommanded():
+                self._count_request(request_id)
+                self._host.fib_commanded(request_id, message)
             case LogEvent():
                 self._relay_line(message)
             case Stopped():
                 self._stopped.set()
+
+    def _count_request(self, request_id: int) -> None:
+        self._unanswered += 1
+        if request_id == 0 or self._unanswered > REQUESTS_MAX:
+            raise IpcError(f"{self._unanswered} requests at once")
 
     def _relay_line(self, line: LogEvent) -> None:
         """Log a declared event with its declared fields, or count it when there are too many."""

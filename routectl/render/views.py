@@ -70,6 +70,8 @@ def health(status: Row) -> str:
     fib = status.get("fib")
     if not isinstance(fib, dict):
         return "ok"
+    if fib.get("coupled") is False:
+        return "decoupled"
     if fib.get("failed"):
         return f"failed {fib['failed']}"
     return f"syncing {fib['pending']}" if fib.get("pending") else "ok"
@@ -80,7 +82,8 @@ def _fib_totals(status: Row) -> str:
     if not isinstance(fib, dict):
         return plain_text(None)
     words = ("desired", "installed", "failed", "pending")
-    return ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
+    totals = ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
+    return totals if fib.get("coupled", True) else f"decoupled, {totals}"
 
 
 def _last_reload(status: Row) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from ipc.control import (
     AddressFamily,
     ControlType,
+    Fib,
     Reload,
     Result,
     ResultCode,
@@ -30,6 +31,7 @@ from ipc.control import (
     SnapshotOpen,
 )
 from ipc.credentials import PeerCredentials
+from ipc.internal import FibCommand
 from routed.control.views import (
     CounterView,
     FibView,
@@ -43,12 +45,12 @@ from routed.control.views import (
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 
-__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "ReloadOutcome"]
+__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadOutcome:
-    """How a reload went."""
+class Outcome:
+    """How something went that the daemon was told to do."""
 
     is_ok: bool
     lines: tuple[str, ...]
@@ -90,7 +92,10 @@ class Daemon(Protocol):
     def snapshot_fd(self) -> int:
         """The snapshot's read-only descriptor, which the daemon keeps."""
 
-    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+        """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
+
+    async def reload(self, uid: int, pid: int) -> Outcome:
         """Have the configuration read again; uid and pid of who asked, for the log."""
 
 
@@ -203,11 +208,19 @@ async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: PeerCre
     return Final(descriptor=daemon.snapshot_fd())
 
 
+async def command_fib(daemon: Daemon, request: Fib, caller: PeerCredentials) -> Answer:
+    """Couple, decouple, resync."""
+    try:
+        command = FibCommand(request.command)
+    except ValueError:
+        known = ", ".join(command.value for command in FibCommand)
+        return _usage(f"no fib command {request.command!r}; there are {known}")
+    return _outcome(await daemon.command_fib(command, caller.uid, caller.pid))
+
+
 async def reload(daemon: Daemon, _request: Reload, caller: PeerCredentials) -> Answer:
     """Reload; on failure nothing has changed and the lines say why."""
-    outcome = await daemon.reload(caller.uid, caller.pid)
-    code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
-    return Final(Result(code, outcome.lines))
+    return _outcome(await daemon.reload(caller.uid, caller.pid))
 
 
 HANDLERS: dict[ControlType, Handler] = {
@@ -220,8 +233,14 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_COUNTERS: show_counters,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SNAPSHOT_OPEN: open_snapshot,
+    ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,
 }
+
+
+def _outcome(outcome: Outcome) -> Final:
+    code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
+    return Final(Result(code, outcome.lines))
 
 
 def _not_found(text: str) -> Final:

@@ -28,6 +28,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_COUNTERS: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SNAPSHOT_OPEN: Role.READ,
+    ControlType.FIB: Role.ADMIN,
     ControlType.RELOAD: Role.ADMIN,
 }
 

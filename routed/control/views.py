@@ -60,6 +60,8 @@ class FibState(enum.Enum):
     INSTALLED = "installed"
     FAILED = "failed"
     """The kernel refused it, or took it away; it is tried again."""
+    DECOUPLED = "decoupled"
+    """Kept out of the kernel by `fib decouple`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class FibTotals:
     installed: int
     failed: int
     pending: int
+    coupled: bool
+    """False after `fib decouple`."""
 
 
 @dataclass(frozen=True, slots=True)

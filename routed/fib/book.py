@@ -99,6 +99,8 @@ class RouteBook:
         self._lost: set[int] = set()
         """Taken from us by somebody else and not yet put back."""
         self._repairs: dict[int, _Repair] = {}
+        self._parked: dict[int, RouteValue] | None = None
+        """While decoupled: what is wanted, and must not be in the kernel."""
         self._writes = PendingQueue(is_scattered=False)
         self._removals = PendingQueue(is_scattered=True)
 
@@ -112,6 +114,9 @@ class RouteBook:
         tracker = self.tracker
         if self._unclaimed:
             self._unclaimed.difference_update(keys)
+        if self._parked is not None:
+            self._parked.update(zip(keys, values, strict=True))
+            return
         if self._failures:
             self._forgive_changed(keys, values)
         again = self._retired.intersection(keys) if self._retired else set()
@@ -126,15 +131,41 @@ class RouteBook:
         """Want routes no longer."""
         for key in keys:
             self._unclaimed.discard(key)
+            if self._parked is not None:
+                self._parked.pop(key, None)
+                continue
             self._lost.discard(key)
             self._forgive(key)
             self.tracker.delete_desired(key)
             if key in self.tracker.unwanted:
                 self._retired.add(key)
 
+    def decouple(self) -> None:
+        """Want nothing in the kernel, and remember what was wanted."""
+        if self._parked is None:
+            tracker = self.tracker
+            parked = {**tracker.same, **tracker.wanted, **tracker.held}
+            self.withdraw(list(parked))
+            self._parked = parked
+
+    def couple(self) -> None:
+        """Want again what has been wanted meanwhile."""
+        if self._parked is not None:
+            parked, self._parked = self._parked, None
+            self.want(list(parked), list(parked.values()))
+
+    def desired_keys(self) -> list[int]:
+        """Every key that is wanted, coupled or not."""
+        return list(self._parked) if self._parked is not None else self.tracker.desired_keys()
+
+    @property
+    def desired_count(self) -> int:
+        """How many these are."""
+        return self.tracker.desired_count if self._parked is None else len(self._parked)
+
     def begin_session(self) -> None:
         """A new engine starts: what the one before wanted is to be claimed."""
-        self._unclaimed = set(self.tracker.desired_keys())
+        self._unclaimed = set(self.desired_keys())
 
     def end_claims(self) -> None:
         """The engine has said everything: what nobody claimed is wanted no longer."""

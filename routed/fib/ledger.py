@@ -60,6 +60,7 @@ class Ledger:
         self._books: dict[RouteSpace, RouteBook] = {}
         self._dump: DumpComparison | None = None
         self._is_gate_open = False
+        self._is_coupled = True
 
     # --- what the engine wants
 
@@ -79,7 +80,7 @@ class Ledger:
         self._ownership = ownership
         for space, book in self._books.items():
             if not ownership.holds(space):
-                book.withdraw(book.tracker.desired_keys())
+                book.withdraw(book.desired_keys())
 
     def begin_session(self) -> None:
         """A new engine starts: close the gate; earlier wishes hold until it has spoken."""
@@ -108,8 +109,25 @@ class Ledger:
     def want_nothing(self) -> None:
         """The daemon stops and takes its routes along."""
         for book in self._books.values():
-            book.withdraw(book.tracker.desired_keys())
+            book.withdraw(book.desired_keys())
         self.open_gate()
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether what is wanted belongs in the kernel."""
+        return self._is_coupled
+
+    def decouple(self) -> None:
+        """Take every route of ours out of the kernel, and keep in mind what is wanted."""
+        self._is_coupled = False
+        for book in self._books.values():
+            book.decouple()
+
+    def couple(self) -> None:
+        """Put into the kernel what is wanted now."""
+        self._is_coupled = True
+        for book in self._books.values():
+            book.couple()
 
     # --- what the kernel says
 
@@ -161,6 +179,8 @@ class Ledger:
         book = self._books.get(space)
         if book is None:
             book = self._books[space] = RouteBook(space, self.counts)
+            if not self._is_coupled:
+                book.decouple()
         return book
 
     # --- what is to be done
@@ -173,7 +193,7 @@ class Ledger:
             room = limit - sum(len(batch.keys) for batch in batches)
             if room > 0:
                 batches += book.plan_writes(room)
-        if batches or not self._is_gate_open:
+        if batches or (self._is_coupled and not self._is_gate_open):
             return batches
         for book in self._books.values():
             room = limit - sum(len(batch.keys) for batch in batches)
@@ -213,7 +233,7 @@ class Ledger:
     def totals(self) -> tuple[int, int, int, int]:
         """Routes desired, installed, failed, pending."""
         books = self._books.values()
-        desired = sum(book.tracker.desired_count for book in books)
+        desired = sum(book.desired_count for book in books)
         installed = sum(len(book.tracker.same) for book in books)
         failed = sum(book.failed_count for book in books)
         return desired, installed, failed, desired - installed - failed

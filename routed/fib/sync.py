@@ -37,7 +37,15 @@ from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.prefix import Family, Prefix
 
-__all__ = ["FibRemovals", "FibRows", "FibSync", "FibUpdate", "Progress", "RouteKernel"]
+__all__ = [
+    "FibRemovals",
+    "FibRows",
+    "FibSync",
+    "FibUpdate",
+    "Progress",
+    "ResyncReport",
+    "RouteKernel",
+]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
@@ -94,6 +102,16 @@ class FibUpdate(NamedTuple):
     remove: Sequence[FibRemovals]
 
 
+class ResyncReport(NamedTuple):
+    """What reading the kernel again found."""
+
+    routes: int
+    """Of ours in the kernel, now that the books are right."""
+    missing: int
+    changed: int
+    took_s: float
+
+
 class Progress(NamedTuple):
     """What changed since the engine was last told."""
 
@@ -147,6 +165,8 @@ class FibSync:
         self._taken_serial = 0
         self._applied_serial = 0
         self._drift: list[Drift] = []
+        self._idle = trio.Event()
+        self._last_resync = ResyncReport(0, 0, 0, 0.0)
         self._has_gate_news = False
         self._last_told: Progress | None = None
 
@@ -216,6 +236,37 @@ class FibSync:
         """Whether an engine has spoken and all that it first wanted was tried."""
         return self._applied_serial > 0
 
+    # --- commands, each of which waits until it is carried out
+
+    async def decouple(self) -> int:
+        """Take every route of ours out of the kernel; wishes are kept in mind.
+
+        Returns:
+            How many are left, because the kernel would not let them go.
+        """
+        self.ledger.decouple()
+        await self._settled()
+        return self.ledger.kernel_count
+
+    async def couple(self) -> FibCounters:
+        """Put what is wanted back into the kernel; how that went."""
+        self.ledger.couple()
+        await self._settled()
+        return self.counters()
+
+    async def resync(self) -> ResyncReport:
+        """Read the kernel now and repair what is not as it should be."""
+        before = self.resyncs
+        self.request_resync("command")
+        while self.resyncs == before:
+            await self._settled()
+        return self._last_resync
+
+    async def _settled(self) -> None:
+        """Until the loop has nothing to do now."""
+        self._wake.set()
+        await self._idle.wait()
+
     # --- the loop
 
     async def run(self) -> None:
@@ -229,6 +280,8 @@ class FibSync:
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
             if await self._work():
                 continue
+            self._idle.set()
+            self._idle = trio.Event()
             with trio.move_on_at(min(resync_at, self.ledger.retry_at())):
                 await self._wake.wait()
             if trio.current_time() >= resync_at:
@@ -287,16 +340,25 @@ class FibSync:
 
     async def _resync(self) -> None:
         reason, self._resync_reason = self._resync_reason, ""
-        before = self.ledger.counts.repaired
+        began = trio.current_time()
+        drift: list[Drift] = []
         try:
             for table_id in sorted(self.ledger.ownership.tables):
                 for family in Family:
-                    self._drift += await self._dump(table_id, family)
+                    drift += await self._dump(table_id, family)
         except (NetlinkError, OSError) as error:
             await self._distrust("reading routes", error)
             return
         self.resyncs += 1
-        self._log.emit("fib-resync", reason=reason, repaired=self.ledger.counts.repaired - before)
+        missing = sum(entry.what == "deleted" for entry in drift)
+        self._last_resync = ResyncReport(
+            routes=self.ledger.kernel_count,
+            missing=missing,
+            changed=len(drift) - missing,
+            took_s=trio.current_time() - began,
+        )
+        self._log.emit("fib-resync", reason=reason, drifted=len(drift))
+        self._drift += drift
         self._tell_drift()
 
     async def _dump(self, table_id: int, family: Family) -> list[Drift]:
@@ -380,6 +442,7 @@ class FibSync:
             overruns=self.overruns,
             refused=self.refused,
             kernel_writes=counts.kernel_writes,
+            is_coupled=self.ledger.is_coupled,
         )
 
     def take_progress(self) -> Progress | None:

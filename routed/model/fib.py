@@ -37,5 +37,7 @@ class FibCounters:
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""
     kernel_writes: int = 0
+    is_coupled: bool = True
+    """Whether what is wanted belongs in the kernel (`fib decouple`)."""
     refused: int = 0
     """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""

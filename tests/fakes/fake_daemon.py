@@ -16,7 +16,8 @@ from pathlib import Path
 
 import trio
 
-from routed.control.handlers import ReloadOutcome
+from ipc.internal import FibCommand
+from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.control.views import (
@@ -46,7 +47,7 @@ STATUS = StatusView(
     last_reload=ReloadView(True, 65.0, "2 static routes added"),
     routes=5,
     neighbors=1,
-    fib=FibTotals(desired=4, installed=3, failed=1, pending=0),
+    fib=FibTotals(desired=4, installed=3, failed=1, pending=0, coupled=True),
     engine_restarts=0,
     sandbox="seccomp, landlock abi 7, uid 998",
 )
@@ -179,7 +180,8 @@ MEMORY = (
     MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
 )
 
-RELOADED = ReloadOutcome(True, ("1 static route added",))
+COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
+RELOADED = Outcome(True, ("1 static route added",))
 
 CHUNK = 100
 
@@ -200,9 +202,11 @@ class FakeDaemon:
     neighbor_views: tuple[NeighborView, ...] = NEIGHBORS
     route_views: tuple[RouteView, ...] = ROUTES
     fib_views: tuple[FibView, ...] = FIB
-    reload_outcome: ReloadOutcome = RELOADED
+    reload_outcome: Outcome = RELOADED
     reloads: list[tuple[int, int]] = field(default_factory=list)
     """uid and pid of whoever asked."""
+    fib_outcome: Outcome = COUPLED
+    fib_commands: list[tuple[FibCommand, int, int]] = field(default_factory=list)
     chunks_given: int = 0
     """How far dumps of routes have come."""
     on_chunk: Callable[[], None] = lambda: None
@@ -246,7 +250,11 @@ class FakeDaemon:
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()
 
-    async def reload(self, uid: int, pid: int) -> ReloadOutcome:
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+        self.fib_commands.append((command, uid, pid))
+        return self.fib_outcome
+
+    async def reload(self, uid: int, pid: int) -> Outcome:
         self.reloads.append((uid, pid))
         return self.reload_outcome
 

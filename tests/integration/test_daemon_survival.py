@@ -138,6 +138,25 @@ def test_a_route_deleted_by_hand_comes_back(lab: Lab) -> None:
     assert "fib-drift" in lab.log("R")
 
 
+def test_fib_commands_take_routes_out_put_them_back_and_repair(lab: Lab) -> None:
+    before = lab.kernel_routes("R")
+    done = lab.run("R", ["routectl", "fib", "decouple"])
+    assert done.returncode == 0, done.stderr
+    assert lab.kernel_routes("R") == []
+    assert {row["state"] for row in lab.routectl("R", "show", "fib")} == {"decoupled"}
+    lab.kill("R", "engine", signal.SIGKILL)
+    wait_until(
+        lambda: lab.routectl("R", "show", "status")[0]["engine_restarts"] == 1,
+        DEADLINE_S,
+        "a new engine",
+    )
+    assert lab.kernel_routes("R") == [], "a new engine couples nothing"
+    assert lab.run("R", ["routectl", "fib", "couple"]).returncode == 0
+    wait_until(lambda: lab.kernel_routes("R") == before, DEADLINE_S, "all routes are back")
+    done = lab.run("R", ["routectl", "fib", "resync"])
+    assert "0 were missing, 0 changed" in done.stdout
+
+
 def test_a_foreign_route_is_never_touched(lab: Lab) -> None:
     netlink = lab.netlink("R")
     kernel.add_route(netlink, "198.18.0.0/15", via=None, dev="eth-A")

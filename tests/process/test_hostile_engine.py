@@ -17,7 +17,14 @@ import pytest
 import trio
 
 from ipc.framing import IpcError
-from ipc.internal import ConfBegin, FibProgress, FibUpdate, ReloadFinished, ReloadRequested
+from ipc.internal import (
+    ConfBegin,
+    FibCommanded,
+    FibProgress,
+    FibUpdate,
+    ReloadFinished,
+    ReloadRequested,
+)
 from routed import privsep
 from routed.config.load import load_text
 from routed.log import Level, Logger, Record
@@ -69,6 +76,9 @@ class Host:
 
     def fib_in_sync(self) -> None:
         self.in_sync += 1
+
+    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
+        self.reloads.append(request_id)
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         self.reloads.append(request_id)
@@ -192,7 +202,7 @@ BREAKS_A_RULE = {
     "reload requests without end": (
         "take_configuration()\nfor n in range(1, 10_000): "
         "send(internal.ReloadRequested(0, 1), request_id=n)",
-        f"{REQUESTS_MAX + 1} reload requests at once",
+        f"{REQUESTS_MAX + 1} requests at once",
     ),
     "wishes without end": (
         "take_configuration()\nfor n in range(1, 10_000): send(internal.FibUpdate(n, (), (), ()))",

@@ -9,6 +9,8 @@ import pytest
 from ipc.control import (
     REQUEST_TYPES,
     AddressFamily,
+    ControlType,
+    Fib,
     Reload,
     Request,
     ResultCode,
@@ -23,7 +25,8 @@ from ipc.control import (
     SnapshotOpen,
 )
 from ipc.credentials import PeerCredentials
-from routed.control.handlers import HANDLERS, Answer, Dump, Final, ReloadOutcome
+from ipc.internal import FibCommand
+from routed.control.handlers import HANDLERS, Answer, Dump, Final, Outcome
 from routed.control.views import to_row
 from tests.fakes.fake_daemon import FakeDaemon
 
@@ -45,6 +48,21 @@ async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
     answer = await ask(daemon, request)
     assert isinstance(answer, Dump)
     return [to_row(view)[0] for chunk in answer.chunks for view in chunk]
+
+
+@pytest.mark.parametrize("command", FibCommand)
+async def test_fib_commands_reach_the_daemon(daemon: FakeDaemon, command: FibCommand) -> None:
+    answer = await HANDLERS[ControlType.FIB](daemon, Fib(command.value), CALLER)
+    assert isinstance(answer, Final)
+    assert answer.result.code is ResultCode.OK
+    assert daemon.fib_commands == [(command, CALLER.uid, CALLER.pid)]
+
+
+async def test_an_unknown_fib_command_is_told_what_there_is(daemon: FakeDaemon) -> None:
+    answer = await HANDLERS[ControlType.FIB](daemon, Fib("decupple"), CALLER)
+    assert isinstance(answer, Final)
+    assert answer.result.code is ResultCode.USAGE
+    assert "couple, decouple, resync" in answer.result.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +132,7 @@ async def test_a_reload_names_who_asked_and_hands_on_what_changed(daemon: FakeDa
 
 async def test_a_failed_reload_hands_on_every_error(daemon: FakeDaemon) -> None:
     lines = ("routes.yaml:3:5: static[0].prefix: expected a prefix", "routes.yaml:9:1: ...")
-    daemon.reload_outcome = ReloadOutcome(False, lines)
+    daemon.reload_outcome = Outcome(False, lines)
     answer = await ask(daemon, Reload())
     assert isinstance(answer, Final)
     assert (answer.result.code, answer.result.lines) == (ResultCode.FAILED, lines)

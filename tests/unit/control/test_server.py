@@ -38,7 +38,7 @@ from ipc.control import (
 )
 from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
-from routed.control.handlers import ReloadOutcome
+from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import (
     EVENT_CHANGED,
@@ -275,7 +275,7 @@ async def test_a_reload_is_carried_out_and_logged_with_the_kernels_word_on_who_a
 
 async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: Path) -> None:
     lines = tuple(f"routes.yaml:{number}:1: {'x' * 100}" for number in range(2000))
-    daemon = FakeDaemon(reload_outcome=ReloadOutcome(False, lines))
+    daemon = FakeDaemon(reload_outcome=Outcome(False, lines))
     async with running(tmp_path, daemon=daemon) as scene:
         _, result = await (await scene.greeted()).ask(Reload())
     assert result.code is ResultCode.FAILED

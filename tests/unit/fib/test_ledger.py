@@ -328,6 +328,40 @@ def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> No
     assert set(bench.kernel.ours()) == {key("10.1.0.0/16", 300)}
 
 
+def test_decoupled_routes_leave_the_kernel_and_come_back_as_they_are_wanted_by_then(
+    bench: Bench,
+) -> None:
+    for route in (A, B):
+        bench.want(route, via("192.0.2.1"))
+    bench.settle()
+    bench.ledger.decouple()
+    bench.settle()
+    assert bench.kernel.ours() == {}, "the gate keeps none of them: somebody asked for this"
+    assert bench.ledger.totals[:2] == (2, 0)
+    bench.withdraw(A)
+    bench.want(B, via("192.0.2.2"))
+    bench.want(C, BLACKHOLE)
+    bench.settle()
+    bench.dump()
+    assert bench.kernel.ours() == {}
+    bench.ledger.couple()
+    bench.settle()
+    assert bench.kernel.ours() == {B: via("192.0.2.2"), C: BLACKHOLE}
+
+
+def test_what_a_dead_engine_wanted_while_decoupled_is_forgotten_at_the_next_gate(
+    bench: Bench,
+) -> None:
+    bench.want(A, via("192.0.2.1"))
+    bench.ledger.decouple()
+    bench.ledger.begin_session()
+    bench.want(B, via("192.0.2.1"))
+    bench.ledger.open_gate()
+    bench.ledger.couple()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {B}
+
+
 def test_wanting_nothing_removes_all_of_ours_and_nothing_else(bench: Bench) -> None:
     bench.kernel.put(B, via("192.0.2.1"), 12)
     bench.dump()

@@ -209,6 +209,26 @@ async def test_a_new_engine_is_told_every_failure_that_stands(
         assert len(progress.failures) == 1
 
 
+async def test_commands_are_answered_when_they_are_carried_out(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16", "10.2.0.0/16"))
+        await bench.quiet()
+        bench.kernel.lose([key("10.1.0.0/16")])
+        bench.kernel.put(key("10.2.0.0/16"), RouteValue(RouteType.PROHIBIT, ()), 205)
+        report = await bench.sync.resync()
+        assert (report.routes, report.missing, report.changed) == (1, 1, 1)
+        await bench.quiet()
+        assert len(bench.kernel.ours()) == 2
+        assert await bench.sync.decouple() == 0
+        assert bench.kernel.ours() == {}
+        assert not bench.sync.counters().is_coupled
+        counters = await bench.sync.couple()
+        assert (counters.installed, counters.is_coupled) == (2, True)
+        assert len(bench.kernel.ours()) == 2
+
+
 async def test_flush_takes_out_ours_and_leaves_the_rest(
     bench: Bench, autojump_clock: MockClock
 ) -> None:

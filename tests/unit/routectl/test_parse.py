@@ -58,13 +58,13 @@ def test_an_exact_word_is_not_ambiguous() -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("", "a command is missing: show, lookup, reload, help, quit, exit"),
+        ("", "a command is missing: show, lookup, fib, reload, help, quit, exit"),
         ("show", "show needs one more word: status, neighbors, interfaces, routes, route, fib, "
          "counters, memory"),
         ("sh ro", "'ro' after show is ambiguous: routes, route"),
         ("shwo status", "'shwo' is unknown; did you mean show?"),
         ("show nieghbors", "'nieghbors' after show is unknown; did you mean neighbors?"),
-        ("frobnicate", "'frobnicate' is unknown; expected: show, lookup, reload, help, quit, exit"),
+        ("frobnicate", "'frobnicate' is unknown; expected: show, lookup, fib, reload, help, quit, exit"),
         ("reload now", "nothing more may follow reload, but there is 'now'"),
         ("show status 1", "nothing more may follow show status, but there is '1'"),
         ("show route", "show route needs ADDRESS, for example: show route 192.0.2.1"),
@@ -96,7 +96,7 @@ def test_an_empty_word_is_no_abbreviation() -> None:
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("", ["show", "lookup", "reload", "help", "quit", "exit"]),
+        ("", ["show", "lookup", "fib", "reload", "help", "quit", "exit"]),
         ("sh nei", ["NEIGHBOR", "interface"]),
         ("sh nei int", ["INTERFACE"]),
         ("sh nei int eth0", ["NEIGHBOR"]),
@@ -104,7 +104,7 @@ def test_an_empty_word_is_no_abbreviation() -> None:
         ("show routes source", ["SOURCE"]),
         ("lookup ::1", ["ADDRESS"]),
         ("reload", []),
-        ("help", ["show", "lookup", "reload", "help", "quit", "exit"]),
+        ("help", ["show", "lookup", "fib", "reload", "help", "quit", "exit"]),
         ("help reload", []),
     ],
 )
