@@ -24,9 +24,10 @@ import enum
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from ipc.codec import CodecError, decode, encode
 from ipc.control import (
@@ -60,13 +61,23 @@ __all__ = [
     "DaemonUnreachable",
     "Denied",
     "ExitStatus",
+    "Row",
+    "why_unreachable",
 ]
 
 DEFAULT_TIMEOUT_S = 30.0
 """How long the daemon may be silent. A reload reads a file and waits for the kernel, so this is
 generous; everything else answers within milliseconds."""
 
+PIPELINE_DEPTH = 2
+"""Requests under way in `exchange`. Two keep both sides busy; more would only fill the socket, and
+could let both ends wait for room to write at once."""
+
 _TIMEVAL = struct.Struct("ll")
+
+
+Row = dict[str, object]
+"""Column -> plain value."""
 
 
 class ExitStatus(enum.IntEnum):
@@ -96,6 +107,16 @@ class ControlError(IpcError):
         """A `ResultCode` value, or a word of the client's own: unreachable, no_route."""
         self.text = text
         self.exit_status = exit_status
+
+    @classmethod
+    def of_result(cls, result: Result) -> ControlError:
+        """The error that a result which is not `ok` stands for."""
+        text = "\n".join(result.lines) or result.code.value
+        if result.code is ResultCode.DENIED:
+            return Denied(text)
+        return ControlError(
+            result.code.value, text, _EXIT_STATUS.get(result.code, ExitStatus.REFUSED)
+        )
 
 
 class Denied(ControlError):
@@ -236,6 +257,63 @@ class ControlClient:
         self._answer = Answer(self, self._request_id)
         return self._answer
 
+    def exchange(self, requests: Iterable[Request]) -> Iterator[tuple[Result, list[Row]]]:
+        """Send requests one behind another, without waiting for each answer before the next.
+
+        While the daemon works on one, the next one is made and waits in the socket; PIPELINE_DEPTH
+        bounds how many.
+
+        Yields:
+            The end of each answer and its rows, in order; a result that is not `ok` is for the
+            caller to judge.
+
+        Raises:
+            ControlError: the connection broke; what had been sent may or may not have been done.
+        """
+        if self._answer is not None and not self._answer.is_complete:
+            self.close()
+        self.connect()
+        self._answer = None
+        waiting: deque[int] = deque()
+        for request in requests:
+            try:
+                self._send(REQUEST_TYPES[type(request)], encode(request))
+            except _NotTaken:
+                self.close()
+                raise self._went_away() from None
+            waiting.append(self._request_id)
+            if len(waiting) >= PIPELINE_DEPTH:
+                yield self._receive_whole(waiting.popleft())
+        while waiting:
+            yield self._receive_whole(waiting.popleft())
+
+    def _receive_whole(self, request_id: int) -> tuple[Result, list[Row]]:
+        rows: list[Row] = []
+        while True:
+            message, descriptor = self._receive(request_id)
+            if descriptor is not None:
+                close_descriptors([descriptor])
+            if isinstance(message, Result):
+                return message, rows
+            rows += _as_rows(message)
+
+    def wait_for_end(self) -> NoReturn:
+        """Keep the connection, and with it whatever was leased for the session, until it ends.
+
+        Raises:
+            ControlError: it has ended; the text says how.
+        """
+        self.connect()
+        assert self._connection is not None  # connect() makes one
+        self._connection.settimeout(None)
+        try:
+            message, _ = self._receive(PARTING_REQUEST_ID)
+        finally:
+            self.close()
+        if isinstance(message, Result):
+            _raise_unless_ok(message)
+        raise self._nonsense("it answers what nobody asked")
+
     def open_snapshot(self) -> int:
         """The FIB snapshot's descriptor, which the caller owns.
 
@@ -269,7 +347,7 @@ class ControlClient:
             connection.settimeout(self._timeout_s)
         except OSError as error:
             connection.close()
-            raise DaemonUnreachable(_why_unreachable(self.socket_path, error)) from error
+            raise DaemonUnreachable(why_unreachable(self.socket_path, error)) from error
         except BaseException:
             connection.close()
             raise
@@ -372,7 +450,8 @@ class ControlClient:
         return DaemonUnreachable(f"{self.socket_path} does not speak routed's protocol: {why}")
 
 
-def _why_unreachable(socket_path: str, error: OSError) -> str:
+def why_unreachable(socket_path: str, error: OSError) -> str:
+    """What a failed connect(2) means, and what to do, for people."""
     match error.errno:
         case errno.ENOENT:
             why = f"routed is not running: there is no socket {socket_path}"
@@ -416,7 +495,4 @@ def _as_rows(message: Welcome | Rows) -> list[dict[str, object]]:
 def _raise_unless_ok(result: Result) -> None:
     if result.code is ResultCode.OK:
         return
-    text = "\n".join(result.lines) or result.code.value
-    if result.code is ResultCode.DENIED:
-        raise Denied(text)
-    raise ControlError(result.code.value, text, _EXIT_STATUS.get(result.code, ExitStatus.REFUSED))
+    raise ControlError.of_result(result)

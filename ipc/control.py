@@ -48,11 +48,18 @@ __all__ = [
     "ControlType",
     "Fib",
     "Hello",
+    "Lease",
+    "PackedRoutes",
     "Reload",
     "Request",
     "Result",
     "ResultCode",
     "Role",
+    "RouteAttributes",
+    "RouteChange",
+    "RouteNextHop",
+    "RouteOperation",
+    "RouteRenew",
     "Rows",
     "ShowCounters",
     "ShowFib",
@@ -94,6 +101,8 @@ class ControlType(enum.IntEnum):
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
+    ROUTE_CHANGE = 50
+    ROUTE_RENEW = 51
 
 
 class ResultCode(enum.Enum):
@@ -122,7 +131,7 @@ class Role(enum.IntEnum):
     READ = 1
     """Look: show, lookup."""
     ADMIN = 2
-    """Change: reload."""
+    """Change: reload, inject routes."""
 
     @property
     def label(self) -> str:
@@ -253,6 +262,90 @@ class Reload:
     """Read the configuration file again and apply the difference."""
 
 
+class RouteOperation(enum.Enum):
+    """What becomes of injected routes."""
+
+    ADD = "add"
+    """Refused for a prefix that the owner has already."""
+    REPLACE = "replace"
+    """Adds, or puts in the place of what the owner has; renews the lease."""
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long injected routes stay by themselves."""
+
+    seconds: float | None = None
+    """They vanish so long after the last ADD, REPLACE or ROUTE_RENEW; None: no such end."""
+    is_session: bool = False
+    """They vanish with the connection that brought them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteNextHop:
+    """A next hop as `ip route` would be told it; `via`, `dev` or both."""
+
+    via: str | None = None
+    dev: str | None = None
+    weight: int = 1
+    is_onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAttributes:
+    """All that injected routes share but their prefix."""
+
+    type: str = "unicast"
+    """A word of RouteType: unicast, blackhole, unreachable, prohibit."""
+    next_hops: tuple[RouteNextHop, ...] = ()
+    metric: int = 0
+    tag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRoutes:
+    """Routes of one family as columns, so that thousands are decoded by a few calls.
+
+    `ipc/routes.py` packs and unpacks; route number i of n is the i-th entry of each column.
+    """
+
+    addresses: bytes = b""
+    """n times 4 or 16 bytes, network order."""
+    prefix_lens: bytes = b""
+    """n bytes."""
+    attributes: bytes = b""
+    """n times an index into the request's `attributes`, u16 in network order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """Inject, replace or delete routes, all of them or none.
+
+    A refused route is answered by a row (route: its number, IPv4 before IPv6; problem: text) before
+    the result, and nothing has changed then.
+    """
+
+    operation: RouteOperation
+    attributes: tuple[RouteAttributes, ...]
+    """Empty for DELETE."""
+    ipv4: PackedRoutes = PackedRoutes()
+    ipv6: PackedRoutes = PackedRoutes()
+    lease: Lease = Lease()
+    owner: str = ""
+    """A name that sets several programs of one user apart; for DELETE, also the whole owner as
+    `show routes` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRenew:
+    """Begin every timed lease of the caller's routes anew."""
+
+    seconds: float
+    owner: str = ""
+    """As in RouteChange."""
+
+
 Request = (
     ShowStatus
     | ShowNeighbors
@@ -265,6 +358,8 @@ Request = (
     | SnapshotOpen
     | Fib
     | Reload
+    | RouteChange
+    | RouteRenew
 )
 
 REQUEST_CLASSES: dict[ControlType, type[Request]] = {
@@ -279,6 +374,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,
     ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,
+    ControlType.ROUTE_CHANGE: RouteChange,
+    ControlType.ROUTE_RENEW: RouteRenew,
 }
 
 REQUEST_TYPES: dict[type[Request], ControlType] = {

@@ -22,8 +22,8 @@ from typing import NoReturn, TextIO
 
 from ipc.blocking import ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
-from routectl.execute import Output, execute
-from routectl.grammar import TREE, Local, LocalAction, leaves
+from routectl.execute import Output, execute, hold
+from routectl.grammar import TREE, Local, LocalAction, lease_of, leaves
 from routectl.parse import ParseError, aligned, describe, expected, parse
 from routectl.render.text import TextOutput
 
@@ -45,6 +45,9 @@ class CommandLine:
         """As given to the program; a line may add to them."""
         self._out = out
         self._errors = errors
+        self.holds_leases = False
+        """Whether a command that leases for the session stays until it is ended: a one-shot one,
+        whose session would be over at once."""
 
     def run_line(self, line: str) -> ExitStatus | None:
         """Run a line as a person types it: words, options, `?` at the end for help.
@@ -84,7 +87,10 @@ class CommandLine:
             return ExitStatus.USAGE
         if invocation.leaf.action == Local(LocalAction.QUIT):
             return None
-        return execute(invocation, self.client, output)
+        status = execute(invocation, self.client, output)
+        if status is ExitStatus.DONE and self.holds_leases and lease_of(invocation).is_session:
+            return hold(invocation, self.client, output)
+        return status
 
     def help_for(self, line: str) -> list[str]:
         """What may come next after the text before the cursor, as lines."""
@@ -156,6 +162,7 @@ def _run(command_line: CommandLine) -> int:
         print(f"routectl {_version()}")
         return ExitStatus.DONE
     if options.words:
+        command_line.holds_leases = True
         return command_line.run_words(options.words, options) or ExitStatus.DONE
     if sys.stdin.isatty():
         from routectl.shell import run_shell  # imports prompt-toolkit: 200 ms

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
+from ipc.control import Request, RouteChange
 from routectl.client import look_up
-from routectl.grammar import Ask, Command, Invocation, Local, LocalAction, Lookup
+from routectl.grammar import Ask, Command, Import, Invocation, Local, LocalAction, Lookup
 from routectl.parse import ParseError, describe
 from routectl.render.text import Form, Row
 
-__all__ = ["Output", "execute"]
+__all__ = ["Output", "execute", "hold"]
 
 
 class Output(Protocol):
@@ -27,6 +28,18 @@ class Output(Protocol):
 
     def fail(self, code: str, text: str) -> None:
         """Write what went wrong."""
+
+    def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
+        """Write what was done, and what went wrong beside it."""
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer, to people only."""
+
+    def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
+        """Show how far a long command has come, to people at a terminal only."""
+
+    def progress_ended(self) -> None:
+        """Take the last progress off the screen."""
 
 
 def execute(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
@@ -46,12 +59,60 @@ def execute(invocation: Invocation, client: ControlClient, output: Output) -> Ex
         return ExitStatus.USAGE
 
 
+def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
+    """Stay connected after a command that leased for the session, until Ctrl-C or the daemon's end.
+
+    Raises:
+        KeyboardInterrupt: the user has seen enough; the routes go with the connection.
+    """
+    del invocation
+    output.note("the lease lasts as long as this command: Ctrl-C ends it")
+    try:
+        client.wait_for_end()
+    except ControlError as error:
+        output.fail(error.code, error.text)
+        return error.exit_status
+
+
+def _import(
+    request: Request, invocation: Invocation, client: ControlClient, output: Output
+) -> ExitStatus:
+    from routectl.importing import import_routes, open_routes, size_of  # only an import pays for it
+
+    assert isinstance(request, RouteChange)  # the grammar says so
+    with open_routes(invocation.value("file") or "") as source:
+        total = size_of(source)
+        outcome = import_routes(
+            client,
+            source,
+            request.operation,
+            request.lease,
+            request.owner,
+            progress=lambda routes, read: output.progress(routes, read, total),
+        )
+    output.progress_ended()
+    noun = "route" if outcome.done == 1 else "routes"
+    done = [f"{outcome.done} {noun} imported"]
+    if not outcome.refused:
+        output.report(done)
+        return ExitStatus.DONE
+    lines = list(outcome.errors)
+    if outcome.refused > len(lines):
+        lines.append(f"and {outcome.refused - len(lines)} more lines")
+    if outcome.left_out:
+        lines.append(f"{outcome.left_out} routes were left out: they share a batch with those")
+    output.report_in_part(done, "failed", "\n".join(lines))
+    return ExitStatus.REFUSED
+
+
 def _carry_out(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
     match invocation.leaf.action:
         case Ask(build, form):
             output.show(form, client.ask(build(invocation)).pages())
         case Command(build):
             output.report(client.ask(build(invocation)).result().lines)
+        case Import(build):
+            return _import(build(invocation), invocation, client, output)
         case Lookup(form):
             rows = look_up(client, invocation.values["addresses"])
             output.show(form, [rows])

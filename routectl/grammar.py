@@ -12,6 +12,7 @@ What a leaf does is one of:
 
     Ask      a request for the daemon, whose rows are shown in a form
     Command  a request that changes something; its result's lines are shown
+    Import   a file of routes, as many requests
     Lookup   answered from the mapped snapshot
     Local    answered by routectl itself (help, quit)
 
@@ -27,9 +28,15 @@ from dataclasses import dataclass, field
 from ipc.control import (
     AddressFamily,
     Fib,
+    Lease,
     Reload,
     Request,
     Role,
+    RouteAttributes,
+    RouteChange,
+    RouteNextHop,
+    RouteOperation,
+    RouteRenew,
     ShowCounters,
     ShowFib,
     ShowInterfaces,
@@ -40,11 +47,14 @@ from ipc.control import (
     ShowStatus,
     SnapshotOpen,
 )
+from ipc.routes import one_route
+from routectl.iproute import ROUTE_TYPES
 from routectl.render import views
 from routectl.render.text import Form
 
 __all__ = [
     "ROUTE_SOURCES",
+    "ROUTE_TYPES",
     "TREE",
     "Action",
     "Argument",
@@ -52,6 +62,7 @@ __all__ = [
     "Branch",
     "Command",
     "Flag",
+    "Import",
     "Invocation",
     "Keyword",
     "Leaf",
@@ -61,6 +72,7 @@ __all__ = [
     "Node",
     "Positional",
     "ValueKind",
+    "lease_of",
     "leaves",
 ]
 
@@ -77,6 +89,14 @@ class ValueKind(enum.Enum):
     INTERFACE = "INTERFACE"
     NEIGHBOR = "NEIGHBOR"
     COMMAND = "COMMAND"
+    NUMBER = "NUMBER"
+    LEASE = "LEASE"
+    """A duration such as 30s, or `session`."""
+    DURATION = "DURATION"
+    TYPE = "TYPE"
+    """A type of route."""
+    OWNER = "OWNER"
+    FILE = "FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +124,13 @@ class Keyword:
     name: str
     kind: ValueKind
     help: str
+    is_required: bool = False
 
     @property
     def usage(self) -> str:
         """As a synopsis writes it."""
-        return f"[{self.name} {self.kind.value}]"
+        text = f"{self.name} {self.kind.value}"
+        return text if self.is_required else f"[{text}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +181,14 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Import:
+    """Send the routes of a file."""
+
+    build: Callable[[Invocation], Request]
+    """A request as they will be sent, for its role and its lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Search the mapped snapshot."""
 
@@ -181,7 +211,7 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Command | Lookup | Local
+Action = Ask | Command | Import | Lookup | Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +268,62 @@ def _show_routes(invocation: Invocation) -> Request:
         invocation.value("source"),
         "selected" in invocation.values,
     )
+
+
+def lease_of(invocation: Invocation) -> Lease:
+    """The lease that a command asks for."""
+    value = invocation.value("lease")
+    if value is None:
+        return Lease()
+    return Lease(is_session=True) if value == "session" else Lease(float(value))
+
+
+def _change_route(operation: RouteOperation) -> Callable[[Invocation], Request]:
+    def build(invocation: Invocation) -> Request:
+        packed, prefix_len = _packed(invocation.value("prefix") or "")
+        return one_route(
+            operation,
+            packed,
+            prefix_len,
+            _attributes(invocation),
+            lease=lease_of(invocation),
+            owner=invocation.value("owner") or "",
+        )
+
+    return build
+
+
+def _attributes(invocation: Invocation) -> RouteAttributes:
+    via, dev = invocation.value("via"), invocation.value("dev")
+    next_hop = RouteNextHop(via, dev, is_onlink="onlink" in invocation.values)
+    return RouteAttributes(
+        invocation.value("type") or "unicast",
+        (next_hop,) if via or dev else (),
+        int(invocation.value("metric") or 0),
+        int(invocation.value("tag") or 0),
+    )
+
+
+def _packed(prefix: str) -> tuple[bytes, int]:
+    import socket  # there already, wherever a request is sent
+
+    address, _, length = prefix.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_pton(family, address), int(length)
+
+
+def _import_routes(invocation: Invocation) -> Request:
+    replaces = "replace" in invocation.values
+    return RouteChange(
+        RouteOperation.REPLACE if replaces else RouteOperation.ADD,
+        (),
+        lease=lease_of(invocation),
+        owner=invocation.value("owner") or "",
+    )
+
+
+def _renew_routes(invocation: Invocation) -> Request:
+    return RouteRenew(float(invocation.value("lease") or 0), invocation.value("owner") or "")
 
 
 def _show_fib(invocation: Invocation) -> Request:
@@ -323,6 +409,80 @@ _SHOW = Branch(
     ),
 )
 
+_LEASE = Keyword(
+    "lease", ValueKind.LEASE, "Vanish after this time unless renewed, or with the `session`"
+)
+_OWNER = Keyword("owner", ValueKind.OWNER, "A name that sets several owners of one user apart")
+_ROUTE_WORDS: tuple[Argument, ...] = (
+    Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
+    Keyword("via", ValueKind.ADDRESS, "The next router"),
+    Keyword("dev", ValueKind.INTERFACE, "The link; required for a link-local `via`"),
+    Flag("onlink", "Take `via` as reachable on `dev` although no subnet says so"),
+    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are refused"),
+    Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
+    Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
+    _LEASE,
+    _OWNER,
+)
+
+_ROUTE = Branch(
+    "route",
+    "Inject routes, for as long as their owner lives or a lease runs",
+    (
+        Leaf(
+            "add",
+            "Inject a route; refused when the same owner has one to that prefix",
+            "route add 192.0.2.1/32 dev eth0 lease 30s",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.ADD)),
+            _ROUTE_WORDS,
+        ),
+        Leaf(
+            "replace",
+            "Inject a route, in the place of the owner's own; renews its lease",
+            "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.REPLACE)),
+            _ROUTE_WORDS,
+        ),
+        Leaf(
+            "delete",
+            "Take an injected route away",
+            "route delete 192.0.2.1/32",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.DELETE)),
+            (
+                Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
+                Keyword("owner", ValueKind.OWNER, "Whose, as `show routes` writes it"),
+            ),
+        ),
+        Leaf(
+            "import",
+            "Inject the routes of a file, a line each as `ip route` writes it; - is standard input",
+            "route import routes.txt replace owner batch",
+            Role.ADMIN,
+            Import(_import_routes),
+            (
+                Positional("file", ValueKind.FILE, "The file", is_required=True),
+                Flag("replace", "Take the place of what the owner has, instead of refusing"),
+                _LEASE,
+                _OWNER,
+            ),
+        ),
+        Leaf(
+            "renew",
+            "Begin the timed leases of an owner anew",
+            "route renew lease 30s",
+            Role.ADMIN,
+            Command(_renew_routes),
+            (
+                Keyword("lease", ValueKind.DURATION, "How long from now", is_required=True),
+                _OWNER,
+            ),
+        ),
+    ),
+)
+
 TREE = Branch(
     "",
     "Commands",
@@ -371,6 +531,7 @@ TREE = Branch(
                 ),
             ),
         ),
+        _ROUTE,
         Leaf(
             "reload",
             "Read the configuration file again and apply the difference",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ipc.control import AddressFamily, Role
 from routectl.grammar import (
     ROUTE_SOURCES,
+    ROUTE_TYPES,
     TREE,
     Argument,
     Branch,
@@ -76,14 +77,11 @@ def parse(words: Sequence[str], family: AddressFamily | None = None) -> Invocati
         before = " ".join(position.spelled)
         raise ParseError(_incomplete(before, [choice.text for choice in position.choices()]))
     for argument in position.node.arguments:
-        if (
-            isinstance(argument, Positional)
-            and argument.is_required
-            and argument.name not in position.values
-        ):
+        is_required = not isinstance(argument, Flag) and argument.is_required
+        if is_required and argument.name not in position.values:
             before = " ".join(position.spelled)
             raise ParseError(
-                f"{before} needs {argument.kind.value}, for example: {position.node.example}"
+                f"{before} needs {_label(argument)}, for example: {position.node.example}"
             )
     if position.awaited is not None:
         raise ParseError(f"{position.awaited.name} needs {position.awaited.kind.value} after it")
@@ -296,8 +294,38 @@ def _checked(kind: ValueKind, word: str) -> str:
             return _checked_prefix(word)
         case ValueKind.SOURCE:
             return _match(word, ROUTE_SOURCES, "source")
-        case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.COMMAND:
+        case ValueKind.TYPE:
+            return _match(word, ROUTE_TYPES, "type")
+        case ValueKind.NUMBER:
+            return _checked_number(word)
+        case ValueKind.LEASE:
+            return word if word == "session" else _checked_duration(word, "30s or `session`")
+        case ValueKind.DURATION:
+            return _checked_duration(word, "30s")
+        case _:
             return word
+
+
+def _checked_number(word: str) -> str:
+    if not (word.isascii() and word.isdigit()):
+        raise ParseError(f"{word!r} is not a number")
+    return word
+
+
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _checked_duration(word: str, example: str) -> str:
+    """A duration in seconds, as text."""
+    number = word.rstrip("hms")
+    unit = _UNIT_S.get(word[len(number) :])
+    try:
+        seconds = float(number) * (unit or 0.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise ParseError(f"{word!r} is not a duration (like {example}); units: ms, s, m, h")
+    return f"{seconds:g}"
 
 
 def _checked_address(word: str) -> str:
@@ -326,7 +354,11 @@ def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[st
     match kind:
         case ValueKind.SOURCE:
             return ROUTE_SOURCES
-        case ValueKind.ADDRESS | ValueKind.COMMAND:
-            return ()
+        case ValueKind.TYPE:
+            return ROUTE_TYPES
+        case ValueKind.LEASE:
+            return ("session",)
         case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:
             return live_values(kind, start)
+        case _:
+            return ()

@@ -122,6 +122,7 @@ EVENTS: dict[str, EventSpec] = {
     # management
     "client-refused": EventSpec(_W, ("uid", "pid", "reason"), _STRANGERS),
     "client-changed": EventSpec(_I, ("uid", "pid", "request", "outcome"), 600),
+    "lease-ended": EventSpec(_I, ("owner", "routes", "why"), 600),
 }  # fmt: skip
 
 

@@ -51,4 +51,5 @@ class Redistribution:
 _REDISTRIBUTABLE = {
     RouteSource.CONNECTED: RedistributeSource.CONNECTED,
     RouteSource.STATIC: RedistributeSource.STATIC,
+    RouteSource.INJECTED: RedistributeSource.INJECTED,
 }

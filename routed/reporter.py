@@ -11,10 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ipc.control import RouteOperation
 from ipc.internal import ConfBegin, FibCommand
 from routed import __version__
 from routed.config.schema import Config
 from routed.control.handlers import Outcome
+from routed.control.injection import Injection, Refusal
 from routed.control.views import (
     CounterView,
     FibState,
@@ -30,7 +32,7 @@ from routed.control.views import (
     StatusView,
 )
 from routed.model.prefix import Address, Prefix
-from routed.model.route import NextHop
+from routed.model.route import NextHop, RouteSource
 from routed.neighbor.events import AdjacencyState
 from routed.rib.table import Candidate
 from routed.router import Router
@@ -201,6 +203,35 @@ class Reporter:
         """Have the parent do something to the kernel FIB."""
         return await self._command_fib(command, uid, pid)
 
+    # --- injected routes
+
+    def inject(self, injection: Injection) -> Sequence[Refusal]:
+        """Put or delete; all or none."""
+        return [Refusal(*problem) for problem in self._inject(injection)]
+
+    def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:
+        if injection.operation is RouteOperation.DELETE:
+            return self._router.delete_injected(injection.owners, injection.prefixes)
+        attributes = injection.attributes
+        return self._router.put_injected(
+            injection.owners[0],
+            [
+                (prefix, attributes[number])
+                for prefix, number in zip(injection.prefixes, injection.numbers, strict=True)
+            ],
+            is_replace=injection.operation is RouteOperation.REPLACE,
+            lease_s=injection.lease_s,
+            session=injection.session,
+        )
+
+    def renew(self, owner: str, seconds: float) -> int:
+        """Begin an owner's timed leases anew."""
+        return self._router.renew_injected(owner, seconds)
+
+    def session_ended(self, session: int) -> None:
+        """Its leases end."""
+        self._router.end_session(session)
+
     # --- tables
 
     def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
@@ -260,6 +291,8 @@ class Reporter:
                 NextHopView(gateway.via, gateway.ifname, gateway.weight)
                 for gateway in route.gateways
             )
+        now = time.monotonic()
+        is_injected = route.source is RouteSource.INJECTED
         return RouteView(
             prefix=route.prefix,
             type=route.type,
@@ -271,7 +304,11 @@ class Reporter:
             selected=candidate.is_selected,
             fib_state=fib_state,
             fib_reason=reason,
-            age_s=time.monotonic() - candidate.installed_at,
+            age_s=now - candidate.installed_at,
+            owner=route.owner if is_injected else "",
+            lease_s=self._router.injected.remaining_s(route.prefix, route.owner, now)
+            if is_injected
+            else None,
         )
 
     def _fib_state(self, prefix: Prefix) -> FibState:

@@ -36,6 +36,7 @@ import trio
 from ipc.internal import FibUpdate
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
+from routed.injection import Attributes, InjectedRoutes, Problem
 from routed.log import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
@@ -113,6 +114,8 @@ class Router:
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_output)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors)
+        self.injected = InjectedRoutes(self.rib)
+        self._to_expire = trio.Event()
         self._statics: dict[tuple[Prefix, str], Route] = {}
         self._learned: dict[Prefix, RouteSource] = {}
 
@@ -134,6 +137,7 @@ class Router:
                 nursery.start_soon(self._network.run)
                 nursery.start_soon(self._decide_loop)
                 nursery.start_soon(self._heartbeat_loop)
+                nursery.start_soon(self._expire_loop)
 
     def stop(self, *, is_restart: bool) -> None:
         """Say goodbye to the neighbors; what is wanted in the kernel stays as it is.
@@ -207,6 +211,59 @@ class Router:
         for key, route in self._statics.items():
             if before.get(key) != route:
                 self.rib.install(route)
+
+    # --- injected routes
+
+    def put_injected(
+        self,
+        owner: str,
+        routes: Sequence[tuple[Prefix, Attributes]],
+        *,
+        is_replace: bool,
+        lease_s: float | None,
+        session: int | None,
+    ) -> list[Problem]:
+        """Install routes of one owner; arguments and result as `InjectedRoutes.put`."""
+        problems = self.injected.put(
+            owner,
+            routes,
+            is_replace=is_replace,
+            lease_s=lease_s,
+            session=session,
+            now=self._clock.now(),
+        )
+        self._to_decide.set()
+        self._to_expire.set()
+        return problems
+
+    def delete_injected(self, owners: tuple[str, ...], prefixes: list[Prefix]) -> list[Problem]:
+        """Take injected routes away; arguments and result as `InjectedRoutes.delete`."""
+        problems = self.injected.delete(owners, prefixes)
+        self._to_decide.set()
+        return problems
+
+    def renew_injected(self, owner: str, lease_s: float) -> int:
+        """Begin an owner's timed leases anew; returns how many there are."""
+        count = self.injected.renew(owner, lease_s, self._clock.now())
+        self._to_expire.set()
+        return count
+
+    def end_session(self, session: int) -> None:
+        """A management session has ended, and what was leased for it goes."""
+        count = self.injected.end_session(session)
+        if count:
+            self._log.emit("lease-ended", owner=f"session {session}", routes=count, why="session")
+            self._to_decide.set()
+
+    async def _expire_loop(self) -> None:
+        while True:
+            with trio.move_on_after(max(self.injected.next_expiry() - self._clock.now(), 0.0)):
+                await self._to_expire.wait()
+                self._to_expire = trio.Event()
+                continue
+            for owner, count in self.injected.expire(self._clock.now()).items():
+                self._log.emit("lease-ended", owner=owner, routes=count, why="time")
+            self._to_decide.set()
 
     # --- neighbors
 

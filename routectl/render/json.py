@@ -59,6 +59,22 @@ class JsonOutput:
         self._out.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
         self._out.flush()
 
+    def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
+        """Write what was done as rows, and what went wrong beside it as the error."""
+        for line in lines:
+            self._write_row({"text": line})
+        self._open()
+        self.fail(code, text)
+
+    def note(self, text: str) -> None:
+        """Nothing: a document has no margin."""
+
+    def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
+        """Nothing."""
+
+    def progress_ended(self) -> None:
+        """Nothing."""
+
     def _open(self) -> None:
         if not self._is_open:
             break_ = "\n  " if self._is_pretty else ""

@@ -43,6 +43,7 @@ Row = dict[str, object]
 BATCH_ROWS = 1000
 _GAP = "  "
 _NOTHING = "-"
+_BAR_WIDTH = 40
 
 
 class Color(enum.Enum):
@@ -134,6 +135,33 @@ class TextOutput:
         for line in text.splitlines():
             self._errors.write(f"{self._paint('routectl:', Color.BAD)} {_printable(line)}\n")
         self._errors.flush()
+
+    def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
+        """Write what was done, and what went wrong beside it."""
+        self.report(lines)
+        self.fail(code, text)
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer."""
+        self._out.flush()
+        self._errors.write(f"routectl: {_printable(text)}\n")
+        self._errors.flush()
+
+    def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
+        """Draw a bar, on a terminal."""
+        if not self._errors.isatty():
+            return
+        share = read_bytes / total_bytes if total_bytes else 0.0
+        bar = ("#" * round(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, ".")
+        percent = f"[{bar}] {share:4.0%}  " if total_bytes else ""
+        self._errors.write(f"\r{percent}{done:,} routes")
+        self._errors.flush()
+
+    def progress_ended(self) -> None:
+        """Wipe the bar."""
+        if self._errors.isatty():
+            self._errors.write("\r\x1b[K")
+            self._errors.flush()
 
     def _show_table(self, table: Table, pages: Iterable[Sequence[Row]]) -> None:
         writer = _TableWriter(self, table)

@@ -57,6 +57,16 @@ def _with_reason(state: str, reason: str) -> Callable[[Row], str]:
     return text
 
 
+def _source(row: Row) -> str:
+    """The source; of an injected route also its owner, and how long its lease still runs."""
+    source = plain_text(row.get("source"))
+    if not row.get("owner"):
+        return source
+    lease = row.get("lease_s")
+    left = f", {duration_text(lease)} left" if lease is not None else ""
+    return f"{source} by {row['owner']}{left}"
+
+
 def _column(title: str, name: str) -> Column:
     return Column(title, _plain(name))
 
@@ -146,7 +156,7 @@ ROUTES = Table(
     (
         Column("", lambda row: "*" if row.get("selected") else ""),
         _column("PREFIX", "prefix"),
-        _column("SOURCE", "source"),
+        Column("SOURCE", _source),
         Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{row.get('metric')}"),
         Column("NEXT HOPS", _next_hops),
         Column("AGE", _duration("age_s"), is_right=True),

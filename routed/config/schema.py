@@ -184,6 +184,7 @@ class RedistributeSource(enum.Enum):
 
     CONNECTED = "connected"
     STATIC = "static"
+    INJECTED = "injected"
 
 
 class StaticType(enum.Enum):
@@ -354,7 +355,7 @@ class RedistributeConfig:
     """Announce routes of another source to the neighbors."""
 
     source: RedistributeSource = _option(
-        Scalar(scalars.choice(RedistributeSource)), "`connected` or `static`."
+        Scalar(scalars.choice(RedistributeSource)), "`connected`, `static` or `injected`."
     )
     metric: int = _option(
         Scalar(scalars.whole_number(0, 65_535)), "The metric that they start with.",

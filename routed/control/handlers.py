@@ -20,6 +20,9 @@ from ipc.control import (
     Reload,
     Result,
     ResultCode,
+    RouteChange,
+    RouteOperation,
+    RouteRenew,
     ShowCounters,
     ShowFib,
     ShowInterfaces,
@@ -30,8 +33,17 @@ from ipc.control import (
     ShowStatus,
     SnapshotOpen,
 )
-from ipc.credentials import PeerCredentials
 from ipc.internal import FibCommand
+from routed.control.caller import Caller
+from routed.control.injection import (
+    LEASE_MAX_S,
+    LEASE_MIN_S,
+    BatchError,
+    Injection,
+    Refusal,
+    owner_of,
+    read_change,
+)
 from routed.control.views import (
     CounterView,
     FibView,
@@ -98,13 +110,23 @@ class Daemon(Protocol):
     async def reload(self, uid: int, pid: int) -> Outcome:
         """Have the configuration read again; uid and pid of who asked, for the log."""
 
+    def inject(self, injection: Injection) -> Sequence[Refusal]:
+        """Put or delete injected routes, all or none; why not, route by route."""
+
+    def renew(self, owner: str, seconds: float) -> int:
+        """Begin the timed leases of an owner anew; returns how many routes have one."""
+
+    def session_ended(self, session: int) -> None:
+        """A client has gone: what it leased for its session goes, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Rows, in chunks, and then the result `ok`."""
+    """Rows, in chunks, and then the result."""
 
     view_class: type
     chunks: Iterable[Sequence[object]]
+    result: Result = field(default_factory=lambda: Result(ResultCode.OK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +139,15 @@ class Final:
 
 
 Answer = Dump | Final
-Handler = Callable[[Daemon, Any, PeerCredentials], Awaitable[Answer]]
+Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
 
-async def show_status(daemon: Daemon, _request: ShowStatus, _caller: PeerCredentials) -> Answer:
+async def show_status(daemon: Daemon, _request: ShowStatus, _caller: Caller) -> Answer:
     """One row."""
     return Dump(StatusView, [[daemon.status()]])
 
 
-async def show_neighbors(
-    daemon: Daemon, request: ShowNeighbors, _caller: PeerCredentials
-) -> Answer:
+async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller) -> Answer:
     """All, or those of one link, or the one with a router id or address."""
     found = [
         view
@@ -140,9 +160,7 @@ async def show_neighbors(
     return Dump(NeighborView, [found])
 
 
-async def show_interfaces(
-    daemon: Daemon, request: ShowInterfaces, _caller: PeerCredentials
-) -> Answer:
+async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Caller) -> Answer:
     """All, or the named one."""
     found = [view for view in daemon.interfaces() if request.interface in (None, view.interface)]
     if request.interface is not None and not found:
@@ -150,7 +168,7 @@ async def show_interfaces(
     return Dump(InterfaceView, [found])
 
 
-async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: PeerCredentials) -> Answer:
+async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
     """The candidates that the request selects."""
     try:
         selector = RouteSelector(
@@ -165,7 +183,7 @@ async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: PeerCredenti
     return Dump(RouteView, daemon.routes(selector))
 
 
-async def show_route(daemon: Daemon, request: ShowRoute, _caller: PeerCredentials) -> Answer:
+async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Answer:
     """The candidates of the longest match."""
     try:
         address = Address.parse(request.address)
@@ -177,7 +195,7 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: PeerCredential
     return Dump(RouteView, [found])
 
 
-async def show_fib(daemon: Daemon, request: ShowFib, _caller: PeerCredentials) -> Answer:
+async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
     """The wanted kernel routes that the request selects."""
     try:
         prefix = None if request.prefix is None else Prefix.parse(request.prefix)
@@ -193,22 +211,22 @@ async def show_fib(daemon: Daemon, request: ShowFib, _caller: PeerCredentials) -
     )
 
 
-async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: PeerCredentials) -> Answer:
+async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller) -> Answer:
     """All of them."""
     return Dump(CounterView, [daemon.counters()])
 
 
-async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: PeerCredentials) -> Answer:
+async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
     """All parts."""
     return Dump(MemoryView, [daemon.memory()])
 
 
-async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: PeerCredentials) -> Answer:
+async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: Caller) -> Answer:
     """The descriptor of the snapshot; whoever may look may map it."""
     return Final(descriptor=daemon.snapshot_fd())
 
 
-async def command_fib(daemon: Daemon, request: Fib, caller: PeerCredentials) -> Answer:
+async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
     """Couple, decouple, resync."""
     try:
         command = FibCommand(request.command)
@@ -218,9 +236,58 @@ async def command_fib(daemon: Daemon, request: Fib, caller: PeerCredentials) -> 
     return _outcome(await daemon.command_fib(command, caller.uid, caller.pid))
 
 
-async def reload(daemon: Daemon, _request: Reload, caller: PeerCredentials) -> Answer:
+async def reload(daemon: Daemon, _request: Reload, caller: Caller) -> Answer:
     """Reload; on failure nothing has changed and the lines say why."""
     return _outcome(await daemon.reload(caller.uid, caller.pid))
+
+
+async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
+    """Inject, replace or delete; a row for each route that cannot be, and nothing changed then."""
+    try:
+        injection = read_change(request, caller)
+    except BatchError as error:
+        return _usage(str(error))
+    if isinstance(injection, list):
+        return _refused(injection, ResultCode.USAGE)
+    refusals = daemon.inject(injection)
+    if refusals:
+        is_delete = request.operation is RouteOperation.DELETE
+        return _refused(refusals, ResultCode.NOT_FOUND if is_delete else ResultCode.FAILED)
+    return Final(Result(ResultCode.OK, (_done(request.operation, len(injection.prefixes)),)))
+
+
+async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> Answer:
+    """Renew; an owner without leased routes is told so: it has come too late."""
+    if not LEASE_MIN_S <= request.seconds <= LEASE_MAX_S:
+        return _usage(
+            f"a lease lasts {LEASE_MIN_S:g} to {LEASE_MAX_S:g} seconds, not {request.seconds:g}"
+        )
+    try:
+        owner = owner_of(caller, request.owner, is_session=False)
+    except BatchError as error:
+        return _usage(str(error))
+    count = daemon.renew(owner, request.seconds)
+    if not count:
+        return _not_found(f"{owner} has no leased routes")
+    return Final(Result(ResultCode.OK, (f"renewed {_routes(count)}",)))
+
+
+def _refused(refusals: Sequence[Refusal], code: ResultCode) -> Dump:
+    more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+    return Dump(Refusal, [refusals], Result(code, (refusals[0].problem + more,)))
+
+
+def _done(operation: RouteOperation, count: int) -> str:
+    words = {
+        RouteOperation.ADD: "added",
+        RouteOperation.REPLACE: "put in place",
+        RouteOperation.DELETE: "deleted",
+    }
+    return f"{words[operation]} {_routes(count)}"
+
+
+def _routes(count: int) -> str:
+    return f"{count} route" if count == 1 else f"{count} routes"
 
 
 HANDLERS: dict[ControlType, Handler] = {
@@ -235,6 +302,8 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SNAPSHOT_OPEN: open_snapshot,
     ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,
+    ControlType.ROUTE_CHANGE: change_routes,
+    ControlType.ROUTE_RENEW: renew_routes,
 }
 
 

@@ -30,6 +30,8 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SNAPSHOT_OPEN: Role.READ,
     ControlType.FIB: Role.ADMIN,
     ControlType.RELOAD: Role.ADMIN,
+    ControlType.ROUTE_CHANGE: Role.ADMIN,
+    ControlType.ROUTE_RENEW: Role.ADMIN,
 }
 
 

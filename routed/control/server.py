@@ -68,6 +68,7 @@ from ipc.framing import (
     pack_frame,
     unpack_frame,
 )
+from routed.control.caller import Caller
 from routed.control.handlers import HANDLERS, Daemon, Dump, Final
 from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
 from routed.control.views import pack_pages
@@ -136,6 +137,7 @@ class ManagementServer:
         self._log = log
         self._max_sessions = max_sessions
         self._sessions = 0
+        self._last_session = 0
 
     @property
     def sessions(self) -> int:
@@ -196,7 +198,8 @@ class ManagementServer:
         self._refused(caller, parting.lines[0])
 
     async def _serve(self, connection: socket.socket, caller: PeerCredentials) -> None:
-        session = _Session(connection, caller)
+        self._last_session += 1
+        session = _Session(connection, caller, self._last_session)
         try:
             await self._converse(session)
         except _Goodbye:
@@ -208,6 +211,7 @@ class ManagementServer:
         finally:
             session.close()
             self._sessions -= 1
+            self._daemon.session_ended(session.number)
 
     async def _converse(self, session: _Session) -> NoReturn:
         await self._greet(session)
@@ -227,7 +231,7 @@ class ManagementServer:
             PROTOCOL_VERSION,
             status.version,
             str(status.router_id),
-            self.access.role_of(session.caller),
+            self.access.role_of(session.credentials),
         )
         # Sent on a mismatch too: the client then knows both versions and can say so.
         await session.send(Frame(ControlType.HELLO, frame.request_id, encode(welcome)))
@@ -236,7 +240,7 @@ class ManagementServer:
 
     async def _answer(self, session: _Session, frame: Frame) -> None:
         """Answer one request: what it is and who asks decide before its body is looked at."""
-        caller = session.caller
+        caller = session.credentials
         role = self.access.role_of(caller)
         if not is_allowed(frame.type, role):
             self._refused(caller, f"{_request_name(frame.type)}: beyond the role {role.label}")
@@ -245,7 +249,8 @@ class ManagementServer:
         request_type = ControlType(frame.type)
         request = decode(REQUEST_CLASSES[request_type], frame.body)
         try:
-            answer = await HANDLERS[request_type](self._daemon, request, caller)
+            who = Caller(caller.uid, caller.pid, session.number)
+            answer = await HANDLERS[request_type](self._daemon, request, who)
             if isinstance(answer, Dump):
                 answer = await self._send_dump(session, frame.request_id, answer)
         except (_Goodbye, CredentialsError):
@@ -261,7 +266,7 @@ class ManagementServer:
             for page in _slices(chunk, ROWS_PER_PAGE):
                 for body in pack_pages(dump.view_class, page):
                     await session.send(Frame(ControlType.ROWS, request_id, body))
-        return Final()
+        return Final(dump.result)
 
     def _refusal(self, frame_type: int, caller: PeerCredentials) -> Result:
         if frame_type not in REQUIRED_ROLE:
@@ -299,8 +304,12 @@ class ManagementServer:
 class _Session:
     """One client's frames, each vouched for by the kernel. Owns the connection."""
 
-    def __init__(self, connection: socket.socket, caller: PeerCredentials) -> None:
-        self.caller = caller
+    def __init__(
+        self, connection: socket.socket, credentials: PeerCredentials, number: int
+    ) -> None:
+        self.credentials = credentials
+        self.number = number
+        """Of this engine's life; never reused."""
         self._socket = trio.socket.from_stdlib_socket(connection)
 
     def close(self) -> None:
@@ -325,8 +334,8 @@ class _Session:
         if not message:
             raise _Goodbye
         uid = message_uid(ancillary, flags)
-        if uid != self.caller.uid:
-            raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.caller.uid}")
+        if uid != self.credentials.uid:
+            raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.credentials.uid}")
         return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
 
     async def send(self, frame: Frame, descriptor: int | None = None) -> None:

@@ -135,6 +135,10 @@ class RouteView:
     fib_reason: str
     """Why it failed, or is not eligible; empty otherwise."""
     age_s: float
+    owner: str
+    """Whose an injected route is (`routed/control/injection.py`); empty for all others."""
+    lease_s: float | None
+    """Until it vanishes by itself; None when it has no such end."""
 
 
 @dataclass(frozen=True, slots=True)

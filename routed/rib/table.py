@@ -146,6 +146,11 @@ class Rib:
         self._dirty[prefix] = None
         return True
 
+    def has(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
+        """Whether there is such a candidate."""
+        entries = self._entries.get(prefix)
+        return entries is not None and (source, owner) in entries
+
     def link_changed(self, link: Interface) -> None:
         """A link is there, or is different: its connected routes and whoever names it follow."""
         before = self._links.get(link.ifindex)

@@ -18,6 +18,7 @@ import trio
 
 from ipc.internal import FibCommand
 from routed.control.handlers import Outcome
+from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.control.views import (
@@ -102,6 +103,8 @@ ROUTES = (
         fib_state=None,
         fib_reason="",
         age_s=3725.0,
+        owner="",
+        lease_s=None,
     ),
     RouteView(
         prefix=Prefix.parse("10.1.0.0/16"),
@@ -115,6 +118,8 @@ ROUTES = (
         fib_state=FibState.INSTALLED,
         fib_reason="",
         age_s=65.0,
+        owner="",
+        lease_s=None,
     ),
     RouteView(
         prefix=Prefix.parse("10.1.0.0/16"),
@@ -128,6 +133,8 @@ ROUTES = (
         fib_state=None,
         fib_reason="",
         age_s=9.5,
+        owner="",
+        lease_s=None,
     ),
     RouteView(
         prefix=Prefix.parse("198.51.100.0/24"),
@@ -141,6 +148,8 @@ ROUTES = (
         fib_state=FibState.INSTALLED,
         fib_reason="",
         age_s=200_000.0,
+        owner="",
+        lease_s=None,
     ),
     RouteView(
         prefix=Prefix.parse("2001:db8:5::/48"),
@@ -154,6 +163,8 @@ ROUTES = (
         fib_state=FibState.FAILED,
         fib_reason="Network is unreachable",
         age_s=12.0,
+        owner="",
+        lease_s=None,
     ),
 )
 
@@ -207,6 +218,11 @@ class FakeDaemon:
     """uid and pid of whoever asked."""
     fib_outcome: Outcome = COUPLED
     fib_commands: list[tuple[FibCommand, int, int]] = field(default_factory=list)
+    injections: list[Injection] = field(default_factory=list)
+    refusals: tuple[Refusal, ...] = ()
+    """What becomes of the next injections."""
+    renewals: list[tuple[str, float]] = field(default_factory=list)
+    ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
     """How far dumps of routes have come."""
     on_chunk: Callable[[], None] = lambda: None
@@ -253,6 +269,17 @@ class FakeDaemon:
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         self.fib_commands.append((command, uid, pid))
         return self.fib_outcome
+
+    def inject(self, injection: Injection) -> Sequence[Refusal]:
+        self.injections.append(injection)
+        return self.refusals
+
+    def renew(self, owner: str, seconds: float) -> int:
+        self.renewals.append((owner, seconds))
+        return len(self.injections)
+
+    def session_ended(self, session: int) -> None:
+        self.ended_sessions.append(session)
 
     async def reload(self, uid: int, pid: int) -> Outcome:
         self.reloads.append((uid, pid))

@@ -42,9 +42,11 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "ipc", "routed.config", "routed.log", "routed.model", "routed.privsep", "trio",
     },
     "routed.neighbor_links": {"routed.config.schema", "routed.model", "routed.neighbor"},
+    "routed.injection": {"routed.model"},
     "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.router": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.log", "routed.model",
+        "ipc", "routed.clock", "routed.config.schema", "routed.injection", "routed.log",
+        "routed.model",
         "routed.neighbor", "routed.neighbor_links", "routed.redistribution", "routed.rib",
         "routed.wishes", "trio",
     },

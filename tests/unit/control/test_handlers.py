@@ -24,13 +24,13 @@ from ipc.control import (
     ShowStatus,
     SnapshotOpen,
 )
-from ipc.credentials import PeerCredentials
 from ipc.internal import FibCommand
+from routed.control.caller import Caller
 from routed.control.handlers import HANDLERS, Answer, Dump, Final, Outcome
 from routed.control.views import to_row
 from tests.fakes.fake_daemon import FakeDaemon
 
-CALLER = PeerCredentials(pid=42, uid=1000, gid=1000, groups=frozenset({1000}))
+CALLER = Caller(uid=1000, pid=42, session=7)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ PROMISED = {
     NeighborView: "router_id interface address state uptime_s dead_in_s rtt_ms rto_ms cost "
     "retransmissions prefixes",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
-    "age_s",
+    "age_s owner lease_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
     "engine_restarts sandbox",
     FibView: "prefix table type next_hops state reason",
@@ -56,6 +56,8 @@ def test_a_route_becomes_plain_values() -> None:
         "fib_state": "installed",
         "fib_reason": "",
         "age_s": 65.0,
+        "owner": "",
+        "lease_s": None,
     }
 
 

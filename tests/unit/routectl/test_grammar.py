@@ -9,11 +9,13 @@ import pytest
 from ipc.control import REQUEST_TYPES, Role, SnapshotOpen
 from routectl.grammar import (
     ROUTE_SOURCES,
+    ROUTE_TYPES,
     TREE,
     Ask,
     Branch,
     Command,
     Flag,
+    Import,
     Keyword,
     Leaf,
     Local,
@@ -25,7 +27,7 @@ from routectl.grammar import (
 from routectl.parse import describe, parse
 from routectl.render.text import Record, Table
 from routed.control.policy import REQUIRED_ROLE
-from routed.model.route import RouteSource
+from routed.model.route import RouteSource, RouteType
 
 LEAVES = list(leaves(TREE))
 each_leaf = pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
     match leaf.action:
         case Local():
             assert leaf.role is Role.NONE
-        case Ask(build) | Command(build) | Lookup(_, build):
+        case Ask(build) | Command(build) | Import(build) | Lookup(_, build):
             request = build(parse(shlex.split(leaf.example)))
             assert leaf.role is REQUIRED_ROLE[REQUEST_TYPES[type(request)]]
 
@@ -72,8 +74,8 @@ def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> Non
     match leaf.action:
         case Ask(_, form) | Lookup(form):
             assert isinstance(form, (Table, Record))
-        case Command() | Local():
-            assert leaf.arguments == () or isinstance(leaf.action, Local)
+        case Command() | Import() | Local():
+            pass  # lines of text: tests/shell/test_golden.py has each
 
 
 def test_every_request_of_the_protocol_has_a_command() -> None:
@@ -86,8 +88,9 @@ def test_every_request_of_the_protocol_has_a_command() -> None:
     assert SnapshotOpen in built
 
 
-def test_route_sources_are_the_daemons_own() -> None:
+def test_route_sources_and_types_are_the_daemons_own() -> None:
     assert tuple(source.label for source in RouteSource) == ROUTE_SOURCES
+    assert tuple(route_type.name.lower() for route_type in RouteType) == ROUTE_TYPES
 
 
 def test_words_are_unique_among_their_siblings() -> None:

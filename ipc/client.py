@@ -1,0 +1,265 @@
+"""A Python program's way to routed: look, and inject routes that go when the program does.
+
+    from ipc.client import Client
+
+    with Client() as routed:
+        routed.replace("192.0.2.1/32", dev="lo", lease="session")
+        ...                        # announced as long as this block runs, and no longer
+
+Blocking; `ipc.trio_client.TrioClient` has the same methods for trio. One connection, made when it
+is first needed and made anew after the daemon has gone away. Whatever was leased for the session
+went with the old connection, so a program that must stay announced calls `replace` from time to
+time, as a health check does anyway (docs/injection.md has one).
+
+Failure: `ControlError` and its special cases `DaemonUnreachable` and `Denied`, from
+`ipc.blocking`, with a text for people; `ValueError` for what cannot be a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from ipc.blocking import (
+    DEFAULT_TIMEOUT_S,
+    ControlClient,
+    ControlError,
+    DaemonUnreachable,
+    Denied,
+    Row,
+)
+from ipc.control import (
+    DEFAULT_SOCKET,
+    Request,
+    ResultCode,
+    RouteOperation,
+    RouteRenew,
+    ShowNeighbors,
+    ShowRoute,
+    ShowRoutes,
+    ShowStatus,
+)
+from ipc.requests import (
+    LeaseTerm,
+    NextHop,
+    Route,
+    change_requests,
+    change_route,
+    delete_route,
+)
+
+__all__ = [
+    "Client",
+    "ControlError",
+    "DaemonUnreachable",
+    "Denied",
+    "LeaseTerm",
+    "NextHop",
+    "Route",
+]
+
+
+class Client:
+    """One program's connection to routed."""
+
+    def __init__(
+        self,
+        socket_path: str = DEFAULT_SOCKET,
+        *,
+        owner: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            socket_path: where the daemon listens.
+            owner: sets this program's routes apart from those of other programs of the same user;
+                letters, digits and _ . : - (not used with the lease "session", which is an owner
+                of its own).
+            timeout_s: how long the daemon may be silent, in seconds, above 0.
+        """
+        self._control = ControlClient(socket_path, timeout_s=timeout_s)
+        self._owner = owner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up: routes leased for the session vanish."""
+        self._control.close()
+
+    # --- injected routes
+
+    def add(
+        self,
+        prefix: str,
+        *,
+        via: str | None = None,
+        dev: str | None = None,
+        next_hops: Sequence[NextHop] = (),
+        type: str = "unicast",  # noqa: A002  the field's own word
+        metric: int = 0,
+        tag: int = 0,
+        lease: LeaseTerm = None,
+    ) -> None:
+        """Inject a route that this owner does not have yet.
+
+        Args:
+            prefix: ADDRESS/LENGTH, or an address alone for a host route.
+            via: the next router.
+            dev: the link.
+            next_hops: several, instead of `via` and `dev`.
+            type: unicast, blackhole, unreachable or prohibit; only unicast has next hops.
+            metric: decides between injected routes of one prefix, 0 to 2**32 - 2; lower wins.
+            tag: a mark that policy reads, 0 to 2**32 - 1.
+            lease: None, "session", or seconds (1 to 86400).
+
+        Raises:
+            ControlError: the daemon said no; nothing has changed.
+            ValueError: that is no route.
+        """
+        self._change(RouteOperation.ADD, prefix, via, dev, next_hops, type, metric, tag, lease)
+
+    def replace(
+        self,
+        prefix: str,
+        *,
+        via: str | None = None,
+        dev: str | None = None,
+        next_hops: Sequence[NextHop] = (),
+        type: str = "unicast",  # noqa: A002
+        metric: int = 0,
+        tag: int = 0,
+        lease: LeaseTerm = None,
+    ) -> None:
+        """Inject a route, in the place of what this owner has; its lease begins anew.
+
+        Doing it again changes nothing but the lease, so it is what a periodic check calls.
+        Arguments and errors are those of `add`.
+        """
+        self._change(RouteOperation.REPLACE, prefix, via, dev, next_hops, type, metric, tag, lease)
+
+    def delete(self, prefix: str) -> None:
+        """Take away what this program injected: the session's route first, else the owner's.
+
+        Raises:
+            ControlError: there is none (code `not_found`).
+        """
+        self._done(delete_route(prefix, self._owner))
+
+    def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
+        """Inject many routes, some thousands at a time, each such batch whole or not at all.
+
+        Returns:
+            How many.
+
+        Raises:
+            ControlError: a batch was refused; the text names the first wrong route. The batches
+                before it are in place, and one after it may be.
+
+        Cost: about 2 us a route here; a million takes seconds.
+        """
+        positions: list[list[int]] = []
+        done = 0
+
+        def requests() -> Iterable[Request]:
+            batches = change_requests(RouteOperation.REPLACE, routes, lease, self._of(lease))
+            for request, of_these in batches:
+                positions.append(of_these)
+                yield request
+
+        for result, rows in self._control.exchange(requests()):
+            batch = positions.pop(0)
+            if result.code is not ResultCode.OK:
+                self._control.close()
+                number = rows[0].get("route") if rows else None
+                where = f"route {batch[number]}: " if isinstance(number, int) else ""
+                error = ControlError.of_result(result)
+                raise ControlError(error.code, where + error.text, error.exit_status)
+            done += len(batch)
+        return done
+
+    def renew(self, lease_s: float) -> None:
+        """Begin every timed lease of this owner anew: one request, however many routes.
+
+        Raises:
+            ControlError: there are none (code `not_found`): they have ended already.
+        """
+        self._done(RouteRenew(lease_s, self._owner))
+
+    # --- what there is
+
+    def status(self) -> Row:
+        """The daemon as a whole; fields as of `routectl show status --json`."""
+        return self._rows(ShowStatus())[0]
+
+    def neighbors(self) -> list[Row]:
+        """The neighbors; fields as of `routectl show neighbors --json`."""
+        return self._rows(ShowNeighbors())
+
+    def routes(
+        self, prefix: str | None = None, *, is_longer: bool = False, source: str | None = None
+    ) -> list[Row]:
+        """Candidates, in prefix order; fields as of `routectl show routes --json`.
+
+        Args:
+            prefix: only this one.
+            is_longer: with `prefix`, everything inside it.
+            source: connected, static, injected, ...
+        """
+        return self._rows(ShowRoutes(None, prefix, is_longer, source))
+
+    def route(self, address: str) -> list[Row]:
+        """The candidates of the longest prefix that covers an address, the selected one first.
+
+        Raises:
+            ControlError: none covers it (code `not_found`).
+        """
+        return self._rows(ShowRoute(address))
+
+    # --- inside
+
+    def _change(
+        self,
+        operation: RouteOperation,
+        prefix: str,
+        via: str | None,
+        dev: str | None,
+        next_hops: Sequence[NextHop],
+        route_type: str,
+        metric: int,
+        tag: int,
+        lease: LeaseTerm,
+    ) -> None:
+        self._done(
+            change_route(
+                operation,
+                prefix,
+                via=via,
+                dev=dev,
+                next_hops=next_hops,
+                type=route_type,
+                metric=metric,
+                tag=tag,
+                lease=lease,
+                owner=self._of(lease),
+            )
+        )
+
+    def _of(self, lease: LeaseTerm) -> str:
+        return "" if lease == "session" else self._owner
+
+    def _done(self, request: Request) -> None:
+        self._control.ask(request).result()
+
+    def _rows(self, request: Request) -> list[Row]:
+        return list(self._control.ask(request).rows())

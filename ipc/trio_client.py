@@ -1,0 +1,272 @@
+"""`ipc.client.Client` for trio: the same methods, awaited.
+
+    async with TrioClient() as routed:
+        await routed.replace("192.0.2.1/32", dev="lo", lease="session")
+        await trio.sleep_forever()
+
+Several tasks may share one client; their requests take turns. A request that is cancelled costs the
+connection, since nobody would read its answer, and with it whatever was leased for the session; the
+next request connects anew.
+
+Failure: as in `ipc.client`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from ipc.blocking import ControlError, DaemonUnreachable, ExitStatus, Row, why_unreachable
+from ipc.channel import Channel, ChannelClosed
+from ipc.codec import decode, encode
+from ipc.control import (
+    DEFAULT_SOCKET,
+    PARTING_REQUEST_ID,
+    PROTOCOL_VERSION,
+    REQUEST_TYPES,
+    ControlType,
+    Hello,
+    Request,
+    Result,
+    ResultCode,
+    RouteOperation,
+    RouteRenew,
+    Rows,
+    ShowNeighbors,
+    ShowRoute,
+    ShowRoutes,
+    ShowStatus,
+    Welcome,
+)
+from ipc.fdpass import close_descriptors
+from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, IpcError
+from ipc.requests import LeaseTerm, NextHop, Route, change_requests, change_route, delete_route
+
+__all__ = ["TrioClient"]
+
+
+class TrioClient:
+    """One program's connection to routed; see `ipc.client.Client` for what the methods do."""
+
+    def __init__(self, socket_path: str = DEFAULT_SOCKET, *, owner: str = "") -> None:
+        """Nothing is opened yet; time limits are the caller's own (`trio.fail_after`)."""
+        self._socket_path = socket_path
+        self._owner = owner
+        self._channel: Channel | None = None
+        self._turn = trio.Lock()
+        self._request_id = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up: routes leased for the session vanish."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    # --- injected routes
+
+    async def add(
+        self,
+        prefix: str,
+        *,
+        via: str | None = None,
+        dev: str | None = None,
+        next_hops: Sequence[NextHop] = (),
+        type: str = "unicast",  # noqa: A002  the field's own word
+        metric: int = 0,
+        tag: int = 0,
+        lease: LeaseTerm = None,
+    ) -> None:
+        """Inject a route that this owner does not have yet."""
+        await self.ask(
+            change_route(
+                RouteOperation.ADD,
+                prefix,
+                via=via,
+                dev=dev,
+                next_hops=next_hops,
+                type=type,
+                metric=metric,
+                tag=tag,
+                lease=lease,
+                owner=self._of(lease),
+            )
+        )
+
+    async def replace(
+        self,
+        prefix: str,
+        *,
+        via: str | None = None,
+        dev: str | None = None,
+        next_hops: Sequence[NextHop] = (),
+        type: str = "unicast",  # noqa: A002
+        metric: int = 0,
+        tag: int = 0,
+        lease: LeaseTerm = None,
+    ) -> None:
+        """Inject a route, in the place of what this owner has; its lease begins anew."""
+        await self.ask(
+            change_route(
+                RouteOperation.REPLACE,
+                prefix,
+                via=via,
+                dev=dev,
+                next_hops=next_hops,
+                type=type,
+                metric=metric,
+                tag=tag,
+                lease=lease,
+                owner=self._of(lease),
+            )
+        )
+
+    async def delete(self, prefix: str) -> None:
+        """Take away what this program injected."""
+        await self.ask(delete_route(prefix, self._owner))
+
+    async def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
+        """Inject many routes, some thousands at a time; returns how many."""
+        done = 0
+        batches = change_requests(RouteOperation.REPLACE, routes, lease, self._of(lease))
+        for request, positions in batches:
+            await self.ask(request)
+            done += len(positions)
+        return done
+
+    async def renew(self, lease_s: float) -> None:
+        """Begin every timed lease of this owner anew."""
+        await self.ask(RouteRenew(lease_s, self._owner))
+
+    # --- what there is
+
+    async def status(self) -> Row:
+        """The daemon as a whole."""
+        return (await self.ask(ShowStatus()))[0]
+
+    async def neighbors(self) -> list[Row]:
+        """The neighbors."""
+        return await self.ask(ShowNeighbors())
+
+    async def routes(
+        self, prefix: str | None = None, *, is_longer: bool = False, source: str | None = None
+    ) -> list[Row]:
+        """Candidates, in prefix order."""
+        return await self.ask(ShowRoutes(None, prefix, is_longer, source))
+
+    async def route(self, address: str) -> list[Row]:
+        """The candidates of the longest prefix that covers an address."""
+        return await self.ask(ShowRoute(address))
+
+    # --- the conversation
+
+    async def ask(self, request: Request) -> list[Row]:
+        """Send any request of `ipc.control`; its rows.
+
+        Raises:
+            ControlError: it did not end well.
+        """
+        rows: list[Row] = []
+        async with self._turn, self._connection() as channel:
+            request_id = await self._send(channel, REQUEST_TYPES[type(request)], request)
+            while True:
+                message = await self._receive(channel, request_id)
+                if isinstance(message, Result):
+                    break
+                if not isinstance(message, Rows):
+                    raise self._nonsense("it greets in the middle of an answer")
+                columns = message.columns
+                rows += [dict(zip(columns, values, strict=True)) for values in message.values]
+        if message.code is not ResultCode.OK:
+            raise ControlError.of_result(message)
+        return rows
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Channel]:
+        """The connection, for one request; dropped when that does not come to its end."""
+        try:
+            if self._channel is None:
+                self._channel = await self._connect()
+            yield self._channel
+        except ChannelClosed:
+            self.close()
+            raise DaemonUnreachable(f"routed at {self._socket_path} went away; ask again") from None
+        except IpcError as error:
+            self.close()
+            if isinstance(error, ControlError):
+                raise
+            raise self._nonsense(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    async def _connect(self) -> Channel:
+        opened = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            await opened.connect(self._socket_path)
+        except OSError as error:
+            opened.close()
+            raise DaemonUnreachable(why_unreachable(self._socket_path, error)) from error
+        channel = Channel(socket.socket(fileno=opened.detach()), CONTROL_FRAME_MAX_BYTES)
+        try:
+            await self._greet(channel)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    async def _greet(self, channel: Channel) -> None:
+        request_id = await self._send(channel, ControlType.HELLO, Hello(PROTOCOL_VERSION))
+        message = await self._receive(channel, request_id)
+        if isinstance(message, Result):
+            raise ControlError.of_result(message)
+        if not isinstance(message, Welcome):
+            raise self._nonsense("it does not greet")
+        if message.protocol_version != PROTOCOL_VERSION:
+            raise ControlError(
+                ResultCode.USAGE.value,
+                f"routed {message.routed_version} speaks version {message.protocol_version} of "
+                f"the management protocol, this client version {PROTOCOL_VERSION}",
+                ExitStatus.USAGE,
+            )
+
+    async def _send(self, channel: Channel, frame_type: ControlType, message: object) -> int:
+        self._request_id += 1
+        await channel.send(Frame(frame_type, self._request_id, encode(message)))
+        return self._request_id
+
+    async def _receive(self, channel: Channel, request_id: int) -> Welcome | Rows | Result:
+        frame, descriptor = await channel.receive()
+        if descriptor is not None:
+            close_descriptors([descriptor])
+        if frame.request_id not in (request_id, PARTING_REQUEST_ID):
+            raise self._nonsense(f"it answers request {frame.request_id}, not {request_id}")
+        match frame.type:
+            case ControlType.HELLO:
+                return decode(Welcome, frame.body)
+            case ControlType.ROWS:
+                return decode(Rows, frame.body)
+            case ControlType.RESULT:
+                return decode(Result, frame.body)
+        raise self._nonsense(f"it sends a message of type {frame.type}")
+
+    def _nonsense(self, why: str) -> DaemonUnreachable:
+        return DaemonUnreachable(f"{self._socket_path} does not speak routed's protocol: {why}")
+
+    def _of(self, lease: LeaseTerm) -> str:
+        return "" if lease == "session" else self._owner

@@ -1,0 +1,268 @@
+"""A request to inject routes -> routes of the model, or what is wrong with which of them. Pure.
+
+The columns are judged as columns: prefix lengths by their maximum, host bits by one `map` over all
+addresses; only a batch with a mistake in it is looked at route by route, to say where.
+
+Who owns an injected route, as `show routes` writes it:
+
+    uid1000             a route without a lease, or with a timed one
+    uid1000/web         the same, with the name that the client gave
+    uid1000/pid42.7     with a lease for the session: session 7, opened by process 42
+
+The uid is the kernel's word, so a program cannot take another user's place; the name only sets
+programs of one user apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ipc.control import (
+    PackedRoutes,
+    RouteAttributes,
+    RouteChange,
+    RouteNextHop,
+    RouteOperation,
+)
+from ipc.routes import BATCH_ROUTES, unpack_columns
+from routed.control.caller import Caller
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteType
+
+__all__ = [
+    "LEASE_MAX_S",
+    "LEASE_MIN_S",
+    "BatchError",
+    "InjectedAttributes",
+    "Injection",
+    "Refusal",
+    "owner_of",
+    "read_change",
+]
+
+LEASE_MIN_S = 1.0
+LEASE_MAX_S = 86_400.0
+"""A day; whoever wants longer wants no lease."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}\Z")
+_WHOLE_OWNER = re.compile(r"uid\d{1,10}(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,63})?\Z")
+
+
+class BatchError(Exception):
+    """The request as a whole is wrong; the message is for the person who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One route that cannot be."""
+
+    route: int
+    """Its number in the request, IPv4 before IPv6."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedAttributes:
+    """What routes of one request share, in the words of the model."""
+
+    type: RouteType
+    gateways: tuple[Gateway, ...]
+    metric: int
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One request, decoded."""
+
+    operation: RouteOperation
+    owners: tuple[str, ...]
+    """Whose routes: one for ADD and REPLACE; for DELETE the first one that has the prefix."""
+    prefixes: list[Prefix]
+    attributes: tuple[InjectedAttributes, ...]
+    numbers: list[int]
+    """For each prefix an index into `attributes`; nothing for DELETE."""
+    lease_s: float | None
+    session: int | None
+    """Set when the routes go with the session."""
+
+
+def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
+    """Who owns what the caller injects.
+
+    Raises:
+        BatchError: the name is no name, or there is one for a session's lease, which needs none.
+    """
+    if is_session:
+        if name:
+            raise BatchError("a session's routes are named after the session: leave `owner` away")
+        return f"uid{caller.uid}/pid{caller.pid}.{caller.session}"
+    if not name:
+        return f"uid{caller.uid}"
+    if not _NAME.match(name):
+        raise BatchError(f"{name!r} is no name of an owner: letters, digits and _ . : - (up to 64)")
+    return f"uid{caller.uid}/{name}"
+
+
+def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusal]:
+    """Decode a request; a list of refusals when some of its routes cannot be.
+
+    Raises:
+        BatchError: the request as a whole is wrong.
+
+    Cost: about 0.4 us a route for IPv4, 0.7 us for IPv6.
+    """
+    lease = request.lease
+    if lease.seconds is not None and not LEASE_MIN_S <= lease.seconds <= LEASE_MAX_S:
+        raise BatchError(
+            f"a lease lasts {LEASE_MIN_S:g} to {LEASE_MAX_S:g} seconds, not {lease.seconds:g}"
+        )
+    is_delete = request.operation is RouteOperation.DELETE
+    attributes = () if is_delete else tuple(map(_read_attributes, request.attributes))
+    refusals: list[Refusal] = []
+    prefixes: list[Prefix] = []
+    numbers: list[int] = []
+    for family, packed in ((Family.IPV4, request.ipv4), (Family.IPV6, request.ipv6)):
+        first = len(prefixes)
+        found, of_each = _read_family(family, packed, first, refusals)
+        prefixes += found
+        if not is_delete:
+            _check_numbers(family, of_each, attributes, first, refusals)
+            numbers += of_each
+    if not prefixes:
+        raise BatchError("no routes")
+    if len(prefixes) > BATCH_ROUTES:
+        raise BatchError(f"{len(prefixes)} routes in one request; at most {BATCH_ROUTES}")
+    if refusals:
+        return refusals
+    return Injection(
+        request.operation,
+        _owners_for_delete(request, caller)
+        if is_delete
+        else (owner_of(caller, request.owner, is_session=lease.is_session),),
+        prefixes,
+        attributes,
+        numbers,
+        lease.seconds,
+        caller.session if lease.is_session else None,
+    )
+
+
+def _owners_for_delete(request: RouteChange, caller: Caller) -> tuple[str, ...]:
+    if _WHOLE_OWNER.match(request.owner):
+        return (request.owner,)
+    of_session = owner_of(caller, "", is_session=True)
+    if request.lease.is_session:
+        return (of_session,)
+    of_user = owner_of(caller, request.owner, is_session=False)
+    return (of_user,) if request.owner else (of_session, of_user)
+
+
+def _read_family(
+    family: Family, packed: PackedRoutes, first: int, refusals: list[Refusal]
+) -> tuple[list[Prefix], Sequence[int]]:
+    try:
+        addresses, lengths, numbers = unpack_columns(packed, family.width // 8)
+    except ValueError as error:
+        raise BatchError(str(error)) from None
+    host_masks = _host_masks(family)
+    try:
+        host_bits = map(operator.and_, addresses, map(host_masks.__getitem__, lengths))
+        is_right = not any(host_bits)
+    except IndexError:
+        is_right = False
+    if not is_right:
+        refusals += _refusals(family, addresses, lengths, first)
+        # Only their number matters from here on.
+        return [Prefix.trusted(family, 0, 0)] * len(lengths), numbers
+    make = Prefix.trusted
+    found = [make(family, bits, length) for bits, length in zip(addresses, lengths, strict=True)]
+    return found, numbers
+
+
+def _refusals(
+    family: Family, addresses: Sequence[int], lengths: bytes, first: int
+) -> list[Refusal]:
+    found = []
+    for number, (bits, length) in enumerate(zip(addresses, lengths, strict=True), first):
+        try:
+            Prefix(family, bits, length)
+        except ValueError as error:
+            found.append(Refusal(number, str(error)))
+    return found
+
+
+@functools.cache
+def _host_masks(family: Family) -> tuple[int, ...]:
+    """By prefix length, the bits that must be zero."""
+    width = family.width
+    return tuple((1 << (width - length)) - 1 for length in range(width + 1))
+
+
+def _check_numbers(
+    family: Family,
+    numbers: Sequence[int],
+    attributes: Sequence[InjectedAttributes],
+    first: int,
+    refusals: list[Refusal],
+) -> None:
+    used = set(numbers)
+    if used and max(used) >= len(attributes):
+        raise BatchError(f"a route names attributes {max(used)}, but {len(attributes)} sets came")
+    if family is Family.IPV4:
+        return
+    wrong = {
+        number
+        for number in used
+        if any(
+            gateway.via is not None and gateway.via.family is Family.IPV4
+            for gateway in attributes[number].gateways
+        )
+    }
+    if wrong:
+        refusals += [
+            Refusal(first + position, "an IPv6 route needs an IPv6 next hop")
+            for position, number in enumerate(numbers)
+            if number in wrong
+        ]
+
+
+def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes:
+    words = {route_type.name.lower(): route_type for route_type in RouteType}
+    route_type = words.get(attributes.type)
+    if route_type is None:
+        raise BatchError(f"{attributes.type!r} is no type of route: {', '.join(words)}")
+    if not 0 <= attributes.metric < METRIC_INFINITY:
+        raise BatchError(f"a metric is 0 to {METRIC_INFINITY - 1}, not {attributes.metric}")
+    if not 0 <= attributes.tag < 1 << 32:
+        raise BatchError(f"a tag is 0 to {(1 << 32) - 1}, not {attributes.tag}")
+    gateways = tuple(map(_read_next_hop, attributes.next_hops))
+    if route_type.has_next_hops and not gateways:
+        raise BatchError("a unicast route needs a next hop: `via`, `dev` or both")
+    if gateways and not route_type.has_next_hops:
+        raise BatchError(f"a route of type {attributes.type} has no next hop")
+    return InjectedAttributes(route_type, gateways, attributes.metric, attributes.tag)
+
+
+def _read_next_hop(next_hop: RouteNextHop) -> Gateway:
+    try:
+        via = None if next_hop.via is None else Address.parse(next_hop.via)
+    except ValueError as error:
+        raise BatchError(str(error)) from None
+    if via is None and not next_hop.dev:
+        raise BatchError("a next hop needs `via`, `dev` or both")
+    if next_hop.dev is not None and not 0 < len(next_hop.dev.encode()) < 16:
+        raise BatchError(f"{next_hop.dev!r} is no name of an interface")
+    if via is not None and (via.is_multicast or via.is_loopback or via.addr_bits == 0):
+        raise BatchError(f"{via} cannot be a next hop")
+    if via is not None and via.is_link_local and via.family is Family.IPV6 and not next_hop.dev:
+        raise BatchError(f"{via} is link-local: say which link, with `dev`")
+    if next_hop.is_onlink and (via is None or not next_hop.dev):
+        raise BatchError("`onlink` needs `via` and `dev`")
+    if not 1 <= next_hop.weight <= MAX_WEIGHT:
+        raise BatchError(f"a weight is 1 to {MAX_WEIGHT}, not {next_hop.weight}")
+    return Gateway(via, next_hop.dev, next_hop.weight, next_hop.is_onlink)

@@ -1,0 +1,117 @@
+"""`route import` from a file to the daemon: batches, errors by line, and what is left out."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ipc.blocking import ExitStatus
+from ipc.control import RouteOperation
+from ipc.routes import BATCH_ROUTES
+from routectl.cli import command_line_for
+from routed.control.injection import Injection, Refusal
+from routed.control.policy import AccessList
+from routed.model.prefix import Prefix
+from tests.fakes.fake_daemon import FakeDaemon, serving
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    with closing(FakeDaemon()) as fake:
+        yield fake
+
+
+def run(
+    tmp_path: Path, daemon: FakeDaemon, text: str, words: str = ""
+) -> tuple[ExitStatus | None, str, str]:
+    routes = tmp_path / "routes.txt"
+    routes.write_text(text)
+    path = tmp_path / "routed.sock"
+    out, errors = io.StringIO(), io.StringIO()
+    with (
+        serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
+        command_line_for(["--socket", str(path)], out, errors) as command_line,
+    ):
+        status = command_line.run_line(f"route import {routes} {words}")
+    return status, out.getvalue(), errors.getvalue()
+
+
+def lines(count: int) -> list[str]:
+    return [f"10.{n >> 8}.{n & 255}.0/24 via 192.0.2.{n % 3 + 1} dev eth0\n" for n in range(count)]
+
+
+def test_a_file_arrives_whole_and_in_batches(tmp_path: Path, daemon: FakeDaemon) -> None:
+    text = "# a table\n\n" + "".join(lines(BATCH_ROUTES + 10)) + "2001:db8::/32 dev eth0\n"
+    status, out, errors = run(tmp_path, daemon, text, "replace owner batch lease 30s")
+    assert (status, out, errors) == (
+        ExitStatus.DONE, f"{BATCH_ROUTES + 11} routes imported\n", "",
+    )  # fmt: skip
+    assert [len(injection.prefixes) for injection in daemon.injections] == [BATCH_ROUTES, 11]
+    last = daemon.injections[-1]
+    assert (last.operation, last.owners, last.lease_s) == (
+        RouteOperation.REPLACE, (f"uid{os.getuid()}/batch",), 30.0,
+    )  # fmt: skip
+    assert last.prefixes[-1] == Prefix.parse("2001:db8::/32")
+    assert [prefix for one in daemon.injections for prefix in one.prefixes][:-1] == [
+        Prefix.parse(line.split()[0]) for line in lines(BATCH_ROUTES + 10)
+    ]
+    gateways = [str(shared.gateways[0].via) for shared in daemon.injections[0].attributes]
+    assert gateways == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+
+
+def test_wrong_lines_are_named_and_cost_their_batch_alone(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    table = lines(2 * BATCH_ROUTES)
+    table[4] = "10.0.4.0/24 via nowhere dev\n"
+    status, out, errors = run(tmp_path, daemon, "".join(table))
+    assert status is ExitStatus.REFUSED
+    assert out == f"{BATCH_ROUTES - 1} routes imported\n"
+    assert errors == (
+        "routectl: line 5: dev needs a value after it\n"
+        f"routectl: {BATCH_ROUTES} routes were left out: they share a batch with those\n"
+    )
+    assert len(daemon.injections) == 1
+
+
+def test_what_the_daemon_refuses_is_named_by_line_too(tmp_path: Path, daemon: FakeDaemon) -> None:
+    def refuse(injection: Injection) -> tuple[Refusal, ...]:
+        return (Refusal(2, "uid0 has it"),)
+
+    daemon.inject = refuse  # type: ignore[method-assign]
+    status, out, errors = run(tmp_path, daemon, "# comment\n" + "".join(lines(5)))
+    assert (status, out) == (ExitStatus.REFUSED, "0 routes imported\n")
+    assert errors.startswith("routectl: line 4: uid0 has it\n")
+
+
+def test_host_bits_are_refused_by_line(tmp_path: Path, daemon: FakeDaemon) -> None:
+    status, _, errors = run(tmp_path, daemon, "10.0.0.0/8 dev a\n10.0.0.1/8 dev a\n")
+    assert status is ExitStatus.REFUSED
+    assert "line 2: 10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?" in errors
+
+
+def test_json_tells_both_what_was_done_and_what_was_not(tmp_path: Path, daemon: FakeDaemon) -> None:
+    _, out, errors = run(tmp_path, daemon, "nonsense\n", "--json")
+    assert errors == ""
+    assert json.loads(out) == {
+        "version": 1,
+        "data": [{"text": "0 routes imported"}],
+        "error": {
+            "code": "failed",
+            "text": "line 1: 'nonsense' is not an IP prefix (like 10.0.0.0/8)",
+        },
+    }
+
+
+def test_a_file_that_is_not_there_is_usage(tmp_path: Path, daemon: FakeDaemon) -> None:
+    out, errors = io.StringIO(), io.StringIO()
+    with command_line_for(["--socket", str(tmp_path / "s")], out, errors) as command_line:
+        status = command_line.run_line(f"route import {tmp_path}/nothing")
+    assert status is ExitStatus.USAGE
+    assert "No such file" in errors.getvalue()

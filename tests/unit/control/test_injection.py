@@ -1,0 +1,191 @@
+"""A request to inject, judged: what it says, whose it is, and which of its routes cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ipc.control import (
+    Lease,
+    PackedRoutes,
+    ResultCode,
+    RouteAttributes,
+    RouteChange,
+    RouteNextHop,
+    RouteOperation,
+    RouteRenew,
+)
+from ipc.routes import BATCH_ROUTES, BatchPacker
+from routed.control.caller import Caller
+from routed.control.handlers import Dump, Final, change_routes, renew_routes
+from routed.control.injection import BatchError, Injection, Refusal, read_change
+from routed.control.views import to_row
+from routed.model.prefix import Address, Prefix
+from routed.model.route import Gateway, RouteType
+from tests.fakes.fake_daemon import FakeDaemon
+
+CALLER = Caller(uid=1000, pid=42, session=7)
+VIA = RouteAttributes(next_hops=(RouteNextHop("192.0.2.1", "eth0", 2, True),), metric=10, tag=7)
+NO_LEASE = Lease()
+BLACKHOLE = RouteAttributes("blackhole")
+
+
+def change(
+    *routes: tuple[str, RouteAttributes],
+    operation: RouteOperation = RouteOperation.ADD,
+    lease: Lease = NO_LEASE,
+    owner: str = "",
+) -> RouteChange:
+    packer = BatchPacker(operation, lease, owner)
+    for position, (text, attributes) in enumerate(routes):
+        address, _, length = text.partition("/")
+        packed = Address.parse(address).packed
+        packer.add(packed, int(length), packer.number_of(attributes), position)
+    return packer.take()[0]
+
+
+def read(request: RouteChange) -> Injection:
+    injection = read_change(request, CALLER)
+    assert isinstance(injection, Injection)
+    return injection
+
+
+def test_columns_become_prefixes_with_what_they_share() -> None:
+    injection = read(
+        change(
+            ("2001:db8::/32", BLACKHOLE), ("10.0.0.0/8", VIA), ("10.1.0.0/16", BLACKHOLE),
+            lease=Lease(30.0),
+        )
+    )  # fmt: skip
+    assert injection.prefixes == [
+        Prefix.parse("10.0.0.0/8"), Prefix.parse("10.1.0.0/16"), Prefix.parse("2001:db8::/32"),
+    ]  # fmt: skip
+    of_each = [injection.attributes[number] for number in injection.numbers]
+    assert [attributes.type for attributes in of_each] == [
+        RouteType.UNICAST, RouteType.BLACKHOLE, RouteType.BLACKHOLE,
+    ]  # fmt: skip
+    assert of_each[0].gateways == (Gateway(Address.parse("192.0.2.1"), "eth0", 2, True),)
+    assert (of_each[0].metric, of_each[0].tag) == (10, 7)
+    assert (injection.lease_s, injection.session) == (30.0, None)
+
+
+@pytest.mark.parametrize(
+    ("operation", "lease", "owner", "owners"),
+    [
+        (RouteOperation.ADD, Lease(), "", ("uid1000",)),
+        (RouteOperation.ADD, Lease(5.0), "web", ("uid1000/web",)),
+        (RouteOperation.ADD, Lease(is_session=True), "", ("uid1000/pid42.7",)),
+        (RouteOperation.DELETE, Lease(), "", ("uid1000/pid42.7", "uid1000")),
+        (RouteOperation.DELETE, Lease(), "web", ("uid1000/web",)),
+        (RouteOperation.DELETE, Lease(), "uid0/pid1.2", ("uid0/pid1.2",)),
+    ],
+)
+def test_the_owner_is_the_kernels_word_and_a_name(
+    operation: RouteOperation, lease: Lease, owner: str, owners: tuple[str, ...]
+) -> None:
+    request = change(("10.0.0.0/8", BLACKHOLE), operation=operation, lease=lease, owner=owner)
+    assert read(request).owners == owners
+
+
+def test_every_wrong_route_is_named_by_its_number() -> None:
+    request = change(("10.0.0.0/8", VIA), ("10.0.0.1/8", VIA), ("2001:db8::1/32", BLACKHOLE))
+    assert read_change(request, CALLER) == [
+        Refusal(1, "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
+        Refusal(2, "2001:db8::1/32 has host bits set; did you mean 2001:db8::/32?"),
+    ]
+    request = change(("10.0.0.0/8", BLACKHOLE), ("2001:db8::/32", VIA))
+    assert read_change(request, CALLER) == [Refusal(1, "an IPv6 route needs an IPv6 next hop")]
+
+
+def test_a_prefix_length_that_cannot_be_is_refused() -> None:
+    good = change(("10.0.0.0/8", BLACKHOLE))
+    bad = dataclasses.replace(good, ipv4=dataclasses.replace(good.ipv4, prefix_lens=b"\x21"))
+    assert read_change(bad, CALLER) == [Refusal(0, "a prefix length is 0 to 32, not 33")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (change(), "no routes"),
+        (change(("10.0.0.0/8", RouteAttributes("local"))), "'local' is no type of route"),
+        (change(("10.0.0.0/8", RouteAttributes())), "a unicast route needs a next hop"),
+        (
+            change(("10.0.0.0/8", dataclasses.replace(VIA, type="blackhole"))),
+            "a route of type blackhole has no next hop",
+        ),
+        (change(("10.0.0.0/8", dataclasses.replace(BLACKHOLE, metric=-1))), "a metric is 0 to"),
+        (change(("10.0.0.0/8", dataclasses.replace(BLACKHOLE, tag=1 << 32))), "a tag is 0 to"),
+        (
+            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop("fe80::1"),)))),
+            "fe80::1 is link-local: say which link, with `dev`",
+        ),
+        (
+            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop("127.0.0.1"),)))),
+            "127.0.0.1 cannot be a next hop",
+        ),
+        (
+            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop(None, "e" * 16),)))),
+            "is no name of an interface",
+        ),
+        (
+            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop(None, "e", 300),)))),
+            "a weight is 1 to 256, not 300",
+        ),
+        (change(("10.0.0.0/8", BLACKHOLE), lease=Lease(0.5)), "a lease lasts 1 to 86400 seconds"),
+        (change(("10.0.0.0/8", BLACKHOLE), lease=Lease(float("nan"))), "a lease lasts"),
+        (change(("10.0.0.0/8", BLACKHOLE), owner="a b"), "'a b' is no name of an owner"),
+        (
+            change(("10.0.0.0/8", BLACKHOLE), owner="web", lease=Lease(is_session=True)),
+            "leave `owner` away",
+        ),
+        (
+            RouteChange(RouteOperation.ADD, (BLACKHOLE,), PackedRoutes(b"\n\0\0\0", b"\x08", b"")),
+            "1 prefix lengths, but 4 bytes of addresses and 0 of attributes",
+        ),
+        (
+            RouteChange(
+                RouteOperation.ADD, (BLACKHOLE,), PackedRoutes(b"\n\0\0\0", b"\x08", b"\0\x05")
+            ),
+            "a route names attributes 5, but 1 sets came",
+        ),
+        (
+            RouteChange(
+                RouteOperation.DELETE,
+                (),
+                PackedRoutes(
+                    bytes(4 * BATCH_ROUTES + 4),
+                    bytes(BATCH_ROUTES + 1),
+                    bytes(2 * BATCH_ROUTES + 2),
+                ),
+            ),
+            f"{BATCH_ROUTES + 1} routes in one request; at most {BATCH_ROUTES}",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_request_as_a_whole_is_said(request_: RouteChange, text: str) -> None:
+    with pytest.raises(BatchError) as caught:
+        read_change(request_, CALLER)
+    assert text in str(caught.value)
+
+
+async def test_the_handler_reports_routes_by_row_and_changes_nothing_itself() -> None:
+    daemon = FakeDaemon()
+    daemon.refusals = (Refusal(0, "there already"), Refusal(1, "this one, too"))
+    answer = await change_routes(daemon, change(("10.0.0.0/8", BLACKHOLE)), CALLER)
+    assert isinstance(answer, Dump)
+    assert [to_row(row) for chunk in answer.chunks for row in chunk] == [
+        (0, "there already"), (1, "this one, too"),
+    ]  # fmt: skip
+    assert answer.result.code is ResultCode.FAILED
+    assert answer.result.lines == ("there already (and 1 more)",)
+    daemon.close()
+
+
+async def test_renewing_what_is_not_there_is_not_found() -> None:
+    daemon = FakeDaemon()
+    answer = await renew_routes(daemon, RouteRenew(30.0, "web"), CALLER)
+    assert isinstance(answer, Final)
+    assert answer.result.code is ResultCode.NOT_FOUND
+    assert daemon.renewals == [("uid1000/web", 30.0)]
+    daemon.close()
