@@ -127,6 +127,8 @@ class SocketKind(enum.IntEnum):
     """A UDP socket bound to one link, its NUP group joined."""
     MANAGEMENT = 2
     """The listening management socket."""
+    METRICS = 3
+    """The listening metrics socket; instead of an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ import trio
 
 from ipc import codec
 from ipc.channel import Channel, ChannelClosed
+from ipc.control import Role as ControlRole
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame
 from ipc.internal import (
     MESSAGE_CLASSES,
@@ -60,8 +62,11 @@ from routed.config.schema import Config
 from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
+from routed.exporter import Exporter
 from routed.log import Level, Logger, Record
+from routed.metrics.server import MetricsServer
 from routed.privsep import CHANNEL_FD
+from routed.process_memory import ProcessMemory
 from routed.reporter import LastReload, Reporter
 from routed.router import Router
 from routed.sandbox.confine import Confinement, ConfinementError, confine_engine
@@ -93,12 +98,13 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
     channel = socket.socket(fileno=CHANNEL_FD)
     try:
         load_what_tracebacks_need()
+        memory = ProcessMemory()
         confinement = confine_engine(uid, gid, has_sandbox=sandbox != "off")
         if sandbox == "required" and confinement.missing:
             raise ConfinementError(
                 f"`sandbox: required`, and this kernel lacks {' and '.join(confinement.missing)}"
             )
-        trio.run(Engine(channel, confinement).run)
+        trio.run(Engine(channel, confinement, memory).run)
     except ConfinementError as error:
         print(f"routed engine: {error}", file=sys.stderr)  # noqa: T201  (its only way to speak)
         return 1
@@ -124,8 +130,11 @@ class _ParentSink:
 class Engine:
     """Owns the channel and the configuration in force; the rooms are the router's."""
 
-    def __init__(self, connection: socket.socket, confinement: Confinement) -> None:
+    def __init__(
+        self, connection: socket.socket, confinement: Confinement, memory: ProcessMemory
+    ) -> None:
         self._confinement = confinement
+        self._memory = memory
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._clock = MonotonicClock()
         self._phase = Phase.CONFIGURING
@@ -140,6 +149,7 @@ class Engine:
         self._rooms: _Rooms | None = None
         """There from the first configuration on."""
         self._server: ManagementServer | None = None
+        self._metrics: MetricsServer | None = None
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._fib_commands: dict[int, trio.MemorySendChannel[FibCommandDone]] = {}
         self._next_request_id = 1
@@ -184,9 +194,7 @@ class Engine:
                 assert descriptor is not None  # the authority table says so
                 self._take_socket(message, socket.socket(fileno=descriptor))
             case FibProgress():
-                self._running.router.wishes.progress(
-                    message.applied_serial, message.failures, message.recovered, message.counters
-                )
+                self._running.router.progressed(message)
                 self._wake_sender()  # there is room for more wishes
             case FibCommandDone():
                 self._fib_command_done(request_id, message)
@@ -206,9 +214,31 @@ class Engine:
                     opened, rooms.reporter, _access_list(rooms.config), self._log_management
                 )
                 self._nursery.start_soon(self._server.run)
+            case SocketReady(kind=SocketKind.METRICS):
+                self._serve_metrics(opened)
             case SocketReady(ifindex=ifindex, family=family):
                 assert family is not None  # kind NEIGHBOR
                 self._running.router.take_socket(ifindex, family, opened)
+
+    def _serve_metrics(self, listener: socket.socket) -> None:
+        rooms = self._running
+        self._stop_metrics()
+        exporter = Exporter(rooms.reporter, rooms.router, self._client_refusals())
+        self._metrics = MetricsServer(
+            listener,
+            exporter.collect,
+            may_read=lambda caller: _access_list(rooms.config).role_of(caller) >= ControlRole.READ,
+            on_defect=lambda error: self._log.emit("internal-error", where="metrics", error=error),
+        )
+        self._nursery.start_soon(self._metrics.run)
+
+    def _client_refusals(self) -> Mapping[str, int]:
+        return {} if self._server is None else self._server.refusals
+
+    def _stop_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.stop()
+            self._metrics = None
 
     # --- what the parent is told
 
@@ -296,6 +326,8 @@ class Engine:
         self._rooms.router.apply(config)
         if self._server is not None:
             self._server.access = _access_list(config)
+        if config.metrics.listen is None:
+            self._stop_metrics()
 
     def _build_rooms(self, begin: ConfBegin, config: Config) -> _Rooms:
         """Once, when the first configuration takes effect."""
@@ -315,6 +347,7 @@ class Engine:
             sandbox=str(self._confinement),
             reload=self._reload,
             command_fib=self._command_fib,
+            memory=self._memory,
         )
         return _Rooms(config, router, reporter)
 
@@ -355,6 +388,7 @@ class Engine:
             waiting.send_nowait(answer)
 
     def _reload_finished(self, request_id: int, answer: ReloadFinished) -> None:
+        self._running.reporter.reloads["done" if answer.is_ok else "failed"] += 1
         self._running.reporter.last_reload = LastReload(
             answer.is_ok, self._clock.now(), answer.lines[0] if answer.lines else ""
         )

@@ -1,4 +1,4 @@
-"""The management socket's listener, opened by the parent and handed to the engine.
+"""The listeners of management and metrics, opened by the parent and handed to the engine.
 
 The file mode is 0666 on purpose: connect(2) needs write permission on the socket, and who may do
 what is decided by the credentials that the kernel vouches for (`routed/control/policy.py`). A mode
@@ -25,8 +25,9 @@ import stat
 __all__ = [
     "MANAGEMENT_SOCKET_MODE",
     "ListenerError",
-    "close_management_listener",
+    "close_listener",
     "open_management_listener",
+    "open_metrics_listener",
 ]
 
 MANAGEMENT_SOCKET_MODE = 0o666
@@ -54,7 +55,7 @@ def open_management_listener(path: str, mode: int = MANAGEMENT_SOCKET_MODE) -> s
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         _make_directory(os.path.dirname(path))
-        _remove_stale_socket(path)
+        _remove_stale_socket(path, socket.SOCK_SEQPACKET, "management socket")
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.bind(path)
         # Between bind and listen every connect is refused, so the mode that the umask left
@@ -70,10 +71,56 @@ def open_management_listener(path: str, mode: int = MANAGEMENT_SOCKET_MODE) -> s
     return listener
 
 
-def close_management_listener(listener: socket.socket) -> None:
-    """Stop listening and remove the socket file, if it is still there."""
+def open_metrics_listener(path: str, host: str, port: int) -> socket.socket:
+    """Listen for scrapers.
+
+    Args:
+        path: of a Unix socket, absolute; empty for a port.
+        host: a loopback address, in numbers.
+        port: of it.
+
+    Raises:
+        ListenerError: in use, or the system refuses; the text says which.
+    """
+    if path:
+        return _open_metrics_socket(path)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A daemon that restarts must not wait for the last scrape's TIME_WAIT.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenerError(f"metrics at {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def _open_metrics_socket(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _make_directory(os.path.dirname(path))
+        _remove_stale_socket(path, socket.SOCK_STREAM, "metrics socket")
+        listener.bind(path)
+        os.chmod(path, MANAGEMENT_SOCKET_MODE)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenerError(f"metrics socket {path}: {error.strerror or error}") from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def close_listener(listener: socket.socket) -> None:
+    """Stop listening and remove the socket file, if there is one still."""
     path = listener.getsockname()
+    is_file = listener.family == socket.AF_UNIX
     listener.close()
+    if not is_file:
+        return
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -87,14 +134,14 @@ def _make_directory(directory: str) -> None:
         pass
 
 
-def _remove_stale_socket(path: str) -> None:
+def _remove_stale_socket(path: str, kind: int, what: str) -> None:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ListenerError(f"management socket {path}: there is something else of that name")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        raise ListenerError(f"{what} {path}: there is something else of that name")
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         # A full backlog of a living daemon must not make us wait.
         probe.setblocking(False)
         try:
@@ -104,4 +151,4 @@ def _remove_stale_socket(path: str) -> None:
             return
         except OSError:
             pass  # another type of socket, or too busy to accept: somebody lives there
-    raise ListenerError(f"management socket {path}: in use; is another routed running?")
+    raise ListenerError(f"{what} {path}: in use; is another routed running?")

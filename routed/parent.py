@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -53,7 +54,7 @@ from routed import __version__
 from routed.clock import origin_seqno
 from routed.config.diff import ConfigDelta, compare
 from routed.config.load import ConfigError, load_file
-from routed.config.schema import Config, FibConfig, LogConfig, LogFormat, OnExit
+from routed.config.schema import Config, FibConfig, LogConfig, LogFormat, MetricsConfig, OnExit
 from routed.daemonize import ReadyPipe
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
@@ -62,7 +63,12 @@ from routed.fib.netlink import EventSocket, NetlinkError, RequestSocket
 from routed.fib.ownership import Ownership
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
-from routed.listener import ListenerError, close_management_listener, open_management_listener
+from routed.listener import (
+    ListenerError,
+    close_listener,
+    open_management_listener,
+    open_metrics_listener,
+)
 from routed.log import FileSink, Level, Logger, Sink, StreamSink, is_journal, system_sink
 from routed.model.link import Interface
 from routed.model.prefix import Family
@@ -205,6 +211,12 @@ def _open_sink(config: LogConfig, *, is_foreground: bool) -> Sink:
     return system_sink(as_json=as_json)
 
 
+def _open_metrics(config: MetricsConfig) -> socket.socket | None:
+    if config.listen is None:
+        return None
+    return open_metrics_listener(config.listen.path, config.listen.host, config.listen.port)
+
+
 def _ownership(fib: FibConfig) -> Ownership:
     return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))
 
@@ -243,6 +255,12 @@ class Parent:
         try:
             self._listener = open_management_listener(config.management.socket)
         except ListenerError as error:
+            pid_file.remove()
+            raise StartError(str(error)) from error
+        try:
+            self._metrics_listener = _open_metrics(config.metrics)
+        except ListenerError as error:
+            close_listener(self._listener)
             pid_file.remove()
             raise StartError(str(error)) from error
 
@@ -321,7 +339,9 @@ class Parent:
     def close(self) -> None:
         """Remove what the file system has of us."""
         self._manager.close()
-        close_management_listener(self._listener)
+        close_listener(self._listener)
+        if self._metrics_listener is not None:
+            close_listener(self._metrics_listener)
         self._pid_file.remove()
 
     # --- signals
@@ -390,8 +410,14 @@ class Parent:
         session.send(
             SocketReady(SocketKind.MANAGEMENT, 0, None), descriptor=os.dup(self._listener.fileno())
         )
+        self._hand_over_metrics(session)
         for link in self._monitor.links.interfaces.values():
             self._settle_socket(link)
+
+    def _hand_over_metrics(self, session: EngineSession) -> None:
+        if self._metrics_listener is not None:
+            copy = os.dup(self._metrics_listener.fileno())
+            session.send(SocketReady(SocketKind.METRICS, 0, None), descriptor=copy)
 
     def _conf_begin(self, total_bytes: int) -> ConfBegin:
         return ConfBegin(
@@ -592,6 +618,8 @@ class Parent:
                 return self._reload_failed(["the engine is restarting; try again in a moment"])
             try:
                 await self._switch(session, delta)
+            except ListenerError as error:
+                return self._reload_failed([str(error)])
             except EngineFailed as error:
                 session.kill()  # it comes back with the configuration that is in force
                 return self._reload_failed([str(error)])
@@ -609,8 +637,16 @@ class Parent:
     async def _switch(self, session: EngineSession, delta: ConfigDelta) -> None:
         """Let the engine check the new configuration, then follow it on both sides."""
         self._generation += 1
-        await session.prepare(delta.effective, self._conf_begin)
-        old, self._config = self._config, delta.effective
+        old = self._config
+        has_new_metrics = old.metrics != delta.effective.metrics
+        metrics_listener = _open_metrics(delta.effective.metrics) if has_new_metrics else None
+        try:
+            await session.prepare(delta.effective, self._conf_begin)
+        except BaseException:
+            if metrics_listener is not None:
+                close_listener(metrics_listener)
+            raise
+        self._config = delta.effective
         self._sync.resync_s = delta.effective.fib.resync_s
         if old.fib != delta.effective.fib:
             self._sync.change_ownership(_ownership(delta.effective.fib))
@@ -618,6 +654,11 @@ class Parent:
             self._log.level = Level[delta.effective.log.level.name]
             self._change_sink(delta.effective.log)
         await session.commit()
+        if has_new_metrics:
+            if self._metrics_listener is not None:
+                close_listener(self._metrics_listener)
+            self._metrics_listener = metrics_listener
+            self._hand_over_metrics(session)
         for link in self._monitor.links.interfaces.values():
             self._settle_socket(link)
 

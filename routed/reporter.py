@@ -6,8 +6,8 @@ a dump of a million routes and the decision take turns.
 
 from __future__ import annotations
 
-import resource
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +34,7 @@ from routed.control.views import (
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteSource
 from routed.neighbor.events import AdjacencyState
+from routed.process_memory import ProcessMemory
 from routed.rib.table import Candidate
 from routed.router import Router
 
@@ -65,6 +66,7 @@ class Reporter:
         sandbox: str,
         reload: Callable[[int, int], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
+        memory: ProcessMemory,
     ) -> None:
         """Report on a router's rooms.
 
@@ -73,14 +75,18 @@ class Reporter:
             config: in force; to be replaced when that changes.
             router: whose rooms are looked at.
             sandbox: what holds this process, in words.
+            memory: of this process.
             reload: asks the parent, with the uid and pid of the client.
             command_fib: asks the parent, likewise.
         """
         self.config = config
         self.last_reload: LastReload | None = None
+        self.reloads: Counter[str] = Counter()
+        """By outcome, in this engine's life."""
         self._begin = begin
         self._router = router
         self._sandbox = sandbox
+        self._memory = memory
         self._reload = reload
         self._command_fib = command_fib
 
@@ -187,7 +193,9 @@ class Reporter:
             for part in self._router.snapshot.memory()
         ]
         views.append(
-            MemoryView("engine", _resident_bytes(), None, "resident memory of this process")
+            MemoryView(
+                "engine", self._memory.resident_bytes(), None, "resident memory of this process"
+            )
         )
         return views
 
@@ -339,8 +347,3 @@ _VIOLATIONS = {
     "channel": "engines ended for a message that they may not send",
     "syscall": "engines killed by the sandbox for a system call of an intruder",
 }
-
-
-def _resident_bytes() -> int:
-    """The peak resident size: the engine can read no file, and getrusage needs none."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

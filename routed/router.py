@@ -33,10 +33,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from ipc.internal import FibUpdate
+from ipc.internal import FibProgress, FibUpdate
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
 from routed.injection import Attributes, InjectedRoutes, Problem
+from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
@@ -98,6 +99,7 @@ class Router:
             on_news: called when `next_update` or `take_in_sync` may have something to say.
         """
         self.links: dict[int, Interface] = {}
+        self.convergence = ConvergenceClock()
         self.rib = Rib()
         self.wishes = FibWishes(config.fib.table_id, self._wish_of)
         self.snapshot = FibSnapshot(config.router_id, daemon_pid=daemon_pid)
@@ -360,6 +362,7 @@ class Router:
     def _decide(self) -> None:
         changes = self.rib.process()
         if changes:
+            self.convergence.decided(self._clock.now())
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             self.wishes.changed(_scattered([change.prefix for change in changes]))
             for change in changes:
@@ -400,10 +403,26 @@ class Router:
         """
         if not self._has_decided:
             return None
-        if not self._has_said_first:
+        if self._has_said_first:
+            update = self.wishes.take_update()
+        else:
             self._has_said_first = True
-            return self.wishes.take_first_update()
-        return self.wishes.take_update()
+            update = self.wishes.take_first_update()
+        if update is not None:
+            self.convergence.said(update.serial, is_all=not self.wishes.has_unsaid)
+        return update
+
+    def progressed(self, progress: FibProgress) -> None:
+        """The parent says how far the kernel has followed."""
+        self.convergence.applied(progress.applied_serial, self._clock.now())
+        self.wishes.progress(
+            progress.applied_serial, progress.failures, progress.recovered, progress.counters
+        )
+
+    @property
+    def datagrams(self) -> dict[str, int]:
+        """NUP datagrams since the start, by direction."""
+        return {"received": self._network.received, "sent": self._network.sent}
 
     def take_in_sync(self) -> bool:
         """Whether "in sync" is to be said now: once, and after every wish."""

@@ -22,6 +22,7 @@ from routed.model.prefix import Address, Family, Prefix
 
 __all__ = [
     "EngineUser",
+    "ListenAddress",
     "PrefixMatch",
     "Principal",
     "PrincipalKind",
@@ -34,6 +35,7 @@ __all__ = [
     "engine_user",
     "interface_name",
     "interface_pattern",
+    "listen_address",
     "prefix",
     "prefix_match",
     "principal",
@@ -88,6 +90,21 @@ class EngineUser:
     name: str
     uid: int
     gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a stream socket listens: a path, or a port of a loopback address."""
+
+    path: str
+    """Empty for a port."""
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +257,27 @@ def _read_socket_path(text: str) -> str:
 
 
 socket_path = Reader(_read_socket_path, {"type": "string", "pattern": "^/"})
+
+
+def _read_listen_address(text: str) -> ListenAddress:
+    if text.startswith("unix:"):
+        return ListenAddress(_read_socket_path(text.removeprefix("unix:")), "", 0)
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", text)
+    if not found or not 1 <= int(found[3]) <= 65_535:
+        raise ValueError(f"expected unix:/path, 127.0.0.1:PORT or [::1]:PORT, got {text!r}")
+    host = Address.parse(found[1] or found[2])
+    if not host.is_loopback:
+        raise ValueError(
+            f"{host} is not a loopback address; nobody is asked who they are there, so let a proxy "
+            "listen to the world"
+        )
+    return ListenAddress("", str(host), int(found[3]))
+
+
+listen_address = Reader(
+    _read_listen_address,
+    {"type": "string", "examples": ["unix:/run/routed/metrics.sock", "127.0.0.1:9705"]},
+)
 
 
 def _read_principal(text: str) -> Principal:

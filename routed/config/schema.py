@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from routed.config import scalars
-from routed.config.scalars import EngineUser, PrefixMatch, Principal, Reader
+from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal, Reader
 from routed.model.prefix import Address, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
 
@@ -35,6 +35,7 @@ __all__ = [
     "LogLevel",
     "ManagementConfig",
     "MapOf",
+    "MetricsConfig",
     "Nested",
     "NextHopConfig",
     "OnExit",
@@ -396,6 +397,18 @@ class ManagementConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Where Prometheus finds us."""
+
+    listen: ListenAddress | None = _option(
+        Scalar(scalars.listen_address),
+        "`unix:/path` (for those who may read, see `management`), or `127.0.0.1:PORT` or "
+        "`[::1]:PORT` (for everybody on this machine). Not served without.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """routes.yaml."""
 
@@ -439,7 +452,9 @@ class Config:
     keys: None = _unavailable("Sets of keys that authenticate neighbors.")
     filters: None = _unavailable("Import, export and kernel filters.")
     rules: None = _unavailable("Policy routing rules.")
-    metrics: None = _unavailable("The OpenMetrics endpoint.")
+    metrics: MetricsConfig = _option(
+        Nested(MetricsConfig), "The OpenMetrics endpoint.", factory=MetricsConfig
+    )
 
     def interface_for(self, ifname: str) -> InterfaceConfig | None:
         """The entry of `interfaces` for a link of this name; None when NUP does not run on it."""

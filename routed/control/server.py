@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -132,6 +133,8 @@ class ManagementServer:
         """
         self.access = access
         """Judged anew for every request, so replacing it works on open sessions too."""
+        self.refusals: Counter[str] = Counter()
+        """By what for: turned away (`admission`), cut off (`misuse`), a request denied (`role`)."""
         self._listener = listener
         self._daemon = daemon
         self._log = log
@@ -195,7 +198,7 @@ class ManagementServer:
                 connection.send(_pack_result(PARTING_REQUEST_ID, parting))
             except OSError:
                 pass  # it has hung up already; the log line below is still due
-        self._refused(caller, parting.lines[0])
+        self._refused(caller, "admission", parting.lines[0])
 
     async def _serve(self, connection: socket.socket, caller: PeerCredentials) -> None:
         self._last_session += 1
@@ -205,7 +208,7 @@ class ManagementServer:
         except _Goodbye:
             pass
         except IpcError as error:  # credentials, framing, codec: the client's doing
-            self._refused(caller, str(error))
+            self._refused(caller, "misuse", str(error))
         except Exception as error:  # noqa: BLE001 a defect ends its session, not the daemon
             self._log(EVENT_DEFECT, {"where": "session", "error": _defect_text(error)})
         finally:
@@ -243,7 +246,8 @@ class ManagementServer:
         caller = session.credentials
         role = self.access.role_of(caller)
         if not is_allowed(frame.type, role):
-            self._refused(caller, f"{_request_name(frame.type)}: beyond the role {role.label}")
+            denied = f"{_request_name(frame.type)}: beyond the role {role.label}"
+            self._refused(caller, "role", denied)
             await session.send_result(frame.request_id, self._refusal(frame.type, caller))
             return
         request_type = ControlType(frame.type)
@@ -297,7 +301,8 @@ class ManagementServer:
             fields = {"request": _request_name(request_type), "outcome": result.code.value}
             self._log(EVENT_CHANGED, {**_who(caller), **fields})
 
-    def _refused(self, caller: PeerCredentials, reason: str) -> None:
+    def _refused(self, caller: PeerCredentials, kind: str, reason: str) -> None:
+        self.refusals[kind] += 1
         self._log(EVENT_REFUSED, {**_who(caller), "reason": reason})
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import itertools
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -150,6 +150,7 @@ class FibSync:
         self.ledger = ledger
         self.resyncs = 0
         self.overruns = 0
+        self.errors: Counter[str] = Counter()
         self.refused = 0
         """Wishes that the engine had no right to."""
         self.resync_s = resync_s
@@ -310,6 +311,9 @@ class FibSync:
             except (NetlinkError, OSError) as error:
                 await self._distrust("writing routes", error)
                 return True
+            for refused in refusals:
+                for outcome in refused.values():
+                    self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
             if not self.ledger.record(batches, refusals, trio.current_time()):
                 self.request_resync("contradiction")
         if self.ledger.is_settled:
@@ -385,6 +389,7 @@ class FibSync:
         """A request went wrong as a whole: say so, wait a little, read everything again."""
         number = error.errno if isinstance(error, OSError) else None
         words = errno.errorcode.get(number, str(error)) if number else str(error)
+        self.errors[words if number else type(error).__name__] += 1
         self._log.emit("netlink-error", what=what, error=words)
         await trio.sleep(RESYNC_GAP_S)
         self.request_resync("error")
@@ -441,6 +446,7 @@ class FibSync:
             resyncs=self.resyncs,
             overruns=self.overruns,
             refused=self.refused,
+            errors=dict(self.errors),
             kernel_writes=counts.kernel_writes,
             is_coupled=self.ledger.is_coupled,
         )

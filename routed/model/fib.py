@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from routed.model.prefix import Prefix
 
@@ -39,5 +39,7 @@ class FibCounters:
     kernel_writes: int = 0
     is_coupled: bool = True
     """Whether what is wanted belongs in the kernel (`fib decouple`)."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """What the kernel refused or failed, by the name of the errno."""
     refused: int = 0
     """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""

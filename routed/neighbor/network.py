@@ -74,6 +74,9 @@ class NeighborNetwork:
         """
         self.socket_errors: Counter[str] = Counter()
         """Errors of the network, by errno name."""
+        self.received = 0
+        self.sent = 0
+        """Datagrams, whatever became of them."""
         self._instance = instance
         self._clock = clock
         self._on_output = on_output
@@ -156,6 +159,7 @@ class NeighborNetwork:
         except OSError as error:
             self._count(error)
             return False
+        self.received += 1
         hop_limit, ifindex = _read_ancillary(ancillary)
         address = Address.parse(source[0].partition("%")[0])
         self._instance.receive_datagram(
@@ -176,6 +180,8 @@ class NeighborNetwork:
             link_socket.sock.sendto(datagram.data, link_socket.target(datagram.destination))
         except OSError as error:
             self._count(error)
+        else:
+            self.sent += 1
 
     def _count(self, error: OSError) -> None:
         self.socket_errors[errno.errorcode.get(error.errno or 0, "UNKNOWN")] += 1

@@ -103,6 +103,7 @@ class Rib:
         Args:
             now: seconds, monotonic, for the age of routes; CLOCK_MONOTONIC when absent.
         """
+        self.candidates_by_source: Counter[RouteSource] = Counter()
         self._now = now or MonotonicClock().now
         self._entries: dict[Prefix, dict[_RouteKey, _Entry]] = {}
         self._selected: dict[Prefix, Selection] = {}
@@ -132,6 +133,8 @@ class Rib:
         old = entries.get(key)
         if old is not None and old.route == route:
             return
+        if old is None:
+            self.candidates_by_source[route.source] += 1
         entries[key] = _Entry(route, self._now(), Resolution(next_hops=route.next_hops))
         self._dirty[route.prefix] = None
 
@@ -140,6 +143,7 @@ class Rib:
         entries = self._entries.get(prefix)
         if entries is None or entries.pop((source, owner), None) is None:
             return False
+        self.candidates_by_source[source] -= 1
         if not entries:
             del self._entries[prefix]
             self._unindexed.add(prefix)

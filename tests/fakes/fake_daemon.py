@@ -35,7 +35,7 @@ from routed.control.views import (
     RouteView,
     StatusView,
 )
-from routed.listener import close_management_listener, open_management_listener
+from routed.listener import close_listener, open_management_listener
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource, RouteType
 
@@ -329,7 +329,7 @@ class ServerThread:
         self._token.run_sync_soon(self._scope.cancel)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        close_management_listener(self._listener)
+        close_listener(self._listener)
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -373,7 +373,7 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        close_management_listener(listener)
+        close_listener(listener)
         daemon.close()
 
 

@@ -20,6 +20,7 @@ import routed.engine
 from ipc.internal import SocketKind, SocketReady
 from routed import cli
 from routed.engine import Engine
+from routed.process_memory import ProcessMemory
 from routed.sandbox.confine import Confinement
 
 
@@ -28,8 +29,10 @@ class TakenOver(Engine):
 
     source = ""
 
-    def __init__(self, connection: socket.socket, confinement: Confinement) -> None:
-        super().__init__(connection, confinement)
+    def __init__(
+        self, connection: socket.socket, confinement: Confinement, memory: ProcessMemory
+    ) -> None:
+        super().__init__(connection, confinement, memory)
         self._has_all = trio.Event()
 
     async def run(self) -> None:

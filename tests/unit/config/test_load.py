@@ -86,7 +86,6 @@ def test_yaml_guesses_nothing() -> None:
         "keys: {}",
         "filters: {}",
         "rules: []",
-        "metrics: {listen: 127.0.0.1:9705}",
         "fib: {nexthop_objects: auto}",
         "interfaces: {eth0: {key: core}}",
         "interfaces: {wg0: {neighbors: ['fe80::2']}}",
@@ -239,3 +238,32 @@ def test_every_option_is_documented_and_in_the_schema() -> None:
             assert option.doc.endswith("."), f"{cls.__name__}.{option.key}"
             if not isinstance(option.shape, Unavailable):
                 assert f'"{option.key}"' in schema
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("unix:/run/routed/metrics.sock", "unix:/run/routed/metrics.sock"),
+        ("127.0.0.1:9705", "127.0.0.1:9705"),
+        ('"[::1]:9705"', "[::1]:9705"),
+    ],
+)
+def test_metrics_listen_where_only_this_machine_gets(text: str, written: str) -> None:
+    config = load_text(f"router_id: 10.255.0.1\nuser: nobody\nmetrics: {{listen: {text}}}\n", "f")
+    assert str(config.metrics.listen) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("0.0.0.0:9705", "not a loopback address"),
+        ("192.0.2.1:9705", "not a loopback address"),
+        ("127.0.0.1:0", "expected unix:/path"),
+        ("127.0.0.1", "expected unix:/path"),
+        ("localhost:9705", "expected unix:/path"),
+        ("unix:metrics.sock", "expected an absolute path"),
+    ],
+)
+def test_other_places_for_metrics_are_refused_in_words(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load_text(f"router_id: 10.255.0.1\nuser: nobody\nmetrics: {{listen: '{text}'}}\n", "f")

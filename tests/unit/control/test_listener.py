@@ -11,7 +11,7 @@ import pytest
 
 from routed.listener import (
     ListenerError,
-    close_management_listener,
+    close_listener,
     open_management_listener,
 )
 
@@ -86,8 +86,8 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 def test_closing_removes_the_socket_also_when_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
-    close_management_listener(open_management_listener(str(path)))
+    close_listener(open_management_listener(str(path)))
     assert not path.exists()
     listener = open_management_listener(str(path))
     path.unlink()
-    close_management_listener(listener)
+    close_listener(listener)

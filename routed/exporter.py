@@ -1,0 +1,145 @@
+"""What the engine tells Prometheus: every room's state as metric families.
+
+The numbers are those of `show`: they come from the same views, so that a graph and a terminal never
+disagree. Names follow the field's habits: `routed_` first, the unit last, labels for what one
+would sum over.
+
+Cost: one pass over neighbors and links; nothing here walks a table of routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from routed.metrics.exposition import Family, Kind, render
+from routed.model.route import RouteSource
+from routed.reporter import Reporter
+from routed.router import Router
+
+__all__ = ["Exporter"]
+
+ADJACENCY_STATES = ("down", "init", "two_way", "loading", "up")
+
+
+class Exporter:
+    """Turns the rooms into an exposition."""
+
+    def __init__(
+        self, reporter: Reporter, router: Router, client_refusals: Mapping[str, int]
+    ) -> None:
+        """Look at a reporter's views and at what they leave out.
+
+        Args:
+            reporter: of the same router.
+            router: whose rooms are looked at.
+            client_refusals: management clients turned away, by what for; live.
+        """
+        self._reporter = reporter
+        self._router = router
+        self._client_refusals = client_refusals
+
+    def collect(self) -> str:
+        """The exposition, now."""
+        return render(self._families())
+
+    def _families(self) -> Iterator[Family]:
+        yield from self._daemon()
+        yield from self._routes()
+        yield from self._nup()
+        yield from self._memory()
+
+    def _daemon(self) -> Iterator[Family]:
+        status = self._reporter.status()
+        counters = {view.name: view.value for view in self._reporter.counters()}
+        yield Family("routed", Kind.INFO, "The daemon.").add(
+            1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
+        )
+        yield Family("routed_uptime_seconds", Kind.GAUGE, "Since the daemon started.").add(
+            status.uptime_s
+        )
+        yield Family("routed_engine_restarts", Kind.COUNTER, "Engines that have died.").add(
+            status.engine_restarts
+        )
+        violations = Family(
+            "routed_engine_violations", Kind.COUNTER, "Rules that engines broke, by kind."
+        )
+        for name, value in counters.items():
+            if name.startswith("engine_violations_"):
+                violations.add(value, kind=name.removeprefix("engine_violations_"))
+        yield violations
+        reloads = Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.")
+        for outcome, count in sorted(self._reporter.reloads.items()):
+            reloads.add(count, outcome=outcome)
+        yield reloads
+        yield Family(
+            "routed_client_refusals", Kind.COUNTER, "Management clients turned away, by reason."
+        ).add_all("reason", self._client_refusals)
+
+    def _routes(self) -> Iterator[Family]:
+        by_source = self._router.rib.candidates_by_source
+        candidates = Family("routed_rib_candidates", Kind.GAUGE, "Candidate routes, by source.")
+        for source in RouteSource:
+            candidates.add(by_source[source], source=source.label)
+        yield candidates
+        yield Family("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
+            len(self._router.rib)
+        )
+        fib = self._router.wishes.counters
+        states = Family("routed_fib_routes", Kind.GAUGE, "Wanted kernel routes, by state.")
+        for state in ("installed", "failed", "pending"):
+            states.add(getattr(fib, state), state=state)
+        yield states
+        for name, help_text in _FIB_COUNTERS.items():
+            yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
+        yield Family(
+            "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
+        ).add_all("kind", fib.errors)
+        yield self._router.convergence.histogram.family(
+            "routed_convergence_seconds", "From a decision to the kernel having it."
+        )
+
+    def _nup(self) -> Iterator[Family]:
+        rows = self._reporter.neighbors()
+        adjacencies = Family("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
+        for state in ADJACENCY_STATES:
+            adjacencies.add(sum(row.state == state for row in rows), state=state)
+        yield adjacencies
+        rtt = Family("routed_nup_rtt_seconds", Kind.GAUGE, "Smoothed round-trip time.")
+        prefixes = Family("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
+        resent = Family("routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up.")
+        for row in rows:
+            labels = {"neighbor": str(row.router_id), "interface": row.interface}
+            if row.rtt_ms is not None:
+                rtt.add(row.rtt_ms / 1000, **labels)
+            prefixes.add(row.prefixes, **labels)
+            resent.add(row.retransmissions, **labels)
+        yield from (rtt, prefixes, resent)
+        packets = Family("routed_nup_packets", Kind.COUNTER, "Datagrams, by direction.")
+        for direction, count in self._router.datagrams.items():
+            packets.add(count, direction=direction)
+        yield packets
+        drops = Family("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
+        events = Family("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
+        for name, count in sorted(self._router.neighbors.counters().items()):
+            if name.startswith("dropped_"):
+                drops.add(count, reason=name.removeprefix("dropped_"))
+            else:
+                events.add(count, event=name)
+        yield from (drops, events)
+
+    def _memory(self) -> Iterator[Family]:
+        memory = Family("routed_memory_bytes", Kind.GAUGE, "Memory, by what takes it.")
+        for row in self._reporter.memory():
+            memory.add(row.size_bytes, part=row.part)
+        yield memory
+
+
+_FIB_COUNTERS = {
+    "adopted": "Routes of an earlier life that were equal and kept.",
+    "swept": "Routes of an earlier life that nobody wanted.",
+    "repaired": "Routes that somebody else deleted or changed, put back.",
+    "resyncs": "Times the kernel table was read and compared.",
+    "overruns": "Times the kernel dropped notifications.",
+    "refused": "Wishes of the engine that it had no right to.",
+    "kernel_writes": "Operations sent to the kernel.",
+}

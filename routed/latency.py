@@ -1,0 +1,43 @@
+"""How long from a change that the RIB decides to the kernel having it. Pure.
+
+    decided ----> said (the update's serial) ----> applied (the parent's progress) : one observation
+
+An observation is of the oldest change that an update carried, so a burst of a million routes is
+measured to its end, once for each of its updates.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from routed.metrics.exposition import Histogram
+
+__all__ = ["ConvergenceClock"]
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ConvergenceClock:
+    """Times changes; owns the histogram."""
+
+    def __init__(self) -> None:
+        self.histogram = Histogram(BOUNDS_S)
+        self._decided_at: float | None = None
+        self._on_their_way: deque[tuple[int, float]] = deque()
+
+    def decided(self, now: float) -> None:
+        """The choice for some prefix has changed."""
+        if self._decided_at is None:
+            self._decided_at = now
+
+    def said(self, serial: int, *, is_all: bool) -> None:
+        """An update was sent; is_all: nothing is left to say."""
+        if self._decided_at is not None:
+            self._on_their_way.append((serial, self._decided_at))
+        if is_all:
+            self._decided_at = None
+
+    def applied(self, serial: int, now: float) -> None:
+        """The parent has tried every update up to a serial."""
+        while self._on_their_way and self._on_their_way[0][0] <= serial:
+            self.histogram.observe(now - self._on_their_way.popleft()[1])

@@ -1,0 +1,1 @@
+"""Numbers for Prometheus: the text form, the histogram, and the endpoint that serves them."""

@@ -1,0 +1,120 @@
+"""Metric families as OpenMetrics text. Pure.
+
+    # TYPE routed_fib_routes gauge
+    # HELP routed_fib_routes Routes by what became of them.
+    routed_fib_routes{state="installed"} 7
+    ...
+    # EOF
+
+Invariants:
+    A family is written once, its samples together. A counter's samples end in `_total`.
+    Values are finite; label values may hold anything, and are escaped.
+
+Source: the OpenMetrics specification, version 1.0.0, sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["CONTENT_TYPE", "Family", "Histogram", "Kind", "render"]
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Kind(enum.Enum):
+    """The types of OpenMetrics that we use."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its name, what it means, and its samples."""
+
+    name: str
+    """Without `_total`; with the unit as its last word where it has one."""
+    kind: Kind
+    help: str
+    samples: list[tuple[str, Labels, float]] = field(default_factory=list)
+    """(suffix, labels, value)."""
+
+    def add(self, value: float, /, **labels: str) -> Family:
+        """Add one sample; returns the family, so that one can be written in one expression."""
+        suffix = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
+        self.samples.append((suffix, tuple(labels.items()), value))
+        return self
+
+    def add_all(self, label: str, values: Mapping[str, float]) -> Family:
+        """Add a sample for each value of one label, in the order of the labels."""
+        for name in sorted(values):
+            self.add(values[name], **{label: name})
+        return self
+
+
+class Histogram:
+    """How many observations were at or below each bound. Owner: whoever observes."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Args: bounds: upper bounds, rising; one more for infinity is added."""
+        self.count = 0
+        self.sum = 0.0
+        self._bounds = tuple(bounds)
+        self._buckets = [0] * (len(bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count one observation. Cost: a binary search over the bounds."""
+        self._buckets[bisect.bisect_left(self._bounds, value)] += 1
+        self.count += 1
+        self.sum += value
+
+    def family(self, name: str, help_text: str) -> Family:
+        """The histogram as a family."""
+        family = Family(name, Kind.HISTOGRAM, help_text)
+        total = 0
+        for bound, count in zip((*map(_bound, self._bounds), "+Inf"), self._buckets, strict=True):
+            total += count
+            family.samples.append(("_bucket", (("le", bound),), total))
+        family.samples.append(("_count", (), self.count))
+        family.samples.append(("_sum", (), self.sum))
+        return family
+
+
+def render(families: Iterable[Family]) -> str:
+    """The exposition, whole. A family without samples is left out."""
+    lines = []
+    for family in families:
+        if not family.samples:
+            continue
+        lines.append(f"# TYPE {family.name} {family.kind.value}")
+        lines.append(f"# HELP {family.name} {_escaped(family.help)}")
+        for suffix, labels, value in family.samples:
+            lines.append(f"{family.name}{suffix}{_label_set(labels)} {_number(value)}")
+    return "\n".join([*lines, "# EOF\n"])
+
+
+def _label_set(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _bound(value: float) -> str:
+    """A bucket's bound in the one form that the specification allows: 1.0, never 1."""
+    return repr(float(value))
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)

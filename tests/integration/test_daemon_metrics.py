@@ -1,0 +1,114 @@
+"""Metrics of a real daemon, scraped as Prometheus does, through reloads and an engine's death."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+import topology
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+SOCKET = "/dev/shm/R/metrics.sock"
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab(topology.load("line3").with_config({"fib": {"resync": "1s"}}))
+    lab.write_config_unless_there("R")
+    lab.write_config("R", lab.read_config("R") + f"metrics: {{listen: 'unix:{SOCKET}'}}\n")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def scrape(path: Path | str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Every sample, by name and labels; the parser is strict."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(DEADLINE_S)
+        client.connect(str(path))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: routed\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            labels = tuple(sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = float(sample.value)
+    return found
+
+
+def test_the_numbers_are_those_of_show(lab: Lab) -> None:
+    metrics = scrape(lab.file(SOCKET))
+    (status,) = lab.routectl("R", "show", "status")
+    ((info, _),) = metrics["routed_info"].items()
+    assert dict(info)["router_id"] == status["router_id"]
+    assert dict(info)["sandbox"] == status["sandbox"]
+    fib = metrics["routed_fib_routes"]
+    assert fib[("state", "installed"),] == status["fib"]["installed"] > 0
+    assert fib[("state", "failed"),] == fib[("state", "pending"),] == 0
+    assert metrics["routed_nup_adjacencies"][("state", "up"),] == 2
+    assert metrics["routed_rib_prefixes"][()] == status["routes"]
+    sources: dict[str, int] = {}
+    for row in lab.routectl("R", "show", "routes"):
+        sources[row["source"]] = sources.get(row["source"], 0) + 1
+    candidates = {
+        dict(key)["source"]: value for key, value in metrics["routed_rib_candidates"].items()
+    }
+    assert {source: count for source, count in candidates.items() if count} == sources
+    assert metrics["routed_nup_packets_total"][("direction", "received"),] > 0
+    assert metrics["routed_convergence_seconds_count"][()] > 0
+    assert metrics["routed_memory_bytes"][("part", "engine"),] > 1_000_000
+    neighbors = {dict(key)["neighbor"] for key in metrics["routed_nup_prefixes"]}
+    assert neighbors == {lab.node("A").router_id, lab.node("B").router_id}
+
+
+def test_a_reload_moves_the_endpoint_and_takes_it_away(lab: Lab) -> None:
+    text = lab.read_config("R")
+    moved = SOCKET.replace("metrics", "moved")
+    lab.write_config("R", text.replace(SOCKET, moved))
+    lab.routectl("R", "reload")
+    wait_until(lambda: lab.file(moved).exists(), DEADLINE_S, "the new socket is there")
+    assert scrape(lab.file(moved))["routed_reloads_total"][("outcome", "done"),] >= 1
+    assert not lab.file(SOCKET).exists()
+
+    lab.write_config("R", text.replace(f"unix:{SOCKET}", "127.0.0.1:9705"))
+    lab.routectl("R", "reload")
+    done = lab.run("R", ["python", "-c", FETCH])
+    assert "routed_info" in done.stdout, done.stderr
+
+    lab.write_config("R", text[: text.index("metrics:")])
+    lab.routectl("R", "reload")
+    done = lab.run("R", ["python", "-c", FETCH])
+    assert "ConnectionRefusedError" in done.stderr
+    assert not lab.file(moved).exists()
+
+
+FETCH = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9705/metrics", timeout=10).read().decode())
+"""
+
+
+def test_a_place_that_is_taken_fails_the_reload_and_changes_nothing(lab: Lab) -> None:
+    text = lab.read_config("R")
+    taken = "/dev/shm/R/routed.sock"
+    lab.write_config("R", text.replace(SOCKET, taken))
+    done = lab.run("R", lab.routectl_command("R", "reload"))
+    assert done.returncode == 1
+    assert f"metrics socket {taken}: in use" in done.stdout + done.stderr
+    assert scrape(lab.file(SOCKET))
+
+
+def test_the_endpoint_outlives_the_engine(lab: Lab) -> None:
+    lab.kill("R", "engine")
+    # Whoever connects meanwhile waits in the listener's queue: nobody is refused.
+    assert scrape(lab.file(SOCKET))["routed_engine_restarts_total"][()] == 1

@@ -1,0 +1,79 @@
+"""Our text, read by Prometheus' own parser: what was put in comes out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from routed.latency import ConvergenceClock
+from routed.metrics.exposition import Family, Histogram, Kind, render
+
+
+def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
+    """Samples by name and label values."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values = found.setdefault(sample.name, {})
+            values[tuple(sample.labels.values())] = float(sample.value)
+    return found
+
+
+@given(
+    values=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False)),
+        max_size=20,
+    )
+)
+def test_gauges_come_back_whatever_their_labels(values: dict[str, float]) -> None:
+    family = Family("routed_test", Kind.GAUGE, 'help with "quotes" \\ and\nlines')
+    family.add_all("label", values)
+    found = parsed(render([family]))
+    assert found.get("routed_test", {}) == {(name,): value for name, value in values.items()}
+
+
+def test_counters_and_infos_have_their_suffixes() -> None:
+    text = render(
+        [
+            Family("routed_a", Kind.COUNTER, "a").add(3, kind="x").add(4, kind="y"),
+            Family("routed", Kind.INFO, "b").add(1, version="0.1.0"),
+            Family("routed_empty", Kind.GAUGE, "left out"),
+        ]
+    )
+    assert parsed(text) == {
+        "routed_a_total": {("x",): 3, ("y",): 4},
+        "routed_info": {("0.1.0",): 1},
+    }
+    assert text.endswith("# EOF\n")
+
+
+@given(st.lists(st.floats(0, 20), max_size=50))
+def test_a_histogram_counts_every_observation_at_or_below_its_bound(values: list[float]) -> None:
+    bounds = (0.5, 1.0, 10.0)
+    histogram = Histogram(bounds)
+    for value in values:
+        histogram.observe(value)
+    found = parsed(render([histogram.family("routed_seconds", "h")]))
+    buckets = found["routed_seconds_bucket"]
+    for bound in bounds:
+        assert buckets[(str(bound),)] == sum(value <= bound for value in values)
+    assert buckets[("+Inf",)] == found["routed_seconds_count"][()] == len(values)
+    assert found["routed_seconds_sum"][()] == pytest.approx(sum(values))
+
+
+def test_convergence_is_timed_from_the_oldest_change_to_the_kernels_answer() -> None:
+    clock = ConvergenceClock()
+    clock.decided(10.0)
+    clock.decided(10.5)
+    clock.said(1, is_all=False)
+    clock.said(2, is_all=True)
+    clock.said(3, is_all=True)  # nothing was decided: the first update of an empty table
+    clock.applied(1, 11.0)
+    assert (clock.histogram.count, clock.histogram.sum) == (1, 1.0)
+    clock.decided(20.0)
+    clock.said(4, is_all=True)
+    clock.applied(4, 20.25)
+    assert (clock.histogram.count, clock.histogram.sum) == (3, 1.0 + 10.25 + 0.25)

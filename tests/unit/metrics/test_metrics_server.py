@@ -1,0 +1,141 @@
+"""The endpoint against good and bad clients, over real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from ipc.credentials import PeerCredentials
+from routed.listener import ListenerError, close_listener, open_metrics_listener
+from routed.metrics.exposition import CONTENT_TYPE
+from routed.metrics.server import CONNECTIONS_MAX, REQUEST_MAX_BYTES, MetricsServer
+
+BODY = "# EOF\n"
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+DEADLINE_S = 10
+
+
+def anybody(_caller: PeerCredentials) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def serving(
+    path: Path,
+    collect: Callable[[], str] = lambda: BODY,
+    may_read: Callable[[PeerCredentials], bool] = anybody,
+    on_defect: Callable[[Exception], None] = lambda error: None,
+) -> AsyncIterator[MetricsServer]:
+    listener = open_metrics_listener(str(path), "", 0)
+    server = MetricsServer(listener.dup(), collect, may_read, on_defect)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            yield server
+            server.stop()
+    close_listener(listener)
+
+
+async def ask(path: Path, request: bytes) -> tuple[bytes, bytes]:
+    """Status line with headers, and body."""
+    async with await trio.open_unix_socket(str(path)) as stream:
+        await stream.send_all(request)
+        answer = b""
+        async for chunk in stream:
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head, body
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.sock"
+
+
+async def test_a_scraper_gets_the_exposition(path: Path) -> None:
+    async with serving(path) as server:
+        head, body = await ask(path, GET)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert f"Content-Type: {CONTENT_TYPE}".encode() in head
+        assert f"Content-Length: {len(BODY)}".encode() in head
+        assert body == BODY.encode()
+        head, body = await ask(path, GET.replace(b"GET", b"HEAD"))
+        assert (head.split()[1], body) == (b"200", b"")
+        assert server.answers == {200: 2}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"\xff\xfe\r\n\r\n", b"400"),
+        (b"GET /metrics\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\n" + b"x" * REQUEST_MAX_BYTES * 2, b"431"),
+    ],
+)
+async def test_other_requests_are_refused_in_words(
+    path: Path, request_bytes: bytes, status: bytes
+) -> None:
+    async with serving(path):
+        head, body = await ask(path, request_bytes)
+        assert head.split()[1] == status
+        assert body
+        assert (await ask(path, GET))[0].split()[1] == b"200", "the next one is served"
+
+
+async def test_who_may_not_read_is_told_so_by_uid(path: Path) -> None:
+    async with serving(path, may_read=lambda caller: caller.uid != os.getuid()):
+        head, body = await ask(path, GET)
+        assert head.split()[1] == b"403"
+        assert f"uid {os.getuid()}".encode() in body
+
+
+async def test_a_defect_is_reported_and_ends_one_request(path: Path) -> None:
+    defects: list[Exception] = []
+
+    def collect() -> str:
+        raise LookupError("broken")
+
+    async with serving(path, collect=collect, on_defect=defects.append):
+        head, body = await ask(path, GET)
+        assert head.split()[1] == b"500"
+        assert b"broken" not in body
+        assert [str(error) for error in defects] == ["broken"]
+
+
+async def test_idle_connections_do_not_add_up(path: Path, autojump_clock: object) -> None:
+    async with serving(path):
+        idle = [await trio.open_unix_socket(str(path)) for _ in range(CONNECTIONS_MAX)]
+        await trio.testing.wait_all_tasks_blocked()
+        head, _ = await ask(path, GET)
+        assert head.split()[1] == b"503"
+        for stream in idle:
+            assert await stream.receive_some() == b"", "its time is over"
+            await stream.aclose()
+        assert (await ask(path, GET))[0].split()[1] == b"200"
+
+
+def test_a_port_on_loopback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    listener = open_metrics_listener("", "127.0.0.1", port)
+    with pytest.raises(ListenerError, match=f"metrics at 127.0.0.1 port {port}: Address already"):
+        open_metrics_listener("", "127.0.0.1", port)
+    close_listener(listener)
+
+
+def test_a_dead_daemons_socket_is_taken_over_and_a_living_ones_is_not(path: Path) -> None:
+    first = open_metrics_listener(str(path), "", 0)
+    with pytest.raises(ListenerError, match="in use"):
+        open_metrics_listener(str(path), "", 0)
+    first.close()
+    second = open_metrics_listener(str(path), "", 0)
+    close_listener(second)
+    assert not path.exists()
