@@ -2,6 +2,6 @@
 
 import sys
 
-from routectl.cli import main
+from routectl.quick import main
 
 sys.exit(main())

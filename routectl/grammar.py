@@ -61,6 +61,7 @@ __all__ = [
     "Ask",
     "Branch",
     "Command",
+    "Fields",
     "Flag",
     "Import",
     "Invocation",
@@ -166,6 +167,32 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Fields:
+    """Builds a request whose fields are the values of arguments, as they are.
+
+    Data rather than a function, so that `routectl/quick.py` can do the same without this module.
+    """
+
+    request_class: type[Request]
+    sources: tuple[str, ...] = ()
+    """For each field in order: an argument's name, `NAME?` for whether a flag was given, or
+    `@family`."""
+
+    def __call__(self, invocation: Invocation) -> Request:
+        """The request of one invocation."""
+        make: Callable[..., Request] = self.request_class
+        return make(*[_field(invocation, source) for source in self.sources])
+
+
+def _field(invocation: Invocation, source: str) -> object:
+    if source == "@family":
+        return invocation.family
+    if source.endswith("?"):
+        return source[:-1] in invocation.values
+    return invocation.value(source)
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Show the rows of a request."""
 
@@ -252,22 +279,7 @@ def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
                 yield from leaves(child, words)
 
 
-def _show_neighbors(invocation: Invocation) -> Request:
-    return ShowNeighbors(invocation.value("neighbor"), invocation.value("interface"))
-
-
-def _show_interfaces(invocation: Invocation) -> Request:
-    return ShowInterfaces(invocation.value("interface"))
-
-
-def _show_routes(invocation: Invocation) -> Request:
-    return ShowRoutes(
-        invocation.family,
-        invocation.value("prefix"),
-        "longer" in invocation.values,
-        invocation.value("source"),
-        "selected" in invocation.values,
-    )
+_SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
 
 
 def lease_of(invocation: Invocation) -> Lease:
@@ -326,10 +338,6 @@ def _renew_routes(invocation: Invocation) -> Request:
     return RouteRenew(float(invocation.value("lease") or 0), invocation.value("owner") or "")
 
 
-def _show_fib(invocation: Invocation) -> Request:
-    return ShowFib(invocation.family, invocation.value("prefix"), "longer" in invocation.values)
-
-
 _PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
 _LONGER = Flag("longer", "With a prefix: everything inside it")
 
@@ -342,14 +350,14 @@ _SHOW = Branch(
             "The daemon as a whole: identity, health, totals",
             "show status",
             Role.READ,
-            Ask(lambda _: ShowStatus(), views.STATUS),
+            Ask(Fields(ShowStatus), views.STATUS),
         ),
         Leaf(
             "neighbors",
             "Neighbors and the state of the adjacency with each",
             "show neighbors interface eth0",
             Role.READ,
-            Ask(_show_neighbors, views.NEIGHBORS),
+            Ask(Fields(ShowNeighbors, ("neighbor", "interface")), views.NEIGHBORS),
             (
                 Positional("neighbor", ValueKind.NEIGHBOR, "Only this router id or address"),
                 Keyword("interface", ValueKind.INTERFACE, "Only those on this interface"),
@@ -360,7 +368,7 @@ _SHOW = Branch(
             "Interfaces, their addresses, and whether NUP runs there",
             "show interfaces eth0",
             Role.READ,
-            Ask(_show_interfaces, views.INTERFACES),
+            Ask(Fields(ShowInterfaces, ("interface",)), views.INTERFACES),
             (Positional("interface", ValueKind.INTERFACE, "Only this interface"),),
         ),
         Leaf(
@@ -368,7 +376,7 @@ _SHOW = Branch(
             "The RIB: every candidate of every prefix, * marks the selected one",
             "show routes 10.0.0.0/8 longer source static",
             Role.READ,
-            Ask(_show_routes, views.ROUTES),
+            Ask(_SHOW_ROUTES, views.ROUTES),
             (
                 _PREFIX,
                 _LONGER,
@@ -381,7 +389,7 @@ _SHOW = Branch(
             "The candidates of the longest prefix that covers an address",
             "show route 192.0.2.1",
             Role.READ,
-            Ask(lambda invocation: ShowRoute(invocation.value("address") or ""), views.ROUTES),
+            Ask(Fields(ShowRoute, ("address",)), views.ROUTES),
             (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
         ),
         Leaf(
@@ -389,7 +397,7 @@ _SHOW = Branch(
             "What the kernel should hold, and whether it does",
             "show fib 10.0.0.0/8 longer",
             Role.READ,
-            Ask(_show_fib, views.FIB),
+            Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
             (_PREFIX, _LONGER),
         ),
         Leaf(
@@ -397,14 +405,14 @@ _SHOW = Branch(
             "Everything that is counted, with its meaning",
             "show counters",
             Role.READ,
-            Ask(lambda _: ShowCounters(), views.COUNTERS),
+            Ask(Fields(ShowCounters), views.COUNTERS),
         ),
         Leaf(
             "memory",
             "What the daemon's memory is used for",
             "show memory",
             Role.READ,
-            Ask(lambda _: ShowMemory(), views.MEMORY),
+            Ask(Fields(ShowMemory), views.MEMORY),
         ),
     ),
 )

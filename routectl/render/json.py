@@ -12,10 +12,13 @@ Compact form puts a row on a line, which diff and grep like; pretty form indents
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TextIO
 
-from routectl.render.text import Form, Row
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a one-shot command has no time for `typing`
+    from collections.abc import Iterable, Sequence
+    from typing import TextIO
+
+    from routectl.render.text import Form, Row
 
 __all__ = ["JSON_VERSION", "JsonOutput"]
 

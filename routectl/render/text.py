@@ -9,6 +9,9 @@ that a table of any length needs little memory and `| head` is answered at once.
 
 The text may change between versions; scripts use `--json` (`routectl/render/json.py`).
 
+Plain classes rather than dataclasses, and nothing imported that is not needed: a one-shot command
+spends its milliseconds here.
+
 Invariants:
     Colour only when the caller asks for it, which it does on a terminal without NO_COLOR.
     Nothing that comes from outside can move the cursor: unprintable characters are escaped.
@@ -17,10 +20,12 @@ Invariants:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a one-shot command has no time for `typing`
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TextIO
 
 __all__ = [
     "BATCH_ROWS",
@@ -71,33 +76,51 @@ _COLOR_OF_WORD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table, or one line of a record."""
 
-    title: str
-    text: Callable[[Row], str]
-    """The cell; several lines where there are several next hops."""
-    is_right: bool = False
-    """Aligned to the right, as numbers are."""
-    is_colored: bool = False
-    """The first word of the cell is a state, shown in its colour."""
+    __slots__ = ("is_colored", "is_right", "text", "title")
+
+    def __init__(
+        self,
+        title: str,
+        text: Callable[[Row], str],
+        *,
+        is_right: bool = False,
+        is_colored: bool = False,
+    ) -> None:
+        """Declare a column.
+
+        Args:
+            title: its head.
+            text: makes the cell of a row; several lines where there are several next hops.
+            is_right: aligned to the right, as numbers are.
+            is_colored: the first word of the cell is a state, shown in its colour.
+        """
+        self.title = title
+        self.text = text
+        self.is_right = is_right
+        self.is_colored = is_colored
 
 
-@dataclass(frozen=True, slots=True)
 class Table:
     """A row a line."""
 
-    columns: tuple[Column, ...]
-    empty: str
-    """Said when there is no row."""
+    __slots__ = ("columns", "empty")
+
+    def __init__(self, columns: tuple[Column, ...], empty: str) -> None:
+        """Declare a table; `empty` is said when there is no row."""
+        self.columns = columns
+        self.empty = empty
 
 
-@dataclass(frozen=True, slots=True)
 class Record:
     """A field a line."""
 
-    fields: tuple[Column, ...]
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: tuple[Column, ...]) -> None:
+        self.fields = fields
 
 
 Form = Table | Record

@@ -6,8 +6,6 @@ what matters at a glance; `--json` has all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from routectl.render.text import (
     Column,
     Record,
@@ -19,6 +17,10 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "COUNTERS",

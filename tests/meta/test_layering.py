@@ -79,7 +79,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
 
 ONLY_IMPORTERS: dict[str, set[str]] = {
     "pyroute2": {"routed.fib.events"},
-    "msgpack": {"ipc.codec"},
+    "msgpack": {"ipc.codec", "ipc.quick"},
     "yaml": {"routed.config.load"},
     "prompt_toolkit": {"routectl.completer", "routectl.shell"},
 }

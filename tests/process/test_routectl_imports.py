@@ -20,6 +20,18 @@ FORBIDDEN = {"trio", "pyroute2", "prompt_toolkit", "asyncio", "yaml", "routed"}
 ONLY_WHEN_NEEDED = {"ipaddress", "difflib", "shlex", "json", "importlib.metadata"}
 
 
+PLAIN_SHOW = {
+    "ipc", "ipc.quick", "routectl", "routectl.quick", "routectl.quick_table", "routectl.render",
+    "routectl.render.text", "routectl.render.views", "socket", "msgpack",
+}  # fmt: skip
+"""What the quick way imports of ours and of others, beside small parts of the standard library."""
+
+TOO_SLOW_FOR_A_SHOW = {
+    "argparse", "dataclasses", "inspect", "typing", "json", "tempfile", "ipc.control", "ipc.codec",
+    "routectl.cli", "routectl.grammar",
+}  # fmt: skip
+
+
 def modules_of(*arguments: str) -> set[str]:
     """The modules that an interpreter imports, by its own account."""
     done = subprocess.run(
@@ -36,6 +48,18 @@ def modules_of(*arguments: str) -> set[str]:
 def imported_by(path: Path, *arguments: str) -> set[str]:
     """What a command adds to a bare interpreter (which may come with an installer's own hooks)."""
     return modules_of("-m", "routectl", "-s", str(path), *arguments) - modules_of("-c", "pass")
+
+
+@pytest.mark.parametrize("what", ["status", "neighbors", "routes", "fib"])
+def test_a_plain_show_has_a_budget(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "routed.sock"
+    access = AccessList(admin_uids=frozenset({os.getuid()}))
+    with closing(FakeDaemon()) as daemon, serving(path, daemon, access):
+        imported = imported_by(path, "show", what)
+    assert imported >= PLAIN_SHOW
+    assert not imported & TOO_SLOW_FOR_A_SHOW
+    others = {module.partition(".")[0] for module in imported} - sys.stdlib_module_names
+    assert others == {"ipc", "routectl", "msgpack"}
 
 
 @pytest.mark.parametrize(

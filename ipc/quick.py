@@ -1,0 +1,86 @@
+"""One request of one process, and its rows: the least that a one-shot command needs.
+
+The same protocol as `ipc/blocking.py`, whose message classes cost more to declare than a whole
+`routectl show` takes. Here a request is its type and its fields in order, as `ipc/codec.py` would
+encode them; the greeting and the request are sent together, so that there is one wait.
+
+Nothing is explained here: whatever is not a plain success is `NotQuick`, upon which the caller asks
+again the long way, for a proper error. So only requests that look and change nothing may come here.
+
+Invariants:
+    The numbers below are those of `ipc/control.py`; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import msgpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["NotQuick", "pages"]
+
+HELLO = 1
+ROWS = 2
+RESULT = 3
+PROTOCOL_VERSION = 1
+CONTROL_FRAME_MAX_BYTES = 64 * 1024
+OK = "ok"
+
+_HEADER = struct.Struct("!HHI")
+_HELLO_ID = 1
+_REQUEST_ID = 2
+_TIMEOUT_S = 30.0
+
+
+class NotQuick(Exception):
+    """It did not go well; nothing has changed, and the long way will say why."""
+
+
+def pages(
+    socket_path: str, request_type: int, fields: list[object]
+) -> Iterator[list[dict[str, object]]]:
+    """Ask, and yield the rows as the daemon pages them.
+
+    Args:
+        socket_path: where the daemon listens.
+        request_type: a number of `ControlType`, of a request that only looks.
+        fields: of the request class, in order, as plain values.
+
+    Raises:
+        NotQuick: before the first page or after some.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(socket_path)
+            connection.settimeout(_TIMEOUT_S)
+            connection.send(_HEADER.pack(HELLO, 0, _HELLO_ID) + msgpack.packb([PROTOCOL_VERSION]))
+            connection.send(_HEADER.pack(request_type, 0, _REQUEST_ID) + msgpack.packb(fields))
+            frame_type, message = _receive(connection, _HELLO_ID)
+            if frame_type != HELLO or message[0] != PROTOCOL_VERSION:
+                raise NotQuick
+            while True:
+                frame_type, message = _receive(connection, _REQUEST_ID)
+                if frame_type == RESULT and message[0] == OK:
+                    return
+                if frame_type != ROWS:
+                    raise NotQuick
+                columns, rows = message
+                yield [dict(zip(columns, row, strict=True)) for row in rows]
+    except BrokenPipeError:
+        raise NotQuick from None  # of this socket; whoever reads the rows writes elsewhere
+    except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+        raise NotQuick from error
+
+
+def _receive(connection: socket.socket, request_id: int) -> tuple[int, Any]:
+    message = connection.recv(CONTROL_FRAME_MAX_BYTES + 1)
+    frame_type, _, answered = _HEADER.unpack_from(message)
+    if answered != request_id:
+        raise NotQuick
+    return frame_type, msgpack.unpackb(message[_HEADER.size :])

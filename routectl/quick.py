@@ -1,0 +1,164 @@
+"""The program's first step: a plain `show` in the quickest way, everything else in the full one.
+
+    routectl show neighbors eth0 --json
+        |
+        +-- words and options as in `quick_table.py`, spelled out?  ask, write, done
+        |
+        +-- anything else: abbreviations, help, errors, the shell ... `routectl/cli.py`
+
+Importing the whole grammar takes 50 ms, most of it for declaring classes; this takes ten. The table
+is generated from the grammar (`python -m routectl.generate`), so a command is still declared in one
+place. Output is written by the same renderers.
+
+Invariants:
+    What this does not do exactly as the full way would, it leaves to the full way: it gives up
+    before anything is written, and only for requests that change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ipc.quick import NotQuick, pages
+from routectl.quick_table import COMMANDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from routectl.render.json import JsonOutput
+    from routectl.render.text import TextOutput
+
+__all__ = ["main"]
+
+SOCKET_VARIABLE = "ROUTECTL_SOCKET"
+DEFAULT_SOCKET = "/run/routed/routed.sock"
+_FAMILIES = {"-4": 4, "--ipv4": 4, "-6": 6, "--ipv6": 6}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if _is_done_quickly(given):
+            return 0
+    except BrokenPipeError:
+        # `| head` has seen enough; see `routectl.cli.main`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    from routectl.cli import main as full_main
+
+    return full_main(given)
+
+
+class _Options:
+    """The options that a plain command may carry."""
+
+    def __init__(self) -> None:
+        self.socket = os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+        self.is_json = False
+        self.has_color = not (os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
+        self.family: int | None = None
+
+
+def _is_done_quickly(arguments: list[str]) -> bool:
+    options = _Options()
+    words = _words(arguments, options)
+    if words is None:
+        return False
+    command = COMMANDS.get(tuple(words[:2])) or COMMANDS.get(tuple(words[:1]))
+    if command is None:
+        return False
+    length, request_type, sources, positionals, keywords, flags, form_name = command
+    values = _values(words[length:], positionals, keywords, flags)
+    if values is None:
+        return False
+    values["@family"] = options.family
+    fields = [
+        source[:-1] in values if source.endswith("?") else values.get(source) for source in sources
+    ]
+    answer = pages(options.socket, request_type, fields)
+    try:
+        first = next(answer, [])
+    except NotQuick:
+        return False
+    from routectl.render import views
+
+    form = getattr(views, form_name)
+    try:
+        _output(options).show(form, _chained(first, answer))
+    except NotQuick:
+        # Rows are out already, so this cannot be begun again.
+        sys.stderr.write("routectl: the answer broke off; ask again\n")
+        sys.exit(1)
+    return True
+
+
+def _words(arguments: list[str], options: _Options) -> list[str] | None:
+    """The words among the arguments; None when an option needs the full way."""
+    words = []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            words.append(argument)
+        elif argument in ("-s", "--socket"):
+            value = next(rest, None)
+            if value is None:
+                return None
+            options.socket = value
+        elif argument in ("-j", "--json"):
+            options.is_json = True
+        elif argument == "--no-color":
+            options.has_color = False
+        elif argument in _FAMILIES and options.family is None:
+            options.family = _FAMILIES[argument]
+        else:
+            return None
+    return words
+
+
+def _values(
+    words: list[str],
+    positionals: tuple[str, ...],
+    keywords: tuple[str, ...],
+    flags: tuple[str, ...],
+) -> dict[str, object] | None:
+    """The values by argument; None when a word is not plainly one thing."""
+    values: dict[str, object] = {}
+    rest = iter(words)
+    open_positionals = list(positionals)
+    for word in rest:
+        if word in values or word.endswith("?"):
+            return None
+        if word in flags:
+            values[word] = True
+        elif word in keywords:
+            value = next(rest, None)
+            if value is None or value.endswith("?"):
+                return None
+            values[word] = value
+        elif open_positionals and not any(name.startswith(word) for name in (*keywords, *flags)):
+            values[open_positionals.pop(0)] = word
+        else:
+            return None
+    return values
+
+
+def _output(options: _Options) -> TextOutput | JsonOutput:
+    if options.is_json:
+        from routectl.render.json import JsonOutput
+
+        return JsonOutput(sys.stdout, is_pretty=False)
+    from routectl.render.text import TextOutput
+
+    return TextOutput(sys.stdout, sys.stderr, has_color=options.has_color and sys.stdout.isatty())
+
+
+def _chained(
+    first: list[dict[str, object]], rest: Iterator[list[dict[str, object]]]
+) -> Iterator[list[dict[str, object]]]:
+    yield first
+    yield from rest

@@ -1,0 +1,21 @@
+"""Made by `python -m routectl.generate` from the command tree; not to be edited.
+
+Words: how many they are, request type, where its fields come from, positionals, keywords, flags,
+the form. A field ending in ? says whether a flag was given; @family is the option -4 or -6.
+"""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS"]
+
+_Names = tuple[str, ...]
+
+COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
+    ("show", "status"): (2, 10, (), (), (), (), "STATUS"),
+    ("show", "neighbors"): (2, 11, ("neighbor", "interface"), ("neighbor",), ("interface",), (), "NEIGHBORS"),
+    ("show", "interfaces"): (2, 12, ("interface",), ("interface",), (), (), "INTERFACES"),
+    ("show", "routes"): (2, 13, ("@family", "prefix", "longer?", "source", "selected?"), ("prefix",), ("source",), ("longer", "selected"), "ROUTES"),
+    ("show", "fib"): (2, 15, ("@family", "prefix", "longer?"), ("prefix",), (), ("longer",), "FIB"),
+    ("show", "counters"): (2, 16, (), (), (), (), "COUNTERS"),
+    ("show", "memory"): (2, 17, (), (), (), (), "MEMORY"),
+}  # fmt: skip
