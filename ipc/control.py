@@ -68,6 +68,7 @@ __all__ = [
     "ShowNeighbors",
     "ShowRoute",
     "ShowRoutes",
+    "ShowRules",
     "ShowStatus",
     "SnapshotOpen",
     "Welcome",
@@ -98,6 +99,7 @@ class ControlType(enum.IntEnum):
     SHOW_FIB = 15
     SHOW_COUNTERS = 16
     SHOW_MEMORY = 17
+    SHOW_RULES = 18
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -240,6 +242,11 @@ class ShowCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowRules:
+    """Every policy rule of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShowMemory:
     """What the daemon's memory is used for, one row for each part."""
 
@@ -355,6 +362,7 @@ Request = (
     | ShowFib
     | ShowCounters
     | ShowMemory
+    | ShowRules
     | SnapshotOpen
     | Fib
     | Reload
@@ -371,6 +379,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_FIB: ShowFib,
     ControlType.SHOW_COUNTERS: ShowCounters,
     ControlType.SHOW_MEMORY: ShowMemory,
+    ControlType.SHOW_RULES: ShowRules,
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,
     ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,

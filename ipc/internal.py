@@ -16,6 +16,7 @@ One life of an engine:
       |  -- LINK_CHANGED ..., LINKS_COMPLETE, SOCKET_READY ... -->
       |  <-- FIB_UPDATE ..., FIB_IN_SYNC    |
       |  -- FIB_PROGRESS ------------->     |
+      |  -- RULES_CHANGED ------------>     |
       |  <-- FIB_COMMANDED ------------     |      then FIB_COMMAND_DONE
       |  <-- RELOAD_REQUESTED ---------     |      then CONF_* again, RELOAD_FINISHED
       |  -- STOP --------------------->     |
@@ -38,6 +39,7 @@ from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop, RouteType
+from routed.model.rule import Rule
 
 __all__ = [
     "AUTHORITY",
@@ -69,6 +71,8 @@ __all__ = [
     "ReloadFinished",
     "ReloadRequested",
     "Role",
+    "RuleReport",
+    "RulesChanged",
     "SocketKind",
     "SocketReady",
     "Stop",
@@ -98,6 +102,7 @@ class MessageType(enum.IntEnum):
     FIB_PROGRESS = 22
     FIB_COMMANDED = 23
     FIB_COMMAND_DONE = 24
+    RULES_CHANGED = 25
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
     LOG_EVENT = 40
@@ -266,6 +271,22 @@ class FibProgress:
     counters: FibCounters
 
 
+@dataclass(frozen=True, slots=True)
+class RuleReport:
+    """How one policy rule of the configuration stands in the kernel."""
+
+    rule: Rule
+    problem: str
+    """Why the kernel does not have it; empty when it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """All of them, in order."""
+
+    rules: tuple[RuleReport, ...]
+
+
 class FibCommand(enum.Enum):
     """What a client may have done to the kernel FIB as a whole."""
 
@@ -357,6 +378,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
     MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
+    MessageType.RULES_CHANGED: Authority(Role.PARENT, RulesChanged, False, _RUNNING),
     MessageType.FIB_COMMANDED: Authority(Role.ENGINE, FibCommanded, False, _RUNNING),
     MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),
     MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),

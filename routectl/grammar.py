@@ -44,6 +44,7 @@ from ipc.control import (
     ShowNeighbors,
     ShowRoute,
     ShowRoutes,
+    ShowRules,
     ShowStatus,
     SnapshotOpen,
 )
@@ -399,6 +400,13 @@ _SHOW = Branch(
             Role.READ,
             Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
             (_PREFIX, _LONGER),
+        ),
+        Leaf(
+            "rules",
+            "The policy rules of the configuration, and whether the kernel has them",
+            "show rules",
+            Role.READ,
+            Ask(lambda _: ShowRules(), views.RULES),
         ),
         Leaf(
             "counters",

@@ -51,6 +51,7 @@ from ipc.internal import (
     ReloadFinished,
     ReloadRequested,
     Role,
+    RulesChanged,
     SocketKind,
     SocketReady,
     Stop,
@@ -196,6 +197,8 @@ class Engine:
             case FibProgress():
                 self._running.router.progressed(message)
                 self._wake_sender()  # there is room for more wishes
+            case RulesChanged(rules=rules):
+                self._running.reporter.rule_reports = rules
             case FibCommandDone():
                 self._fib_command_done(request_id, message)
             case ReloadFinished():

@@ -112,6 +112,9 @@ EVENTS: dict[str, EventSpec] = {
     "fib-routes-failed": EventSpec(_W, ("more",), _STRANGERS),
     "fib-route-recovered": EventSpec(_I, ("prefix",), _STRANGERS),
     "fib-route-refused": EventSpec(_E, ("prefix", "problem"), _STRANGERS),
+    "rule-added": EventSpec(_I, ("rule",), _STRANGERS),
+    "rule-removed": EventSpec(_I, ("rule",), _STRANGERS),
+    "rule-failed": EventSpec(_W, ("rule", "reason"), _STRANGERS),
     "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),
     # neighbors
     "adjacency-up": EventSpec(_I, ("neighbor", "link", "address"), 600),

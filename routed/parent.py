@@ -47,6 +47,8 @@ from ipc.internal import (
     Phase,
     ReloadFinished,
     ReloadRequested,
+    RuleReport,
+    RulesChanged,
     SocketKind,
     SocketReady,
 )
@@ -61,6 +63,7 @@ from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, NetlinkError, RequestSocket
 from routed.fib.ownership import Ownership
+from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
 from routed.listener import (
@@ -72,6 +75,7 @@ from routed.listener import (
 from routed.log import FileSink, Level, Logger, Sink, StreamSink, is_journal, system_sink
 from routed.model.link import Interface
 from routed.model.prefix import Family
+from routed.model.rule import Rule
 from routed.notify import ServiceManager
 from routed.pidfile import AlreadyRunning, PidFile
 from routed.privsep import is_uid_mapped
@@ -217,6 +221,10 @@ def _open_metrics(config: MetricsConfig) -> socket.socket | None:
     return open_metrics_listener(config.listen.path, config.listen.host, config.listen.port)
 
 
+def _rules_of(config: Config) -> list[Rule]:
+    return [rule for entry in config.rules for rule in entry.rules]
+
+
 def _ownership(fib: FibConfig) -> Ownership:
     return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))
 
@@ -280,6 +288,7 @@ class Parent:
             trio.open_signal_receiver(*_SIGNALS) as signals,
             RequestSocket(config.fib.protocol) as writer,
             RequestSocket(config.fib.protocol) as reader,
+            RequestSocket(config.fib.protocol) as rule_writer,
             EventSocket(writer.port_id) as listener,
         ):
             self._sync = FibSync(
@@ -291,12 +300,21 @@ class Parent:
                 on_progress=self._on_progress,
                 is_link_up=self._is_link_up,
             )
+            self._rules = RuleSync(
+                rule_writer,
+                config.fib.protocol,
+                resync_s=config.fib.resync_s,
+                log=self._log,
+                on_states=self._tell_rules,
+            )
+            self._rules.want(_rules_of(config))
             self._monitor = KernelMonitor(
                 listener,
                 reader,
                 on_link=self._on_link,
                 on_route=self._sync.route_notified,
-                on_overrun=lambda reason: self._sync.notifications_lost(),
+                on_rule=self._rules.look_again,
+                on_overrun=self._on_overrun,
             )
             await self._monitor.load()
             await self._serve(signals)
@@ -310,6 +328,7 @@ class Parent:
             nursery.start_soon(self._follow_signals, signals)
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self._sync.run)
+            nursery.start_soon(self._rules.run)
             nursery.start_soon(self._reload_loop)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
@@ -329,6 +348,7 @@ class Parent:
         kept = self._sync.counters().installed
         if self._config.fib.on_exit is OnExit.FLUSH:
             kept = await self._sync.flush()
+            await self._rules.flush()
         self._log.emit("stopped", routes_kept=kept)
 
     def log_defect(self, error: BaseException) -> None:
@@ -407,6 +427,7 @@ class Parent:
         for ifindex in self._monitor.links.interfaces:
             session.send_link(ifindex)
         session.send(LinksComplete())
+        self._tell_rules()
         session.send(
             SocketReady(SocketKind.MANAGEMENT, 0, None), descriptor=os.dup(self._listener.fileno())
         )
@@ -514,6 +535,15 @@ class Parent:
             self._manager.ready(self._health())
 
     # --- links and sockets
+
+    def _tell_rules(self) -> None:
+        session = self._running_session()
+        if session is not None:
+            session.send(RulesChanged(tuple(RuleReport(*state) for state in self._rules.states)))
+
+    def _on_overrun(self, reason: str) -> None:
+        self._sync.notifications_lost()
+        self._rules.look_again()
 
     def _on_link(self, change: LinkChange) -> None:
         before, after = change.before, change.after
@@ -647,7 +677,8 @@ class Parent:
                 close_listener(metrics_listener)
             raise
         self._config = delta.effective
-        self._sync.resync_s = delta.effective.fib.resync_s
+        self._sync.resync_s = self._rules.resync_s = delta.effective.fib.resync_s
+        self._rules.want(_rules_of(delta.effective))
         if old.fib != delta.effective.fib:
             self._sync.change_ownership(_ownership(delta.effective.fib))
         if old.log != delta.effective.log:

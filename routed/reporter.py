@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
-from ipc.internal import ConfBegin, FibCommand
+from ipc.internal import ConfBegin, FibCommand, RuleReport
 from routed import __version__
 from routed.config.schema import Config
 from routed.control.handlers import Outcome
@@ -29,6 +29,7 @@ from routed.control.views import (
     ReloadView,
     RouteSelector,
     RouteView,
+    RuleView,
     StatusView,
 )
 from routed.model.prefix import Address, Prefix
@@ -81,6 +82,8 @@ class Reporter:
         """
         self.config = config
         self.last_reload: LastReload | None = None
+        self.rule_reports: tuple[RuleReport, ...] = ()
+        """The parent's, as last told."""
         self.reloads: Counter[str] = Counter()
         """By outcome, in this engine's life."""
         self._begin = begin
@@ -185,6 +188,19 @@ class Reporter:
             name = f"engine_violations_{kind}"
             views.append(CounterView(name, violations.get(kind, 0), help_text))
         return views
+
+    def rules(self) -> Sequence[RuleView]:
+        """Every policy rule of the configuration."""
+        return [
+            RuleView(
+                priority=report.rule.priority,
+                family=report.rule.family.name.lower(),
+                rule=str(report.rule),
+                state=FibState.FAILED if report.problem else FibState.INSTALLED,
+                reason=report.problem,
+            )
+            for report in self.rule_reports
+        ]
 
     def memory(self) -> Sequence[MemoryView]:
         """What the snapshot and this process take."""

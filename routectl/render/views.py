@@ -30,6 +30,7 @@ __all__ = [
     "MEMORY",
     "NEIGHBORS",
     "ROUTES",
+    "RULES",
     "STATUS",
     "health",
 ]
@@ -189,6 +190,15 @@ COUNTERS = Table(
         _column("MEANING", "help"),
     ),
     empty="no counters",
+)
+
+RULES = Table(
+    (
+        _column("FAMILY", "family"),
+        _column("RULE", "rule"),
+        Column("STATE", _with_reason("state", "reason"), is_colored=True),
+    ),
+    empty="no policy rules are configured",
 )
 
 MEMORY = Table(

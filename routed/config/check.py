@@ -6,10 +6,18 @@ loader adds file, line and column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from routed.config.schema import Config, StaticConfig, StaticType
+from routed.config.schema import (
+    Config,
+    RuleConfig,
+    RuleFamily,
+    RuleType,
+    StaticConfig,
+    StaticType,
+)
 from routed.model.prefix import Address, Family
+from routed.model.rule import Rule
 
 __all__ = ["find_problems"]
 
@@ -42,7 +50,28 @@ def find_problems(config: Config) -> list[Problem]:
                 "two daemons with one number delete each other's routes",
             )
         )
+    problems += _rule_problems(config.rules)
     return problems
+
+
+def _rule_problems(rules: Sequence[RuleConfig]) -> Iterator[Problem]:
+    seen: dict[Rule, int] = {}
+    for index, rule in enumerate(rules):
+        path = f"rules[{index}]"
+        prefixes = [prefix for prefix in (rule.source, rule.destination) if prefix is not None]
+        if len({prefix.family for prefix in prefixes}) > 1:
+            yield f"{path}.to", "`from` and `to` are of different families"
+        if prefixes and rule.family is not RuleFamily.BOTH:
+            yield f"{path}.family", "follows from `from` or `to`; leave it out"
+        if rule.type is RuleType.LOOKUP and rule.table is None:
+            yield f"{path}.priority", "needs `table`, or a `type` such as blackhole"
+        if rule.type is not RuleType.LOOKUP and rule.table is not None:
+            yield f"{path}.table", f"a {rule.type.value} rule looks nothing up"
+        for each in rule.rules:
+            if each in seen:
+                yield path, f"the same as rules[{seen[each]}]"
+                break
+            seen[each] = index
 
 
 _FOREIGN_PROTOCOLS = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from routed.config.schema import Config, StaticConfig, options_of
+from routed.config.schema import Config, RuleConfig, StaticConfig, options_of
 
 __all__ = ["ConfigDelta", "compare"]
 
@@ -47,6 +47,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
         *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
         *_item_changes("static", old.static, effective.static, _static_identity),
+        *_item_changes("rule", old.rules, effective.rules, lambda entry: entry),
         *_item_changes("redistribute", old.redistribute, effective.redistribute, lambda e: e),
     ]
     if len(changes) > LINES_MAX:
@@ -55,7 +56,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     return ConfigDelta(effective, tuple(changes), tuple(needs_restart))
 
 
-_COMPARED_BY_ITEM = {"interfaces", "static", "redistribute"}
+_COMPARED_BY_ITEM = {"interfaces", "static", "rules", "redistribute"}
 
 
 def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
@@ -136,4 +137,6 @@ def _label(item: Any) -> str:
     for name in ("pattern", "prefix"):
         if hasattr(item, name):
             return str(getattr(item, name))
+    if isinstance(item, RuleConfig):
+        return str(item.rules[0])
     return str(item.source.value)

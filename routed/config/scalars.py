@@ -16,9 +16,10 @@ import pwd
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from routed.model.prefix import Address, Family, Prefix
+from routed.model.rule import ANY_MARK
 
 __all__ = [
     "EngineUser",
@@ -220,6 +221,30 @@ table = Reader(
     _read_table,
     {"anyOf": [{"enum": ["main", "default"]}, {"type": "integer", "minimum": 1}]},
 )
+
+
+class FirewallMark(NamedTuple):
+    """A mark and the bits of it that are compared."""
+
+    mark: int
+    mask: int
+
+
+def _read_fwmark(text: str) -> FirewallMark:
+    mark_text, slash, mask_text = text.partition("/")
+    try:
+        mark = int(mark_text, 0)
+        mask = int(mask_text, 0) if slash else ANY_MARK
+    except ValueError:
+        raise ValueError(f"expected a mark such as 7, 0x10 or 0x10/0xff, got {text!r}") from None
+    if not 0 <= mark <= ANY_MARK or not 1 <= mask <= ANY_MARK:
+        raise ValueError(f"a mark has 32 bits and its mask is not zero, got {text!r}")
+    if mark & ~mask:
+        raise ValueError(f"{text}: the mark has bits outside its mask, and could never match")
+    return FirewallMark(mark, mask)
+
+
+fwmark = Reader(_read_fwmark, {"type": ["string", "integer"]})
 
 
 def _read_interface_name(text: str) -> str:

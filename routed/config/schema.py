@@ -22,8 +22,9 @@ from typing import Any
 
 from routed.config import scalars
 from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal, Reader
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
+from routed.model.rule import Rule, RuleAction
 
 __all__ = [
     "Config",
@@ -396,6 +397,92 @@ class ManagementConfig:
     )  # fmt: skip
 
 
+class RuleFamily(enum.Enum):
+    """Which families a rule without addresses is for."""
+
+    BOTH = "both"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class RuleType(enum.Enum):
+    """What becomes of a packet that a rule matches, as `ip rule` names it."""
+
+    LOOKUP = "lookup"
+    BLACKHOLE = "blackhole"
+    UNREACHABLE = "unreachable"
+    PROHIBIT = "prohibit"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleConfig:
+    """A policy rule: which packets consult which table (ip-rule(8))."""
+
+    priority: int = _option(
+        Scalar(scalars.whole_number(1, 32_765)),
+        "The order of asking, lowest first; the kernel's own rules are at 0, 32766 and 32767.",
+    )
+    source: Prefix | None = _option(
+        Scalar(scalars.prefix), "Where packets come from.", key="from", default=None
+    )
+    destination: Prefix | None = _option(
+        Scalar(scalars.prefix), "Where they go.", key="to", default=None
+    )
+    iif: str | None = _option(
+        Scalar(scalars.interface_name),
+        "The link that they came in by; `lo` for this host's own.", default=None,
+    )  # fmt: skip
+    oif: str | None = _option(
+        Scalar(scalars.interface_name), "The link that their socket is bound to.", default=None
+    )
+    fwmark: scalars.FirewallMark | None = _option(
+        Scalar(scalars.fwmark), "The firewall's mark, `MARK` or `MARK/MASK`.", default=None
+    )
+    family: RuleFamily = _option(
+        Scalar(scalars.choice(RuleFamily)),
+        "For a rule without addresses: `both`, `ipv4` or `ipv6`.",
+        default=RuleFamily.BOTH, written="both",
+    )  # fmt: skip
+    table: int | None = _option(
+        Scalar(scalars.table), "Which table is looked up: `main` or a number.", default=None
+    )
+    type: RuleType = _option(
+        Scalar(scalars.choice(RuleType)),
+        "`lookup`, or how packets are refused: `blackhole`, `unreachable`, `prohibit`.",
+        default=RuleType.LOOKUP, written="lookup",
+    )  # fmt: skip
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """What it is for: the family of its addresses, or what `family` says."""
+        prefix = self.source or self.destination
+        if prefix is not None:
+            return (prefix.family,)
+        if self.family is RuleFamily.BOTH:
+            return tuple(Family)
+        return (Family[self.family.name],)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The same as the kernel has them: one for each family."""
+        mark = self.fwmark or scalars.FirewallMark(0, 0)
+        return tuple(
+            Rule(
+                family=family,
+                priority=self.priority,
+                action=RuleAction[self.type.name],
+                table_id=self.table or 0,
+                source=self.source,
+                destination=self.destination,
+                iif=self.iif,
+                oif=self.oif,
+                fwmark=mark.mark,
+                fwmask=mark.mask,
+            )
+            for family in self.families
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
     """Where Prometheus finds us."""
@@ -451,7 +538,10 @@ class Config:
     )
     keys: None = _unavailable("Sets of keys that authenticate neighbors.")
     filters: None = _unavailable("Import, export and kernel filters.")
-    rules: None = _unavailable("Policy routing rules.")
+    rules: tuple[RuleConfig, ...] = _option(
+        ListOf(RuleConfig), "Policy rules: which packets consult which table.",
+        default=(), written="[]",
+    )  # fmt: skip
     metrics: MetricsConfig = _option(
         Nested(MetricsConfig), "The OpenMetrics endpoint.", factory=MetricsConfig
     )

@@ -30,6 +30,7 @@ from ipc.control import (
     ShowNeighbors,
     ShowRoute,
     ShowRoutes,
+    ShowRules,
     ShowStatus,
     SnapshotOpen,
 )
@@ -52,6 +53,7 @@ from routed.control.views import (
     NeighborView,
     RouteSelector,
     RouteView,
+    RuleView,
     StatusView,
 )
 from routed.model.prefix import Address, Family, Prefix
@@ -97,6 +99,9 @@ class Daemon(Protocol):
 
     def counters(self) -> Sequence[CounterView]:
         """Every counter, by name."""
+
+    def rules(self) -> Sequence[RuleView]:
+        """Every policy rule of the configuration, in order."""
 
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""
@@ -216,6 +221,11 @@ async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller)
     return Dump(CounterView, [daemon.counters()])
 
 
+async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
+    """All of them."""
+    return Dump(RuleView, [daemon.rules()])
+
+
 async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
     """All parts."""
     return Dump(MemoryView, [daemon.memory()])
@@ -299,6 +309,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_FIB: show_fib,
     ControlType.SHOW_COUNTERS: show_counters,
     ControlType.SHOW_MEMORY: show_memory,
+    ControlType.SHOW_RULES: show_rules,
     ControlType.SNAPSHOT_OPEN: open_snapshot,
     ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,

@@ -27,6 +27,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_FIB: Role.READ,
     ControlType.SHOW_COUNTERS: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
+    ControlType.SHOW_RULES: Role.READ,
     ControlType.SNAPSHOT_OPEN: Role.READ,
     ControlType.FIB: Role.ADMIN,
     ControlType.RELOAD: Role.ADMIN,

@@ -45,6 +45,7 @@ __all__ = [
     "ReloadView",
     "RouteSelector",
     "RouteView",
+    "RuleView",
     "StatusView",
     "columns_of",
     "pack_pages",
@@ -208,6 +209,20 @@ class CounterView:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleView:
+    """One policy rule of the configuration, for one family."""
+
+    priority: int
+    family: str
+    """`ipv4` or `ipv6`."""
+    rule: str
+    """As `ip rule` writes it."""
+    state: FibState
+    reason: str
+    """Why the kernel does not have it; empty when it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryView:
     """What one part of the daemon takes."""
 
@@ -226,6 +241,7 @@ VIEW_CLASSES: tuple[type, ...] = (
     FibView,
     CounterView,
     MemoryView,
+    RuleView,
 )
 
 

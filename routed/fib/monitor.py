@@ -32,6 +32,7 @@ from routed.fib.netlink import (
     RequestSocket,
 )
 from routed.fib.ownership import KernelRoute
+from routed.fib.rule_codec import RULE_MESSAGES
 
 __all__ = ["DUMP_ATTEMPTS", "KernelMonitor"]
 
@@ -49,6 +50,7 @@ class KernelMonitor:
         *,
         on_link: Callable[[LinkChange], None],
         on_route: Callable[[KernelRoute, bool], None],
+        on_rule: Callable[[], None],
         on_overrun: Callable[[str], None],
     ) -> None:
         """Args:
@@ -56,6 +58,7 @@ class KernelMonitor:
         requests: for dumps of links.
         on_link: called for every change of a link.
         on_route: called with a route and whether it was removed.
+        on_rule: called when a policy rule was added or removed, by whomever.
         on_overrun: called when notifications were lost, after links were read again.
         """
         self.links = LinkTable()
@@ -64,6 +67,7 @@ class KernelMonitor:
         self._requests = requests
         self._on_link = on_link
         self._on_route = on_route
+        self._on_rule = on_rule
         self._on_overrun = on_overrun
 
     async def load(self) -> None:
@@ -100,6 +104,8 @@ class KernelMonitor:
             self._apply(events.decode_link(message))
         elif message.type in events.ADDRESS_MESSAGES:
             self._apply(events.decode_address(message))
+        elif message.type in RULE_MESSAGES:
+            self._on_rule()
         elif message.type in (RTM_NEWROUTE, RTM_DELROUTE):
             route = decode_route(message.payload)
             if route is not None:

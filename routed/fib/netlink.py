@@ -27,6 +27,7 @@ from __future__ import annotations
 import bisect
 import ctypes
 import errno
+import functools
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,15 @@ from routed.fib.codec import (
 from routed.fib.ledger import SeenRoute
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.fib.plan import FibBatch, Outcome, Refusals
+from routed.fib.rule_codec import (
+    RULE_MESSAGES,
+    SeenRule,
+    decode_rule,
+    encode_rule,
+    encode_rule_dump,
+)
 from routed.model.prefix import Family
+from routed.model.rule import Rule
 
 __all__ = ["DumpInterrupted", "EventSocket", "NetlinkError", "Overrun", "RequestSocket"]
 
@@ -70,12 +79,15 @@ EVENT_BURST = 1000
 
 _RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE = 1, 5, 7
 _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV6_ROUTE = 9, 11
+_RTNLGRP_IPV4_RULE, _RTNLGRP_IPV6_RULE = 8, 19
 _EVENT_GROUPS = (
     _RTNLGRP_LINK,
     _RTNLGRP_IPV4_IFADDR,
     _RTNLGRP_IPV4_ROUTE,
     _RTNLGRP_IPV6_IFADDR,
     _RTNLGRP_IPV6_ROUTE,
+    _RTNLGRP_IPV4_RULE,
+    _RTNLGRP_IPV6_RULE,
 )
 _SEQUENCE_LIMIT = 1 << 31
 """Where sequence numbers start again: far below what 32 bits hold, so that a buffer never wraps."""
@@ -286,6 +298,51 @@ class RequestSocket(_NetlinkSocket):
             [link for link in links if link is not None],
             [address for address in addresses if address is not None],
         )
+
+    async def dump_rules(self) -> list[SeenRule]:
+        """Every policy rule of both families that can be told in our words.
+
+        Raises:
+            DumpInterrupted: ask again.
+            NetlinkError: the kernel refused.
+        """
+        found = []
+        for family in Family:
+            for message in await self._dump(functools.partial(encode_rule_dump, family)):
+                try:
+                    seen = decode_rule(message) if message.type in RULE_MESSAGES else None
+                except DecodeError as error:
+                    raise NetlinkError(str(error)) from error
+                if seen is not None:
+                    found.append(seen)
+        return found
+
+    def add_rule(self, rule: Rule) -> Outcome:
+        """Add a policy rule of ours; errno 0 when it is there now.
+
+        Raises:
+            NetlinkError: the answer cannot be understood.
+            OSError: the request was not sent.
+        """
+        return self._request(
+            lambda sequence: encode_rule(rule, self._protocol, sequence, is_removal=False)
+        )
+
+    def remove_rule(self, rule: Rule) -> Outcome:
+        """Remove a policy rule of ours; raises as `add_rule`."""
+        return self._request(
+            lambda sequence: encode_rule(rule, self._protocol, sequence, is_removal=True)
+        )
+
+    def _request(self, encode: Callable[[int], bytes]) -> Outcome:
+        """Send one acknowledged request; the kernel has answered when the send returns."""
+        sequence = self._next_sequence()
+        self._raw.send(encode(sequence))
+        while messages := self._receive_waiting():
+            for message in messages:
+                if message.type == NLMSG_ERROR and message.sequence == sequence:
+                    return Outcome(*_decode_error(message))
+        raise NetlinkError("the kernel did not answer")
 
     async def _dump(self, encode: Callable[[int], bytes]) -> list[NetlinkMessage]:
         sequence = self._next_sequence()

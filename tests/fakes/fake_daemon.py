@@ -33,6 +33,7 @@ from routed.control.views import (
     ReloadView,
     RouteSelector,
     RouteView,
+    RuleView,
     StatusView,
 )
 from routed.listener import close_listener, open_management_listener
@@ -191,6 +192,13 @@ MEMORY = (
     MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
 )
 
+RULES = (
+    RuleView(1000, "ipv4", "1000: from 10.1.0.0/16 lookup 100", FibState.INSTALLED, ""),
+    RuleView(
+        1010, "ipv6", "1010: from all oif eth9 prohibit", FibState.FAILED, "Operation not permitted"
+    ),
+)
+
 COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
 RELOADED = Outcome(True, ("1 static route added",))
 
@@ -259,6 +267,9 @@ class FakeDaemon:
 
     def counters(self) -> Sequence[CounterView]:
         return COUNTERS
+
+    def rules(self) -> Sequence[RuleView]:
+        return RULES
 
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY

@@ -18,9 +18,11 @@ from routed.fib.ledger import SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.fib.rule_codec import SeenRule
 from routed.model.prefix import Family
+from routed.model.rule import Rule, RuleAction
 
-__all__ = ["FakeKernel", "Operation", "operations_of", "single"]
+__all__ = ["FakeKernel", "FakeRuleKernel", "Operation", "operations_of", "single"]
 
 
 class Operation(NamedTuple):
@@ -150,3 +152,50 @@ class FakeKernel:
     def lose(self, keys: Iterable[RouteKey]) -> list[KernelRoute]:
         """Have routes vanish (a link went down, somebody flushed); returns what is gone."""
         return [self.routes.pop(key) for key in list(keys) if key in self.routes]
+
+
+class FakeRuleKernel:
+    """One network namespace's policy rules."""
+
+    def __init__(self, protocol: int = 205) -> None:
+        self.protocol = protocol
+        self.rules: list[SeenRule] = [
+            SeenRule(Rule(family, priority, RuleAction.LOOKUP, table_id), KERNELS_PROTOCOL)
+            for family, priority, table_id in (
+                (Family.IPV4, 0, 255), (Family.IPV4, 32766, 254), (Family.IPV4, 32767, 253),
+                (Family.IPV6, 0, 255), (Family.IPV6, 32766, 254),
+            )
+        ]  # fmt: skip
+        self.writes: list[tuple[str, Rule]] = []
+        self.refuse: dict[Rule, Outcome] = {}
+        """Rules that cannot be added, and why."""
+        self.refuse_dump = False
+
+    async def dump_rules(self) -> list[SeenRule]:
+        """As `netlink.RequestSocket.dump_rules`."""
+        if self.refuse_dump:
+            self.refuse_dump = False
+            raise NetlinkError("dump refused")
+        return list(self.rules)
+
+    def add_rule(self, rule: Rule) -> Outcome:
+        """As `netlink.RequestSocket.add_rule`."""
+        self.writes.append(("add", rule))
+        if rule in self.refuse:
+            return self.refuse[rule]
+        if any(seen.rule == rule for seen in self.rules):
+            return Outcome(errno.EEXIST, "")
+        self.rules.append(SeenRule(rule, self.protocol))
+        return Outcome(0, "")
+
+    def remove_rule(self, rule: Rule) -> Outcome:
+        """As `netlink.RequestSocket.remove_rule`."""
+        self.writes.append(("remove", rule))
+        if SeenRule(rule, self.protocol) not in self.rules:
+            return Outcome(errno.ENOENT, "")
+        self.rules.remove(SeenRule(rule, self.protocol))
+        return Outcome(0, "")
+
+
+KERNELS_PROTOCOL = 2
+"""RTPROT_KERNEL."""

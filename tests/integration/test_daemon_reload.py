@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 
 import router_config
+from routed.fib.codec import NLMSG_DONE, split_messages
+from routed.fib.rule_codec import RULE_MESSAGES, decode_rule, encode_rule_dump
+from routed.model.prefix import Family
+from routed.model.rule import Rule
 from testbed import Lab
 from tests.fakes.route_monitor import RouteMonitor
 from tests.integration.conftest import LabBuilder
@@ -27,6 +34,22 @@ def prefixes(lab: Lab) -> set[str]:
 
 def expected(*numbers: int) -> set[str]:
     return {f"10.9.{number}.0/24" for number in numbers}
+
+
+def kernel_rules(lab: Lab, router: str, protocol: int = 205) -> list[Rule]:
+    """A router's policy rules of one protocol number."""
+    found = []
+    with contextlib.closing(lab.open_socket(router, socket.AF_NETLINK, socket.SOCK_RAW, 0)) as raw:
+        for family in Family:
+            raw.send(encode_rule_dump(family, 1))
+            is_over = False
+            while not is_over:
+                for message in split_messages(raw.recv(1 << 16)):
+                    is_over |= message.type == NLMSG_DONE
+                    seen = decode_rule(message) if message.type in RULE_MESSAGES else None
+                    if seen is not None and seen.protocol == protocol:
+                        found.append(seen.rule)
+    return found
 
 
 @pytest.fixture
@@ -72,6 +95,29 @@ def test_an_equal_file_writes_nothing(lab: Lab) -> None:
         done = lab.run("R", ["routectl", "reload"])
     assert (done.returncode, "nothing changed" in done.stdout) == (0, True)
     assert monitor.heard == []
+
+
+def test_policy_rules_come_change_and_go_with_the_configuration(lab: Lab) -> None:
+    def ours() -> list[str]:
+        return sorted(str(rule) for rule in kernel_rules(lab, "R"))
+
+    rules = "rules: [{priority: 1000, from: 10.1.0.0/16, table: 100}, {priority: 1001, table: 9}]\n"
+    lab.write_config("R", base(lab) + rules)
+    done = lab.run("R", ["routectl", "reload"])
+    assert "rule 1000: from 10.1.0.0/16 lookup 100 added" in done.stdout
+    expected = ["1000: from 10.1.0.0/16 lookup 100", *["1001: from all lookup 9"] * 2]
+    wait_until(lambda: ours() == expected, DEADLINE_S, "the rules are there, of both families")
+    rows = {
+        (row["family"], row["rule"]): row["state"] for row in lab.routectl("R", "show", "rules")
+    }
+    assert rows == {
+        ("ipv4", expected[0]): "installed",
+        ("ipv4", expected[1]): "installed",
+        ("ipv6", expected[1]): "installed",
+    }
+    lab.write_config("R", base(lab))
+    lab.sighup("R")
+    wait_until(lambda: ours() == [], DEADLINE_S, "and gone with their lines")
 
 
 def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(lab: Lab) -> None:

@@ -21,11 +21,14 @@ from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, RequestSocket
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.plan import FibBatch, OpKind, Outcome
+from routed.fib.rule_codec import SeenRule
+from routed.fib.rules import RuleKernel
 from routed.fib.sync import RouteKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+from routed.model.rule import ANY_MARK, Rule, RuleAction
 from rtnetlink import LinkEnd, Rtnetlink
-from tests.fakes.fake_kernel import FakeKernel, single
+from tests.fakes.fake_kernel import FakeKernel, FakeRuleKernel, single
 
 pytestmark = pytest.mark.root
 
@@ -254,6 +257,7 @@ class Heard:
         self.changes: list[LinkChange] = []
         self.routes: list[tuple[KernelRoute, bool]] = []
         self.overruns: list[str] = []
+        self.rules = 0
         self.news = trio.Event()
 
     def link(self, change: LinkChange) -> None:
@@ -262,6 +266,10 @@ class Heard:
 
     def route(self, route: KernelRoute, is_removed: bool) -> None:
         self.routes.append((route, is_removed))
+        self._ring()
+
+    def rule(self) -> None:
+        self.rules += 1
         self._ring()
 
     def overrun(self, reason: str) -> None:
@@ -279,7 +287,12 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
         requests, lab = RequestSocket(205), Rtnetlink.open_here()
         listener = EventSocket(requests.port_id)
     monitor = KernelMonitor(
-        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+        listener,
+        requests,
+        on_link=heard.link,
+        on_route=heard.route,
+        on_rule=heard.rule,
+        on_overrun=heard.overrun,
     )
     with listener, requests, trio.fail_after(10):
         await monitor.load()
@@ -306,7 +319,12 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
         requests, bird = RequestSocket(205), RequestSocket(12)
         listener = EventSocket(requests.port_id)
     monitor = KernelMonitor(
-        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+        listener,
+        requests,
+        on_link=heard.link,
+        on_route=heard.route,
+        on_rule=heard.rule,
+        on_overrun=heard.overrun,
     )
     value = RouteValue.canonical(
         RouteType.UNICAST,
@@ -329,7 +347,12 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
         requests, bird = RequestSocket(205), RequestSocket(12)
         listener = EventSocket(requests.port_id, 2048)
     monitor = KernelMonitor(
-        listener, requests, on_link=heard.link, on_route=heard.route, on_overrun=heard.overrun
+        listener,
+        requests,
+        on_link=heard.link,
+        on_route=heard.route,
+        on_rule=heard.rule,
+        on_overrun=heard.overrun,
     )
     value = RouteValue(RouteType.BLACKHOLE, ())
     routes = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(400)]
@@ -344,3 +367,72 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
             nursery.cancel_scope.cancel()
     assert monitor.overruns >= 1
     assert monitor.links.interfaces, "links were read again"
+
+
+def rules() -> list[Rule]:
+    """Every shape of rule that the configuration can ask for."""
+    ipv4, ipv6 = Prefix.parse("10.1.0.0/16"), Prefix.parse("2001:db8:6::/48")
+    return [
+        Rule(Family.IPV4, 1000, RuleAction.LOOKUP, 100, source=ipv4),
+        Rule(Family.IPV6, 1000, RuleAction.LOOKUP, 4711, source=ipv6, destination=ipv6),
+        Rule(Family.IPV4, 1001, RuleAction.LOOKUP, 254, iif="lo", oif="v0"),
+        Rule(Family.IPV6, 1002, RuleAction.LOOKUP, 100, fwmark=0x10, fwmask=0xFF),
+        Rule(Family.IPV4, 1003, RuleAction.LOOKUP, 100, fwmark=7, fwmask=ANY_MARK),
+        Rule(Family.IPV4, 1004, RuleAction.LOOKUP, 100, fwmark=0, fwmask=0xF0),
+        Rule(Family.IPV4, 1005, RuleAction.BLACKHOLE, destination=ipv4),
+        Rule(Family.IPV6, 1006, RuleAction.UNREACHABLE, destination=ipv6),
+        Rule(Family.IPV6, 1007, RuleAction.PROHIBIT, iif="gone0"),
+    ]
+
+
+@pytest.fixture(params=["fake", "real"])
+async def rule_kernel(
+    request: pytest.FixtureRequest, namespace: Namespace
+) -> AsyncIterator[RuleKernel]:
+    if request.param == "fake":
+        yield FakeRuleKernel()
+        return
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        yield requests
+
+
+async def our_rules(kernel: RuleKernel) -> set[Rule]:
+    return {seen.rule for seen in await kernel.dump_rules() if seen.protocol == 205}
+
+
+async def test_every_shape_of_rule_reads_back_as_it_was_written(rule_kernel: RuleKernel) -> None:
+    assert len(await rule_kernel.dump_rules()) == 5, "the kernel's own: 3 of IPv4, 2 of IPv6"
+    for rule in rules():
+        assert rule_kernel.add_rule(rule).errno == 0, rule
+    assert await our_rules(rule_kernel) == set(rules())
+    for rule in rules():
+        assert rule_kernel.add_rule(rule).errno == errno.EEXIST, rule
+        assert rule_kernel.remove_rule(rule).errno == 0, rule
+        assert rule_kernel.remove_rule(rule).errno == errno.ENOENT, rule
+    assert await our_rules(rule_kernel) == set()
+    assert len(await rule_kernel.dump_rules()) == 5
+
+
+async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace) -> None:
+    heard = Heard()
+    rule = rules()[0]
+    with namespace.here.inside():
+        requests, other = RequestSocket(205), RequestSocket(12)
+        listener = EventSocket(requests.port_id)
+    monitor = KernelMonitor(
+        listener,
+        requests,
+        on_link=heard.link,
+        on_route=heard.route,
+        on_rule=heard.rule,
+        on_overrun=heard.overrun,
+    )
+    with listener, requests, other, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            assert other.add_rule(rule).errno == 0
+            while not heard.rules:
+                await heard.news.wait()
+            nursery.cancel_scope.cancel()
+        assert requests.remove_rule(rule).errno == errno.ENOENT
+        assert SeenRule(rule, 12) in await requests.dump_rules()

@@ -78,7 +78,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
 }  # fmt: skip
 
 ONLY_IMPORTERS: dict[str, set[str]] = {
-    "pyroute2": {"routed.fib.events"},
+    "pyroute2": {"routed.fib.events", "routed.fib.rule_codec"},
     "msgpack": {"ipc.codec", "ipc.quick"},
     "yaml": {"routed.config.load"},
     "prompt_toolkit": {"routectl.completer", "routectl.shell"},
@@ -89,7 +89,8 @@ EDGES = {
     "routed.config.load", "routed.config.scalars",
     "routed.control.server",
     "routed.metrics.server",
-    "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.sync",
+    "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
+    "routed.fib.sync",
     "routed.neighbor.network",
     "routed.rib.snapshot",
 }  # fmt: skip

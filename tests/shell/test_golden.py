@@ -35,6 +35,7 @@ COMMANDS = (
     "show fib",
     "show counters",
     "show memory",
+    "show rules",
     "fib couple",
     "fib decouple",
     "fib resync",
@@ -121,7 +122,7 @@ def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> N
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in COMMANDS[:10]:
+    for line in COMMANDS[:11]:
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {tuple(row) for row in json.loads(out)["data"]}
     assert found == {columns_of(view_class) for view_class in VIEW_CLASSES}

@@ -85,7 +85,6 @@ def test_yaml_guesses_nothing() -> None:
     [
         "keys: {}",
         "filters: {}",
-        "rules: []",
         "fib: {nexthop_objects: auto}",
         "interfaces: {eth0: {key: core}}",
         "interfaces: {wg0: {neighbors: ['fe80::2']}}",
@@ -267,3 +266,44 @@ def test_metrics_listen_where_only_this_machine_gets(text: str, written: str) ->
 def test_other_places_for_metrics_are_refused_in_words(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         load_text(f"router_id: 10.255.0.1\nuser: nobody\nmetrics: {{listen: '{text}'}}\n", "f")
+
+
+def test_a_rule_is_for_the_families_that_it_can_be_for() -> None:
+    config = load_text(
+        MINIMAL + "rules:\n"
+        "  - {priority: 1000, from: 10.1.0.0/16, table: 100}\n"
+        "  - {priority: 1010, fwmark: 0x10/0xff, table: main}\n"
+        "  - {priority: 1020, family: ipv6, iif: lo, type: blackhole}\n"
+    )
+    found = [str(rule) for entry in config.rules for rule in entry.rules]
+    assert found == [
+        "1000: from 10.1.0.0/16 lookup 100",
+        "1010: from all fwmark 0x10/0xff lookup main",
+        "1010: from all fwmark 0x10/0xff lookup main",
+        "1020: from all iif lo blackhole",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("{priority: 1000}", "needs `table`, or a `type`"),
+        ("{priority: 1000, table: 100, type: blackhole}", "a blackhole rule looks nothing up"),
+        ("{priority: 1000, table: local}", "belongs to the kernel"),
+        ("{priority: 0, table: 100}", "1 to 32765"),
+        ("{priority: 9, table: 100, from: 10.0.0.0/8, to: '::/0'}", "of different families"),
+        ("{priority: 9, table: 100, from: 10.0.0.0/8, family: ipv4}", "leave it out"),
+        ("{priority: 9, table: 100, fwmark: 0x10/0x0f}", "could never match"),
+        ("{priority: 9, table: 100, fwmark: red}", "expected a mark"),
+        ("{priority: 9, table: 100, fwmark: 1/0}", "its mask is not zero"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
+    (found,) = problems(MINIMAL + f"rules: [{rule}]\n")
+    assert problem in found
+
+
+def test_a_rule_that_is_given_twice_is_refused() -> None:
+    twice = "{priority: 9, table: 100}, {priority: 9, table: 100, family: ipv6}"
+    (found,) = problems(MINIMAL + f"rules: [{twice}]\n")
+    assert "the same as rules[0]" in found

@@ -21,6 +21,7 @@ from ipc.control import (
     ShowNeighbors,
     ShowRoute,
     ShowRoutes,
+    ShowRules,
     ShowStatus,
     SnapshotOpen,
 )
@@ -86,6 +87,7 @@ async def test_an_unknown_fib_command_is_told_what_there_is(daemon: FakeDaemon) 
         (ShowFib(prefix="10.0.0.0/8", is_longer=True), ["10.1.0.0/16"]),
         (ShowCounters(), ["nup_dropped_bad_checksum", "nup_received"]),
         (ShowMemory(), ["process", "trie"]),
+        (ShowRules(), [1000, 1010]),
     ],
 )
 async def test_requests_show_what_they_select(

@@ -84,6 +84,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_FIB": 15,
         "SHOW_COUNTERS": 16,
         "SHOW_MEMORY": 17,
+        "SHOW_RULES": 18,
         "SNAPSHOT_OPEN": 30,
         "RELOAD": 40,
         "FIB": 41,

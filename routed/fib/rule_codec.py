@@ -1,0 +1,153 @@
+"""Policy rules <-> rtnetlink bytes, by pyroute2's message class: rules are few and rich in
+attributes, as links and addresses are (`events.py`).
+
+A rule that says something beyond our words (a port range, a goto, a TOS) cannot be one of ours; it
+is passed over when the kernel lists it.
+
+Sources: linux/fib_rules.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, NamedTuple
+
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+from routed.fib.codec import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_HEADER,
+    DecodeError,
+    NetlinkMessage,
+    pack_message,
+)
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.rule import ANY_MARK, Rule, RuleAction
+
+__all__ = ["RULE_MESSAGES", "SeenRule", "decode_rule", "encode_rule", "encode_rule_dump"]
+
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RULE_MESSAGES = frozenset({RTM_NEWRULE, RTM_DELRULE})
+
+_NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
+_HEADER_BYTES = 12
+_UNSPEC_TABLE = 0
+_FIB_RULE_INVERT = 2
+"""The other flags say that a link is not there, or that nobody may remove the rule."""
+
+_OURS = {
+    "FRA_DST", "FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_FWMARK", "FRA_TABLE", "FRA_FWMASK",
+    "FRA_OIFNAME", "FRA_PROTOCOL",
+}  # fmt: skip
+_MEANINGLESS = {"FRA_SUPPRESS_PREFIXLEN": 0xFFFF_FFFF, "FRA_PAD": None, "FRA_FLOW": 0}
+"""Attributes that the kernel may list although nothing was asked for, and their value then."""
+
+
+class SeenRule(NamedTuple):
+    """A rule as the kernel reported it."""
+
+    rule: Rule
+    protocol: int
+    """0 when the kernel did not say."""
+
+
+def encode_rule_dump(family: Family, sequence: int) -> bytes:
+    """Ask for every rule of one family."""
+    header = bytes((family,)) + bytes(_HEADER_BYTES - 1)
+    return pack_message(RTM_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, sequence, header)
+
+
+def encode_rule(rule: Rule, protocol: int, sequence: int, *, is_removal: bool) -> bytes:
+    """One request, to be acknowledged.
+
+    Args:
+        rule: what to add or remove.
+        protocol: FRA_PROTOCOL; in a removal it must match, so a foreign rule stays.
+        sequence: comes back with the acknowledgement.
+        is_removal: remove rather than add.
+    """
+    message = fibmsg()
+    message["family"] = int(rule.family)
+    message["action"] = int(rule.action)
+    message["table"] = rule.table_id if rule.table_id < 256 else _UNSPEC_TABLE
+    attributes: list[tuple[str, object]] = [
+        ("FRA_PRIORITY", rule.priority),
+        ("FRA_PROTOCOL", protocol),
+    ]
+    if rule.table_id:
+        attributes.append(("FRA_TABLE", rule.table_id))
+    for prefix, name, length in (
+        (rule.source, "FRA_SRC", "src_len"),
+        (rule.destination, "FRA_DST", "dst_len"),
+    ):
+        if prefix is not None:
+            message[length] = prefix.prefix_len
+            attributes.append((name, str(prefix.address)))
+    for ifname, name in ((rule.iif, "FRA_IIFNAME"), (rule.oif, "FRA_OIFNAME")):
+        if ifname is not None:
+            attributes.append((name, ifname))
+    if rule.fwmask:
+        attributes += [("FRA_FWMARK", rule.fwmark), ("FRA_FWMASK", rule.fwmask)]
+    message["attrs"] = attributes
+    flags = NLM_F_REQUEST | NLM_F_ACK
+    message["header"]["type"] = RTM_DELRULE if is_removal else RTM_NEWRULE
+    message["header"]["flags"] = flags if is_removal else flags | _NLM_F_CREATE | _NLM_F_EXCL
+    message["header"]["sequence_number"] = sequence
+    message.encode()
+    return bytes(message.data)
+
+
+def decode_rule(message: NetlinkMessage) -> SeenRule | None:
+    """One rule message; None for a rule that our words cannot tell.
+
+    Raises:
+        DecodeError: malformed.
+    """
+    header = NLMSG_HEADER.pack(
+        NLMSG_HEADER.size + len(message.payload), message.type, message.flags, message.sequence, 0
+    )
+    decoded = fibmsg(header + message.payload)
+    try:
+        decoded.decode()
+        return _seen(decoded)
+    except Exception as error:
+        # pyroute2 raises whatever its struct and attribute walkers raise, by version.
+        raise DecodeError(f"rule: {error}") from error
+
+
+def _seen(decoded: Any) -> SeenRule | None:
+    attributes = dict(decoded["attrs"])
+    for name, value in attributes.items():
+        if name not in _OURS and _MEANINGLESS.get(name, value) != value:
+            return None
+        if name not in _OURS and name not in _MEANINGLESS:
+            return None
+    if decoded["family"] not in tuple(Family) or decoded["action"] not in tuple(RuleAction):
+        return None
+    if decoded["tos"] or decoded["flags"] & _FIB_RULE_INVERT:
+        return None
+    family, action = Family(decoded["family"]), RuleAction(decoded["action"])
+    table_id = int(attributes.get("FRA_TABLE") or decoded["table"])
+    fwmark = int(attributes.get("FRA_FWMARK") or 0)
+    rule = Rule(
+        family=family,
+        priority=int(attributes.get("FRA_PRIORITY") or 0),
+        action=action,
+        table_id=table_id if action is RuleAction.LOOKUP else 0,
+        source=_prefix(attributes.get("FRA_SRC"), decoded["src_len"]),
+        destination=_prefix(attributes.get("FRA_DST"), decoded["dst_len"]),
+        iif=attributes.get("FRA_IIFNAME"),
+        oif=attributes.get("FRA_OIFNAME"),
+        fwmark=fwmark,
+        fwmask=int(attributes.get("FRA_FWMASK") or (ANY_MARK if fwmark else 0)),
+    )
+    return SeenRule(rule, int(attributes.get("FRA_PROTOCOL") or 0))
+
+
+def _prefix(address_text: str | None, prefix_len: int) -> Prefix | None:
+    if address_text is None:
+        return None
+    address = Address.unpack(ipaddress.ip_address(address_text).packed)
+    return Prefix(address.family, address.addr_bits, prefix_len)
