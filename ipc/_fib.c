@@ -42,6 +42,12 @@ static PyObject *snapshot_error;
 
 /* --- searching many addresses at once ------------------------------------------------------- */
 
+/* Order against the writer is kept by the fence before the epoch is looked at again. */
+INLINE uint32_t load(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
 INLINE uint32_t bits_of(u128 address, unsigned left, unsigned bits, int is_ipv6)
 {
     uint32_t shifted = is_ipv6 ? (uint32_t)(address >> left) : (uint32_t)address >> left;
@@ -114,67 +120,116 @@ INLINE uint32_t bucket_value(const uint32_t *words, const struct walk *walk, u12
     return rfib_load(&words[walk->at + starts + (index < starts ? index : starts)]);
 }
 
-/* Search up to GROUP addresses. Returns whether nothing looked damaged. */
-INLINE int search_group(const struct rfib *fib, uint32_t total, const u128 *addresses,
-                        uint32_t *out, unsigned count, int is_ipv6)
+/* Go on with the addresses of a group that are not answered yet, whose walks stand at a word that
+ * leads on. Returns whether nothing looked damaged. */
+INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addresses,
+                        struct walk *walks, unsigned waiting, uint32_t *out, int is_ipv6)
 {
     const uint32_t *words = fib->words;
-    unsigned width = is_ipv6 ? 128 : 32, root_bits = fib->family[is_ipv6].root_bits, i, waiting;
-    uint32_t root = fib->family[is_ipv6].root;
-    uint32_t fallback = rfib_load(
-        &words[(is_ipv6 ? RFIB_W_IPV6 : RFIB_W_IPV4) + RFIB_F_DEFAULT_RECORD]);
-    struct walk walks[GROUP];
 
-    for (i = 0; i < count; i++) {
-        walks[i].index = (uint8_t)i;
-        walks[i].kind = 0;
-        walks[i].left = (uint8_t)(width - root_bits);
-        walks[i].at = root + 2 * bits_of(addresses[i], width - root_bits, root_bits, is_ipv6);
-        __builtin_prefetch(&words[walks[i].at]);
-        out[i] = fallback;
-    }
-    for (waiting = count; waiting;) {
-        unsigned kept = 0;
+    while (waiting) {
+        unsigned kept = 0, i;
         for (i = 0; i < waiting; i++) {
             struct walk walk = walks[i];
             u128 address = addresses[walk.index];
             uint32_t word;
             if (walk.kind >= FIRST_BUCKET) {
                 word = bucket_value(words, &walk, address, is_ipv6);
-                if (word)
-                    out[walk.index] = word;
+                out[walk.index] = word ? word : out[walk.index];
                 continue;
             }
             word = rfib_load(&words[walk.at]);
             if (walk.kind == 0) {
                 uint32_t nearer = rfib_load(&words[walk.at + 1]);
-                if (nearer)
-                    out[walk.index] = nearer;
-            }
-            if (word == 0)
-                continue;
-            if (word & RECORD_FLAG) {
-                out[walk.index] = word & ~RECORD_FLAG;
-                continue;
-            }
-            if (walk.kind == 0) {
+                out[walk.index] = nearer ? nearer : out[walk.index];
                 walk.block = word & OFFSET_MASK;
-                if (word >> KIND_SHIFT == 0
-                        ? !descend(fib, total, &walk, word, address, is_ipv6)
-                        : !follow(fib, total, &walk, word, walk.block, address, is_ipv6))
-                    return 0;
-            } else if (!follow(fib, total, &walk, word, walk.block + (word & OFFSET_MASK),
-                               address, is_ipv6)) {
-                return 0;
             }
+            if (word == 0 || word & RECORD_FLAG) {
+                out[walk.index] = word ? word & ~RECORD_FLAG : out[walk.index];
+                continue;
+            }
+            if (walk.kind == 0 && word >> KIND_SHIFT == 0
+                    ? !descend(fib, total, &walk, word, address, is_ipv6)
+                    : !follow(fib, total, &walk, word,
+                              walk.kind == 0 ? walk.block : walk.block + (word & OFFSET_MASK),
+                              address, is_ipv6))
+                return 0;
             walks[kept++] = walk;
         }
         waiting = kept;
     }
-    for (i = 0; i < count; i++)
-        if (out[i] > fib->records_max)
-            return 0;
     return 1;
+}
+
+/* `yes` where the condition is 1, `no` where it is 0, whatever the compiler thinks of branches. */
+INLINE uint32_t choose(uint32_t condition, uint32_t yes, uint32_t no)
+{
+    return no ^ ((no ^ yes) & (0u - condition));
+}
+
+/* Search up to GROUP addresses. Returns whether nothing looked damaged.
+ *
+ * The first two steps, which answer most addresses, are written without branches that depend on the
+ * table: a wrong guess costs the processor more than the reads. */
+INLINE int search_group(const struct rfib *fib, uint32_t total, const u128 *addresses,
+                        uint32_t *out, unsigned count, int is_ipv6)
+{
+    const uint32_t *words = fib->words;
+    unsigned width = is_ipv6 ? 128 : 32, root_bits = fib->family[is_ipv6].root_bits, i;
+    unsigned left = width - root_bits, waiting = 0, most = left < 15 ? left : 15;
+    uint32_t root = fib->family[is_ipv6].root, is_wrong = 0;
+    uint32_t fallback = load(
+        &words[(is_ipv6 ? RFIB_W_IPV6 : RFIB_W_IPV4) + RFIB_F_DEFAULT_RECORD]);
+    uint32_t at[GROUP], first[GROUP], index[GROUP];
+    struct walk walks[GROUP];
+
+    for (i = 0; i < count; i++) {
+        at[i] = root + 2 * bits_of(addresses[i], left, root_bits, is_ipv6);
+        __builtin_prefetch(&words[at[i]]);
+    }
+    /* An IPv6 address has directories in its way, whose words are no branches. */
+    if (is_ipv6) {
+        for (i = 0; i < count; i++) {
+            out[i] = fallback;
+            walks[i].index = (uint8_t)i;
+            walks[i].kind = 0;
+            walks[i].left = (uint8_t)left;
+            walks[i].at = at[i];
+        }
+        waiting = count;
+    }
+    for (i = 0; i < count && !is_ipv6; i++) {
+        uint32_t entry = at[i];
+        uint32_t word = load(&words[entry]), nearer = load(&words[entry + 1]);
+        uint32_t kind = word >> KIND_SHIFT, is_branch = kind - 1 < most;
+        unsigned bits = choose(is_branch, kind, 0);
+        uint32_t next = (word & OFFSET_MASK) + bits_of(addresses[i], left - bits, bits, is_ipv6);
+        first[i] = word;
+        out[i] = choose(nearer != 0, nearer, fallback);
+        /* What is no branch is read once more, from the same place. */
+        is_wrong |= is_branch & (next >= total);
+        at[i] = choose(is_branch & (next < total), next, entry);
+        __builtin_prefetch(&words[at[i]]);
+    }
+    for (i = 0; i < count && !is_ipv6; i++) {
+        uint32_t word = load(&words[at[i]]);
+        out[i] = choose(word >> RECORD_BIT, word & ~RECORD_FLAG, out[i]);
+        index[waiting] = i;
+        waiting += word - 1 < RECORD_FLAG - 1;
+    }
+    for (i = 0; i < waiting && !is_ipv6; i++) {
+        unsigned k = index[i], kind = first[k] >> KIND_SHIFT;
+        walks[i].index = (uint8_t)k;
+        walks[i].block = first[k] & OFFSET_MASK;
+        walks[i].kind = (uint8_t)(kind - 1 < most ? kind : 0);
+        walks[i].left = (uint8_t)(left - (kind - 1 < most ? kind : 0));
+        walks[i].at = at[k];
+    }
+    if (is_wrong || !finish_group(fib, total, addresses, walks, waiting, out, is_ipv6))
+        return 0;
+    for (i = 0; i < count; i++)
+        is_wrong |= out[i] > fib->records_max;
+    return !is_wrong;
 }
 
 static u128 packed_ipv6(const unsigned char *bytes)

@@ -46,6 +46,7 @@ __all__ = ["PythonSearch", "Search", "address_numbers", "make_search"]
 
 _FIRST_BLOCK = 1 << KIND_SHIFT
 """A directory's word below this is a child directory's address, or 0."""
+_FIRST_BUCKET = FIRST_BUCKET_KIND << KIND_SHIFT
 _EPOCHS = 0xFFFF_FFFF
 
 
@@ -175,8 +176,30 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
     tries = range(SEARCH_TRIES)
 
     def find(addr_bits: int, /) -> int:
+        """One try at what most addresses need: the root's entry, and one branch below it."""
         if addr_bits >> width:
             raise ValueError(f"an address is 0 to 2**{width} - 1")
+        epoch = words[epoch_at]
+        at = root + (addr_bits >> top << 1)
+        word = words[at]
+        if _FIRST_BLOCK <= word < _FIRST_BUCKET:
+            bits = word >> KIND_SHIFT
+            try:
+                word = words[(word & ADDRESS_MASK) + (addr_bits >> top - bits & (1 << bits) - 1)]
+            except (IndexError, ValueError):
+                return search(addr_bits)  # which says whether it is damaged or was disturbed
+        if word > RECORD_MASK:
+            best = word & RECORD_MASK
+        elif word:
+            return search(addr_bits)
+        else:
+            best = words[at + 1] or words[default]
+        if words[epoch_at] == epoch and best <= records_max:
+            return best
+        return search(addr_bits)
+
+    def search(addr_bits: int) -> int:
+        """The whole way, as often as it is disturbed."""
         best = 0
         for _ in tries:
             epoch = words[epoch_at]

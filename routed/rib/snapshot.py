@@ -69,7 +69,7 @@ TICK_NS = 10_000_000
 """The epoch moves at most this often: a reader that is interrupted for less never has to retry."""
 
 _ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
-_CROWDED = {Family.IPV4: 256, Family.IPV6: 64}
+_CROWDED = {Family.IPV4: 256, Family.IPV6: 256}
 _STRIDE_BITS = 8
 _PAGE_WORDS = HEADER_BYTES // 4
 
