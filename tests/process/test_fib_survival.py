@@ -82,7 +82,7 @@ def answers_of(
     """The metrics that are right for an address in generations from `first` to `last`; 0 for none.
 
     What is published at once is one prefix, so during a burst the longest match may be one of the
-    old table and one of the new: any prefix that is in either and is hidden by none that is in both.
+    old table and one of the new: any that is in either and is hidden by none that is in both.
     """
     covering = [
         (prefix.prefix_len, index)
