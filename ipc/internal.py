@@ -9,6 +9,7 @@ One life of an engine:
 
     parent                                engine
       |  -- CONF_BEGIN, CONF_ITEM ... -->   |      phase CONFIGURING
+      |  -- CONF_SECRETS ------------->     |
       |  -- CONF_DRAIN --------------->     |
       |  <-- CONF_READY --------------      |      checked, nothing changed yet
       |  -- CONF_DONE ---------------->     |      switches in one step
@@ -31,7 +32,7 @@ Numbers are never reused.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ipc.framing import IpcError
@@ -52,6 +53,7 @@ __all__ = [
     "ConfDrain",
     "ConfItem",
     "ConfReady",
+    "ConfSecrets",
     "FibColumns",
     "FibCommand",
     "FibCommandDone",
@@ -73,6 +75,7 @@ __all__ = [
     "Role",
     "RuleReport",
     "RulesChanged",
+    "SharedSecret",
     "SocketKind",
     "SocketReady",
     "Stop",
@@ -93,6 +96,7 @@ class MessageType(enum.IntEnum):
     CONF_READY = 4
     CONF_DONE = 5
     CONF_APPLIED = 6
+    CONF_SECRETS = 7
     LINK_CHANGED = 10
     LINK_REMOVED = 11
     LINKS_COMPLETE = 12
@@ -161,6 +165,22 @@ class ConfItem:
     """One piece of the encoded configuration, in order."""
 
     piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSecret:
+    """The secret of one key, from its file."""
+
+    key_set: str
+    id: int
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfSecrets:
+    """The secrets that go with the configuration; its files are not the engine's to read."""
+
+    secrets: tuple[SharedSecret, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +387,7 @@ _CONFIGURED = frozenset({Phase.CONFIGURING, Phase.RUNNING})
 AUTHORITY: dict[MessageType, Authority] = {
     MessageType.CONF_BEGIN: Authority(Role.PARENT, ConfBegin, False, _CONFIGURED),
     MessageType.CONF_ITEM: Authority(Role.PARENT, ConfItem, False, _CONFIGURED),
+    MessageType.CONF_SECRETS: Authority(Role.PARENT, ConfSecrets, False, _CONFIGURED),
     MessageType.CONF_DRAIN: Authority(Role.PARENT, ConfDrain, False, _CONFIGURED),
     MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
     MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),

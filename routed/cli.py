@@ -98,6 +98,7 @@ def _print_schema() -> int:
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.config.load import ConfigError, load_file
+    from routed.keyfiles import KeyFileError, read_secrets
 
     path = os.path.abspath(arguments.config)
     try:
@@ -106,6 +107,11 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if arguments.check:
+        try:
+            read_secrets(config, path)
+        except KeyFileError as error:
+            print(error, file=sys.stderr)
+            return EXIT_USAGE
         print(f"{path}: ok")
         return EXIT_OK
 

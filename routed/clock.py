@@ -1,7 +1,7 @@
 """Time for the edges: a monotonic clock that can be replaced, and jitter for everything periodic.
 
-Cores take `now` as an argument and never come here. Wall time is read in one place only, where a
-number has to grow across lives of the daemon (`origin_seqno`).
+Cores take `now` as an argument and never come here. Wall time is read here only: where a number has
+to grow across lives of the daemon (`origin_seqno`), and for the lifetimes of keys (`wall_time`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 import time
 from typing import Protocol
 
-__all__ = ["JITTER", "Clock", "MonotonicClock", "jitter", "origin_seqno"]
+__all__ = ["JITTER", "Clock", "MonotonicClock", "jitter", "origin_seqno", "wall_time"]
 
 JITTER = 0.25
 """Share by which a period varies either way, so that routers started together drift apart."""
@@ -35,6 +35,11 @@ class MonotonicClock:
 def jitter(period_s: float, rng: random.Random) -> float:
     """A period varied by up to a quarter either way, evenly."""
     return period_s * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def wall_time() -> float:
+    """Seconds since 1970, as this host believes; it may jump."""
+    return time.time()  # noqa: TID251  (lifetimes of keys are agreed on in wall time)
 
 
 def origin_seqno() -> int:

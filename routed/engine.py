@@ -38,6 +38,7 @@ from ipc.internal import (
     ConfDrain,
     ConfItem,
     ConfReady,
+    ConfSecrets,
     FibCommand,
     FibCommandDone,
     FibCommanded,
@@ -52,6 +53,7 @@ from ipc.internal import (
     ReloadRequested,
     Role,
     RulesChanged,
+    SharedSecret,
     SocketKind,
     SocketReady,
     Stop,
@@ -146,6 +148,7 @@ class Engine:
 
         self._begin: ConfBegin | None = None
         self._pieces: list[bytes] = []
+        self._secrets: tuple[SharedSecret, ...] = ()
         self._prepared: Config | None = None
         self._rooms: _Rooms | None = None
         """There from the first configuration on."""
@@ -183,7 +186,7 @@ class Engine:
 
     def _take(self, message: object, request_id: int, descriptor: int | None) -> None:
         match message:
-            case ConfBegin() | ConfItem() | ConfDrain() | ConfDone():
+            case ConfBegin() | ConfItem() | ConfSecrets() | ConfDrain() | ConfDone():
                 self._take_configuration(message)
             case LinkChanged(link=link):
                 self._running.router.link_changed(link)
@@ -292,12 +295,16 @@ class Engine:
 
     # --- configuration
 
-    def _take_configuration(self, message: ConfBegin | ConfItem | ConfDrain | ConfDone) -> None:
+    def _take_configuration(
+        self, message: ConfBegin | ConfItem | ConfSecrets | ConfDrain | ConfDone
+    ) -> None:
         match message:
             case ConfBegin():
                 self._begin, self._pieces, self._prepared = message, [], None
             case ConfItem(piece=piece):
                 self._pieces.append(piece)
+            case ConfSecrets(secrets=secrets):
+                self._secrets = secrets
             case ConfDrain():
                 assert self._begin is not None  # the parent is trusted with the order
                 self._say(ConfReady(self._begin.generation, self._prepare(self._begin)))
@@ -326,7 +333,7 @@ class Engine:
         if self._rooms is None:
             self._rooms = self._build_rooms(begin, config)
         self._rooms.config = self._rooms.reporter.config = config
-        self._rooms.router.apply(config)
+        self._rooms.router.apply(config, self._secrets)
         if self._server is not None:
             self._server.access = _access_list(config)
         if config.metrics.listen is None:

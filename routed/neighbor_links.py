@@ -9,14 +9,17 @@ one link: can NUP run here, should it, and how? `settle` makes it so.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Iterable
 
-from routed.config.schema import Config
+from ipc.internal import SharedSecret
+from routed.config.schema import Config, KeyConfig
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family
 from routed.neighbor.events import LinkSettings
 from routed.neighbor.instance import NeighborInstance
+from routed.neighbor.keys import Algorithm, AuthKey, KeyRing
 from routed.neighbor.network import NeighborNetwork
 
 __all__ = ["NeighborLinks", "longest_dead_interval"]
@@ -34,10 +37,22 @@ class NeighborLinks:
         self._waiting: dict[int, tuple[Family, socket.socket]] = {}
         """Handed over, and NUP does not run on the link yet."""
         self._running: dict[int, Family] = {}
+        self._key_rings: dict[str, KeyRing] = {}
 
     def __contains__(self, ifindex: int) -> bool:
         """Whether NUP runs on a link."""
         return ifindex in self._running
+
+    def take_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
+        """Make the key rings of a configuration; `settle` then gives them to the links."""
+        values = {(secret.key_set, secret.id): secret.value for secret in secrets}
+        self._key_rings = {
+            key_set.name: KeyRing(
+                key_set.name,
+                tuple(_auth_key(key, values[key_set.name, key.id]) for key in key_set.keys),
+            )
+            for key_set in config.keys
+        }
 
     def take_socket(
         self, link: Interface, family: Family, opened: socket.socket, config: Config
@@ -89,6 +104,8 @@ class NeighborLinks:
             mtu=link.mtu,
             local_address=local,
             addresses=link.addresses,
+            key_ring=None if wanted.key is None else self._key_rings[wanted.key],
+            accepts_unsigned=wanted.accept_unsigned,
         )
 
     def _family(self, ifindex: int) -> Family | None:
@@ -97,6 +114,22 @@ class NeighborLinks:
             return self._running[ifindex]
         waiting = self._waiting.get(ifindex)
         return None if waiting is None else waiting[0]
+
+
+def _auth_key(key: KeyConfig, secret: bytes) -> AuthKey:
+    return AuthKey(
+        id=key.id,
+        algorithm=Algorithm(key.algorithm.value),
+        secret=secret,
+        send_from=_or_ever(key.send_from, -math.inf),
+        send_until=_or_ever(key.send_until, math.inf),
+        accept_from=_or_ever(key.accept_from, -math.inf),
+        accept_until=_or_ever(key.accept_until, math.inf),
+    )
+
+
+def _or_ever(moment: float | None, otherwise: float) -> float:
+    return otherwise if moment is None else moment
 
 
 def longest_dead_interval(links: Iterable[Interface], config: Config) -> float:

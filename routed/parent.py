@@ -49,6 +49,7 @@ from ipc.internal import (
     ReloadRequested,
     RuleReport,
     RulesChanged,
+    SharedSecret,
     SocketKind,
     SocketReady,
 )
@@ -66,6 +67,7 @@ from routed.fib.ownership import Ownership
 from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
+from routed.keyfiles import KeyFileError, read_secrets
 from routed.listener import (
     ListenerError,
     close_listener,
@@ -160,6 +162,10 @@ def _open_parent(
     """Try everything that can be refused before anything is changed."""
     _check_privileges(config)
     try:
+        secrets = read_secrets(config, config_path)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
+    try:
         pid_file = PidFile(config.pid_file)
     except AlreadyRunning as error:
         raise StartError(str(error)) from error
@@ -170,7 +176,7 @@ def _open_parent(
     except OSError as error:
         raise StartError(f"log file {config.log.file}: {error.strerror}") from error
     log = Logger(sink, "parent", Level[config.log.level.name])
-    parent = Parent(config, config_path, pid_file, log, ready, is_foreground=is_foreground)
+    parent = Parent(config, config_path, secrets, pid_file, log, ready, is_foreground=is_foreground)
     try:
         kept = confine_parent(config.user.uid)
     except ConfinementError as error:
@@ -236,6 +242,7 @@ class Parent:
         self,
         config: Config,
         config_path: str,
+        secrets: tuple[SharedSecret, ...],
         pid_file: PidFile,
         log: Logger,
         ready: ReadyPipe,
@@ -244,6 +251,7 @@ class Parent:
     ) -> None:
         self._config = config
         self._config_path = config_path
+        self._secrets = secrets
         self._generation = 0
         self._pid_file = pid_file
         self._log = log
@@ -422,7 +430,7 @@ class Parent:
         self._neighbor_sockets.clear()
         self._sync.begin_session()
         self._generation += 1
-        await session.prepare(self._config, self._conf_begin)
+        await session.prepare(self._config, self._secrets, self._conf_begin)
         await session.commit()
         for ifindex in self._monitor.links.interfaces:
             session.send_link(ifindex)
@@ -637,25 +645,31 @@ class Parent:
         self._reopen_log()
         try:
             new = await trio.to_thread.run_sync(load_file, self._config_path)
+            secrets = await trio.to_thread.run_sync(read_secrets, new, self._config_path)
         except ConfigError as error:
             return self._reload_failed([str(problem) for problem in error.problems])
+        except KeyFileError as error:
+            return self._reload_failed(error.problems)
         delta = compare(self._config, new)
         if delta.needs_restart:
             self._log.emit("reload-needs-restart", keys=", ".join(delta.needs_restart))
-        if not delta.is_empty:
+        changes = list(delta.changes)
+        if secrets != self._secrets:
+            changes.append("secrets changed")
+        if changes:
             session = self._running_session()
             if session is None:
                 return self._reload_failed(["the engine is restarting; try again in a moment"])
             try:
-                await self._switch(session, delta)
+                await self._switch(session, delta, secrets)
             except ListenerError as error:
                 return self._reload_failed([str(error)])
             except EngineFailed as error:
                 session.kill()  # it comes back with the configuration that is in force
                 return self._reload_failed([str(error)])
         took_ms = round((trio.current_time() - started) * 1000)
-        self._log.emit("reload-done", changes=len(delta.changes), took_ms=took_ms)
-        lines = list(delta.changes) or ["nothing changed"]
+        self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
+        lines = changes or ["nothing changed"]
         lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
         return ReloadFinished(True, tuple(lines))
 
@@ -664,19 +678,22 @@ class Parent:
             self._log.emit("reload-failed", problem=problem)
         return ReloadFinished(False, tuple(problems))
 
-    async def _switch(self, session: EngineSession, delta: ConfigDelta) -> None:
+    async def _switch(
+        self, session: EngineSession, delta: ConfigDelta, secrets: tuple[SharedSecret, ...]
+    ) -> None:
         """Let the engine check the new configuration, then follow it on both sides."""
         self._generation += 1
         old = self._config
         has_new_metrics = old.metrics != delta.effective.metrics
         metrics_listener = _open_metrics(delta.effective.metrics) if has_new_metrics else None
         try:
-            await session.prepare(delta.effective, self._conf_begin)
+            await session.prepare(delta.effective, secrets, self._conf_begin)
         except BaseException:
             if metrics_listener is not None:
                 close_listener(metrics_listener)
             raise
         self._config = delta.effective
+        self._secrets = secrets
         self._sync.resync_s = self._rules.resync_s = delta.effective.fib.resync_s
         self._rules.want(_rules_of(delta.effective))
         if old.fib != delta.effective.fib:

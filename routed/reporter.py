@@ -140,6 +140,14 @@ class Reporter:
                 cost=row.cost,
                 retransmissions=row.retransmissions,
                 prefixes=row.prefixes,
+                problem=row.problem,
+                window=row.window,
+                in_flight=row.in_flight,
+                sent=row.sent,
+                received=row.received,
+                duplicates=row.duplicates,
+                out_of_order=row.out_of_order,
+                is_restarting=row.is_restarting,
             )
             for row in self._router.neighbors.neighbors(time.monotonic())
         ]

@@ -33,8 +33,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from ipc.internal import FibProgress, FibUpdate
-from routed.clock import MonotonicClock
+from ipc.internal import FibProgress, FibUpdate, SharedSecret
+from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.injection import Attributes, InjectedRoutes, Problem
 from routed.latency import ConvergenceClock
@@ -113,6 +113,7 @@ class Router:
         self._log = log
         self._on_news = on_news
         self._clock = MonotonicClock()
+        self.neighbors.set_wall_clock(wall_time() - self._clock.now())
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_output)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors)
@@ -155,12 +156,14 @@ class Router:
     async def _heartbeat_loop(self) -> None:
         while True:
             self.snapshot.heartbeat(time.monotonic_ns())
+            self.neighbors.set_wall_clock(wall_time() - self._clock.now())
             await trio.sleep(HEARTBEAT_S)
 
     # --- facts
 
-    def apply(self, config: Config) -> None:
+    def apply(self, config: Config, secrets: tuple[SharedSecret, ...]) -> None:
         """Follow a configuration, in one step."""
+        self.neighbor_links.take_keys(config, secrets)
         old, self._config = self._config, config
         self._apply_statics(config)
         for link in self.links.values():

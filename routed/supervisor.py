@@ -43,6 +43,7 @@ from ipc.internal import (
     ConfDrain,
     ConfItem,
     ConfReady,
+    ConfSecrets,
     FibCommanded,
     FibInSync,
     FibProgress,
@@ -53,6 +54,7 @@ from ipc.internal import (
     Phase,
     ReloadRequested,
     Role,
+    SharedSecret,
     Stop,
     Stopped,
     check_authority,
@@ -180,11 +182,17 @@ class EngineSession:
         self._has_progress = True
         self._wake.set()
 
-    async def prepare(self, config: Config, begin: Callable[[int], ConfBegin]) -> None:
+    async def prepare(
+        self,
+        config: Config,
+        secrets: tuple[SharedSecret, ...],
+        begin: Callable[[int], ConfBegin],
+    ) -> None:
         """Hand over a configuration and have it checked; nothing changes yet.
 
         Args:
             config: the configuration.
+            secrets: of its keys.
             begin: makes the opening message from the encoded size.
 
         Raises:
@@ -195,6 +203,7 @@ class EngineSession:
         self.send(opening)
         for offset in range(0, len(encoded), CONF_ITEM_BYTES):
             self.send(ConfItem(encoded[offset : offset + CONF_ITEM_BYTES]))
+        self.send(ConfSecrets(secrets))
         self.send(ConfDrain())
         answer = await self._await_answer()
         if not isinstance(answer, ConfReady) or answer.generation != opening.generation:

@@ -136,6 +136,7 @@ NEIGHBORS = Table(
         _number("COST", "cost"),
         _number("RETRANS", "retransmissions"),
         _number("PREFIXES", "prefixes"),
+        Column("PROBLEM", lambda row: str(row.get("problem") or ""), is_colored=True),
     ),
     empty="no neighbors",
 )

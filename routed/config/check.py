@@ -42,6 +42,7 @@ def find_problems(config: Config) -> list[Problem]:
                 )
             )
         seen.setdefault(identity, index)
+    problems += _key_problems(config)
     if config.fib.protocol in _FOREIGN_PROTOCOLS:
         problems.append(
             (
@@ -72,6 +73,33 @@ def _rule_problems(rules: Sequence[RuleConfig]) -> Iterator[Problem]:
                 yield path, f"the same as rules[{seen[each]}]"
                 break
             seen[each] = index
+
+
+def _key_problems(config: Config) -> Iterator[Problem]:
+    """Keys that nobody can name, that are not there, or whose lifetimes never begin."""
+    names = {key_set.name for key_set in config.keys}
+    for entry in config.interfaces:
+        path = f"interfaces.{entry.pattern}"
+        if entry.key is not None and entry.key not in names:
+            known = f"; there is {', '.join(sorted(names))}" if names else "; it is empty"
+            yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
+        if entry.accept_unsigned and entry.key is None:
+            yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
+    for key_set in config.keys:
+        seen: set[int] = set()
+        for index, key in enumerate(key_set.keys):
+            path = f"keys.{key_set.name}[{index}]"
+            if key.id in seen:
+                yield f"{path}.id", f"{key.id} is given twice in {key_set.name!r}"
+            seen.add(key.id)
+            for word, start, end in (
+                ("send", key.send_from, key.send_until),
+                ("accept", key.accept_from, key.accept_until),
+            ):
+                if start is not None and end is not None and start >= end:
+                    yield f"{path}.{word}_until", f"is not later than {word}_from"
+        if not key_set.keys:
+            yield f"keys.{key_set.name}", "a set of keys has at least one"
 
 
 _FOREIGN_PROTOCOLS = {

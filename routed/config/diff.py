@@ -46,6 +46,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     changes = [
         *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
+        *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
         *_item_changes("static", old.static, effective.static, _static_identity),
         *_item_changes("rule", old.rules, effective.rules, lambda entry: entry),
         *_item_changes("redistribute", old.redistribute, effective.redistribute, lambda e: e),
@@ -56,7 +57,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     return ConfigDelta(effective, tuple(changes), tuple(needs_restart))
 
 
-_COMPARED_BY_ITEM = {"interfaces", "static", "rules", "redistribute"}
+_COMPARED_BY_ITEM = {"interfaces", "keys", "static", "rules", "redistribute"}
 
 
 def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
@@ -134,7 +135,7 @@ def _static_identity(static: StaticConfig) -> Any:
 
 
 def _label(item: Any) -> str:
-    for name in ("pattern", "prefix"):
+    for name in ("pattern", "prefix", "name"):
         if hasattr(item, name):
             return str(getattr(item, name))
     if isinstance(item, RuleConfig):

@@ -28,6 +28,7 @@ from routed.config.schema import (
     Config,
     ListOf,
     MapOf,
+    NamedLists,
     Nested,
     Option,
     Scalar,
@@ -243,6 +244,8 @@ class _Decoder:
                 return self._list(item, node, path)
             case MapOf(cls=cls, key=reader):
                 return self._named(cls, reader, node, path)
+            case NamedLists(cls=cls, item=item, key=reader):
+                return self._named_lists(cls, item, reader, node, path)
             case Unavailable():  # refused by `mapping`
                 return None
 
@@ -271,12 +274,14 @@ class _Decoder:
                 decoded.append(self.mapping(item, child, child_path))
         return tuple(decoded)
 
-    def _named(self, cls: type, reader: Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
+    def _names(
+        self, reader: Reader[Any], node: Any, path: str
+    ) -> typing.Iterator[tuple[str, str, Any]]:
+        """The names in a mapping by name, each with its path and its value's node."""
         self._enter(node, path)
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, "expected a mapping (name: options)")
-            return ()
-        decoded = []
+            return
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
             name = self._scalar(reader, key_node, path)
@@ -287,6 +292,19 @@ class _Decoder:
                 self.report(key_node, name_path, f"given twice (first on line {first_lines[name]})")
                 continue
             first_lines[name] = key_node.start_mark.line + 1
+            yield name, name_path, value_node
+
+    def _named_lists(
+        self, cls: type, item: type, reader: Reader[Any], node: Any, path: str
+    ) -> tuple[Any, ...]:
+        return tuple(
+            cls(name, self._list(item, value_node, name_path))
+            for name, name_path, value_node in self._names(reader, node, path)
+        )
+
+    def _named(self, cls: type, reader: Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
+        decoded = []
+        for name, name_path, value_node in self._names(reader, node, path):
             name_field = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
             if isinstance(value_node, yaml.ScalarNode) and value_node.value in ("", "~", "null"):
                 decoded.append(cls(**{name_field: name}))  # `eth0:` alone means the defaults
@@ -352,5 +370,8 @@ def _shape_schema(option: Option) -> dict[str, Any]:
         case MapOf(cls=cls):
             nullable = {"anyOf": [_class_schema(cls), {"type": "null"}]}
             return {"type": "object", "additionalProperties": nullable}
+        case NamedLists(item=cls):
+            lists = {"type": "array", "items": _class_schema(cls)}
+            return {"type": "object", "additionalProperties": lists}
         case Unavailable():
             return {}

@@ -9,6 +9,7 @@ Each reader carries the JSON Schema of what it accepts, for editors.
 
 from __future__ import annotations
 
+import datetime
 import enum
 import grp
 import os
@@ -34,9 +35,11 @@ __all__ = [
     "choice",
     "duration",
     "engine_user",
+    "file_path",
     "interface_name",
     "interface_pattern",
     "listen_address",
+    "moment",
     "prefix",
     "prefix_match",
     "principal",
@@ -44,6 +47,7 @@ __all__ = [
     "socket_path",
     "table",
     "whole_number",
+    "word",
 ]
 
 T = TypeVar("T")
@@ -267,6 +271,39 @@ def _read_path(text: str) -> str:
         raise ValueError("the path is too long, or has a zero byte")
     return os.path.normpath(text)
 
+
+def _read_file_path(text: str) -> str:
+    if not text or "\0" in text or len(os.fsencode(text)) > 4000:
+        raise ValueError("expected a path")
+    return os.path.normpath(text)
+
+
+file_path = Reader(_read_file_path, {"type": "string"})
+
+
+def _read_word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text):
+        raise ValueError(f"expected a name (letters, digits, _ . -), got {text!r}")
+    return text
+
+
+word = Reader(_read_word, {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"})
+
+
+def _read_moment(text: str) -> float:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None  # said below, with an example
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            f"expected a time with its zone such as 2027-01-31T06:00:00Z, got {text!r}"
+        )
+    return moment.timestamp()
+
+
+moment = Reader(_read_moment, {"type": "string", "format": "date-time"})
+"""Seconds since 1970."""
 
 absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
 

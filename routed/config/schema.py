@@ -1,8 +1,8 @@
 """Every option of routes.yaml: its name, default, range, unit and meaning, once.
 
-The classes below are the configuration as the daemon uses it. Each field's metadata says how its
-YAML is read (a scalar, a nested mapping, a list, a mapping by name), so that the decoder
-(`load.py`), the JSON Schema (`routed --print-schema`) and the reference page all come from here.
+The classes below, and those of `nup`, are the configuration as the daemon uses it. The decoder
+(`load.py`), the JSON Schema (`routed --print-schema`) and the reference page all come from here;
+`options` has the means to declare an option.
 
 Keys that a later release brings are declared too, as `Unavailable`: using one is an error that says
 so, because an option that is silently ignored is worse than one that is missing.
@@ -13,15 +13,32 @@ groups are already numbers in it: the engine cannot read /etc/passwd.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from routed.config import scalars
-from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal, Reader
+from routed.config.nup import (
+    InterfaceConfig,
+    KeyAlgorithm,
+    KeyConfig,
+    KeySetConfig,
+    RedistributeConfig,
+    RedistributeSource,
+)
+from routed.config.options import (
+    ListOf,
+    MapOf,
+    NamedLists,
+    Nested,
+    Option,
+    Scalar,
+    Unavailable,
+    options_of,
+)
+from routed.config.options import option as _option
+from routed.config.options import unavailable as _unavailable
+from routed.config.scalars import EngineUser, ListenAddress, Principal
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
 from routed.model.rule import Rule, RuleAction
@@ -30,6 +47,9 @@ __all__ = [
     "Config",
     "FibConfig",
     "InterfaceConfig",
+    "KeyAlgorithm",
+    "KeyConfig",
+    "KeySetConfig",
     "ListOf",
     "LogConfig",
     "LogFormat",
@@ -37,6 +57,7 @@ __all__ = [
     "ManagementConfig",
     "MapOf",
     "MetricsConfig",
+    "NamedLists",
     "Nested",
     "NextHopConfig",
     "OnExit",
@@ -50,104 +71,6 @@ __all__ = [
     "Unavailable",
     "options_of",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """One value."""
-
-    reader: Reader[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """A mapping that is a class of its own."""
-
-    cls: type
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list, each item a mapping (a class) or a scalar (a reader)."""
-
-    item: type | Reader[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A mapping from names to mappings; the name becomes the item's first field."""
-
-    cls: type
-    key: Reader[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """A key that is decided but not built yet."""
-
-
-Shape = Scalar | Nested | ListOf | MapOf | Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What a field's metadata says about its key in the file."""
-
-    key: str
-    shape: Shape
-    doc: str
-    field: str
-    is_required: bool
-    default_text: str
-    """As a person would write the default in YAML; empty when there is none."""
-
-
-_METADATA = "routed"
-
-
-def _option(
-    shape: Shape,
-    doc: str,
-    *,
-    key: str | None = None,
-    default: Any = dataclasses.MISSING,
-    factory: Callable[[], Any] | Any = dataclasses.MISSING,
-    written: str = "",
-) -> Any:
-    """A dataclass field with its key, shape and meaning.
-
-    Args:
-        shape: how the YAML is read.
-        doc: one sentence for the reference page and the JSON Schema.
-        key: the key in the file, when it is not the field's own name.
-        default: the value when the key is absent; without one the key is required.
-        factory: makes the default instead.
-        written: the default as YAML text, when it is not obvious.
-    """
-    metadata = {_METADATA: (key, shape, doc, written)}
-    if factory is not dataclasses.MISSING:
-        return dataclasses.field(default_factory=factory, metadata=metadata)
-    if default is not dataclasses.MISSING:
-        return dataclasses.field(default=default, metadata=metadata)
-    return dataclasses.field(metadata=metadata)
-
-
-def _unavailable(doc: str) -> Any:
-    return dataclasses.field(default=None, metadata={_METADATA: (None, Unavailable(), doc, "")})
-
-
-def options_of(cls: type) -> list[Option]:
-    """The keys that a configuration class takes, in file order."""
-    found = []
-    for field in dataclasses.fields(cls):
-        if _METADATA not in field.metadata:
-            continue
-        key, shape, doc, written = field.metadata[_METADATA]
-        is_required = (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        )
-        found.append(Option(key or field.name, shape, doc, field.name, is_required, written))
-    return found
 
 
 class LogLevel(enum.Enum):
@@ -179,14 +102,6 @@ class SandboxMode(enum.Enum):
     AUTO = "auto"
     REQUIRED = "required"
     OFF = "off"
-
-
-class RedistributeSource(enum.Enum):
-    """What NUP may be told to announce."""
-
-    CONNECTED = "connected"
-    STATIC = "static"
-    INJECTED = "injected"
 
 
 class StaticType(enum.Enum):
@@ -252,30 +167,6 @@ class FibConfig:
         key="resync", default=300.0, written="300s",
     )  # fmt: skip
     nexthop_objects: None = _unavailable("Whether kernel nexthop objects are used.")
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceConfig:
-    """NUP on the links whose name matches."""
-
-    pattern: str
-    """The key: a name, or a pattern with * ? [ ]."""
-    cost: int = _option(
-        Scalar(scalars.whole_number(1, 65_535)),
-        "Added to the metric of every route heard on the link.",
-        default=10, written="10",
-    )  # fmt: skip
-    hello_s: float = _option(
-        Scalar(scalars.duration(0.1, 60)), "How often a heartbeat is sent.",
-        key="hello", default=1.0, written="1s",
-    )  # fmt: skip
-    multiplier: int = _option(
-        Scalar(scalars.whole_number(2, 100)),
-        "After this many silent hello intervals the neighbor is down.",
-        default=3, written="3",
-    )  # fmt: skip
-    key: None = _unavailable("The set of keys that authenticates neighbors on the link.")
-    neighbors: None = _unavailable("Unicast neighbors, for links without multicast.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,32 +241,6 @@ class StaticConfig:
         if self.via is None and self.dev is None:
             return ()
         return (Gateway(self.via, self.dev, 1, self.onlink),)
-
-
-@dataclass(frozen=True, slots=True)
-class RedistributeConfig:
-    """Announce routes of another source to the neighbors."""
-
-    source: RedistributeSource = _option(
-        Scalar(scalars.choice(RedistributeSource)), "`connected`, `static` or `injected`."
-    )
-    metric: int = _option(
-        Scalar(scalars.whole_number(0, 65_535)), "The metric that they start with.",
-        default=0, written="0",
-    )  # fmt: skip
-    tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)),
-        "A tag to announce them with, instead of their own.", default=None,
-    )  # fmt: skip
-    match: tuple[PrefixMatch, ...] = _option(
-        ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
-        default=(),
-    )
-
-    def accepts(self, prefix: Prefix) -> bool:
-        """Whether the prefix passes `match`."""
-        return not self.match or any(match.matches(prefix) for match in self.match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,7 +401,10 @@ class Config:
     management: ManagementConfig = _option(
         Nested(ManagementConfig), "The management socket.", factory=ManagementConfig
     )
-    keys: None = _unavailable("Sets of keys that authenticate neighbors.")
+    keys: tuple[KeySetConfig, ...] = _option(
+        NamedLists(KeySetConfig, KeyConfig, scalars.word),
+        "Sets of keys that authenticate neighbors, by name.", default=(), written="{}",
+    )  # fmt: skip
     filters: None = _unavailable("Import, export and kernel filters.")
     rules: tuple[RuleConfig, ...] = _option(
         ListOf(RuleConfig), "Policy rules: which packets consult which table.",

@@ -96,6 +96,21 @@ class NeighborView:
     """Since the adjacency began."""
     prefixes: int
     """Learned from it and feasible."""
+    problem: str = ""
+    """What is wrong: why it is not believed, or where its settings and ours disagree."""
+    window: int = 0
+    """DATA messages that may be unacknowledged at once."""
+    in_flight: int = 0
+    sent: int = 0
+    """DATA messages since the adjacency began, each once."""
+    received: int = 0
+    """The same."""
+    duplicates: int = 0
+    """DATA messages that came again."""
+    out_of_order: int = 0
+    """DATA messages that came after a later one."""
+    is_restarting: bool = False
+    """Its routes are kept although the adjacency is not up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer, next_seqno
 from routed.neighbor.wire import (
+    CONTENT_MAX_BYTES,
     HEADER_BYTES,
-    MAX_DATAGRAM_BYTES,
     Receiver,
     RouteUpdate,
     Sender,
@@ -67,7 +67,7 @@ _EMPTY_SENDER = Sender(Address.parse("192.0.2.1"), 0)
 _FIXED_BYTES = HEADER_BYTES + len(
     encode_tlvs(_EMPTY_SENDER, (TableVersion(0), Receiver(_EMPTY_SENDER.router_id, 0)))
 )
-UPDATE_ROOM_BYTES = MAX_DATAGRAM_BYTES - _FIXED_BYTES
+UPDATE_ROOM_BYTES = CONTENT_MAX_BYTES - _FIXED_BYTES
 """For route updates or seqno requests in one message of either stream."""
 
 

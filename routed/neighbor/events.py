@@ -17,6 +17,7 @@ from typing import TypeAlias
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop
+from routed.neighbor.keys import KeyRing
 
 __all__ = [
     "AdjacencyChanged",
@@ -57,6 +58,10 @@ class LinkSettings:
     local_address: Address
     """What we send from: the IPv6 link-local address, or an IPv4 one on a link without IPv6."""
     addresses: tuple[InterfaceAddress, ...]
+    key_ring: KeyRing | None = None
+    """With it, everything on the link is signed, and nothing unsigned is believed."""
+    accepts_unsigned: bool = False
+    """The transition: sign, and believe those who do not sign yet."""
 
     def __post_init__(self) -> None:
         """Hold the caller to the ranges that loop freedom and the wire rest on.
@@ -123,6 +128,23 @@ class TraceCode(enum.Enum):
     DROPPED_UNKNOWN_MANDATORY = "dropped_unknown_mandatory"
     DROPPED_MISPLACED_TLV = "dropped_misplaced_tlv"
     DROPPED_MISSING_TLV = "dropped_missing_tlv"
+    DROPPED_UNSIGNED = "dropped_unsigned"
+    """On a link with keys, and without a signature."""
+    DROPPED_UNKNOWN_KEY = "dropped_unknown_key"
+    """Signed by a key id that the link does not have, or that is not valid now."""
+    DROPPED_BAD_MAC = "dropped_bad_mac"
+    """Signed by another secret, or changed on its way."""
+    DROPPED_REPLAY = "dropped_replay"
+    """Signed rightly, and heard before."""
+    DROPPED_UNPROVEN = "dropped_unproven"
+    """Signed rightly, by a sender that has yet to answer a challenge."""
+    DROPPED_STALE_CHALLENGE = "dropped_stale_challenge"
+    """A challenge asked again too soon, or an answer that nobody waits for."""
+    CHALLENGE_ANSWERED = "challenge_answered"
+    PROVEN = "proven"
+    """A sender has answered a challenge."""
+    SILENCED = "silenced"
+    """Not sent: no key of the link may be sent with now."""
     DROPPED_OWN_MESSAGE = "dropped_own_message"
     """Looped back to us, or heard on a second link of ours to the same wire."""
     DUPLICATE_ROUTER_ID = "duplicate_router_id"
@@ -159,6 +181,8 @@ class SendDatagram:
     destination: Address | None
     """None: the multicast group."""
     data: bytes
+    source: Address | None = None
+    """What to send from: signatures cover it. None leaves it to the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +245,8 @@ Output: TypeAlias = SendDatagram | AdjacencyChanged | RouteLearned | RouteHeld |
 class NeighborRow:
     """One adjacency, for `show neighbors`."""
 
-    router_id: Address
+    router_id: Address | None
+    """None for an address that is not believed."""
     ifindex: int
     ifname: str
     address: Address
@@ -247,6 +272,10 @@ class NeighborRow:
     received: int
     """DATA messages, each once."""
     duplicates: int
+    out_of_order: int
+    """DATA messages that came after a later one of their stream."""
+    problem: str
+    """What an operator should mend; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

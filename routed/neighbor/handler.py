@@ -28,6 +28,7 @@ from routed.neighbor.transmit import MAX_LISTED_ADDRESSES, Transmitter
 from routed.neighbor.wire import (
     Ack,
     BeginTable,
+    ChallengeReply,
     EndOfTable,
     Flag,
     Goodbye,
@@ -55,6 +56,10 @@ _VERDICT_CODES = {
     ReceiveVerdict.OUT_OF_WINDOW: TraceCode.DROPPED_OUT_OF_WINDOW,
     ReceiveVerdict.NOT_READY: TraceCode.DROPPED_NOT_READY,
 }
+_NAMED_REFUSALS = frozenset(
+    {TraceCode.DROPPED_UNSIGNED, TraceCode.DROPPED_UNKNOWN_KEY, TraceCode.DROPPED_BAD_MAC}
+)
+"""What an operator has to mend; replays and challenges mend themselves."""
 _UPDATE_CODES = {
     UpdateVerdict.UNFEASIBLE: TraceCode.UNFEASIBLE_UPDATE,
     UpdateVerdict.OLD_VERSION: TraceCode.IGNORED_OLD_VERSION,
@@ -90,12 +95,29 @@ class MessageHandler:
         self._relay = relay
         self._mark_dirty = mark_dirty
 
-    def receive(self, link: Link, source: Address, message: Message, now: float) -> None:
-        """Take in one message that was decoded."""
+    def receive(
+        self, link: Link, source: Address, data: bytes, message: Message, now: float
+    ) -> None:
+        """Take in one message.
+
+        Args:
+            link: where it arrived.
+            source: the address that it came from.
+            data: the datagram, for its signature.
+            message: the same, decoded.
+            now: seconds, monotonic.
+        """
+        ifindex = link.settings.ifindex
+        if message.sender == self._own:
+            self._log.trace(TraceCode.DROPPED_OWN_MESSAGE, ifindex, source)
+            return
+        if not self._is_admitted(link, source, data, message, now):
+            return
         if message.sender.router_id == self._own.router_id:
-            is_own = message.sender.boot_id == self._own.boot_id
-            code = TraceCode.DROPPED_OWN_MESSAGE if is_own else TraceCode.DUPLICATE_ROUTER_ID
-            self._log.trace(code, link.settings.ifindex, source, str(self._own.router_id))
+            self._log.trace(
+                TraceCode.DUPLICATE_ROUTER_ID, ifindex, source, str(self._own.router_id)
+            )
+            link.refusals.note(source, f"has our router id {self._own.router_id}", now)
         elif message.type is MessageType.HEARTBEAT:
             self._receive_heartbeat(link, source, message, now)
         else:
@@ -109,6 +131,25 @@ class MessageHandler:
                     self._receive_acks(link, neighbor, message, now)
                 case MessageType.CONTROL:
                     self._receive_control(link, neighbor, message, now)
+
+    def _is_admitted(
+        self, link: Link, source: Address, data: bytes, message: Message, now: float
+    ) -> bool:
+        """Whether the link's guard lets a message pass; carries out what it asks for."""
+        admission = link.guard.admit(data, message, source, now)
+        if admission.answer is not None:
+            self._transmitter.send_control(link, admission.answer, now, source)
+        if admission.is_proven_now:
+            link.refusals.forgive(source)
+        if admission.is_proven_now or isinstance(admission.answer, ChallengeReply):
+            # Whoever proves itself has been heard in vain until now: both say hello again.
+            self._transmitter.hasten_heartbeat(link, now)
+        if admission.refusal is None:
+            return True
+        self._log.trace(admission.refusal, link.settings.ifindex, source, admission.detail)
+        if admission.refusal in _NAMED_REFUSALS:
+            link.refusals.note(source, admission.detail, now)
+        return False
 
     def _known_sender(self, link: Link, source: Address, message: Message) -> Neighbor | None:
         """The neighbor that a message other than a heartbeat comes from, if it is one."""

@@ -49,6 +49,7 @@ from routed.neighbor.advertise import (
     OriginTable,
     RetractionHold,
 )
+from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import (
     AdjacencyReason,
     AdjacencyState,
@@ -67,7 +68,7 @@ from routed.neighbor.outputs import OutputLog
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
-from routed.neighbor.views import learned_rows, neighbor_row
+from routed.neighbor.views import learned_rows, neighbor_row, refusal_row
 from routed.neighbor.wire import (
     DecodeError,
     Goodbye,
@@ -137,6 +138,7 @@ class NeighborInstance:
             self._mark_dirty,
         )
         self._multicast_floor = 0
+        self._wall_offset_s = 0.0
         self._has_loaded = False
         self._is_stopped = False
 
@@ -150,7 +152,11 @@ class NeighborInstance:
             self.link_changed(settings, now)
             return
         self._links[settings.ifindex] = Link(
-            settings, self._multicast_floor, now, is_converging=not self._has_loaded
+            settings,
+            LinkGuard(self._rng, lambda: self._wall_offset_s),
+            self._multicast_floor,
+            now,
+            is_converging=not self._has_loaded,
         )
         self._settle(now)
 
@@ -167,7 +173,7 @@ class NeighborInstance:
             raise UsageError(f"link {settings.ifindex} is not up")
         if link.settings == settings:
             return
-        link.settings = settings
+        link.take_settings(settings)
         for neighbor in link.neighbors.values():
             self._lifecycle.refresh_path(link, neighbor, now)
         self._transmitter.hasten_heartbeat(link, now)
@@ -187,6 +193,10 @@ class NeighborInstance:
             self._multicast_floor = link.multicast_sequence
         del self._links[ifindex]
         self._settle(now)
+
+    def set_wall_clock(self, wall_offset_s: float) -> None:
+        """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
+        self._wall_offset_s = wall_offset_s
 
     # Inputs: routes
 
@@ -251,7 +261,7 @@ class NeighborInstance:
                 code = TraceCode[f"DROPPED_{error.reason.name}"]
                 self._log.trace(code, ifindex, source, str(error))
             else:
-                self._handler.receive(link, source, message, now)
+                self._handler.receive(link, source, data, message, now)
                 self._settle(now)
 
     def handle_timer(self, now: float) -> None:
@@ -304,13 +314,23 @@ class NeighborInstance:
     # Views
 
     def neighbors(self, now: float) -> list[NeighborRow]:
-        """Every adjacency, by link and router id. Cost: proportional to the routes learned."""
+        """Every adjacency, and every address that is not believed, by link and address.
+
+        Cost: proportional to the routes learned.
+        """
         rows = [
             neighbor_row(link, neighbor, self._table.reachable_count(neighbor.key), now)
             for link in self._links.values()
             for neighbor in link.neighbors.values()
         ]
-        return sorted(rows, key=lambda row: (row.ifindex, row.router_id))
+        known = {(row.ifindex, row.address) for row in rows}
+        rows += [
+            refusal_row(link, refusal)
+            for link in self._links.values()
+            for refusal in link.refusals.recent(now)
+            if (link.settings.ifindex, refusal.source) not in known
+        ]
+        return sorted(rows, key=lambda row: (row.ifindex, row.address))
 
     def learned(self) -> list[LearnedRow]:
         """Every route as every neighbor tells it, by prefix and neighbor."""

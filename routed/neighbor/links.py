@@ -17,8 +17,10 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.adjacency import Adjacency
 from routed.neighbor.advertise import LinkAdvertiser, TableDump
+from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import AdjacencyState, LinkSettings
 from routed.neighbor.feasibility import NeighborKey, Path
+from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
 
@@ -96,9 +98,18 @@ class Link:
     """One interface that NUP runs on."""
 
     def __init__(
-        self, settings: LinkSettings, multicast_sequence: int, now: float, *, is_converging: bool
+        self,
+        settings: LinkSettings,
+        guard: LinkGuard,
+        multicast_sequence: int,
+        now: float,
+        *,
+        is_converging: bool,
     ) -> None:
+        self.guard = guard
+        self.refusals = RefusalList()
         self.settings = settings
+        self.take_settings(settings)
         self.is_converging = is_converging
         """Whether our neighbors on the link should wait for more before they sweep stale routes."""
         self.advertiser = LinkAdvertiser()
@@ -110,6 +121,12 @@ class Link:
         """When the last one left."""
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
         """Until then a neighbor may be there that has not been heard yet; None afterwards."""
+
+    def take_settings(self, settings: LinkSettings) -> None:
+        """Follow the configuration; the guard's index and what it has proven stay."""
+        self.settings = settings
+        self.guard.ring = settings.key_ring
+        self.guard.accepts_unsigned = settings.accepts_unsigned
 
     def listeners(self) -> list[Neighbor]:
         """Neighbors that the multicast stream is for."""

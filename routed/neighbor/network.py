@@ -54,6 +54,16 @@ class _LinkSocket:
             return (str(destination or GROUP_IPV6), NUP_PORT, 0, self.ifindex)
         return (str(destination or GROUP_IPV4), NUP_PORT)
 
+    def source_control(self, source: Address | None) -> list[tuple[int, int, bytes]]:
+        """What to send from, as ancillary data: a link may have several addresses."""
+        if source is None or source.family is not self.family:
+            return []
+        if self.family is Family.IPV6:
+            info = _IN6_PKTINFO.pack(source.packed, self.ifindex)
+            return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
+        info = _IN_PKTINFO.pack(self.ifindex, source.packed, bytes(4))
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+
 
 class NeighborNetwork:
     """Carries one `NeighborInstance` on real sockets."""
@@ -177,7 +187,12 @@ class NeighborNetwork:
             self.socket_errors["NO_SOCKET"] += 1
             return
         try:
-            link_socket.sock.sendto(datagram.data, link_socket.target(datagram.destination))
+            link_socket.sock.sendmsg(
+                [datagram.data],
+                link_socket.source_control(datagram.source),
+                0,
+                link_socket.target(datagram.destination),
+            )
         except OSError as error:
             self._count(error)
         else:

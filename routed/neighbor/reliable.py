@@ -361,6 +361,8 @@ class ReceiveStream:
     def __init__(self, base: int | None = None) -> None:
         self.cumulative = base
         """Everything up to this one has arrived; None until the stream's base is known."""
+        self.highest = base
+        """The newest that has arrived."""
         self._ahead: set[int] = set()
 
     @property
@@ -378,6 +380,8 @@ class ReceiveStream:
         if distance > RECEIVE_WINDOW:
             return ReceiveVerdict.OUT_OF_WINDOW
         self._ahead.add(sequence)
+        if self.highest is None or is_newer(sequence, self.highest):
+            self.highest = sequence
         while (following := next_seqno(self.cumulative)) in self._ahead:
             self._ahead.remove(following)
             self.cumulative = following
@@ -420,13 +424,16 @@ class ReliableReceiver:
         }
         self.received = 0
         self.duplicates = 0
+        self.out_of_order = 0
         self.ack_due_at: float | None = None
         self._unacknowledged = 0
 
     def accept(self, stream: Stream, sequence: int, now: float) -> ReceiveVerdict:
         """Note a DATA message, and schedule its acknowledgement."""
+        highest = self.streams[stream].highest
         verdict = self.streams[stream].accept(sequence)
         if verdict is ReceiveVerdict.NEW:
+            self.out_of_order += highest is not None and is_newer(highest, sequence)
             self.received += 1
             self._unacknowledged += 1
             is_hasty = self._unacknowledged >= ACK_EVERY or self.streams[stream].has_gap

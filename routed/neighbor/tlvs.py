@@ -27,14 +27,18 @@ __all__ = [
     "Ack",
     "AckRange",
     "BeginTable",
+    "ChallengeReply",
+    "ChallengeRequest",
     "DecodeReason",
     "EndOfTable",
     "Goodbye",
     "Hello",
     "LinkAddress",
+    "Mac",
     "NeighborHeard",
     "Receiver",
     "RefusedError",
+    "ReplayCounter",
     "RestartNotice",
     "RouteUpdate",
     "Sender",
@@ -490,6 +494,88 @@ class Receiver:
         return cls(_router_id(router_bits), session)
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayCounter:
+    """The number of a signed datagram. Optional, as all of authentication: others skip it."""
+
+    index: int
+    """Which series of numbers; 64 bits, random, one for each link and life of the sender."""
+    counter: int
+    """64 bits, grows by at least one with each datagram."""
+
+    TYPE: ClassVar[int] = 0x10
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!QQ")
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        return self._LAYOUT.pack(self.index, self.counter)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        return cls(*_fields(cls._LAYOUT, value))
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeRequest:
+    """The receiver is to prove that it is there now, by repeating the nonce."""
+
+    nonce: int
+    """64 bits, never used before."""
+
+    TYPE: ClassVar[int] = 0x11
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        return self._LAYOUT.pack(self.nonce)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        return cls(*_fields(cls._LAYOUT, value))
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeReply:
+    """The answer to a CHALLENGE_REQUEST: proves the index of the datagram that it is in."""
+
+    nonce: int
+
+    TYPE: ClassVar[int] = 0x12
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        return self._LAYOUT.pack(self.nonce)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        return cls(*_fields(cls._LAYOUT, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Mac:
+    """The signature of a datagram; its last TLV."""
+
+    key_id: int
+    digest: bytes
+    """16 bytes (BLAKE2s) or 32 (HMAC-SHA256)."""
+
+    TYPE: ClassVar[int] = 0x13
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        return bytes((self.key_id,)) + self.digest
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        _need(len(value) in (17, 33), DecodeReason.BAD_TLV_LENGTH)
+        return cls(value[0], value[1:])
+
+
 Tlv: TypeAlias = (
     Hello
     | NeighborHeard
@@ -503,6 +589,10 @@ Tlv: TypeAlias = (
     | Goodbye
     | RestartNotice
     | Receiver
+    | ReplayCounter
+    | ChallengeRequest
+    | ChallengeReply
+    | Mac
 )
 """Every TLV but SENDER, which is a field of `Message`."""
 
@@ -520,9 +610,13 @@ _CLASSES: tuple[type[Sender | Tlv], ...] = (
     Goodbye,
     RestartNotice,
     Receiver,
+    ReplayCounter,
+    ChallengeRequest,
+    ChallengeReply,
+    Mac,
 )
 TLV_CLASSES: dict[int, type[Sender | Tlv]] = {cls.TYPE: cls for cls in _CLASSES}
-"""The registry. 0x10 to 0x1f are set aside for authentication."""
+"""The registry."""
 
 
 def tlv_bytes(tlv: Sender | Tlv) -> bytes:

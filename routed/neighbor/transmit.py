@@ -18,13 +18,13 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.seqno import next_seqno
 from routed.neighbor.adjacency import timestamp_us
 from routed.neighbor.advertise import RetractionHold, UpdateBatch, take_fitting
-from routed.neighbor.events import AdjacencyState, SendDatagram
+from routed.neighbor.events import AdjacencyState, SendDatagram, TraceCode
 from routed.neighbor.links import Link, Neighbor
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.reliable import OutgoingData
 from routed.neighbor.wire import (
+    CONTENT_MAX_BYTES,
     HEADER_BYTES,
-    MAX_DATAGRAM_BYTES,
     Ack,
     EndOfTable,
     Flag,
@@ -38,7 +38,6 @@ from routed.neighbor.wire import (
     TableVersion,
     Tlv,
     encode_tlvs,
-    seal,
     tlv_bytes,
 )
 
@@ -73,11 +72,13 @@ class Transmitter:
         self._table_version = 0
         self._control_sequence = 0
 
-    def send_control(self, link: Link, notice: Tlv, now: float) -> None:
-        """Tell all neighbors on a link something about ourselves."""
+    def send_control(
+        self, link: Link, notice: Tlv, now: float, destination: Address | None = None
+    ) -> None:
+        """Tell all neighbors on a link, or one address there, something about ourselves."""
         self._control_sequence = next_seqno(self._control_sequence)
         sequence = self._control_sequence
-        self._send(link, None, MessageType.CONTROL, Flag(0), sequence, (notice,), now)
+        self._send(link, destination, MessageType.CONTROL, Flag(0), sequence, (notice,), now)
 
     def serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send."""
@@ -145,8 +146,27 @@ class Transmitter:
         now: float,
     ) -> None:
         payload = encode_tlvs(self._sender, tlvs)
-        data = seal(message_type, flags, sequence, timestamp_us(now), payload)
-        self._log.emit(SendDatagram(link.settings.ifindex, destination, data))
+        self._emit(link, destination, message_type, flags, sequence, payload, now)
+
+    def _emit(
+        self,
+        link: Link,
+        destination: Address | None,
+        message_type: MessageType,
+        flags: Flag,
+        sequence: int,
+        payload: bytes,
+        now: float,
+    ) -> None:
+        """Sign and send. Each sending has a signature and a counter of its own."""
+        source = link.settings.local_address
+        data = link.guard.seal(
+            message_type, flags, sequence, timestamp_us(now), payload, source, now
+        )
+        if data is None:
+            self._log.count(TraceCode.SILENCED)
+        else:
+            self._log.emit(SendDatagram(link.settings.ifindex, destination, data, source))
 
     def _send_multicast(self, link: Link, batch: UpdateBatch, now: float) -> None:
         self._table_version += 1
@@ -193,8 +213,9 @@ class Transmitter:
         flags = Flag.UNICAST_STREAM if message.stream is Stream.UNICAST else Flag(0)
         if is_repeated:
             flags |= Flag.RETRANSMISSION
-        data = seal(MessageType.DATA, flags, message.sequence, timestamp_us(now), message.payload)
-        self._log.emit(SendDatagram(link.settings.ifindex, destination, data))
+        self._emit(
+            link, destination, MessageType.DATA, flags, message.sequence, message.payload, now
+        )
 
     def hasten_heartbeat(self, link: Link, now: float) -> None:
         """There is news for the neighbors: do not wait for the interval, nor flood."""
@@ -214,7 +235,7 @@ class Transmitter:
             if neighbor.adjacency.state is not AdjacencyState.DOWN
         ]
         fixed = self._heartbeat_head(link)
-        room_bytes = MAX_DATAGRAM_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
+        room_bytes = CONTENT_MAX_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
         pages = _paginate(heard, room_bytes)
         flags = Flag.PARTIAL_LIST if len(pages) > 1 else Flag(0)
         if link.is_converging:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
 from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Link, Neighbor
+from routed.neighbor.refusals import Refusal
 
-__all__ = ["learned_rows", "neighbor_row"]
+__all__ = ["learned_rows", "neighbor_row", "refusal_row"]
 
 
 def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> NeighborRow:
@@ -39,6 +40,42 @@ def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> N
         sent=exchange.sender.sent,
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
+        out_of_order=exchange.receiver.out_of_order,
+        problem=_problem(link, neighbor),
+    )
+
+
+def _problem(link: Link, neighbor: Neighbor) -> str:
+    """Where a neighbor's settings and ours disagree."""
+    hello = neighbor.adjacency.hello
+    if hello is not None and hello.mtu != link.settings.mtu:
+        return f"MTU differs: theirs {hello.mtu}, ours {link.settings.mtu}"
+    return ""
+
+
+def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:
+    """An address that is not believed, and why."""
+    return NeighborRow(
+        router_id=None,
+        ifindex=link.settings.ifindex,
+        ifname=link.settings.ifname,
+        address=refusal.source,
+        state=AdjacencyState.DOWN,
+        uptime_s=0.0,
+        dead_in_s=0.0,
+        rtt_ms=None,
+        rto_ms=0.0,
+        cost=link.settings.cost,
+        retransmissions=0,
+        prefixes=0,
+        is_restarting=False,
+        window=0,
+        in_flight=0,
+        sent=0,
+        received=0,
+        duplicates=0,
+        out_of_order=0,
+        problem=refusal.reason,
     )
 
 

@@ -45,14 +45,18 @@ from routed.neighbor.tlvs import (
     Ack,
     AckRange,
     BeginTable,
+    ChallengeReply,
+    ChallengeRequest,
     DecodeReason,
     EndOfTable,
     Goodbye,
     Hello,
     LinkAddress,
+    Mac,
     NeighborHeard,
     Receiver,
     RefusedError,
+    ReplayCounter,
     RestartNotice,
     RouteUpdate,
     Sender,
@@ -64,9 +68,12 @@ from routed.neighbor.tlvs import (
 )
 
 __all__ = [
+    "CHECKSUM_BYTES_AT",
+    "CONTENT_MAX_BYTES",
     "GROUP_IPV4",
     "GROUP_IPV6",
     "HEADER_BYTES",
+    "MAC_ROOM_BYTES",
     "MANDATORY",
     "MAX_ACK_RANGES",
     "MAX_DATAGRAM_BYTES",
@@ -77,6 +84,8 @@ __all__ = [
     "Ack",
     "AckRange",
     "BeginTable",
+    "ChallengeReply",
+    "ChallengeRequest",
     "DecodeError",
     "DecodeReason",
     "EndOfTable",
@@ -84,10 +93,12 @@ __all__ = [
     "Goodbye",
     "Hello",
     "LinkAddress",
+    "Mac",
     "Message",
     "MessageType",
     "NeighborHeard",
     "Receiver",
+    "ReplayCounter",
     "RestartNotice",
     "RouteUpdate",
     "Sender",
@@ -114,6 +125,13 @@ GROUP_IPV4 = Address.parse("239.255.61.98")
 HEADER_BYTES = 16
 MAX_DATAGRAM_BYTES = 1232
 """Header and payload: 1280, less an IPv6 and a UDP header."""
+MAC_ROOM_BYTES = 57
+"""Kept free in every datagram for REPLAY_COUNTER and MAC, so that what was packed once can be
+signed anew whenever it is sent again."""
+CONTENT_MAX_BYTES = MAX_DATAGRAM_BYTES - MAC_ROOM_BYTES
+"""Header and payload before it is signed."""
+CHECKSUM_BYTES_AT = 14
+"""Where the header has its checksum."""
 
 _HEADER = struct.Struct("!BBHIIHH")
 
@@ -161,8 +179,9 @@ _ALLOWED: dict[MessageType, frozenset[type]] = {
     ),
     MessageType.ACK: frozenset({Ack}),
     MessageType.HEARTBEAT: frozenset({Hello, NeighborHeard, LinkAddress, Ack}),
-    MessageType.CONTROL: frozenset({Goodbye, RestartNotice}),
+    MessageType.CONTROL: frozenset({Goodbye, RestartNotice, ChallengeRequest, ChallengeReply}),
 }
+_IN_ALL: frozenset[type] = frozenset({ReplayCounter, Mac})
 _REQUIRED: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset({TableVersion}),
     MessageType.ACK: frozenset({Ack}),
@@ -170,7 +189,19 @@ _REQUIRED: dict[MessageType, frozenset[type]] = {
     MessageType.CONTROL: frozenset(),
 }
 _AT_MOST_ONCE: frozenset[type] = frozenset(
-    {Hello, TableVersion, BeginTable, EndOfTable, Goodbye, RestartNotice, Receiver}
+    {
+        Hello,
+        TableVersion,
+        BeginTable,
+        EndOfTable,
+        Goodbye,
+        RestartNotice,
+        Receiver,
+        ReplayCounter,
+        ChallengeRequest,
+        ChallengeReply,
+        Mac,
+    }
 )
 
 
@@ -265,7 +296,7 @@ def decode(data: bytes) -> Message:
 
 def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tuple[Tlv, ...]]:
     """Walk the TLVs after the header."""
-    allowed = _ALLOWED[message_type]
+    allowed = _ALLOWED[message_type] | _IN_ALL
     sender: Sender | None = None
     tlvs: list[Tlv] = []
     seen_once: set[type] = set()
@@ -273,6 +304,8 @@ def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tup
     while offset < end:
         number, value_at, value_end = _tlv_bounds(data, offset)
         cls = TLV_CLASSES.get(number)
+        if Mac in seen_once:  # it covers all before it, and so nothing may follow
+            raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
         if cls is None:
             if number & MANDATORY:
                 raise DecodeError(DecodeReason.UNKNOWN_MANDATORY, offset)

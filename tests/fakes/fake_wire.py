@@ -16,7 +16,7 @@ import dataclasses
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from routed.model.link import InterfaceAddress
@@ -33,6 +33,7 @@ from routed.neighbor.events import (
     TraceCode,
 )
 from routed.neighbor.instance import NeighborInstance
+from routed.neighbor.keys import KeyRing
 
 __all__ = ["FakeWire", "Node", "Segment", "WireFaults", "link_settings", "router_id"]
 
@@ -170,9 +171,24 @@ class FakeWire:
         return node
 
     def connect(
-        self, *names: str, cost: int = 10, hello_interval_s: float = 1.0, has_ipv4: bool = True
+        self,
+        *names: str,
+        cost: int = 10,
+        hello_interval_s: float = 1.0,
+        has_ipv4: bool = True,
+        key_rings: Mapping[str, KeyRing] | None = None,
+        accepts_unsigned: bool = False,
     ) -> Segment:
-        """Plug nodes into a new segment; their links come up at once."""
+        """Plug nodes into a new segment; their links come up at once.
+
+        Args:
+            names: the nodes.
+            cost: of every end.
+            hello_interval_s: of every end.
+            has_ipv4: whether the ends have IPv4 addresses.
+            key_rings: what nodes sign with, by name; those that are not there do not sign.
+            accepts_unsigned: whether those who sign believe those who do not.
+        """
         segment = Segment(len(self.segments))
         self.segments.append(segment)
         for name in names:
@@ -185,6 +201,10 @@ class FakeWire:
                 hello_interval_s=hello_interval_s,
                 has_ipv4=has_ipv4,
             )
+            if key_rings is not None and name in key_rings:
+                settings = dataclasses.replace(
+                    settings, key_ring=key_rings[name], accepts_unsigned=accepts_unsigned
+                )
             node.links[settings.ifindex] = (segment, settings)
             segment.plugs.append((node, settings.ifindex))
             node.instance.link_up(settings, self.now)

@@ -36,6 +36,8 @@ def _plain(value: object) -> Any:
             return value.name
         case tuple():
             return [_plain(item) for item in value]
+        case bytes():
+            return value.hex()
         case int() | str() | bool():
             return value
     assert dataclasses.is_dataclass(value)
@@ -60,6 +62,8 @@ def _typed(annotation: str, value: Any) -> Any:
             return Address.parse(value)
         case "Prefix":
             return Prefix.parse(value)
+        case "bytes":
+            return bytes.fromhex(value)
         case "Stream":
             return wire.Stream[value]
         case "tuple[AckRange, ...]":

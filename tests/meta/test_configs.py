@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from routed.config.load import load_file
-from routed.config.schema import Config, ListOf, MapOf, Nested, Unavailable, options_of
+from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, Unavailable, options_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -41,6 +41,9 @@ def missing(cls: type, written: Any, path: str) -> list[str]:
             case ListOf(item=child) if isinstance(child, type) and dataclasses.is_dataclass(child):
                 flat = [entry for value in values for entry in value]
                 found += missing(child, flat, f"{path}{option.key}[].")
+            case NamedLists(item=child):
+                flat = [entry for value in values for items in value.values() for entry in items]
+                found += missing(child, flat, f"{path}{option.key}.*[].")
             case MapOf(cls=child):
                 flat = [entry for value in values for entry in value.values()]
                 found += missing(child, flat, f"{path}{option.key}.*.")

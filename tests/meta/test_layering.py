@@ -44,8 +44,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.supervisor": {
         "ipc", "routed.config", "routed.log", "routed.model", "routed.privsep", "trio",
     },
-    "routed.neighbor_links": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.injection": {"routed.model"},
+    "routed.keyfiles": {"ipc", "routed.config.schema"},
+    "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.injection", "routed.latency",
@@ -66,12 +67,14 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
         "routed.fib_updates",
-        "routed.listener", "routed.log", "routed.model", "routed.notify", "routed.pidfile",
+        "routed.keyfiles", "routed.listener", "routed.log", "routed.model", "routed.notify",
+        "routed.pidfile",
         "routed.privsep",
         "routed.sandbox", "routed.sockets", "routed.supervisor", "trio",
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",
+        "routed.keyfiles",
         "routed.parent",
     },
     "routed.__main__": {"routed.cli"},

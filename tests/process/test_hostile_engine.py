@@ -106,7 +106,7 @@ class Siege:
 
     async def _settle(self, session: EngineSession) -> None:
         try:
-            await session.prepare(CONFIG, begin)
+            await session.prepare(CONFIG, (), begin)
             await session.commit()
         except EngineFailed:
             session.kill()

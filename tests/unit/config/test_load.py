@@ -83,10 +83,8 @@ def test_yaml_guesses_nothing() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "keys: {}",
         "filters: {}",
         "fib: {nexthop_objects: auto}",
-        "interfaces: {eth0: {key: core}}",
         "interfaces: {wg0: {neighbors: ['fe80::2']}}",
     ],
 )
@@ -307,3 +305,40 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
     twice = "{priority: 9, table: 100}, {priority: 9, table: 100, family: ipv6}"
     (found,) = problems(MINIMAL + f"rules: [{twice}]\n")
     assert "the same as rules[0]" in found
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (
+            "interfaces: {eth0: {key: core}}",
+            "interfaces.eth0.key: `keys` has no 'core'; it is empty",
+        ),
+        (
+            "keys: {a: [{id: 1, secret_file: x}]}\ninterfaces: {eth0: {key: b}}",
+            "interfaces.eth0.key: `keys` has no 'b'; there is a",
+        ),
+        ("keys: {a: []}", "keys.a: a set of keys has at least one"),
+        (
+            "keys: {a: [{id: 1, secret_file: x}, {id: 1, secret_file: y}]}",
+            "keys.a[1].id: 1 is given twice in 'a'",
+        ),
+        (
+            "keys: {a: [{id: 1, secret_file: x, send_from: 2027-01-02T00:00:00Z, "
+            "send_until: 2027-01-01T00:00:00Z}]}",
+            "keys.a[0].send_until: is not later than send_from",
+        ),
+        (
+            "interfaces: {eth0: {accept_unsigned: true}}",
+            "interfaces.eth0.accept_unsigned: says something about `key`, and there is none",
+        ),
+        (
+            "keys: {a: [{id: 1, secret_file: x, send_from: tomorrow}]}",
+            "keys.a[0].send_from: expected a time with its zone such as 2027-01-31T06:00:00Z, "
+            "got 'tomorrow'",
+        ),
+    ],
+)
+def test_keys_that_cannot_be_meant_are_refused(lines: str, problem: str) -> None:
+    (found,) = problems(MINIMAL + lines + "\n")
+    assert found.endswith(problem)

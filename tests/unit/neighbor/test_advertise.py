@@ -15,7 +15,7 @@ from routed.neighbor.advertise import (
     take_fitting,
 )
 from routed.neighbor.wire import (
-    MAX_DATAGRAM_BYTES,
+    CONTENT_MAX_BYTES,
     Flag,
     MessageType,
     Receiver,
@@ -111,8 +111,8 @@ def test_many_changes_fill_messages_to_the_brim_and_none_is_lost() -> None:
         payload = encode_tlvs(sender, (receiver, TableVersion(1), *batch.updates))
         sizes.append(len(seal(MessageType.DATA, Flag.UNICAST_STREAM, 1, 0, payload)))
     assert told == PREFIXES
-    assert max(sizes) <= MAX_DATAGRAM_BYTES
-    assert min(sizes[:-1]) > MAX_DATAGRAM_BYTES - 40
+    assert max(sizes) <= CONTENT_MAX_BYTES
+    assert min(sizes[:-1]) > CONTENT_MAX_BYTES - 40
 
 
 def test_a_dump_passes_over_what_has_gone_and_counts_what_it_told() -> None:

@@ -250,7 +250,10 @@ def test_our_router_id_from_another_router_is_named() -> None:
     instance = listening_instance()
     instance.receive_datagram(heartbeat(1), PEER, 1, 255, 0.1)
     assert instance.counters()[TraceCode.DUPLICATE_ROUTER_ID.value] == 1
-    assert instance.neighbors(0.1) == []
+    (row,) = instance.neighbors(0.1)
+    assert (row.router_id, row.address, row.state) == (None, PEER, AdjacencyState.DOWN)
+    assert row.problem == "has our router id 10.255.0.1"
+    assert instance.neighbors(31.0) == []
 
 
 def test_two_neighbors_with_one_router_id_do_not_displace_each_other() -> None:

@@ -1,0 +1,82 @@
+"""Secrets from their files: read by the privileged process, which hands them to the engine.
+
+routes.yaml names files and holds no secret, so that it can be shown, kept under version control and
+sent in a report. A file must be a plain file of ours or root's that nobody else can read; a secret
+that others may have read is refused rather than used.
+
+Failure: `KeyFileError` with every problem, each by the path of its key in routes.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ipc.internal import SharedSecret
+from routed.config.schema import Config, KeyAlgorithm, KeyConfig
+
+__all__ = ["KeyFileError", "read_secrets"]
+
+SECRET_MIN_BYTES = 16
+"""128 bits, if it is random; what is shorter is guessed from one recorded datagram."""
+_SECRET_MAX_BYTES = {KeyAlgorithm.HMAC_SHA256: 1024, KeyAlgorithm.BLAKE2S: 32}
+_FILE_MAX_BYTES = 4096
+
+
+class KeyFileError(Exception):
+    """Some secret cannot be used."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
+    """Read every secret that a configuration names.
+
+    Args:
+        config: the configuration.
+        config_path: its file; relative names start from that file's directory.
+
+    Raises:
+        KeyFileError: a file is missing, open to others, too short or too long.
+    """
+    directory = Path(config_path).parent
+    problems: list[str] = []
+    secrets: list[SharedSecret] = []
+    for key_set in config.keys:
+        for index, key in enumerate(key_set.keys):
+            path = directory / key.secret_file
+            try:
+                secrets.append(SharedSecret(key_set.name, key.id, _read(path, key)))
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                where = f"keys.{key_set.name}[{index}].secret_file"
+                problems.append(f"{config_path}: {where}: {path}: {reason}")
+    if problems:
+        raise KeyFileError(problems)
+    return tuple(secrets)
+
+
+def _read(path: Path, key: KeyConfig) -> bytes:
+    """One secret: the file's content without white space at its ends."""
+    # Not blocking: a name that leads to a FIFO must not hang the daemon's start.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a plain file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise ValueError(f"belongs to uid {status.st_uid}: give it to root (chown root)")
+        if status.st_mode & 0o077:
+            mode = stat.S_IMODE(status.st_mode)
+            raise ValueError(f"is open to others (mode {mode:04o}): chmod 600, and a new secret")
+        secret = file.read(_FILE_MAX_BYTES + 1).strip()
+    longest = _SECRET_MAX_BYTES[key.algorithm]
+    if not SECRET_MIN_BYTES <= len(secret) <= longest:
+        raise ValueError(
+            f"has a secret of {len(secret)} bytes; {key.algorithm.value} takes "
+            f"{SECRET_MIN_BYTES} to {longest}"
+        )
+    return secret

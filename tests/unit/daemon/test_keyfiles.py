@@ -1,0 +1,71 @@
+"""Secrets from files: taken when only their owner can read them, else refused with a reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from routed.config.load import load_text
+from routed.keyfiles import KeyFileError, read_secrets
+
+SECRET = "correct horse battery staple"
+
+
+def written(directory: Path, content: str = SECRET + "\n", mode: int = 0o600) -> Path:
+    path = directory / "core.key"
+    path.write_text(content)
+    path.chmod(mode)
+    return path
+
+
+def secrets_of(directory: Path, algorithm: str = "hmac-sha256") -> list[tuple[str, int, bytes]]:
+    text = (
+        "router_id: 10.255.0.1\nuser: root\n"
+        f"keys: {{core: [{{id: 3, algorithm: {algorithm}, secret_file: core.key}}]}}\n"
+    )
+    found = read_secrets(load_text(text), str(directory / "routes.yaml"))
+    return [(secret.key_set, secret.id, secret.value) for secret in found]
+
+
+def test_a_secret_is_the_content_without_the_end_of_the_line(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert secrets_of(tmp_path) == [("core", 3, SECRET.encode())]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "algorithm", "reason"),
+    [
+        (SECRET, 0o640, "hmac-sha256", "is open to others (mode 0640)"),
+        (SECRET, 0o604, "hmac-sha256", "is open to others (mode 0604)"),
+        ("too short", 0o600, "hmac-sha256", "has a secret of 9 bytes; hmac-sha256 takes 16 to"),
+        ("x" * 33, 0o600, "blake2s", "has a secret of 33 bytes; blake2s takes 16 to 32"),
+        ("x" * 5000, 0o600, "hmac-sha256", "takes 16 to 1024"),
+    ],
+)
+def test_what_cannot_be_a_secret_is_refused(
+    tmp_path: Path, content: str, mode: int, algorithm: str, reason: str
+) -> None:
+    written(tmp_path, content, mode)
+    with pytest.raises(KeyFileError) as caught:
+        secrets_of(tmp_path, algorithm)
+    (problem,) = caught.value.problems
+    assert "keys.core[0].secret_file" in problem
+    assert reason in problem
+    assert content not in problem
+
+
+def test_a_missing_file_and_one_that_is_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="No such file"):
+        secrets_of(tmp_path)
+    os.mkfifo(tmp_path / "core.key", 0o600)
+    with pytest.raises(KeyFileError, match="is not a plain file"):
+        secrets_of(tmp_path)
+
+
+def test_no_representation_shows_a_secret(tmp_path: Path) -> None:
+    written(tmp_path)
+    text = "router_id: 10.255.0.1\nuser: root\nkeys: {core: [{id: 3, secret_file: core.key}]}\n"
+    found = read_secrets(load_text(text), str(tmp_path / "routes.yaml"))
+    assert SECRET not in repr(found)
