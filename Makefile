@@ -51,7 +51,7 @@ unit: $(STAMP) ## only the tests that need no privilege and no network
 	@$(BIN)/python -m pytest -q -m "not root"
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs
-	@$(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(ONLY)
+	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(ONLY)
 
 clean: ## remove the virtual environment, caches and build products
 	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

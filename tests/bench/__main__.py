@@ -1,4 +1,4 @@
-"""python -m tests.bench [NAME...]: run benchmarks (`make bench`)."""
+"""PYTHONPATH=netns-lab python -m tests.bench [NAME...]: run benchmarks (`make bench`)."""
 
 from __future__ import annotations
 
