@@ -149,10 +149,11 @@ class DeltaTracker(Generic[K, V]):
             How many were `unwanted` with the very value that is wanted now.
         """
         claimed = 0
-        same, unwanted, held, wanted = self._same, self._unwanted, self._held, self._wanted
+        same, held, wanted = self._same, self._held, self._wanted
+        take = self._unwanted.pop
         for key, value in zip(keys, values, strict=True):
-            if key in unwanted:
-                there = unwanted.pop(key)
+            there = take(key, None)
+            if there is not None:
                 if there == value:
                     same[key] = value
                     claimed += 1
