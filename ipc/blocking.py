@@ -297,6 +297,23 @@ class ControlClient:
                 return message, rows
             rows += _as_rows(message)
 
+    def watch(self, request: Request) -> Iterator[list[Row]]:
+        """Send a request whose rows come for as long as the caller reads them.
+
+        The connection is for this alone; stopping to read closes it, which ends it at the daemon.
+
+        Raises:
+            ControlError: the request failed, or the daemon has gone.
+        """
+        self.close()
+        answer = self.ask(request)
+        assert self._connection is not None  # `ask` makes one
+        self._connection.settimeout(None)
+        try:
+            yield from answer.pages()
+        finally:
+            self.close()
+
     def wait_for_end(self) -> NoReturn:
         """Keep the connection, and with it whatever was leased for the session, until it ends.
 

@@ -46,9 +46,11 @@ __all__ = [
     "REQUEST_TYPES",
     "AddressFamily",
     "ControlType",
+    "Explain",
     "Fib",
     "Hello",
     "Lease",
+    "Monitor",
     "PackedRoutes",
     "Reload",
     "Request",
@@ -100,6 +102,8 @@ class ControlType(enum.IntEnum):
     SHOW_COUNTERS = 16
     SHOW_MEMORY = 17
     SHOW_RULES = 18
+    EXPLAIN = 20
+    MONITOR = 21
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -252,6 +256,22 @@ class ShowMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """How an address is routed and why, one row."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Changes from now on, one row each, until the client hangs up; nothing else may be asked on
+    that connection. A row of kind `lost` says how many were left out before it."""
+
+    topics: tuple[str, ...] = ()
+    """Of routes, neighbors, links; all of them when empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotOpen:
     """The FIB snapshot: the result carries its descriptor, read-only."""
 
@@ -363,6 +383,8 @@ Request = (
     | ShowCounters
     | ShowMemory
     | ShowRules
+    | Explain
+    | Monitor
     | SnapshotOpen
     | Fib
     | Reload
@@ -380,6 +402,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_COUNTERS: ShowCounters,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SHOW_RULES: ShowRules,
+    ControlType.EXPLAIN: Explain,
+    ControlType.MONITOR: Monitor,
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,
     ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,

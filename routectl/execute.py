@@ -4,13 +4,23 @@ commands from a pipe, and the shell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
 from ipc.control import Request, RouteChange
 from routectl.client import look_up
-from routectl.grammar import Ask, Command, Import, Invocation, Local, LocalAction, Lookup
+from routectl.grammar import (
+    Ask,
+    Command,
+    ExplainAddress,
+    Import,
+    Invocation,
+    Local,
+    LocalAction,
+    Lookup,
+    Watch,
+)
 from routectl.parse import ParseError, describe
 from routectl.render.text import Form, Row
 
@@ -22,6 +32,9 @@ class Output(Protocol):
 
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows."""
+
+    def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
+        """Write rows as they come, for as long as they do."""
 
     def report(self, lines: Iterable[str]) -> None:
         """Write what was done."""
@@ -105,12 +118,40 @@ def _import(
     return ExitStatus.REFUSED
 
 
+def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
+    """Rows of `explain` with the kernel's answer beside the daemon's."""
+    from routectl.kernel import KernelError, agreement, ask_kernel  # only `explain` pays for it
+
+    for page in pages:
+        for row in page:
+            try:
+                kernel = ask_kernel(str(row["address"]))
+            except KernelError as error:
+                yield [{**row, "kernel": None, "kernel_error": str(error), "agrees": None}]
+                continue
+            agrees, words = agreement(row, kernel)
+            yield [{**row, "kernel": kernel, "agrees": agrees, "agreement": words}]
+
+
+def _stamped(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
+    """Rows with the time at which they came, in ISO form."""
+    from datetime import datetime  # only `monitor` pays for it
+
+    for page in pages:
+        at = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        yield [{"at": at, **row} for row in page]
+
+
 def _carry_out(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
     match invocation.leaf.action:
         case Ask(build, form):
             output.show(form, client.ask(build(invocation)).pages())
         case Command(build):
             output.report(client.ask(build(invocation)).result().lines)
+        case ExplainAddress(build, form):
+            output.show(form, _explained(client.ask(build(invocation)).pages()))
+        case Watch(build, form):
+            output.stream(form, _stamped(client.watch(build(invocation))))
         case Import(build):
             return _import(build(invocation), invocation, client, output)
         case Lookup(form):

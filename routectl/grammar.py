@@ -13,6 +13,8 @@ What a leaf does is one of:
     Ask      a request for the daemon, whose rows are shown in a form
     Command  a request that changes something; its result's lines are shown
     Import   a file of routes, as many requests
+    Explain  a request, and the kernel's own answer beside it
+    Watch    a request whose rows come for as long as one looks
     Lookup   answered from the mapped snapshot
     Local    answered by routectl itself (help, quit)
 
@@ -27,8 +29,10 @@ from dataclasses import dataclass, field
 
 from ipc.control import (
     AddressFamily,
+    Explain,
     Fib,
     Lease,
+    Monitor,
     Reload,
     Request,
     Role,
@@ -57,11 +61,13 @@ __all__ = [
     "ROUTE_SOURCES",
     "ROUTE_TYPES",
     "TREE",
+    "WATCH_TOPICS",
     "Action",
     "Argument",
     "Ask",
     "Branch",
     "Command",
+    "ExplainAddress",
     "Fields",
     "Flag",
     "Import",
@@ -74,12 +80,17 @@ __all__ = [
     "Node",
     "Positional",
     "ValueKind",
+    "Watch",
     "lease_of",
     "leaves",
 ]
 
 ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed", "kernel")
 """The words of RouteSource; a test holds them to it."""
+
+
+WATCH_TOPICS = ("routes", "neighbors", "links")
+"""The words of Topic; a test holds them to it."""
 
 
 class ValueKind(enum.Enum):
@@ -99,6 +110,8 @@ class ValueKind(enum.Enum):
     """A type of route."""
     OWNER = "OWNER"
     FILE = "FILE"
+    TOPIC = "TOPIC"
+    """What can be watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +230,22 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainAddress:
+    """Ask the daemon, and the kernel, and compare."""
+
+    build: Callable[[Invocation], Request]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Show rows as they come."""
+
+    build: Callable[[Invocation], Request]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Search the mapped snapshot."""
 
@@ -239,7 +268,7 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Command | Import | Lookup | Local
+Action = Ask | Command | ExplainAddress | Import | Lookup | Watch | Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,6 +575,22 @@ TREE = Branch(
                     Command(lambda _: Fib("resync")),
                 ),
             ),
+        ),
+        Leaf(
+            "explain",
+            "Which route an address takes, which lost and why, and what the kernel says",
+            "explain 192.0.2.1",
+            Role.READ,
+            ExplainAddress(Fields(Explain, ("address",)), views.EXPLAIN),
+            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+        ),
+        Leaf(
+            "monitor",
+            "Changes of routes, neighbors and links as they happen, a line each",
+            "monitor routes",
+            Role.READ,
+            Watch(lambda invocation: Monitor(invocation.values.get("topics", ())), views.CHANGES),
+            (Positional("topics", ValueKind.TOPIC, "Only these", is_repeated=True),),
         ),
         _ROUTE,
         Leaf(

@@ -19,6 +19,7 @@ from routectl.grammar import (
     ROUTE_SOURCES,
     ROUTE_TYPES,
     TREE,
+    WATCH_TOPICS,
     Argument,
     Branch,
     Flag,
@@ -296,6 +297,8 @@ def _checked(kind: ValueKind, word: str) -> str:
             return _match(word, ROUTE_SOURCES, "source")
         case ValueKind.TYPE:
             return _match(word, ROUTE_TYPES, "type")
+        case ValueKind.TOPIC:
+            return _match(word, WATCH_TOPICS, "monitor")
         case ValueKind.NUMBER:
             return _checked_number(word)
         case ValueKind.LEASE:
@@ -356,6 +359,8 @@ def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[st
             return ROUTE_SOURCES
         case ValueKind.TYPE:
             return ROUTE_TYPES
+        case ValueKind.TOPIC:
+            return WATCH_TOPICS
         case ValueKind.LEASE:
             return ("session",)
         case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:

@@ -15,10 +15,12 @@ from ipc.control import RouteOperation
 from ipc.internal import ConfBegin, FibCommand, RuleReport
 from routed import __version__
 from routed.config.schema import Config
+from routed.control.changes import ChangeFeed, Topic
 from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.views import (
     CounterView,
+    ExplainView,
     FibState,
     FibTotals,
     FibView,
@@ -32,12 +34,14 @@ from routed.control.views import (
     RuleView,
     StatusView,
 )
+from routed.explain import explain
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteSource
 from routed.neighbor.events import AdjacencyState
 from routed.process_memory import ProcessMemory
 from routed.rib.table import Candidate
 from routed.router import Router
+from routed.watching import ChangeObserver
 
 __all__ = ["LastReload", "Reporter"]
 
@@ -88,6 +92,8 @@ class Reporter:
         """By outcome, in this engine's life."""
         self._begin = begin
         self._router = router
+        self._changes = ChangeObserver(router.ifname_of)
+        router.observer = self._changes
         self._sandbox = sandbox
         self._memory = memory
         self._reload = reload
@@ -234,6 +240,16 @@ class Reporter:
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Have the parent do something to the kernel FIB."""
         return await self._command_fib(command, uid, pid)
+
+    # --- questions about why, and what happens
+
+    def explain(self, address: Address) -> ExplainView:
+        """How an address is routed."""
+        return explain(self._router, address, self._candidate_view)
+
+    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
+        """Changes from now on."""
+        return self._changes.watch(topics)
 
     # --- injected routes
 

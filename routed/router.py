@@ -29,7 +29,8 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Protocol
 
 import trio
 
@@ -63,10 +64,10 @@ from routed.neighbor.network import NeighborNetwork
 from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.redistribution import Redistribution
 from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import Rib
+from routed.rib.table import BestChange, Rib
 from routed.wishes import FibWishes, Wish
 
-__all__ = ["Router"]
+__all__ = ["Observer", "Router"]
 
 SYNC_LIMIT_S = 30.0
 """After this long the router says that it is in sync whatever its neighbors do."""
@@ -75,6 +76,26 @@ HEARTBEAT_S = 1.0
 """How often the snapshot's heartbeat is written; readers call it stale after some of them."""
 
 _NUP_OWNER = "nup"
+
+
+class Observer(Protocol):
+    """Who wants to know what happens."""
+
+    def watches_routes(self) -> bool:
+        """Whether `routes_changed` is worth a call now."""
+        ...
+
+    def routes_changed(self, changes: Sequence[BestChange], known: Container[Prefix]) -> None:
+        """The choice for some prefixes changed; `known` had one before."""
+        ...
+
+    def neighbor_changed(self, change: AdjacencyChanged) -> None:
+        """An adjacency moved."""
+        ...
+
+    def link_changed(self, before: Interface | None, after: Interface | None) -> None:
+        """A link is there, is different, or is gone."""
+        ...
 
 
 class Router:
@@ -99,6 +120,8 @@ class Router:
             on_news: called when `next_update` or `take_in_sync` may have something to say.
         """
         self.links: dict[int, Interface] = {}
+        self.observer: Observer | None = None
+        """Told of changes, for `monitor`."""
         self.convergence = ConvergenceClock()
         self.rib = Rib()
         self.wishes = FibWishes(config.fib.table_id, self._wish_of)
@@ -180,15 +203,21 @@ class Router:
 
     def link_changed(self, link: Interface) -> None:
         """A link is there, or is different."""
+        before = self.links.get(link.ifindex)
         self.links[link.ifindex] = link
+        if self.observer is not None:
+            self.observer.link_changed(before, link)
         self.rib.link_changed(link)
         self.neighbor_links.settle(link, self._config)
         self._to_decide.set()
 
     def link_removed(self, ifindex: int) -> None:
         """A link is gone."""
-        if self.links.pop(ifindex, None) is None:
+        before = self.links.pop(ifindex, None)
+        if before is None:
             return
+        if self.observer is not None:
+            self.observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
@@ -333,6 +362,8 @@ class Router:
             self._to_decide.set()
 
     def _log_adjacency(self, change: AdjacencyChanged) -> None:
+        if self.observer is not None:
+            self.observer.neighbor_changed(change)
         where: dict[str, object] = {
             "neighbor": change.router_id,
             "link": self.ifname_of(change.ifindex),
@@ -366,12 +397,18 @@ class Router:
         changes = self.rib.process()
         if changes:
             self.convergence.decided(self._clock.now())
+            self._tell_observer(changes)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             self.wishes.changed(_scattered([change.prefix for change in changes]))
             for change in changes:
                 self._settle_origin(change.prefix)
             self._network.kick()
         self._has_decided = self._are_links_complete
+
+    def _tell_observer(self, changes: Sequence[BestChange]) -> None:
+        if self.observer is not None and self.observer.watches_routes():
+            known = {change.prefix for change in changes if change.prefix in self.snapshot}
+            self.observer.routes_changed(changes, known)
 
     def _wish_of(self, prefix: Prefix) -> Wish | None:
         """What the kernel should have for a prefix; None where it has a route by itself."""

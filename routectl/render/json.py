@@ -44,6 +44,14 @@ class JsonOutput:
         self._open()
         self._close()
 
+    def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
+        """Write rows as they come, for as long as they do: a document a line, without a frame."""
+        del form
+        for page in pages:
+            for row in page:
+                self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._out.flush()
+
     def report(self, lines: Iterable[str]) -> None:
         """Write what was done, a line a row."""
         for line in lines:

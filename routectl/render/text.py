@@ -32,8 +32,10 @@ __all__ = [
     "Color",
     "Column",
     "Form",
+    "Lines",
     "Record",
     "Row",
+    "Sections",
     "Table",
     "TextOutput",
     "duration_text",
@@ -65,6 +67,8 @@ _RESET = "\x1b[0m"
 _COLOR_OF_WORD = {
     "up": Color.GOOD,
     "ok": Color.GOOD,
+    "yes": Color.GOOD,
+    "no": Color.BAD,
     "installed": Color.GOOD,
     "init": Color.WARN,
     "two_way": Color.WARN,
@@ -123,7 +127,33 @@ class Record:
         self.fields = fields
 
 
-Form = Table | Record
+class Sections:
+    """Several forms, one below the other, each of a part of every row."""
+
+    __slots__ = ("parts",)
+
+    def __init__(
+        self, parts: tuple[tuple[str, Callable[[Row], list[Row]], Table | Record], ...]
+    ) -> None:
+        """Declare the sections: a heading (may be empty), which rows it shows, and how.
+
+        A section without rows is left out, heading and all.
+        """
+        self.parts = parts
+
+
+class Lines:
+    """A line for each row, written as it comes."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: Callable[[Row], str]) -> None:
+        self.text = text
+
+
+if TYPE_CHECKING:
+    Part = tuple[str, Callable[[Row], list[Row]], Table | Record]
+Form = Table | Record | Sections | Lines
 
 
 class TextOutput:
@@ -143,7 +173,20 @@ class TextOutput:
                 for page in pages:
                     for row in page:
                         self._show_record(form, row)
+            case Sections():
+                for page in pages:
+                    for row in page:
+                        self._show_sections(form, row)
+            case Lines():
+                for page in pages:
+                    for row in page:
+                        self.write_line(_printable(form.text(row)))
+                    self._out.flush()
         self._out.flush()
+
+    def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
+        """Write rows as they come, for as long as they do."""
+        self.show(form, pages)
 
     def report(self, lines: Iterable[str]) -> None:
         """Write what was done."""
@@ -185,6 +228,19 @@ class TextOutput:
         if self._errors.isatty():
             self._errors.write("\r\x1b[K")
             self._errors.flush()
+
+    def _show_sections(self, sections: Sections, row: Row) -> None:
+        is_first = True
+        for heading, select, form in sections.parts:
+            rows = select(row)
+            if not rows:
+                continue
+            if not is_first:
+                self.write_line("")
+            is_first = False
+            if heading:
+                self.write_line(self._paint(heading, Color.TITLE))
+            self.show(form, [rows])
 
     def _show_table(self, table: Table, pages: Iterable[Sequence[Row]]) -> None:
         writer = _TableWriter(self, table)

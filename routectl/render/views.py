@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from routectl.render.text import (
     Column,
+    Lines,
     Record,
     Row,
+    Sections,
     Table,
     duration_text,
     ms_text,
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "CHANGES",
     "COUNTERS",
+    "EXPLAIN",
     "FIB",
     "INTERFACES",
     "LOOKUP",
@@ -211,6 +215,110 @@ MEMORY = Table(
     ),
     empty="nothing is known",
 )
+
+
+def _rows_of(name: str) -> Callable[[Row], list[Row]]:
+    """The rows that a column holds."""
+
+    def select(row: Row) -> list[Row]:
+        value = row.get(name)
+        return value if isinstance(value, list) else []
+
+    return select
+
+
+def _lines_of(name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        value = row.get(name)
+        return "\n".join(map(str, value)) if isinstance(value, list) and value else "-"
+
+    return text
+
+
+def _kernel_text(row: Row) -> str:
+    kernel = row.get("kernel")
+    if not isinstance(kernel, dict):
+        return plain_text(row.get("kernel_error"))
+    if kernel["type"] == "none":
+        return "no route"
+    words = [] if kernel["type"] == "unicast" else [str(kernel["type"])]
+    words += [str(kernel["prefix"])] if kernel["prefix"] else []
+    if kernel["type"] == "unicast":
+        words.append(next_hops_text("unicast", kernel["next_hops"]).replace("\n", ", "))
+    if kernel["protocol"] is not None:
+        table = _TABLE_NAMES.get(kernel["table"], str(kernel["table"]))
+        words.append(f"(protocol {kernel['protocol']}, table {table})")
+    return " ".join(words)
+
+
+def _agreement_text(row: Row) -> str:
+    if row.get("agrees") is None:
+        return "-"
+    return f"{'yes' if row['agrees'] else 'no'}: {row.get('agreement')}"
+
+
+EXPLAIN = Sections(
+    (
+        (
+            "",
+            lambda row: [row],
+            Record(
+                (
+                    _column("address", "address"),
+                    Column("routed by", lambda row: str(row.get("prefix") or "no route")),
+                    Column("kernel", _kernel_text),
+                    Column("agrees", _agreement_text, is_colored=True),
+                )
+            ),
+        ),
+        (
+            "",
+            _rows_of("candidates"),
+            Table(
+                (
+                    Column("", lambda row: "*" if row.get("selected") else ""),
+                    Column("SOURCE", _source),
+                    Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{row.get('metric')}"),
+                    Column("NEXT HOPS", _next_hops),
+                    Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
+                    _column("VERDICT", "verdict"),
+                ),
+                empty="",
+            ),
+        ),
+        (
+            "",
+            lambda row: [row],
+            Record(
+                (
+                    Column("longer, unusable", _lines_of("unusable")),
+                    Column("shorter", _lines_of("shorter")),
+                    Column("trie path", _lines_of("trie_path")),
+                )
+            ),
+        ),
+    )
+)
+
+
+def _change_text(row: Row) -> str:
+    """One change as a line: time, kind, what happened, to whom, and how it is now."""
+    at = str(row.get("at", ""))[11:23]
+    if row.get("kind") == "lost":
+        return f"{at} lost      {row.get('lost')} changes were not shown: too many at once"
+    words = [at, str(row.get("kind")).ljust(9), str(row.get("change")).ljust(7)]
+    words.append(str(row.get("subject")))
+    if row.get("source"):
+        words.append(f"{_source(row)} metric {row.get('metric')}")
+        words.append(_next_hops(row).replace("\n", ", "))
+    if row.get("interface"):
+        words.append(f"on {row['interface']}")
+    if row.get("reason"):
+        words.append(f"({row['reason']})")
+    return " ".join(words)
+
+
+CHANGES = Lines(_change_text)
 
 LOOKUP = Table(
     (

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 from ipc.control import (
     AddressFamily,
     ControlType,
+    Explain,
     Fib,
+    Monitor,
     Reload,
     Result,
     ResultCode,
@@ -36,6 +38,7 @@ from ipc.control import (
 )
 from ipc.internal import FibCommand
 from routed.control.caller import Caller
+from routed.control.changes import ChangeFeed, ChangeView, Topic
 from routed.control.injection import (
     LEASE_MAX_S,
     LEASE_MIN_S,
@@ -47,6 +50,7 @@ from routed.control.injection import (
 )
 from routed.control.views import (
     CounterView,
+    ExplainView,
     FibView,
     InterfaceView,
     MemoryView,
@@ -59,7 +63,7 @@ from routed.control.views import (
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 
-__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome"]
+__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome", "Stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,12 @@ class Daemon(Protocol):
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""
 
+    def explain(self, address: Address) -> ExplainView:
+        """How an address is routed."""
+
+    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
+        """Changes from now on."""
+
     def snapshot_fd(self) -> int:
         """The snapshot's read-only descriptor, which the daemon keeps."""
 
@@ -143,7 +153,16 @@ class Final:
     """Sent along; a copy reaches the client and the daemon keeps its own."""
 
 
-Answer = Dump | Final
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows as they come, until the client hangs up."""
+
+    view_class: type
+    feed: ChangeFeed
+    """Closed by the server."""
+
+
+Answer = Dump | Final | Stream
 Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
 
@@ -231,6 +250,25 @@ async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> 
     return Dump(MemoryView, [daemon.memory()])
 
 
+async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
+    """One row, also when there is no route: that is explained, too."""
+    try:
+        address = Address.parse(request.address)
+    except ValueError as error:
+        return _usage(str(error))
+    return Dump(ExplainView, [[daemon.explain(address)]])
+
+
+async def monitor(daemon: Daemon, request: Monitor, _caller: Caller) -> Answer:
+    """Changes until the client goes."""
+    known = {topic.value: topic for topic in Topic}
+    for word in request.topics:
+        if word not in known:
+            return _usage(f"{word!r} cannot be watched: {', '.join(known)}")
+    topics = frozenset(known[word] for word in request.topics) or frozenset(Topic)
+    return Stream(ChangeView, daemon.watch(topics))
+
+
 async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: Caller) -> Answer:
     """The descriptor of the snapshot; whoever may look may map it."""
     return Final(descriptor=daemon.snapshot_fd())
@@ -310,6 +348,8 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_COUNTERS: show_counters,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SHOW_RULES: show_rules,
+    ControlType.EXPLAIN: explain,
+    ControlType.MONITOR: monitor,
     ControlType.SNAPSHOT_OPEN: open_snapshot,
     ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,

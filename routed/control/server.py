@@ -70,7 +70,7 @@ from ipc.framing import (
     unpack_frame,
 )
 from routed.control.caller import Caller
-from routed.control.handlers import HANDLERS, Daemon, Dump, Final
+from routed.control.handlers import HANDLERS, Daemon, Dump, Final, Stream
 from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
 from routed.control.views import pack_pages
 
@@ -255,6 +255,8 @@ class ManagementServer:
         try:
             who = Caller(caller.uid, caller.pid, session.number)
             answer = await HANDLERS[request_type](self._daemon, request, who)
+            if isinstance(answer, Stream):
+                await self._send_stream(session, frame.request_id, answer)
             if isinstance(answer, Dump):
                 answer = await self._send_dump(session, frame.request_id, answer)
         except (_Goodbye, CredentialsError):
@@ -271,6 +273,28 @@ class ManagementServer:
                 for body in pack_pages(dump.view_class, page):
                     await session.send(Frame(ControlType.ROWS, request_id, body))
         return Final(dump.result)
+
+    async def _send_stream(self, session: _Session, request_id: int, stream: Stream) -> NoReturn:
+        """Send changes as they come; ends when the client hangs up, or says anything."""
+        has_changes = trio.Event()
+
+        def wake() -> None:
+            has_changes.set()
+
+        stream.feed.on_change = wake
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_expect_silence, session)
+                while True:
+                    await has_changes.wait()
+                    has_changes = trio.Event()
+                    while views := stream.feed.take():
+                        for body in pack_pages(stream.view_class, views):
+                            await session.send(Frame(ControlType.ROWS, request_id, body))
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from None
+        finally:
+            stream.feed.close()
 
     def _refusal(self, frame_type: int, caller: PeerCredentials) -> Result:
         if frame_type not in REQUIRED_ROLE:
@@ -304,6 +328,19 @@ class ManagementServer:
     def _refused(self, caller: PeerCredentials, kind: str, reason: str) -> None:
         self.refusals[kind] += 1
         self._log(EVENT_REFUSED, {**_who(caller), "reason": reason})
+
+
+async def _expect_silence(session: _Session) -> NoReturn:
+    await session.receive()
+    raise FrameError("a message while a monitor runs")
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The reason why a stream ended: either of its two tasks had one, the other was cancelled."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Session:

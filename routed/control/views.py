@@ -35,6 +35,8 @@ from routed.model.route import RouteSource, RouteType
 __all__ = [
     "VIEW_CLASSES",
     "CounterView",
+    "ExplainView",
+    "ExplainedCandidate",
     "FibState",
     "FibTotals",
     "FibView",
@@ -158,6 +160,42 @@ class RouteView:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedCandidate:
+    """One candidate of the prefix that decides, and how it fared."""
+
+    source: RouteSource
+    owner: str
+    distance: int
+    metric: int
+    type: RouteType
+    next_hops: tuple[NextHopView, ...]
+    selected: bool
+    fib_state: FibState | None
+    fib_reason: str
+    rule: int | None
+    """The number of the rule by which it lost (`routed/rib/decision.py`); None for the winner."""
+    verdict: str
+    """The same in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainView:
+    """How one address is routed."""
+
+    address: Address
+    prefix: Prefix | None
+    """The longest one with a usable route; None when there is none."""
+    candidates: tuple[ExplainedCandidate, ...]
+    """Of that prefix, the winner first."""
+    unusable: tuple[str, ...]
+    """Longer prefixes that cover it, too, but have no candidate that can be used."""
+    shorter: tuple[str, ...]
+    """Prefixes that would follow, the longest first."""
+    trie_path: tuple[str, ...]
+    """What a search in the snapshot reads, a line a step."""
+
+
+@dataclass(frozen=True, slots=True)
 class FibView:
     """One route that the kernel should hold."""
 
@@ -249,6 +287,7 @@ class MemoryView:
 
 
 VIEW_CLASSES: tuple[type, ...] = (
+    ExplainView,
     StatusView,
     NeighborView,
     InterfaceView,

@@ -47,6 +47,18 @@ from routed.rib.block import BlockBuilder, Entry, build_block, native_build_bloc
 __all__ = ["LcTrie"]
 
 
+def _target(word: int) -> str:
+    """What a word of the trie leads to, for people."""
+    if not word:
+        return "nothing"
+    if word >= RECORD_FLAG:
+        return f"record {word & RECORD_MASK}"
+    kind = word >> KIND_SHIFT
+    if not kind:
+        return "a directory"
+    return "a node" if kind < FIRST_BUCKET_KIND else "a bucket"
+
+
 class _Directory:
     """The writer's knowledge of one directory."""
 
@@ -361,6 +373,39 @@ class LcTrie:
         directory.blocks.clear()
 
     # --- asking
+
+    def path(self, addr_bits: int) -> list[str]:
+        """The words that `lookup` reads for an address, a line each, for people.
+
+        Cost: as `lookup`, and the text.
+        """
+        words, lines = self._words, []
+        directory, bits, left = self._root.address, self._root.bits, self._width
+        while True:
+            left -= bits
+            slot = addr_bits >> left & (1 << bits) - 1
+            word, fallback = words[directory + 2 * slot], words[directory + 2 * slot + 1]
+            beside = f", else record {fallback}" if fallback else ""
+            lines.append(f"directory of {bits} bits, slot {slot:#x}: {_target(word)}{beside}")
+            if not word or word >> KIND_SHIFT:
+                break
+            directory, bits = word, min(self._stride_bits, left)
+        kind, block = word >> KIND_SHIFT, word & ADDRESS_MASK
+        at = block
+        while word and word < RECORD_FLAG and kind < FIRST_BUCKET_KIND:
+            left -= kind
+            slot = addr_bits >> left & (1 << kind) - 1
+            word = words[at + slot]
+            lines.append(f"node of {kind} bits, slot {slot:#x}: {_target(word)}")
+            kind, at = word >> KIND_SHIFT, block + (word & ADDRESS_MASK)
+        if word and word < RECORD_FLAG:
+            starts = kind - BUCKET_RANGES_BIAS - 1
+            low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
+            position = bisect.bisect_right(words, low, at, at + starts) - at
+            found = words[at + position + starts]
+            end = f"record {found}" if found else "nothing"
+            lines.append(f"bucket of {starts + 1} ranges, number {position}: {end}")
+        return lines
 
     def lookup(self, addr_bits: int) -> int:
         """The value of the longest prefix that covers an address; 0 for none.

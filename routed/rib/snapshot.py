@@ -174,6 +174,18 @@ class FibSnapshot:
             words[block + FamilyHeader.STRIDE_BITS] = _STRIDE_BITS
         words[Header.MAGIC] = MAGIC  # last: now it is a snapshot
 
+    # --- questions
+
+    def __contains__(self, prefix: Prefix) -> bool:
+        """Whether a route of exactly this prefix is published."""
+        return prefix in self._records
+
+    def path(self, address: Address) -> list[str]:
+        """How a search for an address goes through the trie, a line a step, for people."""
+        lines = self._tries[address.family].path(address.addr_bits)
+        default = self._words[_family_block(address.family) + FamilyHeader.DEFAULT_RECORD]
+        return [*lines, f"default route: {f'record {default}' if default else 'none'}"]
+
     # --- publishing
 
     def apply(

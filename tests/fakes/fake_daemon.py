@@ -17,12 +17,15 @@ from pathlib import Path
 import trio
 
 from ipc.internal import FibCommand
+from routed.control.changes import ChangeFeed, ChangeHub, Topic
 from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.control.views import (
     CounterView,
+    ExplainedCandidate,
+    ExplainView,
     FibState,
     FibTotals,
     FibView,
@@ -202,6 +205,46 @@ RULES = (
 COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
 RELOADED = Outcome(True, ("1 static route added",))
 
+EXPLAINED = ExplainView(
+    address=Address.parse("10.1.2.3"),
+    prefix=Prefix.parse("10.1.0.0/16"),
+    candidates=(
+        ExplainedCandidate(
+            source=RouteSource.STATIC,
+            owner="",
+            distance=1,
+            metric=10,
+            type=RouteType.UNICAST,
+            next_hops=ROUTES[1].next_hops,
+            selected=True,
+            fib_state=FibState.INSTALLED,
+            fib_reason="",
+            rule=None,
+            verdict="wins",
+        ),
+        ExplainedCandidate(
+            source=RouteSource.NEIGHBOR,
+            owner="",
+            distance=90,
+            metric=20,
+            type=RouteType.UNICAST,
+            next_hops=(_VIA_2,),
+            selected=False,
+            fib_state=None,
+            fib_reason="",
+            rule=2,
+            verdict="loses by rule 2 (lower distance): 90 against 1",
+        ),
+    ),
+    unusable=("10.1.2.0/24",),
+    shorter=("10.0.0.0/8", "0.0.0.0/0"),
+    trie_path=(
+        "directory of 18 bits, slot 0x2804: a bucket",
+        "bucket of 2 ranges, number 1: record 2",
+        "default route: record 1",
+    ),
+)
+
 CHUNK = 100
 
 
@@ -226,6 +269,7 @@ class FakeDaemon:
     """uid and pid of whoever asked."""
     fib_outcome: Outcome = COUPLED
     fib_commands: list[tuple[FibCommand, int, int]] = field(default_factory=list)
+    hub: ChangeHub = field(default_factory=ChangeHub)
     injections: list[Injection] = field(default_factory=list)
     refusals: tuple[Refusal, ...] = ()
     """What becomes of the next injections."""
@@ -273,6 +317,12 @@ class FakeDaemon:
 
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY
+
+    def explain(self, address: Address) -> ExplainView:
+        return replace(EXPLAINED, address=address)
+
+    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
+        return self.hub.watch(topics)
 
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()
@@ -341,6 +391,24 @@ class ServerThread:
         self._thread.join(10)
         assert not self._thread.is_alive()
         close_listener(self._listener)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call something in the server's thread, after what it is doing."""
+        assert self._token is not None
+        self._token.run_sync_soon(call)
+
+    def wait_until(self, check: Callable[[], bool]) -> None:
+        """Wait for a state of the server's thread."""
+        is_so = threading.Event()
+
+        def look() -> None:
+            if check():
+                is_so.set()
+            else:
+                self.soon(look)
+
+        self.soon(look)
+        assert is_so.wait(10)
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

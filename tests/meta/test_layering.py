@@ -54,9 +54,14 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.redistribution",
         "routed.rib", "routed.wishes", "trio",
     },
+    "routed.explain": {
+        "routed.control", "routed.model", "routed.rib", "routed.router",
+    },
+    "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
     "routed.reporter": {
-        "ipc", "routed", "routed.config.schema", "routed.control", "routed.model",
-        "routed.neighbor", "routed.process_memory", "routed.rib", "routed.router",
+        "ipc", "routed", "routed.config.schema", "routed.control", "routed.explain",
+        "routed.model", "routed.neighbor", "routed.process_memory", "routed.rib", "routed.router",
+        "routed.watching",
     },
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {

@@ -12,6 +12,7 @@ from ipc.control import (
     REQUEST_TYPES,
     AddressFamily,
     ControlType,
+    Explain,
     Fib,
     Hello,
     Request,
@@ -49,6 +50,7 @@ def test_messages_survive_the_codec(message: object) -> None:
 
 SMALLEST: dict[type[Request], Request] = {
     ShowRoute: ShowRoute("::1"),
+    Explain: Explain("::1"),
     Fib: Fib("couple"),
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
@@ -85,6 +87,8 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_COUNTERS": 16,
         "SHOW_MEMORY": 17,
         "SHOW_RULES": 18,
+        "EXPLAIN": 20,
+        "MONITOR": 21,
         "SNAPSHOT_OPEN": 30,
         "RELOAD": 40,
         "FIB": 41,

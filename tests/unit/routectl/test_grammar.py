@@ -11,9 +11,11 @@ from routectl.grammar import (
     ROUTE_SOURCES,
     ROUTE_TYPES,
     TREE,
+    WATCH_TOPICS,
     Ask,
     Branch,
     Command,
+    ExplainAddress,
     Flag,
     Import,
     Keyword,
@@ -22,10 +24,12 @@ from routectl.grammar import (
     Lookup,
     Node,
     Positional,
+    Watch,
     leaves,
 )
 from routectl.parse import describe, parse
-from routectl.render.text import Record, Table
+from routectl.render.text import Lines, Record, Sections, Table
+from routed.control.changes import Topic
 from routed.control.policy import REQUIRED_ROLE
 from routed.model.route import RouteSource, RouteType
 
@@ -64,7 +68,14 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
     match leaf.action:
         case Local():
             assert leaf.role is Role.NONE
-        case Ask(build) | Command(build) | Import(build) | Lookup(_, build):
+        case (
+            Ask(build)
+            | Command(build)
+            | ExplainAddress(build)
+            | Import(build)
+            | Lookup(_, build)
+            | Watch(build)
+        ):
             request = build(parse(shlex.split(leaf.example)))
             assert leaf.role is REQUIRED_ROLE[REQUEST_TYPES[type(request)]]
 
@@ -72,8 +83,8 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
 @each_leaf
 def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> None:
     match leaf.action:
-        case Ask(_, form) | Lookup(form):
-            assert isinstance(form, (Table, Record))
+        case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form):
+            assert isinstance(form, (Table, Record, Sections, Lines))
         case Command() | Import() | Local():
             pass  # lines of text: tests/shell/test_golden.py has each
 
@@ -90,6 +101,7 @@ def test_every_request_of_the_protocol_has_a_command() -> None:
 
 def test_route_sources_and_types_are_the_daemons_own() -> None:
     assert tuple(source.label for source in RouteSource) == ROUTE_SOURCES
+    assert tuple(topic.value for topic in Topic) == WATCH_TOPICS
     assert tuple(route_type.name.lower() for route_type in RouteType) == ROUTE_TYPES
 
 

@@ -1,0 +1,182 @@
+"""The kernel's own answer: which route it would take, asked by RTM_GETROUTE.
+
+Anybody may ask; the answer is that of the network namespace that routectl runs in, which is the
+daemon's own unless somebody put them apart. RTM_F_FIB_MATCH has the kernel show the entry that
+matched, with its prefix and all its next hops, rather than the one next hop it would take now.
+
+A route that refuses packets is answered by an error: EINVAL for a blackhole, EHOSTUNREACH for
+unreachable, EACCES for prohibit.
+
+Sources: rtnetlink(7); linux/rtnetlink.h; net/ipv4/route.c, inet_rtm_getroute.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from routectl.render.text import Row
+
+__all__ = ["KernelError", "agreement", "ask_kernel"]
+
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_NLMSG_ERROR, _NLM_F_REQUEST = 2, 1
+_RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = (
+    1, 4, 5, 6, 9, 15, 18,
+)  # fmt: skip
+
+_HEADER = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_NEXT_HOP = struct.Struct("=HBBI")
+_TIMEOUT_S = 2.0
+
+_TYPES = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"}
+_REFUSALS = {
+    errno.EINVAL: "blackhole",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.EACCES: "prohibit",
+}
+_OF_THE_HOST = {"local", "broadcast", "anycast", "multicast"}
+
+
+class KernelError(Exception):
+    """The kernel could not be asked; the text says why."""
+
+
+def ask_kernel(address: str) -> Row:
+    """The kernel's route for a destination.
+
+    Args:
+        address: IPv4 or IPv6, as text.
+
+    Returns:
+        `type` (none when there is no route), `prefix`, `next_hops`, `table`, `protocol`,
+        `priority`; None for what the kernel does not say.
+
+    Raises:
+        KernelError: no netlink here.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed
+    flags = _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH
+    body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, flags) + destination
+    header = _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+            netlink.settimeout(_TIMEOUT_S)
+            netlink.send(header + body)
+            return _read(netlink.recv(65_536))
+    except OSError as error:
+        raise KernelError(str(error.strerror or error)) from error
+
+
+def _read(message: bytes) -> Row:
+    _, kind, *_ = _HEADER.unpack_from(message)
+    if kind == _NLMSG_ERROR:
+        (code,) = struct.unpack_from("=i", message, _HEADER.size)
+        refusal = _REFUSALS.get(-code)
+        if refusal is None and -code not in (errno.ENETUNREACH, errno.ESRCH):
+            raise KernelError(os.strerror(-code))
+        empty = dict.fromkeys(("prefix", "table", "protocol", "priority"))
+        return {"type": refusal or "none", **empty, "next_hops": []}
+    if kind != _RTM_NEWROUTE:
+        raise KernelError(f"it answers with message type {kind}")
+    fields = _ROUTE.unpack_from(message, _HEADER.size)
+    family, length, table, protocol, route_type = (fields[i] for i in (0, 1, 4, 5, 7))
+    attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
+    destination = attributes.get(_RTA_DST, bytes(16 if family == socket.AF_INET6 else 4))
+    return {
+        "type": _TYPES.get(route_type, str(route_type)),
+        "prefix": f"{socket.inet_ntop(family, destination)}/{length}",
+        "next_hops": _next_hops(family, attributes),
+        "table": _number(attributes.get(_RTA_TABLE)) or table,
+        "protocol": protocol,
+        "priority": _number(attributes.get(_RTA_PRIORITY)),
+    }
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & 0x3FFF, data[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+
+
+def _next_hops(family: int, attributes: dict[int, bytes]) -> list[Row]:
+    if _RTA_MULTIPATH not in attributes:
+        hop = _next_hop(family, _number(attributes.get(_RTA_OIF)), attributes, 1)
+        return [hop] if hop["dev"] or hop["via"] else []
+    hops, data, at = [], attributes[_RTA_MULTIPATH], 0
+    while at + _NEXT_HOP.size <= len(data):
+        length, _, hop_weight, ifindex = _NEXT_HOP.unpack_from(data, at)
+        inner = dict(_attributes(data[at + _NEXT_HOP.size : at + length]))
+        hops.append(_next_hop(family, ifindex, inner, hop_weight + 1))
+        at += max(length + 3 & ~3, _NEXT_HOP.size)
+    return hops
+
+
+def _next_hop(family: int, ifindex: int | None, attributes: dict[int, bytes], weight: int) -> Row:
+    via = None
+    if _RTA_GATEWAY in attributes:
+        via = socket.inet_ntop(family, attributes[_RTA_GATEWAY])
+    elif _RTA_VIA in attributes:
+        value = attributes[_RTA_VIA]
+        via = socket.inet_ntop(struct.unpack_from("=H", value)[0], value[2:])
+    return {"via": via, "dev": _ifname(ifindex), "weight": weight}
+
+
+def _ifname(ifindex: int | None) -> str | None:
+    if not ifindex:
+        return None
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return f"if{ifindex}"
+
+
+def _number(value: bytes | None) -> int | None:
+    return None if value is None else int.from_bytes(value, "little" if _IS_LITTLE else "big")
+
+
+_IS_LITTLE = struct.pack("=H", 1) == b"\x01\0"
+
+
+def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
+    """Whether the kernel forwards as the daemon has decided, and in words what differs.
+
+    Args:
+        explained: a row of `explain`.
+        kernel: from `ask_kernel`.
+    """
+    if kernel["type"] in _OF_THE_HOST:
+        return True, f"the address is the host's own ({kernel['type']}), before any route"
+    candidates = explained.get("candidates")
+    winner = candidates[0] if isinstance(candidates, list) and candidates else None
+    if winner is None:
+        is_same = kernel["type"] == "none"
+        return is_same, "neither has a route" if is_same else "only the kernel has a route"
+    if kernel["type"] == "none":
+        return False, "the kernel has no route"
+    if kernel["type"] != winner["type"]:
+        return False, f"the kernel's route is {kernel['type']}, not {winner['type']}"
+    if winner["type"] != "unicast":
+        return True, f"both refuse ({winner['type']})"
+    if kernel["prefix"] != explained["prefix"]:
+        return False, f"the kernel takes {kernel['prefix']}, not {explained['prefix']}"
+    if _hop_set(kernel["next_hops"]) != _hop_set(winner["next_hops"]):
+        return False, "the next hops differ"
+    return True, "the same prefix and next hops"
+
+
+def _hop_set(next_hops: object) -> set[tuple[object, object]]:
+    assert isinstance(next_hops, list)  # every row of both has a list
+    return {(hop["via"], hop["dev"]) for hop in next_hops}

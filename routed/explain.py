@@ -1,0 +1,124 @@
+"""`explain ADDRESS`: which route an address takes, which others there are, and why they lost.
+
+Every prefix that covers the address is looked at, the longest first. Within the one that decides,
+each losing candidate is compared with the winner by the rules of `rib/decision.py`, and the first
+rule in which they differ is named with both values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from routed.control.views import ExplainedCandidate, ExplainView, NextHopView, RouteView
+from routed.model.prefix import Address, Prefix
+from routed.rib.decision import Contender, Rule, deciding_rule
+from routed.rib.table import Candidate
+from routed.router import Router
+
+__all__ = ["explain"]
+
+
+def explain(
+    router: Router, address: Address, view_of: Callable[[Candidate], RouteView]
+) -> ExplainView:
+    """Say how an address is routed.
+
+    Args:
+        router: whose rooms are looked at.
+        address: any.
+        view_of: shows a candidate.
+
+    Cost: one dictionary look-up for each prefix length of the family.
+    """
+    covering = _covering(router, address)
+    decided = router.rib.match(address)
+    return ExplainView(
+        address=address,
+        prefix=decided,
+        candidates=() if decided is None else _candidates(router, decided, view_of),
+        unusable=tuple(
+            str(prefix)
+            for prefix in covering
+            if decided is None or prefix.prefix_len > decided.prefix_len
+        ),
+        shorter=tuple(
+            str(prefix)
+            for prefix in covering
+            if decided is not None and prefix.prefix_len < decided.prefix_len
+        ),
+        trie_path=tuple(router.snapshot.path(address)),
+    )
+
+
+def _covering(router: Router, address: Address) -> list[Prefix]:
+    """Every prefix of the RIB that covers the address, the longest first."""
+    width = address.family.width
+    prefixes = (
+        Prefix.masked(address.family, address.addr_bits, length) for length in range(width, -1, -1)
+    )
+    return [prefix for prefix in prefixes if router.rib.candidates(prefix)]
+
+
+def _candidates(
+    router: Router, prefix: Prefix, view_of: Callable[[Candidate], RouteView]
+) -> tuple[ExplainedCandidate, ...]:
+    found = router.rib.candidates(prefix)
+    winner = found[0]
+    return tuple(
+        _explained(view_of(candidate), *_verdict(winner, candidate)) for candidate in found
+    )
+
+
+def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
+    if candidate is winner:
+        return None, "wins"
+    rule = deciding_rule(_contender(winner), _contender(candidate))
+    ours, theirs = _compared(rule, candidate), _compared(rule, winner)
+    return int(rule), f"loses by rule {int(rule)} ({_RULE_WORDS[rule]}): {ours} against {theirs}"
+
+
+_RULE_WORDS = {
+    Rule.ELIGIBILITY: "only what can be used may win",
+    Rule.DISTANCE: "lower distance",
+    Rule.METRIC: "lower metric",
+    Rule.SOURCE: "order of sources",
+    Rule.OWNER: "order of owners",
+}
+
+
+def _compared(rule: Rule, candidate: Candidate) -> str:
+    """What a rule looks at, of one candidate."""
+    route = candidate.route
+    match rule:
+        case Rule.ELIGIBILITY:
+            return candidate.problem or "usable"
+        case Rule.DISTANCE:
+            return str(route.distance)
+        case Rule.METRIC:
+            return str(route.metric)
+        case Rule.SOURCE:
+            return route.source.label
+        case Rule.OWNER:
+            return route.owner
+
+
+def _contender(candidate: Candidate) -> Contender:
+    is_resolved = bool(candidate.next_hops) or not candidate.route.type.has_next_hops
+    return Contender(candidate.route, is_resolved)
+
+
+def _explained(view: RouteView, rule: int | None, verdict: str) -> ExplainedCandidate:
+    hops: tuple[NextHopView, ...] = view.next_hops
+    return ExplainedCandidate(
+        source=view.source,
+        owner=view.owner,
+        distance=view.distance,
+        metric=view.metric,
+        type=view.type,
+        next_hops=hops,
+        selected=view.selected,
+        fib_state=view.fib_state,
+        fib_reason=view.fib_reason,
+        rule=rule,
+        verdict=verdict,
+    )

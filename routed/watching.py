@@ -1,0 +1,95 @@
+"""From what happens in the router to what `monitor` shows.
+
+    Router --routes, neighbors, links--> ChangeObserver --> ChangeHub --> feeds
+
+Views are made when a watcher takes them, and nothing is done while nobody watches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Container, Iterator, Sequence
+
+from routed.control.changes import ChangeFeed, ChangeHub, ChangeView, MakeView, Topic
+from routed.control.views import NextHopView
+from routed.model.link import Interface
+from routed.model.prefix import Prefix
+from routed.model.route import NextHop, RouteSource
+from routed.neighbor.events import AdjacencyChanged
+from routed.rib.table import BestChange
+
+__all__ = ["ChangeObserver"]
+
+
+class ChangeObserver:
+    """Tells the watchers; see `routed.router.Observer`."""
+
+    def __init__(self, ifname_of: Callable[[int], str]) -> None:
+        self._hub = ChangeHub()
+        self._ifname_of = ifname_of
+
+    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
+        """A new feed of changes."""
+        return self._hub.watch(topics)
+
+    def watches_routes(self) -> bool:
+        """Whether `routes_changed` is worth a call."""
+        return self._hub.is_watched(Topic.ROUTES)
+
+    def routes_changed(self, changes: Sequence[BestChange], known: Container[Prefix]) -> None:
+        """The choice for some prefixes changed; `known` had one before."""
+
+        def make() -> Iterator[MakeView]:
+            for change in changes:
+                yield functools.partial(self._route_view, change, change.prefix in known)
+
+        self._hub.note(Topic.ROUTES, make, len(changes))
+
+    def _route_view(self, change: BestChange, was_known: bool) -> ChangeView:
+        if change.selection is None:
+            return ChangeView("route", "delete", str(change.prefix))
+        route, next_hops = change.selection
+        return ChangeView(
+            "route",
+            "change" if was_known else "add",
+            str(change.prefix),
+            source=route.source,
+            metric=route.metric,
+            type=route.type,
+            next_hops=tuple(map(self._next_hop_view, next_hops)),
+            owner=route.owner if route.source is RouteSource.INJECTED else "",
+        )
+
+    def _next_hop_view(self, hop: NextHop) -> NextHopView:
+        return NextHopView(hop.via, self._ifname_of(hop.ifindex), hop.weight)
+
+    def neighbor_changed(self, change: AdjacencyChanged) -> None:
+        """An adjacency moved."""
+        view = ChangeView(
+            "neighbor",
+            change.new.value,
+            str(change.router_id),
+            interface=self._ifname_of(change.ifindex),
+            reason=change.reason.value,
+        )
+        self._hub.note(Topic.NEIGHBORS, lambda: [lambda: view], 1)
+
+    def link_changed(self, before: Interface | None, after: Interface | None) -> None:
+        """A link is there, is different, or is gone; only what is worth a line is told."""
+        link = after or before
+        assert link is not None  # one of them is there
+        word = _link_word(before, after)
+        if word:
+            view = ChangeView("link", word, link.ifname)
+            self._hub.note(Topic.LINKS, lambda: [lambda: view], 1)
+
+
+def _link_word(before: Interface | None, after: Interface | None) -> str:
+    """What happened, in a word; empty when nothing that counts."""
+    if after is None:
+        return "delete"
+    if before is None:
+        return "add"
+    if before.is_up is not after.is_up:
+        return "up" if after.is_up else "down"
+    return "change" if before != after else ""

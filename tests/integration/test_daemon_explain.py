@@ -1,0 +1,65 @@
+"""`explain` against the real kernel, and `monitor` of a real change."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import select
+import subprocess
+
+import pytest
+
+import kernel
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def test_the_kernel_agrees_until_somebody_interferes(lab: Lab) -> None:
+    for loopback in lab.node("B").loopbacks:
+        (row,) = lab.routectl("A", "explain", str(loopback.ip))
+        assert (row["agrees"], row["prefix"]) == (True, str(loopback.network)), row
+        assert row["kernel"]["protocol"] == 205
+    (row,) = lab.routectl("A", "explain", "192.0.2.77")
+    assert (row["agrees"], row["agreement"]) == (True, "neither has a route")
+    ours = str(lab.node("A").loopbacks[0].ip)
+    assert lab.routectl("A", "explain", ours)[0]["kernel"]["type"] == "local"
+    kernel.add_route(lab.netlink("A"), "192.0.2.0/24", via=None, dev="eth-R")
+    (row,) = lab.routectl("A", "explain", "192.0.2.77")
+    assert (row["agrees"], row["agreement"]) == (False, "only the kernel has a route")
+
+
+def test_a_cut_is_seen_as_it_happens(lab: Lab) -> None:
+    command = lab.routectl_command("A", "monitor", "--json")
+    watcher = lab.popen("A", command, stdout=subprocess.PIPE)
+    try:
+        assert watcher.stdout is not None
+        stdout = watcher.stdout
+        numbers = itertools.count()
+
+        def is_heard() -> bool:
+            words = ["route", "replace", "10.99.0.0/16", "type", "blackhole"]
+            lab.routectl("A", *words, "metric", str(next(numbers)))
+            return bool(select.select([stdout], [], [], 0)[0])
+
+        wait_until(is_heard, DEADLINE_S, "the watcher is there")
+        lab.cut("A-R")
+        seen: set[tuple[str, str]] = set()
+        while not {("link", "down"), ("neighbor", "down"), ("route", "delete")} <= seen:
+            row = json.loads(stdout.readline())
+            seen.add((row["kind"], row["change"]))
+    finally:
+        watcher.kill()
+        watcher.communicate()

@@ -1,0 +1,164 @@
+"""`explain`: the daemon's reasons and the kernel's own answer, side by side."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ipc.blocking import ExitStatus
+from routectl import kernel
+from routectl.cli import command_line_for
+from routectl.kernel import KernelError, agreement, ask_kernel
+from routectl.render.text import Row
+from routed.control.policy import AccessList
+from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.shell.test_golden import compare
+
+SAME: Row = {
+    "type": "unicast",
+    "prefix": "10.1.0.0/16",
+    "next_hops": [
+        {"via": "192.0.2.9", "dev": "eth1", "weight": 1},
+        {"via": "fe80::2", "dev": "eth0", "weight": 2},
+    ],
+    "table": 254,
+    "protocol": 205,
+    "priority": 205,
+}
+NONE: Row = {
+    "type": "none", "prefix": None, "next_hops": [], "table": None, "protocol": None,
+    "priority": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("explain") / "routed.sock"
+    with (
+        closing(FakeDaemon()) as daemon,
+        serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
+    ):
+        yield path
+
+
+def run(socket_path: Path, line: str) -> str:
+    out, errors = io.StringIO(), io.StringIO()
+    with command_line_for(["--socket", str(socket_path)], out, errors) as command_line:
+        assert command_line.run_line(line) is ExitStatus.DONE
+    assert errors.getvalue() == ""
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("agrees", SAME),
+        ("other-prefix", {**SAME, "prefix": "10.1.2.0/24", "protocol": 3}),
+        ("no-kernel-route", NONE),
+    ],
+)
+def test_the_text_is_as_it_was(
+    socket_path: Path,
+    name: str,
+    answer: Row,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(kernel, "ask_kernel", lambda _address: answer)
+    text = run(socket_path, "explain 10.1.2.3")
+    is_updating = bool(request.config.getoption("--update-golden", default=False))
+    compare(f"explain-{name}.txt", text, is_updating=is_updating)
+
+
+def test_json_has_everything_in_one_row(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "ask_kernel", lambda _address: SAME)
+    (row,) = json.loads(run(socket_path, "explain 10.1.2.3 --json"))["data"]
+    assert (row["agrees"], row["kernel"]) == (True, SAME)
+    assert [candidate["rule"] for candidate in row["candidates"]] == [None, 2]
+
+
+def test_a_kernel_that_cannot_be_asked_is_said(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_address: str) -> Row:
+        raise KernelError("Operation not permitted")
+
+    monkeypatch.setattr(kernel, "ask_kernel", refuse)
+    assert "kernel     Operation not permitted\n" in run(socket_path, "explain 10.1.2.3")
+
+
+def explained(prefix: str | None, **winner: object) -> Row:
+    return {"prefix": prefix, "candidates": [winner] if winner else []}
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "agrees", "words"),
+    [
+        (explained(None), NONE, True, "neither has a route"),
+        (explained(None), SAME, False, "only the kernel has a route"),
+        (
+            explained("10.0.0.0/8", type="blackhole", next_hops=[]),
+            {**NONE, "type": "blackhole"},
+            True,
+            "both refuse (blackhole)",
+        ),
+        (
+            explained("10.0.0.0/8", type="blackhole", next_hops=[]),
+            SAME,
+            False,
+            "the kernel's route is unicast, not blackhole",
+        ),
+        (
+            explained("10.1.0.0/16", type="unicast", next_hops=[{"via": None, "dev": "eth0"}]),
+            SAME,
+            False,
+            "the next hops differ",
+        ),
+        (
+            explained("10.1.0.0/16", type="unicast", next_hops=[]),
+            {**SAME, "type": "local"},
+            True,
+            "the address is the host's own (local), before any route",
+        ),
+    ],
+)
+def test_what_differs_is_named(row: Row, answer: Row, agrees: bool, words: str) -> None:
+    assert agreement(row, answer) == (agrees, words)
+
+
+def test_the_kernel_answers_for_its_own_loopback() -> None:
+    assert ask_kernel("127.0.0.1")["type"] == "local"
+    assert ask_kernel("::1")["type"] == "local"
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def test_several_next_hops_and_the_other_family_are_read() -> None:
+    via = struct.pack("=H", socket.AF_INET6) + socket.inet_pton(socket.AF_INET6, "fe80::7")
+    hops = b""
+    for weight, inner in ((1, attribute(5, b"\xc0\0\2\1")), (3, attribute(18, via))):
+        hops += struct.pack("=HBBI", 8 + len(inner), 0, weight - 1, 0) + inner
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
+    body += attribute(1, b"\n\0\0\0") + attribute(9, hops) + attribute(6, b"\xcd\0\0\0")
+    message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
+    assert kernel._read(message) == {
+        "type": "unicast",
+        "prefix": "10.0.0.0/8",
+        "next_hops": [
+            {"via": "192.0.2.1", "dev": None, "weight": 1},
+            {"via": "fe80::7", "dev": None, "weight": 3},
+        ],
+        "table": 254,
+        "protocol": 205,
+        "priority": 205,
+    }

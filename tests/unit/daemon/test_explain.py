@@ -1,0 +1,106 @@
+"""Why an address is routed as it is: winner, losers by rule, prefixes around, the trie's path."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from routed.control.views import NextHopView, RouteView
+from routed.explain import explain
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import DEFAULT_DISTANCE, Route, RouteSource, RouteType
+from routed.rib.snapshot import FibSnapshot
+from routed.rib.table import Candidate, Rib
+from routed.router import Router
+
+ROUTER_ID = Address.parse("10.255.0.1")
+
+
+class Rooms:
+    """The two rooms that are looked at."""
+
+    def __init__(self) -> None:
+        self.rib = Rib(lambda: 0.0)
+        self.snapshot = FibSnapshot(ROUTER_ID, 1, trie_words=1 << 20, data_words=1 << 16)
+
+    def install(self, prefix: str, source: RouteSource, **fields: object) -> None:
+        values = {"type": RouteType.BLACKHOLE, "distance": DEFAULT_DISTANCE[source], **fields}
+        self.rib.install(Route(Prefix.parse(prefix), source, **values))  # type: ignore[arg-type]
+
+    def settle(self) -> Router:
+        self.snapshot.apply(self.rib.process(), str, 0)
+        return self  # type: ignore[return-value]  # it has what is asked for
+
+
+@pytest.fixture
+def rooms() -> Rooms:
+    return Rooms()
+
+
+def view_of(candidate: Candidate) -> RouteView:
+    route = candidate.route
+    hops = tuple(NextHopView(hop.via, str(hop.ifindex), hop.weight) for hop in candidate.next_hops)
+    return RouteView(
+        route.prefix, route.type, route.source, route.distance, route.metric, route.tag, hops,
+        candidate.is_selected, None, candidate.problem, 0.0, route.owner, None,
+    )  # fmt: skip
+
+
+def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
+    prefix = "10.0.0.0/8"
+    rooms.install(prefix, RouteSource.STATIC, metric=5, owner="1/5")
+    rooms.install(prefix, RouteSource.STATIC, metric=9, owner="1/9")
+    rooms.install(prefix, RouteSource.NEIGHBOR, owner="nup")
+    rooms.install(prefix, RouteSource.INJECTED, owner="uid0", distance=1, metric=5)
+    rooms.install(prefix, RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert str(found.prefix) == prefix
+    verdicts = [(each.owner, each.rule, each.verdict) for each in found.candidates]
+    assert verdicts == [
+        ("1/5", None, "wins"),
+        ("uid0", 4, "loses by rule 4 (order of sources): injected against static"),
+        ("1/9", 3, "loses by rule 3 (lower metric): 9 against 5"),
+        ("nup", 2, "loses by rule 2 (lower distance): 90 against 1"),
+        (
+            "255/0", 1,
+            "loses by rule 1 (only what can be used may win): "
+            "administrative distance 255 is never used against usable",
+        ),
+    ]  # fmt: skip
+
+
+def test_prefixes_around_are_named(rooms: Rooms) -> None:
+    rooms.install("0.0.0.0/0", RouteSource.STATIC)
+    rooms.install("10.0.0.0/8", RouteSource.STATIC)
+    rooms.install("10.1.0.0/16", RouteSource.STATIC)
+    rooms.install("10.1.2.0/24", RouteSource.STATIC, distance=255)
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert (str(found.prefix), found.unusable, found.shorter) == (
+        "10.1.0.0/16", ("10.1.2.0/24",), ("10.0.0.0/8", "0.0.0.0/0"),
+    )  # fmt: skip
+
+
+def test_no_route_is_explained_too(rooms: Rooms) -> None:
+    found = explain(rooms.settle(), Address.parse("2001:db8::1"), view_of)
+    assert (found.prefix, found.candidates, found.shorter) == (None, (), ())
+    assert found.trie_path[-1] == "default route: none"
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_the_path_ends_where_a_lookup_does(rooms: Rooms, family: Family) -> None:
+    rng = random.Random(7)
+    for _ in range(600):
+        length = rng.randrange(family.width // 4, family.width + 1)
+        bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
+        rooms.install(str(Prefix.masked(family, bits, length)), RouteSource.STATIC)
+    rooms.settle()
+    trie = rooms.snapshot._tries[family]
+    for _ in range(500):
+        bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
+        lines = trie.path(bits)
+        beside = [line.partition(", else record ")[2] for line in lines if ", else" in line]
+        end = lines[-1].partition(", else")[0].partition(" record ")[2]
+        assert str(trie.lookup(bits)) == (end or (beside or ["0"])[-1])
+    del trie  # it holds the mapped memory
+    rooms.snapshot.close()
