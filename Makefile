@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench clean
+.PHONY: help venv run test lint type unit bench sim clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -52,6 +52,9 @@ unit: $(STAMP) ## only the tests that need no privilege and no network
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(ONLY)
+
+sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (some minutes)
+	@$(BIN)/python -m tests.sim --jobs $$(nproc)
 
 clean: ## remove the virtual environment, caches and build products
 	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -116,6 +116,8 @@ class Node:
         self.adjacency_log: list[AdjacencyChanged] = []
         self.traces: list[Trace] = []
         self.sent_datagrams = 0
+        self.sent_bytes = 0
+        """UDP payload."""
         self.started_at = now
 
     def _new_instance(self) -> NeighborInstance:
@@ -154,8 +156,10 @@ class FakeWire:
         self.faults = faults or WireFaults()
         self.nodes: dict[str, Node] = {}
         self.segments: list[Segment] = []
-        self.changed: set[Prefix] = set()
-        """Prefixes whose forwarding changed somewhere, for an observer to take."""
+        self.changed: dict[tuple[str, Prefix], None] = {}
+        """Where forwarding has changed, node and prefix, for an observer to take."""
+        self.changed_at = self.now
+        """When it last did."""
         self.on_step: Callable[[], None] | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = itertools.count()
@@ -219,7 +223,7 @@ class FakeWire:
         for prefix in map(Prefix.parse, prefixes):
             node.origins[prefix] = metric
             node.instance.originate(prefix, metric, 0, False, self.now)
-            self.changed.add(prefix)
+            self.changed[name, prefix] = None
         self._drain(node)
 
     def withdraw(self, name: str, prefix: str) -> None:
@@ -262,9 +266,11 @@ class FakeWire:
             else:
                 self.reconfigure(node, ifindex, settings)
 
-    def crash(self, name: str) -> None:
-        """The control plane of a node dies without a word; it goes on forwarding."""
+    def crash(self, name: str, *, is_forwarding: bool = True) -> None:
+        """The control plane of a node dies without a word; it goes on forwarding, or does not."""
         node = self.nodes[name]
+        if not is_forwarding:
+            node.routes.clear()
         node.is_alive = False
         node.is_gated = True
         self._timers[name] = None
@@ -344,6 +350,7 @@ class FakeWire:
             match output:
                 case SendDatagram(ifindex, destination, data):
                     node.sent_datagrams += 1
+                    node.sent_bytes += len(data)
                     self._send(node, ifindex, destination, data)
                 case RouteLearned(prefix=prefix):
                     node.learned[prefix] = output
@@ -363,18 +370,23 @@ class FakeWire:
                     node.traces.append(output)
         if node.is_gated and node.is_alive and node.instance.is_loaded(self.now):
             node.is_gated = False
-            self.changed |= node.routes.keys() | node.learned.keys()
+            for prefix in node.routes.keys() | node.learned.keys():
+                self._note_changed(node, prefix)
             node.routes = dict(node.learned)
         self._arm(node)
 
     def _forward(self, node: Node, prefix: Prefix) -> None:
         if node.is_gated:
             return
-        self.changed.add(prefix)
+        self._note_changed(node, prefix)
         if prefix in node.learned:
             node.routes[prefix] = node.learned[prefix]
         else:
             node.routes.pop(prefix, None)
+
+    def _note_changed(self, node: Node, prefix: Prefix) -> None:
+        self.changed[node.name, prefix] = None
+        self.changed_at = self.now
 
     def _arm(self, node: Node) -> None:
         moment = node.instance.next_timer() if node.is_alive else None

@@ -1,0 +1,85 @@
+"""`make sim`: networks of growing size in virtual time; a table, a result file and a plot.
+
+    python -m tests.sim                          every topology, 10 to 2,000 routers
+    python -m tests.sim --only ring --sizes 10 100
+
+Rows are kept in bench-results/sim.json, one for each topology and size, so that a long run can be
+done in parts; the plot (bench-results/sim.svg) shows all that are there. Wall time appears nowhere
+in the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.sim.experiment import run_experiment
+from tests.sim.plot import draw_plot
+from tests.sim.topologies import TOPOLOGIES
+
+SIZES = (10, 30, 100, 300, 1000, 2000)
+RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
+
+_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("topology", "topology", "s"),
+    ("routers", "routers", "d"),
+    ("prefixes", "prefixes", "d"),
+    ("start_s", "start, s", ".3f"),
+    ("cut_s", "cut, s", ".3f"),
+    ("mend_s", "mend, s", ".3f"),
+    ("crash_s", "crash, s", ".3f"),
+    ("start_datagrams", "start, datagrams", ".0f"),
+    ("start_bytes", "start, bytes", ".0f"),
+    ("cut_datagrams", "cut, datagrams", ".1f"),
+    ("cut_bytes", "cut, bytes", ".0f"),
+    ("idle_bytes_per_s", "idle, B/s", ".0f"),
+)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    lines = ["| " + " | ".join(title for _, title, _ in _COLUMNS) + " |"]
+    lines.append("|---" + "|---:" * (len(_COLUMNS) - 1) + "|")
+    for row in rows:
+        cells = [format(row[name], spec) for name, _, spec in _COLUMNS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _run(job: tuple[str, int, int]) -> dict[str, object]:
+    topology, routers, seed = job
+    return run_experiment(topology, routers, seed=seed).to_json()
+
+
+def main() -> int:
+    """The program; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim")
+    parser.add_argument("--only", choices=list(TOPOLOGIES), help="one topology")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of routers")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    options = parser.parse_args()
+    names = [options.only] if options.only else list(TOPOLOGIES)
+    jobs = [(name, size, options.seed) for size in options.sizes for name in names]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "sim.json"
+    kept = json.loads(path.read_text()) if path.exists() else []
+    rows = {(row["topology"], row["routers"]): row for row in kept}
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for row in pool.map(_run, jobs):
+            print(f"{row['topology']}, {row['routers']} routers: done", file=sys.stderr, flush=True)
+            rows[row["topology"], row["routers"]] = row
+    order = list(TOPOLOGIES)
+    ordered = [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
+    (RESULTS / "sim.svg").write_text(draw_plot(ordered))
+    print(table(ordered))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
