@@ -162,23 +162,30 @@ class LcTrie:
             ArenaFull: no room; some changes are published and some are not.
             KeyError: a prefix to remove is not there.
         """
-        touched: dict[tuple[int, int], tuple[list[_Directory], int]] = {}
+        touched: dict[int, tuple[list[_Directory], int]] = {}
         shrunk: list[list[_Directory]] = []
+        root, to_root = self._root, [self._root]
+        root_shift, root_end, root_slots = self._width - root.end, root.end, root.slots
         for addr_bits, prefix_len, value in changes:
-            path = self._path(addr_bits, prefix_len)
-            directory = path[-1]
             entry = addr_bits << 8 | prefix_len
-            if prefix_len <= directory.end:
-                self._change_short(path, entry, value)
-                if not value:
-                    shrunk.append(path)
-                continue
-            slot = self._slot(directory, addr_bits)
+            slot = addr_bits >> root_shift
+            if prefix_len > root_end and type(root_slots.get(slot)) is not _Directory:
+                path, directory = to_root, root  # nearly every change of an IPv4 table
+            else:
+                path = self._path(addr_bits, prefix_len)
+                directory = path[-1]
+                if prefix_len <= directory.end:
+                    self._change_short(path, entry, value)
+                    if not value:
+                        shrunk.append(path)
+                    continue
+                slot = self._slot(directory, addr_bits)
             if self._change_slot(path, slot, entry, value):
-                touched[directory.address, slot] = path, slot
+                touched[directory.address + 2 * slot] = path, slot
         for path, slot in touched.values():
             self._rebuild(path[-1], slot)
-            shrunk.append(path)
+            if len(path) > 1:
+                shrunk.append(path)
         # Only now: a directory that collapses takes the slots with it that were touched.
         for path in shrunk:
             self._collapse(path)
@@ -198,23 +205,27 @@ class LcTrie:
 
     def _change_slot(self, path: list[_Directory], slot: int, entry: Entry, value: int) -> bool:
         """Enter a change into a slot's list; returns whether its block must be rebuilt."""
-        slots = path[-1].slots
-        entries = slots.get(slot)
+        directory, values = path[-1], self._values
+        entries = directory.slots.get(slot)
         assert not isinstance(entries, _Directory)  # `_path` would have gone on
         if not value:
-            del self._values[entry]
+            del values[entry]
             assert entries is not None  # the value was there, so the entry is
             entries.pop(bisect.bisect_left(entries, entry))
             self._count(path, -1)
             return True
-        if self._values.get(entry) == value:
+        old = values.get(entry)
+        if old == value:
             return False
-        if entry not in self._values:
-            if entries is None:
-                entries = slots[slot] = []
-            bisect.insort(entries, entry)
+        values[entry] = value
+        if old is None:
+            if not entries:
+                directory.slots[slot] = [entry]
+            elif entry > entries[-1]:
+                entries.append(entry)  # as a table comes that is loaded in order
+            else:
+                bisect.insort(entries, entry)
             self._count(path, 1)
-        self._values[entry] = value
         return True
 
     @staticmethod

@@ -30,10 +30,10 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ipc.fib_layout import (
     ADDRESS_MASK,
@@ -48,15 +48,17 @@ from ipc.fib_layout import (
     NEXT_HOPS_MAX,
     ONLINK_FLAG,
     RECORD_IS_CURRENT,
+    RECORD_NEXT_HOPS,
     RECORD_WORDS,
     FamilyHeader,
     Header,
 )
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NextHop
+from routed.model.route import NextHop, Route
 from routed.rib.arena import Arena
+from routed.rib.block import BlockBuilder, build_block, native_build_block
 from routed.rib.lctrie import LcTrie
-from routed.rib.table import BestChange, Selection
+from routed.rib.table import BestChange
 
 __all__ = ["FibSnapshot", "MemoryPart"]
 
@@ -72,6 +74,8 @@ _ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
 _CROWDED = {Family.IPV4: 256, Family.IPV6: 256}
 _STRIDE_BITS = 8
 _PAGE_WORDS = HEADER_BYTES // 4
+
+_RECORD = struct.Struct(f"={RECORD_WORDS}I")
 
 _SetKey = tuple[tuple[NextHop, str], ...]
 
@@ -97,11 +101,6 @@ class _NextHopSet:
         return len(self.key) * NEXT_HOP_WORDS
 
 
-class _Record(NamedTuple):
-    number: int
-    next_hops: _NextHopSet
-
-
 class FibSnapshot:
     """Owns the memfd and everything in it."""
 
@@ -112,6 +111,7 @@ class FibSnapshot:
         *,
         trie_words: int = TRIE_WORDS,
         data_words: int = DATA_WORDS,
+        build_block: BlockBuilder = native_build_block or build_block,
     ) -> None:
         """Make an empty snapshot, mapped and sealed.
 
@@ -120,6 +120,7 @@ class FibSnapshot:
             daemon_pid: the same.
             trie_words: room for both tries, at most what a trie word can address.
             data_words: room for records and next-hop sets.
+            build_block: what builds the tries' blocks.
 
         Raises:
             OSError: no memory, no descriptor, or a kernel before 5.1.
@@ -140,13 +141,16 @@ class FibSnapshot:
         self._trie_arena = Arena(_PAGE_WORDS, trie_end)
         self._record_arena = Arena(trie_end, sets_first)
         self._set_arena = Arena(sets_first, sets_end)
-        self._tries = {family: self._new_trie(family) for family in Family}
-        self._records: dict[Prefix, _Record] = {}
+        self._tries = {family: self._new_trie(family, build_block) for family in Family}
+        self._records: dict[Prefix, int] = {}
+        self._records_used = 0
         self._sets: dict[_SetKey, _NextHopSet] = {}
+        self._sets_at: dict[int, _NextHopSet] = {}
+        """The same by address; the one without next hops is at 0."""
         self._ticked_at_ns = 0
         self._write_header(router_id, daemon_pid)
 
-    def _new_trie(self, family: Family) -> LcTrie:
+    def _new_trie(self, family: Family, build: BlockBuilder) -> LcTrie:
         return LcTrie(
             self._words,
             self._trie_arena,
@@ -154,6 +158,7 @@ class FibSnapshot:
             root_bits=_ROOT_BITS[family],
             stride_bits=_STRIDE_BITS,
             crowded=_CROWDED[family],
+            build_block=build,
         )
 
     def _write_header(self, router_id: Address, daemon_pid: int) -> None:
@@ -205,8 +210,12 @@ class FibSnapshot:
         if self._is_closed:
             return
         trie_changes: dict[Family, list[tuple[int, int, int]]] = {family: [] for family in Family}
-        replaced: list[_Record] = []
-        for prefix, selection in changes:
+        replaced: list[int] = []
+        # By identity while the burst holds them: a table has few sets and many routes.
+        sets: dict[int, _NextHopSet] = {}
+        burst = list(changes)
+        for prefix, selection in burst:
+            family, addr_bits, prefix_len = prefix
             old = self._records.pop(prefix, None)
             if old is not None:
                 replaced.append(old)
@@ -214,20 +223,28 @@ class FibSnapshot:
                 continue
             number = 0
             if selection is not None:
-                record = self._records[prefix] = self._write_record(prefix, selection, ifname_of)
-                number = record.number
-            if prefix.prefix_len == 0:
-                block = _family_block(prefix.family)
+                hops = selection.next_hops
+                next_hops = sets.get(id(hops))
+                if next_hops is None:
+                    next_hops = sets[id(hops)] = self._share_set(
+                        tuple((hop, ifname_of(hop.ifindex)) for hop in hops[:NEXT_HOPS_MAX])
+                    )
+                next_hops.users += 1
+                number = self._records[prefix] = self._write_record(
+                    prefix, selection.route, next_hops
+                )
+            if prefix_len == 0:
+                block = _family_block(family)
                 self._words[block + FamilyHeader.DEFAULT_RECORD] = number
             else:
-                trie_changes[prefix.family].append((prefix.addr_bits, prefix.prefix_len, number))
+                trie_changes[family].append((addr_bits, prefix_len, number))
         for family, of_family in trie_changes.items():
             self._tries[family].update(of_family)
             block = _family_block(family)
             has_default = bool(self._words[block + FamilyHeader.DEFAULT_RECORD])
             self._words[block + FamilyHeader.ROUTES] = len(self._tries[family]) + has_default
-        for record in replaced:
-            self._drop_record(record)
+        for number in replaced:
+            self._drop_record(number)
         self._longs[Header.GENERATION // 2] += 1
         self.heartbeat(now_ns)
 
@@ -247,39 +264,42 @@ class FibSnapshot:
             for arena in (self._trie_arena, self._record_arena, self._set_arena):
                 arena.advance()
 
-    def _write_record(
-        self, prefix: Prefix, selection: Selection, ifname_of: Callable[[int], str]
-    ) -> _Record:
-        route = selection.route
-        next_hops = self._share_set(
-            tuple((hop, ifname_of(hop.ifindex)) for hop in selection.next_hops[:NEXT_HOPS_MAX])
-        )
-        shape = _version(prefix.family) | prefix.prefix_len << 8 | route.source << 16
-        record = array("I", [
-            shape | route.type << 24, route.distance, route.metric, route.tag,
-            next_hops.address, len(next_hops.key), 0, 0,
-            *_address_words(prefix.family, prefix.addr_bits),
-        ])  # fmt: skip
+    def _write_record(self, prefix: Prefix, route: Route, next_hops: _NextHopSet) -> int:
+        """Write a route where nobody looks yet; returns its number."""
+        family, addr_bits, prefix_len = prefix
+        if family is Family.IPV4:
+            version, network = 4, (addr_bits, 0, 0, 0)
+        else:
+            version, network = 6, _ipv6_words(addr_bits)
         at, _ = self._record_arena.allocate(RECORD_WORDS)
-        self._words[at : at + RECORD_WORDS] = record
+        _RECORD.pack_into(
+            self._memory, 4 * at,
+            version | prefix_len << 8 | route.source << 16 | route.type << 24,
+            route.distance, route.metric, route.tag,
+            next_hops.address, len(next_hops.key), 0, 0, *network,
+        )  # fmt: skip
         self._words[at + RECORD_IS_CURRENT] = 1  # after the rest: a listing may come by
         number = (at - self._record_arena.first) // RECORD_WORDS + 1
-        if number > self._words[Header.RECORDS_USED]:
-            self._words[Header.RECORDS_USED] = number
-        return _Record(number, next_hops)
+        if number > self._records_used:
+            self._words[Header.RECORDS_USED] = self._records_used = number
+        return number
 
-    def _drop_record(self, record: _Record) -> None:
-        at = self._record_arena.first + (record.number - 1) * RECORD_WORDS
+    def _drop_record(self, number: int) -> None:
+        at = self._record_arena.first + (number - 1) * RECORD_WORDS
         self._words[at + RECORD_IS_CURRENT] = 0
         self._record_arena.release(at, RECORD_WORDS)
-        found = record.next_hops
+        found = self._sets_at[self._words[at + RECORD_NEXT_HOPS]]
         found.users -= 1
+        self._drop_unused(found)
+
+    def _drop_unused(self, found: _NextHopSet) -> None:
         if not found.users:
-            del self._sets[found.key]
+            del self._sets[found.key], self._sets_at[found.address]
             if found.words:
                 self._set_arena.release(found.address, found.words)
 
     def _share_set(self, key: _SetKey) -> _NextHopSet:
+        """The set of these next hops, written if it is new; the caller counts its users."""
         found = self._sets.get(key)
         if found is None:
             found = _NextHopSet(key, address=0, users=0)
@@ -287,8 +307,7 @@ class FibSnapshot:
                 found.address, _ = self._set_arena.allocate(found.words)
                 packed = b"".join(_pack_next_hop(hop, ifname) for hop, ifname in key)
                 self._words[found.address : found.address + found.words] = array("I", packed)
-            self._sets[key] = found
-        found.users += 1
+            self._sets[key] = self._sets_at[found.address] = found
         return found
 
     # --- its life
@@ -356,18 +375,22 @@ def _version(family: Family) -> int:
     return 4 if family is Family.IPV4 else 6
 
 
-def _address_words(family: Family, addr_bits: int) -> list[int]:
-    """Four words, the most significant first; an IPv4 address is in the first."""
-    if family is Family.IPV4:
-        return [addr_bits, 0, 0, 0]
-    return [addr_bits >> shift & 0xFFFF_FFFF for shift in (96, 64, 32, 0)]
+def _ipv6_words(addr_bits: int) -> tuple[int, int, int, int]:
+    """The most significant first."""
+    return (
+        addr_bits >> 96,
+        addr_bits >> 64 & 0xFFFF_FFFF,
+        addr_bits >> 32 & 0xFFFF_FFFF,
+        addr_bits & 0xFFFF_FFFF,
+    )
 
 
 def _pack_next_hop(hop: NextHop, ifname: str) -> bytes:
     shape = ONLINK_FLAG if hop.is_onlink else 0
-    words = [0, 0, 0, 0]
+    words = (0, 0, 0, 0)
     if hop.via is not None:
-        shape |= _version(hop.via.family)
-        words = _address_words(*hop.via)
+        family, addr_bits = hop.via
+        shape |= _version(family)
+        words = (addr_bits, 0, 0, 0) if family is Family.IPV4 else _ipv6_words(addr_bits)
     name = ifname.encode()[: IFNAME_BYTES - 1].ljust(IFNAME_BYTES, b"\0")
     return array("I", [shape, hop.ifindex, hop.weight, 0, *words]).tobytes() + name
