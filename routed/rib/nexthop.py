@@ -32,7 +32,7 @@ from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, NextHop, Route, RouteSource
 
-__all__ = ["Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
+__all__ = ["NOTHING_ASKED", "Asked", "Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
 
 
 class Unresolved(Exception):
@@ -49,6 +49,27 @@ class Cover(NamedTuple):
     """The prefixes that its own next hops rest on."""
 
 
+class Asked(NamedTuple):
+    """What a resolution looked at: a change of any of it may change the result."""
+
+    addresses: frozenset[Address] = frozenset()
+    """Looked up in the RIB."""
+    ifnames: frozenset[str] = frozenset()
+    """Links named."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was looked at."""
+        return not (self.addresses or self.ifnames)
+
+    def __or__(self, other: Asked) -> Asked:
+        """Both."""
+        return Asked(self.addresses | other.addresses, self.ifnames | other.ifnames)
+
+
+NOTHING_ASKED = Asked()
+
+
 @dataclass(slots=True)
 class Resolution:
     """What became of a candidate's gateways."""
@@ -58,10 +79,7 @@ class Resolution:
     problem: str = ""
     """Why there are none, or why some are missing; empty when all resolve."""
     through: frozenset[Prefix] = frozenset()
-    addresses: frozenset[Address] = frozenset()
-    """Looked up in the RIB: a change of a route that covers one may change the result."""
-    ifnames: frozenset[str] = frozenset()
-    """Links named; a change of one may change the result."""
+    asked: Asked = NOTHING_ASKED
 
     @property
     def is_usable(self) -> bool:
@@ -105,8 +123,7 @@ def resolve(
         next_hops=_merge(work.hops),
         problem="; ".join(work.problems),
         through=frozenset(work.through),
-        addresses=frozenset(work.addresses),
-        ifnames=frozenset(work.ifnames),
+        asked=Asked(frozenset(work.addresses), frozenset(work.ifnames)),
     )
 
 
@@ -194,28 +211,23 @@ def _scaled(weight: int, heaviest: int) -> int:
     return max(1, weight * MAX_WEIGHT // heaviest)
 
 
-_NOTHING: tuple[frozenset[Address], frozenset[str]] = (frozenset(), frozenset())
-
-
 class Dependencies:
     """Which prefixes asked about which address or link, and the answers about addresses."""
 
     def __init__(self) -> None:
         self.covers: dict[Address, Cover | None] = {}
         """Longest matches that still hold: a table has many routes and few next hops."""
-        self._asked: dict[Prefix, tuple[frozenset[Address], frozenset[str]]] = {}
+        self._asked: dict[Prefix, Asked] = {}
         self._by_address: dict[Address, set[Prefix]] = {}
         self._by_ifname: dict[str, set[Prefix]] = {}
         self._sorted: dict[Family, list[int]] = {family: [] for family in Family}
 
-    def record(
-        self, prefix: Prefix, addresses: frozenset[Address], ifnames: frozenset[str]
-    ) -> None:
-        """Replace what a prefix asked about; empty sets forget it."""
-        old = self._asked.get(prefix, _NOTHING)
-        if old == (addresses, ifnames):
+    def record(self, prefix: Prefix, asked: Asked) -> None:
+        """Replace what a prefix asked about; nothing forgets it."""
+        old = self._asked.get(prefix, NOTHING_ASKED)
+        if old is asked or old == asked:
             return
-        old_addresses, old_ifnames = old
+        (addresses, ifnames), (old_addresses, old_ifnames) = asked, old
         for address in old_addresses - addresses:
             self._forget_address(address, prefix)
         for ifname in old_ifnames - ifnames:
@@ -227,10 +239,10 @@ class Dependencies:
             self._by_address[address].add(prefix)
         for ifname in ifnames - old_ifnames:
             self._by_ifname.setdefault(ifname, set()).add(prefix)
-        if addresses or ifnames:
-            self._asked[prefix] = addresses, ifnames
+        if asked.is_empty:
+            del self._asked[prefix]
         else:
-            self._asked.pop(prefix, None)
+            self._asked[prefix] = asked
 
     def _forget_address(self, address: Address, prefix: Prefix) -> None:
         dependents = self._by_address[address]

@@ -46,14 +46,12 @@ from routed.model.route import (
     RouteSource,
 )
 from routed.rib.decision import Contender, preference_key
-from routed.rib.nexthop import Cover, Dependencies, Resolution, resolve
+from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 
 __all__ = ["MAX_ROUNDS", "BestChange", "Candidate", "Rib", "Selection"]
 
 MAX_ROUNDS = 16
 """How often one prefix may be decided anew in one `process`; chains of recursion are shorter."""
-
-_RouteKey = tuple[RouteSource, str]
 
 
 class Selection(NamedTuple):
@@ -105,7 +103,8 @@ class Rib:
         """
         self.candidates_by_source: Counter[RouteSource] = Counter()
         self._now = now or MonotonicClock().now
-        self._entries: dict[Prefix, dict[_RouteKey, _Entry]] = {}
+        self._entries: dict[Prefix, list[_Entry]] = {}
+        """One for each source and owner; there are few, and a list is a third of a dictionary."""
         self._selected: dict[Prefix, Selection] = {}
         self._through: dict[Prefix, frozenset[Prefix]] = {}
         self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
@@ -125,24 +124,30 @@ class Rib:
 
     def install(self, route: Route) -> None:
         """Add a candidate, or replace the one of the same source and owner."""
-        entries = self._entries.get(route.prefix)
+        prefix = route.prefix
+        entries = self._entries.get(prefix)
         if entries is None:
-            entries = self._entries[route.prefix] = {}
-            self._unindexed.add(route.prefix)
-        key = (route.source, route.owner)
-        old = entries.get(key)
-        if old is not None and old.route == route:
+            entries = self._entries[prefix] = []
+            self._unindexed.add(prefix)
+        position = _position(entries, route.source, route.owner)
+        if position is not None and entries[position].route == route:
             return
-        if old is None:
+        resolution = Resolution(next_hops=route.next_hops) if route.next_hops else _UNRESOLVED
+        entry = _Entry(route, self._now(), resolution)
+        if position is None:
             self.candidates_by_source[route.source] += 1
-        entries[key] = _Entry(route, self._now(), Resolution(next_hops=route.next_hops))
-        self._dirty[route.prefix] = None
+            entries.append(entry)
+        else:
+            entries[position] = entry
+        self._dirty[prefix] = None
 
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
         """Take a candidate away; returns whether it was there."""
-        entries = self._entries.get(prefix)
-        if entries is None or entries.pop((source, owner), None) is None:
+        entries = self._entries.get(prefix, [])
+        position = _position(entries, source, owner)
+        if position is None:
             return False
+        del entries[position]
         self.candidates_by_source[source] -= 1
         if not entries:
             del self._entries[prefix]
@@ -152,8 +157,7 @@ class Rib:
 
     def has(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
         """Whether there is such a candidate."""
-        entries = self._entries.get(prefix)
-        return entries is not None and (source, owner) in entries
+        return _position(self._entries.get(prefix, []), source, owner) is not None
 
     def link_changed(self, link: Interface) -> None:
         """A link is there, or is different: its connected routes and whoever names it follow."""
@@ -233,21 +237,18 @@ class Rib:
 
     def _decide(self, prefix: Prefix, *, may_recurse: bool) -> bool:
         """Resolve and select for one prefix; returns whether its choice or its footing changed."""
-        entries = self._entries.get(prefix, {})
-        addresses: frozenset[Address] = frozenset()
-        ifnames: frozenset[str] = frozenset()
-        for entry in entries.values():
-            if entry.route.gateways:
-                entry.resolution = self._resolve(entry.route, may_recurse=may_recurse)
-                addresses |= entry.resolution.addresses
-                ifnames |= entry.resolution.ifnames
-        self._dependencies.record(prefix, addresses, ifnames)
-        if len(entries) == 1:
-            (best,) = entries.values()
-        elif entries:
-            best = min(entries.values(), key=_preference)
-        else:
+        entries = self._entries.get(prefix)
+        if not entries:
+            self._dependencies.record(prefix, NOTHING_ASKED)
             return self._select(prefix, None, _NOTHING)
+        asked = NOTHING_ASKED
+        for entry in entries:
+            if entry.route.gateways:
+                resolution = entry.resolution = self._resolve(entry.route, may_recurse=may_recurse)
+                # One candidate's questions are shared with all prefixes that ask the same.
+                asked = resolution.asked if asked.is_empty else asked | resolution.asked
+        self._dependencies.record(prefix, asked)
+        best = entries[0] if len(entries) == 1 else min(entries, key=_preference)
         if best.route.distance >= DISTANCE_NEVER or not best.is_resolved:
             return self._select(prefix, None, _NOTHING)
         selection = Selection(best.route, best.resolution.next_hops)
@@ -321,7 +322,7 @@ class Rib:
                 is_selected=selection is not None and entry.route is selection.route,
                 installed_at=entry.installed_at,
             )
-            for entry in sorted(self._entries.get(prefix, {}).values(), key=_preference)
+            for entry in sorted(self._entries.get(prefix, []), key=_preference)
         )
 
     def prefixes_after(self, prefix: Prefix | None, limit: int) -> list[Prefix]:
@@ -347,6 +348,15 @@ class Rib:
 
 
 _NOTHING: frozenset[Prefix] = frozenset()
+_UNRESOLVED = Resolution()
+"""What a candidate with gateways has until it is decided for the first time."""
+
+
+def _position(entries: list[_Entry], source: RouteSource, owner: str) -> int | None:
+    for position, entry in enumerate(entries):
+        if entry.route.source is source and entry.route.owner == owner:
+            return position
+    return None
 
 
 def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
@@ -355,7 +365,7 @@ def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
         return True
     family, addr_bits, prefix_len = prefix
     host_bits = family.width - prefix_len
-    for address in resolution.addresses:
+    for address in resolution.asked.addresses:
         if address.family is family and not (address.addr_bits ^ addr_bits) >> host_bits:
             return True
     return False
