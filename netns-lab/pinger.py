@@ -23,6 +23,8 @@ __all__ = ["Echoes", "PingReport", "PingStream", "Pinger"]
 _ECHO = struct.Struct("!BBHHH")
 _PAYLOAD = b"routed netns-lab"
 _SEQUENCES = 1 << 16
+_SO_RCVBUFFORCE = 33
+_RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Pinger:
         self._destination = destination
         self._is_ipv4 = connection.family == socket.AF_INET
         self._identifier = int.from_bytes(os.urandom(2), "big")
+        _enlarge_receive_buffer(connection)
         connection.bind((source, 0))
         connection.setblocking(False)
 
@@ -141,6 +144,15 @@ class Pinger:
         reply = 0 if self._is_ipv4 else 129
         if (kind, identifier) == (reply, self._identifier) and sequence < len(echoes.sent_at):
             echoes.answered.add(sequence)
+
+
+def _enlarge_receive_buffer(connection: socket.socket) -> None:
+    """Let answers wait while this program is busy: what the default buffer holds of a thousand a
+    second is a quarter of a second's, and the rest would look lost."""
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    except PermissionError:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
 
 def _internet_checksum(data: bytes) -> int:

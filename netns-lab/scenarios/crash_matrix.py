@@ -1,0 +1,133 @@
+"""Every fault of `faults.py`, one after another: packets lost, and how long until all is well.
+
+A - R - B; A pings B a thousand times a second in each family while R is struck. In the end all
+kernel tables of all three are as before, `show fib` agrees with them, and the neighbors agree.
+
+    python netns-lab/lab.py scenario crash_matrix          # all, and a table
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import faults
+import kernel
+import topology
+from faults import FAULTS, Fault
+from testbed import Lab
+from waiting import wait_until
+from watcher import Watcher
+
+__all__ = ["TOPOLOGY", "Survival", "run", "survive"]
+
+TOPOLOGY = "line3"
+INTERVAL_S = 0.001
+
+_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """What a fault did."""
+
+    fault: Fault
+    sent: int
+    lost: int
+    recovery_s: float
+    """From the moment that R could recover until all tables are as before and all agree."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fault.name:20} {self.lost:6} of {self.sent:6} lost, "
+            f"well again after {self.recovery_s:6.2f} s   ({self.fault.what})"
+        )
+
+
+def run(lab: Lab, say: Callable[[str], None]) -> None:
+    """Run them all, each in a lab of its own (the one given stays empty).
+
+    Raises:
+        AssertionError: packets were lost, or something is not as before.
+    """
+    del lab
+    for fault in FAULTS:
+        survival = survive(fault)
+        say(str(survival))
+        assert survival.lost == 0, str(survival)
+
+
+def plan_for(fault: Fault) -> topology.Topology:
+    """The network that a fault needs."""
+    multiplier = round(fault.dead_interval_s * 1000 / faults.HELLO_MS)
+    config = {
+        "interfaces": {"eth*": {"hello": f"{faults.HELLO_MS}ms", "multiplier": multiplier}},
+        **fault.config,
+    }
+    return topology.load(TOPOLOGY).with_config(config)
+
+
+def survive(fault: Fault) -> Survival:
+    """Build the network, strike, and wait until all is well.
+
+    Raises:
+        AssertionError: it never was; with what is not as before.
+        LabError: it cannot be built here.
+    """
+    with Lab(plan_for(fault)) as lab:
+        return survive_in(lab, fault)
+
+
+def survive_in(lab: Lab, fault: Fault) -> Survival:
+    """The same in a lab that is built already, by `plan_for`."""
+    lab.write_config_unless_there("A")
+    text = lab.read_config("A").replace("redistribute:\n", "redistribute:\n- {source: static}\n")
+    lab.write_config("A", text + faults.statics(fault.routes, second_octet=1))
+    lab.start_daemons()
+    lab.wait_converged(_DEADLINE_S)
+    with Watcher(lab, list(lab.topology.nodes)) as watcher:
+        wait_until(lambda: _is_well(lab, watcher), _DEADLINE_S, "all is well before")
+        before = _tables(lab)
+        with lab.ping_stream("A", "B", interval_s=INTERVAL_S) as stream:
+            fault.strike(lab)
+            began = time.monotonic()
+            wait_until(
+                lambda: _is_well(lab, watcher) and _tables(lab) == before,
+                _DEADLINE_S,
+                "all is as before",
+                explain=lambda: _difference(before, _tables(lab)),
+            )
+            recovery_s = time.monotonic() - began
+    gaps = lab.gaps()
+    assert not gaps, gaps
+    return Survival(fault, stream.sent, stream.lost, recovery_s)
+
+
+def _tables(lab: Lab) -> dict[str, Counter[str]]:
+    """Every route of every router, ours and others', as text."""
+    return {
+        router: Counter(map(kernel.as_ip_route, lab.kernel_routes(router, None)))
+        for router in lab.topology.nodes
+    }
+
+
+def _difference(before: dict[str, Counter[str]], after: dict[str, Counter[str]]) -> str:
+    lines = []
+    for router, routes in before.items():
+        lines += [f"{router}: gone: {route}" for route in routes - after[router]]
+        lines += [f"{router}: new: {route}" for route in after[router] - routes]
+    return "\n".join(lines[:20]) or "the tables are, but a daemon is not in order"
+
+
+def _is_well(lab: Lab, watcher: Watcher) -> bool:
+    """Every daemon answers, has its neighbors, and the kernel has followed."""
+    for router in lab.topology.nodes:
+        status = watcher.status(router)
+        if status is None or status["neighbors"] != len(lab.topology.ports_of(router)):
+            return False
+        fib = status["fib"]
+        if fib["pending"] or fib["failed"] or fib["installed"] != fib["desired"]:
+            return False
+    return True
