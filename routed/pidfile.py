@@ -38,8 +38,15 @@ class PidFile:
             raise AlreadyRunning(
                 f"already running as pid {holder or 'unknown'} (it holds {path})"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Over what is there, and only then cut to length: on a full file system that needs no new
+        # block, so a daemon that died can always come back.
+        text = f"{os.getpid()}\n".encode()
+        try:
+            os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def remove(self) -> None:
         """Take the file away and release the lock."""

@@ -31,7 +31,7 @@ __all__ = [
 CHANNEL_FD = 3
 """Where the engine finds its channel to the parent."""
 
-ENGINE_COMMAND = (sys.executable, "-m", "routed", "--role", "engine")
+ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "routed", "--role", "engine")
 """The engine's program; the daemon's own interpreter and package."""
 
 _ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")

@@ -26,7 +26,7 @@ import contextlib
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -480,7 +480,7 @@ class Supervisor:
         if session.was_killed_by(signal.SIGSYS):
             self.violations["syscall"] += 1
             self._log.emit("sandbox-violated", pid=session.process.pid)
-        words = session.last_words[-1] if session.last_words else status
+        words = _last_sentence(session.last_words) or status
         if self.restarts == 1 and session.phase is Phase.CONFIGURING:
             # It has never worked here: say why at once, instead of trying again.
             raise EngineFailed(f"the engine cannot start: {words}")
@@ -499,6 +499,13 @@ class Supervisor:
         recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
         doublings = max(recent - 1, 0)
         return min(_RESTART_FIRST_S * float(1 << doublings), _RESTART_LIMIT_S)
+
+
+def _last_sentence(lines: Iterable[str]) -> str:
+    """The last line that says something: the frame that Python draws around an exception group is
+    no reason."""
+    said = [line.strip("|+- ") for line in lines]
+    return next((line for line in reversed(said) if line), "")
 
 
 def _describe_status(status: int) -> str:

@@ -1,0 +1,53 @@
+"""routed whose first engine has little of something: `lean_daemon.py DATA|NOFILE AMOUNT -c FILE`.
+
+    DATA    so many bytes of memory of its own more than it needs once it is imported (shared memory
+            does not count)
+    NOFILE  so many descriptors
+
+The engines after it have what they want. (Limits of a running process of another user may be set
+with CAP_SYS_RESOURCE only, which containers seldom have.)
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import routed.engine
+from routed import cli, privsep
+
+_MARK = "lean-engine"
+
+
+def _limit(what: str, amount: int) -> None:
+    if what == "DATA":
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+        amount += pages * resource.getpagesize()
+    number = getattr(resource, f"RLIMIT_{what}")
+    resource.setrlimit(number, (amount, amount))
+
+
+def main(arguments: list[str]) -> int:
+    """The daemon; or, started by it, its engine."""
+    if arguments[0] == _MARK:
+        what, amount, mark, *rest = arguments[1:]
+        try:
+            os.unlink(mark)
+        except FileNotFoundError:
+            pass  # an engine before this one was the lean one
+        else:
+            assert routed.engine is not None
+            _limit(what, int(amount))
+        return cli.main(rest)
+    what, amount, *rest = arguments
+    mark = str(Path(rest[1]).with_name("lean"))
+    Path(mark).touch()
+    words = (sys.executable, __file__, _MARK, what, amount, mark, "--role", "engine")
+    privsep.ENGINE_COMMAND = words
+    return cli.main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
