@@ -341,7 +341,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("stop-engine", "the engine hangs for 10 s (SIGSTOP)", _stop_engine, dead_interval_s=18.0),
     Fault(
         "out-of-memory", "the engine runs out of memory (RLIMIT_DATA)", _out_of_memory,
-        
     ),
     Fault("full-disk", "no space for pid file and log, killed and started", _full_disk),
     Fault(
