@@ -45,6 +45,7 @@ __all__ = [
     "REQUEST_CLASSES",
     "REQUEST_TYPES",
     "AddressFamily",
+    "Configure",
     "ControlType",
     "Explain",
     "Fib",
@@ -107,6 +108,7 @@ class ControlType(enum.IntEnum):
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
+    CONFIGURE = 43
     ROUTE_CHANGE = 50
     ROUTE_RENEW = 51
 
@@ -289,6 +291,16 @@ class Reload:
     """Read the configuration file again and apply the difference."""
 
 
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Look at what the configuration file would change, change, confirm, or go back."""
+
+    action: str
+    """check, diff, plan, reload, confirm or rollback."""
+    confirm_s: float | None = None
+    """With `reload`: the old one comes back unless it is confirmed within so many seconds."""
+
+
 class RouteOperation(enum.Enum):
     """What becomes of injected routes."""
 
@@ -388,6 +400,7 @@ Request = (
     | SnapshotOpen
     | Fib
     | Reload
+    | Configure
     | RouteChange
     | RouteRenew
 )
@@ -407,6 +420,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,
     ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,
+    ControlType.CONFIGURE: Configure,
     ControlType.ROUTE_CHANGE: RouteChange,
     ControlType.ROUTE_RENEW: RouteRenew,
 }

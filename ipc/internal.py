@@ -70,6 +70,7 @@ __all__ = [
     "LogEvent",
     "MessageType",
     "Phase",
+    "ReloadAction",
     "ReloadFinished",
     "ReloadRequested",
     "Role",
@@ -332,12 +333,27 @@ class FibCommandDone:
     lines: tuple[str, ...]
 
 
+class ReloadAction(enum.Enum):
+    """What may be asked about the configuration file."""
+
+    CHECK = "check"
+    DIFF = "diff"
+    PLAN = "plan"
+    RELOAD = "reload"
+    CONFIRM = "confirm"
+    ROLLBACK = "rollback"
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
-    """A client that may, asked for a reload; the request id comes back in the answer."""
+    """A client that may, asks about or for a configuration; the request id comes back in the
+    answer."""
 
     uid: int
     pid: int
+    action: ReloadAction = ReloadAction.RELOAD
+    confirm_s: float | None = None
+    """With RELOAD: the old one comes back unless it is confirmed so soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +363,8 @@ class ReloadFinished:
     is_ok: bool
     lines: tuple[str, ...]
     """Problems, one line each, or what changed."""
+    changes_state: bool = True
+    """Whether this was an attempt to change something, for `show status`."""
 
 
 @dataclass(frozen=True, slots=True)

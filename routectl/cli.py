@@ -23,7 +23,7 @@ from typing import NoReturn, TextIO
 from ipc.blocking import ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
 from routectl.execute import Output, execute, hold
-from routectl.grammar import TREE, Local, LocalAction, lease_of, leaves
+from routectl.grammar import TREE, Local, LocalAction, Positional, lease_of, leaves
 from routectl.parse import ParseError, aligned, describe, expected, parse
 from routectl.render.text import TextOutput
 
@@ -68,7 +68,7 @@ class CommandLine:
         inherited = {name: value for name, value in vars(self.options).items() if name != "words"}
         try:
             options = _line_parser().parse_intermixed_args(
-                list(arguments), argparse.Namespace(**inherited)
+                _without_dashes(arguments), argparse.Namespace(**inherited)
             )
         except ParseError as error:
             return self._usage(str(error), is_json=_asks_for_json(arguments))
@@ -127,7 +127,7 @@ def command_line_for(
     Raises:
         ParseError: the options cannot be read.
     """
-    options = _program_parser().parse_intermixed_args(list(arguments))
+    options = _program_parser().parse_intermixed_args(_without_dashes(arguments))
     with ControlClient(options.socket) as client:
         yield CommandLine(options, client, out, errors)
 
@@ -231,6 +231,17 @@ def _program_parser() -> _Parser:
     _add_line_options(parser)
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser
+
+
+def _without_dashes(arguments: Sequence[str]) -> list[str]:
+    """Modifiers of a command may be written as options: `reload --confirm 60s`."""
+    words = {
+        f"--{argument.name}": argument.name
+        for _, leaf in leaves(TREE)
+        for argument in leaf.arguments
+        if not isinstance(argument, Positional)
+    }
+    return [words.get(argument, argument) for argument in arguments]
 
 
 def _next_words(words: Sequence[str], start: str) -> list[str]:

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 
 from ipc.control import (
     AddressFamily,
+    Configure,
     Explain,
     Fib,
     Lease,
@@ -189,8 +190,8 @@ class Fields:
 
     request_class: type[Request]
     sources: tuple[str, ...] = ()
-    """For each field in order: an argument's name, `NAME?` for whether a flag was given, or
-    `@family`."""
+    """For each field in order: an argument's name, `NAME?` for whether a flag was given,
+    `=TEXT` for that very text, or `@family`."""
 
     def __call__(self, invocation: Invocation) -> Request:
         """The request of one invocation."""
@@ -199,6 +200,8 @@ class Fields:
 
 
 def _field(invocation: Invocation, source: str) -> object:
+    if source.startswith("="):
+        return source[1:]
     if source == "@family":
         return invocation.family
     if source.endswith("?"):
@@ -310,6 +313,13 @@ def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 _SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
+
+
+def _reload(invocation: Invocation) -> Request:
+    confirm = invocation.value("confirm")
+    if "plan" in invocation.values:
+        return Configure("plan", None if confirm is None else float(confirm))
+    return Reload() if confirm is None else Configure("reload", float(confirm))
 
 
 def lease_of(invocation: Invocation) -> Lease:
@@ -598,7 +608,47 @@ TREE = Branch(
             "Read the configuration file again and apply the difference",
             "reload",
             Role.ADMIN,
-            Command(lambda _: Reload()),
+            Command(_reload),
+            (
+                Flag("plan", "Only say what would change in the kernel, adjacencies and sockets"),
+                Keyword(
+                    "confirm", ValueKind.DURATION, "Go back unless `confirm` is said in this time"
+                ),
+            ),
+        ),
+        Leaf(
+            "confirm",
+            "Keep the configuration that was loaded with `reload confirm`",
+            "confirm",
+            Role.ADMIN,
+            Command(Fields(Configure, ("=confirm",))),
+        ),
+        Leaf(
+            "rollback",
+            "Go back to the configuration that was in force before",
+            "rollback",
+            Role.ADMIN,
+            Command(Fields(Configure, ("=rollback",))),
+        ),
+        Branch(
+            "config",
+            "Look at the configuration file before it is loaded",
+            (
+                Leaf(
+                    "check",
+                    "Whether the file is right; every error with its line",
+                    "config check",
+                    Role.ADMIN,
+                    Command(Fields(Configure, ("=check",))),
+                ),
+                Leaf(
+                    "diff",
+                    "What the file says otherwise than the configuration in force",
+                    "config diff",
+                    Role.ADMIN,
+                    Command(Fields(Configure, ("=diff",))),
+                ),
+            ),
         ),
         Leaf(
             "help",

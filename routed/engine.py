@@ -49,6 +49,7 @@ from ipc.internal import (
     LinksComplete,
     LogEvent,
     Phase,
+    ReloadAction,
     ReloadFinished,
     ReloadRequested,
     Role,
@@ -355,7 +356,7 @@ class Engine:
             config,
             router,
             sandbox=str(self._confinement),
-            reload=self._reload,
+            configure=self._configure,
             command_fib=self._command_fib,
             memory=self._memory,
         )
@@ -369,8 +370,11 @@ class Engine:
 
     # --- management
 
-    async def _reload(self, uid: int, pid: int) -> Outcome:
-        return await self._ask_parent(ReloadRequested(uid, pid), self._reloads)
+    async def _configure(
+        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
+    ) -> Outcome:
+        request = ReloadRequested(uid, pid, action, confirm_s)
+        return await self._ask_parent(request, self._reloads)
 
     async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         return await self._ask_parent(FibCommanded(command, uid, pid), self._fib_commands)
@@ -398,10 +402,11 @@ class Engine:
             waiting.send_nowait(answer)
 
     def _reload_finished(self, request_id: int, answer: ReloadFinished) -> None:
-        self._running.reporter.reloads["done" if answer.is_ok else "failed"] += 1
-        self._running.reporter.last_reload = LastReload(
-            answer.is_ok, self._clock.now(), answer.lines[0] if answer.lines else ""
-        )
+        if answer.changes_state:
+            self._running.reporter.reloads["done" if answer.is_ok else "failed"] += 1
+            self._running.reporter.last_reload = LastReload(
+                answer.is_ok, self._clock.now(), answer.lines[0] if answer.lines else ""
+            )
         waiting = self._reloads.get(request_id)
         if waiting is not None:
             waiting.send_nowait(answer)

@@ -80,6 +80,9 @@ EVENTS: dict[str, EventSpec] = {
     # configuration
     "reload-begun": EventSpec(_I, ("asked_by",)),
     "reload-done": EventSpec(_I, ("changes", "took_ms")),
+    "reload-unconfirmed": EventSpec(_I, ("within_s",)),
+    "reload-confirmed": EventSpec(_I, ("asked_by",)),
+    "rolled-back": EventSpec(_W, ("why",)),
     "reload-failed": EventSpec(_E, ("problem",)),
     "reload-needs-restart": EventSpec(_W, ("keys",)),
     # the engine

@@ -31,7 +31,7 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -55,8 +55,8 @@ from ipc.internal import (
 )
 from routed import __version__
 from routed.clock import origin_seqno
-from routed.config.diff import ConfigDelta, compare
-from routed.config.load import ConfigError, load_file
+from routed.config.diff import ConfigDelta
+from routed.config.plan import LinkPlan
 from routed.config.schema import Config, FibConfig, LogConfig, LogFormat, MetricsConfig, OnExit
 from routed.daemonize import ReadyPipe
 from routed.fib.ledger import Ledger
@@ -68,6 +68,7 @@ from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
 from routed.keyfiles import KeyFileError, read_secrets
+from routed.last_good import LastGood
 from routed.listener import (
     ListenerError,
     close_listener,
@@ -86,6 +87,7 @@ from routed.sandbox.capabilities import Capability
 from routed.sandbox.confine import ConfinementError, confine_parent
 from routed.sockets import open_neighbor_socket
 from routed.supervisor import EngineFailed, EngineSession, Supervisor
+from routed.transaction import ReloadRequest, SwitchError, Transactions
 
 __all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartError", "run_parent"]
 
@@ -101,14 +103,6 @@ that went mad would fill this process and the kernel until the machine is out of
 
 class StartError(Exception):
     """The daemon cannot start here; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ReloadRequest:
-    """Who asked: a client (request id and words for the log) or a signal (request id 0)."""
-
-    request_id: int
-    asked_by: str
 
 
 def run_parent(config: Config, config_path: str, ready: ReadyPipe, *, is_foreground: bool) -> int:
@@ -263,7 +257,15 @@ class Parent:
         self._supervisor = Supervisor(self, log)
         self._neighbor_sockets: dict[int, Family] = {}
         """What the present engine was handed, by link."""
-        self._reloads_in, self._reloads = trio.open_memory_channel[_ReloadRequest](16)
+        self._transactions = Transactions(
+            self,
+            log,
+            config_path,
+            LastGood(
+                Path(config.pid_file).parent,
+                lambda problem: log.emit("internal-error", where="last good", error=problem),
+            ),
+        )
         self._wishes_since_counted = 0
         """At least as many as there are: counting them anew is not for every update."""
         self._is_stopping = False
@@ -337,7 +339,7 @@ class Parent:
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._rules.run)
-            nursery.start_soon(self._reload_loop)
+            nursery.start_soon(self._transactions.run)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
@@ -378,7 +380,7 @@ class Parent:
         async for number in signals:  # type: ignore[attr-defined]
             match signal.Signals(number):
                 case signal.SIGHUP:
-                    self._ask_reload(_ReloadRequest(0, "SIGHUP"))
+                    self._transactions.ask(ReloadRequest(0, "SIGHUP"))
                 case signal.SIGTERM | signal.SIGINT:
                     await self._stop(signal.Signals(number).name)
                 case signal.SIGUSR1:
@@ -528,7 +530,8 @@ class Parent:
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         """A client asks."""
-        self._ask_reload(_ReloadRequest(request_id, f"uid {request.uid} pid {request.pid}"))
+        who = f"uid {request.uid} pid {request.pid}"
+        self._transactions.ask(ReloadRequest(request_id, who, request.action, request.confirm_s))
 
     def _on_progress(self) -> None:
         session = self._running_session()
@@ -536,6 +539,7 @@ class Parent:
             session.mark_progress()
         # The engine's first update has been tried: static routes are in, or failed visibly.
         if not self._is_ready and self._sync.has_applied_first_update:
+            self._transactions.started()
             self._is_ready = True
             took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
             self._log.emit("ready", after_ms=took_ms, routes=self._sync.counters().installed)
@@ -613,70 +617,71 @@ class Parent:
 
     # --- reload
 
-    def _ask_reload(self, request: _ReloadRequest) -> None:
-        try:
-            self._reloads_in.send_nowait(request)
-        except trio.WouldBlock:
-            self._answer(request, ReloadFinished(False, ("too many reloads are waiting",)))
+    @property
+    def config(self) -> Config:
+        """In force."""
+        return self._config
 
-    def _answer(self, request: _ReloadRequest, answer: ReloadFinished) -> None:
+    def answer(self, request_id: int, answer: ReloadFinished) -> None:
+        """Tell the engine how a reload went."""
         session = self._running_session()
         if session is not None:
-            session.send(answer, request_id=request.request_id)
+            session.send(answer, request_id=request_id)
 
-    async def _reload_loop(self) -> None:
-        async for request in self._reloads:
-            latest = request
-            while True:
-                try:
-                    newer = self._reloads.receive_nowait()
-                except trio.WouldBlock:
-                    break
-                self._answer(latest, ReloadFinished(False, ("superseded by a newer reload",)))
-                latest = newer
-            self._manager.reloading()
-            answer = await self._reload(latest)
-            self._manager.ready(self._health())
-            self._answer(latest, answer)
-
-    async def _reload(self, request: _ReloadRequest) -> ReloadFinished:
-        started = trio.current_time()
-        self._log.emit("reload-begun", asked_by=request.asked_by)
+    def begin_reload(self) -> None:
+        """For the service manager, and for whoever has moved the log file away."""
+        self._manager.reloading()
         self._reopen_log()
-        try:
-            new = await trio.to_thread.run_sync(load_file, self._config_path)
-            secrets = await trio.to_thread.run_sync(read_secrets, new, self._config_path)
-        except ConfigError as error:
-            return self._reload_failed([str(problem) for problem in error.problems])
-        except KeyFileError as error:
-            return self._reload_failed(error.problems)
-        delta = compare(self._config, new)
-        if delta.needs_restart:
-            self._log.emit("reload-needs-restart", keys=", ".join(delta.needs_restart))
-        changes = list(delta.changes)
-        if secrets != self._secrets:
-            changes.append("secrets changed")
-        if changes:
-            session = self._running_session()
-            if session is None:
-                return self._reload_failed(["the engine is restarting; try again in a moment"])
-            try:
-                await self._switch(session, delta, secrets)
-            except ListenerError as error:
-                return self._reload_failed([str(error)])
-            except EngineFailed as error:
-                session.kill()  # it comes back with the configuration that is in force
-                return self._reload_failed([str(error)])
-        took_ms = round((trio.current_time() - started) * 1000)
-        self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
-        lines = changes or ["nothing changed"]
-        lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
-        return ReloadFinished(True, tuple(lines))
 
-    def _reload_failed(self, problems: list[str]) -> ReloadFinished:
-        for problem in problems:
-            self._log.emit("reload-failed", problem=problem)
-        return ReloadFinished(False, tuple(problems))
+    def end_reload(self) -> None:
+        """For the service manager."""
+        self._manager.ready(self._health())
+
+    def link_plans(self, new: Config) -> list[LinkPlan]:
+        """Every link, with what NUP does there now and would do."""
+        return [
+            LinkPlan(
+                link.ifname,
+                self._config.interface_for(link.ifname),
+                new.interface_for(link.ifname),
+                has_socket=link.ifindex in self._neighbor_sockets,
+            )
+            for link in self._monitor.links.interfaces.values()
+            if not link.is_loopback
+        ]
+
+    async def problems_of(self, new: Config) -> list[str]:
+        """What is wrong with the key files that a configuration names."""
+        try:
+            await trio.to_thread.run_sync(read_secrets, new, self._config_path)
+        except KeyFileError as error:
+            return list(error.problems)
+        return []
+
+    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
+        """Follow a configuration on both sides; what changed beside the delta.
+
+        Raises:
+            SwitchError: it cannot be; nothing has changed.
+        """
+        try:
+            secrets = await trio.to_thread.run_sync(read_secrets, new, self._config_path)
+        except KeyFileError as error:
+            raise SwitchError(error.problems) from error
+        beside = [] if secrets == self._secrets else ["secrets changed"]
+        if delta.is_empty and not beside:
+            return beside
+        session = self._running_session()
+        if session is None:
+            raise SwitchError(["the engine is restarting; try again in a moment"])
+        try:
+            await self._switch(session, delta, secrets)
+        except ListenerError as error:
+            raise SwitchError([str(error)]) from error
+        except EngineFailed as error:
+            session.kill()  # it comes back with the configuration that is in force
+            raise SwitchError([str(error)]) from error
+        return beside
 
     async def _switch(
         self, session: EngineSession, delta: ConfigDelta, secrets: tuple[SharedSecret, ...]

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
-from ipc.internal import ConfBegin, FibCommand, RuleReport
+from ipc.internal import ConfBegin, FibCommand, ReloadAction, RuleReport
 from routed import __version__
 from routed.config.schema import Config
 from routed.control.changes import ChangeFeed, Topic
@@ -69,7 +69,7 @@ class Reporter:
         router: Router,
         *,
         sandbox: str,
-        reload: Callable[[int, int], Awaitable[Outcome]],
+        configure: Callable[[ReloadAction, float | None, int, int], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
         memory: ProcessMemory,
     ) -> None:
@@ -81,7 +81,7 @@ class Reporter:
             router: whose rooms are looked at.
             sandbox: what holds this process, in words.
             memory: of this process.
-            reload: asks the parent, with the uid and pid of the client.
+            configure: asks the parent, with the uid and pid of the client.
             command_fib: asks the parent, likewise.
         """
         self.config = config
@@ -96,7 +96,7 @@ class Reporter:
         router.observer = self._changes
         self._sandbox = sandbox
         self._memory = memory
-        self._reload = reload
+        self._configure = configure
         self._command_fib = command_fib
 
     # --- one row or few
@@ -233,9 +233,11 @@ class Reporter:
         """The shared FIB's descriptor."""
         return self._router.snapshot.fileno()
 
-    async def reload(self, uid: int, pid: int) -> Outcome:
-        """Have the parent read the configuration again."""
-        return await self._reload(uid, pid)
+    async def configure(
+        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
+    ) -> Outcome:
+        """Have the parent look at, change or take back the configuration."""
+        return await self._configure(action, confirm_s, uid, pid)
 
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Have the parent do something to the kernel FIB."""

@@ -36,7 +36,7 @@ from routed.config.schema import (
     options_of,
 )
 
-__all__ = ["ConfigError", "Problem", "json_schema", "load_file", "load_text"]
+__all__ = ["ConfigError", "Problem", "json_schema", "load_file", "load_text", "read_text"]
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_NODES = 20_000_000
@@ -83,6 +83,15 @@ def load_file(path: str | Path) -> Config:
     Raises:
         ConfigError: unreadable, not YAML, or wrong; all problems at once.
     """
+    return load_text(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """A configuration file as text, unchecked.
+
+    Raises:
+        ConfigError: unreadable, too large, or no text.
+    """
     name = str(path)
     try:
         size = Path(path).stat().st_size
@@ -94,11 +103,10 @@ def load_file(path: str | Path) -> Config:
             [Problem(name, 1, 1, "(file)", f"cannot read it: {error.strerror}")]
         ) from error
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, 1, "(syntax)", "not UTF-8 text")]) from error
-    return load_text(text, name)
 
 
 def load_text(text: str, file: str = "routes.yaml") -> Config:

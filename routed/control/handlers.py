@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ipc.control import (
     AddressFamily,
+    Configure,
     ControlType,
     Explain,
     Fib,
@@ -36,7 +37,7 @@ from ipc.control import (
     ShowStatus,
     SnapshotOpen,
 )
-from ipc.internal import FibCommand
+from ipc.internal import FibCommand, ReloadAction
 from routed.control.caller import Caller
 from routed.control.changes import ChangeFeed, ChangeView, Topic
 from routed.control.injection import (
@@ -64,6 +65,11 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 
 __all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome", "Stream"]
+
+
+CONFIRM_MIN_S = 1.0
+CONFIRM_MAX_S = 3600.0
+"""Longer than an hour nobody waits at a keyboard; the daemon takes no other change meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,10 @@ class Daemon(Protocol):
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
 
-    async def reload(self, uid: int, pid: int) -> Outcome:
-        """Have the configuration read again; uid and pid of who asked, for the log."""
+    async def configure(
+        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
+    ) -> Outcome:
+        """Look at, change or take back the configuration; uid and pid of who asked, for the log."""
 
     def inject(self, injection: Injection) -> Sequence[Refusal]:
         """Put or delete injected routes, all or none; why not, route by route."""
@@ -286,7 +294,24 @@ async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
 
 async def reload(daemon: Daemon, _request: Reload, caller: Caller) -> Answer:
     """Reload; on failure nothing has changed and the lines say why."""
-    return _outcome(await daemon.reload(caller.uid, caller.pid))
+    return _outcome(await daemon.configure(ReloadAction.RELOAD, None, caller.uid, caller.pid))
+
+
+async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answer:
+    """Review, reload, confirm, roll back."""
+    try:
+        action = ReloadAction(request.action)
+    except ValueError:
+        known = ", ".join(known.value for known in ReloadAction)
+        return _usage(f"{request.action!r} is nothing to do to a configuration: {known}")
+    confirm_s = request.confirm_s
+    if confirm_s is not None:
+        if action is not ReloadAction.RELOAD:
+            return _usage(f"`confirm` belongs to a reload, not to {action.value}")
+        if not CONFIRM_MIN_S <= confirm_s <= CONFIRM_MAX_S:
+            limits = f"{CONFIRM_MIN_S:g} to {CONFIRM_MAX_S:g} seconds"
+            return _usage(f"the time for a confirmation is {limits}, not {confirm_s:g}")
+    return _outcome(await daemon.configure(action, confirm_s, caller.uid, caller.pid))
 
 
 async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
@@ -353,6 +378,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SNAPSHOT_OPEN: open_snapshot,
     ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,
+    ControlType.CONFIGURE: configure,
     ControlType.ROUTE_CHANGE: change_routes,
     ControlType.ROUTE_RENEW: renew_routes,
 }

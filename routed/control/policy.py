@@ -33,6 +33,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SNAPSHOT_OPEN: Role.READ,
     ControlType.FIB: Role.ADMIN,
     ControlType.RELOAD: Role.ADMIN,
+    ControlType.CONFIGURE: Role.ADMIN,
     ControlType.ROUTE_CHANGE: Role.ADMIN,
     ControlType.ROUTE_RENEW: Role.ADMIN,
 }

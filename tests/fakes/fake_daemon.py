@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from ipc.internal import FibCommand
+from ipc.internal import FibCommand, ReloadAction
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
 from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
@@ -273,6 +273,7 @@ class FakeDaemon:
     injections: list[Injection] = field(default_factory=list)
     refusals: tuple[Refusal, ...] = ()
     """What becomes of the next injections."""
+    configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
@@ -342,8 +343,12 @@ class FakeDaemon:
     def session_ended(self, session: int) -> None:
         self.ended_sessions.append(session)
 
-    async def reload(self, uid: int, pid: int) -> Outcome:
-        self.reloads.append((uid, pid))
+    async def configure(
+        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
+    ) -> Outcome:
+        if action is ReloadAction.RELOAD and confirm_s is None:
+            self.reloads.append((uid, pid))
+        self.configured.append((action, confirm_s))
         return self.reload_outcome
 
     def __post_init__(self) -> None:

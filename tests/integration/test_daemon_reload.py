@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 
 import pytest
@@ -166,3 +167,40 @@ def test_a_new_cost_is_followed_without_losing_the_adjacency(lab: Lab) -> None:
         )
 
     wait_until(is_followed, DEADLINE_S, "the cost is 77 and the adjacencies stood")
+
+
+def test_looking_at_a_reload_touches_nothing(lab: Lab) -> None:
+    lab.write_config("R", base(lab).replace("eth*", "eth-A") + statics(1, 4))
+    with RouteMonitor(lab, "R") as monitor:
+        diff = lab.run("R", ["routectl", "config", "diff"])
+        check = lab.run("R", ["routectl", "config", "check"])
+        plan = lab.run("R", ["routectl", "reload", "--plan"])
+    assert "static 10.9.4.0/24 added" in diff.stdout
+    assert "is right; a reload would make" in check.stdout
+    assert "kernel      remove 10.9.2.0/24 blackhole" in plan.stdout
+    assert "adjacency   eth-B: ends" in plan.stdout
+    assert monitor.heard == []
+    assert lab.gaps() == []
+
+
+def test_a_reload_that_cuts_its_own_link_comes_back_by_itself(lab: Lab) -> None:
+    lab.write_config("R", base(lab).replace("eth*", "none*") + statics(1, 2, 3))
+    assert lab.run("R", ["routectl", "reload", "--confirm", "2s"]).returncode == 0
+    wait_until(lambda: lab.gaps() != [], DEADLINE_S, "the adjacencies are gone")
+    lab.wait_converged(DEADLINE_S)
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["last_reload"]["ok"] is False
+    assert "not confirmed in time" in status["last_reload"]["text"]
+
+
+def test_rollback_works_after_a_restart_of_the_daemon(lab: Lab) -> None:
+    lab.write_config("R", base(lab) + statics(5))
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+    wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "the new routes are in")
+    pid = lab.daemon_pid("R")
+    lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has stopped")
+    lab.start_daemons(["R"])
+    done = lab.run("R", ["routectl", "rollback"])
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: prefixes(lab) == expected(1, 2, 3), DEADLINE_S, "the old routes are back")

@@ -69,13 +69,16 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.exporter", "routed.metrics", "routed.privsep", "routed.process_memory",
         "routed.reporter", "routed.router", "routed.sandbox", "trio",
     },
+    "routed.last_good": set(),
+    "routed.transaction": {
+        "ipc", "routed.config", "routed.last_good", "routed.log", "trio",
+    },
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
         "routed.fib_updates",
-        "routed.keyfiles", "routed.listener", "routed.log", "routed.model", "routed.notify",
-        "routed.pidfile",
-        "routed.privsep",
-        "routed.sandbox", "routed.sockets", "routed.supervisor", "trio",
+        "routed.keyfiles", "routed.last_good", "routed.listener", "routed.log", "routed.model",
+        "routed.notify", "routed.pidfile", "routed.privsep", "routed.sandbox", "routed.sockets",
+        "routed.supervisor", "routed.transaction", "trio",
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",

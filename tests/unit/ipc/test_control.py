@@ -11,6 +11,7 @@ from ipc.control import (
     REQUEST_CLASSES,
     REQUEST_TYPES,
     AddressFamily,
+    Configure,
     ControlType,
     Explain,
     Fib,
@@ -51,6 +52,7 @@ def test_messages_survive_the_codec(message: object) -> None:
 SMALLEST: dict[type[Request], Request] = {
     ShowRoute: ShowRoute("::1"),
     Explain: Explain("::1"),
+    Configure: Configure("diff"),
     Fib: Fib("couple"),
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
@@ -92,6 +94,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SNAPSHOT_OPEN": 30,
         "RELOAD": 40,
         "FIB": 41,
+        "CONFIGURE": 43,
         "ROUTE_CHANGE": 50,
         "ROUTE_RENEW": 51,
     }

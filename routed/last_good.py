@@ -1,0 +1,77 @@
+"""The configurations worth going back to, as text, across restarts of the daemon.
+
+    running.yaml     what is in force, confirmed
+    previous.yaml    what was in force before that: where `rollback` goes
+
+Both lie beside the pid file, readable by the daemon's user alone: a configuration may name keys.
+They are written whole or not at all (a new file, renamed over the old one), so a crash on any line
+leaves one or the other. What cannot be written is kept in memory and said in the log; a daemon does
+not fail for its memory's sake.
+
+Source: rename(2) replaces atomically.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["LastGood"]
+
+
+class LastGood:
+    """Owns the two files."""
+
+    def __init__(self, directory: Path, complain: Callable[[str], None]) -> None:
+        """Read what an earlier life left.
+
+        Args:
+            directory: where the files are.
+            complain: told in a sentence when a file cannot be read or written.
+        """
+        self._directory = directory
+        self._complain = complain
+        self.running = self._read("running.yaml")
+        """The text in force, confirmed; None before the first `put_in_force`."""
+        self.previous = self._read("previous.yaml")
+        """The one before; None when there is none."""
+
+    def put_in_force(self, text: str) -> None:
+        """A configuration is in force and good; what was, becomes the previous one."""
+        if text == self.running:
+            return
+        if self.running is not None:
+            self.previous = self.running
+            self._write("previous.yaml", self.running)
+        self.running = text
+        self._write("running.yaml", text)
+
+    @property
+    def previous_path(self) -> str:
+        """What `previous` is called in error messages."""
+        return str(self._directory / "previous.yaml")
+
+    def _read(self, name: str) -> str | None:
+        path = self._directory / name
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            self._complain(f"{path}: {error}")
+            return None
+
+    def _write(self, name: str, text: str) -> None:
+        path = self._directory / name
+        fresh = path.with_suffix(".new")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(fresh, flags, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except OSError as error:
+            self._complain(f"{path}: {error.strerror}")

@@ -1,0 +1,276 @@
+"""Reloads in virtual time: nothing half done, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from ipc.internal import ReloadAction, ReloadFinished
+from routed.config.diff import ConfigDelta
+from routed.config.load import load_text
+from routed.config.plan import LinkPlan, plan
+from routed.config.schema import Config
+from routed.last_good import LastGood
+from routed.log import Level, Logger, Record
+from routed.transaction import ReloadRequest, SwitchError, Transactions
+
+BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
+
+
+def text_with(*numbers: int, cost: int = 10) -> str:
+    routes = "".join(f"  - {{prefix: 10.9.{n}.0/24, type: blackhole}}\n" for n in numbers)
+    return BASE.replace("cost: 10", f"cost: {cost}") + ("static:\n" + routes if routes else "")
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+
+class Host:
+    """A daemon that follows every configuration, unless it is told not to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._config = load_text(path.read_text())
+        self.switches: list[tuple[str, ...]] = []
+        self.failure: SwitchError | None = None
+        self.secret_problems: list[str] = []
+        self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
+        self.on_reload: Callable[[], None] = lambda: None
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    async def problems_of(self, new: Config) -> list[str]:
+        return self.secret_problems
+
+    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
+        if self.failure is not None:
+            raise self.failure
+        if not delta.is_empty:
+            self.switches.append(delta.changes)
+            self._config = delta.effective
+        return []
+
+    def link_plans(self, new: Config) -> list[LinkPlan]:
+        entries = self._config.interface_for("eth0"), new.interface_for("eth0")
+        return [LinkPlan("eth0", *entries, has_socket=True)]
+
+    def answer(self, request_id: int, answer: ReloadFinished) -> None:
+        self.answers_in.send_nowait((request_id, answer))
+
+    def begin_reload(self) -> None:
+        self.on_reload()
+
+    def end_reload(self) -> None:
+        pass
+
+
+class Scene:
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "routes.yaml"
+        if not self.path.exists():
+            self.write(1)
+        self.host = Host(self.path)
+        self.sink = Sink()
+        self.complaints: list[str] = []
+        self.last_good = LastGood(directory, self.complaints.append)
+        self.transactions = Transactions(
+            self.host, Logger(self.sink, "parent", Level.DEBUG), str(self.path), self.last_good
+        )
+        self.transactions.started()
+
+    def write(self, *numbers: int, cost: int = 10) -> None:
+        self.path.write_text(text_with(*numbers, cost=cost))
+
+    async def ask(
+        self, action: ReloadAction = ReloadAction.RELOAD, confirm_s: float | None = None
+    ) -> ReloadFinished:
+        self.transactions.ask(ReloadRequest(7, "test", action, confirm_s))
+        request_id, answer = await self.host.answers.receive()
+        assert request_id == 7
+        return answer
+
+    @property
+    def events(self) -> list[str]:
+        return [record.event for record in self.sink.records]
+
+
+@asynccontextmanager
+async def running(directory: Path) -> AsyncIterator[Scene]:
+    scene = Scene(directory)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.transactions.run)
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("action", [ReloadAction.CHECK, ReloadAction.DIFF, ReloadAction.PLAN])
+async def test_looking_changes_nothing(tmp_path: Path, action: ReloadAction) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2, cost=77)
+        answer = await scene.ask(action)
+        assert (answer.is_ok, answer.changes_state) == (True, False)
+        assert {
+            ReloadAction.CHECK: (f"{scene.path} is right; a reload would make 3 changes",),
+            ReloadAction.DIFF: (
+                "interface eth0 changed", "static 10.9.1.0/24 removed", "static 10.9.2.0/24 added",
+            ),
+            ReloadAction.PLAN: (
+                "kernel      install 10.9.2.0/24 blackhole",
+                "kernel      remove 10.9.1.0/24 blackhole",
+                "adjacency   eth0: cost 10 -> 77, stays up",
+            ),
+        }[action] == answer.lines  # fmt: skip
+        assert scene.host.switches == []
+        scene.path.write_text("router_id: nonsense\n")
+        answer = await scene.ask(action)
+        assert not answer.is_ok
+        assert f"{scene.path}:1:12: router_id:" in answer.lines[0]
+
+
+async def test_what_is_not_confirmed_goes_back_by_itself(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        answer = await scene.ask(confirm_s=60.0)
+        assert answer.lines[0] == "static 10.9.2.0/24 added"
+        assert "say `confirm` within 60 s" in answer.lines[-1]
+        began = trio.current_time()
+        request_id, answer = await scene.host.answers.receive()
+        assert (request_id, answer.is_ok) == (0, False)
+        assert answer.lines[:2] == (
+            "not confirmed in time: rolled back",
+            "static 10.9.2.0/24 removed",
+        )
+        assert trio.current_time() - began == pytest.approx(60.0)
+        assert scene.host.config == load_text(text_with(1))
+        assert scene.last_good.running == text_with(1)
+
+
+async def test_what_is_confirmed_stays(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        await scene.ask(confirm_s=60.0)
+        assert (await scene.ask(ReloadAction.CONFIRM)).is_ok
+        await trio.sleep(120)
+        assert scene.host.config == load_text(text_with(1, 2))
+        assert not (await scene.ask(ReloadAction.CONFIRM)).is_ok
+        assert (scene.last_good.running, scene.last_good.previous) == (
+            text_with(1, 2),
+            text_with(1),
+        )
+
+
+async def test_while_one_waits_no_other_is_loaded(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        await scene.ask(confirm_s=60.0)
+        scene.write(3)
+        answer = await scene.ask()
+        assert (answer.is_ok, "waits for `confirm` (60 s left)" in answer.lines[0]) == (False, True)
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.is_ok
+        assert scene.host.config == load_text(text_with(1))
+        assert (await scene.ask()).is_ok, "and now the next one may come"
+
+
+async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask()).is_ok
+    async with running(tmp_path) as scene:
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.lines == (
+            "static 10.9.2.0/24 removed",
+            "static 10.9.1.0/24 added",
+            f"{scene.path} still says otherwise: mend it before the next reload",
+        )
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert scene.host.config == load_text(text_with(2))
+        assert "rolled-back" in scene.events
+
+
+async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert (answer.is_ok, answer.lines) == (
+            False, ("there is no earlier configuration to go back to",),
+        )  # fmt: skip
+
+
+async def test_a_switch_that_fails_changes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        scene.host.failure = SwitchError(["the engine is restarting; try again in a moment"])
+        answer = await scene.ask(confirm_s=60.0)
+        assert answer.lines == ("the engine is restarting; try again in a moment",)
+        scene.host.failure = None
+        assert not (await scene.ask(ReloadAction.CONFIRM)).is_ok
+        assert scene.last_good.running == text_with(1)
+
+
+async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for request_id in (1, 2, 3):
+        scene.transactions.ask(ReloadRequest(request_id, "test"))
+    scene.transactions.ask(ReloadRequest(4, "test", ReloadAction.DIFF))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.transactions.run)
+        answers = [await scene.host.answers.receive() for _ in range(4)]
+        nursery.cancel_scope.cancel()
+    assert [request_id for request_id, _ in answers] == [1, 2, 3, 4]
+    assert answers[0][1].lines == ("superseded by a newer reload",)
+
+
+def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Path) -> None:
+    complaints: list[str] = []
+    last_good = LastGood(tmp_path, complaints.append)
+    last_good.put_in_force("a")
+    last_good.put_in_force("b")
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "running.yaml": 0o600, "previous.yaml": 0o600,
+    }  # fmt: skip
+    again = LastGood(tmp_path, complaints.append)
+    assert (again.running, again.previous, complaints) == ("b", "a", [])
+    nowhere = LastGood(tmp_path / "nowhere", complaints.append)
+    nowhere.put_in_force("a")
+    nowhere.put_in_force("b")
+    assert nowhere.previous == "a", "in memory it is kept all the same"
+    assert "No such file" in complaints[0]
+
+
+def test_a_plan_names_sockets_and_announcements() -> None:
+    old, new = (
+        load_text(BASE),
+        load_text(BASE.replace("eth0", "eth1") + "redistribute: [{source: static}]\n"),
+    )
+    links = [
+        LinkPlan(name, old.interface_for(name), new.interface_for(name), has_socket=name == "eth0")
+        for name in ("eth0", "eth1")
+    ]
+    assert plan(old, new, links) == [
+        "adjacency   eth0: ends, neighbors are told goodbye",
+        "socket      eth0: closed",
+        "adjacency   eth1: begins",
+        "socket      eth1: opened",
+        "announced   redistribution changes: neighbors are told the difference",
+    ]
