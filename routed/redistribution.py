@@ -2,54 +2,139 @@
 route has changed or the rules have.
 
     best route, rules (`redistribute:`) --settle--> NeighborInstance.originate / withdraw
+    best routes inside a summary (`summaries:`) --> the summary, for as long as there is one
 
-A rule speaks for the routes of one source whose prefix it accepts; the first rule that fits wins.
+A rule speaks for the routes of one source that it fits; the first rule that fits wins, and says
+accept or deny. A summary is originated while something more specific inside it is announced by us
+or was learned from neighbors; what it covers and nobody reaches must end here, so the router keeps
+an unreachable route for it meanwhile (RFC 4632 section 5.1).
 """
 
 from __future__ import annotations
 
-from routed.config.schema import RedistributeConfig, RedistributeSource
+import fnmatch
+from collections.abc import Callable
+
+from routed.config.schema import (
+    Config,
+    FilterAction,
+    RedistributeConfig,
+    RedistributeSource,
+    SummaryConfig,
+)
 from routed.model.prefix import Prefix
 from routed.model.route import Route, RouteSource
 from routed.neighbor.instance import NeighborInstance
 
-__all__ = ["Redistribution"]
+__all__ = ["SUMMARY_OWNER", "Redistribution"]
+
+SUMMARY_OWNER = "summary"
+"""The owner of the unreachable routes that stand behind summaries."""
 
 
 class Redistribution:
     """Owns the set of prefixes that this router originates."""
 
-    def __init__(self, instance: NeighborInstance) -> None:
-        self.rules: tuple[RedistributeConfig, ...] = ()
-        """In order; after a change every prefix is to be settled anew."""
+    def __init__(
+        self,
+        instance: NeighborInstance,
+        set_summary: Callable[[Prefix, bool], None],
+        ifname_of: Callable[[int], str],
+    ) -> None:
+        """Begin with nothing announced.
+
+        Args:
+            instance: who announces.
+            set_summary: called when a summary begins (True) or ends to be announced.
+            ifname_of: the name of a link, for rules that match it.
+        """
         self._nup = instance
+        self._set_summary = set_summary
+        self._ifname_of = ifname_of
+        self._rules: tuple[RedistributeConfig, ...] = ()
+        self._summaries: tuple[SummaryConfig, ...] = ()
+        self._covered: dict[Prefix, set[Prefix]] = {}
+        """By summary: what inside it is announced or learned."""
         self._originated: set[Prefix] = set()
 
+    def follow(self, config: Config) -> bool:
+        """Take on other rules; whether every prefix is to be settled anew."""
+        if (self._rules, self._summaries) == (config.redistribute, config.summaries):
+            return False
+        kept = {summary.prefix for summary in config.summaries}
+        for prefix in [prefix for prefix in self._covered if prefix not in kept]:
+            if self._covered.pop(prefix):
+                self._set_summary(prefix, False)
+        self._rules, self._summaries = config.redistribute, config.summaries
+        return True
+
     def settle(self, prefix: Prefix, best: Route | None, now: float) -> None:
-        """Originate a prefix exactly when its best route is one that a rule redistributes."""
+        """Originate a prefix exactly when its best route is one that is to be announced."""
         rule = None if best is None else self._rule_for(best)
-        if rule is None or best is None:
-            if prefix in self._originated:
-                self._originated.discard(prefix)
-                self._nup.withdraw(prefix, now)
-            return
-        self._originated.add(prefix)
-        tag = best.tag if rule.tag is None else rule.tag
-        is_external = best.source is not RouteSource.CONNECTED
-        self._nup.originate(prefix, rule.metric, tag, is_external, now)
+        is_learned = best is not None and best.source in _LEARNED
+        self._settle_summaries(prefix, is_announced=rule is not None or is_learned)
+        summary = self._active_summary(prefix)
+        if summary is not None and best is not None and best.owner == SUMMARY_OWNER:
+            self._originated.add(prefix)
+            self._nup.originate(prefix, summary.metric, summary.tag, False, now)
+        elif rule is not None and best is not None:
+            self._originated.add(prefix)
+            tag = best.tag if rule.tag is None else rule.tag
+            is_external = best.source is not RouteSource.CONNECTED
+            self._nup.originate(prefix, rule.metric, tag, is_external, now)
+        elif prefix in self._originated:
+            self._originated.discard(prefix)
+            self._nup.withdraw(prefix, now)
+
+    def _active_summary(self, prefix: Prefix) -> SummaryConfig | None:
+        for summary in self._summaries:
+            if summary.prefix == prefix and self._covered.get(prefix):
+                return summary
+        return None
+
+    def _settle_summaries(self, prefix: Prefix, *, is_announced: bool) -> None:
+        """Count a prefix for the summaries that it is inside of."""
+        for summary in self._summaries:
+            if prefix == summary.prefix or not summary.prefix.covers(prefix):
+                continue
+            covered = self._covered.setdefault(summary.prefix, set())
+            was_active = bool(covered)
+            if is_announced:
+                covered.add(prefix)
+            else:
+                covered.discard(prefix)
+            if bool(covered) is not was_active:
+                self._set_summary(summary.prefix, bool(covered))
 
     def _rule_for(self, best: Route) -> RedistributeConfig | None:
+        """The rule that announces a route; None when none fits, or the first says deny."""
         word = _REDISTRIBUTABLE.get(best.source)
-        if word is None:
+        if word is None or best.owner == SUMMARY_OWNER:
             return None
-        for rule in self.rules:
-            if rule.source is word and rule.accepts(best.prefix):
-                return rule
+        for rule in self._rules:
+            if rule.source is word and self._fits(rule, best):
+                return rule if rule.action is FilterAction.ACCEPT else None
         return None
+
+    def _fits(self, rule: RedistributeConfig, best: Route) -> bool:
+        if rule.match_tag is not None and rule.match_tag != best.tag:
+            return False
+        if rule.interface is not None and not any(
+            fnmatch.fnmatchcase(ifname, rule.interface) for ifname in self._ifnames(best)
+        ):
+            return False
+        return rule.accepts(best.prefix)
+
+    def _ifnames(self, best: Route) -> list[str]:
+        """The links that a route leaves by, as far as it names them."""
+        named = [gateway.ifname for gateway in best.gateways if gateway.ifname is not None]
+        return named + [self._ifname_of(hop.ifindex) for hop in best.next_hops]
 
 
 _REDISTRIBUTABLE = {
     RouteSource.CONNECTED: RedistributeSource.CONNECTED,
     RouteSource.STATIC: RedistributeSource.STATIC,
     RouteSource.INJECTED: RedistributeSource.INJECTED,
+    RouteSource.KERNEL: RedistributeSource.KERNEL,
 }
+_LEARNED = frozenset({RouteSource.NEIGHBOR, RouteSource.REDISTRIBUTED})

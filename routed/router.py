@@ -62,7 +62,8 @@ from routed.neighbor.events import (
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
 from routed.neighbor_links import NeighborLinks, longest_dead_interval
-from routed.redistribution import Redistribution
+from routed.neighbor_policy import neighbor_policy
+from routed.redistribution import SUMMARY_OWNER, Redistribution
 from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import BestChange, Rib
 from routed.wishes import FibWishes, Wish
@@ -139,7 +140,7 @@ class Router:
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_output)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
-        self._redistribution = Redistribution(self.neighbors)
+        self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self.injected = InjectedRoutes(self.rib)
         self._to_expire = trio.Event()
         self._statics: dict[tuple[Prefix, str], Route] = {}
@@ -191,8 +192,8 @@ class Router:
         self._apply_statics(config)
         for link in self.links.values():
             self.neighbor_links.settle(link, config)
-        if self._redistribution.rules != config.redistribute:
-            self._redistribution.rules = config.redistribute
+        self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
+        if self._redistribution.follow(config):
             self._redistribute_all()
         if old.fib.table_id != config.fib.table_id:
             self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
@@ -325,7 +326,7 @@ class Router:
             Route(
                 prefix=learned.prefix,
                 source=source,
-                distance=DEFAULT_DISTANCE[source],
+                distance=learned.distance or DEFAULT_DISTANCE[source],
                 metric=learned.metric,
                 tag=learned.tag,
                 next_hops=learned.next_hops,
@@ -421,6 +422,23 @@ class Router:
         selection = self.rib.best(prefix)
         best = None if selection is None else selection.route
         self._redistribution.settle(prefix, best, self._clock.now())
+
+    def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
+        """What a summary covers and nobody reaches ends here, rather than at a default route."""
+        if not is_active:
+            self.rib.withdraw(prefix, RouteSource.STATIC, SUMMARY_OWNER)
+        else:
+            self.rib.install(
+                Route(
+                    prefix=prefix,
+                    source=RouteSource.STATIC,
+                    distance=DEFAULT_DISTANCE[RouteSource.STATIC],
+                    metric=0,
+                    type=RouteType.UNREACHABLE,
+                    owner=SUMMARY_OWNER,
+                )
+            )
+        self._to_decide.set()
 
     def _redistribute_all(self) -> None:
         for chunk in self._all_prefixes():

@@ -16,7 +16,7 @@ from routed.config.schema import (
     StaticConfig,
     StaticType,
 )
-from routed.model.prefix import Address, Family
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.rule import Rule
 
 __all__ = ["find_problems"]
@@ -43,6 +43,7 @@ def find_problems(config: Config) -> list[Problem]:
             )
         seen.setdefault(identity, index)
     problems += _key_problems(config)
+    problems += _summary_problems(config)
     if config.fib.protocol in _FOREIGN_PROTOCOLS:
         problems.append(
             (
@@ -73,6 +74,18 @@ def _rule_problems(rules: Sequence[RuleConfig]) -> Iterator[Problem]:
                 yield path, f"the same as rules[{seen[each]}]"
                 break
             seen[each] = index
+
+
+def _summary_problems(config: Config) -> Iterator[Problem]:
+    """Summaries that are given twice, or say what means nothing."""
+    seen: dict[Prefix, int] = {}
+    for index, summary in enumerate(config.summaries):
+        path = f"summaries[{index}]"
+        if summary.prefix in seen:
+            yield f"{path}.prefix", f"{summary.prefix} is summaries[{seen[summary.prefix]}] already"
+        seen.setdefault(summary.prefix, index)
+        if summary.interface is not None and not summary.only:
+            yield f"{path}.interface", "says where `only` holds, and `only` is not true"
 
 
 def _key_problems(config: Config) -> Iterator[Problem]:

@@ -49,6 +49,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
         *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
         *_item_changes("static", old.static, effective.static, _static_identity),
         *_item_changes("rule", old.rules, effective.rules, lambda entry: entry),
+        *_item_changes("summary", old.summaries, effective.summaries, lambda e: e.prefix),
         *_item_changes("redistribute", old.redistribute, effective.redistribute, lambda e: e),
     ]
     if len(changes) > LINES_MAX:
@@ -57,7 +58,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     return ConfigDelta(effective, tuple(changes), tuple(needs_restart))
 
 
-_COMPARED_BY_ITEM = {"interfaces", "keys", "static", "rules", "redistribute"}
+_COMPARED_BY_ITEM = {"interfaces", "keys", "static", "summaries", "rules", "redistribute"}
 
 
 def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:

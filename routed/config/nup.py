@@ -13,15 +13,21 @@ from routed.config.options import ListOf, Scalar
 from routed.config.options import option as _option
 from routed.config.options import unavailable as _unavailable
 from routed.config.scalars import PrefixMatch
-from routed.model.prefix import Prefix
+from routed.model.prefix import Address, Prefix
 
 __all__ = [
+    "FilterAction",
+    "FilterRule",
+    "FilterSource",
+    "FiltersConfig",
+    "ImportRule",
     "InterfaceConfig",
     "KeyAlgorithm",
     "KeyConfig",
     "KeySetConfig",
     "RedistributeConfig",
     "RedistributeSource",
+    "SummaryConfig",
 ]
 
 
@@ -31,6 +37,21 @@ class RedistributeSource(enum.Enum):
     CONNECTED = "connected"
     STATIC = "static"
     INJECTED = "injected"
+    KERNEL = "kernel"
+
+
+class FilterAction(enum.Enum):
+    """What a rule does with the routes that it fits."""
+
+    ACCEPT = "accept"
+    DENY = "deny"
+
+
+class FilterSource(enum.Enum):
+    """What a filter tells apart: where the origin of a route has it from."""
+
+    NEIGHBOR = "neighbor"
+    REDISTRIBUTED = "redistributed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +138,7 @@ class RedistributeConfig:
     """Announce routes of another source to the neighbors."""
 
     source: RedistributeSource = _option(
-        Scalar(scalars.choice(RedistributeSource)), "`connected`, `static` or `injected`."
+        Scalar(scalars.choice(RedistributeSource)), "`connected`, `static`, `injected` or `kernel`."
     )
     metric: int = _option(
         Scalar(scalars.whole_number(0, 65_535)), "The metric that they start with.",
@@ -133,6 +154,103 @@ class RedistributeConfig:
         default=(),
     )
 
+    match_tag: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
+    )
+    interface: str | None = _option(
+        Scalar(scalars.interface_pattern), "Only routes that leave by links of this name.",
+        default=None,
+    )  # fmt: skip
+    action: FilterAction = _option(
+        Scalar(scalars.choice(FilterAction)), "`accept`, or `deny`: announce none of these.",
+        default=FilterAction.ACCEPT, written="accept",
+    )  # fmt: skip
+
     def accepts(self, prefix: Prefix) -> bool:
         """Whether the prefix passes `match`."""
         return not self.match or any(match.matches(prefix) for match in self.match)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """One line of a filter: conditions, what to do, and what to change."""
+
+    action: FilterAction = _option(
+        Scalar(scalars.choice(FilterAction)), "`accept` or `deny`.",
+        default=FilterAction.ACCEPT, written="accept",
+    )  # fmt: skip
+    match: tuple[PrefixMatch, ...] = _option(
+        ListOf(scalars.prefix_match),
+        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
+        default=(),
+    )
+    source: FilterSource | None = _option(
+        Scalar(scalars.choice(FilterSource)),
+        "`neighbor`: from inside the network; `redistributed`: brought into it by its origin.",
+        default=None,
+    )
+    tag: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
+    )
+    neighbor: Address | None = _option(
+        Scalar(scalars.router_id), "Only routes learned from the router of this id.", default=None
+    )
+    interface: str | None = _option(
+        Scalar(scalars.interface_pattern),
+        "Only on links of this name: heard there (import), or to be told there (export).",
+        default=None,
+    )
+    set_metric: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**31 - 1)),
+        "The metric becomes this, where it would be lower; it is never lowered.", default=None,
+    )  # fmt: skip
+    set_tag: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "The tag becomes this.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRule(FilterRule):
+    """One line of the import filter."""
+
+    set_distance: int | None = _option(
+        Scalar(scalars.whole_number(1, 255)),
+        "Trust against other sources; lower wins, 255 is shown and never used.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FiltersConfig:
+    """What may come in and go out; in each list the first rule that fits decides."""
+
+    imports: tuple[ImportRule, ...] = _option(
+        ListOf(ImportRule), "Routes that neighbors tell; what no rule fits is accepted.",
+        key="import", default=(), written="[]",
+    )  # fmt: skip
+    exports: tuple[FilterRule, ...] = _option(
+        ListOf(FilterRule), "Routes that neighbors are told; what no rule fits is told.",
+        key="export", default=(), written="[]",
+    )  # fmt: skip
+    kernel: None = _unavailable("Which routes may reach the kernel.")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryConfig:
+    """One prefix for all that is inside it, announced while there is something inside it."""
+
+    prefix: Prefix = _option(Scalar(scalars.prefix), "The prefix to announce.")
+    metric: int = _option(
+        Scalar(scalars.whole_number(0, 65_535)), "The metric that it starts with.",
+        default=0, written="0",
+    )  # fmt: skip
+    tag: int = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "Its tag.", default=0, written="0"
+    )
+    only: bool = _option(
+        Scalar(scalars.boolean), "Leave out what is inside it, on the links of `interface`.",
+        default=False, written="false",
+    )  # fmt: skip
+    interface: str | None = _option(
+        Scalar(scalars.interface_pattern), "With `only`: the links; all when absent.", default=None
+    )

@@ -19,12 +19,18 @@ from dataclasses import dataclass
 
 from routed.config import scalars
 from routed.config.nup import (
+    FilterAction,
+    FilterRule,
+    FiltersConfig,
+    FilterSource,
+    ImportRule,
     InterfaceConfig,
     KeyAlgorithm,
     KeyConfig,
     KeySetConfig,
     RedistributeConfig,
     RedistributeSource,
+    SummaryConfig,
 )
 from routed.config.options import (
     ListOf,
@@ -46,6 +52,11 @@ from routed.model.rule import Rule, RuleAction
 __all__ = [
     "Config",
     "FibConfig",
+    "FilterAction",
+    "FilterRule",
+    "FilterSource",
+    "FiltersConfig",
+    "ImportRule",
     "InterfaceConfig",
     "KeyAlgorithm",
     "KeyConfig",
@@ -68,6 +79,7 @@ __all__ = [
     "Scalar",
     "StaticConfig",
     "StaticType",
+    "SummaryConfig",
     "Unavailable",
     "options_of",
 ]
@@ -405,7 +417,13 @@ class Config:
         NamedLists(KeySetConfig, KeyConfig, scalars.word),
         "Sets of keys that authenticate neighbors, by name.", default=(), written="{}",
     )  # fmt: skip
-    filters: None = _unavailable("Import, export and kernel filters.")
+    filters: FiltersConfig = _option(
+        Nested(FiltersConfig), "Filters between NUP and its neighbors.", factory=FiltersConfig
+    )
+    summaries: tuple[SummaryConfig, ...] = _option(
+        ListOf(SummaryConfig), "Prefixes announced for what is inside them.",
+        default=(), written="[]",
+    )  # fmt: skip
     rules: tuple[RuleConfig, ...] = _option(
         ListOf(RuleConfig), "Policy rules: which packets consult which table.",
         default=(), written="[]",

@@ -208,6 +208,8 @@ class RouteLearned:
     origin: Address
     next_hops: tuple[NextHop, ...]
     """All of them, equal in cost, sorted by `NextHop.sort_key`; at least one."""
+    distance: int | None = None
+    """Set by a filter; None leaves it to the kind of route."""
 
 
 @dataclass(frozen=True, slots=True)

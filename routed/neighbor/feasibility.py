@@ -45,15 +45,25 @@ diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
 
 from __future__ import annotations
 
-import enum
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer, next_seqno
+from routed.neighbor.candidates import (
+    LearnedRoute,
+    NeighborKey,
+    Path,
+    RequestTo,
+    Selection,
+    UpdateVerdict,
+    add_cost,
+    merged,
+)
+from routed.neighbor.policy import Imported
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 __all__ = [
@@ -73,6 +83,9 @@ __all__ = [
 
 _Key = TypeVar("_Key")
 
+JudgeImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
+"""What our policy makes of an update of a neighbor."""
+
 SOURCE_GC_S = 180.0
 """As RFC 8966 appendix B; far beyond the longest grace and any retransmission."""
 TOMBSTONE_S = 120.0
@@ -82,51 +95,6 @@ REQUEST_DELAY_S = 0.01
 REQUEST_RETRY_S = 0.5
 REQUEST_RETRY_MAX_S = 8.0
 MAX_ROUTES_PER_NEIGHBOR = 1 << 20
-
-
-class NeighborKey(NamedTuple):
-    """A neighbor on a link; the order breaks ties."""
-
-    ifindex: int
-    router_id: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """What it takes to use a neighbor's routes."""
-
-    cost: int
-    families: frozenset[Family]
-    """For which a next hop can be named."""
-
-
-@dataclass(slots=True)
-class LearnedRoute:
-    """One prefix as one neighbor tells it."""
-
-    metric: int
-    tag: int
-    is_external: bool
-    origin: Address
-    seqno: int
-    version: int
-    claim_seqno: int
-    claim_metric: int
-    """The best (seqno, metric) it has claimed of this origin since its last retraction."""
-    is_stale: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """How this router reaches a prefix, and what it tells others of it."""
-
-    metric: int
-    tag: int
-    is_external: bool
-    origin: Address
-    seqno: int
-    neighbors: tuple[NeighborKey, ...]
-    """All equal, in order."""
 
 
 @dataclass(slots=True)
@@ -147,34 +115,20 @@ class _Wish:
     interval_s: float = REQUEST_RETRY_S
 
 
-class RequestTo(NamedTuple):
-    """A request and the neighbor that it goes to."""
-
-    key: NeighborKey
-    request: SeqnoRequest
+_AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
 
-class UpdateVerdict(enum.Enum):
-    """What became of an update."""
-
-    ACCEPTED = "accepted"
-    PARKED = "kept until the restarted neighbor has told its table"
-    UNFEASIBLE = "kept, but not feasible"
-    OLD_VERSION = "older than what is known"
-    OWN_ORIGIN = "our own route, heard back"
-    TABLE_FULL = "too many routes from this neighbor"
-
-
-def add_cost(metric: int, cost: int) -> int:
-    """Add along a path; infinity absorbs."""
-    return min(metric + cost, METRIC_INFINITY)
+def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
+    """The policy of a router without filters."""
+    return Imported(is_accepted=True, least_metric=0, tag=update.tag, distance=None)
 
 
 class RouteTable:
     """Everything learned from neighbors, and the selection among it."""
 
-    def __init__(self, router_id: Address) -> None:
+    def __init__(self, router_id: Address, judge_import: JudgeImport = accept_all) -> None:
         self._router_id = router_id
+        self._judge_import = judge_import
         self._routes: dict[Prefix, dict[NeighborKey, LearnedRoute]] = {}
         self._by_neighbor: dict[NeighborKey, dict[Prefix, LearnedRoute]] = {}
         self._paths: dict[NeighborKey, Path] = {}
@@ -207,6 +161,20 @@ class RouteTable:
         for prefix in self._by_neighbor.pop(key, {}):
             self._forget(key, prefix)
             self._select(prefix, now)
+
+    def judge_again(self, now: float) -> None:
+        """Our policy has changed: hold everything known against it."""
+        for key, known in self._by_neighbor.items():
+            for prefix, route in known.items():
+                if route.metric == METRIC_INFINITY:
+                    continue
+                update = RouteUpdate(
+                    prefix, route.metric, route.tag, route.is_external, route.origin, route.seqno
+                )
+                imported = self._judge_import(key, update)
+                if imported != route.imported:
+                    route.imported = imported
+                    self._select(prefix, now)
 
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
@@ -270,7 +238,7 @@ class RouteTable:
             self._retract(key, update, version, now)
             return UpdateVerdict.ACCEPTED
         self._tombstones.pop((key, update.prefix), None)
-        route = _merged(route, update, version)
+        route = merged(route, update, version, self._judge_import(key, update))
         known[update.prefix] = route
         self._routes.setdefault(update.prefix, {})[key] = route
         is_feasible = self._is_feasible(update.prefix, route)
@@ -304,17 +272,22 @@ class RouteTable:
             heapq.heappush(self._wish_heap, (wish.next_at, prefix))
         return due
 
-    def forwarders(self, request: SeqnoRequest, requester: NeighborKey) -> list[NeighborKey]:
+    def forwarders(
+        self, request: SeqnoRequest, requester: NeighborKey
+    ) -> tuple[list[NeighborKey], bool]:
         """Who is nearer to the origin than we are and should get a request that we cannot grant.
 
-        The selected next hop if it serves; else whoever offers the route; never the requester.
+        Returns:
+            The selected next hop if it serves, and True: next hops form no loop, so a request that
+            follows them arrives. Else whoever offers the route, and False. Never the requester.
         """
         selection = self._selected.get(request.prefix)
         if selection is not None and selection.origin == request.origin:
             chosen = [key for key in selection.neighbors if key != requester]
             if chosen:
-                return chosen[:1]
-        return [key for key in self._offering(request.prefix, request.origin) if key != requester]
+                return chosen[:1], True
+        offering = self._offering(request.prefix, request.origin)
+        return [key for key in offering if key != requester], False
 
     def next_timer(self) -> float | None:
         """When a request is due, or something kept may be dropped."""
@@ -379,7 +352,9 @@ class RouteTable:
             path = self._paths.get(key)
             if path is None or prefix.family not in path.families:
                 continue
-            total = add_cost(route.metric, path.cost)
+            if not route.imported.is_accepted:
+                continue
+            total = max(add_cost(route.metric, path.cost), route.imported.least_metric)
             if total != METRIC_INFINITY:
                 yield key, route, total
 
@@ -413,11 +388,12 @@ class RouteTable:
             prefix,
             Selection(
                 metric=best_rank[1],
-                tag=first.tag,
+                tag=first.imported.tag,
                 is_external=first.is_external,
                 origin=first.origin,
                 seqno=first.seqno,
                 neighbors=tuple(key for key, _ in best),
+                distance=first.imported.distance,
             ),
             now,
         )
@@ -483,6 +459,7 @@ class RouteTable:
             version=version,
             claim_seqno=0,
             claim_metric=METRIC_INFINITY,
+            imported=_AS_TOLD,
         )
         known[update.prefix] = tombstone
         self._routes.setdefault(update.prefix, {})[key] = tombstone
@@ -498,32 +475,6 @@ class RouteTable:
             routes.pop(key, None)
             if not routes:
                 del self._routes[prefix]
-
-
-def _merged(route: LearnedRoute | None, update: RouteUpdate, version: int) -> LearnedRoute:
-    """The route after an update, with the better of the old and the new claim."""
-    claim_seqno, claim_metric = update.seqno, update.metric
-    if (
-        route is not None
-        and not route.is_stale
-        and route.metric != METRIC_INFINITY
-        and route.origin == update.origin
-        and (
-            is_newer(route.claim_seqno, claim_seqno)
-            or (route.claim_seqno == claim_seqno and route.claim_metric < claim_metric)
-        )
-    ):
-        claim_seqno, claim_metric = route.claim_seqno, route.claim_metric
-    return LearnedRoute(
-        metric=update.metric,
-        tag=update.tag,
-        is_external=update.is_external,
-        origin=update.origin,
-        seqno=update.seqno,
-        version=version,
-        claim_seqno=claim_seqno,
-        claim_metric=claim_metric,
-    )
 
 
 def _first_value(kept: Mapping[Any, float]) -> list[float]:

@@ -60,11 +60,12 @@ from routed.neighbor.events import (
     TraceCode,
     UsageError,
 )
-from routed.neighbor.feasibility import RouteTable
+from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import Link, is_on_link
 from routed.neighbor.outputs import OutputLog
+from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
@@ -110,7 +111,8 @@ class NeighborInstance:
         self.boot_id = boot_id
         self._rng = rng
         self._links: dict[int, Link] = {}
-        self._table = RouteTable(router_id)
+        self._policy = Policy()
+        self._table = RouteTable(router_id, self._judge_import)
         self._origins = OriginTable(origin_seqno)
         self._hold = RetractionHold()
         self._log = OutputLog()
@@ -229,6 +231,16 @@ class NeighborInstance:
         if not self._is_stopped and self._origins.withdraw(prefix):
             self._mark_dirty(prefix, now)
             self._settle(now)
+
+    def set_policy(self, policy: Policy, now: float) -> None:
+        """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
+        if self._is_stopped or policy == self._policy:
+            return
+        self._policy = policy
+        self._table.judge_again(now)
+        for prefix in [*self._origins.prefixes(), *self._table.selections()]:
+            self._mark_dirty(prefix, now)
+        self._settle(now)
 
     # Inputs: the network and the clock
 
@@ -387,15 +399,17 @@ class NeighborInstance:
 
     def _advertisement(self, prefix: Prefix, ifindex: int) -> RouteUpdate | None:
         """What a link may be told of a prefix: ours, or selected and not reached through it."""
+        ifname = self._links[ifindex].settings.ifname
         own = self._origins.get(prefix)
         if own is not None:
-            return RouteUpdate(
+            ours = RouteUpdate(
                 prefix, own.metric, own.tag, own.is_external, self.router_id, own.seqno
             )
+            return self._policy.export(ours, (), ifname)
         selection = self._table.selection(prefix)
         if selection is None or any(key.ifindex == ifindex for key in selection.neighbors):
             return None
-        return RouteUpdate(
+        update = RouteUpdate(
             prefix,
             selection.metric,
             selection.tag,
@@ -403,6 +417,12 @@ class NeighborInstance:
             selection.origin,
             selection.seqno,
         )
+        learned_from = tuple(key.router_id for key in selection.neighbors)
+        return self._policy.export(update, learned_from, ifname)
+
+    def _judge_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
+        ifname = self._links[key.ifindex].settings.ifname
+        return self._policy.judge_import(update, key.router_id, ifname)
 
     def _mark_dirty(self, prefix: Prefix, now: float) -> None:
         for link in self._links.values():

@@ -67,11 +67,19 @@ class RequestRelay:
             selection.origin != request.origin or not is_newer(request.seqno, selection.seqno)
         ):
             link.advertiser.mark(prefix, now)
-        elif request.hop_count > 1 and self._may_forward(request, now):
-            passed_on = SeqnoRequest(prefix, request.origin, request.seqno, request.hop_count - 1)
-            for key in self._table.forwarders(request, neighbor.key):
-                self._log.count(TraceCode.SEQNO_REQUEST_FORWARDED)
-                self.queue(key, passed_on)
+        elif self._may_forward(request, now):
+            self._pass_on(request, neighbor.key)
+
+    def _pass_on(self, request: SeqnoRequest, requester: NeighborKey) -> None:
+        """Send a request towards its origin; it is counted down only where it might go astray."""
+        keys, is_on_route = self._table.forwarders(request, requester)
+        hop_count = request.hop_count - (not is_on_route)
+        if hop_count == 0:
+            return
+        passed_on = SeqnoRequest(request.prefix, request.origin, request.seqno, hop_count)
+        for key in keys:
+            self._log.count(TraceCode.SEQNO_REQUEST_FORWARDED)
+            self.queue(key, passed_on)
 
     def _may_forward(self, request: SeqnoRequest, now: float) -> bool:
         """Whether this request has not just been passed on; notes that it now is."""

@@ -55,6 +55,7 @@ class RouteReporter:
             is_external=selection.is_external,
             origin=selection.origin,
             next_hops=self._next_hops(prefix, selection),
+            distance=selection.distance,
         )
         if learned != self._reported.get(prefix):
             self._reported[prefix] = learned

@@ -47,11 +47,13 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.injection": {"routed.model"},
     "routed.keyfiles": {"ipc", "routed.config.schema"},
     "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
+    "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
     "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.injection", "routed.latency",
         "routed.log",
-        "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.redistribution",
+        "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.neighbor_policy",
+        "routed.redistribution",
         "routed.rib", "routed.wishes", "trio",
     },
     "routed.explain": {

@@ -83,7 +83,7 @@ def test_yaml_guesses_nothing() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "filters: {}",
+        "filters: {kernel: []}",
         "fib: {nexthop_objects: auto}",
         "interfaces: {wg0: {neighbors: ['fe80::2']}}",
     ],

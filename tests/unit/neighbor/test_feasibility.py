@@ -250,8 +250,8 @@ def test_requests_are_passed_to_the_next_hop_and_never_back(told: Told) -> None:
     told(B, 10)
     told(C, 15)
     request = SeqnoRequest(PREFIX, ORIGIN, 2, 5)
-    assert told.table.forwarders(request, C) == [B]
-    assert told.table.forwarders(request, B) == [C]
+    assert told.table.forwarders(request, C) == ([B], True)
+    assert told.table.forwarders(request, B) == ([C], False)
 
 
 def test_changes_are_reported_once(told: Told) -> None:

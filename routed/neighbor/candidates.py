@@ -1,0 +1,128 @@
+"""What a neighbor tells of a prefix, what is chosen among it, and what became of an update.
+
+The nouns of `feasibility`, where the decision is.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.model.prefix import Address, Family
+from routed.model.route import METRIC_INFINITY
+from routed.model.seqno import is_newer
+from routed.neighbor.policy import Imported
+from routed.neighbor.wire import RouteUpdate, SeqnoRequest
+
+__all__ = [
+    "LearnedRoute",
+    "NeighborKey",
+    "Path",
+    "RequestTo",
+    "Selection",
+    "UpdateVerdict",
+    "add_cost",
+    "merged",
+]
+
+
+class NeighborKey(NamedTuple):
+    """A neighbor on a link; the order breaks ties."""
+
+    ifindex: int
+    router_id: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What it takes to use a neighbor's routes."""
+
+    cost: int
+    families: frozenset[Family]
+    """For which a next hop can be named."""
+
+
+@dataclass(slots=True)
+class LearnedRoute:
+    """One prefix as one neighbor tells it."""
+
+    metric: int
+    tag: int
+    is_external: bool
+    origin: Address
+    seqno: int
+    version: int
+    claim_seqno: int
+    claim_metric: int
+    """The best (seqno, metric) it has claimed of this origin since its last retraction."""
+    imported: Imported
+    """What our policy makes of it."""
+    is_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How this router reaches a prefix, and what it tells others of it."""
+
+    metric: int
+    tag: int
+    is_external: bool
+    origin: Address
+    seqno: int
+    neighbors: tuple[NeighborKey, ...]
+    """All equal, in order."""
+    distance: int | None = None
+    """Set by our policy; None leaves it to the kind of route."""
+
+
+class RequestTo(NamedTuple):
+    """A request and the neighbor that it goes to."""
+
+    key: NeighborKey
+    request: SeqnoRequest
+
+
+class UpdateVerdict(enum.Enum):
+    """What became of an update."""
+
+    ACCEPTED = "accepted"
+    PARKED = "kept until the restarted neighbor has told its table"
+    UNFEASIBLE = "kept, but not feasible"
+    OLD_VERSION = "older than what is known"
+    OWN_ORIGIN = "our own route, heard back"
+    TABLE_FULL = "too many routes from this neighbor"
+
+
+def add_cost(metric: int, cost: int) -> int:
+    """Add along a path; infinity absorbs."""
+    return min(metric + cost, METRIC_INFINITY)
+
+
+def merged(
+    route: LearnedRoute | None, update: RouteUpdate, version: int, imported: Imported
+) -> LearnedRoute:
+    """The route after an update, with the better of the old and the new claim."""
+    claim_seqno, claim_metric = update.seqno, update.metric
+    if (
+        route is not None
+        and not route.is_stale
+        and route.metric != METRIC_INFINITY
+        and route.origin == update.origin
+        and (
+            is_newer(route.claim_seqno, claim_seqno)
+            or (route.claim_seqno == claim_seqno and route.claim_metric < claim_metric)
+        )
+    ):
+        claim_seqno, claim_metric = route.claim_seqno, route.claim_metric
+    return LearnedRoute(
+        metric=update.metric,
+        tag=update.tag,
+        is_external=update.is_external,
+        origin=update.origin,
+        seqno=update.seqno,
+        version=version,
+        claim_seqno=claim_seqno,
+        claim_metric=claim_metric,
+        imported=imported,
+    )

@@ -1,0 +1,56 @@
+"""Filters and summaries between real daemons, as the kernels of their neighbors see them."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 30.0
+
+
+def configure(lab: Lab, router: str, text: str) -> None:
+    """Add to a router's configuration."""
+    lab.write_config_unless_there(router)
+    config = yaml.safe_load(lab.read_config(router))
+    added = yaml.safe_load(text)
+    config["redistribute"] += added.pop("redistribute", [])
+    lab.write_config(router, yaml.safe_dump({**config, **added}))
+
+
+def prefixes(lab: Lab, router: str) -> set[str]:
+    return {
+        route.prefix for route in lab.kernel_routes(router) if route.prefix.startswith("10.20.")
+    }
+
+
+def test_a_summary_goes_out_instead_of_what_it_covers(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    statics = "\n".join(
+        f"  - {{prefix: 10.20.{number}.0/24, type: blackhole, tag: {number}}}" for number in (1, 2)
+    )
+    configure(lab, "A", f"static:\n{statics}\nredistribute: [{{source: static}}]\n")
+    configure(
+        lab, "R",
+        "summaries: [{prefix: 10.20.0.0/16, only: true, interface: eth-B}]\n"
+        "filters: {import: [{tag: 2, action: deny}]}\n",
+    )  # fmt: skip
+    lab.start_daemons()
+    wait_until(
+        lambda: prefixes(lab, "B") == {"10.20.0.0/16"}, DEADLINE_S, "B has the summary alone"
+    )
+    wait_until(
+        lambda: prefixes(lab, "R") == {"10.20.0.0/16", "10.20.1.0/24"},
+        DEADLINE_S,
+        "R has the summary's end and what its filter lets in",
+    )
+    assert prefixes(lab, "A") == {"10.20.0.0/16", "10.20.1.0/24", "10.20.2.0/24"}
+
+    lab.write_config("A", lab.read_config("A").replace("10.20.1.0/24", "10.21.1.0/24"))
+    lab.sighup("A")
+    wait_until(lambda: prefixes(lab, "B") == set(), DEADLINE_S, "the summary has gone with it")
