@@ -764,11 +764,19 @@ static PyObject *build_block(PyObject *Py_UNUSED(module), PyObject *arguments)
     return result;
 }
 
+/* What was stored before is seen by whoever sees what is stored after; nothing on x86-64. */
+static PyObject *fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    Py_RETURN_NONE;
+}
+
 /* --- the module ------------------------------------------------------------------------------ */
 
 static PyMethodDef module_methods[] = {
     {"build_block", build_block, METH_VARARGS,
      "build_block(entries, values, width, left) -> (word, words): one slot's block."},
+    {"fence", fence, METH_NOARGS, "A release barrier between stores to shared memory."},
     {NULL, NULL, 0, NULL},
 };
 

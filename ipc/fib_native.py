@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipc.fib_layout import LAYOUT_VERSION
 
-__all__ = ["implementation", "native"]
+__all__ = ["fence", "implementation", "native"]
 
 try:
     from ipc import _fib
@@ -13,6 +13,16 @@ except ImportError:  # not built, which is allowed
 else:
     # One that was built from another version of these files is worse than none.
     native = _fib if _fib.LAYOUT_VERSION == LAYOUT_VERSION else None
+
+
+def fence() -> None:
+    """Keep stores to shared memory in order, for readers on other processors.
+
+    A machine that keeps them by itself (x86-64) needs nothing; on one that does not (ARM), it takes
+    the extension to be sure.
+    """
+    if native is not None:
+        native.fence()
 
 
 def implementation() -> str:

@@ -41,6 +41,7 @@ from ipc.fib_layout import (
     RECORD_FLAG,
     RECORD_MASK,
 )
+from ipc.fib_native import fence
 from routed.rib.arena import Arena
 from routed.rib.block import BlockBuilder, Entry, build_block, native_build_block
 
@@ -315,6 +316,7 @@ class LcTrie:
             word = child.address
         else:
             word = self._build_block(directory, slot, entries, left)
+        fence()  # first the block, then the way to it
         self._words[directory.address + 2 * slot] = word
         if old is not None:
             self._arena.release(*old)

@@ -20,9 +20,9 @@ it, and nobody but this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1).
 Failure: `ArenaFull` when a region is used up; what was published before stays right.
 
 Sources: memfd_create(2); kernel memory order: aligned 32-bit stores are single stores on every
-machine that Linux runs on, and x86-64 keeps their order. On machines that reorder stores a reader
-could in theory see a slot's word before the block behind it; the C extension that is to come puts a
-release barrier there.
+machine that Linux runs on, and x86-64 keeps their order. Elsewhere the C extension puts a release
+barrier where order matters; without it a reader on such a machine could in theory see a word before
+what it leads to.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from ipc.fib_layout import (
     FamilyHeader,
     Header,
 )
+from ipc.fib_native import fence
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, Route
 from routed.rib.arena import Arena
@@ -234,10 +235,12 @@ class FibSnapshot:
                     prefix, selection.route, next_hops
                 )
             if prefix_len == 0:
+                fence()
                 block = _family_block(family)
                 self._words[block + FamilyHeader.DEFAULT_RECORD] = number
             else:
                 trie_changes[family].append((addr_bits, prefix_len, number))
+        fence()  # first the records, then the words that lead to them
         for family, of_family in trie_changes.items():
             self._tries[family].update(of_family)
             block = _family_block(family)
@@ -260,7 +263,9 @@ class FibSnapshot:
         if now_ns - self._ticked_at_ns >= TICK_NS:
             self._ticked_at_ns = now_ns
             # First the epoch: a reader must see it move before it can see memory reused.
+            fence()
             self._words[Header.EPOCH] = self._words[Header.EPOCH] + 1 & 0xFFFF_FFFF
+            fence()
             for arena in (self._trie_arena, self._record_arena, self._set_arena):
                 arena.advance()
 
