@@ -175,19 +175,25 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
     bisect_right = bisect.bisect_right
     tries = range(SEARCH_TRIES)
 
-    def find(addr_bits: int, /) -> int:
-        """One try at what most addresses need: the root's entry, and one branch below it."""
+    def find_shallow(addr_bits: int, /) -> int:
+        """One try at what most IPv4 addresses need: the root's entry, and a branch or a bucket
+        below it. Everything else, and whatever looks wrong, is left to `search`."""
         if addr_bits >> width:
             raise ValueError(f"an address is 0 to 2**{width} - 1")
         epoch = words[epoch_at]
         at = root + (addr_bits >> top << 1)
         word = words[at]
-        if _FIRST_BLOCK <= word < _FIRST_BUCKET:
-            bits = word >> KIND_SHIFT
-            try:
+        try:
+            if _FIRST_BLOCK <= word < _FIRST_BUCKET:
+                bits = word >> KIND_SHIFT
                 word = words[(word & ADDRESS_MASK) + (addr_bits >> top - bits & (1 << bits) - 1)]
-            except (IndexError, ValueError):
-                return search(addr_bits)  # which says whether it is damaged or was disturbed
+            elif _FIRST_BUCKET <= word < RECORD_FLAG:
+                starts = (word >> KIND_SHIFT) - BUCKET_RANGES_BIAS - 1
+                first = word & ADDRESS_MASK
+                word = words[bisect_right(words, addr_bits, first, first + starts) + starts]
+                word = word and word | RECORD_FLAG
+        except (IndexError, ValueError):
+            return search(addr_bits)  # which says whether it is damaged or was disturbed
         if word > RECORD_MASK:
             best = word & RECORD_MASK
         elif word:
@@ -196,6 +202,12 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
             best = words[at + 1] or words[default]
         if words[epoch_at] == epoch and best <= records_max:
             return best
+        return search(addr_bits)
+
+    def find_deep(addr_bits: int, /) -> int:
+        """IPv6 addresses have directories in their way."""
+        if addr_bits >> width:
+            raise ValueError(f"an address is 0 to 2**{width} - 1")
         return search(addr_bits)
 
     def search(addr_bits: int) -> int:
@@ -247,4 +259,4 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
                 return best
         raise SnapshotError("the daemon writes faster than this process can read")
 
-    return find
+    return find_shallow if width == 32 else find_deep
