@@ -39,7 +39,7 @@ from ipc.framing import IpcError
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
-from routed.model.route import NextHop, RouteType
+from routed.model.route import LearnedRoute, NextHop, RouteType
 from routed.model.rule import Rule
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "ReloadFinished",
     "ReloadRequested",
     "Role",
+    "RoutesLearned",
     "RuleReport",
     "RulesChanged",
     "SharedSecret",
@@ -108,6 +109,7 @@ class MessageType(enum.IntEnum):
     FIB_COMMANDED = 23
     FIB_COMMAND_DONE = 24
     RULES_CHANGED = 25
+    ROUTES_LEARNED = 26
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
     LOG_EVENT = 40
@@ -308,6 +310,15 @@ class RulesChanged:
     rules: tuple[RuleReport, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RoutesLearned:
+    """What others keep in the kernel and we take into the RIB: what is new, and what is gone."""
+
+    install: tuple[LearnedRoute, ...]
+    remove: tuple[tuple[Prefix, str], ...]
+    """(prefix, owner) of each."""
+
+
 class FibCommand(enum.Enum):
     """What a client may have done to the kernel FIB as a whole."""
 
@@ -417,6 +428,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
     MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
+    MessageType.ROUTES_LEARNED: Authority(Role.PARENT, RoutesLearned, False, _RUNNING),
     MessageType.RULES_CHANGED: Authority(Role.PARENT, RulesChanged, False, _RUNNING),
     MessageType.FIB_COMMANDED: Authority(Role.ENGINE, FibCommanded, False, _RUNNING),
     MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),

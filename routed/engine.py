@@ -53,6 +53,7 @@ from ipc.internal import (
     ReloadFinished,
     ReloadRequested,
     Role,
+    RoutesLearned,
     RulesChanged,
     SharedSecret,
     SocketKind,
@@ -201,6 +202,8 @@ class Engine:
             case FibProgress():
                 self._running.router.progressed(message)
                 self._wake_sender()  # there is room for more wishes
+            case RoutesLearned():
+                self._running.router.routes_learned(message.install, message.remove)
             case RulesChanged(rules=rules):
                 self._running.reporter.rule_reports = rules
             case FibCommandDone():

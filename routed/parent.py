@@ -47,6 +47,7 @@ from ipc.internal import (
     Phase,
     ReloadFinished,
     ReloadRequested,
+    RoutesLearned,
     RuleReport,
     RulesChanged,
     SharedSecret,
@@ -59,11 +60,13 @@ from routed.config.diff import ConfigDelta
 from routed.config.plan import LinkPlan
 from routed.config.schema import Config, FibConfig, LogConfig, LogFormat, MetricsConfig, OnExit
 from routed.daemonize import ReadyPipe
+from routed.fib.learn import LearnRule
+from routed.fib.learn_sync import LearnSync
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, NetlinkError, RequestSocket
-from routed.fib.ownership import Ownership
+from routed.fib.ownership import KernelRoute, Ownership
 from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
@@ -221,6 +224,13 @@ def _open_metrics(config: MetricsConfig) -> socket.socket | None:
     return open_metrics_listener(config.listen.path, config.listen.host, config.listen.port)
 
 
+def _learn_rules(config: Config) -> list[LearnRule]:
+    return [
+        LearnRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
+        for entry in config.learn
+    ]
+
+
 def _rules_of(config: Config) -> list[Rule]:
     return [rule for entry in config.rules for rule in entry.rules]
 
@@ -299,6 +309,7 @@ class Parent:
             RequestSocket(config.fib.protocol) as writer,
             RequestSocket(config.fib.protocol) as reader,
             RequestSocket(config.fib.protocol) as rule_writer,
+            RequestSocket(config.fib.protocol) as learn_reader,
             EventSocket(writer.port_id) as listener,
         ):
             self._sync = FibSync(
@@ -318,11 +329,18 @@ class Parent:
                 on_states=self._tell_rules,
             )
             self._rules.want(_rules_of(config))
+            self._learn = LearnSync(
+                learn_reader,
+                resync_s=config.fib.resync_s,
+                log=self._log,
+                on_news=self._on_learned,
+            )
+            self._learn.want(_learn_rules(config))
             self._monitor = KernelMonitor(
                 listener,
                 reader,
                 on_link=self._on_link,
-                on_route=self._sync.route_notified,
+                on_route=self._on_route,
                 on_rule=self._rules.look_again,
                 on_overrun=self._on_overrun,
             )
@@ -339,6 +357,7 @@ class Parent:
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._rules.run)
+            nursery.start_soon(self._learn.run)
             nursery.start_soon(self._transactions.run)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
@@ -438,6 +457,8 @@ class Parent:
             session.send_link(ifindex)
         session.send(LinksComplete())
         self._tell_rules()
+        self._learn.learner.begin_session()
+        session.mark_learned()
         session.send(
             SocketReady(SocketKind.MANAGEMENT, 0, None), descriptor=os.dup(self._listener.fileno())
         )
@@ -556,6 +577,21 @@ class Parent:
     def _on_overrun(self, reason: str) -> None:
         self._sync.notifications_lost()
         self._rules.look_again()
+        self._learn.look_again()
+
+    def _on_route(self, route: KernelRoute, is_removed: bool) -> None:
+        self._sync.route_notified(route, is_removed)
+        self._learn.route_notified(route, is_removed)
+
+    def _on_learned(self) -> None:
+        session = self._running_session()
+        if session is not None:
+            session.mark_learned()
+
+    def take_learned(self) -> RoutesLearned | None:
+        """Others' routes as a message."""
+        news = self._learn.learner.take_news()
+        return None if news is None else RoutesLearned(*news)
 
     def _on_link(self, change: LinkChange) -> None:
         before, after = change.before, change.after
@@ -568,7 +604,10 @@ class Parent:
         lost_address = before is not None and (
             after is None or not set(before.addresses) <= set(after.addresses)
         )
-        self._sync.links_changed(may_have_lost_routes=(was_up and not is_up) or lost_address)
+        may_have_lost_routes = (was_up and not is_up) or lost_address
+        self._sync.links_changed(may_have_lost_routes=may_have_lost_routes)
+        if may_have_lost_routes:
+            self._learn.look_again()
         session = self._running_session()
         if session is not None:
             session.mark_link(change.ifindex)
@@ -701,6 +740,9 @@ class Parent:
         self._secrets = secrets
         self._sync.resync_s = self._rules.resync_s = delta.effective.fib.resync_s
         self._rules.want(_rules_of(delta.effective))
+        self._learn.resync_s = delta.effective.fib.resync_s
+        if old.learn != delta.effective.learn:
+            self._learn.want(_learn_rules(delta.effective))
         if old.fib != delta.effective.fib:
             self._sync.change_ownership(_ownership(delta.effective.fib))
         if old.log != delta.effective.log:

@@ -29,7 +29,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -45,6 +45,7 @@ from routed.model.prefix import Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
     METRIC_INFINITY,
+    LearnedRoute,
     Route,
     RouteSource,
     RouteType,
@@ -228,6 +229,27 @@ class Router:
         self._are_links_complete = True
         dead_interval_s = longest_dead_interval(self.links.values(), self._config)
         self._in_sync_at = self._clock.now() + dead_interval_s
+        self._to_decide.set()
+
+    def routes_learned(
+        self, install: Iterable[LearnedRoute], remove: Iterable[tuple[Prefix, str]]
+    ) -> None:
+        """What others keep in the kernel has changed."""
+        for learned in install:
+            self.rib.install(
+                Route(
+                    prefix=learned.prefix,
+                    source=RouteSource.KERNEL,
+                    distance=learned.distance,
+                    metric=learned.metric,
+                    tag=learned.tag,
+                    type=learned.type,
+                    next_hops=learned.next_hops,
+                    owner=learned.owner,
+                )
+            )
+        for prefix, owner in remove:
+            self.rib.withdraw(prefix, RouteSource.KERNEL, owner)
         self._to_decide.set()
 
     def take_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:

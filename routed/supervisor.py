@@ -54,6 +54,7 @@ from ipc.internal import (
     Phase,
     ReloadRequested,
     Role,
+    RoutesLearned,
     SharedSecret,
     Stop,
     Stopped,
@@ -107,6 +108,10 @@ class EngineHost(Protocol):
         """What the engine should be told of the FIB; None when it knows."""
         ...
 
+    def take_learned(self) -> RoutesLearned | None:
+        """What the engine should be told of others' routes; None when it knows."""
+        ...
+
     def fib_update(self, update: FibUpdate) -> None:
         """Wishes."""
         ...
@@ -149,6 +154,7 @@ class EngineSession:
         self._messages: deque[tuple[object, int, int | None]] = deque()
         self._links: dict[int, None] = {}
         self._has_progress = False
+        self._has_learned = False
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
@@ -176,6 +182,11 @@ class EngineSession:
         link = self._host.link(ifindex)
         if link is not None:
             self.send(LinkChanged(link))
+
+    def mark_learned(self) -> None:
+        """Routes of others have changed."""
+        self._has_learned = True
+        self._wake.set()
 
     def mark_progress(self) -> None:
         """The FIB has news."""
@@ -311,10 +322,15 @@ class EngineSession:
             link = self._host.link(ifindex)
             return (LinkRemoved(ifindex) if link is None else LinkChanged(link)), 0, None
         if self._has_progress:
-            self._has_progress = False
             progress = self._host.take_progress()
+            self._has_progress = progress is not None
             if progress is not None:
                 return progress, 0, None
+        if self._has_learned:
+            learned = self._host.take_learned()
+            self._has_learned = learned is not None
+            if learned is not None:
+                return learned, 0, None
         return None
 
     async def _receive_loop(self) -> None:

@@ -53,6 +53,11 @@ def find_problems(config: Config) -> list[Problem]:
             )
         )
     problems += _rule_problems(config.rules)
+    problems += [
+        (f"learn[{index}].protocol", f"{entry.protocol} is our own (fib.protocol)")
+        for index, entry in enumerate(config.learn)
+        if entry.protocol == config.fib.protocol
+    ]
     return problems
 
 

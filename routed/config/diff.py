@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from routed.config.schema import Config, RuleConfig, StaticConfig, options_of
+from routed.config.schema import Config, LearnConfig, RuleConfig, StaticConfig, options_of
 
 __all__ = ["ConfigDelta", "compare"]
 
@@ -48,6 +48,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
         *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
         *_item_changes("static", old.static, effective.static, _static_identity),
+        *_item_changes("learn", old.learn, effective.learn, lambda entry: entry),
         *_item_changes("rule", old.rules, effective.rules, lambda entry: entry),
         *_item_changes("summary", old.summaries, effective.summaries, lambda e: e.prefix),
         *_item_changes("redistribute", old.redistribute, effective.redistribute, lambda e: e),
@@ -58,7 +59,9 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     return ConfigDelta(effective, tuple(changes), tuple(needs_restart))
 
 
-_COMPARED_BY_ITEM = {"interfaces", "keys", "static", "summaries", "rules", "redistribute"}
+_COMPARED_BY_ITEM = {
+    "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute",
+}  # fmt: skip
 
 
 def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
@@ -139,6 +142,8 @@ def _label(item: Any) -> str:
     for name in ("pattern", "prefix", "name"):
         if hasattr(item, name):
             return str(getattr(item, name))
+    if isinstance(item, LearnConfig):
+        return f"protocol {item.protocol} table {item.table}"
     if isinstance(item, RuleConfig):
         return str(item.rules[0])
     return str(item.source.value)

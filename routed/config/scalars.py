@@ -251,6 +251,30 @@ def _read_fwmark(text: str) -> FirewallMark:
 fwmark = Reader(_read_fwmark, {"type": ["string", "integer"]})
 
 
+_PROTOCOLS = {
+    "redirect": 1, "kernel": 2, "boot": 3, "static": 4, "ra": 9, "zebra": 11, "bird": 12,
+    "dhcp": 16, "keepalived": 18, "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188,
+    "rip": 189, "eigrp": 192,
+}  # fmt: skip
+"""linux/rtnetlink.h, RTPROT_*, by the names that `ip route` gives them."""
+
+
+def _read_route_protocol(text: str) -> int:
+    number = _PROTOCOLS.get(text)
+    if number is None and re.fullmatch(r"[0-9]{1,3}", text) and 1 <= int(text) <= 255:
+        number = int(text)
+    if number is None:
+        known = ", ".join(_PROTOCOLS)
+        raise ValueError(f"expected a number from 1 to 255 or one of {known}; got {text!r}")
+    return number
+
+
+route_protocol = Reader(
+    _read_route_protocol,
+    {"anyOf": [{"enum": list(_PROTOCOLS)}, {"type": "integer", "minimum": 1, "maximum": 255}]},
+)
+
+
 def _read_interface_name(text: str) -> str:
     if not text or len(text) > _IFNAME_MAX or re.search(r"[\s/]", text) or text in (".", ".."):
         raise ValueError(

@@ -44,7 +44,7 @@ from routed.config.options import (
 )
 from routed.config.options import option as _option
 from routed.config.options import unavailable as _unavailable
-from routed.config.scalars import EngineUser, ListenAddress, Principal
+from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
 from routed.model.rule import Rule, RuleAction
@@ -61,6 +61,7 @@ __all__ = [
     "KeyAlgorithm",
     "KeyConfig",
     "KeySetConfig",
+    "LearnConfig",
     "ListOf",
     "LogConfig",
     "LogFormat",
@@ -274,6 +275,37 @@ class ManagementConfig:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class LearnConfig:
+    """Take routes that others keep in the kernel as candidates."""
+
+    protocol: int = _option(
+        Scalar(scalars.route_protocol),
+        "Whose: a protocol as `ip route` names it (`dhcp`, `static`, `bird`, ...), or its number.",
+    )
+    table: int = _option(
+        Scalar(scalars.table), "In which kernel table.", default=254, written="main"
+    )
+    distance: int = _option(
+        Scalar(scalars.whole_number(1, 255)),
+        "Trust against other sources; lower wins, 255 is shown and never used.",
+        default=254, written="254",
+    )  # fmt: skip
+    tag: int = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "A mark that policy can match.",
+        default=0, written="0",
+    )  # fmt: skip
+    match: tuple[PrefixMatch, ...] = _option(
+        ListOf(scalars.prefix_match),
+        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
+        default=(),
+    )
+
+    def accepts(self, prefix: Prefix) -> bool:
+        """Whether the prefix passes `match`."""
+        return not self.match or any(match.matches(prefix) for match in self.match)
+
+
 class RuleFamily(enum.Enum):
     """Which families a rule without addresses is for."""
 
@@ -422,6 +454,11 @@ class Config:
     )
     summaries: tuple[SummaryConfig, ...] = _option(
         ListOf(SummaryConfig), "Prefixes announced for what is inside them.",
+        default=(), written="[]",
+    )  # fmt: skip
+    learn: tuple[LearnConfig, ...] = _option(
+        ListOf(LearnConfig),
+        "Kernel routes of others that are taken as candidates; the first match decides.",
         default=(), written="[]",
     )  # fmt: skip
     rules: tuple[RuleConfig, ...] = _option(

@@ -83,10 +83,12 @@ class RouteBook:
     def __init__(self, space: RouteSpace, counts: LedgerCounts) -> None:
         self.space = space
         self.tracker: DeltaTracker[int, RouteValue] = DeltaTracker()
+        self.unsaid: dict[int, None] = {}
+        """Keys whose failure has begun, changed or ended, and the engine does not know."""
         self.news: dict[int, str] = {}
-        """Failures that are new or have another reason, to be told."""
-        self.recovered: dict[int, None] = {}
-        """Failures that are over, to be told."""
+        """What has newly failed, for the log."""
+        self.recovered: list[int] = []
+        """What fails no longer, for the log."""
         self._counts = counts
         self._failures: dict[int, _Failure] = {}
         self._retries: list[tuple[float, int]] = []
@@ -164,8 +166,9 @@ class RouteBook:
         return self.tracker.desired_count if self._parked is None else len(self._parked)
 
     def begin_session(self) -> None:
-        """A new engine starts: what the one before wanted is to be claimed."""
+        """A new engine starts: what the one before wanted is to be claimed; it knows no failure."""
         self._unclaimed = set(self.desired_keys())
+        self.unsaid = dict.fromkeys(self._failures)
 
     def end_claims(self) -> None:
         """The engine has said everything: what nobody claimed is wanted no longer."""
@@ -337,13 +340,14 @@ class RouteBook:
             heapq.heappush(self._retries, (retry_at, key))
         if old is None or old.reason != reason:
             self.news[key] = reason
-            self.recovered.pop(key, None)
+            self.unsaid[key] = None
 
     def _forgive(self, key: int) -> None:
         if self._failures and self._failures.pop(key, None) is not None:
             self.tracker.release(key)
-            self.news.pop(key, None)
-            self.recovered[key] = None
+            self.unsaid[key] = None
+            if self.news.pop(key, None) is None:
+                self.recovered.append(key)
 
     def retry_everything(self) -> None:
         """A link or an address changed: what failed for want of one may work now."""
@@ -373,9 +377,10 @@ class RouteBook:
         """Wishes that failed and have not been granted since."""
         return len(self._failures)
 
-    def failures(self) -> dict[int, str]:
-        """The reason of every failure that stands."""
-        return {key: failure.reason for key, failure in self._failures.items()}
+    def failure_of(self, key: int) -> str:
+        """Why a route is not as it is wanted; empty when it did not fail."""
+        failure = self._failures.get(key)
+        return "" if failure is None else failure.reason
 
     @property
     def leftover_count(self) -> int:

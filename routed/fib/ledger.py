@@ -20,6 +20,7 @@ Invariants:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -37,7 +38,7 @@ served in between (a 256 KB send was measured to block for 227 ms)."""
 
 
 class Report(NamedTuple):
-    """What changed since the last report."""
+    """Failures, and ends of failures."""
 
     failures: dict[RouteKey, str]
     recovered: tuple[RouteKey, ...]
@@ -243,22 +244,29 @@ class Ledger:
         """Routes of ours that are in the kernel."""
         return sum(book.tracker.kernel_count for book in self._books.values())
 
-    def all_failures(self) -> dict[RouteKey, str]:
-        """Every failure that stands, for an engine that has just come."""
-        return {
-            book.space.key(key): reason
-            for book in self._books.values()
-            for key, reason in book.failures().items()
-        }
+    def take_report(self, limit: int) -> Report:
+        """What the engine should know of failures and does not yet, at most so many routes."""
+        failures: dict[RouteKey, str] = {}
+        recovered: list[RouteKey] = []
+        for book in self._books.values():
+            room = limit - len(failures) - len(recovered)
+            for key in list(itertools.islice(book.unsaid, room)):
+                del book.unsaid[key]
+                reason = book.failure_of(key)
+                if reason:
+                    failures[book.space.key(key)] = reason
+                else:
+                    recovered.append(book.space.key(key))
+        return Report(failures, tuple(recovered))
 
-    def take_report(self) -> Report:
-        """What changed since the last call."""
+    def take_news(self) -> Report:
+        """What has newly failed, or fails no longer, since the last call: for the log."""
         failures: dict[RouteKey, str] = {}
         recovered: list[RouteKey] = []
         for book in self._books.values():
             failures |= {book.space.key(key): reason for key, reason in book.news.items()}
             recovered += [book.space.key(key) for key in book.recovered]
-            book.news, book.recovered = {}, {}
+            book.news, book.recovered = {}, []
         return Report(failures, tuple(recovered))
 
 

@@ -29,7 +29,7 @@ import trio
 
 from routed.clock import jitter
 from routed.fib.book import Drift
-from routed.fib.ledger import Ledger, Report, SeenRoute
+from routed.fib.ledger import Ledger, SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, Refusals
@@ -49,6 +49,9 @@ __all__ = [
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
+
+PROGRESS_ROUTES_MAX, REASON_MAX = 300, 200
+"""Routes in one progress and characters of each reason: well under the frame limit."""
 
 DUMP_ATTEMPTS = 5
 """How often an interrupted dump is repeated at once."""
@@ -320,6 +323,7 @@ class FibSync:
             self._applied_serial = self._taken_serial
             if self._has_gate_news and not batches:
                 self._tell_gate()
+        self._tell_failures()
         self._on_progress()
         if not batches and not has_taken:
             return False
@@ -422,7 +426,8 @@ class FibSync:
             swept=counts.swept,
         )
 
-    def _tell_failures(self, report: Report) -> None:
+    def _tell_failures(self) -> None:
+        report = self.ledger.take_news()
         for key, reason in itertools.islice(report.failures.items(), FAILURE_LINES):
             self._log.emit("fib-route-failed", prefix=key.prefix, reason=reason)
         for key in report.recovered[:FAILURE_LINES]:
@@ -452,14 +457,13 @@ class FibSync:
         )
 
     def take_progress(self) -> Progress | None:
-        """What the engine should be told; None when it knows already."""
-        report = self.ledger.take_report()
-        failures = report.failures if self._last_told else self.ledger.all_failures()
-        self._tell_failures(report)
+        """What the engine should be told next; None when it knows everything."""
+        report = self.ledger.take_report(PROGRESS_ROUTES_MAX)
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(
-                FibFailure(key.table_id, key.prefix, reason) for key, reason in failures.items()
+                FibFailure(key.table_id, key.prefix, reason[:REASON_MAX])
+                for key, reason in report.failures.items()
             ),
             recovered=tuple((key.table_id, key.prefix) for key in report.recovered),
             counters=self.counters(),

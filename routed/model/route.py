@@ -26,6 +26,7 @@ __all__ = [
     "MAX_WEIGHT",
     "METRIC_INFINITY",
     "Gateway",
+    "LearnedRoute",
     "NextHop",
     "Route",
     "RouteSource",
@@ -151,3 +152,18 @@ class Route:
     owner: str = ""
     """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
     client for an injected one. Two candidates of one source and owner replace each other."""
+
+
+class LearnedRoute(NamedTuple):
+    """A route that somebody else keeps in the kernel, as a candidate of ours."""
+
+    prefix: Prefix
+    owner: str
+    """Its protocol, table and priority, as in `dhcp/main/100`."""
+    distance: int
+    metric: int
+    """The kernel's priority."""
+    tag: int
+    type: RouteType
+    next_hops: tuple[NextHop, ...]
+    """Sorted by `NextHop.sort_key`; empty unless the type has next hops."""

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+import kernel
 import router_config
 from routed.fib.codec import NLMSG_DONE, split_messages
 from routed.fib.rule_codec import RULE_MESSAGES, decode_rule, encode_rule_dump
@@ -119,6 +120,35 @@ def test_policy_rules_come_change_and_go_with_the_configuration(lab: Lab) -> Non
     lab.write_config("R", base(lab))
     lab.sighup("R")
     wait_until(lambda: ours() == [], DEADLINE_S, "and gone with their lines")
+
+
+def test_routes_of_others_are_learned_and_forgotten_with_them(lab: Lab) -> None:
+    netlink = lab.netlink("R")
+    kernel.add_route(netlink, "198.18.0.0/15", via=None, dev="eth-A")
+
+    def learned() -> dict[str, str]:
+        rows = lab.routectl("R", "show", "routes", "source", "kernel")
+        return {row["prefix"]: row["fib_state"] for row in rows}
+
+    assert learned() == {}
+    lab.write_config("R", base(lab) + "learn: [{protocol: static, match: [198.18.0.0/15 le 24]}]\n")
+    with RouteMonitor(lab, "R") as monitor:
+        assert lab.run("R", ["routectl", "reload"]).returncode == 0
+        wait_until(lambda: learned() == {"198.18.0.0/15": None}, DEADLINE_S, "it is learned")
+        kernel.add_route(netlink, "198.18.7.0/24", via=None, dev="eth-B")
+        kernel.add_route(netlink, "203.0.113.0/24", via=None, dev="eth-B")
+        wait_until(lambda: set(learned()) == {"198.18.0.0/15", "198.18.7.0/24"}, DEADLINE_S, "two")
+        lab.kill("R", "engine", signal.SIGKILL)
+        wait_until(lambda: len(learned()) == 2, DEADLINE_S, "a new engine is told, too")
+        for route in lab.kernel_routes("R", None):
+            if route.prefix == "198.18.7.0/24":
+                kernel.delete_route(netlink, route)
+        wait_until(lambda: set(learned()) == {"198.18.0.0/15"}, DEADLINE_S, "one is gone")
+        lab.cut("R-A")
+        wait_until(
+            lambda: learned() == {}, DEADLINE_S, "the other one went with its link, silently"
+        )
+    assert not [entry for entry in monitor.heard if entry[1].startswith("198.18.")], "never written"
 
 
 def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(lab: Lab) -> None:

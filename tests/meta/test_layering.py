@@ -103,6 +103,7 @@ EDGES = {
     "routed.control.server",
     "routed.metrics.server",
     "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
+    "routed.fib.learn_sync",
     "routed.fib.sync",
     "routed.neighbor.network",
     "routed.rib.snapshot",

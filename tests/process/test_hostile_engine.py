@@ -69,6 +69,9 @@ class Host:
     def take_progress(self) -> FibProgress | None:
         return FibProgress(1, (), (), FibCounters())
 
+    def take_learned(self) -> None:
+        return None
+
     def fib_update(self, update: FibUpdate) -> None:
         if len(self.updates) >= 100:
             raise IpcError("more than 100 updates")

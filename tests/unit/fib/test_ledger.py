@@ -69,7 +69,7 @@ class Bench:
         return [operation.kind for operation in operations_of(self.ledger.plan(self.now))]
 
     def failure_of(self, route: RouteKey) -> str:
-        return self.ledger.all_failures().get(route, "")
+        return self.ledger.book(route.space).failure_of(route.prefix.as_int)
 
     def settle(self) -> None:
         for _ in range(10):
@@ -256,14 +256,14 @@ def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None
     bench.kernel.down_links.add(2)
     bench.want(A, via("192.0.2.1"))
     bench.step()
-    assert set(bench.ledger.take_report().failures) == {A}
+    assert set(bench.ledger.take_report(100).failures) == {A}
     bench.now += 10
     bench.step()
-    assert bench.ledger.take_report().failures == {}, "the same reason is no news"
+    assert bench.ledger.take_report(100).failures == {}, "the same reason is no news"
     bench.kernel.down_links.clear()
     bench.now += 100
     bench.settle()
-    assert bench.ledger.take_report().recovered == (A,)
+    assert bench.ledger.take_report(100).recovered == (A,)
 
 
 def test_a_removal_of_what_is_gone_already_counts_as_done(bench: Bench) -> None:
@@ -428,7 +428,7 @@ def test_a_route_that_the_kernel_will_not_remove_is_tried_again_at_the_next_dump
     bench.kernel.refuse_next(OpKind.REMOVE, A, errno.EPERM)
     bench.settle()
     assert bench.planned() == [], "not at once"
-    assert "cannot be removed" in bench.ledger.take_report().failures[A]
+    assert "cannot be removed" in bench.ledger.take_news().failures[A]
     bench.dump()
     bench.settle()
     assert bench.kernel.ours() == {}

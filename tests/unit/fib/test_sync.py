@@ -10,6 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ipc.codec import encode
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES
+from ipc.internal import FibProgress
 from routed.fib.ledger import Ledger
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
@@ -290,3 +293,27 @@ async def test_what_goes_with_its_link_is_no_drift(bench: Bench, autojump_clock:
         bench.sync.links_changed(may_have_lost_routes=False)
         await bench.quiet()
         assert bench.kernel.ours() == {key("10.1.0.0/16"): value}
+
+
+async def test_many_failures_are_told_in_pieces_that_fit_a_frame(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    prefixes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(1000)]
+    for prefix in prefixes:
+        bench.kernel.refuse_next(OpKind.INSTALL, key(prefix), 101, "no " * 1000)
+    async with bench.running():
+        bench.sync.update(update(1, *prefixes))
+        await bench.quiet()
+        told: list[str] = []
+        while (progress := bench.sync.take_progress()) is not None:
+            message = FibProgress(*progress)
+            assert len(encode(message)) < INTERNAL_FRAME_MAX_BYTES - 64
+            told += [str(failure.prefix) for failure in progress.failures]
+        assert sorted(told) == sorted(prefixes)
+        assert len(bench.sink.events("fib-route-failed")) < 100
+        bench.sync.links_changed(may_have_lost_routes=False)
+        await bench.quiet()
+        ended = 0
+        while (progress := bench.sync.take_progress()) is not None:
+            ended += len(progress.recovered)
+        assert ended == 1000

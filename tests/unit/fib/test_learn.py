@@ -1,0 +1,167 @@
+"""Routes of others as candidates: who is learned, what is told, and what a dump corrects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from trio.testing import MockClock
+
+from routed.fib.learn import NEWS_MAX, LearnRule, RouteLearner
+from routed.fib.learn_sync import LearnSync
+from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
+from routed.log import Level, Logger
+from routed.model.prefix import Prefix
+from routed.model.route import RouteType
+from tests.fakes.fake_kernel import FakeKernel
+from tests.unit.fib.test_sync import ListSink
+
+DHCP, BIRD = 16, 12
+BLACKHOLE, PROHIBIT = RouteValue(RouteType.BLACKHOLE, ()), RouteValue(RouteType.PROHIBIT, ())
+ANY = LearnRule(DHCP, 254, 200, 7, lambda _prefix: True)
+
+
+def route(prefix: str, protocol: int = DHCP, priority: int = 100, table: int = 254) -> KernelRoute:
+    return KernelRoute(RouteKey(table, Prefix.parse(prefix), 0, priority), protocol, BLACKHOLE)
+
+
+def told(learner: RouteLearner) -> tuple[list[str], list[str]]:
+    """Everything that is still to be told: prefixes that are new, and prefixes that are gone."""
+    install, remove = [], []
+    while (news := learner.take_news()) is not None:
+        install += [str(learned.prefix) for learned in news.install]
+        remove += [str(prefix) for prefix, _ in news.remove]
+    return install, remove
+
+
+def test_a_rule_says_whose_routes_and_how_they_are_trusted() -> None:
+    learner = RouteLearner()
+    learner.want([ANY._replace(accepts=lambda prefix: prefix.prefix_len == 0), ANY._replace(tag=9)])
+    for seen in (
+        route("0.0.0.0/0"),
+        route("10.1.0.0/16", priority=5),
+        route("10.2.0.0/16", BIRD),
+        route("10.3.0.0/16", table=100),
+        route("fe80::/64"),
+        route("ff00::/8"),
+        route("127.0.0.0/8"),
+    ):
+        learner.changed(seen, is_removed=False)
+    news = learner.take_news()
+    assert news is not None
+    assert [(str(one.prefix), one.owner, one.metric, one.tag) for one in news.install] == [
+        ("0.0.0.0/0", "dhcp/main/100", 100, 7),
+        ("10.1.0.0/16", "dhcp/main/5", 5, 9),
+    ]
+    assert learner.take_news() is None
+
+
+def test_what_changes_twice_before_it_is_told_is_told_once() -> None:
+    learner = RouteLearner()
+    learner.want([ANY])
+    learner.changed(route("10.1.0.0/16"), is_removed=False)
+    learner.changed(route("10.1.0.0/16"), is_removed=True)
+    assert told(learner) == ([], ["10.1.0.0/16"])
+    learner.changed(route("10.1.0.0/16"), is_removed=True)
+    assert told(learner) == ([], []), "nothing was known of it"
+
+
+def test_a_new_engine_is_told_everything_in_pieces() -> None:
+    learner = RouteLearner()
+    learner.want([ANY])
+    for number in range(NEWS_MAX + 1):
+        learner.changed(route(f"10.{number >> 8}.{number & 255}.0/24"), is_removed=False)
+    told(learner)
+    learner.begin_session()
+    news = learner.take_news()
+    assert news is not None
+    assert len(news.install) == NEWS_MAX
+    assert len(told(learner)[0]) == 1
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.kernel = FakeKernel()
+        self.sink = ListSink()
+        self.news = 0
+        log = Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time)
+        self.sync = LearnSync(self.kernel, resync_s=300, log=log, on_news=self._count)
+        self.learner = self.sync.learner
+
+    def _count(self) -> None:
+        self.news += 1
+
+    def put(self, seen: KernelRoute, value: RouteValue = BLACKHOLE) -> None:
+        self.kernel.put(seen.key, value, seen.protocol)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.sync.run)
+            await trio.testing.wait_all_tasks_blocked()
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_kernel_is_read_and_what_is_gone_is_gone(autojump_clock: MockClock) -> None:
+    bench = Bench()
+    first, second, other = route("10.1.0.0/16"), route("2001:db8::/32"), route("10.9.0.0/16", BIRD)
+    for seen in (first, second, other):
+        bench.put(seen)
+    bench.sync.want([ANY])
+    async with bench.running():
+        assert told(bench.learner) == (["10.1.0.0/16", "2001:db8::/32"], [])
+        bench.kernel.lose([first.key])
+        bench.put(second, PROHIBIT)
+        bench.sync.look_again()
+        await trio.testing.wait_all_tasks_blocked()
+        assert told(bench.learner) == (["2001:db8::/32"], ["10.1.0.0/16"])
+        bench.sync.want([ANY._replace(protocol=BIRD)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert told(bench.learner) == (["10.9.0.0/16"], ["2001:db8::/32"])
+        bench.sync.want([])
+        assert told(bench.learner) == ([], ["10.9.0.0/16"])
+
+
+async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock) -> None:
+    bench = Bench()
+    bench.put(route("10.1.0.0/16"))
+    bench.sync.want([ANY])
+
+    def meanwhile() -> None:
+        bench.sync.route_notified(route("10.1.0.0/16"), True)
+        bench.sync.route_notified(route("10.2.0.0/16"), False)
+
+    bench.kernel.during_dump = meanwhile
+    async with bench.running():
+        assert told(bench.learner) == (["10.2.0.0/16"], [])
+
+
+async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
+    autojump_clock: MockClock,
+) -> None:
+    bench = Bench()
+    bench.put(route("10.1.0.0/16"))
+    bench.sync.want([ANY])
+    async with bench.running():
+        told(bench.learner)
+        bench.kernel.refuse_dump = True
+        bench.kernel.lose([route("10.1.0.0/16").key])
+        bench.sync.look_again()
+        await trio.testing.wait_all_tasks_blocked()
+        assert told(bench.learner) == ([], [])
+        assert len(bench.sink.events("netlink-error")) == 1
+        await trio.sleep(2)
+        assert told(bench.learner) == ([], ["10.1.0.0/16"])
+
+
+def test_a_changed_distance_is_news_without_a_dump() -> None:
+    learner = RouteLearner()
+    learner.want([ANY])
+    learner.changed(route("10.1.0.0/16"), is_removed=False)
+    told(learner)
+    learner.want([ANY._replace(distance=20)])
+    news = learner.take_news()
+    assert news is not None
+    assert news.install[0].distance == 20
