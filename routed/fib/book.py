@@ -70,6 +70,8 @@ class _Failure:
     attempts: int
     retry_at: float
     """math.inf: not by time alone."""
+    is_news: bool
+    """Whether the log says it: what was taken from us is logged as drift already."""
 
 
 class _Repair(NamedTuple):
@@ -247,7 +249,7 @@ class RouteBook:
         repair = self._repairs.get(key)
         if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
             reason = f"{what} by somebody else, {repair.times + 1} times in a row"
-            self._fail(key, reason, repair.times, now + _pause(repair.times))
+            self._fail(key, reason, repair.times, now + _pause(repair.times), is_news=False)
         return Drift(self.space.key(key), value, what)
 
     # --- what is to be done, and what became of it
@@ -332,21 +334,25 @@ class RouteBook:
         attempts = failure.attempts + 1 if failure else 1
         self._fail(key, reason, attempts, now + _pause(attempts))
 
-    def _fail(self, key: int, reason: str, attempts: int, retry_at: float) -> None:
+    def _fail(
+        self, key: int, reason: str, attempts: int, retry_at: float, *, is_news: bool = True
+    ) -> None:
         old = self._failures.get(key)
-        self._failures[key] = _Failure(reason, attempts, retry_at)
+        self._failures[key] = _Failure(reason, attempts, retry_at, is_news)
         self.tracker.hold(key)
         if retry_at < math.inf:
             heapq.heappush(self._retries, (retry_at, key))
         if old is None or old.reason != reason:
-            self.news[key] = reason
             self.unsaid[key] = None
+            if is_news:
+                self.news[key] = reason
 
     def _forgive(self, key: int) -> None:
-        if self._failures and self._failures.pop(key, None) is not None:
+        failure = self._failures.pop(key, None) if self._failures else None
+        if failure is not None:
             self.tracker.release(key)
             self.unsaid[key] = None
-            if self.news.pop(key, None) is None:
+            if self.news.pop(key, None) is None and failure.is_news:
                 self.recovered.append(key)
 
     def retry_everything(self) -> None:

@@ -276,6 +276,14 @@ async def test_a_flush_by_somebody_else_is_repaired_with_a_few_lines_of_log(
         assert len(bench.sink.events("fib-drift")) <= 5
         (storm,) = bench.sink.events("fib-drift-storm")
         assert storm.fields["routes"] == "1000"
+        for gone in bench.kernel.lose([key(prefix) for prefix in prefixes]):
+            bench.sync.route_notified(gone, True)
+        await bench.quiet()
+        assert bench.kernel.ours() == {}, "the second time we wait a little"
+        assert bench.sync.counters().failed == 1000
+        await trio.sleep(2)
+        assert len(bench.kernel.ours()) == 1000
+        assert len(bench.sink.records) < 40
 
 
 async def test_what_goes_with_its_link_is_no_drift(bench: Bench, autojump_clock: MockClock) -> None:
