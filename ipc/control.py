@@ -74,6 +74,7 @@ __all__ = [
     "ShowRules",
     "ShowStatus",
     "SnapshotOpen",
+    "Topology",
     "Welcome",
 ]
 
@@ -103,6 +104,7 @@ class ControlType(enum.IntEnum):
     SHOW_COUNTERS = 16
     SHOW_MEMORY = 17
     SHOW_RULES = 18
+    TOPOLOGY = 19
     EXPLAIN = 20
     MONITOR = 21
     SNAPSHOT_OPEN = 30
@@ -258,6 +260,11 @@ class ShowMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Topology:
+    """The routers that NUP knows: this one, its neighbors, those behind them; one row each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explain:
     """How an address is routed and why, one row."""
 
@@ -395,6 +402,7 @@ Request = (
     | ShowCounters
     | ShowMemory
     | ShowRules
+    | Topology
     | Explain
     | Monitor
     | SnapshotOpen
@@ -415,6 +423,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_COUNTERS: ShowCounters,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SHOW_RULES: ShowRules,
+    ControlType.TOPOLOGY: Topology,
     ControlType.EXPLAIN: Explain,
     ControlType.MONITOR: Monitor,
     ControlType.SNAPSHOT_OPEN: SnapshotOpen,

@@ -158,6 +158,15 @@ def _main(arguments: list[str]) -> int:
 
 def _run(command_line: CommandLine) -> int:
     options = command_line.options
+    if options.complete is not None:
+        from routectl.client import LiveValueSource
+        from routectl.completion import candidates
+
+        for line in candidates(
+            options.complete, lambda path: LiveValueSource(path or options.socket)
+        ):
+            print(line)
+        return ExitStatus.DONE
     if options.version:
         print(f"routectl {_version()}")
         return ExitStatus.DONE
@@ -229,6 +238,7 @@ def _program_parser() -> _Parser:
         help=f"the daemon's socket (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
     )
     _add_line_options(parser)
+    parser.add_argument("--complete", metavar="LINE", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser
 

@@ -8,11 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
-from ipc.control import Request, RouteChange
+from ipc.control import (
+    Request,
+    RouteChange,
+    ShowCounters,
+    ShowInterfaces,
+    ShowMemory,
+    ShowNeighbors,
+    ShowRoutes,
+    ShowStatus,
+    Topology,
+)
 from routectl.client import look_up
 from routectl.grammar import (
     Ask,
     Command,
+    Draw,
     ExplainAddress,
     Import,
     Invocation,
@@ -133,6 +144,40 @@ def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
             yield [{**row, "kernel": kernel, "agrees": agrees, "agreement": words}]
 
 
+def _draw(
+    invocation: Invocation, form: Form, pages: Iterable[Sequence[Row]], output: Output
+) -> None:
+    picture = invocation.value("format") or "table"
+    if picture == "table":
+        output.show(form, pages)
+        return
+    from routectl.render.topology import FORMATS  # only a picture pays for it
+
+    output.report(FORMATS[picture]([row for page in pages for row in page]))
+
+
+def _report(client: ControlClient) -> list[str]:
+    from datetime import datetime
+    from itertools import islice
+
+    from routectl.render import views
+    from routectl.render.report import ROUTES_SHOWN, html_report
+
+    status = next(client.ask(ShowStatus()).rows())
+    topology = list(client.ask(Topology()).rows())
+    routes = list(islice(client.ask(ShowRoutes()).rows(), ROUTES_SHOWN + 1))
+    note = f"only the first {ROUTES_SHOWN} are shown" if len(routes) > ROUTES_SHOWN else ""
+    sections = [
+        ("Neighbors", views.NEIGHBORS, list(client.ask(ShowNeighbors()).rows()), ""),
+        ("Interfaces", views.INTERFACES, list(client.ask(ShowInterfaces()).rows()), ""),
+        ("Routes", views.ROUTES, routes[:ROUTES_SHOWN], note),
+        ("Counters", views.COUNTERS, list(client.ask(ShowCounters()).rows()), ""),
+        ("Memory", views.MEMORY, list(client.ask(ShowMemory()).rows()), ""),
+    ]
+    made_at = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return html_report(status, topology, sections, made_at)
+
+
 def _stamped(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
     """Rows with the time at which they came, in ISO form."""
     from datetime import datetime  # only `monitor` pays for it
@@ -150,6 +195,18 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             output.report(client.ask(build(invocation)).result().lines)
         case ExplainAddress(build, form):
             output.show(form, _explained(client.ask(build(invocation)).pages()))
+        case Draw(build, form):
+            _draw(invocation, form, client.ask(build(invocation)).pages(), output)
+        case Local(LocalAction.COMPLETION):
+            from routectl.completion import script
+
+            output.report(script(invocation.value("shell") or "bash"))
+        case Local(LocalAction.REPORT):
+            output.report(_report(client))
+        case Local(LocalAction.TOP):
+            from routectl.top import run_top  # imports prompt-toolkit
+
+            run_top(client)
         case Watch(build, form):
             output.stream(form, _stamped(client.watch(build(invocation))))
         case Import(build):

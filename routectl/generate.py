@@ -1,5 +1,6 @@
 """python -m routectl.generate: write what is made from the command tree.
 
+    docs/routectl.1             the manual page
     routectl/quick_table.py     the plain commands, for `routectl/quick.py`
 
 A test fails while a file differs from what would be written.
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from ipc.control import REQUEST_TYPES
 from routectl.grammar import TREE, Ask, Fields, Flag, Keyword, Leaf, Positional, leaves
+from routectl.manual import manual_page
 from routectl.render import views
 
 __all__ = ["GENERATED", "main"]
@@ -88,7 +90,10 @@ def _literal(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-GENERATED: dict[str, Callable[[], str]] = {"routectl/quick_table.py": quick_table}
+GENERATED: dict[str, Callable[[], str]] = {
+    "routectl/quick_table.py": quick_table,
+    "docs/routectl.1": manual_page,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,8 +15,9 @@ What a leaf does is one of:
     Import   a file of routes, as many requests
     Explain  a request, and the kernel's own answer beside it
     Watch    a request whose rows come for as long as one looks
+    Draw     rows as a table or a picture
     Lookup   answered from the mapped snapshot
-    Local    answered by routectl itself (help, quit)
+    Local    answered by routectl itself (help, quit), or by several requests (report, top)
 
 Nothing here knows a socket or a terminal.
 """
@@ -52,6 +53,7 @@ from ipc.control import (
     ShowRules,
     ShowStatus,
     SnapshotOpen,
+    Topology,
 )
 from ipc.routes import one_route
 from routectl.iproute import ROUTE_TYPES
@@ -59,8 +61,10 @@ from routectl.render import views
 from routectl.render.text import Form
 
 __all__ = [
+    "PICTURE_FORMATS",
     "ROUTE_SOURCES",
     "ROUTE_TYPES",
+    "SHELLS",
     "TREE",
     "WATCH_TOPICS",
     "Action",
@@ -68,6 +72,7 @@ __all__ = [
     "Ask",
     "Branch",
     "Command",
+    "Draw",
     "ExplainAddress",
     "Fields",
     "Flag",
@@ -90,6 +95,9 @@ ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed",
 """The words of RouteSource; a test holds them to it."""
 
 
+PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
+SHELLS = ("bash", "zsh", "fish")
+
 WATCH_TOPICS = ("routes", "neighbors", "links")
 """The words of Topic; a test holds them to it."""
 
@@ -111,6 +119,9 @@ class ValueKind(enum.Enum):
     """A type of route."""
     OWNER = "OWNER"
     FILE = "FILE"
+    SHELL = "SHELL"
+    FORMAT = "FORMAT"
+    """Of a picture."""
     TOPIC = "TOPIC"
     """What can be watched."""
 
@@ -241,6 +252,14 @@ class ExplainAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """Show rows as a table, or as the picture that `format` names."""
+
+    build: Callable[[Invocation], Request]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """Show rows as they come."""
 
@@ -262,6 +281,9 @@ class LocalAction(enum.Enum):
 
     HELP = "help"
     QUIT = "quit"
+    COMPLETION = "completion"
+    REPORT = "report"
+    TOP = "top"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +293,7 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Command | ExplainAddress | Import | Lookup | Watch | Local
+Action = Ask | Command | Draw | ExplainAddress | Import | Lookup | Watch | Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,6 +609,28 @@ TREE = Branch(
             ),
         ),
         Leaf(
+            "topology",
+            "The network as NUP knows it, as a table or a picture",
+            "topology format svg",
+            Role.READ,
+            Draw(Fields(Topology), views.TOPOLOGY),
+            (Keyword("format", ValueKind.FORMAT, "table, dot, mermaid or svg"),),
+        ),
+        Leaf(
+            "report",
+            "The daemon's state as one HTML page, with tables and the picture of the network",
+            "report",
+            Role.NONE,
+            Local(LocalAction.REPORT),
+        ),
+        Leaf(
+            "top",
+            "Neighbors, rates and the FIB on a full screen, again and again; q leaves",
+            "top",
+            Role.NONE,
+            Local(LocalAction.TOP),
+        ),
+        Leaf(
             "explain",
             "Which route an address takes, which lost and why, and what the kernel says",
             "explain 192.0.2.1",
@@ -657,6 +701,14 @@ TREE = Branch(
             Role.NONE,
             Local(LocalAction.HELP),
             (Positional("command", ValueKind.COMMAND, "Its words", is_repeated=True),),
+        ),
+        Leaf(
+            "completion",
+            "The completion script of a shell: source <(routectl completion bash)",
+            "completion bash",
+            Role.NONE,
+            Local(LocalAction.COMPLETION),
+            (Positional("shell", ValueKind.SHELL, "bash, zsh or fish", is_required=True),),
         ),
         Leaf("quit", "Leave the shell", "quit", Role.NONE, Local(LocalAction.QUIT)),
         Leaf("exit", "Leave the shell", "exit", Role.NONE, Local(LocalAction.QUIT)),

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 
 from ipc.control import AddressFamily, Role
 from routectl.grammar import (
+    PICTURE_FORMATS,
     ROUTE_SOURCES,
     ROUTE_TYPES,
+    SHELLS,
     TREE,
     WATCH_TOPICS,
     Argument,
@@ -299,6 +301,10 @@ def _checked(kind: ValueKind, word: str) -> str:
             return _match(word, ROUTE_TYPES, "type")
         case ValueKind.TOPIC:
             return _match(word, WATCH_TOPICS, "monitor")
+        case ValueKind.FORMAT:
+            return _match(word, PICTURE_FORMATS, "format")
+        case ValueKind.SHELL:
+            return _match(word, SHELLS, "completion")
         case ValueKind.NUMBER:
             return _checked_number(word)
         case ValueKind.LEASE:
@@ -361,6 +367,10 @@ def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[st
             return ROUTE_TYPES
         case ValueKind.TOPIC:
             return WATCH_TOPICS
+        case ValueKind.FORMAT:
+            return PICTURE_FORMATS
+        case ValueKind.SHELL:
+            return SHELLS
         case ValueKind.LEASE:
             return ("session",)
         case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:

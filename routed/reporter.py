@@ -33,6 +33,7 @@ from routed.control.views import (
     RouteView,
     RuleView,
     StatusView,
+    TopologyView,
 )
 from routed.explain import explain
 from routed.model.prefix import Address, Prefix
@@ -41,6 +42,7 @@ from routed.neighbor.events import AdjacencyState
 from routed.process_memory import ProcessMemory
 from routed.rib.table import Candidate
 from routed.router import Router
+from routed.topology import topology
 from routed.watching import ChangeObserver
 
 __all__ = ["LastReload", "Reporter"]
@@ -244,6 +246,10 @@ class Reporter:
         return await self._command_fib(command, uid, pid)
 
     # --- questions about why, and what happens
+
+    def topology(self) -> Iterator[Sequence[TopologyView]]:
+        """Every router that NUP knows."""
+        return topology(self._router, self.config.router_id)
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""

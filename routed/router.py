@@ -41,7 +41,7 @@ from routed.injection import Attributes, InjectedRoutes, Problem
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
     METRIC_INFINITY,
@@ -145,6 +145,8 @@ class Router:
         self.injected = InjectedRoutes(self.rib)
         self._to_expire = trio.Event()
         self._statics: dict[tuple[Prefix, str], Route] = {}
+        self.origins: dict[Prefix, Address] = {}
+        """The router that announces each prefix which NUP has learned."""
         self._learned: dict[Prefix, RouteSource] = {}
 
         self._to_decide = trio.Event()
@@ -343,6 +345,7 @@ class Router:
                 )
 
     def _learn(self, learned: RouteLearned) -> None:
+        self.origins[learned.prefix] = learned.origin
         source = RouteSource.REDISTRIBUTED if learned.is_external else RouteSource.NEIGHBOR
         self._install_learned(
             Route(
@@ -379,6 +382,7 @@ class Router:
         self._to_decide.set()
 
     def _forget(self, prefix: Prefix) -> None:
+        self.origins.pop(prefix, None)
         source = self._learned.pop(prefix, None)
         if source is not None:
             self.rib.withdraw(prefix, source, _NUP_OWNER)

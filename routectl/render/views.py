@@ -36,6 +36,7 @@ __all__ = [
     "ROUTES",
     "RULES",
     "STATUS",
+    "TOPOLOGY",
     "health",
 ]
 
@@ -319,6 +320,21 @@ def _change_text(row: Row) -> str:
 
 
 CHANGES = Lines(_change_text)
+
+TOPOLOGY = Table(
+    (
+        Column("ROUTER ID", lambda row: plain_text(row.get("router_id"))),
+        _column("ROLE", "role"),
+        _column("INTERFACE", "interface"),
+        _column("ADDRESS", "address"),
+        Column("STATE", _plain("state"), is_colored=True),
+        _number("COST", "cost"),
+        _number("METRIC", "metric"),
+        _number("PREFIXES", "prefixes"),
+        Column("VIA", lambda row: plain_text(row.get("via")).replace(" ", "\n")),
+    ),
+    empty="no routers",
+)
 
 LOOKUP = Table(
     (

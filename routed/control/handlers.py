@@ -36,6 +36,7 @@ from ipc.control import (
     ShowRules,
     ShowStatus,
     SnapshotOpen,
+    Topology,
 )
 from ipc.internal import FibCommand, ReloadAction
 from routed.control.caller import Caller
@@ -60,6 +61,7 @@ from routed.control.views import (
     RouteView,
     RuleView,
     StatusView,
+    TopologyView,
 )
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
@@ -115,6 +117,9 @@ class Daemon(Protocol):
 
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""
+
+    def topology(self) -> Iterator[Sequence[TopologyView]]:
+        """Every router that NUP knows, in chunks as `routes`."""
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
@@ -258,6 +263,11 @@ async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> 
     return Dump(MemoryView, [daemon.memory()])
 
 
+async def show_topology(daemon: Daemon, _request: Topology, _caller: Caller) -> Answer:
+    """This router first, then neighbors, then the others by distance."""
+    return Dump(TopologyView, daemon.topology())
+
+
 async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
     """One row, also when there is no route: that is explained, too."""
     try:
@@ -373,6 +383,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_COUNTERS: show_counters,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SHOW_RULES: show_rules,
+    ControlType.TOPOLOGY: show_topology,
     ControlType.EXPLAIN: explain,
     ControlType.MONITOR: monitor,
     ControlType.SNAPSHOT_OPEN: open_snapshot,

@@ -28,6 +28,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_COUNTERS: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
+    ControlType.TOPOLOGY: Role.READ,
     ControlType.EXPLAIN: Role.READ,
     ControlType.MONITOR: Role.READ,
     ControlType.SNAPSHOT_OPEN: Role.READ,

@@ -49,6 +49,7 @@ __all__ = [
     "RouteView",
     "RuleView",
     "StatusView",
+    "TopologyView",
     "columns_of",
     "pack_pages",
     "to_row",
@@ -157,6 +158,28 @@ class RouteView:
     """Whose an injected route is (`routed/control/injection.py`); empty for all others."""
     lease_s: float | None
     """Until it vanishes by itself; None when it has no such end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyView:
+    """One router that NUP knows; a neighbor on several links has a row for each."""
+
+    router_id: Address | None
+    role: str
+    """self, neighbor, or router (known by what it announces)."""
+    interface: str
+    """Of a neighbor."""
+    address: Address | None
+    state: str | None
+    """Of the adjacency; None for others."""
+    cost: int | None
+    """Of the link to a neighbor."""
+    metric: int | None
+    """The least at which a prefix that it originates is reached."""
+    prefixes: int
+    """That it originates, and we reach."""
+    via: tuple[str, ...]
+    """Router ids of the neighbors that lead there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +310,7 @@ class MemoryView:
 
 
 VIEW_CLASSES: tuple[type, ...] = (
+    TopologyView,
     ExplainView,
     StatusView,
     NeighborView,

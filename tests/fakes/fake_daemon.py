@@ -38,6 +38,7 @@ from routed.control.views import (
     RouteView,
     RuleView,
     StatusView,
+    TopologyView,
 )
 from routed.listener import close_listener, open_management_listener
 from routed.model.prefix import Address, Family, Prefix
@@ -245,6 +246,20 @@ EXPLAINED = ExplainView(
     ),
 )
 
+TOPOLOGY = (
+    TopologyView(Address.parse("10.255.0.1"), "self", "", None, None, None, None, 0, ()),
+    TopologyView(
+        Address.parse("10.255.0.2"), "neighbor", "eth0", Address.parse("fe80::2"), "up", 10,
+        10, 2, ("10.255.0.2",),
+    ),
+    TopologyView(
+        None, "neighbor", "eth1", Address.parse("192.0.2.9"), "init", 10, None, 0, ()
+    ),
+    TopologyView(
+        Address.parse("10.255.0.3"), "router", "", None, None, None, 20, 1, ("10.255.0.2",)
+    ),
+)  # fmt: skip
+
 CHUNK = 100
 
 
@@ -318,6 +333,9 @@ class FakeDaemon:
 
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY
+
+    def topology(self) -> Iterator[Sequence[TopologyView]]:
+        yield TOPOLOGY
 
     def explain(self, address: Address) -> ExplainView:
         return replace(EXPLAINED, address=address)

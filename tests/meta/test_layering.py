@@ -59,11 +59,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.explain": {
         "routed.control", "routed.model", "routed.rib", "routed.router",
     },
+    "routed.topology": {"routed.control", "routed.model", "routed.router"},
     "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
     "routed.reporter": {
         "ipc", "routed", "routed.config.schema", "routed.control", "routed.explain",
         "routed.model", "routed.neighbor", "routed.process_memory", "routed.rib", "routed.router",
-        "routed.watching",
+        "routed.topology", "routed.watching",
     },
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {
@@ -94,7 +95,7 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
     "pyroute2": {"routed.fib.events", "routed.fib.rule_codec"},
     "msgpack": {"ipc.codec", "ipc.quick"},
     "yaml": {"routed.config.load"},
-    "prompt_toolkit": {"routectl.completer", "routectl.shell"},
+    "prompt_toolkit": {"routectl.completer", "routectl.shell", "routectl.top"},
 }
 
 EDGES = {

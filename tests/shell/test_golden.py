@@ -112,9 +112,10 @@ HAVE_TESTS_OF_THEIR_OWN = {
     "import": "test_import.py",
     "monitor": "test_monitor.py",
     "explain": "test_explain.py",
+    "topology": "test_pictures.py",
 }
 ADDED_BY_ROUTECTL = {"kernel", "kernel_error", "agrees", "agreement"}
-LOCAL_OR_SNAPSHOT = {"lookup", "monitor", "help", "quit", "exit"}
+LOCAL_OR_SNAPSHOT = {"lookup", "monitor", "top", "help", "quit", "exit"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> N
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:11], "explain 10.1.2.3"):
+    for line in (*COMMANDS[:11], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)

@@ -89,6 +89,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_COUNTERS": 16,
         "SHOW_MEMORY": 17,
         "SHOW_RULES": 18,
+        "TOPOLOGY": 19,
         "EXPLAIN": 20,
         "MONITOR": 21,
         "SNAPSHOT_OPEN": 30,

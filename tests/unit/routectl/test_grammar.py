@@ -15,6 +15,7 @@ from routectl.grammar import (
     Ask,
     Branch,
     Command,
+    Draw,
     ExplainAddress,
     Flag,
     Import,
@@ -75,6 +76,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
             | Import(build)
             | Lookup(_, build)
             | Watch(build)
+            | Draw(build)
         ):
             request = build(parse(shlex.split(leaf.example)))
             assert leaf.role is REQUIRED_ROLE[REQUEST_TYPES[type(request)]]
@@ -83,7 +85,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
 @each_leaf
 def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> None:
     match leaf.action:
-        case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form):
+        case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form) | Draw(_, form):
             assert isinstance(form, (Table, Record, Sections, Lines))
         case Command() | Import() | Local():
             pass  # lines of text: tests/shell/test_golden.py has each

@@ -1,0 +1,79 @@
+"""TAB in bash, zsh and fish: their scripts, and what these ask routectl.
+
+The scripts know nothing of the commands: they hand the line to `routectl --complete LINE`, which
+walks the command tree, and asks the daemon for neighbors, interfaces and prefixes where these may
+stand. So a completion is never older than the program.
+
+    source <(routectl completion bash)
+    routectl completion zsh > "${fpath[1]}/_routectl"
+    routectl completion fish > ~/.config/fish/completions/routectl.fish
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from routectl.parse import LiveValues, complete
+
+__all__ = ["SHELLS", "candidates", "script"]
+
+_BASH = r"""# routectl in bash: source <(routectl completion bash)
+_routectl() {
+    local line="${COMP_LINE:0:COMP_POINT}" word candidates
+    word="${line##* }"
+    mapfile -t candidates < <(routectl --complete "$line" 2>/dev/null | cut -f1)
+    COMPREPLY=("${candidates[@]}")
+    # bash breaks words at colons, as in fe80::1: what stands before the last one is there already.
+    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+    fi
+}
+complete -o default -F _routectl routectl
+"""
+
+_ZSH = r"""#compdef routectl
+# routectl in zsh: routectl completion zsh > "${fpath[1]}/_routectl"
+_routectl() {
+    local -a choices
+    local word help
+    while IFS=$'\t' read -r word help; do
+        choices+=("${word//:/\\:}:$help")
+    done < <(routectl --complete "${LBUFFER}" 2>/dev/null)
+    if (( $#choices )); then _describe routectl choices; else _files; fi
+}
+compdef _routectl routectl
+"""
+
+_FISH = r"""# routectl in fish: routectl completion fish > ~/.config/fish/completions/routectl.fish
+complete -c routectl -e
+complete -c routectl -f -a '(routectl --complete (commandline -cp | string collect) 2>/dev/null)'
+complete -c routectl -n '__fish_seen_subcommand_from import' -F
+"""
+
+SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def script(shell: str) -> list[str]:
+    """The script of a shell, as lines."""
+    return SHELLS[shell].splitlines()
+
+
+def candidates(line: str, live_values_of: Callable[[str | None], LiveValues]) -> Iterator[str]:
+    """What the last word of a line may become, each with its meaning after a tab.
+
+    Args:
+        line: as typed so far, with the program's name.
+        live_values_of: makes the source of live values for a socket (None: the default one).
+    """
+    words = line.split()[1:]
+    start = "" if not words or line[-1:].isspace() else words.pop()
+    plain: list[str] = []
+    socket_path = None
+    rest = iter(words)
+    for word in rest:
+        if word in ("-s", "--socket"):
+            socket_path = next(rest, None)
+        elif not word.startswith("-"):
+            plain.append(word)
+    for choice in complete(plain, start, live_values_of(socket_path)):
+        yield f"{choice.text}\t{choice.help}"

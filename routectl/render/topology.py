@@ -1,0 +1,180 @@
+"""The network as this router sees it, as a picture: Graphviz, Mermaid, or SVG of our own drawing.
+
+The rows are those of `topology`: the router itself, its neighbors, and the routers behind them. A
+distance-vector protocol tells how far a router is and through whom, not which links lie between; so
+a router that is no neighbor hangs by a dashed line on each neighbor that leads to it.
+
+The SVG is drawn without any library: the router in the middle, neighbors on a ring around it, the
+others on outer rings, each near the neighbor that leads to it, so that lines seldom cross. Sizes
+follow from how many there are on the fullest ring, so that labels never touch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from routectl.render.text import Row
+
+__all__ = ["FORMATS", "as_dot", "as_mermaid", "as_svg"]
+
+_BOX_WIDTH, _BOX_HEIGHT = 132, 50
+_RING_GAP = 170
+_MARGIN = 40
+_ROOM = 26
+"""Pixels between two boxes of one ring."""
+
+_COLORS = {"self": "#1f4e8c", "up": "#2d7d46", "other": "#8a6d1a", "router": "#555b66"}
+
+
+class _Edge(NamedTuple):
+    near: str
+    far: str
+    label: str
+    is_dashed: bool
+
+
+def _name(row: Row) -> str:
+    return str(row.get("router_id") or row.get("address"))
+
+
+def _edges(rows: Sequence[Row]) -> list[_Edge]:
+    center = next(_name(row) for row in rows if row["role"] == "self")
+    edges = []
+    for row in rows:
+        if row["role"] == "neighbor":
+            label = f"{row['interface']} cost {row['cost']}"
+            edges.append(_Edge(center, _name(row), label, row["state"] != "up"))
+        elif row["role"] == "router":
+            via = row.get("via")
+            label = f"metric {row['metric']}"
+            leads = via if isinstance(via, list) else []
+            edges += [_Edge(str(near), _name(row), label, is_dashed=True) for near in leads]
+    return edges
+
+
+def _nodes(rows: Sequence[Row]) -> dict[str, Row]:
+    """Each router once; one that is a neighbor on several links is shown by its first."""
+    nodes: dict[str, Row] = {}
+    for row in rows:
+        nodes.setdefault(_name(row), row)
+    return nodes
+
+
+def _second_line(row: Row) -> str:
+    if row["role"] == "self":
+        return "this router"
+    count = row.get("prefixes")
+    prefixes = f"{count} prefix" if count == 1 else f"{count} prefixes"
+    return prefixes if row.get("state") in ("up", None) else f"{row['state']}, {prefixes}"
+
+
+def as_dot(rows: Sequence[Row]) -> list[str]:
+    """For Graphviz: `dot -Tpng`, `neato -Tsvg`."""
+    lines = ["graph routed {", "  node [shape=box, style=rounded];"]
+    for name, row in _nodes(rows).items():
+        lines.append(f'  "{name}" [label="{name}\\n{_second_line(row)}"];')
+    for edge in _edges(rows):
+        style = ", style=dashed" if edge.is_dashed else ""
+        lines.append(f'  "{edge.near}" -- "{edge.far}" [label="{edge.label}"{style}];')
+    return [*lines, "}"]
+
+
+def as_mermaid(rows: Sequence[Row]) -> list[str]:
+    """For Mermaid, as in a Markdown page."""
+    nodes = _nodes(rows)
+    ids = {name: f"r{number}" for number, name in enumerate(nodes)}
+    lines = ["graph LR"]
+    for name, row in nodes.items():
+        lines.append(f'  {ids[name]}["{name}<br/>{_second_line(row)}"]')
+    for edge in _edges(rows):
+        arrow = "-.-" if edge.is_dashed else "---"
+        lines.append(f'  {ids[edge.near]} {arrow}|"{edge.label}"| {ids[edge.far]}')
+    return lines
+
+
+def as_svg(rows: Sequence[Row]) -> list[str]:
+    """A picture of its own, for a browser or a page."""
+    nodes, edges = _nodes(rows), _edges(rows)
+    places, radius = _places(nodes, edges)
+    half_width = radius + _BOX_WIDTH / 2 + _MARGIN
+    half_height = radius + _BOX_HEIGHT / 2 + _MARGIN
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * half_width:.0f}" '
+        f'height="{2 * half_height:.0f}" viewBox="{-half_width:.0f} {-half_height:.0f} '
+        f'{2 * half_width:.0f} {2 * half_height:.0f}" font-family="sans-serif">',
+        f'<rect x="{-half_width:.0f}" y="{-half_height:.0f}" width="100%" height="100%" '
+        'fill="#ffffff"/>',
+    ]
+    lines += [_svg_line(edge, places) for edge in edges]
+    for edge in edges:
+        lines += _svg_label(edge, places)
+    for name, row in nodes.items():
+        lines += _svg_box(name, row, places[name])
+    return [*lines, "</svg>"]
+
+
+def _places(
+    nodes: dict[str, Row], edges: Sequence[_Edge]
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Where each router stands, and how far out the last ring is."""
+    leads = {edge.far: edge.near for edge in reversed(edges)}
+    rings: list[list[str]] = [[], [], []]
+    for name, row in nodes.items():
+        rings[{"self": 0, "neighbor": 1}.get(str(row["role"]), 2)].append(name)
+    order = {name: position for position, name in enumerate(rings[1])}
+    rings[2].sort(key=lambda name: (order.get(leads.get(name, ""), len(order)), name))
+    places = dict.fromkeys(rings[0], (0.0, 0.0))
+    angles: dict[str, float] = {}
+    radius = 0.0
+    for ring in rings[1:]:
+        if not ring:
+            continue
+        needed = len(ring) * (_BOX_WIDTH + _ROOM) / (2 * math.pi)
+        radius = max(radius + _RING_GAP, needed)
+        # Begin where the first one's neighbor stands, so that the rings lie alike.
+        start = angles.get(leads.get(ring[0], ""), -math.pi / 2)
+        for position, name in enumerate(ring):
+            angle = angles[name] = start + 2 * math.pi * position / len(ring)
+            places[name] = (radius * math.cos(angle), radius * math.sin(angle))
+    return places, radius
+
+
+def _svg_line(edge: _Edge, places: dict[str, tuple[float, float]]) -> str:
+    (x1, y1), (x2, y2) = places[edge.near], places[edge.far]
+    dash = ' stroke-dasharray="6 5"' if edge.is_dashed else ""
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+        f'stroke="#9aa3b2" stroke-width="2"{dash}/>'
+    )
+
+
+def _svg_label(edge: _Edge, places: dict[str, tuple[float, float]]) -> list[str]:
+    (x1, y1), (x2, y2) = places[edge.near], places[edge.far]
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    width = 6.2 * len(edge.label) + 8
+    return [
+        f'<rect x="{x - width / 2:.1f}" y="{y - 8:.1f}" width="{width:.1f}" height="16" '
+        'fill="#ffffff"/>',
+        f'<text x="{x:.1f}" y="{y + 4:.1f}" font-size="11" text-anchor="middle" fill="#444b57">'
+        f"{escape(edge.label)}</text>",
+    ]
+
+
+def _svg_box(name: str, row: Row, place: tuple[float, float]) -> list[str]:
+    role = str(row["role"])
+    key = role if role in _COLORS else "up" if row.get("state") == "up" else "other"
+    x, y = place
+    return [
+        f'<rect x="{x - _BOX_WIDTH / 2:.1f}" y="{y - _BOX_HEIGHT / 2:.1f}" width="{_BOX_WIDTH}" '
+        f'height="{_BOX_HEIGHT}" rx="8" fill="#ffffff" stroke="{_COLORS[key]}" stroke-width="2"/>',
+        f'<text x="{x:.1f}" y="{y - 3:.1f}" font-size="14" font-weight="bold" '
+        f'text-anchor="middle" fill="{_COLORS[key]}">{escape(name)}</text>',
+        f'<text x="{x:.1f}" y="{y + 15:.1f}" font-size="11" text-anchor="middle" fill="#444b57">'
+        f"{escape(_second_line(row))}</text>",
+    ]
+
+
+FORMATS = {"dot": as_dot, "mermaid": as_mermaid, "svg": as_svg}

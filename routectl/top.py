@@ -1,0 +1,197 @@
+"""`top`: the daemon on a full screen, looked at again every second.
+
+    10.255.0.1  health ok  up 1h02m  neighbors 2  prefixes 5
+    fib: 4 desired, 4 installed, 0 failed, 0 pending    writes 12/s   NUP received 8/s  sent 6/s
+
+    ROUTER ID   INTERFACE  ADDRESS  STATE  UPTIME  DEAD IN  RTT  COST  RETRANS  PREFIXES
+    ...
+    s sorts by the next column   r turns the order round   q leaves
+
+Rates are differences of counters between two looks. What the screen shows is made by pure functions
+from two samples; prompt-toolkit only paints it.
+
+Failure: while the daemon does not answer, the screen says so and goes on trying.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from io import StringIO
+from typing import NamedTuple
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import Layout, Window
+from prompt_toolkit.layout.controls import FormattedTextControl
+
+from ipc.blocking import ControlClient, ControlError
+from ipc.control import ShowCounters, ShowNeighbors, ShowStatus
+from routectl.render.text import Row, TextOutput, duration_text
+from routectl.render.views import NEIGHBORS, health
+
+__all__ = ["SORT_COLUMNS", "Sample", "Screen", "rates", "run_top", "take_sample"]
+
+REFRESH_S = 1.0
+
+SORT_COLUMNS = (
+    "router_id", "interface", "state", "uptime_s", "rtt_ms", "cost", "retransmissions", "prefixes",
+)  # fmt: skip
+
+
+class Sample(NamedTuple):
+    """One look at the daemon."""
+
+    at: float
+    """Seconds, monotonic."""
+    status: Row
+    neighbors: list[Row]
+    counters: dict[str, int]
+
+
+def take_sample(client: ControlClient) -> Sample:
+    """Look once.
+
+    Raises:
+        ControlError: nobody answers.
+    """
+    status = next(client.ask(ShowStatus()).rows())
+    neighbors = list(client.ask(ShowNeighbors()).rows())
+    counters = {
+        str(row["name"]): value
+        for row in client.ask(ShowCounters()).rows()
+        if isinstance(value := row["value"], int)
+    }
+    return Sample(time.monotonic(), status, neighbors, counters)
+
+
+def rates(before: Sample | None, now: Sample) -> dict[str, float]:
+    """Each counter's growth per second; none before the second look, or after a restart."""
+    if before is None or now.at <= before.at:
+        return {}
+    span = now.at - before.at
+    return {
+        name: (value - before.counters[name]) / span
+        for name, value in now.counters.items()
+        if value >= before.counters.get(name, value + 1)
+    }
+
+
+class Screen:
+    """What is shown, and in which order. Owns the last two samples."""
+
+    def __init__(self) -> None:
+        self._before: Sample | None = None
+        self._now: Sample | None = None
+        self._problem = ""
+        self._sort = 0
+        self._is_reversed = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for another look: a key alone is none."""
+        return self._now is None or now - self._now.at >= 0.9 * REFRESH_S
+
+    def take(self, sample: Sample) -> None:
+        """The next look."""
+        self._before, self._now, self._problem = self._now, sample, ""
+
+    def fail(self, problem: str) -> None:
+        """Nobody answered; what was seen last stays."""
+        self._problem = problem
+
+    def sort_next(self) -> None:
+        """Sort by the next column."""
+        self._sort = (self._sort + 1) % len(SORT_COLUMNS)
+
+    def turn_round(self) -> None:
+        """Sort the other way."""
+        self._is_reversed = not self._is_reversed
+
+    def text(self) -> str:
+        """The whole screen, with colours."""
+        out = StringIO()
+        if self._now is not None:
+            self._write_head(out, self._now)
+            TextOutput(out, out, has_color=True).show(NEIGHBORS, [self._sorted(self._now)])
+        if self._problem:
+            out.write(f"\n\x1b[31m{self._problem}\x1b[0m\n")
+        order = "down" if self._is_reversed else "up"
+        keys = f"s sort ({SORT_COLUMNS[self._sort]}, {order})   r turn round   q leave"
+        return f"{out.getvalue()}\n\x1b[2m{keys}\x1b[0m"
+
+    def _write_head(self, out: StringIO, now: Sample) -> None:
+        status = now.status
+        per_second = rates(self._before, now)
+        fib = status.get("fib")
+        totals = fib if isinstance(fib, dict) else {}
+        out.write(
+            f"\x1b[1m{status.get('router_id')}\x1b[0m  health {health(status)}  "
+            f"up {duration_text(status.get('uptime_s'))}  neighbors {status.get('neighbors')}  "
+            f"prefixes {status.get('routes')}\n"
+        )
+        words = ", ".join(
+            f"{totals.get(word, 0)} {word}"
+            for word in ("desired", "installed", "failed", "pending")
+        )
+        out.write(f"fib  {words}   {_rate(per_second, 'fib_kernel_writes')} kernel writes\n")
+        out.write(
+            f"nup  {_rate(per_second, 'nup_received')} received, "
+            f"{_rate(per_second, 'nup_sent')} sent\n\n"
+        )
+
+    def _sorted(self, now: Sample) -> Sequence[Row]:
+        column = SORT_COLUMNS[self._sort]
+
+        def key(row: Row) -> tuple[bool, object, str]:
+            value = row.get(column)
+            # What is not known comes last; the interface makes the order total.
+            return value is None, 0 if value is None else value, str(row.get("interface"))
+
+        return sorted(now.neighbors, key=key, reverse=self._is_reversed)
+
+
+def _rate(per_second: dict[str, float], name: str) -> str:
+    return f"{per_second[name]:.0f}/s" if name in per_second else "-"
+
+
+def run_top(client: ControlClient) -> None:
+    """Show the screen until the user leaves."""
+    screen = Screen()
+
+    def look() -> ANSI:
+        if screen.is_due(time.monotonic()):
+            try:
+                screen.take(take_sample(client))
+            except ControlError as error:
+                screen.fail(error.text)
+        return ANSI(screen.text())
+
+    Application[None](
+        layout=Layout(Window(FormattedTextControl(look, focusable=True), wrap_lines=False)),
+        key_bindings=_keys(screen),
+        full_screen=True,
+        refresh_interval=REFRESH_S,
+    ).run()
+
+
+def _keys(screen: Screen) -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("q")
+    @keys.add("c-c")
+    @keys.add("c-d")
+    def leave(event: KeyPressEvent) -> None:
+        event.app.exit()
+
+    @keys.add("s")
+    def sort(event: KeyPressEvent) -> None:
+        screen.sort_next()
+        event.app.invalidate()
+
+    @keys.add("r")
+    def turn(event: KeyPressEvent) -> None:
+        screen.turn_round()
+        event.app.invalidate()
+
+    return keys
