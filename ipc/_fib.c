@@ -656,55 +656,52 @@ static int encode_ranges(struct builder *builder, size_t first, size_t last, u12
 }
 
 /* One entry of a slot's list: network bits << 8 | length. */
-static int read_entry(PyObject *entry, int is_ipv6, u128 *network, unsigned *length)
+static int read_entry(PyObject *entry, u128 *network, unsigned *length)
 {
-    uint64_t parts[3] = {0, 0, 0};
+    uint64_t parts[2] = {0, 0}, top;
     int i, failed = 0;
 
-    if (is_ipv6) {
-        Py_INCREF(entry);
-        for (i = 0; i < 3 && !failed; i++)
-            failed = take_64_bits(&entry, &parts[i]) < 0;
-        Py_DECREF(entry);
-        if (failed)
-            return -1;
-    } else {
-        parts[0] = PyLong_AsUnsignedLongLong(entry);
-        if (parts[0] == (uint64_t)-1 && PyErr_Occurred())
-            return -1;
+    Py_INCREF(entry);
+    for (i = 0; i < 2 && !failed; i++)
+        failed = take_64_bits(&entry, &parts[i]) < 0;
+    top = failed ? 0 : PyLong_AsUnsignedLongLong(entry);
+    Py_DECREF(entry);
+    if (failed || (top == (uint64_t)-1 && PyErr_Occurred()))
+        return -1;
+    if (top > 0xff) {
+        PyErr_SetString(PyExc_ValueError, "an entry lies outside its family");
+        return -1;
     }
     *length = (unsigned)(parts[0] & 0xff);
-    *network = (u128)parts[2] << 120 | (u128)parts[1] << 56 | parts[0] >> 8;
-    if (*length <= (is_ipv6 ? 128u : 32u))
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "an entry's length is outside its family's width");
-    return -1;
+    *network = (u128)top << 120 | (u128)parts[1] << 56 | parts[0] >> 8;
+    return 0;
 }
 
-/* Nested prefixes in order -> disjoint ranges. */
-static int flatten(struct builder *builder, PyObject *entries, PyObject *values, unsigned width,
-                   unsigned left)
+/* Nested prefixes in order -> disjoint ranges. `numbers` are the entries as 64-bit numbers, or NULL
+ * when they are in the list `entries`. */
+static int flatten(struct builder *builder, PyObject *entries, const uint64_t *numbers,
+                   const uint32_t *values, Py_ssize_t count, unsigned width, unsigned left)
 {
     struct { u128 last; uint32_t value; } open[NESTING_MAX];
-    Py_ssize_t count = PyList_Size(entries), i;
     unsigned depth = 0, length = 0;
     u128 low = 0, span = ((u128)1 << left) - 1, network = 0;
+    Py_ssize_t i;
 
     for (i = 0; i <= count; i++) {
-        unsigned long value = 0;
+        uint32_t value = i < count ? values[i] : 0;
         if (i < count) {
-            PyObject *entry = PyList_GetItem(entries, i), *found;
-            if (entry == NULL || read_entry(entry, width == 128, &network, &length) < 0)
-                return -1;
-            found = PyDict_GetItemWithError(values, entry);
-            if (found == NULL) {
-                if (!PyErr_Occurred())
-                    PyErr_SetObject(PyExc_KeyError, entry);
+            if (numbers != NULL) {
+                network = numbers[i] >> 8;
+                length = (unsigned)(numbers[i] & 0xff);
+            } else {
+                PyObject *entry = PyList_GetItem(entries, i);
+                if (entry == NULL || read_entry(entry, &network, &length) < 0)
+                    return -1;
+            }
+            if (length > width || network >> (width - 1) > 1) {
+                PyErr_SetString(PyExc_ValueError, "an entry lies outside its family");
                 return -1;
             }
-            value = PyLong_AsUnsignedLong(found);
-            if (value == (unsigned long)-1 && PyErr_Occurred())
-                return -1;
             if (i == 0) {
                 low = network >> left << left;
                 builder->ranges[0].start = low;
@@ -723,36 +720,24 @@ static int flatten(struct builder *builder, PyObject *entries, PyObject *values,
             PyErr_SetString(PyExc_ValueError, "the entries are not those of one slot, in order");
             return -1;
         }
-        begin_range(builder, network, (uint32_t)value);
+        begin_range(builder, network, value);
         open[depth].last = network | (((u128)1 << (width - length)) - 1);
-        open[depth++].value = (uint32_t)value;
+        open[depth++].value = value;
     }
     return 0;
 }
 
-static PyObject *build_block(PyObject *Py_UNUSED(module), PyObject *arguments)
+static PyObject *build(PyObject *entries, const uint64_t *numbers, const uint32_t *values,
+                       Py_ssize_t count, unsigned width, unsigned left)
 {
-    PyObject *entries, *values, *result = NULL;
     struct builder builder = {NULL, 0, NULL, 0, 0};
-    unsigned width, left;
+    PyObject *result = NULL;
     uint32_t word = 0;
-    size_t count;
 
-    if (!PyArg_ParseTuple(arguments, "OOII", &entries, &values, &width, &left))
-        return NULL;
-    if (!PyList_Check(entries) || !PyDict_Check(values) || PyList_Size(entries) < 1) {
-        PyErr_SetString(PyExc_TypeError, "a list of entries, at least one, and a dict of values");
-        return NULL;
-    }
-    if ((width != 32 && width != 128) || left < 1 || left >= width) {
-        PyErr_SetString(PyExc_ValueError, "the width is 32 or 128, and some bits of it are left");
-        return NULL;
-    }
-    count = (size_t)PyList_Size(entries);
-    builder.ranges = malloc((2 * count + 2) * sizeof *builder.ranges);
+    builder.ranges = malloc((2 * (size_t)count + 2) * sizeof *builder.ranges);
     if (builder.ranges == NULL)
         PyErr_NoMemory();
-    else if (flatten(&builder, entries, values, width, left) == 0) {
+    else if (flatten(&builder, entries, numbers, values, count, width, left) == 0) {
         if (encode_ranges(&builder, 0, builder.range_count, builder.ranges[0].start, left, &word))
             PyErr_NoMemory();
         else
@@ -761,6 +746,35 @@ static PyObject *build_block(PyObject *Py_UNUSED(module), PyObject *arguments)
     }
     free(builder.ranges);
     free(builder.words);
+    return result;
+}
+
+static PyObject *build_block(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *entries, *result = NULL;
+    Py_buffer numbers = {0}, values;
+    unsigned width, left;
+    Py_ssize_t count;
+
+    if (!PyArg_ParseTuple(arguments, "Oy*II", &entries, &values, &width, &left))
+        return NULL;
+    if (PyList_Check(entries)) {
+        count = PyList_Size(entries);
+    } else if (PyObject_GetBuffer(entries, &numbers, PyBUF_SIMPLE) < 0) {
+        PyBuffer_Release(&values);
+        return NULL;
+    } else {
+        count = numbers.len / 8;
+    }
+    if (count < 1 || values.len != 4 * count || (numbers.buf && numbers.len != 8 * count) ||
+        (width != 32 && width != 128) || left < 1 || left >= width)
+        PyErr_SetString(PyExc_ValueError,
+                        "at least one entry, a value for each, a width of 32 or 128, bits left");
+    else
+        result = build(entries, numbers.buf, values.buf, count, width, left);
+    if (numbers.buf)
+        PyBuffer_Release(&numbers);
+    PyBuffer_Release(&values);
     return result;
 }
 

@@ -1,4 +1,6 @@
 # The optional C extension; see ipc/fib_search.py and routed/rib/lctrie.py.
+from array import array
+
 from typing_extensions import Buffer
 
 LAYOUT_VERSION: int
@@ -12,6 +14,6 @@ class Search:
     def release(self) -> None: ...
 
 def build_block(
-    entries: list[int], values: dict[int, int], width: int, left: int, /
+    entries: list[int] | array[int], values: array[int], width: int, left: int, /
 ) -> tuple[int, bytes]: ...
 def fence() -> None: ...

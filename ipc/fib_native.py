@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ipc.fib_layout import LAYOUT_VERSION
 
 __all__ = ["fence", "implementation", "native"]
@@ -15,14 +17,15 @@ else:
     native = _fib if _fib.LAYOUT_VERSION == LAYOUT_VERSION else None
 
 
-def fence() -> None:
-    """Keep stores to shared memory in order, for readers on other processors.
+def _no_fence() -> None:
+    """See `fence`."""
 
-    A machine that keeps them by itself (x86-64) needs nothing; on one that does not (ARM), it takes
-    the extension to be sure.
-    """
-    if native is not None:
-        native.fence()
+
+fence: Callable[[], None] = _no_fence if native is None else native.fence
+"""Keeps stores to shared memory in order, for readers on other processors.
+
+A machine that keeps them by itself (x86-64) needs nothing; on one that does not (ARM), it takes the
+extension to be sure."""
 
 
 def implementation() -> str:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import bisect
 from array import array
 from collections.abc import Callable
+from typing import Union
 
 from ipc.fib_layout import (
     BUCKET_RANGES_BIAS,
@@ -31,7 +32,7 @@ from ipc.fib_layout import (
 )
 from ipc.fib_native import native
 
-__all__ = ["BlockBuilder", "Entry", "build_block", "native_build_block"]
+__all__ = ["BlockBuilder", "Entries", "Entry", "build_block", "native_build_block"]
 
 FILL_WHOLE = 0.25
 FILL_PART = 0.5
@@ -41,20 +42,21 @@ BRANCH_BITS_MAX = 15
 Entry = int
 """A prefix in a slot: network bits << 8 | length, so that sorting nests prefixes."""
 
-BlockBuilder = Callable[[list[Entry], dict[Entry, int], int, int], tuple[int, bytes]]
+Entries = Union[list[Entry], "array[int]"]
+"""Of IPv6 a list; of IPv4 an array("Q"), which is small and lies in one piece."""
+
+BlockBuilder = Callable[[Entries, "array[int]", int, int], tuple[int, bytes]]
 
 native_build_block: BlockBuilder | None = None if native is None else native.build_block
 """The C extension's, when it is there."""
 
 
-def build_block(
-    entries: list[Entry], values: dict[Entry, int], width: int, left: int
-) -> tuple[int, bytes]:
+def build_block(entries: Entries, values: array[int], width: int, left: int) -> tuple[int, bytes]:
     """Build the block of one slot.
 
     Args:
         entries: at least one, all in one slot, in order.
-        values: those of the entries, and of any others; 1 to 2**31 - 1.
+        values: array("I"), one for each entry; 1 to 2**31 - 1.
         width: bits of an address, 32 or 128.
         left: those of them that the slot leaves undecided.
 
@@ -70,7 +72,7 @@ def build_block(
 
 
 def _flatten(
-    entries: list[Entry], values: dict[Entry, int], width: int, low: int, high: int
+    entries: Entries, values: array[int], width: int, low: int, high: int
 ) -> tuple[list[int], list[int]]:
     """Nested prefixes as disjoint ranges: where each begins, and its value (0 for none).
 
@@ -95,11 +97,11 @@ def _flatten(
             if end < high:
                 begin(end, open_ranges[-1][1] if open_ranges else 0)
 
-    for entry in entries:
+    for entry, value in zip(entries, values, strict=True):
         network = entry >> 8
         close_until(network)
-        begin(network, values[entry])
-        open_ranges.append((network + (1 << width - (entry & 0xFF)), values[entry]))
+        begin(network, value)
+        open_ranges.append((network + (1 << width - (entry & 0xFF)), value))
     close_until(high)
     return starts, found
 

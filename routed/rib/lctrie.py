@@ -43,7 +43,7 @@ from ipc.fib_layout import (
 )
 from ipc.fib_native import fence
 from routed.rib.arena import Arena
-from routed.rib.block import BlockBuilder, Entry, build_block, native_build_block
+from routed.rib.block import BlockBuilder, Entries, Entry, build_block, native_build_block
 
 __all__ = ["LcTrie"]
 
@@ -60,6 +60,21 @@ def _target(word: int) -> str:
     return "a node" if kind < FIRST_BUCKET_KIND else "a bucket"
 
 
+class _Slot:
+    """The prefixes of one slot, in order, and their values."""
+
+    __slots__ = ("entries", "values")
+
+    def __init__(self, width: int) -> None:
+        self.entries: Entries = array("Q") if width == 32 else []
+        self.values = array("I")
+
+    def add(self, entry: Entry, value: int) -> None:
+        """Append the last one in order."""
+        self.entries.append(entry)
+        self.values.append(value)
+
+
 class _Directory:
     """The writer's knowledge of one directory."""
 
@@ -71,7 +86,7 @@ class _Directory:
         """Bits decided above it."""
         self.end = end
         """Bits decided with it."""
-        self.slots: dict[int, _Directory | list[Entry]] = {}
+        self.slots: dict[int, _Directory | _Slot] = {}
         self.short: dict[Entry, int] = {}
         """Prefixes that end inside, and their values."""
         self.lengths = bytearray(1 << end - depth)
@@ -118,8 +133,6 @@ class LcTrie:
         self._width = width
         self._stride_bits = stride_bits
         self._crowded = crowded
-        self._values: dict[Entry, int] = {}
-        """Of prefixes that lie in slots; those in `_Directory.short` are there."""
         self._root = self._new_directory(0, root_bits)
 
     @property
@@ -206,27 +219,31 @@ class LcTrie:
 
     def _change_slot(self, path: list[_Directory], slot: int, entry: Entry, value: int) -> bool:
         """Enter a change into a slot's list; returns whether its block must be rebuilt."""
-        directory, values = path[-1], self._values
-        entries = directory.slots.get(slot)
-        assert not isinstance(entries, _Directory)  # `_path` would have gone on
-        if not value:
-            del values[entry]
-            assert entries is not None  # the value was there, so the entry is
-            entries.pop(bisect.bisect_left(entries, entry))
+        directory = path[-1]
+        found = directory.slots.get(slot)
+        assert not isinstance(found, _Directory)  # `_path` would have gone on
+        if found is None:
+            if not value:
+                raise KeyError(entry)
+            found = directory.slots[slot] = _Slot(self._width)
+        entries, values = found.entries, found.values
+        # A table that is loaded in order comes with the last entry of a slot every time.
+        is_last = not entries or entry > entries[-1]
+        position = len(entries) if is_last else bisect.bisect_left(entries, entry)
+        if not is_last and entries[position] == entry:
+            if values[position] == value:
+                return False
+            if value:
+                values[position] = value
+                return True
+            del entries[position], values[position]
             self._count(path, -1)
             return True
-        old = values.get(entry)
-        if old == value:
-            return False
-        values[entry] = value
-        if old is None:
-            if not entries:
-                directory.slots[slot] = [entry]
-            elif entry > entries[-1]:
-                entries.append(entry)  # as a table comes that is loaded in order
-            else:
-                bisect.insort(entries, entry)
-            self._count(path, 1)
+        if not value:
+            raise KeyError(entry)
+        entries.insert(position, entry)
+        values.insert(position, value)
+        self._count(path, 1)
         return True
 
     @staticmethod
@@ -302,29 +319,27 @@ class LcTrie:
 
     def _rebuild(self, directory: _Directory, slot: int) -> None:
         """Build a slot's content anew and publish it."""
-        entries = directory.slots.get(slot)
-        if isinstance(entries, _Directory):
+        content = directory.slots.get(slot)
+        if isinstance(content, _Directory):
             return  # it became one while this batch was applied
         old = directory.blocks.pop(slot, None)
         left = self._width - directory.end
-        if not entries:
+        if content is None or not content.entries:
             directory.slots.pop(slot, None)
             word = 0
-        elif len(entries) > self._crowded and left > self._stride_bits:
-            child = self._split(directory, entries)
+        elif len(content.entries) > self._crowded and left > self._stride_bits:
+            child = self._split(directory, content)
             directory.slots[slot] = child
             word = child.address
         else:
-            word = self._build_block(directory, slot, entries, left)
+            word = self._build_block(directory, slot, content, left)
         fence()  # first the block, then the way to it
         self._words[directory.address + 2 * slot] = word
         if old is not None:
             self._arena.release(*old)
 
-    def _build_block(
-        self, directory: _Directory, slot: int, entries: list[Entry], left: int
-    ) -> int:
-        word, block = self._build(entries, self._values, self._width, left)
+    def _build_block(self, directory: _Directory, slot: int, content: _Slot, left: int) -> int:
+        word, block = self._build(content.entries, content.values, self._width, left)
         if block:
             size = len(block) >> 2
             address, _ = self._arena.allocate(size)
@@ -333,21 +348,23 @@ class LcTrie:
             word |= address
         return word
 
-    def _split(self, directory: _Directory, entries: list[Entry]) -> _Directory:
+    def _split(self, directory: _Directory, content: _Slot) -> _Directory:
         """A child directory with a crowded slot's prefixes; nobody can see it yet."""
         bits = min(self._stride_bits, self._width - directory.end)
         child = self._new_directory(directory.end, bits)
         touched = set()
-        for entry in entries:
+        for entry, value in zip(content.entries, content.values, strict=True):
             if entry & 0xFF <= child.end:
-                self._change_short([child], entry, self._values.pop(entry))
-            else:
-                slot = self._slot(child, entry >> 8)
-                inner = child.slots.setdefault(slot, [])
-                assert not isinstance(inner, _Directory)
-                inner.append(entry)  # they come in order
-                child.count += 1
-                touched.add(slot)
+                self._change_short([child], entry, value)
+                continue
+            slot = self._slot(child, entry >> 8)
+            inner = child.slots.get(slot)
+            assert not isinstance(inner, _Directory)
+            if inner is None:
+                inner = child.slots[slot] = _Slot(self._width)
+            inner.add(entry, value)  # they come in order
+            child.count += 1
+            touched.add(slot)
         for slot in touched:
             self._rebuild(child, slot)
         return child
@@ -360,19 +377,19 @@ class LcTrie:
             slot = next((slot for slot, inner in parent.slots.items() if inner is child), None)
             if slot is None:
                 continue  # another change of the batch has collapsed it
-            parent.slots[slot] = sorted(self._gather(child))
+            gathered = parent.slots[slot] = _Slot(self._width)
+            for entry, value in sorted(self._gather(child)):
+                gathered.add(entry, value)
             self._rebuild(parent, slot)
             self._release(child)
 
-    def _gather(self, directory: _Directory) -> Iterator[Entry]:
-        for entry, value in directory.short.items():
-            self._values[entry] = value
-            yield entry
+    def _gather(self, directory: _Directory) -> Iterator[tuple[Entry, int]]:
+        yield from directory.short.items()
         for inner in directory.slots.values():
             if isinstance(inner, _Directory):
                 yield from self._gather(inner)
             else:
-                yield from inner
+                yield from zip(inner.entries, inner.values, strict=True)
 
     def _release(self, directory: _Directory) -> None:
         for inner in directory.slots.values():

@@ -76,6 +76,19 @@ _CROWDED = {Family.IPV4: 256, Family.IPV6: 256}
 _STRIDE_BITS = 8
 _PAGE_WORDS = HEADER_BYTES // 4
 
+_DEFAULT_RECORD = {
+    family: Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.DEFAULT_RECORD
+    for position, family in enumerate(Family)
+}
+_ROUTES = {
+    family: Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.ROUTES
+    for position, family in enumerate(Family)
+}
+# Plain numbers for what every burst touches: an enumeration's member costs as much as the store.
+_EPOCH = int(Header.EPOCH)
+_GENERATION = Header.GENERATION // 2
+_HEARTBEAT_NS = Header.HEARTBEAT_NS // 2
+
 _RECORD = struct.Struct(f"={RECORD_WORDS}I")
 
 _SetKey = tuple[tuple[NextHop, str], ...]
@@ -210,13 +223,16 @@ class FibSnapshot:
         """
         if self._is_closed:
             return
-        trie_changes: dict[Family, list[tuple[int, int, int]]] = {family: [] for family in Family}
+        trie_changes: dict[Family, list[tuple[int, int, int]]] = {}
         replaced: list[int] = []
         # By identity while the burst holds them: a table has few sets and many routes.
         sets: dict[int, _NextHopSet] = {}
         burst = list(changes)
         for prefix, selection in burst:
             family, addr_bits, prefix_len = prefix
+            of_family = trie_changes.get(family)
+            if of_family is None:
+                of_family = trie_changes[family] = []
             old = self._records.pop(prefix, None)
             if old is not None:
                 replaced.append(old)
@@ -236,19 +252,18 @@ class FibSnapshot:
                 )
             if prefix_len == 0:
                 fence()
-                block = _family_block(family)
-                self._words[block + FamilyHeader.DEFAULT_RECORD] = number
+                self._words[_DEFAULT_RECORD[family]] = number
             else:
-                trie_changes[family].append((addr_bits, prefix_len, number))
+                of_family.append((addr_bits, prefix_len, number))
         fence()  # first the records, then the words that lead to them
         for family, of_family in trie_changes.items():
-            self._tries[family].update(of_family)
-            block = _family_block(family)
-            has_default = bool(self._words[block + FamilyHeader.DEFAULT_RECORD])
-            self._words[block + FamilyHeader.ROUTES] = len(self._tries[family]) + has_default
+            trie = self._tries[family]
+            trie.update(of_family)
+            has_default = bool(self._words[_DEFAULT_RECORD[family]])
+            self._words[_ROUTES[family]] = len(trie) + has_default
         for number in replaced:
             self._drop_record(number)
-        self._longs[Header.GENERATION // 2] += 1
+        self._longs[_GENERATION] += 1
         self.heartbeat(now_ns)
 
     def heartbeat(self, now_ns: int) -> None:
@@ -259,12 +274,12 @@ class FibSnapshot:
         """
         if self._is_closed:
             return
-        self._longs[Header.HEARTBEAT_NS // 2] = now_ns
+        self._longs[_HEARTBEAT_NS] = now_ns
         if now_ns - self._ticked_at_ns >= TICK_NS:
             self._ticked_at_ns = now_ns
             # First the epoch: a reader must see it move before it can see memory reused.
             fence()
-            self._words[Header.EPOCH] = self._words[Header.EPOCH] + 1 & 0xFFFF_FFFF
+            self._words[_EPOCH] = self._words[_EPOCH] + 1 & 0xFFFF_FFFF
             fence()
             for arena in (self._trie_arena, self._record_arena, self._set_arena):
                 arena.advance()
