@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim clean
+.PHONY: help venv run test lint type unit bench sim soak clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -55,6 +55,11 @@ bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs
 
 sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (some minutes)
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)
+
+MINUTES ?= 20
+
+soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N to replay
+	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove the virtual environment, caches and build products
 	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
