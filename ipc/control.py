@@ -67,6 +67,7 @@ __all__ = [
     "ShowCounters",
     "ShowFib",
     "ShowInterfaces",
+    "ShowLog",
     "ShowMemory",
     "ShowNeighbors",
     "ShowRoute",
@@ -105,6 +106,7 @@ class ControlType(enum.IntEnum):
     SHOW_MEMORY = 17
     SHOW_RULES = 18
     TOPOLOGY = 19
+    SHOW_LOG = 22
     EXPLAIN = 20
     MONITOR = 21
     SNAPSHOT_OPEN = 30
@@ -247,6 +249,16 @@ class ShowFib:
 @dataclass(frozen=True, slots=True)
 class ShowCounters:
     """Every counter, one row each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowLog:
+    """The last lines of the daemon's log, oldest first."""
+
+    level: str | None = None
+    """debug, info, warning or error: the least severe that is wanted."""
+    event: str | None = None
+    """Lines of this event only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +412,7 @@ Request = (
     | ShowRoute
     | ShowFib
     | ShowCounters
+    | ShowLog
     | ShowMemory
     | ShowRules
     | Topology
@@ -421,6 +434,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_ROUTE: ShowRoute,
     ControlType.SHOW_FIB: ShowFib,
     ControlType.SHOW_COUNTERS: ShowCounters,
+    ControlType.SHOW_LOG: ShowLog,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SHOW_RULES: ShowRules,
     ControlType.TOPOLOGY: Topology,

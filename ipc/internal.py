@@ -68,6 +68,7 @@ __all__ = [
     "LinkRemoved",
     "LinksComplete",
     "LogEvent",
+    "LogLine",
     "MessageType",
     "Phase",
     "ReloadAction",
@@ -113,6 +114,7 @@ class MessageType(enum.IntEnum):
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
     LOG_EVENT = 40
+    LOG_LINE = 41
     STOP = 50
     STOPPED = 51
 
@@ -388,6 +390,18 @@ class LogEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that was logged, for `show log`: the engine cannot read the log itself."""
+
+    at: float
+    """Wall time, seconds since 1970."""
+    level: str
+    process: str
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Say goodbye to the neighbors and end."""
 
@@ -435,6 +449,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
     MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
+    MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
     MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
     MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),
 }

@@ -46,6 +46,7 @@ from ipc.control import (
     ShowCounters,
     ShowFib,
     ShowInterfaces,
+    ShowLog,
     ShowMemory,
     ShowNeighbors,
     ShowRoute,
@@ -98,6 +99,7 @@ ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed",
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 WATCH_TOPICS = ("routes", "neighbors", "links")
 """The words of Topic; a test holds them to it."""
 
@@ -124,6 +126,10 @@ class ValueKind(enum.Enum):
     """Of a picture."""
     TOPIC = "TOPIC"
     """What can be watched."""
+    LEVEL = "LEVEL"
+    """How severe a line of the log is."""
+    EVENT = "EVENT"
+    """The name of an event of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +481,17 @@ _SHOW = Branch(
             "show counters",
             Role.READ,
             Ask(Fields(ShowCounters), views.COUNTERS),
+        ),
+        Leaf(
+            "log",
+            "The last lines of the log, oldest first; at info and above",
+            "show log level warning",
+            Role.READ,
+            Ask(Fields(ShowLog, ("level", "event")), views.LOG),
+            (
+                Keyword("level", ValueKind.LEVEL, "The least severe that is wanted"),
+                Keyword("event", ValueKind.EVENT, "Lines of this event only"),
+            ),
         ),
         Leaf(
             "memory",

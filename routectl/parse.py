@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ipc.control import AddressFamily, Role
 from routectl.grammar import (
+    LOG_LEVELS,
     PICTURE_FORMATS,
     ROUTE_SOURCES,
     ROUTE_TYPES,
@@ -305,6 +306,8 @@ def _checked(kind: ValueKind, word: str) -> str:
             return _match(word, PICTURE_FORMATS, "format")
         case ValueKind.SHELL:
             return _match(word, SHELLS, "completion")
+        case ValueKind.LEVEL:
+            return _match(word, LOG_LEVELS, "level")
         case ValueKind.NUMBER:
             return _checked_number(word)
         case ValueKind.LEASE:
@@ -371,6 +374,8 @@ def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[st
             return PICTURE_FORMATS
         case ValueKind.SHELL:
             return SHELLS
+        case ValueKind.LEVEL:
+            return LOG_LEVELS
         case ValueKind.LEASE:
             return ("session",)
         case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:

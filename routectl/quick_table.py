@@ -17,5 +17,6 @@ COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
     ("show", "routes"): (2, 13, ("@family", "prefix", "longer?", "source", "selected?"), ("prefix",), ("source",), ("longer", "selected"), "ROUTES"),
     ("show", "fib"): (2, 15, ("@family", "prefix", "longer?"), ("prefix",), (), ("longer",), "FIB"),
     ("show", "counters"): (2, 16, (), (), (), (), "COUNTERS"),
+    ("show", "log"): (2, 22, ("level", "event"), (), ("level", "event"), (), "LOG"),
     ("show", "memory"): (2, 17, (), (), (), (), "MEMORY"),
 }  # fmt: skip

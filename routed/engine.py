@@ -48,6 +48,7 @@ from ipc.internal import (
     LinkRemoved,
     LinksComplete,
     LogEvent,
+    LogLine,
     Phase,
     ReloadAction,
     ReloadFinished,
@@ -208,6 +209,8 @@ class Engine:
                 self._running.reporter.rule_reports = rules
             case FibCommandDone():
                 self._fib_command_done(request_id, message)
+            case LogLine():
+                self._running.reporter.lines.append(message)
             case ReloadFinished():
                 self._reload_finished(request_id, message)
 

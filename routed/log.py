@@ -43,6 +43,8 @@ __all__ = [
     "format_text",
     "is_journal",
     "system_sink",
+    "timestamp",
+    "wall_time",
 ]
 
 
@@ -201,6 +203,8 @@ class Logger:
     ) -> None:
         self.level = level
         self.sink = sink
+        self.on_record: Callable[[Record], None] | None = None
+        """Told of every record that passed level and limit, written or not."""
         self.lost = 0
         """Records that the sink failed to write since the last one that went through."""
         self._process = process
@@ -236,8 +240,11 @@ class Logger:
                 fields = {**fields, "suppressed": str(suppressed)}
         if self.lost:
             fields = {**fields, "lines_lost": str(self.lost)}
+        record = Record(spec.level, event, fields, process)
+        if self.on_record is not None:
+            self.on_record(record)
         try:
-            self.sink.write(Record(spec.level, event, fields, process))
+            self.sink.write(record)
         except OSError:
             self.lost += 1
         else:
@@ -275,8 +282,17 @@ def format_json(record: Record) -> str:
     )
 
 
+def wall_time() -> float:
+    """When a line is logged: seconds since 1970."""
+    return time.time()  # noqa: TID251  (a log line says when, in wall time)
+
+
 def _timestamp() -> str:
-    seconds = time.time()  # noqa: TID251  (a log line says when, in wall time)
+    return timestamp(wall_time())
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 

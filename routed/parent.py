@@ -31,6 +31,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import deque
 from pathlib import Path
 
 import trio
@@ -44,6 +45,7 @@ from ipc.internal import (
     FibProgress,
     FibUpdate,
     LinksComplete,
+    LogLine,
     Phase,
     ReloadFinished,
     ReloadRequested,
@@ -78,7 +80,18 @@ from routed.listener import (
     open_management_listener,
     open_metrics_listener,
 )
-from routed.log import FileSink, Level, Logger, Sink, StreamSink, is_journal, system_sink
+from routed.log import (
+    FileSink,
+    Level,
+    Logger,
+    Record,
+    Sink,
+    StreamSink,
+    format_text,
+    is_journal,
+    system_sink,
+    wall_time,
+)
 from routed.model.link import Interface
 from routed.model.prefix import Family
 from routed.model.rule import Rule
@@ -89,7 +102,7 @@ from routed.sandbox import capabilities
 from routed.sandbox.capabilities import Capability
 from routed.sandbox.confine import ConfinementError, confine_parent
 from routed.sockets import open_neighbor_socket
-from routed.supervisor import EngineFailed, EngineSession, Supervisor
+from routed.supervisor import LOG_LINES_KEPT, EngineFailed, EngineSession, Supervisor
 from routed.transaction import ReloadRequest, SwitchError, Transactions
 
 __all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartError", "run_parent"]
@@ -263,6 +276,8 @@ class Parent:
         self._is_ready = False
         self._is_foreground = is_foreground
         self._started_at_ns = time.monotonic_ns()
+        self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        log.on_record = self._remember_line
         self._manager = ServiceManager(os.environ)
         self._supervisor = Supervisor(self, log)
         self._neighbor_sockets: dict[int, Family] = {}
@@ -463,6 +478,8 @@ class Parent:
             SocketReady(SocketKind.MANAGEMENT, 0, None), descriptor=os.dup(self._listener.fileno())
         )
         self._hand_over_metrics(session)
+        for line in list(self._log_lines):
+            session.send_line(line)
         for link in self._monitor.links.interfaces.values():
             self._settle_socket(link)
 
@@ -470,6 +487,17 @@ class Parent:
         if self._metrics_listener is not None:
             copy = os.dup(self._metrics_listener.fileno())
             session.send(SocketReady(SocketKind.METRICS, 0, None), descriptor=copy)
+
+    def _remember_line(self, record: Record) -> None:
+        """Keep a line for `show log`, and tell the engine, which answers for it."""
+        if record.level < Level.INFO:
+            return
+        level, text = record.level.name.lower(), format_text(record)
+        line = LogLine(wall_time(), level, record.process, record.event, text)
+        self._log_lines.append(line)
+        session = self._running_session()
+        if session is not None:
+            session.send_line(line)
 
     def _conf_begin(self, total_bytes: int) -> ConfBegin:
         return ConfBegin(

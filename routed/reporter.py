@@ -7,12 +7,12 @@ a dump of a million routes and the decision take turns.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
-from ipc.internal import ConfBegin, FibCommand, ReloadAction, RuleReport
+from ipc.internal import ConfBegin, FibCommand, LogLine, ReloadAction, RuleReport
 from routed import __version__
 from routed.config.schema import Config
 from routed.control.changes import ChangeFeed, Topic
@@ -25,6 +25,7 @@ from routed.control.views import (
     FibTotals,
     FibView,
     InterfaceView,
+    LogView,
     MemoryView,
     NeighborView,
     NextHopView,
@@ -36,6 +37,7 @@ from routed.control.views import (
     TopologyView,
 )
 from routed.explain import explain
+from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteSource
 from routed.neighbor.events import AdjacencyState
@@ -49,6 +51,10 @@ __all__ = ["LastReload", "Reporter"]
 
 CHUNK_PREFIXES = 256
 """Prefixes looked at between two turns of the event loop."""
+
+
+LOG_LINES_SHOWN = 500
+"""For `show log`; the parent keeps as many for the next engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Reporter:
         self.last_reload: LastReload | None = None
         self.rule_reports: tuple[RuleReport, ...] = ()
         """The parent's, as last told."""
+        self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
+        """The last lines of the log, as the parent told them."""
         self.reloads: Counter[str] = Counter()
         """By outcome, in this engine's life."""
         self._begin = begin
@@ -216,6 +224,13 @@ class Reporter:
                 reason=report.problem,
             )
             for report in self.rule_reports
+        ]
+
+    def log(self) -> Sequence[LogView]:
+        """The last lines of the log, oldest first."""
+        return [
+            LogView(timestamp(line.at), line.level, line.process, line.event, line.text)
+            for line in self.lines
         ]
 
     def memory(self) -> Sequence[MemoryView]:

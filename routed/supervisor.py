@@ -51,6 +51,7 @@ from ipc.internal import (
     LinkChanged,
     LinkRemoved,
     LogEvent,
+    LogLine,
     Phase,
     ReloadRequested,
     Role,
@@ -84,6 +85,9 @@ REQUESTS_MAX = 512
 LOG_LINES_PER_S = 200.0
 LOG_LINES_BURST = 5000
 """A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
+
+LOG_LINES_KEPT = 500
+"""For `show log`; at info and above."""
 
 _CHANNEL_BUFFER_BYTES = 1024 * 1024
 _OUTPUT_LINE_MAX = 1000
@@ -155,6 +159,7 @@ class EngineSession:
         self._links: dict[int, None] = {}
         self._has_progress = False
         self._has_learned = False
+        self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
@@ -186,6 +191,11 @@ class EngineSession:
     def mark_learned(self) -> None:
         """Routes of others have changed."""
         self._has_learned = True
+        self._wake.set()
+
+    def send_line(self, line: LogLine) -> None:
+        """Tell a line of the log; when the engine does not follow, the oldest are left out."""
+        self._log_lines.append(line)
         self._wake.set()
 
     def mark_progress(self) -> None:
@@ -331,6 +341,8 @@ class EngineSession:
             self._has_learned = learned is not None
             if learned is not None:
                 return learned, 0, None
+        if self._log_lines:
+            return self._log_lines.popleft(), 0, None
         return None
 
     async def _receive_loop(self) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "EXPLAIN",
     "FIB",
     "INTERFACES",
+    "LOG",
     "LOOKUP",
     "MEMORY",
     "NEIGHBORS",
@@ -205,6 +206,16 @@ RULES = Table(
         Column("STATE", _with_reason("state", "reason"), is_colored=True),
     ),
     empty="no policy rules are configured",
+)
+
+LOG = Table(
+    (
+        _column("TIME", "time"),
+        _column("LEVEL", "level"),
+        _column("PROCESS", "process"),
+        _column("LINE", "text"),
+    ),
+    empty="nothing was logged yet",
 )
 
 MEMORY = Table(

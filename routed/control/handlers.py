@@ -29,6 +29,7 @@ from ipc.control import (
     ShowCounters,
     ShowFib,
     ShowInterfaces,
+    ShowLog,
     ShowMemory,
     ShowNeighbors,
     ShowRoute,
@@ -55,6 +56,7 @@ from routed.control.views import (
     ExplainView,
     FibView,
     InterfaceView,
+    LogView,
     MemoryView,
     NeighborView,
     RouteSelector,
@@ -114,6 +116,9 @@ class Daemon(Protocol):
 
     def rules(self) -> Sequence[RuleView]:
         """Every policy rule of the configuration, in order."""
+
+    def log(self) -> Sequence[LogView]:
+        """The last lines of the log, oldest first."""
 
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""
@@ -258,6 +263,19 @@ async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> An
     return Dump(RuleView, [daemon.rules()])
 
 
+async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
+    """The lines at or above a level, of one event or of all."""
+    if request.level not in (None, *_LOG_LEVELS):
+        return _usage(f"{request.level!r} is no log level: {', '.join(_LOG_LEVELS)}")
+    least = 0 if request.level is None else _LOG_LEVELS.index(request.level)
+    found = [
+        line
+        for line in daemon.log()
+        if _LOG_LEVELS.index(line.level) >= least and request.event in (None, line.event)
+    ]
+    return Dump(LogView, [found])
+
+
 async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
     """All parts."""
     return Dump(MemoryView, [daemon.memory()])
@@ -381,6 +399,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_ROUTE: show_route,
     ControlType.SHOW_FIB: show_fib,
     ControlType.SHOW_COUNTERS: show_counters,
+    ControlType.SHOW_LOG: show_log,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SHOW_RULES: show_rules,
     ControlType.TOPOLOGY: show_topology,
@@ -398,6 +417,9 @@ HANDLERS: dict[ControlType, Handler] = {
 def _outcome(outcome: Outcome) -> Final:
     code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
     return Final(Result(code, outcome.lines))
+
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _not_found(text: str) -> Final:

@@ -26,6 +26,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_ROUTE: Role.READ,
     ControlType.SHOW_FIB: Role.READ,
     ControlType.SHOW_COUNTERS: Role.READ,
+    ControlType.SHOW_LOG: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
     ControlType.TOPOLOGY: Role.READ,

@@ -41,6 +41,7 @@ __all__ = [
     "FibTotals",
     "FibView",
     "InterfaceView",
+    "LogView",
     "MemoryView",
     "NeighborView",
     "NextHopView",
@@ -299,6 +300,21 @@ class RuleView:
 
 
 @dataclass(frozen=True, slots=True)
+class LogView:
+    """One line of the log."""
+
+    time: str
+    """RFC 3339, in UTC."""
+    level: str
+    """debug, info, warning or error."""
+    process: str
+    """parent or engine."""
+    event: str
+    text: str
+    """The event and its fields, as in the text form of the log."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryView:
     """What one part of the daemon takes."""
 
@@ -318,6 +334,7 @@ VIEW_CLASSES: tuple[type, ...] = (
     RouteView,
     FibView,
     CounterView,
+    LogView,
     MemoryView,
     RuleView,
 )

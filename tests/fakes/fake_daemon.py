@@ -30,6 +30,7 @@ from routed.control.views import (
     FibTotals,
     FibView,
     InterfaceView,
+    LogView,
     MemoryView,
     NeighborView,
     NextHopView,
@@ -191,6 +192,16 @@ COUNTERS = (
     CounterView("nup_received", 12345, "datagrams taken in"),
 )
 
+LOG = (
+    LogView(
+        "2026-01-02T03:04:05.006Z", "info", "parent", "ready", "ready after_ms=412 routes=3"
+    ),
+    LogView(
+        "2026-01-02T03:04:06.007Z", "warning", "parent", "fib-drift",
+        "fib-drift prefix=10.1.0.0/16 what=deleted",
+    ),
+)  # fmt: skip
+
 MEMORY = (
     MemoryView("process", 41_943_040, None, "resident set of the engine"),
     MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
@@ -330,6 +341,9 @@ class FakeDaemon:
 
     def rules(self) -> Sequence[RuleView]:
         return RULES
+
+    def log(self) -> Sequence[LogView]:
+        return LOG
 
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY

@@ -101,3 +101,21 @@ def test_show_route_names_the_longest_match(lab: Lab) -> None:
     (row,) = lab.routectl("A", "show", "route", address)
     assert row["prefix"] == str(lab.node("B").loopbacks[0].network)
     assert (row["selected"], row["fib_state"], row["source"]) == (True, "installed", "neighbor")
+
+
+def test_show_log_has_the_last_lines_of_both_processes_and_outlives_the_engine(lab: Lab) -> None:
+    lab.kill("R", "engine")
+    lab.wait_converged(DEADLINE_S)
+    rows = lab.routectl("R", "show", "log")
+    events = [row["event"] for row in rows]
+    died_at = events.index("engine-died")
+    assert "starting" in events[:died_at]
+    assert "adjacency-up" in events[:died_at]
+    assert "adjacency-up" in events[died_at:]
+    assert {row["process"] for row in rows} == {"parent", "engine"}
+    assert rows == sorted(rows, key=lambda row: str(row["time"]))
+    (died,) = lab.routectl("R", "show", "log", "level", "error")
+    assert died["text"].startswith("engine-died pid=")
+    assert died["text"] in lab.log("R")
+    links = lab.routectl("R", "show", "log", "event", "link-up")
+    assert {row["event"] for row in links} == {"link-up"}

@@ -62,7 +62,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.topology": {"routed.control", "routed.model", "routed.router"},
     "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
     "routed.reporter": {
-        "ipc", "routed", "routed.config.schema", "routed.control", "routed.explain",
+        "ipc", "routed", "routed.log", "routed.config.schema", "routed.control", "routed.explain",
         "routed.model", "routed.neighbor", "routed.process_memory", "routed.rib", "routed.router",
         "routed.topology", "routed.watching",
     },

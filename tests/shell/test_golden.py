@@ -34,6 +34,7 @@ COMMANDS = (
     "show route 10.1.2.3",
     "show fib",
     "show counters",
+    "show log level warning",
     "show memory",
     "show rules",
     "fib couple",
@@ -135,7 +136,7 @@ def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> N
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:11], "explain 10.1.2.3", "topology"):
+    for line in (*COMMANDS[:12], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)

@@ -17,6 +17,7 @@ from ipc.control import (
     ShowCounters,
     ShowFib,
     ShowInterfaces,
+    ShowLog,
     ShowMemory,
     ShowNeighbors,
     ShowRoute,
@@ -144,3 +145,26 @@ async def test_the_snapshots_descriptor_stays_the_daemons(daemon: FakeDaemon) ->
     answer = await ask(daemon, SnapshotOpen())
     assert isinstance(answer, Final)
     assert answer.descriptor == daemon.snapshot_fd()
+
+
+@pytest.mark.parametrize(
+    ("request_", "minutes"),
+    [
+        (ShowLog(), ["04:05.006Z", "04:06.007Z"]),
+        (ShowLog("warning"), ["04:06.007Z"]),
+        (ShowLog("error"), []),
+        (ShowLog(None, "ready"), ["04:05.006Z"]),
+    ],
+)
+async def test_show_log_selects_by_level_and_event(
+    daemon: FakeDaemon, request_: ShowLog, minutes: list[str]
+) -> None:
+    times = await first_column(daemon, request_)
+    assert [str(time)[-10:] for time in times] == minutes
+
+
+async def test_show_log_of_no_level_is_told_what_there_is(daemon: FakeDaemon) -> None:
+    answer = await ask(daemon, ShowLog("loud"))
+    assert isinstance(answer, Final)
+    assert answer.result.code is ResultCode.USAGE
+    assert "debug, info, warning, error" in answer.result.lines[0]

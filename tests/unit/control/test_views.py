@@ -11,6 +11,7 @@ from ipc.control import PAGE_BYTES, Rows
 from routed.control.views import (
     CounterView,
     FibView,
+    LogView,
     NeighborView,
     NextHopView,
     RouteSelector,
@@ -33,6 +34,7 @@ PROMISED = {
     "engine_restarts sandbox",
     FibView: "prefix table type next_hops state reason",
     CounterView: "name value help",
+    LogView: "time level process event text",
 }
 
 

@@ -87,6 +87,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_ROUTE": 14,
         "SHOW_FIB": 15,
         "SHOW_COUNTERS": 16,
+        "SHOW_LOG": 22,
         "SHOW_MEMORY": 17,
         "SHOW_RULES": 18,
         "TOPOLOGY": 19,
