@@ -106,6 +106,7 @@ class NeighborLinks:
             addresses=link.addresses,
             key_ring=None if wanted.key is None else self._key_rings[wanted.key],
             accepts_unsigned=wanted.accept_unsigned,
+            unicast_neighbors=wanted.neighbors,
         )
 
     def _family(self, ifindex: int) -> Family | None:

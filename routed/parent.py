@@ -673,9 +673,13 @@ class Parent:
         While an IPv6 address is still being checked for duplicates nothing is opened: it will be
         usable in a second, and the adjacency should not move from one family to the other.
         """
-        is_wanted = self._config.interface_for(link.ifname) is not None
-        if not (is_wanted and link.is_up and link.has_multicast) or link.is_loopback:
+        entry = self._config.interface_for(link.ifname)
+        if entry is None or not link.is_up or link.is_loopback:
             return None
+        if not entry.neighbors and not link.has_multicast:
+            return None
+        if entry.neighbors and entry.neighbors[0].family is Family.IPV4:
+            return Family.IPV4 if any(link.usable_addresses(Family.IPV4)) else None
         if link.link_local() is not None:
             return Family.IPV6
         if any(entry.address.is_link_local and not entry.is_usable for entry in link.addresses):

@@ -81,6 +81,18 @@ def _rule_problems(rules: Sequence[RuleConfig]) -> Iterator[Problem]:
             seen[each] = index
 
 
+def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Problem]:
+    """Unicast neighbors: all of one family, and addresses that a router can have on the link."""
+    for index, neighbor in enumerate(neighbors):
+        where = f"{path}.neighbors[{index}]"
+        if neighbor.family is not neighbors[0].family:
+            yield where, "the neighbors of one link are all IPv4 or all IPv6"
+        elif neighbor.family is Family.IPV6 and not neighbor.is_link_local:
+            yield where, f"{neighbor} is not link-local; NUP speaks over fe80::/10"
+        elif neighbor.is_multicast or neighbor in neighbors[:index]:
+            yield where, f"{neighbor} cannot be a neighbor, or is given twice"
+
+
 def _summary_problems(config: Config) -> Iterator[Problem]:
     """Summaries that are given twice, or say what means nothing."""
     seen: dict[Prefix, int] = {}
@@ -101,6 +113,7 @@ def _key_problems(config: Config) -> Iterator[Problem]:
         if entry.key is not None and entry.key not in names:
             known = f"; there is {', '.join(sorted(names))}" if names else "; it is empty"
             yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
+        yield from _unicast_problems(path, entry.neighbors)
         if entry.accept_unsigned and entry.key is None:
             yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
     for key_set in config.keys:

@@ -84,7 +84,11 @@ class InterfaceConfig:
         "With `key`: believe neighbors that do not sign, too, while keys are being introduced.",
         default=False, written="false",
     )  # fmt: skip
-    neighbors: None = _unavailable("Unicast neighbors, for links without multicast.")
+    neighbors: tuple[Address, ...] = _option(
+        ListOf(scalars.address),
+        "Speak to these addresses only, by unicast: for links without multicast.",
+        default=(), written="[]",
+    )  # fmt: skip
 
 
 class KeyAlgorithm(enum.Enum):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Prefix
@@ -23,6 +23,7 @@ __all__ = [
     "AdjacencyChanged",
     "AdjacencyReason",
     "AdjacencyState",
+    "Datagram",
     "LearnedRow",
     "LinkSettings",
     "NeighborRow",
@@ -63,6 +64,9 @@ class LinkSettings:
     accepts_unsigned: bool = False
     """The transition: sign, and believe those who do not sign yet."""
 
+    unicast_neighbors: tuple[Address, ...] = ()
+    """With them, nothing goes to the group, and nobody else is heard."""
+
     def __post_init__(self) -> None:
         """Hold the caller to the ranges that loop freedom and the wire rest on.
 
@@ -73,6 +77,19 @@ class LinkSettings:
             raise UsageError("a link cost is at least 1: metrics must grow along a path")
         if not (0.01 <= self.hello_interval_s <= 60 and 1 <= self.multiplier <= 255):
             raise UsageError("hello interval or multiplier out of range")
+
+
+class Datagram(NamedTuple):
+    """What came in on a link."""
+
+    data: bytes
+    """The UDP payload."""
+    source: Address
+    ifindex: int
+    """The link it arrived on, as the kernel says."""
+    hop_limit: int | None
+    """Hop limit or TTL on arrival; None (unknown) is refused, because Linux does not enforce a
+    minimum for UDP."""
 
 
 class AdjacencyState(enum.Enum):

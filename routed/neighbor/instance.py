@@ -36,7 +36,7 @@ Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the rest
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
@@ -53,6 +53,7 @@ from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import (
     AdjacencyReason,
     AdjacencyState,
+    Datagram,
     LearnedRow,
     LinkSettings,
     NeighborRow,
@@ -63,7 +64,7 @@ from routed.neighbor.events import (
 from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.lifecycle import Lifecycle
-from routed.neighbor.links import Link, is_on_link
+from routed.neighbor.links import Link, is_heard
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.relay import RequestRelay
@@ -257,14 +258,34 @@ class NeighborInstance:
                 does not enforce a minimum for UDP.
             now: seconds, monotonic.
         """
+        self.receive_burst([Datagram(data, source, ifindex, hop_limit)], now)
+
+    def receive_burst(self, datagrams: Iterable[Datagram], now: float) -> None:
+        """Take in what has been waiting, before the clock is consulted.
+
+        A process that was kept from running finds its timers overdue and its buffers full. Judged
+        one by one, the first datagram's consequences would include the death of neighbors whose
+        heartbeats are next in line.
+
+        Args:
+            datagrams: in the order of arrival on each link.
+            now: seconds, monotonic.
+        """
         if self._is_stopped:
             return
+        for datagram in datagrams:
+            self._take_datagram(datagram, now)
+        self._judge_silence(now)
+        self._settle(now)
+
+    def _take_datagram(self, datagram: Datagram, now: float) -> None:
+        data, source, ifindex, hop_limit = datagram
         link = self._links.get(ifindex)
         if link is None:
             self._log.trace(TraceCode.DROPPED_UNKNOWN_LINK, ifindex, source)
         elif hop_limit != REQUIRED_HOP_LIMIT:
             self._log.trace(TraceCode.DROPPED_HOP_LIMIT, ifindex, source, f"hop limit {hop_limit}")
-        elif not is_on_link(link.settings, source):
+        elif not is_heard(link.settings, source):
             self._log.trace(TraceCode.DROPPED_SOURCE_OFF_LINK, ifindex, source)
         else:
             try:
@@ -274,11 +295,11 @@ class NeighborInstance:
                 self._log.trace(code, ifindex, source, str(error))
             else:
                 self._handler.receive(link, source, data, message, now)
-                self._settle(now)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; too early or too late is harmless."""
         if not self._is_stopped:
+            self._judge_silence(now)
             self._settle(now)
 
     def next_timer(self) -> float | None:
@@ -371,13 +392,16 @@ class NeighborInstance:
         is_listening = any(link.listening_until is not None for link in self._links.values())
         return not is_listening and self.pending_adjacencies(now) == 0
 
+    def _judge_silence(self, now: float) -> None:
+        """Expire who has been silent; only where all that has arrived has been read (the edge)."""
+        for link in self._links.values():
+            for neighbor in list(link.neighbors.values()):
+                self._lifecycle.expire(link, neighbor, now)
+
     # Settling: what follows from an input
 
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
-        for link in self._links.values():
-            for neighbor in list(link.neighbors.values()):
-                self._lifecycle.expire(link, neighbor, now)
         self._table.collect(now)
         self._relay.send_due(now)
         for prefix in self._table.take_changes():

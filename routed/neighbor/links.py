@@ -24,7 +24,7 @@ from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
 
-__all__ = ["Exchange", "Link", "Neighbor", "is_on_link", "next_hop", "path_to"]
+__all__ = ["Exchange", "Link", "Neighbor", "is_heard", "next_hop", "path_to"]
 
 LISTENING_INTERVALS = 1.25
 """A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
@@ -157,13 +157,20 @@ class Link:
         return min(times)
 
 
-def is_on_link(settings: LinkSettings, source: Address) -> bool:
+def is_heard(settings: LinkSettings, source: Address) -> bool:
     """Whether a datagram from this source can have been sent by a neighbor on the link.
 
     Source: RFC 8966 section 4 (only link-local sources); RFC 5082 section 5.
     """
+    if settings.unicast_neighbors:
+        return source in settings.unicast_neighbors
     if source.family is Family.IPV6:
         return source.is_link_local
+    return _is_on_subnet(settings, source)
+
+
+def _is_on_subnet(settings: LinkSettings, source: Address) -> bool:
+    """Whether an IPv4 address lies on a subnet of the link."""
     return any(
         entry.is_usable and entry.subnet.contains_address(source)
         for entry in settings.addresses
@@ -181,7 +188,7 @@ def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> Ne
     known = sorted({adjacency.address, *adjacency.addresses})
     if family is Family.IPV4:
         for address in known:
-            if address.family is Family.IPV4 and is_on_link(settings, address):
+            if address.family is Family.IPV4 and _is_on_subnet(settings, address):
                 return NextHop(via=address, ifindex=settings.ifindex)
     if adjacency.address.family is Family.IPV6:
         return NextHop(via=adjacency.address, ifindex=settings.ifindex)

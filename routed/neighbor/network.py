@@ -1,8 +1,11 @@
 """The trio edge of NUP: datagrams in, outputs out, one timer.
 
-    socket readable --> receive_datagram (as many as are there) --+
-    timer ------------> handle_timer -----------------------------+--> drain --> sendto / on_output
-    kick() (somebody called the instance) ------------------------+         --> re-arm the timer
+    socket readable --> receive_burst (as many as are there) --+
+    timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_output
+    kick() (somebody called the instance) ---------------------+         --> re-arm the timer
+
+Before a timer is judged, every socket is read: a process that the scheduler kept waiting must not
+take its own delay for the silence of its neighbors.
 
 One reader task per socket and one timer task; everything else is synchronous, so the instance is
 never entered twice. Sending does not wait: a full socket buffer is a lost datagram, which the
@@ -20,13 +23,13 @@ import errno
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import trio
 
 from routed.model.prefix import Address, Family
-from routed.neighbor.events import Output, SendDatagram
+from routed.neighbor.events import Datagram, Output, SendDatagram
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.wire import GROUP_IPV4, GROUP_IPV6, MAX_DATAGRAM_BYTES, NUP_PORT
 
@@ -143,8 +146,7 @@ class NeighborNetwork:
             with trio.move_on_after(delay_s) as scope:
                 await self._rearm.wait()
             if scope.cancelled_caught:
-                self._instance.handle_timer(self._clock())
-                self.kick()
+                self._take_in(self._sockets.values())
 
     async def _read(self, link_socket: _LinkSocket) -> None:
         with link_socket.scope:
@@ -153,33 +155,45 @@ class NeighborNetwork:
                     await trio.lowlevel.wait_readable(link_socket.sock)
                 except trio.ClosedResourceError:
                     return
-                for _ in range(READ_BURST):
-                    if not self._receive(link_socket):
-                        break
-                self.kick()
+                self._take_in(self._sockets.values() if self._is_late() else [link_socket])
 
-    def _receive(self, link_socket: _LinkSocket) -> bool:
-        """Take one datagram; whether there may be another."""
+    def _is_late(self) -> bool:
+        """Whether a timer is overdue: then no buffer may stay unread when it is judged."""
+        moment = self._instance.next_timer()
+        return moment is not None and moment <= self._clock()
+
+    def _take_in(self, link_sockets: Iterable[_LinkSocket]) -> None:
+        """Feed what is there, then what the clock says; carry out what follows."""
+        datagrams = [
+            datagram for link_socket in link_sockets for datagram in self._waiting(link_socket)
+        ]
+        self._instance.receive_burst(datagrams, self._clock())
+        self.kick()
+
+    def _waiting(self, link_socket: _LinkSocket) -> Iterator[Datagram]:
+        """What has arrived on a socket, at most a burst."""
+        for _ in range(READ_BURST):
+            datagram = self._receive(link_socket)
+            if datagram is None:
+                return
+            yield datagram
+
+    def _receive(self, link_socket: _LinkSocket) -> Datagram | None:
+        """Take one datagram, if there is one."""
         try:
             data, ancillary, _, source = link_socket.sock.recvmsg(
                 MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES
             )
         except BlockingIOError:
-            return False
+            return None
         except OSError as error:
             self._count(error)
-            return False
+            return None
         self.received += 1
         hop_limit, ifindex = _read_ancillary(ancillary)
         address = Address.parse(source[0].partition("%")[0])
-        self._instance.receive_datagram(
-            data,
-            address,
-            link_socket.ifindex if ifindex is None else ifindex,
-            hop_limit,
-            self._clock(),
-        )
-        return True
+        arrived_on = link_socket.ifindex if ifindex is None else ifindex
+        return Datagram(data, address, arrived_on, hop_limit)
 
     def _send(self, datagram: SendDatagram) -> None:
         link_socket = self._sockets.get(datagram.ifindex)

@@ -165,8 +165,10 @@ class Transmitter:
         )
         if data is None:
             self._log.count(TraceCode.SILENCED)
-        else:
-            self._log.emit(SendDatagram(link.settings.ifindex, destination, data, source))
+            return
+        group = link.settings.unicast_neighbors or (None,)
+        for address in group if destination is None else (destination,):
+            self._log.emit(SendDatagram(link.settings.ifindex, address, data, source))
 
     def _send_multicast(self, link: Link, batch: UpdateBatch, now: float) -> None:
         self._table_version += 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from tests.integration.conftest import LabBuilder
+from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -39,3 +41,26 @@ def test_a_network_converges_on_shortest_paths(build_lab: LabBuilder, topology: 
     first, *_, last = lab.topology.nodes
     for version in (4, 6):
         assert lab.ping(first, last, 2, version).lost == 0
+
+
+def test_neighbors_named_by_address_need_no_multicast(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    named = {
+        "A": {"eth-R": "10.0.1.2"},
+        "R": {"eth-A": "10.0.1.1", "eth-B": "10.0.2.2"},
+        "B": {"eth-R": "10.0.2.1"},
+    }
+    for router, neighbors in named.items():
+        lab.write_config_unless_there(router)
+        config = yaml.safe_load(lab.read_config(router))
+        config["interfaces"] = {
+            ifname: {"hello": "300ms", "neighbors": [address]}
+            for ifname, address in neighbors.items()
+        }
+        lab.write_config(router, yaml.safe_dump(config))
+    lab.start_daemons()
+    wait_until(
+        lambda: lab.ping("A", "B", 1).lost == 0, DEADLINE_S, "A and B reach each other by IPv4"
+    )
+    addresses = {row["address"] for row in lab.routectl("R", "show", "neighbors")}
+    assert addresses == {"10.0.1.1", "10.0.2.2"}

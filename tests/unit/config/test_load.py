@@ -85,7 +85,6 @@ def test_yaml_guesses_nothing() -> None:
     [
         "filters: {kernel: []}",
         "fib: {nexthop_objects: auto}",
-        "interfaces: {wg0: {neighbors: ['fe80::2']}}",
     ],
 )
 def test_what_a_later_release_brings_is_refused_by_name(line: str) -> None:
@@ -327,6 +326,14 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
             "keys: {a: [{id: 1, secret_file: x, send_from: 2027-01-02T00:00:00Z, "
             "send_until: 2027-01-01T00:00:00Z}]}",
             "keys.a[0].send_until: is not later than send_from",
+        ),
+        (
+            "interfaces: {wg0: {neighbors: [2001:db8::1]}}",
+            "interfaces.wg0.neighbors[0]: 2001:db8::1 is not link-local; NUP speaks over fe80::/10",
+        ),
+        (
+            "interfaces: {wg0: {neighbors: [192.0.2.1, 'fe80::1']}}",
+            "interfaces.wg0.neighbors[1]: the neighbors of one link are all IPv4 or all IPv6",
         ),
         (
             "interfaces: {eth0: {accept_unsigned: true}}",

@@ -13,6 +13,7 @@ from routed.model.route import METRIC_INFINITY, NextHop
 from routed.neighbor.events import (
     AdjacencyReason,
     AdjacencyState,
+    Datagram,
     LinkSettings,
     RouteHeld,
     RouteLearned,
@@ -136,6 +137,21 @@ def test_fast_timers_notice_within_their_dead_interval() -> None:
     wire.run(2)
     wire.cut(wire.segments[0], has_carrier_loss=False)
     assert wire.run_until(lambda: not b.learned, limit_s=1) <= 0.3
+
+
+def test_a_process_that_was_kept_from_running_does_not_blame_its_neighbors() -> None:
+    instance = listening_instance()
+    others = {number: Address.parse(f"fe80::{number}:1") for number in (2, 3)}
+    for number, source in others.items():
+        instance.receive_datagram(heartbeat(number), source, 1, 255, 0.1)
+    waiting = [
+        Datagram(heartbeat(number, sequence=2), source, 1, 255) for number, source in others.items()
+    ]
+    late = 9.0  # three dead intervals later
+    instance.receive_burst(waiting, late)
+    assert [row.state for row in instance.neighbors(late)] == [AdjacencyState.INIT] * 2
+    instance.receive_burst([], late + 4)
+    assert instance.neighbors(late + 4) == []
 
 
 def test_carrier_loss_takes_the_adjacency_down_at_once() -> None:
@@ -592,3 +608,34 @@ def test_a_run_is_a_pure_function_of_its_seed() -> None:
         return [*b.learned.values()]
 
     assert run() == run()
+
+
+# Unicast neighbors
+
+
+def test_unicast_neighbors_are_spoken_to_one_by_one_and_nobody_else_is_heard() -> None:
+    wire = FakeWire(1)
+    nodes = [wire.add_node(name) for name in "abc"]
+    segment = wire.connect("a", "b", "c")
+    addresses = {node.name: node.links[1][1].local_address for node in nodes}
+    told = {"a": ("b",), "b": ("a",), "c": ("a", "b")}
+    for node in nodes:
+        named = tuple(addresses[name] for name in told[node.name])
+        unicast = dataclasses.replace(node.links[1][1], unicast_neighbors=named)
+        node.links[1] = (segment, unicast)
+        node.start_life(wire.now)
+    wire.originate("a", str(LOOPBACK))
+    wire.run(2)
+    a, b, c = nodes
+    assert [row.router_id for row in a.instance.neighbors(wire.now)] == [router_id(2)]
+    assert LOOPBACK in b.learned
+    assert c.learned == {}
+    assert a.instance.counters()[TraceCode.DROPPED_SOURCE_OFF_LINK.value] > 0
+
+
+def test_nothing_goes_to_the_group_where_neighbors_are_named() -> None:
+    instance = make_instance()
+    settings = dataclasses.replace(link_settings(1, 1), unicast_neighbors=(PEER,))
+    instance.link_up(settings, 0.0)
+    sent = [output for output in instance.outputs() if isinstance(output, SendDatagram)]
+    assert {datagram.destination for datagram in sent} == {PEER}

@@ -62,6 +62,20 @@ def heartbeat(sequence: int, heard: tuple[NeighborHeard, ...] = ()) -> bytes:
     return encode(Message(MessageType.HEARTBEAT, Flag(0), sequence, 1, sender, tlvs))
 
 
+def loopback_settings() -> LinkSettings:
+    own = Address.parse(OURS)
+    return LinkSettings(
+        ifindex=LOOPBACK_IFINDEX,
+        ifname="lo",
+        cost=1,
+        hello_interval_s=1.0,
+        multiplier=3,
+        mtu=65_536,
+        local_address=own,
+        addresses=(InterfaceAddress(own, 24),),
+    )
+
+
 class Rig:
     """A network around a real instance on the loopback link, and a peer that is a bare socket."""
 
@@ -75,18 +89,7 @@ class Rig:
     def start(self) -> None:
         """Bring the loopback link up."""
         self.network.add_socket(LOOPBACK_IFINDEX, Family.IPV4, open_socket(OURS))
-        own = Address.parse(OURS)
-        settings = LinkSettings(
-            ifindex=LOOPBACK_IFINDEX,
-            ifname="lo",
-            cost=1,
-            hello_interval_s=1.0,
-            multiplier=3,
-            mtu=65_536,
-            local_address=own,
-            addresses=(InterfaceAddress(own, 24),),
-        )
-        self.instance.link_up(settings, trio.current_time())
+        self.instance.link_up(loopback_settings(), trio.current_time())
         self.network.kick()
 
     def _take(self, output: Output) -> None:
@@ -188,3 +191,21 @@ async def test_a_removed_socket_is_closed_while_others_go_on(rig: Rig) -> None:
         rig.peer.sendto(heartbeat(1), (OURS, NUP_PORT))
         await rig.seen_state(AdjacencyState.INIT)
         nursery.cancel_scope.cancel()
+
+
+async def test_every_socket_is_read_before_an_overdue_timer_is_judged(rig: Rig) -> None:
+    """We were kept waiting: a heartbeat lies in the buffer, and its sender's time is up."""
+    now = 100.0
+    rig.network._clock = lambda: now
+    rig.network.add_socket(LOOPBACK_IFINDEX, Family.IPV4, open_socket(OURS))
+    rig.instance.link_up(loopback_settings(), now)
+    rig.instance.receive_datagram(heartbeat(1), Address.parse(PEERS), LOOPBACK_IFINDEX, 255, now)
+    rig.peer.sendto(heartbeat(2), (OURS, NUP_PORT))
+    now = 110.0
+    assert rig.network._is_late()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.network.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    states = [output.new for output in rig.outputs if isinstance(output, AdjacencyChanged)]
+    assert states == [AdjacencyState.INIT]

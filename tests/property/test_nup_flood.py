@@ -1,0 +1,103 @@
+"""A flood of strangers: whatever comes, from however many, memory stays within what is stated."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+
+import pytest
+
+from routed.model.prefix import Address, Family, Prefix
+from routed.neighbor.events import LinkSettings
+from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK
+from routed.neighbor.instance import NeighborInstance
+from routed.neighbor.wire import (
+    Ack,
+    EndOfTable,
+    Flag,
+    Goodbye,
+    Hello,
+    LinkAddress,
+    Message,
+    MessageType,
+    NeighborHeard,
+    Receiver,
+    RouteUpdate,
+    Sender,
+    Stream,
+    TableVersion,
+    Tlv,
+    encode,
+)
+from tests.fakes.fake_wire import link_settings, router_id
+from tests.fakes.nup_keys import ring
+
+SOURCES = 1200
+DATAGRAMS = 2_400
+MEMORY_MAX_BYTES = 4 * 1024 * 1024
+"""For 256 neighbors that never get past INIT, a hundred addresses each said to have, and lists."""
+
+
+def stranger(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Address]:
+    """One datagram of a made-up router: mostly well formed, sometimes damaged."""
+    number = rng.randrange(SOURCES)
+    sender = Sender(Address(Family.IPV4, (172 << 24) + number), rng.choice([1, 2]))
+    us, session = router_id(1), rng.getrandbits(32)
+    kind = rng.choice(list(MessageType))
+    flags, tlvs = Flag(0), ()
+    made: tuple[Tlv, ...] = tlvs
+    match kind:
+        case MessageType.HEARTBEAT:
+            heard = NeighborHeard(us, instance.boot_id, session, rng.getrandbits(32), 1, 1)
+            addresses = [LinkAddress(Address(Family.IPV4, rng.getrandbits(32))) for _ in range(40)]
+            made = (Hello(rng.choice([10, 1000, 60_000]), 255, 1500, 7), heard, *addresses)
+        case MessageType.DATA:
+            flags = rng.choice([Flag(0), Flag.UNICAST_STREAM])
+            update = RouteUpdate(
+                Prefix.masked(Family.IPV4, rng.getrandbits(32), 24), 1, 0, False,
+                sender.router_id, 1,
+            )  # fmt: skip
+            made = (TableVersion(rng.getrandbits(63)), *([update] * 20))
+            if flags:
+                made = (Receiver(us, session), *made, EndOfTable(3))
+        case MessageType.ACK:
+            made = (Ack(us, session, Stream.MULTICAST, rng.getrandbits(32)),)
+        case MessageType.CONTROL:
+            made = (Goodbye(),) if rng.random() < 0.1 else ()
+    data = bytearray(encode(Message(kind, flags, rng.getrandbits(32), 1, sender, made)))
+    if rng.random() < 0.1:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data), Address(Family.IPV6, (0xFE80 << 112) + number)
+
+
+@pytest.mark.parametrize("is_signed", [False, True], ids=["open", "keys"])
+def test_memory_is_bounded_whoever_claims_to_be_there(is_signed: bool) -> None:
+    rng = random.Random(1)
+    instance = NeighborInstance(router_id(1), 1, 1, random.Random(1))
+    settings = link_settings(1, 1)
+    if is_signed:
+        fields = {name: getattr(settings, name) for name in LinkSettings.__dataclass_fields__}
+        settings = LinkSettings(**{**fields, "key_ring": ring()})
+    instance.link_up(settings, 0.0)
+    now, used = 0.0, []
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for count in range(DATAGRAMS):
+            now += 0.001
+            instance.receive_datagram(*stranger(rng, instance), 1, 255, now)
+            instance.outputs()
+            if count % (DATAGRAMS // 4) == 0:
+                gc.collect()
+                used.append(tracemalloc.get_traced_memory()[0])
+        gc.collect()
+        used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert len(instance.neighbors(now)) <= MAX_NEIGHBORS_PER_LINK + 16
+    assert used[-1] - used[0] < MEMORY_MAX_BYTES, used
+    assert used[-1] < used[1] * 1.5 + 500_000, "it does not grow with what comes"
+    assert instance.learned() == []
+    counted = sum(instance.counters().values())
+    assert counted > DATAGRAMS / 2, "what did nothing was counted"
