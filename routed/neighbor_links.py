@@ -14,12 +14,13 @@ import socket
 from collections.abc import Callable, Iterable
 
 from ipc.internal import SharedSecret
-from routed.config.schema import Config, KeyConfig
+from routed.config.schema import Config, InterfaceConfig, KeyConfig
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family
 from routed.neighbor.events import LinkSettings
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.keys import Algorithm, AuthKey, KeyRing
+from routed.neighbor.linkcost import RttCost
 from routed.neighbor.network import NeighborNetwork
 
 __all__ = ["NeighborLinks", "longest_dead_interval"]
@@ -106,6 +107,7 @@ class NeighborLinks:
             addresses=link.addresses,
             key_ring=None if wanted.key is None else self._key_rings[wanted.key],
             accepts_unsigned=wanted.accept_unsigned,
+            rtt_cost=_rtt_cost(wanted),
             unicast_neighbors=wanted.neighbors,
         )
 
@@ -127,6 +129,12 @@ def _auth_key(key: KeyConfig, secret: bytes) -> AuthKey:
         accept_from=_or_ever(key.accept_from, -math.inf),
         accept_until=_or_ever(key.accept_until, math.inf),
     )
+
+
+def _rtt_cost(wanted: InterfaceConfig) -> RttCost | None:
+    if wanted.rtt_cost == 0:
+        return None
+    return RttCost(wanted.rtt_min_s, wanted.rtt_max_s, wanted.rtt_cost)
 
 
 def _or_ever(moment: float | None, otherwise: float) -> float:

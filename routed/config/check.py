@@ -114,6 +114,8 @@ def _key_problems(config: Config) -> Iterator[Problem]:
             known = f"; there is {', '.join(sorted(names))}" if names else "; it is empty"
             yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
         yield from _unicast_problems(path, entry.neighbors)
+        if entry.rtt_max_s <= entry.rtt_min_s:
+            yield f"{path}.rtt_max", "is not longer than rtt_min"
         if entry.accept_unsigned and entry.key is None:
             yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
     for key_set in config.keys:

@@ -65,6 +65,20 @@ class InterfaceConfig:
         "Added to the metric of every route heard on the link.",
         default=10, written="10",
     )  # fmt: skip
+    rtt_cost: int = _option(
+        Scalar(scalars.whole_number(0, 65_535)),
+        "Added to the cost of a neighbor whose round trip is `rtt_max` or more; 0: distance does "
+        "not count.",
+        default=0, written="0",
+    )  # fmt: skip
+    rtt_min_s: float = _option(
+        Scalar(scalars.duration(0.0, 10)), "Up to this round trip nothing is added.",
+        key="rtt_min", default=0.01, written="10ms",
+    )  # fmt: skip
+    rtt_max_s: float = _option(
+        Scalar(scalars.duration(0.001, 10)), "From this round trip on all of `rtt_cost` is added.",
+        key="rtt_max", default=0.12, written="120ms",
+    )  # fmt: skip
     hello_s: float = _option(
         Scalar(scalars.duration(0.1, 60)), "How often a heartbeat is sent.",
         key="hello", default=1.0, written="1s",

@@ -162,6 +162,8 @@ class Adjacency:
         """When the adjacency last began to form."""
         self.up_since: float | None = None
         self.rtt_s: float | None = None
+        self.extra_cost = 0
+        """Added to the link's cost, by the round trip."""
         self._echo_timestamp = 0
         self._echo_heard_at = now
 

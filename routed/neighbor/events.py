@@ -18,6 +18,7 @@ from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.keys import KeyRing
+from routed.neighbor.linkcost import RttCost
 
 __all__ = [
     "AdjacencyChanged",
@@ -64,6 +65,8 @@ class LinkSettings:
     accepts_unsigned: bool = False
     """The transition: sign, and believe those who do not sign yet."""
 
+    rtt_cost: RttCost | None = None
+    """With it, the round trip adds to the cost."""
     unicast_neighbors: tuple[Address, ...] = ()
     """With them, nothing goes to the group, and nobody else is heard."""
 

@@ -264,12 +264,21 @@ class MessageHandler:
             )
         adjacency.neighbor_session = entry.session
         adjacency.note_echo(entry, now)
+        self._note_distance(link, neighbor, now)
         if entry.heard_session == adjacency.session:
             self._note_heard_both_ways(link, neighbor, now)
         else:
             self._transmitter.hasten_heartbeat(
                 link, now
             )  # our heartbeats crossed: it lacks our session
+
+    def _note_distance(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Have the cost follow the round trip, where the link is told to."""
+        adjacency, rtt_cost = neighbor.adjacency, link.settings.rtt_cost
+        extra = 0 if rtt_cost is None else rtt_cost.surcharge(adjacency.rtt_s, adjacency.extra_cost)
+        if extra != adjacency.extra_cost:
+            adjacency.extra_cost = extra
+            self._lifecycle.refresh_path(link, neighbor, now)
 
     def _note_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
         neighbor.adjacency.note_confirmed(now)

@@ -203,4 +203,4 @@ def path_to(settings: LinkSettings, adjacency: Adjacency) -> Path:
     families = frozenset(
         family for family in Family if next_hop(settings, adjacency, family) is not None
     )
-    return Path(settings.cost, families)
+    return Path(settings.cost + adjacency.extra_cost, families)

@@ -31,7 +31,7 @@ def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> N
         dead_in_s=max(adjacency.dead_at - now, 0.0),
         rtt_ms=None if adjacency.rtt_s is None else adjacency.rtt_s * 1000,
         rto_ms=exchange.sender.estimator.rto_s * 1000,
-        cost=link.settings.cost,
+        cost=link.settings.cost + adjacency.extra_cost,
         retransmissions=exchange.sender.retransmissions,
         prefixes=prefixes,
         is_restarting=neighbor.retained_until is not None,

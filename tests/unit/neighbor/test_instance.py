@@ -23,6 +23,7 @@ from routed.neighbor.events import (
     UsageError,
 )
 from routed.neighbor.instance import MAX_NEIGHBORS_PER_LINK, NeighborInstance
+from routed.neighbor.linkcost import RttCost
 from routed.neighbor.wire import (
     Flag,
     Hello,
@@ -639,3 +640,41 @@ def test_nothing_goes_to_the_group_where_neighbors_are_named() -> None:
     instance.link_up(settings, 0.0)
     sent = [output for output in instance.outputs() if isinstance(output, SendDatagram)]
     assert {datagram.destination for datagram in sent} == {PEER}
+
+
+# Costs by distance
+
+
+def test_the_cost_grows_with_the_round_trip_between_two_bounds_and_not_with_every_breath() -> None:
+    cost = RttCost(min_s=0.010, max_s=0.110, max_extra=80)
+    assert [cost.surcharge(rtt_s, 0) for rtt_s in (None, 0.001, 0.010, 0.060, 0.110, 3.0)] == [
+        0, 0, 0, 40, 80, 80,
+    ]  # fmt: skip
+    assert cost.surcharge(0.071, 40) == 40  # 49 would be right, and is too near
+    assert cost.surcharge(0.074, 40) == 51
+    assert cost.surcharge(None, 40) == 40
+
+
+def test_a_far_neighbor_costs_more_and_no_adjacency_suffers() -> None:
+    wire = FakeWire(1)
+    a, b = wire.add_node("a"), wire.add_node("b")
+    far, near = wire.connect("a", "b"), wire.connect("a", "b", cost=30)
+    for segment in (far, near):
+        for node, ifindex in segment.plugs:
+            by_distance = dataclasses.replace(
+                node.links[ifindex][1], rtt_cost=RttCost(0.010, 0.110, 100)
+            )
+            wire.reconfigure(node, ifindex, by_distance)
+    wire.originate("a", str(LOOPBACK))
+    wire.run(5)
+    assert b.learned[LOOPBACK].metric == 10
+    wire.faults.delay_s = 0.035  # both links: 70 ms there and back
+    wire.run(60)
+    assert b.learned[LOOPBACK].metric > 60
+    costs = {row.ifindex: row.cost for row in b.instance.neighbors(wire.now)}
+    assert costs[2] - costs[1] == 20
+    changes = len(b.adjacency_log)
+    wire.run(60)
+    assert len(b.adjacency_log) == changes
+    assert {row.ifindex: row.cost for row in b.instance.neighbors(wire.now)} == costs
+    assert a.instance.is_loaded(wire.now)
