@@ -1,0 +1,136 @@
+"""NUP in the lab: how soon a network works, what a failure costs, what idling costs.
+
+Real daemons in network namespaces, a stream of probes every 10 ms. What other routing daemons need
+for the same was measured with configurations of their own; they are peers of this benchmark where
+they are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+from typing import Any
+
+import topology
+from testbed import Lab, LabError
+from tests.bench.harness import Bench
+
+__all__ = ["run"]
+
+DEADLINE_S = 60.0
+PEERS = {"babeld": "Debian: babeld", "bird": "Debian: bird2", "ospfd": "Debian: frr"}
+IDLE_S = 10.0
+
+_SQUARE: dict[str, Any] = {
+    "description": "A and B on a LAN, and a detour through R: no carrier loss on the LAN",
+    "nodes": {"A": {}, "R": {}, "B": {}},
+    "links": ["A-R", "R-B"],
+    "lans": {"lan": ["A", "B"]},
+}
+
+
+def run(bench: Bench) -> None:
+    """Measure; without the right to make namespaces that is said, and nothing is measured."""
+    for program, package in PEERS.items():
+        if shutil.which(program) is None:
+            bench.leave_out(program, package)
+    try:
+        _starting(bench)
+        _carrier(bench)
+        _silence(bench, "silent failure, default timers", {"hello": "1s"}, 3.5)
+        _silence(bench, "silent failure, fast timers (100 ms x 3)", {"hello": "100ms"}, 0.32)
+        _idling(bench, "default timers", {"hello": "1s"}, 5.0)
+        _idling(bench, "fast timers", {"hello": "100ms"}, 25.0)
+    except LabError as error:
+        bench.say(f"left out: {error}")
+
+
+def _with_timers(document: Any, timers: dict[str, str]) -> topology.Topology:
+    config = {"interfaces": {"eth*": timers}}
+    return topology.compute({**document, "config": config})
+
+
+def _starting(bench: Bench) -> None:
+    """grid16, cold: from the first process, and from the last one that says it is ready."""
+    from_start, from_ready = [], []
+    for _ in range(bench.runs):
+        with Lab("grid16") as lab:
+            started = time.perf_counter()
+            lab.start_daemons()
+            ready = time.perf_counter()
+            lab.wait_converged(DEADLINE_S)
+            done = time.perf_counter()
+            from_start.append(done - started)
+            from_ready.append(done - ready)
+    bench.add(
+        "grid16: 16 cold processes to all loopbacks reachable",
+        "s", statistics.median(from_start), target=5.0,
+    )  # fmt: skip
+    bench.add(
+        "grid16: last daemon ready to all loopbacks reachable (and seen so)",
+        "s", statistics.median(from_ready), target=0.4,
+    )  # fmt: skip
+
+
+def _carrier(bench: Bench) -> None:
+    """ring8: the nearer link of a path is switched off under a stream of probes."""
+    outages = []
+    with Lab("ring8") as lab:
+        lab.start_daemons()
+        lab.wait_converged(DEADLINE_S)
+        for _ in range(bench.runs):
+            with lab.ping_stream("r1", "r3") as stream:
+                lab.cut("r1-r2")
+                lab.wait_converged(DEADLINE_S)
+            outages.append(stream.longest_outage_s)
+            lab.mend("r1-r2")
+            lab.wait_converged(DEADLINE_S)
+    bench.add(
+        "link cut with carrier loss: outage of the probe stream",
+        "ms", statistics.median(outages) * 1000, target=20.0,
+    )  # fmt: skip
+
+
+def _silence(bench: Bench, work: str, timers: dict[str, str], target_s: float) -> None:
+    """B's port goes down behind the LAN's bridge; A sees nothing but silence."""
+    outages = []
+    with Lab(_with_timers(_SQUARE, timers)) as lab:
+        lab.start_daemons()
+        lab.wait_converged(DEADLINE_S)
+        for _ in range(bench.runs):
+            with lab.ping_stream("A", "B") as stream:
+                lab.cut("B-lan")
+                lab.wait_converged(DEADLINE_S)
+            outages.append(stream.longest_outage_s)
+            lab.mend("B-lan")
+            lab.wait_converged(DEADLINE_S)
+    bench.add(work, "s", statistics.median(outages), target=target_s)
+
+
+def _idling(bench: Bench, words: str, timers: dict[str, str], target_ms: float) -> None:
+    """grid16 with nothing to do: what all processes of a daemon use."""
+    document = topology.load("grid16").document
+    with Lab(_with_timers(document, timers)) as lab:
+        lab.start_daemons()
+        lab.wait_converged(DEADLINE_S)
+        before, started = _cpu_s(lab), time.perf_counter()
+        time.sleep(IDLE_S)
+        used_s, passed_s = _cpu_s(lab) - before, time.perf_counter() - started
+    bench.add(
+        f"steady state, grid16, {words}: CPU per daemon",
+        "ms/s", used_s / len(lab.topology.nodes) / passed_s * 1000, target=target_ms,
+    )  # fmt: skip
+
+
+def _cpu_s(lab: Lab) -> float:
+    """CPU time of all daemons so far, as `ps` inside the lab sees it."""
+    total = 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    for router in lab.topology.nodes:
+        for pid in (lab.daemon_pid(router), lab.engine_pid(router)):
+            stat = lab.run(router, ["cat", f"/proc/{pid}/stat"]).stdout
+            fields = stat.rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / ticks
+    return total
