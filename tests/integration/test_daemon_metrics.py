@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,12 @@ def test_a_reload_moves_the_endpoint_and_takes_it_away(lab: Lab) -> None:
 
     lab.write_config("R", text.replace(f"unix:{SOCKET}", "127.0.0.1:9705"))
     lab.routectl("R", "reload")
-    done = lab.run("R", ["python", "-c", FETCH])
+    done = lab.run("R", [sys.executable, "-c", FETCH])
     assert "routed_info" in done.stdout, done.stderr
 
     lab.write_config("R", text[: text.index("metrics:")])
     lab.routectl("R", "reload")
-    done = lab.run("R", ["python", "-c", FETCH])
+    done = lab.run("R", [sys.executable, "-c", FETCH])
     assert "ConnectionRefusedError" in done.stderr
     assert not lab.file(moved).exists()
 

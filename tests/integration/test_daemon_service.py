@@ -53,7 +53,7 @@ def test_a_service_manager_hears_how_we_are(lab: Lab, manager: socket.socket) ->
     words = ["env", "NOTIFY_SOCKET=/dev/shm/R/notify", "WATCHDOG_USEC=100000"]
     process = lab.popen(
         "R",
-        [*words, "routed", "-f", "-c", router_config.config_path("R")],
+        [*words, sys.executable, "-m", "routed", "-f", "-c", router_config.config_path("R")],
         stdin=subprocess.DEVNULL,
     )
     assert hear(manager, "READY=1") == "READY=1\nSTATUS=1 of 1 routes in the kernel"
@@ -90,7 +90,7 @@ users can reach.)"""
 def test_it_runs_without_root_by_one_ambient_capability(build_lab: LabBuilder) -> None:
     lab = build_lab(topology.load("line3").with_config({"user": "root"}))
     lab.write_config_unless_there("R")
-    command = [sys.executable, "-c", WITH_NET_ADMIN_ALONE, "routed", "-c"]
+    command = [sys.executable, "-c", WITH_NET_ADMIN_ALONE, sys.executable, "-m", "routed", "-c"]
     done = lab.run("R", [*command, router_config.config_path("R")])
     assert done.returncode == 0, done.stderr
     lab.start_daemons(["A", "B"])
