@@ -540,7 +540,14 @@ _KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
 """Best routes that the kernel has by itself."""
 
 _WORTH_A_LINE = frozenset(
-    {TraceCode.DUPLICATE_ROUTER_ID, TraceCode.DUPLICATE_NEIGHBOR_ID, TraceCode.MTU_MISMATCH}
+    {
+        TraceCode.DUPLICATE_ROUTER_ID,
+        TraceCode.DUPLICATE_NEIGHBOR_ID,
+        TraceCode.MTU_MISMATCH,
+        TraceCode.DROPPED_UNSIGNED,
+        TraceCode.DROPPED_UNKNOWN_KEY,
+        TraceCode.DROPPED_BAD_MAC,
+    }
 )
 """Traces that an operator should see without asking: somebody misconfigured something."""
 

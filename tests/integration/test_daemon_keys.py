@@ -55,6 +55,7 @@ def test_one_key_joins_and_a_wrong_one_does_not_until_it_is_mended(build_lab: La
             f"{router} says what is wrong with the other's key",
         )
     assert counter(lab, "R", "nup_dropped_bad_mac") > 0
+    assert "code=dropped_bad_mac" in lab.log("R")
     states = {row["interface"]: row["state"] for row in lab.routectl("R", "show", "neighbors")}
     assert states == {"eth-A": "up", "eth-B": "down"}
 

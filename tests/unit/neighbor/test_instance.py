@@ -678,3 +678,14 @@ def test_a_far_neighbor_costs_more_and_no_adjacency_suffers() -> None:
     assert len(b.adjacency_log) == changes
     assert {row.ifindex: row.cost for row in b.instance.neighbors(wire.now)} == costs
     assert a.instance.is_loaded(wire.now)
+
+
+def test_an_mtu_that_differs_is_named_with_both_values() -> None:
+    wire = FakeWire(1)
+    a, b = wire.add_node("a"), wire.add_node("b")
+    wire.connect("a", "b")
+    wire.reconfigure(a, 1, dataclasses.replace(a.links[1][1], mtu=1400))
+    wire.run(3)
+    (row,) = b.instance.neighbors(wire.now)
+    assert row.state is AdjacencyState.UP
+    assert row.problem == "MTU differs: theirs 1400, ours 1500"
