@@ -307,9 +307,7 @@ class Reporter:
 
     def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
         """Every wanted candidate, in prefix order."""
-        after: Prefix | None = None
-        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
-            after = chunk[-1]
+        for chunk in self._prefixes(selector):
             yield [
                 view
                 for prefix in chunk
@@ -318,6 +316,24 @@ class Reporter:
                 if selector.source in (None, view.source)
                 and (view.selected or not selector.is_selected_only)
             ]
+
+    def _prefixes(self, selector: RouteSelector) -> Iterator[Sequence[Prefix]]:
+        """Prefixes among which the wanted ones are, in order, in chunks.
+
+        A wanted prefix is looked up, and what is inside it is walked from there on, so that a
+        question about a little of a large table costs little.
+        """
+        first = selector.prefix
+        if first is not None:
+            yield [first]
+        if first is not None and not selector.is_longer:
+            return
+        after = first
+        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
+            after = chunk[-1]
+            yield chunk
+            if first is not None and not first.covers(after):
+                return
 
     def route(self, address: Address) -> Sequence[RouteView]:
         """The candidates of the longest match."""

@@ -21,7 +21,9 @@ from routectl.render.text import Row
 __all__ = ["FORMATS", "as_dot", "as_mermaid", "as_svg"]
 
 _BOX_WIDTH, _BOX_HEIGHT = 132, 50
-_RING_GAP = 170
+_RING_GAP = 235
+_FLATNESS = 0.75
+"""Rings are wider than high, as boxes and labels are."""
 _MARGIN = 40
 _ROOM = 26
 """Pixels between two boxes of one ring."""
@@ -100,7 +102,7 @@ def as_svg(rows: Sequence[Row]) -> list[str]:
     nodes, edges = _nodes(rows), _edges(rows)
     places, radius = _places(nodes, edges)
     half_width = radius + _BOX_WIDTH / 2 + _MARGIN
-    half_height = radius + _BOX_HEIGHT / 2 + _MARGIN
+    half_height = _FLATNESS * radius + _BOX_HEIGHT / 2 + _MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * half_width:.0f}" '
         f'height="{2 * half_height:.0f}" viewBox="{-half_width:.0f} {-half_height:.0f} '
@@ -138,7 +140,7 @@ def _places(
         start = angles.get(leads.get(ring[0], ""), -math.pi / 2)
         for position, name in enumerate(ring):
             angle = angles[name] = start + 2 * math.pi * position / len(ring)
-            places[name] = (radius * math.cos(angle), radius * math.sin(angle))
+            places[name] = (radius * math.cos(angle), _FLATNESS * radius * math.sin(angle))
     return places, radius
 
 

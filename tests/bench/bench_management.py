@@ -1,0 +1,263 @@
+"""The management plane of a real daemon with 100k routes: start-up, round trips, dumps, reloads.
+
+One router of the lab runs routed; the clients run inside it, as a user's would. `bare Python` is
+the same interpreter with socket and argparse imported and nothing done: no client can go below.
+Programs are started with their bytecode cached, as installed ones are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import privilege
+import router_config
+from protocol import RUN_DIRECTORY
+from testbed import Lab
+from tests.bench.harness import Bench
+from waiting import wait_until
+
+ROUTES = 100_000
+STATICS = 10_000
+DUMPERS = 200
+ROUTER = "R"
+
+
+def run(bench: Bench) -> None:
+    """Everything that the issue promises of the management plane."""
+    reason = privilege.probe().reason
+    if reason:
+        bench.leave_out("a lab", reason)
+        return
+    with tempfile.TemporaryDirectory() as cache, Lab("line3") as lab:
+        lab.start_daemons([ROUTER])
+        start_up(bench, lab, cache)
+        round_trips(bench, lab)
+        injection(bench, lab)
+        dumps(bench, lab)
+        reloads(bench, lab)
+
+
+def command(*words: str) -> list[str]:
+    """A client's command line, inside."""
+    return [sys.executable, "-m", "routectl", "-s", router_config.socket_path(ROUTER), *words]
+
+
+def wall_ms(lab: Lab, words: Sequence[str], cache: str) -> float:
+    """Wall time of a whole process, its start inside the router's namespaces not counted."""
+    script = (
+        "import json, subprocess, sys, time, os\n"
+        "words = json.loads(sys.argv[1])\n"
+        "env = {**os.environ, 'PYTHONPYCACHEPREFIX': sys.argv[2]}\n"
+        "env.pop('PYTHONDONTWRITEBYTECODE', None)\n"
+        "times = []\n"
+        "for _ in range(7):\n"
+        "    begin = time.perf_counter()\n"
+        "    subprocess.run(words, stdout=subprocess.DEVNULL, check=True, env=env)\n"
+        "    times.append(1e3 * (time.perf_counter() - begin))\n"
+        "print(sorted(times[1:])[2])\n"
+    )
+    done = lab.run(ROUTER, [sys.executable, "-c", script, json.dumps(list(words)), cache])
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def start_up(bench: Bench, lab: Lab, cache: str) -> None:
+    """A one-shot command against a bare interpreter, in turns."""
+    bare = [sys.executable, "-c", "import socket, argparse"]
+    figures: dict[str, list[float]] = {"ours": [], "bare Python": [], "abbreviated": []}
+    for _ in range(bench.runs):
+        figures["bare Python"].append(wall_ms(lab, bare, cache))
+        figures["ours"].append(wall_ms(lab, command("show", "neighbors"), cache))
+        figures["abbreviated"].append(wall_ms(lab, command("sh", "nei"), cache))
+    median = {name: statistics.median(values) for name, values in figures.items()}
+    ours = median.pop("ours")
+    bench.add("routectl show neighbors", "ms", ours, median, target=median["bare Python"] + 12)
+
+
+CLIENT = """
+import json, statistics, sys, time
+from ipc.blocking import ControlClient
+from ipc.control import ShowNeighbors, ShowStatus
+
+count = int(sys.argv[2])
+with ControlClient(sys.argv[1]) as client:
+    client.connect()
+    times, first = [], []
+    for _ in range(count):
+        begin = time.perf_counter()
+        list(client.ask(ShowNeighbors()).rows())
+        times.append(time.perf_counter() - begin)
+    times.sort()
+    print(json.dumps({
+        "rate": count / sum(times), "p50": 1e3 * times[count // 2],
+        "p99": 1e3 * times[count * 99 // 100],
+    }))
+"""
+
+
+def inside(lab: Lab, text: str, *arguments: str, timeout_s: float = 120.0) -> str:
+    """Run a client program inside the router."""
+    path = f"{RUN_DIRECTORY}/{ROUTER}/client.py"
+    lab.file(path).write_text(text)
+    done = lab.run(
+        ROUTER,
+        [sys.executable, path, router_config.socket_path(ROUTER), *arguments],
+        timeout_s=timeout_s,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def round_trips(bench: Bench, lab: Lab) -> None:
+    """Requests over one open connection."""
+    runs = [json.loads(inside(lab, CLIENT, str(bench.scaled(3000)))) for _ in range(bench.runs)]
+    median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    bench.add("show neighbors on an open connection", "ms", median["p50"], target=1.0)
+    bench.add(
+        "requests over one connection", "1/s", median["rate"], target=10_000, is_more_better=True
+    )
+    bench.add("the same, p99", "ms", median["p99"], target=1.0)
+
+
+def injection(bench: Bench, lab: Lab) -> None:
+    """A table from a file; afterwards the daemon has it."""
+    count = bench.scaled(ROUTES)
+    path = lab.file(f"{RUN_DIRECTORY}/{ROUTER}/routes.txt")
+    path.write_text(
+        "".join(
+            f"{11 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.0/24 via 10.0.1.1 dev eth-A onlink\n"
+            for n in range(count)
+        )
+    )
+    begin = time.perf_counter()
+    done = lab.run(
+        ROUTER, command("route", "import", f"{RUN_DIRECTORY}/{ROUTER}/routes.txt"), timeout_s=300
+    )
+    assert done.returncode == 0, done.stderr
+    bench.add(
+        "route import, a route, file to the RIB", "us", 1e6 * (time.perf_counter() - begin) / count
+    )
+
+    def is_settled() -> bool:
+        fib = lab.routectl(ROUTER, "show", "status")[0]["fib"]
+        return bool(fib["installed"] >= count and not fib["pending"])
+
+    wait_until(is_settled, 300, "all routes are in the kernel")
+
+
+DUMP = """
+import subprocess, sys, time
+begin = time.perf_counter()
+words = [sys.executable, "-m", "routectl", "-s", sys.argv[1], "show", "routes", "--json"]
+subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+print(time.perf_counter() - begin)
+"""
+
+CROWD = """
+import socket, sys, threading, time
+from ipc.blocking import ControlClient, ControlError
+from ipc.control import ShowRoutes, ShowStatus
+
+path, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+clients = [ControlClient(path) for _ in range(count)]
+answers = [client.ask(ShowRoutes()) for client in clients]
+over = threading.Event()
+
+def read(share):
+    pages = [answer.pages() for answer in share]
+    while pages and not over.is_set():
+        for page in list(pages):
+            if next(page, None) is None:
+                pages.remove(page)
+
+readers = [threading.Thread(target=read, args=(answers[start::4],)) for start in range(4)]
+for reader in readers:
+    reader.start()
+times = []
+with ControlClient(path) as client:
+    client.connect()
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begin = time.perf_counter()
+        list(client.ask(ShowStatus()).rows())
+        times.append(1e3 * (time.perf_counter() - begin))
+        time.sleep(0.02)
+over.set()
+for reader in readers:
+    reader.join()
+times.sort()
+print(times[len(times) // 2], times[len(times) * 99 // 100])
+"""
+
+
+def dumps(bench: Bench, lab: Lab) -> None:
+    """A whole table, and many clients that want it at once."""
+    count = bench.scaled(ROUTES)
+    before = resident_bytes(lab)
+    rate = statistics.median(count / float(inside(lab, DUMP)) for _ in range(bench.runs))
+    bench.add("show routes --json", "routes/s", rate, target=100_000, is_more_better=True)
+    grown = (resident_bytes(lab) - before) / 1e6
+    bench.add("the daemon's growth by these dumps", "MB", grown, target=10.0)
+    p50, p99 = map(float, inside(lab, CROWD, str(DUMPERS), "10").split())
+    bench.add(
+        f"show status while {DUMPERS} clients dump, p99", "ms", p99, {"p50": p50}, target=50.0
+    )
+
+
+def resident_bytes(lab: Lab) -> int:
+    """Resident memory of the engine."""
+    script = f"print(open('/proc/{lab.engine_pid(ROUTER)}/statm').read().split()[1])"
+    done = lab.run(ROUTER, [sys.executable, "-c", script])
+    return int(done.stdout) * os.sysconf("SC_PAGE_SIZE")
+
+
+RELOAD = """
+import sys, time
+from ipc.blocking import ControlClient
+from ipc.control import Reload, ShowRoutes
+
+with ControlClient(sys.argv[1]) as client:
+    client.connect()
+    begin = time.perf_counter()
+    client.ask(Reload()).result()
+    while True:
+        rows = list(client.ask(ShowRoutes(prefix=sys.argv[2])).rows())
+        if rows and rows[0]["fib_state"] == "installed":
+            break
+    print(1e3 * (time.perf_counter() - begin))
+"""
+
+
+def reloads(bench: Bench, lab: Lab) -> None:
+    """Ten of many static routes change; until the kernel has them."""
+    base = lab.read_config(ROUTER)
+    count = bench.scaled(STATICS)
+
+    def write(generation: int) -> None:
+        lines = [
+            f"  - {{prefix: 100.{64 + (n >> 8)}.{n & 255}.0/24, type: blackhole}}\n"
+            for n in range(count)
+        ]
+        lines[:10] = [
+            f"  - {{prefix: 100.{generation + 1}.{n}.0/24, type: blackhole}}\n" for n in range(10)
+        ]
+        lab.write_config(ROUTER, base + "static:\n" + "".join(lines))
+
+    write(0)
+    assert lab.run(ROUTER, command("reload"), timeout_s=120).returncode == 0
+    times = []
+    for generation in range(1, bench.runs + 1):
+        write(generation)
+        times.append(float(inside(lab, RELOAD, f"100.{generation + 1}.9.0/24")))
+    bench.add(
+        f"reload that changes 10 of {count} static routes, to the kernel",
+        "ms",
+        statistics.median(times),
+        target=300.0,
+    )
