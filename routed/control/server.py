@@ -33,6 +33,7 @@ is whoever made it).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections import Counter
@@ -141,6 +142,7 @@ class ManagementServer:
         self._max_sessions = max_sessions
         self._sessions = 0
         self._last_session = 0
+        self._dump_turn = trio.Lock()
 
     @property
     def sessions(self) -> int:
@@ -267,12 +269,29 @@ class ManagementServer:
         await session.send_result(frame.request_id, answer.result, answer.descriptor)
 
     async def _send_dump(self, session: _Session, request_id: int, dump: Dump) -> Final:
-        for chunk in dump.chunks:
-            await trio.lowlevel.checkpoint()
+        """Send page after page; after its first chunk a dump takes turns with all others.
+
+        Between two rounds of the event loop one long dump makes one page, however many there are:
+        so a short answer waits for one page at most, and not for one of each dump.
+        """
+        chunks = iter(dump.chunks)
+        await trio.lowlevel.checkpoint()
+        is_first = True
+        while True:
+            async with contextlib.AsyncExitStack() as turn:
+                if not is_first:
+                    await turn.enter_async_context(self._dump_turn)
+                chunk = next(chunks, None)
+            if chunk is None:
+                return Final(dump.result)
             for page in _slices(chunk, ROWS_PER_PAGE):
-                for body in pack_pages(dump.view_class, page):
+                async with contextlib.AsyncExitStack() as turn:
+                    if not is_first:
+                        await turn.enter_async_context(self._dump_turn)
+                    bodies = list(pack_pages(dump.view_class, page))
+                for body in bodies:
                     await session.send(Frame(ControlType.ROWS, request_id, body))
-        return Final(dump.result)
+            is_first = False
 
     async def _send_stream(self, session: _Session, request_id: int, stream: Stream) -> NoReturn:
         """Send changes as they come; ends when the client hangs up, or says anything."""

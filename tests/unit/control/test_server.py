@@ -347,6 +347,21 @@ async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
             assert daemon.chunks_given < 100
 
 
+async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) -> None:
+    async with running(tmp_path, ADMIN) as scene, trio.open_nursery() as nursery:
+        scene.daemon.route_views = many_routes(5000)
+        crowd = [await scene.greeted() for _ in range(20)]
+        for dumper in crowd:
+            nursery.start_soon(dumper.ask, ShowRoutes())
+        client = await scene.greeted()
+        await until(lambda: scene.daemon.chunks_given >= 2 * len(crowd))
+        before = scene.daemon.chunks_given
+        await client.ask(ShowStatus())
+        # Not one for each of them: the answer did not wait for all to have had their turn.
+        assert scene.daemon.chunks_given - before < len(crowd)
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.greeted()
