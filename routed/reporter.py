@@ -201,6 +201,8 @@ class Reporter:
             CounterView(f"nup_{name}", value, "NUP datagrams and events, by what became of them")
             for name, value in sorted(self._router.neighbors.counters().items())
         ]
+        for direction, count in self._router.datagrams.items():
+            views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
         fib = self._router.wishes.counters
         for name, help_text in _FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))

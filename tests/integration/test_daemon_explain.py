@@ -41,6 +41,13 @@ def test_the_kernel_agrees_until_somebody_interferes(lab: Lab) -> None:
     assert (row["agrees"], row["agreement"]) == (False, "only the kernel has a route")
 
 
+def test_what_top_shows_as_rates_is_counted(lab: Lab) -> None:
+    counters = {row["name"]: row["value"] for row in lab.routectl("A", "show", "counters")}
+    assert counters["nup_received"] > 0
+    assert counters["nup_sent"] > 0
+    assert counters["fib_kernel_writes"] > 0
+
+
 def test_a_cut_is_seen_as_it_happens(lab: Lab) -> None:
     command = lab.routectl_command("A", "monitor", "--json")
     watcher = lab.popen("A", command, stdout=subprocess.PIPE)
