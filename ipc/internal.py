@@ -71,6 +71,8 @@ __all__ = [
     "LogLine",
     "MessageType",
     "Phase",
+    "Ping",
+    "Pong",
     "ReloadAction",
     "ReloadFinished",
     "ReloadRequested",
@@ -115,6 +117,8 @@ class MessageType(enum.IntEnum):
     RELOAD_FINISHED = 31
     LOG_EVENT = 40
     LOG_LINE = 41
+    PING = 42
+    PONG = 43
     STOP = 50
     STOPPED = 51
 
@@ -402,6 +406,16 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Say that your event loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """It does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Say goodbye to the neighbors and end."""
 
@@ -450,6 +464,8 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
     MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
+    MessageType.PING: Authority(Role.PARENT, Ping, False, _RUNNING),
+    MessageType.PONG: Authority(Role.ENGINE, Pong, False, _RUNNING),
     MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
     MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),
 }

@@ -50,6 +50,8 @@ from ipc.internal import (
     LogEvent,
     LogLine,
     Phase,
+    Ping,
+    Pong,
     ReloadAction,
     ReloadFinished,
     ReloadRequested,
@@ -209,6 +211,8 @@ class Engine:
                 self._running.reporter.rule_reports = rules
             case FibCommandDone():
                 self._fib_command_done(request_id, message)
+            case Ping():
+                self._say(Pong())
             case LogLine():
                 self._running.reporter.lines.append(message)
             case ReloadFinished():

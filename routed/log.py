@@ -99,6 +99,7 @@ EVENTS: dict[str, EventSpec] = {
     "sandbox-degraded": EventSpec(_W, ("missing",)),
     "sandbox-violated": EventSpec(_E, ("pid",)),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
+    "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),
     # links and sockets

@@ -53,6 +53,8 @@ from ipc.internal import (
     LogEvent,
     LogLine,
     Phase,
+    Ping,
+    Pong,
     ReloadRequested,
     Role,
     RoutesLearned,
@@ -86,6 +88,11 @@ LOG_LINES_PER_S = 200.0
 LOG_LINES_BURST = 5000
 """A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
 
+PULSE_S = 5.0
+PULSES_MISSED_MAX = 12
+"""An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
+seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
+that an engine does in one piece, by far; neighbors have given it up long before."""
 LOG_LINES_KEPT = 500
 """For `show log`; at info and above."""
 
@@ -166,6 +173,7 @@ class EngineSession:
         self._is_over = False
         self._violations = violations
         self._unanswered = 0
+        self._pulses_missed = 0
         self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, trio.current_time())
 
     # --- what the engine should know
@@ -277,12 +285,24 @@ class EngineSession:
                 nursery.start_soon(self._relay_output)
                 nursery.start_soon(self._send_loop)
                 nursery.start_soon(self._receive_loop)
+                nursery.start_soon(self._feel_pulse)
                 await self._reap()
                 nursery.cancel_scope.cancel()
         finally:
             self.kill()
             self._close()
         return _describe_status(self._status)
+
+    async def _feel_pulse(self) -> None:
+        """Ping a running engine now and then; end one that does not answer."""
+        while self._pulses_missed < PULSES_MISSED_MAX:
+            await trio.sleep(PULSE_S)
+            if self.phase is Phase.RUNNING:
+                if self._pulses_missed == 0:
+                    self.send(Ping())  # one at a time: it waits for an engine that comes back
+                self._pulses_missed += 1
+        self._log.emit("engine-hangs", pid=self.process.pid, pings=PULSES_MISSED_MAX)
+        self.kill()
 
     def was_killed_by(self, number: signal.Signals) -> bool:
         """Whether the process has ended by this signal."""
@@ -387,6 +407,8 @@ class EngineSession:
             case FibCommanded():
                 self._count_request(request_id)
                 self._host.fib_commanded(request_id, message)
+            case Pong():
+                self._pulses_missed = 0
             case LogEvent():
                 self._relay_line(message)
             case Stopped():

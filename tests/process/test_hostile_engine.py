@@ -25,7 +25,7 @@ from ipc.internal import (
     ReloadFinished,
     ReloadRequested,
 )
-from routed import privsep
+from routed import privsep, supervisor
 from routed.config.load import load_text
 from routed.log import Level, Logger, Record
 from routed.model.fib import FibCounters
@@ -315,3 +315,30 @@ async def test_an_intruders_system_call_ends_it_by_sigsys(take_over: TakeOver) -
     take_over("os.execv('/bin/true', ['true'])\n")
     siege = await besiege()
     assert siege.status == "killed by SIGSYS"
+
+
+async def test_an_engine_that_hangs_is_ended(
+    take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PULSE_S", 0.02)
+    take_over("take_configuration()\nread_nothing()\n")
+    siege = await besiege()
+    assert siege.status == "killed by SIGKILL"
+    assert len(siege.sink.fields_of("engine-hangs")) == 1
+
+
+async def test_an_engine_that_answers_its_pings_lives(
+    take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PULSE_S", 0.02)
+    pings = supervisor.PULSES_MISSED_MAX * 2
+    take_over(
+        "take_configuration()\n"
+        f"for _ in range({pings}):\n"
+        "    take_until(internal.Ping)\n"
+        "    send(internal.Pong())\n"
+        "os._exit(4)\n"
+    )
+    siege = await besiege()
+    assert siege.status == "exit status 4"
+    assert siege.sink.fields_of("engine-hangs") == []
