@@ -107,6 +107,9 @@ from routed.transaction import ReloadRequest, SwitchError, Transactions
 
 __all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartError", "run_parent"]
 
+SOCKET_RETRY_S = 0.25
+"""After this long a NUP socket that could not be opened is tried again."""
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -282,6 +285,7 @@ class Parent:
         self._supervisor = Supervisor(self, log)
         self._neighbor_sockets: dict[int, Family] = {}
         """What the present engine was handed, by link."""
+        self._sockets_to_retry: set[int] = set()
         self._transactions = Transactions(
             self,
             log,
@@ -659,6 +663,7 @@ class Parent:
             opened = open_neighbor_socket(link.ifindex, link.ifname, family)
         except OSError as error:
             self._log.emit("socket-failed", link=link.ifname, problem=error.strerror or error)
+            self._retry_socket_later(link.ifindex)
             return
         self._neighbor_sockets[link.ifindex] = family
         self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
@@ -666,6 +671,19 @@ class Parent:
         session.send(
             SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=opened.detach()
         )
+
+    def _retry_socket_later(self, ifindex: int) -> None:
+        """A link that was down for a moment has its old socket still in the engine's hands."""
+        if self._nursery is not None and ifindex not in self._sockets_to_retry:
+            self._sockets_to_retry.add(ifindex)
+            self._nursery.start_soon(self._retry_socket, ifindex)
+
+    async def _retry_socket(self, ifindex: int) -> None:
+        await trio.sleep(SOCKET_RETRY_S)
+        self._sockets_to_retry.discard(ifindex)
+        link = self.link(ifindex)
+        if link is not None:
+            self._settle_socket(link)
 
     def _neighbor_family(self, link: Interface) -> Family | None:
         """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.

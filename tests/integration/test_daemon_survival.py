@@ -94,6 +94,15 @@ def test_an_orderly_restart_that_keeps_its_routes_loses_no_packet(build_lab: Lab
     assert stream.lost == 0
 
 
+def test_a_link_that_flaps_quicker_than_sockets_change_hands_comes_back(lab: Lab) -> None:
+    netlink = lab.netlink("R")
+    for _ in range(10):
+        netlink.set_up("eth-A", is_up=False)
+        netlink.set_up("eth-A", is_up=True)
+        wait_until(lambda: uptimes(lab, "R").get("eth-A"), DEADLINE_S, "the neighbor is back")
+    lab.wait_converged(DEADLINE_S)
+
+
 def test_an_engine_does_not_outlive_its_parent(lab: Lab) -> None:
     engine = lab.engine_pid("R")
     assert engine is not None
