@@ -63,7 +63,7 @@ def test_garbage_datagrams_are_counted_by_reason(lab: Lab) -> None:
     assert dropped["nup_dropped_too_short"] >= 1
     assert dropped["nup_dropped_bad_version"] >= 1
     assert sum(dropped.values()) >= 100
-    assert lab.gaps() == [], "the adjacency never noticed"
+    assert "adjacency-down" not in lab.log("R"), "the adjacency never noticed"
 
 
 def test_garbage_on_the_management_socket_closes_that_client_only(lab: Lab) -> None:
