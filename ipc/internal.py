@@ -1,9 +1,7 @@
-"""Parent and engine: every message between them, and who may send it when.
+"""Parent and engine: every message between them.
 
-The channel is one SOCK_SEQPACKET pair, made by the parent; the engine holds its end at fd 3. The
-authority of a message comes from the end it arrived at, never from what it says: `AUTHORITY` is
-looked up before a body is decoded, and a message from the wrong side, with a descriptor where none
-belongs, or in the wrong phase ends the engine (a bug or an attack; the parent cannot tell which).
+The channel is one SOCK_SEQPACKET pair, made by the parent; the engine holds its end at fd 3. Which
+end may send which message, and when, is the authority table's (`ipc/authority.py`).
 
 One life of an engine:
 
@@ -25,17 +23,13 @@ One life of an engine:
 
 Flow: each side keeps what it has to say as state (dirty routes, dirty links) and sends from one
 task, so neither can make the other buffer without bound, and neither reader ever waits on a sender.
-
-Numbers are never reused.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from ipc.framing import IpcError
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
 from routed.model.prefix import Family, Prefix
@@ -43,10 +37,7 @@ from routed.model.route import LearnedRoute, NextHop, RouteType
 from routed.model.rule import Rule
 
 __all__ = [
-    "AUTHORITY",
     "CONF_ITEM_BYTES",
-    "MESSAGE_CLASSES",
-    "AuthorityError",
     "ConfApplied",
     "ConfBegin",
     "ConfDone",
@@ -69,14 +60,11 @@ __all__ = [
     "LinksComplete",
     "LogEvent",
     "LogLine",
-    "MessageType",
-    "Phase",
     "Ping",
     "Pong",
     "ReloadAction",
     "ReloadFinished",
     "ReloadRequested",
-    "Role",
     "RoutesLearned",
     "RuleReport",
     "RulesChanged",
@@ -85,57 +73,10 @@ __all__ = [
     "SocketReady",
     "Stop",
     "Stopped",
-    "check_authority",
 ]
 
 CONF_ITEM_BYTES = 60_000
 """A configuration travels as pieces of at most this many bytes, well under the frame limit."""
-
-
-class MessageType(enum.IntEnum):
-    """NOUN_VERB, a prefix per family."""
-
-    CONF_BEGIN = 1
-    CONF_ITEM = 2
-    CONF_DRAIN = 3
-    CONF_READY = 4
-    CONF_DONE = 5
-    CONF_APPLIED = 6
-    CONF_SECRETS = 7
-    LINK_CHANGED = 10
-    LINK_REMOVED = 11
-    LINKS_COMPLETE = 12
-    SOCKET_READY = 15
-    FIB_UPDATE = 20
-    FIB_IN_SYNC = 21
-    FIB_PROGRESS = 22
-    FIB_COMMANDED = 23
-    FIB_COMMAND_DONE = 24
-    RULES_CHANGED = 25
-    ROUTES_LEARNED = 26
-    RELOAD_REQUESTED = 30
-    RELOAD_FINISHED = 31
-    LOG_EVENT = 40
-    LOG_LINE = 41
-    PING = 42
-    PONG = 43
-    STOP = 50
-    STOPPED = 51
-
-
-class Role(enum.Enum):
-    """The two ends of the channel."""
-
-    PARENT = "parent"
-    ENGINE = "engine"
-
-
-class Phase(enum.Enum):
-    """How far an engine's life has come, as the parent sees it."""
-
-    CONFIGURING = "configuring"
-    RUNNING = "running"
-    STOPPING = "stopping"
 
 
 class SocketKind(enum.IntEnum):
@@ -161,7 +102,7 @@ class ConfBegin:
     engine_restarts: int
     """How many engines before this one have died."""
     violations: dict[str, int]
-    """Rules that they broke, by kind (`routed/supervisor.py`)."""
+    """Rules that they broke, by kind (`Supervisor.violations`)."""
     config_path: str
     daemon_pid: int
     """The parent's, for `show status`: the engine may be in no position to ask."""
@@ -426,85 +367,3 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """The goodbyes are sent; the engine ends by itself now."""
-
-
-class Authority(NamedTuple):
-    """Who may send a message, whether a descriptor rides along, and when."""
-
-    sender: Role
-    message: type
-    carries_descriptor: bool
-    phases: frozenset[Phase]
-
-
-_ALWAYS = frozenset(Phase)
-_RUNNING = frozenset({Phase.RUNNING, Phase.STOPPING})
-_CONFIGURED = frozenset({Phase.CONFIGURING, Phase.RUNNING})
-
-AUTHORITY: dict[MessageType, Authority] = {
-    MessageType.CONF_BEGIN: Authority(Role.PARENT, ConfBegin, False, _CONFIGURED),
-    MessageType.CONF_ITEM: Authority(Role.PARENT, ConfItem, False, _CONFIGURED),
-    MessageType.CONF_SECRETS: Authority(Role.PARENT, ConfSecrets, False, _CONFIGURED),
-    MessageType.CONF_DRAIN: Authority(Role.PARENT, ConfDrain, False, _CONFIGURED),
-    MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
-    MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),
-    MessageType.CONF_APPLIED: Authority(Role.ENGINE, ConfApplied, False, _ALWAYS),
-    MessageType.LINK_CHANGED: Authority(Role.PARENT, LinkChanged, False, _RUNNING),
-    MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
-    MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),
-    MessageType.SOCKET_READY: Authority(Role.PARENT, SocketReady, True, _RUNNING),
-    MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
-    MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
-    MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
-    MessageType.ROUTES_LEARNED: Authority(Role.PARENT, RoutesLearned, False, _RUNNING),
-    MessageType.RULES_CHANGED: Authority(Role.PARENT, RulesChanged, False, _RUNNING),
-    MessageType.FIB_COMMANDED: Authority(Role.ENGINE, FibCommanded, False, _RUNNING),
-    MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),
-    MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
-    MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
-    MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
-    MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
-    MessageType.PING: Authority(Role.PARENT, Ping, False, _RUNNING),
-    MessageType.PONG: Authority(Role.ENGINE, Pong, False, _RUNNING),
-    MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
-    MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),
-}
-
-MESSAGE_CLASSES: dict[type, MessageType] = {
-    authority.message: message_type for message_type, authority in AUTHORITY.items()
-}
-
-
-class AuthorityError(IpcError):
-    """A message that its sender may not send, or not now, or not like this."""
-
-
-def check_authority(type_number: int, sender: Role, phase: Phase, *, has_descriptor: bool) -> type:
-    """Judge a message by the table before its body is looked at.
-
-    Args:
-        type_number: the frame's type, as received.
-        sender: the end that the frame came from.
-        phase: how far the engine's life has come, as the receiver knows.
-        has_descriptor: whether a descriptor came along.
-
-    Returns:
-        The class to decode the body as.
-
-    Raises:
-        AuthorityError: an unknown type, the wrong sender or phase, a descriptor too many or
-            missing.
-    """
-    try:
-        message_type = MessageType(type_number)
-    except ValueError:
-        raise AuthorityError(f"message type {type_number} does not exist") from None
-    authority = AUTHORITY[message_type]
-    if authority.sender is not sender:
-        raise AuthorityError(f"{message_type.name} is not for the {sender.value} to send")
-    if phase not in authority.phases:
-        raise AuthorityError(f"{message_type.name} does not belong to the phase {phase.value}")
-    if authority.carries_descriptor is not has_descriptor:
-        word = "lacks its" if authority.carries_descriptor else "carries a"
-        raise AuthorityError(f"{message_type.name} {word} descriptor")
-    return authority.message

@@ -27,11 +27,11 @@ from typing import TypeVar
 import trio
 
 from ipc import codec
+from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
 from ipc.control import Role as ControlRole
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame
 from ipc.internal import (
-    MESSAGE_CLASSES,
     ConfApplied,
     ConfBegin,
     ConfDone,
@@ -49,13 +49,11 @@ from ipc.internal import (
     LinksComplete,
     LogEvent,
     LogLine,
-    Phase,
     Ping,
     Pong,
     ReloadAction,
     ReloadFinished,
     ReloadRequested,
-    Role,
     RoutesLearned,
     RulesChanged,
     SharedSecret,
@@ -63,7 +61,6 @@ from ipc.internal import (
     SocketReady,
     Stop,
     Stopped,
-    check_authority,
 )
 from routed.clock import MonotonicClock
 from routed.config.schema import Config

@@ -1,8 +1,9 @@
-"""The engine's wishes on their way into the parent's books: unpacked, and judged.
+"""The engine's wishes on their way into the parent's books: unpacked, judged, and bounded.
 
 The engine is not trusted. Columns that are no columns end it (`ColumnError`); a route that it may
 not ask for (a table that is not configured, next hops that cannot be) is left out and reported, and
-the rest of the message is taken.
+the rest of the message is taken. Updates faster than the kernel follows, and more routes than can
+be meant, end it too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ipc.columns import unpack_keys, unpack_values
+from ipc.framing import IpcError
 from ipc.internal import FibColumns, FibValue
 from ipc.internal import FibUpdate as FibUpdateMessage
 from routed.fib.ownership import Ownership, RouteValue, find_violation
-from routed.fib.sync import FibRemovals, FibRows, FibUpdate
+from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
+from routed.log import Logger
 from routed.model.prefix import Prefix
 
-__all__ = ["Refused", "judge_update"]
+__all__ = ["ROUTES_MAX", "UPDATES_WAITING_MAX", "Refused", "WishGate", "judge_update"]
+
+UPDATES_WAITING_MAX = 32
+"""Four times what `routed.wishes` ever has on its way."""
+ROUTES_MAX = 4_000_000
+"""What an engine may want at once: four times the full tables of today. Without a bound an engine
+that went mad would fill this process and the kernel until the machine is out of memory."""
 
 
 class Refused(NamedTuple):
@@ -24,6 +33,53 @@ class Refused(NamedTuple):
 
     prefix: Prefix
     problem: str
+
+
+class WishGate:
+    """What every wish of an engine passes; owns the count of what it has wished for."""
+
+    def __init__(self, sync: FibSync, log: Logger) -> None:
+        self._sync = sync
+        self._log = log
+        self._wished_since_counted = 0
+        """At least as many as there are: counting them anew is not for every update."""
+
+    def update(self, message: FibUpdateMessage) -> None:
+        """Take the wishes that may be.
+
+        Raises:
+            IpcError: no honest engine says this.
+        """
+        self._check_flood()
+        judged, refused = judge_update(message, self._sync.ledger.ownership)
+        self._check_amount(sum(len(rows.keys) for rows in judged.install))
+        self._sync.refused += len(refused)
+        for prefix, problem in refused:
+            self._log.emit("fib-route-refused", prefix=prefix, problem=problem)
+        self._sync.update(judged)
+
+    def in_sync(self) -> None:
+        """The engine has said everything.
+
+        Raises:
+            IpcError: too much at once.
+        """
+        self._check_flood()
+        self._sync.in_sync()
+
+    def _check_flood(self) -> None:
+        """Refuse to pile up what an engine says faster than the kernel follows: an honest one
+        waits (`routed.wishes`)."""
+        if self._sync.updates_waiting >= UPDATES_WAITING_MAX:
+            raise IpcError(f"more than {UPDATES_WAITING_MAX} updates at once")
+
+    def _check_amount(self, routes: int) -> None:
+        """Refuse to want more routes than can be meant."""
+        self._wished_since_counted += routes
+        if self._wished_since_counted > ROUTES_MAX:
+            self._wished_since_counted = self._sync.counters().desired + routes
+        if self._wished_since_counted > ROUTES_MAX:
+            raise IpcError(f"more than {ROUTES_MAX} routes wanted")
 
 
 def judge_update(

@@ -22,9 +22,12 @@ import os
 import socket
 import stat
 
+from routed.config.scalars import ListenAddress
+
 __all__ = [
     "MANAGEMENT_SOCKET_MODE",
     "ListenerError",
+    "Listeners",
     "close_listener",
     "open_management_listener",
     "open_metrics_listener",
@@ -38,6 +41,67 @@ _BACKLOG = 128
 
 class ListenerError(Exception):
     """The management socket cannot be opened there."""
+
+
+class Listeners:
+    """Owns both listening sockets, for as long as the daemon lives: engines get copies."""
+
+    def __init__(self, management: str, metrics: ListenAddress | None) -> None:
+        """Open what the configuration names.
+
+        Args:
+            management: path of the management socket, absolute.
+            metrics: where scrapers find us, if anywhere.
+
+        Raises:
+            ListenerError: one of them cannot be; nothing is left open.
+        """
+        self._management = open_management_listener(management)
+        self._metrics: socket.socket | None = None
+        try:
+            self._metrics = _open_metrics(metrics)
+        except BaseException:
+            close_listener(self._management)
+            raise
+
+    def copy_management(self) -> int:
+        """A descriptor to hand over.
+
+        Raises:
+            OSError: none to spare.
+        """
+        return os.dup(self._management.fileno())
+
+    def copy_metrics(self) -> int | None:
+        """The same of metrics; None where they are not served.
+
+        Raises:
+            OSError: none to spare.
+        """
+        return None if self._metrics is None else os.dup(self._metrics.fileno())
+
+    def prepare_metrics(self, metrics: ListenAddress | None) -> socket.socket | None:
+        """Open another metrics listener beside the present one, for `replace_metrics`.
+
+        Raises:
+            ListenerError: it cannot be.
+        """
+        return _open_metrics(metrics)
+
+    def replace_metrics(self, listener: socket.socket | None) -> None:
+        """Serve metrics there from now on."""
+        if self._metrics is not None:
+            close_listener(self._metrics)
+        self._metrics = listener
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket files."""
+        close_listener(self._management)
+        self.replace_metrics(None)
+
+
+def _open_metrics(where: ListenAddress | None) -> socket.socket | None:
+    return None if where is None else open_metrics_listener(where.path, where.host, where.port)
 
 
 def open_management_listener(path: str, mode: int = MANAGEMENT_SOCKET_MODE) -> socket.socket:

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ipc import codec, internal
+from ipc import authority, codec, internal
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
 from routed.sandbox.confine import confine_engine
 
@@ -39,7 +39,7 @@ def send(
     descriptors: list[int] | None = None,
 ) -> None:
     """A well-formed message, under its own type or another."""
-    number = internal.MESSAGE_CLASSES[type(message)] if as_type is None else as_type
+    number = authority.MESSAGE_CLASSES[type(message)] if as_type is None else as_type
     frame = Frame(number, request_id, codec.encode(message))
     send_raw(pack_frame(frame, INTERNAL_FRAME_MAX_BYTES), descriptors)
 
@@ -50,7 +50,7 @@ def take() -> object:
     if not message:
         os._exit(0)
     frame = unpack_frame(message, INTERNAL_FRAME_MAX_BYTES)
-    return codec.decode(internal.AUTHORITY[internal.MessageType(frame.type)].message, frame.body)
+    return codec.decode(authority.AUTHORITY[authority.MessageType(frame.type)].message, frame.body)
 
 
 def take_until(kind: type) -> object:

@@ -37,12 +37,16 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.latency": {"routed.metrics"},
     "routed.metrics": {"ipc.credentials", "trio"},
     "routed.sandbox": set(),
-    "routed.listener": set(),
+    "routed.listener": {"routed.config.scalars"},
     "routed.sockets": {"routed.model", "routed.neighbor.wire"},
     "routed.wishes": {"ipc", "routed.model"},
-    "routed.fib_updates": {"ipc", "routed.fib", "routed.model"},
+    "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
+    "routed.outbox": {"ipc.internal", "routed.model", "trio"},
+    "routed.engine_session": {
+        "ipc", "routed.config", "routed.log", "routed.outbox", "routed.privsep", "trio",
+    },
     "routed.supervisor": {
-        "ipc", "routed.config", "routed.log", "routed.model", "routed.privsep", "trio",
+        "ipc", "routed.config", "routed.engine_session", "routed.log", "routed.privsep", "trio",
     },
     "routed.injection": {"routed.model"},
     "routed.keyfiles": {"ipc", "routed.config.schema"},
@@ -76,12 +80,24 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.transaction": {
         "ipc", "routed.config", "routed.last_good", "routed.log", "trio",
     },
+    "routed.daemon_log": {"ipc.internal", "routed.config.schema", "routed.log", "routed.outbox"},
+    "routed.start": {
+        "ipc", "routed.config.schema", "routed.daemon_log", "routed.keyfiles", "routed.listener",
+        "routed.pidfile", "routed.privsep", "routed.sandbox",
+    },
+    "routed.neighbor_sockets": {
+        "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.sockets", "trio",
+    },
+    "routed.kernel_side": {
+        "ipc", "routed.config.schema", "routed.fib", "routed.fib_updates", "routed.log",
+        "routed.model", "trio",
+    },
     "routed.parent": {
-        "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize", "routed.fib",
-        "routed.fib_updates",
-        "routed.keyfiles", "routed.last_good", "routed.listener", "routed.log", "routed.model",
-        "routed.notify", "routed.pidfile", "routed.privsep", "routed.sandbox", "routed.sockets",
-        "routed.supervisor", "routed.transaction", "trio",
+        "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize",
+        "routed.engine_session", "routed.fib.links", "routed.fib.netlink", "routed.kernel_side",
+        "routed.keyfiles", "routed.last_good", "routed.listener", "routed.model",
+        "routed.neighbor_sockets", "routed.notify", "routed.start", "routed.supervisor",
+        "routed.transaction", "trio",
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipc.codec import _compiled
-from ipc.internal import (
+from ipc.authority import (
     AUTHORITY,
     MESSAGE_CLASSES,
     AuthorityError,
@@ -14,6 +13,7 @@ from ipc.internal import (
     Role,
     check_authority,
 )
+from ipc.codec import _compiled
 
 
 def test_every_type_has_an_authority_and_a_class_of_its_own() -> None:

@@ -1,0 +1,98 @@
+"""The daemon's log: where its lines go by the configuration, and the last ones, for `show log`.
+
+    configuration        foreground             background
+    file: PATH           that file              that file
+    (none)               stderr, or the journal journald or syslog
+                         if stderr is it
+
+Invariants:
+    A place that cannot be opened changes nothing: the lines go where they went, and say so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from ipc.internal import LogLine
+from routed.config.schema import LogConfig, LogFormat
+from routed.log import (
+    FileSink,
+    Level,
+    Logger,
+    Record,
+    Sink,
+    StreamSink,
+    format_text,
+    is_journal,
+    system_sink,
+    wall_time,
+)
+from routed.outbox import LOG_LINES_KEPT
+
+__all__ = ["DaemonLog"]
+
+
+class DaemonLog:
+    """Owns the sink, the level and the lines that are remembered."""
+
+    def __init__(self, config: LogConfig, *, is_foreground: bool) -> None:
+        """Open the place that the configuration names.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._is_foreground = is_foreground
+        self.logger = Logger(
+            _open_sink(config, is_foreground=is_foreground), "parent", Level[config.level.name]
+        )
+        self.logger.on_record = self._remember
+        self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        """At info and above, oldest first."""
+        self.on_line: Callable[[LogLine], None] | None = None
+        """Told each of them as it comes."""
+
+    def follow(self, config: LogConfig) -> None:
+        """Log by another configuration from now on."""
+        self.logger.level = Level[config.level.name]
+        try:
+            sink = _open_sink(config, is_foreground=self._is_foreground)
+        except OSError as error:
+            self.logger.emit("internal-error", where="log file", error=error.strerror)
+            return
+        self.logger.sink.close()
+        self.logger.sink = sink
+
+    def reopen(self) -> None:
+        """Somebody may have moved the file away."""
+        if isinstance(self.logger.sink, FileSink):
+            try:
+                self.logger.sink.reopen()
+            except OSError as error:
+                self.logger.emit("internal-error", where="log file", error=error.strerror)
+
+    def step_level(self) -> None:
+        """One more verbose, from debug round to error."""
+        levels = list(Level)
+        self.logger.level = levels[levels.index(self.logger.level) - 1]
+        self.logger.emit("log-level", level=self.logger.level.name.lower())
+
+    def _remember(self, record: Record) -> None:
+        if record.level < Level.INFO:
+            return
+        level, text = record.level.name.lower(), format_text(record)
+        line = LogLine(wall_time(), level, record.process, record.event, text)
+        self.lines.append(line)
+        if self.on_line is not None:
+            self.on_line(line)
+
+
+def _open_sink(config: LogConfig, *, is_foreground: bool) -> Sink:
+    as_json = config.format is LogFormat.JSON
+    if config.file is not None:
+        return FileSink(config.file, as_json=as_json)
+    if is_foreground and not is_journal(sys.stderr.fileno(), os.environ):
+        return StreamSink(sys.stderr, as_json=as_json)
+    return system_sink(as_json=as_json)

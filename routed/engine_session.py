@@ -1,0 +1,399 @@
+"""One life of an engine, from its start to its end, as the parent sees it.
+
+    EngineSession   sender    what it should know (`routed.outbox`)  -->  engine
+                    receiver  what it wants                          <--  (authority table first)
+                    output    its last words                         <--  (stdout and stderr)
+                    watcher   pidfd: it has ended
+
+The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
+authority table), in meaning (the host judges each wish) and in amount: log lines beyond a rate are
+dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules, and one message
+is taken per turn of the event loop, so that a flood slows nothing but itself.
+
+An engine that breaks the rules of the channel is ended at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from ipc import codec
+from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
+from ipc.channel import Channel, ChannelClosed
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, IpcError
+from ipc.internal import (
+    CONF_ITEM_BYTES,
+    ConfApplied,
+    ConfBegin,
+    ConfDone,
+    ConfDrain,
+    ConfItem,
+    ConfReady,
+    ConfSecrets,
+    FibCommanded,
+    FibInSync,
+    FibUpdate,
+    LinkChanged,
+    LogEvent,
+    LogLine,
+    Ping,
+    Pong,
+    ReloadRequested,
+    SharedSecret,
+    Stop,
+    Stopped,
+)
+from routed.config.schema import Config
+from routed.log import EVENTS, Logger, TokenBucket
+from routed.outbox import Outbox, OutboxSource
+from routed.privsep import EngineProcess
+
+__all__ = [
+    "CONFIGURE_TIMEOUT_S",
+    "LOG_LINES_BURST",
+    "LOG_LINES_PER_S",
+    "REQUESTS_MAX",
+    "EngineFailed",
+    "EngineHost",
+    "EngineSession",
+]
+
+CONFIGURE_TIMEOUT_S = 30.0
+"""An engine that has not taken its configuration by then is ended."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long goodbyes may take."""
+
+REQUESTS_MAX = 512
+"""Reload requests of one engine that wait for their answer: twice the management sessions."""
+LOG_LINES_PER_S = 200.0
+LOG_LINES_BURST = 5000
+"""A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
+
+PULSE_S = 5.0
+PULSES_MISSED_MAX = 12
+"""An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
+seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
+that an engine does in one piece, by far; neighbors have given it up long before."""
+
+_OUTPUT_LINE_MAX = 1000
+_OUTPUT_LINES_KEPT = 20
+_FIELD_MAX = 1000
+"""Characters of a log field that are kept."""
+_LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
+
+
+class EngineFailed(Exception):
+    """The engine cannot be kept running, or did not take a configuration."""
+
+
+class EngineHost(OutboxSource, Protocol):
+    """What the parent does for its engine; each is called with what the engine said."""
+
+    def fib_update(self, update: FibUpdate) -> None:
+        """Wishes."""
+        ...
+
+    def fib_in_sync(self) -> None:
+        """The gate opens."""
+        ...
+
+    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
+        """A client asks for something to be done to the kernel FIB."""
+        ...
+
+    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        """A client asks for a reload."""
+        ...
+
+
+class EngineSession:
+    """One life of an engine, from its start to its end."""
+
+    def __init__(
+        self, process: EngineProcess, host: EngineHost, log: Logger, violations: Counter[str]
+    ) -> None:
+        """Serve a started engine.
+
+        Args:
+            process: owned from now on.
+            host: asked for what the engine should know, told what it says.
+            log: for the session's events and the engine's own.
+            violations: rules broken, by kind; counted up here.
+        """
+        self.phase = Phase.CONFIGURING
+        self.process = process
+        self.last_words: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
+        """What it printed last, for the message of a daemon that could not start."""
+        self._host = host
+        self._log = log
+        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES)
+        self._outbox = Outbox(host)
+        self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
+        self._stopped = trio.Event()
+        self._status = 0
+        self._is_over = False
+        self._violations = violations
+        self._unanswered = 0
+        self._pulses_missed = 0
+        self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, trio.current_time())
+
+    # --- what the engine should know
+
+    def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
+        """Queue one message; a descriptor is closed once it was sent, or the session ends."""
+        if request_id:
+            self._unanswered = max(self._unanswered - 1, 0)
+        self._outbox.send(message, request_id, descriptor)
+
+    def mark_link(self, ifindex: int) -> None:
+        """A link changed: its state when its turn comes is what is sent."""
+        self._outbox.mark_link(ifindex)
+
+    def send_link(self, ifindex: int) -> None:
+        """Queue a link as it is now, in order with the other messages."""
+        link = self._host.link(ifindex)
+        if link is not None:
+            self.send(LinkChanged(link))
+
+    def mark_learned(self) -> None:
+        """Routes of others have changed."""
+        self._outbox.mark_learned()
+
+    def send_line(self, line: LogLine) -> None:
+        """Tell a line of the log; when the engine does not follow, the oldest are left out."""
+        self._outbox.send_line(line)
+
+    def mark_progress(self) -> None:
+        """The FIB has news."""
+        self._outbox.mark_progress()
+
+    async def prepare(
+        self,
+        config: Config,
+        secrets: tuple[SharedSecret, ...],
+        begin: Callable[[int], ConfBegin],
+    ) -> None:
+        """Hand over a configuration and have it checked; nothing changes yet.
+
+        Args:
+            config: the configuration.
+            secrets: of its keys.
+            begin: makes the opening message from the encoded size.
+
+        Raises:
+            EngineFailed: it says no, or nothing in time.
+        """
+        encoded = codec.encode(config)
+        opening = begin(len(encoded))
+        self.send(opening)
+        for offset in range(0, len(encoded), CONF_ITEM_BYTES):
+            self.send(ConfItem(encoded[offset : offset + CONF_ITEM_BYTES]))
+        self.send(ConfSecrets(secrets))
+        self.send(ConfDrain())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfReady) or answer.generation != opening.generation:
+            raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
+        if answer.problem:
+            raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
+
+    async def commit(self) -> None:
+        """Have the prepared configuration take effect.
+
+        Raises:
+            EngineFailed: nothing in time.
+        """
+        self.send(ConfDone())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfApplied):
+            raise EngineFailed("the engine answered CONF_DONE out of turn")
+
+    async def _await_answer(self) -> ConfReady | ConfApplied:
+        try:
+            with trio.fail_after(CONFIGURE_TIMEOUT_S):
+                return await self._answers.receive()
+        except (trio.TooSlowError, trio.EndOfChannel) as error:
+            raise EngineFailed("the engine did not take the configuration") from error
+
+    async def stop(self, *, is_restart: bool) -> None:
+        """Let it say goodbye; returns when it has, or when it took too long."""
+        self.phase = Phase.STOPPING
+        self.send(Stop(is_restart))
+        with trio.move_on_after(STOP_TIMEOUT_S):
+            await self._stopped.wait()
+
+    def kill(self) -> None:
+        """End the process now; no matter if it has ended."""
+        if self._is_over:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+
+    # --- its life
+
+    async def run(self) -> str:
+        """Serve the engine until it has ended.
+
+        Returns:
+            How it ended, for people: `exit status 1`, `killed by SIGKILL`.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._relay_output)
+                nursery.start_soon(self._send_loop)
+                nursery.start_soon(self._receive_loop)
+                nursery.start_soon(self._feel_pulse)
+                await self._reap()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.kill()
+            self._close()
+        return _describe_status(self._status)
+
+    async def _feel_pulse(self) -> None:
+        """Ping a running engine now and then; end one that does not answer."""
+        while self._pulses_missed < PULSES_MISSED_MAX:
+            await trio.sleep(PULSE_S)
+            if self.phase is Phase.RUNNING:
+                if self._pulses_missed == 0:
+                    self.send(Ping())  # one at a time: it waits for an engine that comes back
+                self._pulses_missed += 1
+        self._log.emit("engine-hangs", pid=self.process.pid, pings=PULSES_MISSED_MAX)
+        self.kill()
+
+    def was_killed_by(self, number: signal.Signals) -> bool:
+        """Whether the process has ended by this signal."""
+        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == number
+
+    async def _reap(self) -> None:
+        await trio.lowlevel.wait_readable(self.process.pidfd)
+        _, self._status = os.waitpid(self.process.pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended)
+        self._drain_output()
+
+    def _close(self) -> None:
+        self._is_over = True
+        self._stopped.set()
+        self._channel.close()
+        self._answer_in.close()
+        os.close(self.process.pidfd)
+        os.close(self.process.output_fd)
+        self._outbox.close()
+
+    async def _send_loop(self) -> None:
+        try:
+            while True:
+                await self._outbox.wait()
+                while (item := self._outbox.take(is_running=self._is_running)) is not None:
+                    message, request_id, descriptor = item
+                    frame = Frame(MESSAGE_CLASSES[type(message)], request_id, codec.encode(message))
+                    try:
+                        await self._channel.send(frame, descriptor)
+                    finally:
+                        if descriptor is not None:
+                            os.close(descriptor)
+        except ChannelClosed:
+            pass  # it is dying: `_reap` will tell how
+
+    @property
+    def _is_running(self) -> bool:
+        return self.phase is Phase.RUNNING
+
+    async def _receive_loop(self) -> None:
+        try:
+            while True:
+                received = await self._channel.receive()
+                frame = received.frame
+                if received.descriptor is not None:
+                    os.close(received.descriptor)  # nothing that an engine may send carries one
+                message_class = check_authority(
+                    frame.type,
+                    Role.ENGINE,
+                    self.phase,
+                    has_descriptor=received.descriptor is not None,
+                )
+                self._take(codec.decode(message_class, frame.body), frame.request_id)
+        except ChannelClosed:
+            pass  # it is dying: `_reap` will tell how
+        except IpcError as error:
+            self._violations["channel"] += 1
+            self._log.emit("engine-misbehaved", problem=error)
+            self.kill()
+
+    def _take(self, message: object, request_id: int) -> None:
+        match message:
+            case FibUpdate():
+                self._host.fib_update(message)
+            case FibInSync():
+                self._host.fib_in_sync()
+            case ConfReady() | ConfApplied():
+                # Here and not in `commit`: what the engine says next belongs to the new phase.
+                if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):
+                    self.phase = Phase.RUNNING
+                    self._outbox.wake()
+                try:
+                    self._answer_in.send_nowait(message)
+                except trio.WouldBlock:
+                    raise IpcError("answers that nobody asked for") from None
+            case ReloadRequested():
+                self._count_request(request_id)
+                self._host.reload_requested(request_id, message)
+            case FibCommanded():
+                self._count_request(request_id)
+                self._host.fib_commanded(request_id, message)
+            case Pong():
+                self._pulses_missed = 0
+            case LogEvent():
+                self._relay_line(message)
+            case Stopped():
+                self._stopped.set()
+
+    def _count_request(self, request_id: int) -> None:
+        self._unanswered += 1
+        if request_id == 0 or self._unanswered > REQUESTS_MAX:
+            raise IpcError(f"{self._unanswered} requests at once")
+
+    def _relay_line(self, line: LogEvent) -> None:
+        """Log a declared event with its declared fields, or count it when there are too many."""
+        if line.event not in EVENTS:
+            raise IpcError(f"log event {line.event!r} does not exist")
+        if line.fields.keys() - _LOGGERS_OWN_FIELDS != set(EVENTS[line.event].fields):
+            raise IpcError(f"log event {line.event} with the fields {', '.join(line.fields)}")
+        dropped = self._lines.take(trio.current_time())
+        if dropped is None:
+            return
+        if dropped:
+            self._log.emit("engine-lines-dropped", lines=dropped)
+        fields = {name: value[:_FIELD_MAX] for name, value in line.fields.items()}
+        self._log.write(line.event, fields, "engine")
+
+    async def _relay_output(self) -> None:
+        """Log what it prints: normally nothing, a traceback when it dies of a defect."""
+        os.set_blocking(self.process.output_fd, False)
+        while self._drain_output():
+            await trio.lowlevel.wait_readable(self.process.output_fd)
+
+    def _drain_output(self) -> bool:
+        """Log what has been printed so far; False at the end of the stream."""
+        while True:
+            try:
+                chunk = os.read(self.process.output_fd, 65_536)
+            except BlockingIOError:
+                return True
+            if not chunk:
+                return False
+            for line in chunk.decode("utf-8", "backslashreplace").splitlines():
+                self.last_words.append(line[:_OUTPUT_LINE_MAX])
+                self._log.emit("engine-output", line=line[:_OUTPUT_LINE_MAX])
+
+
+def _describe_status(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

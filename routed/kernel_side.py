@@ -1,0 +1,261 @@
+"""The kernel's side of the parent: netlink sockets, and what keeps the kernel as it should be.
+
+    EventSocket --> KernelMonitor --links--> host (engine, NUP sockets)
+                         |---routes--> FibSync   (our routes: desired against kernel)
+                         |---routes--> LearnSync (others' routes, as candidates)
+                         '---rules---> RuleSync  (policy rules)
+
+Each of the three syncs owns its own books and its own request socket, so that a long dump of one
+never stands in another's way. This room owns the sockets and passes each notification to whom it
+concerns; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol, Self
+
+import trio
+
+from ipc.internal import FibCommand, FibCommandDone, FibProgress, RoutesLearned, RuleReport
+from routed.config.schema import Config, FibConfig, OnExit
+from routed.fib.learn import LearnRule
+from routed.fib.learn_sync import LearnSync
+from routed.fib.ledger import Ledger
+from routed.fib.links import LinkChange
+from routed.fib.monitor import KernelMonitor
+from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.ownership import KernelRoute, Ownership
+from routed.fib.rules import RuleSync
+from routed.fib.sync import FibSync
+from routed.fib_updates import WishGate
+from routed.log import Logger
+from routed.model.fib import FibCounters
+from routed.model.link import Interface
+from routed.model.rule import Rule
+
+__all__ = ["KernelHost", "KernelSide"]
+
+
+class KernelHost(Protocol):
+    """Who is told what the kernel does; nothing here may block."""
+
+    def on_link(self, change: LinkChange) -> None:
+        """A link is another one than before; the syncs know it already."""
+        ...
+
+    def on_progress(self) -> None:
+        """`KernelSide.take_progress` may have something."""
+        ...
+
+    def on_learned(self) -> None:
+        """`KernelSide.take_learned` may have something."""
+        ...
+
+    def on_rules(self) -> None:
+        """`KernelSide.rule_reports` has changed."""
+        ...
+
+
+class KernelSide:
+    """Owns the netlink sockets and the syncs on them."""
+
+    def __init__(
+        self,
+        config: Config,
+        host: KernelHost,
+        log: Logger,
+        writer: RequestSocket,
+        reader: RequestSocket,
+        rule_writer: RequestSocket,
+        learn_reader: RequestSocket,
+        listener: EventSocket,
+    ) -> None:
+        """Use `open`."""
+        self._host = host
+        self._log = log
+        self.sync = FibSync(
+            Ledger(_ownership(config.fib)),
+            writer,
+            resync_s=config.fib.resync_s,
+            log=log,
+            rng=random.Random(),  # noqa: S311  (jitter, not a secret)
+            on_progress=host.on_progress,
+            is_link_up=self._is_link_up,
+        )
+        self.wishes = WishGate(self.sync, log)
+        self._rules = RuleSync(
+            rule_writer,
+            config.fib.protocol,
+            resync_s=config.fib.resync_s,
+            log=log,
+            on_states=host.on_rules,
+        )
+        self._rules.want(_rules_of(config))
+        self._learn = LearnSync(
+            learn_reader, resync_s=config.fib.resync_s, log=log, on_news=host.on_learned
+        )
+        self._learn.want(_learn_rules(config))
+        self._monitor = KernelMonitor(
+            listener,
+            reader,
+            on_link=self._on_link,
+            on_route=self._on_route,
+            on_rule=self._rules.look_again,
+            on_overrun=self._on_overrun,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: Config, host: KernelHost, log: Logger) -> AsyncIterator[Self]:
+        """Subscribe, then read the links that there are.
+
+        Raises:
+            NetlinkError: the kernel refuses.
+        """
+        protocol = config.fib.protocol
+        with (
+            RequestSocket(protocol) as writer,
+            RequestSocket(protocol) as reader,
+            RequestSocket(protocol) as rule_writer,
+            RequestSocket(protocol) as learn_reader,
+            EventSocket(writer.port_id) as listener,
+        ):
+            side = cls(config, host, log, writer, reader, rule_writer, learn_reader, listener)
+            await side._monitor.load()
+            yield side
+
+    async def run(self) -> None:
+        """Keep the kernel as it should be, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._monitor.run)
+            nursery.start_soon(self.sync.run)
+            nursery.start_soon(self._rules.run)
+            nursery.start_soon(self._learn.run)
+
+    def follow(self, old: Config, new: Config) -> None:
+        """Keep it by another configuration from now on."""
+        self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
+        self._rules.want(_rules_of(new))
+        if old.learn != new.learn:
+            self._learn.want(_learn_rules(new))
+        if old.fib != new.fib:
+            self.sync.change_ownership(_ownership(new.fib))
+
+    async def leave(self, on_exit: OnExit) -> int:
+        """Take our routes and rules away, or leave them; the number of routes left."""
+        if on_exit is OnExit.KEEP:
+            return self.counters.installed
+        kept = await self.sync.flush()
+        await self._rules.flush()
+        return kept
+
+    def begin_session(self) -> None:
+        """A new engine knows nothing of the kernel yet."""
+        self.sync.begin_session()
+        self._learn.learner.begin_session()
+
+    # --- what there is to know
+
+    @property
+    def counters(self) -> FibCounters:
+        """The FIB in numbers."""
+        return self.sync.counters()
+
+    @property
+    def overruns(self) -> int:
+        """How often the kernel had more notifications than its buffer."""
+        return self._monitor.overruns
+
+    @property
+    def links(self) -> list[Interface]:
+        """Every link, as it is now."""
+        return list(self._monitor.links.interfaces.values())
+
+    def link(self, ifindex: int) -> Interface | None:
+        """A link as it is now."""
+        return self._monitor.links.interfaces.get(ifindex)
+
+    @property
+    def rule_reports(self) -> tuple[RuleReport, ...]:
+        """Every policy rule of the configuration, and how it stands."""
+        return tuple(RuleReport(*state) for state in self._rules.states)
+
+    def take_progress(self) -> FibProgress | None:
+        """The FIB's news as a message."""
+        progress = self.sync.take_progress()
+        return None if progress is None else FibProgress(*progress)
+
+    def take_learned(self) -> RoutesLearned | None:
+        """Others' routes as a message."""
+        news = self._learn.learner.take_news()
+        return None if news is None else RoutesLearned(*news)
+
+    async def carry_out(self, command: FibCommand) -> FibCommandDone:
+        """Do something to the FIB as a whole, and say in words how that went."""
+        match command:
+            case FibCommand.DECOUPLE:
+                left = await self.sync.decouple()
+                wanted = self.counters.desired
+                line = f"decoupled: {wanted} wanted routes are kept in mind, {left} in the kernel"
+                return FibCommandDone(not left, (line, "`fib couple` puts them back"))
+            case FibCommand.COUPLE:
+                now = await self.sync.couple()
+                lines = [f"coupled: {now.installed} of {now.desired} routes in the kernel"]
+                if now.failed:
+                    lines.append(f"{now.failed} failed; `show fib` says why")
+                return FibCommandDone(True, tuple(lines))
+            case FibCommand.RESYNC:
+                report = await self.sync.resync()
+                found = f"{report.missing} were missing, {report.changed} changed"
+                line = f"read {report.routes} routes in {report.took_s:.2f} s: {found}"
+                return FibCommandDone(True, (line,))
+
+    # --- what the kernel does
+
+    def _is_link_up(self, ifindex: int) -> bool:
+        link = self.link(ifindex)
+        return link is not None and link.is_up
+
+    def _on_overrun(self, reason: str) -> None:
+        self.sync.notifications_lost()
+        self._rules.look_again()
+        self._learn.look_again()
+
+    def _on_route(self, route: KernelRoute, is_removed: bool) -> None:
+        self.sync.route_notified(route, is_removed)
+        self._learn.route_notified(route, is_removed)
+
+    def _on_link(self, change: LinkChange) -> None:
+        before, after = change.before, change.after
+        was_up, is_up = before is not None and before.is_up, after is not None and after.is_up
+        if is_up and not was_up and after is not None:
+            self._log.emit("link-up", link=after.ifname, ifindex=change.ifindex)
+        elif was_up and not is_up and before is not None:
+            reason = "removed" if after is None else "carrier" if after.is_admin_up else "down"
+            self._log.emit("link-down", link=before.ifname, ifindex=change.ifindex, reason=reason)
+        lost_address = before is not None and (
+            after is None or not set(before.addresses) <= set(after.addresses)
+        )
+        may_have_lost_routes = (was_up and not is_up) or lost_address
+        self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
+        if may_have_lost_routes:
+            self._learn.look_again()
+        self._host.on_link(change)
+
+
+def _learn_rules(config: Config) -> list[LearnRule]:
+    return [
+        LearnRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
+        for entry in config.learn
+    ]
+
+
+def _rules_of(config: Config) -> list[Rule]:
+    return [rule for entry in config.rules for rule in entry.rules]
+
+
+def _ownership(fib: FibConfig) -> Ownership:
+    return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))
