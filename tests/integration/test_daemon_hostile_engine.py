@@ -24,14 +24,14 @@ DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
 HEAD = """
 import array, ctypes, json, mmap, os, signal, socket, sys
 import trio
-from ipc import codec, internal
+from ipc import authority, codec, internal
 from ipc.framing import Frame, INTERNAL_FRAME_MAX_BYTES, pack_frame
 from ipc.columns import pack_indices, pack_keys
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteType
 
 def frame(message, number=None, request_id=0):
-    number = internal.MESSAGE_CLASSES[type(message)] if number is None else number
+    number = authority.MESSAGE_CLASSES[type(message)] if number is None else number
     return pack_frame(Frame(number, request_id, codec.encode(message)), INTERNAL_FRAME_MAX_BYTES)
 """
 
