@@ -14,9 +14,16 @@ import socket
 from collections.abc import Callable, Iterable
 
 from ipc.internal import SharedSecret
-from routed.config.schema import Config, InterfaceConfig, KeyConfig
+from routed.config.schema import (
+    Config,
+    DampingConfig,
+    InterfaceConfig,
+    KeyConfig,
+    LinkMetric,
+)
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family
+from routed.neighbor.damping import Damping
 from routed.neighbor.events import LinkSettings
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.keys import Algorithm, AuthKey, KeyRing
@@ -109,6 +116,8 @@ class NeighborLinks:
             accepts_unsigned=wanted.accept_unsigned,
             rtt_cost=_rtt_cost(wanted),
             unicast_neighbors=wanted.neighbors,
+            is_loss_based=wanted.metric is LinkMetric.LOSS,
+            damping=_damping(wanted.damping),
         )
 
     def _family(self, ifindex: int) -> Family | None:
@@ -135,6 +144,12 @@ def _rtt_cost(wanted: InterfaceConfig) -> RttCost | None:
     if wanted.rtt_cost == 0:
         return None
     return RttCost(wanted.rtt_min_s, wanted.rtt_max_s, wanted.rtt_cost)
+
+
+def _damping(wanted: DampingConfig | None) -> Damping | None:
+    if wanted is None:
+        return None
+    return Damping(wanted.half_life_s, wanted.suppress, wanted.reuse, wanted.longest_s)
 
 
 def _or_ever(moment: float | None, otherwise: float) -> float:

@@ -164,6 +164,8 @@ class Reporter:
                 duplicates=row.duplicates,
                 out_of_order=row.out_of_order,
                 is_restarting=row.is_restarting,
+                loss_here=round(row.loss_here, 3),
+                loss_there=round(row.loss_there, 3),
             )
             for row in self._router.neighbors.neighbors(time.monotonic())
         ]

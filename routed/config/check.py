@@ -116,6 +116,8 @@ def _key_problems(config: Config) -> Iterator[Problem]:
         yield from _unicast_problems(path, entry.neighbors)
         if entry.rtt_max_s <= entry.rtt_min_s:
             yield f"{path}.rtt_max", "is not longer than rtt_min"
+        if entry.damping is not None and entry.damping.reuse >= entry.damping.suppress:
+            yield f"{path}.damping.reuse", "is not below suppress"
         if entry.accept_unsigned and entry.key is None:
             yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
     for key_set in config.keys:

@@ -9,13 +9,14 @@ import enum
 from dataclasses import dataclass
 
 from routed.config import scalars
-from routed.config.options import ListOf, Scalar
+from routed.config.options import ListOf, Nested, Scalar
 from routed.config.options import option as _option
 from routed.config.options import unavailable as _unavailable
 from routed.config.scalars import PrefixMatch
 from routed.model.prefix import Address, Prefix
 
 __all__ = [
+    "DampingConfig",
     "FilterAction",
     "FilterRule",
     "FilterSource",
@@ -25,6 +26,7 @@ __all__ = [
     "KeyAlgorithm",
     "KeyConfig",
     "KeySetConfig",
+    "LinkMetric",
     "RedistributeConfig",
     "RedistributeSource",
     "SummaryConfig",
@@ -54,6 +56,35 @@ class FilterSource(enum.Enum):
     REDISTRIBUTED = "redistributed"
 
 
+class LinkMetric(enum.Enum):
+    """What makes the cost of a link."""
+
+    FIXED = "fixed"
+    LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True)
+class DampingConfig:
+    """How a neighbor that comes and goes is kept away. Each time that it goes costs 1000."""
+
+    half_life_s: float = _option(
+        Scalar(scalars.duration(1, 3600)), "A penalty falls by half in this time.",
+        key="half_life", default=15.0, written="15s",
+    )  # fmt: skip
+    suppress: int = _option(
+        Scalar(scalars.whole_number(1000, 100_000)), "Kept away from this penalty on.",
+        default=3000, written="3000",
+    )  # fmt: skip
+    reuse: int = _option(
+        Scalar(scalars.whole_number(100, 100_000)), "No longer, once the penalty is below this.",
+        default=1000, written="1000",
+    )  # fmt: skip
+    longest_s: float = _option(
+        Scalar(scalars.duration(1, 3600)), "Never for longer than this after it last went.",
+        key="longest", default=60.0, written="60s",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
     """NUP on the links whose name matches."""
@@ -64,6 +95,12 @@ class InterfaceConfig:
         Scalar(scalars.whole_number(1, 65_535)),
         "Added to the metric of every route heard on the link.",
         default=10, written="10",
+    )  # fmt: skip
+    metric: LinkMetric = _option(
+        Scalar(scalars.choice(LinkMetric)),
+        "`fixed`: the cost is as it stands here; `loss`: times the expected transmissions, by the "
+        "heartbeats that arrive.",
+        default=LinkMetric.FIXED, written="fixed",
     )  # fmt: skip
     rtt_cost: int = _option(
         Scalar(scalars.whole_number(0, 65_535)),
@@ -102,6 +139,11 @@ class InterfaceConfig:
         ListOf(scalars.address),
         "Speak to these addresses only, by unicast: for links without multicast.",
         default=(), written="[]",
+    )  # fmt: skip
+    damping: DampingConfig | None = _option(
+        Nested(DampingConfig),
+        "Keep a neighbor that comes and goes away for a while; not at all when absent.",
+        default=None,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from routed.config import scalars
 from routed.config.nup import (
+    DampingConfig,
     FilterAction,
     FilterRule,
     FiltersConfig,
@@ -28,6 +29,7 @@ from routed.config.nup import (
     KeyAlgorithm,
     KeyConfig,
     KeySetConfig,
+    LinkMetric,
     RedistributeConfig,
     RedistributeSource,
     SummaryConfig,
@@ -51,6 +53,7 @@ from routed.model.rule import Rule, RuleAction
 
 __all__ = [
     "Config",
+    "DampingConfig",
     "FibConfig",
     "FilterAction",
     "FilterRule",
@@ -62,6 +65,7 @@ __all__ = [
     "KeyConfig",
     "KeySetConfig",
     "LearnConfig",
+    "LinkMetric",
     "ListOf",
     "LogConfig",
     "LogFormat",

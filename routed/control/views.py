@@ -115,6 +115,10 @@ class NeighborView:
     """DATA messages that came after a later one."""
     is_restarting: bool = False
     """Its routes are kept although the adjacency is not up."""
+    loss_here: float = 0.0
+    """Share of its last heartbeats that did not arrive, 0 to 1."""
+    loss_there: float = 0.0
+    """Of ours, as it says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from routed.model.prefix import Address
 from routed.neighbor.events import AdjacencyState
+from routed.neighbor.quality import HeartbeatHistory
 from routed.neighbor.wire import Hello, NeighborHeard
 
 __all__ = [
@@ -164,6 +165,11 @@ class Adjacency:
         self.rtt_s: float | None = None
         self.extra_cost = 0
         """Added to the link's cost, by the round trip."""
+        self.history = HeartbeatHistory()
+        self.share_there = 1.0
+        """Of our heartbeats that arrive, as it says; 0 to 1."""
+        self.loss_factor = 1.0
+        """What the link's cost is multiplied with, by the loss."""
         self._echo_timestamp = 0
         self._echo_heard_at = now
 
@@ -195,11 +201,14 @@ class Adjacency:
         self.boot_id = boot_id
         self.heartbeat_sequence = None
         self.rtt_s = None
+        self.history = HeartbeatHistory()
+        self.share_there = 1.0
 
     def note_hello(self, hello: Hello, sequence: int, timestamp: int, now: float) -> None:
         """Take in what a heartbeat says of its sender."""
         self.hello = hello
         self.heartbeat_sequence = sequence
+        self.history.note(sequence)
         self.heard_at = now
         self._echo_timestamp = timestamp
         self._echo_heard_at = now
@@ -220,6 +229,10 @@ class Adjacency:
         self.rtt_s = (
             sample_s if self.rtt_s is None else self.rtt_s + _RTT_GAIN * (sample_s - self.rtt_s)
         )
+
+    def cost(self, link_cost: int) -> int:
+        """What its routes cost more than it says, given the cost of the link."""
+        return round(link_cost * self.loss_factor) + self.extra_cost
 
     def heard_entry(self, now: float) -> NeighborHeard:
         """How we list this neighbor in our own heartbeat."""

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop
+from routed.neighbor.damping import Damping
 from routed.neighbor.keys import KeyRing
 from routed.neighbor.linkcost import RttCost
 
@@ -64,11 +65,14 @@ class LinkSettings:
     """With it, everything on the link is signed, and nothing unsigned is believed."""
     accepts_unsigned: bool = False
     """The transition: sign, and believe those who do not sign yet."""
-
+    is_loss_based: bool = False
+    """Whether the cost is multiplied by how often a datagram has to be sent to arrive."""
     rtt_cost: RttCost | None = None
     """With it, the round trip adds to the cost."""
     unicast_neighbors: tuple[Address, ...] = ()
     """With them, nothing goes to the group, and nobody else is heard."""
+    damping: Damping | None = None
+    """With it, a neighbor that comes and goes is kept away for a while."""
 
     def __post_init__(self) -> None:
         """Hold the caller to the ranges that loop freedom and the wire rest on.
@@ -187,6 +191,8 @@ class TraceCode(enum.Enum):
     IGNORED_TABLE_FULL = "ignored_table_full"
     TABLE_COUNT_MISMATCH = "table_count_mismatch"
     MTU_MISMATCH = "mtu_mismatch"
+    NEIGHBOR_DAMPED = "neighbor_damped"
+    """It came and went too often, and is kept away for a while."""
     UNFEASIBLE_UPDATE = "unfeasible_update"
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
@@ -281,6 +287,10 @@ class NeighborRow:
     """Smoothed, by heartbeats; None before the first sample."""
     rto_ms: float
     cost: int
+    loss_here: float
+    """Share of its last heartbeats that did not arrive, 0 to 1."""
+    loss_there: float
+    """Of ours, as it says."""
     retransmissions: int
     prefixes: int
     """Learned from it and reachable."""

@@ -21,6 +21,7 @@ from routed.neighbor.feasibility import NeighborKey, RouteTable, UpdateVerdict
 from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
+from routed.neighbor.quality import loss_factor
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.reliable import ReceiveVerdict
 from routed.neighbor.report import RouteReporter
@@ -29,6 +30,7 @@ from routed.neighbor.wire import (
     Ack,
     BeginTable,
     ChallengeReply,
+    ChallengeRequest,
     EndOfTable,
     Flag,
     Goodbye,
@@ -38,6 +40,7 @@ from routed.neighbor.wire import (
     MessageType,
     NeighborHeard,
     Receiver,
+    Reception,
     RestartNotice,
     RouteUpdate,
     Sender,
@@ -173,6 +176,7 @@ class MessageHandler:
         adjacency = neighbor.adjacency
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):
+            adjacency.history.note(message.sequence)  # late is not lost
             self._log.trace(TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, source)
             return
         hello = next(tlv for tlv in message.tlvs if isinstance(tlv, Hello))
@@ -180,7 +184,7 @@ class MessageHandler:
         adjacency.note_hello(hello, message.sequence, message.timestamp, now)
         listed = [tlv.address for tlv in message.tlvs if isinstance(tlv, LinkAddress)]
         addresses = tuple(listed[:MAX_LISTED_ADDRESSES])
-        if addresses != adjacency.addresses:
+        if addresses and addresses != adjacency.addresses:  # none: they have not changed
             adjacency.addresses = addresses
             self._lifecycle.refresh_path(link, neighbor, now)
         self._judge_heard_list(link, neighbor, message, now)
@@ -264,7 +268,8 @@ class MessageHandler:
             )
         adjacency.neighbor_session = entry.session
         adjacency.note_echo(entry, now)
-        self._note_distance(link, neighbor, now)
+        self._note_reception(adjacency, message)
+        self._note_quality(link, neighbor, now)
         if entry.heard_session == adjacency.session:
             self._note_heard_both_ways(link, neighbor, now)
         else:
@@ -272,12 +277,32 @@ class MessageHandler:
                 link, now
             )  # our heartbeats crossed: it lacks our session
 
-    def _note_distance(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Have the cost follow the round trip, where the link is told to."""
-        adjacency, rtt_cost = neighbor.adjacency, link.settings.rtt_cost
-        extra = 0 if rtt_cost is None else rtt_cost.surcharge(adjacency.rtt_s, adjacency.extra_cost)
-        if extra != adjacency.extra_cost:
-            adjacency.extra_cost = extra
+    def _note_reception(self, adjacency: Adjacency, message: Message) -> None:
+        """What a heartbeat that lists us says of how ours arrive; nothing means all of them."""
+        adjacency.share_there = next(
+            (
+                tlv.received / tlv.expected
+                for tlv in message.tlvs
+                if isinstance(tlv, Reception) and tlv.router_id == self._own.router_id
+            ),
+            1.0,
+        )
+
+    def _note_quality(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Have the cost follow the round trip and the loss, where the link is told to."""
+        adjacency, settings = neighbor.adjacency, link.settings
+        before = adjacency.extra_cost, adjacency.loss_factor
+        adjacency.extra_cost = (
+            0
+            if settings.rtt_cost is None
+            else settings.rtt_cost.surcharge(adjacency.rtt_s, adjacency.extra_cost)
+        )
+        adjacency.loss_factor = (
+            loss_factor(adjacency.history.share, adjacency.share_there, adjacency.loss_factor)
+            if settings.is_loss_based
+            else 1.0
+        )
+        if (adjacency.extra_cost, adjacency.loss_factor) != before:
             self._lifecycle.refresh_path(link, neighbor, now)
 
     def _note_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
@@ -363,6 +388,8 @@ class MessageHandler:
         self, link: Link, neighbor: Neighbor, message: Message, now: float
     ) -> None:
         adjacency = neighbor.adjacency
+        if any(isinstance(tlv, (ChallengeRequest, ChallengeReply)) for tlv in message.tlvs):
+            return  # for a guard with keys; it says nothing else, and does not count
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):
             self._log.trace(

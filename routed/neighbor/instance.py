@@ -40,7 +40,6 @@ from collections.abc import Iterable, Mapping
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
-from routed.model.seqno import is_newer
 from routed.neighbor.adjacency import (
     Adjacency,
     AdjacencyEvent,
@@ -64,7 +63,7 @@ from routed.neighbor.events import (
 from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.lifecycle import Lifecycle
-from routed.neighbor.links import Link, is_heard
+from routed.neighbor.links import Link, LinkMemory, is_heard
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.relay import RequestRelay
@@ -87,6 +86,9 @@ REQUIRED_HOP_LIMIT = 255
 """Nothing that was forwarded even once still has it (RFC 5082)."""
 OWN_GRACE_S = 30.0
 """What we ask for when we announce a restart."""
+MAX_LINKS_REMEMBERED = 256
+"""Links that are down and may come back. One that is forgotten and comes back all the same starts
+its counters again: neighbors that still know it drop what it says until they take it for dead."""
 
 
 class NeighborInstance:
@@ -140,7 +142,8 @@ class NeighborInstance:
             self._relay,
             self._mark_dirty,
         )
-        self._multicast_floor = 0
+        self._memories: dict[int, LinkMemory] = {}
+        """Of links that are down, the last one last."""
         self._wall_offset_s = 0.0
         self._has_loaded = False
         self._is_stopped = False
@@ -157,7 +160,7 @@ class NeighborInstance:
         self._links[settings.ifindex] = Link(
             settings,
             LinkGuard(self._rng, lambda: self._wall_offset_s),
-            self._multicast_floor,
+            self._memories.pop(settings.ifindex, LinkMemory()),
             now,
             is_converging=not self._has_loaded,
         )
@@ -191,9 +194,9 @@ class NeighborInstance:
             self._lifecycle.fire(
                 link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now
             )
-        if is_newer(link.multicast_sequence, self._multicast_floor):
-            # The next incarnation of the stream must not repeat sequences still on the wire.
-            self._multicast_floor = link.multicast_sequence
+        while len(self._memories) >= MAX_LINKS_REMEMBERED:
+            del self._memories[next(iter(self._memories))]
+        self._memories[ifindex] = link.remember(now)
         del self._links[ifindex]
         self._settle(now)
 
@@ -324,6 +327,7 @@ class NeighborInstance:
             if router_id in link.neighbors
         ]
         for link, neighbor in found:
+            link.memory.damper.forgive(router_id)
             self._lifecycle.fire(
                 link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now
             )

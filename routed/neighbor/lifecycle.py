@@ -30,6 +30,11 @@ from routed.neighbor.wire import BeginTable, Stream
 
 __all__ = ["Lifecycle"]
 
+_NO_FLAPS = frozenset(
+    {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
+)
+"""Ends of an adjacency that move no traffic, or that somebody asked for."""
+
 GRACE_MIN_S = 10.0
 """A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
 
@@ -81,6 +86,8 @@ class Lifecycle:
                     reason,
                 )
             )
+        if old is AdjacencyState.UP is not transition.state and event not in _NO_FLAPS:
+            self._note_flap(link, neighbor, now)
         match transition.action:
             case AdjacencyAction.IGNORE:
                 pass
@@ -107,6 +114,15 @@ class Lifecycle:
             case AdjacencyAction.FORGET:
                 self._end_exchange(link, neighbor)
                 self._drop_neighbor(link, neighbor, now)
+
+    def _note_flap(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        if link.note_flap(neighbor, now):
+            self._log.trace(
+                TraceCode.NEIGHBOR_DAMPED,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{neighbor.key.router_id} for {link.held_for(neighbor, now):.0f} s",
+            )
 
     def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Number the new incarnation and let the neighbor know soon."""

@@ -18,16 +18,21 @@ from routed.model.route import NextHop
 from routed.neighbor.adjacency import Adjacency
 from routed.neighbor.advertise import LinkAdvertiser, TableDump
 from routed.neighbor.auth import LinkGuard
+from routed.neighbor.damping import FlapDamper
 from routed.neighbor.events import AdjacencyState, LinkSettings
 from routed.neighbor.feasibility import NeighborKey, Path
 from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
 
-__all__ = ["Exchange", "Link", "Neighbor", "is_heard", "next_hop", "path_to"]
+__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard", "next_hop", "path_to"]
 
 LISTENING_INTERVALS = 1.25
 """A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
+
+ADDRESSES_TOLD = 3
+"""Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
+ADDRESSES_EVERY = 16
 
 
 @dataclass(slots=True)
@@ -94,6 +99,16 @@ class Neighbor:
         return min((moment for moment in times if moment is not None), default=None)
 
 
+@dataclass(slots=True)
+class LinkMemory:
+    """What of a link outlives its going down."""
+
+    multicast_sequence: int = 0
+    control_sequence: int = 0
+    """What the next incarnation sends must be newer than what is still on the wire."""
+    damper: FlapDamper = field(default_factory=FlapDamper)
+
+
 class Link:
     """One interface that NUP runs on."""
 
@@ -101,21 +116,25 @@ class Link:
         self,
         settings: LinkSettings,
         guard: LinkGuard,
-        multicast_sequence: int,
+        memory: LinkMemory,
         now: float,
         *,
         is_converging: bool,
     ) -> None:
         self.guard = guard
         self.refusals = RefusalList()
-        self.settings = settings
         self.take_settings(settings)
         self.is_converging = is_converging
         """Whether our neighbors on the link should wait for more before they sweep stale routes."""
         self.advertiser = LinkAdvertiser()
         self.neighbors: dict[Address, Neighbor] = {}
-        self.multicast_sequence = multicast_sequence
+        self.memory = memory
+        self.multicast_sequence = memory.multicast_sequence
         """Of the last DATA on the link's multicast stream."""
+        self.control_sequence = memory.control_sequence
+        """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
+        self.addresses_due = ADDRESSES_TOLD
+        """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
         self.heartbeat_due = now
         self.heartbeat_at: float | None = None
         """When the last one left."""
@@ -125,12 +144,47 @@ class Link:
     def take_settings(self, settings: LinkSettings) -> None:
         """Follow the configuration; the guard's index and what it has proven stay."""
         self.settings = settings
+        self.addresses_due = ADDRESSES_TOLD
         self.guard.ring = settings.key_ring
         self.guard.accepts_unsigned = settings.accepts_unsigned
 
     def listeners(self) -> list[Neighbor]:
         """Neighbors that the multicast stream is for."""
         return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
+
+    def tells_addresses(self) -> bool:
+        """Whether the next heartbeat is to name our addresses, which are most of its bytes.
+
+        They are needed by those who are about to use us, and by everybody when they change; now and
+        then they are repeated all the same, for somebody who missed them.
+        """
+        neighbors = self.neighbors.values()
+        if any(neighbor.adjacency.state is not AdjacencyState.UP for neighbor in neighbors):
+            self.addresses_due = ADDRESSES_TOLD
+        is_due = self.addresses_due > 0 or self.control_sequence % ADDRESSES_EVERY == 0
+        self.addresses_due = max(self.addresses_due - 1, 0)
+        return is_due or not neighbors
+
+    def held_for(self, neighbor: Neighbor, now: float) -> float:
+        """How much longer a neighbor is kept away because it flapped; seconds, 0 when it is not."""
+        damping = self.settings.damping
+        if damping is None:
+            return 0.0
+        return self.memory.damper.held_for(neighbor.key.router_id, damping, now)
+
+    def note_flap(self, neighbor: Neighbor, now: float) -> bool:
+        """A neighbor was UP and is not any more; whether it is kept away for it."""
+        damping = self.settings.damping
+        if damping is None:
+            return False
+        return self.memory.damper.note_flap(neighbor.key.router_id, damping, now)
+
+    def remember(self, now: float) -> LinkMemory:
+        """The link goes down: what its next incarnation has to know."""
+        self.memory.multicast_sequence = self.multicast_sequence
+        self.memory.control_sequence = self.control_sequence
+        self.memory.damper.clean(self.settings.damping, now)
+        return self.memory
 
     @property
     def has_told_all(self) -> bool:
@@ -203,4 +257,4 @@ def path_to(settings: LinkSettings, adjacency: Adjacency) -> Path:
     families = frozenset(
         family for family in Family if next_hop(settings, adjacency, family) is not None
     )
-    return Path(settings.cost + adjacency.extra_cost, families)
+    return Path(adjacency.cost(settings.cost), families)

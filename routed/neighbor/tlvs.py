@@ -11,12 +11,26 @@ host bits or a length that disagrees is refused, so a prefix has one spelling on
 from __future__ import annotations
 
 import enum
-import functools
 import struct
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeAlias
 
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import Address, Prefix
+from routed.neighbor.tlv_fields import (
+    FAMILY_CODE,
+    MANDATORY,
+    TLV_HEADER,
+    TLV_HEADER_BYTES,
+    DecodeReason,
+    Numbers,
+    RefusedError,
+    RouterNumbers,
+    fields,
+    need,
+    pack_prefix,
+    router_id,
+    unpack_prefix,
+)
 
 __all__ = [
     "MANDATORY",
@@ -37,6 +51,7 @@ __all__ = [
     "Mac",
     "NeighborHeard",
     "Receiver",
+    "Reception",
     "RefusedError",
     "ReplayCounter",
     "RestartNotice",
@@ -49,14 +64,8 @@ __all__ = [
     "tlv_bytes",
 ]
 
-MANDATORY = 0x8000
-"""The bit of a TLV type that says: refuse the message if you do not know me."""
 MAX_ACK_RANGES = 64
 """Ranges in one ACK TLV; what lies above them is acknowledged by a later one."""
-
-TLV_HEADER = struct.Struct("!HH")
-"""Type and length."""
-TLV_HEADER_BYTES = 4
 
 
 class Stream(enum.IntEnum):
@@ -66,75 +75,8 @@ class Stream(enum.IntEnum):
     UNICAST = 1
 
 
-class DecodeReason(enum.Enum):
-    """Why a datagram was refused."""
-
-    TOO_SHORT = "shorter than a header"
-    TOO_LONG = "longer than a datagram may be"
-    BAD_VERSION = "another version of the protocol"
-    BAD_TYPE = "an unknown message type"
-    BAD_LENGTH = "the payload length disagrees with the datagram"
-    BAD_CHECKSUM = "the checksum is wrong"
-    TRUNCATED_TLV = "a TLV runs past the end"
-    BAD_TLV_LENGTH = "a TLV has a length that its type cannot have"
-    BAD_VALUE = "a field has a value that it cannot have"
-    UNKNOWN_MANDATORY = "a mandatory TLV of unknown type"
-    MISPLACED_TLV = "a TLV in a message where it does not belong, or twice"
-    MISSING_TLV = "a message lacks a TLV that it must have"
-
-
-class RefusedError(Exception):
-    """A TLV value is wrong; `decode` adds where."""
-
-    def __init__(self, reason: DecodeReason) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-
-
-def _need(is_right: bool, reason: DecodeReason = DecodeReason.BAD_VALUE) -> None:
-    if not is_right:
-        raise RefusedError(reason)
-
-
-def _fields(layout: struct.Struct, value: bytes) -> tuple[int, ...]:
-    """Unpack a value that has exactly the layout's size."""
-    _need(len(value) == layout.size, DecodeReason.BAD_TLV_LENGTH)
-    return layout.unpack(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _router_id(bits: int) -> Address:
-    return Address(Family.IPV4, bits)
-
-
-_FAMILY_CODE = {Family.IPV4: 4, Family.IPV6: 6}
-_FAMILY_OF_CODE = {code: family for family, code in _FAMILY_CODE.items()}
-
-
-def _pack_prefix(prefix: Prefix) -> bytes:
-    """The bytes of a prefix that its length leaves any bits in."""
-    return (
-        prefix.addr_bits >> (prefix.family.width - _prefix_bytes(prefix.prefix_len) * 8)
-    ).to_bytes(_prefix_bytes(prefix.prefix_len), "big")
-
-
-def _prefix_bytes(prefix_len: int) -> int:
-    return (prefix_len + 7) // 8
-
-
-def _unpack_prefix(family_code: int, prefix_len: int, packed: bytes) -> Prefix:
-    family = _FAMILY_OF_CODE.get(family_code)
-    if family is None or prefix_len > family.width:
-        raise RefusedError(DecodeReason.BAD_VALUE)
-    _need(len(packed) == _prefix_bytes(prefix_len), DecodeReason.BAD_TLV_LENGTH)
-    addr_bits = int.from_bytes(packed, "big") << (family.width - len(packed) * 8)
-    host_bits = family.width - prefix_len
-    _need(addr_bits >> host_bits << host_bits == addr_bits)
-    return Prefix.trusted(family, addr_bits, prefix_len)
-
-
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(RouterNumbers):
     """Who speaks, and in which of its lives. The first TLV of every message."""
 
     router_id: Address
@@ -144,19 +86,9 @@ class Sender:
     TYPE: ClassVar[int] = MANDATORY | 1
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!II")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.router_id.addr_bits, self.boot_id)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        router_bits, boot_id = _fields(cls._LAYOUT, value)
-        return cls(_router_id(router_bits), boot_id)
-
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Numbers):
     """The sender's timers and link, in every HEARTBEAT."""
 
     interval_ms: int
@@ -176,22 +108,13 @@ class Hello:
         """How long the sender may be silent before it counts as dead."""
         return self.interval_ms * self.multiplier / 1000
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(
-            self.interval_ms, self.multiplier, self.mtu, self.multicast_sequence
-        )
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        hello = cls(*_fields(cls._LAYOUT, value))
-        _need(10 <= hello.interval_ms <= 60_000 and hello.multiplier >= 1)
-        return hello
+    def check(self) -> None:
+        """Hold the timers to their ranges."""
+        need(10 <= self.interval_ms <= 60_000 and self.multiplier >= 1)
 
 
 @dataclass(frozen=True, slots=True)
-class NeighborHeard:
+class NeighborHeard(RouterNumbers):
     """One neighbor that the sender hears on this link, in its HEARTBEAT."""
 
     router_id: Address
@@ -208,22 +131,24 @@ class NeighborHeard:
     TYPE: ClassVar[int] = MANDATORY | 3
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IIIIII")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(
-            self.router_id.addr_bits,
-            self.boot_id,
-            self.session,
-            self.heard_session,
-            self.echo_timestamp,
-            self.hold_us,
-        )
 
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        router_bits, *rest = _fields(cls._LAYOUT, value)
-        return cls(_router_id(router_bits), *rest)
+@dataclass(frozen=True, slots=True)
+class Reception(RouterNumbers):
+    """How many of a neighbor's last heartbeats arrived; left out while all do."""
+
+    router_id: Address
+    """The neighbor."""
+    received: int
+    """0 to `expected`."""
+    expected: int
+    """Of so many, 1 to 255."""
+
+    TYPE: ClassVar[int] = 0x14
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IBB")
+
+    def check(self) -> None:
+        """No more can arrive than was sent."""
+        need(self.expected >= 1 and self.received <= self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +166,7 @@ class LinkAddress:
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`."""
-        _need(len(value) in (4, 16), DecodeReason.BAD_TLV_LENGTH)
+        need(len(value) in (4, 16), DecodeReason.BAD_TLV_LENGTH)
         return cls(Address.unpack(value))
 
 
@@ -284,18 +209,18 @@ class Ack:
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`."""
         tail = value[cls._LAYOUT.size :]
-        _need(
+        need(
             len(tail) % cls._RANGE.size == 0 and len(tail) <= MAX_ACK_RANGES * cls._RANGE.size,
             DecodeReason.BAD_TLV_LENGTH,
         )
-        router_bits, session, stream, cumulative = _fields(cls._LAYOUT, value[: cls._LAYOUT.size])
+        router_bits, session, stream, cumulative = fields(cls._LAYOUT, value[: cls._LAYOUT.size])
         ranges = tuple(AckRange(*pair) for pair in cls._RANGE.iter_unpack(tail))
-        _need(stream in (0, 1) and all(run.missing and run.received for run in ranges))
-        return cls(_router_id(router_bits), session, Stream(stream), cumulative, ranges)
+        need(stream in (0, 1) and all(run.missing and run.received for run in ranges))
+        return cls(router_id(router_bits), session, Stream(stream), cumulative, ranges)
 
 
 @dataclass(frozen=True, slots=True)
-class TableVersion:
+class TableVersion(Numbers):
     """The age of a DATA message's content: of two about one prefix, the higher is the truth.
 
     64 bits, so that it never wraps: an update of a prefix that has been quiet for years must still
@@ -306,15 +231,6 @@ class TableVersion:
 
     TYPE: ClassVar[int] = MANDATORY | 6
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
-
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.version)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +254,7 @@ class RouteUpdate:
     def pack(self) -> bytes:
         """The value in network order."""
         fixed = self._LAYOUT.pack(
-            _FAMILY_CODE[self.prefix.family],
+            FAMILY_CODE[self.prefix.family],
             self.prefix.prefix_len,
             self._EXTERNAL if self.is_external else 0,
             self.metric,
@@ -346,18 +262,18 @@ class RouteUpdate:
             self.origin.addr_bits,
             self.seqno,
         )
-        return fixed + _pack_prefix(self.prefix)
+        return fixed + pack_prefix(self.prefix)
 
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`. Unknown flag bits are ignored."""
         size = cls._LAYOUT.size
-        family_code, prefix_len, flags, metric, tag, origin_bits, seqno = _fields(
+        family_code, prefix_len, flags, metric, tag, origin_bits, seqno = fields(
             cls._LAYOUT, value[:size]
         )
-        prefix = _unpack_prefix(family_code, prefix_len, value[size:])
+        prefix = unpack_prefix(family_code, prefix_len, value[size:])
         is_external = bool(flags & cls._EXTERNAL)
-        return cls(prefix, metric, tag, is_external, _router_id(origin_bits), seqno)
+        return cls(prefix, metric, tag, is_external, router_id(origin_bits), seqno)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,26 +293,26 @@ class SeqnoRequest:
     def pack(self) -> bytes:
         """The value in network order."""
         fixed = self._LAYOUT.pack(
-            _FAMILY_CODE[self.prefix.family],
+            FAMILY_CODE[self.prefix.family],
             self.prefix.prefix_len,
             self.hop_count,
             self.origin.addr_bits,
             self.seqno,
         )
-        return fixed + _pack_prefix(self.prefix)
+        return fixed + pack_prefix(self.prefix)
 
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`."""
         size = cls._LAYOUT.size
-        family_code, prefix_len, hop_count, origin_bits, seqno = _fields(cls._LAYOUT, value[:size])
-        prefix = _unpack_prefix(family_code, prefix_len, value[size:])
-        _need(hop_count >= 1)
-        return cls(prefix, _router_id(origin_bits), seqno, hop_count)
+        family_code, prefix_len, hop_count, origin_bits, seqno = fields(cls._LAYOUT, value[:size])
+        prefix = unpack_prefix(family_code, prefix_len, value[size:])
+        need(hop_count >= 1)
+        return cls(prefix, router_id(origin_bits), seqno, hop_count)
 
 
 @dataclass(frozen=True, slots=True)
-class BeginTable:
+class BeginTable(Numbers):
     """The sender's whole table follows on the unicast stream."""
 
     multicast_base: int
@@ -405,18 +321,9 @@ class BeginTable:
     TYPE: ClassVar[int] = MANDATORY | 9
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!I")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.multicast_base)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
-
 
 @dataclass(frozen=True, slots=True)
-class EndOfTable:
+class EndOfTable(Numbers):
     """The table is told, once everything up to this message's sequence has been received."""
 
     count: int
@@ -424,15 +331,6 @@ class EndOfTable:
 
     TYPE: ClassVar[int] = MANDATORY | 10
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!I")
-
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.count)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,12 +346,12 @@ class Goodbye:
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`."""
-        _need(not value, DecodeReason.BAD_TLV_LENGTH)
+        need(not value, DecodeReason.BAD_TLV_LENGTH)
         return cls()
 
 
 @dataclass(frozen=True, slots=True)
-class RestartNotice:
+class RestartNotice(Numbers):
     """The sender's control plane restarts; it goes on forwarding meanwhile."""
 
     grace_ms: int
@@ -462,18 +360,9 @@ class RestartNotice:
     TYPE: ClassVar[int] = MANDATORY | 12
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!I")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.grace_ms)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
-
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(RouterNumbers):
     """Whom a unicast DATA is for, and in which incarnation of the adjacency."""
 
     router_id: Address
@@ -483,19 +372,9 @@ class Receiver:
     TYPE: ClassVar[int] = MANDATORY | 13
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!II")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.router_id.addr_bits, self.session)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        router_bits, session = _fields(cls._LAYOUT, value)
-        return cls(_router_id(router_bits), session)
-
 
 @dataclass(frozen=True, slots=True)
-class ReplayCounter:
+class ReplayCounter(Numbers):
     """The number of a signed datagram. Optional, as all of authentication: others skip it."""
 
     index: int
@@ -506,18 +385,9 @@ class ReplayCounter:
     TYPE: ClassVar[int] = 0x10
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!QQ")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.index, self.counter)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
-
 
 @dataclass(frozen=True, slots=True)
-class ChallengeRequest:
+class ChallengeRequest(Numbers):
     """The receiver is to prove that it is there now, by repeating the nonce."""
 
     nonce: int
@@ -526,33 +396,15 @@ class ChallengeRequest:
     TYPE: ClassVar[int] = 0x11
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
 
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.nonce)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
-
 
 @dataclass(frozen=True, slots=True)
-class ChallengeReply:
+class ChallengeReply(Numbers):
     """The answer to a CHALLENGE_REQUEST: proves the index of the datagram that it is in."""
 
     nonce: int
 
     TYPE: ClassVar[int] = 0x12
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
-
-    def pack(self) -> bytes:
-        """The value in network order."""
-        return self._LAYOUT.pack(self.nonce)
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        return cls(*_fields(cls._LAYOUT, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,7 +424,7 @@ class Mac:
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`."""
-        _need(len(value) in (17, 33), DecodeReason.BAD_TLV_LENGTH)
+        need(len(value) in (17, 33), DecodeReason.BAD_TLV_LENGTH)
         return cls(value[0], value[1:])
 
 
@@ -589,6 +441,7 @@ Tlv: TypeAlias = (
     | Goodbye
     | RestartNotice
     | Receiver
+    | Reception
     | ReplayCounter
     | ChallengeRequest
     | ChallengeReply
@@ -614,6 +467,7 @@ _CLASSES: tuple[type[Sender | Tlv], ...] = (
     ChallengeRequest,
     ChallengeReply,
     Mac,
+    Reception,
 )
 TLV_CLASSES: dict[int, type[Sender | Tlv]] = {cls.TYPE: cls for cls in _CLASSES}
 """The registry."""

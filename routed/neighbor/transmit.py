@@ -4,8 +4,8 @@
 heartbeat, updates for all, then for each neighbor its retransmissions, requests, table and ACK.
 What to say is decided elsewhere (`Advertise` looks a prefix up); this module says it.
 
-Counters that live here: the table version, and the sequence of HEARTBEAT and CONTROL. Both last for
-a whole life, so that whatever is sent later is recognisably newer.
+The table version lives here. It lasts for a whole life, so that whatever is sent later is
+recognisably newer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.seqno import next_seqno
-from routed.neighbor.adjacency import timestamp_us
+from routed.neighbor.adjacency import Adjacency, timestamp_us
 from routed.neighbor.advertise import RetractionHold, UpdateBatch, take_fitting
 from routed.neighbor.events import AdjacencyState, SendDatagram, TraceCode
 from routed.neighbor.links import Link, Neighbor
@@ -32,6 +32,7 @@ from routed.neighbor.wire import (
     LinkAddress,
     MessageType,
     Receiver,
+    Reception,
     RouteUpdate,
     Sender,
     Stream,
@@ -70,14 +71,14 @@ class Transmitter:
         self._hold = hold
         self._advertise = advertise
         self._table_version = 0
-        self._control_sequence = 0
 
     def send_control(
         self, link: Link, notice: Tlv, now: float, destination: Address | None = None
     ) -> None:
         """Tell all neighbors on a link, or one address there, something about ourselves."""
-        self._control_sequence = next_seqno(self._control_sequence)
-        sequence = self._control_sequence
+        if destination is None:  # what only one neighbor gets would be a gap to all others
+            link.control_sequence = next_seqno(link.control_sequence)
+        sequence = link.control_sequence
         self._send(link, destination, MessageType.CONTROL, Flag(0), sequence, (notice,), now)
 
     def serve_link(self, link: Link, now: float) -> None:
@@ -231,10 +232,11 @@ class Transmitter:
         jitter = self._rng.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)
         link.heartbeat_at = now
         link.heartbeat_due = now + link.settings.hello_interval_s * jitter
-        heard: list[Tlv] = [
-            neighbor.adjacency.heard_entry(now)
+        heard = [
+            _heard(neighbor.adjacency, now)
             for neighbor in link.neighbors.values()
             if neighbor.adjacency.state is not AdjacencyState.DOWN
+            and not link.held_for(neighbor, now)
         ]
         fixed = self._heartbeat_head(link)
         room_bytes = CONTENT_MAX_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
@@ -245,13 +247,13 @@ class Transmitter:
         for page in pages:
             used_bytes = sum(len(tlv_bytes(tlv)) for tlv in page)
             acks = self._riding_acks(link, room_bytes - used_bytes)
-            self._control_sequence = next_seqno(self._control_sequence)
+            link.control_sequence = next_seqno(link.control_sequence)
             self._send(
                 link,
                 None,
                 MessageType.HEARTBEAT,
                 flags,
-                self._control_sequence,
+                link.control_sequence,
                 (*fixed, *page, *acks),
                 now,
             )
@@ -265,6 +267,8 @@ class Transmitter:
             mtu=settings.mtu,
             multicast_sequence=link.multicast_sequence,
         )
+        if not link.tells_addresses():
+            return (hello,)
         usable = sorted({entry.address for entry in settings.addresses if entry.is_usable})
         # IPv4 sorts first, and then link-local before global would not hold: name what serves as a
         # next hop, and nothing else.
@@ -290,15 +294,23 @@ class Transmitter:
         return riding
 
 
-def _paginate(tlvs: list[Tlv], room_bytes: int) -> list[list[Tlv]]:
-    """Split TLVs into pages that fit; at least one page, perhaps empty."""
+def _heard(adjacency: Adjacency, now: float) -> tuple[Tlv, ...]:
+    """What a heartbeat says of one neighbor: that it is heard, and how well if not perfectly."""
+    entry, history = adjacency.heard_entry(now), adjacency.history
+    if not history.is_conclusive or history.received == history.expected:
+        return (entry,)
+    return entry, Reception(adjacency.router_id, history.received, history.expected)
+
+
+def _paginate(groups: list[tuple[Tlv, ...]], room_bytes: int) -> list[list[Tlv]]:
+    """Split TLVs into pages that fit, groups undivided; at least one page, perhaps empty."""
     pages: list[list[Tlv]] = [[]]
     left_bytes = room_bytes
-    for tlv in tlvs:
-        size_bytes = len(tlv_bytes(tlv))
+    for group in groups:
+        size_bytes = sum(len(tlv_bytes(tlv)) for tlv in group)
         if size_bytes > left_bytes:
             pages.append([])
             left_bytes = room_bytes
-        pages[-1].append(tlv)
+        pages[-1] += group
         left_bytes -= size_bytes
     return pages

@@ -31,7 +31,9 @@ def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> N
         dead_in_s=max(adjacency.dead_at - now, 0.0),
         rtt_ms=None if adjacency.rtt_s is None else adjacency.rtt_s * 1000,
         rto_ms=exchange.sender.estimator.rto_s * 1000,
-        cost=link.settings.cost + adjacency.extra_cost,
+        cost=adjacency.cost(link.settings.cost),
+        loss_here=1 - adjacency.history.share,
+        loss_there=1 - adjacency.share_there,
         retransmissions=exchange.sender.retransmissions,
         prefixes=prefixes,
         is_restarting=neighbor.retained_until is not None,
@@ -41,13 +43,17 @@ def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> N
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
-        problem=_problem(link, neighbor),
+        problem=_problem(link, neighbor, now),
     )
 
 
-def _problem(link: Link, neighbor: Neighbor) -> str:
-    """Where a neighbor's settings and ours disagree."""
-    hello = neighbor.adjacency.hello
+def _problem(link: Link, neighbor: Neighbor, now: float) -> str:
+    """Why a neighbor is kept away, or where its settings and ours disagree."""
+    damping, hello = link.settings.damping, neighbor.adjacency.hello
+    held_s = link.held_for(neighbor, now)
+    if damping is not None and held_s:
+        penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
+        return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
     if hello is not None and hello.mtu != link.settings.mtu:
         return f"MTU differs: theirs {hello.mtu}, ours {link.settings.mtu}"
     return ""
@@ -66,6 +72,8 @@ def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:
         rtt_ms=None,
         rto_ms=0.0,
         cost=link.settings.cost,
+        loss_here=0.0,
+        loss_there=0.0,
         retransmissions=0,
         prefixes=0,
         is_restarting=False,

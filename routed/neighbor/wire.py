@@ -55,6 +55,7 @@ from routed.neighbor.tlvs import (
     Mac,
     NeighborHeard,
     Receiver,
+    Reception,
     RefusedError,
     ReplayCounter,
     RestartNotice,
@@ -98,6 +99,7 @@ __all__ = [
     "MessageType",
     "NeighborHeard",
     "Receiver",
+    "Reception",
     "ReplayCounter",
     "RestartNotice",
     "RouteUpdate",
@@ -178,7 +180,7 @@ _ALLOWED: dict[MessageType, frozenset[type]] = {
         {Receiver, TableVersion, BeginTable, RouteUpdate, SeqnoRequest, EndOfTable}
     ),
     MessageType.ACK: frozenset({Ack}),
-    MessageType.HEARTBEAT: frozenset({Hello, NeighborHeard, LinkAddress, Ack}),
+    MessageType.HEARTBEAT: frozenset({Hello, NeighborHeard, Reception, LinkAddress, Ack}),
     MessageType.CONTROL: frozenset({Goodbye, RestartNotice, ChallengeRequest, ChallengeReply}),
 }
 _IN_ALL: frozenset[type] = frozenset({ReplayCounter, Mac})

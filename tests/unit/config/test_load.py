@@ -340,6 +340,14 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
             "interfaces.eth0.accept_unsigned: says something about `key`, and there is none",
         ),
         (
+            "interfaces: {eth0: {damping: {suppress: 2000, reuse: 2000}}}",
+            "interfaces.eth0.damping.reuse: is not below suppress",
+        ),
+        (
+            "interfaces: {eth0: {metric: luck}}",
+            "interfaces.eth0.metric: expected fixed or loss, got 'luck'",
+        ),
+        (
             "keys: {a: [{id: 1, secret_file: x, send_from: tomorrow}]}",
             "keys.a[0].send_from: expected a time with its zone such as 2027-01-31T06:00:00Z, "
             "got 'tomorrow'",

@@ -27,7 +27,7 @@ from tests.fakes.fake_daemon import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, 
 PROMISED = {
     NeighborView: "router_id interface address state uptime_s dead_in_s rtt_ms rto_ms cost "
     "retransmissions prefixes problem window in_flight sent received duplicates out_of_order "
-    "is_restarting",
+    "is_restarting loss_here loss_there",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
     "age_s owner lease_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "

@@ -1,0 +1,119 @@
+"""Flap damping: an adjacency that comes and goes has to stay away for a while.
+
+    penalty ^   flaps                 each flap (UP, and then not) adds FLAP_PENALTY
+            |  /|  /|\\
+   suppress |-/-|-/-|-\\------------   from here on the neighbor is not listed as heard,
+            |/  |/     \\              so that the adjacency forms on neither side
+      reuse |------------\\--------    until the penalty has fallen to this
+            +----------------> time   by half in each half-life
+
+Every flap costs the whole network an update for each route behind it, and two more when the
+neighbor is back; a link that flaps every few seconds is worse than one that is down. While a
+neighbor is damped it is heard, shown with the reason, and goes on to hear that we hear somebody
+else; the first heartbeat after its time lists it again.
+
+The penalty has a ceiling, from which it falls to `reuse` in `longest_s`: whatever has happened, a
+neighbor that behaves is back after that. What an operator asked for (clear, a new configuration of
+ours) and a graceful restart are no flaps.
+
+Invariants: one entry per router id, MAX_DAMPED of them; the oldest goes first.
+
+Source: RFC 2439 sections 4.2 to 4.4 (penalty, half-life, cutoff, reuse, ceiling).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from routed.model.prefix import Address
+
+__all__ = ["FLAP_PENALTY", "Damping", "FlapDamper"]
+
+FLAP_PENALTY = 1000.0
+MAX_DAMPED = 256
+_NEGLIGIBLE = FLAP_PENALTY / 8
+"""A penalty this small is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damping:
+    """When a neighbor is kept away, and for how long. Penalties: FLAP_PENALTY is one flap."""
+
+    half_life_s: float
+    """Above 0."""
+    suppress: int
+    """Kept away from here on; above `reuse`."""
+    reuse: int
+    """No longer kept away from here on."""
+    longest_s: float
+    """Nobody is kept away for longer than this after the last flap."""
+
+    @property
+    def ceiling(self) -> float:
+        """No penalty is higher; never below `suppress`, which would then never be reached."""
+        return max(self.reuse * math.exp2(self.longest_s / self.half_life_s), float(self.suppress))
+
+
+@dataclass(slots=True)
+class _Record:
+    """One router's penalty, as it was at a moment."""
+
+    penalty: float
+    at: float
+    is_suppressed: bool = False
+
+
+class FlapDamper:
+    """The penalties of one link's neighbors; outlives the link's going down."""
+
+    def __init__(self) -> None:
+        self._records: dict[Address, _Record] = {}
+        """Longest without a flap first."""
+
+    def note_flap(self, router_id: Address, damping: Damping, now: float) -> bool:
+        """An adjacency that was UP has ended; whether the neighbor is to be kept away now."""
+        record = self._records.pop(router_id, None) or _Record(0.0, now)
+        while len(self._records) >= MAX_DAMPED:
+            del self._records[next(iter(self._records))]
+        penalty = _decayed(record, damping, now) + FLAP_PENALTY
+        record.penalty, record.at = min(penalty, damping.ceiling), now
+        record.is_suppressed |= record.penalty >= damping.suppress
+        self._records[router_id] = record
+        return record.is_suppressed
+
+    def held_for(self, router_id: Address, damping: Damping, now: float) -> float:
+        """How much longer a neighbor is kept away; 0 when it is not. Cost: O(1)."""
+        record = self._records.get(router_id)
+        if record is None or not record.is_suppressed:
+            return 0.0
+        halvings = math.log2(max(record.penalty / damping.reuse, 1.0))
+        left_s = record.at + halvings * damping.half_life_s - now
+        if left_s > 0:
+            return left_s
+        record.is_suppressed = False
+        return 0.0
+
+    def penalty(self, router_id: Address, damping: Damping, now: float) -> float:
+        """A neighbor's penalty now."""
+        record = self._records.get(router_id)
+        return 0.0 if record is None else _decayed(record, damping, now)
+
+    def forgive(self, router_id: Address) -> None:
+        """The operator wants it back now."""
+        self._records.pop(router_id, None)
+
+    def clean(self, damping: Damping | None, now: float) -> bool:
+        """Forget penalties that have worn off; whether anything is left to remember."""
+        if damping is None:
+            self._records.clear()
+        else:
+            for router_id, record in list(self._records.items()):
+                is_held = self.held_for(router_id, damping, now) > 0
+                if not is_held and _decayed(record, damping, now) < _NEGLIGIBLE:
+                    del self._records[router_id]
+        return bool(self._records)
+
+
+def _decayed(record: _Record, damping: Damping, now: float) -> float:
+    return record.penalty * math.exp2((record.at - now) / damping.half_life_s)

@@ -1,0 +1,173 @@
+"""How TLVs are packed: what their values are made of, and why one is refused.
+
+The TLVs themselves are in `tlvs`. Most are rows of numbers in network order, some with a router id
+before them; those inherit how they are packed (`Numbers`, `RouterNumbers`) and only say what their
+fields mean. A prefix is spelled in one way only: as many bytes as its length has bits in, and no
+bit beyond it.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import struct
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+from routed.model.prefix import Address, Family, Prefix
+
+__all__ = [
+    "FAMILY_CODE",
+    "MANDATORY",
+    "TLV_HEADER",
+    "TLV_HEADER_BYTES",
+    "DecodeReason",
+    "Numbers",
+    "RefusedError",
+    "RouterNumbers",
+    "fields",
+    "need",
+    "pack_prefix",
+    "router_id",
+    "unpack_prefix",
+]
+
+MANDATORY = 0x8000
+"""The bit of a TLV type that says: refuse the message if you do not know me."""
+
+TLV_HEADER = struct.Struct("!HH")
+"""Type and length."""
+TLV_HEADER_BYTES = 4
+
+
+class DecodeReason(enum.Enum):
+    """Why a datagram was refused."""
+
+    TOO_SHORT = "shorter than a header"
+    TOO_LONG = "longer than a datagram may be"
+    BAD_VERSION = "another version of the protocol"
+    BAD_TYPE = "an unknown message type"
+    BAD_LENGTH = "the payload length disagrees with the datagram"
+    BAD_CHECKSUM = "the checksum is wrong"
+    TRUNCATED_TLV = "a TLV runs past the end"
+    BAD_TLV_LENGTH = "a TLV has a length that its type cannot have"
+    BAD_VALUE = "a field has a value that it cannot have"
+    UNKNOWN_MANDATORY = "a mandatory TLV of unknown type"
+    MISPLACED_TLV = "a TLV in a message where it does not belong, or twice"
+    MISSING_TLV = "a message lacks a TLV that it must have"
+
+
+class RefusedError(Exception):
+    """A TLV value is wrong; `decode` adds where."""
+
+    def __init__(self, reason: DecodeReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+def need(is_right: bool, reason: DecodeReason = DecodeReason.BAD_VALUE) -> None:
+    if not is_right:
+        raise RefusedError(reason)
+
+
+def fields(layout: struct.Struct, value: bytes) -> tuple[int, ...]:
+    """Unpack a value that has exactly the layout's size."""
+    need(len(value) == layout.size, DecodeReason.BAD_TLV_LENGTH)
+    return layout.unpack(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def router_id(bits: int) -> Address:
+    return Address(Family.IPV4, bits)
+
+
+FAMILY_CODE = {Family.IPV4: 4, Family.IPV6: 6}
+_FAMILY_OF_CODE = {code: family for family, code in FAMILY_CODE.items()}
+
+
+def pack_prefix(prefix: Prefix) -> bytes:
+    """The bytes of a prefix that its length leaves any bits in."""
+    return (
+        prefix.addr_bits >> (prefix.family.width - _prefix_bytes(prefix.prefix_len) * 8)
+    ).to_bytes(_prefix_bytes(prefix.prefix_len), "big")
+
+
+def _prefix_bytes(prefix_len: int) -> int:
+    return (prefix_len + 7) // 8
+
+
+def unpack_prefix(family_code: int, prefix_len: int, packed: bytes) -> Prefix:
+    family = _FAMILY_OF_CODE.get(family_code)
+    if family is None or prefix_len > family.width:
+        raise RefusedError(DecodeReason.BAD_VALUE)
+    need(len(packed) == _prefix_bytes(prefix_len), DecodeReason.BAD_TLV_LENGTH)
+    addr_bits = int.from_bytes(packed, "big") << (family.width - len(packed) * 8)
+    host_bits = family.width - prefix_len
+    need(addr_bits >> host_bits << host_bits == addr_bits)
+    return Prefix.trusted(family, addr_bits, prefix_len)
+
+
+class Numbers:
+    """A TLV whose value is a row of numbers: its fields, in their order."""
+
+    __slots__ = ()
+    _LAYOUT: ClassVar[struct.Struct]
+
+    def __init__(self, *numbers: int) -> None:
+        """What the dataclasses that inherit this are made of."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse values that are out of range; a class that has such says so here.
+
+        Raises:
+            RefusedError: a field has a value that it cannot have.
+        """
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        names: Iterable[str] = self.__slots__
+        return self._LAYOUT.pack(*[getattr(self, name) for name in names])
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`.
+
+        Raises:
+            RefusedError: the value has another size, or a field a value that it cannot have.
+        """
+        unpacked = cls(*fields(cls._LAYOUT, value))
+        unpacked.check()
+        return unpacked
+
+
+class RouterNumbers:
+    """A TLV whose value is a router id and a row of numbers."""
+
+    __slots__ = ()
+    _LAYOUT: ClassVar[struct.Struct]
+
+    def __init__(self, router_id: Address, *numbers: int) -> None:
+        """What the dataclasses that inherit this are made of."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """As `Numbers.check`."""
+
+    def pack(self) -> bytes:
+        """The value in network order."""
+        names: Iterable[str] = self.__slots__
+        router, *numbers = [getattr(self, name) for name in names]
+        return self._LAYOUT.pack(router.addr_bits, *numbers)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`.
+
+        Raises:
+            RefusedError: the value has another size, or a field a value that it cannot have.
+        """
+        router_bits, *numbers = fields(cls._LAYOUT, value)
+        unpacked = cls(router_id(router_bits), *numbers)
+        unpacked.check()
+        return unpacked

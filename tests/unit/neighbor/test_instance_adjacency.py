@@ -1,0 +1,177 @@
+"""How adjacencies of an instance form and end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from routed.model.link import InterfaceAddress
+from routed.model.prefix import Address
+from routed.model.route import NextHop
+from routed.neighbor.events import (
+    AdjacencyReason,
+    AdjacencyState,
+    Datagram,
+    SendDatagram,
+)
+from routed.neighbor.wire import (
+    decode,
+)
+from tests.fakes.fake_wire import FakeWire, Node, link_settings, router_id
+from tests.fakes.nup_pair import (
+    IPV6,
+    LOOPBACK,
+    PEER,
+    heartbeat,
+    listening_instance,
+    pair,
+    states,
+)
+
+
+def test_a_cold_start_takes_milliseconds_and_every_state_once() -> None:
+    wire, a, b = pair()
+    assert wire.run_until(wire.all_up, limit_s=1) < 0.1
+    expected = [
+        AdjacencyState.INIT,
+        AdjacencyState.TWO_WAY,
+        AdjacencyState.LOADING,
+        AdjacencyState.UP,
+    ]
+    assert states(a) == states(b) == expected
+    assert b.learned.keys() == {LOOPBACK, IPV6}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crossing_first_heartbeats_do_not_cost_a_hello_interval(seed: int) -> None:
+    wire = FakeWire(seed)
+    wire.add_node("a")
+    wire.add_node("b")
+    segment = wire.connect("a", "b")
+    wire.cut(segment)
+    wire.mend(segment)  # both ends come up in the same instant
+    assert wire.run_until(wire.all_up, limit_s=1) < 0.1
+
+
+def test_a_one_way_link_never_passes_init() -> None:
+    wire, a, b = pair()
+    wire.segments[0].drops = lambda sender, _receiver, _data: sender is a
+    wire.run(10)
+    assert states(a) == [AdjacencyState.INIT]
+    assert states(b) == []
+    assert a.instance.pending_adjacencies(wire.now) == 0
+
+
+def test_a_link_that_becomes_one_way_falls_back_on_both_sides_and_loses_the_routes() -> None:
+    wire, a, b = pair()
+    wire.run(1)
+    wire.segments[0].drops = lambda sender, _receiver, _data: sender is a
+    wire.run(5)
+    assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
+    assert a.adjacency_log[-1].reason is AdjacencyReason.ONE_WAY
+    assert a.adjacency_log[-1].new is AdjacencyState.INIT
+    assert b.learned == {}
+
+
+def test_a_silent_neighbor_is_down_after_its_dead_interval() -> None:
+    wire, _, b = pair()
+    wire.run(2)
+    wire.cut(wire.segments[0], has_carrier_loss=False)
+    took_s = wire.run_until(lambda: not b.learned, limit_s=4)
+    assert 3 - 1.25 <= took_s <= 3
+    assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
+
+
+def test_fast_timers_notice_within_their_dead_interval() -> None:
+    wire, _, b = pair(hello_interval_s=0.1)
+    wire.run(2)
+    wire.cut(wire.segments[0], has_carrier_loss=False)
+    assert wire.run_until(lambda: not b.learned, limit_s=1) <= 0.3
+
+
+def test_a_process_that_was_kept_from_running_does_not_blame_its_neighbors() -> None:
+    instance = listening_instance()
+    others = {number: Address.parse(f"fe80::{number}:1") for number in (2, 3)}
+    for number, source in others.items():
+        instance.receive_datagram(heartbeat(number), source, 1, 255, 0.1)
+    waiting = [
+        Datagram(heartbeat(number, sequence=2), source, 1, 255) for number, source in others.items()
+    ]
+    late = 9.0  # three dead intervals later
+    instance.receive_burst(waiting, late)
+    assert [row.state for row in instance.neighbors(late)] == [AdjacencyState.INIT] * 2
+    instance.receive_burst([], late + 4)
+    assert instance.neighbors(late + 4) == []
+
+
+def test_carrier_loss_takes_the_adjacency_down_at_once() -> None:
+    wire, _, b = pair()
+    wire.run(1)
+    wire.cut(wire.segments[0])
+    assert b.adjacency_log[-1].reason is AdjacencyReason.LINK_DOWN
+    assert b.learned == {}
+
+
+def test_goodbye_takes_the_adjacency_down_at_once() -> None:
+    wire, _, b = pair()
+    wire.run(1)
+    wire.stop("a", is_restart=False)
+    wire.run(0.01)
+    assert b.adjacency_log[-1].reason is AdjacencyReason.GOODBYE
+    assert b.learned == {}
+
+
+def test_a_stopped_instance_ignores_everything() -> None:
+    instance = listening_instance()
+    instance.stop(False, 1.0)
+    (goodbye,) = instance.outputs()
+    assert isinstance(goodbye, SendDatagram)
+    instance.receive_datagram(heartbeat(2), PEER, 1, 255, 2.0)
+    instance.link_up(link_settings(1, 2), 2.0)
+    instance.originate(LOOPBACK, 0, 0, False, 2.0)
+    instance.handle_timer(3.0)
+    assert instance.outputs() == []
+    assert instance.next_timer() is None
+
+
+def test_clearing_a_neighbor_starts_it_afresh_on_both_sides() -> None:
+    wire, a, b = pair()
+    wire.run(1)
+    assert b.instance.clear_neighbor(router_id(1), wire.now)
+    assert not b.instance.clear_neighbor(router_id(9), wire.now)
+    wire.run(1)
+    assert wire.all_up()
+    assert AdjacencyReason.CLEARED in {change.reason for change in b.adjacency_log}
+    assert {AdjacencyReason.ONE_WAY, AdjacencyReason.NEIGHBOR_RESET} & {
+        change.reason for change in a.adjacency_log
+    }
+    assert b.learned.keys() == {LOOPBACK, IPV6}
+
+
+def test_a_neighbor_that_acknowledges_nothing_is_given_up() -> None:
+    wire, a, b = pair()
+    wire.run(1)
+
+    def is_ack(sender: Node, _receiver: Node, data: bytes) -> bool:
+        message = decode(data)
+        has_acks = any(type(tlv).__name__ == "Ack" for tlv in message.tlvs)
+        return sender is b and has_acks
+
+    wire.segments[0].drops = is_ack
+    wire.originate("a", "192.0.2.0/24")
+    wire.run_until(lambda: a.adjacency_log[-1].reason is AdjacencyReason.UNACKNOWLEDGED, limit_s=6)
+
+
+def test_a_neighbor_that_moves_to_another_address_is_followed() -> None:
+    wire, a, b = pair()
+    wire.run(1)
+    moved = dataclasses.replace(
+        a.links[1][1],
+        local_address=Address.parse("fe80::77"),
+        addresses=(InterfaceAddress(Address.parse("fe80::77"), 64),),
+    )
+    wire.reconfigure(a, 1, moved)
+    wire.run(3)
+    assert wire.all_up()
+    assert b.learned[LOOPBACK].next_hops == (NextHop(Address.parse("fe80::77"), 1),)
