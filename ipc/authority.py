@@ -30,6 +30,8 @@ from ipc.internal import (
     LinkRemoved,
     LinksComplete,
     LogEvent,
+    LogLevelChanged,
+    LogLevelRequested,
     LogLine,
     Ping,
     Pong,
@@ -81,6 +83,8 @@ class MessageType(enum.IntEnum):
     LOG_LINE = 41
     PING = 42
     PONG = 43
+    LOG_LEVEL_REQUESTED = 44
+    LOG_LEVEL_CHANGED = 45
     STOP = 50
     STOPPED = 51
 
@@ -136,6 +140,8 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
     MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
+    MessageType.LOG_LEVEL_REQUESTED: Authority(Role.ENGINE, LogLevelRequested, False, _RUNNING),
+    MessageType.LOG_LEVEL_CHANGED: Authority(Role.PARENT, LogLevelChanged, False, _RUNNING),
     MessageType.PING: Authority(Role.PARENT, Ping, False, _RUNNING),
     MessageType.PONG: Authority(Role.ENGINE, Pong, False, _RUNNING),
     MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),

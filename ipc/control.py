@@ -45,12 +45,14 @@ __all__ = [
     "REQUEST_CLASSES",
     "REQUEST_TYPES",
     "AddressFamily",
+    "ClearNeighbor",
     "Configure",
     "ControlType",
     "Explain",
     "Fib",
     "Hello",
     "Lease",
+    "LogLevel",
     "Monitor",
     "PackedRoutes",
     "Reload",
@@ -64,12 +66,14 @@ __all__ = [
     "RouteOperation",
     "RouteRenew",
     "Rows",
+    "ShowConfig",
     "ShowCounters",
     "ShowFib",
     "ShowInterfaces",
     "ShowLog",
     "ShowMemory",
     "ShowNeighbors",
+    "ShowProtocol",
     "ShowRoute",
     "ShowRoutes",
     "ShowRules",
@@ -106,13 +110,17 @@ class ControlType(enum.IntEnum):
     SHOW_MEMORY = 17
     SHOW_RULES = 18
     TOPOLOGY = 19
-    SHOW_LOG = 22
     EXPLAIN = 20
     MONITOR = 21
+    SHOW_LOG = 22
+    SHOW_CONFIG = 23
+    SHOW_PROTOCOL = 24
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
     CONFIGURE = 43
+    CLEAR_NEIGHBOR = 44
+    LOG_LEVEL = 45
     ROUTE_CHANGE = 50
     ROUTE_RENEW = 51
 
@@ -262,6 +270,21 @@ class ShowLog:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowConfig:
+    """The configuration in force, a row for each line of it."""
+
+    section: str | None = None
+    """Only this key at the top."""
+    is_all: bool = False
+    """Also what is left at its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowProtocol:
+    """Where routes come from, one row for each source."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShowRules:
     """Every policy rule of the configuration."""
 
@@ -318,6 +341,22 @@ class Configure:
     """check, diff, plan, reload, confirm or rollback."""
     confirm_s: float | None = None
     """With `reload`: the old one comes back unless it is confirmed within so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearNeighbor:
+    """Take every adjacency with a neighbor down and begin it afresh."""
+
+    neighbor: str
+    """Its router id, or its address on a link."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevel:
+    """Log as much as this, until a configuration says otherwise."""
+
+    level: str
+    """debug, info, warning or error."""
 
 
 class RouteOperation(enum.Enum):
@@ -415,6 +454,8 @@ Request = (
     | ShowLog
     | ShowMemory
     | ShowRules
+    | ShowConfig
+    | ShowProtocol
     | Topology
     | Explain
     | Monitor
@@ -422,6 +463,8 @@ Request = (
     | Fib
     | Reload
     | Configure
+    | ClearNeighbor
+    | LogLevel
     | RouteChange
     | RouteRenew
 )
@@ -437,6 +480,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_LOG: ShowLog,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SHOW_RULES: ShowRules,
+    ControlType.SHOW_CONFIG: ShowConfig,
+    ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,
     ControlType.EXPLAIN: Explain,
     ControlType.MONITOR: Monitor,
@@ -444,6 +489,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.FIB: Fib,
     ControlType.RELOAD: Reload,
     ControlType.CONFIGURE: Configure,
+    ControlType.CLEAR_NEIGHBOR: ClearNeighbor,
+    ControlType.LOG_LEVEL: LogLevel,
     ControlType.ROUTE_CHANGE: RouteChange,
     ControlType.ROUTE_RENEW: RouteRenew,
 }

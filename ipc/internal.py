@@ -59,6 +59,8 @@ __all__ = [
     "LinkRemoved",
     "LinksComplete",
     "LogEvent",
+    "LogLevelChanged",
+    "LogLevelRequested",
     "LogLine",
     "Ping",
     "Pong",
@@ -344,6 +346,31 @@ class LogLine:
     process: str
     event: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevelRequested:
+    """A client that may, wants more or fewer lines; the request id comes back in the answer."""
+
+    level: str
+    """debug, info, warning or error."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevelChanged:
+    """Log from this level on: the answer to a request, or news (request id 0)."""
+
+    level: str
+
+    @property
+    def is_ok(self) -> bool:
+        """As in the answers to other requests."""
+        return True
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The same."""
+        return (f"logging from {self.level} on, until the configuration says otherwise",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from typing import NoReturn, TextIO
 
 from ipc.blocking import ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
+from routectl.commands import TREE
 from routectl.execute import Output, execute, hold
-from routectl.grammar import TREE, Local, LocalAction, Positional, lease_of, leaves
+from routectl.grammar import Local, LocalAction, Positional, lease_of, leaves
 from routectl.parse import ParseError, aligned, describe, expected, parse
 from routectl.render.text import TextOutput
 

@@ -22,6 +22,7 @@ from ipc.control import (
 from routectl.client import look_up
 from routectl.grammar import (
     Ask,
+    Check,
     Command,
     Draw,
     ExplainAddress,
@@ -192,6 +193,12 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
         case Ask(build, form):
             output.show(form, client.ask(build(invocation)).pages())
         case Command(build):
+            output.report(client.ask(build(invocation)).result().lines)
+        case Check(build) if (path := invocation.value("file")) is not None:
+            from routectl.checking import check_file  # imports YAML
+
+            output.report(check_file(path))
+        case Check(build):
             output.report(client.ask(build(invocation)).result().lines)
         case ExplainAddress(build, form):
             output.show(form, _explained(client.ask(build(invocation)).pages()))

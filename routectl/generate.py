@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipc.control import REQUEST_TYPES
-from routectl.grammar import TREE, Ask, Fields, Flag, Keyword, Leaf, Positional, leaves
+from routectl.commands import TREE
+from routectl.grammar import Ask, Fields, Flag, Keyword, Leaf, Positional, leaves
 from routectl.manual import manual_page
 from routectl.render import views
 

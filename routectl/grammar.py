@@ -1,9 +1,9 @@
-"""The command tree, as data: the one place where a command is declared.
+"""The notation in which commands are declared; the commands themselves are in `commands.py`.
 
 Parsing and abbreviations (`parse.py`), completion (`completer.py`), `?` and `help`, the client
-(`execute.py`) and the completeness test all walk this tree; so will the shell completion scripts
-and the manual page. To add a command, add a leaf: words, help, an example, the role that the daemon
-will ask for, the arguments, and what it does.
+(`execute.py`), the completion scripts, the manual page and the completeness test all walk the tree
+that is made of these. A leaf has words, help, an example, the role that the daemon will ask for,
+arguments, and what it does.
 
     Branch("show", ...)
       Leaf("routes", arguments=(Positional, Keyword, Flag, Flag), action=Ask(build, form))
@@ -12,6 +12,7 @@ What a leaf does is one of:
 
     Ask      a request for the daemon, whose rows are shown in a form
     Command  a request that changes something; its result's lines are shown
+    Check    the same, or a file that is judged here
     Import   a file of routes, as many requests
     Explain  a request, and the kernel's own answer beside it
     Watch    a request whose rows come for as long as one looks
@@ -30,48 +31,26 @@ from dataclasses import dataclass, field
 
 from ipc.control import (
     AddressFamily,
-    Configure,
-    Explain,
-    Fib,
     Lease,
-    Monitor,
-    Reload,
     Request,
     Role,
-    RouteAttributes,
-    RouteChange,
-    RouteNextHop,
-    RouteOperation,
-    RouteRenew,
-    ShowCounters,
-    ShowFib,
-    ShowInterfaces,
-    ShowLog,
-    ShowMemory,
-    ShowNeighbors,
-    ShowRoute,
-    ShowRoutes,
-    ShowRules,
-    ShowStatus,
     SnapshotOpen,
-    Topology,
 )
-from ipc.routes import one_route
 from routectl.iproute import ROUTE_TYPES
-from routectl.render import views
 from routectl.render.text import Form
 
 __all__ = [
+    "CONFIG_SECTIONS",
     "PICTURE_FORMATS",
     "ROUTE_SOURCES",
     "ROUTE_TYPES",
     "SHELLS",
-    "TREE",
     "WATCH_TOPICS",
     "Action",
     "Argument",
     "Ask",
     "Branch",
+    "Check",
     "Command",
     "Draw",
     "ExplainAddress",
@@ -95,6 +74,12 @@ __all__ = [
 ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed", "kernel")
 """The words of RouteSource; a test holds them to it."""
 
+
+CONFIG_SECTIONS = (
+    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
+    "redistribute", "management", "keys", "filters", "summaries", "learn", "rules", "metrics",
+)  # fmt: skip
+"""The keys at the top of routes.yaml; a test holds them to it."""
 
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")
@@ -130,6 +115,8 @@ class ValueKind(enum.Enum):
     """How severe a line of the log is."""
     EVENT = "EVENT"
     """The name of an event of the log."""
+    SECTION = "SECTION"
+    """A key at the top of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +229,13 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Have the daemon judge its configuration file, or judge the file that was named here."""
+
+    build: Callable[[Invocation], Request]
+
+
+@dataclass(frozen=True, slots=True)
 class Import:
     """Send the routes of a file."""
 
@@ -299,7 +293,7 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Command | Draw | ExplainAddress | Import | Lookup | Watch | Local
+Action = Ask | Check | Command | Draw | ExplainAddress | Import | Lookup | Watch | Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,394 +334,9 @@ def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
                 yield from leaves(child, words)
 
 
-_SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
-
-
-def _reload(invocation: Invocation) -> Request:
-    confirm = invocation.value("confirm")
-    if "plan" in invocation.values:
-        return Configure("plan", None if confirm is None else float(confirm))
-    return Reload() if confirm is None else Configure("reload", float(confirm))
-
-
 def lease_of(invocation: Invocation) -> Lease:
     """The lease that a command asks for."""
     value = invocation.value("lease")
     if value is None:
         return Lease()
     return Lease(is_session=True) if value == "session" else Lease(float(value))
-
-
-def _change_route(operation: RouteOperation) -> Callable[[Invocation], Request]:
-    def build(invocation: Invocation) -> Request:
-        packed, prefix_len = _packed(invocation.value("prefix") or "")
-        return one_route(
-            operation,
-            packed,
-            prefix_len,
-            _attributes(invocation),
-            lease=lease_of(invocation),
-            owner=invocation.value("owner") or "",
-        )
-
-    return build
-
-
-def _attributes(invocation: Invocation) -> RouteAttributes:
-    via, dev = invocation.value("via"), invocation.value("dev")
-    next_hop = RouteNextHop(via, dev, is_onlink="onlink" in invocation.values)
-    return RouteAttributes(
-        invocation.value("type") or "unicast",
-        (next_hop,) if via or dev else (),
-        int(invocation.value("metric") or 0),
-        int(invocation.value("tag") or 0),
-    )
-
-
-def _packed(prefix: str) -> tuple[bytes, int]:
-    import socket  # there already, wherever a request is sent
-
-    address, _, length = prefix.partition("/")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_pton(family, address), int(length)
-
-
-def _import_routes(invocation: Invocation) -> Request:
-    replaces = "replace" in invocation.values
-    return RouteChange(
-        RouteOperation.REPLACE if replaces else RouteOperation.ADD,
-        (),
-        lease=lease_of(invocation),
-        owner=invocation.value("owner") or "",
-    )
-
-
-def _renew_routes(invocation: Invocation) -> Request:
-    return RouteRenew(float(invocation.value("lease") or 0), invocation.value("owner") or "")
-
-
-_PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
-_LONGER = Flag("longer", "With a prefix: everything inside it")
-
-_SHOW = Branch(
-    "show",
-    "Look at the daemon's state",
-    (
-        Leaf(
-            "status",
-            "The daemon as a whole: identity, health, totals",
-            "show status",
-            Role.READ,
-            Ask(Fields(ShowStatus), views.STATUS),
-        ),
-        Leaf(
-            "neighbors",
-            "Neighbors and the state of the adjacency with each",
-            "show neighbors interface eth0",
-            Role.READ,
-            Ask(Fields(ShowNeighbors, ("neighbor", "interface")), views.NEIGHBORS),
-            (
-                Positional("neighbor", ValueKind.NEIGHBOR, "Only this router id or address"),
-                Keyword("interface", ValueKind.INTERFACE, "Only those on this interface"),
-            ),
-        ),
-        Leaf(
-            "interfaces",
-            "Interfaces, their addresses, and whether NUP runs there",
-            "show interfaces eth0",
-            Role.READ,
-            Ask(Fields(ShowInterfaces, ("interface",)), views.INTERFACES),
-            (Positional("interface", ValueKind.INTERFACE, "Only this interface"),),
-        ),
-        Leaf(
-            "routes",
-            "The RIB: every candidate of every prefix, * marks the selected one",
-            "show routes 10.0.0.0/8 longer source static",
-            Role.READ,
-            Ask(_SHOW_ROUTES, views.ROUTES),
-            (
-                _PREFIX,
-                _LONGER,
-                Keyword("source", ValueKind.SOURCE, "Only candidates of this source"),
-                Flag("selected", "Only selected candidates"),
-            ),
-        ),
-        Leaf(
-            "route",
-            "The candidates of the longest prefix that covers an address",
-            "show route 192.0.2.1",
-            Role.READ,
-            Ask(Fields(ShowRoute, ("address",)), views.ROUTES),
-            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
-        ),
-        Leaf(
-            "fib",
-            "What the kernel should hold, and whether it does",
-            "show fib 10.0.0.0/8 longer",
-            Role.READ,
-            Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
-            (_PREFIX, _LONGER),
-        ),
-        Leaf(
-            "rules",
-            "The policy rules of the configuration, and whether the kernel has them",
-            "show rules",
-            Role.READ,
-            Ask(lambda _: ShowRules(), views.RULES),
-        ),
-        Leaf(
-            "counters",
-            "Everything that is counted, with its meaning",
-            "show counters",
-            Role.READ,
-            Ask(Fields(ShowCounters), views.COUNTERS),
-        ),
-        Leaf(
-            "log",
-            "The last lines of the log, oldest first; at info and above",
-            "show log level warning",
-            Role.READ,
-            Ask(Fields(ShowLog, ("level", "event")), views.LOG),
-            (
-                Keyword("level", ValueKind.LEVEL, "The least severe that is wanted"),
-                Keyword("event", ValueKind.EVENT, "Lines of this event only"),
-            ),
-        ),
-        Leaf(
-            "memory",
-            "What the daemon's memory is used for",
-            "show memory",
-            Role.READ,
-            Ask(Fields(ShowMemory), views.MEMORY),
-        ),
-    ),
-)
-
-_LEASE = Keyword(
-    "lease", ValueKind.LEASE, "Vanish after this time unless renewed, or with the `session`"
-)
-_OWNER = Keyword("owner", ValueKind.OWNER, "A name that sets several owners of one user apart")
-_ROUTE_WORDS: tuple[Argument, ...] = (
-    Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
-    Keyword("via", ValueKind.ADDRESS, "The next router"),
-    Keyword("dev", ValueKind.INTERFACE, "The link; required for a link-local `via`"),
-    Flag("onlink", "Take `via` as reachable on `dev` although no subnet says so"),
-    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are refused"),
-    Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
-    Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
-    _LEASE,
-    _OWNER,
-)
-
-_ROUTE = Branch(
-    "route",
-    "Inject routes, for as long as their owner lives or a lease runs",
-    (
-        Leaf(
-            "add",
-            "Inject a route; refused when the same owner has one to that prefix",
-            "route add 192.0.2.1/32 dev eth0 lease 30s",
-            Role.ADMIN,
-            Command(_change_route(RouteOperation.ADD)),
-            _ROUTE_WORDS,
-        ),
-        Leaf(
-            "replace",
-            "Inject a route, in the place of the owner's own; renews its lease",
-            "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
-            Role.ADMIN,
-            Command(_change_route(RouteOperation.REPLACE)),
-            _ROUTE_WORDS,
-        ),
-        Leaf(
-            "delete",
-            "Take an injected route away",
-            "route delete 192.0.2.1/32",
-            Role.ADMIN,
-            Command(_change_route(RouteOperation.DELETE)),
-            (
-                Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
-                Keyword("owner", ValueKind.OWNER, "Whose, as `show routes` writes it"),
-            ),
-        ),
-        Leaf(
-            "import",
-            "Inject the routes of a file, a line each as `ip route` writes it; - is standard input",
-            "route import routes.txt replace owner batch",
-            Role.ADMIN,
-            Import(_import_routes),
-            (
-                Positional("file", ValueKind.FILE, "The file", is_required=True),
-                Flag("replace", "Take the place of what the owner has, instead of refusing"),
-                _LEASE,
-                _OWNER,
-            ),
-        ),
-        Leaf(
-            "renew",
-            "Begin the timed leases of an owner anew",
-            "route renew lease 30s",
-            Role.ADMIN,
-            Command(_renew_routes),
-            (
-                Keyword("lease", ValueKind.DURATION, "How long from now", is_required=True),
-                _OWNER,
-            ),
-        ),
-    ),
-)
-
-TREE = Branch(
-    "",
-    "Commands",
-    (
-        _SHOW,
-        Leaf(
-            "lookup",
-            "Longest match for addresses, from the snapshot in shared memory",
-            "lookup 192.0.2.1 2001:db8::1",
-            Role.READ,
-            Lookup(views.LOOKUP),
-            (
-                Positional(
-                    "addresses",
-                    ValueKind.ADDRESS,
-                    "The destinations",
-                    is_required=True,
-                    is_repeated=True,
-                ),
-            ),
-        ),
-        Branch(
-            "fib",
-            "The kernel FIB as a whole",
-            (
-                Leaf(
-                    "couple",
-                    "Put every wanted route into the kernel again",
-                    "fib couple",
-                    Role.ADMIN,
-                    Command(lambda _: Fib("couple")),
-                ),
-                Leaf(
-                    "decouple",
-                    "Take every route of ours out of the kernel, and keep the RIB",
-                    "fib decouple",
-                    Role.ADMIN,
-                    Command(lambda _: Fib("decouple")),
-                ),
-                Leaf(
-                    "resync",
-                    "Read the kernel now, repair what is not as it should be, say what it was",
-                    "fib resync",
-                    Role.ADMIN,
-                    Command(lambda _: Fib("resync")),
-                ),
-            ),
-        ),
-        Leaf(
-            "topology",
-            "The network as NUP knows it, as a table or a picture",
-            "topology format svg",
-            Role.READ,
-            Draw(Fields(Topology), views.TOPOLOGY),
-            (Keyword("format", ValueKind.FORMAT, "table, dot, mermaid or svg"),),
-        ),
-        Leaf(
-            "report",
-            "The daemon's state as one HTML page, with tables and the picture of the network",
-            "report",
-            Role.NONE,
-            Local(LocalAction.REPORT),
-        ),
-        Leaf(
-            "top",
-            "Neighbors, rates and the FIB on a full screen, again and again; q leaves",
-            "top",
-            Role.NONE,
-            Local(LocalAction.TOP),
-        ),
-        Leaf(
-            "explain",
-            "Which route an address takes, which lost and why, and what the kernel says",
-            "explain 192.0.2.1",
-            Role.READ,
-            ExplainAddress(Fields(Explain, ("address",)), views.EXPLAIN),
-            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
-        ),
-        Leaf(
-            "monitor",
-            "Changes of routes, neighbors and links as they happen, a line each",
-            "monitor routes",
-            Role.READ,
-            Watch(lambda invocation: Monitor(invocation.values.get("topics", ())), views.CHANGES),
-            (Positional("topics", ValueKind.TOPIC, "Only these", is_repeated=True),),
-        ),
-        _ROUTE,
-        Leaf(
-            "reload",
-            "Read the configuration file again and apply the difference",
-            "reload",
-            Role.ADMIN,
-            Command(_reload),
-            (
-                Flag("plan", "Only say what would change in the kernel, adjacencies and sockets"),
-                Keyword(
-                    "confirm", ValueKind.DURATION, "Go back unless `confirm` is said in this time"
-                ),
-            ),
-        ),
-        Leaf(
-            "confirm",
-            "Keep the configuration that was loaded with `reload confirm`",
-            "confirm",
-            Role.ADMIN,
-            Command(Fields(Configure, ("=confirm",))),
-        ),
-        Leaf(
-            "rollback",
-            "Go back to the configuration that was in force before",
-            "rollback",
-            Role.ADMIN,
-            Command(Fields(Configure, ("=rollback",))),
-        ),
-        Branch(
-            "config",
-            "Look at the configuration file before it is loaded",
-            (
-                Leaf(
-                    "check",
-                    "Whether the file is right; every error with its line",
-                    "config check",
-                    Role.ADMIN,
-                    Command(Fields(Configure, ("=check",))),
-                ),
-                Leaf(
-                    "diff",
-                    "What the file says otherwise than the configuration in force",
-                    "config diff",
-                    Role.ADMIN,
-                    Command(Fields(Configure, ("=diff",))),
-                ),
-            ),
-        ),
-        Leaf(
-            "help",
-            "What a command does and how it is written",
-            "help show routes",
-            Role.NONE,
-            Local(LocalAction.HELP),
-            (Positional("command", ValueKind.COMMAND, "Its words", is_repeated=True),),
-        ),
-        Leaf(
-            "completion",
-            "The completion script of a shell: source <(routectl completion bash)",
-            "completion bash",
-            Role.NONE,
-            Local(LocalAction.COMPLETION),
-            (Positional("shell", ValueKind.SHELL, "bash, zsh or fish", is_required=True),),
-        ),
-        Leaf("quit", "Leave the shell", "quit", Role.NONE, Local(LocalAction.QUIT)),
-        Leaf("exit", "Leave the shell", "exit", Role.NONE, Local(LocalAction.QUIT)),
-    ),
-)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from routectl.grammar import TREE, Argument, Flag, Keyword, Leaf, Positional, leaves
+from routectl.commands import TREE
+from routectl.grammar import Argument, Flag, Keyword, Leaf, Positional, leaves
 
 __all__ = ["manual_page"]
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ipc.control import AddressFamily, Role
+from routectl.commands import TREE
 from routectl.grammar import (
+    CONFIG_SECTIONS,
     LOG_LEVELS,
     PICTURE_FORMATS,
     ROUTE_SOURCES,
     ROUTE_TYPES,
     SHELLS,
-    TREE,
     WATCH_TOPICS,
     Argument,
     Branch,
@@ -147,6 +148,18 @@ def _describe_leaf(leaf: Leaf, words: str) -> list[str]:
     if leaf.arguments:
         lines += ["", *aligned([(_label(argument), argument.help) for argument in leaf.arguments])]
     return lines
+
+
+_WORDS: dict[ValueKind, tuple[str, ...]] = {
+    ValueKind.SOURCE: ROUTE_SOURCES,
+    ValueKind.TYPE: ROUTE_TYPES,
+    ValueKind.TOPIC: WATCH_TOPICS,
+    ValueKind.FORMAT: PICTURE_FORMATS,
+    ValueKind.SHELL: SHELLS,
+    ValueKind.LEVEL: LOG_LEVELS,
+    ValueKind.SECTION: CONFIG_SECTIONS,
+}
+"""The kinds of which there is a fixed choice."""
 
 
 def _label(argument: Argument) -> str:
@@ -291,23 +304,13 @@ def _checked(kind: ValueKind, word: str) -> str:
     Raises:
         ParseError: it cannot be one.
     """
+    if kind in _WORDS:
+        return _match(word, _WORDS[kind], kind.value.lower())
     match kind:
         case ValueKind.ADDRESS:
             return _checked_address(word)
         case ValueKind.PREFIX:
             return _checked_prefix(word)
-        case ValueKind.SOURCE:
-            return _match(word, ROUTE_SOURCES, "source")
-        case ValueKind.TYPE:
-            return _match(word, ROUTE_TYPES, "type")
-        case ValueKind.TOPIC:
-            return _match(word, WATCH_TOPICS, "monitor")
-        case ValueKind.FORMAT:
-            return _match(word, PICTURE_FORMATS, "format")
-        case ValueKind.SHELL:
-            return _match(word, SHELLS, "completion")
-        case ValueKind.LEVEL:
-            return _match(word, LOG_LEVELS, "level")
         case ValueKind.NUMBER:
             return _checked_number(word)
         case ValueKind.LEASE:
@@ -363,19 +366,9 @@ def _checked_prefix(word: str) -> str:
 
 
 def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[str]:
+    if kind in _WORDS:
+        return _WORDS[kind]
     match kind:
-        case ValueKind.SOURCE:
-            return ROUTE_SOURCES
-        case ValueKind.TYPE:
-            return ROUTE_TYPES
-        case ValueKind.TOPIC:
-            return WATCH_TOPICS
-        case ValueKind.FORMAT:
-            return PICTURE_FORMATS
-        case ValueKind.SHELL:
-            return SHELLS
-        case ValueKind.LEVEL:
-            return LOG_LEVELS
         case ValueKind.LEASE:
             return ("session",)
         case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX:

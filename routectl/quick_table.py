@@ -16,6 +16,8 @@ COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
     ("show", "interfaces"): (2, 12, ("interface",), ("interface",), (), (), "INTERFACES"),
     ("show", "routes"): (2, 13, ("@family", "prefix", "longer?", "source", "selected?"), ("prefix",), ("source",), ("longer", "selected"), "ROUTES"),
     ("show", "fib"): (2, 15, ("@family", "prefix", "longer?"), ("prefix",), (), ("longer",), "FIB"),
+    ("show", "protocol"): (2, 24, (), (), (), (), "PROTOCOL"),
+    ("show", "config"): (2, 23, ("section", "all?"), ("section",), (), ("all",), "CONFIG"),
     ("show", "counters"): (2, 16, (), (), (), (), "COUNTERS"),
     ("show", "log"): (2, 22, ("level", "event"), (), ("level", "event"), (), "LOG"),
     ("show", "memory"): (2, 17, (), (), (), (), "MEMORY"),

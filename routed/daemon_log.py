@@ -73,11 +73,27 @@ class DaemonLog:
             except OSError as error:
                 self.logger.emit("internal-error", where="log file", error=error.strerror)
 
+    @property
+    def level(self) -> str:
+        """As the configuration would say it."""
+        return self.logger.level.name.lower()
+
+    def set_level(self, level: str) -> None:
+        """Log from a level on, until the configuration says otherwise.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        try:
+            self.logger.level = Level[level.upper()]
+        except KeyError:
+            raise ValueError(f"log level {level!r} does not exist") from None
+        self.logger.emit("log-level", level=self.level)
+
     def step_level(self) -> None:
         """One more verbose, from debug round to error."""
         levels = list(Level)
-        self.logger.level = levels[levels.index(self.logger.level) - 1]
-        self.logger.emit("log-level", level=self.logger.level.name.lower())
+        self.set_level(levels[levels.index(self.logger.level) - 1].name)
 
     def _remember(self, record: Record) -> None:
         if record.level < Level.INFO:

@@ -48,6 +48,8 @@ from ipc.internal import (
     LinkRemoved,
     LinksComplete,
     LogEvent,
+    LogLevelChanged,
+    LogLevelRequested,
     LogLine,
     Ping,
     Pong,
@@ -79,7 +81,7 @@ from routed.sandbox.preload import load_what_tracebacks_need
 
 __all__ = ["Engine", "run_engine"]
 
-_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone)
+_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged)
 
 REQUEST_TIMEOUT_S = 120.0
 """How long a client waits for what the parent has to do."""
@@ -158,6 +160,7 @@ class Engine:
         self._metrics: MetricsServer | None = None
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._fib_commands: dict[int, trio.MemorySendChannel[FibCommandDone]] = {}
+        self._log_levels: dict[int, trio.MemorySendChannel[LogLevelChanged]] = {}
         self._next_request_id = 1
 
     # --- life
@@ -207,7 +210,10 @@ class Engine:
             case RulesChanged(rules=rules):
                 self._running.reporter.rule_reports = rules
             case FibCommandDone():
-                self._fib_command_done(request_id, message)
+                _hand_over(self._fib_commands, request_id, message)
+            case LogLevelChanged(level=level):
+                self._log.level = Level[level.upper()]
+                _hand_over(self._log_levels, request_id, message)
             case Ping():
                 self._say(Pong())
             case LogLine():
@@ -337,9 +343,10 @@ class Engine:
 
     def _apply(self, begin: ConfBegin, config: Config) -> None:
         """Switch to a configuration in one step."""
-        self._log.level = Level[config.log.level.name]
         if self._rooms is None:
             self._rooms = self._build_rooms(begin, config)
+        if self._rooms.config.log != config.log:
+            self._log.level = Level[config.log.level.name]
         self._rooms.config = self._rooms.reporter.config = config
         self._rooms.router.apply(config, self._secrets)
         if self._server is not None:
@@ -365,6 +372,7 @@ class Engine:
             sandbox=str(self._confinement),
             configure=self._configure,
             command_fib=self._command_fib,
+            set_log_level=self._set_log_level,
             memory=self._memory,
         )
         return _Rooms(config, router, reporter)
@@ -386,6 +394,9 @@ class Engine:
     async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         return await self._ask_parent(FibCommanded(command, uid, pid), self._fib_commands)
 
+    async def _set_log_level(self, level: str) -> Outcome:
+        return await self._ask_parent(LogLevelRequested(level), self._log_levels)
+
     async def _ask_parent(
         self, request: object, waiting: dict[int, trio.MemorySendChannel[_Answer]]
     ) -> Outcome:
@@ -403,23 +414,25 @@ class Engine:
         finally:
             del waiting[request_id]
 
-    def _fib_command_done(self, request_id: int, answer: FibCommandDone) -> None:
-        waiting = self._fib_commands.get(request_id)
-        if waiting is not None:
-            waiting.send_nowait(answer)
-
     def _reload_finished(self, request_id: int, answer: ReloadFinished) -> None:
         if answer.changes_state:
             self._running.reporter.reloads["done" if answer.is_ok else "failed"] += 1
             self._running.reporter.last_reload = LastReload(
                 answer.is_ok, self._clock.now(), answer.lines[0] if answer.lines else ""
             )
-        waiting = self._reloads.get(request_id)
-        if waiting is not None:
-            waiting.send_nowait(answer)
+        _hand_over(self._reloads, request_id, answer)
 
     def _log_management(self, event: str, fields: dict[str, str]) -> None:
         self._log.write(event, fields, "engine")
+
+
+def _hand_over(
+    waiting: dict[int, trio.MemorySendChannel[_Answer]], request_id: int, answer: _Answer
+) -> None:
+    """Wake the client that waits for this answer, if it still does."""
+    asked = waiting.get(request_id)
+    if asked is not None:
+        asked.send_nowait(answer)
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ from ipc.internal import (
     FibUpdate,
     LinkChanged,
     LogEvent,
+    LogLevelRequested,
     LogLine,
     Ping,
     Pong,
@@ -111,6 +112,10 @@ class EngineHost(OutboxSource, Protocol):
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         """A client asks for a reload."""
+        ...
+
+    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
+        """A client asks for more or fewer lines."""
         ...
 
 
@@ -347,6 +352,9 @@ class EngineSession:
             case FibCommanded():
                 self._count_request(request_id)
                 self._host.fib_commanded(request_id, message)
+            case LogLevelRequested():
+                self._count_request(request_id)
+                self._host.log_level_requested(request_id, message)
             case Pong():
                 self._pulses_missed = 0
             case LogEvent():

@@ -43,6 +43,7 @@ from pathlib import Path
 import trio
 
 from ipc.authority import Phase
+from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
     FibCommand,
@@ -50,6 +51,8 @@ from ipc.internal import (
     FibProgress,
     FibUpdate,
     LinksComplete,
+    LogLevelChanged,
+    LogLevelRequested,
     LogLine,
     ReloadFinished,
     ReloadRequested,
@@ -229,6 +232,7 @@ class Parent:
                     self._log_diagnosis()
                 case signal.SIGUSR2:
                     self._opened.log.step_level()
+                    self._tell_level()
 
     async def _stop(self, reason: str) -> None:
         if self._is_stopping:
@@ -281,6 +285,7 @@ class Parent:
             descriptor=self._opened.listeners.copy_management(),
         )
         self._hand_over_metrics(session)
+        self._tell_level()
         for line in list(self._opened.log.lines):
             session.send_line(line)
         self._sockets.settle_all(links, self._config)
@@ -348,6 +353,24 @@ class Parent:
         """A client asks."""
         who = f"uid {request.uid} pid {request.pid}"
         self._transactions.ask(ReloadRequest(request_id, who, request.action, request.confirm_s))
+
+    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
+        """A client asks.
+
+        Raises:
+            IpcError: there is no such level, as an honest engine knows.
+        """
+        try:
+            self._opened.log.set_level(request.level)
+        except ValueError as error:
+            raise IpcError(str(error)) from error
+        self._tell_level(request_id)
+
+    def _tell_level(self, request_id: int = 0) -> None:
+        """The engine keeps lines to itself that would not be written."""
+        session = self._running_session()
+        if session is not None:
+            session.send(LogLevelChanged(self._opened.log.level), request_id=request_id)
 
     # --- the kernel
 

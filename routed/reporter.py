@@ -6,6 +6,7 @@ a dump of a million routes and the decision take turns.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -15,10 +16,12 @@ from ipc.control import RouteOperation
 from ipc.internal import ConfBegin, FibCommand, LogLine, ReloadAction, RuleReport
 from routed import __version__
 from routed.config.schema import Config
+from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
 from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.views import (
+    ConfigView,
     CounterView,
     ExplainView,
     FibState,
@@ -29,6 +32,7 @@ from routed.control.views import (
     MemoryView,
     NeighborView,
     NextHopView,
+    ProtocolView,
     ReloadView,
     RouteSelector,
     RouteView,
@@ -39,9 +43,10 @@ from routed.control.views import (
 from routed.explain import explain
 from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
-from routed.model.route import NextHop, RouteSource
+from routed.model.route import DEFAULT_DISTANCE, NextHop, RouteSource
 from routed.neighbor.events import AdjacencyState
 from routed.process_memory import ProcessMemory
+from routed.protocols import protocol_facts
 from routed.rib.table import Candidate
 from routed.router import Router
 from routed.topology import topology
@@ -79,6 +84,7 @@ class Reporter:
         sandbox: str,
         configure: Callable[[ReloadAction, float | None, int, int], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
+        set_log_level: Callable[[str], Awaitable[Outcome]],
         memory: ProcessMemory,
     ) -> None:
         """Report on a router's rooms.
@@ -91,6 +97,7 @@ class Reporter:
             memory: of this process.
             configure: asks the parent, with the uid and pid of the client.
             command_fib: asks the parent, likewise.
+            set_log_level: asks the parent, too.
         """
         self.config = config
         self.last_reload: LastReload | None = None
@@ -108,6 +115,7 @@ class Reporter:
         self._memory = memory
         self._configure = configure
         self._command_fib = command_fib
+        self._set_log_level = set_log_level
 
     # --- one row or few
 
@@ -230,6 +238,27 @@ class Reporter:
             for report in self.rule_reports
         ]
 
+    def protocols(self) -> Sequence[ProtocolView]:
+        """Every source of routes, by distance."""
+        counts = self._router.rib.candidates_by_source
+        facts = protocol_facts(
+            self.config,
+            [row.state for row in self._router.neighbors.neighbors(time.monotonic())],
+            [link.is_up for link in self._router.links.values()],
+            sum(ifindex in self._router.neighbor_links for ifindex in self._router.links),
+        )
+        return [
+            ProtocolView(source.label, fact.state, distance, counts[source], fact.detail)
+            for source, distance in sorted(DEFAULT_DISTANCE.items(), key=lambda item: item[1])
+            for fact in [facts[source]]
+        ]
+
+    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+        """The configuration in force, line by line."""
+        lines = written(self.config, section, is_all=is_all)
+        while chunk := list(itertools.islice(lines, CHUNK_PREFIXES)):
+            yield [ConfigView(*line) for line in chunk]
+
     def log(self) -> Sequence[LogView]:
         """The last lines of the log, oldest first."""
         return [
@@ -263,6 +292,14 @@ class Reporter:
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Have the parent do something to the kernel FIB."""
         return await self._command_fib(command, uid, pid)
+
+    async def set_log_level(self, level: str) -> Outcome:
+        """Have the parent log from this level on, and tell us."""
+        return await self._set_log_level(level)
+
+    def clear_neighbor(self, neighbor: Address) -> bool:
+        """Begin the adjacencies with a router id or an address afresh."""
+        return self._router.clear_neighbor(neighbor)
 
     # --- questions about why, and what happens
 

@@ -326,6 +326,18 @@ class Router:
 
     # --- neighbors
 
+    def clear_neighbor(self, neighbor: Address) -> bool:
+        """Begin the adjacencies with a router id, or an address, afresh; whether there were any."""
+        now = self._clock.now()
+        router_ids = {
+            row.router_id
+            for row in self.neighbors.neighbors(now)
+            if row.router_id is not None and neighbor in (row.router_id, row.address)
+        }
+        cleared = [self.neighbors.clear_neighbor(router_id, now) for router_id in router_ids]
+        self._network.kick()
+        return any(cleared)
+
     def _on_neighbor_output(self, output: Output) -> None:
         match output:
             case RouteLearned():

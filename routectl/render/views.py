@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGES",
+    "CONFIG",
     "COUNTERS",
     "EXPLAIN",
     "FIB",
@@ -34,6 +35,7 @@ __all__ = [
     "LOOKUP",
     "MEMORY",
     "NEIGHBORS",
+    "PROTOCOL",
     "ROUTES",
     "RULES",
     "STATUS",
@@ -197,6 +199,19 @@ COUNTERS = Table(
         _column("MEANING", "help"),
     ),
     empty="no counters",
+)
+
+CONFIG = Lines(lambda row: str(row.get("line")))
+
+PROTOCOL = Table(
+    (
+        _column("PROTOCOL", "protocol"),
+        Column("STATE", _plain("state"), is_colored=True),
+        _number("DISTANCE", "distance"),
+        _number("ROUTES", "routes"),
+        _column("DETAIL", "detail"),
+    ),
+    empty="no protocols",
 )
 
 RULES = Table(

@@ -271,7 +271,7 @@ class _Decoder:
     def _list(self, item: type | Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
         self._enter(node, path)
         if not isinstance(node, yaml.SequenceNode):
-            self.report(node, path, "expected a list")
+            self.report(node, path, _no_list(node))
             return ()
         decoded = []
         for index, child in enumerate(node.value):
@@ -319,6 +319,12 @@ class _Decoder:
             else:
                 decoded.append(self.mapping(cls, value_node, name_path, **{name_field: name}))
         return tuple(decoded)
+
+
+def _no_list(node: Any) -> str:
+    if isinstance(node, yaml.ScalarNode) and node.value:
+        return f"expected a list, even of one: [{node.value}]"
+    return "expected a list: items in [ ], or each on a line that begins with -"
 
 
 @functools.cache

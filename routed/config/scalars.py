@@ -10,6 +10,7 @@ Each reader carries the JSON Schema of what it accepts, for editors.
 from __future__ import annotations
 
 import datetime
+import difflib
 import enum
 import grp
 import os
@@ -58,6 +59,7 @@ _IFNAME_MAX = 15
 
 TABLE_NAMES = {"default": 253, "main": 254, "local": 255}
 """The names of linux/rtnetlink.h (RT_TABLE_*)."""
+_TABLE_WORDS = {number: name for name, number in TABLE_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Reader(Generic[T]):
     """Text to value; ValueError with a message for people."""
     schema: dict[str, Any]
     """The JSON Schema of what is accepted."""
+    write: Callable[[T], str] = str
+    """Value to a text that reads as the same value."""
 
 
 class PrincipalKind(enum.Enum):
@@ -125,6 +129,8 @@ class PrefixMatch:
         return self.ge <= candidate.prefix_len <= self.le and self.prefix.covers(candidate)
 
     def __str__(self) -> str:
+        if self.ge == self.le == self.prefix.prefix_len:
+            return str(self.prefix)
         return f"{self.prefix} ge {self.ge} le {self.le}"
 
 
@@ -133,7 +139,7 @@ def whole_number(low: int, high: int) -> Reader[int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[-+]?[0-9]+", text):
-            raise ValueError(f"expected a whole number, got {text!r}")
+            raise ValueError(f"expected a whole number from {low} to {high}, got {text!r}")
         value = int(text)
         if not low <= value <= high:
             raise ValueError(f"{value} is outside {low} to {high}")
@@ -150,10 +156,16 @@ def choice(kind: type[E], *, refuse: dict[str, str] | None = None) -> Reader[E]:
         if refuse and text in refuse:
             raise ValueError(refuse[text])
         if text not in words:
-            raise ValueError(f"expected {' or '.join(words)}, got {text!r}")
+            near = difflib.get_close_matches(text, words, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"expected {_alternatives(words)}, got {text!r}{hint}")
         return kind(text)
 
-    return Reader(read, {"enum": words})
+    return Reader(read, {"enum": words}, lambda member: str(member.value))
+
+
+def _alternatives(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 _DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -165,13 +177,21 @@ def duration(low_s: float, high_s: float) -> Reader[float]:
     def read(text: str) -> float:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
         if not found:
-            raise ValueError(f"expected a duration such as 500ms, 10s or 5m, got {text!r}")
+            hint = f"; perhaps {text}s" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else ""
+            raise ValueError(f"expected a duration such as 500ms, 10s or 5m, got {text!r}{hint}")
         seconds = float(found[1]) * _DURATION_UNITS[found[2]]
         if not low_s <= seconds <= high_s:
             raise ValueError(f"{text} is outside {low_s:g}s to {high_s:g}s")
         return seconds
 
-    return Reader(read, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"})
+    schema = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"}
+    return Reader(read, schema, _write_duration)
+
+
+def _write_duration(seconds: float) -> str:
+    if 0 < seconds < 1:
+        return f"{seconds * 1e3:.6f}".rstrip("0").rstrip(".") + "ms"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def _read_boolean(text: str) -> bool:
@@ -180,7 +200,7 @@ def _read_boolean(text: str) -> bool:
     return text == "true"
 
 
-boolean = Reader(_read_boolean, {"type": "boolean"})
+boolean = Reader(_read_boolean, {"type": "boolean"}, lambda value: "true" if value else "false")
 
 _ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+$"}
 
@@ -202,7 +222,10 @@ def _read_router_id(text: str) -> Address:
     except ValueError:
         value = None
     if value is None or value.family is not Family.IPV4 or value.addr_bits == 0:
-        raise ValueError(f"expected four numbers such as 10.255.0.1, not 0.0.0.0, got {text!r}")
+        raise ValueError(
+            f"expected four numbers from 0 to 255, such as 10.255.0.1 (0.0.0.0 is nobody's), "
+            f"got {text!r}"
+        )
     return value
 
 
@@ -224,6 +247,7 @@ def _read_table(text: str) -> int:
 table = Reader(
     _read_table,
     {"anyOf": [{"enum": ["main", "default"]}, {"type": "integer", "minimum": 1}]},
+    lambda table_id: _TABLE_WORDS.get(table_id, str(table_id)),
 )
 
 
@@ -248,7 +272,11 @@ def _read_fwmark(text: str) -> FirewallMark:
     return FirewallMark(mark, mask)
 
 
-fwmark = Reader(_read_fwmark, {"type": ["string", "integer"]})
+fwmark = Reader(
+    _read_fwmark,
+    {"type": ["string", "integer"]},
+    lambda mark: f"{mark.mark:#x}" + ("" if mark.mask == ANY_MARK else f"/{mark.mask:#x}"),
+)
 
 
 _PROTOCOLS = {
@@ -326,7 +354,11 @@ def _read_moment(text: str) -> float:
     return moment.timestamp()
 
 
-moment = Reader(_read_moment, {"type": "string", "format": "date-time"})
+def _write_moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+moment = Reader(_read_moment, {"type": "string", "format": "date-time"}, _write_moment)
 """Seconds since 1970."""
 
 absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
@@ -385,7 +417,9 @@ def _group_id(name: str) -> int:
 
 
 principal = Reader(
-    _read_principal, {"type": "string", "examples": ["root", "user:noc", "group:netdev"]}
+    _read_principal,
+    {"type": "string", "examples": ["root", "user:noc", "group:netdev"]},
+    lambda who: who.name,
 )
 
 
@@ -401,7 +435,7 @@ def _read_engine_user(text: str) -> EngineUser:
     return EngineUser(text, entry.pw_uid, entry.pw_gid)
 
 
-engine_user = Reader(_read_engine_user, {"type": "string"})
+engine_user = Reader(_read_engine_user, {"type": "string"}, lambda user: user.name)
 
 
 def _read_prefix_match(text: str) -> PrefixMatch:

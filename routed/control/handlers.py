@@ -15,10 +15,12 @@ from typing import Any, Protocol
 
 from ipc.control import (
     AddressFamily,
+    ClearNeighbor,
     Configure,
     ControlType,
     Explain,
     Fib,
+    LogLevel,
     Monitor,
     Reload,
     Result,
@@ -26,12 +28,14 @@ from ipc.control import (
     RouteChange,
     RouteOperation,
     RouteRenew,
+    ShowConfig,
     ShowCounters,
     ShowFib,
     ShowInterfaces,
     ShowLog,
     ShowMemory,
     ShowNeighbors,
+    ShowProtocol,
     ShowRoute,
     ShowRoutes,
     ShowRules,
@@ -52,6 +56,7 @@ from routed.control.injection import (
     read_change,
 )
 from routed.control.views import (
+    ConfigView,
     CounterView,
     ExplainView,
     FibView,
@@ -59,6 +64,7 @@ from routed.control.views import (
     LogView,
     MemoryView,
     NeighborView,
+    ProtocolView,
     RouteSelector,
     RouteView,
     RuleView,
@@ -116,6 +122,18 @@ class Daemon(Protocol):
 
     def rules(self) -> Sequence[RuleView]:
         """Every policy rule of the configuration, in order."""
+
+    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+        """The configuration in force, in chunks as `routes`; `is_all` with what is default."""
+
+    def protocols(self) -> Sequence[ProtocolView]:
+        """Every source of routes, by distance."""
+
+    def clear_neighbor(self, neighbor: Address) -> bool:
+        """Begin the adjacencies with a router id or an address afresh; whether there were any."""
+
+    async def set_log_level(self, level: str) -> Outcome:
+        """Log from this level on, in both processes."""
 
     def log(self) -> Sequence[LogView]:
         """The last lines of the log, oldest first."""
@@ -263,10 +281,21 @@ async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> An
     return Dump(RuleView, [daemon.rules()])
 
 
+async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:
+    """All lines, or those of one section."""
+    chunks = daemon.configuration(request.section, is_all=request.is_all)
+    return Dump(ConfigView, chunks)
+
+
+async def show_protocol(daemon: Daemon, _request: ShowProtocol, _caller: Caller) -> Answer:
+    """All of them."""
+    return Dump(ProtocolView, [daemon.protocols()])
+
+
 async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
     """The lines at or above a level, of one event or of all."""
     if request.level not in (None, *_LOG_LEVELS):
-        return _usage(f"{request.level!r} is no log level: {', '.join(_LOG_LEVELS)}")
+        return _no_level(request.level)
     least = 0 if request.level is None else _LOG_LEVELS.index(request.level)
     found = [
         line
@@ -342,6 +371,24 @@ async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answe
     return _outcome(await daemon.configure(action, confirm_s, caller.uid, caller.pid))
 
 
+async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller) -> Answer:
+    """Clear; a neighbor that is not there is not found."""
+    try:
+        neighbor = Address.parse(request.neighbor)
+    except ValueError as error:
+        return _usage(str(error))
+    if not daemon.clear_neighbor(neighbor):
+        return _not_found(f"no adjacency with {neighbor}")
+    return Final(Result(ResultCode.OK, (f"cleared {neighbor}",)))
+
+
+async def set_log_level(daemon: Daemon, request: LogLevel, _caller: Caller) -> Answer:
+    """Log more, or less."""
+    if request.level not in _LOG_LEVELS:
+        return _no_level(request.level)
+    return _outcome(await daemon.set_log_level(request.level))
+
+
 async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
     """Inject, replace or delete; a row for each route that cannot be, and nothing changed then."""
     try:
@@ -402,6 +449,8 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_LOG: show_log,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SHOW_RULES: show_rules,
+    ControlType.SHOW_CONFIG: show_config,
+    ControlType.SHOW_PROTOCOL: show_protocol,
     ControlType.TOPOLOGY: show_topology,
     ControlType.EXPLAIN: explain,
     ControlType.MONITOR: monitor,
@@ -409,6 +458,8 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.FIB: command_fib,
     ControlType.RELOAD: reload,
     ControlType.CONFIGURE: configure,
+    ControlType.CLEAR_NEIGHBOR: clear_neighbor,
+    ControlType.LOG_LEVEL: set_log_level,
     ControlType.ROUTE_CHANGE: change_routes,
     ControlType.ROUTE_RENEW: renew_routes,
 }
@@ -420,6 +471,10 @@ def _outcome(outcome: Outcome) -> Final:
 
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _no_level(word: str | None) -> Final:
+    return _usage(f"{word!r} is no log level: {', '.join(_LOG_LEVELS)}")
 
 
 def _not_found(text: str) -> Final:

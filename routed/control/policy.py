@@ -29,6 +29,8 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_LOG: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
+    ControlType.SHOW_CONFIG: Role.READ,
+    ControlType.SHOW_PROTOCOL: Role.READ,
     ControlType.TOPOLOGY: Role.READ,
     ControlType.EXPLAIN: Role.READ,
     ControlType.MONITOR: Role.READ,
@@ -36,6 +38,8 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.FIB: Role.ADMIN,
     ControlType.RELOAD: Role.ADMIN,
     ControlType.CONFIGURE: Role.ADMIN,
+    ControlType.CLEAR_NEIGHBOR: Role.ADMIN,
+    ControlType.LOG_LEVEL: Role.ADMIN,
     ControlType.ROUTE_CHANGE: Role.ADMIN,
     ControlType.ROUTE_RENEW: Role.ADMIN,
 }

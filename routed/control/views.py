@@ -34,6 +34,7 @@ from routed.model.route import RouteSource, RouteType
 
 __all__ = [
     "VIEW_CLASSES",
+    "ConfigView",
     "CounterView",
     "ExplainView",
     "ExplainedCandidate",
@@ -45,6 +46,7 @@ __all__ = [
     "MemoryView",
     "NeighborView",
     "NextHopView",
+    "ProtocolView",
     "ReloadView",
     "RouteSelector",
     "RouteView",
@@ -304,6 +306,35 @@ class RuleView:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigView:
+    """One line of the configuration in force."""
+
+    option: str
+    """Its path, such as `interfaces.eth0.cost`."""
+    value: str | None
+    """As a file would say it; None for a line that others follow."""
+    is_default: bool
+    """Whether it is what would hold without it."""
+    line: str
+    """With its indent: all lines together are a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolView:
+    """One source of routes."""
+
+    protocol: str
+    """As in `source` of a route."""
+    state: str
+    """up, down (asked for, and nobody there), or off (not asked for)."""
+    distance: int
+    """Unless a route's own configuration says otherwise."""
+    routes: int
+    """Candidates in the RIB."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogView:
     """One line of the log."""
 
@@ -341,6 +372,8 @@ VIEW_CLASSES: tuple[type, ...] = (
     LogView,
     MemoryView,
     RuleView,
+    ConfigView,
+    ProtocolView,
 )
 
 

@@ -23,6 +23,7 @@ from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.control.views import (
+    ConfigView,
     CounterView,
     ExplainedCandidate,
     ExplainView,
@@ -34,6 +35,7 @@ from routed.control.views import (
     MemoryView,
     NeighborView,
     NextHopView,
+    ProtocolView,
     ReloadView,
     RouteSelector,
     RouteView,
@@ -214,6 +216,19 @@ RULES = (
     ),
 )
 
+CONFIG = (
+    ConfigView("router_id", "10.255.0.1", False, "router_id: 10.255.0.1"),
+    ConfigView("fib", None, False, "fib:"),
+    ConfigView("fib.table", "main", True, "  table: main"),
+    ConfigView("fib.resync", "60s", False, "  resync: 60s"),
+)
+
+PROTOCOLS = (
+    ProtocolView("connected", "up", 0, 3, "2 of 3 links up"),
+    ProtocolView("neighbor", "down", 90, 0, "NUP on 1 link, 0 of 0 adjacencies up"),
+    ProtocolView("kernel", "off", 254, 0, "nothing under `learn`"),
+)
+
 COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
 RELOADED = Outcome(True, ("1 static route added",))
 
@@ -301,6 +316,8 @@ class FakeDaemon:
     """What becomes of the next injections."""
     configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
+    cleared: list[Address] = field(default_factory=list)
+    log_levels: list[str] = field(default_factory=list)
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
     """How far dumps of routes have come."""
@@ -341,6 +358,24 @@ class FakeDaemon:
 
     def rules(self) -> Sequence[RuleView]:
         return RULES
+
+    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+        yield [
+            line
+            for line in CONFIG
+            if section in (None, line.option.partition(".")[0]) and (is_all or not line.is_default)
+        ]
+
+    def protocols(self) -> Sequence[ProtocolView]:
+        return PROTOCOLS
+
+    def clear_neighbor(self, neighbor: Address) -> bool:
+        self.cleared.append(neighbor)
+        return any(neighbor in (view.router_id, view.address) for view in self.neighbor_views)
+
+    async def set_log_level(self, level: str) -> Outcome:
+        self.log_levels.append(level)
+        return Outcome(True, (f"logging from {level} on",))
 
     def log(self) -> Sequence[LogView]:
         return LOG

@@ -25,7 +25,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.fib": {"routed.model", "routed.clock", "routed.log", "trio", "pyroute2"},
     "routed.neighbor": {"routed.model", "routed.clock", "trio"},
     "routed.control": {"routed.model", "ipc", "trio"},
-    "routectl": {"ipc", "routectl", "prompt_toolkit"},
+    "routectl": {
+        "ipc", "routectl", "prompt_toolkit", "routed.config.load", "routed.keyfiles",
+    },
     # single modules beside the rooms
     "routed.clock": set(),
     "routed.log": set(),
@@ -65,10 +67,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.topology": {"routed.control", "routed.model", "routed.router"},
     "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
+    "routed.protocols": {"routed.config.schema", "routed.model", "routed.neighbor.events"},
     "routed.reporter": {
-        "ipc", "routed", "routed.log", "routed.config.schema", "routed.control", "routed.explain",
-        "routed.model", "routed.neighbor", "routed.process_memory", "routed.rib", "routed.router",
-        "routed.topology", "routed.watching",
+        "ipc", "routed", "routed.log", "routed.config.schema", "routed.config.written",
+        "routed.control", "routed.explain",
+        "routed.model", "routed.neighbor", "routed.process_memory", "routed.protocols",
+        "routed.rib", "routed.router", "routed.topology", "routed.watching",
     },
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {

@@ -22,6 +22,7 @@ from ipc.internal import (
     FibCommanded,
     FibProgress,
     FibUpdate,
+    LogLevelRequested,
     ReloadFinished,
     ReloadRequested,
 )
@@ -84,6 +85,9 @@ class Host:
         self.reloads.append(request_id)
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        self.reloads.append(request_id)
+
+    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
         self.reloads.append(request_id)
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from ipc.blocking import ExitStatus
 from routectl.cli import command_line_for
-from routectl.grammar import TREE, Leaf, Local, leaves
+from routectl.commands import TREE
+from routectl.grammar import Leaf, Local, leaves
 from routed.control.policy import AccessList
 from routed.control.views import VIEW_CLASSES, columns_of
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -37,6 +38,9 @@ COMMANDS = (
     "show log level warning",
     "show memory",
     "show rules",
+    "show config fib all",
+    "show config",
+    "show protocol",
     "fib couple",
     "fib decouple",
     "fib resync",
@@ -45,8 +49,10 @@ COMMANDS = (
     "reload plan",
     "confirm",
     "rollback",
-    "config check",
-    "config diff",
+    "check",
+    "diff",
+    "clear neighbor 10.255.0.2",
+    "log level debug",
     "route add 192.0.2.1/32 dev eth0 lease 30s",
     "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
     "route delete 192.0.2.1/32",
@@ -136,7 +142,7 @@ def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> N
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:12], "explain 10.1.2.3", "topology"):
+    for line in (*COMMANDS[:15], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)

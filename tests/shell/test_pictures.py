@@ -17,9 +17,10 @@ import pytest
 
 from ipc.blocking import ControlClient, ExitStatus
 from routectl.cli import command_line_for, main
+from routectl.commands import TREE
 from routectl.completion import SHELLS, script
 from routectl.grammar import SHELLS as SHELL_WORDS
-from routectl.grammar import TREE, leaves
+from routectl.grammar import leaves
 from routectl.manual import manual_page
 from routectl.render.text import Row
 from routectl.render.topology import as_svg

@@ -47,7 +47,8 @@ def test_all_mistakes_come_at_once_with_their_places() -> None:
         "fib: {resync: fast}\n"
     )
     assert problems(text) == [
-        "routes.yaml:4:16: interfaces.eth0.cost: expected a whole number, got 'cheap'",
+        "routes.yaml:4:16: interfaces.eth0.cost: expected a whole number from 1 to 65535, got "
+        "'cheap'",
         "routes.yaml:4:23: interfaces.eth0.hallo: unknown key; did you mean 'hello'?",
         "routes.yaml:6:14: static[0].prefix: 10.3.0.1/16 has host bits set; did you mean "
         "10.3.0.0/16?",

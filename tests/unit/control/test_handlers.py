@@ -9,8 +9,10 @@ import pytest
 from ipc.control import (
     REQUEST_TYPES,
     AddressFamily,
+    ClearNeighbor,
     ControlType,
     Fib,
+    LogLevel,
     Reload,
     Request,
     ResultCode,
@@ -30,6 +32,7 @@ from ipc.internal import FibCommand
 from routed.control.caller import Caller
 from routed.control.handlers import HANDLERS, Answer, Dump, Final, Outcome
 from routed.control.views import to_row
+from routed.model.prefix import Address
 from tests.fakes.fake_daemon import FakeDaemon
 
 CALLER = Caller(uid=1000, pid=42, session=7)
@@ -110,6 +113,13 @@ async def test_requests_show_what_they_select(
             "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
         ),
         (ShowFib(prefix="ten"), ResultCode.USAGE, "'ten' is not an IP prefix (like 10.0.0.0/8)"),
+        (ClearNeighbor("you"), ResultCode.USAGE, "'you' is not an IP address"),
+        (ClearNeighbor("10.9.9.9"), ResultCode.NOT_FOUND, "no adjacency with 10.9.9.9"),
+        (
+            LogLevel("loud"),
+            ResultCode.USAGE,
+            "'loud' is no log level: debug, info, warning, error",
+        ),
         (
             ShowRoutes(source="magic"),
             ResultCode.USAGE,
@@ -124,6 +134,20 @@ async def test_what_the_caller_got_wrong_is_a_result(
     answer = await ask(daemon, request_)
     assert isinstance(answer, Final)
     assert (answer.result.code, answer.result.lines) == (code, (text,))
+
+
+async def test_a_neighbor_is_cleared_by_router_id_or_address(daemon: FakeDaemon) -> None:
+    for word in ("10.255.0.2", "fe80::2"):
+        answer = await ask(daemon, ClearNeighbor(word))
+        assert isinstance(answer, Final)
+        assert answer.result.lines == (f"cleared {word}",)
+    assert daemon.cleared == [Address.parse("10.255.0.2"), Address.parse("fe80::2")]
+
+
+async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:
+    answer = await ask(daemon, LogLevel("debug"))
+    assert isinstance(answer, Final)
+    assert (answer.result.code, daemon.log_levels) == (ResultCode.OK, ["debug"])
 
 
 async def test_a_reload_names_who_asked_and_hands_on_what_changed(daemon: FakeDaemon) -> None:

@@ -7,13 +7,14 @@ import shlex
 import pytest
 
 from ipc.control import REQUEST_TYPES, Role, SnapshotOpen
+from routectl.commands import TREE
 from routectl.grammar import (
     ROUTE_SOURCES,
     ROUTE_TYPES,
-    TREE,
     WATCH_TOPICS,
     Ask,
     Branch,
+    Check,
     Command,
     Draw,
     ExplainAddress,
@@ -71,6 +72,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
             assert leaf.role is Role.NONE
         case (
             Ask(build)
+            | Check(build)
             | Command(build)
             | ExplainAddress(build)
             | Import(build)
@@ -87,7 +89,7 @@ def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> Non
     match leaf.action:
         case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form) | Draw(_, form):
             assert isinstance(form, (Table, Record, Sections, Lines))
-        case Command() | Import() | Local():
+        case Check() | Command() | Import() | Local():
             pass  # lines of text: tests/shell/test_golden.py has each
 
 

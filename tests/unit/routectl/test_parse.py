@@ -10,7 +10,8 @@ from ipc.control import (
     ShowNeighbors,
     ShowRoutes,
 )
-from routectl.grammar import TREE, Ask, Invocation, ValueKind, leaves
+from routectl.commands import TREE
+from routectl.grammar import Ask, Invocation, ValueKind, leaves
 from routectl.parse import ParseError, complete, describe, expected, parse
 
 

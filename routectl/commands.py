@@ -1,0 +1,379 @@
+"""The command tree: the one place where a command is declared.
+
+To add a command, add a leaf in the notation of `grammar.py`; tests then ask for its text form, its
+JSON form and its golden files.
+"""
+
+from __future__ import annotations
+
+from ipc.control import (
+    ClearNeighbor,
+    Configure,
+    Explain,
+    Fib,
+    LogLevel,
+    Monitor,
+    Reload,
+    Request,
+    Role,
+    ShowConfig,
+    ShowCounters,
+    ShowFib,
+    ShowInterfaces,
+    ShowLog,
+    ShowMemory,
+    ShowNeighbors,
+    ShowProtocol,
+    ShowRoute,
+    ShowRoutes,
+    ShowRules,
+    ShowStatus,
+    Topology,
+)
+from routectl.grammar import (
+    Ask,
+    Branch,
+    Check,
+    Command,
+    Draw,
+    ExplainAddress,
+    Fields,
+    Flag,
+    Invocation,
+    Keyword,
+    Leaf,
+    Local,
+    LocalAction,
+    Lookup,
+    Positional,
+    ValueKind,
+    Watch,
+)
+from routectl.render import views
+from routectl.route_commands import ROUTE
+
+__all__ = ["TREE"]
+
+
+_SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
+
+
+def _reload(invocation: Invocation) -> Request:
+    confirm = invocation.value("confirm")
+    if "plan" in invocation.values:
+        return Configure("plan", None if confirm is None else float(confirm))
+    return Reload() if confirm is None else Configure("reload", float(confirm))
+
+
+_PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
+_LONGER = Flag("longer", "With a prefix: everything inside it")
+
+_SHOW = Branch(
+    "show",
+    "Look at the daemon's state",
+    (
+        Leaf(
+            "status",
+            "The daemon as a whole: identity, health, totals",
+            "show status",
+            Role.READ,
+            Ask(Fields(ShowStatus), views.STATUS),
+        ),
+        Leaf(
+            "neighbors",
+            "Neighbors and the state of the adjacency with each",
+            "show neighbors interface eth0",
+            Role.READ,
+            Ask(Fields(ShowNeighbors, ("neighbor", "interface")), views.NEIGHBORS),
+            (
+                Positional("neighbor", ValueKind.NEIGHBOR, "Only this router id or address"),
+                Keyword("interface", ValueKind.INTERFACE, "Only those on this interface"),
+            ),
+        ),
+        Leaf(
+            "interfaces",
+            "Interfaces, their addresses, and whether NUP runs there",
+            "show interfaces eth0",
+            Role.READ,
+            Ask(Fields(ShowInterfaces, ("interface",)), views.INTERFACES),
+            (Positional("interface", ValueKind.INTERFACE, "Only this interface"),),
+        ),
+        Leaf(
+            "routes",
+            "The RIB: every candidate of every prefix, * marks the selected one",
+            "show routes 10.0.0.0/8 longer source static",
+            Role.READ,
+            Ask(_SHOW_ROUTES, views.ROUTES),
+            (
+                _PREFIX,
+                _LONGER,
+                Keyword("source", ValueKind.SOURCE, "Only candidates of this source"),
+                Flag("selected", "Only selected candidates"),
+            ),
+        ),
+        Leaf(
+            "route",
+            "The candidates of the longest prefix that covers an address",
+            "show route 192.0.2.1",
+            Role.READ,
+            Ask(Fields(ShowRoute, ("address",)), views.ROUTES),
+            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+        ),
+        Leaf(
+            "fib",
+            "What the kernel should hold, and whether it does",
+            "show fib 10.0.0.0/8 longer",
+            Role.READ,
+            Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
+            (_PREFIX, _LONGER),
+        ),
+        Leaf(
+            "rules",
+            "The policy rules of the configuration, and whether the kernel has them",
+            "show rules",
+            Role.READ,
+            Ask(lambda _: ShowRules(), views.RULES),
+        ),
+        Leaf(
+            "protocol",
+            "Where routes come from: each source, how it stands, how many candidates it has",
+            "show protocol",
+            Role.READ,
+            Ask(Fields(ShowProtocol), views.PROTOCOL),
+        ),
+        Leaf(
+            "config",
+            "The configuration in force, as a file would say it; secrets are not in it",
+            "show config fib",
+            Role.READ,
+            Ask(Fields(ShowConfig, ("section", "all?")), views.CONFIG),
+            (
+                Positional("section", ValueKind.SECTION, "Only this part, such as `fib`"),
+                Flag("all", "Also what is left at its default"),
+            ),
+        ),
+        Leaf(
+            "counters",
+            "Everything that is counted, with its meaning",
+            "show counters",
+            Role.READ,
+            Ask(Fields(ShowCounters), views.COUNTERS),
+        ),
+        Leaf(
+            "log",
+            "The last lines of the log, oldest first; at info and above",
+            "show log level warning",
+            Role.READ,
+            Ask(Fields(ShowLog, ("level", "event")), views.LOG),
+            (
+                Keyword("level", ValueKind.LEVEL, "The least severe that is wanted"),
+                Keyword("event", ValueKind.EVENT, "Lines of this event only"),
+            ),
+        ),
+        Leaf(
+            "memory",
+            "What the daemon's memory is used for",
+            "show memory",
+            Role.READ,
+            Ask(Fields(ShowMemory), views.MEMORY),
+        ),
+    ),
+)
+
+TREE = Branch(
+    "",
+    "Commands",
+    (
+        _SHOW,
+        Leaf(
+            "lookup",
+            "Longest match for addresses, from the snapshot in shared memory",
+            "lookup 192.0.2.1 2001:db8::1",
+            Role.READ,
+            Lookup(views.LOOKUP),
+            (
+                Positional(
+                    "addresses",
+                    ValueKind.ADDRESS,
+                    "The destinations",
+                    is_required=True,
+                    is_repeated=True,
+                ),
+            ),
+        ),
+        Branch(
+            "fib",
+            "The kernel FIB as a whole",
+            (
+                Leaf(
+                    "couple",
+                    "Put every wanted route into the kernel again",
+                    "fib couple",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("couple")),
+                ),
+                Leaf(
+                    "decouple",
+                    "Take every route of ours out of the kernel, and keep the RIB",
+                    "fib decouple",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("decouple")),
+                ),
+                Leaf(
+                    "resync",
+                    "Read the kernel now, repair what is not as it should be, say what it was",
+                    "fib resync",
+                    Role.ADMIN,
+                    Command(lambda _: Fib("resync")),
+                ),
+            ),
+        ),
+        Leaf(
+            "topology",
+            "The network as NUP knows it, as a table or a picture",
+            "topology format svg",
+            Role.READ,
+            Draw(Fields(Topology), views.TOPOLOGY),
+            (Keyword("format", ValueKind.FORMAT, "table, dot, mermaid or svg"),),
+        ),
+        Leaf(
+            "report",
+            "The daemon's state as one HTML page, with tables and the picture of the network",
+            "report",
+            Role.NONE,
+            Local(LocalAction.REPORT),
+        ),
+        Leaf(
+            "top",
+            "Neighbors, rates and the FIB on a full screen, again and again; q leaves",
+            "top",
+            Role.NONE,
+            Local(LocalAction.TOP),
+        ),
+        Leaf(
+            "explain",
+            "Which route an address takes, which lost and why, and what the kernel says",
+            "explain 192.0.2.1",
+            Role.READ,
+            ExplainAddress(Fields(Explain, ("address",)), views.EXPLAIN),
+            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+        ),
+        Leaf(
+            "monitor",
+            "Changes of routes, neighbors and links as they happen, a line each",
+            "monitor routes",
+            Role.READ,
+            Watch(lambda invocation: Monitor(invocation.values.get("topics", ())), views.CHANGES),
+            (Positional("topics", ValueKind.TOPIC, "Only these", is_repeated=True),),
+        ),
+        ROUTE,
+        Leaf(
+            "reload",
+            "Read the configuration file again and apply the difference",
+            "reload",
+            Role.ADMIN,
+            Command(_reload),
+            (
+                Flag("plan", "Only say what would change in the kernel, adjacencies and sockets"),
+                Keyword(
+                    "confirm", ValueKind.DURATION, "Go back unless `confirm` is said in this time"
+                ),
+            ),
+        ),
+        Leaf(
+            "confirm",
+            "Keep the configuration that was loaded with `reload confirm`",
+            "confirm",
+            Role.ADMIN,
+            Command(Fields(Configure, ("=confirm",))),
+        ),
+        Leaf(
+            "rollback",
+            "Go back to the configuration that was in force before",
+            "rollback",
+            Role.ADMIN,
+            Command(Fields(Configure, ("=rollback",))),
+        ),
+        Leaf(
+            "diff",
+            "What the configuration file says otherwise than the configuration in force",
+            "diff",
+            Role.ADMIN,
+            Command(Fields(Configure, ("=diff",))),
+        ),
+        Leaf(
+            "check",
+            "Whether the daemon's configuration file, or another one, is right; every error",
+            "check",
+            Role.ADMIN,
+            Check(Fields(Configure, ("=check",))),
+            (
+                Positional(
+                    "file",
+                    ValueKind.FILE,
+                    "Another file, read and judged here: needs no daemon and no role",
+                ),
+            ),
+        ),
+        Branch(
+            "clear",
+            "Begin something afresh",
+            (
+                Leaf(
+                    "neighbor",
+                    "Take the adjacencies with a neighbor down; they come up again by themselves",
+                    "clear neighbor 10.255.0.2",
+                    Role.ADMIN,
+                    Command(Fields(ClearNeighbor, ("neighbor",))),
+                    (
+                        Positional(
+                            "neighbor",
+                            ValueKind.NEIGHBOR,
+                            "Its router id or its address",
+                            is_required=True,
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Branch(
+            "log",
+            "The daemon's log",
+            (
+                Leaf(
+                    "level",
+                    "How much is logged, until the configuration says otherwise or a restart",
+                    "log level debug",
+                    Role.ADMIN,
+                    Command(Fields(LogLevel, ("level",))),
+                    (
+                        Positional(
+                            "level",
+                            ValueKind.LEVEL,
+                            "The least severe level that is logged",
+                            is_required=True,
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Leaf(
+            "help",
+            "What a command does and how it is written",
+            "help show routes",
+            Role.NONE,
+            Local(LocalAction.HELP),
+            (Positional("command", ValueKind.COMMAND, "Its words", is_repeated=True),),
+        ),
+        Leaf(
+            "completion",
+            "The completion script of a shell: source <(routectl completion bash)",
+            "completion bash",
+            Role.NONE,
+            Local(LocalAction.COMPLETION),
+            (Positional("shell", ValueKind.SHELL, "bash, zsh or fish", is_required=True),),
+        ),
+        Leaf("quit", "Leave the shell", "quit", Role.NONE, Local(LocalAction.QUIT)),
+        Leaf("exit", "Leave the shell", "exit", Role.NONE, Local(LocalAction.QUIT)),
+    ),
+)

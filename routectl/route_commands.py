@@ -1,0 +1,154 @@
+"""The commands that inject routes, and the requests that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ipc.control import (
+    Request,
+    Role,
+    RouteAttributes,
+    RouteChange,
+    RouteNextHop,
+    RouteOperation,
+    RouteRenew,
+)
+from ipc.routes import one_route
+from routectl.grammar import (
+    Argument,
+    Branch,
+    Command,
+    Flag,
+    Import,
+    Invocation,
+    Keyword,
+    Leaf,
+    Positional,
+    ValueKind,
+    lease_of,
+)
+
+__all__ = ["ROUTE"]
+
+
+def _change_route(operation: RouteOperation) -> Callable[[Invocation], Request]:
+    def build(invocation: Invocation) -> Request:
+        packed, prefix_len = _packed(invocation.value("prefix") or "")
+        return one_route(
+            operation,
+            packed,
+            prefix_len,
+            _attributes(invocation),
+            lease=lease_of(invocation),
+            owner=invocation.value("owner") or "",
+        )
+
+    return build
+
+
+def _attributes(invocation: Invocation) -> RouteAttributes:
+    via, dev = invocation.value("via"), invocation.value("dev")
+    next_hop = RouteNextHop(via, dev, is_onlink="onlink" in invocation.values)
+    return RouteAttributes(
+        invocation.value("type") or "unicast",
+        (next_hop,) if via or dev else (),
+        int(invocation.value("metric") or 0),
+        int(invocation.value("tag") or 0),
+    )
+
+
+def _packed(prefix: str) -> tuple[bytes, int]:
+    import socket  # there already, wherever a request is sent
+
+    address, _, length = prefix.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_pton(family, address), int(length)
+
+
+def _import_routes(invocation: Invocation) -> Request:
+    replaces = "replace" in invocation.values
+    return RouteChange(
+        RouteOperation.REPLACE if replaces else RouteOperation.ADD,
+        (),
+        lease=lease_of(invocation),
+        owner=invocation.value("owner") or "",
+    )
+
+
+def _renew_routes(invocation: Invocation) -> Request:
+    return RouteRenew(float(invocation.value("lease") or 0), invocation.value("owner") or "")
+
+
+_LEASE = Keyword(
+    "lease", ValueKind.LEASE, "Vanish after this time unless renewed, or with the `session`"
+)
+_OWNER = Keyword("owner", ValueKind.OWNER, "A name that sets several owners of one user apart")
+_ROUTE_WORDS: tuple[Argument, ...] = (
+    Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
+    Keyword("via", ValueKind.ADDRESS, "The next router"),
+    Keyword("dev", ValueKind.INTERFACE, "The link; required for a link-local `via`"),
+    Flag("onlink", "Take `via` as reachable on `dev` although no subnet says so"),
+    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are refused"),
+    Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
+    Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
+    _LEASE,
+    _OWNER,
+)
+
+ROUTE = Branch(
+    "route",
+    "Inject routes, for as long as their owner lives or a lease runs",
+    (
+        Leaf(
+            "add",
+            "Inject a route; refused when the same owner has one to that prefix",
+            "route add 192.0.2.1/32 dev eth0 lease 30s",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.ADD)),
+            _ROUTE_WORDS,
+        ),
+        Leaf(
+            "replace",
+            "Inject a route, in the place of the owner's own; renews its lease",
+            "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.REPLACE)),
+            _ROUTE_WORDS,
+        ),
+        Leaf(
+            "delete",
+            "Take an injected route away",
+            "route delete 192.0.2.1/32",
+            Role.ADMIN,
+            Command(_change_route(RouteOperation.DELETE)),
+            (
+                Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
+                Keyword("owner", ValueKind.OWNER, "Whose, as `show routes` writes it"),
+            ),
+        ),
+        Leaf(
+            "import",
+            "Inject the routes of a file, a line each as `ip route` writes it; - is standard input",
+            "route import routes.txt replace owner batch",
+            Role.ADMIN,
+            Import(_import_routes),
+            (
+                Positional("file", ValueKind.FILE, "The file", is_required=True),
+                Flag("replace", "Take the place of what the owner has, instead of refusing"),
+                _LEASE,
+                _OWNER,
+            ),
+        ),
+        Leaf(
+            "renew",
+            "Begin the timed leases of an owner anew",
+            "route renew lease 30s",
+            Role.ADMIN,
+            Command(_renew_routes),
+            (
+                Keyword("lease", ValueKind.DURATION, "How long from now", is_required=True),
+                _OWNER,
+            ),
+        ),
+    ),
+)

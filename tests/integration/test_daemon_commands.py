@@ -1,0 +1,73 @@
+"""Commands that look at and steer a real daemon, beside those that have a file of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from routed.config.load import load_text
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def test_the_configuration_that_is_shown_is_the_one_in_force(lab: Lab) -> None:
+    in_force = load_text(lab.read_config("R"))
+    for words in ((), ("all",)):
+        lines = [row["line"] for row in lab.routectl("R", "show", "config", *words)]
+        assert load_text("\n".join(lines)) == in_force
+    (line,) = lab.routectl("R", "show", "config", "router_id")
+    assert line["value"] == str(in_force.router_id)
+
+
+def test_protocols_are_counted(lab: Lab) -> None:
+    rows = {row["protocol"]: row for row in lab.routectl("R", "show", "protocol")}
+    assert rows["neighbor"]["state"] == rows["connected"]["state"] == "up"
+    assert rows["kernel"]["state"] == "off"
+    shown = lab.routectl("R", "show", "routes")
+    for source, row in rows.items():
+        assert row["routes"] == sum(route["source"] == source for route in shown)
+
+
+def test_a_cleared_neighbor_goes_and_comes_back(lab: Lab) -> None:
+    before = lab.routectl("R", "show", "neighbors")
+    assert {row["state"] for row in before} == {"up"}
+    cleared = before[0]["router_id"]
+    lab.routectl("R", "clear", "neighbor", cleared)
+
+    def is_back() -> bool:
+        after = {row["router_id"]: row for row in lab.routectl("R", "show", "neighbors")}
+        downs = lab.routectl("R", "show", "log", "event", "adjacency-down")
+        return bool(downs) and after.get(cleared, {}).get("state") == "up"
+
+    wait_until(is_back, DEADLINE_S, "the neighbor is up again")
+    (down,) = lab.routectl("R", "show", "log", "event", "adjacency-down")
+    assert f"neighbor={cleared}" in down["text"]
+    assert "operator" in down["text"]
+
+
+def test_the_log_level_reaches_both_processes_and_a_new_engine(lab: Lab) -> None:
+    lab.routectl("R", "log", "level", "debug")
+    lab.routectl("R", "clear", "neighbor", lab.routectl("R", "show", "neighbors")[0]["router_id"])
+    # Said by the engine, at debug.
+    wait_until(lambda: "adjacency-change" in lab.log("R"), DEADLINE_S, "the engine is verbose")
+    pid = lab.engine_pid("R")
+    lab.kill("R", "engine")
+    wait_until(lambda: lab.engine_pid("R") not in (None, pid), DEADLINE_S, "an engine is back")
+    seen = lab.log("R").count("adjacency-change")
+    wait_until(
+        lambda: lab.log("R").count("adjacency-change") > seen,
+        DEADLINE_S,
+        "the new engine is verbose, too",
+    )

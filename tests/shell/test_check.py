@@ -1,0 +1,49 @@
+"""`check FILE`: judged here, by the daemon's code, without the daemon."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from ipc.blocking import ExitStatus
+from routectl.cli import command_line_for
+
+
+def run(line: str) -> tuple[ExitStatus | None, str, str]:
+    out, errors = io.StringIO(), io.StringIO()
+    with command_line_for(["--socket", "/nobody/there"], out, errors) as command_line:
+        status = command_line.run_line(line)
+    return status, out.getvalue(), errors.getvalue()
+
+
+def test_a_right_file_needs_no_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("router_id: 10.255.0.1\nuser: root\n")
+    assert run(f"check {path}") == (ExitStatus.DONE, f"{path} is right\n", "")
+
+
+def test_every_mistake_is_said_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("router_id: 10.255.0.1\nuser: root\nfib: {resink: 10s}\nstatic: 7\n")
+    status, out, errors = run(f"check {path}")
+    assert (status, out) == (ExitStatus.REFUSED, "")
+    assert errors == (
+        f"routectl: {path}:3:7: fib.resink: unknown key; did you mean 'resync'?\n"
+        f"routectl: {path}:4:9: static: expected a list\n"
+    )
+
+
+def test_key_files_are_judged_too(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        "router_id: 10.255.0.1\nuser: root\nkeys:\n  core: [{id: 1, secret_file: no.key}]\n"
+    )
+    status, _, errors = run(f"check {path}")
+    assert status is ExitStatus.REFUSED
+    assert "no.key" in errors
+
+
+def test_without_a_file_the_daemon_is_asked() -> None:
+    status, _, errors = run("check")
+    assert status is ExitStatus.UNREACHABLE
+    assert "routed is not running" in errors
