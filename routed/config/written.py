@@ -79,6 +79,8 @@ def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool)
     if inside:
         yield Line(path, None, is_default, start)
         yield from inside
+    elif not is_default:
+        yield Line(path, "{}", is_default, f"{start} {{}}")  # there, with its own defaults
 
 
 def _flow_value(option: Option, value: Any) -> str | None:
@@ -141,13 +143,18 @@ def _flow(cls: type, item: Any) -> str:
         if value is None or _is_default(option, item, value):
             continue
         text = _flow_value(option, value)
-        if text is None:  # a list of mappings: the next hops of a route
-            assert isinstance(option.shape, ListOf)
-            assert isinstance(option.shape.item, type)
-            inner = option.shape.item
-            text = f"[{', '.join(_flow(inner, each) for each in value)}]"
-        parts.append(f"{option.key}: {text}")
+        parts.append(f"{option.key}: {text or _flow_inside(option, value)}")
     return f"{{{', '.join(parts)}}}"
+
+
+def _flow_inside(option: Option, value: Any) -> str:
+    """What an item holds that is no scalar: the next hops of a route, the damping of a link."""
+    match option.shape:
+        case Nested(cls=cls):
+            return _flow(cls, value)
+        case ListOf(item=type() as cls):
+            return f"[{', '.join(_flow(cls, each) for each in value)}]"
+    raise TypeError(f"{option.key} cannot stand in one line")
 
 
 def _fields(entry: Any) -> tuple[Any, ...]:
@@ -161,12 +168,12 @@ def _is_default(option: Option, owner: Any, value: Any) -> bool:
     """
     if option.is_required:
         return False
-    if isinstance(option.shape, Nested):
-        inside = options_of(option.shape.cls)
-        return all(_is_default(inner, value, getattr(value, inner.field)) for inner in inside)
     field = next(field for field in dataclasses.fields(owner) if field.name == option.field)
     if field.default is not dataclasses.MISSING:
         return bool(value == field.default)
+    if isinstance(option.shape, Nested):
+        inside = options_of(option.shape.cls)
+        return all(_is_default(inner, value, getattr(value, inner.field)) for inner in inside)
     return _flow_value(option, value) == option.default_text
 
 

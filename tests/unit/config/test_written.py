@@ -25,7 +25,8 @@ log: {level: debug, format: json, file: "/var/log/it's \"odd\"\\.log"}
 fib: {table: 100, protocol: 77, priority: 9, on_exit: keep, resync: 1h}
 interfaces:
   "eth*": {cost: 10, hello: 100ms, multiplier: 4, key: core, rtt_cost: 5, rtt_max: 1500ms}
-  wg0: {cost: 50, neighbors: ["fe80::2"]}
+  wg0: {cost: 50, neighbors: ["fe80::2"], damping: {}}
+  wg1: {damping: {half_life: 20s}, metric: loss}
   plain:
 static:
   - {prefix: 203.0.113.0/24, via: 192.0.2.1, dev: eth0, metric: 10, tag: 7, onlink: true}
