@@ -45,9 +45,10 @@ from dataclasses import dataclass
 
 from routed.model.prefix import Address, Family
 from routed.neighbor.events import TraceCode
-from routed.neighbor.keys import Algorithm, KeyRing
+from routed.neighbor.keys import Algorithm, AuthKey, KeyRing
 from routed.neighbor.wire import (
     CHECKSUM_BYTES_AT,
+    HEADER_BYTES,
     MAC_ROOM_BYTES,
     ChallengeReply,
     ChallengeRequest,
@@ -57,6 +58,8 @@ from routed.neighbor.wire import (
     MessageType,
     ReplayCounter,
     Tlv,
+    checksum,
+    decode,
     seal,
     tlv_bytes,
 )
@@ -267,6 +270,29 @@ def _covered(data: bytes, digest_bytes: int, source: Address) -> bytes:
         mapped = bytes(10) + b"\xff\xff" + mapped
     end = len(data) - digest_bytes
     return mapped + data[:CHECKSUM_BYTES_AT] + data[CHECKSUM_BYTES_AT + 2 : end]
+
+
+def signed_by_another(data: bytes, key: AuthKey, other: AuthKey, source: Address) -> bytes | None:
+    """A datagram signed by another secret of the same key; None when this key did not sign it."""
+    digest_bytes = _DIGEST_BYTES[key.algorithm]
+    at = len(data) - digest_bytes
+    if at < HEADER_BYTES or data[at - 1] != key.id:
+        return None
+    covered = _covered(data, digest_bytes, source)
+    if not hmac.compare_digest(key.digest(covered), data[at:]):
+        return None
+    signed = bytearray(data[:at] + other.digest(covered))
+    signed[CHECKSUM_BYTES_AT : CHECKSUM_BYTES_AT + 2] = bytes(2)
+    signed[CHECKSUM_BYTES_AT : CHECKSUM_BYTES_AT + 2] = checksum(bytes(signed)).to_bytes(2, "big")
+    return bytes(signed)
+
+
+def unsigned_part(data: bytes) -> bytes:
+    """All of our own datagram that no secret has a part in."""
+    tlvs = decode(data).tlvs
+    last = tlvs[-1] if tlvs else None
+    end = len(data) - len(last.digest) if isinstance(last, Mac) else len(data)
+    return data[:CHECKSUM_BYTES_AT] + data[CHECKSUM_BYTES_AT + 2 : end]
 
 
 def _is_challenge(message: Message) -> bool:

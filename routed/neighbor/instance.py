@@ -62,10 +62,12 @@ from routed.neighbor.events import (
 )
 from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
+from routed.neighbor.keys import KeyRing
 from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import Link, LinkMemory, is_heard
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
+from routed.neighbor.recording import LIMIT_BYTES, Recorder
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
@@ -147,6 +149,7 @@ class NeighborInstance:
         self._wall_offset_s = 0.0
         self._has_loaded = False
         self._is_stopped = False
+        self._recorder: Recorder | None = None
 
     # Inputs: links
 
@@ -154,12 +157,13 @@ class NeighborInstance:
         """Start on a link that carries traffic; for a link that is known, the same as a change."""
         if self._is_stopped:
             return
+        self._note_input("link_up", settings, now)
         if settings.ifindex in self._links:
-            self.link_changed(settings, now)
+            self._change_link(settings, now)
             return
         self._links[settings.ifindex] = Link(
             settings,
-            LinkGuard(self._rng, lambda: self._wall_offset_s),
+            LinkGuard(self._rng, self._wall_offset),
             self._memories.pop(settings.ifindex, LinkMemory()),
             now,
             is_converging=not self._has_loaded,
@@ -174,9 +178,13 @@ class NeighborInstance:
         """
         if self._is_stopped:
             return
-        link = self._links.get(settings.ifindex)
-        if link is None:
+        if settings.ifindex not in self._links:
             raise UsageError(f"link {settings.ifindex} is not up")
+        self._note_input("link_changed", settings, now)
+        self._change_link(settings, now)
+
+    def _change_link(self, settings: LinkSettings, now: float) -> None:
+        link = self._links[settings.ifindex]
         if link.settings == settings:
             return
         link.take_settings(settings)
@@ -190,6 +198,7 @@ class NeighborInstance:
         link = self._links.get(ifindex)
         if link is None or self._is_stopped:
             return
+        self._note_input("link_down", ifindex, now)
         for neighbor in list(link.neighbors.values()):
             self._lifecycle.fire(
                 link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now
@@ -202,6 +211,7 @@ class NeighborInstance:
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
         """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
+        self._note_input("set_wall_clock", wall_offset_s)
         self._wall_offset_s = wall_offset_s
 
     # Inputs: routes
@@ -225,6 +235,7 @@ class NeighborInstance:
             raise UsageError("an originated prefix has a finite metric")
         if self._is_stopped:
             return
+        self._note_input("originate", prefix, metric, tag, is_external, now)
         if self._origins.originate(prefix, metric, tag, is_external=is_external):
             self._reporter.cancel_hold(prefix)
             self._mark_dirty(prefix, now)
@@ -232,7 +243,10 @@ class NeighborInstance:
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
         """Take a prefix out of the network; unknown ones are ignored."""
-        if not self._is_stopped and self._origins.withdraw(prefix):
+        if self._is_stopped:
+            return
+        self._note_input("withdraw", prefix, now)
+        if self._origins.withdraw(prefix):
             self._mark_dirty(prefix, now)
             self._settle(now)
 
@@ -240,6 +254,7 @@ class NeighborInstance:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
         if self._is_stopped or policy == self._policy:
             return
+        self._note_input("set_policy", policy, now)
         self._policy = policy
         self._table.judge_again(now)
         for prefix in [*self._origins.prefixes(), *self._table.selections()]:
@@ -276,7 +291,9 @@ class NeighborInstance:
         """
         if self._is_stopped:
             return
-        for datagram in datagrams:
+        burst = list(datagrams)
+        self._note_input("receive_burst", burst, now)
+        for datagram in burst:
             self._take_datagram(datagram, now)
         self._judge_silence(now)
         self._settle(now)
@@ -302,6 +319,7 @@ class NeighborInstance:
     def handle_timer(self, now: float) -> None:
         """Do what is due; too early or too late is harmless."""
         if not self._is_stopped:
+            self._note_input("handle_timer", now)
             self._judge_silence(now)
             self._settle(now)
 
@@ -317,10 +335,14 @@ class NeighborInstance:
 
     def outputs(self) -> list[Output]:
         """Drain what has accumulated, in order."""
-        return self._log.drain()
+        drained = self._log.drain()
+        if self._recorder is not None:
+            self._recorder.note_outputs(drained)
+        return drained
 
     def clear_neighbor(self, router_id: Address, now: float) -> bool:
         """Start every adjacency with a router afresh (operator); whether there was one."""
+        self._note_input("clear_neighbor", router_id, now)
         found = [
             (link, link.neighbors[router_id])
             for link in self._links.values()
@@ -343,10 +365,51 @@ class NeighborInstance:
         """
         if self._is_stopped:
             return
+        self._note_input("stop", is_restart, now)
         notice: Tlv = RestartNotice(int(OWN_GRACE_S * 1000)) if is_restart else Goodbye()
         for link in self._links.values():
             self._transmitter.send_control(link, notice, now)
         self._is_stopped = True
+
+    # Recording
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What writes the inputs down at present."""
+        return self._recorder
+
+    def start_recording(self, salt: bytes, now: float, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Write every input down from now on (`recording`); a recording under way is dropped.
+
+        Args:
+            salt: random, 16 to 32 bytes, for nothing else: it hides secrets.
+            now: seconds, monotonic.
+            limit_bytes: of the recording.
+        """
+        self._recorder = None  # it is not part of its own picture
+        self._recorder = Recorder(self, self._ring_of, salt, now, limit_bytes)
+
+    def stop_recording(self, now: float) -> str:
+        """End a recording; its text.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self._recorder is None:
+            raise UsageError("nothing is being recorded")
+        recorder, self._recorder = self._recorder, None
+        return recorder.text(self, now)
+
+    def _note_input(self, name: str, *args: object) -> None:
+        if self._recorder is not None:
+            self._recorder.note_input(name, args)
+
+    def _ring_of(self, ifindex: int) -> KeyRing | None:
+        link = self._links.get(ifindex)
+        return None if link is None else link.settings.key_ring
+
+    def _wall_offset(self) -> float:
+        return self._wall_offset_s
 
     # Views
 
