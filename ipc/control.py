@@ -55,6 +55,7 @@ __all__ = [
     "LogLevel",
     "Monitor",
     "PackedRoutes",
+    "Record",
     "Reload",
     "Request",
     "Result",
@@ -121,6 +122,7 @@ class ControlType(enum.IntEnum):
     CONFIGURE = 43
     CLEAR_NEIGHBOR = 44
     LOG_LEVEL = 45
+    RECORD = 46
     ROUTE_CHANGE = 50
     ROUTE_RENEW = 51
 
@@ -359,6 +361,14 @@ class LogLevel:
     """debug, info, warning or error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write down what goes into NUP; `off` answers with the recording, in rows of text."""
+
+    action: str
+    """on or off."""
+
+
 class RouteOperation(enum.Enum):
     """What becomes of injected routes."""
 
@@ -465,6 +475,7 @@ Request = (
     | Configure
     | ClearNeighbor
     | LogLevel
+    | Record
     | RouteChange
     | RouteRenew
 )
@@ -491,6 +502,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.CONFIGURE: Configure,
     ControlType.CLEAR_NEIGHBOR: ClearNeighbor,
     ControlType.LOG_LEVEL: LogLevel,
+    ControlType.RECORD: Record,
     ControlType.ROUTE_CHANGE: RouteChange,
     ControlType.ROUTE_RENEW: RouteRenew,
 }

@@ -13,6 +13,7 @@ from ipc.control import (
     Fib,
     LogLevel,
     Monitor,
+    Record,
     Reload,
     Request,
     Role,
@@ -46,6 +47,7 @@ from routectl.grammar import (
     LocalAction,
     Lookup,
     Positional,
+    Save,
     ValueKind,
     Watch,
 )
@@ -330,6 +332,34 @@ TREE = Branch(
                             "neighbor",
                             ValueKind.NEIGHBOR,
                             "Its router id or its address",
+                            is_required=True,
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Branch(
+            "record",
+            "What goes into NUP, written down to be lived through again (python -m routed.replay)",
+            (
+                Leaf(
+                    "on",
+                    "Begin: the state now, and every datagram and event from now on",
+                    "record on",
+                    Role.ADMIN,
+                    Command(Fields(Record, ("=on",))),
+                ),
+                Leaf(
+                    "off",
+                    "End, and write the recording to a file; secrets are not in it",
+                    "record off fault.jsonl",
+                    Role.ADMIN,
+                    Save(Fields(Record, ("=off",))),
+                    (
+                        Positional(
+                            "file",
+                            ValueKind.FILE,
+                            "A file that does not exist yet; - is standard output",
                             is_required=True,
                         ),
                     ),

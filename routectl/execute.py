@@ -31,6 +31,7 @@ from routectl.grammar import (
     Local,
     LocalAction,
     Lookup,
+    Save,
     Watch,
 )
 from routectl.parse import ParseError, describe
@@ -216,6 +217,10 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             run_top(client)
         case Watch(build, form):
             output.stream(form, _stamped(client.watch(build(invocation))))
+        case Save(build):
+            from routectl.saving import save  # only a recording pays for it
+
+            output.report(save(client, build(invocation), invocation.value("file") or ""))
         case Import(build):
             return _import(build(invocation), invocation, client, output)
         case Lookup(form):

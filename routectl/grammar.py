@@ -13,6 +13,7 @@ What a leaf does is one of:
     Ask      a request for the daemon, whose rows are shown in a form
     Command  a request that changes something; its result's lines are shown
     Check    the same, or a file that is judged here
+    Save     a request whose rows are pieces of a text, which goes into a file
     Import   a file of routes, as many requests
     Explain  a request, and the kernel's own answer beside it
     Watch    a request whose rows come for as long as one looks
@@ -236,6 +237,13 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Save:
+    """Write the text of the rows to the file that was named."""
+
+    build: Callable[[Invocation], Request]
+
+
+@dataclass(frozen=True, slots=True)
 class Import:
     """Send the routes of a file."""
 
@@ -293,7 +301,7 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Check | Command | Draw | ExplainAddress | Import | Lookup | Watch | Local
+Action = Ask | Check | Command | Draw | ExplainAddress | Import | Lookup | Save | Watch | Local
 
 
 @dataclass(frozen=True, slots=True)

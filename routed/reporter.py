@@ -297,6 +297,14 @@ class Reporter:
         """Have the parent log from this level on, and tell us."""
         return await self._set_log_level(level)
 
+    def start_recording(self) -> bool:
+        """Write down what goes into NUP from now on."""
+        return self._router.start_recording()
+
+    def stop_recording(self) -> str | None:
+        """End that; its text."""
+        return self._router.stop_recording()
+
     def clear_neighbor(self, neighbor: Address) -> bool:
         """Begin the adjacencies with a router id or an address afresh."""
         return self._router.clear_neighbor(neighbor)

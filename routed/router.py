@@ -128,11 +128,12 @@ class Router:
         self.rib = Rib()
         self.wishes = FibWishes(config.fib.table_id, self._wish_of)
         self.snapshot = FibSnapshot(config.router_id, daemon_pid=daemon_pid)
+        self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
         self.neighbors = NeighborInstance(
             config.router_id,
             boot_id=secrets.randbits(32),
             origin_seqno=origin_seqno,
-            rng=random.Random(secrets.randbits(64)),  # noqa: S311  (jitter; ids come from `secrets`)
+            rng=self._rng,
         )
         self._config = config
         self._log = log
@@ -325,6 +326,21 @@ class Router:
             self._to_decide.set()
 
     # --- neighbors
+
+    def start_recording(self) -> bool:
+        """Write down what goes into NUP from now on; False when that is so already."""
+        if self.neighbors.recorder is not None:
+            return False
+        self.neighbors.start_recording(secrets.token_bytes(32), self._clock.now())
+        return True
+
+    def stop_recording(self) -> str | None:
+        """End that; its text, or None when nothing was being recorded."""
+        if self.neighbors.recorder is None:
+            return None
+        text = self.neighbors.stop_recording(self._clock.now())
+        self._rng.seed(secrets.randbits(64))  # whoever gets the text shall not foretell it
+        return text
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         """Begin the adjacencies with a router id, or an address, afresh; whether there were any."""

@@ -22,6 +22,7 @@ from ipc.control import (
     Fib,
     LogLevel,
     Monitor,
+    Record,
     Reload,
     Result,
     ResultCode,
@@ -65,6 +66,7 @@ from routed.control.views import (
     MemoryView,
     NeighborView,
     ProtocolView,
+    RecordingView,
     RouteSelector,
     RouteView,
     RuleView,
@@ -77,6 +79,8 @@ from routed.model.route import RouteSource
 __all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome", "Stream"]
 
 
+_PIECE = 30_000
+"""Characters of a recording in one row: a page each."""
 CONFIRM_MIN_S = 1.0
 CONFIRM_MAX_S = 3600.0
 """Longer than an hour nobody waits at a keyboard; the daemon takes no other change meanwhile."""
@@ -128,6 +132,12 @@ class Daemon(Protocol):
 
     def protocols(self) -> Sequence[ProtocolView]:
         """Every source of routes, by distance."""
+
+    def start_recording(self) -> bool:
+        """Write down what goes into NUP from now on; False when that is so already."""
+
+    def stop_recording(self) -> str | None:
+        """End that; its text, or None when nothing was being recorded."""
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         """Begin the adjacencies with a router id or an address afresh; whether there were any."""
@@ -382,6 +392,21 @@ async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller
     return Final(Result(ResultCode.OK, (f"cleared {neighbor}",)))
 
 
+async def record(daemon: Daemon, request: Record, _caller: Caller) -> Answer:
+    """Begin a recording, or end it and hand it over."""
+    if request.action == "on":
+        if not daemon.start_recording():
+            return _failed("a recording is under way; end it with `record off`")
+        return Final(Result(ResultCode.OK, ("recording what goes into NUP",)))
+    if request.action != "off":
+        return _usage(f"{request.action!r} is nothing to do to a recording: on, off")
+    text = daemon.stop_recording()
+    if text is None:
+        return _not_found("nothing is being recorded; begin with `record on`")
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    return Dump(RecordingView, ([RecordingView(piece)] for piece in pieces))
+
+
 async def set_log_level(daemon: Daemon, request: LogLevel, _caller: Caller) -> Answer:
     """Log more, or less."""
     if request.level not in _LOG_LEVELS:
@@ -460,6 +485,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.CONFIGURE: configure,
     ControlType.CLEAR_NEIGHBOR: clear_neighbor,
     ControlType.LOG_LEVEL: set_log_level,
+    ControlType.RECORD: record,
     ControlType.ROUTE_CHANGE: change_routes,
     ControlType.ROUTE_RENEW: renew_routes,
 }
@@ -475,6 +501,10 @@ _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 def _no_level(word: str | None) -> Final:
     return _usage(f"{word!r} is no log level: {', '.join(_LOG_LEVELS)}")
+
+
+def _failed(text: str) -> Final:
+    return Final(Result(ResultCode.FAILED, (text,)))
 
 
 def _not_found(text: str) -> Final:

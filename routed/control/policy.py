@@ -40,6 +40,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.CONFIGURE: Role.ADMIN,
     ControlType.CLEAR_NEIGHBOR: Role.ADMIN,
     ControlType.LOG_LEVEL: Role.ADMIN,
+    ControlType.RECORD: Role.ADMIN,
     ControlType.ROUTE_CHANGE: Role.ADMIN,
     ControlType.ROUTE_RENEW: Role.ADMIN,
 }

@@ -47,6 +47,7 @@ __all__ = [
     "NeighborView",
     "NextHopView",
     "ProtocolView",
+    "RecordingView",
     "ReloadView",
     "RouteSelector",
     "RouteView",
@@ -358,6 +359,13 @@ class MemoryView:
     items: int | None
     """How many things it holds, where that can be counted."""
     help: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingView:
+    """A piece of a recording; all of them, one after the other, are its text."""
+
+    text: str
 
 
 VIEW_CLASSES: tuple[type, ...] = (

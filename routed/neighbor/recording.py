@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["LIMIT_BYTES", "Recorder", "RecordingError", "Replay", "Step"]
 
 FORMAT = 1
-LIMIT_BYTES = 64 << 20
+LIMIT_BYTES = 32 << 20
 _MODULES = (
     "adjacency", "advertise", "auth", "candidates", "damping", "events", "feasibility", "handler",
     "instance", "keys", "lifecycle", "linkcost", "links", "outputs", "policy", "quality",

@@ -317,6 +317,7 @@ class FakeDaemon:
     configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
     cleared: list[Address] = field(default_factory=list)
+    is_recording: bool = False
     log_levels: list[str] = field(default_factory=list)
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
@@ -368,6 +369,14 @@ class FakeDaemon:
 
     def protocols(self) -> Sequence[ProtocolView]:
         return PROTOCOLS
+
+    def start_recording(self) -> bool:
+        was_off, self.is_recording = not self.is_recording, True
+        return was_off
+
+    def stop_recording(self) -> str | None:
+        was_on, self.is_recording = self.is_recording, False
+        return '{"routed-recording": 1}\n' + "x" * 40_000 + "\n" if was_on else None
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         self.cleared.append(neighbor)

@@ -108,6 +108,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.keyfiles",
         "routed.parent",
     },
+    "routed.replay": {"routed.config.scalars", "routed.neighbor.recording"},
     "routed.__main__": {"routed.cli"},
 }  # fmt: skip
 

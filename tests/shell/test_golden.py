@@ -120,6 +120,8 @@ HAVE_TESTS_OF_THEIR_OWN = {
     "monitor": "test_monitor.py",
     "explain": "test_explain.py",
     "topology": "test_pictures.py",
+    "on": "test_record.py",
+    "off": "test_record.py",
 }
 ADDED_BY_ROUTECTL = {"kernel", "kernel_error", "agrees", "agreement"}
 LOCAL_OR_SNAPSHOT = {"lookup", "monitor", "top", "help", "quit", "exit"}
@@ -130,7 +132,10 @@ LOCAL_OR_SNAPSHOT = {"lookup", "monitor", "top", "help", "quit", "exit"}
     [leaf for _, leaf in leaves(TREE) if leaf.word not in LOCAL_OR_SNAPSHOT],
     ids=lambda leaf: leaf.example,
 )
-def test_every_command_answers_in_both_forms(socket_path: Path, leaf: Leaf) -> None:
+def test_every_command_answers_in_both_forms(
+    socket_path: Path, leaf: Leaf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     for options in ("", " --json"):
         _, out, errors = run(socket_path, leaf.example + options)
         assert out or errors

@@ -13,6 +13,7 @@ from ipc.control import (
     ControlType,
     Fib,
     LogLevel,
+    Record,
     Reload,
     Request,
     ResultCode,
@@ -113,6 +114,12 @@ async def test_requests_show_what_they_select(
             "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
         ),
         (ShowFib(prefix="ten"), ResultCode.USAGE, "'ten' is not an IP prefix (like 10.0.0.0/8)"),
+        (Record("pause"), ResultCode.USAGE, "'pause' is nothing to do to a recording: on, off"),
+        (
+            Record("off"),
+            ResultCode.NOT_FOUND,
+            "nothing is being recorded; begin with `record on`",
+        ),
         (ClearNeighbor("you"), ResultCode.USAGE, "'you' is not an IP address"),
         (ClearNeighbor("10.9.9.9"), ResultCode.NOT_FOUND, "no adjacency with 10.9.9.9"),
         (
@@ -142,6 +149,18 @@ async def test_a_neighbor_is_cleared_by_router_id_or_address(daemon: FakeDaemon)
         assert isinstance(answer, Final)
         assert answer.result.lines == (f"cleared {word}",)
     assert daemon.cleared == [Address.parse("10.255.0.2"), Address.parse("fe80::2")]
+
+
+async def test_a_recording_is_begun_once_and_handed_over_in_pieces(daemon: FakeDaemon) -> None:
+    first, second = await ask(daemon, Record("on")), await ask(daemon, Record("on"))
+    assert isinstance(first, Final)
+    assert isinstance(second, Final)
+    assert (first.result.code, second.result.code) == (ResultCode.OK, ResultCode.FAILED)
+    dump = await ask(daemon, Record("off"))
+    assert isinstance(dump, Dump)
+    pieces = [getattr(view, "text", "") for page in dump.chunks for view in page]
+    assert len(pieces) == 2
+    assert "".join(pieces).startswith('{"routed-recording": 1}\nxxx')
 
 
 async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:

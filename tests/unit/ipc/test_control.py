@@ -18,6 +18,7 @@ from ipc.control import (
     Fib,
     Hello,
     LogLevel,
+    Record,
     Request,
     Result,
     ResultCode,
@@ -58,6 +59,7 @@ SMALLEST: dict[type[Request], Request] = {
     Configure: Configure("diff"),
     Fib: Fib("couple"),
     LogLevel: LogLevel("debug"),
+    Record: Record("on"),
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
 }
@@ -105,6 +107,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "CONFIGURE": 43,
         "CLEAR_NEIGHBOR": 44,
         "LOG_LEVEL": 45,
+        "RECORD": 46,
         "ROUTE_CHANGE": 50,
         "ROUTE_RENEW": 51,
     }

@@ -26,6 +26,7 @@ from routectl.grammar import (
     Lookup,
     Node,
     Positional,
+    Save,
     Watch,
     leaves,
 )
@@ -76,6 +77,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
             | Command(build)
             | ExplainAddress(build)
             | Import(build)
+            | Save(build)
             | Lookup(_, build)
             | Watch(build)
             | Draw(build)
@@ -89,7 +91,7 @@ def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> Non
     match leaf.action:
         case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form) | Draw(_, form):
             assert isinstance(form, (Table, Record, Sections, Lines))
-        case Check() | Command() | Import() | Local():
+        case Check() | Command() | Import() | Local() | Save():
             pass  # lines of text: tests/shell/test_golden.py has each
 
 

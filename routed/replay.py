@@ -1,0 +1,63 @@
+"""python -m routed.replay FILE: live through a recording of `routectl record`, step by step.
+
+Prints each input and what came of it, in the words of the recording, and says where anything
+differs from then. Whoever looks for a fault reads along, or runs it in a debugger:
+
+    routectl record on
+    ...                              the fault happens
+    routectl record off fault.jsonl
+    python -m routed.replay fault.jsonl
+
+Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of this release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from routed.config.scalars import PrefixMatch
+from routed.neighbor.recording import RecordingError, Replay
+
+__all__ = ["main", "read_recording"]
+
+
+def read_recording(text: str) -> Replay:
+    """A recording of the daemon: filters in it test prefixes as routes.yaml writes them.
+
+    Raises:
+        RecordingError: it is none.
+    """
+    return Replay(text, (PrefixMatch,))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m routed.replay", description=__doc__)
+    parser.add_argument("file", type=Path, help="what `routectl record off` has written")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what differs")
+    options = parser.parse_args(arguments)
+    inputs = differing = 0
+    try:
+        replay = read_recording(options.file.read_text(encoding="utf-8"))
+        for step in replay.steps():
+            inputs += step.name not in ("out", "end")
+            differing += bool(step.differs)
+            if not options.quiet:
+                _say(f"{step.line}: {step.name}", *step.says)
+            if step.differs:
+                _say(f"{step.line}: DIFFERS: {step.differs}")
+    except (OSError, UnicodeDecodeError, RecordingError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    _say(f"{inputs} inputs replayed, {differing} differences")
+    return 1 if differing else 0
+
+
+def _say(first: str, *more: str) -> None:
+    sys.stdout.write("\n    ".join([first, *more]) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

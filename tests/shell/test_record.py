@@ -1,0 +1,74 @@
+"""`record on` and `record off FILE`: the file is made first, whole, and for its owner only."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ipc.blocking import ExitStatus
+from routectl.cli import command_line_for
+from routed.control.policy import AccessList
+from tests.fakes.fake_daemon import FakeDaemon, serving
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    with closing(FakeDaemon()) as fake:
+        yield fake
+
+
+def run(tmp_path: Path, daemon: FakeDaemon, line: str) -> tuple[ExitStatus | None, str, str]:
+    path = tmp_path / "routed.sock"
+    out, errors = io.StringIO(), io.StringIO()
+    with (
+        serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
+        command_line_for(["--socket", str(path)], out, errors) as command_line,
+    ):
+        status = command_line.run_line(line)
+    return status, out.getvalue(), errors.getvalue()
+
+
+def test_a_recording_ends_in_a_file_for_its_owner(tmp_path: Path, daemon: FakeDaemon) -> None:
+    file = tmp_path / "fault.jsonl"
+    status, out, _ = run(tmp_path, daemon, "record on")
+    assert (status, out) == (ExitStatus.DONE, "recording what goes into NUP\n")
+    status, out, _ = run(tmp_path, daemon, f"record off {file}")
+    assert status is ExitStatus.DONE
+    assert out == f"{file.stat().st_size} bytes written to {file}\n"
+    assert file.read_text() == '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_there_is_not_touched_and_the_recording_goes_on(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    file = tmp_path / "fault.jsonl"
+    file.write_text("mine")
+    run(tmp_path, daemon, "record on")
+    status, _, errors = run(tmp_path, daemon, f"record off {file}")
+    assert (status, file.read_text()) == (ExitStatus.REFUSED, "mine")
+    assert "File exists" in errors
+    assert daemon.is_recording
+
+
+def test_where_nothing_is_recorded_no_file_is_left(tmp_path: Path, daemon: FakeDaemon) -> None:
+    file = tmp_path / "fault.jsonl"
+    status, _, errors = run(tmp_path, daemon, f"record off {file}")
+    assert status is ExitStatus.REFUSED
+    assert "nothing is being recorded" in errors
+    assert not file.exists()
+
+
+def test_a_recording_can_go_down_a_pipe(
+    tmp_path: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, daemon, "record on")
+    status, _, _ = run(tmp_path, daemon, "record off -")
+    assert status is ExitStatus.DONE
+    assert capsys.readouterr().out.startswith('{"routed-recording": 1}\nxxx')
