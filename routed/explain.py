@@ -104,7 +104,7 @@ def _compared(rule: Rule, candidate: Candidate) -> str:
 
 def _contender(candidate: Candidate) -> Contender:
     is_resolved = bool(candidate.next_hops) or not candidate.route.type.has_next_hops
-    return Contender(candidate.route, is_resolved)
+    return Contender(candidate.route.attributes, is_resolved)
 
 
 def _explained(view: RouteView, rule: int | None, verdict: str) -> ExplainedCandidate:

@@ -1,12 +1,13 @@
 """Routes: what a source offers, what the RIB chose, and what the FIB should hold.
 
-Three nouns, from the outside in:
+Four nouns, from the outside in:
 
     Gateway    a next hop as somebody wrote it: an address, an interface name, or both; it may be
                reachable now or not, directly or through another route.
     NextHop    a next hop as the kernel takes it: an interface index and perhaps an address.
     Route      one candidate in the RIB: a prefix, where it came from, how much it is trusted, and
                either gateways still to be resolved (static) or next hops that are ready (learned).
+    PathAttributes   a route without its prefix: what many prefixes share, and the RIB keeps once.
 
 Sources: route types as in linux/rtnetlink.h (RTN_*); administrative distances are decided in
 docs/architecture.md, in the order that FRR's and Cisco's users know (lower wins).
@@ -15,7 +16,6 @@ docs/architecture.md, in the order that FRR's and Cisco's users know (lower wins
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from routed.model.prefix import Address, Prefix
@@ -28,6 +28,7 @@ __all__ = [
     "Gateway",
     "LearnedRoute",
     "NextHop",
+    "PathAttributes",
     "Route",
     "RouteSource",
     "RouteType",
@@ -108,8 +109,7 @@ class NextHop(NamedTuple):
         return self.ifindex, family, addr_bits, self.weight, self.is_onlink
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(NamedTuple):
     """A next hop as somebody asked for it; at least one of `via` and `ifname` is there."""
 
     via: Address | None = None
@@ -130,28 +130,59 @@ class Gateway:
         return " ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One candidate for one prefix. The RIB's key is (prefix, source, owner).
+class PathAttributes(NamedTuple):
+    """Everything of a route but its prefix (the term of RFC 4271 section 3.1).
 
-    A candidate has `gateways` (to be resolved against links and other routes) or `next_hops`
-    (ready), never both; a blackhole and its kin have neither.
+    The first four fields stand in the order of the decision (`rib/decision.py`), so that of two
+    candidates of a prefix the lesser one is preferred. No two of them agree in source and owner,
+    hence nothing that follows is ever compared.
     """
 
-    prefix: Prefix
-    source: RouteSource
     distance: int
     """0 to 255, lower wins; DISTANCE_NEVER is shown and never selected."""
-    metric: int = 0
+    metric: int
     """Cost within one source, 0 to METRIC_INFINITY - 1; lower wins."""
+    source: RouteSource
+    owner: str
+    """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
+    client for an injected one. Two candidates of one source and owner replace each other."""
     tag: int = 0
     """A mark that policy reads, 0 to 2**32 - 1."""
     type: RouteType = RouteType.UNICAST
     gateways: tuple[Gateway, ...] = ()
     next_hops: tuple[NextHop, ...] = ()
+    """Sorted by `NextHop.sort_key`."""
+
+
+class Route(NamedTuple):
+    """One candidate for one prefix. The RIB's key is (prefix, source, owner).
+
+    A candidate has `gateways` (to be resolved against links and other routes) or `next_hops`
+    (ready), never both; a blackhole and its kin have neither. Units and ranges are those of
+    `PathAttributes`.
+    """
+
+    prefix: Prefix
+    source: RouteSource
+    distance: int
+    metric: int = 0
+    tag: int = 0
+    type: RouteType = RouteType.UNICAST
+    gateways: tuple[Gateway, ...] = ()
+    next_hops: tuple[NextHop, ...] = ()
     owner: str = ""
-    """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
-    client for an injected one. Two candidates of one source and owner replace each other."""
+
+    @classmethod
+    def of(cls, prefix: Prefix, attributes: PathAttributes) -> Route:
+        """A prefix and what is offered for it."""
+        distance, metric, source, owner, tag, type_, gateways, next_hops = attributes
+        return cls(prefix, source, distance, metric, tag, type_, gateways, next_hops, owner)
+
+    @property
+    def attributes(self) -> PathAttributes:
+        """The route without its prefix."""
+        _, source, distance, metric, tag, type_, gateways, next_hops, owner = self
+        return PathAttributes(distance, metric, source, owner, tag, type_, gateways, next_hops)
 
 
 class LearnedRoute(NamedTuple):

@@ -60,6 +60,29 @@ class Arena:
         self.live_words += size
         return address, True
 
+    def allocate_many(self, words: int, count: int) -> tuple[list[int], int]:
+        """Take blocks of one size.
+
+        Args:
+            words: of each, even and at most 16, so that no block is larger than asked.
+            count: how many.
+
+        Returns:
+            Addresses of used ones, and where the rest begins, which is fresh and in one piece.
+
+        Raises:
+            ArenaFull: the region is used up; nothing was taken.
+        """
+        free = self._free.get(words, [])
+        fresh = max(count - len(free), 0)
+        address = self._top
+        if address + fresh * words > self.end:
+            raise ArenaFull(f"no room for {fresh} x {words} words in {self.end - self.first}")
+        self._top += fresh * words
+        self.live_words += count * words
+        used = [free.pop() for _ in range(count - fresh)]
+        return used, address
+
     def release(self, address: int, words: int) -> None:
         """Give a block back; it is reused two epochs later at the earliest."""
         size = _size_class(words)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from routed.model.route import DISTANCE_NEVER, Route
+from routed.model.route import DISTANCE_NEVER, PathAttributes
 
 __all__ = ["Contender", "Rule", "deciding_rule", "preference_key"]
 
@@ -52,25 +52,18 @@ PreferenceKey = tuple[bool, int, int, int, str]
 class Contender(NamedTuple):
     """A candidate and whether its next hops can be used."""
 
-    route: Route
+    attributes: PathAttributes
     is_resolved: bool
 
     @property
     def is_eligible(self) -> bool:
         """Whether it may be selected at all."""
-        return self.is_resolved and self.route.distance < DISTANCE_NEVER
+        return self.is_resolved and self.attributes.distance < DISTANCE_NEVER
 
 
 def preference_key(contender: Contender) -> PreferenceKey:
     """The order as a sort key: the least one wins, and two candidates never have the same."""
-    route = contender.route
-    return (
-        not contender.is_eligible,
-        route.distance,
-        route.metric,
-        int(route.source),
-        route.owner,
-    )
+    return not contender.is_eligible, *contender.attributes[:4]
 
 
 def deciding_rule(winner: Contender, loser: Contender) -> Rule:

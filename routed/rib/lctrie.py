@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from ipc.fib_layout import (
     ADDRESS_MASK,
@@ -101,6 +101,19 @@ class _Directory:
         return self.end - self.depth
 
 
+class _Batch:
+    """Changes in order, what was there before, and where something became sparse."""
+
+    __slots__ = ("entries", "old", "shrunk", "values")
+
+    def __init__(self, entries: Entries, values: array[int], old: list[int]) -> None:
+        self.entries = entries
+        self.values = values
+        self.old = old
+        self.shrunk: list[list[_Directory]] = []
+        """Paths to directories that may be worth a block again."""
+
+
 class LcTrie:
     """Prefixes of one width and their values, in a shared array of words."""
 
@@ -145,106 +158,129 @@ class LcTrie:
 
     # --- changing
 
-    def set(self, addr_bits: int, prefix_len: int, value: int) -> None:
-        """Add a prefix or replace its value, and publish it.
+    def set(self, addr_bits: int, prefix_len: int, value: int) -> int:
+        """Add a prefix or replace its value, or remove it, and publish that.
 
         Args:
             addr_bits: the network, host bits zero.
             prefix_len: 1 to width.
-            value: 1 to 2**31 - 1.
+            value: 1 to 2**31 - 1; 0 to remove.
+
+        Returns:
+            The value that it had; 0 when it was not there.
 
         Raises:
             ArenaFull: no room.
         """
-        self.update([(addr_bits, prefix_len, value)])
+        return self.update([addr_bits << 8 | prefix_len], [value])[0]
 
-    def remove(self, addr_bits: int, prefix_len: int) -> None:
-        """Take a prefix away and publish that.
-
-        Raises:
-            KeyError: it is not there (the caller's bug).
-        """
-        self.update([(addr_bits, prefix_len, 0)])
-
-    def update(self, changes: Iterable[tuple[int, int, int]]) -> None:
+    def update(self, entries: Sequence[Entry], values: Sequence[int]) -> list[int]:
         """Apply many changes; a slot that several of them touch is rebuilt and published once.
 
         Args:
-            changes: (network bits, length, value) with value 0 to remove.
+            entries: network bits << 8 | length, in order, each once.
+            values: one for each, as in `set`.
+
+        Returns:
+            The value that each had; 0 for one that was not there.
 
         Raises:
             ArenaFull: no room; some changes are published and some are not.
-            KeyError: a prefix to remove is not there.
         """
-        touched: dict[int, tuple[list[_Directory], int]] = {}
-        shrunk: list[list[_Directory]] = []
-        root, to_root = self._root, [self._root]
-        root_shift, root_end, root_slots = self._width - root.end, root.end, root.slots
-        for addr_bits, prefix_len, value in changes:
-            entry = addr_bits << 8 | prefix_len
-            slot = addr_bits >> root_shift
-            if prefix_len > root_end and type(root_slots.get(slot)) is not _Directory:
-                path, directory = to_root, root  # nearly every change of an IPv4 table
-            else:
-                path = self._path(addr_bits, prefix_len)
-                directory = path[-1]
-                if prefix_len <= directory.end:
-                    self._change_short(path, entry, value)
-                    if not value:
-                        shrunk.append(path)
-                    continue
-                slot = self._slot(directory, addr_bits)
-            if self._change_slot(path, slot, entry, value):
-                touched[directory.address + 2 * slot] = path, slot
-        for path, slot in touched.values():
-            self._rebuild(path[-1], slot)
-            if len(path) > 1:
-                shrunk.append(path)
+        batch = _Batch(
+            array("Q", entries) if self._width == 32 else list(entries),
+            array("I", values),
+            [0] * len(entries),
+        )
+        self._update([self._root], batch, 0, len(entries))
         # Only now: a directory that collapses takes the slots with it that were touched.
-        for path in shrunk:
+        for path in batch.shrunk:
             self._collapse(path)
+        return batch.old
 
-    def _path(self, addr_bits: int, prefix_len: int) -> list[_Directory]:
-        """The directories from the root down to the one that owns a prefix."""
-        path = [self._root]
-        while prefix_len > path[-1].end:
-            child = path[-1].slots.get(self._slot(path[-1], addr_bits))
-            if not isinstance(child, _Directory):
-                break
-            path.append(child)
-        return path
+    def get(self, addr_bits: int, prefix_len: int) -> int:
+        """The value of exactly this prefix; 0 when it is not there.
+
+        Args:
+            addr_bits: the network, host bits zero.
+            prefix_len: 1 to width.
+        """
+        entry, directory = addr_bits << 8 | prefix_len, self._root
+        while prefix_len > directory.end:
+            found = directory.slots.get(self._slot(directory, addr_bits))
+            if found is None:
+                return 0
+            if isinstance(found, _Slot):
+                position = bisect.bisect_left(found.entries, entry)
+                is_there = position < len(found.entries) and found.entries[position] == entry
+                return found.values[position] if is_there else 0
+            directory = found
+        return directory.short.get(entry, 0)
+
+    def _update(self, path: list[_Directory], batch: _Batch, first: int, last: int) -> None:
+        """Apply the part of a batch that lies inside a directory, slot by slot."""
+        directory, entries = path[-1], batch.entries
+        shift = self._width - directory.end + 8
+        mask = (1 << directory.bits) - 1
+        while first < last:
+            entry = entries[first]
+            if entry & 0xFF <= directory.end:
+                batch.old[first] = self._change_short(path, entry, batch.values[first])
+                if not batch.values[first]:
+                    batch.shrunk.append(path)
+                first += 1
+                continue
+            # At the slot's own address the shorter prefixes come first, so the rest is a run.
+            at, slot = first, entry >> shift & mask
+            first = bisect.bisect_left(entries, (entry >> shift) + 1 << shift, first, last)
+            content = directory.slots.get(slot)
+            if isinstance(content, _Directory):
+                self._update([*path, content], batch, at, first)
+            elif self._change_slot(path, slot, content, batch, at, first):
+                self._rebuild(directory, slot)
+                if len(path) > 1:
+                    batch.shrunk.append(path)
 
     def _slot(self, directory: _Directory, addr_bits: int) -> int:
         return addr_bits >> self._width - directory.end & (1 << directory.bits) - 1
 
-    def _change_slot(self, path: list[_Directory], slot: int, entry: Entry, value: int) -> bool:
-        """Enter a change into a slot's list; returns whether its block must be rebuilt."""
-        directory = path[-1]
-        found = directory.slots.get(slot)
-        assert not isinstance(found, _Directory)  # `_path` would have gone on
-        if found is None:
-            if not value:
-                raise KeyError(entry)
-            found = directory.slots[slot] = _Slot(self._width)
-        entries, values = found.entries, found.values
-        # A table that is loaded in order comes with the last entry of a slot every time.
-        is_last = not entries or entry > entries[-1]
-        position = len(entries) if is_last else bisect.bisect_left(entries, entry)
-        if not is_last and entries[position] == entry:
-            if values[position] == value:
-                return False
-            if value:
-                values[position] = value
+    def _change_slot(
+        self,
+        path: list[_Directory],
+        slot: int,
+        content: _Slot | None,
+        batch: _Batch,
+        first: int,
+        last: int,
+    ) -> bool:
+        """Enter changes into a slot's list; returns whether its block must be rebuilt."""
+        if content is None:
+            values = batch.values[first:last]
+            if all(values):
+                content = path[-1].slots[slot] = _Slot(self._width)
+                content.entries = batch.entries[first:last]
+                content.values = values
+                self._count(path, last - first)
                 return True
-            del entries[position], values[position]
-            self._count(path, -1)
-            return True
-        if not value:
-            raise KeyError(entry)
-        entries.insert(position, entry)
-        values.insert(position, value)
-        self._count(path, 1)
-        return True
+            content = path[-1].slots[slot] = _Slot(self._width)
+        entries, values = content.entries, content.values
+        count, is_changed = len(entries), False
+        for index in range(first, last):
+            entry, value = batch.entries[index], batch.values[index]
+            position = bisect.bisect_left(entries, entry)
+            if position < len(entries) and entries[position] == entry:
+                old = batch.old[index] = values[position]
+                if value:
+                    values[position] = value
+                else:
+                    del entries[position], values[position]
+                is_changed = is_changed or value != old
+            elif value:
+                entries.insert(position, entry)
+                values.insert(position, value)
+                is_changed = True
+        self._count(path, len(entries) - count)
+        return is_changed or not entries
 
     @staticmethod
     def _count(path: list[_Directory], step: int) -> None:
@@ -253,22 +289,25 @@ class LcTrie:
 
     # --- prefixes that end inside a directory
 
-    def _change_short(self, path: list[_Directory], entry: Entry, value: int) -> None:
+    def _change_short(self, path: list[_Directory], entry: Entry, value: int) -> int:
+        """Change a prefix that ends inside a directory; returns the value that it had."""
         directory = path[-1]
         addr_bits, prefix_len = entry >> 8, entry & 0xFF
         first = self._slot(directory, addr_bits)
         count = 1 << directory.end - prefix_len
         mark = prefix_len - directory.depth + 1
+        old = directory.short.get(entry, 0)
         if value:
-            if entry not in directory.short:
+            if not old:
                 self._count(path, 1)
             directory.short[entry] = value
             self._store_fallbacks(directory, first, count, value, mark, up_to=mark)
-            return
-        del directory.short[entry]
-        self._count(path, -1)
-        cover_value, cover_mark = self._cover(directory, addr_bits, prefix_len)
-        self._store_fallbacks(directory, first, count, cover_value, cover_mark, exactly=mark)
+        elif old:
+            del directory.short[entry]
+            self._count(path, -1)
+            cover_value, cover_mark = self._cover(directory, addr_bits, prefix_len)
+            self._store_fallbacks(directory, first, count, cover_value, cover_mark, exactly=mark)
+        return old
 
     def _cover(self, directory: _Directory, addr_bits: int, prefix_len: int) -> tuple[int, int]:
         """Value and mark of the next shorter prefix inside the directory; (0, 0) for none."""

@@ -14,8 +14,12 @@ Recursion always starts from a *selected* route whose next hops are resolved alr
 is one step; what a chain of steps rests on is kept with each result (`through`), and a route that
 would rest on itself is refused. So is one whose own prefix is the longest match for its gateway.
 
-Who must be looked at again: `Dependencies` remembers which prefixes asked about which address or
-which link name, so that a change of one route or link re-examines only these.
+What a set of gateways resolves to does not depend on the prefix that uses it, except for a prefix
+that contains one of them or that the result rests on; so a set is resolved once for all the others
+(prefix None), and once more for each that has a part in it.
+
+Who must be looked at again: `Dependencies` remembers which sets asked about which address or which
+link name, so that a change of one route or link re-examines only these.
 
 Source: the rules are those of RFC 4271 section 5.1.3 and 9.1.2.1 (recursive lookup), with the
 refusal of the default route that FRR calls `no ip nht resolve-via-default`.
@@ -24,13 +28,13 @@ refusal of the default route that FRR calls `no ip nht resolve-via-default`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import MAX_WEIGHT, Gateway, NextHop, Route, RouteSource
+from routed.model.route import MAX_WEIGHT, Gateway, NextHop, PathAttributes, RouteSource
 
 __all__ = ["NOTHING_ASKED", "Asked", "Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
 
@@ -43,7 +47,7 @@ class Cover(NamedTuple):
     """The selected route that is the longest match for an address."""
 
     prefix: Prefix
-    route: Route
+    attributes: PathAttributes
     next_hops: tuple[NextHop, ...]
     through: frozenset[Prefix]
     """The prefixes that its own next hops rest on."""
@@ -89,7 +93,7 @@ class Resolution:
 
 @dataclass(slots=True)
 class _Work:
-    prefix: Prefix
+    prefix: Prefix | None
     links: Mapping[str, Interface]
     match: Callable[[Address], Cover | None]
     hops: list[NextHop] = field(default_factory=list)
@@ -100,21 +104,23 @@ class _Work:
 
 
 def resolve(
-    route: Route,
+    prefix: Prefix | None,
+    gateways: Iterable[Gateway],
     links: Mapping[str, Interface],
     match: Callable[[Address], Cover | None],
 ) -> Resolution:
-    """Resolve a candidate's gateways.
+    """Resolve a set of gateways.
 
     Args:
-        route: with gateways; one with ready next hops or a type without any needs no resolving.
+        prefix: whose route it is; None for any that has no part in the result.
+        gateways: at least one.
         links: by name.
         match: the longest match among the selected routes.
 
     Cost: one longest match per gateway.
     """
-    work = _Work(route.prefix, links, match)
-    for gateway in route.gateways:
+    work = _Work(prefix, links, match)
+    for gateway in gateways:
         try:
             work.hops += _resolve_gateway(gateway, work)
         except Unresolved as error:
@@ -171,20 +177,23 @@ def _is_neighbor(via: Address, link: Interface, work: _Work) -> bool:
 def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop]:
     work.addresses.add(via)
     cover = work.match(via)
-    if work.prefix.contains_address(via) and (
-        cover is None or cover.prefix.prefix_len <= work.prefix.prefix_len
+    prefix = work.prefix
+    if (
+        prefix is not None
+        and prefix.contains_address(via)
+        and (cover is None or cover.prefix.prefix_len <= prefix.prefix_len)
     ):
-        raise Unresolved(f"{via} is not reachable: {work.prefix} would resolve through itself")
+        raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if cover is None:
         raise Unresolved(f"{via} is not reachable: no route covers it")
     if cover.prefix.prefix_len == 0:
         raise Unresolved(f"{via} is not reachable: only the default route covers it")
-    if work.prefix == cover.prefix or work.prefix in cover.through:
-        raise Unresolved(f"{via} is not reachable: {work.prefix} would resolve through itself")
+    if prefix == cover.prefix or prefix in cover.through:
+        raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if not cover.next_hops:
-        kind = cover.route.type.name.lower()
+        kind = cover.attributes.type.name.lower()
         raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
-    if cover.route.source is not RouteSource.CONNECTED:
+    if cover.attributes.source is not RouteSource.CONNECTED:
         work.through |= {cover.prefix, *cover.through}
     return [hop._replace(via=hop.via or via, weight=hop.weight * weight) for hop in cover.next_hops]
 
@@ -211,65 +220,70 @@ def _scaled(weight: int, heaviest: int) -> int:
     return max(1, weight * MAX_WEIGHT // heaviest)
 
 
-class Dependencies:
-    """Which prefixes asked about which address or link, and the answers about addresses."""
+Who = TypeVar("Who", bound=Hashable)
+
+
+class Dependencies(Generic[Who]):
+    """Who asked about which address or link, and the answers about addresses."""
 
     def __init__(self) -> None:
         self.covers: dict[Address, Cover | None] = {}
         """Longest matches that still hold: a table has many routes and few next hops."""
-        self._asked: dict[Prefix, Asked] = {}
-        self._by_address: dict[Address, set[Prefix]] = {}
-        self._by_ifname: dict[str, set[Prefix]] = {}
+        self._asked: dict[Who, Asked] = {}
+        self._by_address: dict[Address, set[Who]] = {}
+        self._by_ifname: dict[str, set[Who]] = {}
         self._sorted: dict[Family, list[int]] = {family: [] for family in Family}
 
-    def record(self, prefix: Prefix, asked: Asked) -> None:
-        """Replace what a prefix asked about; nothing forgets it."""
-        old = self._asked.get(prefix, NOTHING_ASKED)
-        if old is asked or old == asked:
+    def record(self, who: Who, asked: Asked) -> None:
+        """Replace what somebody asked about; nothing forgets it."""
+        old = self._asked.get(who, NOTHING_ASKED)
+        if old == asked:
             return
         (addresses, ifnames), (old_addresses, old_ifnames) = asked, old
         for address in old_addresses - addresses:
-            self._forget_address(address, prefix)
+            self._forget_address(address, who)
         for ifname in old_ifnames - ifnames:
-            self._by_ifname[ifname].discard(prefix)
+            self._by_ifname[ifname].discard(who)
         for address in addresses - old_addresses:
             if address not in self._by_address:
                 self._by_address[address] = set()
                 bisect.insort(self._sorted[address.family], address.addr_bits)
-            self._by_address[address].add(prefix)
+            self._by_address[address].add(who)
         for ifname in ifnames - old_ifnames:
-            self._by_ifname.setdefault(ifname, set()).add(prefix)
+            self._by_ifname.setdefault(ifname, set()).add(who)
         if asked.is_empty:
-            del self._asked[prefix]
+            del self._asked[who]
         else:
-            self._asked[prefix] = asked
+            self._asked[who] = asked
 
-    def _forget_address(self, address: Address, prefix: Prefix) -> None:
+    def _forget_address(self, address: Address, who: Who) -> None:
         dependents = self._by_address[address]
-        dependents.discard(prefix)
+        dependents.discard(who)
         if not dependents:
             del self._by_address[address]
             self.covers.pop(address, None)
             numbers = self._sorted[address.family]
             del numbers[bisect.bisect_left(numbers, address.addr_bits)]
 
-    def on_route(self, changed: Prefix) -> set[Prefix]:
+    def on_route(self, family: Family, addr_bits: int, prefix_len: int) -> set[Who]:
         """A prefix's route changed: forget the answers inside it; who asked for them."""
-        numbers = self._sorted[changed.family]
-        first = bisect.bisect_left(numbers, changed.addr_bits)
-        last = bisect.bisect_right(numbers, changed.last_bits, first)
-        if first == last:
-            return set()
-        dependents: set[Prefix] = set()
-        for addr_bits in numbers[first:last]:
-            address = Address(changed.family, addr_bits)
+        numbers = self._sorted[family]
+        first = bisect.bisect_left(numbers, addr_bits)
+        last_bits = addr_bits | (1 << family.width - prefix_len) - 1
+        dependents: set[Who] = set()
+        for number in numbers[first : bisect.bisect_right(numbers, last_bits, first)]:
+            address = Address(family, number)
             cover = self.covers.get(address)
-            if cover is not None and cover.prefix.prefix_len > changed.prefix_len:
+            if cover is not None and cover.prefix.prefix_len > prefix_len:
                 continue  # the answer is a longer prefix, whatever this one does
             self.covers.pop(address, None)
             dependents |= self._by_address[address]
         return dependents
 
-    def on_link(self, ifname: str) -> frozenset[Prefix]:
-        """Prefixes that named a link."""
+    def asks_within(self, family: Family) -> bool:
+        """Whether any address of a family was asked about."""
+        return bool(self._sorted[family])
+
+    def on_link(self, ifname: str) -> frozenset[Who]:
+        """Who named a link."""
         return frozenset(self._by_ifname.get(ifname, ()))

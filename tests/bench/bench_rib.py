@@ -68,18 +68,18 @@ def run(bench: Bench) -> None:
 def megabytes_of_two_candidates(count: int) -> float:
     """How much the process grows by a RIB of `count` prefixes with two candidates each."""
     table = tables.full_table(tables.IPV4, count)
-    sets = max(1, len(table) * ATTRIBUTE_SETS // ROUTES)
+    sets = max(1, len(table) * ATTRIBUTE_SETS // ROUTES // 2)  # of each of the two sources
     gc.collect()
     before = _resident_bytes()
     rib = Rib()
     for source in (RouteSource.NEIGHBOR, RouteSource.INJECTED):
-        for index, (network, length, hop) in enumerate(table):
+        for index, (network, length, _) in enumerate(table):
             # A set is what two routes share: here metric, tag and next hops.
             shared = index % sets
             rib.install(
                 Route(
                     Prefix.trusted(Family.IPV4, network, length), source, 90, shared, shared,
-                    next_hops=NEXT_HOPS[hop % NEIGHBORS], owner="nup",
+                    next_hops=NEXT_HOPS[shared % NEIGHBORS], owner="nup",
                 )
             )  # fmt: skip
     rib.process()

@@ -10,12 +10,11 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Sequence
 
 from routed.model.prefix import Address
 from routed.rib.block import BlockBuilder, build_block, native_build_block
 from routed.rib.snapshot import TICK_NS, FibSnapshot
-from routed.rib.table import BestChange
+from routed.rib.table import BestChanges
 from tests.bench import tables
 from tests.bench.harness import Bench, seconds
 from tests.bench.loading import best_changes
@@ -34,8 +33,8 @@ class Publisher:
         self.snapshot = FibSnapshot(Address.parse("10.255.0.1"), os.getpid(), build_block=build)
         self._now_ns = itertools.count(TICK_NS, TICK_NS // 100)
 
-    def apply(self, changes: Sequence[BestChange]) -> None:
-        self.snapshot.apply(changes, lambda index: f"eth{index}", next(self._now_ns))
+    def apply(self, changes: BestChanges) -> None:
+        self.snapshot.apply([changes], lambda index: f"eth{index}", next(self._now_ns))
 
 
 def run(bench: Bench) -> None:
@@ -53,8 +52,8 @@ def measure(
     bench: Bench,
     name: str,
     build: BlockBuilder,
-    v4: Sequence[BestChange],
-    v6: Sequence[BestChange],
+    v4: BestChanges,
+    v6: BestChanges,
     targets: tuple[float, float, float | None, float],
 ) -> None:
     """Load both tables, change single routes, change ten thousand at once."""
@@ -74,7 +73,7 @@ def measure(
             f"one route, {family}, p99.9, {name}", "us", times[len(times) * 999 // 1000],
             target=p999 if is_v4 else None,
         )  # fmt: skip
-        chosen = random.Random(7).sample(changes, bench.scaled(BURST))
+        chosen = sample(changes, bench.scaled(BURST))
         bench.compare(
             f"10k changes, {family}, {name}", "ms",
             lambda chosen=chosen: seconds(lambda: publisher.apply(chosen)) * 1e3,  # type: ignore[misc]
@@ -83,13 +82,24 @@ def measure(
     publisher.snapshot.close()
 
 
-def single_changes(publisher: Publisher, changes: Sequence[BestChange], count: int) -> list[float]:
+def sample(changes: BestChanges, count: int) -> BestChanges:
+    """Some of them, in order."""
+    chosen = sorted(random.Random(7).sample(range(len(changes.keys)), count))
+    return BestChanges(
+        changes.family,
+        [changes.keys[index] for index in chosen],
+        [changes.selections[index] for index in chosen],
+    )
+
+
+def single_changes(publisher: Publisher, changes: BestChanges, count: int) -> list[float]:
     """Remove a route and bring it back, again and again; the times in us, sorted."""
     rng, times = random.Random(5), []
     for _ in range(-(-count // 2)):
-        change = rng.choice(changes)
-        for one in (BestChange(change.prefix, None), change):
+        index = rng.randrange(len(changes.keys))
+        for selection in (None, changes.selections[index]):
+            one = BestChanges(changes.family, [changes.keys[index]], [selection])
             began_ns = time.perf_counter_ns()
-            publisher.apply((one,))
+            publisher.apply(one)
             times.append((time.perf_counter_ns() - began_ns) / 1e3)
     return sorted(times)

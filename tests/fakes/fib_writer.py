@@ -5,15 +5,15 @@ from __future__ import annotations
 import mmap
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ipc.fib_native import native
 from ipc.fib_search import PythonSearch, Search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NextHop, Route, RouteSource, RouteType
+from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
 from routed.rib.snapshot import TICK_NS, FibSnapshot
-from routed.rib.table import BestChange, Selection
+from routed.rib.table import BestChanges, Selection
 from tests.fakes.lpm_oracle import LpmOracle
 
 MakeSearch = Callable[[mmap.mmap], Search]
@@ -28,19 +28,31 @@ WORDS = 1 << 20
 NAMES = {2: "eth0", 3: "a-name-of-15-ch"}
 
 
-def selection(prefix: Prefix, *hops: NextHop, metric: int = 0, tag: int = 0) -> Selection:
+BestChange = tuple[Prefix, Selection | None]
+
+
+def gathered(changes: Iterable[BestChange]) -> list[BestChanges]:
+    """Changes as the RIB reports them."""
+    found = [BestChanges(family, [], []) for family in Family]
+    for prefix, best in sorted(changes, key=lambda change: change[0]):
+        rows = found[list(Family).index(prefix.family)]
+        rows.keys.append(prefix.as_int)
+        rows.selections.append(best)
+    return found
+
+
+def selection(*hops: NextHop, metric: int = 0, tag: int = 0) -> Selection:
     kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
-    route = Route(prefix, RouteSource.STATIC, 1, metric, tag, kind, next_hops=hops)
-    return Selection(route, hops)
+    attributes = PathAttributes(1, metric, RouteSource.STATIC, "", tag, kind, next_hops=hops)
+    return Selection(attributes, hops)
 
 
 def add(text: str, *hops: NextHop, metric: int = 0, tag: int = 0) -> BestChange:
-    prefix = Prefix.parse(text)
-    return BestChange(prefix, selection(prefix, *hops, metric=metric, tag=tag))
+    return Prefix.parse(text), selection(*hops, metric=metric, tag=tag)
 
 
 def drop(text: str) -> BestChange:
-    return BestChange(Prefix.parse(text), None)
+    return Prefix.parse(text), None
 
 
 def hop(via: str | None, ifindex: int = 2, weight: int = 1) -> NextHop:
@@ -58,7 +70,9 @@ class Writer:
 
     def apply(self, *changes: BestChange) -> None:
         self.now_ns += TICK_NS
-        self.snapshot.apply(changes, lambda index: NAMES.get(index, f"if{index}"), self.now_ns)
+        self.snapshot.apply(
+            gathered(changes), lambda index: NAMES.get(index, f"if{index}"), self.now_ns
+        )
 
     def reader(
         self,

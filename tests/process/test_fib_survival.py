@@ -27,8 +27,7 @@ from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.fib_search import PythonSearch, make_search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Family, Prefix
-from routed.rib.table import BestChange
-from tests.fakes.fib_writer import Writer, selection
+from tests.fakes.fib_writer import BestChange, Writer, selection
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIXES = 400
@@ -59,9 +58,9 @@ def present_in(generation: int, index: int) -> bool:
 def burst(table: list[Prefix], generation: int) -> Iterator[BestChange]:
     for index, prefix in enumerate(table):
         if present_in(generation, index):
-            yield BestChange(prefix, selection(prefix, metric=generation))
+            yield prefix, selection(metric=generation)
         elif present_in(generation - 1, index):
-            yield BestChange(prefix, None)
+            yield prefix, None
 
 
 def write_for_ever(channel: socket.socket) -> None:

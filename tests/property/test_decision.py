@@ -38,7 +38,7 @@ def distinct(candidates: list[Route]) -> list[Route]:
 def test_any_two_candidates_are_ordered_one_way_only(
     candidates: list[Route], is_resolved: bool
 ) -> None:
-    contenders = [Contender(route, is_resolved) for route in candidates]
+    contenders = [Contender(route.attributes, is_resolved) for route in candidates]
     keys = [preference_key(contender) for contender in contenders]
     assert len(set(keys)) == len(keys), "no ties"
     for winner in contenders:
@@ -53,7 +53,9 @@ def test_any_two_candidates_are_ordered_one_way_only(
 @given(st.lists(routes(), min_size=1, max_size=4).map(distinct))
 def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[Route]) -> None:
     eligible = [route for route in candidates if route.distance < 255]
-    expected = min((preference_key(Contender(route, True)) for route in eligible), default=None)
+    expected = min(
+        (preference_key(Contender(route.attributes, True)) for route in eligible), default=None
+    )
     for order in permutations(candidates):
         rib = Rib(lambda: 0.0)
         for route in order:
@@ -64,7 +66,7 @@ def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[
             assert best is None
         else:
             assert best is not None
-            assert preference_key(Contender(best.route, True)) == expected
+            assert preference_key(Contender(best.attributes, True)) == expected
 
 
 @pytest.mark.parametrize(
@@ -96,4 +98,4 @@ def contender(
     assert isinstance(metric, int)
     assert isinstance(source, RouteSource)
     route = Route(PREFIX, source, distance, metric, owner=str(owner))
-    return Contender(route, bool(is_resolved))
+    return Contender(route.attributes, bool(is_resolved))

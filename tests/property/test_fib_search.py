@@ -23,8 +23,16 @@ from ipc.fib_search import PythonSearch
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
 from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import BestChange
-from tests.fakes.fib_writer import SEARCHES, MakeSearch, Writer, add, hop, selection, table
+from tests.fakes.fib_writer import (
+    SEARCHES,
+    MakeSearch,
+    Writer,
+    add,
+    gathered,
+    hop,
+    selection,
+    table,
+)
 from tests.fakes.lpm_oracle import LpmOracle
 
 
@@ -86,10 +94,10 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
         prefix, value = rng.choice(prefixes), rng.randrange(1, 1000)
         if rng.random() < 0.4:
             if oracle.prefixes.pop((prefix.addr_bits, prefix.prefix_len), None):
-                writer.apply(BestChange(prefix, None))
+                writer.apply((prefix, None))
         else:
             oracle.put(prefix.addr_bits, prefix.prefix_len, value)
-            writer.apply(BestChange(prefix, selection(prefix, metric=value)))
+            writer.apply((prefix, selection(metric=value)))
         history.append(oracle.lookup(address))
 
     steps = 0
@@ -122,7 +130,7 @@ def _damageable() -> mmap.mmap:
     ]
     changes += [add(f"10.0.{n >> 4}.{n << 4 & 255}/28") for n in range(300)]
     changes += [add(f"2001:db8:{n:x}::/48") for n in range(100)]
-    writer.apply(changes, lambda index: "eth0", 10**9)
+    writer.apply(gathered(changes), lambda index: "eth0", 10**9)
     memory = mmap.mmap(-1, os.fstat(writer.fileno()).st_size)
     memory[:] = writer._memory[:]
     writer.close()

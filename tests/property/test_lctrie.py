@@ -65,6 +65,13 @@ def build_both_ways(
     return block
 
 
+def update(trie: LcTrie, changes: list[tuple[int, int, int]]) -> list[int]:
+    """Apply (network bits, length, value), in order."""
+    changes = sorted(changes)
+    entries = [addr_bits << 8 | length for addr_bits, length, _ in changes]
+    return trie.update(entries, [value for _, _, value in changes])
+
+
 class TrieMachine(RuleBasedStateMachine):
     """Random changes, one by one and in batches."""
 
@@ -73,19 +80,20 @@ class TrieMachine(RuleBasedStateMachine):
         self.width = width
         self.trie, self.arena = make(width, SMALL)
         self.oracle = LpmOracle(width)
-        self.rng = random.Random(1)
 
     @rule(data=st.data(), value=st.integers(1, 5))
     def set_one(self, data: st.DataObject, value: int) -> None:
         addr_bits, length = data.draw(prefixes(self.width))
-        self.trie.set(addr_bits, length, value)
+        old = self.oracle.prefixes.get((addr_bits, length), 0)
+        assert self.trie.get(addr_bits, length) == old
+        assert self.trie.set(addr_bits, length, value) == old
         self.oracle.put(addr_bits, length, value)
 
     @rule(data=st.data())
     def remove_one(self, data: st.DataObject) -> None:
         if self.oracle.prefixes:
             addr_bits, length = data.draw(st.sampled_from(sorted(self.oracle.prefixes)))
-            self.trie.remove(addr_bits, length)
+            assert self.trie.set(addr_bits, length, 0) == self.oracle.prefixes[addr_bits, length]
             self.oracle.remove(addr_bits, length)
 
     @rule(data=st.data())
@@ -94,15 +102,15 @@ class TrieMachine(RuleBasedStateMachine):
         present = sorted(self.oracle.prefixes.keys() - added.keys())
         removed = data.draw(st.sets(st.sampled_from(present))) if present else set()
         changes = [(*key, value) for key, value in added.items()] + [(*key, 0) for key in removed]
-        self.rng.shuffle(changes)
-        self.trie.update(changes)
+        before = [self.oracle.prefixes.get(change[:2], 0) for change in sorted(changes)]
+        assert update(self.trie, changes) == before
         self.oracle.prefixes.update(added)
         for key in removed:
             self.oracle.remove(*key)
 
     @rule()
     def remove_all(self) -> None:
-        self.trie.update([(*key, 0) for key in self.oracle.prefixes])
+        update(self.trie, [(*key, 0) for key in self.oracle.prefixes])
         self.oracle.prefixes.clear()
 
     @rule()
@@ -133,7 +141,7 @@ def test_real_sizes_give_the_oracles_answers(width: int, data: st.DataObject) ->
     trie, _ = make(width, REAL, words=1 << 21)
     oracle = LpmOracle(width)
     table = data.draw(st.dictionaries(prefixes(width), st.integers(1, 9), min_size=5, max_size=400))
-    trie.update([(*key, value) for key, value in table.items()])
+    update(trie, [(*key, value) for key, value in table.items()])
     oracle.prefixes.update(table)
     for addr_bits in oracle.interesting_addresses():
         assert trie.lookup(addr_bits) == oracle.lookup(addr_bits), hex(addr_bits)
@@ -147,7 +155,7 @@ def test_a_crowded_slot_becomes_a_directory_and_collapses_again() -> None:
         trie.set(*change)
     assert all(trie.lookup(addr) == value for addr, _, value in hosts)
     for addr, length, _ in hosts:
-        trie.remove(addr, length)
+        assert trie.set(addr, length, 0)
     assert arena.live_words == empty
 
 

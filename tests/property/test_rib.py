@@ -71,12 +71,14 @@ def test_history_leaves_no_trace(steps: list[object]) -> None:
     reported: dict[Prefix, Selection] = {}
 
     def process() -> None:
-        for change in rib.process():
-            assert change.selection != reported.get(change.prefix), "only what changed"
-            if change.selection is None:
-                del reported[change.prefix]
-            else:
-                reported[change.prefix] = change.selection
+        for changes in rib.process():
+            assert changes.keys == sorted(set(changes.keys))
+            for prefix, selection in changes.items():
+                assert selection != reported.get(prefix), "only what changed"
+                if selection is None:
+                    del reported[prefix]
+                else:
+                    reported[prefix] = selection
 
     rib.link_changed(link(state))
     for step in steps:

@@ -14,19 +14,13 @@ import pytest
 from ipc.blocking import ExitStatus
 from routectl.cli import command_line_for
 from routed.control.policy import AccessList
-from routed.model.prefix import Address, Prefix
-from routed.model.route import NextHop, Route, RouteSource, RouteType
+from routed.model.prefix import Address
+from routed.model.route import NextHop
 from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import BestChange, Selection
 from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.fib_writer import add, gathered
 
 NAMES = {1: "lo", 2: "eth0"}
-
-
-def change(prefix: str, metric: int, *hops: NextHop) -> BestChange:
-    kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
-    route = Route(Prefix.parse(prefix), RouteSource.STATIC, 1, metric, type=kind, next_hops=hops)
-    return BestChange(route.prefix, Selection(route, hops))
 
 
 class DaemonWithSnapshot(FakeDaemon):
@@ -37,8 +31,8 @@ class DaemonWithSnapshot(FakeDaemon):
         router_id = Address.parse("10.255.0.1")
         self.real = FibSnapshot(router_id, os.getpid(), trie_words=1 << 20, data_words=1 << 12)
         hops = NextHop(Address.parse("fe80::2"), 1), NextHop(None, 2)
-        changes = [change("10.1.0.0/16", 10, *hops), change("198.51.100.0/24", 0)]
-        self.real.apply(changes, NAMES.__getitem__, 1)
+        changes = [add("10.1.0.0/16", *hops, metric=10), add("198.51.100.0/24")]
+        self.real.apply(gathered(changes), NAMES.__getitem__, 1)
 
     def snapshot_fd(self) -> int:
         return self.real.fileno()

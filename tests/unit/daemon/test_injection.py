@@ -62,7 +62,7 @@ def test_two_owners_offer_one_prefix_and_the_lower_metric_wins(scene: Scene) -> 
     assert scene.owners(A) == ["uid1000", "uid0"]
     selection = scene.rib.best(A)
     assert selection is not None
-    assert (selection.route.source, selection.route.distance) == (RouteSource.INJECTED, 5)
+    assert (selection.attributes.source, selection.attributes.distance) == (RouteSource.INJECTED, 5)
 
 
 def test_adding_twice_changes_nothing_and_names_the_route(scene: Scene) -> None:
@@ -72,7 +72,7 @@ def test_adding_twice_changes_nothing_and_names_the_route(scene: Scene) -> None:
     assert scene.owners(A) == []
     selection = scene.rib.best(B)
     assert selection is not None
-    assert selection.route.metric == 0
+    assert selection.attributes.metric == 0
 
 
 def test_replace_takes_the_place_of_ones_own(scene: Scene) -> None:

@@ -57,8 +57,9 @@ def settle(rib: Rib, *routes: Route) -> dict[str, tuple[NextHop, ...] | None]:
     for route in routes:
         rib.install(route)
     return {
-        str(change.prefix): change.selection.next_hops if change.selection else None
-        for change in rib.process()
+        str(prefix): selection.next_hops if selection else None
+        for changes in rib.process()
+        for prefix, selection in changes.items()
     }
 
 
