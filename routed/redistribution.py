@@ -23,8 +23,9 @@ from routed.config.schema import (
     SummaryConfig,
 )
 from routed.model.prefix import Prefix
-from routed.model.route import Route, RouteSource
+from routed.model.route import PathAttributes, RouteSource
 from routed.neighbor.instance import NeighborInstance
+from routed.rib.table import BestChanges
 
 __all__ = ["SUMMARY_OWNER", "Redistribution"]
 
@@ -68,9 +69,21 @@ class Redistribution:
         self._rules, self._summaries = config.redistribute, config.summaries
         return True
 
-    def settle(self, prefix: Prefix, best: Route | None, now: float) -> None:
+    def follow_best(self, changes: BestChanges, now: float) -> None:
+        """Settle what was decided anew.
+
+        Cost: 0.2 us for a prefix that no rule speaks of, as long as there are no summaries.
+        """
+        spoken_of = {rule.source for rule in self._rules}
+        sources = {source for source, word in _REDISTRIBUTABLE.items() if word in spoken_of}
+        for key, selection in zip(changes.keys, changes.selections, strict=True):
+            best = None if selection is None else selection.attributes
+            if self._summaries or self._originated or (best is not None and best.source in sources):
+                self.settle(Prefix.from_int(changes.family, key), best, now)
+
+    def settle(self, prefix: Prefix, best: PathAttributes | None, now: float) -> None:
         """Originate a prefix exactly when its best route is one that is to be announced."""
-        rule = None if best is None else self._rule_for(best)
+        rule = None if best is None else self._rule_for(prefix, best)
         is_learned = best is not None and best.source in _LEARNED
         self._settle_summaries(prefix, is_announced=rule is not None or is_learned)
         summary = self._active_summary(prefix)
@@ -106,26 +119,26 @@ class Redistribution:
             if bool(covered) is not was_active:
                 self._set_summary(summary.prefix, bool(covered))
 
-    def _rule_for(self, best: Route) -> RedistributeConfig | None:
+    def _rule_for(self, prefix: Prefix, best: PathAttributes) -> RedistributeConfig | None:
         """The rule that announces a route; None when none fits, or the first says deny."""
         word = _REDISTRIBUTABLE.get(best.source)
         if word is None or best.owner == SUMMARY_OWNER:
             return None
         for rule in self._rules:
-            if rule.source is word and self._fits(rule, best):
+            if rule.source is word and self._fits(rule, prefix, best):
                 return rule if rule.action is FilterAction.ACCEPT else None
         return None
 
-    def _fits(self, rule: RedistributeConfig, best: Route) -> bool:
+    def _fits(self, rule: RedistributeConfig, prefix: Prefix, best: PathAttributes) -> bool:
         if rule.match_tag is not None and rule.match_tag != best.tag:
             return False
         if rule.interface is not None and not any(
             fnmatch.fnmatchcase(ifname, rule.interface) for ifname in self._ifnames(best)
         ):
             return False
-        return rule.accepts(best.prefix)
+        return rule.accepts(prefix)
 
-    def _ifnames(self, best: Route) -> list[str]:
+    def _ifnames(self, best: PathAttributes) -> list[str]:
         """The links that a route leaves by, as far as it names them."""
         named = [gateway.ifname for gateway in best.gateways if gateway.ifname is not None]
         return named + [self._ifname_of(hop.ifindex) for hop in best.next_hops]

@@ -24,7 +24,6 @@ Invariants:
 
 from __future__ import annotations
 
-import itertools
 import random
 import secrets
 import socket
@@ -66,7 +65,7 @@ from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.neighbor_policy import neighbor_policy
 from routed.redistribution import SUMMARY_OWNER, Redistribution
 from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import BestChange, Rib
+from routed.rib.table import BestChanges, Rib, Selection
 from routed.wishes import FibWishes, Wish
 
 __all__ = ["Observer", "Router"]
@@ -87,7 +86,7 @@ class Observer(Protocol):
         """Whether `routes_changed` is worth a call now."""
         ...
 
-    def routes_changed(self, changes: Sequence[BestChange], known: Container[Prefix]) -> None:
+    def routes_changed(self, changes: BestChanges, known: Container[Prefix]) -> None:
         """The choice for some prefixes changed; `known` had one before."""
         ...
 
@@ -201,8 +200,9 @@ class Router:
             self._redistribute_all()
         if old.fib.table_id != config.fib.table_id:
             self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
-            for chunk in self._all_prefixes():
-                self.wishes.changed(chunk)
+            for prefix, selection in self._all_selections():
+                wish = _wish_for(selection)
+                self.wishes.changed(prefix.family, [prefix.as_int], [wish])
         self._network.kick()
         self._to_decide.set()
 
@@ -454,28 +454,32 @@ class Router:
             self.convergence.decided(self._clock.now())
             self._tell_observer(changes)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
-            self.wishes.changed(_scattered([change.prefix for change in changes]))
-            for change in changes:
-                self._settle_origin(change.prefix)
+            for of_family in changes:
+                self._wish(of_family)
+                self._redistribution.follow_best(of_family, self._clock.now())
             self._network.kick()
         self._has_decided = self._are_links_complete
 
-    def _tell_observer(self, changes: Sequence[BestChange]) -> None:
+    def _tell_observer(self, changes: Sequence[BestChanges]) -> None:
         if self.observer is not None and self.observer.watches_routes():
-            known = {change.prefix for change in changes if change.prefix in self.snapshot}
-            self.observer.routes_changed(changes, known)
+            for of_family in changes:
+                known = {prefix for prefix, _ in of_family.items() if prefix in self.snapshot}
+                self.observer.routes_changed(of_family, known)
+
+    def _wish(self, changes: BestChanges) -> None:
+        """Want in the kernel what was decided.
+
+        Neighbors of the table are told far apart: the kernel takes a sorted million out three times
+        slower than a shuffled one (peers.md section 1).
+        """
+        family, keys, selections = changes
+        wishes = {id(selection): _wish_for(selection) for selection in selections}
+        for first in range(min(_SCATTER, len(keys))):
+            some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
+            self.wishes.changed(family, keys[first::_SCATTER], some)
 
     def _wish_of(self, prefix: Prefix) -> Wish | None:
-        """What the kernel should have for a prefix; None where it has a route by itself."""
-        selection = self.rib.best(prefix)
-        if selection is None or selection.route.source in _KERNELS_OWN:
-            return None
-        return Wish(selection.route.type, selection.next_hops)
-
-    def _settle_origin(self, prefix: Prefix) -> None:
-        selection = self.rib.best(prefix)
-        best = None if selection is None else selection.route
-        self._redistribution.settle(prefix, best, self._clock.now())
+        return _wish_for(self.rib.best(prefix))
 
     def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
         """What a summary covers and nobody reaches ends here, rather than at a default route."""
@@ -495,9 +499,15 @@ class Router:
         self._to_decide.set()
 
     def _redistribute_all(self) -> None:
+        now = self._clock.now()
+        for prefix, selection in self._all_selections():
+            best = None if selection is None else selection.attributes
+            self._redistribution.settle(prefix, best, now)
+
+    def _all_selections(self) -> Iterator[tuple[Prefix, Selection | None]]:
         for chunk in self._all_prefixes():
             for prefix in chunk:
-                self._settle_origin(prefix)
+                yield prefix, self.rib.best(prefix)
 
     def _all_prefixes(self) -> Iterator[Sequence[Prefix]]:
         after: Prefix | None = None
@@ -584,10 +594,11 @@ _WORTH_A_LINE = frozenset(
 _SCATTER = 64
 
 
-def _scattered(prefixes: list[Prefix]) -> Iterator[Prefix]:
-    """Sorted prefixes in an order in which neighbors are far apart: the kernel takes a sorted
-    million out three times slower than a shuffled one (peers.md section 1)."""
-    return itertools.chain.from_iterable(prefixes[start::_SCATTER] for start in range(_SCATTER))
+def _wish_for(selection: Selection | None) -> Wish | None:
+    """What the kernel should have; None where it has a route by itself."""
+    if selection is None or selection.attributes.source in _KERNELS_OWN:
+        return None
+    return Wish(selection.attributes.type, selection.next_hops)
 
 
 def _static_routes(config: Config) -> dict[tuple[Prefix, str], Route]:

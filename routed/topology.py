@@ -43,7 +43,7 @@ def topology(router: Router, router_id: Address) -> Iterator[Sequence[TopologyVi
             selection = router.rib.best(prefix)
             if selection is None:
                 continue
-            metric = selection.route.metric
+            metric = selection.attributes.metric
             entry.metric = metric if entry.metric is None else min(entry.metric, metric)
             for hop in selection.next_hops:
                 leads = None if hop.via is None else by_hop.get((hop.via, hop.ifindex))

@@ -8,7 +8,7 @@ Views are made when a watcher takes them, and nothing is done while nobody watch
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 
 from routed.control.changes import ChangeFeed, ChangeHub, ChangeView, MakeView, Topic
 from routed.control.views import NextHopView
@@ -16,7 +16,7 @@ from routed.model.link import Interface
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, RouteSource
 from routed.neighbor.events import AdjacencyChanged
-from routed.rib.table import BestChange
+from routed.rib.table import BestChanges, Selection
 
 __all__ = ["ChangeObserver"]
 
@@ -36,28 +36,30 @@ class ChangeObserver:
         """Whether `routes_changed` is worth a call."""
         return self._hub.is_watched(Topic.ROUTES)
 
-    def routes_changed(self, changes: Sequence[BestChange], known: Container[Prefix]) -> None:
+    def routes_changed(self, changes: BestChanges, known: Container[Prefix]) -> None:
         """The choice for some prefixes changed; `known` had one before."""
 
         def make() -> Iterator[MakeView]:
-            for change in changes:
-                yield functools.partial(self._route_view, change, change.prefix in known)
+            for prefix, selection in changes.items():
+                yield functools.partial(self._route_view, prefix, selection, prefix in known)
 
-        self._hub.note(Topic.ROUTES, make, len(changes))
+        self._hub.note(Topic.ROUTES, make, len(changes.keys))
 
-    def _route_view(self, change: BestChange, was_known: bool) -> ChangeView:
-        if change.selection is None:
-            return ChangeView("route", "delete", str(change.prefix))
-        route, next_hops = change.selection
+    def _route_view(
+        self, prefix: Prefix, selection: Selection | None, was_known: bool
+    ) -> ChangeView:
+        if selection is None:
+            return ChangeView("route", "delete", str(prefix))
+        best = selection.attributes
         return ChangeView(
             "route",
             "change" if was_known else "add",
-            str(change.prefix),
-            source=route.source,
-            metric=route.metric,
-            type=route.type,
-            next_hops=tuple(map(self._next_hop_view, next_hops)),
-            owner=route.owner if route.source is RouteSource.INJECTED else "",
+            str(prefix),
+            source=best.source,
+            metric=best.metric,
+            type=best.type,
+            next_hops=tuple(map(self._next_hop_view, selection.next_hops)),
+            owner=best.owner if best.source is RouteSource.INJECTED else "",
         )
 
     def _next_hop_view(self, hop: NextHop) -> NextHopView:

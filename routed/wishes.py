@@ -1,13 +1,12 @@
 """What the engine wants in the kernel: wishes that changed, are on their way, or failed. Pure.
 
-    decision --changed(prefix)--> FibWishes --take_update--> parent
-                                     ^--------- progress ----- parent
+    decision --changed--> FibWishes --take_update--> parent
+                              ^--------- progress ----- parent
 
-What is wanted for a prefix is asked when it is said, so nothing of the table is kept here, and a
-wish that changes back before it was said costs one comparison in the parent. Each update carries a
-serial; the parent reports up to which serial it has tried everything, and which routes failed, so a
-route's state needs no message of its own: it is installed when it is neither unsaid nor on its way,
-and not among the failures.
+Only what is still to be said is kept here, not the table; a wish that changes back before it was
+said costs one comparison in the parent. Each update carries a serial; the parent reports up to
+which serial it has tried everything, and which routes failed, so a route's state needs no message
+of its own: it is installed when it is neither unsaid nor on its way, and not among the failures.
 
 Flow: at most WINDOW_UPDATES are on their way. Whatever changes meanwhile waits here, where changes
 of one prefix are one change, and neither process holds a backlog.
@@ -15,9 +14,8 @@ of one prefix are one change, and neither process holds a backlog.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ipc.columns import pack_indices, pack_keys
@@ -45,6 +43,28 @@ class Wish(NamedTuple):
     next_hops: tuple[NextHop, ...]
 
 
+class _Unsaid:
+    """The wishes of one family that the parent has not been told, in the order of their change."""
+
+    def __init__(self) -> None:
+        self.wishes: dict[int, Wish | None] = {}
+        self._order: deque[int] = deque()
+
+    def add(self, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
+        """Changes of one prefix are one change, in its first place."""
+        known = self.wishes
+        self._order.extend([key for key in keys if key not in known] if known else keys)
+        known.update(zip(keys, wishes, strict=True))
+
+    def take(self, limit: int) -> Iterator[tuple[int, Wish | None]]:
+        """The next ones, at most so many; each is forgotten as it is taken."""
+        for _ in range(min(limit, len(self._order))):
+            key = self._order.popleft()
+            yield key, self.wishes.pop(key)
+        if not self._order:
+            self.wishes = {}  # a dictionary that was large stays large
+
+
 class FibWishes:
     """The wishes of one kernel table."""
 
@@ -57,23 +77,29 @@ class FibWishes:
         """The parent's, as last told."""
         self.table_id = table_id
         self._wish_of = wish_of
-        self._unsaid: dict[Prefix, None] = {}
-        self._on_their_way: deque[tuple[int, frozenset[Prefix]]] = deque()
+        self._unsaid = {family: _Unsaid() for family in Family}
+        self._on_their_way: deque[tuple[int, dict[Family, frozenset[int]]]] = deque()
         self._failures: dict[Prefix, str] = {}
         self._serial = 0
 
-    def changed(self, prefixes: Iterable[Prefix]) -> None:
-        """What is wanted for these prefixes may be something else now."""
-        self._unsaid.update(dict.fromkeys(prefixes))
+    def changed(self, family: Family, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
+        """Something else may be wanted for these prefixes now.
+
+        Args:
+            family: of all of them.
+            keys: `Prefix.as_int`, each once.
+            wishes: one for each; None for no route of ours.
+        """
+        self._unsaid[family].add(keys, wishes)
 
     @property
     def has_unsaid(self) -> bool:
         """Whether something is still to be said."""
-        return bool(self._unsaid)
+        return any(unsaid.wishes for unsaid in self._unsaid.values())
 
     def take_update(self) -> FibUpdate | None:
         """The next update to send; None when everything was said, or enough is on its way."""
-        if not self._unsaid or len(self._on_their_way) >= WINDOW_UPDATES:
+        if not self.has_unsaid or len(self._on_their_way) >= WINDOW_UPDATES:
             return None
         return self._say()
 
@@ -83,19 +109,15 @@ class FibWishes:
         return self.take_update() or self._say()
 
     def _say(self) -> FibUpdate:
-        columns, said = _Columns(), []
-        for prefix in itertools.islice(self._unsaid, UPDATE_ROUTES_MAX):
-            columns.add(prefix, self._wish_of(prefix))
-            said.append(prefix)
-            if columns.next_hops >= UPDATE_NEXT_HOPS_MAX:
-                break
-        for prefix in said:
-            del self._unsaid[prefix]
+        columns = _Columns()
+        waiting = [family for family, unsaid in self._unsaid.items() if unsaid.wishes]
+        for family in waiting:  # neither waits for a million of the other
+            columns.take(family, self._unsaid[family].take(UPDATE_ROUTES_MAX // len(waiting)))
         if self._failures:
-            for prefix in columns.removed:
+            for prefix in columns.removed():
                 self._failures.pop(prefix, None)
         self._serial += 1
-        self._on_their_way.append((self._serial, frozenset(said)))
+        self._on_their_way.append((self._serial, columns.said()))
         return columns.update(self._serial, self.table_id)
 
     def progress(
@@ -125,8 +147,9 @@ class FibWishes:
 
     def is_pending(self, prefix: Prefix) -> bool:
         """Whether the kernel has not answered for the wanted route yet."""
-        return prefix in self._unsaid or any(
-            prefix in prefixes for _, prefixes in self._on_their_way
+        family, key = prefix.family, prefix.as_int
+        return key in self._unsaid[family].wishes or any(
+            key in said[family] for _, said in self._on_their_way
         )
 
     def failure_of(self, prefix: Prefix) -> str:
@@ -138,29 +161,47 @@ class _Columns:
     """Collects wishes by family, with each distinct value once."""
 
     def __init__(self) -> None:
-        self.removed: list[Prefix] = []
-        self.next_hops = 0
-        """In all values so far."""
         self._keys: dict[Family, list[int]] = {family: [] for family in Family}
         self._indices: dict[Family, list[int]] = {family: [] for family in Family}
         self._removals: dict[Family, list[int]] = {family: [] for family in Family}
         self._values: dict[Wish, int] = {}
+        self._next_hops = 0
+        """In all values so far."""
 
-    def add(self, prefix: Prefix, wish: Wish | None) -> None:
-        family, addr_bits, prefix_len = prefix
-        key = addr_bits << 8 | prefix_len
-        if wish is None:
-            self.removed.append(prefix)
-            self._removals[family].append(key)
-            return
-        index = self._values.get(wish)
-        if index is None:
-            index = self._values[wish] = len(self._values)
-            self.next_hops += len(wish.next_hops)
-        self._keys[family].append(key)
-        self._indices[family].append(index)
+    def take(self, family: Family, wishes: Iterable[tuple[int, Wish | None]]) -> None:
+        """Add wishes until there are none, or too many next hops for one message."""
+        keys, indices, values = self._keys[family], self._indices[family], self._values
+        last, index = None, -1
+        for key, wish in wishes:
+            if wish is None:
+                self._removals[family].append(key)
+                continue
+            if wish is not last:  # neighbors in a table often go the same way
+                found = values.get(wish)
+                if found is None:
+                    found = values[wish] = len(values)
+                    self._next_hops += len(wish.next_hops)
+                last, index = wish, found
+            keys.append(key)
+            indices.append(index)
+            if self._next_hops >= UPDATE_NEXT_HOPS_MAX:
+                break
+
+    def removed(self) -> Iterator[Prefix]:
+        """Prefixes for which nothing is wanted any more."""
+        for family, keys in self._removals.items():
+            for key in keys:
+                yield Prefix.from_int(family, key)
+
+    def said(self) -> dict[Family, frozenset[int]]:
+        """Everything that was taken."""
+        return {
+            family: frozenset(keys).union(self._removals[family])
+            for family, keys in self._keys.items()
+        }
 
     def update(self, serial: int, table_id: int) -> FibUpdate:
+        """The message."""
         install = tuple(
             FibColumns(table_id, family, pack_keys(family, keys), pack_indices(indices))
             for (family, keys), indices in zip(

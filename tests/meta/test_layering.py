@@ -54,7 +54,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.keyfiles": {"ipc", "routed.config.schema"},
     "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
-    "routed.redistribution": {"routed.config.schema", "routed.model", "routed.neighbor"},
+    "routed.redistribution": {
+        "routed.config.schema", "routed.model", "routed.neighbor", "routed.rib.table",
+    },
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.injection", "routed.latency",
         "routed.log",

@@ -47,7 +47,7 @@ class Rig:
         self.room.follow(settings)
 
     def settle(self, prefix: Prefix, best: Route | None) -> OwnRoute | None:
-        self.room.settle(prefix, best, 0.0)
+        self.room.settle(prefix, None if best is None else best.attributes, 0.0)
         return self.instance._origins.get(prefix)
 
 

@@ -33,7 +33,7 @@ class Wanted(dict[Prefix, Wish]):
             self.pop(prefix, None)
         else:
             self[prefix] = wish
-        self.wishes.changed([prefix])
+        self.wishes.changed(prefix.family, [prefix.as_int], [wish])
 
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
