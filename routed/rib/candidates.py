@@ -104,9 +104,14 @@ class CandidateRows(Generic[T]):
         return iter(self._chunks)
 
     def keys_after(self, key: int, limit: int) -> list[int]:
-        """The next prefixes after this one, each once, in order, at most so many."""
+        """The next prefixes after this one, each once, in order, at most so many.
+
+        Args:
+            key: of the last one seen; -1 to begin.
+            limit: how many.
+        """
         found: dict[int, None] = {}
-        number = bisect_right(self._bounds, key) - 1
+        number = max(bisect_right(self._bounds, key) - 1, 0)
         first = bisect_right(self._chunks[number].keys, key)
         while len(found) < limit and number < len(self._chunks):
             found.update(dict.fromkeys(self._chunks[number].keys[first:]))

@@ -1,0 +1,91 @@
+"""Candidates in chunks against a sorted list: any order of changes, both families."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from routed.model.prefix import Family
+from routed.rib import candidates
+from routed.rib.candidates import CandidateRows
+
+KEYS = st.integers(0, 60)
+"""Few, so that prefixes have several candidates."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks() -> None:
+    """A handful of rows fills several chunks."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(candidates, "CHUNK_ROWS", 8)
+    patch.setattr(candidates, "_SPARSE_ROWS", 2)
+
+
+class RowsMachine(RuleBasedStateMachine):
+    """Inserted one by one, in runs, and removed."""
+
+    @initialize(family=st.sampled_from(Family))
+    def start(self, family: Family) -> None:
+        self.rows: CandidateRows[int] = CandidateRows(family)
+        self.shift = 0 if family is Family.IPV4 else 100
+        self.oracle: list[tuple[int, int]] = []
+        """Key and offer, in the rows' order."""
+
+    @rule(key=KEYS, offer=st.integers(0, 9))
+    def insert(self, key: int, offer: int) -> None:
+        key <<= self.shift
+        chunk, first, _ = self.rows.find(key)
+        self.rows.insert(chunk, first, key, offer, 1)
+        self.oracle.insert(bisect_left(self.oracle, key, key=lambda row: row[0]), (key, offer))
+
+    @rule(keys=st.sets(KEYS, max_size=30), offer=st.integers(0, 9))
+    def insert_run(self, keys: set[int], offer: int) -> None:
+        ordered = sorted(key << self.shift for key in keys)
+        present = {key for key, _ in self.oracle}
+        assert self.rows.insert_new(ordered, offer, 1) == [key for key in ordered if key in present]
+        self.oracle += [(key, offer) for key in ordered if key not in present]
+        self.oracle.sort(key=lambda row: row[0])
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        if self.oracle:
+            key, offer = self.oracle.pop(data.draw(st.integers(0, len(self.oracle) - 1)))
+            chunk, first, last = self.rows.find(key)
+            self.rows.remove(chunk, chunk.offers.index(offer, first, last))
+            rest = [row for row in self.oracle if row[0] == key]
+            before = sum(1 for row in self.oracle if row[0] < key)
+            chunk, first, last = self.rows.find(key)
+            # Which of two equal offers went makes no difference; their order is the caller's.
+            self.oracle[before : before + len(rest)] = [
+                (key, each) for each in chunk.offers[first:last]
+            ]
+
+    @rule(key=st.just(-1) | KEYS, limit=st.integers(1, 40))
+    def list_some(self, key: int, limit: int) -> None:
+        key = key << self.shift if key > 0 else key
+        following = sorted({each for each, _ in self.oracle if each > key})
+        assert self.rows.keys_after(key, limit) == following[:limit]
+
+    @invariant()
+    def rows_are_the_oracles(self) -> None:
+        if not hasattr(self, "rows"):
+            return
+        rows = [
+            row
+            for chunk in self.rows.chunks()
+            for row in zip(chunk.keys, chunk.offers, strict=True)
+        ]
+        assert rows == self.oracle
+        keys = [key << self.shift for key in range(61)]
+        for key, offers, first, last in self.rows.find_each(keys):
+            chunk, *span = self.rows.find(key)
+            assert (offers, first, last) == (chunk.offers, *span)
+            assert offers[first:last] == [offer for each, offer in self.oracle if each == key]
+
+
+RowsMachine.TestCase.settings = settings(deadline=None, stateful_step_count=40)
+TestRows = RowsMachine.TestCase
