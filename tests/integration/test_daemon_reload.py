@@ -212,8 +212,8 @@ def test_a_new_cost_is_followed_without_losing_the_adjacency(lab: Lab) -> None:
 def test_looking_at_a_reload_touches_nothing(lab: Lab) -> None:
     lab.write_config("R", base(lab).replace("eth*", "eth-A") + statics(1, 4))
     with RouteMonitor(lab, "R") as monitor:
-        diff = lab.run("R", ["routectl", "config", "diff"])
-        check = lab.run("R", ["routectl", "config", "check"])
+        diff = lab.run("R", ["routectl", "diff"])
+        check = lab.run("R", ["routectl", "check"])
         plan = lab.run("R", ["routectl", "reload", "--plan"])
     assert "static 10.9.4.0/24 added" in diff.stdout
     assert "is right; a reload would make" in check.stdout
