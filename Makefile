@@ -58,8 +58,8 @@ sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot
 
 MINUTES ?= 20
 
-soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N to replay
-	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N again, ROUNDS=N-M only these
+	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove the virtual environment, caches and build products
 	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

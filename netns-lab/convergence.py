@@ -15,7 +15,7 @@ from typing import Any
 from kernel import KernelNextHop, KernelRoute
 from topology import FirstHops, Topology
 
-__all__ = ["fib_differences", "path_gaps"]
+__all__ = ["fib_differences", "forwarding_loops", "path_gaps"]
 
 
 def path_gaps(
@@ -53,6 +53,53 @@ def _gap(route: KernelRoute | None, expected: frozenset[str]) -> str:
         return ""
     goes = ", ".join(sorted(route.devices)) or route.type
     return f"goes by {goes}, the shortest path by {' or '.join(sorted(expected))}"
+
+
+def forwarding_loops(topology: Topology, routes: Mapping[str, Iterable[KernelRoute]]) -> list[str]:
+    """Where a packet to a loopback address would come by a router twice, one line each.
+
+    Args:
+        topology: the network.
+        routes: routed's routes in each router's kernel, all of one moment.
+    """
+    behind = {
+        (port.node, port.ifname): [other.node for other in segment.ports if other is not port]
+        for segment in topology.segments
+        if not segment.is_lan
+        for port in segment.ports
+    }
+    hops: dict[str, dict[str, list[str]]] = {}
+    for router, table in routes.items():
+        for route in table:
+            onward = [there for dev in route.devices for there in behind.get((router, dev), ())]
+            hops.setdefault(route.prefix, {})[router] = sorted(onward)
+    return [
+        f"{address.network}: {' > '.join(loop)}"
+        for node in topology.nodes.values()
+        for address in node.loopbacks
+        if (loop := _find_loop(hops.get(str(address.network), {}))) is not None
+    ]
+
+
+def _find_loop(onward: Mapping[str, list[str]]) -> list[str] | None:
+    """A cycle of a graph, its first router named again at the end; None if there is none."""
+    done: set[str] = set()
+
+    def walk(router: str, path: list[str]) -> list[str] | None:
+        if router in path:
+            return [*path[path.index(router) :], router]
+        if router in done:
+            return None
+        for there in onward.get(router, ()):
+            if (loop := walk(there, [*path, router])) is not None:
+                return loop
+        done.add(router)
+        return None
+
+    for router in onward:
+        if (loop := walk(router, [])) is not None:
+            return loop
+    return None
 
 
 def fib_differences(

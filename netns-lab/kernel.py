@@ -7,10 +7,11 @@ the table number in the header and in RTA_TABLE.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -23,7 +24,10 @@ __all__ = [
     "KernelRoute",
     "add_route",
     "as_ip_route",
+    "count_nexthops",
+    "decode_routes",
     "delete_route",
+    "dump_routes",
     "read_routes",
 ]
 
@@ -52,6 +56,9 @@ _ROUTE_TYPES = {
     8: "prohibit",
 }
 _NEXT_HOP = struct.Struct("=HBBi")
+_RTM_GETNEXTHOP = 106
+_NEXTHOP = struct.Struct("=BBBxI")
+"""struct nhmsg: family, scope, protocol, flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +106,60 @@ def read_routes(
     Raises:
         OSError: the kernel refused.
     """
-    names = netlink.link_names()
-    routes = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        request = rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        bodies = netlink.dump(rtnetlink.RTM_GETROUTE, request)
-        routes += [route for body in bodies if (route := _read_route(body, names)) is not None]
+    return decode_routes(dump_routes(netlink), netlink.link_names(), protocol, table)
+
+
+def dump_routes(netlink: Rtnetlink) -> list[bytes]:
+    """The routes of a router as the kernel writes them: equal tables are equal here.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    return [
+        body
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for body in netlink.dump(
+            rtnetlink.RTM_GETROUTE, rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        )
+    ]
+
+
+def decode_routes(
+    bodies: Iterable[bytes],
+    names: dict[int, str],
+    protocol: int | None = PROTOCOL_ROUTED,
+    table: int | None = TABLE_MAIN,
+) -> list[KernelRoute]:
+    """What `dump_routes` has read, sorted by family, prefix and priority.
+
+    Args:
+        bodies: of `dump_routes`.
+        names: of the router's links, by ifindex.
+        protocol: only those with this rtm_protocol; None for all.
+        table: only those of this table; None for all.
+    """
+    routes = [route for body in bodies if (route := _read_route(body, names)) is not None]
     wanted = [
         route
         for route in routes
         if protocol in (None, route.protocol) and table in (None, route.table)
     ]
     return sorted(wanted, key=_sort_key)
+
+
+def count_nexthops(netlink: Rtnetlink, protocol: int = PROTOCOL_ROUTED) -> int:
+    """How many nexthop objects of a protocol a router has; 0 where the kernel has none at all.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    try:
+        bodies = netlink.dump(_RTM_GETNEXTHOP, _NEXTHOP.pack(0, 0, 0, 0))
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return 0
+        raise
+    return sum(_NEXTHOP.unpack_from(body)[2] == protocol for body in bodies)
 
 
 def _sort_key(route: KernelRoute) -> tuple[int, bytes, int, int]:
@@ -162,12 +211,14 @@ def _via(attributes: Attributes) -> str | None:
     return None
 
 
-def _route_message(prefix: str, via: str | None, dev: str, names: dict[int, str]) -> bytes:
+def _route_message(
+    prefix: str, via: str | None, dev: str, names: dict[int, str], protocol: int
+) -> bytes:
     network: IPv4Network | IPv6Network = ip_network(prefix)
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
     ifindex = {name: index for index, name in names.items()}[dev]
     header = rtnetlink.ROUTE.pack(
-        family, network.prefixlen, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, _SCOPE_UNIVERSE, 1, 0
+        family, network.prefixlen, 0, 0, TABLE_MAIN, protocol, _SCOPE_UNIVERSE, 1, 0
     )
     body = header + attribute(RTA_DST, network.network_address.packed)
     if via is not None:
@@ -175,14 +226,21 @@ def _route_message(prefix: str, via: str | None, dev: str, names: dict[int, str]
     return body + attribute(RTA_OIF, struct.pack("=i", ifindex))
 
 
-def add_route(netlink: Rtnetlink, prefix: str, *, via: str | None, dev: str) -> None:
+def add_route(
+    netlink: Rtnetlink,
+    prefix: str,
+    *,
+    via: str | None,
+    dev: str,
+    protocol: int = PROTOCOL_STATIC,
+) -> None:
     """Put a route into the main table by hand, as `ip route add PREFIX via VIA dev DEV` does.
 
     Raises:
         OSError: the kernel refused; EEXIST when the prefix has one.
         KeyError: there is no such link.
     """
-    body = _route_message(prefix, via, dev, netlink.link_names())
+    body = _route_message(prefix, via, dev, netlink.link_names(), protocol)
     netlink.request(rtnetlink.RTM_NEWROUTE, 0x600, body, f"add route {prefix}")
 
 

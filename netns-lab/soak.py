@@ -1,67 +1,66 @@
 """Everything at random, for as long as wanted, and the invariants checked all along.
 
-    python netns-lab/soak.py --minutes 20              # `make soak MINUTES=20`
-    python netns-lab/soak.py --minutes 20 --seed 4711  # the same decisions once more
+    python netns-lab/soak.py --minutes 20               # `make soak MINUTES=20`
+    python netns-lab/soak.py --seed 4711                # the same decisions once more
+    python netns-lab/soak.py --seed 4711 --rounds 17    # only the seventeenth round of them
+    python netns-lab/soak.py --seed 4711 --rounds 15-17
 
-A ring of eight routers. Each round does a few things at once, drawn from a seeded generator: links
-are cut and mended, engines and daemons killed, configurations reloaded, routes injected and taken
-back, views asked for. Then the network must converge: every router reaches every loopback address
-by a shortest path over the links that are up (so there is no loop), and each kernel equals its
-daemon's `show fib`, route by route.
+A ring of eight routers. Each round does a few things at once, drawn from a seed (`soak_plan.py`):
+links are cut and mended, engines, parents and both killed, daemons restarted, engines stopped,
+configurations reloaded, routes injected and deleted by hand, views asked for. Meanwhile every
+router pings the one opposite, in both families. Then the network must converge: every router
+reaches every loopback address by a shortest path over the links that are up, and each kernel equals
+its daemon's `show fib`, route by route. No packet may be lost in a round that did nothing to links
+and routes, whatever it did to daemons.
 
-Every LEAK_ROUNDS rounds the ring is mended, the injections are gone, and each process that was seen
-at the last rest must be as it was: descriptors and memfds the same, memory not above a bound.
+At every moment there is no forwarding loop, and no process holds more than it ever should
+(`soak_watch.py`). Every REST_ROUNDS rounds the ring is mended, the injections are gone, and each
+process and router that was seen at the last rest must hold what it held: descriptors, memfds and
+nexthop objects the same, memory not above a bound.
 
-Failure: the seed, the rounds so far and every router's state are printed; exit status 1.
+Failure: the seed, the round and every router's state are printed; exit status 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
+import itertools
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import ExitStack
+from ipaddress import ip_network
 
+import kernel
+import topology
 from client import LabError
+from pinger import PingStream
+from soak_plan import INJECTED, MULTIPLIERS, Action, Plan, Round, Step
+from soak_watch import SoakWatch
 from testbed import Lab
+from topology import Topology
+from vitals import Usage
 from waiting import wait_until
 
-__all__ = ["Soak", "Usage"]
+__all__ = ["REST_ROUNDS", "Soak", "plan_network"]
 
 CONVERGE_S = 60.0
-LEAK_ROUNDS = 5
+REST_ROUNDS = 5
 MEMORY_GROWTH_BYTES = 24 << 20
 """Above what a process had when it was first seen at rest: Python's allocator keeps arenas, and a
 table that was larger for a while leaves some."""
 
-
-class Usage(NamedTuple):
-    """What a process holds at rest."""
-
-    descriptors: int
-    memfds: int
-    resident_bytes: int
+_PING_INTERVAL_S = 0.02
+_NOT_THERE = (0, 3)
+"""Exit statuses of routectl: done, or there is no daemon (its engine was just killed)."""
 
 
-_USAGE = """
-import json, os, sys
-def of(pid):
-    links = []
-    for entry in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            links.append(os.readlink(f"/proc/{pid}/fd/{entry}"))
-        except OSError:
-            pass
-    memfds = sum("memfd:" in link for link in links)
-    resident = int(open(f"/proc/{pid}/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return len(links), memfds, resident
-print(json.dumps({pid: of(pid) for pid in sys.argv[1:]}))
-"""
+def plan_network(name: str = "ring8") -> Topology:
+    """The network of a soak: daemons that come back, and neighbors that wait for them."""
+    patience = {"eth*": {"hello": "300ms", "multiplier": MULTIPLIERS[0]}}
+    return topology.load(name).with_config({"interfaces": patience, "fib": {"on_exit": "keep"}})
 
 
 class Soak:
@@ -69,28 +68,30 @@ class Soak:
 
     def __init__(self, lab: Lab, seed: int, say: Callable[[str], None]) -> None:
         """Args:
-        lab: a ring; its daemons are not started yet.
+        lab: of `plan_network`; its daemons are not started yet.
         seed: of every decision.
-        say: takes a line for each round.
+        say: takes a line before and after each round.
         """
         self.rounds = 0
+        self.current: Round | None = None
+        """What is being done, for the message."""
         self._lab = lab
-        self._rng = random.Random(seed)
+        links = [segment.name for segment in lab.topology.segments]
+        self._routers = list(lab.topology.nodes)
+        self._plan = Plan(seed, self._routers, links)
         self._say = say
-        self._links = [segment.name for segment in lab.topology.segments]
         self._cut: str | None = None
+        self._stopped: list[str] = []
         self._at_rest: dict[tuple[str, int], Usage] = {}
-        self._actions: list[tuple[int, Callable[[], str]]] = [
-            (4, self._cut_or_mend),
-            (3, self._kill_engine),
-            (1, self._kill_daemon),
-            (3, self._reload),
-            (4, self._inject),
-            (4, self._show),
-        ]
+        self._nexthops_at_rest: dict[str, int] = {}
 
-    def run(self, minutes: float) -> None:
+    def run(self, minutes: float, first: int = 1, last: int | None = None) -> None:
         """Go on for so long, and at least until leaks were looked for twice.
+
+        Args:
+            minutes: nothing when `last` is given.
+            first: round to begin with.
+            last: round to end with.
 
         Raises:
             AssertionError: an invariant does not hold.
@@ -98,86 +99,125 @@ class Soak:
         """
         self._lab.start_daemons()
         self._lab.wait_converged(CONVERGE_S)
-        self._check_leaks()
-        ends_at = time.monotonic() + minutes * 60
-        while time.monotonic() < ends_at or self.rounds % LEAK_ROUNDS:
-            self.rounds += 1
-            self._round()
-            if self.rounds % LEAK_ROUNDS == 0:
-                self._come_to_rest()
-                self._check_leaks()
+        with SoakWatch(self._lab) as watch:
+            self._check_leaks(watch)
+            ends_at = time.monotonic() + minutes * 60
+            for drawn in self._plan.rounds(first, rest_every=REST_ROUNDS):
+                self._round(drawn, watch)
+                if drawn.number % REST_ROUNDS == 0 or drawn.number == last:
+                    self._come_to_rest()
+                    self._check_leaks(watch)
+                    if drawn.number == last or (last is None and time.monotonic() >= ends_at):
+                        break
+            self._say(str(watch.peaks))
 
-    def _round(self) -> None:
-        weights = [weight for weight, _ in self._actions]
-        actions = self._rng.choices(self._actions, weights, k=self._rng.randint(1, 4))
+    def _round(self, drawn: Round, watch: SoakWatch) -> None:
+        self.rounds += 1
+        self.current = drawn
+        if drawn.cut != self._cut:  # only at the first round of a replay
+            assert drawn.cut is not None
+            self._lab.cut(drawn.cut)
+            self._cut = drawn.cut
+            self._lab.wait_converged(CONVERGE_S)
         began = time.monotonic()
-        done = [action() for _, action in actions]
-        self._lab.wait_converged(CONVERGE_S)
-        took_s = time.monotonic() - began
-        self._say(f"round {self.rounds}: {', '.join(done)}: converged, {took_s:.1f} s in all")
+        with ExitStack() as stack:
+            streams = [stack.enter_context(stream) for stream in self._streams()]
+            remarks = [remark for step in drawn.steps if (remark := self._do(step))]
+            self._resume()
+            self._lab.wait_converged(CONVERGE_S)
+            took_s = time.monotonic() - began
+        lost = sum(stream.lost for stream in streams)
+        sent = sum(stream.sent for stream in streams)
+        note = "".join(f" ({remark})" for remark in remarks)
+        self._say(f"{drawn}{note}: converged, {took_s:.1f} s in all, {lost} of {sent} packets lost")
+        watch.check()
+        assert drawn.may_lose_packets or not lost, f"{lost} of {sent} packets were lost"
+
+    def _streams(self) -> list[PingStream]:
+        """Each router of one half of the ring to the one opposite, and with it back."""
+        half = len(self._routers) // 2
+        return [
+            self._lab.ping_stream(here, there, interval_s=_PING_INTERVAL_S)
+            for here, there in itertools.islice(
+                zip(self._routers, self._routers[half:], strict=False), half
+            )
+        ]
 
     # --- what is done
 
-    def _router(self) -> str:
-        return self._rng.choice(list(self._lab.topology.nodes))
+    def _do(self, step: Step) -> str:
+        """Carry out one step; what could not be, and why, in words."""
+        router = step.target
+        match step.action:
+            case Action.CUT:
+                self._cut = step.target
+                self._lab.cut(step.target)
+            case Action.MEND:
+                self._cut = None
+                self._lab.mend(step.target)
+            case Action.KILL_ENGINE:
+                return self._signal_engine(router, signal.SIGKILL)
+            case Action.KILL_PARENT:
+                self._end_and_start(router, "daemon", signal.SIGKILL)
+            case Action.KILL_BOTH:
+                self._end_and_start(router, "both", signal.SIGKILL)
+            case Action.RESTART:
+                self._end_and_start(router, "daemon", signal.SIGTERM)
+            case Action.RELOAD:
+                self._reload(router, step.words[0])
+            case Action.INJECT:
+                for prefix in step.words:
+                    words = ("route", "replace", prefix, "type", "blackhole", "lease", "5s")
+                    self._command(router, *words)
+            case Action.SHOW:
+                self._command(router, "--json", "show", *step.words)
+            case Action.RESYNC:
+                self._command(router, "fib", "resync")
+            case Action.DRIFT:
+                self._delete_route(router)
+            case Action.HANG:
+                remark = self._signal_engine(router, signal.SIGSTOP)
+                self._stopped += [] if remark else [router]
+                return remark
+        return ""
 
-    def _cut_or_mend(self) -> str:
-        """At most one link is down, so that every router can be reached."""
-        if self._cut is not None:
-            link, self._cut = self._cut, None
-            self._lab.mend(link)
-            return f"mend {link}"
-        self._cut = self._rng.choice(self._links)
-        self._lab.cut(self._cut)
-        return f"cut {self._cut}"
+    def _resume(self) -> None:
+        """Let the engines that were stopped go on, after what a hiccup takes."""
+        for router in self._stopped:
+            self._lab.run(router, ["sleep", "1"])
+            self._signal_engine(router, signal.SIGCONT)
+        self._stopped.clear()
 
-    def _kill_engine(self) -> str:
-        router = self._router()
+    def _signal_engine(self, router: str, number: signal.Signals) -> str:
         try:
-            self._lab.kill(router, "engine", signal.SIGKILL)
+            self._lab.kill(router, "engine", number)
         except LabError:
-            return f"no engine to kill in {router}"  # killed in this round already
-        return f"kill {router}'s engine"
+            return f"{router} has no engine just now"  # killed in this round already
+        return ""
 
-    def _kill_daemon(self) -> str:
-        router = self._router()
-        pids = self._lab.kill(router, "both", signal.SIGKILL)
+    def _end_and_start(self, router: str, who: str, number: signal.Signals) -> None:
+        pids = self._lab.kill(router, who, number)
         wait_until(
-            lambda: not any(map(self._lab.is_running, pids)), CONVERGE_S, f"{router} is dead"
+            lambda: not any(map(self._lab.is_running, pids)), CONVERGE_S, f"{router} has ended"
         )
         self._lab.start_daemons([router])
-        return f"kill and start {router}"
 
-    def _reload(self) -> str:
-        router = self._router()
-        multiplier = self._rng.choice([3, 4, 5])
+    def _reload(self, router: str, multiplier: str) -> None:
         lines = [
             f"    multiplier: {multiplier}" if "multiplier:" in line else line
             for line in self._lab.read_config(router).splitlines()
         ]
         self._lab.write_config(router, "\n".join(lines) + "\n")
         self._lab.sighup(router)
-        return f"reload {router}"
 
-    def _inject(self) -> str:
-        router = self._router()
-        prefixes = [
-            f"10.{self._rng.randrange(64, 128)}.{n}.0/24" for n in range(self._rng.randint(1, 5))
-        ]
-        for prefix in prefixes:
-            words = ["route", "replace", prefix, "type", "blackhole", "lease", "5s"]
-            done = self._lab.run(router, self._lab.routectl_command(router, *words))
-            if done.returncode == 3:
-                return f"{router} is not there to be injected into"  # its engine was just killed
-            assert done.returncode == 0, done.stderr + done.stdout
-        return f"inject {len(prefixes)} into {router}"
+    def _command(self, router: str, *words: str) -> None:
+        done = self._lab.run(router, self._lab.routectl_command(router, *words))
+        assert done.returncode in _NOT_THERE, f"{words}: {done.stderr}{done.stdout}"
 
-    def _show(self) -> str:
-        router = self._router()
-        view = self._rng.choice(["status", "neighbors", "routes", "fib", "counters", "memory"])
-        done = self._lab.run(router, self._lab.routectl_command(router, "--json", "show", view))
-        assert done.returncode in (0, 3), done.stderr + done.stdout
-        return f"show {view} on {router}"
+    def _delete_route(self, router: str) -> None:
+        """As `ip route del` would: the first route that there is."""
+        for route in self._lab.kernel_routes(router)[:1]:
+            kernel.delete_route(self._lab.netlink(router), route)
 
     # --- leaks
 
@@ -190,35 +230,44 @@ class Soak:
         self._lab.wait_converged(CONVERGE_S)
 
     def _injections(self) -> list[str]:
+        pool = ip_network(INJECTED)
         return [
             route.prefix
-            for router in self._lab.topology.nodes
+            for router in self._routers
             for route in self._lab.kernel_routes(router)
-            if route.prefix.startswith("10.") and 64 <= int(route.prefix.split(".")[1]) < 128
+            if (network := ip_network(route.prefix)).version == pool.version
+            and network.network_address in pool
         ]
 
-    def _check_leaks(self) -> None:
-        """Compare each process with itself at the first rest that it was seen at."""
+    def _check_leaks(self, watch: SoakWatch) -> None:
+        """Compare each process with itself at the first rest that it was seen at, and each router
+        with its first rest of all."""
         seen = {}
-        for router in self._lab.topology.nodes:
-            for pid, usage in self._usage(router).items():
+        for router in self._routers:
+            processes = watch.look(router).processes
+            assert len(processes) == 2, f"{router} has the processes {sorted(processes)}"
+            for pid, usage in processes.items():
                 key = (router, pid)
                 seen[key] = first = self._at_rest.get(key, usage)
                 where = f"process {pid} of {router}: {first} at first, {usage} now"
                 assert usage.descriptors == first.descriptors, where
                 assert usage.memfds == first.memfds, where
                 assert usage.resident_bytes - first.resident_bytes < MEMORY_GROWTH_BYTES, where
+            nexthops = watch.nexthops(router)
+            at_first = self._nexthops_at_rest.setdefault(router, nexthops)
+            assert nexthops == at_first, f"{router}: {at_first} nexthop objects, {nexthops} now"
         old = len(seen.keys() & self._at_rest.keys())
         self._at_rest = seen
         self._say(f"at rest: {old} processes hold what they held, {len(seen) - old} are new")
 
-    def _usage(self, router: str) -> dict[int, Usage]:
-        daemon = self._lab.daemon_pid(router)
-        engine = self._lab.engine_pid(router)
-        words = [sys.executable, "-c", _USAGE, str(daemon), str(engine)]
-        done = self._lab.run(router, words)
-        assert done.returncode == 0, done.stderr
-        return {int(pid): Usage(*values) for pid, values in json.loads(done.stdout).items()}
+
+def _span(text: str) -> tuple[int, int]:
+    """`17` or `15-17`."""
+    first, _, last = text.partition("-")
+    span = int(first), int(last or first)
+    if not 1 <= span[0] <= span[1]:
+        raise argparse.ArgumentTypeError(f"{text} is no span of rounds")
+    return span
 
 
 def main() -> int:
@@ -226,18 +275,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Soak routed in a ring of eight routers.")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, help="of an earlier run, to do the same once more")
+    parser.add_argument("--rounds", type=_span, help="N or N-M: only these rounds of the seed")
     parser.add_argument("--topology", default="ring8")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
-    print(f"soak: {options.minutes:g} minutes, seed {seed}", flush=True)
-    with Lab(options.topology) as lab:
+    first, last = options.rounds or (1, None)
+    print(f"soak: seed {seed}, " + (f"{options.minutes:g} minutes" if last is None else "replay"))
+    with Lab(plan_network(options.topology)) as lab:
         soak = Soak(lab, seed, lambda line: print(line, flush=True))
         try:
-            soak.run(options.minutes)
+            soak.run(options.minutes, first, last)
         except (AssertionError, LabError) as error:
             print(lab.dump())
-            print(f"soak: round {soak.rounds} failed: {error}")
-            print(f"soak: again with: make soak MINUTES={options.minutes:g} SEED={seed}")
+            print(f"soak: failed: {soak.current}\n{error}")
+            number = soak.current.number if soak.current is not None else 1
+            print(f"soak: that round again: make soak SEED={seed} ROUNDS={number}")
+            print(f"soak: everything again: make soak MINUTES={options.minutes:g} SEED={seed}")
             return 1
     print(f"soak: {soak.rounds} rounds, every invariant held; seed {seed}")
     return 0

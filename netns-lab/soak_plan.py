@@ -1,0 +1,155 @@
+"""What a soak does, drawn from a seed: the decisions alone, without a lab.
+
+    Plan(seed, routers, links)  ->  round 1, round 2, ...   each a few steps done at once
+
+A plan is a pure function of its arguments, whatever becomes of the steps: the same seed draws the
+same rounds, and `rounds(first=17)` draws the seventeenth without the sixteen before it being done
+(`Round.cut` says which link they have left switched off).
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["INJECTED", "MULTIPLIERS", "Action", "Plan", "Round", "Step"]
+
+INJECTED = "10.64.0.0/10"
+"""Where injected prefixes come from."""
+MULTIPLIERS = (10, 11, 12)
+"""Of the lab's 300 ms: a daemon that is back within three seconds costs no packet."""
+
+_VIEWS = ("status", "neighbors", "routes", "fib", "counters", "memory", "log")
+
+
+class Action(enum.Enum):
+    """One kind of step; the value is its name in the output."""
+
+    CUT = "cut"
+    MEND = "mend"
+    KILL_ENGINE = "kill the engine of"
+    KILL_PARENT = "kill the parent of and start"
+    KILL_BOTH = "kill both processes of and start"
+    RESTART = "restart"
+    RELOAD = "reload"
+    INJECT = "inject into"
+    SHOW = "show on"
+    RESYNC = "resync"
+    DRIFT = "delete a kernel route of"
+    HANG = "stop for a moment the engine of"
+
+    @property
+    def may_lose_packets(self) -> bool:
+        """Whether forwarding itself is touched, and not only the daemon."""
+        return self in (Action.CUT, Action.MEND, Action.DRIFT)
+
+
+_WEIGHTS: dict[Action, int] = {
+    Action.CUT: 4,  # or MEND
+    Action.KILL_ENGINE: 3,
+    Action.KILL_PARENT: 1,
+    Action.KILL_BOTH: 1,
+    Action.RESTART: 1,
+    Action.RELOAD: 3,
+    Action.INJECT: 4,
+    Action.SHOW: 4,
+    Action.RESYNC: 1,
+    Action.DRIFT: 1,
+    Action.HANG: 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is done."""
+
+    action: Action
+    target: str
+    """A router, or a link."""
+    words: tuple[str, ...] = ()
+    """Prefixes to inject, the view to show, the multiplier to reload."""
+
+    def __str__(self) -> str:
+        return " ".join((self.action.value, self.target, *self.words))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is done at once; then the network must converge."""
+
+    number: int
+    cut: str | None
+    """The link that is switched off when the round begins."""
+    steps: tuple[Step, ...]
+
+    @property
+    def may_lose_packets(self) -> bool:
+        """Whether any step touches forwarding."""
+        return any(step.action.may_lose_packets for step in self.steps)
+
+    def __str__(self) -> str:
+        return f"round {self.number}: " + ", ".join(map(str, self.steps))
+
+
+class Plan:
+    """All rounds of one seed."""
+
+    def __init__(self, seed: int, routers: Sequence[str], links: Sequence[str]) -> None:
+        """Args:
+        seed: of every decision.
+        routers: their names.
+        links: theirs; at most one is down at a time, so that every router can be reached.
+        """
+        self._seed = seed
+        self._routers = list(routers)
+        self._links = list(links)
+
+    def rounds(self, first: int = 1, rest_every: int = 0) -> Iterator[Round]:
+        """Rounds for ever.
+
+        Args:
+            first: the number of the first one, from 1.
+            rest_every: after so many rounds the cut link is mended by whoever carries them out;
+                0 for never.
+        """
+        rng = random.Random(self._seed)
+        cut: str | None = None
+        number = 0
+        while True:
+            number += 1
+            before = cut
+            steps, cut = self._draw(rng, cut)
+            if number >= first:
+                yield Round(number, before, steps)
+            if rest_every and number % rest_every == 0:
+                cut = None
+
+    def _draw(self, rng: random.Random, cut: str | None) -> tuple[tuple[Step, ...], str | None]:
+        actions = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.randint(1, 4))
+        # What is stopped answers nobody, so that comes last.
+        actions.sort(key=lambda action: action is Action.HANG)
+        steps = []
+        for action in actions:
+            if action is not Action.CUT:
+                steps.append(self._step(rng, action))
+            elif cut is None:
+                cut = rng.choice(self._links)
+                steps.append(Step(Action.CUT, cut))
+            else:
+                steps.append(Step(Action.MEND, cut))
+                cut = None
+        return tuple(steps), cut
+
+    def _step(self, rng: random.Random, action: Action) -> Step:
+        words: tuple[str, ...] = ()
+        match action:
+            case Action.RELOAD:
+                words = (str(rng.choice(MULTIPLIERS)),)
+            case Action.SHOW:
+                words = (rng.choice(_VIEWS),)
+            case Action.INJECT:
+                second = rng.randrange(64, 128)
+                words = tuple(f"10.{second}.{n}.0/24" for n in range(rng.randint(1, 5)))
+        return Step(action, rng.choice(self._routers), words)

@@ -1,0 +1,169 @@
+"""What must hold at every moment of a soak, looked at from a thread of its own.
+
+    forwarding loops   all kernel tables, read twice: where two readings in a row are equal, every
+                       table was so at the moment between them, and a loop in them is a loop that
+                       was there. Besides, no packet's hop limit may ever run out.
+    bounds             descriptors, memfds and memory of each process; nexthop objects of a router
+
+What is found is kept; `check` raises it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import kernel
+from convergence import forwarding_loops
+from kernel import KernelRoute
+from rtnetlink import NETLINK_ROUTE, Rtnetlink
+from testbed import Lab
+from vitals import Usage, Vitals, VitalsWatcher
+
+__all__ = ["BOUNDS", "NEXTHOPS_MAX", "Peaks", "SoakWatch"]
+
+BOUNDS = Usage(descriptors=64, memfds=4, resident_bytes=96 << 20)
+"""What no process of a small network ever needs, whatever happens to it."""
+NEXTHOPS_MAX = 64
+"""Of one router, likewise."""
+
+_LOOK_EVERY_S = 0.05
+_VITALS_EVERY_S = 0.5
+
+
+class Peaks(NamedTuple):
+    """The most that was ever seen, and how often it was looked."""
+
+    usage: Usage
+    nexthops: int
+    moments: int
+    """At which all tables were known at once."""
+
+    def __str__(self) -> str:
+        used = self.usage
+        return (
+            f"at most {used.descriptors} descriptors, {used.memfds} memfds and "
+            f"{used.resident_bytes / (1 << 20):.0f} MiB in a process, {self.nexthops} nexthop "
+            f"objects in a router; no loop at {self.moments} moments"
+        )
+
+
+class SoakWatch:
+    """Owns the thread, its sockets, and what it has found; a context manager."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Open what is needed; the thread starts with the block."""
+        self._lab = lab
+        self._routers = list(lab.topology.nodes)
+        self._netlinks = {
+            router: Rtnetlink(
+                lab.open_socket(router, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
+            )
+            for router in self._routers
+        }
+        self._names = {router: self._netlinks[router].link_names() for router in self._routers}
+        self._vitals = VitalsWatcher(lab, self._routers)
+        self._lock = threading.Lock()
+        """Of the sockets and programs, which answer one question at a time."""
+        self._exceeded = {router: self.look(router).hop_limit_exceeded for router in self._routers}
+        self._peaks = Peaks(Usage(0, 0, 0), 0, 0)
+        self._problems: list[str] = []
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._has_ended.set()
+        self._thread.join()
+        with self._vitals:
+            for netlink in self._netlinks.values():
+                netlink.close()
+
+    @property
+    def peaks(self) -> Peaks:
+        """So far."""
+        return self._peaks
+
+    def check(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            AssertionError: something that must always hold did not.
+        """
+        assert not self._problems, "\n".join(self._problems)
+        assert self._thread.is_alive(), "the watch has ended"
+
+    def look(self, router: str) -> Vitals:
+        """A router's processes and packets, now."""
+        with self._lock:
+            return self._vitals.look(router)
+
+    def nexthops(self, router: str) -> int:
+        """How many nexthop objects of routed's its kernel has, now."""
+        with self._lock:
+            return kernel.count_nexthops(self._netlinks[router])
+
+    # --- the thread
+
+    def _work(self) -> None:
+        before: dict[str, list[bytes]] = {}
+        judged: dict[str, list[bytes]] = {}
+        vitals_due = 0.0
+        try:
+            while not self._has_ended.wait(_LOOK_EVERY_S):
+                tables = self._tables()
+                if tables == before:
+                    self._peaks = self._peaks._replace(moments=self._peaks.moments + 1)
+                    if tables != judged:
+                        self._judge_tables(tables)
+                        judged = tables
+                before = tables
+                if time.monotonic() >= vitals_due:
+                    self._judge_vitals()
+                    vitals_due = time.monotonic() + _VITALS_EVERY_S
+        except Exception as error:  # whatever it was: the soak must not go on unwatched
+            self._problems.append(f"the watch has failed: {error!r}")
+            raise
+
+    def _tables(self) -> dict[str, list[bytes]]:
+        with self._lock:
+            return {router: kernel.dump_routes(self._netlinks[router]) for router in self._routers}
+
+    def _judge_tables(self, tables: dict[str, list[bytes]]) -> None:
+        routes: dict[str, list[KernelRoute]] = {
+            router: kernel.decode_routes(bodies, self._names[router])
+            for router, bodies in tables.items()
+        }
+        for loop in forwarding_loops(self._lab.topology, routes):
+            self._problems.append(f"a forwarding loop: {loop}")
+
+    def _judge_vitals(self) -> None:
+        for router in self._routers:
+            vitals, nexthops = self.look(router), self.nexthops(router)
+            for pid, usage in vitals.processes.items():
+                if any(found > bound for found, bound in zip(usage, BOUNDS, strict=True)):
+                    self._problems.append(f"process {pid} of {router}: {usage}; bound {BOUNDS}")
+                self._raise_peaks(usage, nexthops)
+            if nexthops > NEXTHOPS_MAX:
+                self._problems.append(f"{router}: {nexthops} nexthop objects")
+            if vitals.hop_limit_exceeded > self._exceeded[router]:
+                packets = vitals.hop_limit_exceeded - self._exceeded[router]
+                self._problems.append(f"{router}: the hop limit of {packets} packets ran out")
+                self._exceeded[router] = vitals.hop_limit_exceeded
+
+    def _raise_peaks(self, usage: Usage, nexthops: int) -> None:
+        highest = Usage(*map(max, self._peaks.usage, usage))
+        self._peaks = self._peaks._replace(
+            usage=highest, nexthops=max(self._peaks.nexthops, nexthops)
+        )

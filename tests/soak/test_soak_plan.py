@@ -1,0 +1,58 @@
+"""A seed decides everything: without that a failure could not be looked at twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soak_plan import Action, Plan, Round
+
+ROUTERS = [f"r{n}" for n in range(1, 9)]
+LINKS = [f"r{n}-r{n % 8 + 1}" for n in range(1, 9)]
+seeds = st.integers(0, 999_999)
+
+
+def draw(seed: int, count: int, first: int = 1) -> list[Round]:
+    rounds = Plan(seed, ROUTERS, LINKS).rounds(first, rest_every=5)
+    return list(itertools.islice(rounds, count))
+
+
+@given(seeds)
+def test_the_same_seed_draws_the_same(seed: int) -> None:
+    assert draw(seed, 30) == draw(seed, 30)
+
+
+@given(seeds, st.integers(1, 30))
+def test_a_round_can_be_drawn_without_doing_those_before(seed: int, first: int) -> None:
+    assert draw(seed, 3, first) == draw(seed, first + 2)[first - 1 :]
+
+
+@given(seeds)
+def test_at_most_one_link_is_down_and_only_that_one_is_mended(seed: int) -> None:
+    cut = None
+    for drawn in draw(seed, 40):
+        assert drawn.cut == cut
+        for step in drawn.steps:
+            if step.action is Action.CUT:
+                assert cut is None
+                cut = step.target
+            elif step.action is Action.MEND:
+                assert step.target == cut
+                cut = None
+        if drawn.number % 5 == 0:
+            cut = None
+
+
+def test_everything_happens() -> None:
+    seen = Counter(step.action for drawn in draw(1, 300) for step in drawn.steps)
+    assert set(seen) == set(Action)
+    assert len({str(drawn) for drawn in draw(2, 20)} - {str(drawn) for drawn in draw(3, 20)}) == 20
+
+
+def test_a_stopped_engine_is_asked_nothing() -> None:
+    for drawn in draw(4, 300):
+        actions = [step.action is Action.HANG for step in drawn.steps]
+        assert actions == sorted(actions)
