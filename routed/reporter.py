@@ -20,18 +20,17 @@ from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
 from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
+from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
     CounterView,
     ExplainView,
     FibState,
     FibTotals,
-    FibView,
     InterfaceView,
     LogView,
     MemoryView,
     NeighborView,
-    NextHopView,
     ProtocolView,
     ReloadView,
     RouteSelector,
@@ -43,19 +42,19 @@ from routed.control.views import (
 from routed.explain import explain
 from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
-from routed.model.route import DEFAULT_DISTANCE, NextHop, RouteSource
+from routed.model.route import DEFAULT_DISTANCE
 from routed.neighbor.events import AdjacencyState
 from routed.process_memory import ProcessMemory
 from routed.protocols import protocol_facts
-from routed.rib.table import Candidate
+from routed.route_tables import RouteTables
 from routed.router import Router
 from routed.topology import topology
 from routed.watching import ChangeObserver
 
 __all__ = ["LastReload", "Reporter"]
 
-CHUNK_PREFIXES = 256
-"""Prefixes looked at between two turns of the event loop."""
+CHUNK_LINES = 256
+"""Lines of a configuration between two turns of the event loop."""
 
 
 LOG_LINES_SHOWN = 500
@@ -109,6 +108,7 @@ class Reporter:
         """By outcome, in this engine's life."""
         self._begin = begin
         self._router = router
+        self._tables = RouteTables(router)
         self._changes = ChangeObserver(router.ifname_of)
         router.observer = self._changes
         self._sandbox = sandbox
@@ -256,7 +256,7 @@ class Reporter:
     def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
         """The configuration in force, line by line."""
         lines = written(self.config, section, is_all=is_all)
-        while chunk := list(itertools.islice(lines, CHUNK_PREFIXES)):
+        while chunk := list(itertools.islice(lines, CHUNK_LINES)):
             yield [ConfigView(*line) for line in chunk]
 
     def log(self) -> Sequence[LogView]:
@@ -317,7 +317,7 @@ class Reporter:
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
-        return explain(self._router, address, self._candidate_view)
+        return explain(self._router, address, self._tables.view)
 
     def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
         """Changes from now on."""
@@ -354,111 +354,23 @@ class Reporter:
 
     # --- tables
 
-    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
-        """Every wanted candidate, in prefix order."""
-        for chunk in self._prefixes(selector):
-            yield [
-                view
-                for prefix in chunk
-                if selector.matches_prefix(prefix)
-                for view in self._candidate_views(prefix)
-                if selector.source in (None, view.source)
-                and (view.selected or not selector.is_selected_only)
-            ]
+    def tables_version(self) -> int:
+        """Another number after any change of what `routes` and `fib` show."""
+        return self._tables.version
 
-    def _prefixes(self, selector: RouteSelector) -> Iterator[Sequence[Prefix]]:
-        """Prefixes among which the wanted ones are, in order, in chunks.
+    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        """Wanted candidates, in prefix order."""
+        return self._tables.routes(selector, after, limit)
 
-        A wanted prefix is looked up, and what is inside it is walked from there on, so that a
-        question about a little of a large table costs little.
-        """
-        first = selector.prefix
-        if first is not None:
-            yield [first]
-        if first is not None and not selector.is_longer:
-            return
-        after = first
-        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
-            after = chunk[-1]
-            yield chunk
-            if first is not None and not first.covers(after):
-                return
+    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        """Wanted kernel routes, in prefix order."""
+        return self._tables.fib(selector, after, limit)
 
     def route(self, address: Address) -> Sequence[RouteView]:
         """The candidates of the longest match."""
         prefix = self._router.rib.match(address)
-        return [] if prefix is None else self._candidate_views(prefix)
-
-    def fib(self) -> Iterator[Sequence[FibView]]:
-        """Every wanted kernel route."""
-        after: Prefix | None = None
-        while chunk := self._router.rib.prefixes_after(after, CHUNK_PREFIXES):
-            after = chunk[-1]
-            yield [view for prefix in chunk if (view := self._fib_view(prefix)) is not None]
-
-    def _fib_view(self, prefix: Prefix) -> FibView | None:
-        wishes = self._router.wishes
-        wish = wishes.wish(prefix)
-        if wish is None:
-            return None
-        return FibView(
-            prefix=prefix,
-            table=wishes.table_id,
-            type=wish.type,
-            next_hops=self._next_hop_views(wish.next_hops),
-            state=self._fib_state(prefix),
-            reason=wishes.failure_of(prefix),
-        )
-
-    def _candidate_views(self, prefix: Prefix) -> list[RouteView]:
-        return [
-            self._candidate_view(candidate) for candidate in self._router.rib.candidates(prefix)
-        ]
-
-    def _candidate_view(self, candidate: Candidate) -> RouteView:
-        route = candidate.route
-        fib_state, reason = None, candidate.problem
-        if candidate.is_selected and route.prefix in self._router.wishes:
-            fib_state = self._fib_state(route.prefix)
-            reason = self._router.wishes.failure_of(route.prefix)
-        next_hops = self._next_hop_views(candidate.next_hops)
-        if not next_hops:  # unresolved: show what was asked for
-            next_hops = tuple(
-                NextHopView(gateway.via, gateway.ifname, gateway.weight)
-                for gateway in route.gateways
-            )
-        now = time.monotonic()
-        is_injected = route.source is RouteSource.INJECTED
-        return RouteView(
-            prefix=route.prefix,
-            type=route.type,
-            source=route.source,
-            distance=route.distance,
-            metric=route.metric,
-            tag=route.tag,
-            next_hops=next_hops,
-            selected=candidate.is_selected,
-            fib_state=fib_state,
-            fib_reason=reason,
-            age_s=now - candidate.installed_at,
-            owner=route.owner if is_injected else "",
-            lease_s=self._router.injected.remaining_s(route.prefix, route.owner, now)
-            if is_injected
-            else None,
-        )
-
-    def _fib_state(self, prefix: Prefix) -> FibState:
-        if not self._router.wishes.counters.is_coupled:
-            return FibState.DECOUPLED
-        if self._router.wishes.failure_of(prefix):
-            return FibState.FAILED
-        return FibState.PENDING if self._router.wishes.is_pending(prefix) else FibState.INSTALLED
-
-    def _next_hop_views(self, next_hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
-        return tuple(
-            NextHopView(hop.via, self._router.ifname_of(hop.ifindex), hop.weight)
-            for hop in next_hops
-        )
+        candidates = () if prefix is None else self._router.rib.candidates(prefix)
+        return [self._tables.view(candidate) for candidate in candidates]
 
 
 _FIB_COUNTERS = {

@@ -68,7 +68,7 @@ from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import BestChanges, Rib, Selection
 from routed.wishes import FibWishes, Wish
 
-__all__ = ["Observer", "Router"]
+__all__ = ["KERNELS_OWN", "Observer", "Router"]
 
 SYNC_LIMIT_S = 30.0
 """After this long the router says that it is in sync whatever its neighbors do."""
@@ -123,6 +123,9 @@ class Router:
         self.links: dict[int, Interface] = {}
         self.observer: Observer | None = None
         """Told of changes, for `monitor`."""
+        self.version = 0
+        """Raised by any change of what the tables show: candidates, the choice, the kernel's
+        progress."""
         self.convergence = ConvergenceClock()
         self.rib = Rib()
         self.wishes = FibWishes(config.fib.table_id, self._wish_of)
@@ -305,6 +308,7 @@ class Router:
     def renew_injected(self, owner: str, lease_s: float) -> int:
         """Begin an owner's timed leases anew; returns how many there are."""
         count = self.injected.renew(owner, lease_s, self._clock.now())
+        self.version += 1
         self._to_expire.set()
         return count
 
@@ -444,6 +448,7 @@ class Router:
             with trio.move_on_after(self._seconds_to_sync_check()):
                 await self._to_decide.wait()
             self._to_decide = trio.Event()
+            self.version += 1
             self._decide()
             self._settle_sync()
             self._on_news()
@@ -536,6 +541,7 @@ class Router:
 
     def progressed(self, progress: FibProgress) -> None:
         """The parent says how far the kernel has followed."""
+        self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
         self.wishes.progress(
             progress.applied_serial, progress.failures, progress.recovered, progress.counters
@@ -574,7 +580,7 @@ class Router:
 
 _SYNC_POLL_S = 0.05
 
-_KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
+KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
 """Best routes that the kernel has by itself."""
 
 _WORTH_A_LINE = frozenset(
@@ -596,7 +602,7 @@ _SCATTER = 64
 
 def _wish_for(selection: Selection | None) -> Wish | None:
     """What the kernel should have; None where it has a route by itself."""
-    if selection is None or selection.attributes.source in _KERNELS_OWN:
+    if selection is None or selection.attributes.source in KERNELS_OWN:
         return None
     return Wish(selection.attributes.type, selection.next_hops)
 

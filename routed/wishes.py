@@ -145,6 +145,11 @@ class FibWishes:
         """What is wanted for a prefix now."""
         return self._wish_of(prefix)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the kernel has all that is wanted: nothing failed, nothing is pending."""
+        return not (self._on_their_way or self._failures or self.has_unsaid)
+
     def is_pending(self, prefix: Prefix) -> bool:
         """Whether the kernel has not answered for the wanted route yet."""
         family, key = prefix.family, prefix.as_int

@@ -26,6 +26,9 @@ JSON_VERSION = 1
 """Raised when a field goes away or changes its meaning; a new field does not raise it."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 class JsonOutput:
     """Writes answers and errors as JSON, both to standard output."""
 
@@ -39,8 +42,11 @@ class JsonOutput:
         """Write rows as they come: nothing is held back, however many there are."""
         del form  # for people
         for page in pages:
-            for row in page:
-                self._write_row(row)
+            if self._is_pretty:
+                for row in page:
+                    self._write_row(row)
+            elif page:
+                self._write_page(page)
         self._open()
         self._close()
 
@@ -49,7 +55,7 @@ class JsonOutput:
         del form
         for page in pages:
             for row in page:
-                self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                self._out.write(_encode(row) + "\n")
             self._out.flush()
 
     def report(self, lines: Iterable[str]) -> None:
@@ -63,7 +69,7 @@ class JsonOutput:
         """Write what went wrong, ending the document that was begun, if any."""
         error = {"code": code, "text": text}
         if self._is_open:
-            self._close(f', "error": {json.dumps(error, ensure_ascii=False)}')
+            self._close(f', "error": {_encode(error)}')
             return
         indent = 2 if self._is_pretty else None
         document = {"version": JSON_VERSION, "error": error}
@@ -93,15 +99,30 @@ class JsonOutput:
             self._out.write(f'{{{break_}"version": {JSON_VERSION},{gap}"data": [')
             self._is_open, self._has_rows = True, False
 
-    def _write_row(self, row: Row) -> None:
+    def _write_page(self, page: Sequence[Row]) -> None:
+        """Write rows, each on a line; a page is encoded at once, which halves the time."""
+        self._next_item()
+        text = _encode(page)[1:-1]
+        # Between two rows, and nowhere else if the count is right: inside a string the quote would
+        # be escaped, and a map inside a row may begin with the same key, but then there are more.
+        start = f"{{{_encode(next(iter(page[0])))}:"
+        if text.count(f"}}, {start}") == len(page) - 1:
+            self._out.write(text.replace(f"}}, {start}", f"}},\n{start}"))
+        else:
+            self._out.write(",\n".join(map(_encode, page)))
+
+    def _next_item(self) -> None:
         self._open()
         self._out.write(",\n" if self._has_rows else "\n")
         self._has_rows = True
+
+    def _write_row(self, row: Row) -> None:
+        self._next_item()
         if self._is_pretty:
             text = json.dumps(row, indent=2, ensure_ascii=False)
             self._out.write("    " + text.replace("\n", "\n    "))
         else:
-            self._out.write(json.dumps(row, ensure_ascii=False))
+            self._out.write(_encode(row))
 
     def _close(self, tail: str = "") -> None:
         start = ("\n  " if self._is_pretty else "\n") if self._has_rows else ""

@@ -1,14 +1,16 @@
 """Request -> answer, one function for each request, and the table of them.
 
 A handler judges the meaning of its request (the codec has judged its form, the policy its
-sender), asks the daemon, and returns an answer as a value: a `Dump` that the server sends page by
-page at the client's pace, or a `Final`. So everything here is tested without a socket.
+sender), asks the daemon, and returns an answer as a value: a `Final`, or a `Dump`, `Table` or
+`Stream` that the server sends page by page at the client's pace. So all of it is tested without a
+socket.
 
 Failure: what the caller got wrong is a `Final` with a result code; an exception is a defect.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -56,6 +58,7 @@ from routed.control.injection import (
     owner_of,
     read_change,
 )
+from routed.control.tables import Table, TablePage
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -72,6 +75,7 @@ from routed.control.views import (
     RuleView,
     StatusView,
     TopologyView,
+    columns_of,
 )
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
@@ -107,19 +111,22 @@ class Daemon(Protocol):
     def interfaces(self) -> Sequence[InterfaceView]:
         """Every link, by index."""
 
-    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
-        """Every wanted candidate, in prefix order, the selected one first within a prefix.
+    def tables_version(self) -> int:
+        """Another number after any change of what `routes` and `fib` show, but for the time."""
 
-        The RIB may change between two chunks: the iterator must survive that, and shows each
-        prefix as it is when its turn comes. A chunk looks at a bounded number of prefixes (some
-        hundreds) and may be empty, so that a walk which finds little still lets others run.
+    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        """Wanted candidates after a prefix, the selected one first within a prefix, as rows of
+        RouteView.
+
+        At most `limit` prefixes are looked at, so a page may be empty: a walk which finds little
+        still lets others run.
         """
 
     def route(self, address: Address) -> Sequence[RouteView]:
         """The candidates of the longest prefix covering the address; empty when none covers it."""
 
-    def fib(self) -> Iterator[Sequence[FibView]]:
-        """Every route that the kernel should hold, in chunks as `routes`."""
+    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        """Wanted routes that the kernel should hold, as rows of FibView; as `routes`."""
 
     def counters(self) -> Sequence[CounterView]:
         """Every counter, by name."""
@@ -128,7 +135,7 @@ class Daemon(Protocol):
         """Every policy rule of the configuration, in order."""
 
     def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
-        """The configuration in force, in chunks as `routes`; `is_all` with what is default."""
+        """The configuration in force, in chunks of bounded size; `is_all` with what is default."""
 
     def protocols(self) -> Sequence[ProtocolView]:
         """Every source of routes, by distance."""
@@ -152,7 +159,7 @@ class Daemon(Protocol):
         """Every part that takes a notable share."""
 
     def topology(self) -> Iterator[Sequence[TopologyView]]:
-        """Every router that NUP knows, in chunks as `routes`."""
+        """Every router that NUP knows, in chunks of bounded size."""
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
@@ -208,7 +215,7 @@ class Stream:
     """Closed by the server."""
 
 
-Answer = Dump | Final | Stream
+Answer = Dump | Final | Stream | Table
 Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
 
@@ -250,7 +257,7 @@ async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> A
         )
     except ValueError as error:
         return _usage(str(error))
-    return Dump(RouteView, daemon.routes(selector))
+    return _table(RouteView, daemon, selector, daemon.routes)
 
 
 async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Answer:
@@ -272,12 +279,20 @@ async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
     except ValueError as error:
         return _usage(str(error))
     selector = RouteSelector(_family(request.family), prefix, request.is_longer)
-    return Dump(
-        FibView,
-        (
-            [view for view in chunk if selector.matches_prefix(view.prefix)]
-            for chunk in daemon.fib()
-        ),
+    return _table(FibView, daemon, selector, daemon.fib)
+
+
+def _table(
+    view_class: type,
+    daemon: Daemon,
+    selector: RouteSelector,
+    take: Callable[[RouteSelector, Prefix | None, int], TablePage],
+) -> Table:
+    return Table(
+        columns_of(view_class),
+        (view_class, selector),
+        daemon.tables_version,
+        functools.partial(take, selector),
     )
 
 

@@ -27,8 +27,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ipc.codec import encode
-from ipc.control import PAGE_BYTES, Rows
+from ipc.codec import encode_plain
+from ipc.control import PAGE_BYTES
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource, RouteType
 
@@ -56,6 +56,8 @@ __all__ = [
     "TopologyView",
     "columns_of",
     "pack_pages",
+    "pack_rows",
+    "plain",
     "to_row",
 ]
 
@@ -430,20 +432,31 @@ def pack_pages(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
     alone that is longer than PAGE_BYTES still gets its page; one over the frame limit is refused
     later by `pack_frame`.
     """
-    if not views:
+    yield from pack_rows(columns_of(view_class), [to_row(view) for view in views])
+
+
+def pack_rows(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Iterator[bytes]:
+    """Encode rows that are plain values already; as `pack_pages`.
+
+    A body is what the codec makes of `Rows`, without a look at every value.
+    """
+    if not rows:
         return
-    rows = Rows(columns_of(view_class), tuple([to_row(view) for view in views]))
-    yield from _split_page(rows)
-
-
-def _split_page(rows: Rows) -> Iterator[bytes]:
-    body = encode(rows)
-    if len(body) <= PAGE_BYTES or len(rows.values) == 1:
+    body = encode_plain((columns, rows))
+    if len(body) <= PAGE_BYTES or len(rows) == 1:
         yield body
         return
-    middle = len(rows.values) // 2
-    yield from _split_page(Rows(rows.columns, rows.values[:middle]))
-    yield from _split_page(Rows(rows.columns, rows.values[middle:]))
+    middle = len(rows) // 2
+    yield from pack_rows(columns, rows[:middle])
+    yield from pack_rows(columns, rows[middle:])
+
+
+def plain(value: object) -> object:
+    """An enum's word; views in a tuple as a list of maps: what such a value becomes in a row."""
+    if isinstance(value, enum.Enum):
+        return _enum_word(value)
+    assert isinstance(value, tuple)
+    return [dict(zip(columns_of(type(view)), to_row(view), strict=True)) for view in value]
 
 
 Converter = Callable[[Any], object]

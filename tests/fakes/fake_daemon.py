@@ -22,6 +22,7 @@ from routed.control.handlers import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
+from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -42,6 +43,7 @@ from routed.control.views import (
     RuleView,
     StatusView,
     TopologyView,
+    to_row,
 )
 from routed.listener import close_listener, open_management_listener
 from routed.model.prefix import Address, Family, Prefix
@@ -322,6 +324,11 @@ class FakeDaemon:
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
     """How far dumps of routes have come."""
+    version: int = 0
+    """Of its tables."""
+    _numbered: tuple[RouteView, ...] = ()
+    _numbers: dict[Prefix, int] = field(default_factory=dict)
+    """Of each prefix, its position in `_numbered`."""
     on_chunk: Callable[[], None] = lambda: None
     """Called before each chunk of routes."""
 
@@ -334,25 +341,40 @@ class FakeDaemon:
     def interfaces(self) -> Sequence[InterfaceView]:
         return INTERFACES
 
-    def routes(self, selector: RouteSelector) -> Iterator[Sequence[RouteView]]:
-        for start in range(0, len(self.route_views), CHUNK):
-            self.on_chunk()
-            self.chunks_given += 1
-            yield [
-                view
-                for view in self.route_views[start : start + CHUNK]
-                if selector.matches_prefix(view.prefix)
-                and selector.source in (None, view.source)
-                and (view.selected or not selector.is_selected_only)
-            ]
+    def tables_version(self) -> int:
+        return self.version
+
+    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        self.on_chunk()
+        self.chunks_given += 1
+        start = self._position_after(after)
+        chunk = self.route_views[start : start + CHUNK]
+        rows = [
+            to_row(view)
+            for view in chunk
+            if selector.matches_prefix(view.prefix)
+            and selector.source in (None, view.source)
+            and (view.selected or not selector.is_selected_only)
+        ]
+        is_over = start + CHUNK >= len(self.route_views)
+        return TablePage(rows, None if is_over else chunk[-1].prefix)
+
+    def _position_after(self, after: Prefix | None) -> int:
+        if after is None:
+            return 0
+        if self._numbered is not self.route_views:
+            self._numbered = self.route_views
+            self._numbers = {view.prefix: number for number, view in enumerate(self._numbered)}
+        return self._numbers[after] + 1
 
     def route(self, address: Address) -> Sequence[RouteView]:
         covering = [view for view in self.route_views if view.prefix.contains_address(address)]
         longest = max((view.prefix.prefix_len for view in covering), default=0)
         return [view for view in covering if view.prefix.prefix_len == longest]
 
-    def fib(self) -> Iterator[Sequence[FibView]]:
-        yield self.fib_views
+    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+        views = [view for view in self.fib_views if selector.matches_prefix(view.prefix)]
+        return TablePage([to_row(view) for view in views], None)
 
     def counters(self) -> Sequence[CounterView]:
         return COUNTERS

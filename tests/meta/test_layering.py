@@ -69,12 +69,15 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.topology": {"routed.control", "routed.model", "routed.router"},
     "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
+    "routed.route_tables": {
+        "routed.control", "routed.model", "routed.rib", "routed.router",
+    },
     "routed.protocols": {"routed.config.schema", "routed.model", "routed.neighbor.events"},
     "routed.reporter": {
         "ipc", "routed", "routed.log", "routed.config.schema", "routed.config.written",
         "routed.control", "routed.explain",
         "routed.model", "routed.neighbor", "routed.process_memory", "routed.protocols",
-        "routed.rib", "routed.router", "routed.topology", "routed.watching",
+        "routed.rib", "routed.route_tables", "routed.router", "routed.topology", "routed.watching",
     },
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {

@@ -32,6 +32,7 @@ from ipc.control import (
 from ipc.internal import FibCommand
 from routed.control.caller import Caller
 from routed.control.handlers import HANDLERS, Answer, Dump, Final, Outcome
+from routed.control.tables import Table
 from routed.control.views import to_row
 from routed.model.prefix import Address
 from tests.fakes.fake_daemon import FakeDaemon
@@ -52,6 +53,8 @@ async def ask(daemon: FakeDaemon, request: Request) -> Answer:
 
 async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
     answer = await ask(daemon, request)
+    if isinstance(answer, Table):
+        return [row[0] for row in answer.take(None, 1000).rows]
     assert isinstance(answer, Dump)
     return [to_row(view)[0] for chunk in answer.chunks for view in chunk]
 

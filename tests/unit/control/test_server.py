@@ -347,10 +347,35 @@ async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
             assert daemon.chunks_given < 100
 
 
+async def test_what_many_want_at_once_is_made_once(tmp_path: Path) -> None:
+    async with running(tmp_path, ADMIN) as scene:
+        scene.daemon.route_views = many_routes(1000)
+        clients = [await scene.greeted() for _ in range(10)]
+        counts = []
+
+        async def dump(client: Client) -> None:
+            pages, _ = await client.ask(ShowRoutes())
+            counts.append(sum(len(page.values) for page in pages))
+
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(dump, client)
+        assert counts == [1000] * 10
+        assert scene.daemon.chunks_given == 10
+        scene.daemon.version += 1  # something has changed
+        await clients[0].ask(ShowRoutes())
+        assert scene.daemon.chunks_given == 20
+
+
 async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) -> None:
     async with running(tmp_path, ADMIN) as scene, trio.open_nursery() as nursery:
         scene.daemon.route_views = many_routes(5000)
-        crowd = [await scene.greeted() for _ in range(20)]
+
+        def nothing_is_shared() -> None:
+            scene.daemon.version += 1
+
+        scene.daemon.on_chunk = nothing_is_shared
+        crowd = [await scene.greeted() for _ in range(60)]
         for dumper in crowd:
             nursery.start_soon(dumper.ask, ShowRoutes())
         client = await scene.greeted()

@@ -31,6 +31,22 @@ def test_compact_form_has_a_row_a_line() -> None:
     assert out.getvalue() == '{"version": 1, "data": [\n{"a": 1},\n{"a": 2}\n]}\n'
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"a": '}, {"a": 1}'}, {"a": "}, {"}],
+        [{"a": 1, "b": [{"a": 2}, {"a": 3}]}, {"a": 4, "b": []}],
+        [{"a": {"a": 1}}],
+        [{'\u00e4"': 1}, {'\u00e4"': 2}],
+    ],
+)
+def test_a_row_has_a_line_of_its_own_whatever_is_in_it(rows: list[Row]) -> None:
+    out = io.StringIO()
+    JsonOutput(out, is_pretty=False).show(FORM, [rows, rows])
+    lines = out.getvalue().splitlines()[1:-1]
+    assert [json.loads(line.removesuffix(",")) for line in lines] == rows * 2
+
+
 def test_pretty_form_is_what_the_standard_library_would_indent() -> None:
     out = io.StringIO()
     rows: list[Row] = [{"a": {"b": [1]}}, {"a": None}]

@@ -1,0 +1,69 @@
+"""Pages of large tables, made once for all who want the same."""
+
+from __future__ import annotations
+
+from ipc.codec import decode
+from ipc.control import Rows
+from routed.control.tables import SHARED_S, SHELF_BYTES, PageShelf, Table, TablePage
+from routed.model.prefix import Family, Prefix
+
+
+class Numbers:
+    """A table of a hundred rows; counts how often it is asked."""
+
+    def __init__(self, width: int = 1) -> None:
+        self.version = 0
+        self.asked = 0
+        self._filler = "x" * width
+
+    def take(self, after: Prefix | None, limit: int) -> TablePage:
+        self.asked += 1
+        start = 0 if after is None else after.addr_bits + 1
+        rows = [(number, self._filler) for number in range(start, min(start + limit, 100))]
+        is_over = start + limit >= 100
+        return TablePage(rows, None if is_over else Prefix(Family.IPV4, start + limit - 1, 32))
+
+    def table(self, question: str = "all") -> Table:
+        return Table(("number", "filler"), question, lambda: self.version, self.take)
+
+
+def test_a_walk_sees_every_row_once() -> None:
+    numbers, shelf = Numbers(), PageShelf()
+    seen: list[object] = []
+    after = None
+    while True:
+        page = shelf.page(numbers.table(), after, 16, 0.0)
+        seen += [row[0] for body in page.bodies for row in decode(Rows, body).values]
+        after = page.after
+        if after is None:
+            break
+    assert seen == list(range(100))
+
+
+def test_the_same_page_is_made_once_until_something_changes_or_time_passes() -> None:
+    numbers, shelf = Numbers(), PageShelf()
+    first = shelf.page(numbers.table(), None, 16, 0.0)
+    assert shelf.page(numbers.table(), None, 16, SHARED_S) is first
+    assert numbers.asked == 1
+    shelf.page(numbers.table("others"), None, 16, 0.0)
+    shelf.page(numbers.table(), first.after, 16, 0.0)
+    shelf.page(numbers.table(), None, 64, 0.0)
+    assert numbers.asked == 4
+    shelf.page(numbers.table(), None, 16, SHARED_S + 0.1)
+    assert numbers.asked == 5
+    numbers.version += 1
+    shelf.page(numbers.table(), None, 16, SHARED_S + 0.1)
+    assert numbers.asked == 6
+
+
+def test_the_shelf_is_bounded_and_the_oldest_page_goes() -> None:
+    numbers, shelf = Numbers(width=20_000), PageShelf()
+    for question in range(20):
+        shelf.page(numbers.table(str(question)), None, 16, 0.0)
+        assert shelf._size <= SHELF_BYTES
+        assert shelf._size == sum(shelved.size for shelved in shelf._pages.values())
+    asked = numbers.asked
+    shelf.page(numbers.table("19"), None, 16, 0.0)
+    assert numbers.asked == asked
+    shelf.page(numbers.table("0"), None, 16, 0.0)
+    assert numbers.asked == asked + 1

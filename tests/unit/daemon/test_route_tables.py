@@ -1,0 +1,162 @@
+"""Rows of large tables are what the views of the same routes become."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from routed.control.views import RouteSelector, RouteView, columns_of, to_row
+from routed.model.fib import FibCounters, FibFailure
+from routed.model.link import Interface, InterfaceAddress
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import Gateway, Route, RouteSource, RouteType
+from routed.rib.table import Rib
+from routed.route_tables import RouteTables
+from routed.router import Router
+from routed.wishes import FibWishes, Wish
+
+
+class Rooms:
+    """Of a router, what the tables look at."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.rib = Rib(now=lambda: 0.0)
+        self.wishes = FibWishes(254, self._wish_of)
+        self.injected = self
+        self.rib.link_changed(
+            Interface(
+                ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+                is_loopback=False, has_multicast=True,
+                addresses=(InterfaceAddress(Address.parse("192.0.2.9"), 24),),
+            )
+        )  # fmt: skip
+
+    def _wish_of(self, prefix: Prefix) -> Wish | None:
+        selection = self.rib.best(prefix)
+        if selection is None or selection.attributes.source is RouteSource.CONNECTED:
+            return None
+        return Wish(selection.attributes.type, selection.next_hops)
+
+    def decide(self) -> None:
+        """Choose, and want what is chosen."""
+        for family, keys, _ in self.rib.process():
+            wishes = [self._wish_of(Prefix.from_int(family, key)) for key in keys]
+            self.wishes.changed(family, keys, wishes)
+
+    def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
+        return 12.5 if owner == "uid0" else None
+
+    def ifname_of(self, ifindex: int) -> str:
+        return f"if{ifindex}"
+
+    def settle(self) -> None:
+        """Decide, and have the kernel follow."""
+        self.decide()
+        while self.wishes.has_unsaid:
+            update = self.wishes.take_update()
+            assert update is not None
+            self.wishes.progress(update.serial, (), (), FibCounters())
+
+
+def route(prefix: str, source: RouteSource, **fields: object) -> Route:
+    values: dict[str, object] = {"distance": 1, "metric": 0, "gateways": (), **fields}
+    return Route(prefix=Prefix.parse(prefix), source=source, **values)  # type: ignore[arg-type]
+
+
+def via(address: str) -> tuple[Gateway, ...]:
+    return (Gateway(Address.parse(address), None),)
+
+
+@pytest.fixture
+def rooms() -> Rooms:
+    rooms = Rooms()
+    for each in (
+        route("10.0.0.0/8", RouteSource.STATIC, gateways=via("192.0.2.1"), tag=7),
+        route("10.0.0.0/8", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid0"),
+        route("10.1.0.0/16", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid7/a"),
+        route("10.2.0.0/16", RouteSource.STATIC, type=RouteType.BLACKHOLE, metric=5),
+        route("10.3.0.0/16", RouteSource.STATIC, gateways=via("203.0.113.1")),  # does not resolve
+        route("2001:db8::/32", RouteSource.STATIC, gateways=(Gateway(None, "eth0"),)),
+    ):
+        rooms.rib.install(each)
+    rooms.settle()
+    return rooms
+
+
+def tables_of(rooms: Rooms) -> RouteTables:
+    return RouteTables(cast("Router", rooms))
+
+
+def walk(rooms: Rooms, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
+    tables, after = tables_of(rooms), None
+    rows: list[tuple[object, ...]] = []
+    for _ in range(100):
+        page = tables.routes(selector, after, limit)
+        rows += page.rows
+        after = page.after
+        if after is None:
+            return rows
+    raise AssertionError("the walk does not end")
+
+
+AGE = columns_of(RouteView).index("age_s")
+
+
+def without_age(row: tuple[object, ...]) -> tuple[object, ...]:
+    return row[:AGE] + row[AGE + 1 :]
+
+
+def test_rows_are_what_views_become(rooms: Rooms) -> None:
+    views = [
+        tables_of(rooms).view(candidate)
+        for prefix in rooms.rib.prefixes_after(None, 100)
+        for candidate in rooms.rib.candidates(prefix)
+    ]
+    rows = walk(rooms, RouteSelector())
+    assert len(rows) > 6
+    assert list(map(without_age, rows)) == [without_age(to_row(view)) for view in views]
+    assert {row[AGE - 2] for row in rows} == {"installed", None}
+
+
+def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
+    failed = Prefix.parse("10.1.0.0/16")
+    rooms.wishes.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
+    rooms.decide()
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.1.0.0/16", "injected"] == ("failed", "no")
+    assert states["10.0.0.0/8", "injected"] == ("pending", "")
+    assert states["2001:db8::/32", "static"] == ("installed", "")
+    fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    assert fib["10.1.0.0/16"] == ("failed", "no")
+    rooms.wishes.progress(99, (), (), FibCounters(is_coupled=False))
+    assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (RouteSelector(prefix=Prefix.parse("10.0.0.0/8")), {"10.0.0.0/8"}),
+        (RouteSelector(prefix=Prefix.parse("10.9.0.0/16")), set()),
+        (
+            RouteSelector(prefix=Prefix.parse("10.0.0.0/8"), is_longer=True),
+            {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"},
+        ),
+        (RouteSelector(family=Family.IPV6), {"2001:db8::/32"}),
+        (RouteSelector(family=Family.IPV6, prefix=Prefix.parse("10.0.0.0/8")), set()),
+        (RouteSelector(source=RouteSource.INJECTED), {"10.0.0.0/8", "10.1.0.0/16"}),
+    ],
+)
+def test_only_what_is_wanted_is_shown(
+    rooms: Rooms, selector: RouteSelector, expected: set[str]
+) -> None:
+    for limit in (1, 2, 100):
+        assert {row[0] for row in walk(rooms, selector, limit)} == expected
+
+
+def test_only_the_selected_ones(rooms: Rooms) -> None:
+    rows = walk(rooms, RouteSelector(is_selected_only=True))
+    assert [row[0] for row in rows].count("10.0.0.0/8") == 1
+    assert all(row[7] for row in rows)
