@@ -270,6 +270,8 @@ class Dependencies(Generic[Who]):
         numbers = self._sorted[family]
         first = bisect.bisect_left(numbers, addr_bits)
         last_bits = addr_bits | (1 << family.width - prefix_len) - 1
+        if first == len(numbers) or numbers[first] > last_bits:
+            return set()
         dependents: set[Who] = set()
         for number in numbers[first : bisect.bisect_right(numbers, last_bits, first)]:
             address = Address(family, number)

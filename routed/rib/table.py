@@ -31,6 +31,7 @@ gateway set costs a walk over all rows, 30 ns each.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -99,7 +100,7 @@ class Candidate(NamedTuple):
 class _GatewaySet:
     """Gateways that are used together, and what they resolve to."""
 
-    __slots__ = ("gateways", "offers", "own", "resolution")
+    __slots__ = ("_asked", "gateways", "offers", "own", "resolution")
 
     def __init__(self, gateways: tuple[Gateway, ...]) -> None:
         self.gateways = gateways
@@ -108,9 +109,32 @@ class _GatewaySet:
         """For prefixes that have no part in it; None before the first `process`."""
         self.own: dict[Prefix, Resolution] = {}
         """For those that have."""
+        self._asked: dict[Family, list[int]] = {family: [] for family in Family}
+        """The addresses that the resolution looked up, in order."""
+
+    def resolve_to(self, resolution: Resolution) -> None:
+        """Take in what it comes to, and all who use it with it."""
+        self.resolution = resolution
+        for family, asked in self._asked.items():
+            asked[:] = sorted(
+                addr_bits for of, addr_bits in resolution.asked.addresses if of is family
+            )
+        for offer in self.offers:
+            offer.selection = _resolved(offer.attributes, resolution)
 
     def resolution_for(self, prefix: Prefix) -> Resolution | None:
         return self.own.get(prefix, self.resolution)
+
+    def rests_on(self, family: Family, key: int) -> bool:
+        """Whether a prefix contains an address that was looked up, or the result rests on it."""
+        asked, addr_bits = self._asked[family], key >> 8
+        if asked:
+            at = bisect_left(asked, addr_bits)
+            if at < len(asked) and asked[at] <= addr_bits | _HOST_BITS[family][key & 0xFF]:
+                return True
+        assert self.resolution is not None  # `_resolve_stale` came first
+        through = self.resolution.through
+        return bool(through) and Prefix.from_int(family, key) in through
 
 
 class _Offer:
@@ -128,6 +152,11 @@ class _Offer:
             else _resolved(attributes, gateway_set.resolution)
         )
 
+    def is_same_for(self, family: Family, key: int) -> bool:
+        """Whether a prefix gets what all the others get."""
+        gateway_set = self.gateway_set
+        return gateway_set is None or not (gateway_set.own or gateway_set.rests_on(family, key))
+
     def selection_for(self, family: Family, key: int) -> Selection | None:
         """What a prefix gets that chooses this; None when it cannot be used."""
         gateway_set = self.gateway_set
@@ -137,6 +166,12 @@ class _Offer:
                 return _resolved(self.attributes, own)
         return self.selection
 
+
+_HOST_BITS = {
+    family: [(1 << family.width - length) - 1 for length in range(family.width + 1)]
+    for family in Family
+}
+"""By family and prefix length."""
 
 Dirty = dict[int, "Selection | None"]
 """By prefix, what it had before it became dirty."""
@@ -395,9 +430,7 @@ class Rib:
         if moved:
             self._mark_users(moved)
         for gateway_set, new in resolved:
-            gateway_set.resolution = new
-            for offer in gateway_set.offers:
-                offer.selection = _resolved(offer.attributes, new)
+            gateway_set.resolve_to(new)
 
     def _mark_users(self, moved: set[_Offer]) -> None:
         for family, rows in self._rows.items():
@@ -422,7 +455,7 @@ class Rib:
         before, after, rounds = changed
         for key, offers, first, last in self._rows[family].find_each(keys):
             old, new = dirty[key], None
-            if last - first == 1 and offers[first].gateway_set is None:
+            if last - first == 1 and offers[first].is_same_for(family, key):
                 new = offers[first].selection
             elif first < last:
                 may_recurse = rounds[key] < MAX_ROUNDS
@@ -437,7 +470,8 @@ class Rib:
             after[key] = new
             if is_asked:
                 dependents = self._dependencies.on_route(family, key >> 8, key & 0xFF)
-                self._stale.update(dict.fromkeys(dependents))
+                if dependents:
+                    self._stale.update(dict.fromkeys(dependents))
 
     def _decide(
         self, family: Family, key: int, offers: list[_Offer], *, may_recurse: bool
@@ -450,9 +484,7 @@ class Rib:
         return _first_usable(family, key, offers)
 
     def _settle_own(self, prefix: Prefix, gateway_set: _GatewaySet, *, may_recurse: bool) -> None:
-        shared = gateway_set.resolution
-        assert shared is not None  # `_resolve_stale` came first
-        if may_recurse and not _has_part(prefix, shared):
+        if may_recurse and not gateway_set.rests_on(prefix.family, prefix.as_int):
             gateway_set.own.pop(prefix, None)
             return
         own = resolve(prefix, gateway_set.gateways, self._links_by_name, self._cover)
@@ -578,18 +610,6 @@ def _position(
         if attributes.source is source and attributes.owner == owner:
             return position
     return None
-
-
-def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
-    """Whether a prefix contains a gateway that was asked about, or the result rests on it."""
-    if prefix in resolution.through:
-        return True
-    family, addr_bits, prefix_len = prefix
-    host_bits = family.width - prefix_len
-    for address in resolution.asked.addresses:
-        if address.family is family and not (address.addr_bits ^ addr_bits) >> host_bits:
-            return True
-    return False
 
 
 def _next_hops(offer: _Offer, prefix: Prefix) -> tuple[NextHop, ...]:
