@@ -19,19 +19,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ipc.framing import IpcError
-from routed.model.prefix import Family
+from routed.model.prefix import HOST_BITS, Family
 
 __all__ = ["ColumnError", "pack_indices", "pack_keys", "unpack_keys", "unpack_values"]
 
 V = TypeVar("V")
 
 _IPV4_KEY_BYTES, _IPV6_KEY_BYTES = 8, 17
-
-_HOST_BITS = {
-    family: [(1 << (family.width - prefix_len)) - 1 for prefix_len in range(family.width + 1)]
-    for family in Family
-}
-"""By family and prefix length: which address bits must be zero."""
 
 
 class ColumnError(IpcError):
@@ -59,7 +53,7 @@ def unpack_keys(family: Family, column: bytes) -> list[int]:
     else:
         unpack = int.from_bytes
         keys = [unpack(column[at : at + width], "big") for at in range(0, len(column), width)]
-    host_bits, limit = _HOST_BITS[family], family.width
+    host_bits, limit = HOST_BITS[family], family.width
     key_limit = 1 << (limit + 8)
     for key in keys:
         length = key & 0xFF

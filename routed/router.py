@@ -478,7 +478,8 @@ class Router:
         slower than a shuffled one (peers.md section 1).
         """
         family, keys, selections = changes
-        wishes = {id(selection): _wish_for(selection) for selection in selections}
+        distinct = {id(selection): selection for selection in selections}
+        wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
         for first in range(min(_SCATTER, len(keys))):
             some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
             self.wishes.changed(family, keys[first::_SCATTER], some)

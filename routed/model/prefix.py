@@ -22,7 +22,7 @@ import functools
 import ipaddress
 from typing import NamedTuple, Self
 
-__all__ = ["Address", "Family", "Prefix"]
+__all__ = ["HOST_BITS", "Address", "Family", "Prefix"]
 
 
 class Family(enum.IntEnum):
@@ -35,6 +35,13 @@ class Family(enum.IntEnum):
     def width(self) -> int:
         """Bits in an address: 32 or 128."""
         return 32 if self is Family.IPV4 else 128
+
+
+HOST_BITS = {
+    family: [(1 << family.width - prefix_len) - 1 for prefix_len in range(family.width + 1)]
+    for family in Family
+}
+"""By family and prefix length, the mask of the bits that a prefix leaves open."""
 
 
 class _AddressFields(NamedTuple):

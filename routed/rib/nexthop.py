@@ -28,12 +28,13 @@ refusal of the default route that FRR calls `no ip nht resolve-via-default`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from routed.model.link import Interface
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, NextHop, PathAttributes, RouteSource
 
 __all__ = ["NOTHING_ASKED", "Asked", "Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
@@ -232,7 +233,8 @@ class Dependencies(Generic[Who]):
         self._asked: dict[Who, Asked] = {}
         self._by_address: dict[Address, set[Who]] = {}
         self._by_ifname: dict[str, set[Who]] = {}
-        self._sorted: dict[Family, list[int]] = {family: [] for family in Family}
+        self._sorted: dict[Family, list[int]] = {family: [1 << 128] for family in Family}
+        """The addresses, and one that is more than any."""
 
     def record(self, who: Who, asked: Asked) -> None:
         """Replace what somebody asked about; nothing forgets it."""
@@ -265,26 +267,32 @@ class Dependencies(Generic[Who]):
             numbers = self._sorted[address.family]
             del numbers[bisect.bisect_left(numbers, address.addr_bits)]
 
-    def on_route(self, family: Family, addr_bits: int, prefix_len: int) -> set[Who]:
-        """A prefix's route changed: forget the answers inside it; who asked for them."""
+    def concerned(self, family: Family, keys: Sequence[int]) -> AbstractSet[int]:
+        """Those among prefixes (`Prefix.as_int`) that contain an address which was asked about."""
         numbers = self._sorted[family]
-        first = bisect.bisect_left(numbers, addr_bits)
-        last_bits = addr_bits | (1 << family.width - prefix_len) - 1
-        if first == len(numbers) or numbers[first] > last_bits:
-            return set()
+        if len(numbers) == 1:
+            return frozenset()
+        host_bits = HOST_BITS[family]
+        return {
+            key
+            for key in keys
+            if numbers[bisect.bisect_left(numbers, key >> 8)] <= key >> 8 | host_bits[key & 0xFF]
+        }
+
+    def on_route(self, changed: Prefix) -> set[Who]:
+        """A prefix's route changed: forget the answers inside it; who asked for them."""
+        numbers = self._sorted[changed.family]
+        first = bisect.bisect_left(numbers, changed.addr_bits)
+        last = bisect.bisect_right(numbers, changed.last_bits, first)
         dependents: set[Who] = set()
-        for number in numbers[first : bisect.bisect_right(numbers, last_bits, first)]:
-            address = Address(family, number)
+        for addr_bits in numbers[first:last]:
+            address = Address(changed.family, addr_bits)
             cover = self.covers.get(address)
-            if cover is not None and cover.prefix.prefix_len > prefix_len:
+            if cover is not None and cover.prefix.prefix_len > changed.prefix_len:
                 continue  # the answer is a longer prefix, whatever this one does
             self.covers.pop(address, None)
             dependents |= self._by_address[address]
         return dependents
-
-    def asks_within(self, family: Family) -> bool:
-        """Whether any address of a family was asked about."""
-        return bool(self._sorted[family])
 
     def on_link(self, ifname: str) -> frozenset[Who]:
         """Who named a link."""

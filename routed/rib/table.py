@@ -31,7 +31,6 @@ gateway set costs a walk over all rows, 30 ns each.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -100,7 +99,7 @@ class Candidate(NamedTuple):
 class _GatewaySet:
     """Gateways that are used together, and what they resolve to."""
 
-    __slots__ = ("_asked", "gateways", "offers", "own", "resolution")
+    __slots__ = ("gateways", "offers", "own", "resolution")
 
     def __init__(self, gateways: tuple[Gateway, ...]) -> None:
         self.gateways = gateways
@@ -109,32 +108,15 @@ class _GatewaySet:
         """For prefixes that have no part in it; None before the first `process`."""
         self.own: dict[Prefix, Resolution] = {}
         """For those that have."""
-        self._asked: dict[Family, list[int]] = {family: [] for family in Family}
-        """The addresses that the resolution looked up, in order."""
 
     def resolve_to(self, resolution: Resolution) -> None:
         """Take in what it comes to, and all who use it with it."""
         self.resolution = resolution
-        for family, asked in self._asked.items():
-            asked[:] = sorted(
-                addr_bits for of, addr_bits in resolution.asked.addresses if of is family
-            )
         for offer in self.offers:
             offer.selection = _resolved(offer.attributes, resolution)
 
     def resolution_for(self, prefix: Prefix) -> Resolution | None:
         return self.own.get(prefix, self.resolution)
-
-    def rests_on(self, family: Family, key: int) -> bool:
-        """Whether a prefix contains an address that was looked up, or the result rests on it."""
-        asked, addr_bits = self._asked[family], key >> 8
-        if asked:
-            at = bisect_left(asked, addr_bits)
-            if at < len(asked) and asked[at] <= addr_bits | _HOST_BITS[family][key & 0xFF]:
-                return True
-        assert self.resolution is not None  # `_resolve_stale` came first
-        through = self.resolution.through
-        return bool(through) and Prefix.from_int(family, key) in through
 
 
 class _Offer:
@@ -152,11 +134,6 @@ class _Offer:
             else _resolved(attributes, gateway_set.resolution)
         )
 
-    def is_same_for(self, family: Family, key: int) -> bool:
-        """Whether a prefix gets what all the others get."""
-        gateway_set = self.gateway_set
-        return gateway_set is None or not (gateway_set.own or gateway_set.rests_on(family, key))
-
     def selection_for(self, family: Family, key: int) -> Selection | None:
         """What a prefix gets that chooses this; None when it cannot be used."""
         gateway_set = self.gateway_set
@@ -166,12 +143,6 @@ class _Offer:
                 return _resolved(self.attributes, own)
         return self.selection
 
-
-_HOST_BITS = {
-    family: [(1 << family.width - length) - 1 for length in range(family.width + 1)]
-    for family in Family
-}
-"""By family and prefix length."""
 
 Dirty = dict[int, "Selection | None"]
 """By prefix, what it had before it became dirty."""
@@ -419,6 +390,7 @@ class Rib:
             for prefix in gateway_set.own:
                 chunk, first, last = self._rows[prefix.family].find(prefix.as_int)
                 self._mark(prefix.family, prefix.as_int, chunk.offers[first:last])
+            gateway_set.own.clear()
             new = resolve(None, gateway_set.gateways, self._links_by_name, self._cover)
             self._dependencies.record(gateway_set, new.asked)
             resolved.append((gateway_set, new))
@@ -451,40 +423,46 @@ class Rib:
         ]
 
     def _decide_dirty(self, family: Family, keys: Sequence[int], changed: _Changed) -> None:
-        dirty, is_asked = self._dirty[family], self._dependencies.asks_within(family)
-        before, after, rounds = changed
+        dirty, before, after = self._dirty[family], changed.before, changed.after
+        concerned = self._dependencies.concerned(family, keys)
         for key, offers, first, last in self._rows[family].find_each(keys):
             old, new = dirty[key], None
-            if last - first == 1 and offers[first].is_same_for(family, key):
-                new = offers[first].selection
-            elif first < last:
-                may_recurse = rounds[key] < MAX_ROUNDS
+            if key in concerned:
+                may_recurse = changed.rounds[key] < MAX_ROUNDS
                 new = self._decide(family, key, offers[first:last], may_recurse=may_recurse)
+            else:
+                while first < last and new is None:
+                    new = offers[first].selection
+                    first += 1
             del dirty[key]  # only now: until here it answers with what it had
             if new is old or new == old:
                 continue
             if key in before:
-                rounds[key] += 1
+                changed.rounds[key] += 1
             else:
                 before[key] = old
             after[key] = new
-            if is_asked:
-                dependents = self._dependencies.on_route(family, key >> 8, key & 0xFF)
-                if dependents:
-                    self._stale.update(dict.fromkeys(dependents))
+            if key in concerned:
+                dependents = self._dependencies.on_route(Prefix.from_int(family, key))
+                self._stale.update(dict.fromkeys(dependents))
 
     def _decide(
         self, family: Family, key: int, offers: list[_Offer], *, may_recurse: bool
     ) -> Selection | None:
-        """Find the answers of its own that a prefix needs, and choose."""
+        """Choose for a prefix that contains an address which was asked about.
+
+        Such a prefix may have a part in what its own gateways resolve to, and have an answer of its
+        own; no other can, because what a result rests on contains such addresses too.
+        """
+        prefix = Prefix.from_int(family, key)
         for offer in offers:
             if offer.gateway_set is not None:
-                prefix = Prefix.from_int(family, key)
                 self._settle_own(prefix, offer.gateway_set, may_recurse=may_recurse)
         return _first_usable(family, key, offers)
 
     def _settle_own(self, prefix: Prefix, gateway_set: _GatewaySet, *, may_recurse: bool) -> None:
-        if may_recurse and not gateway_set.rests_on(prefix.family, prefix.as_int):
+        assert gateway_set.resolution is not None  # `_resolve_stale` came first
+        if may_recurse and not _has_part(prefix, gateway_set.resolution):
             gateway_set.own.pop(prefix, None)
             return
         own = resolve(prefix, gateway_set.gateways, self._links_by_name, self._cover)
@@ -610,6 +588,13 @@ def _position(
         if attributes.source is source and attributes.owner == owner:
             return position
     return None
+
+
+def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
+    """Whether a prefix contains a gateway that was asked about, or the result rests on it."""
+    return prefix in resolution.through or any(
+        prefix.contains_address(address) for address in resolution.asked.addresses
+    )
 
 
 def _next_hops(offer: _Offer, prefix: Prefix) -> tuple[NextHop, ...]:
