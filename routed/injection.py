@@ -20,12 +20,18 @@ that brought or renewed it, not per route.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from routed.model.prefix import Prefix
-from routed.model.route import DEFAULT_DISTANCE, Gateway, Route, RouteSource, RouteType
+from routed.model.prefix import Family, Prefix
+from routed.model.route import (
+    DEFAULT_DISTANCE,
+    Gateway,
+    PathAttributes,
+    RouteColumn,
+    RouteSource,
+    RouteType,
+)
 
 __all__ = ["Attributes", "Candidates", "InjectedRoutes", "Problem"]
 
@@ -52,18 +58,30 @@ class Attributes(Protocol):
 class Candidates(Protocol):
     """What is asked of the RIB."""
 
-    def install(self, route: Route) -> None: ...
+    def install_all(
+        self, family: Family, keys: Sequence[int], attributes: PathAttributes
+    ) -> None: ...
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool: ...
-    def has(self, prefix: Prefix, source: RouteSource, owner: str) -> bool: ...
+    def present(
+        self, family: Family, keys: Sequence[int], source: RouteSource, owner: str
+    ) -> set[int]: ...
 
 
-@dataclass(slots=True)
+Leases = dict[int, float]
+"""Of one family: when each prefix vanishes, on the caller's clock; _NEVER for a session's routes
+without a time."""
+
+
 class _Holding:
     """What one owner has leased."""
 
-    until: dict[Prefix, float]
-    """On the caller's clock; _NEVER for a session's routes without a time."""
-    session: int | None
+    def __init__(self, session: int | None) -> None:
+        self.session = session
+        self.until: dict[Family, Leases] = {family: {} for family in Family}
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.until.values())
 
 
 class InjectedRoutes:
@@ -72,7 +90,7 @@ class InjectedRoutes:
     def __init__(self, rib: Candidates) -> None:
         self._rib = rib
         self._holdings: dict[str, _Holding] = {}
-        self._expiries: list[tuple[float, int, str, list[Prefix]]] = []
+        self._expiries: list[tuple[float, int, str, Family, Sequence[int]]] = []
         self._expiry_number = 0
 
     # --- requests
@@ -80,7 +98,8 @@ class InjectedRoutes:
     def put(
         self,
         owner: str,
-        routes: Sequence[tuple[Prefix, Attributes]],
+        routes: Iterable[RouteColumn],
+        attributes: Sequence[Attributes],
         *,
         is_replace: bool,
         lease_s: float | None,
@@ -92,6 +111,7 @@ class InjectedRoutes:
         Args:
             owner: whose.
             routes: of a prefix that is there twice, the last one counts.
+            attributes: what the routes' numbers mean.
             is_replace: take the place of what the owner has, instead of refusing.
             lease_s: they vanish so long from now, unless they are put again or renewed; None: not.
             session: they vanish with it; None: not.
@@ -100,65 +120,81 @@ class InjectedRoutes:
         Returns:
             Why not; empty when it is done.
         """
+        columns = list(routes)
         if not is_replace:
-            has = self._rib.has
-            problems = [
-                (number, f"{owner} has a route to {prefix} already; `replace` puts another there")
-                for number, (prefix, _) in enumerate(routes)
-                if has(prefix, RouteSource.INJECTED, owner)
-            ]
+            problems = self._present(owner, columns)
             if problems:
                 return problems
-        install = self._rib.install
-        for prefix, attributes in routes:
-            install(
-                Route(
-                    prefix=prefix,
-                    source=RouteSource.INJECTED,
-                    distance=_DISTANCE,
-                    metric=attributes.metric,
-                    tag=attributes.tag,
-                    type=attributes.type,
-                    gateways=attributes.gateways,
-                    owner=owner,
-                )
+        shared = [
+            PathAttributes(
+                _DISTANCE, each.metric, RouteSource.INJECTED, owner, each.tag, each.type,
+                each.gateways,
             )
-        self._lease(owner, [prefix for prefix, _ in routes], lease_s, session, now)
+            for each in attributes
+        ]  # fmt: skip
+        for family, keys, numbers in columns:
+            for number, of_number in _by_number(keys, numbers).items():
+                self._rib.install_all(family, of_number, shared[number])
+            self._lease(owner, family, keys, lease_s, session, now)
         return []
 
-    def delete(self, owners: tuple[str, ...], prefixes: list[Prefix]) -> list[Problem]:
+    def _present(self, owner: str, columns: Iterable[RouteColumn]) -> list[Problem]:
+        problems, first = [], 0
+        for family, keys, _ in columns:
+            present = self._rib.present(family, keys, RouteSource.INJECTED, owner)
+            problems += [
+                (
+                    first + position,
+                    f"{owner} has a route to {Prefix.from_int(family, key)} already; "
+                    "`replace` puts another there",
+                )
+                for position, key in enumerate(keys)
+                if key in present
+            ]
+            first += len(keys)
+        return problems
+
+    def delete(self, owners: tuple[str, ...], routes: Iterable[RouteColumn]) -> list[Problem]:
         """Take routes away, all or none.
 
         Args:
             owners: for each prefix the first of these that has it.
-            prefixes: each once.
+            routes: each prefix once.
         """
-        has = self._rib.has
-        found: list[tuple[Prefix, str]] = []
+        found: list[tuple[Family, int, str]] = []
         problems: list[Problem] = []
-        for number, prefix in enumerate(prefixes):
-            for owner in owners:
-                if has(prefix, RouteSource.INJECTED, owner):
-                    found.append((prefix, owner))
-                    break
-            else:
-                problems.append((number, f"{' and '.join(owners)} injected no route to {prefix}"))
+        first = 0
+        for family, keys, _ in routes:
+            has = {
+                owner: self._rib.present(family, keys, RouteSource.INJECTED, owner)
+                for owner in owners
+            }
+            for position, key in enumerate(keys):
+                owner = next((owner for owner in owners if key in has[owner]), None)
+                if owner is None:
+                    prefix = Prefix.from_int(family, key)
+                    why = f"{' and '.join(owners)} injected no route to {prefix}"
+                    problems.append((first + position, why))
+                else:
+                    found.append((family, key, owner))
+            first += len(keys)
         if not problems:
-            for prefix, owner in found:
-                self._withdraw(prefix, owner)
+            for family, key, owner in found:
+                self._withdraw(family, key, owner)
         return problems
 
     def renew(self, owner: str, lease_s: float, now: float) -> int:
         """Begin every timed lease of an owner anew; returns how many there are."""
         holding = self._holdings.get(owner)
-        timed = (
-            [prefix for prefix, until in holding.until.items() if until != _NEVER]
-            if holding is not None
-            else []
-        )
-        if holding is not None and timed:
-            self._lease(owner, timed, lease_s, holding.session, now)
-        return len(timed)
+        if holding is None:
+            return 0
+        count = 0
+        for family, leases in holding.until.items():
+            timed = [key for key, until in leases.items() if until != _NEVER]
+            if timed:
+                self._lease(owner, family, timed, lease_s, holding.session, now)
+            count += len(timed)
+        return count
 
     # --- what ends by itself
 
@@ -167,9 +203,10 @@ class InjectedRoutes:
         count = 0
         for owner, holding in list(self._holdings.items()):
             if holding.session == session:
-                for prefix in list(holding.until):
-                    self._withdraw(prefix, owner)
-                    count += 1
+                for family, leases in holding.until.items():
+                    for key in list(leases):
+                        self._withdraw(family, key, owner)
+                        count += 1
         return count
 
     def next_expiry(self) -> float:
@@ -180,11 +217,11 @@ class InjectedRoutes:
         """Take away what was not renewed in time; returns how many routes by owner."""
         ended: dict[str, int] = {}
         while self._expiries and self._expiries[0][0] <= now:
-            _, _, owner, prefixes = heapq.heappop(self._expiries)
-            for prefix in prefixes:
+            _, _, owner, family, keys = heapq.heappop(self._expiries)
+            for key in keys:
                 holding = self._holdings.get(owner)
-                if holding is not None and holding.until.get(prefix, _NEVER) <= now:
-                    self._withdraw(prefix, owner)
+                if holding is not None and holding.until[family].get(key, _NEVER) <= now:
+                    self._withdraw(family, key, owner)
                     ended[owner] = ended.get(owner, 0) + 1
         return ended
 
@@ -193,7 +230,9 @@ class InjectedRoutes:
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         """How long a route stays by itself; None when it has no such end."""
         holding = self._holdings.get(owner)
-        until = _NEVER if holding is None else holding.until.get(prefix, _NEVER)
+        if holding is None:
+            return None
+        until = holding.until[prefix.family].get(prefix.as_int, _NEVER)
         return None if until == _NEVER else max(until - now, 0.0)
 
     # --- inside
@@ -201,7 +240,8 @@ class InjectedRoutes:
     def _lease(
         self,
         owner: str,
-        prefixes: list[Prefix],
+        family: Family,
+        keys: Sequence[int],
         lease_s: float | None,
         session: int | None,
         now: float,
@@ -209,25 +249,35 @@ class InjectedRoutes:
         holding = self._holdings.get(owner)
         if lease_s is None and session is None:
             if holding is not None:  # what was leased is for good now
-                for prefix in prefixes:
-                    holding.until.pop(prefix, None)
+                for key in keys:
+                    holding.until[family].pop(key, None)
                 self._drop_if_empty(owner, holding)
             return
         if holding is None:
-            holding = self._holdings[owner] = _Holding({}, session)
+            holding = self._holdings[owner] = _Holding(session)
         until = _NEVER if lease_s is None else now + lease_s
-        holding.until.update(dict.fromkeys(prefixes, until))
+        holding.until[family].update(dict.fromkeys(keys, until))
         if lease_s is not None:
             self._expiry_number += 1
-            heapq.heappush(self._expiries, (until, self._expiry_number, owner, prefixes))
+            heapq.heappush(self._expiries, (until, self._expiry_number, owner, family, keys))
 
-    def _withdraw(self, prefix: Prefix, owner: str) -> None:
-        self._rib.withdraw(prefix, RouteSource.INJECTED, owner)
+    def _withdraw(self, family: Family, key: int, owner: str) -> None:
+        self._rib.withdraw(Prefix.from_int(family, key), RouteSource.INJECTED, owner)
         holding = self._holdings.get(owner)
         if holding is not None:
-            holding.until.pop(prefix, None)
+            holding.until[family].pop(key, None)
             self._drop_if_empty(owner, holding)
 
     def _drop_if_empty(self, owner: str, holding: _Holding) -> None:
-        if not holding.until:
+        if holding.is_empty:
             del self._holdings[owner]
+
+
+def _by_number(keys: Sequence[int], numbers: Sequence[int]) -> dict[int, list[int]]:
+    """The prefixes of each attributes; one that is there twice has the last."""
+    if len(set(numbers)) == 1:
+        return {numbers[0]: list(keys)}
+    found: dict[int, list[int]] = {}
+    for key, number in dict(zip(keys, numbers, strict=True)).items():
+        found.setdefault(number, []).append(key)
+    return found

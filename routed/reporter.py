@@ -331,14 +331,11 @@ class Reporter:
 
     def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:
         if injection.operation is RouteOperation.DELETE:
-            return self._router.delete_injected(injection.owners, injection.prefixes)
-        attributes = injection.attributes
+            return self._router.delete_injected(injection.owners, injection.routes)
         return self._router.put_injected(
             injection.owners[0],
-            [
-                (prefix, attributes[number])
-                for prefix, number in zip(injection.prefixes, injection.numbers, strict=True)
-            ],
+            injection.routes,
+            injection.attributes,
             is_replace=injection.operation is RouteOperation.REPLACE,
             lease_s=injection.lease_s,
             session=injection.session,

@@ -46,6 +46,7 @@ from routed.model.route import (
     METRIC_INFINITY,
     LearnedRoute,
     Route,
+    RouteColumn,
     RouteSource,
     RouteType,
 )
@@ -280,7 +281,8 @@ class Router:
     def put_injected(
         self,
         owner: str,
-        routes: Sequence[tuple[Prefix, Attributes]],
+        routes: Sequence[RouteColumn],
+        attributes: Sequence[Attributes],
         *,
         is_replace: bool,
         lease_s: float | None,
@@ -290,6 +292,7 @@ class Router:
         problems = self.injected.put(
             owner,
             routes,
+            attributes,
             is_replace=is_replace,
             lease_s=lease_s,
             session=session,
@@ -299,9 +302,11 @@ class Router:
         self._to_expire.set()
         return problems
 
-    def delete_injected(self, owners: tuple[str, ...], prefixes: list[Prefix]) -> list[Problem]:
+    def delete_injected(
+        self, owners: tuple[str, ...], routes: Sequence[RouteColumn]
+    ) -> list[Problem]:
         """Take injected routes away; arguments and result as `InjectedRoutes.delete`."""
-        problems = self.injected.delete(owners, prefixes)
+        problems = self.injected.delete(owners, routes)
         self._to_decide.set()
         return problems
 

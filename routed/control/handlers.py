@@ -441,7 +441,7 @@ async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) ->
     if refusals:
         is_delete = request.operation is RouteOperation.DELETE
         return _refused(refusals, ResultCode.NOT_FOUND if is_delete else ResultCode.FAILED)
-    return Final(Result(ResultCode.OK, (_done(request.operation, len(injection.prefixes)),)))
+    return Final(Result(ResultCode.OK, (_done(request.operation, injection.count),)))
 
 
 async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> Answer:

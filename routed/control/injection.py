@@ -15,7 +15,6 @@ programs of one user apart.
 
 from __future__ import annotations
 
-import functools
 import operator
 import re
 from collections.abc import Sequence
@@ -30,8 +29,8 @@ from ipc.control import (
 )
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
-from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteType
+from routed.model.prefix import HOST_BITS, Address, Family, Prefix
+from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteColumn, RouteType
 
 __all__ = [
     "LEASE_MAX_S",
@@ -82,13 +81,18 @@ class Injection:
     operation: RouteOperation
     owners: tuple[str, ...]
     """Whose routes: one for ADD and REPLACE; for DELETE the first one that has the prefix."""
-    prefixes: list[Prefix]
+    routes: tuple[RouteColumn, ...]
+    """IPv4 before IPv6; no numbers for DELETE."""
     attributes: tuple[InjectedAttributes, ...]
-    numbers: list[int]
-    """For each prefix an index into `attributes`; nothing for DELETE."""
+    """What the numbers mean."""
     lease_s: float | None
     session: int | None
     """Set when the routes go with the session."""
+
+    @property
+    def count(self) -> int:
+        """Of routes."""
+        return sum(len(column.keys) for column in self.routes)
 
 
 def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
@@ -124,19 +128,18 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
     is_delete = request.operation is RouteOperation.DELETE
     attributes = () if is_delete else tuple(map(_read_attributes, request.attributes))
     refusals: list[Refusal] = []
-    prefixes: list[Prefix] = []
-    numbers: list[int] = []
+    columns: list[RouteColumn] = []
+    count = 0
     for family, packed in ((Family.IPV4, request.ipv4), (Family.IPV6, request.ipv6)):
-        first = len(prefixes)
-        found, of_each = _read_family(family, packed, first, refusals)
-        prefixes += found
+        column = _read_family(family, packed, count, refusals)
         if not is_delete:
-            _check_numbers(family, of_each, attributes, first, refusals)
-            numbers += of_each
-    if not prefixes:
+            _check_numbers(column, attributes, count, refusals)
+        count += len(column.keys)
+        columns.append(column)
+    if not count:
         raise BatchError("no routes")
-    if len(prefixes) > BATCH_ROUTES:
-        raise BatchError(f"{len(prefixes)} routes in one request; at most {BATCH_ROUTES}")
+    if count > BATCH_ROUTES:
+        raise BatchError(f"{count} routes in one request; at most {BATCH_ROUTES}")
     if refusals:
         return refusals
     return Injection(
@@ -144,9 +147,8 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
         _owners_for_delete(request, caller)
         if is_delete
         else (owner_of(caller, request.owner, is_session=lease.is_session),),
-        prefixes,
+        tuple(column for column in columns if column.keys),
         attributes,
-        numbers,
         lease.seconds,
         caller.session if lease.is_session else None,
     )
@@ -164,12 +166,12 @@ def _owners_for_delete(request: RouteChange, caller: Caller) -> tuple[str, ...]:
 
 def _read_family(
     family: Family, packed: PackedRoutes, first: int, refusals: list[Refusal]
-) -> tuple[list[Prefix], Sequence[int]]:
+) -> RouteColumn:
     try:
         addresses, lengths, numbers = unpack_columns(packed, family.width // 8)
     except ValueError as error:
         raise BatchError(str(error)) from None
-    host_masks = _host_masks(family)
+    host_masks = HOST_BITS[family]
     try:
         host_bits = map(operator.and_, addresses, map(host_masks.__getitem__, lengths))
         is_right = not any(host_bits)
@@ -177,11 +179,8 @@ def _read_family(
         is_right = False
     if not is_right:
         refusals += _refusals(family, addresses, lengths, first)
-        # Only their number matters from here on.
-        return [Prefix.trusted(family, 0, 0)] * len(lengths), numbers
-    make = Prefix.trusted
-    found = [make(family, bits, length) for bits, length in zip(addresses, lengths, strict=True)]
-    return found, numbers
+    keys = [bits << 8 | length for bits, length in zip(addresses, lengths, strict=True)]
+    return RouteColumn(family, keys, numbers)
 
 
 def _refusals(
@@ -196,24 +195,16 @@ def _refusals(
     return found
 
 
-@functools.cache
-def _host_masks(family: Family) -> tuple[int, ...]:
-    """By prefix length, the bits that must be zero."""
-    width = family.width
-    return tuple((1 << (width - length)) - 1 for length in range(width + 1))
-
-
 def _check_numbers(
-    family: Family,
-    numbers: Sequence[int],
+    column: RouteColumn,
     attributes: Sequence[InjectedAttributes],
     first: int,
     refusals: list[Refusal],
 ) -> None:
-    used = set(numbers)
+    used = set(column.numbers)
     if used and max(used) >= len(attributes):
         raise BatchError(f"a route names attributes {max(used)}, but {len(attributes)} sets came")
-    if family is Family.IPV4:
+    if column.family is Family.IPV4:
         return
     wrong = {
         number
@@ -226,7 +217,7 @@ def _check_numbers(
     if wrong:
         refusals += [
             Refusal(first + position, "an IPv6 route needs an IPv6 next hop")
-            for position, number in enumerate(numbers)
+            for position, number in enumerate(column.numbers)
             if number in wrong
         ]
 

@@ -16,9 +16,10 @@ docs/architecture.md, in the order that FRR's and Cisco's users know (lower wins
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 
 __all__ = [
     "DEFAULT_DISTANCE",
@@ -30,6 +31,7 @@ __all__ = [
     "NextHop",
     "PathAttributes",
     "Route",
+    "RouteColumn",
     "RouteSource",
     "RouteType",
 ]
@@ -183,6 +185,20 @@ class Route(NamedTuple):
         """The route without its prefix."""
         _, source, distance, metric, tag, type_, gateways, next_hops, owner = self
         return PathAttributes(distance, metric, source, owner, tag, type_, gateways, next_hops)
+
+
+class RouteColumn(NamedTuple):
+    """Routes of one family that share their attributes with many others."""
+
+    family: Family
+    keys: list[int]
+    """`Prefix.as_int`."""
+    numbers: Sequence[int]
+    """For each, which attributes of a list beside; empty where there is none."""
+
+    def prefixes(self) -> Iterator[Prefix]:
+        """One by one."""
+        return (Prefix.from_int(self.family, key) for key in self.keys)
 
 
 class LearnedRoute(NamedTuple):

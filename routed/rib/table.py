@@ -211,7 +211,7 @@ class Rib:
             self._lengths[family][key & 0xFF] += 1
             self.candidates_by_source[attributes.source] += 1
         else:
-            position = _position(chunk, first, last, attributes.source, attributes.owner)
+            position = _position(chunk.offers, first, last, attributes.source, attributes.owner)
             if position is not None and chunk.offers[position].attributes == attributes:
                 return
             self._mark(family, key, chunk.offers[first:last])
@@ -256,7 +256,7 @@ class Rib:
         """Take a candidate away; returns whether it was there."""
         family, key = prefix.family, prefix.as_int
         chunk, first, last = self._rows[family].find(key)
-        position = _position(chunk, first, last, source, owner)
+        position = _position(chunk.offers, first, last, source, owner)
         if position is None:
             return False
         self._mark(family, key, chunk.offers[first:last])
@@ -264,10 +264,15 @@ class Rib:
         self.candidates_by_source[source] -= 1
         return True
 
-    def has(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
-        """Whether there is such a candidate."""
-        found = self._rows[prefix.family].find(prefix.as_int)
-        return _position(*found, source, owner) is not None
+    def present(
+        self, family: Family, keys: Sequence[int], source: RouteSource, owner: str
+    ) -> set[int]:
+        """Those among prefixes (`Prefix.as_int`, in any order) that have such a candidate."""
+        return {
+            key
+            for key, offers, first, last in self._rows[family].find_each(sorted(set(keys)))
+            if _position(offers, first, last, source, owner) is not None
+        }
 
     def _remove(self, family: Family, chunk: Chunk[_Offer], position: int) -> None:
         key, offer = chunk.keys[position], chunk.offers[position]
@@ -581,10 +586,10 @@ def _first_usable(family: Family, key: int, offers: list[_Offer]) -> Selection |
 
 
 def _position(
-    chunk: Chunk[_Offer], first: int, last: int, source: RouteSource, owner: str
+    offers: list[_Offer], first: int, last: int, source: RouteSource, owner: str
 ) -> int | None:
     for position in range(first, last):
-        attributes = chunk.offers[position].attributes
+        attributes = offers[position].attributes
         if attributes.source is source and attributes.owner == owner:
             return position
     return None

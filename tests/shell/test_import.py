@@ -52,14 +52,19 @@ def test_a_file_arrives_whole_and_in_batches(tmp_path: Path, daemon: FakeDaemon)
     assert (status, out, errors) == (
         ExitStatus.DONE, f"{BATCH_ROUTES + 11} routes imported\n", "",
     )  # fmt: skip
-    assert [len(injection.prefixes) for injection in daemon.injections] == [BATCH_ROUTES, 11]
+    assert [injection.count for injection in daemon.injections] == [BATCH_ROUTES, 11]
     last = daemon.injections[-1]
     assert (last.operation, last.owners, last.lease_s) == (
         RouteOperation.REPLACE, (f"uid{os.getuid()}/batch",), 30.0,
     )  # fmt: skip
-    assert last.prefixes[-1] == Prefix.parse("2001:db8::/32")
-    assert [prefix for one in daemon.injections for prefix in one.prefixes][:-1] == [
-        Prefix.parse(line.split()[0]) for line in lines(BATCH_ROUTES + 10)
+    assert [
+        prefix
+        for injection in daemon.injections
+        for column in injection.routes
+        for prefix in column.prefixes()
+    ] == [
+        *(Prefix.parse(line.split()[0]) for line in lines(BATCH_ROUTES + 10)),
+        Prefix.parse("2001:db8::/32"),
     ]
     gateways = [str(shared.gateways[0].via) for shared in daemon.injections[0].attributes]
     assert gateways == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]

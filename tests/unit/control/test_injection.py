@@ -58,10 +58,11 @@ def test_columns_become_prefixes_with_what_they_share() -> None:
             lease=Lease(30.0),
         )
     )  # fmt: skip
-    assert injection.prefixes == [
+    assert [prefix for column in injection.routes for prefix in column.prefixes()] == [
         Prefix.parse("10.0.0.0/8"), Prefix.parse("10.1.0.0/16"), Prefix.parse("2001:db8::/32"),
     ]  # fmt: skip
-    of_each = [injection.attributes[number] for number in injection.numbers]
+    numbers = [number for column in injection.routes for number in column.numbers]
+    of_each = [injection.attributes[number] for number in numbers]
     assert [attributes.type for attributes in of_each] == [
         RouteType.UNICAST, RouteType.BLACKHOLE, RouteType.BLACKHOLE,
     ]  # fmt: skip

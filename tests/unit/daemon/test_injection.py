@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from routed.injection import InjectedRoutes
-from routed.model.prefix import Prefix
-from routed.model.route import Gateway, RouteSource, RouteType
+from routed.model.prefix import Family, Prefix
+from routed.model.route import Gateway, RouteColumn, RouteSource, RouteType
 from routed.rib.table import Rib
 
 
@@ -20,6 +20,12 @@ class Shared(NamedTuple):
 
 
 A, B, C = (Prefix.parse(f"10.{number}.0.0/16") for number in (1, 2, 3))
+
+
+def columns(*prefixes: Prefix) -> list[RouteColumn]:
+    """IPv4 routes that all have the first attributes."""
+    keys = [prefix.as_int for prefix in prefixes]
+    return [RouteColumn(Family.IPV4, keys, [0] * len(keys))]
 
 
 class Scene:
@@ -39,7 +45,8 @@ class Scene:
     ) -> list[tuple[int, str]]:
         return self.injected.put(
             owner,
-            [(prefix, Shared(metric=metric)) for prefix in prefixes],
+            columns(*prefixes),
+            [Shared(metric=metric)],
             is_replace=is_replace,
             lease_s=lease_s,
             session=session,
@@ -84,10 +91,10 @@ def test_replace_takes_the_place_of_ones_own(scene: Scene) -> None:
 
 def test_deleting_what_is_not_there_deletes_nothing(scene: Scene) -> None:
     scene.put(A)
-    problems = scene.injected.delete(("uid0", "uid0/web"), [A, B])
+    problems = scene.injected.delete(("uid0", "uid0/web"), columns(A, B))
     assert problems == [(1, f"uid0 and uid0/web injected no route to {B}")]
     assert scene.owners(A) == ["uid0"]
-    assert scene.injected.delete(("nobody", "uid0"), [A]) == []
+    assert scene.injected.delete(("nobody", "uid0"), columns(A)) == []
     assert scene.owners(A) == []
 
 
