@@ -17,14 +17,23 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NoReturn, TextIO
 
 from ipc.blocking import ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
 from routectl.commands import TREE
 from routectl.execute import Output, execute, hold
-from routectl.grammar import Local, LocalAction, Positional, lease_of, leaves
+from routectl.grammar import (
+    Import,
+    Invocation,
+    Local,
+    LocalAction,
+    Positional,
+    Watch,
+    lease_of,
+    leaves,
+)
 from routectl.parse import ParseError, aligned, describe, expected, parse
 from routectl.render.text import TextOutput
 
@@ -46,6 +55,8 @@ class CommandLine:
         """As given to the program; a line may add to them."""
         self._out = out
         self._errors = errors
+        self.pages = False
+        """Whether long output goes through a pager, as in the shell."""
         self.holds_leases = False
         """Whether a command that leases for the session stays until it is ended: a one-shot one,
         whose session would be over at once."""
@@ -88,10 +99,22 @@ class CommandLine:
             return ExitStatus.USAGE
         if invocation.leaf.action == Local(LocalAction.QUIT):
             return None
-        status = execute(invocation, self.client, output)
+        status = ExitStatus.DONE
+        with self._out_for(invocation) as out:
+            status = execute(invocation, self.client, _output(options, out, self._errors))
         if status is ExitStatus.DONE and self.holds_leases and lease_of(invocation).is_session:
             return hold(invocation, self.client, output)
         return status
+
+    def _out_for(self, invocation: Invocation) -> AbstractContextManager[TextIO]:
+        """Where the answer goes: through a pager when a person may want to read it again."""
+        action = invocation.leaf.action
+        is_live = isinstance(action, (Watch, Import)) or action == Local(LocalAction.TOP)
+        if not self.pages or is_live:
+            return nullcontext(self._out)
+        from routectl.pager import paging  # only the shell pays for it
+
+        return paging(self._out)
 
     def help_for(self, line: str) -> list[str]:
         """What may come next after the text before the cursor, as lines."""

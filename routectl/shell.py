@@ -43,6 +43,7 @@ class Shell:
 
     def __init__(self, command_line: CommandLine) -> None:
         self._command_line = command_line
+        command_line.pages = True
         self.session: PromptSession[str] = PromptSession(
             completer=GrammarCompleter(LiveValueSource(command_line.client.socket_path)),
             complete_while_typing=False,

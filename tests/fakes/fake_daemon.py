@@ -1,6 +1,6 @@
 """A daemon that answers from a fixed table, and the real management server in front of it.
 
-python -m tests.fakes.fake_daemon /tmp/routed.sock      to try routectl by hand
+python -m tests.fakes.fake_daemon /tmp/routed.sock [ROUTES]      to try routectl by hand
 """
 
 from __future__ import annotations
@@ -543,6 +543,8 @@ def connect(path: Path) -> socket.socket:
 def main() -> None:
     """Serve until Ctrl-C."""
     daemon = FakeDaemon()
+    if len(sys.argv) > 2:
+        daemon.route_views = many_routes(int(sys.argv[2]))
     listener = open_management_listener(sys.argv[1])
     server = ManagementServer(
         listener,

@@ -143,6 +143,7 @@ def test_ctrl_c_at_the_prompt_clears_the_line(path: Path, daemon: FakeDaemon) ->
     assert "trie" in out.getvalue()
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_ctrl_c_cancels_the_command_and_not_the_session(path: Path, daemon: FakeDaemon) -> None:
     daemon.route_views = many_routes(20_000)
     chunks = iter(range(1000))
