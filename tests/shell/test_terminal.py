@@ -173,10 +173,11 @@ def test_ctrl_c_ends_a_dump_and_not_the_session(screen: Screen, daemon: Daemon) 
     def is_back(text: str) -> bool:
         if text.endswith("\n:\n"):  # the pager drops what is typed while it is interrupted
             screen.keys("q")
-        return "cancelled" in text
+        return "cancelled" in text and text.rstrip("q \n").endswith(PROMPT)
 
     screen.wait(is_back)
-    screen.keys("C-u", "show memory", "Enter").wait_for_prompt("LC-trie")
+    screen.keys("C-u").wait_for_prompt()  # one q may have been too many
+    screen.keys("show memory", "Enter").wait_for_prompt("LC-trie")
 
 
 def test_a_daemon_that_restarts_is_found_again(screen: Screen, daemon: Daemon) -> None:
