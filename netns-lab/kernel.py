@@ -2,7 +2,8 @@
 
 Both families come out in one form. What the kernel writes differently for one meaning is made
 equal here: a single next hop in RTA_GATEWAY and one in RTA_MULTIPATH, an IPv6 blackhole's `dev lo`,
-the table number in the header and in RTA_TABLE.
+the table number in the header and in RTA_TABLE, next hops of a route's own and those of the nexthop
+object that it goes through.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 import rtnetlink
 from rtnetlink import Attributes, Rtnetlink, attribute, read_attributes
@@ -22,12 +24,15 @@ __all__ = [
     "PROTOCOL_ROUTED",
     "KernelNextHop",
     "KernelRoute",
+    "RouteDump",
     "add_route",
     "as_ip_route",
     "count_nexthops",
     "decode_routes",
+    "delete_nexthop",
     "delete_route",
     "dump_routes",
+    "read_nexthops",
     "read_routes",
 ]
 
@@ -43,7 +48,8 @@ _CLONED = 0x200
 """RTM_F_CLONED: an entry of the route cache, not a route."""
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
-RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
+RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 9, 15, 18, 30
+NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY = 1, 2, 5, 6
 
 _ROUTE_TYPES = {
     1: "unicast",
@@ -56,9 +62,10 @@ _ROUTE_TYPES = {
     8: "prohibit",
 }
 _NEXT_HOP = struct.Struct("=HBBi")
-_RTM_GETNEXTHOP = 106
-_NEXTHOP = struct.Struct("=BBBxI")
-"""struct nhmsg: family, scope, protocol, flags."""
+_MEMBER = struct.Struct("=IBBH")
+
+NextHopObjects = dict[int, tuple["KernelNextHop", ...]]
+"""What the nexthop objects of a router resolve to, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,9 @@ class KernelRoute:
     protocol: int
     priority: int
     table: int
+    nexthop_id: int = field(default=0, compare=False)
+    """The nexthop object that it goes through; its next hops are listed as the route's, and two
+    routes to the same next hops are equal however they get there."""
 
     @property
     def devices(self) -> frozenset[str]:
@@ -109,23 +119,33 @@ def read_routes(
     return decode_routes(dump_routes(netlink), netlink.link_names(), protocol, table)
 
 
-def dump_routes(netlink: Rtnetlink) -> list[bytes]:
-    """The routes of a router as the kernel writes them: equal tables are equal here.
+class RouteDump(NamedTuple):
+    """A router's routes as the kernel writes them: equal tables are equal here."""
+
+    routes: list[bytes]
+    nexthops: list[bytes]
+    """The nexthop objects that routes may go through."""
+
+
+def dump_routes(netlink: Rtnetlink) -> RouteDump:
+    """The routes of a router, and the nexthop objects.
 
     Raises:
         OSError: the kernel refused.
     """
-    return [
+    nexthops = _dump_nexthops(netlink)
+    routes = [
         body
         for family in (socket.AF_INET, socket.AF_INET6)
         for body in netlink.dump(
             rtnetlink.RTM_GETROUTE, rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         )
     ]
+    return RouteDump(routes, nexthops)
 
 
 def decode_routes(
-    bodies: Iterable[bytes],
+    dump: RouteDump,
     names: dict[int, str],
     protocol: int | None = PROTOCOL_ROUTED,
     table: int | None = TABLE_MAIN,
@@ -133,12 +153,14 @@ def decode_routes(
     """What `dump_routes` has read, sorted by family, prefix and priority.
 
     Args:
-        bodies: of `dump_routes`.
+        dump: of `dump_routes`.
         names: of the router's links, by ifindex.
         protocol: only those with this rtm_protocol; None for all.
         table: only those of this table; None for all.
     """
-    routes = [route for body in bodies if (route := _read_route(body, names)) is not None]
+    objects = _decode_nexthops(dump.nexthops, names, None)
+    read = (_read_route(body, names, objects) for body in dump.routes)
+    routes = [route for route in read if route is not None]
     wanted = [
         route
         for route in routes
@@ -153,13 +175,7 @@ def count_nexthops(netlink: Rtnetlink, protocol: int = PROTOCOL_ROUTED) -> int:
     Raises:
         OSError: the kernel refused.
     """
-    try:
-        bodies = netlink.dump(_RTM_GETNEXTHOP, _NEXTHOP.pack(0, 0, 0, 0))
-    except OSError as error:
-        if error.errno == errno.EOPNOTSUPP:
-            return 0
-        raise
-    return sum(_NEXTHOP.unpack_from(body)[2] == protocol for body in bodies)
+    return len(read_nexthops(netlink, protocol))
 
 
 def _sort_key(route: KernelRoute) -> tuple[int, bytes, int, int]:
@@ -167,14 +183,78 @@ def _sort_key(route: KernelRoute) -> tuple[int, bytes, int, int]:
     return network.version, network.network_address.packed, network.prefixlen, route.priority
 
 
-def _read_route(body: bytes, names: dict[int, str]) -> KernelRoute | None:
+def read_nexthops(netlink: Rtnetlink, protocol: int | None = PROTOCOL_ROUTED) -> NextHopObjects:
+    """The nexthop objects of a router: those with this nhm_protocol, or all.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    return _decode_nexthops(_dump_nexthops(netlink), netlink.link_names(), protocol)
+
+
+def _dump_nexthops(netlink: Rtnetlink) -> list[bytes]:
+    try:
+        request = rtnetlink.NEXTHOP.pack(0, 0, 0, 0, 0)
+        return netlink.dump(rtnetlink.RTM_GETNEXTHOP, request)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:  # before Linux 5.3
+            return []
+        raise
+
+
+def _decode_nexthops(
+    bodies: Iterable[bytes], names: dict[int, str], protocol: int | None
+) -> NextHopObjects:
+    found: NextHopObjects = {}
+    groups: dict[int, list[tuple[int, int]]] = {}
+    others = set()
+    for body in bodies:
+        attributes = read_attributes(body[rtnetlink.NEXTHOP.size :])
+        nexthop_id = _number(attributes, NHA_ID, 0)
+        if protocol not in (None, body[2]):
+            others.add(nexthop_id)
+        if NHA_GROUP in attributes:
+            groups[nexthop_id] = [
+                (member, low + 1)
+                for member, low, _, _ in _MEMBER.iter_unpack(attributes[NHA_GROUP])
+            ]
+            continue
+        gateway = attributes.get(NHA_GATEWAY)
+        via = str(ip_address(gateway)) if gateway is not None else None
+        found[nexthop_id] = (KernelNextHop(via, names.get(_number(attributes, NHA_OIF, 0))),)
+    for nexthop_id, group in groups.items():
+        hops = [
+            KernelNextHop(hop.via, hop.dev, weight)
+            for member, weight in group
+            for hop in found.get(member, ())
+        ]
+        found[nexthop_id] = tuple(sorted(hops, key=lambda hop: hop.sort_key))
+    return {nexthop_id: hops for nexthop_id, hops in found.items() if nexthop_id not in others}
+
+
+def delete_nexthop(netlink: Rtnetlink, nexthop_id: int) -> None:
+    """Take a nexthop object out, and with it the routes through it.
+
+    Raises:
+        OSError: the kernel refused; ENOENT when there is none.
+    """
+    body = rtnetlink.NEXTHOP.pack(0, 0, 0, 0, 0) + attribute(NHA_ID, struct.pack("=I", nexthop_id))
+    netlink.request(rtnetlink.RTM_DELNEXTHOP, 0, body, f"delete nexthop {nexthop_id}")
+
+
+def _read_route(body: bytes, names: dict[int, str], objects: NextHopObjects) -> KernelRoute | None:
     family, prefix_len, _, _, table, protocol, _, kind, flags = rtnetlink.ROUTE.unpack_from(body)
     if flags & _CLONED:
         return None
     attributes = read_attributes(body[rtnetlink.ROUTE.size :])
     address = attributes.get(RTA_DST, bytes(4 if family == socket.AF_INET else 16))
     route_type = _ROUTE_TYPES.get(kind, f"type-{kind}")
-    hops = list(_next_hops(attributes, names)) if route_type == "unicast" else []
+    nexthop_id = _number(attributes, RTA_NH_ID, 0)
+    hops: list[KernelNextHop] = []
+    if nexthop_id:
+        hops = list(objects.get(nexthop_id, ()))
+    elif route_type == "unicast":
+        hops = list(_next_hops(attributes, names))
     return KernelRoute(
         prefix=f"{ip_address(address)}/{prefix_len}",
         next_hops=tuple(sorted(hops, key=lambda hop: hop.sort_key)),
@@ -182,6 +262,7 @@ def _read_route(body: bytes, names: dict[int, str]) -> KernelRoute | None:
         protocol=protocol,
         priority=_number(attributes, RTA_PRIORITY, 0),
         table=_number(attributes, RTA_TABLE, table),
+        nexthop_id=nexthop_id,
     )
 
 

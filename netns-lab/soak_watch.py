@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 import kernel
 from convergence import forwarding_loops
-from kernel import KernelRoute
+from kernel import KernelRoute, RouteDump
 from rtnetlink import NETLINK_ROUTE, Rtnetlink
 from testbed import Lab
 from vitals import Usage, Vitals, VitalsWatcher
@@ -117,8 +117,8 @@ class SoakWatch:
     # --- the thread
 
     def _work(self) -> None:
-        before: dict[str, list[bytes]] = {}
-        judged: dict[str, list[bytes]] = {}
+        before: dict[str, RouteDump] = {}
+        judged: dict[str, RouteDump] = {}
         vitals_due = 0.0
         try:
             while not self._has_ended.wait(_LOOK_EVERY_S):
@@ -136,11 +136,11 @@ class SoakWatch:
             self._problems.append(f"the watch has failed: {error!r}")
             raise
 
-    def _tables(self) -> dict[str, list[bytes]]:
+    def _tables(self) -> dict[str, RouteDump]:
         with self._lock:
             return {router: kernel.dump_routes(self._netlinks[router]) for router in self._routers}
 
-    def _judge_tables(self, tables: dict[str, list[bytes]]) -> None:
+    def _judge_tables(self, tables: dict[str, RouteDump]) -> None:
         routes: dict[str, list[KernelRoute]] = {
             router: kernel.decode_routes(bodies, self._names[router])
             for router, bodies in tables.items()

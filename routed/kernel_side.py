@@ -20,13 +20,16 @@ from typing import Protocol, Self
 import trio
 
 from ipc.internal import FibCommand, FibCommandDone, FibProgress, RoutesLearned, RuleReport
-from routed.config.schema import Config, FibConfig, OnExit
+from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
+from routed.fib.compat_mode import CompatMode
 from routed.fib.learn import LearnRule
 from routed.fib.learn_sync import LearnSync
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.nexthops import NextHopBook
+from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership
 from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
@@ -34,6 +37,7 @@ from routed.fib_updates import WishGate
 from routed.log import Logger
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
+from routed.model.prefix import Address
 from routed.model.rule import Rule
 
 __all__ = ["KernelHost", "KernelSide"]
@@ -71,19 +75,24 @@ class KernelSide:
         reader: RequestSocket,
         rule_writer: RequestSocket,
         learn_reader: RequestSocket,
+        object_writer: RequestSocket,
         listener: EventSocket,
     ) -> None:
         """Use `open`."""
         self._host = host
         self._log = log
+        self._compat_mode = CompatMode()
+        ledger = Ledger(_ownership(config.fib))
+        self._objects = self._open_objects(config.fib, object_writer, ledger)
         self.sync = FibSync(
-            Ledger(_ownership(config.fib)),
+            ledger,
             writer,
             resync_s=config.fib.resync_s,
             log=log,
             rng=random.Random(),  # noqa: S311  (jitter, not a secret)
             on_progress=host.on_progress,
             is_link_up=self._is_link_up,
+            objects=self._objects,
         )
         self.wishes = WishGate(self.sync, log)
         self._rules = RuleSync(
@@ -104,8 +113,23 @@ class KernelSide:
             on_link=self._on_link,
             on_route=self._on_route,
             on_rule=self._rules.look_again,
+            on_nexthop=self.sync.nexthop_notified,
             on_overrun=self._on_overrun,
         )
+
+    def _open_objects(
+        self, config: FibConfig, kernel: RequestSocket, ledger: Ledger
+    ) -> ObjectSync | None:
+        """What keeps nexthop objects; None when the kernel has no such thing."""
+        if kernel.dump_nexthops() is None:
+            return None
+        is_enabled = config.nexthop_objects is NextHopObjects.AUTO
+        if is_enabled:
+            problem = self._compat_mode.switch_off()
+            if self._compat_mode.value is not None:
+                self._log.emit("nexthop-compat-mode", mode=self._compat_mode.value, problem=problem)
+        book = NextHopBook(config.protocol, is_enabled=is_enabled, is_link_up=self._is_link_up)
+        return ObjectSync(book, kernel, ledger, self._log)
 
     @classmethod
     @asynccontextmanager
@@ -121,9 +145,20 @@ class KernelSide:
             RequestSocket(protocol) as reader,
             RequestSocket(protocol) as rule_writer,
             RequestSocket(protocol) as learn_reader,
-            EventSocket(writer.port_id) as listener,
+            RequestSocket(protocol) as object_writer,
+            EventSocket(writer.port_id, object_writer.port_id) as listener,
         ):
-            side = cls(config, host, log, writer, reader, rule_writer, learn_reader, listener)
+            side = cls(
+                config,
+                host,
+                log,
+                writer,
+                reader,
+                rule_writer,
+                learn_reader,
+                object_writer,
+                listener,
+            )
             await side._monitor.load()
             yield side
 
@@ -228,6 +263,15 @@ class KernelSide:
         self.sync.route_notified(route, is_removed)
         self._learn.route_notified(route, is_removed)
 
+    def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
+        """Next hops that were in a subnet of a link and are no longer."""
+        legs = self._objects.book.legs_on(before.ifindex) if self._objects is not None else []
+        return [
+            (via, ifindex)
+            for via, ifindex in legs
+            if _is_on_link(via, before) and not _is_on_link(via, after)
+        ]
+
     def _on_link(self, change: LinkChange) -> None:
         before, after = change.before, change.after
         was_up, is_up = before is not None and before.is_up, after is not None and after.is_up
@@ -240,10 +284,16 @@ class KernelSide:
             after is None or not set(before.addresses) <= set(after.addresses)
         )
         may_have_lost_routes = (was_up and not is_up) or lost_address
+        if lost_address and is_up and before is not None and after is not None:
+            self.sync.suspect(self._cut_off(before, after))
         self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
         if may_have_lost_routes:
             self._learn.look_again()
         self._host.on_link(change)
+
+
+def _is_on_link(via: Address, link: Interface) -> bool:
+    return any(prefix.contains_address(via) for prefix in link.connected_prefixes())
 
 
 def _learn_rules(config: Config) -> list[LearnRule]:

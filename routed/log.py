@@ -110,6 +110,8 @@ EVENTS: dict[str, EventSpec] = {
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
+    "nexthop-suspected": EventSpec(_I, ("groups",), _STRANGERS),
+    "nexthop-compat-mode": EventSpec(_I, ("mode", "problem")),
     "fib-command": EventSpec(_I, ("command", "uid"), _STRANGERS),
     "fib-drift-storm": EventSpec(_W, ("routes",), _STRANGERS),
     "fib-resync": EventSpec(_D, ("reason", "drifted")),

@@ -73,6 +73,7 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         ("pid_file", old.pid_file, new.pid_file),
         ("management.socket", old.management.socket, new.management.socket),
         ("fib.protocol", old.fib.protocol, new.fib.protocol),
+        ("fib.nexthop_objects", old.fib.nexthop_objects, new.fib.nexthop_objects),
     ]
     effective = dataclasses.replace(
         new,
@@ -81,7 +82,9 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         sandbox=old.sandbox,
         pid_file=old.pid_file,
         management=dataclasses.replace(new.management, socket=old.management.socket),
-        fib=dataclasses.replace(new.fib, protocol=old.fib.protocol),
+        fib=dataclasses.replace(
+            new.fib, protocol=old.fib.protocol, nexthop_objects=old.fib.nexthop_objects
+        ),
     )
     return effective, [key for key, before, after in fixed if before != after]
 

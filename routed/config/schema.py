@@ -45,7 +45,6 @@ from routed.config.options import (
     options_of,
 )
 from routed.config.options import option as _option
-from routed.config.options import unavailable as _unavailable
 from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
@@ -76,6 +75,7 @@ __all__ = [
     "NamedLists",
     "Nested",
     "NextHopConfig",
+    "NextHopObjects",
     "OnExit",
     "Option",
     "RedistributeConfig",
@@ -111,6 +111,13 @@ class OnExit(enum.Enum):
 
     FLUSH = "flush"
     KEEP = "keep"
+
+
+class NextHopObjects(enum.Enum):
+    """Whether routes go through kernel nexthop objects."""
+
+    AUTO = "auto"
+    OFF = "off"
 
 
 class SandboxMode(enum.Enum):
@@ -183,7 +190,13 @@ class FibConfig:
         "How often the whole kernel table is read back and compared, beside every event.",
         key="resync", default=300.0, written="300s",
     )  # fmt: skip
-    nexthop_objects: None = _unavailable("Whether kernel nexthop objects are used.")
+    nexthop_objects: NextHopObjects = _option(
+        Scalar(scalars.choice(NextHopObjects)),
+        "`auto`: routes go through kernel nexthop objects where the kernel has them (Linux 5.3), "
+        "so that a next hop that dies is taken out for all of its routes at once; `off`: every "
+        "route has its next hops itself.",
+        default=NextHopObjects.AUTO, written="auto",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

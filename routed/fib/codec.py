@@ -10,7 +10,9 @@ Native byte order throughout, as netlink has it; addresses in network order.
 
 Normalisation, so that what we read equals what we wrote:
     next hops are sorted; weight is rtnh_hops + 1; a type without next hops has none, although the
-    kernel reports IPv6 ones on `lo`; IPv6 priority 0 is 1024.
+    kernel reports IPv6 ones on `lo`; IPv6 priority 0 is 1024; a route through a nexthop object has
+    the object's id and nothing else, although the kernel may add what the object resolves to
+    (net.ipv4.nexthop_compat_mode).
 
 Here is one message at a time; `fib/bulk.py` does the same to columns of them. Property tests hold
 both to pyroute2's message classes.
@@ -44,21 +46,30 @@ __all__ = [
     "NLMSG_ERROR",
     "NLMSG_HEADER",
     "NLM_F_ACK",
+    "NLM_F_CREATE",
     "NLM_F_DUMP",
     "NLM_F_DUMP_INTR",
+    "NLM_F_EXCL",
+    "NLM_F_REPLACE",
     "NLM_F_REQUEST",
     "PREFIX_LEN_OFFSET",
     "RTM_DELROUTE",
     "RTM_NEWROUTE",
+    "RTNH_F_ONLINK",
     "SEQUENCE_OFFSET",
     "DecodeError",
     "NetlinkMessage",
+    "attributes",
+    "decode_address",
     "decode_error",
     "decode_route",
+    "decode_u32",
     "encode_barrier",
     "encode_route_dump",
     "encode_template",
+    "pack_attribute",
     "pack_message",
+    "pack_u32_attribute",
     "split_messages",
 ]
 
@@ -66,12 +77,12 @@ _NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE = 1, 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
 NLM_F_DUMP = 0x300
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
-_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLMSGERR_ATTR_MSG = 1
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 _RTM_F_CLONED = 0x200
-_RTNH_F_ONLINK = 4
+RTNH_F_ONLINK = 4
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 _RT_TABLE_UNSPEC = 0
 
@@ -86,6 +97,7 @@ class _Rta:
     MULTIPATH = 9
     TABLE = 15
     VIA = 18
+    NH_ID = 30
 
 
 _NLA_TYPE_MASK = 0x3FFF
@@ -102,8 +114,8 @@ _RTNEXTHOP = struct.Struct("=HBBi")
 _ERRNO = struct.Struct("=i")
 
 _OPERATION_HEADERS = {
-    OpKind.INSTALL: (RTM_NEWROUTE, NLM_F_REQUEST | _NLM_F_CREATE | _NLM_F_EXCL),
-    OpKind.REPLACE: (RTM_NEWROUTE, NLM_F_REQUEST | _NLM_F_REPLACE),
+    OpKind.INSTALL: (RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL),
+    OpKind.REPLACE: (RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE),
     OpKind.REMOVE: (RTM_DELROUTE, NLM_F_REQUEST),
 }
 _FAMILIES = {int(family): family for family in Family}
@@ -146,33 +158,35 @@ def pack_message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     return NLMSG_HEADER.pack(NLMSG_HEADER.size + len(payload), kind, flags, sequence, 0) + payload
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
+def pack_attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded."""
     length = _ATTRIBUTE.size + len(payload)
     return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
 
 
-def _u32_attribute(kind: int, value: int) -> bytes:
+def pack_u32_attribute(kind: int, value: int) -> bytes:
+    """One attribute that is a number."""
     return _U32_ATTRIBUTE.pack(8, kind, value)
 
 
 def _encode_via(family: Family, via: Address) -> bytes:
     if via.family is family:
-        return _attribute(_Rta.GATEWAY, via.packed)
-    return _attribute(_Rta.VIA, struct.pack("=H", via.family) + via.packed)
+        return pack_attribute(_Rta.GATEWAY, via.packed)
+    return pack_attribute(_Rta.VIA, struct.pack("=H", via.family) + via.packed)
 
 
 def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
     if len(next_hops) == 1:
         hop = next_hops[0]
         via = _encode_via(family, hop.via) if hop.via is not None else b""
-        return via + _u32_attribute(_Rta.OIF, hop.ifindex)
+        return via + pack_u32_attribute(_Rta.OIF, hop.ifindex)
     legs = []
     for hop in next_hops:
-        attributes = _encode_via(family, hop.via) if hop.via is not None else b""
-        flags = _RTNH_F_ONLINK if hop.is_onlink else 0
-        length = _RTNEXTHOP.size + len(attributes)
-        legs.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + attributes)
-    return _attribute(_Rta.MULTIPATH, b"".join(legs))
+        inner = _encode_via(family, hop.via) if hop.via is not None else b""
+        flags = RTNH_F_ONLINK if hop.is_onlink else 0
+        length = _RTNEXTHOP.size + len(inner)
+        legs.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
+    return pack_attribute(_Rta.MULTIPATH, b"".join(legs))
 
 
 def encode_template(
@@ -198,19 +212,21 @@ def encode_template(
     elif space.family is Family.IPV4 and next_hops and all(hop.via is None for hop in next_hops):
         scope = _RT_SCOPE_LINK
     if len(next_hops) == 1 and next_hops[0].is_onlink:
-        rtm_flags = _RTNH_F_ONLINK
-    attributes = _attribute(_Rta.DST, bytes(space.family.width // 8))
-    attributes += _u32_attribute(_Rta.PRIORITY, space.priority)
+        rtm_flags = RTNH_F_ONLINK
+    body = pack_attribute(_Rta.DST, bytes(space.family.width // 8))
+    body += pack_u32_attribute(_Rta.PRIORITY, space.priority)
     table = space.table_id if space.table_id < 256 else _RT_TABLE_UNSPEC
     if table != space.table_id:
-        attributes += _u32_attribute(_Rta.TABLE, space.table_id)
+        body += pack_u32_attribute(_Rta.TABLE, space.table_id)
     if next_hops:
-        attributes += _encode_next_hops(space.family, next_hops)
+        body += _encode_next_hops(space.family, next_hops)
+    elif value is not None and value.nexthop_id:
+        body += pack_u32_attribute(_Rta.NH_ID, value.nexthop_id)
     header = _RTMSG.pack(
         space.family, 0, 0, space.tos, table, protocol, scope,
         0 if value is None else value.type, rtm_flags,
     )  # fmt: skip
-    return pack_message(message_type, flags, 0, header + attributes)
+    return pack_message(message_type, flags, 0, header + body)
 
 
 def encode_barrier(sequence: int) -> bytes:
@@ -228,11 +244,16 @@ def encode_route_dump(family: Family, table_id: int, sequence: int) -> bytes:
     """
     table = table_id if table_id < 256 else _RT_TABLE_UNSPEC
     header = _RTMSG.pack(family, 0, 0, 0, table, 0, 0, 0, 0)
-    payload = header + _u32_attribute(_Rta.TABLE, table_id)
+    payload = header + pack_u32_attribute(_Rta.TABLE, table_id)
     return pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
-def _attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+def attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Walk the attributes between two offsets: type and payload of each.
+
+    Raises:
+        DecodeError: a length that cannot be.
+    """
     while offset + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(payload, offset)
         if length < _ATTRIBUTE.size or offset + length > end:
@@ -241,13 +262,15 @@ def _attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, by
         offset += (length + 3) & ~3
 
 
-def _decode_u32(payload: bytes) -> int:
+def decode_u32(payload: bytes) -> int:
+    """A number in host order; DecodeError when it is none."""
     if len(payload) != _U32.size:
         raise DecodeError(f"a number of {len(payload)} bytes")
     return int(_U32.unpack(payload)[0])
 
 
-def _decode_address(payload: bytes) -> Address:
+def decode_address(payload: bytes) -> Address:
+    """An address of either family; DecodeError when it is none."""
     try:
         return Address.unpack(payload)
     except ValueError as error:
@@ -255,7 +278,7 @@ def _decode_address(payload: bytes) -> Address:
 
 
 def _decode_via(kind: int, payload: bytes) -> Address:
-    return _decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
+    return decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
 
 
 def _decode_multipath(payload: bytes) -> list[NextHop]:
@@ -266,10 +289,10 @@ def _decode_multipath(payload: bytes) -> list[NextHop]:
         if length < _RTNEXTHOP.size or offset + length > end:
             raise DecodeError(f"a next hop of {length} bytes at offset {offset} of {end}")
         via = None
-        for kind, value in _attributes(payload, offset + _RTNEXTHOP.size, offset + length):
+        for kind, value in attributes(payload, offset + _RTNEXTHOP.size, offset + length):
             if kind in (_Rta.GATEWAY, _Rta.VIA):
                 via = _decode_via(kind, value)
-        next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & _RTNH_F_ONLINK)))
+        next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & RTNH_F_ONLINK)))
         offset += (length + 3) & ~3
     return next_hops
 
@@ -295,34 +318,36 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     route_type = _ROUTE_TYPES.get(type_number)
     if family is None or route_type is None or src_len or flags & _RTM_F_CLONED:
         return None
-    destination, via, oif, priority = b"", None, 0, 0
+    destination, via, oif, priority, nexthop_id = b"", None, 0, 0, 0
     next_hops: list[NextHop] = []
-    for kind, value in _attributes(payload, _RTMSG.size, len(payload)):
+    for kind, value in attributes(payload, _RTMSG.size, len(payload)):
         match kind:
             case _Rta.DST:
                 destination = value
             case _Rta.OIF:
-                oif = _decode_u32(value)
+                oif = decode_u32(value)
             case _Rta.GATEWAY | _Rta.VIA:
                 via = _decode_via(kind, value)
             case _Rta.PRIORITY:
-                priority = _decode_u32(value)
+                priority = decode_u32(value)
             case _Rta.MULTIPATH:
                 next_hops = _decode_multipath(value)
             case _Rta.TABLE:
-                table_id = _decode_u32(value)
+                table_id = decode_u32(value)
+            case _Rta.NH_ID:
+                nexthop_id = decode_u32(value)
     prefix = _decode_prefix(family, destination, prefix_len)
     if family is Family.IPV6 and not priority:
         priority = IPV6_DEFAULT_PRIORITY
-    if not route_type.has_next_hops:
+    if not route_type.has_next_hops or nexthop_id:
         next_hops = []
     elif not next_hops and oif:
-        next_hops = [NextHop(via, oif, 1, bool(flags & _RTNH_F_ONLINK))]
+        next_hops = [NextHop(via, oif, 1, bool(flags & RTNH_F_ONLINK))]
     key = RouteKey(table_id, prefix, tos, priority)
     hops = (
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
-    return KernelRoute(key, protocol, RouteValue(route_type, hops))
+    return KernelRoute(key, protocol, RouteValue(route_type, hops, nexthop_id))
 
 
 def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefix:
@@ -350,7 +375,7 @@ def decode_error(message: NetlinkMessage) -> tuple[int, str]:
     if not message.flags & NLM_F_CAPPED and len(payload) >= offset:
         (original_length,) = _U32.unpack_from(payload, _ERRNO.size)
         offset = _ERRNO.size + ((original_length + 3) & ~3)
-    for kind, value in _attributes(payload, offset, len(payload)):
+    for kind, value in attributes(payload, offset, len(payload)):
         if kind == _NLMSGERR_ATTR_MSG:
             return number, value.rstrip(b"\0").decode("utf-8", "replace")
     return number, ""

@@ -240,6 +240,15 @@ class Ledger:
         return desired, installed, failed, desired - installed - failed
 
     @property
+    def is_gate_open(self) -> bool:
+        """Whether leftovers may be removed."""
+        return self._is_gate_open
+
+    def nexthop_ids(self) -> set[int]:
+        """Nexthop objects that routes go through, or are to; cost as of `RouteBook.nexthop_ids`."""
+        return set().union(*(book.nexthop_ids() for book in self._books.values()))
+
+    @property
     def kernel_count(self) -> int:
         """Routes of ours that are in the kernel."""
         return sum(book.tracker.kernel_count for book in self._books.values())

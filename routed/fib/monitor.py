@@ -31,6 +31,12 @@ from routed.fib.netlink import (
     Overrun,
     RequestSocket,
 )
+from routed.fib.nexthop_codec import (
+    NEXTHOP_MESSAGES,
+    RTM_DELNEXTHOP,
+    SeenNextHop,
+    decode_nexthop,
+)
 from routed.fib.ownership import KernelRoute
 from routed.fib.rule_codec import RULE_MESSAGES
 
@@ -51,6 +57,7 @@ class KernelMonitor:
         on_link: Callable[[LinkChange], None],
         on_route: Callable[[KernelRoute, bool], None],
         on_rule: Callable[[], None],
+        on_nexthop: Callable[[SeenNextHop, bool], None],
         on_overrun: Callable[[str], None],
     ) -> None:
         """Args:
@@ -59,6 +66,7 @@ class KernelMonitor:
         on_link: called for every change of a link.
         on_route: called with a route and whether it was removed.
         on_rule: called when a policy rule was added or removed, by whomever.
+        on_nexthop: called with a nexthop object and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
         """
         self.links = LinkTable()
@@ -68,6 +76,7 @@ class KernelMonitor:
         self._on_link = on_link
         self._on_route = on_route
         self._on_rule = on_rule
+        self._on_nexthop = on_nexthop
         self._on_overrun = on_overrun
 
     async def load(self) -> None:
@@ -106,6 +115,8 @@ class KernelMonitor:
             self._apply(events.decode_address(message))
         elif message.type in RULE_MESSAGES:
             self._on_rule()
+        elif message.type in NEXTHOP_MESSAGES:
+            self._on_nexthop(decode_nexthop(message), message.type == RTM_DELNEXTHOP)
         elif message.type in (RTM_NEWROUTE, RTM_DELROUTE):
             route = decode_route(message.payload)
             if route is not None:

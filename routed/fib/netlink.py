@@ -51,6 +51,14 @@ from routed.fib.codec import (
 )
 from routed.fib.ledger import SeenRoute
 from routed.fib.links import AddressEvent, LinkEvent
+from routed.fib.nexthop_codec import (
+    NEXTHOP_MESSAGES,
+    NextHopWrite,
+    SeenNextHop,
+    decode_nexthop,
+    encode_nexthop,
+    encode_nexthop_dump,
+)
 from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.fib.rule_codec import (
     RULE_MESSAGES,
@@ -80,6 +88,7 @@ EVENT_BURST = 1000
 _RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE = 1, 5, 7
 _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV6_ROUTE = 9, 11
 _RTNLGRP_IPV4_RULE, _RTNLGRP_IPV6_RULE = 8, 19
+_RTNLGRP_NEXTHOP = 32
 _EVENT_GROUPS = (
     _RTNLGRP_LINK,
     _RTNLGRP_IPV4_IFADDR,
@@ -88,6 +97,7 @@ _EVENT_GROUPS = (
     _RTNLGRP_IPV6_ROUTE,
     _RTNLGRP_IPV4_RULE,
     _RTNLGRP_IPV6_RULE,
+    _RTNLGRP_NEXTHOP,
 )
 _SEQUENCE_LIMIT = 1 << 31
 """Where sequence numbers start again: far below what 32 bits hold, so that a buffer never wraps."""
@@ -334,6 +344,53 @@ class RequestSocket(_NetlinkSocket):
             lambda sequence: encode_rule(rule, self._protocol, sequence, is_removal=True)
         )
 
+    def dump_nexthops(self) -> list[SeenNextHop] | None:
+        """Read every nexthop object, whoever made it; None when the kernel has no such thing.
+
+        Blocks: the kernel fills a page before the send returns, and the next one whenever one was
+        taken. So nothing that this process does can come between.
+
+        Raises:
+            DumpInterrupted: ask again.
+            NetlinkError: the kernel refused.
+        """
+        sequence = self._next_sequence()
+        self._raw.send(encode_nexthop_dump(sequence))
+        found: list[SeenNextHop] = []
+        is_interrupted = False
+        while messages := self._receive_waiting():
+            for message in messages:
+                if message.sequence != sequence:
+                    continue
+                is_interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
+                if message.type == NLMSG_DONE:
+                    if is_interrupted:
+                        raise DumpInterrupted("nexthop objects changed under the dump")
+                    return found
+                if message.type == NLMSG_ERROR:
+                    number, detail = _decode_error(message)
+                    if number in (errno.EOPNOTSUPP, errno.EINVAL):  # before Linux 5.3
+                        return None
+                    raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
+                if message.type in NEXTHOP_MESSAGES:
+                    found.append(_decode_nexthop(message))
+        raise NetlinkError("the kernel did not answer")
+
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+        """Carry out operations on nexthop objects, in order; errno 0 for what was done.
+
+        Blocks for as long as the kernel works: 10 us each, and as long as it takes to remove the
+        routes of an object that is removed while it has some.
+
+        Raises:
+            NetlinkError: the answers cannot be understood.
+            OSError: a request was not sent.
+        """
+        return [
+            self._request(functools.partial(encode_nexthop, write, self._protocol))
+            for write in writes
+        ]
+
     def _request(self, encode: Callable[[int], bytes]) -> Outcome:
         """Send one acknowledged request; the kernel has answered when the send returns."""
         sequence = self._next_sequence()
@@ -367,19 +424,19 @@ class RequestSocket(_NetlinkSocket):
 
 
 class EventSocket(_NetlinkSocket):
-    """Notifications of links, addresses and routes, without the echoes of one other socket."""
+    """Notifications of links, addresses, routes, rules and nexthop objects, without our echoes."""
 
     def __init__(
-        self, ignored_port_id: int, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES
+        self, *ignored_port_ids: int, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES
     ) -> None:
         """Subscribe.
 
         Args:
-            ignored_port_id: of the request socket, whose writes are not news.
+            ignored_port_ids: of request sockets whose writes are not news; at most 200.
             receive_buffer_bytes: how much may wait before the kernel drops notifications.
         """
         super().__init__(receive_buffer_bytes, _EVENT_GROUPS)
-        _ignore_port(self._raw, ignored_port_id)
+        _ignore_ports(self._raw, ignored_port_ids)
 
     async def receive(self) -> list[NetlinkMessage]:
         """Wait for notifications and take what is there, up to EVENT_BURST datagrams.
@@ -415,30 +472,34 @@ def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
         raise NetlinkError(str(error)) from error
 
 
-def _ignore_port(listener: socket.socket, port_id: int) -> None:
-    """Drop every message that was caused by one port, before it takes room in the buffer.
+def _ignore_ports(listener: socket.socket, port_ids: Sequence[int]) -> None:
+    """Drop every message that was caused by one of these ports, before it takes room in the buffer.
 
     A classic BPF program, because it needs no privilege and no map:
 
         load the word at 12 (nlmsg_pid; loads are big-endian, netlink is in host order)
-        equal to the port id -> take 0 bytes, that is, drop; else take all
+        equal to a port id -> the last instruction, which takes 0 bytes, that is, drops
+        else take all
 
     Source: socket(7), SO_ATTACH_FILTER; linux/filter.h; netlink_broadcast runs the filter.
     """
-    (as_loaded,) = struct.unpack(">I", struct.pack("=I", port_id))
     load_word, jump_if_equal, take = 0x20, 0x15, 0x06
-    program = b"".join(
-        struct.pack("=HBBI", code, if_true, if_false, operand)
-        for code, if_true, if_false, operand in (
-            (load_word, 0, 0, 12),
-            (jump_if_equal, 0, 1, as_loaded),
-            (take, 0, 0, 0),
-            (take, 0, 0, 0xFFFF_FFFF),
-        )
-    )
+    instructions = [(load_word, 0, 0, 12)]
+    for position, port_id in enumerate(port_ids):
+        (as_loaded,) = struct.unpack(">I", struct.pack("=I", port_id))
+        instructions.append((jump_if_equal, len(port_ids) - position, 0, as_loaded))
+    instructions += [(take, 0, 0, 0xFFFF_FFFF), (take, 0, 0, 0)]
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     code = ctypes.create_string_buffer(program)
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+
+
+def _decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
+    try:
+        return decode_nexthop(message)
+    except DecodeError as error:
+        raise NetlinkError(str(error)) from error
 
 
 def _decode_error(message: NetlinkMessage) -> tuple[int, str]:

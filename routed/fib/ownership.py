@@ -75,6 +75,8 @@ class RouteValue(NamedTuple):
     type: RouteType
     next_hops: tuple[NextHop, ...]
     """Sorted by `NextHop.sort_key`."""
+    nexthop_id: int = 0
+    """The kernel nexthop object that the route goes through, instead of `next_hops` of its own."""
 
     @classmethod
     def canonical(cls, route_type: RouteType, next_hops: tuple[NextHop, ...]) -> RouteValue:

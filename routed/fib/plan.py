@@ -5,9 +5,10 @@ keeps a path all the while. Replacing in place leaves no moment without a route,
 wherever the kernel does it reliably:
 
     IPv4    RTM_NEWROUTE with NLM_F_REPLACE replaces the one route of that key
-    IPv6    it replaces only between routes of one kind (through gateways or not: the kernel's
-            `rt6_qualify_for_ecmp`); across kinds it may leave both, so that is remove + install,
-            next to each other in one buffer
+    IPv6    it replaces only between routes of one kind (through gateways of their own or not: the
+            kernel's `rt6_qualify_for_ecmp`; one through a nexthop object is of the other kind);
+            across kinds it may leave both, so that is remove + install, next to each other in one
+            buffer
 
 Operations are columns: one kind, one space, keys and values side by side, because what is done to a
 million routes is done to columns (`fib/bulk.py`).
@@ -18,6 +19,7 @@ Source: fib6_add_rt2node of Linux (net/ipv6/ip6_fib.c).
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,6 +65,12 @@ class Outcome(NamedTuple):
     errno: int
     detail: str
     """The kernel's own words (extended acknowledgement), or empty."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        words = os.strerror(self.errno)
+        return f"{self.detail} ({words})" if self.detail else words
 
 
 Refusals = dict[int, Outcome]
@@ -159,6 +167,8 @@ class _Columns:
 def is_replaceable(family: Family, there: RouteValue, wanted: RouteValue) -> bool:
     """Whether the kernel changes `there` into `wanted` by one replace."""
     if family is Family.IPV4:
+        return True
+    if there.nexthop_id and wanted.nexthop_id:
         return True
     return _is_gatewayed(there) and _is_gatewayed(wanted)
 

@@ -17,7 +17,6 @@ Sources: ip-rule(8); linux/fib_rules.h; FRA_PROTOCOL since Linux 4.17.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -153,7 +152,7 @@ class RuleSync:
         for rule in additions:
             outcome = self._kernel.add_rule(rule)
             if outcome.errno:
-                problems[rule] = _words(outcome)
+                problems[rule] = outcome.words
             else:
                 self._log.emit("rule-added", rule=rule)
         for rule in removals:
@@ -161,14 +160,9 @@ class RuleSync:
             if outcome.errno in (0, errno.ENOENT):
                 self._log.emit("rule-removed", rule=rule)
             else:
-                problems[rule] = _words(outcome)
+                problems[rule] = outcome.words
         for rule, problem in problems.items():
             if self._told.get(rule) != problem:
                 self._log.emit("rule-failed", rule=rule, reason=problem)
         self._told = problems
         return problems
-
-
-def _words(outcome: Outcome) -> str:
-    words = os.strerror(outcome.errno)
-    return f"{outcome.detail} ({words})" if outcome.detail else words

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import trio
@@ -31,11 +32,13 @@ from routed.clock import jitter
 from routed.fib.book import Drift
 from routed.fib.ledger import Ledger, SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
+from routed.fib.nexthop_codec import SeenNextHop
+from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, Refusals
 from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Address, Family, Prefix
 
 __all__ = [
     "FibRemovals",
@@ -115,6 +118,16 @@ class ResyncReport(NamedTuple):
     took_s: float
 
 
+class _InSync(NamedTuple):
+    """The engine has said everything."""
+
+
+class _Judged(NamedTuple):
+    """The engine has decided about what was suspected."""
+
+    suspicions: int
+
+
 class Progress(NamedTuple):
     """What changed since the engine was last told."""
 
@@ -140,6 +153,7 @@ class FibSync:
         rng: random.Random,
         on_progress: Callable[[], None],
         is_link_up: Callable[[int], bool],
+        objects: ObjectSync | None = None,
     ) -> None:
         """Args:
         ledger: the book; nobody else plans or records in it.
@@ -149,8 +163,10 @@ class FibSync:
         rng: for jitter.
         on_progress: called when `take_progress` may have something new.
         is_link_up: whether a link (by ifindex) carries packets now.
+        objects: nexthop objects for the routes of this ledger; None where the kernel has none.
         """
         self.ledger = ledger
+        self.objects = objects
         self.resyncs = 0
         self.overruns = 0
         self.errors: Counter[str] = Counter()
@@ -164,8 +180,8 @@ class FibSync:
         self._wake = trio.Event()
         self._resync_reason = "start"
         self._is_link_up = is_link_up
-        self._updates: deque[FibUpdate | None] = deque()
-        """Not yet entered in the books; None stands for "in sync"."""
+        self._updates: deque[FibUpdate | _InSync | _Judged] = deque()
+        """Not yet entered in the books."""
         self._taken_serial = 0
         self._applied_serial = 0
         self._drift: list[Drift] = []
@@ -199,8 +215,24 @@ class FibSync:
 
     def in_sync(self) -> None:
         """The engine has said everything it wants: the gate opens once that was tried."""
-        self._updates.append(None)
+        self._updates.append(_InSync())
         self._wake.set()
+
+    def suspect(self, legs: Iterable[tuple[Address, int]]) -> None:
+        """Next hops (gateway, ifindex) are likely dead: take them out of every group that has
+        others, now, whatever waits. `judged` ends that."""
+        if self.objects is None:
+            return
+        groups = self.objects.suspect(legs, trio.current_time())
+        if groups:
+            self._log.emit("nexthop-suspected", groups=groups)
+
+    def judged(self) -> None:
+        """The engine has decided about what was suspected up to now, and said so: once its wishes
+        before this were tried, groups are again what routes want."""
+        if self.objects is not None:
+            self._updates.append(_Judged(self.objects.book.suspicions))
+            self._wake.set()
 
     def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
         """Somebody else changed a kernel route."""
@@ -212,8 +244,16 @@ class FibSync:
     def links_changed(self, *, may_have_lost_routes: bool) -> None:
         """A link or address changed: retry what failed; look again if routes may be gone."""
         self.ledger.retry_everything()
+        if self.objects is not None:
+            self.objects.links_changed(may_have_lost_objects=may_have_lost_routes)
         if may_have_lost_routes:
             self.request_resync("link")
+        self._wake.set()
+
+    def nexthop_notified(self, seen: SeenNextHop, is_removed: bool) -> None:
+        """Somebody else changed a nexthop object."""
+        if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
+            self.request_resync("nexthop")
         self._wake.set()
 
     def request_resync(self, reason: str) -> None:
@@ -282,11 +322,13 @@ class FibSync:
             if self._resync_reason:
                 await self._resync()
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
-            if await self._work():
+            if not self.resyncs:
+                continue  # nothing is judged, nor an id given, before the kernel was read once
+            if await self._work() or self._sweep_objects():
                 continue
             self._idle.set()
             self._idle = trio.Event()
-            with trio.move_on_at(min(resync_at, self.ledger.retry_at())):
+            with trio.move_on_at(min(resync_at, self.ledger.retry_at(), self._objects_at())):
                 await self._wake.wait()
             if trio.current_time() >= resync_at:
                 self.request_resync("timer")
@@ -302,11 +344,15 @@ class FibSync:
         with trio.move_on_after(FLUSH_TIMEOUT_S):
             while await self._work():
                 pass
+            if self.objects is not None:
+                self.objects.sweep(trio.current_time())
         return self.ledger.kernel_count
 
     async def _work(self) -> bool:
         """One batch; returns whether there was anything to do."""
         has_taken = self.ledger.is_settled and self._take_update()
+        if self.objects is not None and self.objects.work(trio.current_time()):
+            has_taken = True
         batches = self.ledger.plan(trio.current_time())
         if batches:
             try:
@@ -314,11 +360,15 @@ class FibSync:
             except (NetlinkError, OSError) as error:
                 await self._distrust("writing routes", error)
                 return True
+            if self.objects is not None:
+                self.objects.explain(batches, refusals)
             for refused in refusals:
                 for outcome in refused.values():
                     self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
             if not self.ledger.record(batches, refusals, trio.current_time()):
                 self.request_resync("contradiction")
+        if self.objects is not None and not self.objects.is_trusted:
+            self.request_resync("nexthop")
         if self.ledger.is_settled:
             self._applied_serial = self._taken_serial
             if self._has_gate_news and not batches:
@@ -330,19 +380,36 @@ class FibSync:
         await trio.lowlevel.checkpoint()
         return True
 
+    def _objects_at(self) -> float:
+        """When nexthop objects are to be looked at again."""
+        return math.inf if self.objects is None else self.objects.due_at()
+
+    def _sweep_objects(self) -> bool:
+        """Remove nexthop objects that no route uses, if it is time; whether there were any."""
+        now = trio.current_time()
+        if self.objects is None or self.objects.sweep_at() > now:
+            return False
+        return bool(self.objects.sweep(now))
+
     def _take_update(self) -> bool:
         """Enter the next of the engine's wishes in the books; whether there was one."""
         if not self._updates:
             return False
         update = self._updates.popleft()
-        if update is None:
+        if isinstance(update, _InSync):
             self.ledger.open_gate()
             self._has_gate_news = True
             return True
+        if isinstance(update, _Judged):
+            if self.objects is not None:
+                self.objects.book.lift(update.suspicions)
+            return True
         for removals in update.remove:
             self.ledger.withdraw(*removals)
-        for rows in update.install:
-            self.ledger.want(*rows)
+        for table_id, family, keys, values in update.install:
+            if self.objects is not None:
+                values = self.objects.values_for(values)
+            self.ledger.want(table_id, family, keys, values)
         self._taken_serial = update.serial
         return True
 
@@ -351,6 +418,8 @@ class FibSync:
         began = trio.current_time()
         drift: list[Drift] = []
         try:
+            if self.objects is not None:
+                self.objects.read()
             for table_id in sorted(self.ledger.ownership.tables):
                 for family in Family:
                     drift += await self._dump(table_id, family)
@@ -414,7 +483,8 @@ class FibSync:
             self._log.emit("fib-drift-storm", routes=len(strange))
 
     def _is_over_dead_link(self, value: RouteValue) -> bool:
-        return any(not self._is_link_up(hop.ifindex) for hop in value.next_hops)
+        hops = value.next_hops if self.objects is None else self.objects.book.hops_of(value)
+        return any(not self._is_link_up(hop.ifindex) for hop in hops)
 
     def _tell_gate(self) -> None:
         self._has_gate_news = False

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from routed.fib.ledger import SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
+from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
 from routed.fib.rule_codec import SeenRule
@@ -64,6 +65,10 @@ class FakeKernel:
         """Called once, after the next dump has read the table and before it is over."""
         self._refusals: dict[tuple[OpKind, RouteKey], Outcome] = {}
         self.down_links: set[int] = set()
+        self.objects: dict[int, SeenNextHop] = {}
+        self.object_writes: list[NextHopWrite] = []
+        """Every operation on nexthop objects ever asked for, in order."""
+        self.has_objects = True
 
     def refuse_next(self, kind: OpKind, key: RouteKey, number: int, detail: str = "") -> None:
         """Refuse the next operation of this kind on this key."""
@@ -142,12 +147,82 @@ class FakeKernel:
             return None
         if any(hop.ifindex in self.down_links for hop in value.next_hops):
             return Outcome(errno.ENETDOWN, "")
+        if value.nexthop_id and value.nexthop_id not in self.objects:
+            return Outcome(errno.EINVAL, "Nexthop id does not exist")
         if kind is OpKind.INSTALL and there is not None:
             return Outcome(errno.EEXIST, "")
         if kind is OpKind.REPLACE and there is None:
             return Outcome(errno.ENOENT, "")
         self.routes[key] = KernelRoute(key, self.protocol, value)
         return None
+
+    # --- nexthop objects
+
+    def dump_nexthops(self) -> list[SeenNextHop] | None:
+        """As `netlink.RequestSocket.dump_nexthops`."""
+        return sorted(self.objects.values()) if self.has_objects else None
+
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+        """As `netlink.RequestSocket.write_nexthops`."""
+        self.object_writes += writes
+        return [self._write_nexthop(*write) or Outcome(0, "") for write in writes]
+
+    def _write_nexthop(
+        self, kind: NextHopKind, nexthop_id: int, form: NextHopForm
+    ) -> Outcome | None:
+        if kind is NextHopKind.REMOVE:
+            if nexthop_id not in self.objects:
+                return Outcome(errno.ENOENT, "")
+            self.remove_objects([nexthop_id])
+            return None
+        if kind is NextHopKind.INSTALL and nexthop_id in self.objects:
+            return Outcome(errno.EEXIST, "")
+        if isinstance(form, Hop):
+            if form.ifindex in self.down_links:
+                return Outcome(errno.ENETDOWN, "Nexthop device is not up")
+        elif not all(member in self.objects for member, _ in form):
+            return Outcome(errno.EINVAL, "Invalid nexthop id")
+        self.put_object(nexthop_id, form, self.protocol)
+        return None
+
+    def put_object(self, nexthop_id: int, form: NextHopForm, protocol: int) -> SeenNextHop:
+        """Have somebody write an object."""
+        seen = self.objects[nexthop_id] = SeenNextHop(nexthop_id, protocol, form)
+        return seen
+
+    def remove_objects(self, ids: Iterable[int]) -> list[SeenNextHop]:
+        """Have objects go: memberships and routes go with them."""
+        gone = [self.objects.pop(nexthop_id) for nexthop_id in ids]
+        missing = {seen.id for seen in gone}
+        for seen in list(self.objects.values()):
+            if isinstance(seen.form, Hop) or seen.form is None:
+                continue
+            left = tuple(member for member in seen.form if member[0] not in missing)
+            if not left:
+                gone += self.remove_objects([seen.id])
+            elif left != seen.form:
+                self.put_object(seen.id, left, seen.protocol)
+        self.lose([key for key, route in self.routes.items() if route.value.nexthop_id in missing])
+        return gone
+
+    def set_link(self, ifindex: int, *, is_up: bool) -> None:
+        """A link goes down, and objects and IPv4 routes over it without a word; or it comes up."""
+        if is_up:
+            self.down_links.discard(ifindex)
+            return
+        self.down_links.add(ifindex)
+        self.remove_objects(
+            seen.id
+            for seen in list(self.objects.values())
+            if isinstance(seen.form, Hop) and seen.form.ifindex == ifindex
+        )
+        self.lose(
+            [
+                key
+                for key, route in self.routes.items()
+                if any(hop.ifindex == ifindex for hop in route.value.next_hops)
+            ]
+        )
 
     def lose(self, keys: Iterable[RouteKey]) -> list[KernelRoute]:
         """Have routes vanish (a link went down, somebody flushed); returns what is gone."""

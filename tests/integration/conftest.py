@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 
 from network import Network
+from routed.fib.netlink import RequestSocket
 from testbed import Lab, LabError
+from tests.fakes.fake_kernel import FakeKernel
+from tests.fakes.kernels import Contract, Namespace, built_namespace
 from topology import Topology
 
 LabBuilder = Callable[[Topology | str], Lab]
@@ -29,6 +32,24 @@ def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
             return lab
 
         yield build
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    """Two links, each with a far end in another namespace."""
+    with built_namespace() as built:
+        yield built
+
+
+@pytest.fixture(params=["fake", "real"])
+async def contract(request: pytest.FixtureRequest, namespace: Namespace) -> AsyncIterator[Contract]:
+    """The fake kernel, then the real one."""
+    v0, v1 = namespace.ifindexes["v0"], namespace.ifindexes["v1"]
+    if request.param == "fake":
+        yield Contract(FakeKernel(), v0, v1, namespace)
+        return
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        yield Contract(requests, v0, v1, namespace)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,88 +8,28 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
-from netns import RouterNamespaces
-from routed.fib.ledger import Ledger, SeenRoute
+from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, RequestSocket
-from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
-from routed.fib.plan import FibBatch, OpKind, Outcome
+from routed.fib.nexthop_codec import SeenNextHop
+from routed.fib.ownership import KernelRoute, Ownership, RouteValue
+from routed.fib.plan import FibBatch, OpKind
 from routed.fib.rule_codec import SeenRule
 from routed.fib.rules import RuleKernel
-from routed.fib.sync import RouteKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import ANY_MARK, Rule, RuleAction
-from rtnetlink import LinkEnd, Rtnetlink
-from tests.fakes.fake_kernel import FakeKernel, FakeRuleKernel, single
+from rtnetlink import Rtnetlink
+from tests.fakes.fake_kernel import FakeRuleKernel, single
+from tests.fakes.kernels import Contract, Namespace, do, dump, key, ours
 
 pytestmark = pytest.mark.root
-
-
-@dataclass(frozen=True)
-class Namespace:
-    """A namespace with links v0 and v1, up, addressed, and their far ends up too."""
-
-    here: RouterNamespaces
-    ifindexes: dict[str, int]
-
-
-@pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    here = RouterNamespaces.create("contract")
-    there = RouterNamespaces.create("far")
-    with here.inside():
-        netlink = Rtnetlink.open_here()
-        for number in (0, 1):
-            mac, far_mac = bytes((2, 0, 0, 0, 0, number)), bytes((2, 0, 0, 0, 1, number))
-            netlink.add_veth(
-                LinkEnd(f"v{number}", mac), LinkEnd(f"w{number}", far_mac), there.net_fd
-            )
-            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"192.0.{number}.1/24"))
-            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"2001:db8:{number}::1/64"))
-            netlink.set_up(f"v{number}", is_up=True)
-        netlink.set_up("lo", is_up=True)
-        indexes = {name: ifindex for ifindex, name in netlink.link_names().items()}
-        netlink.close()
-    with there.inside():
-        netlink = Rtnetlink.open_here()
-        for number in (0, 1):
-            netlink.set_up(f"w{number}", is_up=True)
-        netlink.close()
-    yield Namespace(here, indexes)
-    here.close()
-    there.close()
-
-
-@dataclass(frozen=True)
-class Contract:
-    """A kernel under test, and the links that next hops may use."""
-
-    kernel: RouteKernel
-    v0: int
-    v1: int
-    is_real: bool
-
-
-@pytest.fixture(params=["fake", "real"])
-async def contract(request: pytest.FixtureRequest, namespace: Namespace) -> AsyncIterator[Contract]:
-    v0, v1 = namespace.ifindexes["v0"], namespace.ifindexes["v1"]
-    if request.param == "fake":
-        yield Contract(FakeKernel(), v0, v1, is_real=False)
-        return
-    with namespace.here.inside(), RequestSocket(205) as requests:
-        yield Contract(requests, v0, v1, is_real=True)
-
-
-def key(prefix: str, priority: int = 205, table_id: int = 254) -> RouteKey:
-    return RouteKey(table_id, Prefix.parse(prefix), 0, priority)
 
 
 def values(contract: Contract, prefix: str) -> list[RouteValue]:
@@ -121,28 +61,6 @@ def values(contract: Contract, prefix: str) -> list[RouteValue]:
     shapes = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in unicast]
     shapes += [RouteValue(kind, ()) for kind in RouteType if not kind.has_next_hops]
     return shapes
-
-
-async def dump(kernel: RouteKernel, table_id: int = 254) -> list[KernelRoute]:
-    routes: list[KernelRoute] = []
-
-    def take(seen: SeenRoute, keys: Sequence[int]) -> None:
-        routes.extend(KernelRoute(seen.space.key(key), seen.protocol, seen.value) for key in keys)
-
-    for family in Family:
-        await kernel.dump_routes(table_id, family, take)
-    return routes
-
-
-async def ours(contract: Contract, table_id: int = 254) -> dict[RouteKey, RouteValue]:
-    routes = await dump(contract.kernel, table_id)
-    return {route.key: route.value for route in routes if route.protocol == 205}
-
-
-def do(kernel: RouteKernel, kind: OpKind, route: RouteKey, value: RouteValue) -> Outcome:
-    """Carry out one operation; errno 0 when the kernel did it."""
-    (refusals,) = kernel.apply([single(kind, route, value)])
-    return refusals.get(0, Outcome(0, ""))
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
@@ -257,6 +175,7 @@ class Heard:
         self.changes: list[LinkChange] = []
         self.routes: list[tuple[KernelRoute, bool]] = []
         self.overruns: list[str] = []
+        self.nexthops: list[tuple[SeenNextHop, bool]] = []
         self.rules = 0
         self.news = trio.Event()
 
@@ -270,6 +189,10 @@ class Heard:
 
     def rule(self) -> None:
         self.rules += 1
+        self._ring()
+
+    def nexthop(self, seen: SeenNextHop, is_removed: bool) -> None:
+        self.nexthops.append((seen, is_removed))
         self._ring()
 
     def overrun(self, reason: str) -> None:
@@ -292,6 +215,7 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
         on_link=heard.link,
         on_route=heard.route,
         on_rule=heard.rule,
+        on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
     )
     with listener, requests, trio.fail_after(10):
@@ -324,6 +248,7 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
         on_link=heard.link,
         on_route=heard.route,
         on_rule=heard.rule,
+        on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
     )
     value = RouteValue.canonical(
@@ -345,13 +270,14 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
         requests, bird = RequestSocket(205), RequestSocket(12)
-        listener = EventSocket(requests.port_id, 2048)
+        listener = EventSocket(requests.port_id, receive_buffer_bytes=2048)
     monitor = KernelMonitor(
         listener,
         requests,
         on_link=heard.link,
         on_route=heard.route,
         on_rule=heard.rule,
+        on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
     )
     value = RouteValue(RouteType.BLACKHOLE, ())
@@ -425,6 +351,7 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
         on_link=heard.link,
         on_route=heard.route,
         on_rule=heard.rule,
+        on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
     )
     with listener, requests, other, trio.fail_after(10):

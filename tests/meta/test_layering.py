@@ -130,7 +130,7 @@ EDGES = {
     "routed.control.server",
     "routed.metrics.server",
     "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
-    "routed.fib.learn_sync",
+    "routed.fib.compat_mode", "routed.fib.learn_sync", "routed.fib.object_sync",
     "routed.fib.sync",
     "routed.neighbor.network",
     "routed.rib.snapshot",
@@ -226,7 +226,7 @@ def test_a_library_has_one_door(library: str) -> None:
 def test_core_modules_decide_and_touch_nothing(module: str) -> None:
     for imported in imports_of(MODULES[module]):
         # os.strerror is words, not deeds.
-        if imported == "os" and module == "routed.fib.book":
+        if imported == "os" and module == "routed.fib.plan":
             continue
         assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
         if room_of(imported) == room_of(module):

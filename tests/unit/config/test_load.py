@@ -81,13 +81,7 @@ def test_yaml_guesses_nothing() -> None:
     assert static.dev == "0x1"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "filters: {kernel: []}",
-        "fib: {nexthop_objects: auto}",
-    ],
-)
+@pytest.mark.parametrize("line", ["filters: {kernel: []}"])
 def test_what_a_later_release_brings_is_refused_by_name(line: str) -> None:
     (problem,) = problems(MINIMAL + line + "\n")
     assert problem.endswith("not available yet in this release")

@@ -1,0 +1,428 @@
+"""The book of kernel nexthop objects: which there should be, which there are, what to do. Pure.
+
+    value_for (a route's next hops) --> +-------------+ --plan--> kernel
+    kernel's dump and news -----------> | NextHopBook |
+    suspect / lift -------------------> +-------------+ --forms, failures--> people
+
+A route with gateways goes through an object: a single one for one gateway, a group of single ones
+with weights for several. All routes with the same next hops go through the same object, so that
+one message changes where all of them go: a next hop that dies is taken out of its groups at once,
+while the RIB is still thinking about the routes.
+
+    effective form of a group = its members, without those suspected and those on links that are
+                                down; all of them when none would be left
+
+Ids are our own range, one for each rtm_protocol: `protocol * 1,000,000` and up. What an earlier
+life left there is known by id and nhm_protocol, and its ids are given to the same next hops again,
+so that routes through them are adopted without a write. What is used by no route of ours is swept
+after the routes are: the kernel removes the routes of an object that goes, without a word.
+
+Invariants:
+    An id means the same next hops as long as anything uses it; only the effective form changes.
+    A group is written after its members, and removed before them.
+    A foreign object is never touched, wherever its id is.
+
+Failure: what the kernel refuses is kept with its words and tried again, after a pause that doubles
+or when a link changed. Beyond OBJECTS_MAX further next hops go without an object.
+
+Sources: net/ipv4/nexthop.c of Linux: nexthop_flush_dev (a link that goes down takes its single
+objects along and shrinks groups, silently), remove_nexthop (routes go with their object).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.fib.nexthop_codec import (
+    Group,
+    Hop,
+    NextHopForm,
+    NextHopKind,
+    NextHopWrite,
+    SeenNextHop,
+)
+from routed.fib.ownership import RouteValue
+from routed.fib.plan import Outcome
+from routed.model.prefix import Address
+from routed.model.route import NextHop, RouteType
+
+__all__ = ["IDS_PER_PROTOCOL", "OBJECTS_MAX", "NextHopBook", "NextHopState"]
+
+IDS_PER_PROTOCOL = 1_000_000
+"""How far apart the ranges of two protocols are: `ip nexthop` shows 205000017 for protocol 205."""
+
+OBJECTS_MAX = 16_384
+"""Objects at a time; reading all of them takes some 50 ms."""
+
+_RETRY_FIRST_S = 0.5
+_RETRY_LIMIT_S = 60.0
+
+
+@dataclass(slots=True)
+class _Failure:
+    outcome: Outcome
+    attempts: int
+    retry_at: float
+
+
+class NextHopState(NamedTuple):
+    """How one object stands, for people."""
+
+    id: int
+    next_hops: tuple[NextHop, ...]
+    """As routes want them."""
+    active: tuple[NextHop, ...]
+    """As the kernel has them; empty when it lacks the object."""
+    problem: str
+    """What the kernel said; empty when it did as asked."""
+
+
+_Leg = tuple[Address, int]
+"""A gateway and its link: what dies."""
+
+
+class NextHopBook:
+    """Owns the ids."""
+
+    def __init__(
+        self, protocol: int, *, is_enabled: bool, is_link_up: Callable[[int], bool]
+    ) -> None:
+        """Args:
+        protocol: nhm_protocol of what is ours, and where our ids begin.
+        is_enabled: whether new routes go through objects; otherwise what is left is swept.
+        is_link_up: whether a link (by ifindex) carries packets now.
+        """
+        self.protocol = protocol
+        self.is_enabled = is_enabled
+        self._is_link_up = is_link_up
+        self._first_id = protocol * IDS_PER_PROTOCOL
+        self._next_id = self._first_id
+        self._forms: dict[int, NextHopForm] = {}
+        """What each id means."""
+        self._ids: dict[NextHopForm, int] = {}
+        self._values: dict[int, RouteValue] = {}
+        """One for all routes through an object, so that a million of them share it."""
+        self._claimed: set[int] = set()
+        """Ids that this life has given out; the others are an earlier one's."""
+        self._groups_of: dict[int, set[int]] = {}
+        """Groups that a single object is a member of."""
+        self._kernel: dict[int, NextHopForm | None] = {}
+        """Ours that are there."""
+        self._foreign: set[int] = set()
+        """Ids of our range that somebody else has taken."""
+        self._pending: dict[int, None] = {}
+        """Ids whose object is not as it should be."""
+        self._failures: dict[int, _Failure] = {}
+        self._suspects: dict[_Leg, int] = {}
+        self._suspicions = 0
+
+    def __len__(self) -> int:
+        """Objects of ours in the kernel."""
+        return len(self._kernel)
+
+    # --- what routes want
+
+    def value_for(self, value: RouteValue) -> RouteValue:
+        """The same route through an object; unchanged where it needs or gets none."""
+        hops = value.next_hops
+        if not self.is_enabled or not hops or any(hop.via is None for hop in hops):
+            return value
+        singles = [Hop(hop.via, hop.ifindex, hop.is_onlink) for hop in hops if hop.via is not None]
+        if len(self._forms) + self._missing(singles, hops) > OBJECTS_MAX:
+            return value
+        ids = [self._claim(single) for single in singles]
+        return self._value(ids[0] if len(ids) == 1 else self._claim(_group(ids, hops)))
+
+    def _missing(self, singles: Sequence[Hop], hops: Sequence[NextHop]) -> int:
+        """How many objects there are to be defined before a route can have its own."""
+        ids = [self._ids.get(single) for single in singles]
+        known = [nexthop_id for nexthop_id in ids if nexthop_id is not None]
+        has_all = len(known) == len(ids)
+        if len(ids) == 1 or (has_all and _group(known, hops) in self._ids):
+            return len(ids) - len(known)
+        return len(ids) - len(known) + 1
+
+    def _value(self, nexthop_id: int) -> RouteValue:
+        value = self._values.get(nexthop_id)
+        if value is None:
+            value = self._values[nexthop_id] = RouteValue(RouteType.UNICAST, (), nexthop_id)
+        return value
+
+    def _claim(self, form: NextHopForm) -> int:
+        """The id of a form, which is ours from now on."""
+        nexthop_id = self._ids.get(form)
+        if nexthop_id is None:
+            nexthop_id = self._free_id()
+            self._define(nexthop_id, form)
+        if nexthop_id not in self._claimed:
+            self._claimed.add(nexthop_id)
+            self._judge(nexthop_id)
+        return nexthop_id
+
+    def _free_id(self) -> int:
+        while True:
+            self._next_id += 1
+            if self._next_id >= self._first_id + IDS_PER_PROTOCOL:
+                self._next_id = self._first_id + 1
+            if self._next_id not in self._forms and self._next_id not in self._foreign:
+                return self._next_id
+
+    def _define(self, nexthop_id: int, form: NextHopForm) -> None:
+        self._forms[nexthop_id] = form
+        self._ids.setdefault(form, nexthop_id)
+        if not isinstance(form, Hop):
+            for member, _ in form:
+                self._groups_of.setdefault(member, set()).add(nexthop_id)
+
+    # --- what the kernel says
+
+    def read(self, seen: Iterable[SeenNextHop]) -> None:
+        """Take over a complete dump."""
+        before, self._kernel, self._foreign = self._kernel, {}, set()
+        for entry in sorted(seen, key=lambda entry: entry.id):
+            self._note(entry)
+        for nexthop_id in before.keys() | self._kernel.keys() | self._pending.keys():
+            self._judge(nexthop_id)
+
+    def changed(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
+        """Take over a notification about an object that we did not cause.
+
+        Returns:
+            Whether routes of ours may have gone with it.
+        """
+        if is_removed:
+            self._foreign.discard(seen.id)
+            was_ours = self._kernel.pop(seen.id, None) is not None
+        else:
+            self._note(seen)
+            was_ours = False
+        self._judge(seen.id)
+        for group in self._groups_of.get(seen.id, ()):
+            self._judge(group)
+        return was_ours
+
+    def _note(self, seen: SeenNextHop) -> None:
+        if not self._first_id < seen.id < self._first_id + IDS_PER_PROTOCOL:
+            return
+        if seen.protocol != self.protocol:
+            self._foreign.add(seen.id)
+            return
+        self._kernel[seen.id] = seen.form
+        if seen.id not in self._forms and seen.form is not None:
+            self._define(seen.id, seen.form)
+
+    def links_changed(self) -> None:
+        """A link or an address changed: other members may be in their groups, and what failed may
+        work now."""
+        for failure in self._failures.values():
+            failure.retry_at = -math.inf
+        for nexthop_id in self._claimed:
+            self._judge(nexthop_id)
+
+    # --- what dies
+
+    def suspect(self, legs: Iterable[_Leg]) -> bool:
+        """Take next hops out of every group that has others, until `lift`.
+
+        Returns:
+            Whether something is to be written for it.
+        """
+        self._suspicions += 1
+        had = len(self._pending)
+        for leg in legs:
+            self._suspects[leg] = self._suspicions
+            self._judge_groups_with(leg)
+        return len(self._pending) > had
+
+    @property
+    def suspicions(self) -> int:
+        """How often somebody was suspected: what `lift` is told."""
+        return self._suspicions
+
+    def lift(self, suspicions: int) -> None:
+        """The RIB has decided about everything that was suspected up to then."""
+        lifted = [leg for leg, number in self._suspects.items() if number <= suspicions]
+        for leg in lifted:
+            del self._suspects[leg]
+        for leg in lifted:
+            self._judge_groups_with(leg)
+
+    def _judge_groups_with(self, leg: _Leg) -> None:
+        for is_onlink in (False, True):
+            single = self._ids.get(Hop(*leg, is_onlink))
+            for group in self._groups_of.get(single, ()) if single is not None else ():
+                self._judge(group)
+
+    def legs_on(self, ifindex: int) -> list[_Leg]:
+        """The gateways on a link that some object uses."""
+        return [
+            (form.via, form.ifindex)
+            for form in self._forms.values()
+            if isinstance(form, Hop) and form.ifindex == ifindex and not form.is_onlink
+        ]
+
+    def _effective(self, form: NextHopForm) -> NextHopForm:
+        if isinstance(form, Hop):
+            return form
+        alive = tuple(member for member in form if self._is_alive(member[0]))
+        return alive or form
+
+    def _is_alive(self, nexthop_id: int) -> bool:
+        hop = self._forms.get(nexthop_id)
+        if not isinstance(hop, Hop):
+            return False
+        return (hop.via, hop.ifindex) not in self._suspects and self._is_link_up(hop.ifindex)
+
+    def _judge(self, nexthop_id: int) -> None:
+        """Enter an id among the pending ones, or take it out."""
+        form = self._forms.get(nexthop_id)
+        is_right = (
+            form is None
+            or nexthop_id not in self._claimed
+            or self._kernel.get(nexthop_id) == self._effective(form)
+        )
+        if is_right:
+            self._pending.pop(nexthop_id, None)
+            self._failures.pop(nexthop_id, None)
+        else:
+            self._pending[nexthop_id] = None
+
+    # --- what is to be done, and what became of it
+
+    def plan(self, now: float, limit: int) -> list[NextHopWrite]:
+        """The next objects to write, at most `limit`, members before their groups."""
+        due = [nexthop_id for nexthop_id in self._pending if self._retry_at(nexthop_id) <= now]
+        due.sort(key=lambda nexthop_id: not isinstance(self._forms[nexthop_id], Hop))
+        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+
+    def _write(self, nexthop_id: int) -> NextHopWrite:
+        is_there = nexthop_id in self._kernel
+        kind = NextHopKind.REPLACE if is_there else NextHopKind.INSTALL
+        return NextHopWrite(kind, nexthop_id, self._effective(self._forms[nexthop_id]))
+
+    def plan_sweep(self, used: set[int]) -> list[NextHopWrite]:
+        """What to remove: everything of ours that no route uses, groups before their members.
+
+        Args:
+            used: ids that routes of ours go through, or want to, or went through a moment ago.
+        """
+        kept = set(used)
+        for nexthop_id in used:
+            form = self._forms.get(nexthop_id)
+            if form is not None and not isinstance(form, Hop):
+                kept.update(member for member, _ in form)
+        for nexthop_id in self._forms.keys() - kept - self._kernel.keys():
+            self._forget(nexthop_id)
+        stale = sorted(
+            self._kernel.keys() - kept,
+            key=lambda nexthop_id: (isinstance(self._kernel[nexthop_id], Hop), nexthop_id),
+        )
+        return [
+            NextHopWrite(NextHopKind.REMOVE, nexthop_id, self._kernel[nexthop_id] or ())
+            for nexthop_id in stale
+        ]
+
+    def record(
+        self, writes: Sequence[NextHopWrite], outcomes: Sequence[Outcome], now: float
+    ) -> bool:
+        """Enter what became of planned writes.
+
+        Returns:
+            Whether something works now that had failed.
+        """
+        has_recovered = False
+        for (kind, nexthop_id, form), outcome in zip(writes, outcomes, strict=True):
+            if kind is NextHopKind.REMOVE:
+                # Refused or not, nobody wants it; the next dump shows it if it is still there.
+                self._kernel.pop(nexthop_id, None)
+                self._forget(nexthop_id)
+            elif outcome.errno:
+                self._refused(nexthop_id, outcome, now)
+            else:
+                has_recovered |= nexthop_id in self._failures
+                self._kernel[nexthop_id] = form
+                self._judge(nexthop_id)
+        return has_recovered
+
+    def _refused(self, nexthop_id: int, outcome: Outcome, now: float) -> None:
+        form = self._forms[nexthop_id]
+        if not isinstance(form, Hop):  # the reason of the member that is missing says more
+            failed = [self._failures[member] for member, _ in form if member in self._failures]
+            outcome = failed[0].outcome if failed else outcome
+        elif nexthop_id in self._foreign:
+            outcome = Outcome(outcome.errno, f"nexthop {nexthop_id} belongs to somebody else")
+        old = self._failures.get(nexthop_id)
+        attempts = old.attempts + 1 if old else 1
+        pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S)
+        self._failures[nexthop_id] = _Failure(outcome, attempts, now + pause)
+
+    def _forget(self, nexthop_id: int) -> None:
+        form = self._forms.pop(nexthop_id, None)
+        self._values.pop(nexthop_id, None)
+        self._pending.pop(nexthop_id, None)
+        self._failures.pop(nexthop_id, None)
+        self._groups_of.pop(nexthop_id, None)
+        self._claimed.discard(nexthop_id)
+        if form is None:
+            return
+        if self._ids.get(form) == nexthop_id:
+            del self._ids[form]
+        if not isinstance(form, Hop):
+            for member, _ in form:
+                self._groups_of.get(member, set()).discard(nexthop_id)
+
+    def _retry_at(self, nexthop_id: int) -> float:
+        failure = self._failures.get(nexthop_id)
+        return -math.inf if failure is None else failure.retry_at
+
+    def retry_at(self) -> float:
+        """When the next refused object is due; math.inf when none waits."""
+        return min((self._retry_at(nexthop_id) for nexthop_id in self._pending), default=math.inf)
+
+    # --- what is told
+
+    def failure_of(self, nexthop_id: int) -> Outcome | None:
+        """Why an object is not as it should be."""
+        failure = self._failures.get(nexthop_id)
+        return None if failure is None else failure.outcome
+
+    def is_there(self, nexthop_id: int) -> bool:
+        """Whether the kernel has an object of ours under this id."""
+        return nexthop_id in self._kernel
+
+    def hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
+        """Where a route goes, through an object or not; nothing for an object that is not ours."""
+        if not value.nexthop_id:
+            return value.next_hops
+        return self._hops(self._forms.get(value.nexthop_id))
+
+    def states(self) -> Iterator[NextHopState]:
+        """Every object of ours, by id."""
+        for nexthop_id in sorted(self._forms.keys() | self._kernel.keys()):
+            outcome = self.failure_of(nexthop_id)
+            yield NextHopState(
+                nexthop_id,
+                self._hops(self._forms.get(nexthop_id)),
+                self._hops(self._kernel.get(nexthop_id)),
+                outcome.words if outcome else "",
+            )
+
+    def _hops(self, form: NextHopForm | None) -> tuple[NextHop, ...]:
+        if form is None:
+            return ()
+        if isinstance(form, Hop):
+            return (NextHop(form.via, form.ifindex, 1, form.is_onlink),)
+        hops = []
+        for member, weight in form:
+            single = self._forms.get(member)
+            if isinstance(single, Hop):
+                hops.append(NextHop(single.via, single.ifindex, weight, single.is_onlink))
+        return tuple(sorted(hops, key=NextHop.sort_key))
+
+
+def _group(ids: Sequence[int], hops: Sequence[NextHop]) -> Group:
+    """The members of a group, from their ids and the next hops that they stand for."""
+    return tuple(sorted((member, hop.weight) for member, hop in zip(ids, hops, strict=True)))

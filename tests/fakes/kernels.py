@@ -1,0 +1,138 @@
+"""The two kernels that the contract suites hold against each other, and what they ask of both."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from netns import RouterNamespaces
+from routed.fib.ledger import SeenRoute
+from routed.fib.netlink import RequestSocket
+from routed.fib.nexthop_codec import NextHopForm, NextHopKind, NextHopWrite
+from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
+from routed.fib.plan import OpKind, Outcome
+from routed.fib.sync import RouteKernel
+from routed.model.prefix import Family, Prefix
+from rtnetlink import LinkEnd, Rtnetlink
+from tests.fakes.fake_kernel import FakeKernel, single
+
+__all__ = [
+    "Contract",
+    "Namespace",
+    "built_namespace",
+    "do",
+    "dump",
+    "key",
+    "objects",
+    "ours",
+    "write_object",
+]
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace with links v0 and v1, up, addressed, and their far ends up too."""
+
+    here: RouterNamespaces
+    there: RouterNamespaces
+    ifindexes: dict[str, int]
+
+    def set_up(self, ifname: str, *, is_up: bool) -> None:
+        """Switch a link on or off: `v0` here, or its far end `w0`."""
+        side = self.here if ifname.startswith("v") else self.there
+        with side.inside():
+            netlink = Rtnetlink.open_here()
+            netlink.set_up(ifname, is_up=is_up)
+            netlink.close()
+
+
+@contextlib.contextmanager
+def built_namespace() -> Iterator[Namespace]:
+    """Build one; it ends with the block."""
+    here = RouterNamespaces.create("contract")
+    there = RouterNamespaces.create("far")
+    with here.inside():
+        netlink = Rtnetlink.open_here()
+        for number in (0, 1):
+            mac, far_mac = bytes((2, 0, 0, 0, 0, number)), bytes((2, 0, 0, 0, 1, number))
+            netlink.add_veth(
+                LinkEnd(f"v{number}", mac), LinkEnd(f"w{number}", far_mac), there.net_fd
+            )
+            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"192.0.{number}.1/24"))
+            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"2001:db8:{number}::1/64"))
+            netlink.set_up(f"v{number}", is_up=True)
+        netlink.set_up("lo", is_up=True)
+        indexes = {name: ifindex for ifindex, name in netlink.link_names().items()}
+        netlink.close()
+    with there.inside():
+        netlink = Rtnetlink.open_here()
+        for number in (0, 1):
+            netlink.set_up(f"w{number}", is_up=True)
+        netlink.close()
+    yield Namespace(here, there, indexes)
+    here.close()
+    there.close()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A kernel under test, and the links that next hops may use."""
+
+    kernel: FakeKernel | RequestSocket
+    v0: int
+    v1: int
+    namespace: Namespace
+
+    def set_link(self, ifname: str, *, is_up: bool) -> None:
+        """Switch v0 or v1, or (`w0`, `w1`) its carrier."""
+        if isinstance(self.kernel, FakeKernel):
+            ifindex = self.namespace.ifindexes[f"v{ifname[1:]}"]
+            self.kernel.set_link(ifindex, is_up=is_up)
+        else:
+            self.namespace.set_up(ifname, is_up=is_up)
+
+
+def key(prefix: str, priority: int = 205, table_id: int = 254) -> RouteKey:
+    """A key of a route of ours."""
+    return RouteKey(table_id, Prefix.parse(prefix), 0, priority)
+
+
+async def dump(kernel: RouteKernel, table_id: int = 254) -> list[KernelRoute]:
+    """Every route of a table, both families."""
+    routes: list[KernelRoute] = []
+
+    def take(seen: SeenRoute, keys: Sequence[int]) -> None:
+        routes.extend(KernelRoute(seen.space.key(key), seen.protocol, seen.value) for key in keys)
+
+    for family in Family:
+        await kernel.dump_routes(table_id, family, take)
+    return routes
+
+
+async def ours(contract: Contract, table_id: int = 254) -> dict[RouteKey, RouteValue]:
+    """Our routes of a table."""
+    routes = await dump(contract.kernel, table_id)
+    return {route.key: route.value for route in routes if route.protocol == 205}
+
+
+def do(kernel: RouteKernel, kind: OpKind, route: RouteKey, value: RouteValue) -> Outcome:
+    """Carry out one operation; errno 0 when the kernel did it."""
+    (refusals,) = kernel.apply([single(kind, route, value)])
+    return refusals.get(0, Outcome(0, ""))
+
+
+def objects(contract: Contract) -> dict[int, NextHopForm | None]:
+    """Our nexthop objects."""
+    seen = contract.kernel.dump_nexthops()
+    assert seen is not None, "this kernel has nexthop objects"
+    return {entry.id: entry.form for entry in seen if entry.protocol == 205}
+
+
+def write_object(
+    contract: Contract, kind: NextHopKind, nexthop_id: int, form: NextHopForm = ()
+) -> Outcome:
+    """Carry out one operation on a nexthop object; errno 0 when the kernel did it."""
+    (outcome,) = contract.kernel.write_nexthops([NextHopWrite(kind, nexthop_id, form)])
+    return outcome

@@ -1,0 +1,190 @@
+"""What the daemon relies on of nexthop objects, held against the fake and the real kernel."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+
+from routed.fib.ledger import Ledger
+from routed.fib.monitor import KernelMonitor
+from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite, SeenNextHop
+from routed.fib.ownership import Ownership, RouteValue
+from routed.fib.plan import OpKind
+from routed.model.prefix import Address
+from routed.model.route import NextHop, RouteType
+from tests.fakes.kernels import Contract, Namespace, do, key, objects, ours, write_object
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+A, B, ONLINK, SIX, SIX_GLOBAL = range(205_000_001, 205_000_006)
+GROUP, MIXED, SIXES = range(205_000_011, 205_000_014)
+
+
+def forms(contract: Contract) -> dict[int, NextHopForm]:
+    """Every shape of object that the daemon makes, members before groups."""
+    v0, v1 = contract.v0, contract.v1
+    return {
+        A: Hop(Address.parse("192.0.0.2"), v0),
+        B: Hop(Address.parse("192.0.1.2"), v1),
+        ONLINK: Hop(Address.parse("198.51.100.1"), v0, is_onlink=True),
+        SIX: Hop(Address.parse("fe80::2"), v1),
+        SIX_GLOBAL: Hop(Address.parse("2001:db8:0::2"), v0),
+        GROUP: ((A, 1), (B, 256)),
+        MIXED: ((B, 2), (SIX, 1)),
+        SIXES: ((SIX, 3), (SIX_GLOBAL, 1)),
+    }
+
+
+def fill(contract: Contract) -> dict[int, NextHopForm]:
+    wanted = forms(contract)
+    for nexthop_id, form in wanted.items():
+        outcome = write_object(contract, NextHopKind.INSTALL, nexthop_id, form)
+        assert outcome.errno == 0, (nexthop_id, outcome)
+    return wanted
+
+
+def through(nexthop_id: int) -> RouteValue:
+    return RouteValue(RouteType.UNICAST, (), nexthop_id)
+
+
+async def test_every_shape_reads_back_as_it_was_written(contract: Contract) -> None:
+    wanted = fill(contract)
+    assert objects(contract) == wanted
+    for nexthop_id in reversed(wanted):
+        assert write_object(contract, NextHopKind.REMOVE, nexthop_id).errno == 0
+    assert objects(contract) == {}
+
+
+async def test_an_object_is_installed_once_and_removed_once(contract: Contract) -> None:
+    form = forms(contract)[A]
+    assert write_object(contract, NextHopKind.INSTALL, A, form).errno == 0
+    assert write_object(contract, NextHopKind.INSTALL, A, form).errno == errno.EEXIST
+    assert write_object(contract, NextHopKind.REMOVE, A).errno == 0
+    assert write_object(contract, NextHopKind.REMOVE, A).errno == errno.ENOENT
+
+
+async def test_a_group_needs_its_members(contract: Contract) -> None:
+    outcome = write_object(contract, NextHopKind.INSTALL, GROUP, ((A, 1), (B, 1)))
+    assert outcome.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
+async def test_routes_go_through_every_shape_and_read_back(contract: Contract, prefix: str) -> None:
+    fill(contract)
+    usable = (SIX, SIX_GLOBAL, SIXES) if ":" in prefix else tuple(forms(contract))
+    for nexthop_id in usable:
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(nexthop_id)).errno == 0
+        assert await ours(contract) == {key(prefix): through(nexthop_id)}
+        assert do(contract.kernel, OpKind.REMOVE, key(prefix), through(nexthop_id)).errno == 0
+        assert await ours(contract) == {}
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
+async def test_a_route_moves_between_objects_and_next_hops_by_what_is_planned(
+    contract: Contract, prefix: str
+) -> None:
+    fill(contract)
+    ledger = Ledger(Ownership(205, 205, frozenset({254})))
+    ledger.open_gate()
+    via = "fe80::2" if ":" in prefix else "192.0.1.2"
+    plain = RouteValue.canonical(RouteType.UNICAST, (NextHop(Address.parse(via), contract.v1),))
+    bare = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, contract.v0),))
+    shapes = [through(SIX), through(SIXES), plain, bare, RouteValue(RouteType.BLACKHOLE, ())]
+    wanted = key(prefix).prefix
+    for before in shapes:
+        for after in shapes:
+            for value in (before, after):
+                ledger.want(254, wanted.family, [wanted.as_int], [value])
+                batches = ledger.plan(0.0)
+                refusals = contract.kernel.apply(batches)
+                assert not any(refusals), (before, after, refusals)
+                assert ledger.record(batches, refusals, 0.0)
+                assert await ours(contract) == {key(prefix): value}, (before, after)
+
+
+async def test_a_route_through_nothing_is_refused(contract: Contract) -> None:
+    for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(A)).errno == errno.EINVAL
+
+
+async def test_replacing_a_group_leaves_its_routes_alone(contract: Contract) -> None:
+    fill(contract)
+    assert do(contract.kernel, OpKind.INSTALL, key("203.0.113.0/24"), through(GROUP)).errno == 0
+    assert write_object(contract, NextHopKind.REPLACE, GROUP, ((B, 1),)).errno == 0
+    assert objects(contract)[GROUP] == ((B, 1),)
+    assert await ours(contract) == {key("203.0.113.0/24"): through(GROUP)}
+
+
+async def test_an_object_takes_its_routes_and_memberships_along(contract: Contract) -> None:
+    fill(contract)
+    routes = {"10.1.0.0/16": A, "10.2.0.0/16": GROUP, "2001:db8:5::/48": SIX}
+    for prefix, nexthop_id in routes.items():
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(nexthop_id)).errno == 0
+    for nexthop_id in (A, SIX):
+        assert write_object(contract, NextHopKind.REMOVE, nexthop_id).errno == 0
+    assert await ours(contract) == {key("10.2.0.0/16"): through(GROUP)}
+    left = objects(contract)
+    assert left[GROUP] == ((B, 256),)
+    assert left[MIXED] == ((B, 2),)
+    assert left[SIXES] == ((SIX_GLOBAL, 1),)
+
+
+@pytest.mark.parametrize("ifname", ["v0", "w0"])
+async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
+    contract: Contract, ifname: str
+) -> None:
+    fill(contract)
+    routes = {"10.1.0.0/16": A, "10.2.0.0/16": GROUP, "10.3.0.0/16": SIXES}
+    for prefix, nexthop_id in routes.items():
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(nexthop_id)).errno == 0
+    contract.set_link(ifname, is_up=False)
+    # A lost carrier is noticed a little later.
+    wait_until(lambda: A not in objects(contract), 10, "the objects over the link are gone")
+    left = objects(contract)
+    assert left.keys() == {B, SIX, GROUP, MIXED, SIXES}
+    assert left[GROUP] == ((B, 256),)
+    assert left[SIXES] == ((SIX, 3),)
+    assert (await ours(contract)).keys() == {key("10.2.0.0/16"), key("10.3.0.0/16")}
+    form = forms(contract)[A]
+    assert write_object(contract, NextHopKind.INSTALL, A, form).errno == errno.ENETDOWN
+    contract.set_link("w1", is_up=False)
+    wait_until(lambda: not objects(contract), 10, "groups without a member are gone, too")
+    assert await ours(contract) == {}
+
+
+async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:
+    heard: list[tuple[SeenNextHop, bool]] = []
+    news = trio.Event()
+
+    def hear(seen: SeenNextHop, is_removed: bool) -> None:
+        heard.append((seen, is_removed))
+        if is_removed:
+            news.set()
+
+    with namespace.here.inside():
+        routes, requests, other = RequestSocket(205), RequestSocket(205), RequestSocket(12)
+        listener = EventSocket(routes.port_id, requests.port_id)
+    monitor = KernelMonitor(
+        listener,
+        routes,
+        on_link=lambda _change: None,
+        on_route=lambda _route, _is_removed: None,
+        on_rule=lambda: None,
+        on_nexthop=hear,
+        on_overrun=lambda _reason: None,
+    )
+    form = Hop(Address.parse("192.0.0.2"), namespace.ifindexes["v0"])
+    with listener, routes, requests, other, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            for socket, nexthop_id in ((requests, A), (other, 7)):
+                for kind in (NextHopKind.INSTALL, NextHopKind.REMOVE):
+                    (outcome,) = socket.write_nexthops([NextHopWrite(kind, nexthop_id, form)])
+                    assert outcome.errno == 0
+            await news.wait()
+            nursery.cancel_scope.cancel()
+    assert heard == [(SeenNextHop(7, 12, form), False), (SeenNextHop(7, 12, form), True)]

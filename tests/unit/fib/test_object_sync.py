@@ -1,0 +1,314 @@
+"""Routes through nexthop objects: the loop around both books, in virtual time, on a fake kernel."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from routed.fib.ledger import Ledger
+from routed.fib.nexthop_codec import Hop, NextHopKind
+from routed.fib.nexthops import NextHopBook
+from routed.fib.object_sync import ObjectSync
+from routed.fib.ownership import Ownership, RouteKey, RouteValue
+from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
+from routed.log import Level, Logger
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+from tests.fakes.fake_kernel import FakeKernel
+from tests.unit.fib.test_sync import ListSink
+
+A, B, C = (Hop(Address.parse(f"192.0.{number}.2"), number + 1) for number in range(3))
+
+
+def key(prefix: str) -> RouteKey:
+    return RouteKey(254, Prefix.parse(prefix), 0, 205)
+
+
+def value(*hops: Hop) -> RouteValue:
+    next_hops = tuple(NextHop(hop.via, hop.ifindex) for hop in hops)
+    return RouteValue.canonical(RouteType.UNICAST, next_hops)
+
+
+def update(serial: int, wanted: dict[str, RouteValue], *gone: str) -> FibUpdate:
+    keys = [Prefix.parse(prefix).as_int for prefix in wanted]
+    removals = [Prefix.parse(prefix).as_int for prefix in gone]
+    return FibUpdate(
+        serial,
+        [FibRows(254, Family.IPV4, keys, list(wanted.values()))],
+        [FibRemovals(254, Family.IPV4, removals)],
+    )
+
+
+class Bench:
+    """One life of a daemon on a kernel."""
+
+    def __init__(self, kernel: FakeKernel, *, is_enabled: bool = True) -> None:
+        self.kernel = kernel
+        self.sink = ListSink()
+        log = Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time)
+        ledger = Ledger(Ownership(205, 205, frozenset({254})))
+        book = NextHopBook(205, is_enabled=is_enabled, is_link_up=self._is_link_up)
+        self.sync = FibSync(
+            ledger,
+            kernel,
+            resync_s=300,
+            log=log,
+            rng=random.Random(1),
+            on_progress=lambda: None,
+            is_link_up=self._is_link_up,
+            objects=ObjectSync(book, kernel, ledger, log),
+        )
+
+    def _is_link_up(self, ifindex: int) -> bool:
+        return ifindex not in self.kernel.down_links
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.sync.run)
+            await self.quiet()
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def quiet(self) -> None:
+        """Until the loop has nothing to do now."""
+        await trio.testing.wait_all_tasks_blocked()
+
+    def through(self) -> dict[str, set[Hop]]:
+        """Where packets to our routes go."""
+        found = {}
+        for route_key, route in self.kernel.ours().items():
+            form = self.kernel.objects[route.nexthop_id].form
+            assert form is not None
+            if isinstance(form, Hop):
+                found[str(route_key.prefix)] = {form}
+                continue
+            members = {self.kernel.objects[member].form for member, _ in form}
+            found[str(route_key.prefix)] = {hop for hop in members if isinstance(hop, Hop)}
+        return found
+
+
+@pytest.fixture
+def kernel() -> Iterator[FakeKernel]:
+    kernel = FakeKernel()
+    yield kernel
+    assert kernel.unconsumed == []
+
+
+@pytest.fixture
+def bench(kernel: FakeKernel) -> Bench:
+    return Bench(kernel)
+
+
+async def test_routes_go_through_objects_that_are_there_before_them(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}))
+        await bench.quiet()
+    assert bench.through() == {"10.1.0.0/16": {A}, "10.2.0.0/16": {A, B}}
+    assert bench.sync.counters().installed == 2
+    assert bench.sync.counters().failed == 0
+
+
+async def test_a_suspected_next_hop_goes_by_one_message_and_no_route_is_written(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    wanted = {f"10.{number}.0.0/16": value(A, B) for number in range(50)}
+    async with bench.running():
+        bench.sync.update(update(1, wanted))
+        await bench.quiet()
+        routes, objects = len(bench.kernel.writes), len(bench.kernel.object_writes)
+        bench.sync.suspect([(A.via, A.ifindex)])
+        assert set(map(frozenset, bench.through().values())) == {frozenset({B})}, "at once"
+        assert len(bench.kernel.object_writes) == objects + 1
+        await bench.quiet()
+        assert len(bench.kernel.writes) == routes
+
+
+async def test_groups_are_whole_again_once_the_wishes_that_followed_were_tried(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(A, B)}))
+        await bench.quiet()
+        bench.sync.suspect([(A.via, A.ifindex)])
+        bench.sync.update(update(2, {"10.1.0.0/16": value(B)}))
+        bench.sync.judged()
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {B}, "10.2.0.0/16": {A, B}}
+
+
+async def test_objects_go_after_the_last_route_through_them(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C)}))
+        bench.sync.in_sync()
+        await bench.quiet()
+        bench.sync.update(update(2, {"10.2.0.0/16": value(B)}, "10.1.0.0/16"))
+        await trio.sleep(5)
+        assert [entry.form for entry in bench.kernel.objects.values()] == [B]
+        assert bench.through() == {"10.2.0.0/16": {B}}
+    assert await bench.sync.flush() == 0
+    assert bench.kernel.objects == {}
+
+
+async def test_a_restart_adopts_routes_and_objects_without_a_write(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    wanted = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C), "10.3.0.0/16": value(B, C)}
+    first, second = Bench(kernel), Bench(kernel)
+    async with first.running():
+        first.sync.update(update(1, wanted))
+        first.sync.in_sync()
+        await first.quiet()
+    writes, object_writes = len(kernel.writes), len(kernel.object_writes)
+    async with second.running():
+        second.sync.update(update(1, wanted))
+        await second.quiet()
+        assert (len(kernel.writes), len(kernel.object_writes)) == (writes, object_writes)
+        assert second.sync.counters().adopted == 3
+        second.sync.in_sync()
+        await trio.sleep(5)
+        assert (len(kernel.writes), len(kernel.object_writes)) == (writes, object_writes)
+
+
+async def test_nothing_of_an_earlier_life_is_swept_before_the_gate(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    first, second = Bench(kernel), Bench(kernel)
+    async with first.running():
+        first.sync.update(update(1, {"10.1.0.0/16": value(A, B)}))
+        await first.quiet()
+    async with second.running():
+        second.sync.update(update(1, {"10.2.0.0/16": value(C)}))
+        await trio.sleep(60)
+        assert second.through() == {"10.1.0.0/16": {A, B}, "10.2.0.0/16": {C}}
+        kernel.object_writes.clear()
+        second.sync.in_sync()
+        await trio.sleep(5)
+    assert second.through() == {"10.2.0.0/16": {C}}
+    assert [entry.form for entry in kernel.objects.values()] == [C]
+    group, *members = kernel.object_writes
+    assert not isinstance(group.form, Hop), "groups go before their members"
+    assert {write.kind for write in (group, *members)} == {NextHopKind.REMOVE}
+
+
+async def test_switched_off_the_routes_leave_their_objects_and_these_go(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    wanted = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C)}
+    first, second = Bench(kernel), Bench(kernel, is_enabled=False)
+    async with first.running():
+        first.sync.update(update(1, wanted))
+        await first.quiet()
+    async with second.running():
+        second.sync.update(update(1, wanted))
+        second.sync.in_sync()
+        await trio.sleep(5)
+    assert kernel.ours() == {key(prefix): route for prefix, route in wanted.items()}
+    assert kernel.objects == {}
+
+
+async def test_a_removed_object_and_the_routes_that_went_with_it_come_back(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}
+    async with bench.running():
+        bench.sync.update(update(1, wanted))
+        await bench.quiet()
+        single = bench.kernel.routes[key("10.1.0.0/16")].value.nexthop_id
+        for seen in bench.kernel.remove_objects([single]):
+            bench.sync.nexthop_notified(seen, is_removed=True)
+        group = bench.kernel.routes[key("10.2.0.0/16")].value.nexthop_id
+        bench.sync.nexthop_notified(bench.kernel.objects[group], is_removed=False)
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A}, "10.2.0.0/16": {A, B}}
+        assert bench.sync.counters().repaired == 1
+    assert [record.fields["prefix"] for record in bench.sink.events("fib-drift")] == ["10.1.0.0/16"]
+
+
+async def test_an_object_that_was_changed_by_hand_is_changed_back_and_no_route_is_written(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        await bench.quiet()
+        writes = len(bench.kernel.writes)
+        single = bench.kernel.routes[key("10.1.0.0/16")].value.nexthop_id
+        bench.sync.nexthop_notified(bench.kernel.put_object(single, C, 205), is_removed=False)
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A}}
+        assert len(bench.kernel.writes) == writes
+
+
+async def test_an_object_that_vanished_without_a_word_is_missed_when_a_route_needs_it(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        await bench.quiet()
+        bench.kernel.remove_objects(list(bench.kernel.objects))
+        bench.sync.update(update(2, {"10.2.0.0/16": value(A)}))
+        await trio.sleep(5)
+        assert bench.through() == {"10.1.0.0/16": {A}, "10.2.0.0/16": {A}}
+
+
+async def test_a_route_fails_with_its_objects_reason_and_is_retried_with_the_link(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.kernel.down_links.add(A.ifindex)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+        assert progress is not None
+        assert [failure.reason for failure in progress.failures] == [
+            "Nexthop device is not up (Network is down)"
+        ]
+        assert bench.sync.errors[errno.errorcode[errno.ENETDOWN]] == 1
+        bench.kernel.set_link(A.ifindex, is_up=True)
+        bench.sync.links_changed(may_have_lost_routes=False)
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A}}
+
+
+async def test_a_link_goes_down_and_comes_back(bench: Bench, autojump_clock: MockClock) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}))
+        bench.sync.in_sync()
+        await bench.quiet()
+        bench.kernel.set_link(A.ifindex, is_up=False)
+        bench.sync.links_changed(may_have_lost_routes=True)
+        await bench.quiet()
+        assert bench.through() == {"10.2.0.0/16": {B}}
+        bench.sync.update(update(2, {"10.2.0.0/16": value(B)}, "10.1.0.0/16"))
+        await trio.sleep(5)
+        assert bench.through() == {"10.2.0.0/16": {B}}
+        assert [entry.form for entry in bench.kernel.objects.values()] == [B]
+        bench.kernel.set_link(A.ifindex, is_up=True)
+        bench.sync.links_changed(may_have_lost_routes=False)
+        bench.sync.update(update(3, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}))
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A}, "10.2.0.0/16": {A, B}}
+    assert bench.sink.events("fib-drift") == [], "the kernel takes what goes with a link"
+
+
+async def test_decoupled_routes_keep_their_objects_for_the_way_back(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A, B)}))
+        bench.sync.in_sync()
+        await bench.quiet()
+        assert await bench.sync.decouple() == 0
+        await trio.sleep(5)
+        await bench.sync.couple()
+        assert bench.through() == {"10.1.0.0/16": {A, B}}
