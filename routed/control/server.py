@@ -16,7 +16,9 @@ One bad client harms only itself:
                                                         and other sessions take turns with it
     strangers                                           cost one accept and one message: they hold
                                                         no session, so they cannot use them up
-    many sessions                                       MAX_SESSIONS, the last few kept for admins
+    many sessions                                       MAX_SESSIONS, the last few kept for admins;
+                                                        when they are all taken, who has most of
+                                                        them loses the one that was idle longest
 
 Each message is authorised by two witnesses that must agree: SO_PEERCRED (who connected) gives the
 role, and the message's own SCM_CREDENTIALS must name the same uid. A program that was tricked into
@@ -52,6 +54,7 @@ from ipc.control import (
     Result,
     ResultCode,
     Role,
+    RouteChange,
     Welcome,
 )
 from ipc.credentials import (
@@ -90,6 +93,9 @@ MAX_SESSIONS = 256
 
 RESERVED_FOR_ADMIN = 16
 """Of those: however many readers there are, whoever may repair the daemon gets in."""
+
+IDLE_MIN_S = 5.0
+"""A user who has all sessions loses one to a newcomer of his own when it was idle so long."""
 
 ROWS_PER_PAGE = 128
 """Views turned into rows between two checkpoints: under 2 ms of work."""
@@ -144,12 +150,13 @@ class ManagementServer:
         self.access = access
         """Judged anew for every request, so replacing it works on open sessions too."""
         self.refusals: Counter[str] = Counter()
-        """By what for: turned away (`admission`), cut off (`misuse`), a request denied (`role`)."""
+        """By what for: turned away (`admission`), cut off (`misuse`), ended for others (`idle`), a
+        request denied (`role`)."""
         self._listener = listener
         self._daemon = daemon
         self._log = log
         self._max_sessions = max_sessions
-        self._sessions = 0
+        self._open: dict[int, _Session] = {}
         self._last_session = 0
         self._dump_turn = trio.Lock()
         self._shelf = PageShelf()
@@ -157,7 +164,7 @@ class ManagementServer:
     @property
     def sessions(self) -> int:
         """How many sessions are open."""
-        return self._sessions
+        return len(self._open)
 
     async def run(self) -> NoReturn:
         """Serve until cancelled."""
@@ -194,12 +201,39 @@ class ManagementServer:
         room = self._max_sessions - (0 if role is Role.ADMIN else RESERVED_FOR_ADMIN)
         if role is Role.NONE:
             self._turn_away(connection, caller, self._denial(Role.READ, caller, "this socket"))
-        elif self._sessions >= room:
-            text = f"routed has {self._sessions} sessions open, which is all there may be"
+        elif self.sessions >= room and not self._make_room(caller):
+            text = f"routed has {self.sessions} sessions open, which is all there may be"
             self._turn_away(connection, caller, Result(ResultCode.BUSY, (text,)))
         else:
-            self._sessions += 1
-            nursery.start_soon(self._serve, connection, caller)
+            self._last_session += 1
+            session = _Session(connection, caller, self._last_session, trio.current_time())
+            self._open[session.number] = session
+            nursery.start_soon(self._serve, session)
+
+    def _make_room(self, newcomer: PeerCredentials) -> bool:
+        """End the longest idle session of whoever has most of them; whether there was one.
+
+        Sessions that hold leases are not idle, however quiet: routes hang on them.
+        """
+        counts = Counter(session.credentials.uid for session in self._open.values())
+        most = max(counts.values(), default=0)
+        is_greedy = counts[newcomer.uid] >= most - 1
+        latest = trio.current_time() - (IDLE_MIN_S if is_greedy else 0.0)
+        idle = [
+            session
+            for session in self._open.values()
+            if counts[session.credentials.uid] == most
+            and not session.holds_lease
+            and session.idle_since <= latest
+        ]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda session: session.idle_since)
+        del self._open[longest.number]
+        reason = "it was idle, and others need its place"
+        longest.end(Result(ResultCode.GONE, (f"routed ended this session: {reason}",)))
+        self._refused(longest.credentials, "idle", reason)
+        return True
 
     def _turn_away(
         self, connection: socket.socket, caller: PeerCredentials, parting: Result
@@ -212,11 +246,11 @@ class ManagementServer:
                 pass  # it has hung up already; the log line below is still due
         self._refused(caller, "admission", parting.lines[0])
 
-    async def _serve(self, connection: socket.socket, caller: PeerCredentials) -> None:
-        self._last_session += 1
-        session = _Session(connection, caller, self._last_session)
+    async def _serve(self, session: _Session) -> None:
+        caller = session.credentials
         try:
-            await self._converse(session)
+            with session.scope:
+                await self._converse(session)
         except _Goodbye:
             pass
         except IpcError as error:  # credentials, framing, codec: the client's doing
@@ -225,13 +259,15 @@ class ManagementServer:
             self._log(EVENT_DEFECT, {"where": "session", "error": _defect_text(error)})
         finally:
             session.close()
-            self._sessions -= 1
+            self._open.pop(session.number, None)
             self._daemon.session_ended(session.number)
 
     async def _converse(self, session: _Session) -> NoReturn:
         await self._greet(session)
         while True:
+            session.idle_since = trio.current_time()
             frame = await session.receive()
+            session.idle_since = float("inf")
             if frame.type == ControlType.HELLO:
                 raise FrameError("a second hello")
             await self._answer(session, frame)
@@ -264,6 +300,8 @@ class ManagementServer:
             return
         request_type = ControlType(frame.type)
         request = decode(REQUEST_CLASSES[request_type], frame.body)
+        if isinstance(request, RouteChange) and request.lease.is_session:
+            session.holds_lease = True
         try:
             who = Caller(caller.uid, caller.pid, session.number)
             answer = await HANDLERS[request_type](self._daemon, request, who)
@@ -382,12 +420,26 @@ class _Session:
     """One client's frames, each vouched for by the kernel. Owns the connection."""
 
     def __init__(
-        self, connection: socket.socket, credentials: PeerCredentials, number: int
+        self, connection: socket.socket, credentials: PeerCredentials, number: int, now: float
     ) -> None:
         self.credentials = credentials
         self.number = number
         """Of this engine's life; never reused."""
+        self.scope = trio.CancelScope()
+        self.idle_since = now
+        """Since when nothing is asked; infinite while something is answered."""
+        self.holds_lease = False
+        """Whether routes were leased for it."""
+        self._connection = connection
         self._socket = trio.socket.from_stdlib_socket(connection)
+
+    def end(self, parting: Result) -> None:
+        """Say why if the client has room for it, and have the conversation end."""
+        try:
+            self._connection.send(_pack_result(PARTING_REQUEST_ID, parting))
+        except OSError:
+            pass  # it does not read, or has gone: it will see the end
+        self.scope.cancel()
 
     def close(self) -> None:
         self._socket.close()

@@ -482,6 +482,11 @@ class ServerThread:
         self._started = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,))
 
+    @property
+    def sessions(self) -> int:
+        """How many are open."""
+        return self._server.sessions
+
     def start(self) -> None:
         """Serve from now on."""
         self._thread.start()
