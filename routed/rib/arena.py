@@ -1,11 +1,14 @@
 """Memory inside the snapshot: blocks of 32-bit words, given out, taken back, reused late.
 
-Two ideas. Sizes are rounded up to classes (an eighth apart), so that a freed block fits the next
-request of its class and fragmentation stays bounded. And a freed block is not reused at once: a
-reader without a lock may still be walking it. It waits in limbo until the epoch has advanced twice
-after the one it was freed in; readers check that the epoch moved by less than two while they read.
+Three ideas. Sizes are rounded up to classes (an eighth apart), so that a freed block fits the next
+request of its class. A freed block is not reused at once: a reader without a lock may still be
+walking it. It waits in limbo until the epoch has advanced twice after the one it was freed in;
+readers check that the epoch moved by less than two while they read.
 
     freed in epoch e --advance--> e+1 --advance--> e+2 --advance--> reusable
+
+And when a table has shrunk, or its blocks have other sizes than they had, `coalesce` joins what is
+free to holes of any size, and gives back the end; `compaction.py` moves blocks into the holes.
 
 Failure: `ArenaFull` when the region's end is reached; what was there before is untouched.
 """
@@ -26,15 +29,27 @@ class Arena:
         """Manage the words from `first` up to `end` (excluded); they read as zero at first."""
         self.first = first
         self._top = first
+        self._touched = first
+        """No block ever reached beyond: there the memory is still zero."""
         self.end = end
         self._free: dict[int, list[int]] = {}
+        self._holes: list[tuple[int, int]] = []
+        """Address and size, the lowest at the end; `coalesce` makes them."""
+        self._crumbs: list[tuple[int, int]] = []
+        """Holes that were too small for what was asked."""
         self._limbo: list[list[tuple[int, int]]] = [[], [], []]
+        self._limbo_words = 0
         self.live_words = 0
 
     @property
     def reached_words(self) -> int:
-        """Words that were ever given out: what the region costs in memory."""
+        """Words up to the end of the last block, whether it is in use or free."""
         return self._top - self.first
+
+    @property
+    def touched_words(self) -> int:
+        """Words that were ever given out: what the region costs in memory."""
+        return self._touched - self.first
 
     def allocate(self, words: int) -> tuple[int, bool]:
         """Take a block.
@@ -50,15 +65,57 @@ class Arena:
         """
         size = _size_class(words)
         free = self._free.get(size)
-        if free:
-            self.live_words += size
-            return free.pop(), False
-        address = self._top
-        if address + size > self.end:
-            raise ArenaFull(f"no room for {words} words in a region of {self.end - self.first}")
-        self._top += size
+        address = free.pop() if free else self._carve(size, self._top)
+        if address is None:
+            address = self._top
+            if address + size > self.end:
+                raise ArenaFull(f"no room for {words} words in a region of {self.end - self.first}")
+            self._top += size
         self.live_words += size
-        return address, True
+        is_fresh = address >= self._touched
+        self._touched = max(self._touched, address + size)
+        return address, is_fresh
+
+    def allocate_below(self, words: int, limit: int) -> int | None:
+        """Take a block that lies in a hole below an address, which is not fresh then; None when no
+        hole is left."""
+        size = _size_class(words)
+        address = self._carve(size, limit)
+        if address is not None:
+            self.live_words += size
+        return address
+
+    def _carve(self, size: int, limit: int) -> int | None:
+        """A block from the lowest hole that has room for it; smaller ones become crumbs."""
+        while self._holes:
+            address, room = self._holes.pop()
+            if room < size:
+                self._crumbs.append((address, room))
+                continue
+            if address + size > limit:
+                self._holes.append((address, room))
+                return None
+            if room > size:
+                self._holes.append((address + size, room - size))
+            return address
+        return None
+
+    def coalesce(self) -> None:
+        """Join all that is free to holes as large as can be; one at the end is given up.
+
+        Cost: sorts the free blocks, 0.3 us each.
+        """
+        blocks = [(at, size) for size, free in self._free.items() for at in free]
+        self._free.clear()
+        holes: list[tuple[int, int]] = []
+        for address, size in sorted(blocks + self._holes + self._crumbs):
+            if holes and sum(holes[-1]) == address:
+                holes[-1] = holes[-1][0], holes[-1][1] + size
+            else:
+                holes.append((address, size))
+        if holes and sum(holes[-1]) == self._top:
+            self._top = holes.pop()[0]
+        self._holes, self._crumbs = holes[::-1], []
 
     def allocate_many(self, words: int, count: int) -> tuple[list[int], int]:
         """Take blocks of one size.
@@ -66,6 +123,8 @@ class Arena:
         Args:
             words: of each, even and at most 16, so that no block is larger than asked.
             count: how many.
+
+        The region must not be coalesced: its blocks all have this size.
 
         Returns:
             Addresses of used ones, and where the rest begins, which is fresh and in one piece.
@@ -79,19 +138,27 @@ class Arena:
         if address + fresh * words > self.end:
             raise ArenaFull(f"no room for {fresh} x {words} words in {self.end - self.first}")
         self._top += fresh * words
+        self._touched = max(self._touched, self._top)
         self.live_words += count * words
         used = [free.pop() for _ in range(count - fresh)]
         return used, address
+
+    @property
+    def free_words(self) -> int:
+        """Words before the end of the last block that can be used again now."""
+        return self._top - self.first - self.live_words - self._limbo_words
 
     def release(self, address: int, words: int) -> None:
         """Give a block back; it is reused two epochs later at the earliest."""
         size = _size_class(words)
         self.live_words -= size
+        self._limbo_words += size
         self._limbo[-1].append((address, size))
 
     def advance(self) -> None:
         """The epoch has moved on: what waited long enough becomes free."""
         for address, size in self._limbo.pop(0):
+            self._limbo_words -= size
             self._free.setdefault(size, []).append(address)
         self._limbo.append([])
 

@@ -45,7 +45,7 @@ from ipc.fib_native import fence
 from routed.rib.arena import Arena
 from routed.rib.block import BlockBuilder, Entries, Entry, build_block, native_build_block
 
-__all__ = ["LcTrie"]
+__all__ = ["LcTrie", "Place"]
 
 
 def _target(word: int) -> str:
@@ -99,6 +99,10 @@ class _Directory:
     @property
     def bits(self) -> int:
         return self.end - self.depth
+
+
+Place = tuple[_Directory, int]
+"""A slot of a directory."""
 
 
 class _Batch:
@@ -440,6 +444,54 @@ class LcTrie:
         # Whoever still has it on a path must find nothing left to release.
         directory.slots.clear()
         directory.blocks.clear()
+
+    # --- moving
+
+    def places_above(self, address: int) -> list[Place]:
+        """Every slot that leads to a block or a child directory at this address or above.
+
+        Cost: a step for each slot in use.
+        """
+        found: list[Place] = []
+        directories = [self._root]
+        while directories:
+            directory = directories.pop()
+            for slot, (at, _) in directory.blocks.items():
+                if at >= address:
+                    found.append((directory, slot))
+            for slot, content in directory.slots.items():
+                if isinstance(content, _Directory):
+                    directories.append(content)
+                    if content.address >= address:
+                        found.append((directory, slot))
+        return found
+
+    def move(self, place: Place, limit: int) -> bool:
+        """Move what a slot leads to below an address; returns whether there was room.
+
+        A reader finds it in its old place or in its new one, and the same in both. Nothing happens
+        when the slot has changed since `places_above` and leads to something lower already.
+        """
+        directory, slot = place
+        content, block = directory.slots.get(slot), directory.blocks.get(slot)
+        if isinstance(content, _Directory):
+            block = content.address, 2 << content.bits
+        if block is None or block[0] < limit:
+            return True
+        old, size = block
+        new = self._arena.allocate_below(size, limit)
+        if new is None:
+            return False
+        words, at = self._words, directory.address + 2 * slot
+        words[new : new + size] = words[old : old + size]
+        if isinstance(content, _Directory):
+            content.address = new
+        else:
+            directory.blocks[slot] = new, size
+        fence()  # first the copy, then the way to it
+        words[at] = words[at] & ~ADDRESS_MASK | new
+        self._arena.release(old, size)
+        return True
 
     # --- asking
 

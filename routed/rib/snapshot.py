@@ -8,7 +8,8 @@ One burst of changes is published in an order that a reader can interrupt anywhe
     1  new records and next-hop sets, in memory that nobody can reach yet
     2  the default routes and the tries' words, each by one aligned store: now they are reachable
     3  the generation
-    4  what was replaced goes to limbo; the epoch moves on at most every TICK_S
+    4  what was replaced goes to limbo; the epoch moves on at most every TICK_S, and with it the
+       compaction of the tries
 
 Next-hop sets are shared: a million routes through the same eight neighbors have eight sets. They
 are counted, and freed with the last record that uses them.
@@ -59,6 +60,7 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, PathAttributes
 from routed.rib.arena import Arena
 from routed.rib.block import BlockBuilder, build_block, native_build_block
+from routed.rib.compaction import Compaction
 from routed.rib.lctrie import LcTrie
 from routed.rib.table import BestChanges, Selection
 
@@ -163,6 +165,7 @@ class FibSnapshot:
         self._record_arena = Arena(trie_end, sets_first)
         self._set_arena = Arena(sets_first, sets_end)
         self._tries = {family: self._new_trie(family, build_block) for family in Family}
+        self._compaction = Compaction(self._trie_arena, self._tries.values())
         self._sets: dict[_SetKey, _NextHopSet] = {}
         self._sets_at: dict[int, _NextHopSet] = {}
         """The same by address; the one without next hops is at 0."""
@@ -267,6 +270,7 @@ class FibSnapshot:
             fence()
             for arena in (self._trie_arena, self._record_arena, self._set_arena):
                 arena.advance()
+            self._compaction.step()
 
     def _write_records(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> list[int]:
         """Write routes where nobody looks yet; returns their numbers, 0 for no route.
@@ -359,6 +363,7 @@ class FibSnapshot:
         self._words[Header.IS_CLOSED] = 1
         self._words.release()
         self._longs.release()
+        self._compaction.close()
         self._tries.clear()
         self._memory.close()
         os.close(self._descriptor)
@@ -386,7 +391,7 @@ class FibSnapshot:
             ),
         )
         return [
-            MemoryPart(name, 4 * arena.reached_words, items, words)
+            MemoryPart(name, 4 * arena.touched_words, items, words)
             for name, arena, items, words in parts
         ]
 

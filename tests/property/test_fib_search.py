@@ -102,11 +102,21 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
 
     steps = 0
 
+    def compact() -> None:
+        """Move what lies in the upper half, as far as there is room."""
+        arena, trie = writer.snapshot._trie_arena, writer.snapshot._tries[family]
+        arena.coalesce()
+        limit = trie.root_address + (2 << trie._root.bits) + rng.randrange(4000)
+        for place in trie.places_above(limit):
+            trie.move(place, limit)
+
     def step() -> None:
         nonlocal steps
         steps += 1
         if rng.random() < 0.3:
             change()
+        elif rng.random() < 0.1:
+            compact()
 
     for _ in range(100):
         change()

@@ -117,6 +117,17 @@ class TrieMachine(RuleBasedStateMachine):
     def advance(self) -> None:
         self.arena.advance()
 
+    @rule(limit=st.integers(FIRST, 3000))
+    def compact(self, limit: int) -> None:
+        """Some of it is moved down; how much is a matter of room."""
+        self.arena.coalesce()
+        places = self.trie.places_above(limit)
+        for place in places:
+            if not self.trie.move(place, limit):
+                break
+        else:
+            assert self.trie.places_above(limit) == []
+
     @invariant()
     def answers_are_the_oracles(self) -> None:
         assert len(self.trie) == len(self.oracle.prefixes)

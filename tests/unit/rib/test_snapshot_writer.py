@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from routed.rib.compaction import SLACK_WORDS
 from tests.fakes.fib_writer import Writer, add, drop, hop
 
 
@@ -32,6 +33,29 @@ def test_memory_is_given_back_when_everything_is_removed(writer: Writer) -> None
         writer.apply(*map(drop, routes))
     after = [arena.live_words for arena in arenas]
     assert after == empty
+
+
+def test_a_table_that_was_large_comes_together_again(writer: Writer) -> None:
+    """Every eighth block stays, so that all along the memory something is in use."""
+    routes = [f"{10 + (n >> 14)}.{n >> 6 & 255}.{(n & 63) << 2}.0/24" for n in range(1 << 16)]
+    sparse = [text for number, text in enumerate(routes) if number % 512 < 64]
+    writer.apply(*[add(text, metric=1) for text in routes])
+    arena = writer.snapshot._trie_arena
+    kept = set(sparse)
+    writer.apply(*[drop(text) for text in routes if text not in kept])
+    reached = arena.reached_words
+    assert reached - arena.live_words > SLACK_WORDS, "there is something to do"
+    with writer.reader() as reader:
+        for text in sparse[:200]:
+            writer.apply()
+            found = reader.lookup(text.partition("/")[0])
+            assert found is not None
+            assert found.metric == 1
+        assert arena.reached_words - arena.live_words <= SLACK_WORDS
+        for text in routes:
+            assert (reader.lookup(text.partition("/")[0]) is not None) == (text in kept)
+    writer.apply(*[add(text) for text in routes if text not in kept])
+    assert arena.touched_words <= reached * 5 // 4, "what was given up is used again"
 
 
 def test_nobody_can_write_shrink_or_grow_it(writer: Writer) -> None:
