@@ -35,6 +35,8 @@ from ipc.internal import (
     LogLine,
     Ping,
     Pong,
+    RefusalsCounted,
+    RefusalsWatched,
     ReloadFinished,
     ReloadRequested,
     RoutesLearned,
@@ -66,6 +68,8 @@ class MessageType(enum.IntEnum):
     CONF_DONE = 5
     CONF_APPLIED = 6
     CONF_SECRETS = 7
+    REFUSALS_WATCHED = 8
+    REFUSALS_COUNTED = 9
     LINK_CHANGED = 10
     LINK_REMOVED = 11
     LINKS_COMPLETE = 12
@@ -114,6 +118,7 @@ class Authority(NamedTuple):
 
 
 _ALWAYS = frozenset(Phase)
+_STARTING = frozenset({Phase.CONFIGURING})
 _RUNNING = frozenset({Phase.RUNNING, Phase.STOPPING})
 _CONFIGURED = frozenset({Phase.CONFIGURING, Phase.RUNNING})
 
@@ -125,6 +130,10 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
     MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),
     MessageType.CONF_APPLIED: Authority(Role.ENGINE, ConfApplied, False, _ALWAYS),
+    # The one descriptor that an engine may hand over, before it has read a byte of anybody but
+    # its parent.
+    MessageType.REFUSALS_WATCHED: Authority(Role.ENGINE, RefusalsWatched, True, _STARTING),
+    MessageType.REFUSALS_COUNTED: Authority(Role.PARENT, RefusalsCounted, False, _RUNNING),
     MessageType.LINK_CHANGED: Authority(Role.PARENT, LinkChanged, False, _RUNNING),
     MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
     MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),

@@ -20,6 +20,7 @@ from typing import NamedTuple
 __all__ = [
     "CONTROL_FRAME_MAX_BYTES",
     "INTERNAL_FRAME_MAX_BYTES",
+    "FloodError",
     "Frame",
     "FrameError",
     "IpcError",
@@ -38,6 +39,10 @@ CONTROL_FRAME_MAX_BYTES = 64 * 1024
 
 class IpcError(Exception):
     """A process boundary was misused or broke; the message says how."""
+
+
+class FloodError(IpcError):
+    """More at once than any honest peer says."""
 
 
 class FrameError(IpcError):

@@ -6,6 +6,7 @@ end may send which message, and when, is the authority table's (`ipc/authority.p
 One life of an engine:
 
     parent                                engine
+      |  <-- REFUSALS_WATCHED ----------    |      before anything else
       |  -- CONF_BEGIN, CONF_ITEM ... -->   |      phase CONFIGURING
       |  -- CONF_SECRETS ------------->     |
       |  -- CONF_DRAIN --------------->     |
@@ -64,6 +65,8 @@ __all__ = [
     "LogLine",
     "Ping",
     "Pong",
+    "RefusalsCounted",
+    "RefusalsWatched",
     "ReloadAction",
     "ReloadFinished",
     "ReloadRequested",
@@ -104,7 +107,7 @@ class ConfBegin:
     engine_restarts: int
     """How many engines before this one have died."""
     violations: dict[str, int]
-    """Rules that they broke, by kind (`Supervisor.violations`)."""
+    """Rules that they broke, by kind (`routed.engine_session.Conduct`)."""
     config_path: str
     daemon_pid: int
     """The parent's, for `show status`: the engine may be in no position to ask."""
@@ -325,6 +328,19 @@ class ReloadFinished:
     """Problems, one line each, or what changed."""
     changes_state: bool = True
     """Whether this was an attempt to change something, for `show status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsWatched:
+    """The descriptor that comes along tells of system calls that the engine is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsCounted:
+    """What engines of this daemon were refused so far."""
+
+    calls: dict[str, int]
+    """By the system call's name."""
 
 
 @dataclass(frozen=True, slots=True)

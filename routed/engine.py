@@ -17,10 +17,12 @@ kernel routes stay, and the next engine takes over. When the parent goes, so doe
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,7 +32,8 @@ from ipc import codec
 from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
 from ipc.control import Role as ControlRole
-from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame
+from ipc.fdpass import pack_descriptor
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame
 from ipc.internal import (
     ConfApplied,
     ConfBegin,
@@ -53,6 +56,8 @@ from ipc.internal import (
     LogLine,
     Ping,
     Pong,
+    RefusalsCounted,
+    RefusalsWatched,
     ReloadAction,
     ReloadFinished,
     ReloadRequested,
@@ -106,16 +111,32 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
     try:
         load_what_tracebacks_need()
         memory = ProcessMemory()
-        confinement = confine_engine(uid, gid, has_sandbox=sandbox != "off")
+        confinement = confine_engine(
+            uid, gid, has_sandbox=sandbox != "off", tells_refusals=sandbox != "off"
+        )
         if sandbox == "required" and confinement.missing:
             raise ConfinementError(
                 f"`sandbox: required`, and this kernel lacks {' and '.join(confinement.missing)}"
             )
+        if confinement.listener is not None:
+            _hand_over_listener(channel, confinement.listener)
         trio.run(Engine(channel, confinement, memory).run)
     except ConfinementError as error:
         print(f"routed engine: {error}", file=sys.stderr)  # noqa: T201  (its only way to speak)
         return 1
     return 0
+
+
+def _hand_over_listener(channel: socket.socket, listener: int) -> None:
+    """Let the parent hear of refused system calls; nobody here may hold on to that.
+
+    At once, before the event loop: until then a refused call would wait for an answer for ever.
+    """
+    frame = Frame(MESSAGE_CLASSES[RefusalsWatched], 0, codec.encode(RefusalsWatched()))
+    message = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
+    with suppress(BrokenPipeError):  # the parent is gone, which ends us in a moment
+        channel.sendmsg([message], pack_descriptor(listener))
+    os.close(listener)
 
 
 class _ParentSink:
@@ -209,6 +230,8 @@ class Engine:
                 self._running.router.routes_learned(message.install, message.remove)
             case RulesChanged(rules=rules):
                 self._running.reporter.rule_reports = rules
+            case RefusalsCounted(calls=calls):
+                self._running.reporter.refused_calls = calls
             case FibCommandDone():
                 _hand_over(self._fib_commands, request_id, message)
             case LogLevelChanged(level=level):

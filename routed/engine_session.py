@@ -20,6 +20,7 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -27,7 +28,7 @@ import trio
 from ipc import codec
 from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
-from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, IpcError
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, IpcError
 from ipc.internal import (
     CONF_ITEM_BYTES,
     ConfApplied,
@@ -55,12 +56,14 @@ from routed.config.schema import Config
 from routed.log import EVENTS, Logger, TokenBucket
 from routed.outbox import Outbox, OutboxSource
 from routed.privsep import EngineProcess
+from routed.sandbox.refusals import NotAListenerError, RefusalListener
 
 __all__ = [
     "CONFIGURE_TIMEOUT_S",
     "LOG_LINES_BURST",
     "LOG_LINES_PER_S",
     "REQUESTS_MAX",
+    "Conduct",
     "EngineFailed",
     "EngineHost",
     "EngineSession",
@@ -78,6 +81,10 @@ LOG_LINES_PER_S = 200.0
 LOG_LINES_BURST = 5000
 """A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
 
+REFUSALS_PER_S = 20.0
+REFUSALS_BURST = 1000
+"""Refused system calls, each of which costs the parent a turn: a defect makes a few."""
+
 PULSE_S = 5.0
 PULSES_MISSED_MAX = 12
 """An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
@@ -89,6 +96,16 @@ _OUTPUT_LINES_KEPT = 20
 _FIELD_MAX = 1000
 """Characters of a log field that are kept."""
 _LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
+
+
+@dataclass(slots=True)
+class Conduct:
+    """What engines of this daemon did that they should not; for the daemon's life."""
+
+    violations: Counter[str] = field(default_factory=Counter)
+    """Rules broken, by kind: of the `channel`, a `flood`, or a fatal `syscall`."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """System calls refused, by name."""
 
 
 class EngineFailed(Exception):
@@ -123,7 +140,7 @@ class EngineSession:
     """One life of an engine, from its start to its end."""
 
     def __init__(
-        self, process: EngineProcess, host: EngineHost, log: Logger, violations: Counter[str]
+        self, process: EngineProcess, host: EngineHost, log: Logger, conduct: Conduct
     ) -> None:
         """Serve a started engine.
 
@@ -131,7 +148,7 @@ class EngineSession:
             process: owned from now on.
             host: asked for what the engine should know, told what it says.
             log: for the session's events and the engine's own.
-            violations: rules broken, by kind; counted up here.
+            conduct: rules broken and calls refused; counted up here.
         """
         self.phase = Phase.CONFIGURING
         self.process = process
@@ -145,10 +162,14 @@ class EngineSession:
         self._stopped = trio.Event()
         self._status = 0
         self._is_over = False
-        self._violations = violations
+        self._conduct = conduct
+        self._refusal_listener: RefusalListener | None = None
+        self._has_listener = trio.Event()
         self._unanswered = 0
         self._pulses_missed = 0
-        self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, trio.current_time())
+        now = trio.current_time()
+        self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, now)
+        self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, now)
 
     # --- what the engine should know
 
@@ -167,6 +188,11 @@ class EngineSession:
         link = self._host.link(ifindex)
         if link is not None:
             self.send(LinkChanged(link))
+
+    def tell_refusals(self) -> None:
+        """Tell what this daemon's engines were refused so far."""
+        if self._conduct.refusals:
+            self._outbox.tell_refusals(self._conduct.refusals)
 
     def mark_learned(self) -> None:
         """Routes of others have changed."""
@@ -255,6 +281,7 @@ class EngineSession:
                 nursery.start_soon(self._send_loop)
                 nursery.start_soon(self._receive_loop)
                 nursery.start_soon(self._feel_pulse)
+                nursery.start_soon(self._answer_refused_calls)
                 await self._reap()
                 nursery.cancel_scope.cancel()
         finally:
@@ -290,6 +317,8 @@ class EngineSession:
         os.close(self.process.pidfd)
         os.close(self.process.output_fd)
         self._outbox.close()
+        if self._refusal_listener is not None:
+            self._refusal_listener.close()
 
     async def _send_loop(self) -> None:
         try:
@@ -313,21 +342,25 @@ class EngineSession:
     async def _receive_loop(self) -> None:
         try:
             while True:
-                received = await self._channel.receive()
-                frame = received.frame
-                if received.descriptor is not None:
-                    os.close(received.descriptor)  # nothing that an engine may send carries one
-                message_class = check_authority(
-                    frame.type,
-                    Role.ENGINE,
-                    self.phase,
-                    has_descriptor=received.descriptor is not None,
-                )
-                self._take(codec.decode(message_class, frame.body), frame.request_id)
+                frame, descriptor = await self._channel.receive()
+                has_descriptor = descriptor is not None
+                try:
+                    message_class = check_authority(
+                        frame.type, Role.ENGINE, self.phase, has_descriptor=has_descriptor
+                    )
+                    message: object = codec.decode(message_class, frame.body)
+                except IpcError:
+                    if descriptor is not None:
+                        os.close(descriptor)
+                    raise
+                if descriptor is None:
+                    self._take(message, frame.request_id)
+                else:
+                    self._take_listener(descriptor)
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
         except IpcError as error:
-            self._violations["channel"] += 1
+            self._conduct.violations["flood" if isinstance(error, FloodError) else "channel"] += 1
             self._log.emit("engine-misbehaved", problem=error)
             self.kill()
 
@@ -345,7 +378,7 @@ class EngineSession:
                 try:
                     self._answer_in.send_nowait(message)
                 except trio.WouldBlock:
-                    raise IpcError("answers that nobody asked for") from None
+                    raise FloodError("answers that nobody asked for") from None
             case ReloadRequested():
                 self._count_request(request_id)
                 self._host.reload_requested(request_id, message)
@@ -362,10 +395,42 @@ class EngineSession:
             case Stopped():
                 self._stopped.set()
 
+    def _take_listener(self, descriptor: int) -> None:
+        """Hear of refused calls from now on, once in an engine's life."""
+        if self._refusal_listener is not None:
+            os.close(descriptor)
+            raise IpcError("a second listener for refused calls")
+        try:
+            self._refusal_listener = RefusalListener(descriptor)
+        except NotAListenerError as error:
+            raise IpcError(str(error)) from error
+        self._has_listener.set()
+
+    async def _answer_refused_calls(self) -> None:
+        """Refuse each call, count it, and end an engine that tries more than a defect would."""
+        await self._has_listener.wait()
+        listener = self._refusal_listener
+        assert listener is not None
+        while not listener.has_ended():
+            await trio.lowlevel.wait_readable(listener.fileno())
+            call = listener.refuse()
+            if call is None:
+                continue
+            self._conduct.refusals[call] += 1
+            self._outbox.tell_refusals(self._conduct.refusals)
+            self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
+            if self._refusals.take(trio.current_time()) is None:
+                self._conduct.violations["flood"] += 1
+                self._log.emit("engine-misbehaved", problem=f"a flood of refused calls ({call})")
+                self.kill()
+                return
+
     def _count_request(self, request_id: int) -> None:
         self._unanswered += 1
-        if request_id == 0 or self._unanswered > REQUESTS_MAX:
-            raise IpcError(f"{self._unanswered} requests at once")
+        if request_id == 0:
+            raise IpcError("a request without an id")
+        if self._unanswered > REQUESTS_MAX:
+            raise FloodError(f"{self._unanswered} requests at once")
 
     def _relay_line(self, line: LogEvent) -> None:
         """Log a declared event with its declared fields, or count it when there are too many."""

@@ -67,6 +67,9 @@ class Exporter:
             if name.startswith("engine_violations_"):
                 violations.add(value, kind=name.removeprefix("engine_violations_"))
         yield violations
+        yield Family(
+            "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
+        ).add_all("call", self._reporter.refused_calls)
         reloads = Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.")
         for outcome, count in sorted(self._reporter.reloads.items()):
             reloads.add(count, outcome=outcome)

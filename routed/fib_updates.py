@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ipc.columns import unpack_keys, unpack_values
-from ipc.framing import IpcError
+from ipc.framing import FloodError
 from ipc.internal import FibColumns, FibValue
 from ipc.internal import FibUpdate as FibUpdateMessage
 from routed.fib.ownership import Ownership, RouteValue, find_violation
@@ -48,7 +48,7 @@ class WishGate:
         """Take the wishes that may be.
 
         Raises:
-            IpcError: no honest engine says this.
+            FloodError: no honest engine says so much.
         """
         self._check_flood()
         judged, refused = judge_update(message, self._sync.ledger.ownership)
@@ -62,7 +62,7 @@ class WishGate:
         """The engine has said everything.
 
         Raises:
-            IpcError: too much at once.
+            FloodError: too much at once.
         """
         self._check_flood()
         self._sync.in_sync()
@@ -71,7 +71,7 @@ class WishGate:
         """Refuse to pile up what an engine says faster than the kernel follows: an honest one
         waits (`routed.wishes`)."""
         if self._sync.updates_waiting >= UPDATES_WAITING_MAX:
-            raise IpcError(f"more than {UPDATES_WAITING_MAX} updates at once")
+            raise FloodError(f"more than {UPDATES_WAITING_MAX} updates at once")
 
     def _check_amount(self, routes: int) -> None:
         """Refuse to want more routes than can be meant."""
@@ -79,7 +79,7 @@ class WishGate:
         if self._wished_since_counted > ROUTES_MAX:
             self._wished_since_counted = self._sync.counters().desired + routes
         if self._wished_since_counted > ROUTES_MAX:
-            raise IpcError(f"more than {ROUTES_MAX} routes wanted")
+            raise FloodError(f"more than {ROUTES_MAX} routes wanted")
 
 
 def judge_update(

@@ -98,6 +98,7 @@ EVENTS: dict[str, EventSpec] = {
     "sandboxed": EventSpec(_I, ("by",)),
     "sandbox-degraded": EventSpec(_W, ("missing",)),
     "sandbox-violated": EventSpec(_E, ("pid",)),
+    "sandbox-refused": EventSpec(_W, ("pid", "call"), _STRANGERS),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),

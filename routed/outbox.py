@@ -4,6 +4,7 @@
     links        dirty ones; what is told is their state when their turn comes
     progress     that the FIB has news; what it is, is asked when its turn comes
     learned      the same of others' routes
+    refusals     how many system calls were refused
     log lines    the newest LOG_LINES_KEPT
 
 Most of it is state, and the messages in order are few by nature, so that a slow engine costs the
@@ -17,11 +18,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import trio
 
-from ipc.internal import FibProgress, LinkChanged, LinkRemoved, LogLine, RoutesLearned
+from ipc.internal import (
+    FibProgress,
+    LinkChanged,
+    LinkRemoved,
+    LogLine,
+    RefusalsCounted,
+    RoutesLearned,
+)
 from routed.model.link import Interface
 
 __all__ = ["LOG_LINES_KEPT", "Outbox", "OutboxSource", "Outgoing"]
@@ -64,6 +73,7 @@ class Outbox:
         self._links: dict[int, None] = {}
         self._has_progress = False
         self._has_learned = False
+        self._refusals: Mapping[str, int] | None = None
         self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
 
     def send(self, message: object, request_id: int = 0, descriptor: int | None = None) -> None:
@@ -84,6 +94,15 @@ class Outbox:
     def mark_learned(self) -> None:
         """Routes of others have changed."""
         self._has_learned = True
+        self.wake()
+
+    def tell_refusals(self, calls: Mapping[str, int]) -> None:
+        """More system calls were refused.
+
+        Args:
+            calls: by name; read when its turn comes.
+        """
+        self._refusals = calls
         self.wake()
 
     def send_line(self, line: LogLine) -> None:
@@ -125,6 +144,9 @@ class Outbox:
             self._has_learned = learned is not None
             if learned is not None:
                 return Outgoing(learned)
+        if self._refusals is not None:
+            calls, self._refusals = dict(self._refusals), None
+            return Outgoing(RefusalsCounted(calls))
         if self._log_lines:
             return Outgoing(self._log_lines.popleft())
         return None

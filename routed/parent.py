@@ -258,7 +258,8 @@ class Parent:
             "generation": self._generation,
             "links": len(self._kernel.links),
             "engine_restarts": self._supervisor.restarts,
-            "engine_violations": dict(self._supervisor.violations),
+            "engine_violations": dict(self._supervisor.conduct.violations),
+            "refused_system_calls": dict(self._supervisor.conduct.refusals),
             "neighbor_sockets": len(self._sockets),
             "fib": self._kernel.counters,
         }
@@ -279,6 +280,7 @@ class Parent:
             session.send_link(link.ifindex)
         session.send(LinksComplete())
         self.on_rules()
+        session.tell_refusals()
         session.mark_learned()
         session.send(
             SocketReady(SocketKind.MANAGEMENT, 0, None),
@@ -307,7 +309,7 @@ class Parent:
             total_bytes=total_bytes,
             started_at_ns=self._started_at_ns,
             engine_restarts=self._supervisor.restarts,
-            violations=dict(self._supervisor.violations),
+            violations=dict(self._supervisor.conduct.violations),
             config_path=self._config_path,
             daemon_pid=os.getpid(),
             # Later than every life before, also than that of an engine which died a moment ago.

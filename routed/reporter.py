@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
@@ -102,6 +102,8 @@ class Reporter:
         self.last_reload: LastReload | None = None
         self.rule_reports: tuple[RuleReport, ...] = ()
         """The parent's, as last told."""
+        self.refused_calls: Mapping[str, int] = {}
+        """System calls that the sandbox refused, by name; the parent's, as last told."""
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
         """The last lines of the log, as the parent told them."""
         self.reloads: Counter[str] = Counter()
@@ -147,6 +149,7 @@ class Reporter:
             ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,
+            sandbox_refusals=sum(self.refused_calls.values()),
         )
 
     def neighbors(self) -> Sequence[NeighborView]:
@@ -223,6 +226,8 @@ class Reporter:
         for kind, help_text in _VIOLATIONS.items():
             name = f"engine_violations_{kind}"
             views.append(CounterView(name, violations.get(kind, 0), help_text))
+        for call, count in sorted(self.refused_calls.items()):
+            views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views
 
     def rules(self) -> Sequence[RuleView]:
@@ -382,5 +387,6 @@ _FIB_COUNTERS = {
 
 _VIOLATIONS = {
     "channel": "engines ended for a message that they may not send",
+    "flood": "engines ended for saying more than any honest one",
     "syscall": "engines killed by the sandbox for a system call of an intruder",
 }

@@ -10,7 +10,7 @@ RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in 
 from __future__ import annotations
 
 import signal
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
@@ -18,7 +18,7 @@ import trio
 from ipc.authority import Phase
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
-from routed.engine_session import EngineFailed, EngineHost, EngineSession
+from routed.engine_session import Conduct, EngineFailed, EngineHost, EngineSession
 from routed.log import Logger
 from routed.privsep import EngineProcess, start_engine
 
@@ -39,8 +39,7 @@ class Supervisor:
         self.session: EngineSession | None = None
         self.restarts = 0
         """Engines that have died in this daemon's life."""
-        self.violations: Counter[str] = Counter()
-        """Rules that engines have broken: of the `channel`, or a fatal `syscall`."""
+        self.conduct = Conduct()
         self._host = host
         self._log = log
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
@@ -63,7 +62,7 @@ class Supervisor:
         """
         while True:
             process = await self._start(user, sandbox)
-            session = EngineSession(process, self._host, self._log, self.violations)
+            session = EngineSession(process, self._host, self._log, self.conduct)
             self.session = session
             self._log.emit(
                 "engine-started", pid=process.pid, user=user.name, restarts=self.restarts
@@ -107,7 +106,7 @@ class Supervisor:
         now = trio.current_time()
         self._deaths.append(now)
         if session.was_killed_by(signal.SIGSYS):
-            self.violations["syscall"] += 1
+            self.conduct.violations["syscall"] += 1
             self._log.emit("sandbox-violated", pid=session.process.pid)
         words = _last_sentence(session.last_words) or status
         if self.restarts == 1 and session.phase is Phase.CONFIGURING:

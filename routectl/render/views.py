@@ -115,6 +115,13 @@ def _last_reload(status: Row) -> str:
     return f"{outcome}, {duration_text(reload.get('age_s'))} ago: {reload.get('text')}"
 
 
+def _sandbox(status: Row) -> str:
+    """What holds the engine, and what it has run into."""
+    refused = status.get("sandbox_refusals")
+    words = str(status.get("sandbox"))
+    return f"{words}; {refused} system calls refused" if refused else words
+
+
 STATUS = Record(
     (
         _column("router id", "router_id"),
@@ -128,7 +135,7 @@ STATUS = Record(
         _column("prefixes", "routes"),
         Column("fib", _fib_totals),
         _column("engine restarts", "engine_restarts"),
-        _column("sandbox", "sandbox"),
+        Column("sandbox", _sandbox),
     )
 )
 

@@ -283,6 +283,8 @@ class StatusView:
     engine_restarts: int
     sandbox: str
     """What holds the engine: `seccomp, landlock abi 7, uid 998`."""
+    sandbox_refusals: int
+    """System calls that engines of this daemon were refused; `show counters` has them by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from routed.sandbox import capabilities, landlock, seccomp
 from routed.sandbox.capabilities import Capability
 from routed.sandbox.kernel import prctl
+from routed.sandbox.seccomp import Installed
 
 __all__ = [
     "OPEN_FILES_MAX",
@@ -58,6 +59,8 @@ class Confinement:
     has_seccomp: bool
     landlock_abi: int
     """0: no landlock."""
+    listener: int | None = None
+    """A descriptor for the parent, which tells it of refused calls."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -125,7 +128,9 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
     return left
 
 
-def confine_engine(uid: int, gid: int, *, has_sandbox: bool = True) -> Confinement:
+def confine_engine(
+    uid: int, gid: int, *, has_sandbox: bool = True, tells_refusals: bool = False
+) -> Confinement:
     """Become uid and gid for good, without any capability, inside the sandbox.
 
     Must run before threads start: the kernel keeps ids, capabilities and domains per thread.
@@ -135,6 +140,7 @@ def confine_engine(uid: int, gid: int, *, has_sandbox: bool = True) -> Confineme
             capabilities go all the same.
         gid: the only group to be in.
         has_sandbox: with seccomp and landlock, as far as the kernel has them.
+        tells_refusals: have refused calls wait for the holder of `Confinement.listener`.
 
     Returns:
         What holds now.
@@ -144,7 +150,7 @@ def confine_engine(uid: int, gid: int, *, has_sandbox: bool = True) -> Confineme
     """
     parent_pid = os.getppid()
     started_as_root = os.getuid() == 0
-    landlock_abi, has_seccomp = 0, False
+    landlock_abi, installed = 0, Installed(False)
     try:
         _change_ids(uid, gid)
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -156,10 +162,10 @@ def confine_engine(uid: int, gid: int, *, has_sandbox: bool = True) -> Confineme
         _check_no_way_back(is_other_uid=started_as_root and uid != 0)
         if has_sandbox:
             landlock_abi = landlock.forbid_everything()
-            has_seccomp = seccomp.install(os.getpid())
+            installed = seccomp.install(os.getpid(), tells_refusals=tells_refusals)
     except OSError as error:
         raise ConfinementError(f"cannot confine uid {uid}, gid {gid}: {error}") from error
-    return Confinement(uid, has_seccomp, landlock_abi)
+    return Confinement(uid, installed.has_filter, landlock_abi, installed.listener)
 
 
 def _change_ids(uid: int, gid: int) -> None:

@@ -5,7 +5,7 @@
     allowed with conditions       -> made, or EPERM, or killed (`Condition.is_fatal`)
     fatal                         -> killed
     newer than the table, clone3  -> ENOSYS
-    the rest                      -> EPERM
+    the rest                      -> EPERM, by way of the parent, which counts (`refusals.py`)
 
 The program is a plain sequence of comparisons. That costs nothing per call: the kernel runs it over
 all numbers once, when it is installed, and keeps a bitmap of those that are allowed whatever their
@@ -26,11 +26,13 @@ from typing import NamedTuple
 from routed.sandbox.kernel import Machine, here, is_unknown, syscall
 from routed.sandbox.syscalls import ALLOWED, CONDITIONS, FATAL, NEWEST_KNOWN, NUMBERS, Condition
 
-__all__ = ["Instruction", "build", "install"]
+__all__ = ["Installed", "Instruction", "build", "install"]
 
 KILL_PROCESS, RETURN_ERRNO, ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
 REFUSE = RETURN_ERRNO | errno.EPERM
 UNKNOWN = RETURN_ERRNO | errno.ENOSYS
+NOTIFY = 0x7FC0_0000
+"""SECCOMP_RET_USER_NOTIF."""
 
 LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_ABOVE, RETURN = 0x20, 0x54, 0x15, 0x25, 0x06
 """BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGT|BPF_K,
@@ -42,7 +44,8 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 AUDIT_ARCHITECTURE = {Machine.X86_64: 0xC000_003E, Machine.AARCH64: 0xC000_00B7}
 _X32_BIT = 0x4000_0000
 
-_SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
+_SET_MODE_FILTER = 1
+_FLAG_TSYNC, _FLAG_NEW_LISTENER, _FLAG_TSYNC_ESRCH = 1, 8, 16
 
 
 class Instruction(NamedTuple):
@@ -55,12 +58,21 @@ class Instruction(NamedTuple):
     operand: int
 
 
-def build(machine: Machine, own_pid: int) -> list[Instruction]:
+class Installed(NamedTuple):
+    """What came of it."""
+
+    has_filter: bool
+    listener: int | None = None
+    """A descriptor that tells of refused calls; whoever holds it must answer them."""
+
+
+def build(machine: Machine, own_pid: int, refuse: int = REFUSE) -> list[Instruction]:
     """The engine's filter.
 
     Args:
         machine: whose numbers to use.
         own_pid: the only process that signals may be sent to (abort and raise do).
+        refuse: the answer to what a defect may run into: REFUSE or NOTIFY.
     """
     numbers = NUMBERS[machine]
     program = [
@@ -79,7 +91,7 @@ def build(machine: Machine, own_pid: int) -> list[Instruction]:
             program += _answer(numbers[name], ALLOW)
     own_process = Condition(0, 0xFFFF_FFFF, (own_pid,))
     for name, condition in {**CONDITIONS, "tgkill": own_process}.items():
-        program += _judge(numbers[name], condition)
+        program += _judge(numbers[name], condition, refuse)
     for name in FATAL:
         if name in numbers:
             program += _answer(numbers[name], KILL_PROCESS)
@@ -88,7 +100,7 @@ def build(machine: Machine, own_pid: int) -> list[Instruction]:
         *program,
         Instruction(JUMP_IF_ABOVE, 0, 1, NEWEST_KNOWN),
         Instruction(RETURN, 0, 0, UNKNOWN),
-        Instruction(RETURN, 0, 0, REFUSE),
+        Instruction(RETURN, 0, 0, refuse),
     ]
 
 
@@ -96,13 +108,13 @@ def _answer(number: int, action: int) -> list[Instruction]:
     return [Instruction(JUMP_IF_EQUAL, 0, 1, number), Instruction(RETURN, 0, 0, action)]
 
 
-def _judge(number: int, condition: Condition) -> list[Instruction]:
+def _judge(number: int, condition: Condition, refuse: int) -> list[Instruction]:
     """Look at an argument of one call; the accumulator holds the number again afterwards only for
     those that did not match, which skip all of this."""
     tests: list[Instruction] = []
     for value in condition.values:
         tests += _test(condition.argument, condition.mask, value)
-    tests.append(Instruction(RETURN, 0, 0, KILL_PROCESS if condition.is_fatal else REFUSE))
+    tests.append(Instruction(RETURN, 0, 0, KILL_PROCESS if condition.is_fatal else refuse))
     return [Instruction(JUMP_IF_EQUAL, 0, len(tests), number), *tests]
 
 
@@ -123,29 +135,41 @@ def _test(argument: int, mask: int, value: int) -> list[Instruction]:
     return [*instructions, Instruction(RETURN, 0, 0, ALLOW)]
 
 
-def install(own_pid: int) -> bool:
+def install(own_pid: int, *, tells_refusals: bool = False) -> Installed:
     """Put the filter on every thread of this process; no_new_privs must be set.
 
     Args:
         own_pid: of this process, as it sees itself.
+        tells_refusals: have a listener told of refused calls, where the kernel can (Linux 5.7).
 
     Returns:
-        False when the kernel has no seccomp filters or we have no table for this machine.
+        Without a filter when the kernel has no such thing or we have no table for this machine.
 
     Raises:
         OSError: the kernel has them and refused (EACCES without no_new_privs).
     """
     machine = here()
     if machine is None:
-        return False
-    program = build(machine, own_pid)
+        return Installed(False)
+    if tells_refusals:
+        flags = _FLAG_TSYNC | _FLAG_TSYNC_ESRCH | _FLAG_NEW_LISTENER
+        try:
+            return Installed(True, _load(machine, build(machine, own_pid, NOTIFY), flags))
+        except OSError as error:
+            # EBUSY: a container's own filter has a listener already, and there can be one only.
+            if not is_unknown(error) and error.errno != errno.EBUSY:
+                raise
+    try:
+        _load(machine, build(machine, own_pid), _FLAG_TSYNC)
+    except OSError as error:
+        if is_unknown(error):
+            return Installed(False)
+        raise
+    return Installed(True)
+
+
+def _load(machine: Machine, program: list[Instruction], flags: int) -> int:
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     code = ctypes.create_string_buffer(packed, len(packed))
     header = struct.pack("@HP", len(program), ctypes.addressof(code))
-    try:
-        syscall(NUMBERS[machine]["seccomp"], _SET_MODE_FILTER, _FLAG_TSYNC, header)
-    except OSError as error:
-        if is_unknown(error):
-            return False
-        raise
-    return True
+    return syscall(NUMBERS[machine]["seccomp"], _SET_MODE_FILTER, flags, header)

@@ -23,7 +23,15 @@ from typing import NamedTuple
 
 from routed.sandbox.kernel import Machine
 
-__all__ = ["ALLOWED", "CONDITIONS", "FATAL", "NEWEST_KNOWN", "NUMBERS", "Condition"]
+__all__ = [
+    "ALLOWED",
+    "COMMON_REFUSALS",
+    "CONDITIONS",
+    "FATAL",
+    "NEWEST_KNOWN",
+    "NUMBERS",
+    "Condition",
+]
 
 NEWEST_KNOWN = 450
 """The last number that the tables were made from (Linux 6.1)."""
@@ -68,7 +76,7 @@ _PROT_EXEC = 0x4
 _CLONE_THREAD = 0x0001_0000
 _AT_EMPTY_PATH = 0x1000
 _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5421, 0x5450, 0x5451
-_SO_SNDBUF, _SO_RCVBUF = 7, 8
+_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY = 7, 8, 1
 _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = 1, 2, 3, 4
 _F_DUPFD_CLOEXEC, _F_ADD_SEALS, _F_GET_SEALS = 1030, 1033, 1034
 
@@ -90,9 +98,9 @@ CONDITIONS: dict[str, Condition] = {
             _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_DUPFD_CLOEXEC, _F_ADD_SEALS, _F_GET_SEALS,
         ),
     ),
-    # trio shrinks the buffers of its wake-up pair. Under other levels than SOL_SOCKET these two
-    # numbers are harmless options of IP and TCP.
-    "setsockopt": Condition(2, _INT, (_SO_SNDBUF, _SO_RCVBUF)),
+    # trio shrinks the buffers of its wake-up pair, and tries to have them sent at once. Under other
+    # levels these three numbers are harmless: type of service; SO_DEBUG, which takes a capability.
+    "setsockopt": Condition(2, _INT, (_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY)),
     # Limits may be read (the C library does, for a thread's stack), not set: the new one is null.
     "prlimit64": Condition(2, _WHOLE, (0,)),
 }  # fmt: skip
@@ -166,3 +174,23 @@ _AARCH64: dict[str, int] = {
 
 NUMBERS: dict[Machine, dict[str, int]] = {Machine.X86_64: _X86_64, Machine.AARCH64: _AARCH64}
 """By name; a call that a machine never had is absent."""
+
+COMMON_REFUSALS: dict[Machine, dict[str, int]] = {
+    Machine.X86_64: {
+        "open": 2, "stat": 4, "lstat": 6, "access": 21, "dup": 32, "dup2": 33, "socket": 41,
+        "connect": 42, "bind": 49, "listen": 50, "kill": 62, "rename": 82, "mkdir": 83,
+        "rmdir": 84, "unlink": 87, "readlink": 89, "chmod": 90, "chown": 92, "umask": 95,
+        "setuid": 105, "setgid": 106, "prctl": 157, "setrlimit": 160, "sethostname": 170,
+        "getdents64": 217, "openat": 257, "mkdirat": 258, "unlinkat": 263, "readlinkat": 267,
+        "faccessat": 269, "inotify_init1": 294, "statx": 332, "pidfd_send_signal": 424,
+        "pidfd_open": 434, "openat2": 437, "faccessat2": 439,
+    },
+    Machine.AARCH64: {
+        "dup": 23, "unlinkat": 35, "mkdirat": 34, "faccessat": 48, "openat": 56, "getdents64": 61,
+        "readlinkat": 78, "kill": 129, "setgid": 144, "setuid": 146, "sethostname": 161,
+        "setrlimit": 164, "umask": 166, "prctl": 167, "socket": 198, "bind": 200, "listen": 201,
+        "connect": 203, "inotify_init1": 26, "statx": 291, "pidfd_send_signal": 424,
+        "pidfd_open": 434, "openat2": 437, "faccessat2": 439,
+    },
+}  # fmt: skip
+"""Names, for people, of calls that are refused; the filter needs none of them."""

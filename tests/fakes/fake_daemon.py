@@ -61,6 +61,7 @@ STATUS = StatusView(
     fib=FibTotals(desired=4, installed=3, failed=1, pending=0, coupled=True),
     engine_restarts=0,
     sandbox="seccomp, landlock abi 7, uid 998",
+    sandbox_refusals=2,
 )
 
 NEIGHBORS = (

@@ -75,8 +75,16 @@ def take_configuration() -> None:
     send(internal.ConfApplied(begin.generation))
 
 
+def tell_of_refusals() -> None:
+    """Do what a good engine does first of all."""
+    assert confinement.listener is not None
+    send(internal.RefusalsWatched(), descriptors=[confinement.listener])
+    os.close(confinement.listener)
+
+
 if __name__ == "__main__":
-    source = compile(Path(sys.argv[1]).read_text(encoding="utf-8"), "attack", "exec")
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
     uid, _, gid = sys.argv[sys.argv.index("--ids") + 1].partition(":")
-    confine_engine(int(uid), int(gid))
-    exec(source, globals())
+    # Who nobody tells of must be answered by nobody: a refused call would wait for ever.
+    confinement = confine_engine(int(uid), int(gid), tells_refusals="tell_of_refusals()" in text)
+    exec(compile(text, "attack", "exec"), globals())

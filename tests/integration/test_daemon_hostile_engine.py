@@ -104,6 +104,18 @@ def test_the_system_is_out_of_reach(besiege: Any) -> None:
     lab.wait_converged(DEADLINE_S)
     (status,) = lab.routectl("R", "show", "status")
     assert status["engine_restarts"] == 0, "it was refused, and lives on"
+    if here() is not None:
+        wait_until(
+            lambda: counters(lab).get("sandbox_refused_setuid") == 1, DEADLINE_S, "it is counted"
+        )
+        refused = counters(lab)
+        assert refused["sandbox_refused_kill"] == refused["sandbox_refused_pidfd_open"] == 1
+        assert refused["sandbox_refused_socket"] == 2
+        assert refused["sandbox_refused_openat"] >= 3
+        (status,) = lab.routectl("R", "show", "status")
+        assert status["sandbox_refusals"] >= 8
+        assert "system calls refused" in lab.show("R", "status")
+        assert "sandbox-refused pid=" in lab.log("R")
 
 
 FORBIDDEN_ROUTES = """

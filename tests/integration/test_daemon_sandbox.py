@@ -49,6 +49,8 @@ def test_both_processes_are_held_and_show_status_says_so(build_lab: LabBuilder) 
     (status,) = lab.routectl("R", "show", "status")
     assert status["sandbox"] == ", ".join([*words, f"uid {uid}"])
     assert f"sandbox          {status['sandbox']}" in lab.show("R", "status")
+    assert status["sandbox_refusals"] == 0, "an engine in order asks for nothing it may not"
+    assert "sandbox-refused" not in lab.log("R")
 
 
 def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:

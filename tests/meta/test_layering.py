@@ -45,7 +45,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
     "routed.outbox": {"ipc.internal", "routed.model", "trio"},
     "routed.engine_session": {
-        "ipc", "routed.config", "routed.log", "routed.outbox", "routed.privsep", "trio",
+        "ipc", "routed.config", "routed.log", "routed.outbox", "routed.privsep",
+        "routed.sandbox.refusals", "trio",
     },
     "routed.supervisor": {
         "ipc", "routed.config", "routed.engine_session", "routed.log", "routed.privsep", "trio",

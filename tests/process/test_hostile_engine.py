@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,10 +27,18 @@ from ipc.internal import (
 )
 from routed import engine_session, privsep
 from routed.config.load import load_text
-from routed.engine_session import LOG_LINES_BURST, REQUESTS_MAX, EngineFailed, EngineSession
+from routed.engine_session import (
+    LOG_LINES_BURST,
+    REFUSALS_BURST,
+    REQUESTS_MAX,
+    Conduct,
+    EngineFailed,
+    EngineSession,
+)
 from routed.log import Level, Logger, Record
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
+from routed.sandbox.kernel import here
 
 pytestmark = pytest.mark.root
 
@@ -97,14 +104,14 @@ class Siege:
     def __init__(self) -> None:
         self.host = Host()
         self.sink = ListSink()
-        self.violations: Counter[str] = Counter()
+        self.conduct = Conduct()
         self.status = ""
         self.session: EngineSession | None = None
 
     async def run(self) -> None:
         process = privsep.start_engine(NOBODY, NOBODY, "auto", 1 << 20)
         log = Logger(self.sink, "parent", Level.DEBUG)
-        self.session = EngineSession(process, self.host, log, self.violations)
+        self.session = EngineSession(process, self.host, log, self.conduct)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._settle, self.session)
@@ -211,11 +218,26 @@ BREAKS_A_RULE = {
         "send(internal.ReloadRequested(0, 1), request_id=n)",
         f"{REQUESTS_MAX + 1} requests at once",
     ),
+    "a descriptor instead of a listener": (
+        "send(internal.RefusalsWatched(), descriptors=[0])",
+        "a descriptor that is no seccomp listener",
+    ),
+    "a listener when it runs already": (
+        "take_configuration(); send(internal.RefusalsWatched(), descriptors=[0])",
+        "REFUSALS_WATCHED does not belong to the phase running",
+    ),
+    "a second listener": (
+        "tell_of_refusals(); send(internal.RefusalsWatched(), descriptors=[0])",
+        "a second listener for refused calls",
+    ),
     "wishes without end": (
         "take_configuration()\nfor n in range(1, 10_000): send(internal.FibUpdate(n, (), (), ()))",
         "more than 100 updates",
     ),
 }
+
+
+FLOODS = {"answers that nobody asked for", "reload requests without end"}
 
 
 @pytest.mark.parametrize("what", BREAKS_A_RULE)
@@ -230,7 +252,7 @@ async def test_a_broken_rule_ends_the_engine_with_its_reason(
     assert siege.status == "killed by SIGKILL", siege.sink.records
     assert len(siege.problems) == 1
     assert reason in siege.problems[0]
-    assert siege.violations == {"channel": 1}
+    assert siege.conduct.violations == {"flood" if what in FLOODS else "channel": 1}
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before, "no descriptor stays"
 
@@ -312,6 +334,64 @@ async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> N
     siege.host.reload_requested = answer  # type: ignore[method-assign]
     await siege.run()
     assert (siege.status, siege.problems) == ("exit status 3", [])
+
+
+needs_listener = pytest.mark.skipif(
+    here() is None, reason="this kernel lacks a system call table of ours"
+)
+
+
+@needs_listener
+async def test_refused_system_calls_are_counted_by_name(take_over: TakeOver) -> None:
+    take_over(
+        "tell_of_refusals()\ntake_configuration()\n"
+        "for attempt in ('os.open(\"/etc/passwd\", 0)', 'os.setuid(0)', 'os.setuid(0)',\n"
+        "                'os.kill(os.getppid(), 9)', 'socket.socket()'):\n"
+        "    try:\n        eval(attempt)\n"
+        "    except PermissionError:\n        continue\n"
+        "    os._exit(1)\n"
+        "counted = take_until(internal.RefusalsCounted)\n"
+        "while sum(counted.calls.values()) < 5:\n"
+        "    counted = take_until(internal.RefusalsCounted)\n"
+        "os._exit(5)\n"
+    )
+    siege = await besiege()
+    assert (siege.status, siege.problems) == ("exit status 5", [])
+    assert siege.conduct.refusals == {"openat": 1, "setuid": 2, "kill": 1, "socket": 1}
+    assert [fields["call"] for fields in siege.sink.fields_of("sandbox-refused")][:2] == [
+        "openat",
+        "setuid",
+    ]
+
+
+@needs_listener
+async def test_a_flood_of_refused_calls_ends_the_engine(take_over: TakeOver) -> None:
+    take_over(
+        "tell_of_refusals()\ntake_configuration()\n"
+        "while True:\n    try:\n        os.setuid(0)\n"
+        "    except PermissionError:\n        pass\n"
+    )
+    siege = await besiege()
+    assert siege.status == "killed by SIGKILL"
+    assert siege.conduct.violations == {"flood": 1}
+    assert siege.conduct.refusals["setuid"] > REFUSALS_BURST
+    assert siege.problems == ["a flood of refused calls (setuid)"]
+
+
+@needs_listener
+async def test_a_call_that_is_refused_while_the_engine_dies_troubles_nobody(
+    take_over: TakeOver,
+) -> None:
+    take_over(
+        "import threading\ntell_of_refusals()\ntake_configuration()\n"
+        "def pester():\n"
+        "    while True:\n        try:\n            os.open('/', 0)\n"
+        "        except OSError:\n            pass\n"
+        "for _ in range(4):\n    threading.Thread(target=pester, daemon=True).start()\n"
+        "while True:\n    take_until(internal.RefusalsCounted)\n    os._exit(6)\n"
+    )
+    siege = await besiege()
+    assert siege.status == "exit status 6"
 
 
 async def test_an_intruders_system_call_ends_it_by_sigsys(take_over: TakeOver) -> None:

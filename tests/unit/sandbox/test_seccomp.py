@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routed.sandbox.kernel import Machine
+from routed.sandbox.refusals import name_of
 from routed.sandbox.seccomp import (
     ALLOW,
     AND,
@@ -21,13 +22,21 @@ from routed.sandbox.seccomp import (
     JUMP_IF_EQUAL,
     KILL_PROCESS,
     LOAD,
+    NOTIFY,
     REFUSE,
     RETURN,
     UNKNOWN,
     Instruction,
     build,
 )
-from routed.sandbox.syscalls import ALLOWED, CONDITIONS, FATAL, NEWEST_KNOWN, NUMBERS
+from routed.sandbox.syscalls import (
+    ALLOWED,
+    COMMON_REFUSALS,
+    CONDITIONS,
+    FATAL,
+    NEWEST_KNOWN,
+    NUMBERS,
+)
 
 PID = 4711
 MACHINES = list(Machine)
@@ -84,6 +93,25 @@ def test_each_list_gets_its_answer(machine: Machine) -> None:
         assert ask(machine, name) == KILL_PROCESS, name
     assert ask(machine, "clone3") == UNKNOWN
     assert ask(machine, "seccomp") == REFUSE, "no filter of one's own on top"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_with_a_listener_only_the_refusals_are_other_answers(machine: Machine) -> None:
+    told = build(machine, PID, NOTIFY)
+    assert len(told) == len(PROGRAMS[machine])
+    for without, within in zip(PROGRAMS[machine], told, strict=True):
+        answer = without.operand if without.code == RETURN else None
+        assert within == (without._replace(operand=NOTIFY) if answer == REFUSE else without)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_names_of_refused_calls_are_of_refused_calls(machine: Machine) -> None:
+    for name, number in COMMON_REFUSALS[machine].items():
+        answer = run(PROGRAMS[machine], AUDIT_ARCHITECTURE[machine], number, *[0] * 6)
+        assert answer == REFUSE, name
+        assert name_of(number, machine) == name
+    assert name_of(NUMBERS[machine]["ptrace"], machine) == "ptrace"
+    assert name_of(9999, machine) == name_of(9999, None) == "call-9999"
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -179,6 +207,7 @@ def test_the_numbers_are_those_of_the_system_header(
     machine: Machine, header: str, flags: tuple[str, ...]
 ) -> None:
     defined = _defined(header, *flags)
-    checked = {name: number for name, number in NUMBERS[machine].items() if name in defined}
-    assert len(checked) > len(NUMBERS[machine]) * 0.9
+    known = {**NUMBERS[machine], **COMMON_REFUSALS[machine]}
+    checked = {name: number for name, number in known.items() if name in defined}
+    assert len(checked) > len(known) * 0.9
     assert checked == {name: defined[name] for name in checked}

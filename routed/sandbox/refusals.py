@@ -1,0 +1,97 @@
+"""System calls that the engine was refused, told to the parent one by one.
+
+    engine: a call that its filter refuses --waits--> kernel --notification--> parent: counts,
+                                                      kernel <--EPERM--------- answers
+
+The filter's answer EPERM leaves no trace anywhere; SECCOMP_RET_USER_NOTIF does (Linux 5.0). The
+calling thread waits until the parent has answered, and the parent always answers EPERM: it never
+looks at an argument, which the engine could change meanwhile, and never lets a call go on. The
+parent cannot be the engine's own other thread: some calls are made with Python's lock held.
+
+When the parent dies the kernel answers ENOSYS, and the engine dies along.
+
+Failure: `NotAListenerError` for a descriptor that is something else.
+
+Sources: seccomp_unotify(2); linux/seccomp.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import struct
+
+from routed.sandbox.kernel import Machine, here
+from routed.sandbox.syscalls import COMMON_REFUSALS, NUMBERS
+
+__all__ = ["NotAListenerError", "RefusalListener", "name_of"]
+
+_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
+"""struct seccomp_notif: id, pid, flags; then struct seccomp_data: number, architecture, instruction
+pointer, arguments."""
+_RESPONSE = struct.Struct("=QqiI")
+"""struct seccomp_notif_resp: id, value, error, flags."""
+_RECEIVE, _SEND, _IS_VALID = 0xC050_2100, 0xC018_2101, 0x4008_2102
+"""_IOWR('!', 0, 80), _IOWR('!', 1, 24), _IOW('!', 2, 8)."""
+
+
+class NotAListenerError(Exception):
+    """The descriptor is no seccomp listener."""
+
+
+class RefusalListener:
+    """Owns the descriptor that tells of one process's refused calls."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over a descriptor, from whoever claims that it is one.
+
+        Raises:
+            NotAListenerError: it is not; it is closed.
+        """
+        self._descriptor = descriptor
+        try:
+            fcntl.ioctl(descriptor, _IS_VALID, struct.pack("=Q", 0))
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # "there is no notification 0": it knows what that is
+                return
+        self.close()
+        raise NotAListenerError("a descriptor that is no seccomp listener")
+
+    def fileno(self) -> int:
+        """Readable when somebody waits for an answer, or nobody ever will."""
+        return self._descriptor
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def refuse(self) -> str | None:
+        """Answer one call; its name, or None when the caller is gone. Never waits once readable."""
+        buffer = bytearray(_NOTIFICATION.size)
+        try:
+            fcntl.ioctl(self._descriptor, _RECEIVE, buffer)
+            notification, _, _, number, *_ = _NOTIFICATION.unpack(buffer)
+            fcntl.ioctl(self._descriptor, _SEND, _RESPONSE.pack(notification, 0, -errno.EPERM, 0))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return None  # it was killed meanwhile
+            raise
+        return name_of(number, here())
+
+    def close(self) -> None:
+        """Let go of it: whoever still waits gets ENOSYS."""
+        os.close(self._descriptor)
+
+
+def name_of(number: int, machine: Machine | None) -> str:
+    """A system call's name; `call-NUMBER` where we know none."""
+    if machine is not None:
+        for names in (NUMBERS[machine], COMMON_REFUSALS[machine]):
+            for name, known in names.items():
+                if known == number:
+                    return name
+    return f"call-{number}"
