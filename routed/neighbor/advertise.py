@@ -163,6 +163,12 @@ class LinkAdvertiser:
         if self.flush_at is None:
             self.flush_at = now + COALESCE_S
 
+    def mark_all(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """The same for several."""
+        self._dirty.update(dict.fromkeys(prefixes))
+        if self.flush_at is None and self._dirty:
+            self.flush_at = now + COALESCE_S
+
     def take_batch(self, advertisement: Advertisement, own_id: Address) -> UpdateBatch | None:
         """The next message's worth of dirty prefixes; None when nothing is left to say."""
         updates: list[RouteUpdate] = []

@@ -61,8 +61,7 @@ class LearnedRoute:
     is_stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """How this router reaches a prefix, and what it tells others of it."""
 
     metric: int

@@ -223,8 +223,7 @@ class AdjacencyChanged:
     reason: AdjacencyReason
 
 
-@dataclass(frozen=True, slots=True)
-class RouteLearned:
+class RouteLearned(NamedTuple):
     """The network reaches a prefix like this now; replaces what was learned before."""
 
     prefix: Prefix

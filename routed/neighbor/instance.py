@@ -238,8 +238,7 @@ class NeighborInstance:
         self._note_input("originate", prefix, metric, tag, is_external, now)
         if self._origins.originate(prefix, metric, tag, is_external=is_external):
             self._reporter.cancel_hold(prefix)
-            self._mark_dirty(prefix, now)
-        self._settle(now)
+            self._mark_dirty(prefix, now)  # a timer then tells; nothing else follows from it
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
         """Take a prefix out of the network; unknown ones are ignored."""
@@ -248,7 +247,6 @@ class NeighborInstance:
         self._note_input("withdraw", prefix, now)
         if self._origins.withdraw(prefix):
             self._mark_dirty(prefix, now)
-            self._settle(now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
@@ -257,8 +255,10 @@ class NeighborInstance:
         self._note_input("set_policy", policy, now)
         self._policy = policy
         self._table.judge_again(now)
-        for prefix in [*self._origins.prefixes(), *self._table.selections()]:
-            self._mark_dirty(prefix, now)
+        known = [*self._origins.prefixes(), *self._table.selections()]
+        for link in self._links.values():
+            if link.has_listeners:
+                link.advertiser.mark_all(known, now)
         self._settle(now)
 
     # Inputs: the network and the clock
@@ -471,9 +471,12 @@ class NeighborInstance:
         """Carry out everything that is due, in an order in which one pass is enough."""
         self._table.collect(now)
         self._relay.send_due(now)
-        for prefix in self._table.take_changes():
-            self._reporter.report(prefix)
-            self._mark_dirty(prefix, now)
+        changes = self._table.take_changes()
+        if changes:
+            self._reporter.report_all(changes)
+            for link in self._links.values():
+                if link.has_listeners:
+                    link.advertiser.mark_all(changes, now)
         for link in self._links.values():
             self._serve_link(link, now)
         if not self._has_loaded and self._links:
@@ -517,7 +520,7 @@ class NeighborInstance:
 
     def _mark_dirty(self, prefix: Prefix, now: float) -> None:
         for link in self._links.values():
-            if link.listeners():
+            if link.has_listeners:
                 link.advertiser.mark(prefix, now)
 
 

@@ -213,8 +213,7 @@ class Lifecycle:
             return
         through = self._table.prefixes_through(neighbor.key)
         self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
-        for prefix in through:
-            self._reporter.report(prefix)
+        self._reporter.report_all(through)
 
 
 def _has_settled(exchange: Exchange) -> bool:

@@ -30,6 +30,9 @@ __all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard", "next_hop",
 LISTENING_INTERVALS = 1.25
 """A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
 
+PATIENCE_S = 0.02
+"""So long the multicast stream waits for neighbors whose windows are full, while others have room:
+longer than an ACK is delayed."""
 ADDRESSES_TOLD = 3
 """Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
 ADDRESSES_EVERY = 16
@@ -135,6 +138,8 @@ class Link:
         """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
         self.addresses_due = ADDRESSES_TOLD
         """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
+        self._stalled_since: float | None = None
+        """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
         self.heartbeat_at: float | None = None
         """When the last one left."""
@@ -187,23 +192,48 @@ class Link:
         return self.memory
 
     @property
+    def has_listeners(self) -> bool:
+        """Whether there is anybody whom the multicast stream is for."""
+        return any(neighbor.exchanges_routes for neighbor in self.neighbors.values())
+
+    @property
     def has_told_all(self) -> bool:
         """Whether nothing is left to be told on the link."""
         return self.advertiser.flush_at is None and all(
             neighbor.exchange.dump is None for neighbor in self.neighbors.values()
         )
 
-    def has_room(self) -> bool:
-        """Whether the multicast stream may go on: somebody's window is open."""
-        return any(neighbor.exchange.sender.has_room for neighbor in self.listeners())
+    def has_room(self, now: float) -> bool:
+        """Whether the multicast stream may go on.
+
+        It may while every neighbor's window is open. Once some are full it waits, but not for long
+        while others are open; and then goes on without waiting until all have caught up.
+        """
+        rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
+        if False not in rooms:
+            self._stalled_since = None
+            return True
+        if self._stalled_since is None:
+            self._stalled_since = now
+        return True in rooms and now >= self._stalled_since + PATIENCE_S
+
+    def _flush_due(self) -> float | None:
+        """When dirty prefixes may be told, as far as that depends on time."""
+        flush_at = self.advertiser.flush_at
+        if flush_at is None or self._stalled_since is None:
+            return flush_at
+        if not any(neighbor.exchange.sender.has_room for neighbor in self.listeners()):
+            return None  # an ACK will say
+        return max(flush_at, self._stalled_since + PATIENCE_S)
 
     def next_timer(self) -> float:
         """When this link needs attention by itself."""
         times = [self.heartbeat_due]
         if self.listening_until is not None:
             times.append(self.listening_until)
-        if self.advertiser.flush_at is not None and self.has_room():
-            times.append(self.advertiser.flush_at)
+        flush_due = self._flush_due()
+        if flush_due is not None:
+            times.append(flush_due)
         for neighbor in self.neighbors.values():
             moment = neighbor.next_timer()
             if moment is not None:

@@ -18,7 +18,6 @@ Source: the match and set clauses of route maps, in the order that BIRD and FRR 
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from dataclasses import dataclass
 from typing import Protocol
@@ -129,8 +128,7 @@ class Policy:
                 continue
             if not rule.is_accepted:
                 return None
-            return dataclasses.replace(
-                update,
+            return update._replace(
                 metric=min(max(update.metric, rule.set_metric or 0), METRIC_INFINITY - 1),
                 tag=update.tag if rule.set_tag is None else rule.set_tag,
             )

@@ -7,10 +7,11 @@ sequence it had, in that neighbor's own time:
     OutgoingData  -- owed to -->  ReliableSender (neighbor 1)   window, RTO, backlog
                   -- owed to -->  ReliableSender (neighbor 2)   its own, however slow
 
-A message whose turn comes while a neighbor's window is full goes into that neighbor's backlog: it
-hears the multicast copy or it does not, and gets its own copy when its window has room. The
-multicast stream as a whole waits only while *every* neighbor's window is full. So the slowest
-neighbor never holds the others back, and the fastest is never overrun.
+A message whose turn comes while a neighbor's window is full goes into that neighbor's backlog. A
+multicast copy of it is in the air all the same, and most likely arrives; so when the window has
+room it is not sent again, only watched from then on like any other. The stream as a whole waits for
+everybody's window, but for no longer than `PATIENCE_S` (in `links`) while somebody has room. So a
+neighbor that is a little slower sets the pace, and one that is much slower holds nobody back.
 
 Delivery is unordered on purpose. There are two streams, and retransmissions overtake; nothing here
 waits for a missing message. That is sound because the content carries its own order: each DATA
@@ -26,7 +27,9 @@ doubling on timeout; 100 ms to 4 s. A link's round trip is measured in microseco
 of one second would be absurd here; the delayed acknowledgement (at most 12 ms) is well below it.
 A message that lies three acknowledged ones behind is taken as lost at once (RFC 5681's three
 duplicates). The window starts at 8 messages, doubles each round trip up to the threshold, then
-grows by one per round trip, and halves on loss.
+grows by one per round trip, and halves on loss. After a timeout it starts from the least: a
+neighbor that was merely busy acknowledges all with its first ACK, and two messages were repeated in
+vain, not a whole window.
 
 Invariants: what is owed to one neighbor is bounded (MAX_OWED), and so is what a receiver remembers
 (RECEIVE_WINDOW). A neighbor that acknowledges nothing for its dead interval (at least
@@ -137,8 +140,13 @@ class RttEstimator:
         else:
             self.rttvar_s += (abs(self.srtt_s - rtt_s) - self.rttvar_s) / 4
             self.srtt_s += (rtt_s - self.srtt_s) / 8
-        margin_s = max(_CLOCK_GRANULARITY_S, 4 * self.rttvar_s)
-        self.rto_s = min(max(self.srtt_s + margin_s, RTO_MIN_S), RTO_MAX_S)
+        self.recover()
+
+    def recover(self) -> None:
+        """Something was acknowledged: what the timeouts have doubled is over."""
+        if self.srtt_s is not None:
+            margin_s = max(_CLOCK_GRANULARITY_S, 4 * self.rttvar_s)
+            self.rto_s = min(max(self.srtt_s + margin_s, RTO_MIN_S), RTO_MAX_S)
 
     def back_off(self) -> None:
         """A timeout: wait twice as long next time (RFC 6298 section 5.5)."""
@@ -153,6 +161,8 @@ class _Owed:
     sent_at: float | None = None
     """None while it waits in the backlog."""
     tries: int = 0
+    is_timed: bool = False
+    """Whether the one copy that was sent left at `sent_at`: a round trip can be measured by it."""
 
 
 class ReliableSender:
@@ -208,6 +218,7 @@ class ReliableSender:
         self.sent += 1
         if self.has_room:
             self._launch(owed, now)
+            owed.is_timed = True
         else:
             self._backlog.append(owed)
         self._has_overstayed |= sum(map(len, self._owed.values())) > MAX_OWED
@@ -225,6 +236,7 @@ class ReliableSender:
         if not acked:
             return []
         self._progress_at = now
+        self.estimator.recover()
         self._sample_rtt(acked, now)
         delivered: list[OutgoingData] = []
         for owed in acked:
@@ -234,27 +246,36 @@ class ReliableSender:
         return delivered
 
     def expire(self, now: float) -> None:
-        """Move messages whose timeout has passed to the backlog, and slow down once."""
-        rto_s = self.estimator.rto_s
-        lost: list[_Owed] = []
-        for owed in self._in_flight:
-            if owed.sent_at is None or owed.sent_at + rto_s > now:
-                break
-            lost.append(owed)
-        if lost:
+        """When the oldest message's timeout has passed, take all that are in flight as lost.
+
+        All of them, and with one doubling of the timeout: they left one after the other, and would
+        each double it anew within one round trip. What has arrived all the same is acknowledged
+        together with the two that are then repeated first (RFC 6298 section 5.4 and 5.5).
+        """
+        oldest = next(iter(self._in_flight), None)
+        if oldest is None or oldest.sent_at is None:
+            return
+        if oldest.sent_at + self.estimator.rto_s <= now:
             self.estimator.back_off()
-            self._lose(lost, now)
+            self._lose(list(self._in_flight), now)
+            self.window = float(MIN_WINDOW)
 
     def transmissions(self, now: float) -> Iterator[Transmission]:
-        """What may leave for this neighbor now: the backlog, as far as the window allows."""
+        """What may leave for this neighbor now: the backlog, as far as the window allows.
+
+        What has never been lost left by multicast already, and is only watched from now on.
+        """
         while self._backlog and len(self._in_flight) < int(self.window):
             owed = self._backlog.popleft()
             if owed.message.sequence not in self._owed[owed.message.stream]:
                 continue  # acknowledged while it waited: the multicast copy had arrived
-            is_retransmission = owed.tries > 0 or owed.message.stream is Stream.MULTICAST
-            self.retransmissions += is_retransmission
+            is_first = owed.tries == 0
             self._launch(owed, now)
-            yield Transmission(owed.message, is_retransmission)
+            if is_first and owed.message.stream is Stream.MULTICAST:
+                continue
+            self.retransmissions += not is_first
+            owed.is_timed = is_first
+            yield Transmission(owed.message, not is_first)
 
     def has_given_up(self, now: float, dead_interval_s: float) -> bool:
         """Whether the neighbor has left messages unacknowledged for too long."""
@@ -292,17 +313,16 @@ class ReliableSender:
         """One message is off this neighbor's account."""
         message = owed.message
         del self._owed[message.stream][message.sequence]
-        if owed in self._in_flight:
-            del self._in_flight[owed]
-            growth = 1.0 if self.window < self._threshold else 1 / self.window
-            self.window = min(self.window + growth, MAX_WINDOW)
+        self._in_flight.pop(owed, None)
+        growth = 1.0 if self.window < self._threshold else 1 / self.window
+        self.window = min(self.window + growth, MAX_WINDOW)
         message.waiting -= 1
         if message.waiting == 0:
             delivered.append(message)
 
     def _sample_rtt(self, acked: list[_Owed], now: float) -> None:
         """Measure by the newest message that was sent just once (Karn's rule)."""
-        samples = [owed.sent_at for owed in acked if owed.tries == 1 and owed.sent_at is not None]
+        samples = [owed.sent_at for owed in acked if owed.is_timed and owed.sent_at is not None]
         if samples:
             self.estimator.sample(now - max(samples))
 
@@ -319,10 +339,14 @@ class ReliableSender:
             self._lose(lost, now)
 
     def _lose(self, lost: list[_Owed], now: float) -> None:
-        """Queue lost messages before all others, and halve the window once per round trip."""
-        for owed in reversed(lost):
+        """Queue lost messages before all others, and halve the window once per round trip.
+
+        The unicast stream comes first: BEGIN_TABLE is in it, and a neighbor that lacks it
+        acknowledges nothing of the multicast stream, which would keep the window full for good.
+        """
+        for owed in sorted(reversed(lost), key=lambda owed: owed.message.stream):
             del self._in_flight[owed]
-            owed.sent_at = None
+            owed.sent_at, owed.is_timed = None, False
             self._backlog.appendleft(owed)
         if now >= self._recovered_at:
             self._threshold = max(self.window / 2, MIN_WINDOW)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Self, TypeAlias
+from typing import ClassVar, NamedTuple, Self, TypeAlias
 
 from routed.model.prefix import Address, Prefix
 from routed.neighbor.tlv_fields import (
@@ -233,10 +233,7 @@ class TableVersion(Numbers):
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
 
 
-@dataclass(frozen=True, slots=True)
-class RouteUpdate:
-    """A prefix that the sender reaches at a metric; METRIC_INFINITY retracts it."""
-
+class _RouteUpdateFields(NamedTuple):
     prefix: Prefix
     metric: int
     tag: int
@@ -246,6 +243,16 @@ class RouteUpdate:
     """Router id of the router that brought the prefix into the network."""
     seqno: int
     """The origin's freshness counter for it."""
+
+
+class RouteUpdate(_RouteUpdateFields):
+    """A prefix that the sender reaches at a metric; METRIC_INFINITY retracts it.
+
+    A tuple, unlike the others: a table is a hundred thousand of them, and a tuple is made three
+    times as fast as a frozen dataclass.
+    """
+
+    __slots__ = ()
 
     TYPE: ClassVar[int] = MANDATORY | 7
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBBIIII")

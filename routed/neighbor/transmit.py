@@ -128,7 +128,7 @@ class Transmitter:
     def _flush_updates(self, link: Link, now: float) -> None:
         """Tell the dirty prefixes, as far as somebody's window allows."""
         ifindex = link.settings.ifindex
-        while link.has_room():
+        while link.has_room(now):
             batch = link.advertiser.take_batch(
                 lambda prefix: self._advertise(prefix, ifindex), self._sender.router_id
             )

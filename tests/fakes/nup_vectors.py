@@ -32,6 +32,8 @@ def _plain(value: object) -> Any:
     match value:
         case Address() | Prefix():
             return str(value)
+        case wire.RouteUpdate():
+            return {name: _plain(item) for name, item in value._asdict().items()}
         case enum.Enum():
             return value.name
         case tuple():
@@ -73,6 +75,9 @@ def _typed(annotation: str, value: Any) -> Any:
 
 def _tlv_from_fields(fields: dict[str, Any]) -> Any:
     cls = getattr(wire, fields["tlv"])
+    if cls is wire.RouteUpdate:
+        kinds = {"prefix": "Prefix", "origin": "Address"}
+        return cls(**{name: _typed(kinds.get(name, ""), fields[name]) for name in cls._fields})
     return cls(
         **{
             field.name: _typed(str(field.type), fields[field.name])

@@ -123,11 +123,23 @@ def test_reordering_by_two_is_not_taken_for_loss() -> None:
     assert resent(sender, 0.3) == []
 
 
-def test_the_window_is_halved_once_per_round_trip_on_loss() -> None:
+def test_a_gap_halves_the_window_once_per_round_trip() -> None:
+    sender, _ = sender_owing(INITIAL_WINDOW)
+    sender.acknowledge(ack(0, (3, 1)), 0.05)  # 4 has arrived, 1 has not, and is three behind
+    grown = INITIAL_WINDOW + 1
+    assert sender.window == grown / 2
+    sender.acknowledge(ack(0, (3, 2)), 0.05)  # 2 is lost, too: the same round trip
+    assert sender.window >= grown / 2
+
+
+def test_after_a_timeout_two_messages_ask_whether_anybody_is_there() -> None:
     sender, _ = sender_owing(INITIAL_WINDOW)
     sender.expire(RTO_INITIAL_S)
-    assert sender.window == INITIAL_WINDOW / 2
-    assert len(resent(sender, RTO_INITIAL_S)) == INITIAL_WINDOW // 2
+    assert resent(sender, RTO_INITIAL_S) == [1, 2]
+    sender.acknowledge(ack(INITIAL_WINDOW), RTO_INITIAL_S + 0.01)  # it had only been busy
+    assert resent(sender, RTO_INITIAL_S + 0.01) == []
+    assert sender.retransmissions == 2
+    assert sender.window >= INITIAL_WINDOW / 2
 
 
 def test_the_window_doubles_each_round_trip_in_slow_start_then_grows_slowly() -> None:
@@ -137,18 +149,60 @@ def test_the_window_doubles_each_round_trip_in_slow_start_then_grows_slowly() ->
     sender.owe(message(INITIAL_WINDOW + 1), 0.02)
     sender.expire(1.0)  # a loss: the threshold is now half the window
     assert resent(sender, 1.0) == [INITIAL_WINDOW + 1]
-    threshold = sender.window
     sender.acknowledge(ack(INITIAL_WINDOW + 1), 1.01)
-    assert sender.window == pytest.approx(threshold + 1 / threshold)
+    assert sender.window == 3  # from the least, 2, in slow start again
+    first = INITIAL_WINDOW + 2
+    for sequence in range(first, first + 6):
+        sender.owe(message(sequence), 1.02)
+        sender.acknowledge(ack(sequence), 1.03)
+    assert sender.window == pytest.approx(INITIAL_WINDOW + 1 / INITIAL_WINDOW)
 
 
-def test_beyond_the_window_messages_wait_and_follow_when_there_is_room() -> None:
+def test_a_timeout_doubles_once_for_all_that_left_within_a_round_trip() -> None:
+    sender = ReliableSender()
+    for sequence in range(1, 7):
+        sender.owe(message(sequence), sequence * 0.01)
+    for step in range(10):
+        sender.expire(RTO_INITIAL_S + 0.01 + step * 0.01)
+    assert sender.estimator.rto_s == 2 * RTO_INITIAL_S
+    sender.acknowledge(ack(1), 0.3)
+    assert sender.estimator.rto_s == 2 * RTO_INITIAL_S  # nothing is known of the round trip yet
+
+
+def test_a_lost_begin_of_the_table_does_not_wait_behind_what_nobody_acknowledges_without_it() -> (
+    None
+):
+    sender = ReliableSender()
+    sender.owe(message(1, Stream.UNICAST), 0.0)
+    for sequence in range(1, 6):
+        sender.owe(message(sequence), 0.01)
+    sender.expire(0.5)
+    first = next(iter(sender.transmissions(0.5)))
+    assert first.message.stream is Stream.UNICAST
+
+
+def test_beyond_the_window_multicast_is_watched_later_and_not_sent_again() -> None:
     sender, _ = sender_owing(INITIAL_WINDOW + 2)
     assert not sender.has_room
     assert sender.in_flight == INITIAL_WINDOW
     assert resent(sender, 0.0) == []
     sender.acknowledge(ack(2), 0.01)
-    assert resent(sender, 0.01) == [INITIAL_WINDOW + 1, INITIAL_WINDOW + 2]
+    assert resent(sender, 0.01) == []
+    assert sender.in_flight == INITIAL_WINDOW
+    sender.acknowledge(ack(INITIAL_WINDOW), 0.02)
+    sender.expire(0.01 + sender.estimator.rto_s)  # nothing was heard of the last two
+    assert resent(sender, 0.2) == [INITIAL_WINDOW + 1, INITIAL_WINDOW + 2]
+
+
+def test_beyond_the_window_unicast_waits_and_follows_when_there_is_room() -> None:
+    sender = ReliableSender()
+    for sequence in range(1, INITIAL_WINDOW + 3):
+        sender.owe(message(sequence, Stream.UNICAST), 0.0)
+    assert resent(sender, 0.0) == []
+    sender.acknowledge(Ack(ROUTER_ID, 1, Stream.UNICAST, 2), 0.01)
+    (first, second) = sender.transmissions(0.01)
+    assert [first.message.sequence, second.message.sequence] == [9, 10]
+    assert not first.is_retransmission
 
 
 def test_a_waiting_message_whose_multicast_copy_arrived_is_not_sent_again() -> None:
