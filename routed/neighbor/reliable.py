@@ -344,7 +344,8 @@ class ReliableSender:
         The unicast stream comes first: BEGIN_TABLE is in it, and a neighbor that lacks it
         acknowledges nothing of the multicast stream, which would keep the window full for good.
         """
-        for owed in sorted(reversed(lost), key=lambda owed: owed.message.stream):
+        in_order = sorted(lost, key=lambda owed: owed.message.stream, reverse=True)
+        for owed in reversed(in_order):
             del self._in_flight[owed]
             owed.sent_at, owed.is_timed = None, False
             self._backlog.appendleft(owed)
