@@ -31,6 +31,8 @@ gateway set costs a walk over all rows, 30 ns each.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -148,25 +150,26 @@ Dirty = dict[int, "Selection | None"]
 """By prefix, what it had before it became dirty."""
 
 
-class _Changed(NamedTuple):
-    """What one `process` has found of one family."""
+class _Changed:
+    """What one `process` finds of one family, change by change."""
 
-    before: Dirty
-    after: Dirty
-    rounds: Counter[int]
-    """How often a prefix has changed again."""
-
-    @classmethod
-    def none(cls) -> _Changed:
-        return cls({}, {}, Counter())
+    def __init__(self) -> None:
+        self.keys: list[int] = []
+        self.before: list[Selection | None] = []
+        self.after: list[Selection | None] = []
+        self.rounds: Counter[int] = Counter()
+        """How often a prefix that others asked about has changed."""
 
     def told(self, family: Family) -> BestChanges:
-        """Those whose end differs from their beginning."""
-        before, after = self.before, self.after
-        keys = sorted(before)
-        if self.rounds:
-            keys = [key for key in keys if before[key] != after[key]]
-        return BestChanges(family, keys, [after[key] for key in keys])
+        """Those whose end differs from their beginning, in order."""
+        keys, after = self.keys, self.after
+        if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
+            return BestChanges(family, keys, after)  # each was decided once, in order
+        # Of several changes of a prefix the first beginning counts, and the last end.
+        began = dict(zip(reversed(keys), reversed(self.before), strict=True))
+        ended = dict(zip(keys, after, strict=True))
+        keys = sorted(key for key in ended if began[key] != ended[key])
+        return BestChanges(family, keys, [ended[key] for key in keys])
 
 
 class Rib:
@@ -243,10 +246,13 @@ class Rib:
         self.candidates_by_source[attributes.source] += count
         known = set(present)
         fresh = [key for key in ordered if key not in known] if known else ordered
-        lengths, dirty = self._lengths[family], self._dirty[family]
-        for key in fresh:
-            lengths[key & 0xFF] += 1
-            dirty.setdefault(key, None)
+        self._lengths[family].update([key & 0xFF for key in fresh])
+        dirty = self._dirty[family]
+        if dirty.keys().isdisjoint(fresh):
+            dirty.update(dict.fromkeys(fresh))
+        else:  # some were there a moment ago, and still answer with what they had
+            for key in fresh:
+                dirty.setdefault(key, None)
         for key in present:
             self.install(Route.of(Prefix.from_int(family, key), attributes))
         if not offer.users:
@@ -377,7 +383,7 @@ class Rib:
             At most one entry for each family, with the prefixes whose choice differs from before
             the call.
         """
-        changed = {family: _Changed.none() for family in Family}
+        changed = {family: _Changed() for family in Family}
         for family in Family:  # first: gateways resolve by these, and would be resolved twice
             self._decide_dirty(family, self._take_subnets(family), changed[family])
         while self._stale or any(self._dirty.values()):
@@ -428,26 +434,25 @@ class Rib:
         ]
 
     def _decide_dirty(self, family: Family, keys: Sequence[int], changed: _Changed) -> None:
-        dirty, before, after = self._dirty[family], changed.before, changed.after
+        dirty, rounds = self._dirty[family], changed.rounds
         concerned = self._dependencies.concerned(family, keys)
         for key, offers, first, last in self._rows[family].find_each(keys):
-            old, new = dirty[key], None
             if key in concerned:
-                may_recurse = changed.rounds[key] < MAX_ROUNDS
+                may_recurse = rounds[key] < MAX_ROUNDS
                 new = self._decide(family, key, offers[first:last], may_recurse=may_recurse)
+                old = dirty.pop(key)  # only now: until here it answers with what it had
             else:
+                old, new = dirty.pop(key), None
                 while first < last and new is None:
                     new = offers[first].selection
                     first += 1
-            del dirty[key]  # only now: until here it answers with what it had
             if new is old or new == old:
                 continue
-            if key in before:
-                changed.rounds[key] += 1
-            else:
-                before[key] = old
-            after[key] = new
+            changed.keys.append(key)
+            changed.before.append(old)
+            changed.after.append(new)
             if key in concerned:
+                rounds[key] += 1
                 dependents = self._dependencies.on_route(Prefix.from_int(family, key))
                 self._stale.update(dict.fromkeys(dependents))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routed.model.link import Interface, InterfaceAddress
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, Route, RouteSource
 from routed.rib.table import Rib, Selection
 
@@ -40,12 +40,22 @@ def routes(draw: st.DrawFn) -> Route:
     )  # fmt: skip
 
 
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[str, Route, list[Prefix]]:
+    """A route, and the prefixes of its level that are all to have it."""
+    route = draw(routes())
+    level = next(texts for texts, _ in LEVELS if str(route.prefix) in texts)
+    prefixes = [prefix for prefix in map(Prefix.parse, level) if prefix.family is Family.IPV4]
+    return "all", route, draw(st.lists(st.sampled_from(prefixes)))
+
+
 Link = tuple[int, bool]
 """How many of the addresses the link has, and whether it is up."""
 steps = st.lists(
     st.one_of(
         routes(),
         st.tuples(st.just("withdraw"), routes()),
+        runs(),
         st.tuples(st.integers(0, 2), st.booleans()),
         st.just("process"),
     ),
@@ -89,6 +99,13 @@ def test_history_leaves_no_trace(steps: list[object]) -> None:
             case ("withdraw", Route() as route):
                 present.pop((route.prefix, route.owner), None)
                 rib.withdraw(route.prefix, route.source, route.owner)
+            case ("all", Route() as route, list() as prefixes):
+                keys = [prefix.as_int for prefix in prefixes]
+                rib.install_all(Family.IPV4, keys, route.attributes)
+                for prefix in prefixes:
+                    present[prefix, route.owner] = Route.of(prefix, route.attributes)
+                has = rib.present(Family.IPV4, keys, route.source, route.owner)
+                assert has == set(keys)
             case (int() as count, bool() as is_up):
                 state = (count, is_up)
                 rib.link_changed(link(state))
