@@ -21,6 +21,7 @@ from ipc.internal import (
     ConfItem,
     ConfReady,
     ConfSecrets,
+    Diagnose,
     FibCommandDone,
     FibCommanded,
     FibInSync,
@@ -89,6 +90,7 @@ class MessageType(enum.IntEnum):
     PONG = 43
     LOG_LEVEL_REQUESTED = 44
     LOG_LEVEL_CHANGED = 45
+    DIAGNOSE = 46
     STOP = 50
     STOPPED = 51
 
@@ -151,6 +153,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
     MessageType.LOG_LEVEL_REQUESTED: Authority(Role.ENGINE, LogLevelRequested, False, _RUNNING),
     MessageType.LOG_LEVEL_CHANGED: Authority(Role.PARENT, LogLevelChanged, False, _RUNNING),
+    MessageType.DIAGNOSE: Authority(Role.PARENT, Diagnose, False, _RUNNING),
     MessageType.PING: Authority(Role.PARENT, Ping, False, _RUNNING),
     MessageType.PONG: Authority(Role.ENGINE, Pong, False, _RUNNING),
     MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),

@@ -46,6 +46,7 @@ __all__ = [
     "ConfItem",
     "ConfReady",
     "ConfSecrets",
+    "Diagnose",
     "FibColumns",
     "FibCommand",
     "FibCommandDone",
@@ -387,6 +388,11 @@ class LogLevelChanged:
     def lines(self) -> tuple[str, ...]:
         """The same."""
         return (f"logging from {self.level} on, until the configuration says otherwise",)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnose:
+    """Write a diagnostic dump to the log."""
 
 
 @dataclass(frozen=True, slots=True)

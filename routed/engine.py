@@ -42,6 +42,7 @@ from ipc.internal import (
     ConfItem,
     ConfReady,
     ConfSecrets,
+    Diagnose,
     FibCommand,
     FibCommandDone,
     FibCommanded,
@@ -74,6 +75,7 @@ from routed.config.schema import Config
 from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
+from routed.diagnosis import engine_facts
 from routed.exporter import Exporter
 from routed.log import Level, Logger, Record
 from routed.metrics.server import MetricsServer
@@ -237,6 +239,9 @@ class Engine:
             case LogLevelChanged(level=level):
                 self._log.level = Level[level.upper()]
                 _hand_over(self._log_levels, request_id, message)
+            case Diagnose():
+                for what, value in engine_facts(self._running.reporter):
+                    self._log.emit("diagnostic", what=what, value=value)
             case Ping():
                 self._say(Pong())
             case LogLine():

@@ -78,7 +78,7 @@ EVENTS: dict[str, EventSpec] = {
     "stopped": EventSpec(_I, ("routes_kept",)),
     "log-level": EventSpec(_I, ("level",)),
     "diagnostic": EventSpec(_I, ("what", "value")),
-    "internal-error": EventSpec(_E, ("where", "error")),
+    "internal-error": EventSpec(_E, ("where", "error"), 600),  # a traceback has many lines
     # configuration
     "reload-begun": EventSpec(_I, ("asked_by",)),
     "reload-done": EventSpec(_I, ("changes", "took_ms")),

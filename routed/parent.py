@@ -46,6 +46,7 @@ from ipc.authority import Phase
 from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
+    Diagnose,
     FibCommand,
     FibCommanded,
     FibProgress,
@@ -265,6 +266,9 @@ class Parent:
         }
         for what, value in facts.items():
             self._log.emit("diagnostic", what=what, value=value)
+        session = self._running_session()
+        if session is not None:
+            session.send(Diagnose())
 
     # --- the engine
 

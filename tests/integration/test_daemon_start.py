@@ -133,12 +133,18 @@ def test_in_the_foreground_it_logs_to_stderr_and_ends_with_status_0(build_lab: L
         if " ready " in line:
             break
     lab.kill("R", "daemon", signal.SIGUSR1)
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "engine: diagnostic what=counters" in line:
+            break
     lab.kill("R", "daemon", signal.SIGUSR2)
     lab.kill("R", "daemon", signal.SIGINT)
-    said = process.stderr.read()
+    said += process.stderr.read()
     assert process.wait(DEADLINE_S) == 0
     process.stderr.close()
-    assert "diagnostic what=fib" in said
+    assert "parent: diagnostic what=fib" in said
+    assert 'engine: diagnostic what="memory engine" value=' in said
     assert "log-level level=debug" in said
     assert "stopping reason=SIGINT" in said
 

@@ -80,11 +80,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.model", "routed.neighbor", "routed.process_memory", "routed.protocols",
         "routed.rib", "routed.route_tables", "routed.router", "routed.topology", "routed.watching",
     },
+    "routed.diagnosis": {"routed.reporter"},
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.control", "routed.log",
-        "routed.exporter", "routed.metrics", "routed.privsep", "routed.process_memory",
-        "routed.reporter", "routed.router", "routed.sandbox", "trio",
+        "routed.diagnosis", "routed.exporter", "routed.metrics", "routed.privsep",
+        "routed.process_memory", "routed.reporter", "routed.router", "routed.sandbox", "trio",
     },
     "routed.last_good": set(),
     "routed.transaction": {

@@ -139,3 +139,23 @@ def test_every_declared_event_is_emitted_somewhere() -> None:
         if path.name != "log.py"
     )
     assert [name for name in EVENTS if f'"{name}"' not in elsewhere] == []
+
+
+OURS_OR_THE_ADMINISTRATORS = {
+    # once in a life of the daemon or of an engine, and an engine may die five times a minute
+    "starting", "ready", "stopping", "stopped", "privileges-dropped", "config-out-of-reach",
+    "engine-started", "engine-died", "engine-given-up", "engine-misbehaved", "engine-hangs",
+    "engine-runs-as-root", "sandboxed", "sandbox-degraded", "sandbox-violated", "fib-in-sync",
+    # asked for, by root or a client with the role admin
+    "log-level", "diagnostic", "reload-begun", "reload-done", "reload-unconfirmed",
+    "reload-confirmed", "rolled-back", "reload-failed", "reload-needs-restart",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "event", [name for name, spec in EVENTS.items() if spec.level > Level.DEBUG]
+)
+def test_what_a_stranger_can_trigger_has_a_limit(event: str) -> None:
+    """A new event has one, or is put on the list above by somebody who has thought about it."""
+    is_limited = EVENTS[event].per_minute > 0
+    assert is_limited != (event in OURS_OR_THE_ADMINISTRATORS)
