@@ -22,7 +22,7 @@ from routed.config.schema import (
     RedistributeSource,
     SummaryConfig,
 )
-from routed.model.prefix import Prefix
+from routed.model.prefix import Family, Prefix
 from routed.model.route import PathAttributes, RouteSource
 from routed.neighbor.instance import NeighborInstance
 from routed.rib.table import BestChanges
@@ -56,7 +56,7 @@ class Redistribution:
         self._summaries: tuple[SummaryConfig, ...] = ()
         self._covered: dict[Prefix, set[Prefix]] = {}
         """By summary: what inside it is announced or learned."""
-        self._originated: set[Prefix] = set()
+        self._originated: dict[Family, set[int]] = {family: set() for family in Family}
 
     def follow(self, config: Config) -> bool:
         """Take on other rules; whether every prefix is to be settled anew."""
@@ -76,27 +76,30 @@ class Redistribution:
         """
         spoken_of = {rule.source for rule in self._rules}
         sources = {source for source, word in _REDISTRIBUTABLE.items() if word in spoken_of}
-        for key, selection in zip(changes.keys, changes.selections, strict=True):
+        family, keys, selections = changes
+        originated, has_summaries = self._originated[family], bool(self._summaries)
+        for key, selection in zip(keys, selections, strict=True):
             best = None if selection is None else selection.attributes
-            if self._summaries or self._originated or (best is not None and best.source in sources):
-                self.settle(Prefix.from_int(changes.family, key), best, now)
+            if has_summaries or (best is not None and best.source in sources) or key in originated:
+                self.settle(Prefix.from_int(family, key), best, now)
 
     def settle(self, prefix: Prefix, best: PathAttributes | None, now: float) -> None:
         """Originate a prefix exactly when its best route is one that is to be announced."""
+        originated = self._originated[prefix.family]
         rule = None if best is None else self._rule_for(prefix, best)
         is_learned = best is not None and best.source in _LEARNED
         self._settle_summaries(prefix, is_announced=rule is not None or is_learned)
         summary = self._active_summary(prefix)
         if summary is not None and best is not None and best.owner == SUMMARY_OWNER:
-            self._originated.add(prefix)
+            originated.add(prefix.as_int)
             self._nup.originate(prefix, summary.metric, summary.tag, False, now)
         elif rule is not None and best is not None:
-            self._originated.add(prefix)
+            originated.add(prefix.as_int)
             tag = best.tag if rule.tag is None else rule.tag
             is_external = best.source is not RouteSource.CONNECTED
             self._nup.originate(prefix, rule.metric, tag, is_external, now)
-        elif prefix in self._originated:
-            self._originated.discard(prefix)
+        elif prefix.as_int in originated:
+            originated.discard(prefix.as_int)
             self._nup.withdraw(prefix, now)
 
     def _active_summary(self, prefix: Prefix) -> SummaryConfig | None:

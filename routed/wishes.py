@@ -56,13 +56,19 @@ class _Unsaid:
         self._order.extend([key for key in keys if key not in known] if known else keys)
         known.update(zip(keys, wishes, strict=True))
 
-    def take(self, limit: int) -> Iterator[tuple[int, Wish | None]]:
-        """The next ones, at most so many; each is forgotten as it is taken."""
-        for _ in range(min(limit, len(self._order))):
-            key = self._order.popleft()
-            yield key, self.wishes.pop(key)
+    def take(self, limit: int) -> tuple[list[int], list[Wish | None]]:
+        """The next ones, at most so many, with their wishes; they are forgotten."""
+        next_key, forget = self._order.popleft, self.wishes.pop
+        keys = [next_key() for _ in range(min(limit, len(self._order)))]
+        wishes = [forget(key) for key in keys]
         if not self._order:
             self.wishes = {}  # a dictionary that was large stays large
+        return keys, wishes
+
+    def put_back(self, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
+        """What was taken last is the next again."""
+        self._order.extendleft(reversed(keys))
+        self.wishes.update(zip(keys, wishes, strict=True))
 
 
 class FibWishes:
@@ -112,7 +118,10 @@ class FibWishes:
         columns = _Columns()
         waiting = [family for family, unsaid in self._unsaid.items() if unsaid.wishes]
         for family in waiting:  # neither waits for a million of the other
-            columns.take(family, self._unsaid[family].take(UPDATE_ROUTES_MAX // len(waiting)))
+            keys, wishes = self._unsaid[family].take(UPDATE_ROUTES_MAX // len(waiting))
+            count = columns.take(family, keys, wishes)
+            if count < len(keys):
+                self._unsaid[family].put_back(keys[count:], wishes[count:])
         if self._failures:
             for prefix in columns.removed():
                 self._failures.pop(prefix, None)
@@ -173,24 +182,26 @@ class _Columns:
         self._next_hops = 0
         """In all values so far."""
 
-    def take(self, family: Family, wishes: Iterable[tuple[int, Wish | None]]) -> None:
-        """Add wishes until there are none, or too many next hops for one message."""
-        keys, indices, values = self._keys[family], self._indices[family], self._values
-        last, index = None, -1
-        for key, wish in wishes:
+    def take(self, family: Family, keys: list[int], wishes: list[Wish | None]) -> int:
+        """Add wishes; returns how many of them, before there are too many next hops."""
+        numbers: dict[int, int] = {}
+        count, values = len(keys), self._values
+        # By identity: a table has few wishes and many routes.
+        for identity, wish in {id(wish): wish for wish in wishes}.items():
             if wish is None:
-                self._removals[family].append(key)
                 continue
-            if wish is not last:  # neighbors in a table often go the same way
-                found = values.get(wish)
-                if found is None:
-                    found = values[wish] = len(values)
-                    self._next_hops += len(wish.next_hops)
-                last, index = wish, found
-            keys.append(key)
-            indices.append(index)
             if self._next_hops >= UPDATE_NEXT_HOPS_MAX:
+                count = next(at for at, each in enumerate(wishes) if each is wish)
                 break
+            if wish not in values:
+                values[wish] = len(values)
+                self._next_hops += len(wish.next_hops)
+            numbers[identity] = values[wish]
+        taken = list(zip(keys[:count], wishes[:count], strict=True))
+        self._removals[family] += [key for key, wish in taken if wish is None]
+        self._keys[family] += [key for key, wish in taken if wish is not None]
+        self._indices[family] += [numbers[id(wish)] for _, wish in taken if wish is not None]
+        return count
 
     def removed(self) -> Iterator[Prefix]:
         """Prefixes for which nothing is wanted any more."""
