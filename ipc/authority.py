@@ -34,6 +34,10 @@ from ipc.internal import (
     LogLevelChanged,
     LogLevelRequested,
     LogLine,
+    NextHopsAsked,
+    NextHopsJudged,
+    NextHopsSuspected,
+    NextHopsTold,
     Ping,
     Pong,
     RefusalsCounted,
@@ -82,8 +86,12 @@ class MessageType(enum.IntEnum):
     FIB_COMMAND_DONE = 24
     RULES_CHANGED = 25
     ROUTES_LEARNED = 26
+    NEXTHOPS_SUSPECTED = 27
+    NEXTHOPS_JUDGED = 28
+    NEXTHOPS_ASKED = 29
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
+    NEXTHOPS_TOLD = 32
     LOG_EVENT = 40
     LOG_LINE = 41
     PING = 42
@@ -142,6 +150,10 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.SOCKET_READY: Authority(Role.PARENT, SocketReady, True, _RUNNING),
     MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
+    MessageType.NEXTHOPS_SUSPECTED: Authority(Role.ENGINE, NextHopsSuspected, False, _RUNNING),
+    MessageType.NEXTHOPS_JUDGED: Authority(Role.ENGINE, NextHopsJudged, False, _RUNNING),
+    MessageType.NEXTHOPS_ASKED: Authority(Role.ENGINE, NextHopsAsked, False, _RUNNING),
+    MessageType.NEXTHOPS_TOLD: Authority(Role.PARENT, NextHopsTold, False, _CONFIGURED),
     MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
     MessageType.ROUTES_LEARNED: Authority(Role.PARENT, RoutesLearned, False, _RUNNING),
     MessageType.RULES_CHANGED: Authority(Role.PARENT, RulesChanged, False, _RUNNING),

@@ -74,6 +74,7 @@ __all__ = [
     "ShowLog",
     "ShowMemory",
     "ShowNeighbors",
+    "ShowNextHops",
     "ShowProtocol",
     "ShowRoute",
     "ShowRoutes",
@@ -116,6 +117,7 @@ class ControlType(enum.IntEnum):
     SHOW_LOG = 22
     SHOW_CONFIG = 23
     SHOW_PROTOCOL = 24
+    SHOW_NEXTHOPS = 25
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -292,6 +294,11 @@ class ShowRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowNextHops:
+    """The kernel nexthop objects that routes go through."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShowMemory:
     """What the daemon's memory is used for, one row for each part."""
 
@@ -463,6 +470,7 @@ Request = (
     | ShowCounters
     | ShowLog
     | ShowMemory
+    | ShowNextHops
     | ShowRules
     | ShowConfig
     | ShowProtocol
@@ -491,6 +499,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_LOG: ShowLog,
     ControlType.SHOW_MEMORY: ShowMemory,
     ControlType.SHOW_RULES: ShowRules,
+    ControlType.SHOW_NEXTHOPS: ShowNextHops,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,

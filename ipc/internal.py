@@ -15,6 +15,7 @@ One life of an engine:
       |  <-- CONF_APPLIED ------------      |      phase RUNNING
       |  -- LINK_CHANGED ..., LINKS_COMPLETE, SOCKET_READY ... -->
       |  <-- FIB_UPDATE ..., FIB_IN_SYNC    |
+      |  <-- NEXTHOPS_SUSPECTED -------     |      then FIB_UPDATE ..., NEXTHOPS_JUDGED
       |  -- FIB_PROGRESS ------------->     |
       |  -- RULES_CHANGED ------------>     |
       |  <-- FIB_COMMANDED ------------     |      then FIB_COMMAND_DONE
@@ -33,7 +34,7 @@ from dataclasses import dataclass, field
 
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import LearnedRoute, NextHop, RouteType
 from routed.model.rule import Rule
 
@@ -64,6 +65,11 @@ __all__ = [
     "LogLevelChanged",
     "LogLevelRequested",
     "LogLine",
+    "NextHopReport",
+    "NextHopsAsked",
+    "NextHopsJudged",
+    "NextHopsSuspected",
+    "NextHopsTold",
     "Ping",
     "Pong",
     "RefusalsCounted",
@@ -232,6 +238,51 @@ class FibInSync:
     """Everything wanted has been said: what else is ours in the kernel is stale."""
 
     serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopsAsked:
+    """A client wants to see the kernel nexthop objects; the request id comes back."""
+
+    after_id: int
+    """Those with ids above this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopReport:
+    """How one kernel nexthop object stands."""
+
+    id: int
+    next_hops: tuple[NextHop, ...]
+    """As routes want them."""
+    active: tuple[NextHop, ...]
+    """As the kernel has them."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopsTold:
+    """Some of them, by id."""
+
+    objects: tuple[NextHopReport, ...]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopsSuspected:
+    """These are likely dead: groups that have others should do without them, at once.
+
+    Said before the RIB has decided anything; `NextHopsJudged` follows.
+    """
+
+    legs: tuple[tuple[Address, int], ...]
+    """(gateway, ifindex) of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopsJudged:
+    """The RIB has decided about links and next hops as of now, and every wish that follows from it
+    was said: what was suspected is as the routes want it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ipc.control import (
     ShowLog,
     ShowMemory,
     ShowNeighbors,
+    ShowNextHops,
     ShowProtocol,
     ShowRoute,
     ShowRoutes,
@@ -128,6 +129,13 @@ _SHOW = Branch(
             Role.READ,
             Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
             (_PREFIX, _LONGER),
+        ),
+        Leaf(
+            "nexthops",
+            "The kernel nexthop objects that routes go through",
+            "show nexthops",
+            Role.READ,
+            Ask(lambda _: ShowNextHops(), views.NEXTHOPS),
         ),
         Leaf(
             "rules",

@@ -8,8 +8,8 @@ Here is the life of the process: privileges are dropped after every import and b
 is read; the configuration comes first, is decoded and answered for, and takes effect in one step;
 then every message is checked against the authority table and carried out.
 
-What is to be said has an order: answers, then log lines, then wishes, then "in sync". Wishes stay
-in the room that owns them until the parent has room for them.
+What is to be said has an order: next hops that die, answers, log lines, wishes, "in sync". Wishes
+stay in the room that owns them until the parent has room for them.
 
 Failure: an exception ends the process with its traceback on stderr, which the parent logs; the
 kernel routes stay, and the next engine takes over. When the parent goes, so does the engine.
@@ -55,6 +55,10 @@ from ipc.internal import (
     LogLevelChanged,
     LogLevelRequested,
     LogLine,
+    NextHopReport,
+    NextHopsAsked,
+    NextHopsJudged,
+    NextHopsTold,
     Ping,
     Pong,
     RefusalsCounted,
@@ -88,7 +92,8 @@ from routed.sandbox.preload import load_what_tracebacks_need
 
 __all__ = ["Engine", "run_engine"]
 
-_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged)
+_Deed = TypeVar("_Deed", ReloadFinished, FibCommandDone, LogLevelChanged)
+_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged, NextHopsTold)
 
 REQUEST_TIMEOUT_S = 120.0
 """How long a client waits for what the parent has to do."""
@@ -184,6 +189,7 @@ class Engine:
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._fib_commands: dict[int, trio.MemorySendChannel[FibCommandDone]] = {}
         self._log_levels: dict[int, trio.MemorySendChannel[LogLevelChanged]] = {}
+        self._nexthops: dict[int, trio.MemorySendChannel[NextHopsTold]] = {}
         self._next_request_id = 1
 
     # --- life
@@ -236,6 +242,8 @@ class Engine:
                 self._running.reporter.refused_calls = calls
             case FibCommandDone():
                 _hand_over(self._fib_commands, request_id, message)
+            case NextHopsTold():
+                _hand_over(self._nexthops, request_id, message)
             case LogLevelChanged(level=level):
                 self._log.level = Level[level.upper()]
                 _hand_over(self._log_levels, request_id, message)
@@ -313,7 +321,10 @@ class Engine:
             await self._channel.send(frame)
 
     def _next_message(self) -> tuple[object, int] | None:
-        """What to say next: answers, then log lines, then wishes, then "in sync"."""
+        """What to say next: dying next hops, answers, log lines, wishes, then what ends them."""
+        suspects = None if self._rooms is None else self._rooms.router.take_suspects()
+        if suspects is not None:
+            return suspects, 0
         if self._answers:
             return self._answers.popleft()
         if self._log_sink.records:
@@ -324,6 +335,8 @@ class Engine:
         update = self._rooms.router.next_update()
         if update is not None:
             return update, 0
+        if self._rooms.router.take_judged():
+            return NextHopsJudged(), 0
         return (FibInSync(0), 0) if self._rooms.router.take_in_sync() else None
 
     async def _say_goodbye(self, stop: Stop) -> None:
@@ -400,6 +413,7 @@ class Engine:
             sandbox=str(self._confinement),
             configure=self._configure,
             command_fib=self._command_fib,
+            ask_nexthops=self._ask_nexthops,
             set_log_level=self._set_log_level,
             memory=self._memory,
         )
@@ -425,10 +439,31 @@ class Engine:
     async def _set_log_level(self, level: str) -> Outcome:
         return await self._ask_parent(LogLevelRequested(level), self._log_levels)
 
+    async def _ask_nexthops(self) -> list[NextHopReport]:
+        """Every kernel nexthop object, as the parent knows it; as far as it answers."""
+        reports: list[NextHopReport] = []
+        while True:
+            after_id = reports[-1].id if reports else 0
+            told = await self._ask(NextHopsAsked(after_id), self._nexthops)
+            if told is None:
+                return reports
+            reports += told.objects
+            if told.is_last:
+                return reports
+
     async def _ask_parent(
-        self, request: object, waiting: dict[int, trio.MemorySendChannel[_Answer]]
+        self, request: object, waiting: dict[int, trio.MemorySendChannel[_Deed]]
     ) -> Outcome:
-        """Send a request on behalf of a client and wait for its answer."""
+        """Have something done on behalf of a client; how that went."""
+        answer = await self._ask(request, waiting)
+        if answer is None:
+            return Outcome(False, (f"no answer within {REQUEST_TIMEOUT_S:g} s",))
+        return Outcome(answer.is_ok, answer.lines)
+
+    async def _ask(
+        self, request: object, waiting: dict[int, trio.MemorySendChannel[_Answer]]
+    ) -> _Answer | None:
+        """Send a request and wait for its answer; None when none came in time."""
         request_id = self._next_request_id
         self._next_request_id += 1
         answers_in, answers = trio.open_memory_channel[_Answer](1)
@@ -436,9 +471,8 @@ class Engine:
         self._say(request, request_id)
         try:
             with trio.move_on_after(REQUEST_TIMEOUT_S):
-                answer = await answers.receive()
-                return Outcome(answer.is_ok, answer.lines)
-            return Outcome(False, (f"no answer within {REQUEST_TIMEOUT_S:g} s",))
+                return await answers.receive()
+            return None
         finally:
             del waiting[request_id]
 

@@ -45,6 +45,9 @@ from ipc.internal import (
     LogEvent,
     LogLevelRequested,
     LogLine,
+    NextHopsAsked,
+    NextHopsJudged,
+    NextHopsSuspected,
     Ping,
     Pong,
     ReloadRequested,
@@ -121,6 +124,18 @@ class EngineHost(OutboxSource, Protocol):
 
     def fib_in_sync(self) -> None:
         """The gate opens."""
+        ...
+
+    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+        """Next hops are likely dead."""
+        ...
+
+    def nexthops_asked(self, request_id: int, after_id: int) -> None:
+        """A client wants to see the nexthop objects."""
+        ...
+
+    def nexthops_judged(self) -> None:
+        """The RIB has decided about them."""
         ...
 
     def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
@@ -370,6 +385,13 @@ class EngineSession:
                 self._host.fib_update(message)
             case FibInSync():
                 self._host.fib_in_sync()
+            case NextHopsSuspected():
+                self._host.nexthops_suspected(message)
+            case NextHopsAsked(after_id=after_id):
+                self._count_request(request_id)
+                self._host.nexthops_asked(request_id, after_id)
+            case NextHopsJudged():
+                self._host.nexthops_judged()
             case ConfReady() | ConfApplied():
                 # Here and not in `commit`: what the engine says next belongs to the new phase.
                 if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):

@@ -67,6 +67,15 @@ class WishGate:
         self._check_flood()
         self._sync.in_sync()
 
+    def judged(self) -> None:
+        """The engine has decided about what was suspected.
+
+        Raises:
+            IpcError: too much at once.
+        """
+        self._check_flood()
+        self._sync.judged()
+
     def _check_flood(self) -> None:
         """Refuse to pile up what an engine says faster than the kernel follows: an honest one
         waits (`routed.wishes`)."""

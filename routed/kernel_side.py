@@ -12,6 +12,7 @@ concerns; it decides nothing.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,15 @@ from typing import Protocol, Self
 
 import trio
 
-from ipc.internal import FibCommand, FibCommandDone, FibProgress, RoutesLearned, RuleReport
+from ipc.internal import (
+    FibCommand,
+    FibCommandDone,
+    FibProgress,
+    NextHopReport,
+    NextHopsTold,
+    RoutesLearned,
+    RuleReport,
+)
 from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
 from routed.fib.compat_mode import CompatMode
 from routed.fib.learn import LearnRule
@@ -41,6 +50,10 @@ from routed.model.prefix import Address
 from routed.model.rule import Rule
 
 __all__ = ["KernelHost", "KernelSide"]
+
+
+NEXTHOPS_TOLD_MAX = 100
+"""Objects in one message: with 16 next hops each, wanted and active, well under the frame limit."""
 
 
 class KernelHost(Protocol):
@@ -129,7 +142,7 @@ class KernelSide:
             if self._compat_mode.value is not None:
                 self._log.emit("nexthop-compat-mode", mode=self._compat_mode.value, problem=problem)
         book = NextHopBook(config.protocol, is_enabled=is_enabled, is_link_up=self._is_link_up)
-        return ObjectSync(book, kernel, ledger, self._log)
+        return ObjectSync(book, kernel, ledger, self._log, lambda: self._compat_mode.value)
 
     @classmethod
     @asynccontextmanager
@@ -217,6 +230,13 @@ class KernelSide:
     def rule_reports(self) -> tuple[RuleReport, ...]:
         """Every policy rule of the configuration, and how it stands."""
         return tuple(RuleReport(*state) for state in self._rules.states)
+
+    def nexthops_after(self, after_id: int) -> NextHopsTold:
+        """The nexthop objects with ids above one, as many as a message holds."""
+        states = [] if self._objects is None else self._objects.states()
+        wanted = (state for state in states if state.id > after_id)
+        reports = [NextHopReport(*state) for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)]
+        return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
 
     def take_progress(self) -> FibProgress | None:
         """The FIB's news as a message."""

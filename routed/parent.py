@@ -55,6 +55,7 @@ from ipc.internal import (
     LogLevelChanged,
     LogLevelRequested,
     LogLine,
+    NextHopsSuspected,
     ReloadFinished,
     ReloadRequested,
     RoutesLearned,
@@ -343,6 +344,20 @@ class Parent:
     def fib_in_sync(self) -> None:
         """The engine has said everything."""
         self._kernel.wishes.in_sync()
+
+    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+        """Next hops are likely dead: the groups first, the routes when they are decided."""
+        self._kernel.sync.suspect(message.legs)
+
+    def nexthops_asked(self, request_id: int, after_id: int) -> None:
+        """A client wants to see the nexthop objects."""
+        session = self._running_session()
+        if session is not None:
+            session.send(self._kernel.nexthops_after(after_id), request_id=request_id)
+
+    def nexthops_judged(self) -> None:
+        """The RIB has decided about them."""
+        self._kernel.wishes.judged()
 
     def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
         """A client asks; the answer follows when it is carried out."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
-from ipc.internal import ConfBegin, FibCommand, LogLine, ReloadAction, RuleReport
+from ipc.internal import ConfBegin, FibCommand, LogLine, NextHopReport, ReloadAction, RuleReport
 from routed import __version__
 from routed.config.schema import Config
 from routed.config.written import written
@@ -31,6 +31,8 @@ from routed.control.views import (
     LogView,
     MemoryView,
     NeighborView,
+    NextHopObjectView,
+    NextHopView,
     ProtocolView,
     ReloadView,
     RouteSelector,
@@ -42,7 +44,7 @@ from routed.control.views import (
 from routed.explain import explain
 from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
-from routed.model.route import DEFAULT_DISTANCE
+from routed.model.route import DEFAULT_DISTANCE, NextHop
 from routed.neighbor.events import AdjacencyState
 from routed.process_memory import ProcessMemory
 from routed.protocols import protocol_facts
@@ -83,6 +85,7 @@ class Reporter:
         sandbox: str,
         configure: Callable[[ReloadAction, float | None, int, int], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
+        ask_nexthops: Callable[[], Awaitable[Sequence[NextHopReport]]],
         set_log_level: Callable[[str], Awaitable[Outcome]],
         memory: ProcessMemory,
     ) -> None:
@@ -96,6 +99,7 @@ class Reporter:
             memory: of this process.
             configure: asks the parent, with the uid and pid of the client.
             command_fib: asks the parent, likewise.
+            ask_nexthops: has the parent tell its nexthop objects.
             set_log_level: asks the parent, too.
         """
         self.config = config
@@ -117,6 +121,7 @@ class Reporter:
         self._memory = memory
         self._configure = configure
         self._command_fib = command_fib
+        self._ask_nexthops = ask_nexthops
         self._set_log_level = set_log_level
 
     # --- one row or few
@@ -146,6 +151,8 @@ class Reporter:
                 totals.failed,
                 totals.pending,
                 coupled=totals.is_coupled,
+                nexthop_objects=totals.nexthop_objects,
+                nexthops=totals.nexthops,
             ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,
@@ -229,6 +236,23 @@ class Reporter:
         for call, count in sorted(self.refused_calls.items()):
             views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views
+
+    async def nexthops(self) -> Sequence[NextHopObjectView]:
+        """The kernel nexthop objects that routes go through, by id."""
+        return [
+            NextHopObjectView(
+                id=report.id,
+                next_hops=self._hop_views(report.next_hops),
+                active=self._hop_views(report.active),
+                state=_object_state(report),
+                reason=report.problem,
+            )
+            for report in await self._ask_nexthops()
+        ]
+
+    def _hop_views(self, hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
+        ifname_of = self._router.ifname_of
+        return tuple(NextHopView(hop.via, ifname_of(hop.ifindex), hop.weight) for hop in hops)
 
     def rules(self) -> Sequence[RuleView]:
         """Every policy rule of the configuration."""
@@ -390,3 +414,9 @@ _VIOLATIONS = {
     "flood": "engines ended for saying more than any honest one",
     "syscall": "engines killed by the sandbox for a system call of an intruder",
 }
+
+
+def _object_state(report: NextHopReport) -> FibState:
+    if report.problem:
+        return FibState.FAILED
+    return FibState.INSTALLED if report.active else FibState.PENDING

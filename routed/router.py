@@ -33,7 +33,7 @@ from typing import Protocol
 
 import trio
 
-from ipc.internal import FibProgress, FibUpdate, SharedSecret
+from ipc.internal import FibProgress, FibUpdate, NextHopsSuspected, SharedSecret
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.injection import Attributes, InjectedRoutes, Problem
@@ -76,6 +76,9 @@ SYNC_LIMIT_S = 30.0
 
 HEARTBEAT_S = 1.0
 """How often the snapshot's heartbeat is written; readers call it stale after some of them."""
+
+SUSPECTS_MAX = 1000
+"""Next hops in one message; what is beyond waits for the RIB."""
 
 _NUP_OWNER = "nup"
 
@@ -153,6 +156,11 @@ class Router:
         """The router that announces each prefix which NUP has learned."""
         self._learned: dict[Prefix, RouteSource] = {}
 
+        self._suspects: dict[tuple[Address, int], None] = {}
+        """Next hops that are likely dead, and the parent does not know."""
+        self._must_judge = False
+        """Something may be suspected that the RIB has not decided about."""
+        self._has_judged = False
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
         self._are_links_complete = False
@@ -217,6 +225,7 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, link)
         self.rib.link_changed(link)
+        self._must_judge = True
         self.neighbor_links.settle(link, self._config)
         self._to_decide.set()
 
@@ -228,6 +237,7 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
+        self._must_judge = True
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
 
@@ -373,6 +383,7 @@ class Router:
                 self._forget(prefix)
             case AdjacencyChanged():
                 self._log_adjacency(output)
+                self._suspect(output)
                 self._to_decide.set()
             case Trace(code=code, ifindex=ifindex, source=source, detail=detail):
                 event = "nup-dropped" if code in _WORTH_A_LINE else "nup-trace"
@@ -425,6 +436,14 @@ class Router:
             self.rib.withdraw(prefix, source, _NUP_OWNER)
             self._to_decide.set()
 
+    def _suspect(self, change: AdjacencyChanged) -> None:
+        """Have what is lost taken out of the kernel's groups, before anything is decided."""
+        if change.lost_next_hops:
+            legs = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
+            self._suspects.update(dict.fromkeys(legs))
+            self._must_judge = True
+            self._on_news()
+
     def _log_adjacency(self, change: AdjacencyChanged) -> None:
         if self.observer is not None:
             self.observer.neighbor_changed(change)
@@ -454,7 +473,9 @@ class Router:
                 await self._to_decide.wait()
             self._to_decide = trio.Event()
             self.version += 1
+            must_judge, self._must_judge = self._must_judge, False
             self._decide()
+            self._has_judged |= must_judge
             self._settle_sync()
             self._on_news()
 
@@ -557,6 +578,18 @@ class Router:
     def datagrams(self) -> dict[str, int]:
         """NUP datagrams since the start, by direction."""
         return {"received": self._network.received, "sent": self._network.sent}
+
+    def take_suspects(self) -> NextHopsSuspected | None:
+        """Next hops that are likely dead, to be said before everything else."""
+        legs, self._suspects = tuple(self._suspects), {}
+        return NextHopsSuspected(legs[:SUSPECTS_MAX]) if legs else None
+
+    def take_judged(self) -> bool:
+        """Whether "judged" is to be said now: after every wish that follows from it."""
+        if not self._has_judged or self._must_judge or self.wishes.has_unsaid:
+            return False
+        self._has_judged = False
+        return True
 
     def take_in_sync(self) -> bool:
         """Whether "in sync" is to be said now: once, and after every wish."""

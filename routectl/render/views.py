@@ -86,6 +86,14 @@ def _number(title: str, name: str) -> Column:
     return Column(title, _plain(name), is_right=True)
 
 
+def _active(row: Row) -> str:
+    """What of an object the kernel uses: all of it, less, or nothing."""
+    wanted, active = row.get("next_hops"), row.get("active")
+    if not active:
+        return "none"
+    return "all" if active == wanted else next_hops_text("unicast", active)
+
+
 def health(status: Row) -> str:
     """The daemon's state in a word or two: ok, syncing 12, failed 3."""
     fib = status.get("fib")
@@ -105,6 +113,14 @@ def _fib_totals(status: Row) -> str:
     words = ("desired", "installed", "failed", "pending")
     totals = ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
     return totals if fib.get("coupled", True) else f"decoupled, {totals}"
+
+
+def _nexthop_totals(status: Row) -> str:
+    fib = status.get("fib")
+    if not isinstance(fib, dict) or not fib.get("nexthops"):
+        return plain_text(None)
+    count = fib.get("nexthop_objects", 0)
+    return f"{count} {fib['nexthops']}" if count else str(fib["nexthops"])
 
 
 def _last_reload(status: Row) -> str:
@@ -134,6 +150,7 @@ STATUS = Record(
         _column("neighbors up", "neighbors"),
         _column("prefixes", "routes"),
         Column("fib", _fib_totals),
+        Column("next hops", _nexthop_totals),
         _column("engine restarts", "engine_restarts"),
         Column("sandbox", _sandbox),
     )
@@ -219,6 +236,16 @@ PROTOCOL = Table(
         _column("DETAIL", "detail"),
     ),
     empty="no protocols",
+)
+
+NEXTHOPS = Table(
+    (
+        _number("ID", "id"),
+        Column("NEXT HOPS", lambda row: next_hops_text("unicast", row.get("next_hops"))),
+        Column("ACTIVE", _active),
+        Column("STATE", _with_reason("state", "reason"), is_colored=True),
+    ),
+    empty="no nexthop objects",
 )
 
 RULES = Table(

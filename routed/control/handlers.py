@@ -38,6 +38,7 @@ from ipc.control import (
     ShowLog,
     ShowMemory,
     ShowNeighbors,
+    ShowNextHops,
     ShowProtocol,
     ShowRoute,
     ShowRoutes,
@@ -68,6 +69,7 @@ from routed.control.views import (
     LogView,
     MemoryView,
     NeighborView,
+    NextHopObjectView,
     ProtocolView,
     RecordingView,
     RouteSelector,
@@ -130,6 +132,9 @@ class Daemon(Protocol):
 
     def counters(self) -> Sequence[CounterView]:
         """Every counter, by name."""
+
+    async def nexthops(self) -> Sequence[NextHopObjectView]:
+        """The kernel nexthop objects that routes go through, by id."""
 
     def rules(self) -> Sequence[RuleView]:
         """Every policy rule of the configuration, in order."""
@@ -304,6 +309,11 @@ async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller)
 async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
     """All of them."""
     return Dump(RuleView, [daemon.rules()])
+
+
+async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller) -> Answer:
+    """All of them, as the parent knows them."""
+    return Dump(NextHopObjectView, [await daemon.nexthops()])
 
 
 async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:
@@ -489,6 +499,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_LOG: show_log,
     ControlType.SHOW_MEMORY: show_memory,
     ControlType.SHOW_RULES: show_rules,
+    ControlType.SHOW_NEXTHOPS: show_nexthops,
     ControlType.SHOW_CONFIG: show_config,
     ControlType.SHOW_PROTOCOL: show_protocol,
     ControlType.TOPOLOGY: show_topology,

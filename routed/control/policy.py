@@ -29,6 +29,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_LOG: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
+    ControlType.SHOW_NEXTHOPS: Role.READ,
     ControlType.SHOW_CONFIG: Role.READ,
     ControlType.SHOW_PROTOCOL: Role.READ,
     ControlType.TOPOLOGY: Role.READ,

@@ -45,6 +45,7 @@ __all__ = [
     "LogView",
     "MemoryView",
     "NeighborView",
+    "NextHopObjectView",
     "NextHopView",
     "ProtocolView",
     "RecordingView",
@@ -251,6 +252,10 @@ class FibTotals:
     pending: int
     coupled: bool
     """False after `fib decouple`."""
+    nexthop_objects: int = 0
+    """Kernel nexthop objects of ours."""
+    nexthops: str = ""
+    """Whether routes go through nexthop objects, and how the kernel shows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,21 @@ class CounterView:
     name: str
     value: int
     help: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopObjectView:
+    """A kernel nexthop object: one next hop, or a group of several."""
+
+    id: int
+    """As `ip nexthop` shows it."""
+    next_hops: tuple[NextHopView, ...]
+    """What routes through it want."""
+    active: tuple[NextHopView, ...]
+    """What the kernel uses: without those that died, empty when it has none of it."""
+    state: FibState
+    reason: str
+    """What the kernel said against it; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +403,7 @@ VIEW_CLASSES: tuple[type, ...] = (
     CounterView,
     LogView,
     MemoryView,
+    NextHopObjectView,
     RuleView,
     ConfigView,
     ProtocolView,

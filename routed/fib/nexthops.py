@@ -232,10 +232,16 @@ class NextHopBook:
         """
         self._suspicions += 1
         had = len(self._pending)
-        for leg in legs:
+        for leg in self._known(legs):
             self._suspects[leg] = self._suspicions
             self._judge_groups_with(leg)
         return len(self._pending) > had
+
+    def _known(self, legs: Iterable[_Leg]) -> list[_Leg]:
+        """Those that some object uses; an engine may name what it likes."""
+        return [
+            leg for leg in legs if Hop(*leg) in self._ids or Hop(*leg, is_onlink=True) in self._ids
+        ]
 
     @property
     def suspicions(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from routed.fib.ledger import BATCH_OPERATIONS, Ledger
@@ -25,7 +25,9 @@ from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.log import Logger
 from routed.model.prefix import Address
 
-__all__ = ["NextHopKernel", "ObjectSync"]
+__all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
+
+NO_OBJECTS = "routes have their own (this kernel has no nexthop objects)"
 
 SWEEP_GAP_S = 1.0
 """Least time between two walks over all routes for objects that nobody uses."""
@@ -54,13 +56,19 @@ class ObjectSync:
     """Runs a book of nexthop objects against a kernel, for the routes of a ledger."""
 
     def __init__(
-        self, book: NextHopBook, kernel: NextHopKernel, ledger: Ledger, log: Logger
+        self,
+        book: NextHopBook,
+        kernel: NextHopKernel,
+        ledger: Ledger,
+        log: Logger,
+        compat_mode: Callable[[], int | None],
     ) -> None:
         """Args:
         book: of the objects; nobody else plans or records in it.
         kernel: where they are; never in the middle of a dump when something is called here.
         ledger: of the routes that go through them.
         log: for what fails.
+        compat_mode: net.ipv4.nexthop_compat_mode as it is; None where there is none.
         """
         self.book = book
         self.is_trusted = False
@@ -68,6 +76,7 @@ class ObjectSync:
         self._kernel = kernel
         self._ledger = ledger
         self._log = log
+        self._compat_mode = compat_mode
         self._needs_sweep = False
         self._sweep_at = 0.0
 
@@ -197,6 +206,16 @@ class ObjectSync:
         self._log.emit("netlink-error", what=what, error=error)
 
     # --- what is told
+
+    @property
+    def words(self) -> str:
+        """Whether routes go through objects, and how the kernel shows that."""
+        if not self.book.is_enabled:
+            return "routes have their own (`nexthop_objects: off`)"
+        mode = self._compat_mode()
+        if mode:
+            return f"objects, slow (net.ipv4.nexthop_compat_mode={mode})"
+        return "objects" if mode is None else "objects (net.ipv4.nexthop_compat_mode=0)"
 
     def states(self) -> Iterator[NextHopState]:
         """Every object of ours, by id."""

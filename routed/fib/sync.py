@@ -33,7 +33,7 @@ from routed.fib.book import Drift
 from routed.fib.ledger import Ledger, SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
-from routed.fib.object_sync import ObjectSync
+from routed.fib.object_sync import NO_OBJECTS, ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, Refusals
 from routed.log import Logger
@@ -523,6 +523,8 @@ class FibSync:
             refused=self.refused,
             errors=dict(self.errors),
             kernel_writes=counts.kernel_writes,
+            nexthop_objects=0 if self.objects is None else len(self.objects.book),
+            nexthops=NO_OBJECTS if self.objects is None else self.objects.words,
             is_coupled=self.ledger.is_coupled,
         )
 

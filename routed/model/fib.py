@@ -37,6 +37,10 @@ class FibCounters:
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""
     kernel_writes: int = 0
+    nexthop_objects: int = 0
+    """Kernel nexthop objects of ours."""
+    nexthops: str = ""
+    """Whether routes go through nexthop objects, in words."""
     is_coupled: bool = True
     """Whether what is wanted belongs in the kernel (`fib decouple`)."""
     errors: dict[str, int] = field(default_factory=dict)

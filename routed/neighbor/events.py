@@ -221,6 +221,8 @@ class AdjacencyChanged:
     old: AdjacencyState
     new: AdjacencyState
     reason: AdjacencyReason
+    lost_next_hops: tuple[NextHop, ...] = ()
+    """Ways to the neighbor that are lost with the adjacency."""
 
 
 class RouteLearned(NamedTuple):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import random
 
+from routed.model.prefix import Family
+from routed.model.route import NextHop
 from routed.model.seqno import is_newer
 from routed.neighbor.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
 from routed.neighbor.advertise import OriginTable, TableDump
@@ -22,7 +24,7 @@ from routed.neighbor.events import (
     TraceCode,
 )
 from routed.neighbor.feasibility import RouteTable
-from routed.neighbor.links import Exchange, Link, Neighbor, path_to
+from routed.neighbor.links import Exchange, Link, Neighbor, next_hop, path_to
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
@@ -84,6 +86,7 @@ class Lifecycle:
                     old,
                     transition.state,
                     reason,
+                    _lost_next_hops(link, neighbor, old, transition.action),
                 )
             )
         if old is AdjacencyState.UP is not transition.state and event not in _NO_FLAPS:
@@ -225,3 +228,16 @@ def _has_settled(exchange: Exchange) -> bool:
         and cumulative is not None
         and not is_newer(exchange.settled_sequence, cumulative)
     )
+
+
+_LOSING = frozenset({AdjacencyAction.FALL_BACK, AdjacencyAction.EXPIRE, AdjacencyAction.FORGET})
+"""Actions after which nothing goes to the neighbor; one that is retained keeps forwarding."""
+
+
+def _lost_next_hops(
+    link: Link, neighbor: Neighbor, old: AdjacencyState, action: AdjacencyAction
+) -> tuple[NextHop, ...]:
+    if old is not AdjacencyState.UP or action not in _LOSING:
+        return ()
+    ways = (next_hop(link.settings, neighbor.adjacency, family) for family in Family)
+    return tuple(dict.fromkeys(way for way in ways if way is not None))

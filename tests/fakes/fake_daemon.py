@@ -35,6 +35,7 @@ from routed.control.views import (
     LogView,
     MemoryView,
     NeighborView,
+    NextHopObjectView,
     NextHopView,
     ProtocolView,
     ReloadView,
@@ -58,7 +59,15 @@ STATUS = StatusView(
     last_reload=ReloadView(True, 65.0, "2 static routes added"),
     routes=5,
     neighbors=1,
-    fib=FibTotals(desired=4, installed=3, failed=1, pending=0, coupled=True),
+    fib=FibTotals(
+        desired=4,
+        installed=3,
+        failed=1,
+        pending=0,
+        coupled=True,
+        nexthop_objects=3,
+        nexthops="objects (net.ipv4.nexthop_compat_mode=0)",
+    ),
     engine_restarts=0,
     sandbox="seccomp, landlock abi 7, uid 998",
     sandbox_refusals=2,
@@ -210,6 +219,15 @@ LOG = (
 MEMORY = (
     MemoryView("process", 41_943_040, None, "resident set of the engine"),
     MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
+)
+
+_FIRST = NextHopView(Address.parse("192.0.2.9"), "eth0", 1)
+_SECOND = NextHopView(Address.parse("fe80::2"), "eth1", 2)
+
+NEXTHOPS = (
+    NextHopObjectView(205_000_001, (_FIRST,), (_FIRST,), FibState.INSTALLED, ""),
+    NextHopObjectView(205_000_002, (_SECOND,), (), FibState.FAILED, "Network is down"),
+    NextHopObjectView(205_000_003, (_FIRST, _SECOND), (_FIRST,), FibState.INSTALLED, ""),
 )
 
 RULES = (
@@ -379,6 +397,9 @@ class FakeDaemon:
 
     def counters(self) -> Sequence[CounterView]:
         return COUNTERS
+
+    async def nexthops(self) -> Sequence[NextHopObjectView]:
+        return NEXTHOPS
 
     def rules(self) -> Sequence[RuleView]:
         return RULES

@@ -22,6 +22,7 @@ from ipc.internal import (
     FibProgress,
     FibUpdate,
     LogLevelRequested,
+    NextHopsSuspected,
     ReloadFinished,
     ReloadRequested,
 )
@@ -69,6 +70,8 @@ class Host:
     def __init__(self) -> None:
         self.updates: list[FibUpdate] = []
         self.reloads: list[int] = []
+        self.suspected: list[NextHopsSuspected] = []
+        self.judged = 0
         self.in_sync = 0
 
     def link(self, ifindex: int) -> Interface | None:
@@ -87,6 +90,15 @@ class Host:
 
     def fib_in_sync(self) -> None:
         self.in_sync += 1
+
+    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+        self.suspected.append(message)
+
+    def nexthops_judged(self) -> None:
+        self.judged += 1
+
+    def nexthops_asked(self, request_id: int, after_id: int) -> None:
+        self.reloads.append(request_id)
 
     def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
         self.reloads.append(request_id)

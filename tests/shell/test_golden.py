@@ -37,6 +37,7 @@ COMMANDS = (
     "show counters",
     "show log level warning",
     "show memory",
+    "show nexthops",
     "show rules",
     "show config fib all",
     "show config",
@@ -147,7 +148,7 @@ def test_every_command_answers_in_both_forms(
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:15], "explain 10.1.2.3", "topology"):
+    for line in (*COMMANDS[:16], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)

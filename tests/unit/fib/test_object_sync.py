@@ -62,7 +62,7 @@ class Bench:
             rng=random.Random(1),
             on_progress=lambda: None,
             is_link_up=self._is_link_up,
-            objects=ObjectSync(book, kernel, ledger, log),
+            objects=ObjectSync(book, kernel, ledger, log, lambda: 0),
         )
 
     def _is_link_up(self, ifindex: int) -> bool:

@@ -81,6 +81,8 @@ def test_a_silent_neighbor_is_down_after_its_dead_interval() -> None:
     took_s = wire.run_until(lambda: not b.learned, limit_s=4)
     assert 3 - 1.25 <= took_s <= 3
     assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
+    (lost,) = [change.lost_next_hops for change in b.adjacency_log if change.lost_next_hops]
+    assert {hop.via for hop in lost} >= {b.adjacency_log[-1].address}
 
 
 def test_fast_timers_notice_within_their_dead_interval() -> None:

@@ -210,6 +210,7 @@ def test_a_restarted_neighbors_routes_stay_until_its_new_table_is_whole() -> Non
     )
     assert b.learned.keys() == {LOOPBACK, IPV6}
     assert b.instance.neighbors(wire.now)[0].is_restarting
+    assert not any(change.lost_next_hops for change in b.adjacency_log), "it forwards all the while"
     wire.run(4)
     assert wire.all_up()
     assert b.learned.keys() == {LOOPBACK}
