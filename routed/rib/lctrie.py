@@ -362,13 +362,12 @@ class LcTrie:
 
     def _rebuild(self, directory: _Directory, slot: int) -> None:
         """Build a slot's content anew and publish it."""
-        content = directory.slots.get(slot)
-        if isinstance(content, _Directory):
-            return  # it became one while this batch was applied
+        content = directory.slots[slot]
+        assert isinstance(content, _Slot)  # a batch descends into a directory
         old = directory.blocks.pop(slot, None)
         left = self._width - directory.end
-        if content is None or not content.entries:
-            directory.slots.pop(slot, None)
+        if not content.entries:
+            del directory.slots[slot]
             word = 0
         elif len(content.entries) > self._crowded and left > self._stride_bits:
             child = self._split(directory, content)
