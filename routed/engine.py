@@ -76,6 +76,7 @@ from ipc.internal import (
 )
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
+from routed.config.transfer import ConfigTransfer, unpack
 from routed.control.handlers import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
@@ -377,8 +378,9 @@ class Engine:
         if len(encoded) != begin.total_bytes:
             return f"{len(encoded)} bytes came of {begin.total_bytes}"
         try:
-            self._prepared = codec.decode(Config, encoded)
-        except codec.CodecError as error:
+            known = None if self._rooms is None else self._rooms.config
+            self._prepared = unpack(codec.decode(ConfigTransfer, encoded), known)
+        except (codec.CodecError, ValueError) as error:
             return str(error)
         return ""
 

@@ -56,6 +56,7 @@ from ipc.internal import (
     Stopped,
 )
 from routed.config.schema import Config
+from routed.config.transfer import pack
 from routed.log import EVENTS, Logger, TokenBucket
 from routed.outbox import Outbox, OutboxSource
 from routed.privsep import EngineProcess
@@ -180,6 +181,9 @@ class EngineSession:
         self._conduct = conduct
         self._refusal_listener: RefusalListener | None = None
         self._has_listener = trio.Event()
+        self._prepared: Config | None = None
+        self._agreed: Config | None = None
+        """What the engine runs by."""
         self._unanswered = 0
         self._pulses_missed = 0
         now = trio.current_time()
@@ -237,7 +241,7 @@ class EngineSession:
         Raises:
             EngineFailed: it says no, or nothing in time.
         """
-        encoded = codec.encode(config)
+        encoded = codec.encode(pack(config, self._agreed))
         opening = begin(len(encoded))
         self.send(opening)
         for offset in range(0, len(encoded), CONF_ITEM_BYTES):
@@ -249,6 +253,7 @@ class EngineSession:
             raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
         if answer.problem:
             raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
+        self._prepared = config
 
     async def commit(self) -> None:
         """Have the prepared configuration take effect.
@@ -260,6 +265,7 @@ class EngineSession:
         answer = await self._await_answer()
         if not isinstance(answer, ConfApplied):
             raise EngineFailed("the engine answered CONF_DONE out of turn")
+        self._agreed = self._prepared
 
     async def _await_answer(self) -> ConfReady | ConfApplied:
         try:

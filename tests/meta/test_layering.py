@@ -83,9 +83,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.diagnosis": {"routed.reporter"},
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.control", "routed.log",
-        "routed.diagnosis", "routed.exporter", "routed.metrics", "routed.privsep",
-        "routed.process_memory", "routed.reporter", "routed.router", "routed.sandbox", "trio",
+        "ipc", "routed.clock", "routed.config.schema", "routed.config.transfer",
+        "routed.control", "routed.log", "routed.diagnosis", "routed.exporter", "routed.metrics",
+        "routed.privsep", "routed.process_memory", "routed.reporter", "routed.router",
+        "routed.sandbox", "trio",
     },
     "routed.last_good": set(),
     "routed.transaction": {
