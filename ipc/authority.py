@@ -27,6 +27,7 @@ from ipc.internal import (
     FibInSync,
     FibProgress,
     FibUpdate,
+    JournalReady,
     LinkChanged,
     LinkRemoved,
     LinksComplete,
@@ -79,6 +80,7 @@ class MessageType(enum.IntEnum):
     LINK_REMOVED = 11
     LINKS_COMPLETE = 12
     SOCKET_READY = 15
+    JOURNAL_READY = 16
     FIB_UPDATE = 20
     FIB_IN_SYNC = 21
     FIB_PROGRESS = 22
@@ -148,6 +150,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
     MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),
     MessageType.SOCKET_READY: Authority(Role.PARENT, SocketReady, True, _RUNNING),
+    MessageType.JOURNAL_READY: Authority(Role.PARENT, JournalReady, True, _RUNNING),
     MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
     MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
     MessageType.NEXTHOPS_SUSPECTED: Authority(Role.ENGINE, NextHopsSuspected, False, _RUNNING),

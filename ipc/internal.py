@@ -58,6 +58,7 @@ __all__ = [
     "FibProgress",
     "FibUpdate",
     "FibValue",
+    "JournalReady",
     "LinkChanged",
     "LinkRemoved",
     "LinksComplete",
@@ -198,6 +199,15 @@ class SocketReady:
     """The link of a NEIGHBOR socket; 0 otherwise."""
     family: Family | None
     """What a NEIGHBOR socket speaks over."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalReady:
+    """A descriptor comes along: of one of the two files in which an engine leaves what clients
+    injected to the next one. The parent holds them and never looks inside."""
+
+    number: int
+    """0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from ipc.internal import (
     FibCommanded,
     FibInSync,
     FibProgress,
+    JournalReady,
     LinkChanged,
     LinkRemoved,
     LinksComplete,
@@ -82,6 +83,7 @@ from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.diagnosis import engine_facts
 from routed.exporter import Exporter
+from routed.injection_journal import Journal
 from routed.log import Level, Logger, Record
 from routed.metrics.server import MetricsServer
 from routed.privsep import CHANNEL_FD
@@ -192,6 +194,7 @@ class Engine:
         self._log_levels: dict[int, trio.MemorySendChannel[LogLevelChanged]] = {}
         self._nexthops: dict[int, trio.MemorySendChannel[NextHopsTold]] = {}
         self._next_request_id = 1
+        self._journals: list[int] = []
 
     # --- life
 
@@ -232,6 +235,9 @@ class Engine:
             case SocketReady():
                 assert descriptor is not None  # the authority table says so
                 self._take_socket(message, socket.socket(fileno=descriptor))
+            case JournalReady():
+                assert descriptor is not None  # the authority table says so
+                self._take_journal(descriptor)
             case FibProgress():
                 self._running.router.progressed(message)
                 self._wake_sender()  # there is room for more wishes
@@ -276,6 +282,15 @@ class Engine:
             case SocketReady(ifindex=ifindex, family=family):
                 assert family is not None  # kind NEIGHBOR
                 self._running.router.take_socket(ifindex, family, opened)
+
+    def _take_journal(self, descriptor: int) -> None:
+        """With both files there, go on where the engine before this one ended."""
+        self._journals.append(descriptor)
+        if len(self._journals) == 2:
+            complain = lambda problem: self._log.emit(  # noqa: E731
+                "internal-error", where="injected routes", error=problem
+            )
+            self._running.router.keep_injected(Journal(self._journals, complain))
 
     def _serve_metrics(self, listener: socket.socket) -> None:
         rooms = self._running

@@ -20,7 +20,7 @@ that brought or renewed it, not per route.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from routed.model.prefix import Family, Prefix
@@ -154,12 +154,18 @@ class InjectedRoutes:
             first += len(keys)
         return problems
 
-    def delete(self, owners: tuple[str, ...], routes: Iterable[RouteColumn]) -> list[Problem]:
+    def delete(
+        self,
+        owners: tuple[str, ...],
+        routes: Iterable[RouteColumn],
+        told: Callable[[str, Family, list[int]], None] = lambda _owner, _family, _keys: None,
+    ) -> list[Problem]:
         """Take routes away, all or none.
 
         Args:
             owners: for each prefix the first of these that has it.
             routes: each prefix once.
+            told: whose prefixes were taken away.
         """
         found: list[tuple[Family, int, str]] = []
         problems: list[Problem] = []
@@ -178,10 +184,15 @@ class InjectedRoutes:
                 else:
                     found.append((family, key, owner))
             first += len(keys)
-        if not problems:
-            for family, key, owner in found:
-                self._withdraw(family, key, owner)
-        return problems
+        if problems:
+            return problems
+        taken: dict[tuple[str, Family], list[int]] = {}
+        for family, key, owner in found:
+            self._withdraw(family, key, owner)
+            taken.setdefault((owner, family), []).append(key)
+        for (owner, family), keys in taken.items():
+            told(owner, family, keys)
+        return []
 
     def renew(self, owner: str, lease_s: float, now: float) -> int:
         """Begin every timed lease of an owner anew; returns how many there are."""

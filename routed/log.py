@@ -134,6 +134,7 @@ EVENTS: dict[str, EventSpec] = {
     # management
     "client-refused": EventSpec(_W, ("uid", "pid", "reason"), _STRANGERS),
     "client-changed": EventSpec(_I, ("uid", "pid", "request", "outcome"), 600),
+    "injected-restored": EventSpec(_I, ("routes",)),
     "lease-ended": EventSpec(_I, ("owner", "routes", "why"), 600),
 }  # fmt: skip
 

@@ -32,6 +32,7 @@ Stop: the engine says goodbye, then our routes go or stay (`fib.on_exit`), then 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -51,6 +52,7 @@ from ipc.internal import (
     FibCommanded,
     FibProgress,
     FibUpdate,
+    JournalReady,
     LinksComplete,
     LogLevelChanged,
     LogLevelRequested,
@@ -131,6 +133,13 @@ def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
     return EXIT_FAILED
 
 
+def _open_journal() -> int:
+    """A file in memory that is only appended to."""
+    descriptor = os.memfd_create("routed-injected", os.MFD_CLOEXEC)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
+
+
 def _first_message(group: BaseException | None) -> str:
     error = group
     while isinstance(error, BaseExceptionGroup):
@@ -153,6 +162,8 @@ class Parent:
         self._is_stopping = False
         self._started_at_ns = time.monotonic_ns()
         self._manager = ServiceManager(os.environ)
+        self._journals = [_open_journal(), _open_journal()]
+        """What an engine leaves to the next one; never looked at here."""
         self._supervisor = Supervisor(self, self._log)
         self._sockets = NeighborSockets(self.link, self._running_session, self._log)
         self._transactions = Transactions(
@@ -220,6 +231,8 @@ class Parent:
         """Remove what the file system has of us."""
         self._manager.close()
         self._opened.close()
+        for journal in self._journals:
+            os.close(journal)
 
     # --- signals
 
@@ -283,6 +296,8 @@ class Parent:
         links = self._kernel.links
         for link in links:
             session.send_link(link.ifindex)
+        for number, journal in enumerate(self._journals):
+            session.send(JournalReady(number), descriptor=os.dup(journal))
         session.send(LinksComplete())
         self.on_rules()
         session.tell_refusals()

@@ -33,10 +33,12 @@ from typing import Protocol
 
 import trio
 
+from ipc.columns import pack_keys
 from ipc.internal import FibProgress, FibUpdate, NextHopsSuspected, SharedSecret
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.injection import Attributes, InjectedRoutes, Problem
+from routed.injection_journal import Journal, Kept, Removed, Renewed
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
@@ -150,6 +152,7 @@ class Router:
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self.injected = InjectedRoutes(self.rib)
+        self._journal: Journal | None = None
         self._to_expire = trio.Event()
         self._statics: dict[tuple[Prefix, str], Route] = {}
         self.origins: dict[Prefix, Address] = {}
@@ -288,6 +291,27 @@ class Router:
 
     # --- injected routes
 
+    def keep_injected(self, journal: Journal) -> None:
+        """Take up what an earlier engine left, and keep what comes for the next one."""
+        self._journal = journal
+        now, routes = self._clock.now(), 0
+        for kept in journal.restore(now):
+            column = kept.column()
+            routes += len(column.keys)
+            self.injected.put(
+                kept.owner,
+                [column],
+                kept.attributes,
+                is_replace=True,
+                lease_s=None if kept.until is None else kept.until - now,
+                session=None,
+                now=now,
+            )
+        if routes:
+            self._log.emit("injected-restored", routes=routes)
+        self._to_decide.set()
+        self._to_expire.set()
+
     def put_injected(
         self,
         owner: str,
@@ -299,6 +323,7 @@ class Router:
         session: int | None,
     ) -> list[Problem]:
         """Install routes of one owner; arguments and result as `InjectedRoutes.put`."""
+        now = self._clock.now()
         problems = self.injected.put(
             owner,
             routes,
@@ -306,8 +331,13 @@ class Router:
             is_replace=is_replace,
             lease_s=lease_s,
             session=session,
-            now=self._clock.now(),
+            now=now,
         )
+        if self._journal is not None and not problems and session is None:
+            until = None if lease_s is None else now + lease_s
+            for column in routes:
+                if column.keys:
+                    self._journal.append(Kept.of(owner, column, attributes, until), now)
         self._to_decide.set()
         self._to_expire.set()
         return problems
@@ -316,13 +346,20 @@ class Router:
         self, owners: tuple[str, ...], routes: Sequence[RouteColumn]
     ) -> list[Problem]:
         """Take injected routes away; arguments and result as `InjectedRoutes.delete`."""
-        problems = self.injected.delete(owners, routes)
+        problems = self.injected.delete(owners, routes, self._keep_removal)
         self._to_decide.set()
         return problems
 
+    def _keep_removal(self, owner: str, family: Family, keys: list[int]) -> None:
+        if self._journal is not None:
+            self._journal.append(Removed(owner, family, pack_keys(family, keys)), self._clock.now())
+
     def renew_injected(self, owner: str, lease_s: float) -> int:
         """Begin an owner's timed leases anew; returns how many there are."""
-        count = self.injected.renew(owner, lease_s, self._clock.now())
+        now = self._clock.now()
+        count = self.injected.renew(owner, lease_s, now)
+        if self._journal is not None and count:
+            self._journal.append(Renewed(owner, now, now + lease_s), now, renewals=count)
         self.version += 1
         self._to_expire.set()
         return count

@@ -14,6 +14,7 @@ import pytest
 import router_config
 from protocol import RUN_DIRECTORY
 from testbed import Lab
+from tests.fakes.route_monitor import RouteMonitor
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
 
@@ -219,3 +220,38 @@ def test_the_anycast_example_follows_its_check(lab: Lab, tmp_path: Path) -> None
         healthy.touch()
         wait_for(lab, "A", ANYCAST, is_there=True)
     wait_for(lab, "A", ANYCAST, is_there=False)
+
+
+def test_an_engine_that_dies_leaves_what_was_injected_to_the_next(lab: Lab) -> None:
+    """As a user expects: the daemon is there all the time, so what it was told holds."""
+    kept, leased, deleted = "192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"
+    lab.routectl("R", "route", "add", kept, "type", "blackhole", "metric", "7", "owner", "ops")
+    lab.routectl("R", "route", "add", leased, "type", "blackhole", "lease", "300s")
+    lab.routectl("R", "route", "add", deleted, "type", "blackhole")
+    lab.routectl("R", "route", "delete", deleted)
+    wait_for(lab, "R", leased, is_there=True)
+    for restarts in (1, 2):
+        engine = lab.engine_pid("R")
+        with RouteMonitor(lab, "R") as monitor:
+            lab.kill("R", "engine")
+            wait_until(
+                lambda old=engine: lab.engine_pid("R") not in (None, old),  # type: ignore[misc]
+                DEADLINE_S,
+                "another engine runs",
+            )
+            wait_until(
+                lambda: lab.log("R").count("fib-in-sync") > restarts,  # noqa: B023
+                DEADLINE_S,
+                "what is stale is swept",
+            )
+        assert not {prefix for _, prefix in monitor.heard} & {kept, leased, deleted}
+        rows = {
+            row["prefix"]: row for row in lab.routectl("R", "show", "routes", "source", "injected")
+        }
+        assert set(rows) == {kept, leased}
+        assert rows[kept]["metric"] == 7
+        assert rows[kept]["owner"].endswith("/ops")
+        assert rows[kept]["lease_s"] is None
+        assert 0 < rows[leased]["lease_s"] < 300
+    lab.routectl("R", "route", "delete", kept, "owner", "ops")
+    wait_for(lab, "R", kept, is_there=False)

@@ -52,6 +52,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "ipc", "routed.config", "routed.engine_session", "routed.log", "routed.privsep", "trio",
     },
     "routed.injection": {"routed.model"},
+    "routed.injection_journal": {"ipc", "routed.injection", "routed.model"},
     "routed.keyfiles": {"ipc", "routed.config.schema"},
     "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
@@ -59,7 +60,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.config.schema", "routed.model", "routed.neighbor", "routed.rib.table",
     },
     "routed.router": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.injection", "routed.latency",
+        "ipc", "routed.clock", "routed.config.schema", "routed.injection",
+        "routed.injection_journal", "routed.latency",
         "routed.log",
         "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.neighbor_policy",
         "routed.redistribution",
@@ -84,9 +86,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.config.transfer",
-        "routed.control", "routed.log", "routed.diagnosis", "routed.exporter", "routed.metrics",
-        "routed.privsep", "routed.process_memory", "routed.reporter", "routed.router",
-        "routed.sandbox", "trio",
+        "routed.control", "routed.log", "routed.diagnosis", "routed.exporter",
+        "routed.injection_journal", "routed.metrics", "routed.privsep", "routed.process_memory",
+        "routed.reporter", "routed.router", "routed.sandbox", "trio",
     },
     "routed.last_good": set(),
     "routed.transaction": {
