@@ -146,6 +146,7 @@ OURS_OR_THE_ADMINISTRATORS = {
     "starting", "ready", "stopping", "stopped", "privileges-dropped", "config-out-of-reach",
     "engine-started", "engine-died", "engine-given-up", "engine-misbehaved", "engine-hangs",
     "engine-runs-as-root", "sandboxed", "sandbox-degraded", "sandbox-violated", "fib-in-sync",
+    "injected-restored",
     # what this machine is like, said once
     "nexthop-compat-mode",
     # asked for, by root or a client with the role admin
