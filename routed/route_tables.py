@@ -117,7 +117,12 @@ class RouteTables:
     ) -> tuple[object, ...]:
         """What `to_row(self.view(candidate))` would be; `fib_state` if all routes have the same."""
         route = candidate.route
-        if fib_state is None or not candidate.is_selected or route.source in KERNELS_OWN:
+        if (
+            fib_state is None
+            or not candidate.is_selected
+            or route.source in KERNELS_OWN
+            or self._router.kernel_filter
+        ):
             fib_state, reason = self._fib_of(candidate)
         else:
             reason = ""
@@ -178,6 +183,11 @@ class RouteTables:
         if not candidate.is_selected or candidate.route.source in KERNELS_OWN:
             return None, candidate.problem
         prefix = candidate.route.prefix
+        refusal = self._router.kernel_filter.refusal(
+            prefix, candidate.route.source, candidate.route.tag
+        )
+        if refusal:
+            return None, refusal
         state = self._fib_state(prefix)
         reason = self._router.wishes.failure_of(prefix) if state is FibState.FAILED else ""
         return state, reason

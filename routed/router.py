@@ -39,6 +39,7 @@ from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.injection import Attributes, InjectedRoutes, Problem
 from routed.injection_journal import Journal, Kept, Removed, Renewed
+from routed.kernel_filter import KernelFilter
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
@@ -143,6 +144,8 @@ class Router:
             origin_seqno=origin_seqno,
             rng=self._rng,
         )
+        self.kernel_filter = KernelFilter(config.filters.kernel)
+        """What the RIB decides and the kernel does not get."""
         self._config = config
         self._log = log
         self._on_news = on_news
@@ -213,11 +216,13 @@ class Router:
         self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
         if self._redistribution.follow(config):
             self._redistribute_all()
-        if old.fib.table_id != config.fib.table_id:
+        self.kernel_filter = KernelFilter(config.filters.kernel)
+        has_new_table = old.fib.table_id != config.fib.table_id
+        if has_new_table:
             self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
-            for prefix, selection in self._all_selections():
-                wish = _wish_for(selection)
-                self.wishes.changed(prefix.family, [prefix.as_int], [wish])
+        if has_new_table or old.filters.kernel != config.filters.kernel:
+            for prefix, _ in self._all_selections():
+                self.wishes.changed(prefix.family, [prefix.as_int], [self._wish_of(prefix)])
         self._network.kick()
         self._to_decide.set()
 
@@ -545,10 +550,32 @@ class Router:
         wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
         for first in range(min(_SCATTER, len(keys))):
             some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
+            if self.kernel_filter:
+                some = self._filtered(changes, first, some)
             self.wishes.changed(family, keys[first::_SCATTER], some)
 
+    def _filtered(
+        self, changes: BestChanges, first: int, wishes: list[Wish | None]
+    ) -> list[Wish | None]:
+        """The same wishes, without those that stay out of the kernel."""
+        family, keys, selections = changes
+        rows = zip(keys[first::_SCATTER], selections[first::_SCATTER], wishes, strict=True)
+        return [
+            None
+            if wish is None or self._kept_out(Prefix.from_int(family, key), selection)
+            else wish
+            for key, selection, wish in rows
+        ]
+
+    def _kept_out(self, prefix: Prefix, selection: Selection | None) -> bool:
+        if selection is None or not self.kernel_filter:
+            return False
+        best = selection.attributes
+        return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
+
     def _wish_of(self, prefix: Prefix) -> Wish | None:
-        return _wish_for(self.rib.best(prefix))
+        selection = self.rib.best(prefix)
+        return None if self._kept_out(prefix, selection) else _wish_for(selection)
 
     def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
         """What a summary covers and nobody reaches ends here, rather than at a default route."""

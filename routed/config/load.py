@@ -32,7 +32,6 @@ from routed.config.schema import (
     Nested,
     Option,
     Scalar,
-    Unavailable,
     options_of,
 )
 
@@ -214,9 +213,6 @@ class _Decoder:
                 self.report(key_node, key_path, _unknown_key(key, options, first_lines))
                 continue
             option = options[key]
-            if isinstance(option.shape, Unavailable):
-                self.report(key_node, key_path, "not available yet in this release")
-                continue
             values[option.field] = self._value(option, value_node, key_path)
         self._report_missing(options, first_lines, node, path)
         if len(self.problems) > before:
@@ -259,8 +255,6 @@ class _Decoder:
                 return self._named(cls, reader, node, path)
             case NamedLists(cls=cls, item=item, key=reader):
                 return self._named_lists(cls, item, reader, node, path)
-            case Unavailable():  # refused by `mapping`
-                return None
 
     def _scalar(self, reader: Reader[Any], node: Any, path: str) -> Any:
         self._enter(node, path)
@@ -341,10 +335,7 @@ def _unknown_key(key: str, options: dict[str, Option], given: dict[str, int]) ->
     near = difflib.get_close_matches(key, [name for name in options if name not in given], 1)
     if near:
         return f"unknown key; did you mean {near[0]!r}?"
-    available = [
-        name for name, option in options.items() if not isinstance(option.shape, Unavailable)
-    ]
-    return f"unknown key; known here: {', '.join(available)}"
+    return f"unknown key; known here: {', '.join(options)}"
 
 
 def json_schema() -> dict[str, Any]:
@@ -360,8 +351,6 @@ def _class_schema(cls: type) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     required = []
     for option in options_of(cls):
-        if isinstance(option.shape, Unavailable):
-            continue
         described = {**_shape_schema(option), "description": option.doc}
         if option.default_text and "enum" in described:
             described["default"] = option.default_text
@@ -392,5 +381,3 @@ def _shape_schema(option: Option) -> dict[str, Any]:
         case NamedLists(item=cls):
             lists = {"type": "array", "items": _class_schema(cls)}
             return {"type": "object", "additionalProperties": lists}
-        case Unavailable():
-            return {}

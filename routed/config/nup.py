@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from routed.config import scalars
 from routed.config.options import ListOf, Nested, Scalar
 from routed.config.options import option as _option
-from routed.config.options import unavailable as _unavailable
 from routed.config.scalars import PrefixMatch
 from routed.model.prefix import Address, Prefix
 
@@ -23,6 +22,8 @@ __all__ = [
     "FiltersConfig",
     "ImportRule",
     "InterfaceConfig",
+    "KernelRule",
+    "KernelRuleSource",
     "KeyAlgorithm",
     "KeyConfig",
     "KeySetConfig",
@@ -83,6 +84,15 @@ class DampingConfig:
         Scalar(scalars.duration(1, 3600)), "Never for longer than this after it last went.",
         key="longest", default=60.0, written="60s",
     )  # fmt: skip
+
+
+class KernelRuleSource(enum.Enum):
+    """Sources whose routes are ours to put into the kernel."""
+
+    STATIC = "static"
+    INJECTED = "injected"
+    NEIGHBOR = "neighbor"
+    REDISTRIBUTED = "redistributed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +291,30 @@ class ImportRule(FilterRule):
 
 
 @dataclass(frozen=True, slots=True)
+class KernelRule:
+    """One line of the kernel filter."""
+
+    action: FilterAction = _option(
+        Scalar(scalars.choice(FilterAction)),
+        "`accept`, or `deny`: decided and announced, but not in the kernel.",
+        default=FilterAction.ACCEPT, written="accept",
+    )  # fmt: skip
+    match: tuple[PrefixMatch, ...] = _option(
+        ListOf(scalars.prefix_match),
+        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
+        default=(),
+    )
+    source: KernelRuleSource | None = _option(
+        Scalar(scalars.choice(KernelRuleSource)),
+        "Only routes of this source: `static`, `injected`, `neighbor` or `redistributed`.",
+        default=None,
+    )
+    tag: int | None = _option(
+        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class FiltersConfig:
     """What may come in and go out; in each list the first rule that fits decides."""
 
@@ -292,7 +326,11 @@ class FiltersConfig:
         ListOf(FilterRule), "Routes that neighbors are told; what no rule fits is told.",
         key="export", default=(), written="[]",
     )  # fmt: skip
-    kernel: None = _unavailable("Which routes may reach the kernel.")
+    kernel: tuple[KernelRule, ...] = _option(
+        ListOf(KernelRule),
+        "Decided routes that go into the kernel; what no rule fits goes in.",
+        default=(), written="[]",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,8 @@ __all__ = [
     "Option",
     "Scalar",
     "Shape",
-    "Unavailable",
     "option",
     "options_of",
-    "unavailable",
 ]
 
 
@@ -66,12 +64,7 @@ class NamedLists:
     key: Reader[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """A key that is decided but not built yet."""
-
-
-Shape = Scalar | Nested | ListOf | MapOf | NamedLists | Unavailable
+Shape = Scalar | Nested | ListOf | MapOf | NamedLists
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +108,6 @@ def option(
     if default is not dataclasses.MISSING:
         return dataclasses.field(default=default, metadata=metadata)
     return dataclasses.field(metadata=metadata)
-
-
-def unavailable(doc: str) -> Any:
-    """A dataclass field whose key is refused by name, as not available yet."""
-    return dataclasses.field(default=None, metadata={_METADATA: (None, Unavailable(), doc, "")})
 
 
 def options_of(cls: type) -> list[Option]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from routed.config.vrf import table_of_vrf
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.rule import ANY_MARK
 
@@ -237,8 +238,12 @@ def _read_table(text: str) -> int:
         table_id = TABLE_NAMES[text]
     elif re.fullmatch(r"[0-9]+", text) and 1 <= int(text) < 1 << 32:
         table_id = int(text)
+    elif text.startswith("vrf:") and text != "vrf:":
+        table_id = table_of_vrf(text.removeprefix("vrf:"))
     else:
-        raise ValueError(f"expected main or a table number from 1 to {2**32 - 1}, got {text!r}")
+        raise ValueError(
+            f"expected main, a table number from 1 to {2**32 - 1}, or vrf:NAME, got {text!r}"
+        )
     if table_id == TABLE_NAMES["local"]:
         raise ValueError("the local table belongs to the kernel")
     return table_id
@@ -246,7 +251,13 @@ def _read_table(text: str) -> int:
 
 table = Reader(
     _read_table,
-    {"anyOf": [{"enum": ["main", "default"]}, {"type": "integer", "minimum": 1}]},
+    {
+        "anyOf": [
+            {"enum": ["main", "default"]},
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": "^vrf:.+$"},
+        ]
+    },
     lambda table_id: _TABLE_WORDS.get(table_id, str(table_id)),
 )
 

@@ -4,9 +4,6 @@ The classes below, and those of `nup`, are the configuration as the daemon uses 
 (`load.py`), the JSON Schema (`routed --print-schema`) and the reference page all come from here;
 `options` has the means to declare an option.
 
-Keys that a later release brings are declared too, as `Unavailable`: using one is an error that says
-so, because an option that is silently ignored is worse than one that is missing.
-
 The configuration is sent to the engine as it is (the classes are frozen and plain). Users and
 groups are already numbers in it: the engine cannot read /etc/passwd.
 """
@@ -26,6 +23,8 @@ from routed.config.nup import (
     FilterSource,
     ImportRule,
     InterfaceConfig,
+    KernelRule,
+    KernelRuleSource,
     KeyAlgorithm,
     KeyConfig,
     KeySetConfig,
@@ -41,7 +40,6 @@ from routed.config.options import (
     Nested,
     Option,
     Scalar,
-    Unavailable,
     options_of,
 )
 from routed.config.options import option as _option
@@ -60,6 +58,8 @@ __all__ = [
     "FiltersConfig",
     "ImportRule",
     "InterfaceConfig",
+    "KernelRule",
+    "KernelRuleSource",
     "KeyAlgorithm",
     "KeyConfig",
     "KeySetConfig",
@@ -85,7 +85,6 @@ __all__ = [
     "StaticConfig",
     "StaticType",
     "SummaryConfig",
-    "Unavailable",
     "options_of",
 ]
 
@@ -167,7 +166,7 @@ class FibConfig:
     """How our routes are written into the kernel."""
 
     table_id: int = _option(
-        Scalar(scalars.table), "The kernel table to keep: `main` or a number.",
+        Scalar(scalars.table), "The kernel table to keep: `main`, a number, or `vrf:NAME`.",
         key="table", default=254, written="main",
     )  # fmt: skip
     protocol: int = _option(
@@ -370,7 +369,9 @@ class RuleConfig:
         default=RuleFamily.BOTH, written="both",
     )  # fmt: skip
     table: int | None = _option(
-        Scalar(scalars.table), "Which table is looked up: `main` or a number.", default=None
+        Scalar(scalars.table),
+        "Which table is looked up: `main`, a number, or `vrf:NAME`.",
+        default=None,
     )
     type: RuleType = _option(
         Scalar(scalars.choice(RuleType)),
@@ -467,7 +468,9 @@ class Config:
         "Sets of keys that authenticate neighbors, by name.", default=(), written="{}",
     )  # fmt: skip
     filters: FiltersConfig = _option(
-        Nested(FiltersConfig), "Filters between NUP and its neighbors.", factory=FiltersConfig
+        Nested(FiltersConfig),
+        "What neighbors tell and are told, and what goes into the kernel.",
+        factory=FiltersConfig,
     )
     summaries: tuple[SummaryConfig, ...] = _option(
         ListOf(SummaryConfig), "Prefixes announced for what is inside them.",

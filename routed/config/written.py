@@ -24,7 +24,6 @@ from routed.config.options import (
     Nested,
     Option,
     Scalar,
-    Unavailable,
     options_of,
 )
 from routed.config.scalars import Reader
@@ -67,7 +66,7 @@ def written(config: Config, section: str | None = None, *, is_all: bool = False)
 def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool) -> Iterator[Line]:
     value = getattr(owner, option.field)
     is_default = _is_default(option, owner, value)
-    if value is None or isinstance(option.shape, Unavailable) or (is_default and not is_all):
+    if value is None or (is_default and not is_all):
         return
     path = f"{before}.{option.key}" if before else option.key
     start = "  " * depth + f"{option.key}:"

@@ -54,3 +54,25 @@ def test_a_summary_goes_out_instead_of_what_it_covers(build_lab: LabBuilder) -> 
     lab.write_config("A", lab.read_config("A").replace("10.20.1.0/24", "10.21.1.0/24"))
     lab.sighup("A")
     wait_until(lambda: prefixes(lab, "B") == set(), DEADLINE_S, "the summary has gone with it")
+
+
+def test_what_the_kernel_filter_keeps_out_is_announced_all_the_same(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    configure(
+        lab, "R",
+        "static:\n"
+        "  - {prefix: 10.20.1.0/24, type: blackhole}\n"
+        "  - {prefix: 10.20.2.0/24, type: blackhole}\n"
+        "redistribute: [{source: static}]\n"
+        "filters: {kernel: [{match: [10.20.1.0/24], action: deny}]}\n",
+    )  # fmt: skip
+    lab.start_daemons()
+    wait_until(lambda: prefixes(lab, "B") == {"10.20.1.0/24", "10.20.2.0/24"}, DEADLINE_S, "both")
+    assert prefixes(lab, "R") == {"10.20.2.0/24"}
+    (row,) = lab.routectl("R", "show", "routes", "10.20.1.0/24")
+    assert row["selected"]
+    assert row["fib_reason"] == "kept out by rule 1 of filters.kernel"
+
+    lab.write_config("R", lab.read_config("R").replace("- 10.20.1.0/24", "- 10.20.2.0/24"))
+    lab.sighup("R")
+    wait_until(lambda: prefixes(lab, "R") == {"10.20.1.0/24"}, DEADLINE_S, "the other way round")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from routed.config.load import load_file
-from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, Unavailable, options_of
+from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, options_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -29,8 +29,6 @@ def missing(cls: type, written: Any, path: str) -> list[str]:
     instances = written if isinstance(written, list) else [written]
     found = []
     for option in options_of(cls):
-        if isinstance(option.shape, Unavailable):
-            continue
         values = [entry[option.key] for entry in instances if entry and option.key in entry]
         if not values:
             found.append(f"{path}{option.key}")

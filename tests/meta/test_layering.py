@@ -56,13 +56,13 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.keyfiles": {"ipc", "routed.config.schema"},
     "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
+    "routed.kernel_filter": {"routed.config.schema", "routed.model"},
     "routed.redistribution": {
         "routed.config.schema", "routed.model", "routed.neighbor", "routed.rib.table",
     },
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.injection",
-        "routed.injection_journal", "routed.latency",
-        "routed.log",
+        "routed.injection_journal", "routed.kernel_filter", "routed.latency", "routed.log",
         "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.neighbor_policy",
         "routed.redistribution",
         "routed.rib", "routed.wishes", "trio",
@@ -131,7 +131,7 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
 
 EDGES = {
     "ipc.blocking", "ipc.channel", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
-    "routed.config.load", "routed.config.scalars",
+    "routed.config.load", "routed.config.scalars", "routed.config.vrf",
     "routed.control.server",
     "routed.metrics.server",
     "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ipc import codec
 from routed.config.load import ConfigError, json_schema, load_file, load_text
-from routed.config.schema import Config, Unavailable, options_of
+from routed.config.schema import Config, options_of
 from routed.model.prefix import Address, Prefix
 from routed.model.route import Gateway
 
@@ -79,13 +79,6 @@ def test_yaml_guesses_nothing() -> None:
     assert static.via == Address.parse("2001:db8:10:30::1")
     assert static.tag == 10
     assert static.dev == "0x1"
-
-
-@pytest.mark.parametrize("line", ["filters: {kernel: []}"])
-def test_what_a_later_release_brings_is_refused_by_name(line: str) -> None:
-    (problem,) = problems(MINIMAL + line + "\n")
-    assert problem.endswith("not available yet in this release")
-    assert problem.startswith("routes.yaml:3:")
 
 
 @pytest.mark.parametrize(
@@ -227,8 +220,7 @@ def test_every_option_is_documented_and_in_the_schema() -> None:
     for cls in _classes():
         for option in options_of(cls):
             assert option.doc.endswith("."), f"{cls.__name__}.{option.key}"
-            if not isinstance(option.shape, Unavailable):
-                assert f'"{option.key}"' in schema
+            assert f'"{option.key}"' in schema
 
 
 @pytest.mark.parametrize(

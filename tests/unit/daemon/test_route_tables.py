@@ -6,7 +6,9 @@ from typing import cast
 
 import pytest
 
+from routed.config.load import load_text
 from routed.control.views import RouteSelector, RouteView, columns_of, to_row
+from routed.kernel_filter import KernelFilter
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
@@ -25,6 +27,7 @@ class Rooms:
         self.rib = Rib(now=lambda: 0.0)
         self.wishes = FibWishes(254, self._wish_of)
         self.injected = self
+        self.kernel_filter = KernelFilter()
         self.rib.link_changed(
             Interface(
                 ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
@@ -160,3 +163,19 @@ def test_only_the_selected_ones(rooms: Rooms) -> None:
     rows = walk(rooms, RouteSelector(is_selected_only=True))
     assert [row[0] for row in rows].count("10.0.0.0/8") == 1
     assert all(row[7] for row in rows)
+
+
+def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None:
+    (rule,) = load_text(
+        "router_id: 10.255.0.1\nuser: root\n"
+        "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n",
+        "routes.yaml",
+    ).filters.kernel
+    rooms.kernel_filter = KernelFilter((rule,))
+    rooms.settle()
+    tables = RouteTables(cast("Router", rooms))
+    page = tables.routes(RouteSelector(), None, 100)
+    found = {row[0]: dict(zip(columns_of(RouteView), row, strict=True)) for row in page.rows}
+    assert found["10.2.0.0/16"]["fib_state"] is None
+    assert found["10.2.0.0/16"]["fib_reason"] == "kept out by rule 1 of filters.kernel"
+    assert found["10.1.0.0/16"]["fib_state"] == "installed"
