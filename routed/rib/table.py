@@ -8,17 +8,15 @@
 Facts only mark prefixes dirty; `process` then works the dirty set off to a fix-point, so a burst of
 facts costs one decision per prefix, and a prefix that ends up as it was is not reported at all.
 
-A table has many routes and few sets of path attributes, so each set is kept once, as an `_Offer`,
-with what it comes to now (`selection`); the rows of the table (`candidates.py`) refer to it. The
-rows of a prefix stand in the order of preference, so the choice is the first one that can be used,
-and is stored nowhere.
+A table has many routes and few sets of path attributes, so each set is kept once, as an offer, with
+what it comes to now (`offers.py`); the rows of the table (`candidates.py`) refer to it. The rows of
+a prefix stand in the order of preference, so the choice is the first one that can be used, and is
+stored nowhere.
 
-Next hops that are resolved through other routes make one prefix's answer depend on another's. What
-a set of gateways resolves to is shared by all who use it, except by a prefix that contains one of
-the gateways or that the result rests on: it has an answer of its own. The fix-point is reached in
-sorted order, so that the result does not depend on arrival; routes that would rest on one another
-in a circle are refused when the circle closes, and if the refusal opens it again, the prefix is
-settled as unresolvable after MAX_ROUNDS (until something else changes).
+Next hops that are resolved through other routes make one prefix's answer depend on another's. The
+fix-point is reached in sorted order, so that the result does not depend on arrival; routes that
+would rest on one another in a circle are refused when the circle closes, and if the refusal opens
+it again, the prefix is settled as unresolvable after MAX_ROUNDS (until something else changes).
 
 Invariants:
     Whatever a question sees is the state after the last `process`: a prefix that is dirty answers
@@ -42,15 +40,14 @@ from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
-    DISTANCE_NEVER,
-    Gateway,
     NextHop,
     PathAttributes,
     Route,
     RouteSource,
 )
 from routed.rib.candidates import CandidateRows, Chunk
-from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
+from routed.rib.nexthop import Cover
+from routed.rib.offers import Offer, OfferPool, Selection
 
 __all__ = ["MAX_ROUNDS", "BestChanges", "Candidate", "Rib", "Selection"]
 
@@ -59,16 +56,6 @@ MAX_ROUNDS = 16
 
 TICK_S = 0.1
 """The resolution of a route's age; 32 bits of it are 13 years."""
-
-
-class Selection(NamedTuple):
-    """The chosen route of a prefix; one object for all prefixes that have the same."""
-
-    attributes: PathAttributes
-    next_hops: tuple[NextHop, ...]
-    """Sorted; empty for a type that has none."""
-    through: frozenset[Prefix] = frozenset()
-    """The prefixes of other routes that the next hops rest on."""
 
 
 class BestChanges(NamedTuple):
@@ -98,55 +85,7 @@ class Candidate(NamedTuple):
     """On the RIB's clock, in seconds, to the tenth."""
 
 
-class _GatewaySet:
-    """Gateways that are used together, and what they resolve to."""
-
-    __slots__ = ("gateways", "offers", "own", "resolution")
-
-    def __init__(self, gateways: tuple[Gateway, ...]) -> None:
-        self.gateways = gateways
-        self.offers: set[_Offer] = set()
-        self.resolution: Resolution | None = None
-        """For prefixes that have no part in it; None before the first `process`."""
-        self.own: dict[Prefix, Resolution] = {}
-        """For those that have."""
-
-    def resolve_to(self, resolution: Resolution) -> None:
-        """Take in what it comes to, and all who use it with it."""
-        self.resolution = resolution
-        for offer in self.offers:
-            offer.selection = _resolved(offer.attributes, resolution)
-
-    def resolution_for(self, prefix: Prefix) -> Resolution | None:
-        return self.own.get(prefix, self.resolution)
-
-
-class _Offer:
-    """Path attributes, shared by the rows that have them."""
-
-    __slots__ = ("attributes", "gateway_set", "selection", "users")
-
-    def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
-        self.attributes = attributes
-        self.gateway_set = gateway_set
-        self.users = 0
-        self.selection = (
-            _selection(attributes, attributes.next_hops)
-            if gateway_set is None
-            else _resolved(attributes, gateway_set.resolution)
-        )
-
-    def selection_for(self, family: Family, key: int) -> Selection | None:
-        """What a prefix gets that chooses this; None when it cannot be used."""
-        gateway_set = self.gateway_set
-        if gateway_set is not None and gateway_set.own:
-            own = gateway_set.own.get(Prefix.from_int(family, key))
-            if own is not None:
-                return _resolved(self.attributes, own)
-        return self.selection
-
-
-Dirty = dict[int, "Selection | None"]
+Dirty = dict[int, Selection | None]
 """By prefix, what it had before it became dirty."""
 
 
@@ -184,20 +123,16 @@ class Rib:
         self.candidates_by_source: Counter[RouteSource] = Counter()
         self._now = now or MonotonicClock().now
         self._started_at = self._now()
-        self._rows: dict[Family, CandidateRows[_Offer]] = {
+        self._rows: dict[Family, CandidateRows[Offer]] = {
             family: CandidateRows(family) for family in Family
         }
         self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
         """How many prefixes of each length have a candidate."""
-        self._offers: dict[PathAttributes, _Offer] = {}
-        self._gateway_sets: dict[tuple[Gateway, ...], _GatewaySet] = {}
-        self._stale: dict[_GatewaySet, None] = {}
+        self._offers = OfferPool(self._find_cover)
         self._dirty: dict[Family, Dirty] = {family: {} for family in Family}
         self._subnets: dict[Family, set[int]] = {family: set() for family in Family}
         """Those of links that are dirty."""
         self._links: dict[int, Interface] = {}
-        self._links_by_name: dict[str, Interface] = {}
-        self._dependencies: Dependencies[_GatewaySet] = Dependencies()
 
     def __len__(self) -> int:
         return sum(lengths.total() for lengths in self._lengths.values())
@@ -224,7 +159,7 @@ class Rib:
                 self._remove(family, chunk, position)
                 self._lengths[family][key & 0xFF] += last - first == 1
                 chunk, first, last = rows.find(key)
-        offer = self._offer(attributes)
+        offer = self._offers.take(attributes)
         offer.users += 1
         while first < last and chunk.offers[first].attributes < attributes:
             first += 1
@@ -239,7 +174,7 @@ class Rib:
             attributes: of all of them.
         """
         ordered = sorted(set(keys))
-        offer = self._offer(attributes)
+        offer = self._offers.take(attributes)
         present = self._rows[family].insert_new(ordered, offer, self._tick())
         count = len(ordered) - len(present)
         offer.users += count
@@ -255,8 +190,7 @@ class Rib:
                 dirty.setdefault(key, None)
         for key in present:
             self.install(Route.of(Prefix.from_int(family, key), attributes))
-        if not offer.users:
-            self._forget(offer)
+        self._offers.forget_unused(offer)
 
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
         """Take a candidate away; returns whether it was there."""
@@ -280,46 +214,17 @@ class Rib:
             if _position(offers, first, last, source, owner) is not None
         }
 
-    def _remove(self, family: Family, chunk: Chunk[_Offer], position: int) -> None:
+    def _remove(self, family: Family, chunk: Chunk[Offer], position: int) -> None:
         key, offer = chunk.keys[position], chunk.offers[position]
         self._rows[family].remove(chunk, position)
         _, first, last = self._rows[family].find(key)
         if first == last:
             self._lengths[family][key & 0xFF] -= 1
-        if offer.gateway_set is not None:
-            offer.gateway_set.own.pop(Prefix.from_int(family, key), None)
         offer.users -= 1
-        if not offer.users:
-            self._forget(offer)
+        self._offers.forget_own(offer, family, key)
+        self._offers.forget_unused(offer)
 
-    def _offer(self, attributes: PathAttributes) -> _Offer:
-        offer = self._offers.get(attributes)
-        if offer is None:
-            gateway_set = self._gateway_set(attributes.gateways) if attributes.gateways else None
-            offer = self._offers[attributes] = _Offer(attributes, gateway_set)
-            if gateway_set is not None:
-                gateway_set.offers.add(offer)
-        return offer
-
-    def _gateway_set(self, gateways: tuple[Gateway, ...]) -> _GatewaySet:
-        found = self._gateway_sets.get(gateways)
-        if found is None:
-            found = self._gateway_sets[gateways] = _GatewaySet(gateways)
-            self._stale[found] = None
-        return found
-
-    def _forget(self, offer: _Offer) -> None:
-        """Nobody uses it any more."""
-        del self._offers[offer.attributes]
-        gateway_set = offer.gateway_set
-        if gateway_set is not None:
-            gateway_set.offers.discard(offer)
-            if not gateway_set.offers:
-                del self._gateway_sets[gateway_set.gateways]
-                self._stale.pop(gateway_set, None)
-                self._dependencies.record(gateway_set, NOTHING_ASKED)
-
-    def _mark(self, family: Family, key: int, offers: list[_Offer]) -> None:
+    def _mark(self, family: Family, key: int, offers: list[Offer]) -> None:
         """A prefix with these offers is about to change: remember what it has."""
         dirty = self._dirty[family]
         if key not in dirty:
@@ -334,24 +239,15 @@ class Rib:
         """A link is there, or is different: its connected routes and whoever names it follow."""
         before = self._links.get(link.ifindex)
         self._links[link.ifindex] = link
-        self._rename_link(before, link)
+        self._offers.follow_link(before, link)
         self._settle_connected(before, link)
 
     def link_removed(self, ifindex: int) -> None:
         """A link is gone."""
         before = self._links.pop(ifindex, None)
         if before is not None:
-            self._rename_link(before, None)
+            self._offers.follow_link(before, None)
             self._settle_connected(before, None)
-
-    def _rename_link(self, before: Interface | None, after: Interface | None) -> None:
-        if before is not None and self._links_by_name.get(before.ifname) is before:
-            del self._links_by_name[before.ifname]
-        if after is not None:
-            self._links_by_name[after.ifname] = after
-        for link in (before, after):
-            if link is not None:
-                self._stale.update(dict.fromkeys(self._dependencies.on_link(link.ifname)))
 
     def _settle_connected(self, before: Interface | None, after: Interface | None) -> None:
         old = (
@@ -386,7 +282,7 @@ class Rib:
         changed = {family: _Changed() for family in Family}
         for family in Family:  # first: gateways resolve by these, and would be resolved twice
             self._decide_dirty(family, self._take_subnets(family), changed[family])
-        while self._stale or any(self._dirty.values()):
+        while self._offers.has_stale or any(self._dirty.values()):
             self._resolve_stale()
             for family, dirty in self._dirty.items():
                 self._decide_dirty(family, sorted(dirty), changed[family])
@@ -395,27 +291,15 @@ class Rib:
 
     def _resolve_stale(self) -> None:
         """Resolve gateway sets anew, and mark who uses one that comes to something else now."""
-        resolved: list[tuple[_GatewaySet, Resolution]] = []
-        moved: set[_Offer] = set()
-        for gateway_set in self._stale:
-            for prefix in gateway_set.own:
-                chunk, first, last = self._rows[prefix.family].find(prefix.as_int)
-                self._mark(prefix.family, prefix.as_int, chunk.offers[first:last])
-            gateway_set.own.clear()
-            new = resolve(None, gateway_set.gateways, self._links_by_name, self._cover)
-            self._dependencies.record(gateway_set, new.asked)
-            resolved.append((gateway_set, new))
-            old = gateway_set.resolution
-            # Whoever uses a set that was never resolved is new, and dirty for that.
-            if old is not None and (old.next_hops, old.through) != (new.next_hops, new.through):
-                moved |= gateway_set.offers
-        self._stale.clear()
-        if moved:
-            self._mark_users(moved)
-        for gateway_set, new in resolved:
-            gateway_set.resolve_to(new)
+        found = self._offers.resolve_stale()
+        for prefix in found.own:
+            chunk, first, last = self._rows[prefix.family].find(prefix.as_int)
+            self._mark(prefix.family, prefix.as_int, chunk.offers[first:last])
+        if found.moved:
+            self._mark_users(found.moved)
+        found.take_effect()  # only now: until here they answered with what they had
 
-    def _mark_users(self, moved: set[_Offer]) -> None:
+    def _mark_users(self, moved: set[Offer]) -> None:
         for family, rows in self._rows.items():
             for chunk in rows.chunks():
                 if not moved.isdisjoint(chunk.offers):
@@ -430,12 +314,13 @@ class Rib:
         return [
             key
             for key, offers, first, last in self._rows[family].find_each(keys)
-            if all(offer.gateway_set is None for offer in offers[first:last])
+            if key in self._dirty[family]
+            and not any(offer.attributes.gateways for offer in offers[first:last])
         ]
 
     def _decide_dirty(self, family: Family, keys: Sequence[int], changed: _Changed) -> None:
         dirty, rounds = self._dirty[family], changed.rounds
-        concerned = self._dependencies.concerned(family, keys)
+        concerned = self._offers.concerned(family, keys)
         for key, offers, first, last in self._rows[family].find_each(keys):
             if key in concerned:
                 may_recurse = rounds[key] < MAX_ROUNDS
@@ -453,33 +338,16 @@ class Rib:
             changed.after.append(new)
             if key in concerned:
                 rounds[key] += 1
-                dependents = self._dependencies.on_route(Prefix.from_int(family, key))
-                self._stale.update(dict.fromkeys(dependents))
+                self._offers.follow_route(Prefix.from_int(family, key))
 
     def _decide(
-        self, family: Family, key: int, offers: list[_Offer], *, may_recurse: bool
+        self, family: Family, key: int, offers: list[Offer], *, may_recurse: bool
     ) -> Selection | None:
-        """Choose for a prefix that contains an address which was asked about.
-
-        Such a prefix may have a part in what its own gateways resolve to, and have an answer of its
-        own; no other can, because what a result rests on contains such addresses too.
-        """
+        """Choose for a prefix that contains an address which was asked about."""
         prefix = Prefix.from_int(family, key)
         for offer in offers:
-            if offer.gateway_set is not None:
-                self._settle_own(prefix, offer.gateway_set, may_recurse=may_recurse)
+            self._offers.settle_own(offer, prefix, may_recurse=may_recurse)
         return _first_usable(family, key, offers)
-
-    def _settle_own(self, prefix: Prefix, gateway_set: _GatewaySet, *, may_recurse: bool) -> None:
-        assert gateway_set.resolution is not None  # `_resolve_stale` came first
-        if may_recurse and not _has_part(prefix, gateway_set.resolution):
-            gateway_set.own.pop(prefix, None)
-            return
-        own = resolve(prefix, gateway_set.gateways, self._links_by_name, self._cover)
-        if not may_recurse and own.through:
-            own.next_hops, own.through = (), frozenset()
-            own.problem = "its next hops rest on one another in a circle"
-        gateway_set.own[prefix] = own
 
     def _decided(self, family: Family, key: int) -> Selection | None:
         chunk, first, last = self._rows[family].find(key)
@@ -490,18 +358,13 @@ class Rib:
         dirty = self._dirty[family]
         return dirty[key] if key in dirty else self._decided(family, key)
 
-    def _cover(self, address: Address) -> Cover | None:
-        covers = self._dependencies.covers
-        if address in covers:
-            return covers[address]
+    def _find_cover(self, address: Address) -> Cover | None:
         prefix = self.match(address)
-        cover = None
-        if prefix is not None:
-            selection = self.best(prefix)
-            assert selection is not None  # it matched
-            cover = Cover(prefix, *selection)
-        covers[address] = cover
-        return cover
+        if prefix is None:
+            return None
+        selection = self.best(prefix)
+        assert selection is not None  # it matched
+        return Cover(prefix, *selection)
 
     # --- questions
 
@@ -534,8 +397,8 @@ class Rib:
             )
             candidate = Candidate(
                 route=Route.of(prefix, offer.attributes),
-                next_hops=_next_hops(offer, prefix),
-                problem=_problem(offer, prefix),
+                next_hops=offer.next_hops_for(prefix),
+                problem=offer.problem_for(prefix),
                 is_selected=is_selected,
                 installed_at=self._started_at + chunk.times[position] * TICK_S,
             )
@@ -563,26 +426,7 @@ class Rib:
         return found
 
 
-def _selection(
-    attributes: PathAttributes,
-    next_hops: tuple[NextHop, ...],
-    through: frozenset[Prefix] = frozenset(),
-) -> Selection | None:
-    """What a prefix gets that chooses these attributes; None when they cannot be used."""
-    if attributes.distance >= DISTANCE_NEVER:
-        return None
-    if attributes.type.has_next_hops and not next_hops:
-        return None
-    return Selection(attributes, next_hops, through)
-
-
-def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> Selection | None:
-    if resolution is None:
-        return None
-    return _selection(attributes, resolution.next_hops, resolution.through)
-
-
-def _first_usable(family: Family, key: int, offers: list[_Offer]) -> Selection | None:
+def _first_usable(family: Family, key: int, offers: list[Offer]) -> Selection | None:
     for offer in offers:
         selection = offer.selection_for(family, key)
         if selection is not None:
@@ -591,31 +435,10 @@ def _first_usable(family: Family, key: int, offers: list[_Offer]) -> Selection |
 
 
 def _position(
-    offers: list[_Offer], first: int, last: int, source: RouteSource, owner: str
+    offers: list[Offer], first: int, last: int, source: RouteSource, owner: str
 ) -> int | None:
     for position in range(first, last):
         attributes = offers[position].attributes
         if attributes.source is source and attributes.owner == owner:
             return position
     return None
-
-
-def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
-    """Whether a prefix contains a gateway that was asked about, or the result rests on it."""
-    return prefix in resolution.through or any(
-        prefix.contains_address(address) for address in resolution.asked.addresses
-    )
-
-
-def _next_hops(offer: _Offer, prefix: Prefix) -> tuple[NextHop, ...]:
-    if offer.gateway_set is None:
-        return offer.attributes.next_hops
-    resolution = offer.gateway_set.resolution_for(prefix)
-    return () if resolution is None else resolution.next_hops
-
-
-def _problem(offer: _Offer, prefix: Prefix) -> str:
-    if offer.attributes.distance >= DISTANCE_NEVER:
-        return "administrative distance 255 is never used"
-    resolution = offer.gateway_set and offer.gateway_set.resolution_for(prefix)
-    return resolution.problem if resolution else ""

@@ -1,0 +1,276 @@
+"""What is offered for prefixes: sets of path attributes, each kept once, and what they come to now.
+
+    PathAttributes --take--> Offer --selection--> what a prefix gets that chooses it
+                               |
+                        gateway set (shared) --resolve_stale--> Resolution
+                               ^
+          links, routes that changed: who asked about them is stale
+
+What a set of gateways resolves to does not depend on the prefix, except for a prefix that contains
+one of the gateways or that the result rests on: such a prefix has an answer of its own. There are
+few, and only prefixes that contain an address somebody asked about can be among them.
+
+Invariants:
+    An offer is in the pool as long as a row of the table refers to it (`users`, counted there).
+    `selection` is the attributes' own next hops, or what the gateways came to when the last
+    `StaleResolved` took effect; None when it cannot be used.
+    After `take_effect` every set's resolution is that of its links and covers, or the set is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from routed.model.link import Interface
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import DISTANCE_NEVER, Gateway, NextHop, PathAttributes
+from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
+
+__all__ = ["Offer", "OfferPool", "Selection", "StaleResolved"]
+
+
+class Selection(NamedTuple):
+    """The chosen route of a prefix; one object for all prefixes that have the same."""
+
+    attributes: PathAttributes
+    next_hops: tuple[NextHop, ...]
+    """Sorted; empty for a type that has none."""
+    through: frozenset[Prefix] = frozenset()
+    """The prefixes of other routes that the next hops rest on."""
+
+
+class _GatewaySet:
+    """Gateways that are used together, and what they resolve to."""
+
+    __slots__ = ("gateways", "offers", "own", "resolution")
+
+    def __init__(self, gateways: tuple[Gateway, ...]) -> None:
+        self.gateways = gateways
+        self.offers: set[Offer] = set()
+        self.resolution: Resolution | None = None
+        """For prefixes that have no part in it; None before the first time."""
+        self.own: dict[Prefix, Resolution] = {}
+        """For those that have."""
+
+    def take(self, resolution: Resolution) -> None:
+        self.resolution = resolution
+        for offer in self.offers:
+            offer.selection = _resolved(offer.attributes, resolution)
+
+
+class Offer:
+    """Path attributes, shared by the rows that have them."""
+
+    __slots__ = ("attributes", "gateway_set", "selection", "users")
+
+    def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
+        """Args:
+        attributes: with ready next hops, or a type that needs none, or gateways.
+        gateway_set: the gateways.
+        """
+        self.attributes = attributes
+        self.gateway_set = gateway_set
+        self.users = 0
+        """Rows that refer to it."""
+        self.selection = (
+            _selection(attributes, attributes.next_hops)
+            if gateway_set is None
+            else _resolved(attributes, gateway_set.resolution)
+        )
+
+    def selection_for(self, family: Family, key: int) -> Selection | None:
+        """What a prefix gets that chooses this; None when it cannot be used."""
+        gateway_set = self.gateway_set
+        if gateway_set is not None and gateway_set.own:
+            own = gateway_set.own.get(Prefix.from_int(family, key))
+            if own is not None:
+                return _resolved(self.attributes, own)
+        return self.selection
+
+    def next_hops_for(self, prefix: Prefix) -> tuple[NextHop, ...]:
+        """Those of its gateways that can be used, even when it may not be selected."""
+        if self.gateway_set is None:
+            return self.attributes.next_hops
+        resolution = self._resolution_for(prefix)
+        return () if resolution is None else resolution.next_hops
+
+    def problem_for(self, prefix: Prefix) -> str:
+        """Why it cannot be used, or which of its gateways cannot; empty otherwise."""
+        if self.attributes.distance >= DISTANCE_NEVER:
+            return "administrative distance 255 is never used"
+        resolution = self._resolution_for(prefix)
+        return "" if resolution is None else resolution.problem
+
+    def _resolution_for(self, prefix: Prefix) -> Resolution | None:
+        gateway_set = self.gateway_set
+        return None if gateway_set is None else gateway_set.own.get(prefix, gateway_set.resolution)
+
+
+class StaleResolved(NamedTuple):
+    """What stale gateway sets resolve to now; nobody sees it before `take_effect`."""
+
+    moved: set[Offer]
+    """Those that come to something else."""
+    own: list[Prefix]
+    """Prefixes that had an answer of their own and are to be decided anew."""
+    resolved: list[tuple[_GatewaySet, Resolution]]
+
+    def take_effect(self) -> None:
+        """Let all who use the sets have it."""
+        for gateway_set, resolution in self.resolved:
+            gateway_set.own.clear()
+            gateway_set.take(resolution)
+
+
+class OfferPool:
+    """Owns the offers, and knows which of them a change of a link or a route concerns."""
+
+    def __init__(self, find_cover: Callable[[Address], Cover | None]) -> None:
+        """Start empty.
+
+        Args:
+            find_cover: the longest match among the selected routes, as of the last decision.
+        """
+        self._find_cover = find_cover
+        self._offers: dict[PathAttributes, Offer] = {}
+        self._gateway_sets: dict[tuple[Gateway, ...], _GatewaySet] = {}
+        self._stale: dict[_GatewaySet, None] = {}
+        self._links: dict[str, Interface] = {}
+        self._dependencies: Dependencies[_GatewaySet] = Dependencies()
+
+    # --- offers
+
+    def take(self, attributes: PathAttributes) -> Offer:
+        """The offer of these attributes, made if it is new; the caller counts its users."""
+        offer = self._offers.get(attributes)
+        if offer is None:
+            gateway_set = self._gateway_set(attributes.gateways) if attributes.gateways else None
+            offer = self._offers[attributes] = Offer(attributes, gateway_set)
+            if gateway_set is not None:
+                gateway_set.offers.add(offer)
+        return offer
+
+    def _gateway_set(self, gateways: tuple[Gateway, ...]) -> _GatewaySet:
+        found = self._gateway_sets.get(gateways)
+        if found is None:
+            found = self._gateway_sets[gateways] = _GatewaySet(gateways)
+            self._stale[found] = None
+        return found
+
+    def forget_own(self, offer: Offer, family: Family, key: int) -> None:
+        """A prefix has this offer no more."""
+        if offer.gateway_set is not None:
+            offer.gateway_set.own.pop(Prefix.from_int(family, key), None)
+
+    def forget_unused(self, offer: Offer) -> None:
+        """Forget an offer that no row refers to."""
+        if offer.users:
+            return
+        del self._offers[offer.attributes]
+        gateway_set = offer.gateway_set
+        if gateway_set is not None:
+            gateway_set.offers.discard(offer)
+            if not gateway_set.offers:
+                del self._gateway_sets[gateway_set.gateways]
+                self._stale.pop(gateway_set, None)
+                self._dependencies.record(gateway_set, NOTHING_ASKED)
+
+    # --- what makes them stale
+
+    def follow_link(self, before: Interface | None, after: Interface | None) -> None:
+        """A link is there, has changed, perhaps its name, or is gone."""
+        if before is not None and self._links.get(before.ifname) is before:
+            del self._links[before.ifname]
+        if after is not None:
+            self._links[after.ifname] = after
+        for link in (before, after):
+            if link is not None:
+                self._stale.update(dict.fromkeys(self._dependencies.on_link(link.ifname)))
+
+    def follow_route(self, prefix: Prefix) -> None:
+        """A prefix was decided otherwise than before."""
+        self._stale.update(dict.fromkeys(self._dependencies.on_route(prefix)))
+
+    def concerned(self, family: Family, keys: Sequence[int]) -> AbstractSet[int]:
+        """Those among prefixes (`Prefix.as_int`) that contain an address which was asked about."""
+        return self._dependencies.concerned(family, keys)
+
+    # --- what they come to
+
+    @property
+    def has_stale(self) -> bool:
+        """Whether `resolve_stale` has something to do."""
+        return bool(self._stale)
+
+    def resolve_stale(self) -> StaleResolved:
+        """Resolve what is stale.
+
+        Cost: one longest match for each gateway whose cover is not known.
+        """
+        found = StaleResolved(set(), [], [])
+        for gateway_set in self._stale:
+            new = resolve(None, gateway_set.gateways, self._links, self._cover)
+            self._dependencies.record(gateway_set, new.asked)
+            found.resolved.append((gateway_set, new))
+            found.own.extend(gateway_set.own)
+            old = gateway_set.resolution
+            # Whoever uses a set that was never resolved is new, and decided for that.
+            if old is not None and (old.next_hops, old.through) != (new.next_hops, new.through):
+                found.moved.update(gateway_set.offers)
+        self._stale.clear()
+        return found
+
+    def settle_own(self, offer: Offer, prefix: Prefix, *, may_recurse: bool) -> None:
+        """See whether a concerned prefix needs an answer of its own, and find it.
+
+        Args:
+            offer: one that the prefix has.
+            prefix: among the `concerned`.
+            may_recurse: whether the answer may rest on other routes.
+        """
+        gateway_set = offer.gateway_set
+        if gateway_set is None:
+            return
+        assert gateway_set.resolution is not None  # `resolve_stale` came first
+        if may_recurse and not _has_part(prefix, gateway_set.resolution):
+            gateway_set.own.pop(prefix, None)
+            return
+        own = resolve(prefix, gateway_set.gateways, self._links, self._cover)
+        if not may_recurse and own.through:
+            own.next_hops, own.through = (), frozenset()
+            own.problem = "its next hops rest on one another in a circle"
+        gateway_set.own[prefix] = own
+
+    def _cover(self, address: Address) -> Cover | None:
+        covers = self._dependencies.covers
+        if address not in covers:
+            covers[address] = self._find_cover(address)
+        return covers[address]
+
+
+def _selection(
+    attributes: PathAttributes,
+    next_hops: tuple[NextHop, ...],
+    through: frozenset[Prefix] = frozenset(),
+) -> Selection | None:
+    """What a prefix gets that chooses these attributes; None when they cannot be used."""
+    if attributes.distance >= DISTANCE_NEVER:
+        return None
+    if attributes.type.has_next_hops and not next_hops:
+        return None
+    return Selection(attributes, next_hops, through)
+
+
+def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> Selection | None:
+    if resolution is None:
+        return None
+    return _selection(attributes, resolution.next_hops, resolution.through)
+
+
+def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
+    """Whether a prefix contains a gateway that was asked about, or the result rests on it."""
+    return prefix in resolution.through or any(
+        prefix.contains_address(address) for address in resolution.asked.addresses
+    )
