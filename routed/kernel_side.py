@@ -37,6 +37,7 @@ from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership
@@ -126,7 +127,7 @@ class KernelSide:
             on_link=self._on_link,
             on_route=self._on_route,
             on_rule=self._rules.look_again,
-            on_nexthop=self.sync.nexthop_notified,
+            on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
         )
 
@@ -282,6 +283,10 @@ class KernelSide:
     def _on_route(self, route: KernelRoute, is_removed: bool) -> None:
         self.sync.route_notified(route, is_removed)
         self._learn.route_notified(route, is_removed)
+
+    def _on_nexthop(self, seen: SeenNextHop, is_removed: bool) -> None:
+        self.sync.nexthop_notified(seen, is_removed)
+        self._learn.nexthop_notified()
 
     def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
         """Next hops that were in a subnet of a link and are no longer."""

@@ -10,6 +10,8 @@ that accepts a route decides its distance and tag. The kernel's priority becomes
 Invariants:
     Our own routes are never learned: that would be talking to ourselves.
     Destinations that mean something on one link only (link-local, multicast, loopback) are not.
+    A route through a nexthop object of somebody has the object's next hops; one whose object cannot
+    be told (a tunnel, a blackhole) is not learned.
     What is notified while a dump is under way is newer than the dump.
     News are states, not steps: what changes twice before it is told is told once.
 """
@@ -17,10 +19,12 @@ Invariants:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from routed.fib.ledger import SeenRoute
+from routed.fib.nexthop_codec import NextHopForm
+from routed.fib.nexthops import resolve
 from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, RouteKey
 from routed.model.prefix import Family, Prefix
 from routed.model.route import LearnedRoute
@@ -74,6 +78,10 @@ class RouteLearner:
         self._learned: dict[_Identity, LearnedRoute] = {}
         self._unsaid: dict[_Identity, None] = {}
         self._dump: LearnDump | None = None
+        self.objects: Mapping[int, NextHopForm | None] = {}
+        """Nexthop objects of everybody, as last read."""
+        self.has_riddles = False
+        """Whether a route was seen to go through an object that is not among them."""
 
     def __len__(self) -> int:
         return len(self._learned)
@@ -137,6 +145,13 @@ class RouteLearner:
         rule = self._rule_for(identity.key, identity.protocol)
         if rule is None:
             return
+        next_hops = route.value.next_hops
+        if route.value.nexthop_id:
+            next_hops = resolve(self.objects, route.value.nexthop_id)
+            if not next_hops:
+                self.has_riddles = True
+                self._forget(identity)
+                return
         learned = LearnedRoute(
             prefix=identity.key.prefix,
             owner=identity.owner,
@@ -144,7 +159,7 @@ class RouteLearner:
             metric=identity.key.priority,
             tag=rule.tag,
             type=route.value.type,
-            next_hops=route.value.next_hops,
+            next_hops=next_hops,
         )
         if self._learned.get(identity) != learned:
             self._put(identity, learned)

@@ -18,6 +18,7 @@ import trio
 from routed.fib.learn import LearnRule, RouteLearner
 from routed.fib.ledger import SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
+from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.ownership import KernelRoute
 from routed.log import Logger
 from routed.model.prefix import Family
@@ -34,6 +35,10 @@ class LearnKernel(Protocol):
         self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
         """Read one table of one family; DumpInterrupted to be asked again."""
+        ...
+
+    def dump_nexthops(self) -> list[SeenNextHop] | None:
+        """Every nexthop object; None when the kernel has no such thing."""
         ...
 
 
@@ -68,8 +73,16 @@ class LearnSync:
 
     def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
         """The kernel has said what changed."""
+        self.learner.has_riddles = False
         self.learner.changed(route, is_removed=is_removed)
+        if self.learner.has_riddles:
+            self.look_again()
         self._on_news()
+
+    def nexthop_notified(self) -> None:
+        """Somebody has changed a nexthop object: routes through it may go elsewhere."""
+        if self.learner.tables:
+            self.look_again()
 
     async def run(self) -> None:
         """Keep up for ever."""
@@ -82,6 +95,8 @@ class LearnSync:
 
     async def _round(self) -> bool:
         """Read every table that some rule is about; whether that went well."""
+        if not self._read_objects():
+            return False
         for table_id in sorted(self.learner.tables):
             for family in Family:
                 dump = self.learner.begin_dump(table_id, family)
@@ -93,4 +108,17 @@ class LearnSync:
                     self._log.emit("netlink-error", what="reading routes to learn", error=error)
                     return False
                 dump.finish()
+        return True
+
+    def _read_objects(self) -> bool:
+        if not self.learner.tables:
+            return True
+        try:
+            seen = self._kernel.dump_nexthops()
+        except DumpInterrupted:
+            return False
+        except (NetlinkError, OSError) as error:
+            self._log.emit("netlink-error", what="reading nexthop objects to learn", error=error)
+            return False
+        self.learner.objects = {entry.id: entry.form for entry in seen or ()}
         return True

@@ -32,7 +32,7 @@ objects along and shrinks groups, silently), remove_nexthop (routes go with thei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ from routed.fib.plan import Outcome
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
 
-__all__ = ["IDS_PER_PROTOCOL", "OBJECTS_MAX", "NextHopBook", "NextHopState"]
+__all__ = ["IDS_PER_PROTOCOL", "OBJECTS_MAX", "NextHopBook", "NextHopState", "resolve"]
 
 IDS_PER_PROTOCOL = 1_000_000
 """How far apart the ranges of two protocols are: `ip nexthop` shows 205000017 for protocol 205."""
@@ -82,6 +82,21 @@ class NextHopState(NamedTuple):
 
 _Leg = tuple[Address, int]
 """A gateway and its link: what dies."""
+
+
+def resolve(objects: Mapping[int, NextHopForm | None], nexthop_id: int) -> tuple[NextHop, ...]:
+    """What an object stands for, whoever made it; nothing when that cannot be told."""
+    form = objects.get(nexthop_id)
+    if form is None:
+        return ()
+    if isinstance(form, Hop):
+        return (NextHop(form.via, form.ifindex, 1, form.is_onlink),)
+    hops = []
+    for member, weight in form:
+        single = objects.get(member)
+        if isinstance(single, Hop):
+            hops.append(NextHop(single.via, single.ifindex, weight, single.is_onlink))
+    return tuple(sorted(hops, key=NextHop.sort_key))
 
 
 class NextHopBook:
@@ -403,7 +418,15 @@ class NextHopBook:
         """Where a route goes, through an object or not; nothing for an object that is not ours."""
         if not value.nexthop_id:
             return value.next_hops
-        return self._hops(self._forms.get(value.nexthop_id))
+        return resolve(self._forms, value.nexthop_id)
+
+    def _active(self, nexthop_id: int) -> tuple[NextHop, ...]:
+        form = self._kernel.get(nexthop_id)
+        members = [] if form is None or isinstance(form, Hop) else [member for member, _ in form]
+        known: dict[int, NextHopForm | None] = {
+            member: self._forms.get(member) for member in members
+        }
+        return resolve({**known, nexthop_id: form}, nexthop_id)
 
     def states(self) -> Iterator[NextHopState]:
         """Every object of ours, by id."""
@@ -411,22 +434,10 @@ class NextHopBook:
             outcome = self.failure_of(nexthop_id)
             yield NextHopState(
                 nexthop_id,
-                self._hops(self._forms.get(nexthop_id)),
-                self._hops(self._kernel.get(nexthop_id)),
+                resolve(self._forms, nexthop_id),
+                self._active(nexthop_id),
                 outcome.words if outcome else "",
             )
-
-    def _hops(self, form: NextHopForm | None) -> tuple[NextHop, ...]:
-        if form is None:
-            return ()
-        if isinstance(form, Hop):
-            return (NextHop(form.via, form.ifindex, 1, form.is_onlink),)
-        hops = []
-        for member, weight in form:
-            single = self._forms.get(member)
-            if isinstance(single, Hop):
-                hops.append(NextHop(single.via, single.ifindex, weight, single.is_onlink))
-        return tuple(sorted(hops, key=NextHop.sort_key))
 
 
 def _group(ids: Sequence[int], hops: Sequence[NextHop]) -> Group:

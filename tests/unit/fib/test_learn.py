@@ -10,10 +10,11 @@ from trio.testing import MockClock
 
 from routed.fib.learn import NEWS_MAX, LearnRule, RouteLearner
 from routed.fib.learn_sync import LearnSync
+from routed.fib.nexthop_codec import Hop
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.log import Level, Logger
-from routed.model.prefix import Prefix
-from routed.model.route import RouteType
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel
 from tests.unit.fib.test_sync import ListSink
 
@@ -165,3 +166,35 @@ def test_a_changed_distance_is_news_without_a_dump() -> None:
     news = learner.take_news()
     assert news is not None
     assert news.install[0].distance == 20
+
+
+async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_for(
+    autojump_clock: MockClock,
+) -> None:
+    bench = Bench()
+    bench.learner.want([ANY])
+    first, second = (Hop(Address.parse(f"192.0.{n}.2"), n + 1) for n in range(2))
+    bench.kernel.put_object(1, first, BIRD)
+    bench.kernel.put_object(2, second, BIRD)
+    bench.kernel.put_object(10, ((1, 1), (2, 3)), BIRD)
+    key = route("10.1.0.0/16").key
+    bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 10), DHCP)
+    async with bench.running():
+        news = bench.sync.learner.take_news()
+        assert news is not None
+        assert [learned.next_hops for learned in news.install] == [
+            (NextHop(first.via, 1, 1), NextHop(second.via, 2, 3))
+        ]
+        bench.kernel.put_object(10, ((2, 1),), BIRD)
+        bench.sync.nexthop_notified()
+        await trio.testing.wait_all_tasks_blocked()
+        news = bench.sync.learner.take_news()
+        assert news is not None
+        assert [learned.next_hops for learned in news.install] == [(NextHop(second.via, 2, 1),)]
+        bench.kernel.put_object(3, first, BIRD)  # is not among those last read
+        changed = bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 3), DHCP)
+        bench.sync.route_notified(changed, is_removed=False)
+        await trio.testing.wait_all_tasks_blocked()
+        news = bench.sync.learner.take_news()
+        assert news is not None
+        assert [learned.next_hops for learned in news.install] == [(NextHop(first.via, 1),)]
