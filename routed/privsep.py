@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 __all__ = [
@@ -63,34 +64,46 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
     Raises:
         OSError: no more processes or descriptors.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, channel_buffer_bytes)
-    read_end, write_end = os.pipe()
-    argv = [*ENGINE_COMMAND, "--ids", f"{uid}:{gid}", "--sandbox", sandbox]
-    environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
-    try:
-        pid = os.posix_spawn(
-            argv[0],
-            argv,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, write_end, 1),
-                (os.POSIX_SPAWN_DUP2, write_end, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD),
-            ],
-            setsigdef=[signal.SIGPIPE],
-            setsigmask=[],
+    with ExitStack() as undo, ExitStack() as theirs_only:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(ours.close)
+        theirs_only.callback(theirs.close)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, channel_buffer_bytes)
+        read_end, write_end = os.pipe()
+        undo.callback(os.close, read_end)
+        theirs_only.callback(os.close, write_end)
+        pid = _spawn(
+            [*ENGINE_COMMAND, "--ids", f"{uid}:{gid}", "--sandbox", sandbox],
+            theirs.fileno(),
+            write_end,
         )
-    except OSError:
-        ours.close()
-        os.close(read_end)
-        raise
-    finally:
-        theirs.close()
-        os.close(write_end)
-    return EngineProcess(pid, os.pidfd_open(pid), ours, read_end)
+        undo.callback(_end, pid)
+        pidfd = os.pidfd_open(pid)
+        undo.pop_all()
+    return EngineProcess(pid, pidfd, ours, read_end)
+
+
+def _spawn(argv: list[str], channel: int, output: int) -> int:
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD),
+        ],
+        setsigdef=[signal.SIGPIPE],
+        setsigmask=[],
+    )
+
+
+def _end(pid: int) -> None:
+    """End a child that cannot be watched."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def is_uid_mapped(uid: int) -> bool:

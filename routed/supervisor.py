@@ -73,7 +73,8 @@ class Supervisor:
                 nonlocal problem
                 try:
                     await settle(session)
-                except EngineFailed as error:
+                except (EngineFailed, OSError) as error:
+                    # OSError: no descriptor to spare for its sockets.
                     problem = str(error)
                     session.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from routed import privsep
 from routed.privsep import is_uid_mapped
 from routed.sandbox import capabilities
 from routed.sandbox.capabilities import Capability
@@ -87,3 +89,22 @@ def test_what_we_may_do_is_read_from_the_kernel() -> None:
     assert capabilities.has(Capability.NET_ADMIN)
     assert is_uid_mapped(0)
     assert not is_uid_mapped(2**32 - 1)
+
+
+def test_an_engine_that_cannot_be_watched_is_ended_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last descriptor may be missing when the process is there already."""
+    started: list[int] = []
+
+    def none_left(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Too many open files"):
+        privsep.start_engine(os.getuid(), os.getgid(), "auto", 1 << 16)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], os.WNOHANG)

@@ -1,0 +1,90 @@
+"""routed with something wrong inside: `fragile_daemon.py WHAT -c FILE`.
+
+    publish     the first engine dies by SIGKILL while it publishes a burst in the snapshot: some
+                slots are stored, others are not
+    compaction  the same while it moves blocks of a table that has become smaller
+    clock       wall time jumps by a year, back and forth twice a second, in every process
+
+The first two die between two given instructions, where a kill from outside would hit once in a
+thousand times. The clock is Python's: nothing else in routed asks for wall time, and the system's
+own cannot be set for one namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import routed.engine
+from routed import cli, privsep
+from routed.rib import compaction
+from routed.rib.lctrie import LcTrie
+
+_MARK = "fragile-engine"
+_YEAR_S = 365 * 86400
+_DIES_AT = {"publish": 300, "compaction": 20}
+"""Calls that are survived."""
+
+
+def _dying(method: Callable[..., Any], calls: int) -> Callable[..., Any]:
+    """A method that works so often, and then is the last one."""
+    left = calls
+
+    def work(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        result = method(*arguments)
+        if left == 0:
+            signal.pthread_kill(threading.get_ident(), signal.SIGKILL)
+        return result
+
+    return work
+
+
+def _break(what: str) -> None:
+    if what == "publish":
+        # The one place where a slot is stored, between two stores.
+        setattr(LcTrie, "_rebuild", _dying(getattr(LcTrie, "_rebuild"), _DIES_AT[what]))  # noqa: B009, B010  (private)
+    else:
+        compaction.SLACK_WORDS = 0  # a small table is worth it, too
+        LcTrie.move = _dying(LcTrie.move, _DIES_AT[what])  # type: ignore[method-assign]
+
+
+def _break_clock() -> None:
+    true_time, monotonic = time.time, time.monotonic
+
+    def jumping() -> float:
+        return true_time() + _YEAR_S * (1 if int(monotonic() * 2) % 2 else -1)
+
+    time.time = jumping
+
+
+def main(arguments: list[str]) -> int:
+    """The daemon; or, started by it, an engine."""
+    if arguments[0] == _MARK:
+        what, mark, *rest = arguments[1:]
+        assert routed.engine is not None
+        if what == "clock":
+            _break_clock()
+        elif os.path.exists(mark):
+            os.unlink(mark)  # an engine after this one is a good one
+            _break(what)
+        return cli.main(rest)
+    what, *rest = arguments
+    mark_path = Path(rest[1]).with_name("fragile")
+    mark_path.touch()
+    if what == "clock":
+        _break_clock()
+    words = (sys.executable, __file__, _MARK, what, str(mark_path), "--role", "engine")
+    privsep.ENGINE_COMMAND = words
+    return cli.main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
