@@ -17,9 +17,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ipc.fib_native import implementation
 from routed import __version__
+
+if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
+    from routed.config.schema import Config
 
 __all__ = ["main"]
 
@@ -89,6 +94,31 @@ def _calm_collector() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
+def _unless_refused(config: Config, text: str, path: str) -> Config:
+    """What to start by: the last good configuration when the file's was taken back, or when nobody
+    had confirmed it before the daemon ended."""
+    from routed.config.load import ConfigError, load_text
+    from routed.last_good import LastGood
+
+    def complain(problem: str) -> None:
+        print(f"routed: {problem}", file=sys.stderr)
+
+    last_good = LastGood(Path(config.pid_file).parent, complain)
+    instead = last_good.instead_of(text)
+    if instead is None:
+        return config
+    try:
+        good = load_text(instead, last_good.running_path)
+    except ConfigError as error:
+        complain(f"{error}\n{path} was taken back, but this cannot be used instead")
+        return config
+    complain(
+        f"{path} was taken back or never confirmed: starting by {last_good.running_path} instead. "
+        "Mend the file, or say `routectl reload` to use it as it is"
+    )
+    return good
+
+
 def _print_schema() -> int:
     from routed.config.load import json_schema
 
@@ -97,12 +127,13 @@ def _print_schema() -> int:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
-    from routed.config.load import ConfigError, load_file
+    from routed.config.load import ConfigError, load_text, read_text
     from routed.keyfiles import KeyFileError, read_secrets
 
     path = os.path.abspath(arguments.config)
     try:
-        config = load_file(path)
+        text = read_text(path)
+        config = load_text(text, path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
@@ -120,6 +151,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.daemonize import ReadyPipe, daemonize
     from routed.parent import run_parent
 
+    config = _unless_refused(config, text, path)
     _calm_collector()
     ready = ReadyPipe(None) if arguments.foreground else daemonize()
     status = run_parent(config, path, ready, is_foreground=arguments.foreground)

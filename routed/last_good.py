@@ -2,8 +2,9 @@
 
     running.yaml     what is in force, confirmed
     previous.yaml    what was in force before that: where `rollback` goes
+    refused.yaml     what was taken back, or is not confirmed yet: no start goes by this
 
-Both lie beside the pid file, readable by the daemon's user alone: a configuration may name keys.
+All lie beside the pid file, readable by the daemon's user alone: a configuration may name keys.
 They are written whole or not at all (a new file, renamed over the old one), so a crash on any line
 leaves one or the other. What cannot be written is kept in memory and said in the log; a daemon does
 not fail for its memory's sake.
@@ -21,7 +22,7 @@ __all__ = ["LastGood"]
 
 
 class LastGood:
-    """Owns the two files."""
+    """Owns the three files."""
 
     def __init__(self, directory: Path, complain: Callable[[str], None]) -> None:
         """Read what an earlier life left.
@@ -36,9 +37,14 @@ class LastGood:
         """The text in force, confirmed; None before the first `put_in_force`."""
         self.previous = self._read("previous.yaml")
         """The one before; None when there is none."""
+        self.refused = self._read("refused.yaml")
+        """What a start must not go by, although the file may say it; None when there is none."""
 
     def put_in_force(self, text: str) -> None:
         """A configuration is in force and good; what was, becomes the previous one."""
+        if text == self.refused:
+            self.refused = None
+            self._remove("refused.yaml")
         if text == self.running:
             return
         if self.running is not None:
@@ -46,6 +52,20 @@ class LastGood:
             self._write("previous.yaml", self.running)
         self.running = text
         self._write("running.yaml", text)
+
+    def refuse(self, text: str) -> None:
+        """No start goes by this configuration, unless it comes in force again."""
+        self.refused = text
+        self._write("refused.yaml", text)
+
+    def instead_of(self, text: str) -> str | None:
+        """What to start by, when the file says something that was refused; else None."""
+        return self.running if text == self.refused else None
+
+    @property
+    def running_path(self) -> str:
+        """What `running` is called in error messages."""
+        return str(self._directory / "running.yaml")
 
     @property
     def previous_path(self) -> str:
@@ -61,6 +81,12 @@ class LastGood:
         except (OSError, UnicodeDecodeError) as error:
             self._complain(f"{path}: {error}")
             return None
+
+    def _remove(self, name: str) -> None:
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            self._complain(f"{self._directory / name}: {error.strerror}")
 
     def _write(self, name: str, text: str) -> None:
         path = self._directory / name

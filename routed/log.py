@@ -84,6 +84,7 @@ EVENTS: dict[str, EventSpec] = {
     "reload-done": EventSpec(_I, ("changes", "took_ms")),
     "reload-unconfirmed": EventSpec(_I, ("within_s",)),
     "reload-confirmed": EventSpec(_I, ("asked_by",)),
+    "config-refused": EventSpec(_W, ("path", "instead")),
     "rolled-back": EventSpec(_W, ("why",)),
     "reload-failed": EventSpec(_E, ("problem",)),
     "reload-needs-restart": EventSpec(_W, ("keys",)),

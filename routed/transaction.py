@@ -15,6 +15,8 @@ back when the client has died, or when the change took away the link that it cam
 
 Invariants:
     An error before the switch leaves everything as it was.
+    A configuration that was taken back, or that nobody has confirmed yet, is not what the next
+    start goes by, although the file says it.
     `LastGood.running` is always a configuration that was confirmed (a plain reload is), and what an
     unconfirmed one falls back to.
 """
@@ -134,6 +136,8 @@ class Transactions:
             text = ""
         if is_in_force:
             self._last_good.put_in_force(text)
+        elif text and text == self._last_good.refused:
+            self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
 
     def ask(self, request: ReloadRequest) -> None:
         """Queue a request; it is answered through the host."""
@@ -232,6 +236,7 @@ class Transactions:
         if request.confirm_s is None:
             self._last_good.put_in_force(text)
             return ReloadFinished(True, tuple(lines))
+        self._last_good.refuse(text)
         self._unconfirmed = _Unconfirmed(text, trio.current_time() + request.confirm_s)
         self._log.emit("reload-unconfirmed", within_s=f"{request.confirm_s:g}")
         lines.append(
@@ -270,6 +275,7 @@ class Transactions:
         self._host.answer(0, answer)
 
     async def _go_back(self, text: str | None, why: str) -> ReloadFinished:
+        was_in_force = self._last_good.running if self._unconfirmed is None else None
         self._unconfirmed = None
         if text is None:
             return self._failed(["there is no earlier configuration to go back to"])
@@ -284,6 +290,8 @@ class Transactions:
             return self._failed(error.lines)
         finally:
             self._host.end_reload()
+        if was_in_force is not None and was_in_force != text:
+            self._last_good.refuse(was_in_force)
         self._last_good.put_in_force(text)
         self._log.emit("rolled-back", why=why)
         note = f"{self._path} still says otherwise: mend it before the next reload"

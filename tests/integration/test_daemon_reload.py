@@ -248,3 +248,86 @@ def test_rollback_works_after_a_restart_of_the_daemon(lab: Lab) -> None:
     done = lab.run("R", ["routectl", "rollback"])
     assert done.returncode == 0, done.stderr
     wait_until(lambda: prefixes(lab) == expected(1, 2, 3), DEADLINE_S, "the old routes are back")
+
+
+def stop_daemon(lab: Lab) -> None:
+    pid = lab.daemon_pid("R")
+    lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has stopped")
+
+
+def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_last_good(lab: Lab) -> None:
+    lab.write_config("R", base(lab) + statics(5))
+    assert lab.run("R", ["routectl", "reload", "--confirm", "1h"]).returncode == 0
+    wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "the new routes are in")
+    stop_daemon(lab)
+    lab.start_daemons(["R"])
+    wait_until(lambda: prefixes(lab) == expected(1, 2, 3), DEADLINE_S, "the old routes are back")
+    assert "config-refused" in lab.log("R")
+    # Whoever wants it after all says so, and then a start goes by it.
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+    stop_daemon(lab)
+    lab.start_daemons(["R"])
+    wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "it goes by the file")
+
+
+def test_ten_thousand_changed_routes_are_one_burst(lab: Lab) -> None:
+    """Each is written once, in place: nothing is taken out, and nothing is written twice."""
+    count = 10_000
+
+    def write(kind: str) -> None:
+        lines = [
+            f"  - {{prefix: 100.{64 + (n >> 8)}.{n & 255}.0/24, type: {kind}}}\n"
+            for n in range(count)
+        ]
+        lab.write_config("R", base(lab) + "static:\n" + "".join(lines))
+
+    def settled() -> int:
+        (status,) = lab.routectl("R", "show", "status")
+        fib = status["fib"]
+        return int(fib["installed"]) if not (fib["pending"] or fib["failed"]) else -1
+
+    def writes() -> int:
+        rows = lab.routectl("R", "show", "counters")
+        return next(int(row["value"]) for row in rows if row["name"] == "fib_kernel_writes")
+
+    write("blackhole")
+    assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
+    wait_until(lambda: settled() >= count, 60, "the first ten thousand are in")
+    before = writes()
+    write("unreachable")
+    with RouteMonitor(lab, "R") as monitor:
+        assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
+        wait_until(
+            lambda: settled() >= count and writes() >= before + count, 60, "they are changed"
+        )
+    heard = [prefix for word, prefix in monitor.heard if prefix.startswith("100.")]
+    assert len(set(heard)) == count
+    assert {word for word, prefix in monitor.heard if prefix.startswith("100.")} == {"new"}
+    assert len(heard) == count
+    assert writes() == before + count
+    assert len(uptimes(lab, "R")) == 2, "the adjacencies stood"
+
+
+def test_an_equal_file_sends_no_neighbor_a_word(lab: Lab) -> None:
+    """On the wire: heartbeats and nothing else, before and after."""
+    heartbeat, port = 3, 61698
+    capture = lab.open_socket("R", socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+    capture.settimeout(DEADLINE_S)
+
+    def types(until: int) -> set[int]:
+        """The types of the next NUP messages, so many heartbeats long."""
+        seen, found = 0, set()
+        while seen < until:
+            packet = capture.recv(4096)
+            is_nup = packet[0] >> 4 == 6 and packet[6] == 17 and packet[42:44] == port.to_bytes(2)
+            if is_nup:
+                found.add(packet[49])
+                seen += packet[49] == heartbeat
+        return found
+
+    with contextlib.closing(capture), RouteMonitor(lab, "R") as monitor:
+        assert types(3) == {heartbeat}
+        assert lab.run("R", ["routectl", "reload"]).returncode == 0
+        assert types(6) == {heartbeat}
+    assert monitor.heard == []

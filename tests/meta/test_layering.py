@@ -115,8 +115,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",
-        "routed.keyfiles",
-        "routed.parent",
+        "routed.keyfiles", "routed.last_good", "routed.parent",
     },
     "routed.replay": {"routed.config.scalars", "routed.neighbor.recording"},
     "routed.__main__": {"routed.cli"},

@@ -151,7 +151,7 @@ OURS_OR_THE_ADMINISTRATORS = {
     "nexthop-compat-mode",
     # asked for, by root or a client with the role admin
     "log-level", "diagnostic", "reload-begun", "reload-done", "reload-unconfirmed",
-    "reload-confirmed", "rolled-back", "reload-failed", "reload-needs-restart",
+    "reload-confirmed", "rolled-back", "config-refused", "reload-failed", "reload-needs-restart",
 }  # fmt: skip
 
 

@@ -209,6 +209,36 @@ async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path)
         assert "rolled-back" in scene.events
 
 
+async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+        assert scene.last_good.instead_of(text_with(2)) == text_with(1), "not confirmed yet"
+        assert LastGood(tmp_path, print).instead_of(text_with(2)) == text_with(1)
+        assert (await scene.ask(ReloadAction.CONFIRM)).is_ok
+        assert scene.last_good.instead_of(text_with(2)) is None
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert scene.last_good.instead_of(text_with(2)) == text_with(1), "taken back"
+        assert scene.last_good.instead_of(text_with(3)) is None, "somebody has mended the file"
+        assert (await scene.ask()).is_ok
+        assert LastGood(tmp_path, print).instead_of(text_with(2)) is None, "wanted after all"
+    assert not (tmp_path / "refused.yaml").exists()
+
+
+async def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+    last_good = LastGood(tmp_path, print)
+    path = tmp_path / "routes.yaml"
+    sink = Sink()
+    path.write_text(text_with(1))
+    host = Host(path)  # as the command line does: by `instead_of`
+    path.write_text(text_with(2))
+    Transactions(host, Logger(sink, "parent", Level.DEBUG), str(path), last_good).started()
+    assert [record.event for record in sink.records] == ["config-refused"]
+
+
 async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         answer = await scene.ask(ReloadAction.ROLLBACK)
