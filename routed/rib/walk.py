@@ -1,0 +1,107 @@
+"""A search through the words of a trie, from the writer's side. Pure.
+
+The layout is in `ipc/snapshot.py`. Other processes use `ipc.snapshot.FibReader`, which trusts no
+word; the writer wrote them itself.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import NamedTuple
+
+from ipc.fib_layout import (
+    ADDRESS_MASK,
+    BUCKET_RANGES_BIAS,
+    FIRST_BUCKET_KIND,
+    KIND_SHIFT,
+    RECORD_FLAG,
+    RECORD_MASK,
+)
+
+__all__ = ["TrieShape", "describe", "lookup"]
+
+
+class TrieShape(NamedTuple):
+    """Where a trie is, and what its directories are like."""
+
+    words: memoryview
+    """The whole memory, format "I"."""
+    root_address: int
+    root_bits: int
+    stride_bits: int
+    width: int
+
+
+def describe(shape: TrieShape, addr_bits: int) -> list[str]:
+    """The words that `lookup` reads for an address, a line each, for people.
+
+    Cost: as `lookup`, and the text.
+    """
+    words, lines = shape.words, []
+    directory, bits, left = shape.root_address, shape.root_bits, shape.width
+    while True:
+        left -= bits
+        slot = addr_bits >> left & (1 << bits) - 1
+        word, fallback = words[directory + 2 * slot], words[directory + 2 * slot + 1]
+        beside = f", else record {fallback}" if fallback else ""
+        lines.append(f"directory of {bits} bits, slot {slot:#x}: {_target(word)}{beside}")
+        if not word or word >> KIND_SHIFT:
+            break
+        directory, bits = word, min(shape.stride_bits, left)
+    kind, block = word >> KIND_SHIFT, word & ADDRESS_MASK
+    at = block
+    while word and word < RECORD_FLAG and kind < FIRST_BUCKET_KIND:
+        left -= kind
+        slot = addr_bits >> left & (1 << kind) - 1
+        word = words[at + slot]
+        lines.append(f"node of {kind} bits, slot {slot:#x}: {_target(word)}")
+        kind, at = word >> KIND_SHIFT, block + (word & ADDRESS_MASK)
+    if word and word < RECORD_FLAG:
+        starts = kind - BUCKET_RANGES_BIAS - 1
+        low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
+        position = bisect.bisect_right(words, low, at, at + starts) - at
+        found = words[at + position + starts]
+        end = f"record {found}" if found else "nothing"
+        lines.append(f"bucket of {starts + 1} ranges, number {position}: {end}")
+    return lines
+
+
+def lookup(shape: TrieShape, addr_bits: int) -> int:
+    """The value of the longest prefix that covers an address; 0 for none.
+
+    The writer's own view of the words, for tests and for the daemon itself; other processes
+    use `ipc.snapshot.FibReader`, which checks what it reads.
+    """
+    words = shape.words
+    directory, bits, left, best = shape.root_address, shape.root_bits, shape.width, 0
+    while True:
+        left -= bits
+        at = directory + 2 * (addr_bits >> left & (1 << bits) - 1)
+        word = words[at]
+        best = words[at + 1] or best
+        if not word or word >> KIND_SHIFT:
+            break
+        directory, bits = word, min(shape.stride_bits, left)
+    kind, block = word >> KIND_SHIFT, word & ADDRESS_MASK
+    at = block
+    while word and word < RECORD_FLAG and kind < FIRST_BUCKET_KIND:
+        left -= kind
+        word = words[at + (addr_bits >> left & (1 << kind) - 1)]
+        kind, at = word >> KIND_SHIFT, block + (word & ADDRESS_MASK)
+    if not word or word >= RECORD_FLAG:
+        return int(word & RECORD_MASK) or best
+    starts = kind - BUCKET_RANGES_BIAS - 1
+    low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
+    return int(words[bisect.bisect_right(words, low, at, at + starts) + starts]) or best
+
+
+def _target(word: int) -> str:
+    """What a word of the trie leads to, for people."""
+    if not word:
+        return "nothing"
+    if word >= RECORD_FLAG:
+        return f"record {word & RECORD_MASK}"
+    kind = word >> KIND_SHIFT
+    if not kind:
+        return "a directory"
+    return "a node" if kind < FIRST_BUCKET_KIND else "a bucket"
