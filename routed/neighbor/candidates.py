@@ -114,14 +114,7 @@ def merged(
         )
     ):
         claim_seqno, claim_metric = route.claim_seqno, route.claim_metric
+    _, metric, tag, is_external, origin, seqno = update
     return LearnedRoute(
-        metric=update.metric,
-        tag=update.tag,
-        is_external=update.is_external,
-        origin=update.origin,
-        seqno=update.seqno,
-        version=version,
-        claim_seqno=claim_seqno,
-        claim_metric=claim_metric,
-        imported=imported,
+        metric, tag, is_external, origin, seqno, version, claim_seqno, claim_metric, imported
     )

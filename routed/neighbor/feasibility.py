@@ -115,6 +115,13 @@ class _Wish:
     interval_s: float = REQUEST_RETRY_S
 
 
+_NO_ROUTES: dict[NeighborKey, LearnedRoute] = {}
+
+
+def _neighbor_of(member: tuple[NeighborKey, LearnedRoute]) -> NeighborKey:
+    return member[0]
+
+
 _AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
 
@@ -237,12 +244,18 @@ class RouteTable:
         if is_retraction:
             self._retract(key, update, version, now)
             return UpdateVerdict.ACCEPTED
-        self._tombstones.pop((key, update.prefix), None)
+        prefix = update.prefix
+        if self._tombstones:
+            self._tombstones.pop((key, prefix), None)
         route = merged(route, update, version, self._judge_import(key, update))
-        known[update.prefix] = route
-        self._routes.setdefault(update.prefix, {})[key] = route
-        is_feasible = self._is_feasible(update.prefix, route)
-        self._select(update.prefix, now)
+        known[prefix] = route
+        offers = self._routes.get(prefix)
+        if offers is None:
+            self._routes[prefix] = {key: route}
+        else:
+            offers[key] = route
+        is_feasible = self._is_feasible(prefix, route)
+        self._select(prefix, now)
         return UpdateVerdict.ACCEPTED if is_feasible else UpdateVerdict.UNFEASIBLE
 
     # Outputs
@@ -342,21 +355,25 @@ class RouteTable:
 
     def _is_feasible(self, prefix: Prefix, route: LearnedRoute) -> bool:
         source = self._sources.get((prefix, route.origin))
-        if source is None or is_newer(route.claim_seqno, source.seqno):
+        if source is None:
             return True
-        return route.claim_seqno == source.seqno and route.claim_metric < source.metric
+        if route.claim_seqno == source.seqno:
+            return route.claim_metric < source.metric
+        return is_newer(route.claim_seqno, source.seqno)
 
-    def _candidates(self, prefix: Prefix) -> Iterator[tuple[NeighborKey, LearnedRoute, int]]:
+    def _candidates(self, prefix: Prefix) -> list[tuple[NeighborKey, LearnedRoute, int]]:
         """Routes that lead somewhere, with their total metric."""
-        for key, route in self._routes.get(prefix, {}).items():
+        found = []
+        family = prefix.family
+        for key, route in self._routes.get(prefix, _NO_ROUTES).items():
             path = self._paths.get(key)
-            if path is None or prefix.family not in path.families:
+            imported = route.imported
+            if path is None or family not in path.families or not imported.is_accepted:
                 continue
-            if not route.imported.is_accepted:
-                continue
-            total = max(add_cost(route.metric, path.cost), route.imported.least_metric)
-            if total != METRIC_INFINITY:
-                yield key, route, total
+            total = max(route.metric + path.cost, imported.least_metric)
+            if total < METRIC_INFINITY:
+                found.append((key, route, total))
+        return found
 
     def _select(self, prefix: Prefix, now: float) -> None:
         """Choose again for one prefix.
@@ -378,25 +395,26 @@ class RouteTable:
                     best = [(key, route)]
                 elif route.seqno == best[0][1].seqno:
                     best.append((key, route))
-        self._wish_for(prefix, min(unfeasible, default=None), best_rank, now)
+        if unfeasible:
+            self._wish_for(prefix, min(unfeasible), best_rank, now)
+        elif self._wishes:
+            self._wishes.pop(prefix, None)
         if best_rank is None:
             self._set_selection(prefix, None, now)
             return
-        best.sort(key=lambda member: member[0])
+        if len(best) > 1:
+            best.sort(key=_neighbor_of)
         first = best[0][1]
-        self._set_selection(
-            prefix,
-            Selection(
-                metric=best_rank[1],
-                tag=first.imported.tag,
-                is_external=first.is_external,
-                origin=first.origin,
-                seqno=first.seqno,
-                neighbors=tuple(key for key, _ in best),
-                distance=first.imported.distance,
-            ),
-            now,
+        selection = Selection(
+            best_rank[1],
+            first.imported.tag,
+            first.is_external,
+            first.origin,
+            first.seqno,
+            tuple([key for key, _ in best]),
+            first.imported.distance,
         )
+        self._set_selection(prefix, selection, now)
 
     def _set_selection(self, prefix: Prefix, selection: Selection | None, now: float) -> None:
         previous = self._selected.get(prefix)
@@ -409,12 +427,13 @@ class RouteTable:
             del self._selected[prefix]
             return
         self._selected[prefix] = selection
-        self._idle_sources.pop((prefix, selection.origin), None)
         self._improve_source(prefix, selection)
 
     def _improve_source(self, prefix: Prefix, selection: Selection) -> None:
         """Keep the best ever selected; selecting precedes advertising, so this is never late."""
         key = (prefix, selection.origin)
+        if self._idle_sources:
+            self._idle_sources.pop(key, None)
         source = self._sources.get(key)
         if source is None:
             self._sources[key] = _Source(selection.seqno, selection.metric)
@@ -426,12 +445,12 @@ class RouteTable:
     def _wish_for(
         self,
         prefix: Prefix,
-        unfeasible: tuple[bool, int, Address, NeighborKey] | None,
+        unfeasible: tuple[bool, int, Address, NeighborKey],
         best_rank: tuple[bool, int, Address] | None,
         now: float,
     ) -> None:
         """Ask for a newer seqno while the best route there is cannot be used."""
-        if unfeasible is None or (best_rank is not None and best_rank[:2] <= unfeasible[:2]):
+        if best_rank is not None and best_rank[:2] <= unfeasible[:2]:
             self._wishes.pop(prefix, None)
             return
         origin = unfeasible[2]

@@ -19,6 +19,7 @@ Source: the match and set clauses of route maps, in the order that BIRD and FRR 
 from __future__ import annotations
 
 import fnmatch
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +96,12 @@ class Imported:
     """None: as routes of its kind have it."""
 
 
+@functools.lru_cache(maxsize=1024)
+def _as_told(tag: int) -> Imported:
+    """What becomes of a route that no rule fits; routes share it, as most have the same tag."""
+    return Imported(is_accepted=True, least_metric=0, tag=tag, distance=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """All rules of a router."""
@@ -109,7 +116,7 @@ class Policy:
             if rule.fits(update, (neighbor,), ifname):
                 tag = update.tag if rule.set_tag is None else rule.set_tag
                 return Imported(rule.is_accepted, rule.set_metric or 0, tag, rule.set_distance)
-        return Imported(True, 0, update.tag, None)
+        return _as_told(update.tag)
 
     def export(
         self, update: RouteUpdate, neighbors: tuple[Address, ...], ifname: str

@@ -82,6 +82,7 @@ def router_id(bits: int) -> Address:
 
 
 FAMILY_CODE = {Family.IPV4: 4, Family.IPV6: 6}
+_WIDTHS = {family: family.width for family in Family}
 _FAMILY_OF_CODE = {code: family for family, code in FAMILY_CODE.items()}
 
 
@@ -97,13 +98,24 @@ def _prefix_bytes(prefix_len: int) -> int:
 
 
 def unpack_prefix(family_code: int, prefix_len: int, packed: bytes) -> Prefix:
+    """Undo `pack_prefix`.
+
+    Raises:
+        RefusedError: there is no such family or length, or a bit beyond the length is set.
+    """
     family = _FAMILY_OF_CODE.get(family_code)
-    if family is None or prefix_len > family.width:
+    if family is None:
         raise RefusedError(DecodeReason.BAD_VALUE)
-    need(len(packed) == _prefix_bytes(prefix_len), DecodeReason.BAD_TLV_LENGTH)
-    addr_bits = int.from_bytes(packed, "big") << (family.width - len(packed) * 8)
-    host_bits = family.width - prefix_len
-    need(addr_bits >> host_bits << host_bits == addr_bits)
+    width = _WIDTHS[family]
+    if prefix_len > width:
+        raise RefusedError(DecodeReason.BAD_VALUE)
+    size = len(packed)
+    if size != (prefix_len + 7) // 8:
+        raise RefusedError(DecodeReason.BAD_TLV_LENGTH)
+    addr_bits = int.from_bytes(packed, "big") << (width - size * 8)
+    host_bits = width - prefix_len
+    if addr_bits >> host_bits << host_bits != addr_bits:
+        raise RefusedError(DecodeReason.BAD_VALUE)
     return Prefix.trusted(family, addr_bits, prefix_len)
 
 

@@ -233,6 +233,10 @@ class TableVersion(Numbers):
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!Q")
 
 
+_UPDATE_BYTES = 19
+"""Of a route update, before its prefix."""
+
+
 class _RouteUpdateFields(NamedTuple):
     prefix: Prefix
     metric: int
@@ -274,12 +278,12 @@ class RouteUpdate(_RouteUpdateFields):
     @classmethod
     def unpack(cls, value: bytes) -> Self:
         """Undo `pack`. Unknown flag bits are ignored."""
-        size = cls._LAYOUT.size
-        family_code, prefix_len, flags, metric, tag, origin_bits, seqno = fields(
-            cls._LAYOUT, value[:size]
+        need(len(value) >= _UPDATE_BYTES, DecodeReason.BAD_TLV_LENGTH)
+        family_code, prefix_len, flags, metric, tag, origin_bits, seqno = cls._LAYOUT.unpack_from(
+            value
         )
-        prefix = unpack_prefix(family_code, prefix_len, value[size:])
-        is_external = bool(flags & cls._EXTERNAL)
+        prefix = unpack_prefix(family_code, prefix_len, value[_UPDATE_BYTES:])
+        is_external = flags & cls._EXTERNAL != 0
         return cls(prefix, metric, tag, is_external, router_id(origin_bits), seqno)
 
 
