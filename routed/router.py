@@ -48,6 +48,7 @@ from routed.model.route import (
     DEFAULT_DISTANCE,
     METRIC_INFINITY,
     LearnedRoute,
+    PathAttributes,
     Route,
     RouteColumn,
     RouteSource,
@@ -151,7 +152,7 @@ class Router:
         self._on_news = on_news
         self._clock = MonotonicClock()
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
-        self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_output)
+        self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_outputs)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self.injected = InjectedRoutes(self.rib)
@@ -415,10 +416,22 @@ class Router:
         self._network.kick()
         return any(cleared)
 
+    def _on_neighbor_outputs(self, outputs: list[Output]) -> None:
+        """Take what NUP says, routes in batches: a table arrives a thousand at a time."""
+        learned: dict[Prefix, RouteLearned] = {}
+        for output in outputs:
+            if isinstance(output, RouteLearned):
+                learned[output.prefix] = output  # the last word holds
+                continue
+            if learned and isinstance(output, (RouteHeld, RouteLost)):
+                self._learn(learned.values())
+                learned = {}
+            self._on_neighbor_output(output)
+        if learned:
+            self._learn(learned.values())
+
     def _on_neighbor_output(self, output: Output) -> None:
         match output:
-            case RouteLearned():
-                self._learn(output)
             case RouteHeld(prefix=prefix):
                 self._hold(prefix)
             case RouteLost(prefix=prefix):
@@ -434,20 +447,33 @@ class Router:
                     event, code=code.value, link=link, source=source or "", detail=detail
                 )
 
-    def _learn(self, learned: RouteLearned) -> None:
-        self.origins[learned.prefix] = learned.origin
-        source = RouteSource.REDISTRIBUTED if learned.is_external else RouteSource.NEIGHBOR
-        self._install_learned(
-            Route(
-                prefix=learned.prefix,
-                source=source,
-                distance=learned.distance or DEFAULT_DISTANCE[source],
-                metric=learned.metric,
-                tag=learned.tag,
-                next_hops=learned.next_hops,
-                owner=_NUP_OWNER,
+    def _learn(self, routes: Iterable[RouteLearned]) -> None:
+        """Offer what NUP has chosen, all that have the same attributes together."""
+        alike: dict[tuple[object, ...], tuple[RouteLearned, list[int]]] = {}
+        for route in routes:
+            prefix, metric, tag, is_external, origin, next_hops, distance = route
+            source = RouteSource.REDISTRIBUTED if is_external else RouteSource.NEIGHBOR
+            self.origins[prefix] = origin
+            self._note_source(prefix, source)
+            # Next hops by identity: a batch shares them, and equal ones apart cost a call more.
+            kind = (prefix.family, source, metric, tag, distance, id(next_hops))
+            group = alike.get(kind)
+            if group is None:
+                alike[kind] = (route, [prefix.as_int])
+            else:
+                group[1].append(prefix.as_int)
+        for route, keys in alike.values():
+            source = self._learned[route.prefix]
+            attributes = PathAttributes(
+                route.distance or DEFAULT_DISTANCE[source],
+                route.metric,
+                source,
+                _NUP_OWNER,
+                tag=route.tag,
+                next_hops=route.next_hops,
             )
-        )
+            self.rib.install_all(route.prefix.family, keys, attributes)
+        self._to_decide.set()
 
     def _hold(self, prefix: Prefix) -> None:
         """Refuse packets while neighbors are told: a shorter prefix might lead them in a circle."""
@@ -464,12 +490,17 @@ class Router:
         )
 
     def _install_learned(self, route: Route) -> None:
-        before = self._learned.get(route.prefix)
-        if before is not None and before is not route.source:
-            self.rib.withdraw(route.prefix, before, _NUP_OWNER)
-        self._learned[route.prefix] = route.source
+        self._note_source(route.prefix, route.source)
         self.rib.install(route)
         self._to_decide.set()
+
+    def _note_source(self, prefix: Prefix, source: RouteSource) -> None:
+        """NUP offers a prefix from one source at a time."""
+        before = self._learned.get(prefix)
+        if before is not source:
+            if before is not None:
+                self.rib.withdraw(prefix, before, _NUP_OWNER)
+            self._learned[prefix] = source
 
     def _forget(self, prefix: Prefix) -> None:
         self.origins.pop(prefix, None)

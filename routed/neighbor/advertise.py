@@ -163,6 +163,11 @@ class LinkAdvertiser:
         if self.flush_at is None:
             self.flush_at = now + COALESCE_S
 
+    def mark_told(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """The same for those that the link has been told: split horizon hides the others."""
+        if self.advertised:
+            self.mark_all([prefix for prefix in prefixes if prefix in self.advertised], now)
+
     def mark_all(self, prefixes: Iterable[Prefix], now: float) -> None:
         """The same for several."""
         self._dirty.update(dict.fromkeys(prefixes))

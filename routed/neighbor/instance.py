@@ -473,10 +473,15 @@ class NeighborInstance:
         self._relay.send_due(now)
         changes = self._table.take_changes()
         if changes:
-            self._reporter.report_all(changes)
-            for link in self._links.values():
-                if link.has_listeners:
-                    link.advertiser.mark_all(changes, now)
+            through = self._reporter.report_all(changes)
+            for ifindex, link in self._links.items():
+                if not link.has_listeners:
+                    continue
+                for keys, prefixes in through.items():
+                    if any(key.ifindex == ifindex for key in keys):
+                        link.advertiser.mark_told(prefixes, now)
+                    else:
+                        link.advertiser.mark_all(prefixes, now)
         for link in self._links.values():
             self._serve_link(link, now)
         if not self._has_loaded and self._links:

@@ -1,7 +1,7 @@
 """The trio edge of NUP: datagrams in, outputs out, one timer.
 
     socket readable --> receive_burst (as many as are there) --+
-    timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_output
+    timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_outputs
     kick() (somebody called the instance) ---------------------+         --> re-arm the timer
 
 Before a timer is judged, every socket is read: a process that the scheduler kept waiting must not
@@ -75,15 +75,15 @@ class NeighborNetwork:
         self,
         instance: NeighborInstance,
         clock: Callable[[], float],
-        on_output: Callable[[Output], None],
+        on_outputs: Callable[[list[Output]], None],
     ) -> None:
         """Join an instance to the world.
 
         Args:
             instance: the protocol.
             clock: seconds, monotonic; the same clock for every call of the instance.
-            on_output: takes every output that is not a datagram, at once and in order; must not
-                call the instance.
+            on_outputs: takes the outputs that are no datagrams, at once and in order; must not call
+                the instance.
         """
         self.socket_errors: Counter[str] = Counter()
         """Errors of the network, by errno name."""
@@ -92,7 +92,7 @@ class NeighborNetwork:
         """Datagrams, whatever became of them."""
         self._instance = instance
         self._clock = clock
-        self._on_output = on_output
+        self._on_outputs = on_outputs
         self._sockets: dict[int, _LinkSocket] = {}
         self._nursery: trio.Nursery | None = None
         self._rearm = trio.Event()
@@ -116,11 +116,14 @@ class NeighborNetwork:
 
     def kick(self) -> None:
         """Somebody has called the instance: carry out what follows."""
+        others: list[Output] = []
         for output in self._instance.outputs():
             if isinstance(output, SendDatagram):
                 self._send(output)
             else:
-                self._on_output(output)
+                others.append(output)
+        if others:
+            self._on_outputs(others)
         self._rearm.set()
 
     async def run(self) -> None:

@@ -45,6 +45,8 @@ from routed.neighbor.wire import (
 __all__ = ["MAX_LISTED_ADDRESSES", "Advertise", "Transmitter"]
 
 HEARTBEAT_JITTER = 0.25
+"""So much earlier than the interval, and never later (RFC 5880 section 6.8.7): were it both ways,
+two heartbeats lost in a row would end an adjacency with a multiplier of 3 every other time."""
 TRIGGERED_JITTER_S = 0.004
 TRIGGERED_GAP_S = 0.01
 """At least this long between two heartbeats, whatever triggers them."""
@@ -229,7 +231,7 @@ class Transmitter:
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
         """Tell the link that we live and whom we hear, in as few datagrams as that fits."""
-        jitter = self._rng.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)
+        jitter = self._rng.uniform(1 - HEARTBEAT_JITTER, 1)
         link.heartbeat_at = now
         link.heartbeat_due = now + link.settings.hello_interval_s * jitter
         heard = [

@@ -65,7 +65,7 @@ class Rig:
         self.links = NeighborLinks(self.nup, self.network, lambda: 0.0)
         self.opened: list[socket.socket] = []
 
-    def _ignore(self, _output: Output) -> None:
+    def _ignore(self, _outputs: list[Output]) -> None:
         """What becomes of adjacencies is not looked at here."""
 
     def socket(self) -> socket.socket:

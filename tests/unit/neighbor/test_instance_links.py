@@ -155,7 +155,7 @@ def test_addresses_are_told_while_somebody_needs_them_and_seldom_afterwards() ->
     wire, a, b = pair()
     wire.run(10)
     sizes = heartbeat_sizes(wire, a, 32)
-    assert sizes.count(max(sizes)) == 2
+    assert len(sizes) // 16 <= sizes.count(max(sizes)) <= len(sizes) // 16 + 1
     assert max(sizes) - min(sizes) == 8 + 20  # an IPv4 address and a link-local one
     (address,) = (entry for entry in a.links[1][1].addresses if entry.prefix_len == 16)
     other = InterfaceAddress(Address.parse("10.0.77.77"), 16)

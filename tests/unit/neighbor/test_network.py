@@ -92,8 +92,8 @@ class Rig:
         self.instance.link_up(loopback_settings(), trio.current_time())
         self.network.kick()
 
-    def _take(self, output: Output) -> None:
-        self.outputs.append(output)
+    def _take(self, outputs: list[Output]) -> None:
+        self.outputs += outputs
         self.news.set()
 
     async def seen(self, wanted: Callable[[Output], bool]) -> None:
