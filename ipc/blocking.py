@@ -20,8 +20,6 @@ neighbors`.
 
 from __future__ import annotations
 
-import enum
-import errno
 import socket
 import struct
 from collections import deque
@@ -29,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import NoReturn, Self
 
-from ipc.codec import CodecError, decode, encode
+from ipc.codec import CodecError, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
@@ -43,12 +41,25 @@ from ipc.control import (
     SnapshotOpen,
     Welcome,
 )
+from ipc.conversation import (
+    ControlError,
+    DaemonUnreachable,
+    Denied,
+    ExitStatus,
+    Row,
+    as_rows,
+    check_welcome,
+    decode_answer,
+    raise_unless_ok,
+    speaks_nonsense,
+    went_away,
+    why_unreachable,
+)
 from ipc.fdpass import close_descriptors, descriptor_space, take_descriptors
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,
     Frame,
     FrameError,
-    IpcError,
     pack_frame,
     unpack_frame,
 )
@@ -74,63 +85,6 @@ PIPELINE_DEPTH = 2
 could let both ends wait for room to write at once."""
 
 _TIMEVAL = struct.Struct("ll")
-
-
-Row = dict[str, object]
-"""Column -> plain value."""
-
-
-class ExitStatus(enum.IntEnum):
-    """How routectl ends; scripts may rely on it."""
-
-    DONE = 0
-    REFUSED = 1
-    """The daemon understood and said no."""
-    USAGE = 2
-    UNREACHABLE = 3
-    DENIED = 4
-
-
-_EXIT_STATUS = {
-    ResultCode.OK: ExitStatus.DONE,
-    ResultCode.DENIED: ExitStatus.DENIED,
-    ResultCode.USAGE: ExitStatus.USAGE,
-}
-
-
-class ControlError(IpcError):
-    """A request that did not end well."""
-
-    def __init__(self, code: str, text: str, exit_status: ExitStatus) -> None:
-        super().__init__(text)
-        self.code = code
-        """A `ResultCode` value, or a word of the client's own: unreachable, no_route."""
-        self.text = text
-        self.exit_status = exit_status
-
-    @classmethod
-    def of_result(cls, result: Result) -> ControlError:
-        """The error that a result which is not `ok` stands for."""
-        text = "\n".join(result.lines) or result.code.value
-        if result.code is ResultCode.DENIED:
-            return Denied(text)
-        return ControlError(
-            result.code.value, text, _EXIT_STATUS.get(result.code, ExitStatus.REFUSED)
-        )
-
-
-class Denied(ControlError):
-    """The caller's role does not reach; the text says which role would, and who has it."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(ResultCode.DENIED.value, text, ExitStatus.DENIED)
-
-
-class DaemonUnreachable(ControlError):
-    """Nobody answers at the socket; the text says which socket, and what to do."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("unreachable", text, ExitStatus.UNREACHABLE)
 
 
 class _NotTaken(Exception):
@@ -162,9 +116,9 @@ class Answer:
                 close_descriptors([descriptor])
             if isinstance(message, Result):
                 self._result = message
-                _raise_unless_ok(message)
+                raise_unless_ok(message)
             else:
-                yield _as_rows(message)
+                yield as_rows(message)
 
     def rows(self) -> Iterator[dict[str, object]]:
         """The rows one by one.
@@ -252,7 +206,7 @@ class ControlClient:
         except _NotTaken:
             self.close()
             if not was_connected:
-                raise self._went_away() from None
+                raise went_away(self.socket_path) from None
             return self.ask(request)
         self._answer = Answer(self, self._request_id)
         return self._answer
@@ -280,7 +234,7 @@ class ControlClient:
                 self._send(REQUEST_TYPES[type(request)], encode(request))
             except _NotTaken:
                 self.close()
-                raise self._went_away() from None
+                raise went_away(self.socket_path) from None
             waiting.append(self._request_id)
             if len(waiting) >= PIPELINE_DEPTH:
                 yield self._receive_whole(waiting.popleft())
@@ -295,7 +249,7 @@ class ControlClient:
                 close_descriptors([descriptor])
             if isinstance(message, Result):
                 return message, rows
-            rows += _as_rows(message)
+            rows += as_rows(message)
 
     def watch(self, request: Request) -> Iterator[list[Row]]:
         """Send a request whose rows come for as long as the caller reads them.
@@ -328,8 +282,8 @@ class ControlClient:
         finally:
             self.close()
         if isinstance(message, Result):
-            _raise_unless_ok(message)
-        raise self._nonsense("it answers what nobody asked")
+            raise_unless_ok(message)
+        raise speaks_nonsense(self.socket_path, "it answers what nobody asked")
 
     def open_snapshot(self) -> int:
         """The FIB snapshot's descriptor, which the caller owns.
@@ -341,7 +295,7 @@ class ControlClient:
         message, descriptor = self._receive(self._request_id)
         self._answer = None
         if isinstance(message, Result):
-            _raise_unless_ok(message)
+            raise_unless_ok(message)
         if descriptor is None:
             self.close()
             raise ControlError(
@@ -379,19 +333,7 @@ class ControlClient:
         message, descriptor = self._receive(self._request_id)
         if descriptor is not None:
             close_descriptors([descriptor])
-        if isinstance(message, Result):
-            _raise_unless_ok(message)
-        if not isinstance(message, Welcome):
-            raise self._nonsense("it does not greet")
-        if message.protocol_version != PROTOCOL_VERSION:
-            raise ControlError(
-                ResultCode.USAGE.value,
-                f"routed {message.routed_version} speaks version {message.protocol_version} of the "
-                f"management protocol, this client version {PROTOCOL_VERSION}: use the routectl "
-                "that came with it",
-                ExitStatus.USAGE,
-            )
-        return message
+        return check_welcome(message, self.socket_path)
 
     def _send(self, frame_type: ControlType, body: bytes) -> None:
         assert self._connection is not None  # ours: connect() came before
@@ -415,32 +357,32 @@ class ControlClient:
         try:
             if frame.request_id not in (request_id, PARTING_REQUEST_ID):
                 raise FrameError(f"it answers request {frame.request_id}, not {request_id}")
-            return _decode_answer(frame), descriptor
+            return decode_answer(frame), descriptor
         except (FrameError, CodecError) as error:
             self.close()
             if descriptor is not None:
                 close_descriptors([descriptor])
-            raise self._nonsense(str(error)) from error
+            raise speaks_nonsense(self.socket_path, str(error)) from error
 
     def _receive_frame(self) -> tuple[Frame, int | None]:
         connection = self._connection
         if connection is None:
-            raise self._went_away()
+            raise went_away(self.socket_path)
         try:
             message, ancillary, _flags, _ = self._recvmsg(connection)
         except TimeoutError:
             raise self._silent() from None
         except OSError as error:
-            raise self._went_away() from error
+            raise went_away(self.socket_path) from error
         descriptors = take_descriptors(ancillary)
         if not message:
             close_descriptors(descriptors)
-            raise self._went_away()
+            raise went_away(self.socket_path)
         try:
             frame = unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
         except FrameError as error:
             close_descriptors(descriptors)
-            raise self._nonsense(str(error)) from error
+            raise speaks_nonsense(self.socket_path, str(error)) from error
         return frame, descriptors[0] if descriptors else None
 
     @staticmethod
@@ -455,61 +397,7 @@ class ControlClient:
             # before what it had said; the second read gets the parting word, or the end.
             return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
 
-    def _went_away(self) -> DaemonUnreachable:
-        return DaemonUnreachable(f"routed at {self.socket_path} went away; ask again")
-
     def _silent(self) -> DaemonUnreachable:
         return DaemonUnreachable(
             f"routed at {self.socket_path} has not answered for {self._timeout_s:g} s"
         )
-
-    def _nonsense(self, why: str) -> DaemonUnreachable:
-        return DaemonUnreachable(f"{self.socket_path} does not speak routed's protocol: {why}")
-
-
-def why_unreachable(socket_path: str, error: OSError) -> str:
-    """What a failed connect(2) means, and what to do, for people."""
-    match error.errno:
-        case errno.ENOENT:
-            why = f"routed is not running: there is no socket {socket_path}"
-        case errno.ECONNREFUSED:
-            why = f"routed is not running: nobody listens at {socket_path}"
-        case errno.EACCES:
-            return f"{socket_path} cannot be reached: a directory on the way is closed to you"
-        case errno.EPROTOTYPE:
-            return f"{socket_path} is the socket of another program, not of routed"
-        case errno.EAGAIN:
-            return f"routed at {socket_path} is too busy to answer; try again"
-        case _:
-            return f"{socket_path}: {error.strerror or error}"
-    return (
-        f"{why}. Start it with `routed -c routes.yaml` (or `systemctl start routed`), or name its "
-        "socket with --socket or $ROUTECTL_SOCKET."
-    )
-
-
-def _decode_answer(frame: Frame) -> Welcome | Rows | Result:
-    match frame.type:
-        case ControlType.HELLO:
-            return decode(Welcome, frame.body)
-        case ControlType.ROWS:
-            return decode(Rows, frame.body)
-        case ControlType.RESULT:
-            return decode(Result, frame.body)
-    raise FrameError(f"it sends a message of type {frame.type}")
-
-
-def _as_rows(message: Welcome | Rows) -> list[dict[str, object]]:
-    if isinstance(message, Welcome):
-        raise DaemonUnreachable("routed greets in the middle of an answer")
-    columns = message.columns
-    try:
-        return [dict(zip(columns, values, strict=True)) for values in message.values]
-    except ValueError:
-        raise DaemonUnreachable("routed sent a row that does not fit its columns") from None
-
-
-def _raise_unless_ok(result: Result) -> None:
-    if result.code is ResultCode.OK:
-        return
-    raise ControlError.of_result(result)

@@ -17,9 +17,9 @@ Failure: `ControlError` and its special cases `DaemonUnreachable` and `Denied`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from ipc.blocking import (
     DEFAULT_TIMEOUT_S,
@@ -44,6 +44,7 @@ from ipc.requests import (
     LeaseTerm,
     NextHop,
     Route,
+    RouteOptions,
     change_requests,
     change_route,
     delete_route,
@@ -57,6 +58,7 @@ __all__ = [
     "LeaseTerm",
     "NextHop",
     "Route",
+    "RouteOptions",
 ]
 
 
@@ -99,54 +101,27 @@ class Client:
 
     # --- injected routes
 
-    def add(
-        self,
-        prefix: str,
-        *,
-        via: str | None = None,
-        dev: str | None = None,
-        next_hops: Sequence[NextHop] = (),
-        type: str = "unicast",  # noqa: A002  the field's own word
-        metric: int = 0,
-        tag: int = 0,
-        lease: LeaseTerm = None,
-    ) -> None:
+    def add(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
         """Inject a route that this owner does not have yet.
 
         Args:
             prefix: ADDRESS/LENGTH, or an address alone for a host route.
-            via: the next router.
-            dev: the link.
-            next_hops: several, instead of `via` and `dev`.
-            type: unicast, blackhole, unreachable or prohibit; only unicast has next hops.
-            metric: decides between injected routes of one prefix, 0 to 2**32 - 2; lower wins.
-            tag: a mark that policy reads, 0 to 2**32 - 1.
-            lease: None, "session", or seconds (1 to 86400).
+            **route: via, dev, next_hops, type, metric, tag, lease; `ipc.requests.RouteOptions` says
+                what each means.
 
         Raises:
             ControlError: the daemon said no; nothing has changed.
             ValueError: that is no route.
         """
-        self._change(RouteOperation.ADD, prefix, via, dev, next_hops, type, metric, tag, lease)
+        self._done(change_route(RouteOperation.ADD, prefix, self._owner, route))
 
-    def replace(
-        self,
-        prefix: str,
-        *,
-        via: str | None = None,
-        dev: str | None = None,
-        next_hops: Sequence[NextHop] = (),
-        type: str = "unicast",  # noqa: A002
-        metric: int = 0,
-        tag: int = 0,
-        lease: LeaseTerm = None,
-    ) -> None:
+    def replace(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
         """Inject a route, in the place of what this owner has; its lease begins anew.
 
         Doing it again changes nothing but the lease, so it is what a periodic check calls.
         Arguments and errors are those of `add`.
         """
-        self._change(RouteOperation.REPLACE, prefix, via, dev, next_hops, type, metric, tag, lease)
+        self._done(change_route(RouteOperation.REPLACE, prefix, self._owner, route))
 
     def delete(self, prefix: str) -> None:
         """Take away what this program injected: the session's route first, else the owner's.
@@ -172,7 +147,7 @@ class Client:
         done = 0
 
         def requests() -> Iterable[Request]:
-            batches = change_requests(RouteOperation.REPLACE, routes, lease, self._of(lease))
+            batches = change_requests(RouteOperation.REPLACE, routes, lease, self._owner)
             for request, of_these in batches:
                 positions.append(of_these)
                 yield request
@@ -227,36 +202,6 @@ class Client:
         return self._rows(ShowRoute(address))
 
     # --- inside
-
-    def _change(
-        self,
-        operation: RouteOperation,
-        prefix: str,
-        via: str | None,
-        dev: str | None,
-        next_hops: Sequence[NextHop],
-        route_type: str,
-        metric: int,
-        tag: int,
-        lease: LeaseTerm,
-    ) -> None:
-        self._done(
-            change_route(
-                operation,
-                prefix,
-                via=via,
-                dev=dev,
-                next_hops=next_hops,
-                type=route_type,
-                metric=metric,
-                tag=tag,
-                lease=lease,
-                owner=self._of(lease),
-            )
-        )
-
-    def _of(self, lease: LeaseTerm) -> str:
-        return "" if lease == "session" else self._owner
 
     def _done(self, request: Request) -> None:
         self._control.ask(request).result()

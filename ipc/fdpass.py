@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "DESCRIPTORS_MAX",
+    "AncillaryMessage",
     "close_descriptors",
     "descriptor_space",
     "pack_descriptor",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from ipc.control import (
     Lease,
@@ -31,10 +31,12 @@ __all__ = [
     "LeaseTerm",
     "NextHop",
     "Route",
+    "RouteOptions",
     "change_requests",
     "change_route",
     "delete_route",
     "lease_of",
+    "owner_for",
 ]
 
 LeaseTerm = float | Literal["session"] | None
@@ -75,30 +77,61 @@ def lease_of(term: LeaseTerm) -> Lease:
     return Lease(float(term))
 
 
+class RouteOptions(TypedDict, total=False):
+    """What may be said of a route beside its prefix, as keyword arguments."""
+
+    via: str | None
+    """The next router."""
+    dev: str | None
+    """The link."""
+    next_hops: Sequence[NextHop]
+    """Several, instead of `via` and `dev`."""
+    type: str
+    """unicast (when absent), blackhole, unreachable or prohibit; only unicast has next hops."""
+    metric: int
+    """Decides between injected routes of one prefix, 0 to 2**32 - 2; lower wins."""
+    tag: int
+    """A mark that policy reads, 0 to 2**32 - 1."""
+    lease: LeaseTerm
+    """None (when absent), "session", or seconds (1 to 86400)."""
+
+
+def owner_for(lease: LeaseTerm, owner: str) -> str:
+    """The name to send: a session is an owner of its own, whatever the program calls itself."""
+    return "" if lease == "session" else owner
+
+
 def change_route(
-    operation: RouteOperation,
-    prefix: str,
-    *,
-    via: str | None,
-    dev: str | None,
-    next_hops: Sequence[NextHop],
-    type: str,  # noqa: A002  the field's own word
-    metric: int,
-    tag: int,
-    lease: LeaseTerm,
-    owner: str,
+    operation: RouteOperation, prefix: str, owner: str, options: RouteOptions
 ) -> RouteChange:
     """A request to add or replace one route.
 
     Raises:
         ValueError: no prefix, no lease, or both forms of next hops.
     """
-    if next_hops and (via or dev):
+    via, dev = options.get("via"), options.get("dev")
+    hops = tuple(options.get("next_hops", ()))
+    if hops and (via or dev):
         raise ValueError("give `via` and `dev`, or `next_hops`, not both")
-    hops = tuple(next_hops) or ((NextHop(via, dev),) if via or dev else ())
+    if not hops and (via or dev):
+        hops = (NextHop(via, dev),)
+    route = Route(
+        prefix,
+        hops,
+        options.get("type", "unicast"),
+        options.get("metric", 0),
+        options.get("tag", 0),
+    )
+    lease = options.get("lease")
     packed, prefix_len = _packed(prefix)
-    attributes = _attributes(Route(prefix, hops, type, metric, tag))
-    return one_route(operation, packed, prefix_len, attributes, lease=lease_of(lease), owner=owner)
+    return one_route(
+        operation,
+        packed,
+        prefix_len,
+        _attributes(route),
+        lease=lease_of(lease),
+        owner=owner_for(lease, owner),
+    )
 
 
 def delete_route(prefix: str, owner: str) -> RouteChange:
@@ -119,7 +152,7 @@ def change_requests(
 
     Cost: about 2 us a route.
     """
-    packer = BatchPacker(operation, lease_of(lease), owner)
+    packer = BatchPacker(operation, lease_of(lease), owner_for(lease, owner))
     numbers: dict[tuple[object, ...], int] = {}
     for position, route in enumerate(routes):
         key = route[1:]

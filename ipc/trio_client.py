@@ -14,16 +14,15 @@ Failure: as in `ipc.client`.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import trio
 
-from ipc.blocking import ControlError, DaemonUnreachable, ExitStatus, Row, why_unreachable
 from ipc.channel import Channel, ChannelClosed
-from ipc.codec import decode, encode
+from ipc.codec import encode
 from ipc.control import (
     DEFAULT_SOCKET,
     PARTING_REQUEST_ID,
@@ -33,7 +32,6 @@ from ipc.control import (
     Hello,
     Request,
     Result,
-    ResultCode,
     RouteOperation,
     RouteRenew,
     Rows,
@@ -43,9 +41,28 @@ from ipc.control import (
     ShowStatus,
     Welcome,
 )
+from ipc.conversation import (
+    ControlError,
+    DaemonUnreachable,
+    Row,
+    as_rows,
+    check_welcome,
+    decode_answer,
+    raise_unless_ok,
+    speaks_nonsense,
+    went_away,
+    why_unreachable,
+)
 from ipc.fdpass import close_descriptors
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, IpcError
-from ipc.requests import LeaseTerm, NextHop, Route, change_requests, change_route, delete_route
+from ipc.requests import (
+    LeaseTerm,
+    Route,
+    RouteOptions,
+    change_requests,
+    change_route,
+    delete_route,
+)
 
 __all__ = ["TrioClient"]
 
@@ -80,61 +97,13 @@ class TrioClient:
 
     # --- injected routes
 
-    async def add(
-        self,
-        prefix: str,
-        *,
-        via: str | None = None,
-        dev: str | None = None,
-        next_hops: Sequence[NextHop] = (),
-        type: str = "unicast",  # noqa: A002  the field's own word
-        metric: int = 0,
-        tag: int = 0,
-        lease: LeaseTerm = None,
-    ) -> None:
+    async def add(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
         """Inject a route that this owner does not have yet."""
-        await self.ask(
-            change_route(
-                RouteOperation.ADD,
-                prefix,
-                via=via,
-                dev=dev,
-                next_hops=next_hops,
-                type=type,
-                metric=metric,
-                tag=tag,
-                lease=lease,
-                owner=self._of(lease),
-            )
-        )
+        await self.ask(change_route(RouteOperation.ADD, prefix, self._owner, route))
 
-    async def replace(
-        self,
-        prefix: str,
-        *,
-        via: str | None = None,
-        dev: str | None = None,
-        next_hops: Sequence[NextHop] = (),
-        type: str = "unicast",  # noqa: A002
-        metric: int = 0,
-        tag: int = 0,
-        lease: LeaseTerm = None,
-    ) -> None:
+    async def replace(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
         """Inject a route, in the place of what this owner has; its lease begins anew."""
-        await self.ask(
-            change_route(
-                RouteOperation.REPLACE,
-                prefix,
-                via=via,
-                dev=dev,
-                next_hops=next_hops,
-                type=type,
-                metric=metric,
-                tag=tag,
-                lease=lease,
-                owner=self._of(lease),
-            )
-        )
+        await self.ask(change_route(RouteOperation.REPLACE, prefix, self._owner, route))
 
     async def delete(self, prefix: str) -> None:
         """Take away what this program injected."""
@@ -143,7 +112,7 @@ class TrioClient:
     async def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
         """Inject many routes, some thousands at a time; returns how many."""
         done = 0
-        batches = change_requests(RouteOperation.REPLACE, routes, lease, self._of(lease))
+        batches = change_requests(RouteOperation.REPLACE, routes, lease, self._owner)
         for request, positions in batches:
             await self.ask(request)
             done += len(positions)
@@ -188,12 +157,8 @@ class TrioClient:
                 message = await self._receive(channel, request_id)
                 if isinstance(message, Result):
                     break
-                if not isinstance(message, Rows):
-                    raise self._nonsense("it greets in the middle of an answer")
-                columns = message.columns
-                rows += [dict(zip(columns, values, strict=True)) for values in message.values]
-        if message.code is not ResultCode.OK:
-            raise ControlError.of_result(message)
+                rows += as_rows(message)
+        raise_unless_ok(message)
         return rows
 
     @asynccontextmanager
@@ -205,12 +170,12 @@ class TrioClient:
             yield self._channel
         except ChannelClosed:
             self.close()
-            raise DaemonUnreachable(f"routed at {self._socket_path} went away; ask again") from None
+            raise went_away(self._socket_path) from None
         except IpcError as error:
             self.close()
             if isinstance(error, ControlError):
                 raise
-            raise self._nonsense(str(error)) from error
+            raise speaks_nonsense(self._socket_path, str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -233,17 +198,7 @@ class TrioClient:
     async def _greet(self, channel: Channel) -> None:
         request_id = await self._send(channel, ControlType.HELLO, Hello(PROTOCOL_VERSION))
         message = await self._receive(channel, request_id)
-        if isinstance(message, Result):
-            raise ControlError.of_result(message)
-        if not isinstance(message, Welcome):
-            raise self._nonsense("it does not greet")
-        if message.protocol_version != PROTOCOL_VERSION:
-            raise ControlError(
-                ResultCode.USAGE.value,
-                f"routed {message.routed_version} speaks version {message.protocol_version} of "
-                f"the management protocol, this client version {PROTOCOL_VERSION}",
-                ExitStatus.USAGE,
-            )
+        check_welcome(message, self._socket_path)
 
     async def _send(self, channel: Channel, frame_type: ControlType, message: object) -> int:
         self._request_id += 1
@@ -255,18 +210,7 @@ class TrioClient:
         if descriptor is not None:
             close_descriptors([descriptor])
         if frame.request_id not in (request_id, PARTING_REQUEST_ID):
-            raise self._nonsense(f"it answers request {frame.request_id}, not {request_id}")
-        match frame.type:
-            case ControlType.HELLO:
-                return decode(Welcome, frame.body)
-            case ControlType.ROWS:
-                return decode(Rows, frame.body)
-            case ControlType.RESULT:
-                return decode(Result, frame.body)
-        raise self._nonsense(f"it sends a message of type {frame.type}")
-
-    def _nonsense(self, why: str) -> DaemonUnreachable:
-        return DaemonUnreachable(f"{self._socket_path} does not speak routed's protocol: {why}")
-
-    def _of(self, lease: LeaseTerm) -> str:
-        return "" if lease == "session" else self._owner
+            raise speaks_nonsense(
+                self._socket_path, f"it answers request {frame.request_id}, not {request_id}"
+            )
+        return decode_answer(frame)

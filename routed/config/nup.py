@@ -238,7 +238,7 @@ class RedistributeConfig:
 
     def accepts(self, prefix: Prefix) -> bool:
         """Whether the prefix passes `match`."""
-        return not self.match or any(match.matches(prefix) for match in self.match)
+        return scalars.is_accepted(self.match, prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ __all__ = [
     "file_path",
     "interface_name",
     "interface_pattern",
+    "is_accepted",
     "listen_address",
     "moment",
     "prefix",
@@ -133,6 +134,11 @@ class PrefixMatch:
         if self.ge == self.le == self.prefix.prefix_len:
             return str(self.prefix)
         return f"{self.prefix} ge {self.ge} le {self.le}"
+
+
+def is_accepted(matches: tuple[PrefixMatch, ...], prefix: Prefix) -> bool:
+    """Whether a prefix passes a list of `match`: any of it, or everything when it is empty."""
+    return not matches or any(match.matches(prefix) for match in matches)
 
 
 def whole_number(low: int, high: int) -> Reader[int]:

@@ -319,7 +319,7 @@ class LearnConfig:
 
     def accepts(self, prefix: Prefix) -> bool:
         """Whether the prefix passes `match`."""
-        return not self.match or any(match.matches(prefix) for match in self.match)
+        return scalars.is_accepted(self.match, prefix)
 
 
 class RuleFamily(enum.Enum):

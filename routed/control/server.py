@@ -64,7 +64,7 @@ from ipc.credentials import (
     message_uid,
     peer_credentials,
 )
-from ipc.fdpass import descriptor_space, pack_descriptor, take_descriptors
+from ipc.fdpass import AncillaryMessage, descriptor_space, pack_descriptor, take_descriptors
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,
     Frame,
@@ -364,6 +364,7 @@ class ManagementServer:
                     while views := stream.feed.take():
                         for body in pack_pages(stream.view_class, views):
                             await session.send(Frame(ControlType.ROWS, request_id, body))
+                        await trio.lowlevel.checkpoint()
         except BaseExceptionGroup as group:
             raise _first_of(group) from None
         finally:
@@ -482,14 +483,34 @@ class _Session:
         await self._send_packed(_pack_result(request_id, result), descriptor)
 
     async def _send_packed(self, message: bytes, descriptor: int | None) -> None:
+        ancillary = pack_descriptor(descriptor)
         try:
-            await self._socket.sendmsg([message], pack_descriptor(descriptor))
+            # Mostly there is room; then this is half the cost of the other, which lets everybody
+            # else run first. Long answers do that between their pages, and `receive` does.
+            self._connection.sendmsg([message], ancillary)
+        except BlockingIOError:
+            await self._wait_and_send(message, ancillary)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _Goodbye from None
+
+    async def _wait_and_send(self, message: bytes, ancillary: list[AncillaryMessage]) -> None:
+        try:
+            await self._socket.sendmsg([message], ancillary)
         except (BrokenPipeError, ConnectionResetError):
             raise _Goodbye from None
 
 
+_PLAIN_OK = Result(ResultCode.OK)
+_PLAIN_OK_BODY = encode(_PLAIN_OK)
+"""How nearly every answer ends."""
+
+
 def _pack_result(request_id: int, result: Result) -> bytes:
     """A RESULT frame; lines beyond the frame limit are left out and counted."""
+    if result == _PLAIN_OK:
+        return pack_frame(
+            Frame(ControlType.RESULT, request_id, _PLAIN_OK_BODY), CONTROL_FRAME_MAX_BYTES
+        )
     lines = result.lines
     while True:
         left_out = len(result.lines) - len(lines)

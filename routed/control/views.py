@@ -432,6 +432,11 @@ class RouteSelector:
 
 def columns_of(view_class: type) -> tuple[str, ...]:
     """The columns of a view, in order."""
+    return _columns(cast("Hashable", view_class))
+
+
+@functools.cache
+def _columns(view_class: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(view_class))
 
 

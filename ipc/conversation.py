@@ -1,0 +1,187 @@
+"""What every client makes of the daemon's words: rows, errors for people, exit statuses. Pure.
+
+Shared by the blocking client (`ipc/blocking.py`) and the trio one (`ipc/trio_client.py`): both
+understand the same, and complain in the same words.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+from ipc.codec import decode
+from ipc.control import (
+    PROTOCOL_VERSION,
+    ControlType,
+    Result,
+    ResultCode,
+    Rows,
+    Welcome,
+)
+from ipc.framing import Frame, FrameError, IpcError
+
+__all__ = [
+    "ControlError",
+    "DaemonUnreachable",
+    "Denied",
+    "ExitStatus",
+    "Row",
+    "as_rows",
+    "check_welcome",
+    "decode_answer",
+    "raise_unless_ok",
+    "speaks_nonsense",
+    "went_away",
+    "why_unreachable",
+]
+
+Row = dict[str, object]
+"""Column -> plain value."""
+
+
+class ExitStatus(enum.IntEnum):
+    """How routectl ends; scripts may rely on it."""
+
+    DONE = 0
+    REFUSED = 1
+    """The daemon understood and said no."""
+    USAGE = 2
+    UNREACHABLE = 3
+    DENIED = 4
+
+
+_EXIT_STATUS = {
+    ResultCode.OK: ExitStatus.DONE,
+    ResultCode.DENIED: ExitStatus.DENIED,
+    ResultCode.USAGE: ExitStatus.USAGE,
+}
+
+
+class ControlError(IpcError):
+    """A request that did not end well."""
+
+    def __init__(self, code: str, text: str, exit_status: ExitStatus) -> None:
+        super().__init__(text)
+        self.code = code
+        """A `ResultCode` value, or a word of the client's own: unreachable, no_route."""
+        self.text = text
+        self.exit_status = exit_status
+
+    @classmethod
+    def of_result(cls, result: Result) -> ControlError:
+        """The error that a result which is not `ok` stands for."""
+        text = "\n".join(result.lines) or result.code.value
+        if result.code is ResultCode.DENIED:
+            return Denied(text)
+        return ControlError(
+            result.code.value, text, _EXIT_STATUS.get(result.code, ExitStatus.REFUSED)
+        )
+
+
+class Denied(ControlError):
+    """The caller's role does not reach; the text says which role would, and who has it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ResultCode.DENIED.value, text, ExitStatus.DENIED)
+
+
+class DaemonUnreachable(ControlError):
+    """Nobody answers at the socket; the text says which socket, and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("unreachable", text, ExitStatus.UNREACHABLE)
+
+
+def why_unreachable(socket_path: str, error: OSError) -> str:
+    """What a failed connect(2) means, and what to do, for people."""
+    match error.errno:
+        case errno.ENOENT:
+            why = f"routed is not running: there is no socket {socket_path}"
+        case errno.ECONNREFUSED:
+            why = f"routed is not running: nobody listens at {socket_path}"
+        case errno.EACCES:
+            return f"{socket_path} cannot be reached: a directory on the way is closed to you"
+        case errno.EPROTOTYPE:
+            return f"{socket_path} is the socket of another program, not of routed"
+        case errno.EAGAIN:
+            return f"routed at {socket_path} is too busy to answer; try again"
+        case _:
+            return f"{socket_path}: {error.strerror or error}"
+    return (
+        f"{why}. Start it with `routed -c routes.yaml` (or `systemctl start routed`), or name its "
+        "socket with --socket or $ROUTECTL_SOCKET."
+    )
+
+
+def decode_answer(frame: Frame) -> Welcome | Rows | Result:
+    """What the daemon says.
+
+    Raises:
+        FrameError: not a message of the daemon's.
+        CodecError: not of its class.
+    """
+    match frame.type:
+        case ControlType.HELLO:
+            return decode(Welcome, frame.body)
+        case ControlType.ROWS:
+            return decode(Rows, frame.body)
+        case ControlType.RESULT:
+            return decode(Result, frame.body)
+    raise FrameError(f"it sends a message of type {frame.type}")
+
+
+def as_rows(message: Welcome | Rows) -> list[Row]:
+    """The rows of a page.
+
+    Raises:
+        DaemonUnreachable: what came is no page, or no whole one.
+    """
+    if isinstance(message, Welcome):
+        raise DaemonUnreachable("routed greets in the middle of an answer")
+    columns = message.columns
+    try:
+        return [dict(zip(columns, values, strict=True)) for values in message.values]
+    except ValueError:
+        raise DaemonUnreachable("routed sent a row that does not fit its columns") from None
+
+
+def raise_unless_ok(result: Result) -> None:
+    """Turn an answer that did not end well into its error.
+
+    Raises:
+        ControlError: the daemon said no.
+    """
+    if result.code is ResultCode.OK:
+        return
+    raise ControlError.of_result(result)
+
+
+def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome:
+    """The daemon's greeting, if it is one and speaks our version.
+
+    Raises:
+        ControlError: it turned us away, does not greet, or is of another time.
+    """
+    if isinstance(message, Result):
+        raise_unless_ok(message)
+    if not isinstance(message, Welcome):
+        raise speaks_nonsense(socket_path, "it does not greet")
+    if message.protocol_version != PROTOCOL_VERSION:
+        raise ControlError(
+            ResultCode.USAGE.value,
+            f"routed {message.routed_version} speaks version {message.protocol_version} of the "
+            f"management protocol, this client version {PROTOCOL_VERSION}: use the client that "
+            "came with it",
+            ExitStatus.USAGE,
+        )
+    return message
+
+
+def went_away(socket_path: str) -> DaemonUnreachable:
+    """The connection has ended."""
+    return DaemonUnreachable(f"routed at {socket_path} went away; ask again")
+
+
+def speaks_nonsense(socket_path: str, why: str) -> DaemonUnreachable:
+    """Something answers, but not as routed does."""
+    return DaemonUnreachable(f"{socket_path} does not speak routed's protocol: {why}")
