@@ -23,6 +23,12 @@ _ENTER = Path(__file__).parent / "enter.py"
 _COMMAND_TIMEOUT_S = 60.0
 
 
+def _own(command: Sequence[str]) -> list[str]:
+    if command[0] in ("routed", "routectl"):
+        return [sys.executable, "-m", *command]
+    return list(command)
+
+
 class Inside:
     """A connected lab: run programs, read and write files."""
 
@@ -45,7 +51,8 @@ class Inside:
 
         Args:
             router: its name.
-            command: the program and its arguments.
+            command: the program and its arguments; `routed` and `routectl` are this checkout's,
+                whether they are installed as commands or not.
             options: for subprocess.Popen (not env, pass_fds, text).
 
         Raises:
@@ -53,7 +60,7 @@ class Inside:
         """
         descriptors = self._client.namespaces(router)
         words = [f"{kind}={descriptor}" for kind, descriptor in descriptors.items()]
-        enter = [sys.executable, "-s", "-S", str(_ENTER), *words, "--", *command]
+        enter = [sys.executable, "-s", "-S", str(_ENTER), *words, "--", *_own(command)]
         try:
             return subprocess.Popen(
                 enter,

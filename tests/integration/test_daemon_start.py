@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> Non
     assert lab.file(socket_path).read_text() == "precious"
     lab.file(socket_path).unlink()
 
-    without = ["python", "-c", WITHOUT_CAPABILITIES, path]
+    without = [sys.executable, "-c", WITHOUT_CAPABILITIES, path]
     done = lab.run("R", without)
     assert done.returncode == 1
     assert "needs the capability CAP_NET_ADMIN" in done.stderr
