@@ -242,7 +242,7 @@ class Engine:
                 self._running.router.progressed(message)
                 self._wake_sender()  # there is room for more wishes
             case RoutesLearned():
-                self._running.router.routes_learned(message.install, message.remove)
+                self._running.router.kernel_routes_changed(message.install, message.remove)
             case RulesChanged(rules=rules):
                 self._running.reporter.rule_reports = rules
             case RefusalsCounted(calls=calls):
@@ -290,7 +290,7 @@ class Engine:
             complain = lambda problem: self._log.emit(  # noqa: E731
                 "internal-error", where="injected routes", error=problem
             )
-            self._running.router.keep_injected(Journal(self._journals, complain))
+            self._running.router.injected.keep(Journal(self._journals, complain))
 
     def _serve_metrics(self, listener: socket.socket) -> None:
         rooms = self._running
@@ -338,7 +338,7 @@ class Engine:
 
     def _next_message(self) -> tuple[object, int] | None:
         """What to say next: dying next hops, answers, log lines, wishes, then what ends them."""
-        suspects = None if self._rooms is None else self._rooms.router.take_suspects()
+        suspects = None if self._rooms is None else self._rooms.router.fib.take_suspects()
         if suspects is not None:
             return suspects, 0
         if self._answers:
@@ -351,7 +351,7 @@ class Engine:
         update = self._rooms.router.next_update()
         if update is not None:
             return update, 0
-        if self._rooms.router.take_judged():
+        if self._rooms.router.fib.take_judged():
             return NextHopsJudged(), 0
         return (FibInSync(0), 0) if self._rooms.router.take_in_sync() else None
 

@@ -87,7 +87,7 @@ class Exporter:
         yield Family("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
             len(self._router.rib)
         )
-        fib = self._router.wishes.counters
+        fib = self._router.fib.wishes.counters
         states = Family("routed_fib_routes", Kind.GAUGE, "Wanted kernel routes, by state.")
         for state in ("installed", "failed", "pending"):
             states.add(getattr(fib, state), state=state)

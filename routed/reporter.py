@@ -130,7 +130,7 @@ class Reporter:
         """The daemon as a whole."""
         now_ns = time.monotonic_ns()
         reload = self.last_reload
-        totals = self._router.wishes.counters
+        totals = self._router.fib.wishes.counters
         return StatusView(
             version=__version__,
             pid=self._begin.daemon_pid,
@@ -223,7 +223,7 @@ class Reporter:
         ]
         for direction, count in self._router.datagrams.items():
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
-        fib = self._router.wishes.counters
+        fib = self._router.fib.wishes.counters
         for name, help_text in _FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
         views.append(
@@ -360,8 +360,8 @@ class Reporter:
 
     def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:
         if injection.operation is RouteOperation.DELETE:
-            return self._router.delete_injected(injection.owners, injection.routes)
-        return self._router.put_injected(
+            return self._router.injected.delete(injection.owners, injection.routes)
+        return self._router.injected.put(
             injection.owners[0],
             injection.routes,
             injection.attributes,
@@ -372,11 +372,11 @@ class Reporter:
 
     def renew(self, owner: str, seconds: float) -> int:
         """Begin an owner's timed leases anew."""
-        return self._router.renew_injected(owner, seconds)
+        return self._router.injected.renew(owner, seconds)
 
     def session_ended(self, session: int) -> None:
         """Its leases end."""
-        self._router.end_session(session)
+        self._router.injected.end_session(session)
 
     # --- tables
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from routed.control.tables import TablePage
 from routed.control.views import FibState, NextHopView, RouteSelector, RouteView, plain
+from routed.fib_requests import KERNELS_OWN
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, RouteSource, RouteType
 from routed.rib.table import Candidate
-from routed.router import KERNELS_OWN, Router
+from routed.router import Router
 
 __all__ = ["RouteTables"]
 
@@ -75,7 +76,7 @@ class RouteTables:
             Rows as a FibView becomes.
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
-        wishes = self._router.wishes
+        wishes = self._router.fib.wishes
         hops = _HopRows(self)
         rows = []
         for prefix in prefixes:
@@ -121,7 +122,7 @@ class RouteTables:
             fib_state is None
             or not candidate.is_selected
             or route.source in KERNELS_OWN
-            or self._router.kernel_filter
+            or self._router.fib.kernel_filter
         ):
             fib_state, reason = self._fib_of(candidate)
         else:
@@ -183,24 +184,24 @@ class RouteTables:
         if not candidate.is_selected or candidate.route.source in KERNELS_OWN:
             return None, candidate.problem
         prefix = candidate.route.prefix
-        refusal = self._router.kernel_filter.refusal(
+        refusal = self._router.fib.kernel_filter.refusal(
             prefix, candidate.route.source, candidate.route.tag
         )
         if refusal:
             return None, refusal
         state = self._fib_state(prefix)
-        reason = self._router.wishes.failure_of(prefix) if state is FibState.FAILED else ""
+        reason = self._router.fib.wishes.failure_of(prefix) if state is FibState.FAILED else ""
         return state, reason
 
     def _common_fib_state(self) -> FibState | None:
         """The state of all routes that the kernel should have, when it is one and the same."""
-        wishes = self._router.wishes
+        wishes = self._router.fib.wishes
         if not wishes.counters.is_coupled:
             return FibState.DECOUPLED
         return FibState.INSTALLED if wishes.is_settled else None
 
     def _fib_state(self, prefix: Prefix) -> FibState:
-        wishes = self._router.wishes
+        wishes = self._router.fib.wishes
         if not wishes.counters.is_coupled:
             return FibState.DECOUPLED
         if wishes.failure_of(prefix):

@@ -28,31 +28,22 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import trio
 
-from ipc.columns import pack_keys
-from ipc.internal import FibProgress, FibUpdate, NextHopsSuspected, SharedSecret
+from ipc.internal import FibProgress, FibUpdate, SharedSecret
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
-from routed.injection import Attributes, InjectedRoutes, Problem
-from routed.injection_journal import Journal, Kept, Removed, Renewed
-from routed.kernel_filter import KernelFilter
+from routed.fib_requests import FibRequests
+from routed.injecting import Injecting
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
-    DEFAULT_DISTANCE,
-    METRIC_INFINITY,
     LearnedRoute,
-    PathAttributes,
-    Route,
-    RouteColumn,
-    RouteSource,
-    RouteType,
 )
 from routed.neighbor.events import (
     AdjacencyChanged,
@@ -68,12 +59,12 @@ from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
 from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.neighbor_policy import neighbor_policy
-from routed.redistribution import SUMMARY_OWNER, Redistribution
+from routed.redistribution import Redistribution
 from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import BestChanges, Rib, Selection
-from routed.wishes import FibWishes, Wish
+from routed.sources import CandidateSources
 
-__all__ = ["KERNELS_OWN", "Observer", "Router"]
+__all__ = ["Observer", "Router"]
 
 SYNC_LIMIT_S = 30.0
 """After this long the router says that it is in sync whatever its neighbors do."""
@@ -136,7 +127,7 @@ class Router:
         progress."""
         self.convergence = ConvergenceClock()
         self.rib = Rib()
-        self.wishes = FibWishes(config.fib.table_id, self._wish_of)
+        self.fib = FibRequests(config, self.rib.best)
         self.snapshot = FibSnapshot(config.router_id, daemon_pid=daemon_pid)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
         self.neighbors = NeighborInstance(
@@ -145,8 +136,6 @@ class Router:
             origin_seqno=origin_seqno,
             rng=self._rng,
         )
-        self.kernel_filter = KernelFilter(config.filters.kernel)
-        """What the RIB decides and the kernel does not get."""
         self._config = config
         self._log = log
         self._on_news = on_news
@@ -155,24 +144,12 @@ class Router:
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_outputs)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
-        self.injected = InjectedRoutes(self.rib)
-        self._journal: Journal | None = None
-        self._to_expire = trio.Event()
-        self._statics: dict[tuple[Prefix, str], Route] = {}
-        self.origins: dict[Prefix, Address] = {}
-        """The router that announces each prefix which NUP has learned."""
-        self._learned: dict[Prefix, RouteSource] = {}
-
-        self._suspects: dict[tuple[Address, int], None] = {}
-        """Next hops that are likely dead, and the parent does not know."""
-        self._must_judge = False
-        """Something may be suspected that the RIB has not decided about."""
-        self._has_judged = False
+        self._sources = CandidateSources(self.rib)
+        self.injected = Injecting(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
         self._are_links_complete = False
         self._has_decided = False
-        self._has_said_first = False
         self._is_in_sync = False
         self._has_said_in_sync = False
         self._in_sync_at = 0.0
@@ -186,7 +163,7 @@ class Router:
                 nursery.start_soon(self._network.run)
                 nursery.start_soon(self._decide_loop)
                 nursery.start_soon(self._heartbeat_loop)
-                nursery.start_soon(self._expire_loop)
+                nursery.start_soon(self.injected.run)
 
     def stop(self, *, is_restart: bool) -> None:
         """Say goodbye to the neighbors; what is wanted in the kernel stays as it is.
@@ -210,20 +187,16 @@ class Router:
     def apply(self, config: Config, secrets: tuple[SharedSecret, ...]) -> None:
         """Follow a configuration, in one step."""
         self.neighbor_links.take_keys(config, secrets)
-        old, self._config = self._config, config
-        self._apply_statics(config)
+        self._config = config
+        self._sources.follow_statics(config)
         for link in self.links.values():
             self.neighbor_links.settle(link, config)
         self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
         if self._redistribution.follow(config):
             self._redistribute_all()
-        self.kernel_filter = KernelFilter(config.filters.kernel)
-        has_new_table = old.fib.table_id != config.fib.table_id
-        if has_new_table:
-            self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
-        if has_new_table or old.filters.kernel != config.filters.kernel:
+        if self.fib.follow(config):
             for prefix, _ in self._all_selections():
-                self.wishes.changed(prefix.family, [prefix.as_int], [self._wish_of(prefix)])
+                self.fib.want_again(prefix)
         self._network.kick()
         self._to_decide.set()
 
@@ -234,7 +207,7 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, link)
         self.rib.link_changed(link)
-        self._must_judge = True
+        self.fib.must_judge()
         self.neighbor_links.settle(link, self._config)
         self._to_decide.set()
 
@@ -246,7 +219,7 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
-        self._must_judge = True
+        self.fib.must_judge()
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
 
@@ -257,25 +230,23 @@ class Router:
         self._in_sync_at = self._clock.now() + dead_interval_s
         self._to_decide.set()
 
-    def routes_learned(
+    def kernel_routes_changed(
         self, install: Iterable[LearnedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
         """What others keep in the kernel has changed."""
-        for learned in install:
-            self.rib.install(
-                Route(
-                    prefix=learned.prefix,
-                    source=RouteSource.KERNEL,
-                    distance=learned.distance,
-                    metric=learned.metric,
-                    tag=learned.tag,
-                    type=learned.type,
-                    next_hops=learned.next_hops,
-                    owner=learned.owner,
-                )
-            )
-        for prefix, owner in remove:
-            self.rib.withdraw(prefix, RouteSource.KERNEL, owner)
+        self._sources.follow_kernel(install, remove)
+        self._to_decide.set()
+
+    @property
+    def origins(self) -> Mapping[Prefix, Address]:
+        """The router that announces each prefix which NUP has learned."""
+        return self._sources.origins
+
+    def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
+        self._sources.set_summary(prefix, is_active)
+        self._to_decide.set()
+
+    def _wake(self) -> None:
         self._to_decide.set()
 
     def take_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:
@@ -285,107 +256,6 @@ class Router:
             opened.close()
         else:
             self.neighbor_links.take_socket(link, family, opened, self._config)
-
-    def _apply_statics(self, config: Config) -> None:
-        before, self._statics = self._statics, _static_routes(config)
-        for key, route in before.items():
-            if key not in self._statics:
-                self.rib.withdraw(route.prefix, route.source, route.owner)
-        for key, route in self._statics.items():
-            if before.get(key) != route:
-                self.rib.install(route)
-
-    # --- injected routes
-
-    def keep_injected(self, journal: Journal) -> None:
-        """Take up what an earlier engine left, and keep what comes for the next one."""
-        self._journal = journal
-        now, routes = self._clock.now(), 0
-        for kept in journal.restore(now):
-            column = kept.column()
-            routes += len(column.keys)
-            self.injected.put(
-                kept.owner,
-                [column],
-                kept.attributes,
-                is_replace=True,
-                lease_s=None if kept.until is None else kept.until - now,
-                session=None,
-                now=now,
-            )
-        if routes:
-            self._log.emit("injected-restored", routes=routes)
-        self._to_decide.set()
-        self._to_expire.set()
-
-    def put_injected(
-        self,
-        owner: str,
-        routes: Sequence[RouteColumn],
-        attributes: Sequence[Attributes],
-        *,
-        is_replace: bool,
-        lease_s: float | None,
-        session: int | None,
-    ) -> list[Problem]:
-        """Install routes of one owner; arguments and result as `InjectedRoutes.put`."""
-        now = self._clock.now()
-        problems = self.injected.put(
-            owner,
-            routes,
-            attributes,
-            is_replace=is_replace,
-            lease_s=lease_s,
-            session=session,
-            now=now,
-        )
-        if self._journal is not None and not problems and session is None:
-            until = None if lease_s is None else now + lease_s
-            for column in routes:
-                if column.keys:
-                    self._journal.append(Kept.of(owner, column, attributes, until), now)
-        self._to_decide.set()
-        self._to_expire.set()
-        return problems
-
-    def delete_injected(
-        self, owners: tuple[str, ...], routes: Sequence[RouteColumn]
-    ) -> list[Problem]:
-        """Take injected routes away; arguments and result as `InjectedRoutes.delete`."""
-        problems = self.injected.delete(owners, routes, self._keep_removal)
-        self._to_decide.set()
-        return problems
-
-    def _keep_removal(self, owner: str, family: Family, keys: list[int]) -> None:
-        if self._journal is not None:
-            self._journal.append(Removed(owner, family, pack_keys(family, keys)), self._clock.now())
-
-    def renew_injected(self, owner: str, lease_s: float) -> int:
-        """Begin an owner's timed leases anew; returns how many there are."""
-        now = self._clock.now()
-        count = self.injected.renew(owner, lease_s, now)
-        if self._journal is not None and count:
-            self._journal.append(Renewed(owner, now, now + lease_s), now, renewals=count)
-        self.version += 1
-        self._to_expire.set()
-        return count
-
-    def end_session(self, session: int) -> None:
-        """A management session has ended, and what was leased for it goes."""
-        count = self.injected.end_session(session)
-        if count:
-            self._log.emit("lease-ended", owner=f"session {session}", routes=count, why="session")
-            self._to_decide.set()
-
-    async def _expire_loop(self) -> None:
-        while True:
-            with trio.move_on_after(max(self.injected.next_expiry() - self._clock.now(), 0.0)):
-                await self._to_expire.wait()
-                self._to_expire = trio.Event()
-                continue
-            for owner, count in self.injected.expire(self._clock.now()).items():
-                self._log.emit("lease-ended", owner=owner, routes=count, why="time")
-            self._to_decide.set()
 
     # --- neighbors
 
@@ -430,15 +300,22 @@ class Router:
         if learned:
             self._learn(learned.values())
 
+    def _learn(self, routes: Iterable[RouteLearned]) -> None:
+        self._sources.learn(routes)
+        self._to_decide.set()
+
     def _on_neighbor_output(self, output: Output) -> None:
         match output:
             case RouteHeld(prefix=prefix):
-                self._hold(prefix)
+                self._sources.hold(prefix)
+                self._to_decide.set()
             case RouteLost(prefix=prefix):
-                self._forget(prefix)
+                self._sources.forget(prefix)
+                self._to_decide.set()
             case AdjacencyChanged():
                 self._log_adjacency(output)
-                self._suspect(output)
+                if self.fib.suspect(output):
+                    self._on_news()
                 self._to_decide.set()
             case Trace(code=code, ifindex=ifindex, source=source, detail=detail):
                 event = "nup-dropped" if code in _WORTH_A_LINE else "nup-trace"
@@ -446,76 +323,6 @@ class Router:
                 self._log.emit(
                     event, code=code.value, link=link, source=source or "", detail=detail
                 )
-
-    def _learn(self, routes: Iterable[RouteLearned]) -> None:
-        """Offer what NUP has chosen, all that have the same attributes together."""
-        alike: dict[tuple[object, ...], tuple[RouteLearned, list[int]]] = {}
-        for route in routes:
-            prefix, metric, tag, is_external, origin, next_hops, distance = route
-            source = RouteSource.REDISTRIBUTED if is_external else RouteSource.NEIGHBOR
-            self.origins[prefix] = origin
-            self._note_source(prefix, source)
-            # Next hops by identity: a batch shares them, and equal ones apart cost a call more.
-            kind = (prefix.family, source, metric, tag, distance, id(next_hops))
-            group = alike.get(kind)
-            if group is None:
-                alike[kind] = (route, [prefix.as_int])
-            else:
-                group[1].append(prefix.as_int)
-        for route, keys in alike.values():
-            source = self._learned[route.prefix]
-            attributes = PathAttributes(
-                route.distance or DEFAULT_DISTANCE[source],
-                route.metric,
-                source,
-                _NUP_OWNER,
-                tag=route.tag,
-                next_hops=route.next_hops,
-            )
-            self.rib.install_all(route.prefix.family, keys, attributes)
-        self._to_decide.set()
-
-    def _hold(self, prefix: Prefix) -> None:
-        """Refuse packets while neighbors are told: a shorter prefix might lead them in a circle."""
-        source = self._learned.get(prefix, RouteSource.NEIGHBOR)
-        self._install_learned(
-            Route(
-                prefix=prefix,
-                source=source,
-                distance=DEFAULT_DISTANCE[source],
-                metric=METRIC_INFINITY - 1,
-                type=RouteType.UNREACHABLE,
-                owner=_NUP_OWNER,
-            )
-        )
-
-    def _install_learned(self, route: Route) -> None:
-        self._note_source(route.prefix, route.source)
-        self.rib.install(route)
-        self._to_decide.set()
-
-    def _note_source(self, prefix: Prefix, source: RouteSource) -> None:
-        """NUP offers a prefix from one source at a time."""
-        before = self._learned.get(prefix)
-        if before is not source:
-            if before is not None:
-                self.rib.withdraw(prefix, before, _NUP_OWNER)
-            self._learned[prefix] = source
-
-    def _forget(self, prefix: Prefix) -> None:
-        self.origins.pop(prefix, None)
-        source = self._learned.pop(prefix, None)
-        if source is not None:
-            self.rib.withdraw(prefix, source, _NUP_OWNER)
-            self._to_decide.set()
-
-    def _suspect(self, change: AdjacencyChanged) -> None:
-        """Have what is lost taken out of the kernel's groups, before anything is decided."""
-        if change.lost_next_hops:
-            legs = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
-            self._suspects.update(dict.fromkeys(legs))
-            self._must_judge = True
-            self._on_news()
 
     def _log_adjacency(self, change: AdjacencyChanged) -> None:
         if self.observer is not None:
@@ -546,9 +353,9 @@ class Router:
                 await self._to_decide.wait()
             self._to_decide = trio.Event()
             self.version += 1
-            must_judge, self._must_judge = self._must_judge, False
+            is_judgment = self.fib.begin_decision()
             self._decide()
-            self._has_judged |= must_judge
+            self.fib.end_decision(is_judgment=is_judgment)
             self._settle_sync()
             self._on_news()
 
@@ -559,7 +366,7 @@ class Router:
             self._tell_observer(changes)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             for of_family in changes:
-                self._wish(of_family)
+                self.fib.want(of_family)
                 self._redistribution.follow_best(of_family, self._clock.now())
             self._network.kick()
         self._has_decided = self._are_links_complete
@@ -569,61 +376,6 @@ class Router:
             for of_family in changes:
                 known = {prefix for prefix, _ in of_family.items() if prefix in self.snapshot}
                 self.observer.routes_changed(of_family, known)
-
-    def _wish(self, changes: BestChanges) -> None:
-        """Want in the kernel what was decided.
-
-        Neighbors of the table are told far apart: the kernel takes a sorted million out three times
-        slower than a shuffled one (peers.md section 1).
-        """
-        family, keys, selections = changes
-        distinct = {id(selection): selection for selection in selections}
-        wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
-        for first in range(min(_SCATTER, len(keys))):
-            some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
-            if self.kernel_filter:
-                some = self._filtered(changes, first, some)
-            self.wishes.changed(family, keys[first::_SCATTER], some)
-
-    def _filtered(
-        self, changes: BestChanges, first: int, wishes: list[Wish | None]
-    ) -> list[Wish | None]:
-        """The same wishes, without those that stay out of the kernel."""
-        family, keys, selections = changes
-        rows = zip(keys[first::_SCATTER], selections[first::_SCATTER], wishes, strict=True)
-        return [
-            None
-            if wish is None or self._kept_out(Prefix.from_int(family, key), selection)
-            else wish
-            for key, selection, wish in rows
-        ]
-
-    def _kept_out(self, prefix: Prefix, selection: Selection | None) -> bool:
-        if selection is None or not self.kernel_filter:
-            return False
-        best = selection.attributes
-        return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
-
-    def _wish_of(self, prefix: Prefix) -> Wish | None:
-        selection = self.rib.best(prefix)
-        return None if self._kept_out(prefix, selection) else _wish_for(selection)
-
-    def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
-        """What a summary covers and nobody reaches ends here, rather than at a default route."""
-        if not is_active:
-            self.rib.withdraw(prefix, RouteSource.STATIC, SUMMARY_OWNER)
-        else:
-            self.rib.install(
-                Route(
-                    prefix=prefix,
-                    source=RouteSource.STATIC,
-                    distance=DEFAULT_DISTANCE[RouteSource.STATIC],
-                    metric=0,
-                    type=RouteType.UNREACHABLE,
-                    owner=SUMMARY_OWNER,
-                )
-            )
-        self._to_decide.set()
 
     def _redistribute_all(self) -> None:
         now = self._clock.now()
@@ -645,27 +397,17 @@ class Router:
     # --- what the parent is told
 
     def next_update(self) -> FibUpdate | None:
-        """The next wishes to send; None when there is nothing to say now.
-
-        The first update is sent even when nothing is wanted: it says "I have decided", on which the
-        daemon's readiness waits.
-        """
-        if not self._has_decided:
-            return None
-        if self._has_said_first:
-            update = self.wishes.take_update()
-        else:
-            self._has_said_first = True
-            update = self.wishes.take_first_update()
+        """The next wishes to send; None when there is nothing to say now, or nothing decided."""
+        update = self.fib.next_update() if self._has_decided else None
         if update is not None:
-            self.convergence.said(update.serial, is_all=not self.wishes.has_unsaid)
+            self.convergence.said(update.serial, is_all=not self.fib.wishes.has_unsaid)
         return update
 
     def progressed(self, progress: FibProgress) -> None:
         """The parent says how far the kernel has followed."""
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
-        self.wishes.progress(
+        self.fib.wishes.progress(
             progress.applied_serial, progress.failures, progress.recovered, progress.counters
         )
 
@@ -674,21 +416,9 @@ class Router:
         """NUP datagrams since the start, by direction."""
         return {"received": self._network.received, "sent": self._network.sent}
 
-    def take_suspects(self) -> NextHopsSuspected | None:
-        """Next hops that are likely dead, to be said before everything else."""
-        legs, self._suspects = tuple(self._suspects), {}
-        return NextHopsSuspected(legs[:SUSPECTS_MAX]) if legs else None
-
-    def take_judged(self) -> bool:
-        """Whether "judged" is to be said now: after every wish that follows from it."""
-        if not self._has_judged or self._must_judge or self.wishes.has_unsaid:
-            return False
-        self._has_judged = False
-        return True
-
     def take_in_sync(self) -> bool:
         """Whether "in sync" is to be said now: once, and after every wish."""
-        if not self._is_in_sync or self._has_said_in_sync or self.wishes.has_unsaid:
+        if not self._is_in_sync or self._has_said_in_sync or self.fib.wishes.has_unsaid:
             return False
         self._has_said_in_sync = True
         return True
@@ -714,9 +444,6 @@ class Router:
 
 _SYNC_POLL_S = 0.05
 
-KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
-"""Best routes that the kernel has by itself."""
-
 _WORTH_A_LINE = frozenset(
     {
         TraceCode.DUPLICATE_ROUTER_ID,
@@ -729,31 +456,3 @@ _WORTH_A_LINE = frozenset(
     }
 )
 """Traces that an operator should see without asking: somebody misconfigured something."""
-
-
-_SCATTER = 64
-
-
-def _wish_for(selection: Selection | None) -> Wish | None:
-    """What the kernel should have; None where it has a route by itself."""
-    if selection is None or selection.attributes.source in KERNELS_OWN:
-        return None
-    return Wish(selection.attributes.type, selection.next_hops)
-
-
-def _static_routes(config: Config) -> dict[tuple[Prefix, str], Route]:
-    routes = {}
-    for static in config.static:
-        # Two static routes of one prefix differ in distance or metric (config/check.py).
-        owner = f"{static.distance}/{static.metric}"
-        routes[static.prefix, owner] = Route(
-            prefix=static.prefix,
-            source=RouteSource.STATIC,
-            distance=static.distance,
-            metric=static.metric,
-            tag=static.tag,
-            type=static.type.route_type,
-            gateways=static.gateways,
-            owner=owner,
-        )
-    return routes

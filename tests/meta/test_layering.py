@@ -60,12 +60,22 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.redistribution": {
         "routed.config.schema", "routed.model", "routed.neighbor", "routed.rib.table",
     },
+    "routed.sources": {
+        "routed.config.schema", "routed.model", "routed.neighbor.events", "routed.redistribution",
+        "routed.rib.table",
+    },
+    "routed.injecting": {
+        "ipc.columns", "routed.injection", "routed.injection_journal", "routed.log",
+        "routed.model", "routed.rib.table", "trio",
+    },
+    "routed.fib_requests": {
+        "ipc.internal", "routed.config.schema", "routed.kernel_filter", "routed.model",
+        "routed.neighbor.events", "routed.rib.table", "routed.wishes",
+    },
     "routed.router": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.injection",
-        "routed.injection_journal", "routed.kernel_filter", "routed.latency", "routed.log",
-        "routed.model", "routed.neighbor", "routed.neighbor_links", "routed.neighbor_policy",
-        "routed.redistribution",
-        "routed.rib", "routed.wishes", "trio",
+        "ipc", "routed.clock", "routed.config.schema", "routed.fib_requests", "routed.injecting",
+        "routed.latency", "routed.log", "routed.model", "routed.neighbor", "routed.neighbor_links",
+        "routed.neighbor_policy", "routed.redistribution", "routed.rib", "routed.sources", "trio",
     },
     "routed.explain": {
         "routed.control", "routed.model", "routed.rib", "routed.router",
@@ -73,7 +83,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.topology": {"routed.control", "routed.model", "routed.router"},
     "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
     "routed.route_tables": {
-        "routed.control", "routed.model", "routed.rib", "routed.router",
+        "routed.control", "routed.fib_requests", "routed.model", "routed.rib", "routed.router",
     },
     "routed.protocols": {"routed.config.schema", "routed.model", "routed.neighbor.events"},
     "routed.reporter": {

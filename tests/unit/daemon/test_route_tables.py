@@ -8,7 +8,7 @@ import pytest
 
 from routed.config.load import load_text
 from routed.control.views import RouteSelector, RouteView, columns_of, to_row
-from routed.kernel_filter import KernelFilter
+from routed.fib_requests import FibRequests
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
@@ -16,7 +16,8 @@ from routed.model.route import Gateway, Route, RouteSource, RouteType
 from routed.rib.table import Rib
 from routed.route_tables import RouteTables
 from routed.router import Router
-from routed.wishes import FibWishes, Wish
+
+CONFIG = "router_id: 10.255.0.1\nuser: root\n"
 
 
 class Rooms:
@@ -25,9 +26,8 @@ class Rooms:
     def __init__(self) -> None:
         self.version = 0
         self.rib = Rib(now=lambda: 0.0)
-        self.wishes = FibWishes(254, self._wish_of)
+        self.fib = FibRequests(load_text(CONFIG), self.rib.best)
         self.injected = self
-        self.kernel_filter = KernelFilter()
         self.rib.link_changed(
             Interface(
                 ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
@@ -36,17 +36,10 @@ class Rooms:
             )
         )  # fmt: skip
 
-    def _wish_of(self, prefix: Prefix) -> Wish | None:
-        selection = self.rib.best(prefix)
-        if selection is None or selection.attributes.source is RouteSource.CONNECTED:
-            return None
-        return Wish(selection.attributes.type, selection.next_hops)
-
     def decide(self) -> None:
         """Choose, and want what is chosen."""
-        for family, keys, _ in self.rib.process():
-            wishes = [self._wish_of(Prefix.from_int(family, key)) for key in keys]
-            self.wishes.changed(family, keys, wishes)
+        for changes in self.rib.process():
+            self.fib.want(changes)
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         return 12.5 if owner == "uid0" else None
@@ -57,10 +50,10 @@ class Rooms:
     def settle(self) -> None:
         """Decide, and have the kernel follow."""
         self.decide()
-        while self.wishes.has_unsaid:
-            update = self.wishes.take_update()
+        while self.fib.wishes.has_unsaid:
+            update = self.fib.next_update()
             assert update is not None
-            self.wishes.progress(update.serial, (), (), FibCounters())
+            self.fib.wishes.progress(update.serial, (), (), FibCounters())
 
 
 def route(prefix: str, source: RouteSource, **fields: object) -> Route:
@@ -125,7 +118,7 @@ def test_rows_are_what_views_become(rooms: Rooms) -> None:
 
 def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     failed = Prefix.parse("10.1.0.0/16")
-    rooms.wishes.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    rooms.fib.wishes.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
     rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
     rooms.decide()
     states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
@@ -134,7 +127,7 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     assert states["2001:db8::/32", "static"] == ("installed", "")
     fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
     assert fib["10.1.0.0/16"] == ("failed", "no")
-    rooms.wishes.progress(99, (), (), FibCounters(is_coupled=False))
+    rooms.fib.wishes.progress(99, (), (), FibCounters(is_coupled=False))
     assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
 
 
@@ -166,12 +159,9 @@ def test_only_the_selected_ones(rooms: Rooms) -> None:
 
 
 def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None:
-    (rule,) = load_text(
-        "router_id: 10.255.0.1\nuser: root\n"
-        "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n",
-        "routes.yaml",
-    ).filters.kernel
-    rooms.kernel_filter = KernelFilter((rule,))
+    rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
+    assert rooms.fib.follow(load_text(CONFIG + rule))
+    assert not rooms.fib.follow(load_text(CONFIG + rule)), "nothing to be wanted again"
     rooms.settle()
     tables = RouteTables(cast("Router", rooms))
     page = tables.routes(RouteSelector(), None, 100)

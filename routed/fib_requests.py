@@ -1,0 +1,160 @@
+"""What the parent is asked for: wishes, suspects, and the word that they were judged.
+
+    BestChanges --want--> FibWishes --next_update--> parent, kernel
+    an adjacency or a link that is lost --> suspects --> parent: out of every group, at once
+    the decision about them, and all that it wants, was said --> "judged"
+
+A suspected next hop is taken out of the kernel's groups before anything is decided. Once the RIB
+has decided without it, and every wish that follows was said, the parent learns that it need not
+remember the suspicion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ipc.internal import FibUpdate, NextHopsSuspected
+from routed.config.schema import Config
+from routed.kernel_filter import KernelFilter
+from routed.model.prefix import Address, Prefix
+from routed.model.route import RouteSource
+from routed.neighbor.events import AdjacencyChanged
+from routed.rib.table import BestChanges, Selection
+from routed.wishes import FibWishes, Wish
+
+__all__ = ["KERNELS_OWN", "SUSPECTS_MAX", "FibRequests"]
+
+KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
+"""Best routes that the kernel has by itself."""
+
+SUSPECTS_MAX = 1000
+"""Next hops in one message; what is beyond waits for the RIB."""
+
+_SCATTER = 64
+
+
+class FibRequests:
+    """Owns the wishes and the suspicions."""
+
+    def __init__(self, config: Config, best: Callable[[Prefix], Selection | None]) -> None:
+        """Begin with no wish.
+
+        Args:
+            config: the first configuration.
+            best: what the RIB has selected for a prefix.
+        """
+        self._best = best
+        self.wishes = FibWishes(config.fib.table_id, self.wish_of)
+        self.kernel_filter = KernelFilter(config.filters.kernel)
+        """What the RIB decides and the kernel does not get."""
+        self._suspects: dict[tuple[Address, int], None] = {}
+        """Next hops that are likely dead, and the parent does not know."""
+        self._must_judge = False
+        """Something may be suspected that the RIB has not decided about."""
+        self._has_judged = False
+        self._has_said_first = False
+
+    # --- wishes
+
+    def follow(self, config: Config) -> bool:
+        """Take on another configuration; whether every prefix is to be wanted again."""
+        before = self.wishes.table_id, self.kernel_filter.rules
+        self.kernel_filter = KernelFilter(config.filters.kernel)
+        self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
+        return before != (self.wishes.table_id, self.kernel_filter.rules)
+
+    def want_again(self, prefix: Prefix) -> None:
+        """What is wanted for a prefix may differ, although its best route does not."""
+        self.wishes.changed(prefix.family, [prefix.as_int], [self.wish_of(prefix)])
+
+    def want(self, changes: BestChanges) -> None:
+        """Want in the kernel what was decided.
+
+        Neighbors of the table are told far apart: the kernel takes a sorted million out three times
+        slower than a shuffled one (peers.md section 1).
+        """
+        family, keys, selections = changes
+        distinct = {id(selection): selection for selection in selections}
+        wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
+        for first in range(min(_SCATTER, len(keys))):
+            some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
+            if self.kernel_filter:
+                some = self._filtered(changes, first, some)
+            self.wishes.changed(family, keys[first::_SCATTER], some)
+
+    def _filtered(
+        self, changes: BestChanges, first: int, wishes: list[Wish | None]
+    ) -> list[Wish | None]:
+        """The same wishes, without those that stay out of the kernel."""
+        family, keys, selections = changes
+        rows = zip(keys[first::_SCATTER], selections[first::_SCATTER], wishes, strict=True)
+        return [
+            None
+            if wish is None or self._kept_out(Prefix.from_int(family, key), selection)
+            else wish
+            for key, selection, wish in rows
+        ]
+
+    def _kept_out(self, prefix: Prefix, selection: Selection | None) -> bool:
+        if selection is None or not self.kernel_filter:
+            return False
+        best = selection.attributes
+        return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
+
+    def wish_of(self, prefix: Prefix) -> Wish | None:
+        selection = self._best(prefix)
+        return None if self._kept_out(prefix, selection) else _wish_for(selection)
+
+    def next_update(self) -> FibUpdate | None:
+        """The next wishes to send; None when there is nothing to say now.
+
+        The first update is sent even when nothing is wanted: it says "I have decided", on which the
+        daemon's readiness waits.
+        """
+        if self._has_said_first:
+            return self.wishes.take_update()
+        self._has_said_first = True
+        return self.wishes.take_first_update()
+
+    # --- suspects
+
+    def must_judge(self) -> None:
+        """A next hop may have died; the next decision is about it."""
+        self._must_judge = True
+
+    def begin_decision(self) -> bool:
+        """Whether the decision that begins now is about suspects."""
+        must_judge, self._must_judge = self._must_judge, False
+        return must_judge
+
+    def end_decision(self, *, is_judgment: bool) -> None:
+        """It is made, and its wishes are here."""
+        self._has_judged |= is_judgment
+
+    def suspect(self, change: AdjacencyChanged) -> bool:
+        """Have what an adjacency has lost taken out of the kernel's groups, before anything is
+        decided; whether there is something to say."""
+        legs = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
+        if change.lost_next_hops:
+            self._suspects.update(dict.fromkeys(legs))
+            self.must_judge()
+        return bool(change.lost_next_hops)
+
+    def take_suspects(self) -> NextHopsSuspected | None:
+        """Next hops that are likely dead, to be said before everything else."""
+        legs, self._suspects = tuple(self._suspects), {}
+        return NextHopsSuspected(legs[:SUSPECTS_MAX]) if legs else None
+
+    def take_judged(self) -> bool:
+        """Whether "judged" is to be said now: after every wish that follows from it."""
+        if not self._has_judged or self._must_judge or self.wishes.has_unsaid:
+            return False
+        self._has_judged = False
+        return True
+
+
+def _wish_for(selection: Selection | None) -> Wish | None:
+    """What the kernel should have; None where it has a route by itself."""
+    if selection is None or selection.attributes.source in KERNELS_OWN:
+        return None
+    return Wish(selection.attributes.type, selection.next_hops)
