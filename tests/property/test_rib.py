@@ -119,5 +119,8 @@ def test_history_leaves_no_trace(steps: list[object]) -> None:
         fresh.install(route)
     fresh.process()
     assert selections(rib) == selections(fresh) == reported
+    assert len(rib) == len(fresh)
+    assert +rib.candidates_by_source == +fresh.candidates_by_source
+    assert rib._offers._offers.keys() == fresh._offers._offers.keys(), "nothing unused is kept"
     for prefix in rib.prefixes_after(None, 100):
         assert rib.candidates(prefix) == fresh.candidates(prefix)
