@@ -50,7 +50,14 @@ INLINE uint32_t load(const uint32_t *word)
 
 INLINE uint32_t bits_of(u128 address, unsigned left, unsigned bits, int is_ipv6)
 {
-    uint32_t shifted = is_ipv6 ? (uint32_t)(address >> left) : (uint32_t)address >> left;
+    uint32_t shifted;
+
+    if (!is_ipv6)
+        shifted = (uint32_t)address >> left;
+    else if (left >= 64)                /* nearly always: one shift of one register */
+        shifted = (uint32_t)((uint64_t)(address >> 64) >> (left - 64));
+    else
+        shifted = (uint32_t)(address >> left);
     return shifted & ((1u << bits) - 1);
 }
 
