@@ -13,42 +13,24 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import random
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
 
-from ipc import codec
-from ipc.columns import pack_indices, pack_keys
-from ipc.internal import FibColumns, FibUpdate, FibValue
-from netns import RouterNamespaces
-from routed.fib.bulk import encode_batch
-from routed.fib.codec import encode_barrier
-from routed.fib.ledger import BATCH_OPERATIONS, Ledger
 from routed.fib.netlink import RequestSocket
-from routed.fib.ownership import Ownership, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
-from routed.fib.sync import FibSync
-from routed.fib_updates import judge_update
-from routed.log import Level, Logger, Record
-from routed.model.prefix import Address, Family
-from routed.model.route import NextHop, RouteType
-from routed.wishes import UPDATE_ROUTES_MAX
-from rtnetlink import LinkEnd, Rtnetlink
 from tests.bench import tables
+from tests.bench.fib_death import next_hop_dies
+from tests.bench.fib_living import living_daemon, pss_of
+from tests.bench.fib_parts import PRIORITY, PROTOCOL, Arena, Daemon, Table, timed_install
 from tests.bench.harness import Bench
 
 V4_ROUTES, V6_ROUTES, BURST_ROUTES = 1_000_000, 200_000, 10_000
-LINKS = 8
-PROTOCOL = PRIORITY = 205
-OURS = Ownership(PROTOCOL, PRIORITY, frozenset({254}))
 PEER_TIMEOUT_S = 120.0
 LIMIT_SOURCE = Path(__file__).with_name("fib_limit.c")
 
@@ -64,194 +46,15 @@ def run(bench: Bench) -> None:
         arena = stack.enter_context(Arena.built())
         for count in (bench.scaled(10_000), bench.scaled(100_000), bench.scaled(V4_ROUTES)):
             install(bench, Table(arena, tables.IPV4, count, directory), limit)
+            next_hop_dies(bench, Table(arena, tables.IPV4, count, directory, paths=2))
+        plain = Table(arena, tables.IPV4, bench.scaled(V4_ROUTES), directory, by_object=False)
+        install(bench, plain, limit)
         install(bench, Table(arena, tables.IPV6, bench.scaled(V6_ROUTES), directory), limit)
         full = Table(arena, tables.IPV4, bench.scaled(V4_ROUTES), directory)
         adopt(bench, full, limit)
         burst(bench, Table(arena, tables.IPV4, bench.scaled(BURST_ROUTES), directory))
-        other_programs(bench, full)
-
-
-# --- where it happens
-
-
-class Arena:
-    """A network namespace with eight links, up, each with a neighbor's address in its subnet."""
-
-    def __init__(self, here: RouterNamespaces, ifindexes: Sequence[int]) -> None:
-        self.here = here
-        self.ifindexes = ifindexes
-
-    @classmethod
-    @contextlib.contextmanager
-    def built(cls) -> Iterator[Arena]:
-        """Build one; it ends with the block."""
-        here, there = RouterNamespaces.create("bench"), RouterNamespaces.create("far")
-        try:
-            with here.inside():
-                netlink = Rtnetlink.open_here()
-                netlink.set_up("lo", is_up=True)
-                for number in range(LINKS):
-                    near = LinkEnd(f"v{number}", bytes((2, 0, 0, 0, 0, number)))
-                    far = LinkEnd(f"w{number}", bytes((2, 0, 0, 0, 1, number)))
-                    netlink.add_veth(near, far, there.net_fd)
-                    for text in (f"10.255.{number}.1/24", f"fd00:{number}::1/64"):
-                        netlink.add_address(near.ifname, ipaddress.ip_interface(text))
-                    netlink.set_up(near.ifname, is_up=True)
-                names = {name: ifindex for ifindex, name in netlink.link_names().items()}
-                netlink.close()
-            with there.inside():
-                netlink = Rtnetlink.open_here()
-                for number in range(LINKS):
-                    netlink.set_up(f"w{number}", is_up=True)
-                netlink.close()
-            yield cls(here, [names[f"v{number}"] for number in range(LINKS)])
-        finally:
-            here.close()
-            there.close()
-
-    def prefixes(self) -> int:
-        """IPv4 prefixes in the kernel, of everybody."""
-        with self.here.inside():
-            text = Path("/proc/thread-self/net/fib_triestat").read_text(encoding="ascii")
-        return sum(
-            int(line.split()[-1])
-            for line in text.splitlines()
-            if line.strip().startswith("Prefixes")
-        )
-
-
-class Table:
-    """One table of routes in all the forms in which somebody wants it."""
-
-    def __init__(self, arena: Arena, shape: tables.Shape, count: int, directory: Path) -> None:
-        self.arena = arena
-        self.directory = directory
-        self.family = Family.IPV4 if shape.width == 32 else Family.IPV6
-        routes = tables.full_table(shape, count)
-        random.Random(1).shuffle(routes)
-        self.keys = [network << 8 | length for network, length, _ in routes]
-        self.hops = [hop % LINKS for _, _, hop in routes]
-        via = "10.255.{}.2" if self.family is Family.IPV4 else "fd00:{}::2"
-        self.values = [
-            RouteValue(
-                RouteType.UNICAST,
-                (NextHop(Address.parse(via.format(number)), arena.ifindexes[number]),),
-            )
-            for number in range(LINKS)
-        ]
-        self.space = RouteSpace(254, self.family, 0, PRIORITY)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def frames(self, turn: int = 0) -> list[bytes]:
-        """What the engine sends; with another `turn`, every route by another next hop."""
-        values = tuple(FibValue(value.type, value.next_hops) for value in self.values)
-        frames = []
-        for start in range(0, len(self), UPDATE_ROUTES_MAX):
-            keys = self.keys[start : start + UPDATE_ROUTES_MAX]
-            hops = [(hop + turn) % LINKS for hop in self.hops[start : start + UPDATE_ROUTES_MAX]]
-            columns = FibColumns(254, self.family, pack_keys(self.family, keys), pack_indices(hops))
-            serial = start // UPDATE_ROUTES_MAX + 1
-            frames.append(codec.encode(FibUpdate(serial, values, (columns,), ())))
-        return frames
-
-    def buffers(self) -> Iterator[bytes]:
-        """What is sent to the kernel for all of it, in the batches that ours makes."""
-        for start in range(0, len(self), BATCH_OPERATIONS):
-            keys = self.keys[start : start + BATCH_OPERATIONS]
-            values = [self.values[hop] for hop in self.hops[start : start + BATCH_OPERATIONS]]
-            batch = FibBatch(OpKind.INSTALL, self.space, keys, values)
-            yield encode_batch(batch, PROTOCOL, 1) + encode_barrier(len(keys) + 1)
-
-    def limit_file(self) -> Path:
-        """The same for `fib_limit send`."""
-        path = self.directory / f"{self.family.name}-{len(self)}"
-        if not path.exists():
-            with path.open("wb") as file:
-                for buffer in self.buffers():
-                    file.write(struct.pack("=I", len(buffer)) + buffer)
-        return path
-
-    def clear(self) -> None:
-        """Take everything out of the kernel again."""
-
-        async def main() -> None:
-            with RequestSocket(PROTOCOL) as requests:
-                for start in range(0, len(self), BATCH_OPERATIONS):
-                    keys = self.keys[start : start + BATCH_OPERATIONS]
-                    values = [self.values[0]] * len(keys)
-                    requests.apply([FibBatch(OpKind.REMOVE, self.space, keys, values)])
-
-        with self.arena.here.inside():
-            trio.run(main)
-
-
-# --- ours
-
-
-class _Errors:
-    """A log sink that lets nothing pass unseen."""
-
-    def write(self, record: Record) -> None:
-        if record.event not in ("fib-resync", "fib-in-sync"):
-            raise AssertionError(f"{record.event} {record.fields}")
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class Daemon:
-    """The privileged process's share, on the kernel of an arena."""
-
-    def __init__(self, requests: RequestSocket) -> None:
-        self.progress = trio.Event()
-        self.sync = FibSync(
-            Ledger(OURS),
-            requests,
-            resync_s=1e6,
-            log=Logger(_Errors(), "parent", Level.DEBUG),
-            rng=random.Random(1),
-            on_progress=self._on_progress,
-            is_link_up=lambda _ifindex: True,
-        )
-
-    def _on_progress(self) -> None:
-        self.sync.take_progress()
-        self.progress.set()
-        self.progress = trio.Event()
-
-    async def take(self, frames: Sequence[bytes]) -> None:
-        """Take frames as they come over the channel, until all are in the kernel."""
-        for frame in frames:
-            update, refused = judge_update(codec.decode(FibUpdate, frame), OURS)
-            assert not refused
-            self.sync.update(update)
-            while self.sync.updates_waiting > 4:
-                await self.progress.wait()
-        while self.sync.updates_waiting or not self.sync.ledger.is_settled:
-            await self.progress.wait()
-
-
-def timed_install(table: Table, frames: Sequence[bytes], *, adopts: bool = False) -> float:
-    """Seconds from the first frame (or the first dump) until every route is in its place."""
-
-    async def main() -> float:
-        with RequestSocket(PROTOCOL) as requests:
-            daemon = Daemon(requests)
-            async with trio.open_nursery() as nursery:
-                began = time.perf_counter()
-                nursery.start_soon(daemon.sync.run)
-                await daemon.take(frames)
-                took = time.perf_counter() - began
-                nursery.cancel_scope.cancel()
-            counters = daemon.sync.counters()
-            assert counters.installed == len(table), counters
-            assert counters.kernel_writes == (0 if adopts else len(table)), counters
-            return took
-
-    with table.arena.here.inside():
-        return trio.run(main)
+        pss_bytes = living_daemon(bench, bench.scaled(V4_ROUTES))
+        other_programs(bench, full, pss_bytes)
 
 
 def install(bench: Bench, table: Table, limit: Limit | None) -> None:
@@ -269,7 +72,8 @@ def install(bench: Bench, table: Table, limit: Limit | None) -> None:
         table.clear()
         return took
 
-    work = f"install {len(table)} {table.family.name} routes"
+    way = "by nexthop id" if table.by_object else "with their own next hops"
+    work = f"install {len(table)} {table.family.name} routes {way}"
     peers = {"kernel limit": at_the_limit} if limit else {}
     row = bench.compare(work, "s", ours, peers)
     if limit:
@@ -301,8 +105,8 @@ def burst(bench: Bench, table: Table) -> None:
     """Every route gets another next hop, at once."""
 
     async def main() -> float:
-        with RequestSocket(PROTOCOL) as requests:
-            daemon = Daemon(requests)
+        with RequestSocket(PROTOCOL) as requests, RequestSocket(PROTOCOL) as object_requests:
+            daemon = Daemon(requests, object_requests, by_object=table.by_object)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(daemon.sync.run)
                 await daemon.take(table.frames())
@@ -365,9 +169,16 @@ def build_limit(bench: Bench, directory: Path) -> Limit | None:
 # --- other programs
 
 
-def other_programs(bench: Bench, table: Table) -> None:
-    """What others take for the same table, from a file; once, for they take long."""
+def other_programs(bench: Bench, table: Table, pss_bytes: int | None) -> None:
+    """What others take for the same table, from a file; once, for they take long.
+
+    Args:
+        bench: for the rows.
+        table: to install.
+        pss_bytes: what the daemon's processes take with such a table.
+    """
     found: dict[str, float] = {}
+    memory: dict[str, float] = {}
     for name, package, measure in (
         ("ip", "Debian: iproute2", _ip_batch),
         ("bird", "Debian: bird2", _bird),
@@ -376,11 +187,21 @@ def other_programs(bench: Bench, table: Table) -> None:
             bench.leave_out(name, package)
             continue
         bench.say(f"{name}: {len(table)} routes from a file, once")
-        found[name] = measure(table)
+        found[name], peak_bytes = measure(table)
+        if name == "bird":
+            memory[name] = peak_bytes / 1e6
         table.clear()
     ours = timed_install(table, table.frames())
     table.clear()
     bench.add(f"install {len(table)} routes beside others", "s", ours, found)
+    if pss_bytes is not None:
+        bench.add(
+            f"memory of parent and engine, {len(table)} routes, one candidate each (PSS)",
+            "MB",
+            pss_bytes / 1e6,
+            memory,
+            target=memory.get("bird", 150.0),
+        )
 
 
 def _texts(table: Table) -> Iterator[tuple[str, int]]:
@@ -388,7 +209,7 @@ def _texts(table: Table) -> Iterator[tuple[str, int]]:
         yield f"{ipaddress.ip_address(key >> 8)}/{key & 0xFF}", hop
 
 
-def _ip_batch(table: Table) -> float:
+def _ip_batch(table: Table) -> tuple[float, int]:
     path = table.directory / "ip.batch"
     with path.open("w", encoding="ascii") as file:
         for prefix, hop in _texts(table):
@@ -399,10 +220,10 @@ def _ip_batch(table: Table) -> float:
     began = time.perf_counter()
     with table.arena.here.inside():
         subprocess.run(["ip", "-batch", str(path)], check=True, timeout=PEER_TIMEOUT_S)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, 0  # it ends with its work
 
 
-def _bird(table: Table) -> float:
+def _bird(table: Table) -> tuple[float, int]:
     path, control = table.directory / "bird.conf", table.directory / "bird.ctl"
     with path.open("w", encoding="ascii") as file:
         file.write(
@@ -422,7 +243,7 @@ def _bird(table: Table) -> float:
             if bird.poll() is not None or time.perf_counter() - began > PEER_TIMEOUT_S:
                 raise RuntimeError("bird did not install the table")
             time.sleep(0.05)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, pss_of(bird.pid)
     finally:
         bird.terminate()  # it takes its routes along
         bird.wait(PEER_TIMEOUT_S)

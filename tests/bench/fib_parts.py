@@ -1,0 +1,272 @@
+"""What the FIB's benchmarks share: a place with links, tables in all their forms, our own part.
+
+The place is a pair of network namespaces joined by eight links; a table is the same routes as
+frames of the engine, as buffers for the kernel, and as text; `Daemon` is all that the privileged
+process does with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import random
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import trio
+
+from ipc import codec
+from ipc.columns import pack_indices, pack_keys
+from ipc.internal import FibColumns, FibUpdate, FibValue
+from netns import RouterNamespaces
+from routed.fib.bulk import encode_batch
+from routed.fib.codec import encode_barrier
+from routed.fib.ledger import BATCH_OPERATIONS, Ledger
+from routed.fib.netlink import RequestSocket
+from routed.fib.nexthops import NextHopBook
+from routed.fib.object_sync import ObjectSync
+from routed.fib.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.plan import FibBatch, OpKind
+from routed.fib.sync import FibSync
+from routed.fib_updates import judge_update
+from routed.log import Level, Logger, Record
+from routed.model.prefix import Address, Family
+from routed.model.route import NextHop, RouteType
+from routed.wishes import UPDATE_ROUTES_MAX
+from rtnetlink import LinkEnd, Rtnetlink
+from tests.bench import tables
+
+__all__ = ["LINKS", "OURS", "PRIORITY", "PROTOCOL", "Arena", "Daemon", "Table", "timed_install"]
+
+LINKS = 8
+PROTOCOL = PRIORITY = 205
+OURS = Ownership(PROTOCOL, PRIORITY, frozenset({254}))
+
+
+class Arena:
+    """A network namespace with eight links, up, each with a neighbor's address in its subnet."""
+
+    def __init__(
+        self, here: RouterNamespaces, there: RouterNamespaces, ifindexes: Sequence[int]
+    ) -> None:
+        self.here = here
+        self.there = there
+        self.ifindexes = ifindexes
+
+    @classmethod
+    @contextlib.contextmanager
+    def built(cls) -> Iterator[Arena]:
+        """Build one; it ends with the block."""
+        here, there = RouterNamespaces.create("bench"), RouterNamespaces.create("far")
+        try:
+            with here.inside():
+                netlink = Rtnetlink.open_here()
+                netlink.set_up("lo", is_up=True)
+                for number in range(LINKS):
+                    near = LinkEnd(f"v{number}", bytes((2, 0, 0, 0, 0, number)))
+                    far = LinkEnd(f"w{number}", bytes((2, 0, 0, 0, 1, number)))
+                    netlink.add_veth(near, far, there.net_fd)
+                    for text in (f"10.255.{number}.1/24", f"fd00:{number}::1/64"):
+                        netlink.add_address(near.ifname, ipaddress.ip_interface(text))
+                    netlink.set_up(near.ifname, is_up=True)
+                names = {name: ifindex for ifindex, name in netlink.link_names().items()}
+                netlink.close()
+            with there.inside():
+                netlink = Rtnetlink.open_here()
+                netlink.set_up("lo", is_up=True)
+                for number in range(LINKS):
+                    address = ipaddress.ip_interface(f"10.255.{number}.2/24")
+                    netlink.add_address(f"w{number}", address)
+                    netlink.set_up(f"w{number}", is_up=True)
+                netlink.close()
+            yield cls(here, there, [names[f"v{number}"] for number in range(LINKS)])
+        finally:
+            here.close()
+            there.close()
+
+    def prefixes(self) -> int:
+        """IPv4 prefixes in the kernel, of everybody."""
+        with self.here.inside():
+            text = Path("/proc/thread-self/net/fib_triestat").read_text(encoding="ascii")
+        return sum(
+            int(line.split()[-1])
+            for line in text.splitlines()
+            if line.strip().startswith("Prefixes")
+        )
+
+
+class Table:
+    """One table of routes in all the forms in which somebody wants it."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        shape: tables.Shape,
+        count: int,
+        directory: Path,
+        *,
+        by_object: bool = True,
+        paths: int = 1,
+    ) -> None:
+        """Args:
+        arena: where it will be installed.
+        shape: of the routes.
+        count: of the routes.
+        directory: for files.
+        by_object: whether routes go through nexthop objects.
+        paths: next hops of each route.
+        """
+        self.arena = arena
+        self.by_object = by_object
+        self.directory = directory
+        self.family = Family.IPV4 if shape.width == 32 else Family.IPV6
+        routes = tables.full_table(shape, count)
+        random.Random(1).shuffle(routes)
+        self.keys = [network << 8 | length for network, length, _ in routes]
+        self.hops = [hop % LINKS for _, _, hop in routes]
+        via = "10.255.{}.2" if self.family is Family.IPV4 else "fd00:{}::2"
+        self.values = [
+            RouteValue(
+                RouteType.UNICAST,
+                tuple(
+                    NextHop(Address.parse(via.format(leg % LINKS)), arena.ifindexes[leg % LINKS])
+                    for leg in range(number, number + paths)
+                ),
+            )
+            for number in range(LINKS)
+        ]
+        self.space = RouteSpace(254, self.family, 0, PRIORITY)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def frames(self, turn: int = 0) -> list[bytes]:
+        """What the engine sends; with another `turn`, every route by another next hop."""
+        values = tuple(FibValue(value.type, value.next_hops) for value in self.values)
+        frames = []
+        for start in range(0, len(self), UPDATE_ROUTES_MAX):
+            keys = self.keys[start : start + UPDATE_ROUTES_MAX]
+            hops = [(hop + turn) % LINKS for hop in self.hops[start : start + UPDATE_ROUTES_MAX]]
+            columns = FibColumns(254, self.family, pack_keys(self.family, keys), pack_indices(hops))
+            serial = start // UPDATE_ROUTES_MAX + 1
+            frames.append(codec.encode(FibUpdate(serial, values, (columns,), ())))
+        return frames
+
+    def buffers(self) -> Iterator[bytes]:
+        """What is sent to the kernel for all of it, in the batches that ours makes."""
+        in_kernel = self._kernel_values()
+        for start in range(0, len(self), BATCH_OPERATIONS):
+            keys = self.keys[start : start + BATCH_OPERATIONS]
+            values = [in_kernel[hop] for hop in self.hops[start : start + BATCH_OPERATIONS]]
+            batch = FibBatch(OpKind.INSTALL, self.space, keys, values)
+            yield encode_batch(batch, PROTOCOL, 1) + encode_barrier(len(keys) + 1)
+
+    def _kernel_values(self) -> list[RouteValue]:
+        """The values as the kernel gets them; the objects that they go through are there then."""
+        if not self.by_object:
+            return self.values
+
+        async def main() -> list[RouteValue]:
+            with RequestSocket(PROTOCOL) as requests:
+                book = NextHopBook(PROTOCOL, is_enabled=True, is_link_up=lambda _ifindex: True)
+                book.read(requests.dump_nexthops() or ())
+                values = [book.value_for(value) for value in self.values]
+                while writes := book.plan(0.0, BATCH_OPERATIONS):
+                    book.record(writes, requests.write_nexthops(writes), 0.0)
+                return values
+
+        with self.arena.here.inside():
+            return trio.run(main)
+
+    def limit_file(self) -> Path:
+        """The same for `fib_limit send`."""
+        path = self.directory / f"{self.family.name}-{len(self)}-{self.by_object}"
+        if not path.exists():
+            with path.open("wb") as file:
+                for buffer in self.buffers():
+                    file.write(struct.pack("=I", len(buffer)) + buffer)
+        return path
+
+    def clear(self) -> None:
+        """Take everything out of the kernel again."""
+
+        async def main() -> None:
+            with RequestSocket(PROTOCOL) as requests:
+                for start in range(0, len(self), BATCH_OPERATIONS):
+                    keys = self.keys[start : start + BATCH_OPERATIONS]
+                    values = [self.values[0]] * len(keys)
+                    requests.apply([FibBatch(OpKind.REMOVE, self.space, keys, values)])
+
+        with self.arena.here.inside():
+            trio.run(main)
+
+
+class _Errors:
+    """A log sink that lets nothing pass unseen."""
+
+    def write(self, record: Record) -> None:
+        if record.event not in ("fib-resync", "fib-in-sync", "nexthop-suspected"):
+            raise AssertionError(f"{record.event} {record.fields}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Daemon:
+    """The privileged process's share, on the kernel of an arena."""
+
+    def __init__(
+        self, requests: RequestSocket, object_requests: RequestSocket, *, by_object: bool
+    ) -> None:
+        self.progress = trio.Event()
+        ledger, log = Ledger(OURS), Logger(_Errors(), "parent", Level.DEBUG)
+        book = NextHopBook(PROTOCOL, is_enabled=by_object, is_link_up=lambda _ifindex: True)
+        self.sync = FibSync(
+            ledger,
+            requests,
+            resync_s=1e6,
+            log=log,
+            objects=ObjectSync(book, object_requests, ledger, log, lambda: 0),
+            rng=random.Random(1),
+            on_progress=self._on_progress,
+            is_link_up=lambda _ifindex: True,
+        )
+
+    def _on_progress(self) -> None:
+        self.sync.take_progress()
+        self.progress.set()
+        self.progress = trio.Event()
+
+    async def take(self, frames: Sequence[bytes]) -> None:
+        """Take frames as they come over the channel, until all are in the kernel."""
+        for frame in frames:
+            update, refused = judge_update(codec.decode(FibUpdate, frame), OURS)
+            assert not refused
+            self.sync.update(update)
+            while self.sync.updates_waiting > 4:
+                await self.progress.wait()
+        while self.sync.updates_waiting or not self.sync.ledger.is_settled:
+            await self.progress.wait()
+
+
+def timed_install(table: Table, frames: Sequence[bytes], *, adopts: bool = False) -> float:
+    """Seconds from the first frame (or the first dump) until every route is in its place."""
+
+    async def main() -> float:
+        with RequestSocket(PROTOCOL) as requests, RequestSocket(PROTOCOL) as object_requests:
+            daemon = Daemon(requests, object_requests, by_object=table.by_object)
+            async with trio.open_nursery() as nursery:
+                began = time.perf_counter()
+                nursery.start_soon(daemon.sync.run)
+                await daemon.take(frames)
+                took = time.perf_counter() - began
+                nursery.cancel_scope.cancel()
+            counters = daemon.sync.counters()
+            assert counters.installed == len(table), counters
+            assert counters.kernel_writes == (0 if adopts else len(table)), counters
+            return took
+
+    with table.arena.here.inside():
+        return trio.run(main)
