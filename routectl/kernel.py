@@ -7,7 +7,10 @@ matched, with its prefix and all its next hops, rather than the one next hop it 
 A route that refuses packets is answered by an error: EINVAL for a blackhole, EHOSTUNREACH for
 unreachable, EACCES for prohibit.
 
-Sources: rtnetlink(7); linux/rtnetlink.h; net/ipv4/route.c, inet_rtm_getroute.
+A route that points at a nexthop object shows its id alone where net.ipv4.nexthop_compat_mode is 0:
+the object is asked for then, and the members of a group after it.
+
+Sources: rtnetlink(7); linux/rtnetlink.h; linux/nexthop.h; net/ipv4/route.c, inet_rtm_getroute.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from routectl.render.text import Row
 
@@ -29,10 +32,17 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RT
     1, 4, 5, 6, 9, 15, 18,
 )  # fmt: skip
 
+_RTA_NH_ID = 30
+
+_RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
+_NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
+
 _HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _NEXT_HOP = struct.Struct("=HBBI")
+_NEXTHOP_OBJECT = struct.Struct("=BBBBI")
+_GROUP_MEMBER = struct.Struct("=IBBH")
 _TIMEOUT_S = 2.0
 
 _TYPES = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"}
@@ -66,17 +76,50 @@ def ask_kernel(address: str) -> Row:
     destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed
     flags = _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH
     body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, flags) + destination
-    header = _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
             netlink.settimeout(_TIMEOUT_S)
-            netlink.send(header + body)
-            return _read(netlink.recv(65_536))
+            answer = _exchange(netlink, _RTM_GETROUTE, body)
+            return _read(answer, lambda number: _object_hops(netlink, number, 1))
     except OSError as error:
         raise KernelError(str(error.strerror or error)) from error
 
 
-def _read(message: bytes) -> Row:
+def _exchange(netlink: socket.socket, kind: int, body: bytes) -> bytes:
+    header = _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST, 1, 0)
+    netlink.send(header + body)
+    return netlink.recv(65_536)
+
+
+def _object_hops(netlink: socket.socket, number: int, weight: int) -> list[Row]:
+    """The next hops of a nexthop object, or of the members of a group; none when it has gone."""
+    attribute = _ATTRIBUTE.pack(8, _NHA_ID) + struct.pack("=I", number)
+    body = _NEXTHOP_OBJECT.pack(0, 0, 0, 0, 0) + attribute
+    message = _exchange(netlink, _RTM_GETNEXTHOP, body)
+    _, kind, *_ = _HEADER.unpack_from(message)
+    if kind != _RTM_NEWNEXTHOP:
+        return []
+    family, *_ = _NEXTHOP_OBJECT.unpack_from(message, _HEADER.size)
+    attributes = dict(_attributes(message[_HEADER.size + _NEXTHOP_OBJECT.size :]))
+    if _NHA_GROUP in attributes:
+        members = _GROUP_MEMBER.iter_unpack(attributes[_NHA_GROUP])
+        # A group has no groups inside (linux/nexthop.h), so this ends.
+        return [
+            hop
+            for member, low, high, _ in members
+            for hop in _object_hops(netlink, member, (high << 8 | low) + 1)
+        ]
+    gateway = attributes.get(_NHA_GATEWAY)
+    return [
+        {
+            "via": None if gateway is None else socket.inet_ntop(family, gateway),
+            "dev": _ifname(_number(attributes.get(_NHA_OIF))),
+            "weight": weight,
+        }
+    ]
+
+
+def _read(message: bytes, object_hops: Callable[[int], list[Row]]) -> Row:
     _, kind, *_ = _HEADER.unpack_from(message)
     if kind == _NLMSG_ERROR:
         (code,) = struct.unpack_from("=i", message, _HEADER.size)
@@ -90,11 +133,13 @@ def _read(message: bytes) -> Row:
     fields = _ROUTE.unpack_from(message, _HEADER.size)
     family, length, table, protocol, route_type = (fields[i] for i in (0, 1, 4, 5, 7))
     attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
+    hops = _next_hops(family, attributes)
+    nexthop_id = _number(attributes.get(_RTA_NH_ID))
     destination = attributes.get(_RTA_DST, bytes(16 if family == socket.AF_INET6 else 4))
     return {
         "type": _TYPES.get(route_type, str(route_type)),
         "prefix": f"{socket.inet_ntop(family, destination)}/{length}",
-        "next_hops": _next_hops(family, attributes),
+        "next_hops": hops or ([] if nexthop_id is None else object_hops(nexthop_id)),
         "table": _number(attributes.get(_RTA_TABLE)) or table,
         "protocol": protocol,
         "priority": _number(attributes.get(_RTA_PRIORITY)),

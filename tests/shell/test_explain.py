@@ -143,6 +143,49 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
+def nobody_asks(number: int) -> list[Row]:
+    raise AssertionError(f"the nexthop object {number} was asked for")
+
+
+def test_a_nexthop_object_is_asked_for_when_the_route_has_nothing_else() -> None:
+    """As it is with net.ipv4.nexthop_compat_mode=0."""
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
+    body += attribute(1, b"\n\0\0\0") + attribute(30, struct.pack("=I", 77))
+    message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
+    hop: Row = {"via": "192.0.2.1", "dev": "eth0", "weight": 1}
+    asked: list[int] = []
+
+    def object_hops(number: int) -> list[Row]:
+        asked.append(number)
+        return [hop]
+
+    assert kernel._read(message, object_hops)["next_hops"] == [hop]
+    assert asked == [77]
+
+
+def nexthop_message(family: int, *attributes: bytes) -> bytes:
+    body = struct.pack("=BBBBI", family, 0, 205, 0, 0) + b"".join(attributes)
+    return struct.pack("=IHHII", 16 + len(body), 104, 0, 1, 0) + body
+
+
+def test_a_group_is_its_members_with_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = {
+        7: nexthop_message(0, attribute(2, struct.pack("=IBBHIBBH", 8, 0, 0, 0, 9, 2, 0, 0))),
+        8: nexthop_message(socket.AF_INET, attribute(6, b"\xc0\0\2\1")),
+        9: nexthop_message(socket.AF_INET6, attribute(6, socket.inet_pton(10, "fe80::7"))),
+    }
+
+    def exchange(_: object, kind: int, body: bytes) -> bytes:
+        assert kind == 106
+        return objects[struct.unpack_from("=I", body, 12)[0]]
+
+    monkeypatch.setattr(kernel, "_exchange", exchange)
+    assert kernel._object_hops(None, 7, 1) == [  # type: ignore[arg-type]
+        {"via": "192.0.2.1", "dev": None, "weight": 1},
+        {"via": "fe80::7", "dev": None, "weight": 3},
+    ]
+
+
 def test_several_next_hops_and_the_other_family_are_read() -> None:
     via = struct.pack("=H", socket.AF_INET6) + socket.inet_pton(socket.AF_INET6, "fe80::7")
     hops = b""
@@ -151,7 +194,7 @@ def test_several_next_hops_and_the_other_family_are_read() -> None:
     body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
     body += attribute(1, b"\n\0\0\0") + attribute(9, hops) + attribute(6, b"\xcd\0\0\0")
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert kernel._read(message) == {
+    assert kernel._read(message, nobody_asks) == {
         "type": "unicast",
         "prefix": "10.0.0.0/8",
         "next_hops": [
