@@ -16,7 +16,7 @@ from routed.model.route import RouteSource
 from routed.reporter import Reporter
 from routed.router import Router
 
-__all__ = ["Exporter"]
+__all__ = ["FIB_COUNTERS", "Exporter"]
 
 ADJACENCY_STATES = ("down", "init", "two_way", "loading", "up")
 
@@ -92,7 +92,7 @@ class Exporter:
         for state in ("installed", "failed", "pending"):
             states.add(getattr(fib, state), state=state)
         yield states
-        for name, help_text in _FIB_COUNTERS.items():
+        for name, help_text in FIB_COUNTERS.items():
             yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
         yield Family(
             "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
@@ -137,7 +137,7 @@ class Exporter:
         yield memory
 
 
-_FIB_COUNTERS = {
+FIB_COUNTERS = {
     "adopted": "Routes of an earlier life that were equal and kept.",
     "swept": "Routes of an earlier life that nobody wanted.",
     "repaired": "Routes that somebody else deleted or changed, put back.",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from routed import exporter
 from routed.config.load import load_file
 from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, options_of
 
@@ -61,16 +62,26 @@ def test_the_protocol_number_has_its_name() -> None:
 
 def _exported_names() -> set[str]:
     """Every sample name that the exporter can give, by its own text."""
-    names = set()
-    exporter = (CONFIGS.parent / "routed" / "exporter.py").read_text(encoding="utf-8")
-    for name, kind in re.findall(r'"(routed_[a-z_]+)",\s*Kind\.([A-Z]+)', exporter):
+    text = (CONFIGS.parent / "routed" / "exporter.py").read_text(encoding="utf-8")
+    names = {"routed_info", *(f"routed_fib_{name}_total" for name in exporter.FIB_COUNTERS)}
+    for name, kind in re.findall(r'"(routed_[a-z_]+)",\s*Kind\.([A-Z]+)', text):
         names.add(f"{name}_total" if kind == "COUNTER" else name)
-    names |= {
-        f"routed_fib_{name}_total"
-        for name in ("adopted", "swept", "repaired", "resyncs", "overruns", "kernel_writes")
-    }
     names |= {f"routed_convergence_seconds_{part}" for part in ("bucket", "count", "sum")}
     return names
+
+
+def _documented() -> dict[str, set[str]]:
+    """Labels of every sample name, by the manual."""
+    text = (CONFIGS.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(routed_\w+)` \| ([^|]*)\|", text, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+
+
+def test_the_manual_has_every_metric() -> None:
+    assert set(_documented()) == _exported_names()
+
+
+EVERY_TARGET_HAS = {"instance", "job"}
 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "grafana-dashboard.json"])
@@ -81,6 +92,41 @@ def test_dashboard_and_alerts_use_metrics_that_exist(name: str) -> None:
     assert len(expressions) >= 9
     used = {word for text in expressions for word in re.findall(r"routed_[a-z_]+", text)}
     assert used <= _exported_names()
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "grafana-dashboard.json"])
+def test_dashboard_and_alerts_use_labels_that_the_metrics_have(name: str) -> None:
+    text = (CONFIGS / "prometheus" / name).read_text(encoding="utf-8")
+    document = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+    looked_at = 0
+    for entry in _entries(document):
+        metrics = re.findall(r"(routed_\w+)(?:\{([^}]*)\})?", entry["expr"])
+        carried = set(EVERY_TARGET_HAS)
+        for metric, selector in metrics:
+            labels = _documented()[metric] | EVERY_TARGET_HAS
+            selected = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector))
+            assert selected <= labels, entry["expr"]
+            carried |= labels
+            looked_at += len(selected)
+        said = json.dumps(entry)
+        shown = set(re.findall(r"\{\{ ?\$labels\.(\w+) ?\}\}|\{\{(\w+)\}\}", said))
+        words = {word for pair in shown for word in pair if word}
+        assert words <= carried, entry["expr"]
+        looked_at += len(words)
+    assert looked_at > 10
+
+
+def _entries(document: Any) -> Any:
+    """Everything with an expression: alert rules, and targets of panels."""
+    match document:
+        case {"expr": str()}:
+            yield document
+        case dict():
+            for value in document.values():
+                yield from _entries(value)
+        case list():
+            for value in document:
+                yield from _entries(value)
 
 
 def _expressions(document: Any) -> Any:
