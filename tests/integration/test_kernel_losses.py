@@ -1,0 +1,263 @@
+"""What Linux takes away without a word, and what comes back: the loop against the real kernel.
+
+Links that go down, are renamed, deleted and made anew; addresses that are removed; a flush by
+somebody else: with nexthop objects and without, in the end the kernel has what is wanted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import kernel
+from routed.fib.ledger import Ledger
+from routed.fib.links import LinkChange
+from routed.fib.monitor import KernelMonitor
+from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.nexthops import NextHopBook
+from routed.fib.object_sync import ObjectSync
+from routed.fib.ownership import Ownership, RouteValue
+from routed.fib.sync import FibRows, FibSync, FibUpdate
+from routed.log import Level, Logger
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+from rtnetlink import RTM_NEWLINK, LinkEnd, Rtnetlink, attribute
+from tests.fakes.kernels import Namespace
+from tests.unit.fib.test_sync import ListSink
+
+pytestmark = pytest.mark.root
+
+_IFINFO, _IFADDR = struct.Struct("=BxHiII"), struct.Struct("=BBBBi")
+_RTM_DELLINK, _RTM_DELADDR, _IFLA_IFNAME, _IFA_LOCAL = 17, 21, 3, 2
+DEADLINE_S = 10.0
+
+
+class Side:
+    """The kernel's side of a daemon, in a namespace."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        requests: RequestSocket,
+        reader: RequestSocket,
+        object_requests: RequestSocket,
+        listener: EventSocket,
+        *,
+        by_object: bool,
+    ) -> None:
+        self.namespace = namespace
+        self.listener_port = listener.port_id
+        self.by_object = by_object
+        self.sink = ListSink()
+        log = Logger(self.sink, "parent", Level.DEBUG)
+        ledger = Ledger(Ownership(205, 205, frozenset({254})))
+        book = NextHopBook(205, is_enabled=by_object, is_link_up=self._is_link_up)
+        self.sync = FibSync(
+            ledger,
+            requests,
+            resync_s=1e6,
+            log=log,
+            rng=random.Random(1),
+            on_progress=self._ring,
+            is_link_up=self._is_link_up,
+            objects=ObjectSync(book, object_requests, ledger, log, lambda: 0),
+        )
+        self.monitor = KernelMonitor(
+            listener,
+            reader,
+            on_link=self._on_link,
+            on_route=self.sync.route_notified,
+            on_rule=lambda: None,
+            on_nexthop=self.sync.nexthop_notified,
+            on_overrun=lambda _reason: self.sync.notifications_lost(),
+        )
+        self.news = trio.Event()
+        self._serial = 0
+
+    def _is_link_up(self, ifindex: int) -> bool:
+        link = self.monitor.links.interfaces.get(ifindex)
+        return link is not None and link.is_up
+
+    def _on_link(self, change: LinkChange) -> None:
+        before, after = change.before, change.after
+        lost = before is not None and (
+            after is None
+            or (before.is_up and not after.is_up)
+            or not set(before.addresses) <= set(after.addresses)
+        )
+        self.sync.links_changed(may_have_lost_routes=lost)
+        self._ring()
+
+    def _ring(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
+
+    def want(self, wanted: dict[str, tuple[NextHop, ...]]) -> None:
+        self._serial += 1
+        keys = [Prefix.parse(prefix).as_int for prefix in wanted]
+        values = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in wanted.values()]
+        self.sync.update(FibUpdate(self._serial, [FibRows(254, Family.IPV4, keys, values)], []))
+
+    def routes(self) -> dict[str, set[str | None]]:
+        """Our routes, and the gateways that the kernel sends their packets to."""
+        with self.namespace.here.inside():
+            netlink = Rtnetlink.open_here()
+            routes = kernel.read_routes(netlink)
+            netlink.close()
+        return {route.prefix: {hop.via for hop in route.next_hops} for route in routes}
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        with trio.fail_after(DEADLINE_S):
+            while not is_so():
+                with trio.move_on_after(0.05):  # the kernel says nothing of what it takes away
+                    await self.news.wait()
+
+    def do(self, kind: int, body: bytes, what: str) -> None:
+        """Have somebody change a link or an address."""
+        with self.namespace.here.inside():
+            netlink = Rtnetlink.open_here()
+            netlink.request(kind, 0, body, what)
+            netlink.close()
+
+
+@pytest.fixture(params=[True, False], ids=["objects", "plain"])
+async def side(request: pytest.FixtureRequest, namespace: Namespace) -> AsyncIterator[Side]:
+    async with _opened(namespace, by_object=request.param) as side:
+        yield side
+
+
+@asynccontextmanager
+async def _opened(namespace: Namespace, *, by_object: bool) -> AsyncIterator[Side]:
+    with namespace.here.inside():
+        sockets = [RequestSocket(205) for _ in range(3)]
+        listener = EventSocket(sockets[0].port_id, sockets[2].port_id)
+    requests, reader, object_requests = sockets
+    with listener, requests, reader, object_requests:
+        side = Side(namespace, requests, reader, object_requests, listener, by_object=by_object)
+        await side.monitor.load()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(side.monitor.run)
+            nursery.start_soon(side.sync.run)
+            yield side
+            nursery.cancel_scope.cancel()
+
+
+def hops(namespace: Namespace, *numbers: int) -> tuple[NextHop, ...]:
+    return tuple(
+        NextHop(Address.parse(f"192.0.{number}.2"), namespace.ifindexes[f"v{number}"])
+        for number in numbers
+    )
+
+
+ALONE = {"10.1.0.0/16": {"192.0.0.2"}}
+BOTH = {"10.2.0.0/16": {"192.0.0.2", "192.0.1.2"}}
+
+
+async def filled(side: Side) -> None:
+    side.want({"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)})
+    side.sync.in_sync()
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+@pytest.mark.parametrize("ifname", ["v0", "w0"])
+async def test_a_link_goes_down_and_its_routes_come_back_with_it(side: Side, ifname: str) -> None:
+    await filled(side)
+    side.namespace.set_up(ifname, is_up=False)
+    ifindex = side.namespace.ifindexes["v0"]
+    await side.until(lambda: not side.monitor.links.interfaces[ifindex].is_up)
+    if ifname == "v0" or side.by_object:
+        await side.until(lambda: side.sync.counters().failed > 0)
+        assert "10.1.0.0/16" not in side.routes()
+    else:  # Linux keeps a route with next hops of its own, marked `linkdown`
+        assert side.routes() == ALONE | BOTH
+    side.namespace.set_up(ifname, is_up=True)
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_a_renamed_link_keeps_its_routes(side: Side) -> None:
+    await filled(side)
+    writes = side.sync.counters().kernel_writes
+    ifindex = side.namespace.ifindexes["v0"]
+    name = attribute(_IFLA_IFNAME, b"renamed\0")
+    side.do(RTM_NEWLINK, _IFINFO.pack(0, 0, ifindex, 0, 0) + name, "rename v0")
+    await side.until(lambda: side.monitor.links.interfaces[ifindex].ifname == "renamed")
+    assert side.routes() == ALONE | BOTH
+    assert side.sync.counters().kernel_writes == writes
+
+
+async def test_a_link_that_is_made_anew_has_another_index_and_its_routes(side: Side) -> None:
+    await filled(side)
+    here, there = side.namespace.here, side.namespace.there
+    old = side.namespace.ifindexes["v0"]
+    side.do(_RTM_DELLINK, _IFINFO.pack(0, 0, old, 0, 0), "delete v0")
+    await side.until(lambda: side.sync.counters().failed > 0)
+    assert "10.1.0.0/16" not in side.routes()
+    with here.inside():
+        netlink = Rtnetlink.open_here()
+        far = LinkEnd("w0", bytes((2, 0, 0, 0, 1, 9)))
+        netlink.add_veth(LinkEnd("v0", bytes((2, 0, 0, 0, 0, 9))), far, there.net_fd)
+        netlink.add_address("v0", ipaddress.ip_interface("192.0.0.1/24"))
+        netlink.set_up("v0", is_up=True)
+        new = {name: ifindex for ifindex, name in netlink.link_names().items()}["v0"]
+        netlink.close()
+    side.namespace.set_up("w0", is_up=True)
+    assert new != old
+    side.namespace.ifindexes["v0"] = new
+    side.want({"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)})
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_an_address_goes_and_comes_back(side: Side) -> None:
+    await filled(side)
+    address = attribute(_IFA_LOCAL, bytes((192, 0, 0, 1)))
+    body = _IFADDR.pack(socket.AF_INET, 24, 0, 0, side.namespace.ifindexes["v0"]) + address
+    side.do(_RTM_DELADDR, body, "remove the address")
+    gone = Prefix.parse("192.0.0.0/24")
+    links = side.monitor.links.interfaces
+    ifindex = side.namespace.ifindexes["v0"]
+    await side.until(lambda: gone not in links[ifindex].connected_prefixes())
+    with side.namespace.here.inside():
+        netlink = Rtnetlink.open_here()
+        netlink.add_address("v0", ipaddress.ip_interface("192.0.0.1/24"))
+        netlink.close()
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_a_flush_by_somebody_else_is_repaired(side: Side) -> None:
+    await filled(side)
+    with side.namespace.here.inside():
+        netlink = Rtnetlink.open_here()
+        for route in kernel.read_routes(netlink):
+            kernel.delete_route(netlink, route)
+        netlink.close()
+    await side.until(lambda: side.sync.counters().repaired == 2)
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_what_does_not_come_from_the_kernel_is_ignored(side: Side) -> None:
+    """Anybody with the right may write to a netlink port; only the kernel's number is 0."""
+    await filled(side)
+    with side.namespace.here.inside():
+        stranger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        netlink = Rtnetlink.open_here()
+    links = dict(side.monitor.links.interfaces)
+    # RTM_DELLINK of v0, as the kernel would tell it.
+    name = attribute(_IFLA_IFNAME, b"v0\0")
+    body = _IFINFO.pack(0, 1, side.namespace.ifindexes["v0"], 0, 0) + name
+    forged = struct.pack("=IHHII", 16 + len(body), _RTM_DELLINK, 0, 0, 0) + body
+    stranger.sendto(forged, (side.listener_port, 0))
+    netlink.add_address("v1", ipaddress.ip_interface("198.51.100.1/24"))  # is heard after it
+    wanted = Prefix.parse("198.51.100.0/24")
+    ifindex = side.namespace.ifindexes["v1"]
+    current = side.monitor.links.interfaces
+    await side.until(lambda: wanted in current[ifindex].connected_prefixes())
+    assert current.keys() == links.keys()
+    stranger.close()
+    netlink.close()
