@@ -50,8 +50,8 @@ type: $(STAMP) ## check types (mypy, strict)
 unit: $(STAMP) ## only the tests that need no privilege and no network
 	@$(BIN)/python -m pytest -q -m "not root"
 
-bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs
-	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(ONLY)
+bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
+	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)
 
 sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (some minutes)
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)

@@ -127,6 +127,7 @@ class MessageHandler:
             neighbor = self._known_sender(link, source, message)
             if neighbor is None:
                 return
+            link.attend(neighbor)
             match message.type:
                 case MessageType.DATA:
                     self._receive_data(link, neighbor, message, now)
@@ -173,6 +174,7 @@ class MessageHandler:
         neighbor = self._heartbeat_sender(link, source, message, now)
         if neighbor is None:
             return
+        link.attend(neighbor)
         adjacency = neighbor.adjacency
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):

@@ -9,7 +9,8 @@
 Each input runs to completion: it changes state, then `_settle` carries the consequences out in a
 fixed order: what has expired, which seqno requests are due, which selections changed (reported, and
 marked dirty on the links), and last what each link has to send. Nothing in the last step can change
-a selection, so one pass is enough.
+a selection, so one pass is enough. Of a link's neighbors only those are looked at that something
+has happened to, or whose time has come (`Link.attend`, `Link.take_alarms`).
 
 The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
 come. `now` is a float of seconds on one monotonic clock and never goes back.
@@ -462,7 +463,8 @@ class NeighborInstance:
     def _judge_silence(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
         for link in self._links.values():
-            for neighbor in list(link.neighbors.values()):
+            for neighbor in link.take_alarms(now):
+                link.attend(neighbor)
                 self._lifecycle.expire(link, neighbor, now)
 
     # Settling: what follows from an input

@@ -73,6 +73,7 @@ class Lifecycle:
         grace_s: float | None = None,
     ) -> None:
         """Look an event up in the table, change the state, carry out the action."""
+        link.attend(neighbor)
         adjacency = neighbor.adjacency
         old = adjacency.state
         transition = TRANSITIONS[old, event]

@@ -10,6 +10,7 @@ that they hold, the order of events in `instance`.
 
 from __future__ import annotations
 
+import heapq
 import random
 from dataclasses import dataclass, field
 
@@ -81,6 +82,8 @@ class Neighbor:
     exchange: Exchange
     retained_until: float | None = None
     """Its routes are stale and kept until then, or until its table has been told anew."""
+    alarm_at: float | None = None
+    """The earliest entry that the link's alarms have for it."""
 
     @property
     def exchanges_routes(self) -> bool:
@@ -138,6 +141,10 @@ class Link:
         """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
         self.addresses_due = ADDRESSES_TOLD
         """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
+        self._alarms: list[tuple[float, int, Neighbor]] = []
+        """A heap: when neighbors may need attention, never later than when they do."""
+        self._alarm_number = 0
+        self._attention: dict[Address, Neighbor] = {}
         self._stalled_since: float | None = None
         """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
@@ -234,11 +241,47 @@ class Link:
         flush_due = self._flush_due()
         if flush_due is not None:
             times.append(flush_due)
-        for neighbor in self.neighbors.values():
-            moment = neighbor.next_timer()
-            if moment is not None:
-                times.append(moment)
+        if self._alarms:
+            times.append(self._alarms[0][0])
         return min(times)
+
+    # Who needs attention: a LAN has many neighbors, and few of them have news at any time
+
+    def attend(self, neighbor: Neighbor) -> None:
+        """Something concerns a neighbor: it is looked at before the input ends."""
+        self._attention[neighbor.key.router_id] = neighbor
+
+    def take_attention(self) -> list[Neighbor]:
+        """Who has to be looked at, each once; those that have gone meanwhile are left out."""
+        if not self._attention:
+            return []
+        waiting, self._attention = self._attention, {}
+        return [
+            neighbor
+            for router_id, neighbor in waiting.items()
+            if self.neighbors.get(router_id) is neighbor
+        ]
+
+    def take_alarms(self, now: float) -> list[Neighbor]:
+        """Neighbors whose time may have come. Cost: O(log n) for each."""
+        rung = []
+        while self._alarms and self._alarms[0][0] <= now:
+            moment, _, neighbor = heapq.heappop(self._alarms)
+            if neighbor.alarm_at != moment:
+                continue  # an earlier one has taken its place
+            neighbor.alarm_at = None
+            if self.neighbors.get(neighbor.key.router_id) is neighbor:
+                rung.append(neighbor)
+        return rung
+
+    def set_alarm(self, neighbor: Neighbor) -> None:
+        """Have a neighbor looked at in time; a later moment is left to the next look."""
+        moment = neighbor.next_timer()
+        if moment is None or (neighbor.alarm_at is not None and neighbor.alarm_at <= moment):
+            return
+        neighbor.alarm_at = moment
+        self._alarm_number += 1
+        heapq.heappush(self._alarms, (moment, self._alarm_number, neighbor))
 
 
 def is_heard(settings: LinkSettings, source: Address) -> bool:

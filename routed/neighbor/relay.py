@@ -96,6 +96,9 @@ class RequestRelay:
     def queue(self, key: NeighborKey, request: SeqnoRequest) -> None:
         """Send a request when the neighbor's window has room; a newer one replaces it."""
         link = self._links.get(key.ifindex)
-        neighbor = link.neighbors.get(key.router_id) if link is not None else None
+        if link is None:
+            return
+        neighbor = link.neighbors.get(key.router_id)
         if neighbor is not None and neighbor.exchanges_routes:
             neighbor.exchange.requests[request.prefix, request.origin] = request
+            link.attend(neighbor)

@@ -90,8 +90,10 @@ class Transmitter:
         flush_at = link.advertiser.flush_at
         if flush_at is not None and now >= flush_at:
             self._flush_updates(link, now)
-        for neighbor in link.listeners():
-            self._serve_neighbor(link, neighbor, now)
+        for neighbor in link.take_attention():
+            if neighbor.exchanges_routes:
+                self._serve_neighbor(link, neighbor, now)
+            link.set_alarm(neighbor)
 
     def _serve_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Retransmissions first, then requests, then the rest of the table, then the ACK."""
@@ -186,6 +188,7 @@ class Transmitter:
         self._hold.note_sent(batch.retracted, link.settings.ifindex, message.version)
         for neighbor in link.listeners():
             neighbor.exchange.sender.owe(message, now)
+            link.attend(neighbor)
         self._transmit(link, None, message, now, is_repeated=False)
 
     def send_unicast(

@@ -15,6 +15,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--runs", type=int, default=5, help="how often each figure is taken (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the amount of work (1)")
+    parser.add_argument("--long", action="store_true", help="do in full what takes minutes")
     options = parser.parse_args()
     if options.list:
         print("\n".join(benchmark_names()))
@@ -27,7 +28,7 @@ def main() -> int:
             f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(benchmark_names())}"
         )
     for name in options.names or benchmark_names():
-        bench = Bench(runs=options.runs, scale=options.scale)
+        bench = Bench(runs=options.runs, scale=options.scale, is_long=options.long)
         print(f"--- {name}", flush=True)
         path = run_benchmark(name, bench)
         print(table(bench.rows))

@@ -10,18 +10,23 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
 import topology
 from testbed import Lab, LabError
 from tests.bench.harness import Bench
+from tests.bench.nup_peers import PROTOCOLS, cold_start_s
+from tests.bench.nup_tables import lan_table, lost_routes, sent_bytes
 
 __all__ = ["run"]
 
 DEADLINE_S = 60.0
 PEERS = {"babeld": "Debian: babeld", "bird": "Debian: bird2", "ospfd": "Debian: frr"}
 IDLE_S = 10.0
+ALARM_S, LONG_ALARM_S = 30.0, 600.0
 
 _SQUARE: dict[str, Any] = {
     "description": "A and B on a LAN, and a detour through R: no carrier loss on the LAN",
@@ -41,8 +46,11 @@ def run(bench: Bench) -> None:
         _carrier(bench)
         _silence(bench, "silent failure, default timers", {"hello": "1s"}, 3.5)
         _silence(bench, "silent failure, fast timers (100 ms x 3)", {"hello": "100ms"}, 0.32)
-        _idling(bench, "default timers", {"hello": "1s"}, 5.0)
-        _idling(bench, "fast timers", {"hello": "100ms"}, 25.0)
+        _idling(bench, "default timers", {"hello": "1s"}, 5.0, 150.0)
+        _idling(bench, "fast timers", {"hello": "100ms"}, 25.0, 1700.0)
+        lan_table(bench)
+        lost_routes(bench)
+        _alarms(bench)
     except LabError as error:
         bench.say(f"left out: {error}")
 
@@ -64,9 +72,13 @@ def _starting(bench: Bench) -> None:
             done = time.perf_counter()
             from_start.append(done - started)
             from_ready.append(done - ready)
+    peers = {}
+    if shutil.which("bird") is not None:
+        for protocol in PROTOCOLS:
+            peers[protocol] = cold_start_s("grid16", protocol)
     bench.add(
         "grid16: 16 cold processes to all loopbacks reachable",
-        "s", statistics.median(from_start), target=5.0,
+        "s", statistics.median(from_start), peers, target=5.0,
     )  # fmt: skip
     bench.add(
         "grid16: last daemon ready to all loopbacks reachable (and seen so)",
@@ -109,19 +121,52 @@ def _silence(bench: Bench, work: str, timers: dict[str, str], target_s: float) -
     bench.add(work, "s", statistics.median(outages), target=target_s)
 
 
-def _idling(bench: Bench, words: str, timers: dict[str, str], target_ms: float) -> None:
-    """grid16 with nothing to do: what all processes of a daemon use."""
+def _idling(
+    bench: Bench, words: str, timers: dict[str, str], target_ms: float, target_bytes: float
+) -> None:
+    """grid16 with nothing to do: what all processes of a daemon use, and what is on the wires."""
     document = topology.load("grid16").document
     with Lab(_with_timers(document, timers)) as lab:
         lab.start_daemons()
         lab.wait_converged(DEADLINE_S)
-        before, started = _cpu_s(lab), time.perf_counter()
+        before, sent, started = _cpu_s(lab), _all_sent(lab), time.perf_counter()
         time.sleep(IDLE_S)
-        used_s, passed_s = _cpu_s(lab) - before, time.perf_counter() - started
+        sent_bytes, passed_s = _all_sent(lab) - sent, time.perf_counter() - started
+        used_s = _cpu_s(lab) - before
     bench.add(
         f"steady state, grid16, {words}: CPU per daemon",
         "ms/s", used_s / len(lab.topology.nodes) / passed_s * 1000, target=target_ms,
     )  # fmt: skip
+
+    bench.add(
+        f"steady state, grid16, {words}: per link, both ways, with all headers",
+        "B/s", sent_bytes / len(lab.topology.segments) / passed_s, target=target_bytes,
+    )  # fmt: skip
+
+
+def _all_sent(lab: Lab) -> int:
+    return sum(sent_bytes(lab, router) for router in lab.topology.nodes)
+
+
+def _alarms(bench: Bench) -> None:
+    """Fast timers while every core is kept busy by others: adjacencies that are lost for nothing.
+
+    Half a minute by default; ten minutes, as was promised, with `--long`.
+    """
+    busy_s = LONG_ALARM_S if bench.is_long else ALARM_S
+    with Lab(_with_timers(topology.load("grid16").document, {"hello": "100ms"})) as lab:
+        lab.start_daemons()
+        lab.wait_converged(DEADLINE_S)
+        spin = [sys.executable, "-c", "while True: pass"]
+        hogs = [subprocess.Popen(spin) for _ in range(os.cpu_count() or 1)]
+        try:
+            time.sleep(busy_s)
+            lost = sum(lab.log(router).count("adjacency-down") for router in lab.topology.nodes)
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+    bench.add(f"100 ms x 3, {busy_s:g} s at full CPU load: adjacencies lost", "", lost, target=0.0)
 
 
 def _cpu_s(lab: Lab) -> float:

@@ -74,17 +74,24 @@ class Bench:
     """Collects the rows of one benchmark, and what had to be left out."""
 
     def __init__(
-        self, *, runs: int = 5, scale: float = 1.0, say: Callable[[str], None] = print
+        self,
+        *,
+        runs: int = 5,
+        scale: float = 1.0,
+        is_long: bool = False,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Begin.
 
         Args:
             runs: how often each figure is taken, at least 1.
             scale: factor on the amount of work, for a quick look; targets hold for 1.
+            is_long: whether what takes minutes is done in full.
             say: where progress and what is left out goes.
         """
         self.runs = runs
         self.scale = scale
+        self.is_long = is_long
         self.say = say
         self.rows: list[Row] = []
 

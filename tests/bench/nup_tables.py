@@ -22,7 +22,7 @@ from testbed import Lab
 from tests.bench.harness import Bench
 from waiting import wait_until
 
-__all__ = ["lan_table", "lost_routes"]
+__all__ = ["lan_table", "lost_routes", "sent_bytes"]
 
 DEADLINE_S = 120.0
 TABLE, LOST = 100_000, 10_000
@@ -77,7 +77,7 @@ def _kernel_prefixes(lab: Lab, router: str) -> int:
     return max(map(int, re.findall(r"Prefixes:\s+(\d+)", text)), default=0)
 
 
-def _sent_bytes(lab: Lab, router: str) -> int:
+def sent_bytes(lab: Lab, router: str) -> int:
     """What has left a router by its links, Ethernet headers included."""
     text = lab.run(router, ["cat", "/proc/net/dev"]).stdout
     rows = (line.partition(":") for line in text.splitlines()[2:])
@@ -94,7 +94,7 @@ def lan_table(bench: Bench) -> None:
             lab.wait_converged(DEADLINE_S)
             _inject(lab, "A", count)
             wait_until(lambda: _kernel_prefixes(lab, "A") >= count, DEADLINE_S, "A has the table")
-            before, started = _sent_bytes(lab, "A"), time.perf_counter()
+            before, started = sent_bytes(lab, "A"), time.perf_counter()
             _announce(lab, "A")
             for router in ("N1", "N2", "N3", "N4"):
                 wait_until(
@@ -102,7 +102,7 @@ def lan_table(bench: Bench) -> None:
                     DEADLINE_S, f"{router} has the table",
                 )  # fmt: skip
             took.append(time.perf_counter() - started)
-            ratios.append((_sent_bytes(lab, "A") - before) / (count * UPDATE_BYTES))
+            ratios.append((sent_bytes(lab, "A") - before) / (count * UPDATE_BYTES))
     bench.add(
         f"{count:,} routes to 4 neighbors on one LAN: the last has all in its kernel",
         "s", statistics.median(took), target=6.0,

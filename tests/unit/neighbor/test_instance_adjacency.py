@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from routed.model.link import InterfaceAddress
-from routed.model.prefix import Address
+from routed.model.prefix import Address, Family
 from routed.model.route import NextHop
 from routed.neighbor.events import (
     AdjacencyReason,
@@ -15,6 +15,7 @@ from routed.neighbor.events import (
     Datagram,
     SendDatagram,
 )
+from routed.neighbor.links import Neighbor
 from routed.neighbor.wire import (
     decode,
 )
@@ -177,3 +178,27 @@ def test_a_neighbor_that_moves_to_another_address_is_followed() -> None:
     wire.run(3)
     assert wire.all_up()
     assert b.learned[LOOPBACK].next_hops == (NextHop(Address.parse("fe80::77"), 1),)
+
+
+def test_a_heartbeat_costs_no_look_at_the_other_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = listening_instance()
+    for number in range(2, 202):
+        source = Address(Family.IPV6, PEER.addr_bits + number)
+        instance.receive_datagram(heartbeat(number), source, 1, 255, 1.0)
+    instance.handle_timer(1.5)
+    looks = 0
+    next_timer = Neighbor.next_timer
+
+    def counted(neighbor: Neighbor) -> float | None:
+        nonlocal looks
+        looks += 1
+        return next_timer(neighbor)
+
+    monkeypatch.setattr(Neighbor, "next_timer", counted)
+    instance.receive_datagram(
+        heartbeat(7, sequence=2), Address(Family.IPV6, PEER.addr_bits + 7), 1, 255, 1.6
+    )
+    instance.next_timer()
+    assert looks <= 2
+    instance.handle_timer(1.0 + 3.01)  # all but one are dead by now, and none is forgotten
+    assert [row.router_id for row in instance.neighbors(4.01)] == [router_id(7)]
