@@ -7,7 +7,9 @@ object changes in less than a millisecond, whatever goes through it, and a route
 id of its object only.
 
 It belongs to the network namespace, so it is switched off when the daemon begins to use objects, is
-said so in the log, and stays off: whoever set it to 1 again on purpose would lose the race.
+said so in the log, and stays as it is from then on. Where it cannot be written (a hardened unit
+with ProtectKernelTunables, see configs/sysctl.d) the log says why and `show status` calls objects
+slow.
 
 Source: Documentation/networking/ip-sysctl.rst of Linux.
 """
@@ -16,15 +18,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["CompatMode"]
+__all__ = ["COMPAT_MODE_PATH", "CompatMode"]
 
-_PATH = Path("/proc/sys/net/ipv4/nexthop_compat_mode")
+COMPAT_MODE_PATH = Path("/proc/sys/net/ipv4/nexthop_compat_mode")
 
 
 class CompatMode:
     """The switch in this network namespace."""
 
-    def __init__(self, path: Path = _PATH) -> None:
+    def __init__(self, path: Path = COMPAT_MODE_PATH) -> None:
         """Args:
         path: of the switch.
         """

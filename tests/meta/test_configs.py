@@ -16,6 +16,7 @@ import yaml
 from routed import exporter
 from routed.config.load import load_file
 from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, options_of
+from routed.fib.compat_mode import COMPAT_MODE_PATH
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -52,6 +53,14 @@ def missing(cls: type, written: Any, path: str) -> list[str]:
 def test_the_full_configuration_shows_every_option() -> None:
     written = yaml.safe_load((CONFIGS / "full.yaml").read_text(encoding="utf-8"))
     assert missing(Config, written, "") == []
+
+
+def test_the_sysctl_fragment_sets_a_switch_that_the_daemon_knows() -> None:
+    text = (CONFIGS / "sysctl.d" / "routed.conf").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if not line.startswith("#")]
+    name, _, value = line.partition(" = ")
+    assert Path("/proc/sys", *name.split(".")) == COMPAT_MODE_PATH
+    assert value == "0"
 
 
 def test_the_protocol_number_has_its_name() -> None:
