@@ -25,7 +25,7 @@ from vitals import Usage, Vitals, VitalsWatcher
 
 __all__ = ["BOUNDS", "NEXTHOPS_MAX", "Peaks", "SoakWatch"]
 
-BOUNDS = Usage(descriptors=64, memfds=4, resident_bytes=96 << 20)
+BOUNDS = Usage(descriptors=64, memfds=8, resident_bytes=96 << 20)
 """What no process of a small network ever needs, whatever happens to it."""
 NEXTHOPS_MAX = 64
 """Of one router, likewise."""
