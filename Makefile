@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim soak clean
+.PHONY: help venv run test lint type unit bench sim flood soak clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -55,6 +55,9 @@ bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LON
 
 sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (some minutes)
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)
+
+flood: $(STAMP) ## a million forged datagrams from 100,000 sources at one router, about an hour
+	@NUP_FLOOD=1000000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/property/test_nup_flood.py
 
 MINUTES ?= 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import tracemalloc
 
@@ -33,8 +34,9 @@ from routed.neighbor.wire import (
 from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.nup_keys import ring
 
-SOURCES = 1200
-DATAGRAMS = 2_400
+DATAGRAMS = int(os.environ.get("NUP_FLOOD", "2400"))
+"""`make flood` has a million of them."""
+SOURCES = max(1200, DATAGRAMS // 10)
 MEMORY_MAX_BYTES = 4 * 1024 * 1024
 """For 256 neighbors that never get past INIT, a hundred addresses each said to have, and lists."""
 
