@@ -8,7 +8,7 @@ Here is the life of the process: privileges are dropped after every import and b
 is read; the configuration comes first, is decoded and answered for, and takes effect in one step;
 then every message is checked against the authority table and carried out.
 
-What is to be said has an order: next hops that die, answers, log lines, wishes, "in sync". Wishes
+What is to be said has an order: next hops that die, answers, wishes, log lines, "in sync". Wishes
 stay in the room that owns them until the parent has room for them.
 
 Failure: an exception ends the process with its traceback on stderr, which the parent logs; the
@@ -337,20 +337,22 @@ class Engine:
             await self._channel.send(frame)
 
     def _next_message(self) -> tuple[object, int] | None:
-        """What to say next: dying next hops, answers, log lines, wishes, then what ends them."""
+        """What to say next: dying next hops, answers, wishes, log lines, then what ends them."""
         suspects = None if self._rooms is None else self._rooms.router.fib.take_suspects()
         if suspects is not None:
             return suspects, 0
         if self._answers:
             return self._answers.popleft()
+        # Wishes before log lines: their window is small, so that the lines get their turn, and
+        # clients that fill the log do not hold up the kernel.
+        update = None if self._rooms is None else self._rooms.router.next_update()
+        if update is not None:
+            return update, 0
         if self._log_sink.records:
             record = self._log_sink.records.popleft()
             return LogEvent(record.event, dict(record.fields)), 0
         if self._rooms is None:
             return None
-        update = self._rooms.router.next_update()
-        if update is not None:
-            return update, 0
         if self._rooms.router.fib.take_judged():
             return NextHopsJudged(), 0
         return (FibInSync(0), 0) if self._rooms.router.take_in_sync() else None
