@@ -12,7 +12,7 @@ import enum
 import functools
 import struct
 from collections.abc import Iterable
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from routed.model.prefix import Address, Family, Prefix
 
@@ -125,9 +125,9 @@ class Numbers:
     __slots__ = ()
     _LAYOUT: ClassVar[struct.Struct]
 
-    def __init__(self, *numbers: int) -> None:
-        """What the dataclasses that inherit this are made of."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the dataclasses that inherit this bring it
+
+        def __init__(self, *numbers: int) -> None: ...
 
     def check(self) -> None:
         """Refuse values that are out of range; a class that has such says so here.
@@ -159,9 +159,9 @@ class RouterNumbers:
     __slots__ = ()
     _LAYOUT: ClassVar[struct.Struct]
 
-    def __init__(self, router_id: Address, *numbers: int) -> None:
-        """What the dataclasses that inherit this are made of."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the dataclasses that inherit this bring it
+
+        def __init__(self, router_id: Address, *numbers: int) -> None: ...
 
     def check(self) -> None:
         """As `Numbers.check`."""
