@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import router_config
 from inside import Inside
+from router_programs import RouterPrograms
 
 __all__ = ["Usage", "Vitals", "VitalsWatcher"]
 
@@ -42,34 +41,14 @@ class Vitals(NamedTuple):
     """Packets, since the router was built."""
 
 
-class VitalsWatcher:
+class VitalsWatcher(RouterPrograms):
     """One such program for each router; a context manager."""
 
     def __init__(self, lab: Inside, routers: list[str]) -> None:
         """Start them."""
-        self._programs = {
-            router: lab.popen(
-                router,
-                [sys.executable, __file__, router_config.pid_path(router)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for router in routers
-        }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for program in self._programs.values():
-            with program:
-                assert program.stdin is not None
-                program.stdin.close()
+        super().__init__(
+            lab, {router: [__file__, router_config.pid_path(router)] for router in routers}
+        )
 
     def look(self, router: str) -> Vitals:
         """How a router is now. Not from two threads at once."""

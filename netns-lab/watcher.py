@@ -9,49 +9,28 @@ because the daemon refuses a client whose process it cannot see (another PID nam
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import router_config
 from inside import Inside
 from ipc.blocking import ControlClient, ControlError
 from ipc.control import ShowStatus
+from router_programs import RouterPrograms
 
 __all__ = ["Watcher"]
 
 _TIMEOUT_S = 2.0
 
 
-class Watcher:
+class Watcher(RouterPrograms):
     """One such program for each router; a context manager."""
 
     def __init__(self, lab: Inside, routers: list[str]) -> None:
         """Start them."""
-        self._programs = {
-            router: lab.popen(
-                router,
-                [sys.executable, __file__, router_config.socket_path(router)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for router in routers
-        }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for program in self._programs.values():
-            with program:
-                assert program.stdin is not None
-                program.stdin.close()
+        super().__init__(
+            lab, {router: [__file__, router_config.socket_path(router)] for router in routers}
+        )
 
     def status(self, router: str) -> dict[str, Any] | None:
         """`show status`; None while nobody answers."""
