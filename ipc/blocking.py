@@ -34,6 +34,7 @@ from ipc.control import (
     REQUEST_TYPES,
     ControlType,
     Hello,
+    LastRows,
     Request,
     Result,
     ResultCode,
@@ -42,6 +43,7 @@ from ipc.control import (
     Welcome,
 )
 from ipc.conversation import (
+    ALL_WELL,
     ControlError,
     DaemonUnreachable,
     Denied,
@@ -117,8 +119,10 @@ class Answer:
             if isinstance(message, Result):
                 self._result = message
                 raise_unless_ok(message)
-            else:
-                yield as_rows(message)
+                return
+            if isinstance(message, LastRows):
+                self._result = ALL_WELL
+            yield as_rows(message)
 
     def rows(self) -> Iterator[dict[str, object]]:
         """The rows one by one.
@@ -250,6 +254,8 @@ class ControlClient:
             if isinstance(message, Result):
                 return message, rows
             rows += as_rows(message)
+            if isinstance(message, LastRows):
+                return ALL_WELL, rows
 
     def watch(self, request: Request) -> Iterator[list[Row]]:
         """Send a request whose rows come for as long as the caller reads them.
@@ -262,7 +268,7 @@ class ControlClient:
         self.close()
         answer = self.ask(request)
         assert self._connection is not None  # `ask` makes one
-        self._connection.settimeout(None)
+        _limit_waiting(self._connection, None)
         try:
             yield from answer.pages()
         finally:
@@ -276,7 +282,7 @@ class ControlClient:
         """
         self.connect()
         assert self._connection is not None  # connect() makes one
-        self._connection.settimeout(None)
+        _limit_waiting(self._connection, None)
         try:
             message, _ = self._receive(PARTING_REQUEST_ID)
         finally:
@@ -308,14 +314,9 @@ class ControlClient:
         try:
             # Python's own timeout makes the socket non-blocking, and connect(2) on a Unix socket
             # then fails at once when the backlog is full; the kernel's timeout waits (unix(7)).
-            seconds, fraction = divmod(self._timeout_s, 1)
-            connection.setsockopt(
-                socket.SOL_SOCKET,
-                socket.SO_SNDTIMEO,
-                _TIMEVAL.pack(int(seconds), int(fraction * 1e6)),
-            )
+            # It also spares a poll(2) before each message.
+            _limit_waiting(connection, self._timeout_s)
             connection.connect(self.socket_path)
-            connection.settimeout(self._timeout_s)
         except OSError as error:
             connection.close()
             raise DaemonUnreachable(why_unreachable(self.socket_path, error)) from error
@@ -343,7 +344,7 @@ class ControlClient:
             self._connection.send(message)
         except (BrokenPipeError, ConnectionResetError):
             raise _NotTaken from None
-        except TimeoutError:
+        except BlockingIOError:
             self.close()
             raise self._silent() from None
 
@@ -370,7 +371,7 @@ class ControlClient:
             raise went_away(self.socket_path)
         try:
             message, ancillary, _flags, _ = self._recvmsg(connection)
-        except TimeoutError:
+        except BlockingIOError:
             raise self._silent() from None
         except OSError as error:
             raise went_away(self.socket_path) from error
@@ -401,3 +402,11 @@ class ControlClient:
         return DaemonUnreachable(
             f"routed at {self.socket_path} has not answered for {self._timeout_s:g} s"
         )
+
+
+def _limit_waiting(connection: socket.socket, timeout_s: float | None) -> None:
+    """How long the kernel waits for the daemon before it says EAGAIN; None: for ever."""
+    seconds, fraction = divmod(timeout_s or 0.0, 1)
+    limit = _TIMEVAL.pack(int(seconds), int(fraction * 1e6))
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, limit)

@@ -155,6 +155,17 @@ def _encode_exactly(kind: type) -> Encoder:
     return encode_scalar
 
 
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def _decode_plain_tuple(value: Any) -> tuple[Any, ...]:
+    """A row of a table; most have nothing in them to look into."""
+    items = _expect_list(value)
+    if not _SCALARS.issuperset(map(type, items)):
+        _check_plain(items, _PLAIN_DEPTH + 1)
+    return tuple(items)
+
+
 def _plain(value: Any) -> Any:
     _check_plain(value, _PLAIN_DEPTH)
     return value
@@ -206,6 +217,8 @@ def _expect_list(value: Any) -> list[Any]:
 
 
 def _compile_tuple(members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+    if members == (object, Ellipsis):
+        return list, _decode_plain_tuple
     if len(members) == 2 and members[1] is Ellipsis:
         encoder, decoder = _compiled(members[0])
         return (

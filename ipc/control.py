@@ -9,7 +9,8 @@ CONTROL_FRAME_MAX_BYTES:
       |  -- SHOW_ROUTES, id 2 ---------->   |
       |  <-- ROWS, id 2 -----------------   |   zero or more pages
       |  <-- ROWS, id 2 -----------------   |
-      |  <-- RESULT, id 2 ---------------   |   exactly one
+      |  <-- RESULT, id 2 ---------------   |   exactly one, or LAST_ROWS in the place of the last
+      |                                     |   page and a RESULT(ok) that has nothing to say
       |  -- SNAPSHOT_OPEN, id 3 -------->   |
       |  <-- RESULT + descriptor, id 3 --   |
 
@@ -51,6 +52,7 @@ __all__ = [
     "Explain",
     "Fib",
     "Hello",
+    "LastRows",
     "Lease",
     "LogLevel",
     "Monitor",
@@ -102,6 +104,7 @@ class ControlType(enum.IntEnum):
     HELLO = 1
     ROWS = 2
     RESULT = 3
+    LAST_ROWS = 4
     SHOW_STATUS = 10
     SHOW_NEIGHBORS = 11
     SHOW_INTERFACES = 12
@@ -195,6 +198,11 @@ class Rows:
     columns: tuple[str, ...]
     values: tuple[tuple[object, ...], ...]
     """Rows of plain values, each as long as `columns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRows(Rows):
+    """The last page, and the end: all went well."""
 
 
 @dataclass(frozen=True, slots=True)

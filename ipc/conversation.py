@@ -13,6 +13,7 @@ from ipc.codec import decode
 from ipc.control import (
     PROTOCOL_VERSION,
     ControlType,
+    LastRows,
     Result,
     ResultCode,
     Rows,
@@ -21,6 +22,7 @@ from ipc.control import (
 from ipc.framing import Frame, FrameError, IpcError
 
 __all__ = [
+    "ALL_WELL",
     "ControlError",
     "DaemonUnreachable",
     "Denied",
@@ -49,6 +51,9 @@ class ExitStatus(enum.IntEnum):
     UNREACHABLE = 3
     DENIED = 4
 
+
+ALL_WELL = Result(ResultCode.OK)
+"""What a last page stands for."""
 
 _EXIT_STATUS = {
     ResultCode.OK: ExitStatus.DONE,
@@ -125,6 +130,8 @@ def decode_answer(frame: Frame) -> Welcome | Rows | Result:
             return decode(Welcome, frame.body)
         case ControlType.ROWS:
             return decode(Rows, frame.body)
+        case ControlType.LAST_ROWS:
+            return decode(LastRows, frame.body)
         case ControlType.RESULT:
             return decode(Result, frame.body)
     raise FrameError(f"it sends a message of type {frame.type}")

@@ -28,6 +28,7 @@ __all__ = ["NotQuick", "pages"]
 HELLO = 1
 ROWS = 2
 RESULT = 3
+LAST_ROWS = 4
 PROTOCOL_VERSION = 1
 CONTROL_FRAME_MAX_BYTES = 64 * 1024
 OK = "ok"
@@ -68,10 +69,12 @@ def pages(
                 frame_type, message = _receive(connection, _REQUEST_ID)
                 if frame_type == RESULT and message[0] == OK:
                     return
-                if frame_type != ROWS:
+                if frame_type not in (ROWS, LAST_ROWS):
                     raise NotQuick
                 columns, rows = message
                 yield [dict(zip(columns, row, strict=True)) for row in rows]
+                if frame_type == LAST_ROWS:
+                    return
     except BrokenPipeError:
         raise NotQuick from None  # of this socket; whoever reads the rows writes elsewhere
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:

@@ -30,6 +30,7 @@ from ipc.control import (
     REQUEST_TYPES,
     ControlType,
     Hello,
+    LastRows,
     Request,
     Result,
     RouteOperation,
@@ -158,6 +159,8 @@ class TrioClient:
                 if isinstance(message, Result):
                     break
                 rows += as_rows(message)
+                if isinstance(message, LastRows):
+                    return rows
         raise_unless_ok(message)
         return rows
 

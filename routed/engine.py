@@ -78,7 +78,7 @@ from ipc.internal import (
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
 from routed.config.transfer import ConfigTransfer, unpack
-from routed.control.handlers import Outcome
+from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.diagnosis import engine_facts

@@ -18,7 +18,7 @@ from routed import __version__
 from routed.config.schema import Config
 from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
-from routed.control.handlers import Outcome
+from routed.control.daemon import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.tables import TablePage
 from routed.control.views import (

@@ -1,8 +1,8 @@
 """Request -> answer, one function for each request, and the table of them.
 
 A handler judges the meaning of its request (the codec has judged its form, the policy its
-sender), asks the daemon, and returns an answer as a value: a `Final`, or a `Dump`, `Table` or
-`Stream` that the server sends page by page at the client's pace. So all of it is tested without a
+sender), asks the daemon, and returns an answer as a value (`routed/control/answers.py`), which the
+server sends at the client's pace. So all of it is tested without a
 socket.
 
 Failure: what the caller got wrong is a `Final` with a result code; an exception is a defect.
@@ -11,9 +11,8 @@ Failure: what the caller got wrong is a `Final` with a result code; an exception
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from ipc.control import (
     AddressFamily,
@@ -48,13 +47,14 @@ from ipc.control import (
     Topology,
 )
 from ipc.internal import FibCommand, ReloadAction
+from routed.control.answers import Answer, Dump, Final, Stream, Views
 from routed.control.caller import Caller
-from routed.control.changes import ChangeFeed, ChangeView, Topic
+from routed.control.changes import ChangeView, Topic
+from routed.control.daemon import Daemon, Outcome
 from routed.control.injection import (
     LEASE_MAX_S,
     LEASE_MIN_S,
     BatchError,
-    Injection,
     Refusal,
     owner_of,
     read_change,
@@ -82,7 +82,7 @@ from routed.control.views import (
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 
-__all__ = ["HANDLERS", "Answer", "Daemon", "Dump", "Final", "Handler", "Outcome", "Stream"]
+__all__ = ["HANDLERS", "Handler"]
 
 
 _PIECE = 30_000
@@ -92,141 +92,12 @@ CONFIRM_MAX_S = 3600.0
 """Longer than an hour nobody waits at a keyboard; the daemon takes no other change meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How something went that the daemon was told to do."""
-
-    is_ok: bool
-    lines: tuple[str, ...]
-    """What changed, or every error as `file:line:column: path: expectation`."""
-
-
-class Daemon(Protocol):
-    """What the engine offers to be asked."""
-
-    def status(self) -> StatusView:
-        """The daemon as a whole."""
-
-    def neighbors(self) -> Sequence[NeighborView]:
-        """Every neighbor, in a stable order."""
-
-    def interfaces(self) -> Sequence[InterfaceView]:
-        """Every link, by index."""
-
-    def tables_version(self) -> int:
-        """Another number after any change of what `routes` and `fib` show, but for the time."""
-
-    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted candidates after a prefix, the selected one first within a prefix, as rows of
-        RouteView.
-
-        At most `limit` prefixes are looked at, so a page may be empty: a walk which finds little
-        still lets others run.
-        """
-
-    def route(self, address: Address) -> Sequence[RouteView]:
-        """The candidates of the longest prefix covering the address; empty when none covers it."""
-
-    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted routes that the kernel should hold, as rows of FibView; as `routes`."""
-
-    def counters(self) -> Sequence[CounterView]:
-        """Every counter, by name."""
-
-    async def nexthops(self) -> Sequence[NextHopObjectView]:
-        """The kernel nexthop objects that routes go through, by id."""
-
-    def rules(self) -> Sequence[RuleView]:
-        """Every policy rule of the configuration, in order."""
-
-    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
-        """The configuration in force, in chunks of bounded size; `is_all` with what is default."""
-
-    def protocols(self) -> Sequence[ProtocolView]:
-        """Every source of routes, by distance."""
-
-    def start_recording(self) -> bool:
-        """Write down what goes into NUP from now on; False when that is so already."""
-
-    def stop_recording(self) -> str | None:
-        """End that; its text, or None when nothing was being recorded."""
-
-    def clear_neighbor(self, neighbor: Address) -> bool:
-        """Begin the adjacencies with a router id or an address afresh; whether there were any."""
-
-    async def set_log_level(self, level: str) -> Outcome:
-        """Log from this level on, in both processes."""
-
-    def log(self) -> Sequence[LogView]:
-        """The last lines of the log, oldest first."""
-
-    def memory(self) -> Sequence[MemoryView]:
-        """Every part that takes a notable share."""
-
-    def topology(self) -> Iterator[Sequence[TopologyView]]:
-        """Every router that NUP knows, in chunks of bounded size."""
-
-    def explain(self, address: Address) -> ExplainView:
-        """How an address is routed."""
-
-    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
-        """Changes from now on."""
-
-    def snapshot_fd(self) -> int:
-        """The snapshot's read-only descriptor, which the daemon keeps."""
-
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
-        """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
-
-    async def configure(
-        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
-    ) -> Outcome:
-        """Look at, change or take back the configuration; uid and pid of who asked, for the log."""
-
-    def inject(self, injection: Injection) -> Sequence[Refusal]:
-        """Put or delete injected routes, all or none; why not, route by route."""
-
-    def renew(self, owner: str, seconds: float) -> int:
-        """Begin the timed leases of an owner anew; returns how many routes have one."""
-
-    def session_ended(self, session: int) -> None:
-        """A client has gone: what it leased for its session goes, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dump:
-    """Rows, in chunks, and then the result."""
-
-    view_class: type
-    chunks: Iterable[Sequence[object]]
-    result: Result = field(default_factory=lambda: Result(ResultCode.OK))
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """A result and no rows."""
-
-    result: Result = field(default_factory=lambda: Result(ResultCode.OK))
-    descriptor: int | None = None
-    """Sent along; a copy reaches the client and the daemon keeps its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Rows as they come, until the client hangs up."""
-
-    view_class: type
-    feed: ChangeFeed
-    """Closed by the server."""
-
-
-Answer = Dump | Final | Stream | Table
 Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
 
 async def show_status(daemon: Daemon, _request: ShowStatus, _caller: Caller) -> Answer:
     """One row."""
-    return Dump(StatusView, [[daemon.status()]])
+    return Views(StatusView, [daemon.status()])
 
 
 async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller) -> Answer:
@@ -239,7 +110,7 @@ async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller
     ]
     if request.neighbor is not None and not found:
         return _not_found(f"no neighbor {request.neighbor}")
-    return Dump(NeighborView, [found])
+    return Views(NeighborView, found)
 
 
 async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Caller) -> Answer:
@@ -247,7 +118,7 @@ async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Call
     found = [view for view in daemon.interfaces() if request.interface in (None, view.interface)]
     if request.interface is not None and not found:
         return _not_found(f"no interface {request.interface}")
-    return Dump(InterfaceView, [found])
+    return Views(InterfaceView, found)
 
 
 async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
@@ -274,7 +145,7 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
     found = daemon.route(address)
     if not found:
         return _not_found(f"no route covers {address}")
-    return Dump(RouteView, [found])
+    return Views(RouteView, found)
 
 
 async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
@@ -303,17 +174,17 @@ def _table(
 
 async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller) -> Answer:
     """All of them."""
-    return Dump(CounterView, [daemon.counters()])
+    return Views(CounterView, daemon.counters())
 
 
 async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
     """All of them."""
-    return Dump(RuleView, [daemon.rules()])
+    return Views(RuleView, daemon.rules())
 
 
 async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller) -> Answer:
     """All of them, as the parent knows them."""
-    return Dump(NextHopObjectView, [await daemon.nexthops()])
+    return Views(NextHopObjectView, await daemon.nexthops())
 
 
 async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:
@@ -324,7 +195,7 @@ async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> A
 
 async def show_protocol(daemon: Daemon, _request: ShowProtocol, _caller: Caller) -> Answer:
     """All of them."""
-    return Dump(ProtocolView, [daemon.protocols()])
+    return Views(ProtocolView, daemon.protocols())
 
 
 async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
@@ -337,12 +208,12 @@ async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
         for line in daemon.log()
         if _LOG_LEVELS.index(line.level) >= least and request.event in (None, line.event)
     ]
-    return Dump(LogView, [found])
+    return Views(LogView, found)
 
 
 async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
     """All parts."""
-    return Dump(MemoryView, [daemon.memory()])
+    return Views(MemoryView, daemon.memory())
 
 
 async def show_topology(daemon: Daemon, _request: Topology, _caller: Caller) -> Answer:
@@ -356,7 +227,7 @@ async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
         address = Address.parse(request.address)
     except ValueError as error:
         return _usage(str(error))
-    return Dump(ExplainView, [[daemon.explain(address)]])
+    return Views(ExplainView, [daemon.explain(address)])
 
 
 async def monitor(daemon: Daemon, request: Monitor, _caller: Caller) -> Answer:
@@ -470,9 +341,9 @@ async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> A
     return Final(Result(ResultCode.OK, (f"renewed {_routes(count)}",)))
 
 
-def _refused(refusals: Sequence[Refusal], code: ResultCode) -> Dump:
+def _refused(refusals: Sequence[Refusal], code: ResultCode) -> Views:
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-    return Dump(Refusal, [refusals], Result(code, (refusals[0].problem + more,)))
+    return Views(Refusal, refusals, Result(code, (refusals[0].problem + more,)))
 
 
 def _done(operation: RouteOperation, count: int) -> str:

@@ -35,11 +35,10 @@ is whoever made it).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 import trio
@@ -57,27 +56,24 @@ from ipc.control import (
     RouteChange,
     Welcome,
 )
+from ipc.conversation import ALL_WELL
 from ipc.credentials import (
     CredentialsError,
     PeerCredentials,
-    credentials_space,
-    message_uid,
     peer_credentials,
 )
-from ipc.fdpass import AncillaryMessage, descriptor_space, pack_descriptor, take_descriptors
 from ipc.framing import (
-    CONTROL_FRAME_MAX_BYTES,
     Frame,
     FrameError,
     IpcError,
-    pack_frame,
-    unpack_frame,
 )
+from routed.control.answers import Final
 from routed.control.caller import Caller
-from routed.control.handlers import HANDLERS, Daemon, Dump, Final, Stream
+from routed.control.daemon import Daemon
+from routed.control.handlers import HANDLERS
 from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
-from routed.control.tables import PageShelf, Table
-from routed.control.views import pack_pages
+from routed.control.sending import AnswerSender
+from routed.control.session import Goodbye, Misuse, Session, pack_result
 
 __all__ = [
     "EVENT_CHANGED",
@@ -97,13 +93,6 @@ RESERVED_FOR_ADMIN = 16
 IDLE_MIN_S = 5.0
 """A user who has all sessions loses one to a newcomer of his own when it was idle so long."""
 
-ROWS_PER_PAGE = 128
-"""Views turned into rows between two checkpoints: under 2 ms of work."""
-
-FIRST_PREFIXES = 16
-MOST_PREFIXES = 256
-"""Of a large table, looked at between two checkpoints: 0.1 ms of work at first, 2 ms later."""
-
 ACCEPT_RETRY_S = 0.1
 """Pause when the process is out of descriptors; the listener would report ready for ever."""
 
@@ -116,14 +105,6 @@ EVENT_DEFECT = "internal-error"
 
 LogCallback = Callable[[str, dict[str, str]], None]
 """Takes an event's name and its fields."""
-
-
-_NO_TURN = contextlib.nullcontext()
-"""For what is at hand, or soon made."""
-
-
-class _Goodbye(Exception):
-    """The client has hung up."""
 
 
 class ManagementServer:
@@ -156,10 +137,9 @@ class ManagementServer:
         self._daemon = daemon
         self._log = log
         self._max_sessions = max_sessions
-        self._open: dict[int, _Session] = {}
+        self._open: dict[int, Session] = {}
         self._last_session = 0
-        self._dump_turn = trio.Lock()
-        self._shelf = PageShelf()
+        self._sender = AnswerSender()
 
     @property
     def sessions(self) -> int:
@@ -206,7 +186,7 @@ class ManagementServer:
             self._turn_away(connection, caller, Result(ResultCode.BUSY, (text,)))
         else:
             self._last_session += 1
-            session = _Session(connection, caller, self._last_session, trio.current_time())
+            session = Session(connection, caller, self._last_session, trio.current_time())
             self._open[session.number] = session
             nursery.start_soon(self._serve, session)
 
@@ -241,17 +221,17 @@ class ManagementServer:
         """Say why, and close; a fresh socket takes one message without waiting."""
         with connection:
             try:
-                connection.send(_pack_result(PARTING_REQUEST_ID, parting))
+                connection.send(pack_result(PARTING_REQUEST_ID, parting))
             except OSError:
                 pass  # it has hung up already; the log line below is still due
         self._refused(caller, "admission", parting.lines[0])
 
-    async def _serve(self, session: _Session) -> None:
+    async def _serve(self, session: Session) -> None:
         caller = session.credentials
         try:
             with session.scope:
                 await self._converse(session)
-        except _Goodbye:
+        except Goodbye:
             pass
         except IpcError as error:  # credentials, framing, codec: the client's doing
             self._refused(caller, "misuse", str(error))
@@ -262,7 +242,7 @@ class ManagementServer:
             self._open.pop(session.number, None)
             self._daemon.session_ended(session.number)
 
-    async def _converse(self, session: _Session) -> NoReturn:
+    async def _converse(self, session: Session) -> NoReturn:
         await self._greet(session)
         while True:
             session.idle_since = trio.current_time()
@@ -272,7 +252,7 @@ class ManagementServer:
                 raise FrameError("a second hello")
             await self._answer(session, frame)
 
-    async def _greet(self, session: _Session) -> None:
+    async def _greet(self, session: Session) -> None:
         frame = await session.receive()
         if frame.type != ControlType.HELLO:
             raise FrameError(f"no hello, but a message of type {frame.type}")
@@ -289,7 +269,7 @@ class ManagementServer:
         if hello.protocol_version != PROTOCOL_VERSION:
             raise FrameError(f"protocol version {hello.protocol_version}, not {PROTOCOL_VERSION}")
 
-    async def _answer(self, session: _Session, frame: Frame) -> None:
+    async def _answer(self, session: Session, frame: Frame) -> None:
         """Answer one request: what it is and who asks decide before its body is looked at."""
         caller = session.credentials
         role = self.access.role_of(caller)
@@ -302,73 +282,21 @@ class ManagementServer:
         request = decode(REQUEST_CLASSES[request_type], frame.body)
         if isinstance(request, RouteChange) and request.lease.is_session:
             session.holds_lease = True
+        end: Final | None
         try:
             who = Caller(caller.uid, caller.pid, session.number)
             answer = await HANDLERS[request_type](self._daemon, request, who)
-            if isinstance(answer, Stream):
-                await self._send_stream(session, frame.request_id, answer)
-            if isinstance(answer, Dump):
-                answer = await self._send_dump(session, frame.request_id, answer)
-            if isinstance(answer, Table):
-                answer = await self._send_table(session, frame.request_id, answer)
-        except (_Goodbye, CredentialsError):
+            if isinstance(answer, Final):
+                end = answer
+            else:
+                end = await self._sender.send(session, frame.request_id, answer)
+        except (Goodbye, CredentialsError, Misuse):
             raise
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the daemon
-            answer = self._defect(request_type, error)
-        self._report_change(caller, request_type, answer.result)
-        await session.send_result(frame.request_id, answer.result, answer.descriptor)
-
-    async def _send_dump(self, session: _Session, request_id: int, dump: Dump) -> Final:
-        """Send chunk after chunk; one that has to be made first waits for its turn."""
-        chunks = iter(dump.chunks)
-        turn = _NO_TURN if isinstance(dump.chunks, list) else self._dump_turn
-        while True:
-            async with turn:
-                chunk = next(chunks, None)
-            if chunk is None:
-                return Final(dump.result)
-            for page in _slices(chunk, ROWS_PER_PAGE):
-                for body in pack_pages(dump.view_class, page):
-                    await session.send(Frame(ControlType.ROWS, request_id, body))
-
-    async def _send_table(self, session: _Session, request_id: int, table: Table) -> Final:
-        """Send a table; after its first page, which is short, it takes turns with all dumps.
-
-        Between two rounds of the event loop one page is made, however many dumps there are: so a
-        short answer waits for one page at most, and not for one of each dump.
-        """
-        after, limit = None, FIRST_PREFIXES
-        while True:
-            async with _NO_TURN if after is None else self._dump_turn:
-                page = self._shelf.page(table, after, limit, trio.current_time())
-            for body in page.bodies:
-                await session.send(Frame(ControlType.ROWS, request_id, body))
-            if page.after is None:
-                return Final()
-            after, limit = page.after, min(4 * limit, MOST_PREFIXES)
-
-    async def _send_stream(self, session: _Session, request_id: int, stream: Stream) -> NoReturn:
-        """Send changes as they come; ends when the client hangs up, or says anything."""
-        has_changes = trio.Event()
-
-        def wake() -> None:
-            has_changes.set()
-
-        stream.feed.on_change = wake
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_expect_silence, session)
-                while True:
-                    await has_changes.wait()
-                    has_changes = trio.Event()
-                    while views := stream.feed.take():
-                        for body in pack_pages(stream.view_class, views):
-                            await session.send(Frame(ControlType.ROWS, request_id, body))
-                        await trio.lowlevel.checkpoint()
-        except BaseExceptionGroup as group:
-            raise _first_of(group) from None
-        finally:
-            stream.feed.close()
+            end = self._defect(request_type, error)
+        self._report_change(caller, request_type, ALL_WELL if end is None else end.result)
+        if end is not None:
+            await session.send_result(frame.request_id, end.result, end.descriptor)
 
     def _refusal(self, frame_type: int, caller: PeerCredentials) -> Result:
         if frame_type not in REQUIRED_ROLE:
@@ -404,125 +332,6 @@ class ManagementServer:
         self._log(EVENT_REFUSED, {**_who(caller), "reason": reason})
 
 
-async def _expect_silence(session: _Session) -> NoReturn:
-    await session.receive()
-    raise FrameError("a message while a monitor runs")
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The reason why a stream ended: either of its two tasks had one, the other was cancelled."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-class _Session:
-    """One client's frames, each vouched for by the kernel. Owns the connection."""
-
-    def __init__(
-        self, connection: socket.socket, credentials: PeerCredentials, number: int, now: float
-    ) -> None:
-        self.credentials = credentials
-        self.number = number
-        """Of this engine's life; never reused."""
-        self.scope = trio.CancelScope()
-        self.idle_since = now
-        """Since when nothing is asked; infinite while something is answered."""
-        self.holds_lease = False
-        """Whether routes were leased for it."""
-        self._connection = connection
-        self._socket = trio.socket.from_stdlib_socket(connection)
-
-    def end(self, parting: Result) -> None:
-        """Say why if the client has room for it, and have the conversation end."""
-        try:
-            self._connection.send(_pack_result(PARTING_REQUEST_ID, parting))
-        except OSError:
-            pass  # it does not read, or has gone: it will see the end
-        self.scope.cancel()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    async def receive(self) -> Frame:
-        """The next frame.
-
-        Raises:
-            _Goodbye: the client has hung up.
-            CredentialsError: the message was not written by the user who connected.
-            FrameError: no frame, or over the limit.
-        """
-        try:
-            message, ancillary, flags, _ = await self._socket.recvmsg(
-                CONTROL_FRAME_MAX_BYTES + 1, credentials_space() + descriptor_space()
-            )
-        except ConnectionResetError:
-            raise _Goodbye from None
-        # No request carries a descriptor; one that came anyway is closed before anything else.
-        take_descriptors(ancillary, accept=0)
-        if not message:
-            raise _Goodbye
-        uid = message_uid(ancillary, flags)
-        if uid != self.credentials.uid:
-            raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.credentials.uid}")
-        return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
-
-    async def send(self, frame: Frame, descriptor: int | None = None) -> None:
-        """Send one frame, however long the client takes to make room for it.
-
-        Raises:
-            _Goodbye: the client has hung up.
-        """
-        await self._send_packed(pack_frame(frame, CONTROL_FRAME_MAX_BYTES), descriptor)
-
-    async def send_result(
-        self, request_id: int, result: Result, descriptor: int | None = None
-    ) -> None:
-        """End an answer; raises as `send`."""
-        await self._send_packed(_pack_result(request_id, result), descriptor)
-
-    async def _send_packed(self, message: bytes, descriptor: int | None) -> None:
-        ancillary = pack_descriptor(descriptor)
-        try:
-            # Mostly there is room; then this is half the cost of the other, which lets everybody
-            # else run first. Long answers do that between their pages, and `receive` does.
-            self._connection.sendmsg([message], ancillary)
-        except BlockingIOError:
-            await self._wait_and_send(message, ancillary)
-        except (BrokenPipeError, ConnectionResetError):
-            raise _Goodbye from None
-
-    async def _wait_and_send(self, message: bytes, ancillary: list[AncillaryMessage]) -> None:
-        try:
-            await self._socket.sendmsg([message], ancillary)
-        except (BrokenPipeError, ConnectionResetError):
-            raise _Goodbye from None
-
-
-_PLAIN_OK = Result(ResultCode.OK)
-_PLAIN_OK_BODY = encode(_PLAIN_OK)
-"""How nearly every answer ends."""
-
-
-def _pack_result(request_id: int, result: Result) -> bytes:
-    """A RESULT frame; lines beyond the frame limit are left out and counted."""
-    if result == _PLAIN_OK:
-        return pack_frame(
-            Frame(ControlType.RESULT, request_id, _PLAIN_OK_BODY), CONTROL_FRAME_MAX_BYTES
-        )
-    lines = result.lines
-    while True:
-        left_out = len(result.lines) - len(lines)
-        shown = (*lines, f"... and {left_out} more lines") if left_out else lines
-        body = encode(Result(result.code, shown))
-        try:
-            frame = Frame(ControlType.RESULT, request_id, body)
-            return pack_frame(frame, CONTROL_FRAME_MAX_BYTES)
-        except FrameError:
-            lines = lines[: len(lines) // 2]
-
-
 def _defect_text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -537,7 +346,3 @@ def _request_name(frame_type: int) -> str:
 
 def _who(caller: PeerCredentials) -> dict[str, str]:
     return {"uid": str(caller.uid), "pid": str(caller.pid)}
-
-
-def _slices(views: Sequence[object], size: int) -> list[Sequence[object]]:
-    return [views[start : start + size] for start in range(0, len(views), size)]

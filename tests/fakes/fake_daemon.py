@@ -18,7 +18,7 @@ import trio
 
 from ipc.internal import FibCommand, ReloadAction
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
-from routed.control.handlers import Outcome
+from routed.control.daemon import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer

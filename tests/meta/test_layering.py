@@ -141,7 +141,9 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
 EDGES = {
     "ipc.blocking", "ipc.channel", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
     "routed.config.load", "routed.config.scalars", "routed.config.vrf",
+    "routed.control.sending",
     "routed.control.server",
+    "routed.control.session",
     "routed.metrics.server",
     "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
     "routed.fib.compat_mode", "routed.fib.learn_sync", "routed.fib.object_sync",

@@ -226,7 +226,7 @@ become({uid}); s = connect()
 for word in words: s.send(word)
 s.shutdown(socket.SHUT_WR); tell(read_all(s))
 """
-    answers = [ControlType.HELLO, ControlType.ROWS, ControlType.RESULT, ControlType.RESULT]
+    answers = [ControlType.HELLO, ControlType.LAST_ROWS, ControlType.RESULT]
     assert run(path, program.format(uid=READER), HELLO, STATUS, RELOAD) == answers
     assert daemon.reloads == []
     assert run(path, program.format(uid=0), HELLO, STATUS, RELOAD) == answers

@@ -96,8 +96,8 @@ def test_nobody_there_is_said_by_the_full_way(
 
 
 def test_numbers_are_those_of_the_protocol() -> None:
-    assert (quick.HELLO, quick.ROWS, quick.RESULT) == (
-        ControlType.HELLO, ControlType.ROWS, ControlType.RESULT,
+    assert (quick.HELLO, quick.ROWS, quick.RESULT, quick.LAST_ROWS) == (
+        ControlType.HELLO, ControlType.ROWS, ControlType.RESULT, ControlType.LAST_ROWS,
     )  # fmt: skip
     assert ResultCode.OK.value == quick.OK
     assert control.PROTOCOL_VERSION == quick.PROTOCOL_VERSION

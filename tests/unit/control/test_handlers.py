@@ -30,8 +30,10 @@ from ipc.control import (
     SnapshotOpen,
 )
 from ipc.internal import FibCommand
+from routed.control.answers import Answer, Dump, Final, Views
 from routed.control.caller import Caller
-from routed.control.handlers import HANDLERS, Answer, Dump, Final, Outcome
+from routed.control.daemon import Outcome
+from routed.control.handlers import HANDLERS
 from routed.control.tables import Table
 from routed.control.views import to_row
 from routed.model.prefix import Address
@@ -55,8 +57,9 @@ async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
     answer = await ask(daemon, request)
     if isinstance(answer, Table):
         return [row[0] for row in answer.take(None, 1000).rows]
-    assert isinstance(answer, Dump)
-    return [to_row(view)[0] for chunk in answer.chunks for view in chunk]
+    assert isinstance(answer, Dump | Views)
+    chunks = [answer.views] if isinstance(answer, Views) else answer.chunks
+    return [to_row(view)[0] for chunk in chunks for view in chunk]
 
 
 @pytest.mark.parametrize("command", FibCommand)

@@ -17,8 +17,9 @@ from ipc.control import (
     RouteRenew,
 )
 from ipc.routes import BATCH_ROUTES, BatchPacker
+from routed.control.answers import Final, Views
 from routed.control.caller import Caller
-from routed.control.handlers import Dump, Final, change_routes, renew_routes
+from routed.control.handlers import change_routes, renew_routes
 from routed.control.injection import BatchError, Injection, Refusal, read_change
 from routed.control.views import to_row
 from routed.model.prefix import Address, Prefix
@@ -174,10 +175,8 @@ async def test_the_handler_reports_routes_by_row_and_changes_nothing_itself() ->
     daemon = FakeDaemon()
     daemon.refusals = (Refusal(0, "there already"), Refusal(1, "this one, too"))
     answer = await change_routes(daemon, change(("10.0.0.0/8", BLACKHOLE)), CALLER)
-    assert isinstance(answer, Dump)
-    assert [to_row(row) for chunk in answer.chunks for row in chunk] == [
-        (0, "there already"), (1, "this one, too"),
-    ]  # fmt: skip
+    assert isinstance(answer, Views)
+    assert [to_row(row) for row in answer.views] == [(0, "there already"), (1, "this one, too")]
     assert answer.result.code is ResultCode.FAILED
     assert answer.result.lines == ("there already (and 1 more)",)
     daemon.close()

@@ -9,9 +9,7 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,24 +19,19 @@ from ipc.codec import decode, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
-    REQUEST_TYPES,
     ControlType,
     Hello,
     Reload,
-    Request,
     Result,
     ResultCode,
     Role,
-    Rows,
     ShowNeighbors,
     ShowRoutes,
     ShowStatus,
-    SnapshotOpen,
     Welcome,
 )
-from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
-from routed.control.handlers import Outcome
+from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import (
     EVENT_CHANGED,
@@ -47,157 +40,27 @@ from routed.control.server import (
     RESERVED_FOR_ADMIN,
     ManagementServer,
 )
-from routed.control.views import RouteView, StatusView, columns_of
-from routed.listener import open_management_listener
-from routed.log import EVENTS
-from tests.fakes.fake_daemon import FakeDaemon, many_routes
+from routed.control.views import StatusView
+from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.management_scene import (
+    ADMIN,
+    DEADLINE_S,
+    NOBODY,
+    READER,
+    Client,
+    running,
+    until,
+)
 
 ME = os.getuid()
-ADMIN = AccessList(admin_uids=frozenset({ME}))
-READER = AccessList(read_uids=frozenset({ME}), admin_uids=frozenset({12345}))
-NOBODY = AccessList(admin_uids=frozenset({12345}))
-DEADLINE_S = 10
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
-
-
-class Client:
-    """A client that says exactly what a test wants said."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.socket = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    async def connect(self) -> Client:
-        await self.socket.connect(self.path)
-        return self
-
-    async def greet(self) -> Welcome:
-        await self.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
-        frame = await self.receive()
-        assert frame.type == ControlType.HELLO, frame
-        return decode(Welcome, frame.body)
-
-    async def send(self, frame: Frame) -> None:
-        await self.socket.send(pack_frame(frame, CONTROL_FRAME_MAX_BYTES))
-
-    async def request(self, request: Request, request_id: int = 2) -> None:
-        await self.send(Frame(REQUEST_TYPES[type(request)], request_id, encode(request)))
-
-    async def receive(self) -> Frame:
-        message = await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1)
-        assert message, "the server has hung up"
-        return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
-
-    async def answer(self, request_id: int = 2) -> tuple[list[Rows], Result]:
-        pages: list[Rows] = []
-        while True:
-            frame = await self.receive()
-            assert frame.request_id == request_id
-            if frame.type == ControlType.RESULT:
-                return pages, decode(Result, frame.body)
-            assert frame.type == ControlType.ROWS
-            pages.append(decode(Rows, frame.body))
-
-    async def ask(self, request: Request) -> tuple[list[Rows], Result]:
-        await self.request(request)
-        return await self.answer()
-
-    async def is_hung_up(self) -> bool:
-        """Wait for the server to say nothing more; what was unread may turn that into a reset."""
-        try:
-            return await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1) == b""
-        except ConnectionResetError:
-            return await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1) == b""
-
-
-@dataclass
-class Scene:
-    """A running server, and what it logged."""
-
-    path: str
-    daemon: FakeDaemon
-    server: ManagementServer
-    events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    clients: list[Client] = field(default_factory=list)
-
-    async def client(self) -> Client:
-        """A connection that has not said hello."""
-        client = await Client(self.path).connect()
-        self.clients.append(client)
-        return client
-
-    async def greeted(self) -> Client:
-        client = await self.client()
-        await client.greet()
-        return client
-
-    def logged(self, event: str) -> list[dict[str, str]]:
-        return [fields for name, fields in self.events if name == event]
-
-
-@asynccontextmanager
-async def running(
-    directory: Path,
-    access: AccessList = ADMIN,
-    daemon: FakeDaemon | None = None,
-    max_sessions: int = 256,
-) -> AsyncIterator[Scene]:
-    path = str(directory / "routed.sock")
-    daemon = daemon or FakeDaemon()
-    with open_management_listener(path) as listener, contextlib.closing(daemon):
-        events: list[tuple[str, dict[str, str]]] = []
-        server = ManagementServer(
-            listener,
-            daemon,
-            access,
-            lambda event, fields: events.append((event, fields)),
-            max_sessions=max_sessions,
-        )
-        scene = Scene(path, daemon, server, events)
-        with trio.fail_after(DEADLINE_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(server.run)
-                yield scene
-                for client in scene.clients:
-                    client.socket.close()
-                nursery.cancel_scope.cancel()
-    for event, fields in events:
-        assert set(fields) == set(EVENTS[event].fields), f"{event} is not as routed/log.py says"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the server run until something holds; `running` sets the deadline."""
-    while not condition():
-        await trio.lowlevel.checkpoint()
 
 
 async def test_hello_says_who_the_daemon_is_and_what_the_caller_may(tmp_path: Path) -> None:
     async with running(tmp_path, READER) as scene:
         welcome = await (await scene.client()).greet()
     assert welcome == Welcome(PROTOCOL_VERSION, "0.1.0", "10.255.0.1", Role.READ)
-
-
-async def test_rows_come_before_exactly_one_result(tmp_path: Path) -> None:
-    async with running(tmp_path) as scene:
-        client = await scene.greeted()
-        pages, result = await client.ask(ShowStatus())
-        assert [page.columns for page in pages] == [columns_of(StatusView)]
-        assert len(pages[0].values) == 1
-        assert result == Result(ResultCode.OK)
-        _, again = await client.ask(ShowStatus())
-        assert again == Result(ResultCode.OK)
-
-
-async def test_five_thousand_routes_come_in_pages_in_order(tmp_path: Path) -> None:
-    daemon = FakeDaemon(route_views=many_routes(5000))
-    async with running(tmp_path, daemon=daemon) as scene:
-        pages, result = await (await scene.greeted()).ask(ShowRoutes())
-    assert result.code is ResultCode.OK
-    assert len(pages) >= 5000 // 128
-    assert {page.columns for page in pages} == {columns_of(RouteView)}
-    prefixes = [values[0] for page in pages for values in page.values]
-    assert prefixes == [str(view.prefix) for view in daemon.route_views]
 
 
 async def test_a_message_before_hello_closes_that_client(tmp_path: Path) -> None:
@@ -303,98 +166,6 @@ async def test_garbage_closes_that_client_and_nobody_else(tmp_path: Path, garbag
         _, result = await other.ask(ShowStatus())
         assert result.code is ResultCode.OK
         assert scene.server.sessions == 1
-
-
-async def test_a_client_that_hangs_up_ends_its_dump(tmp_path: Path) -> None:
-    daemon = FakeDaemon(route_views=many_routes(20_000))
-    async with running(tmp_path, daemon=daemon) as scene:
-        client = await scene.greeted()
-        await client.request(ShowRoutes())
-        await client.receive()
-        client.socket.close()
-        await until(lambda: scene.server.sessions == 0)
-        assert daemon.chunks_given < 200
-        assert scene.events == []
-
-
-async def test_a_client_that_stops_reading_delays_nobody_else(tmp_path: Path) -> None:
-    daemon = FakeDaemon(route_views=many_routes(20_000))
-    async with running(tmp_path, daemon=daemon) as scene:
-        slow = await scene.greeted()
-        await slow.request(ShowRoutes())
-        await until(lambda: daemon.chunks_given >= 1)
-        other = await scene.greeted()
-        for _ in range(50):
-            _, result = await other.ask(ShowStatus())
-            assert result.code is ResultCode.OK
-        stopped_at = daemon.chunks_given
-        assert stopped_at < 200
-        await other.ask(ShowStatus())
-        assert daemon.chunks_given == stopped_at
-        pages, result = await slow.answer()
-        assert sum(len(page.values) for page in pages) == 20_000
-        assert result.code is ResultCode.OK
-
-
-async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
-    daemon = FakeDaemon(route_views=many_routes(10_000))
-    async with running(tmp_path, daemon=daemon) as scene:
-        greedy, other = await scene.greeted(), await scene.greeted()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(greedy.ask, ShowRoutes())
-            await until(lambda: daemon.chunks_given >= 1)
-            await other.ask(ShowStatus())
-            assert daemon.chunks_given < 100
-
-
-async def test_what_many_want_at_once_is_made_once(tmp_path: Path) -> None:
-    async with running(tmp_path, ADMIN) as scene:
-        scene.daemon.route_views = many_routes(1000)
-        clients = [await scene.greeted() for _ in range(10)]
-        counts = []
-
-        async def dump(client: Client) -> None:
-            pages, _ = await client.ask(ShowRoutes())
-            counts.append(sum(len(page.values) for page in pages))
-
-        async with trio.open_nursery() as nursery:
-            for client in clients:
-                nursery.start_soon(dump, client)
-        assert counts == [1000] * 10
-        assert scene.daemon.chunks_given == 10
-        scene.daemon.version += 1  # something has changed
-        await clients[0].ask(ShowRoutes())
-        assert scene.daemon.chunks_given == 20
-
-
-async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) -> None:
-    async with running(tmp_path, ADMIN) as scene, trio.open_nursery() as nursery:
-        scene.daemon.route_views = many_routes(5000)
-
-        def nothing_is_shared() -> None:
-            scene.daemon.version += 1
-
-        scene.daemon.on_chunk = nothing_is_shared
-        crowd = [await scene.greeted() for _ in range(60)]
-        for dumper in crowd:
-            nursery.start_soon(dumper.ask, ShowRoutes())
-        client = await scene.greeted()
-        await until(lambda: scene.daemon.chunks_given >= 2 * len(crowd))
-        before = scene.daemon.chunks_given
-        await client.ask(ShowStatus())
-        # Not one for each of them: the answer did not wait for all to have had their turn.
-        assert scene.daemon.chunks_given - before < len(crowd)
-        nursery.cancel_scope.cancel()
-
-
-async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
-    async with running(tmp_path) as scene:
-        client = await scene.greeted()
-        await client.request(SnapshotOpen())
-        _, ancillary, _, _ = await client.socket.recvmsg(65536, descriptor_space())
-        (descriptor,) = take_descriptors(ancillary)
-        with os.fdopen(descriptor, "rb") as snapshot:
-            assert os.pread(snapshot.fileno(), 8, 0) == b"snapshot"
 
 
 async def test_a_descriptor_that_a_client_sends_is_closed(tmp_path: Path) -> None:

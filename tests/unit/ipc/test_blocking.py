@@ -29,7 +29,7 @@ from ipc.control import (
     Welcome,
 )
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame
-from routed.control.handlers import Outcome
+from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, many_routes, serving
 

@@ -76,7 +76,7 @@ def test_every_request_with_its_defaults_survives_the_codec(
 
 
 def test_every_frame_type_that_is_no_answer_is_a_request() -> None:
-    answers = {ControlType.HELLO, ControlType.ROWS, ControlType.RESULT}
+    answers = {ControlType.HELLO, ControlType.ROWS, ControlType.LAST_ROWS, ControlType.RESULT}
     assert set(REQUEST_CLASSES) == set(ControlType) - answers
     assert len(REQUEST_TYPES) == len(REQUEST_CLASSES)
 
@@ -86,6 +86,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "HELLO": 1,
         "ROWS": 2,
         "RESULT": 3,
+        "LAST_ROWS": 4,
         "SHOW_STATUS": 10,
         "SHOW_NEIGHBORS": 11,
         "SHOW_INTERFACES": 12,

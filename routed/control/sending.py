@@ -1,0 +1,149 @@
+"""Answers on their way: pages of rows, at the client's pace, in turns with everybody else's.
+
+A short answer that went well is one message: its last page says that it is the last. A long one
+is sent page by page; pages that have to be made first are made one at a time in the whole daemon,
+so that a short answer, a heartbeat or a route waits for one page at most, however many dumps there
+are.
+
+Failure: as `Session.send`: the client has hung up, which ends what was being sent to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import trio
+
+from ipc.control import ControlType, ResultCode
+from ipc.framing import Frame, FrameError
+from routed.control.answers import Dump, Final, Stream, Views
+from routed.control.session import Misuse, Session
+from routed.control.tables import PageShelf, Table
+from routed.control.views import pack_pages
+
+__all__ = ["AnswerSender"]
+
+ROWS_PER_PAGE = 128
+"""Views turned into rows between two checkpoints: under 2 ms of work."""
+
+FIRST_PREFIXES = 16
+MOST_PREFIXES = 256
+"""Of a large table, looked at between two checkpoints: 0.1 ms of work at first, 2 ms later."""
+
+_NO_TURN = contextlib.nullcontext()
+"""For what is soon made."""
+
+
+class AnswerSender:
+    """Sends rows to all sessions; owns the turns that they take, and pages that several want."""
+
+    def __init__(self) -> None:
+        self._dump_turn = trio.Lock()
+        self._shelf = PageShelf()
+
+    async def send(
+        self, session: Session, request_id: int, answer: Views | Dump | Table | Stream
+    ) -> Final | None:
+        """Send the rows of an answer.
+
+        Returns:
+            How it ends, for the caller to send; None when the last page has said so.
+
+        Raises:
+            Goodbye: the client has hung up.
+            Misuse, CredentialsError: it misbehaved while a stream ran.
+        """
+        match answer:
+            case Views():
+                return await self._send_views(session, request_id, answer)
+            case Dump():
+                return await self._send_dump(session, request_id, answer)
+            case Table():
+                return await self._send_table(session, request_id, answer)
+            case Stream():
+                return await self._send_stream(session, request_id, answer)
+
+    async def _send_views(self, session: Session, request_id: int, answer: Views) -> Final | None:
+        held = None
+        for body in _bodies(answer.view_class, answer.views):
+            if held is not None:
+                await session.send(Frame(ControlType.ROWS, request_id, held))
+            held = body
+        if held is None:
+            return Final(answer.result)
+        if answer.result.code is ResultCode.OK and not answer.result.lines:
+            await session.send(Frame(ControlType.LAST_ROWS, request_id, held))
+            return None
+        await session.send(Frame(ControlType.ROWS, request_id, held))
+        return Final(answer.result)
+
+    async def _send_dump(self, session: Session, request_id: int, dump: Dump) -> Final:
+        chunks = iter(dump.chunks)
+        while True:
+            async with self._dump_turn:
+                chunk = next(chunks, None)
+            if chunk is None:
+                return Final()
+            for body in _bodies(dump.view_class, chunk):
+                await session.send(Frame(ControlType.ROWS, request_id, body))
+
+    async def _send_table(self, session: Session, request_id: int, table: Table) -> Final | None:
+        """Send a table; after its first page, which is short, it takes turns with all dumps."""
+        after, limit = None, FIRST_PREFIXES
+        while True:
+            async with _NO_TURN if after is None else self._dump_turn:
+                page = self._shelf.page(table, after, limit, trio.current_time())
+            last = len(page.bodies) - 1 if page.after is None else None
+            for number, body in enumerate(page.bodies):
+                kind = ControlType.LAST_ROWS if number == last else ControlType.ROWS
+                await session.send(Frame(kind, request_id, body))
+            if page.after is None:
+                return None if page.bodies else Final()
+            after, limit = page.after, min(4 * limit, MOST_PREFIXES)
+
+    async def _send_stream(self, session: Session, request_id: int, stream: Stream) -> NoReturn:
+        """Send changes as they come; ends when the client hangs up, or says anything."""
+        has_changes = trio.Event()
+
+        def wake() -> None:
+            has_changes.set()
+
+        stream.feed.on_change = wake
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_expect_silence, session)
+                while True:
+                    await has_changes.wait()
+                    has_changes = trio.Event()
+                    while views := stream.feed.take():
+                        for body in pack_pages(stream.view_class, views):
+                            await session.send(Frame(ControlType.ROWS, request_id, body))
+                        await trio.lowlevel.checkpoint()
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from None
+        finally:
+            stream.feed.close()
+
+
+def _bodies(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
+    """Bodies of ROWS frames, few views at a time."""
+    for start in range(0, len(views), ROWS_PER_PAGE):
+        yield from pack_pages(view_class, views[start : start + ROWS_PER_PAGE])
+
+
+async def _expect_silence(session: Session) -> NoReturn:
+    try:
+        await session.receive()
+    except FrameError as error:
+        raise Misuse(str(error)) from error
+    raise Misuse("a message while a monitor runs")
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The reason why a stream ended: either of its two tasks had one, the other was cancelled."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

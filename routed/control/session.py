@@ -1,0 +1,153 @@
+"""One client's frames, each vouched for by the kernel; what a session is made of.
+
+    Session.receive <-- frame of the user who connected        Session.send --> frame, at his pace
+
+Waiting is for both ends of the conversation: a message is read when the kernel says that one is
+there, which lets everybody else run first; an answer is sent at once while the client has room for
+it, and waits for him when not.
+
+Failure: `Goodbye` when the client has hung up; `CredentialsError` and `FrameError` for what he did
+wrong. All three end the session, which the server then closes.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+
+from ipc.codec import encode
+from ipc.control import PARTING_REQUEST_ID, ControlType, Result, ResultCode
+from ipc.credentials import CredentialsError, PeerCredentials, credentials_space, message_uid
+from ipc.fdpass import AncillaryMessage, descriptor_space, pack_descriptor, take_descriptors
+from ipc.framing import (
+    CONTROL_FRAME_MAX_BYTES,
+    Frame,
+    FrameError,
+    IpcError,
+    pack_frame,
+    unpack_frame,
+)
+
+__all__ = ["Goodbye", "Misuse", "Session", "pack_result"]
+
+_ANCILLARY_SPACE = credentials_space() + descriptor_space()
+
+
+class Goodbye(Exception):
+    """The client has hung up."""
+
+
+class Misuse(IpcError):
+    """The client said what it may not say now."""
+
+
+class Session:
+    """One client's frames, each vouched for by the kernel. Owns the connection."""
+
+    def __init__(
+        self, connection: socket.socket, credentials: PeerCredentials, number: int, now: float
+    ) -> None:
+        self.credentials = credentials
+        self.number = number
+        """Of this engine's life; never reused."""
+        self.scope = trio.CancelScope()
+        self.idle_since = now
+        """Since when nothing is asked; infinite while something is answered."""
+        self.holds_lease = False
+        """Whether routes were leased for it."""
+        self._connection = connection
+
+    def end(self, parting: Result) -> None:
+        """Say why if the client has room for it, and have the conversation end."""
+        try:
+            self._connection.send(pack_result(PARTING_REQUEST_ID, parting))
+        except OSError:
+            pass  # it does not read, or has gone: it will see the end
+        self.scope.cancel()
+
+    def close(self) -> None:
+        """Hang up."""
+        trio.lowlevel.notify_closing(self._connection)
+        self._connection.close()
+
+    async def receive(self) -> Frame:
+        """The next frame.
+
+        Raises:
+            Goodbye: the client has hung up.
+            CredentialsError: the message was not written by the user who connected.
+            FrameError: no frame, or over the limit.
+        """
+        message, ancillary, flags = await self._receive_message()
+        # No request carries a descriptor; one that came anyway is closed before anything else.
+        take_descriptors(ancillary, accept=0)
+        if not message:
+            raise Goodbye
+        uid = message_uid(ancillary, flags)
+        if uid != self.credentials.uid:
+            raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.credentials.uid}")
+        return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
+
+    async def _receive_message(self) -> tuple[bytes, list[AncillaryMessage], int]:
+        # Trying first would fail nearly always: a client that asks again has not had the time.
+        while True:
+            await trio.lowlevel.wait_readable(self._connection)
+            try:
+                message, ancillary, flags, _ = self._connection.recvmsg(
+                    CONTROL_FRAME_MAX_BYTES + 1, _ANCILLARY_SPACE
+                )
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                raise Goodbye from None
+            return message, ancillary, flags
+
+    async def send(self, frame: Frame, descriptor: int | None = None) -> None:
+        """Send one frame, however long the client takes to make room for it.
+
+        Raises:
+            Goodbye: the client has hung up.
+        """
+        await self._send_packed(pack_frame(frame, CONTROL_FRAME_MAX_BYTES), descriptor)
+
+    async def send_result(
+        self, request_id: int, result: Result, descriptor: int | None = None
+    ) -> None:
+        """End an answer; raises as `send`."""
+        await self._send_packed(pack_result(request_id, result), descriptor)
+
+    async def _send_packed(self, message: bytes, descriptor: int | None) -> None:
+        ancillary = pack_descriptor(descriptor)
+        try:
+            while True:
+                try:
+                    self._connection.sendmsg([message], ancillary)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._connection)
+                else:
+                    return
+        except (BrokenPipeError, ConnectionResetError):
+            raise Goodbye from None
+
+
+_PLAIN_OK_BODY = encode(Result(ResultCode.OK))
+"""How nearly every answer without rows ends."""
+
+
+def pack_result(request_id: int, result: Result) -> bytes:
+    """A RESULT frame; lines beyond the frame limit are left out and counted."""
+    if result.code is ResultCode.OK and not result.lines:
+        return pack_frame(
+            Frame(ControlType.RESULT, request_id, _PLAIN_OK_BODY), CONTROL_FRAME_MAX_BYTES
+        )
+    lines = result.lines
+    while True:
+        left_out = len(result.lines) - len(lines)
+        shown = (*lines, f"... and {left_out} more lines") if left_out else lines
+        body = encode(Result(result.code, shown))
+        try:
+            frame = Frame(ControlType.RESULT, request_id, body)
+            return pack_frame(frame, CONTROL_FRAME_MAX_BYTES)
+        except FrameError:
+            lines = lines[: len(lines) // 2]

@@ -1,0 +1,181 @@
+"""Answers over real sockets: pages, turns, and clients that do not read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import trio
+
+from ipc.control import (
+    ControlType,
+    Monitor,
+    Result,
+    ResultCode,
+    RouteOperation,
+    ShowNeighbors,
+    ShowRoutes,
+    ShowStatus,
+    SnapshotOpen,
+)
+from ipc.fdpass import descriptor_space, take_descriptors
+from ipc.requests import RouteOptions, change_route
+from routed.control.injection import Refusal
+from routed.control.server import (
+    EVENT_DEFECT,
+    EVENT_REFUSED,
+)
+from routed.control.views import RouteView, StatusView, columns_of
+from tests.fakes.fake_daemon import FakeDaemon, many_routes
+from tests.fakes.management_scene import (
+    ADMIN,
+    Client,
+    running,
+    until,
+)
+
+
+async def test_rows_come_before_exactly_one_result(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        pages, result = await client.ask(ShowStatus())
+        assert [page.columns for page in pages] == [columns_of(StatusView)]
+        assert len(pages[0].values) == 1
+        assert result == Result(ResultCode.OK)
+        _, again = await client.ask(ShowStatus())
+        assert again == Result(ResultCode.OK)
+
+
+async def test_five_thousand_routes_come_in_pages_in_order(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(5000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        pages, result = await (await scene.greeted()).ask(ShowRoutes())
+    assert result.code is ResultCode.OK
+    assert len(pages) >= 5000 // 128
+    assert {page.columns for page in pages} == {columns_of(RouteView)}
+    prefixes = [values[0] for page in pages for values in page.values]
+    assert prefixes == [str(view.prefix) for view in daemon.route_views]
+
+
+async def test_a_short_answer_that_went_well_is_one_message(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.request(ShowNeighbors(), 7)
+        frame = await client.receive()
+        assert (frame.type, frame.request_id) == (ControlType.LAST_ROWS, 7)
+        await client.request(ShowStatus(), 8)
+        assert (await client.receive()).request_id == 8
+
+
+async def test_rows_that_went_wrong_have_a_result_of_their_own(tmp_path: Path) -> None:
+    daemon = FakeDaemon()
+    daemon.refusals = (Refusal(0, "there already"),)
+    async with running(tmp_path, daemon=daemon) as scene:
+        client = await scene.greeted()
+        route: RouteOptions = {"type": "blackhole"}
+        await client.request(change_route(RouteOperation.ADD, "10.0.0.0/8", "", route))
+        kinds = [(await client.receive()).type for _ in range(2)]
+        assert kinds == [ControlType.ROWS, ControlType.RESULT]
+
+
+async def test_a_message_while_a_monitor_runs_is_misuse_and_no_defect(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.request(Monitor())
+        await client.request(ShowStatus(), 3)
+        assert await client.is_hung_up()
+        (refused,) = scene.logged(EVENT_REFUSED)
+        assert refused["reason"] == "a message while a monitor runs"
+        assert scene.logged(EVENT_DEFECT) == []
+
+
+async def test_a_client_that_hangs_up_ends_its_dump(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(20_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        client = await scene.greeted()
+        await client.request(ShowRoutes())
+        await client.receive()
+        client.socket.close()
+        await until(lambda: scene.server.sessions == 0)
+        assert daemon.chunks_given < 200
+        assert scene.events == []
+
+
+async def test_a_client_that_stops_reading_delays_nobody_else(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(20_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        slow = await scene.greeted()
+        await slow.request(ShowRoutes())
+        await until(lambda: daemon.chunks_given >= 1)
+        other = await scene.greeted()
+        for _ in range(50):
+            _, result = await other.ask(ShowStatus())
+            assert result.code is ResultCode.OK
+        stopped_at = daemon.chunks_given
+        assert stopped_at < 200
+        await other.ask(ShowStatus())
+        assert daemon.chunks_given == stopped_at
+        pages, result = await slow.answer()
+        assert sum(len(page.values) for page in pages) == 20_000
+        assert result.code is ResultCode.OK
+
+
+async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(10_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        greedy, other = await scene.greeted(), await scene.greeted()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greedy.ask, ShowRoutes())
+            await until(lambda: daemon.chunks_given >= 1)
+            await other.ask(ShowStatus())
+            assert daemon.chunks_given < 100
+
+
+async def test_what_many_want_at_once_is_made_once(tmp_path: Path) -> None:
+    async with running(tmp_path, ADMIN) as scene:
+        scene.daemon.route_views = many_routes(1000)
+        clients = [await scene.greeted() for _ in range(10)]
+        counts = []
+
+        async def dump(client: Client) -> None:
+            pages, _ = await client.ask(ShowRoutes())
+            counts.append(sum(len(page.values) for page in pages))
+
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(dump, client)
+        assert counts == [1000] * 10
+        assert scene.daemon.chunks_given == 10
+        scene.daemon.version += 1  # something has changed
+        await clients[0].ask(ShowRoutes())
+        assert scene.daemon.chunks_given == 20
+
+
+async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) -> None:
+    async with running(tmp_path, ADMIN) as scene, trio.open_nursery() as nursery:
+        scene.daemon.route_views = many_routes(5000)
+
+        def nothing_is_shared() -> None:
+            scene.daemon.version += 1
+
+        scene.daemon.on_chunk = nothing_is_shared
+        crowd = [await scene.greeted() for _ in range(60)]
+        for dumper in crowd:
+            nursery.start_soon(dumper.ask, ShowRoutes())
+        client = await scene.greeted()
+        await until(lambda: scene.daemon.chunks_given >= 2 * len(crowd))
+        before = scene.daemon.chunks_given
+        await client.ask(ShowStatus())
+        # Not one for each of them: the answer did not wait for all to have had their turn.
+        assert scene.daemon.chunks_given - before < len(crowd)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.request(SnapshotOpen())
+        _, ancillary, _, _ = await client.socket.recvmsg(65536, descriptor_space())
+        (descriptor,) = take_descriptors(ancillary)
+        with os.fdopen(descriptor, "rb") as snapshot:
+            assert os.pread(snapshot.fileno(), 8, 0) == b"snapshot"
