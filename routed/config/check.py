@@ -1,69 +1,130 @@
 """What no single value can tell: the checks that need two of them.
 
-Pure: a configuration in, problems out, each with the path of the key that should be edited. The
-loader adds file, line and column.
+Pure: a draft in, problems out, each with the path of the key that should be edited. The loader adds
+file, line and column.
+
+A draft may have holes where single values were wrong. What is left is judged all the same, and
+nothing is said that follows from a hole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from routed.config.schema import (
-    Config,
+    FibConfig,
+    InterfaceConfig,
+    KeyConfig,
+    KeySetConfig,
+    LearnConfig,
     RuleConfig,
     RuleFamily,
     RuleType,
     StaticConfig,
     StaticType,
+    SummaryConfig,
 )
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.rule import Rule
 
-__all__ = ["find_problems"]
+__all__ = ["Draft", "find_problems"]
+
+T = TypeVar("T")
+Numbered = Sequence[tuple[int, T]]
+"""Items that are right in themselves, each with its index in the file."""
 
 Problem = tuple[str, str]
 """A path such as `static[2].via`, and what is wrong there."""
 
 
-def find_problems(config: Config) -> list[Problem]:
-    """Everything that is wrong with a configuration whose single values are right."""
-    problems: list[Problem] = []
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What could be read of a configuration, as far as it is judged here."""
+
+    fib: FibConfig | None
+    interfaces: Sequence[InterfaceConfig]
+    keys: Sequence[tuple[str, Numbered[KeyConfig]]]
+    """By the name of their set."""
+    empty_key_sets: Sequence[str]
+    key_names: frozenset[str] | None
+    """Every name that there is; None when they could not be read."""
+    static: Numbered[StaticConfig]
+    summaries: Numbered[SummaryConfig]
+    learn: Numbered[LearnConfig]
+    rules: Numbered[RuleConfig]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Draft:
+        """Take what there is.
+
+        Args:
+            values: by the fields of `Config`, as far as they are given; what could not be read is
+                None, or has None among its items.
+        """
+        key_sets: Sequence[KeySetConfig] | None = values.get("keys", ())
+        return cls(
+            fib=values.get("fib", FibConfig()),
+            interfaces=[entry for _, entry in _numbered(values.get("interfaces"))],
+            keys=[(each.name, _numbered(each.keys)) for each in key_sets or ()],
+            empty_key_sets=[each.name for each in key_sets or () if not each.keys],
+            key_names=None if key_sets is None else frozenset(each.name for each in key_sets),
+            static=_numbered(values.get("static")),
+            summaries=_numbered(values.get("summaries")),
+            learn=_numbered(values.get("learn")),
+            rules=_numbered(values.get("rules")),
+        )
+
+
+def _numbered(items: Iterable[T | None] | None) -> list[tuple[int, T]]:
+    return [(index, item) for index, item in enumerate(items or ()) if item is not None]
+
+
+def find_problems(draft: Draft) -> Iterator[Problem]:
+    """Everything that is wrong with values that are right in themselves."""
+    yield from _statics_problems(draft.static)
+    yield from _interface_problems(draft)
+    for name, keys in draft.keys:
+        yield from _key_problems(name, keys)
+    for name in draft.empty_key_sets:
+        yield f"keys.{name}", "a set of keys has at least one"
+    yield from _summary_problems(draft.summaries)
+    yield from _rule_problems(draft.rules)
+    if draft.fib is not None:
+        yield from _protocol_problems(draft.fib.protocol, draft.learn)
+
+
+def _statics_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:
     seen: dict[object, int] = {}
-    for index, static in enumerate(config.static):
+    for index, static in statics:
         path = f"static[{index}]"
-        problems += _static_problems(path, static)
+        yield from _static_problems(path, static)
         identity = (static.prefix, static.metric, static.distance)
         if identity in seen:
-            problems.append(
-                (
-                    f"{path}.prefix",
-                    f"{static.prefix} is given twice with the same metric and distance (first as "
-                    f"static[{seen[identity]}]); write several `next_hops`, or another metric",
-                )
+            yield (
+                f"{path}.prefix",
+                f"{static.prefix} is given twice with the same metric and distance (first as "
+                f"static[{seen[identity]}]); write several `next_hops`, or another metric",
             )
         seen.setdefault(identity, index)
-    problems += _key_problems(config)
-    problems += _summary_problems(config)
-    if config.fib.protocol in _FOREIGN_PROTOCOLS:
-        problems.append(
-            (
-                "fib.protocol",
-                f"{config.fib.protocol} is {_FOREIGN_PROTOCOLS[config.fib.protocol]}'s number; "
-                "two daemons with one number delete each other's routes",
-            )
+
+
+def _protocol_problems(protocol: int, learn: Numbered[LearnConfig]) -> Iterator[Problem]:
+    if protocol in _FOREIGN_PROTOCOLS:
+        yield (
+            "fib.protocol",
+            f"{protocol} is {_FOREIGN_PROTOCOLS[protocol]}'s number; "
+            "two daemons with one number delete each other's routes",
         )
-    problems += _rule_problems(config.rules)
-    problems += [
-        (f"learn[{index}].protocol", f"{entry.protocol} is our own (fib.protocol)")
-        for index, entry in enumerate(config.learn)
-        if entry.protocol == config.fib.protocol
-    ]
-    return problems
+    for index, entry in learn:
+        if entry.protocol == protocol:
+            yield f"learn[{index}].protocol", f"{entry.protocol} is our own (fib.protocol)"
 
 
-def _rule_problems(rules: Sequence[RuleConfig]) -> Iterator[Problem]:
+def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
     seen: dict[Rule, int] = {}
-    for index, rule in enumerate(rules):
+    for index, rule in rules:
         path = f"rules[{index}]"
         prefixes = [prefix for prefix in (rule.source, rule.destination) if prefix is not None]
         if len({prefix.family for prefix in prefixes}) > 1:
@@ -93,10 +154,10 @@ def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Probl
             yield where, f"{neighbor} cannot be a neighbor, or is given twice"
 
 
-def _summary_problems(config: Config) -> Iterator[Problem]:
+def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
     """Summaries that are given twice, or say what means nothing."""
     seen: dict[Prefix, int] = {}
-    for index, summary in enumerate(config.summaries):
+    for index, summary in summaries:
         path = f"summaries[{index}]"
         if summary.prefix in seen:
             yield f"{path}.prefix", f"{summary.prefix} is summaries[{seen[summary.prefix]}] already"
@@ -105,12 +166,12 @@ def _summary_problems(config: Config) -> Iterator[Problem]:
             yield f"{path}.interface", "says where `only` holds, and `only` is not true"
 
 
-def _key_problems(config: Config) -> Iterator[Problem]:
-    """Keys that nobody can name, that are not there, or whose lifetimes never begin."""
-    names = {key_set.name for key_set in config.keys}
-    for entry in config.interfaces:
+def _interface_problems(draft: Draft) -> Iterator[Problem]:
+    """Keys that are not there, neighbors that cannot be, and bounds in the wrong order."""
+    names = draft.key_names
+    for entry in draft.interfaces:
         path = f"interfaces.{entry.pattern}"
-        if entry.key is not None and entry.key not in names:
+        if entry.key is not None and names is not None and entry.key not in names:
             known = f"; there is {', '.join(sorted(names))}" if names else "; it is empty"
             yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
         yield from _unicast_problems(path, entry.neighbors)
@@ -120,21 +181,22 @@ def _key_problems(config: Config) -> Iterator[Problem]:
             yield f"{path}.damping.reuse", "is not below suppress"
         if entry.accept_unsigned and entry.key is None:
             yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
-    for key_set in config.keys:
-        seen: set[int] = set()
-        for index, key in enumerate(key_set.keys):
-            path = f"keys.{key_set.name}[{index}]"
-            if key.id in seen:
-                yield f"{path}.id", f"{key.id} is given twice in {key_set.name!r}"
-            seen.add(key.id)
-            for word, start, end in (
-                ("send", key.send_from, key.send_until),
-                ("accept", key.accept_from, key.accept_until),
-            ):
-                if start is not None and end is not None and start >= end:
-                    yield f"{path}.{word}_until", f"is not later than {word}_from"
-        if not key_set.keys:
-            yield f"keys.{key_set.name}", "a set of keys has at least one"
+
+
+def _key_problems(name: str, keys: Numbered[KeyConfig]) -> Iterator[Problem]:
+    """Keys that nobody can tell apart, or whose lifetimes never begin."""
+    seen: set[int] = set()
+    for index, key in keys:
+        path = f"keys.{name}[{index}]"
+        if key.id in seen:
+            yield f"{path}.id", f"{key.id} is given twice in {name!r}"
+        seen.add(key.id)
+        for word, start, end in (
+            ("send", key.send_from, key.send_until),
+            ("accept", key.accept_from, key.accept_until),
+        ):
+            if start is not None and end is not None and start >= end:
+                yield f"{path}.{word}_until", f"is not later than {word}_from"
 
 
 _FOREIGN_PROTOCOLS = {

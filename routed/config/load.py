@@ -4,7 +4,12 @@ The file is composed into YAML nodes, which know where they stand, and decoded a
 `schema.py`. Loading into plain dictionaries would lose the positions, keep the last of two equal
 keys in silence, and let YAML guess types (see `scalars.py`).
 
-    text --compose--> nodes --decode by schema--> Config --find_problems--> Config
+    text --compose--> nodes --decode by schema--> values --> Config
+                                                     |
+                                                     +--> Draft --find_problems--> more mistakes
+
+What two values tell only together is looked for also where others were wrong already, so that one
+look at the errors is enough; an entry with a mistake in itself takes no part in that.
 
 Failure: `ConfigError` with every problem found, sorted by position; nothing is half-loaded.
 Bounds: a file of at most MAX_BYTES and MAX_NODES nodes, aliases counted as often as they expand.
@@ -22,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from routed.config.check import find_problems
+from routed.config.check import Draft, find_problems
 from routed.config.scalars import Reader
 from routed.config.schema import (
     Config,
@@ -39,6 +44,9 @@ __all__ = ["ConfigError", "Problem", "json_schema", "load_file", "load_text", "r
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_NODES = 20_000_000
+
+_SURE = 0.75
+"""Likeness (`difflib`) of a misspelt key from which nobody would take it for another."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -151,10 +159,10 @@ def _load_text(text: str, file: str) -> Config:
             [Problem(file, 1, 1, "(top)", "the file is empty; router_id is required")]
         )
     decoder = _Decoder(file)
-    config = decoder.mapping(Config, root, "")
-    if config is not None and not decoder.problems:
-        for path, message in find_problems(config):
-            decoder.report_path(path, message)
+    values = decoder.values(Config, root, "")
+    for path, message in find_problems(Draft.of(values)):
+        decoder.report_meaning(path, message)
+    config = None if decoder.problems else decoder.construct(Config, root, "", values)
     if decoder.problems or config is None:
         raise ConfigError(decoder.problems)
     return typing.cast("Config", config)
@@ -168,15 +176,22 @@ class _Decoder:
         self._file = file
         self._nodes_left = MAX_NODES
         self._marks: dict[str, Any] = {}
+        self._wrong: set[str] = set()
 
     def report(self, node: Any, path: str, message: str) -> None:
         mark = node.start_mark
+        self._wrong.add(path)
         self.problems.append(
             Problem(self._file, mark.line + 1, mark.column + 1, path or "(top)", message)
         )
 
-    def report_path(self, path: str, message: str) -> None:
-        """Report against the nearest node that was decoded under this path."""
+    def report_meaning(self, path: str, message: str) -> None:
+        """Report against the nearest node that was decoded under this path.
+
+        What could not be read is not judged by its meaning, too.
+        """
+        if path in self._wrong:
+            return
         known = path
         while known not in self._marks and known:
             known = known[: max(known.rfind("."), known.rfind("["), 0)]
@@ -192,13 +207,20 @@ class _Decoder:
 
     def mapping(self, cls: type, node: Any, path: str, **given: Any) -> Any:
         """Decode a mapping node into a class; None when something in it is wrong."""
+        before = len(self.problems)
+        values = self.values(cls, node, path)
+        if len(self.problems) > before:
+            return None
+        return self.construct(cls, node, path, {**given, **values})
+
+    def values(self, cls: type, node: Any, path: str) -> dict[str, Any]:
+        """The values of a mapping node by the fields of a class; what is wrong is reported."""
         self._enter(node, path)
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, "expected a mapping (key: value)")
-            return None
+            return {}
         options = _options_by_key(cls)
-        before = len(self.problems)
-        values: dict[str, Any] = dict(given)
+        values: dict[str, Any] = {}
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
@@ -209,17 +231,17 @@ class _Decoder:
                 self.report(key_node, key_path, f"given twice (first on line {first_lines[key]})")
                 continue
             first_lines[key] = key_node.start_mark.line + 1
-            if key not in options:
+            option = options.get(key)
+            if option is None:
                 self.report(key_node, key_path, _unknown_key(key, options, first_lines))
-                continue
-            option = options[key]
-            values[option.field] = self._value(option, value_node, key_path)
+                option = _surely_meant(key, options, node)
+            if option is not None:
+                value_path = f"{path}.{option.key}" if path else option.key
+                values[option.field] = self._value(option, value_node, value_path)
         self._report_missing(options, first_lines, node, path)
-        if len(self.problems) > before:
-            return None
-        return self._construct(cls, node, path, values)
+        return values
 
-    def _construct(self, cls: type, node: Any, path: str, values: dict[str, Any]) -> Any:
+    def construct(self, cls: type, node: Any, path: str, values: dict[str, Any]) -> Any:
         """Build the class; a default may itself be impossible here (user: routed)."""
         try:
             return cls(**values)
@@ -303,11 +325,12 @@ class _Decoder:
 
     def _named_lists(
         self, cls: type, item: type, reader: Reader[Any], node: Any, path: str
-    ) -> tuple[Any, ...]:
-        return tuple(
+    ) -> tuple[Any, ...] | None:
+        named = tuple(
             cls(name, self._list(item, value_node, name_path))
             for name, name_path, value_node in self._names(reader, node, path)
         )
+        return None if path in self._wrong else named
 
     def _named(self, cls: type, reader: Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
         decoded = []
@@ -336,6 +359,15 @@ def _unknown_key(key: str, options: dict[str, Option], given: dict[str, int]) ->
     if near:
         return f"unknown key; did you mean {near[0]!r}?"
     return f"unknown key; known here: {', '.join(options)}"
+
+
+def _surely_meant(key: str, options: dict[str, Option], node: Any) -> Option | None:
+    """The option that a misspelt key stands for, if that is beyond doubt: its value is read then,
+    for the mistakes in it."""
+    for near in difflib.get_close_matches(key, options, 1, _SURE):
+        if not any(given.value == near for given, _ in node.value):
+            return options[near]
+    return None
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from routed.config.load import ConfigError, load_file
+from routed.config.load import ConfigError, load_file, load_text
 
 DATA = Path(__file__).parent / "data"
 
@@ -29,6 +29,67 @@ def test_forty_mistakes_are_forty_errors(lines: list[str], request: pytest.Fixtu
         golden.write_text("".join(f"{line}\n" for line in lines))
     assert lines == golden.read_text().splitlines()
     assert len(lines) == 40
+
+
+def test_mistakes_of_meaning_are_told_beside_all_others() -> None:
+    """One look is enough: no mistake waits behind another, and none follows from another."""
+    text = """
+router_id: 10.255.0.1
+user: nobody
+log: {level: loud}
+fib: {protocol: 42}
+interfaces:
+  eth0: {key: core}
+  eth1: {key: coer, rtt_min: 9ms, rtt_max: 3ms}
+  eth2: {key: edge}
+statik:
+  - {prefix: 10.0.0.1/8, type: blackhole}
+  - {prefx: 10.1.0.1/16, type: blackhole}
+  - {prefix: 10.2.0.0/16, type: blackhole}
+  - {prefix: 10.2.0.0/16, type: blackhole}
+  - {prefix: 10.3.0.0/16}
+keys:
+  core: [{id: 1, algorithm: md5, secret_file: a.key}, {id: 2, secret_file: b.key}]
+  edge: {}
+learn: [{protocol: 42}, {protocol: gopher}]
+"""
+    with pytest.raises(ConfigError) as caught:
+        load_text(text)
+    told = [(problem.line, problem.path) for problem in caught.value.problems]
+    assert told == [
+        (4, "log.level"),
+        (5, "fib.protocol"),
+        (8, "interfaces.eth1.key"),
+        (8, "interfaces.eth1.rtt_max"),
+        (10, "statik"),
+        (11, "static[0].prefix"),
+        (12, "static[1].prefx"),
+        (12, "static[1].prefix"),
+        (14, "static[3].prefix"),
+        (15, "static[4].prefix"),
+        (17, "keys.core[0].algorithm"),
+        (18, "keys.edge"),
+        (19, "learn[0].protocol"),
+        (19, "learn[1].protocol"),
+    ]
+    assert "first as static[2]" in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", ["core", "[]", '{"two words": []}'])
+def test_keys_that_cannot_be_read_are_not_missed(keys: str) -> None:
+    """An interface that names one of them is right, as far as anybody can tell."""
+    text = "router_id: 10.255.0.1\nuser: nobody\ninterfaces: {eth0: {key: core}}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"{text}keys: {keys}\n")
+    assert {problem.line for problem in caught.value.problems} == {4}
+
+
+def test_a_misspelt_key_that_could_be_another_is_not_read() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text("router_id: 10.255.0.1\nusr: no-such-user\nuser: nobody\n")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "routes.yaml:2:1: usr: unknown key; did you mean 'user'?"
+    ]
 
 
 def test_each_is_in_its_place(lines: list[str]) -> None:
