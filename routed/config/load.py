@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import functools
 import gc
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ def _load_text(text: str, file: str) -> Config:
     decoder = _Decoder(file)
     values = decoder.values(Config, root, "")
     for path, message in find_problems(Draft.of(values)):
-        decoder.report_meaning(path, message)
+        decoder.report_meaning(root, path, message)
     config = None if decoder.problems else decoder.construct(Config, root, "", values)
     if decoder.problems or config is None:
         raise ConfigError(decoder.problems)
@@ -175,7 +176,8 @@ class _Decoder:
         self.problems: list[Problem] = []
         self._file = file
         self._nodes_left = MAX_NODES
-        self._marks: dict[str, Any] = {}
+        self._meant: dict[str, Any] = {}
+        """Values of misspelt keys, under the path that was meant."""
         self._wrong: set[str] = set()
 
     def report(self, node: Any, path: str, message: str) -> None:
@@ -185,25 +187,20 @@ class _Decoder:
             Problem(self._file, mark.line + 1, mark.column + 1, path or "(top)", message)
         )
 
-    def report_meaning(self, path: str, message: str) -> None:
-        """Report against the nearest node that was decoded under this path.
+    def report_meaning(self, root: Any, path: str, message: str) -> None:
+        """Report against the nearest node under this path.
 
         What could not be read is not judged by its meaning, too.
         """
-        if path in self._wrong:
-            return
-        known = path
-        while known not in self._marks and known:
-            known = known[: max(known.rfind("."), known.rfind("["), 0)]
-        self.report(self._marks[known], path, message)
+        if path not in self._wrong:
+            self.report(_node_at(root, path, self._meant), path, message)
 
-    def _enter(self, node: Any, path: str) -> None:
-        self._nodes_left -= 1
+    def _count(self, node: Any, path: str) -> None:
+        self._nodes_left -= 1 + len(node.value)
         if self._nodes_left < 0:
             raise ConfigError(
                 [Problem(self._file, 1, 1, path, f"more than {MAX_NODES} values (aliases expand)")]
             )
-        self._marks[path] = node
 
     def mapping(self, cls: type, node: Any, path: str, **given: Any) -> Any:
         """Decode a mapping node into a class; None when something in it is wrong."""
@@ -215,30 +212,31 @@ class _Decoder:
 
     def values(self, cls: type, node: Any, path: str) -> dict[str, Any]:
         """The values of a mapping node by the fields of a class; what is wrong is reported."""
-        self._enter(node, path)
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, "expected a mapping (key: value)")
             return {}
+        self._count(node, path)
         options = _options_by_key(cls)
         values: dict[str, Any] = {}
-        first_lines: dict[str, int] = {}
+        first: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
             if key is None:
                 continue
-            key_path = f"{path}.{key}" if path else key
-            if key in first_lines:
-                self.report(key_node, key_path, f"given twice (first on line {first_lines[key]})")
+            if key in first:
+                line = first[key].start_mark.line + 1
+                self.report(key_node, _below(path, key), f"given twice (first on line {line})")
                 continue
-            first_lines[key] = key_node.start_mark.line + 1
+            first[key] = key_node
             option = options.get(key)
             if option is None:
-                self.report(key_node, key_path, _unknown_key(key, options, first_lines))
+                self.report(key_node, _below(path, key), _unknown_key(key, options, first))
                 option = _surely_meant(key, options, node)
-            if option is not None:
-                value_path = f"{path}.{option.key}" if path else option.key
-                values[option.field] = self._value(option, value_node, value_path)
-        self._report_missing(options, first_lines, node, path)
+                if option is None:
+                    continue
+                self._meant[_below(path, option.key)] = value_node
+            values[option.field] = self._value(option, value_node, path)
+        self._report_missing(cls, first, node, path)
         return values
 
     def construct(self, cls: type, node: Any, path: str, values: dict[str, Any]) -> Any:
@@ -255,18 +253,26 @@ class _Decoder:
             return None
         return str(key_node.value)
 
-    def _report_missing(
-        self, options: dict[str, Option], given: dict[str, int], node: Any, path: str
-    ) -> None:
-        for key, option in options.items():
-            if not option.is_required or key in given:
-                continue
+    def _report_missing(self, cls: type, given: dict[str, Any], node: Any, path: str) -> None:
+        for option in _required(cls):
+            key = option.key
             # A misspelt key was reported already, with the right spelling.
-            if not any(difflib.get_close_matches(word, [key], 1) for word in given):
+            if key not in given and not any(
+                difflib.get_close_matches(word, [key], 1) for word in given
+            ):
                 self.report(node, path, f"{key!r} is required: {option.doc}")
 
-    def _value(self, option: Option, node: Any, path: str) -> Any:
-        match option.shape:
+    def _value(self, option: Option, node: Any, parent: str) -> Any:
+        shape = option.shape
+        if isinstance(shape, Scalar) and isinstance(node, yaml.ScalarNode):
+            # Nearly every value of a large file: its path is not put together unless it is wrong.
+            try:
+                return shape.reader.read(node.value)
+            except ValueError as error:
+                self.report(node, _below(parent, option.key), str(error))
+                return None
+        path = _below(parent, option.key)
+        match shape:
             case Scalar(reader=reader):
                 return self._scalar(reader, node, path)
             case Nested(cls=cls):
@@ -279,7 +285,6 @@ class _Decoder:
                 return self._named_lists(cls, item, reader, node, path)
 
     def _scalar(self, reader: Reader[Any], node: Any, path: str) -> Any:
-        self._enter(node, path)
         if not isinstance(node, yaml.ScalarNode):
             self.report(node, path, "expected a single value")
             return None
@@ -290,10 +295,10 @@ class _Decoder:
             return None
 
     def _list(self, item: type | Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
-        self._enter(node, path)
         if not isinstance(node, yaml.SequenceNode):
             self.report(node, path, _no_list(node))
             return ()
+        self._count(node, path)
         decoded = []
         for index, child in enumerate(node.value):
             child_path = f"{path}[{index}]"
@@ -307,10 +312,10 @@ class _Decoder:
         self, reader: Reader[Any], node: Any, path: str
     ) -> typing.Iterator[tuple[str, str, Any]]:
         """The names in a mapping by name, each with its path and its value's node."""
-        self._enter(node, path)
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, "expected a mapping (name: options)")
             return
+        self._count(node, path)
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
             name = self._scalar(reader, key_node, path)
@@ -354,7 +359,47 @@ def _options_by_key(cls: type) -> dict[str, Option]:
     return {option.key: option for option in options_of(cls)}
 
 
-def _unknown_key(key: str, options: dict[str, Option], given: dict[str, int]) -> str:
+@functools.cache
+def _required(cls: type) -> tuple[Option, ...]:
+    return tuple(option for option in options_of(cls) if option.is_required)
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _node_at(node: Any, path: str, meant: dict[str, Any]) -> Any:
+    """The node at a path, or the nearest one above it.
+
+    Args:
+        node: the root.
+        path: as problems name it. A name may itself have dots and brackets (`eth0.7`).
+        meant: nodes whose key in the file is another one, by path.
+    """
+    at = ""
+    while True:
+        if isinstance(node, yaml.SequenceNode) and (found := _INDEX.match(path, len(at))):
+            at = path[: found.end()]
+            node = node.value[int(found[1])]
+        elif isinstance(node, yaml.MappingNode):
+            steps = [(_below(at, str(key.value)), value) for key, value in node.value]
+            steps += meant.items()
+            on_the_way = [
+                (step, value)
+                for step, value in steps
+                if len(at) < len(step) and f"{path}.".startswith((f"{step}.", f"{step}["))
+            ]
+            if not on_the_way:
+                return node
+            at, node = max(on_the_way, key=lambda step: len(step[0]))
+        else:
+            return node
+
+
+_INDEX = re.compile(r"\[(\d+)\]")
+
+
+def _unknown_key(key: str, options: dict[str, Option], given: dict[str, Any]) -> str:
     near = difflib.get_close_matches(key, [name for name in options if name not in given], 1)
     if near:
         return f"unknown key; did you mean {near[0]!r}?"

@@ -157,16 +157,17 @@ def whole_number(low: int, high: int) -> Reader[int]:
 
 def choice(kind: type[E], *, refuse: dict[str, str] | None = None) -> Reader[E]:
     """One word of an enumeration whose values are words; `refuse` maps known words to a reason."""
-    words = [member.value for member in kind if member.value not in (refuse or {})]
+    members = {member.value: member for member in kind if member.value not in (refuse or {})}
+    words = list(members)
 
     def read(text: str) -> E:
         if refuse and text in refuse:
             raise ValueError(refuse[text])
-        if text not in words:
+        if text not in members:
             near = difflib.get_close_matches(text, words, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"expected {_alternatives(words)}, got {text!r}{hint}")
-        return kind(text)
+        return members[text]
 
     return Reader(read, {"enum": words}, lambda member: str(member.value))
 

@@ -111,3 +111,12 @@ def test_none_speaks_of_the_program(lines: list[str]) -> None:
     """No class, no traceback, no word of the parser's."""
     for line in lines:
         assert not re.search(r"Error|None|object|node|scalar|<[a-z]", line), line
+
+
+def test_a_name_with_dots_and_brackets_is_found_again() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(
+            "router_id: 10.255.0.1\nuser: nobody\ninterfaces:\n"
+            '  eth0: {}\n  eth0.7: {key: core}\n  "eth[0-9]": {key: edge}\n'
+        )
+    assert [(each.line, each.column) for each in caught.value.problems] == [(5, 17), (6, 21)]
