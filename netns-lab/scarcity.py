@@ -47,8 +47,8 @@ _CGROUPS = {
 
 
 def out_of_memory(lab: Lab) -> None:
-    """The engine has 8 MiB to spare, and its neighbor sends it a large table."""
-    start_lean(lab, "DATA", 8 << 20)
+    """The engine has 4 MiB to spare, and its neighbor sends it a large table."""
+    start_lean(lab, "DATA", 4 << 20)
     old = lab.engine_pid(ROUTER)
     reload_statics(lab, "A", statics(MANY, second_octet=1))
     wait_until(lambda: lab.engine_pid(ROUTER) not in (None, old), DEADLINE_S, "it has died of it")

@@ -18,6 +18,7 @@ kernel routes stay, and the next engine takes over. When the parent goes, so doe
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections import deque
@@ -93,13 +94,16 @@ from routed.router import Router
 from routed.sandbox.confine import Confinement, ConfinementError, confine_engine
 from routed.sandbox.preload import load_what_tracebacks_need
 
-__all__ = ["Engine", "run_engine"]
+__all__ = ["Engine", "end_in_time", "run_engine"]
 
 _Deed = TypeVar("_Deed", ReloadFinished, FibCommandDone, LogLevelChanged)
 _Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged, NextHopsTold)
 
 REQUEST_TIMEOUT_S = 120.0
 """How long a client waits for what the parent has to do."""
+
+_LAST_MOMENTS_S = 2.0
+"""For unwinding, and the traceback; farewells have been said before."""
 
 _LOG_BACKLOG = 1000
 """Lines kept for a parent that does not read; the oldest go."""
@@ -202,6 +206,7 @@ class Engine:
         """Serve the parent until it says stop or goes away."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(end_in_time)
             nursery.start_soon(self._send_loop)
             await self._receive_loop()
             nursery.cancel_scope.cancel()
@@ -505,6 +510,18 @@ class Engine:
 
     def _log_management(self, event: str, fields: dict[str, str]) -> None:
         self._log.write(event, fields, "engine")
+
+
+async def end_in_time() -> None:
+    """Once this engine begins to end, for whatever reason, the kernel sees to it that it does.
+
+    Out of memory, the event loop itself may lose a task while it unwinds, and wait for it for ever:
+    then the default action of SIGALRM is the end, and the next engine begins.
+    """
+    try:
+        await trio.sleep_forever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, _LAST_MOMENTS_S)
 
 
 def _hand_over(
