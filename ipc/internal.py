@@ -40,6 +40,7 @@ from routed.model.rule import Rule
 
 __all__ = [
     "CONF_ITEM_BYTES",
+    "FORMER_LEGS_MAX",
     "ConfApplied",
     "ConfBegin",
     "ConfDone",
@@ -185,9 +186,17 @@ class LinkRemoved:
     ifindex: int
 
 
+FORMER_LEGS_MAX = 1000
+"""Next hops in one message; a router has as many as it has neighbors."""
+
+
 @dataclass(frozen=True, slots=True)
 class LinksComplete:
     """Every link that the host has was told: routes may be judged reachable or not."""
+
+    former_legs: tuple[tuple[Address, int], ...]
+    """Gateways and their links that routes of an earlier life go through; of an engine, or of a
+    daemon whose routes have been read by now. At most FORMER_LEGS_MAX."""
 
 
 @dataclass(frozen=True, slots=True)

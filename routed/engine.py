@@ -235,8 +235,8 @@ class Engine:
                 self._running.router.link_changed(link)
             case LinkRemoved(ifindex=ifindex):
                 self._running.router.link_removed(ifindex)
-            case LinksComplete():
-                self._running.router.links_complete()
+            case LinksComplete(former_legs=legs):
+                self._running.router.links_complete(legs)
             case SocketReady():
                 assert descriptor is not None  # the authority table says so
                 self._take_socket(message, socket.socket(fileno=descriptor))

@@ -22,10 +22,12 @@ from routed.neighbor.events import AdjacencyChanged
 from routed.rib.table import BestChanges, Selection
 from routed.wishes import FibWishes, Wish
 
-__all__ = ["KERNELS_OWN", "SUSPECTS_MAX", "FibRequests"]
+__all__ = ["KERNELS_OWN", "SUSPECTS_MAX", "FibRequests", "is_learned"]
 
 KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
 """Best routes that the kernel has by itself."""
+
+_LEARNED = frozenset({RouteSource.NEIGHBOR, RouteSource.REDISTRIBUTED})
 
 SUSPECTS_MAX = 1000
 """Next hops in one message; what is beyond waits for the RIB."""
@@ -47,6 +49,9 @@ class FibRequests:
         self.wishes = FibWishes(config.fib.table_id, self.wish_of)
         self.kernel_filter = KernelFilter(config.filters.kernel)
         """What the RIB decides and the kernel does not get."""
+        self.defers_learned = False
+        """After a restart, until NUP has heard everybody: the kernel forwards by what an earlier
+        life has learned, and part of the neighbors' tables may lead in a circle."""
         self._suspects: dict[tuple[Address, int], None] = {}
         """Next hops that are likely dead, and the parent does not know."""
         self._must_judge = False
@@ -65,7 +70,8 @@ class FibRequests:
 
     def want_again(self, prefix: Prefix) -> None:
         """What is wanted for a prefix may differ, although its best route does not."""
-        self.wishes.changed(prefix.family, [prefix.as_int], [self.wish_of(prefix)])
+        if not (self.defers_learned and is_learned(self._best(prefix))):
+            self.wishes.changed(prefix.family, [prefix.as_int], [self.wish_of(prefix)])
 
     def want(self, changes: BestChanges) -> None:
         """Want in the kernel what was decided.
@@ -73,6 +79,8 @@ class FibRequests:
         Neighbors of the table are told far apart: the kernel takes a sorted million out three times
         slower than a shuffled one (peers.md section 1).
         """
+        if self.defers_learned:
+            changes = _without_learned(changes)
         family, keys, selections = changes
         distinct = {id(selection): selection for selection in selections}
         wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
@@ -151,6 +159,20 @@ class FibRequests:
             return False
         self._has_judged = False
         return True
+
+
+def is_learned(selection: Selection | None) -> bool:
+    """Whether NUP has brought what was selected."""
+    return selection is not None and selection.attributes.source in _LEARNED
+
+
+def _without_learned(changes: BestChanges) -> BestChanges:
+    rows = [
+        (key, selection)
+        for key, selection in zip(changes.keys, changes.selections, strict=True)
+        if not is_learned(selection)
+    ]
+    return BestChanges(changes.family, [key for key, _ in rows], [row for _, row in rows])
 
 
 def _wish_for(selection: Selection | None) -> Wish | None:

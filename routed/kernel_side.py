@@ -21,6 +21,7 @@ from typing import Protocol, Self
 import trio
 
 from ipc.internal import (
+    FORMER_LEGS_MAX,
     FibCommand,
     FibCommandDone,
     FibProgress,
@@ -238,6 +239,18 @@ class KernelSide:
         wanted = (state for state in states if state.id > after_id)
         reports = [NextHopReport(*state) for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)]
         return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
+
+    def former_legs(self) -> tuple[tuple[Address, int], ...]:
+        """Gateways and their links that the kernel routes of earlier lives go through.
+
+        Only what has been read by now: a daemon does not wait for a million routes to be read
+        before it starts its engine. Cost: 0.1 us a route.
+        """
+        ledger = self.sync.ledger
+        legs = ledger.legs()
+        if self._objects is not None:
+            legs |= self._objects.book.legs_of(ledger.nexthop_ids())
+        return tuple(sorted(legs)[:FORMER_LEGS_MAX])
 
     def take_progress(self) -> FibProgress | None:
         """The FIB's news as a message."""

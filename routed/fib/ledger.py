@@ -28,7 +28,7 @@ from typing import NamedTuple
 from routed.fib.book import Drift, LedgerCounts, RouteBook
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, Refusals
-from routed.model.prefix import Family
+from routed.model.prefix import Address, Family
 
 __all__ = ["BATCH_OPERATIONS", "DumpComparison", "Ledger", "Report", "SeenRoute"]
 
@@ -243,6 +243,10 @@ class Ledger:
     def is_gate_open(self) -> bool:
         """Whether leftovers may be removed."""
         return self._is_gate_open
+
+    def legs(self) -> set[tuple[Address, int]]:
+        """Gateways and their links that kernel routes of ours name; cost as of `RouteBook.legs`."""
+        return set().union(*(book.legs() for book in self._books.values()))
 
     def nexthop_ids(self) -> set[int]:
         """Nexthop objects that routes go through, or are to; cost as of `RouteBook.nexthop_ids`."""

@@ -285,6 +285,15 @@ class NextHopBook:
             if isinstance(form, Hop) and form.ifindex == ifindex and not form.is_onlink
         ]
 
+    def legs_of(self, nexthop_ids: Iterable[int]) -> set[tuple[Address, int]]:
+        """The gateways, and their links, that these objects stand for."""
+        legs: set[tuple[Address, int]] = set()
+        for nexthop_id in nexthop_ids:
+            form = self._forms.get(nexthop_id, ())
+            singles = [form] if isinstance(form, Hop) else [self._forms.get(id_) for id_, _ in form]
+            legs.update((hop.via, hop.ifindex) for hop in singles if isinstance(hop, Hop))
+        return legs
+
     def _effective(self, form: NextHopForm) -> NextHopForm:
         if isinstance(form, Hop):
             return form

@@ -85,6 +85,11 @@ class LinkSettings:
         if not (0.01 <= self.hello_interval_s <= 60 and 1 <= self.multiplier <= 255):
             raise UsageError("hello interval or multiplier out of range")
 
+    @property
+    def dead_interval_s(self) -> float:
+        """How long we may be silent before we count as dead; seconds."""
+        return self.hello_interval_s * self.multiplier
+
 
 class Datagram(NamedTuple):
     """What came in on a link."""

@@ -189,6 +189,7 @@ class MessageHandler:
         if addresses and addresses != adjacency.addresses:  # none: they have not changed
             adjacency.addresses = addresses
             self._lifecycle.refresh_path(link, neighbor, now)
+        link.note_heard((source, *addresses), now)
         self._judge_heard_list(link, neighbor, message, now)
         if neighbor.exchanges_routes:
             neighbor.exchange.receiver.note_multicast_sequence(hello.multicast_sequence, now)

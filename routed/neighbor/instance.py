@@ -145,6 +145,11 @@ class NeighborInstance:
             self._relay,
             self._mark_dirty,
         )
+        self._is_restart = False
+        """Whether routes of an earlier life were found, and this one has not taken over yet."""
+        self._expected: dict[int, set[Address]] = {}
+        """Per link that is not up yet: whom our earlier life was forwarding to."""
+        self._expected_until = 0.0
         self._memories: dict[int, LinkMemory] = {}
         """Of links that are down, the last one last."""
         self._wall_offset_s = 0.0
@@ -162,14 +167,35 @@ class NeighborInstance:
         if settings.ifindex in self._links:
             self._change_link(settings, now)
             return
-        self._links[settings.ifindex] = Link(
+        link = Link(
             settings,
             LinkGuard(self._rng, self._wall_offset),
             self._memories.pop(settings.ifindex, LinkMemory()),
             now,
             is_converging=not self._has_loaded,
         )
+        if self._is_restart:
+            link.expect(self._expected.pop(settings.ifindex, ()), now)
+        self._links[settings.ifindex] = link
         self._settle(now)
+
+    def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
+        """Learn whom our earlier life was forwarding to, before the links come up.
+
+        Until they are heard, or the dead interval has passed, this router is not loaded, and says
+        so to its neighbors (CONVERGING): they keep what the earlier life told them. For others it
+        does not wait: nothing that the earlier life told rests on them.
+
+        Args:
+            addresses: of next hops, with their links.
+            until: when to wait no longer for links that are not there, seconds, monotonic.
+        """
+        known = sorted(set(addresses))
+        self._note_input("expect_neighbors", known, until)
+        self._expected_until = until
+        self._is_restart = bool(known)
+        for ifindex, address in known:
+            self._expected.setdefault(ifindex, set()).add(address)
 
     def link_changed(self, settings: LinkSettings, now: float) -> None:
         """Take on new settings or addresses of a link; no adjacency is dropped for it.
@@ -329,6 +355,8 @@ class NeighborInstance:
         if self._is_stopped:
             return None
         times = [link.next_timer() for link in self._links.values()]
+        if self._expected:
+            times.append(self._expected_until)
         table_timer = self._table.next_timer()
         if table_timer is not None:
             times.append(table_timer)
@@ -460,6 +488,11 @@ class NeighborInstance:
         is_listening = any(link.listening_until is not None for link in self._links.values())
         return not is_listening and self.pending_adjacencies(now) == 0
 
+    @property
+    def awaits_links(self) -> bool:
+        """Whether a link is not up yet that an earlier life had neighbors on."""
+        return bool(self._expected)
+
     def _judge_silence(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
         for link in self._links.values():
@@ -471,6 +504,8 @@ class NeighborInstance:
 
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
+        if self._expected and now >= self._expected_until:
+            self._expected.clear()
         self._table.collect(now)
         self._relay.send_due(now)
         changes = self._table.take_changes()
@@ -487,7 +522,7 @@ class NeighborInstance:
         for link in self._links.values():
             self._serve_link(link, now)
         if not self._has_loaded and self._links:
-            self._has_loaded = self.is_loaded(now)
+            self._has_loaded = self.is_loaded(now) and not self.awaits_links
 
     def _serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send, and note how far it has come."""

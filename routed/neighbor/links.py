@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Family, Prefix
@@ -28,12 +29,13 @@ from routed.neighbor.wire import SeqnoRequest, Stream
 
 __all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard", "next_hop", "path_to"]
 
-LISTENING_INTERVALS = 1.25
-"""A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
-
 PATIENCE_S = 0.02
 """So long the multicast stream waits for neighbors whose windows are full, while others have room:
 longer than an ACK is delayed."""
+LISTENING_INTERVALS = 1.25
+"""A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
+PATIENT_MAX_S = 120.0
+"""No neighbor keeps what a restarted router told it for longer (`handler.GRACE_MAX_S`)."""
 ADDRESSES_TOLD = 3
 """Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
 ADDRESSES_EVERY = 16
@@ -150,6 +152,8 @@ class Link:
         self.heartbeat_due = now
         self.heartbeat_at: float | None = None
         """When the last one left."""
+        self._missing: set[Address] = set()
+        """Neighbors of our earlier life that have not been heard in this one."""
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
         """Until then a neighbor may be there that has not been heard yet; None afterwards."""
 
@@ -159,6 +163,24 @@ class Link:
         self.addresses_due = ADDRESSES_TOLD
         self.guard.ring = settings.key_ring
         self.guard.accepts_unsigned = settings.accepts_unsigned
+
+    def expect(self, addresses: Iterable[Address], now: float) -> None:
+        """We restart, and these neighbors of our earlier life, perhaps none, are on the link.
+
+        One that is not heard restarts as we do: it goes on forwarding, and all the others wait for
+        it until it is dead. So do we.
+        """
+        self._missing.update(addresses)
+        patience_s = min(self.settings.dead_interval_s, PATIENT_MAX_S) if self._missing else 0.0
+        self.listening_until = now + patience_s
+
+    def note_heard(self, addresses: Iterable[Address], now: float) -> None:
+        """Somebody with these addresses is there."""
+        if not self._missing:
+            return
+        self._missing.difference_update(addresses)
+        if not self._missing and self.listening_until is not None:
+            self.listening_until = now
 
     def listeners(self) -> list[Neighbor]:
         """Neighbors that the multicast stream is for."""

@@ -360,7 +360,7 @@ class Replay:
 INPUTS = frozenset(
     {
         "link_up", "link_changed", "link_down", "set_wall_clock", "originate", "withdraw",
-        "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop",
+        "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop", "expect_neighbors",
     }
 )  # fmt: skip
 """Methods of `NeighborInstance` that are recorded: all that change its state."""

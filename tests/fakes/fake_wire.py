@@ -136,6 +136,13 @@ class Node:
         self.is_gated = True
         self.learned = {}
         self.held.clear()
+        former = [
+            (hop.ifindex, hop.via)
+            for route in self.routes.values()
+            for hop in route.next_hops
+            if hop.via is not None
+        ]
+        self.instance.expect_neighbors(former, now + 3)
         for segment, settings in self.links.values():
             if not segment.is_cut:
                 self.instance.link_up(settings, now)

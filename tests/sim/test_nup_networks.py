@@ -130,6 +130,33 @@ def test_routes_through_a_restarting_router_never_go_away(
     assert_converged(wire)
 
 
+@every_topology
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "crash"])
+def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
+    build: Builder, is_announced: bool
+) -> None:
+    wire = started(build, seed=8)
+    wire.run(3)
+    before = {name: set(node.routes) for name, node in wire.nodes.items()}
+    for name in ("r1", "r2"):
+        if is_announced:
+            wire.stop(name, is_restart=True)
+        else:
+            wire.crash(name)
+    wire.run(0.1)
+    wire.revive("r1")  # it has told all that it learned long before it can hear r2
+    end = wire.now + 8
+    is_whole = False
+    while wire.now < end:
+        wire.run(0.005)
+        if not is_whole and wire.now > end - 8 + 1.8:  # none has waited a dead interval yet
+            wire.revive("r2")
+            is_whole = True
+        assert {name: set(node.routes) for name, node in wire.nodes.items()} == before
+    assert wire.all_up()
+    assert_converged(wire)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: int) -> None:
     wire = started(lambda wire: build_random(wire, 9, seed), seed, LOSSY)

@@ -123,6 +123,15 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
     assert (bench.ledger.counts.adopted, bench.ledger.counts.swept) == (1, 1)
 
 
+def test_the_legs_are_those_that_kernel_routes_of_ours_go_through(bench: Bench) -> None:
+    bench.kernel.put(A, via("192.0.2.1", "192.0.2.2"), 205)
+    bench.kernel.put(B, via("192.0.2.3"), 2)
+    assert bench.ledger.legs() == set()
+    bench.dump()
+    bench.want(B, via("192.0.2.4"))  # not there yet
+    assert bench.ledger.legs() == {(Address.parse(f"192.0.2.{last}"), 2) for last in (1, 2)}
+
+
 def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
     bench.kernel.put(A, via("192.0.2.1"), 205)
     bench.want(A, via("192.0.2.1"))

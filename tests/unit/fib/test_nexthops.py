@@ -188,6 +188,13 @@ def test_what_an_earlier_life_left_is_given_to_the_same_next_hops_again(bench: B
     assert fresh not in ids
 
 
+def test_the_legs_of_an_earlier_lifes_objects_are_told_by_their_ids(bench: Bench) -> None:
+    group, single = bench.want(A, B), bench.want(C)
+    later = Bench(bench.kernel)
+    assert later.book.legs_of([group]) == {(hop.via, hop.ifindex) for hop in (A, B)}
+    assert later.book.legs_of([single, 1]) == {(C.via, C.ifindex)}
+
+
 def test_what_no_route_uses_is_swept_groups_first(bench: Bench) -> None:
     kept, gone = bench.want(A, B), bench.want(B, C)
     writes = bench.book.plan_sweep({kept})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address
 from routed.model.route import NextHop
@@ -20,10 +22,11 @@ from routed.neighbor.wire import (
     MessageType,
     decode,
 )
-from tests.fakes.fake_wire import FakeWire, Node, WireFaults, router_id
+from tests.fakes.fake_wire import FakeWire, Node, WireFaults, link_settings, router_id
 from tests.fakes.nup_pair import (
     IPV6,
     LOOPBACK,
+    PEER,
     make_instance,
     many_prefixes,
     pair,
@@ -247,3 +250,37 @@ def test_an_instance_is_loaded_when_it_has_listened_and_heard_all_tables() -> No
     wire.run(1)
     assert b.instance.is_loaded(wire.now)
     assert make_instance().is_loaded(0.0)
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["back", "gone"])
+def test_a_restarted_router_is_loaded_once_it_has_heard_whom_it_forwarded_to(is_back: bool) -> None:
+    wire = FakeWire(1)
+    for name in "abc":
+        wire.add_node(name)
+    wire.connect("a", "b")
+    wire.connect("b", "c")
+    wire.originate("a", str(LOOPBACK))
+    wire.originate("c", str(IPV6))
+    wire.run(3)
+    b = wire.nodes["b"]
+    wire.crash("b")
+    wire.crash("c")
+    wire.revive("b")
+    wire.run(2.5)
+    assert not b.instance.is_loaded(wire.now)
+    if is_back:
+        wire.revive("c")
+        assert wire.run_until(lambda: b.instance.is_loaded(wire.now), limit_s=0.3) < 0.1
+    wire.run(0.6)
+    assert b.instance.is_loaded(wire.now)
+    assert b.learned.keys() == ({LOOPBACK, IPV6} if is_back else {LOOPBACK})
+
+
+def test_a_restarted_router_waits_for_a_link_that_is_not_up_and_not_for_ever() -> None:
+    instance = make_instance()
+    instance.expect_neighbors([(7, PEER)], 5.0)
+    instance.link_up(link_settings(1, 1), 0.0)
+    assert instance.awaits_links
+    while (moment := instance.next_timer()) is not None and moment <= 5.0:
+        instance.handle_timer(moment)
+    assert not instance.awaits_links
