@@ -45,17 +45,6 @@ class Action(enum.Enum):
         """Whether forwarding itself is touched, and not only the daemon."""
         return self in (Action.CUT, Action.MEND, Action.DRIFT)
 
-    @property
-    def silences_a_daemon(self) -> bool:
-        """Whether neighbors hear nothing of it for a while."""
-        return self in (
-            Action.KILL_ENGINE,
-            Action.KILL_PARENT,
-            Action.KILL_BOTH,
-            Action.RESTART,
-            Action.HANG,
-        )
-
 
 _WEIGHTS: dict[Action, int] = {
     Action.CUT: 4,  # or MEND

@@ -59,10 +59,8 @@ def test_a_stopped_engine_is_asked_nothing() -> None:
 
 
 @given(seeds)
-def test_one_silent_daemon_is_no_excuse_for_a_lost_packet(seed: int) -> None:
+def test_silent_daemons_are_no_excuse_for_a_lost_packet(seed: int) -> None:
     for drawn in draw(seed, 40):
-        if drawn.may_lose_packets:
-            silent = {step.target for step in drawn.steps if step.action.silences_a_daemon}
-            assert len(silent) > 1 or {Action.CUT, Action.MEND, Action.DRIFT} & {
-                step.action for step in drawn.steps
-            }
+        actions = {step.action for step in drawn.steps}
+        touches_forwarding = bool({Action.CUT, Action.MEND, Action.DRIFT} & actions)
+        assert drawn.may_lose_packets is touches_forwarding
