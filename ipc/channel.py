@@ -46,6 +46,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket, max_frame_bytes: int) -> None:
         connection.setblocking(False)
+        self._connection = connection
         self._socket = trio.socket.from_stdlib_socket(connection)
         self._max_frame_bytes = max_frame_bytes
 
@@ -76,6 +77,31 @@ class Channel:
             )
         except (ConnectionResetError, trio.ClosedResourceError) as error:
             raise ChannelClosed("the other end has gone") from error
+        return self._unpack(message, ancillary, flags)
+
+    async def receive_burst(self, limit: int) -> list[Received]:
+        """Receive one frame, and those that are there already, up to a limit: they cost one turn of
+        the event loop together.
+
+        Raises:
+            ChannelClosed, FrameError, IpcError: as `receive`; frames before a bad one are lost.
+        """
+        burst = [await self.receive()]
+        while len(burst) < limit:
+            try:
+                message, ancillary, flags, _ = self._connection.recvmsg(
+                    self._max_frame_bytes + 1, descriptor_space()
+                )
+            except OSError:  # nothing is there now, or the end, which the next call will tell
+                break
+            if not message:
+                break
+            burst.append(self._unpack(message, ancillary, flags))
+        return burst
+
+    def _unpack(
+        self, message: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
+    ) -> Received:
         descriptors = take_descriptors(ancillary, accept=DESCRIPTORS_MAX)
         if not message:
             close_descriptors(descriptors)

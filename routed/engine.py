@@ -102,6 +102,9 @@ _Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged, Ne
 REQUEST_TIMEOUT_S = 120.0
 """How long a client waits for what the parent has to do."""
 
+_BURST_FRAMES = 64
+"""Frames of the parent taken in one turn of the event loop, at most; they are light."""
+
 _LAST_MOMENTS_S = 2.0
 """For unwinding, and the traceback; farewells have been said before."""
 
@@ -214,18 +217,21 @@ class Engine:
     async def _receive_loop(self) -> None:
         while True:
             try:
-                frame, descriptor = await self._channel.receive()
+                # A turn of the loop may be long, and the parent must not wait for as many turns as
+                # it has things to say.
+                burst = await self._channel.receive_burst(_BURST_FRAMES)
             except ChannelClosed:
                 return  # the parent is gone, and we with it
-            message_class = check_authority(
-                frame.type, Role.PARENT, self._phase, has_descriptor=descriptor is not None
-            )
-            message: object = codec.decode(message_class, frame.body)
-            if isinstance(message, Stop):
-                self._phase = Phase.STOPPING
-                await self._say_goodbye(message)
-                return
-            self._take(message, frame.request_id, descriptor)
+            for frame, descriptor in burst:
+                message_class = check_authority(
+                    frame.type, Role.PARENT, self._phase, has_descriptor=descriptor is not None
+                )
+                message: object = codec.decode(message_class, frame.body)
+                if isinstance(message, Stop):
+                    self._phase = Phase.STOPPING
+                    await self._say_goodbye(message)
+                    return
+                self._take(message, frame.request_id, descriptor)
 
     def _take(self, message: object, request_id: int, descriptor: int | None) -> None:
         match message:

@@ -50,6 +50,19 @@ async def test_the_end_is_said(ends: tuple[Channel, socket.socket]) -> None:
         await channel.send(Frame(1, 0, b""))
 
 
+async def test_what_is_there_already_is_one_burst_and_its_end_comes_after(
+    ends: tuple[Channel, socket.socket],
+) -> None:
+    channel, theirs = ends
+    for number in range(5):
+        theirs.send(pack_frame(Frame(1, number, b""), MAX_BYTES))
+    theirs.close()
+    assert [each.frame.request_id for each in await channel.receive_burst(3)] == [0, 1, 2]
+    assert [each.frame.request_id for each in await channel.receive_burst(3)] == [3, 4]
+    with pytest.raises(ChannelClosed):
+        await channel.receive_burst(3)
+
+
 @pytest.mark.parametrize("message", [b"x", b"1234567", b"\0\1\0\1\0\0\0\0", bytes(MAX_BYTES + 1)])
 async def test_what_is_no_frame_is_refused(
     ends: tuple[Channel, socket.socket], message: bytes
