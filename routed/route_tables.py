@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from routed.control.tables import TablePage
 from routed.control.views import FibState, NextHopView, RouteSelector, RouteView, plain
 from routed.fib_requests import KERNELS_OWN
 from routed.model.prefix import Prefix
-from routed.model.route import NextHop, RouteSource, RouteType
+from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
 from routed.rib.table import Candidate
 from routed.router import Router
 
@@ -52,19 +53,19 @@ class RouteTables:
         Returns:
             Rows as a RouteView becomes.
 
-        Cost: about 6 us a route.
+        Cost: about 5 us a route.
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
         now = time.monotonic()
         candidates = self._router.rib.candidates
-        hops = _HopRows(self)
+        shared = _Shared(self)
         fib_state = self._common_fib_state()
         source, only_selected = selector.source, selector.is_selected_only
         rows = [
-            self._row(candidate, hops, fib_state, now)
+            self._row(candidate, shared, fib_state, now)
             for prefix in prefixes
             for candidate in candidates(prefix)
-            if source in (None, candidate.route.source)
+            if source in (None, candidate.attributes.source)
             and (candidate.is_selected or not only_selected)
         ]
         return TablePage(rows, next_after)
@@ -77,7 +78,7 @@ class RouteTables:
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
         wishes = self._router.fib.wishes
-        hops = _HopRows(self)
+        shared = _Shared(self)
         rows = []
         for prefix in prefixes:
             wish = wishes.wish(prefix)
@@ -87,7 +88,7 @@ class RouteTables:
                         str(prefix),
                         wishes.table_id,
                         _TYPE_WORDS[wish.type],
-                        hops.of(wish.next_hops),
+                        shared.hops(wish.next_hops),
                         _STATE_WORDS[self._fib_state(prefix)],
                         wishes.failure_of(prefix),
                     )
@@ -114,34 +115,24 @@ class RouteTables:
         return [prefix for prefix in chunk if selector.matches_prefix(prefix)], next_after
 
     def _row(
-        self, candidate: Candidate, hops: _HopRows, fib_state: FibState | None, now: float
+        self, candidate: Candidate, shared: _Shared, fib_state: FibState | None, now: float
     ) -> tuple[object, ...]:
         """What `to_row(self.view(candidate))` would be; `fib_state` if all routes have the same."""
-        route = candidate.route
-        if (
-            fib_state is None
-            or not candidate.is_selected
-            or route.source in KERNELS_OWN
-            or self._router.fib.kernel_filter
-        ):
+        prefix, attributes, next_hops, _, is_selected, installed_at = candidate
+        first, owner, is_kernels = shared.words(attributes)
+        reason: object = ""
+        if fib_state is None or not is_selected or is_kernels or self._router.fib.kernel_filter:
             fib_state, reason = self._fib_of(candidate)
-        else:
-            reason = ""
-        is_injected = route.source is RouteSource.INJECTED
         return (
-            str(route.prefix),
-            _TYPE_WORDS[route.type],
-            _SOURCE_WORDS[route.source],
-            route.distance,
-            route.metric,
-            route.tag,
-            hops.of(candidate.next_hops) if candidate.next_hops else self._wanted_hops(candidate),
-            candidate.is_selected,
+            str(prefix),
+            *first,
+            shared.hops(next_hops) if next_hops else self._wanted_hops(candidate),
+            is_selected,
             _STATE_WORDS[fib_state],
             reason,
-            round(now - candidate.installed_at, 1),
-            route.owner if is_injected else "",
-            self._lease_left(candidate, now) if is_injected else None,
+            round(now - installed_at, 1),
+            owner,
+            self._lease_left(candidate, now) if owner else None,
         )
 
     @staticmethod
@@ -181,11 +172,11 @@ class RouteTables:
 
     def _fib_of(self, candidate: Candidate) -> tuple[FibState | None, str]:
         """How the kernel stands to a candidate, and why; None where it is not meant to have it."""
-        if not candidate.is_selected or candidate.route.source in KERNELS_OWN:
+        if not candidate.is_selected or candidate.attributes.source in KERNELS_OWN:
             return None, candidate.problem
-        prefix = candidate.route.prefix
+        prefix = candidate.prefix
         refusal = self._router.fib.kernel_filter.refusal(
-            prefix, candidate.route.source, candidate.route.tag
+            prefix, candidate.attributes.source, candidate.attributes.tag
         )
         if refusal:
             return None, refusal
@@ -209,8 +200,8 @@ class RouteTables:
         return FibState.PENDING if wishes.is_pending(prefix) else FibState.INSTALLED
 
     def _lease_left(self, candidate: Candidate, now: float) -> float | None:
-        route = candidate.route
-        left = self._router.injected.remaining_s(route.prefix, route.owner, now)
+        owner = candidate.attributes.owner
+        left = self._router.injected.remaining_s(candidate.prefix, owner, now)
         return None if left is None else round(left, 3)
 
 
@@ -219,24 +210,49 @@ def _asked_for(candidate: Candidate) -> tuple[NextHopView, ...]:
     return tuple(
         [
             NextHopView(gateway.via, gateway.ifname, gateway.weight)
-            for gateway in candidate.route.gateways
+            for gateway in candidate.attributes.gateways
         ]
     )
 
 
-class _HopRows:
-    """Next hops as plain values, each distinct set once for a page."""
+class _Words(NamedTuple):
+    """What all routes of the same attributes have in common."""
+
+    first: tuple[object, ...]
+    """The columns from `type` to `tag`."""
+    owner: str
+    is_kernels: bool
+
+
+class _Shared:
+    """What routes have in common, as plain values, each once for a page.
+
+    By identity, which is quick: what is equal is one tuple in the RIB, mostly. The tuples are kept,
+    too: while they live nothing else has their identity.
+    """
 
     def __init__(self, tables: RouteTables) -> None:
         self._tables = tables
-        self._known: dict[int, tuple[tuple[NextHop, ...], object]] = {}
-        """By identity, which is quick: equal sets are one tuple in the RIB, mostly."""
+        self._hops: dict[int, tuple[tuple[NextHop, ...], object]] = {}
+        self._words: dict[int, tuple[PathAttributes, _Words]] = {}
 
-    def of(self, next_hops: tuple[NextHop, ...]) -> object:
+    def hops(self, next_hops: tuple[NextHop, ...]) -> object:
         """What a view's `next_hops` becomes."""
-        known = self._known.get(id(next_hops))
+        known = self._hops.get(id(next_hops))
         if known is None:
-            # The tuple is kept, too: while it lives nothing else has its identity.
             known = next_hops, plain(self._tables.next_hops(next_hops))
-            self._known[id(next_hops)] = known
+            self._hops[id(next_hops)] = known
+        return known[1]
+
+    def words(self, attributes: PathAttributes) -> _Words:
+        """The plain columns of a route."""
+        known = self._words.get(id(attributes))
+        if known is None:
+            distance, metric, source, owner, tag, route_type, _, _ = attributes
+            words = _Words(
+                (_TYPE_WORDS[route_type], _SOURCE_WORDS[source], distance, metric, tag),
+                owner if source is RouteSource.INJECTED else "",
+                source in KERNELS_OWN,
+            )
+            known = self._words[id(attributes)] = attributes, words
         return known[1]
