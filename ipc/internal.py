@@ -41,6 +41,7 @@ from routed.model.rule import Rule
 __all__ = [
     "CONF_ITEM_BYTES",
     "FORMER_LEGS_MAX",
+    "JOURNAL_BYTES_MAX",
     "ConfApplied",
     "ConfBegin",
     "ConfDone",
@@ -91,6 +92,8 @@ __all__ = [
 
 CONF_ITEM_BYTES = 60_000
 """A configuration travels as pieces of at most this many bytes, well under the frame limit."""
+JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+"""No engine leaves a longer file of injected routes to the next one; the parent gives up such."""
 
 
 class SocketKind(enum.IntEnum):

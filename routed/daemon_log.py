@@ -85,10 +85,13 @@ class DaemonLog:
             ValueError: there is no such level.
         """
         try:
-            self.logger.level = Level[level.upper()]
+            wanted = Level[level.upper()]
         except KeyError:
             raise ValueError(f"log level {level!r} does not exist") from None
-        self.logger.emit("log-level", level=self.level)
+        # Said by the more talkative of the two: nobody silences the log without a trace in it.
+        self.logger.level = min(self.logger.level, wanted)
+        self.logger.emit("log-level", level=wanted.name.lower())
+        self.logger.level = wanted
 
     def step_level(self) -> None:
         """One more verbose, from debug round to error."""

@@ -2,13 +2,14 @@
 
     EngineSession   sender    what it should know (`routed.outbox`)  -->  engine
                     receiver  what it wants                          <--  (authority table first)
-                    output    its last words                         <--  (stdout and stderr)
+                    output    its last words (`engine_output`)       <--  (stdout and stderr)
                     watcher   pidfd: it has ended
 
 The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
 authority table), in meaning (the host judges each wish) and in amount: log lines beyond a rate are
-dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules, and one message
-is taken per turn of the event loop, so that a flood slows nothing but itself.
+dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules (an answer counts
+once it has left this process), and one message is taken per turn of the event loop, so that a flood
+slows nothing but itself.
 
 An engine that breaks the rules of the channel is ended at once.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -57,7 +58,8 @@ from ipc.internal import (
 )
 from routed.config.schema import Config
 from routed.config.transfer import pack
-from routed.log import EVENTS, Logger, TokenBucket
+from routed.engine_output import EngineOutput
+from routed.log import EVENTS, Level, Logger, TokenBucket
 from routed.outbox import Outbox, OutboxSource
 from routed.privsep import EngineProcess
 from routed.sandbox.refusals import NotAListenerError, RefusalListener
@@ -81,9 +83,11 @@ STOP_TIMEOUT_S = 2.0
 
 REQUESTS_MAX = 512
 """Reload requests of one engine that wait for their answer: twice the management sessions."""
-LOG_LINES_PER_S = 200.0
 LOG_LINES_BURST = 5000
-"""A table's worth of adjacency lines at once; debug lines beyond the rate are lost, and counted."""
+"""A table's worth of adjacency lines at once."""
+LOG_LINES_PER_S = 20.0
+DEBUG_LINES_PER_S = 200.0
+"""Beyond the burst, for long: what comes faster is lost, and counted."""
 
 REFUSALS_PER_S = 20.0
 REFUSALS_BURST = 1000
@@ -95,8 +99,6 @@ PULSES_MISSED_MAX = 12
 seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
 that an engine does in one piece, by far; neighbors have given it up long before."""
 
-_OUTPUT_LINE_MAX = 1000
-_OUTPUT_LINES_KEPT = 20
 _FIELD_MAX = 1000
 """Characters of a log field that are kept."""
 _LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
@@ -167,11 +169,12 @@ class EngineSession:
             conduct: rules broken and calls refused; counted up here.
         """
         self.phase = Phase.CONFIGURING
+        self.has_wished = False
+        """Whether it has said what it wants in the kernel, which it does once it has read all."""
         self.process = process
-        self.last_words: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
-        """What it printed last, for the message of a daemon that could not start."""
         self._host = host
         self._log = log
+        self._output = EngineOutput(process.output_fd, self._log_output)
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES)
         self._outbox = Outbox(host)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
@@ -188,14 +191,13 @@ class EngineSession:
         self._pulses_missed = 0
         now = trio.current_time()
         self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, now)
+        self._debug_lines = TokenBucket(DEBUG_LINES_PER_S, LOG_LINES_BURST, now)
         self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, now)
 
     # --- what the engine should know
 
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
         """Queue one message; a descriptor is closed once it was sent, or the session ends."""
-        if request_id:
-            self._unanswered = max(self._unanswered - 1, 0)
         self._outbox.send(message, request_id, descriptor)
 
     def mark_link(self, ifindex: int) -> None:
@@ -290,6 +292,11 @@ class EngineSession:
 
     # --- its life
 
+    @property
+    def last_words(self) -> list[str]:
+        """What it printed last, for the message of a daemon that could not start."""
+        return list(self._output.last_words)
+
     async def run(self) -> str:
         """Serve the engine until it has ended.
 
@@ -298,7 +305,7 @@ class EngineSession:
         """
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._relay_output)
+                nursery.start_soon(self._output.relay)
                 nursery.start_soon(self._send_loop)
                 nursery.start_soon(self._receive_loop)
                 nursery.start_soon(self._feel_pulse)
@@ -328,7 +335,7 @@ class EngineSession:
     async def _reap(self) -> None:
         await trio.lowlevel.wait_readable(self.process.pidfd)
         _, self._status = os.waitpid(self.process.pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended)
-        self._drain_output()
+        self._output.drain()
 
     def _close(self) -> None:
         self._is_over = True
@@ -336,7 +343,7 @@ class EngineSession:
         self._channel.close()
         self._answer_in.close()
         os.close(self.process.pidfd)
-        os.close(self.process.output_fd)
+        self._output.close()
         self._outbox.close()
         if self._refusal_listener is not None:
             self._refusal_listener.close()
@@ -353,6 +360,8 @@ class EngineSession:
                     finally:
                         if descriptor is not None:
                             os.close(descriptor)
+                    if request_id:
+                        self._unanswered = max(self._unanswered - 1, 0)
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
 
@@ -388,6 +397,7 @@ class EngineSession:
     def _take(self, message: object, request_id: int) -> None:
         match message:
             case FibUpdate():
+                self.has_wished = True
                 self._host.fib_update(message)
             case FibInSync():
                 self._host.fib_in_sync()
@@ -466,7 +476,9 @@ class EngineSession:
             raise IpcError(f"log event {line.event!r} does not exist")
         if line.fields.keys() - _LOGGERS_OWN_FIELDS != set(EVENTS[line.event].fields):
             raise IpcError(f"log event {line.event} with the fields {', '.join(line.fields)}")
-        dropped = self._lines.take(trio.current_time())
+        is_debug = EVENTS[line.event].level is Level.DEBUG
+        bucket = self._debug_lines if is_debug else self._lines
+        dropped = bucket.take(trio.current_time())
         if dropped is None:
             return
         if dropped:
@@ -474,24 +486,8 @@ class EngineSession:
         fields = {name: value[:_FIELD_MAX] for name, value in line.fields.items()}
         self._log.write(line.event, fields, "engine")
 
-    async def _relay_output(self) -> None:
-        """Log what it prints: normally nothing, a traceback when it dies of a defect."""
-        os.set_blocking(self.process.output_fd, False)
-        while self._drain_output():
-            await trio.lowlevel.wait_readable(self.process.output_fd)
-
-    def _drain_output(self) -> bool:
-        """Log what has been printed so far; False at the end of the stream."""
-        while True:
-            try:
-                chunk = os.read(self.process.output_fd, 65_536)
-            except BlockingIOError:
-                return True
-            if not chunk:
-                return False
-            for line in chunk.decode("utf-8", "backslashreplace").splitlines():
-                self.last_words.append(line[:_OUTPUT_LINE_MAX])
-                self._log.emit("engine-output", line=line[:_OUTPUT_LINE_MAX])
+    def _log_output(self, line: str) -> None:
+        self._log.emit("engine-output", line=line)
 
 
 def _describe_status(status: int) -> str:

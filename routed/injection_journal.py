@@ -16,7 +16,7 @@ loses at most the change that was being carried out.
 
 Invariants:
     `fold` of what was appended is what `InjectedRoutes` holds without sessions; a test compares.
-    The files hold at most twice FILE_BYTES_MAX; beyond that nothing is kept, and that is said.
+    The files hold at most twice JOURNAL_BYTES_MAX; beyond that nothing is kept, and that is said.
 
 Failure: a record that is damaged or cut short ends its file; what came before it counts.
 """
@@ -33,13 +33,13 @@ from dataclasses import dataclass
 from ipc import codec
 from ipc.columns import pack_indices, pack_keys, unpack_keys, unpack_values
 from ipc.framing import IpcError
+from ipc.internal import JOURNAL_BYTES_MAX
 from routed.injection import Attributes
 from routed.model.prefix import Family
 from routed.model.route import Gateway, RouteColumn, RouteType
 
 __all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "fold"]
 
-FILE_BYTES_MAX = 256 * 1024 * 1024
 REWRITE_BYTES = 1024 * 1024
 """A file is written afresh when it has grown by this, and is three times what it was at first."""
 REWRITE_RENEWALS = 1_000_000
@@ -250,8 +250,8 @@ class Journal:
 
     def _write(self, number: int, data: bytes) -> None:
         try:
-            if self._size + len(data) > FILE_BYTES_MAX:
-                raise OSError(f"over {FILE_BYTES_MAX} bytes")
+            if self._size + len(data) > JOURNAL_BYTES_MAX:
+                raise OSError(f"over {JOURNAL_BYTES_MAX} bytes")
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptors[number], rest) :]

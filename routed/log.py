@@ -76,18 +76,18 @@ EVENTS: dict[str, EventSpec] = {
     "ready": EventSpec(_I, ("after_ms", "routes")),
     "stopping": EventSpec(_I, ("reason", "on_exit")),
     "stopped": EventSpec(_I, ("routes_kept",)),
-    "log-level": EventSpec(_I, ("level",)),
+    "log-level": EventSpec(_I, ("level",), _STRANGERS),
     "diagnostic": EventSpec(_I, ("what", "value")),
     "internal-error": EventSpec(_E, ("where", "error"), 600),  # a traceback has many lines
     # configuration
-    "reload-begun": EventSpec(_I, ("asked_by",)),
-    "reload-done": EventSpec(_I, ("changes", "took_ms")),
-    "reload-unconfirmed": EventSpec(_I, ("within_s",)),
-    "reload-confirmed": EventSpec(_I, ("asked_by",)),
+    "reload-begun": EventSpec(_I, ("asked_by",), 120),
+    "reload-done": EventSpec(_I, ("changes", "took_ms"), 120),
+    "reload-unconfirmed": EventSpec(_I, ("within_s",), 120),
+    "reload-confirmed": EventSpec(_I, ("asked_by",), 120),
     "config-refused": EventSpec(_W, ("path", "instead")),
-    "rolled-back": EventSpec(_W, ("why",)),
-    "reload-failed": EventSpec(_E, ("problem",)),
-    "reload-needs-restart": EventSpec(_W, ("keys",)),
+    "rolled-back": EventSpec(_W, ("why",), 120),
+    "reload-failed": EventSpec(_E, ("problem",), 600),  # a file may have many problems
+    "reload-needs-restart": EventSpec(_W, ("keys",), 120),
     # the engine
     "engine-started": EventSpec(_I, ("pid", "user", "restarts")),
     "engine-died": EventSpec(_E, ("pid", "status", "restart_in_ms")),
@@ -102,6 +102,7 @@ EVENTS: dict[str, EventSpec] = {
     "sandbox-refused": EventSpec(_W, ("pid", "call"), _STRANGERS),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
+    "journal-given-up": EventSpec(_W, ("number", "reason")),
     "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),
     # links and sockets

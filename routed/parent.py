@@ -9,6 +9,7 @@
 
     routed/start.py             what can be refused at start; opens what the daemon holds
     routed/kernel_side.py       netlink: our routes, rules, learned routes, links
+    routed/journals.py          what an engine leaves to the next one
     routed/neighbor_sockets.py  which links have a NUP socket, and which should
     routed/supervisor.py        one engine after another
     routed/engine_session.py    one life of an engine
@@ -32,7 +33,6 @@ Stop: the engine says goodbye, then our routes go or stay (`fib.on_exit`), then 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -75,6 +75,7 @@ from routed.daemonize import ReadyPipe
 from routed.engine_session import EngineFailed, EngineSession
 from routed.fib.links import LinkChange
 from routed.fib.netlink import NetlinkError
+from routed.journals import Journals
 from routed.kernel_side import KernelSide
 from routed.keyfiles import KeyFileError, read_secrets
 from routed.last_good import LastGood
@@ -133,13 +134,6 @@ def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
     return EXIT_FAILED
 
 
-def _open_journal() -> int:
-    """A file in memory that is only appended to."""
-    descriptor = os.memfd_create("routed-injected", os.MFD_CLOEXEC)
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-    return descriptor
-
-
 def _first_message(group: BaseException | None) -> str:
     error = group
     while isinstance(error, BaseExceptionGroup):
@@ -162,8 +156,7 @@ class Parent:
         self._is_stopping = False
         self._started_at_ns = time.monotonic_ns()
         self._manager = ServiceManager(os.environ)
-        self._journals = [_open_journal(), _open_journal()]
-        """What an engine leaves to the next one; never looked at here."""
+        self._journals = Journals(self._log)
         self._supervisor = Supervisor(self, self._log)
         self._sockets = NeighborSockets(self.link, self._running_session, self._log)
         self._transactions = Transactions(
@@ -213,7 +206,9 @@ class Parent:
             if self._manager.watchdog_period_s is not None:
                 self._nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
-            await self._supervisor.run(config.user, config.sandbox, self._settle_engine)
+            await self._supervisor.run(
+                config.user, config.sandbox, self._settle_engine, self._bury_engine
+            )
             self._nursery.cancel_scope.cancel()
 
     async def _pet_watchdog(self, period_s: float) -> None:
@@ -231,8 +226,7 @@ class Parent:
         """Remove what the file system has of us."""
         self._manager.close()
         self._opened.close()
-        for journal in self._journals:
-            os.close(journal)
+        self._journals.close()
 
     # --- signals
 
@@ -296,8 +290,8 @@ class Parent:
         links = self._kernel.links
         for link in links:
             session.send_link(link.ifindex)
-        for number, journal in enumerate(self._journals):
-            session.send(JournalReady(number), descriptor=os.dup(journal))
+        for number, journal in enumerate(self._journals.copies()):
+            session.send(JournalReady(number), descriptor=journal)
         session.send(LinksComplete(self._kernel.former_legs()))
         self.on_rules()
         session.tell_refusals()
@@ -311,6 +305,9 @@ class Parent:
         for line in list(self._opened.log.lines):
             session.send_line(line)
         self._sockets.settle_all(links, self._config)
+
+    def _bury_engine(self, session: EngineSession) -> None:
+        self._journals.engine_died(has_wished=session.has_wished)
 
     def _hand_over_metrics(self, session: EngineSession) -> None:
         copy = self._opened.listeners.copy_metrics()

@@ -49,6 +49,7 @@ class Supervisor:
         user: EngineUser,
         sandbox: SandboxMode,
         settle: Callable[[EngineSession], Awaitable[None]],
+        on_death: Callable[[EngineSession], None],
     ) -> None:
         """Run engines, one after another; returns when one was stopped on purpose.
 
@@ -56,6 +57,7 @@ class Supervisor:
             user: whom they become.
             sandbox: how they are held.
             settle: configures a new engine and tells it everything; EngineFailed ends that engine.
+            on_death: told of an engine that ended without being stopped.
 
         Raises:
             EngineFailed: too many died too quickly.
@@ -85,6 +87,7 @@ class Supervisor:
             if session.phase is Phase.STOPPING:
                 return
             self.restarts += 1
+            on_death(session)
             self._bury(session, problem or status)
             await trio.sleep(self._delay())
 

@@ -4,9 +4,9 @@
     else            404, 405, 400, 403, 503; each with a line of text
 
 One request per connection. A client gets REQUEST_TIMEOUT_S and REQUEST_MAX_BYTES for its request,
-as much time for reading the answer, and there are at most CONNECTIONS_MAX of them: whoever
-dawdles harms himself. On a Unix socket the kernel says who asks; on a loopback port anybody on this
-machine may.
+as much time for reading the answer, and there are at most CONNECTIONS_MAX of them, and as many that
+are told so; who comes then is hung up on without a word. Whoever dawdles harms himself. On a Unix
+socket the kernel says who asks; on a loopback port anybody on this machine may.
 
 Failure: a client's doing ends its connection. An exception in `collect` is a defect, logged by the
 callback, and 500 for the client.
@@ -93,10 +93,14 @@ class MetricsServer:
                 await trio.sleep(ACCEPT_RETRY_S)
                 continue
             connection.setblocking(False)
+            if self._connections >= 2 * CONNECTIONS_MAX:
+                connection.close()  # he can have no more of our descriptors
+                await trio.lowlevel.checkpoint()
+                continue
+            self._connections += 1
             nursery.start_soon(self._serve, connection)
 
     async def _serve(self, connection: socket.socket) -> None:
-        self._connections += 1
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
         try:
             with trio.move_on_after(REQUEST_TIMEOUT_S):

@@ -21,6 +21,7 @@ it is set after them, and the parent's life is checked again after that (it may 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -32,7 +33,9 @@ from routed.sandbox.kernel import prctl
 from routed.sandbox.seccomp import Installed
 
 __all__ = [
+    "FILE_BYTES_MAX",
     "OPEN_FILES_MAX",
+    "THREADS_MAX",
     "Confinement",
     "ConfinementError",
     "confine_engine",
@@ -43,6 +46,21 @@ __all__ = [
 
 OPEN_FILES_MAX = 4096
 """RLIMIT_NOFILE of the engine: 256 management sessions, a socket for each link, and room."""
+
+FILE_BYTES_MAX = 1 << 30
+"""RLIMIT_FSIZE of the engine, which files in memory obey: twice the size of a FIB snapshot. What an
+engine writes into the parent's journals would outlive it."""
+
+THREADS_MAX = 256
+"""RLIMIT_NPROC of the engine, which counts all of its user's processes and threads. It starts none,
+so that a user who has more is no hindrance."""
+
+_MOST = {
+    resource.RLIMIT_NOFILE: OPEN_FILES_MAX,
+    resource.RLIMIT_FSIZE: FILE_BYTES_MAX,
+    resource.RLIMIT_NPROC: THREADS_MAX,
+}
+_OOM_SCORE = "/proc/self/oom_score_adj"
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
@@ -149,6 +167,7 @@ def confine_engine(
         ConfinementError: a step failed, or the check afterwards found a way back.
     """
     parent_pid = os.getppid()
+    _be_as_mortal_as_others()
     started_as_root = os.getuid() == 0
     landlock_abi, installed = 0, Installed(False)
     try:
@@ -181,14 +200,25 @@ def _change_ids(uid: int, gid: int) -> None:
 
 
 def _set_limits() -> None:
-    """No core file, which would hold the keys; no locked memory; a bounded number of files."""
+    """No core file, which would hold the keys; no locked memory; bounded files and threads."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
     resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or hard > OPEN_FILES_MAX:
-        hard = OPEN_FILES_MAX
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit, most in _MOST.items():
+        _, hard = resource.getrlimit(limit)
+        if hard == resource.RLIM_INFINITY or hard > most:
+            hard = most
+        resource.setrlimit(limit, (hard, hard))
+
+
+def _be_as_mortal_as_others() -> None:
+    """Give back what `OOMScoreAdjust=` shields the parent with: when memory runs out because of
+    what strangers say, the engine should go, and not the process that brings it back."""
+    # OSError: no /proc, or one that is read-only. The engine is the larger process all the same.
+    with contextlib.suppress(OSError), open(_OOM_SCORE, "r+", encoding="ascii") as file:
+        if int(file.read()) < 0:
+            file.seek(0)
+            file.write("0")
 
 
 def _check_no_way_back(*, is_other_uid: bool) -> None:

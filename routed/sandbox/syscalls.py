@@ -52,7 +52,7 @@ class Condition(NamedTuple):
 ALLOWED: tuple[str, ...] = (
     # the descriptors that we hold
     "read", "write", "readv", "writev", "pread64", "close", "close_range", "fstat",
-    "sendto", "sendmsg", "recvfrom", "recvmsg", "accept", "accept4", "shutdown",
+    "sendto", "sendmsg", "recvfrom", "recvmsg", "accept", "accept4",
     "getsockname", "getpeername", "getsockopt",
     # trio: waiting, and waking itself
     "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll",
@@ -77,6 +77,7 @@ _INT = 0xFFFF_FFFF
 _PROT_EXEC = 0x4
 _CLONE_THREAD = 0x0001_0000
 _AT_EMPTY_PATH = 0x1000
+_SHUT_WR = 1
 _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5421, 0x5450, 0x5451
 _SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY = 7, 8, 1
 _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = 1, 2, 3, 4
@@ -103,6 +104,9 @@ CONDITIONS: dict[str, Condition] = {
     # trio shrinks the buffers of its wake-up pair, and tries to have them sent at once. Under other
     # levels these three numbers are harmless: type of service; SO_DEBUG, which takes a capability.
     "setsockopt": Condition(2, _INT, (_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY)),
+    # "I have said all": a metrics answer ends so. Not SHUT_RD: the listeners are the parent's too,
+    # and one that was shut down for reading would be dead for every engine to come.
+    "shutdown": Condition(1, _INT, (_SHUT_WR,)),
     # Limits may be read (the C library does, for a thread's stack), not set: the new one is null.
     "prlimit64": Condition(2, _WHOLE, (0,)),
 }  # fmt: skip

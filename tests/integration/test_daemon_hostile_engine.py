@@ -80,9 +80,12 @@ ATTEMPTS = {
     "pidfd": lambda: os.pidfd_open(os.getppid()),
     "root": lambda: os.setuid(0),
     "code": lambda: mmap.mmap(-1, 4096, prot=7),
+    "end the listener": lambda: ENGINE._server._listener.shutdown(socket.SHUT_RDWR),
     "import": lambda: __import__("xml.dom.minidom"),
 }
 async def attack(engine, send_raw):
+    global ENGINE
+    ENGINE = engine
     found = {}
     for name, attempt in ATTEMPTS.items():
         try:
@@ -227,3 +230,30 @@ def test_a_defect_in_the_sandbox_leaves_its_traceback_in_the_log(besiege: Any) -
     )
     assert "Traceback (most recent call last)" in lab.log("R")
     lab.wait_converged(DEADLINE_S)
+
+
+HEIRLOOMS = """
+async def attack(engine, send_raw):
+    for journal in engine._journals:
+        os.ftruncate(journal, 300 << 20)
+    raise SystemExit(3)
+"""
+
+
+def test_what_it_leaves_behind_harms_no_successor(besiege: Any) -> None:
+    lab = besiege(HEIRLOOMS)
+    wait_until(
+        lambda: lab.log("R").count("journal-given-up") == 2, DEADLINE_S, "both files are given up"
+    )
+    lab.wait_converged(DEADLINE_S)
+    assert counters(lab)["engine_restarts"] == 1
+    inject = ("route", "add", "198.51.100.0/24", "type", "blackhole")
+    done = lab.run("R", lab.routectl_command("R", *inject))
+    assert done.returncode == 0, done.stderr
+    lab.kill("R", "engine")
+    wait_until(
+        lambda: counters_or_nothing(lab).get("engine_restarts") == 2, DEADLINE_S, "the third engine"
+    )
+    wait_until(
+        lambda: "injected-restored" in lab.log("R"), DEADLINE_S, "it has what the second left"
+    )

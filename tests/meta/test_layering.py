@@ -45,9 +45,11 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
     "routed.outbox": {"ipc.internal", "routed.model", "trio"},
     "routed.engine_session": {
-        "ipc", "routed.config", "routed.log", "routed.outbox", "routed.privsep",
-        "routed.sandbox.refusals", "trio",
+        "ipc", "routed.config", "routed.engine_output", "routed.log", "routed.outbox",
+        "routed.privsep", "routed.sandbox.refusals", "trio",
     },
+    "routed.engine_output": {"trio"},
+    "routed.journals": {"ipc.internal", "routed.log"},
     "routed.supervisor": {
         "ipc", "routed.config", "routed.engine_session", "routed.log", "routed.privsep", "trio",
     },
@@ -119,9 +121,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize",
         "routed.engine_session", "routed.fib.links", "routed.fib.netlink", "routed.kernel_side",
-        "routed.keyfiles", "routed.last_good", "routed.listener", "routed.model",
-        "routed.neighbor_sockets", "routed.notify", "routed.start", "routed.supervisor",
-        "routed.transaction", "trio",
+        "routed.journals", "routed.keyfiles", "routed.last_good", "routed.listener",
+        "routed.model", "routed.neighbor_sockets", "routed.notify", "routed.start",
+        "routed.supervisor", "routed.transaction", "trio",
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",

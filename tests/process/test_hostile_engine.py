@@ -273,14 +273,14 @@ async def test_a_flood_of_log_lines_is_cut_and_counted(take_over: TakeOver) -> N
     flood = LOG_LINES_BURST * 2
     take_over(
         "take_configuration()\n"
-        f"for n in range({flood}): send(internal.LogEvent('log-level', {{'level': 'x' * 5000}}))\n"
+        f"for n in range({flood}): send(internal.LogEvent('sandboxed', {{'by': 'x' * 5000}}))\n"
         "send(internal.FibInSync(0))\n",
     )
     siege = await besiege()
-    lines = siege.sink.fields_of("log-level")
+    lines = siege.sink.fields_of("sandboxed")
     assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
     assert LOG_LINES_BURST <= len(lines) < flood
-    assert all(len(fields["level"]) == 1000 for fields in lines)
+    assert all(len(fields["by"]) == 1000 for fields in lines)
 
 
 async def test_other_tasks_of_the_parent_have_their_turns_during_a_flood(
@@ -305,6 +305,48 @@ async def test_other_tasks_of_the_parent_have_their_turns_during_a_flood(
     assert siege.status == "exit status 7"
     # At most a few messages between two turns, whatever the machine.
     assert len(turns_during) > 5_000
+
+
+async def test_other_tasks_of_the_parent_have_their_turns_while_it_prints_without_end(
+    take_over: TakeOver,
+) -> None:
+    take_over("take_configuration()\nwhile True: os.write(1, b'x\\n' * 32768)\n")
+    siege = Siege()
+
+    async def live() -> None:
+        while not siege.sink.fields_of("engine-output"):
+            await trio.lowlevel.checkpoint()
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert siege.session is not None
+        siege.session.kill()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        await siege.run()
+    assert siege.status == "killed by SIGKILL"
+
+
+async def test_answers_that_are_not_taken_are_no_answers(take_over: TakeOver) -> None:
+    """Else an engine that asks on and on, and does not read, would have the parent keep it all."""
+    take_over(
+        "take_configuration()\nfor n in range(1, 1_000_000): "
+        "send(internal.LogLevelRequested('info'), request_id=n)"
+    )
+    siege = Siege()
+    waiting = []
+
+    def answer(request_id: int, request: LogLevelRequested) -> None:
+        assert siege.session is not None
+        # As many bytes as an answer about nexthop objects has.
+        siege.session.send(ReloadFinished(True, ("x" * 50_000,)), request_id=request_id)
+        waiting.append(len(siege.session._outbox))
+
+    siege.host.log_level_requested = answer  # type: ignore[method-assign]
+    await siege.run()
+    assert siege.problems == [f"{REQUESTS_MAX + 1} requests at once"]
+    assert siege.conduct.violations == {"flood": 1}
+    assert max(waiting) <= REQUESTS_MAX
 
 
 async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOver) -> None:

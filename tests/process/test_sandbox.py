@@ -87,6 +87,8 @@ REFUSED = {
     "set a limit": "call('setrlimit', 4, (ctypes.c_ulong * 2)(0, 0))",
     "change the host's name": "socket.sethostname('owned')",
     "dumpable again": "call('prctl', 4, 1, 0, 0, 0)",
+    "end a listener that the next engine needs": "listener.shutdown(socket.SHUT_RDWR)",
+    "end it for reading": "listener.shutdown(socket.SHUT_RD)",
     "own a descriptor's signals": "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
 }
 
@@ -104,6 +106,7 @@ KILLED = {
 }
 
 WORKS = {
+    "say that it has said all": "unix[0].shutdown(socket.SHUT_WR)",
     "datagrams": "datagrams.sendto(b'x', datagrams.getsockname()); datagrams.recvfrom(9)",
     "a descriptor to somebody": (
         "socket.send_fds(unix[0], [b'x'], [0]); socket.recv_fds(unix[1], 9, 1)"
@@ -198,6 +201,36 @@ def test_without_the_sandbox_the_same_attempts_succeed() -> None:
     assert outcome(REFUSED["open a file"], "free") == "done"
     assert outcome(REFUSED["open a TCP socket"], "free") == "done"
     assert outcome(KILLED["fork"], "free") == "done"
+
+
+def test_memory_that_outlives_the_engine_is_bounded() -> None:
+    script = (
+        "from routed.sandbox.confine import FILE_BYTES_MAX\n"
+        "fd = os.memfd_create('x')\n"
+        "os.ftruncate(fd, FILE_BYTES_MAX)\n"
+        "found = []\n"
+        "for attempt in (lambda: os.ftruncate(fd, FILE_BYTES_MAX + 1),\n"
+        "                lambda: os.lseek(fd, 0, os.SEEK_END) and os.write(fd, b'x')):\n"
+        "    try:\n        attempt()\n        found.append('done')\n"
+        "    except OSError as error:\n        found.append(error.strerror)\n"
+        "print(found)\n"
+    )
+    done = inside(script, "free")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "['File too large', 'File too large']"
+
+
+def test_threads_are_bounded() -> None:
+    script = (
+        "from routed.sandbox.confine import THREADS_MAX\n"
+        "stay = threading.Event()\n"
+        "started = 0\n"
+        "try:\n"
+        "    for started in range(THREADS_MAX + 1):\n"
+        "        threading.Thread(target=stay.wait, daemon=True).start()\n"
+        "except RuntimeError as error:\n    print(error)\n"
+    )
+    assert inside(script).stdout.strip() == "can't start new thread"
 
 
 def test_the_parent_keeps_exactly_what_it_needs() -> None:

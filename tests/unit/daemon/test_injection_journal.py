@@ -224,7 +224,7 @@ def test_what_changes_often_does_not_grow_for_ever(
 def test_a_full_memory_is_said_once_and_survived(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(injection_journal, "FILE_BYTES_MAX", 500)
+    monkeypatch.setattr(injection_journal, "JOURNAL_BYTES_MAX", 500)
     engine = Engine(files)
     for _ in range(20):
         engine.put("uid0", PREFIXES, 0, None, 0.0)

@@ -146,12 +146,11 @@ OURS_OR_THE_ADMINISTRATORS = {
     "starting", "ready", "stopping", "stopped", "privileges-dropped", "config-out-of-reach",
     "engine-started", "engine-died", "engine-given-up", "engine-misbehaved", "engine-hangs",
     "engine-runs-as-root", "sandboxed", "sandbox-degraded", "sandbox-violated", "fib-in-sync",
-    "injected-restored",
+    "injected-restored", "journal-given-up",
     # what this machine is like, said once
     "nexthop-compat-mode",
-    # asked for, by root or a client with the role admin
-    "log-level", "diagnostic", "reload-begun", "reload-done", "reload-unconfirmed",
-    "reload-confirmed", "rolled-back", "config-refused", "reload-failed", "reload-needs-restart",
+    # asked for by root, with a signal; at a start
+    "diagnostic", "config-refused",
 }  # fmt: skip
 
 

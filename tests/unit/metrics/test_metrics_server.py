@@ -122,6 +122,24 @@ async def test_idle_connections_do_not_add_up(path: Path, autojump_clock: object
         assert (await ask(path, GET))[0].split()[1] == b"200"
 
 
+async def test_a_crowd_gets_no_more_of_our_descriptors(path: Path, autojump_clock: object) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async with serving(path):
+        before = descriptors()
+        clients = []
+        for _ in range(4 * CONNECTIONS_MAX):
+            clients.append(await trio.open_unix_socket(str(path)))
+            await trio.testing.wait_all_tasks_blocked()
+        ours = descriptors() - before - len(clients)
+        assert ours <= 2 * CONNECTIONS_MAX
+        for client in clients:
+            await client.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await ask(path, GET))[0].split()[1] == b"200"
+
+
 def test_a_port_on_loopback(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from routed.sandbox.capabilities import Capability, names_of
-from routed.sandbox.confine import Confinement, parent_needs
+from routed.sandbox.confine import Confinement, _be_as_mortal_as_others, parent_needs
 from routed.sandbox.landlock import ruleset_of
 
 
@@ -48,3 +50,19 @@ def test_a_parent_that_is_the_engines_user_needs_one_capability() -> None:
     assert names_of(parent_needs(0, 998)) == (
         "CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_ADMIN"
     )
+
+
+@pytest.mark.parametrize(
+    ("inherited", "own"), [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")]
+)
+def test_the_parents_shield_against_the_oom_killer_is_not_the_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: str, own: str
+) -> None:
+    score = tmp_path / "oom_score_adj"
+    score.write_text(inherited, encoding="ascii")
+    monkeypatch.setattr("routed.sandbox.confine._OOM_SCORE", str(score))
+    _be_as_mortal_as_others()
+    # A file keeps what is behind the write; the kernel takes the write as it is.
+    assert score.read_text(encoding="ascii").startswith(own)
+    monkeypatch.setattr("routed.sandbox.confine._OOM_SCORE", str(tmp_path / "nothing"))
+    _be_as_mortal_as_others()

@@ -127,6 +127,8 @@ def test_an_argument_decides_where_it_should(machine: Machine) -> None:
     assert ask(machine, "tgkill", 1) == REFUSE
     assert ask(machine, "fcntl", 5, 1033) == ALLOW
     assert ask(machine, "fcntl", 5, 8) == REFUSE, "F_SETOWN sends signals"
+    assert ask(machine, "shutdown", 5, 1) == ALLOW
+    assert ask(machine, "shutdown", 5, 0) == ask(machine, "shutdown", 5, 2) == REFUSE
     assert ask(machine, "ioctl", 5, 0x5421) == ALLOW
     assert ask(machine, "ioctl", 5, 0x8B00) == REFUSE
     assert ask(machine, "newfstatat", 5, 1 << 40, 0, 0x1000) == ALLOW

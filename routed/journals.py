@@ -1,0 +1,98 @@
+"""What an engine leaves to the next one, as the parent holds it: two files in memory.
+
+    engine 1 --writes--> memfd, memfd <--copies-- Journals (parent) --copies--> engine 2
+
+The parent never looks inside (`routed.injection_journal` does, in the engine): nothing that a
+client said reaches it. But the files outlive every engine, so one that was taken over could leave
+something that pins the machine's memory, or that brings down each of its successors. Against the
+first, a file longer than an honest engine makes it is given up; against the second, both are, when
+engine after engine took them and ended before its first wish. What is lost then is what clients
+injected; the log says so, and the daemon goes on.
+
+An engine's descriptor shares its flags with ours: appending, which the next engine counts on, is
+switched on again for each.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from ipc.internal import JOURNAL_BYTES_MAX
+from routed.log import Logger
+
+__all__ = ["DEATHS_MAX", "Journals"]
+
+DEATHS_MAX = 3
+"""Of engines in a row that could not live with it; fewer than the deaths that end the daemon."""
+
+
+class Journals:
+    """Owns the two files, for the daemon's life."""
+
+    def __init__(self, log: Logger) -> None:
+        """Make them, empty."""
+        self._log = log
+        self._descriptors = [_open(), _open()]
+        self._deaths = 0
+        self._was_handed_over = False
+
+    def copies(self) -> list[int]:
+        """A descriptor of each, for a new engine; the caller's to close.
+
+        Raises:
+            OSError: none to spare.
+        """
+        for number, descriptor in enumerate(self._descriptors):
+            size = os.fstat(descriptor).st_size
+            if size > JOURNAL_BYTES_MAX:
+                self._forget(number, f"it has {size} bytes, over {JOURNAL_BYTES_MAX}")
+        copies: list[int] = []
+        try:
+            for descriptor in self._descriptors:
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+                copies.append(os.dup(descriptor))
+        except OSError:
+            for copy in copies:
+                os.close(copy)
+            raise
+        self._was_handed_over = True
+        return copies
+
+    def engine_died(self, *, has_wished: bool) -> None:
+        """An engine has ended by itself.
+
+        Args:
+            has_wished: it had read what there was, and said what it wants in the kernel.
+        """
+        if has_wished:
+            self._deaths = 0
+        elif self._was_handed_over:
+            self._deaths += 1
+        self._was_handed_over = False
+        if self._deaths < DEATHS_MAX:
+            return
+        self._deaths = 0
+        for number, descriptor in enumerate(self._descriptors):
+            if os.fstat(descriptor).st_size:
+                self._forget(number, f"{DEATHS_MAX} engines in a row died of it, for all we know")
+
+    def close(self) -> None:
+        """Let go of both."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def _forget(self, number: int, reason: str) -> None:
+        """Begin a file anew. Another file, not a shorter one: the dead engine's clients may hold
+        the old one for all we know."""
+        fresh = _open()
+        os.close(self._descriptors[number])
+        self._descriptors[number] = fresh
+        self._log.emit("journal-given-up", number=number, reason=reason)
+
+
+def _open() -> int:
+    """A file in memory that is only appended to."""
+    descriptor = os.memfd_create("routed-injected", os.MFD_CLOEXEC)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
