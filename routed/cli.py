@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipc.fib_native import implementation
+from ipc import fib_native
 from routed import __version__
+from routed.fib import native
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
     from routed.config.schema import Config
@@ -56,8 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         help="print the JSON Schema of the configuration, for editors, and end",
     )  # fmt: skip
     parser.add_argument(
-        "--version", action="version", version=f"routed {__version__} (FIB: {implementation()})"
-    )
+        "--version", action="version",
+        version=f"routed {__version__} (FIB: {fib_native.implementation()}, "
+        f"kernel tables: {native.implementation()})",
+    )  # fmt: skip
     parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
     parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)

@@ -8,16 +8,20 @@ be meant, end it too.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ipc.columns import unpack_keys, unpack_values
 from ipc.framing import FloodError
 from ipc.internal import FibColumns, FibValue
 from ipc.internal import FibUpdate as FibUpdateMessage
+from routed.fib import native as extension
 from routed.fib.ownership import Ownership, RouteValue, find_violation
 from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
 from routed.log import Logger
-from routed.model.prefix import Prefix
+from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
+from routed.model.prefix import Family, Prefix
 
 __all__ = ["ROUTES_MAX", "UPDATES_WAITING_MAX", "Refused", "WishGate", "judge_update"]
 
@@ -107,7 +111,7 @@ def judge_update(
         if (rows := _judge(columns, message.values, values, ownership, refused)).keys
     ]
     remove = [
-        FibRemovals(columns.table_id, columns.family, unpack_keys(columns.family, columns.keys))
+        FibRemovals(columns.table_id, columns.family, _keys(columns.family, columns.keys))
         for columns in message.remove
         if columns.table_id in ownership.tables
     ]
@@ -122,14 +126,14 @@ def _judge(
     refused: list[Refused],
 ) -> FibRows:
     table_id, family = columns.table_id, columns.family
-    keys = unpack_keys(family, columns.keys)
+    keys = _keys(family, columns.keys)
     if table_id in ownership.tables:
         problems = [
             find_violation(family, RouteValue(value.type, value.next_hops)) for value in asked
         ]
     else:
         problems = [f"table {table_id} is not configured"] * len(asked)
-    wanted = unpack_values(columns.values, values, len(keys))
+    wanted: Sequence[RouteValue] = _values(columns.values, values, len(keys))
     if any(problems):
         found = unpack_values(columns.values, problems, len(keys))
         refused += [
@@ -140,3 +144,30 @@ def _judge(
         wanted = [value for value, problem in zip(wanted, found, strict=True) if not problem]
         keys = [key for key, problem in zip(keys, found, strict=True) if not problem]
     return FibRows(table_id, family, keys, wanted)
+
+
+def _keys(family: Family, column: bytes) -> Sequence[int]:
+    """The prefixes of a column, checked; as they came, where the C extension can check them.
+
+    Raises:
+        ColumnError: not whole, or not prefixes.
+    """
+    if extension.native is None or len(column) % KEY_BYTES[family]:
+        return unpack_keys(family, column)
+    if extension.native.check_keys(column, family.width // 8) >= 0:
+        unpack_keys(family, column)  # says which one, and why
+        raise AssertionError("C and Python do not agree on what a prefix is")
+    return KeyColumn(family, column)
+
+
+def _values(column: bytes, values: list[RouteValue], count: int) -> ValueColumn[RouteValue]:
+    """The values that a column of indices names.
+
+    Raises:
+        ColumnError: another number of them, or an index beyond the values.
+    """
+    if len(column) != 4 * count or max(struct.unpack(f">{count}I", column), default=0) >= len(
+        values
+    ):
+        unpack_values(column, values, count)  # says what is wrong
+    return ValueColumn(values, column)

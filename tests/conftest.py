@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import privilege
+from routed.fib import native
 from tests.skips import KERNEL_LACKS, is_excused
 
 _INTEGRATION = Path(__file__).parent / "integration"
@@ -106,3 +108,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") is not None and (reason := _why_not(item)):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", params=["C extension", "pure Python"])
+def kernel_tables(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run everything in a module with either code for the kernel's tables."""
+    if request.param == "C extension":
+        if native.native is None:
+            pytest.skip("the C extension is not built")
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "native", None)
+        yield

@@ -22,6 +22,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from routed.fib import native as extension
 from routed.fib.codec import (
     DESTINATION_OFFSET,
     NLM_F_DUMP_INTR,
@@ -40,6 +41,7 @@ from routed.fib.codec import (
 from routed.fib.ledger import SeenRoute
 from routed.fib.ownership import RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, OpKind
+from routed.model.columns import KeyColumn, ValueColumn
 from routed.model.prefix import Family
 
 __all__ = ["DumpDecoder", "encode_batch"]
@@ -60,6 +62,8 @@ def encode_batch(batch: FibBatch, protocol: int, first_sequence: int) -> bytes:
         The messages, those of equal values next to each other.
     """
     kind, space, keys, values = batch
+    if extension.native is not None:
+        return _encode_natively(batch, protocol, first_sequence, extension.native.fill_templates)
     if kind is OpKind.REMOVE:
         template = _template(kind, space, None, protocol)
         return _fill(
@@ -74,6 +78,18 @@ def encode_batch(batch: FibBatch, protocol: int, first_sequence: int) -> bytes:
         sequences = [first_sequence + position for position in positions]
         parts.append(_fill(template, space.family, [keys[at] for at in positions], sequences))
     return b"".join(parts)
+
+
+def _encode_natively(
+    batch: FibBatch, protocol: int, first_sequence: int, fill: Callable[..., bytes]
+) -> bytes:
+    kind, space, keys, values = batch
+    column: ValueColumn[RouteValue | None] = (
+        ValueColumn.repeated(None, len(keys)) if kind is OpKind.REMOVE else ValueColumn.of(values)
+    )
+    templates = [_template(kind, space, value, protocol) for value in column.distinct]
+    packed = KeyColumn.of(space.family, keys).packed
+    return fill(templates, column.indices, packed, space.family.width // 8, first_sequence)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -137,6 +153,8 @@ class DumpDecoder:
         self._sequence = sequence
         self._take = take
         self._forms: dict[_Identity, _Form] = {}
+        self._samples: dict[bytes, _Form] = {}
+        """By a whole message whose prefix is zero."""
         self._destination = struct.pack("=HH", 4 + family.width // 8, 1)
 
     def page(self, buffer: bytes) -> None:
@@ -145,6 +163,9 @@ class DumpDecoder:
         Raises:
             DecodeError: no netlink messages, or no routes.
         """
+        if extension.native is not None:
+            self._page_natively(buffer, extension.native.split_page)
+            return
         rows: dict[_Identity, list[int]] = {}
         offset = 0
         while offset + NLMSG_HEADER.size <= len(buffer):
@@ -166,6 +187,24 @@ class DumpDecoder:
             seen = self._seen(identity, keys[0])
             if seen is not None:
                 self._take(seen, keys)
+
+    def _page_natively(
+        self,
+        buffer: bytes,
+        split: Callable[[bytes, int], tuple[list[tuple[bytes, bytes]], list[bytes]]],
+    ) -> None:
+        try:
+            groups, singles = split(buffer, self._family.width // 8)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
+        for sample, packed in groups:
+            form = self._samples.get(sample)
+            if form is None:
+                form = self._samples[sample] = self._decode(sample)
+            if form.seen is not None:
+                self._take(form.seen, KeyColumn(self._family, packed))
+        for message in singles:
+            self._take_single(message)
 
     def _run(self, buffer: bytes, offset: int, length: int) -> int:
         """How many messages from here on are routes with a destination and of this length."""

@@ -295,10 +295,12 @@ class DumpComparison:
         self._books = {book.space: book for book in books}
         self._is_thorough = is_thorough
         self._matched: dict[RouteSpace, int] = dict.fromkeys(self._books, 0)
-        self._seen: dict[RouteSpace, set[int]] = {space: set() for space in self._books}
-        self._odd: dict[RouteSpace, dict[int, RouteValue]] = {}
+        self._odd: dict[RouteSpace, list[tuple[Sequence[int], RouteValue]]] = {}
         self._rivals: dict[RouteSpace, dict[int, int]] = {}
         self._overtaken: dict[RouteSpace, set[int]] = {}
+        if is_thorough:
+            for book in books:
+                book.tracker.clear_marks()
 
     def overtaken(self, space: RouteSpace, key: int) -> None:
         """A notification told of this key meanwhile."""
@@ -307,7 +309,7 @@ class DumpComparison:
     def take(self, seen: SeenRoute, keys: Sequence[int]) -> None:
         """A run of routes that differ in their prefix only.
 
-        Cost: 0.1 us for each that is as it should be.
+        Cost: 0.05 us for each that is as it should be, in Python alone 0.1 us.
         """
         space, protocol, value = seen
         ownership = self._ledger.ownership
@@ -315,20 +317,17 @@ class DumpComparison:
             self._rivals.setdefault(space, {}).update(dict.fromkeys(keys, protocol))
         if not ownership.is_ours(space, protocol):
             return
-        odd = self._odd.setdefault(space, {})
+        odd = self._odd.setdefault(space, [])
         book = self._books.get(space)
         if book is None:
-            odd.update(dict.fromkeys(keys, value))
+            odd.append((keys, value))
             return
-        same = book.tracker.same
-        if not same and not self._is_thorough:
-            odd.update(dict.fromkeys(keys, value))
-            return
-        strange = [key for key in keys if same.get(key) != value]
-        odd.update(dict.fromkeys(strange, value))
+        strange = book.tracker.differing(keys, value) if book.tracker.same else keys
+        if strange:
+            odd.append((strange, value))
         self._matched[space] += len(keys) - len(strange)
         if self._is_thorough:
-            self._seen[space].update(keys)
+            book.tracker.mark(keys)
 
     def finish(self, now: float) -> list[Drift] | None:
         """The dump is complete: correct the books.
@@ -342,22 +341,22 @@ class DumpComparison:
         drift: list[Drift | None] = []
         if self._is_thorough:
             for book in self._books.values():
-                missing = [
-                    key for key in book.tracker.kernel_keys() if key not in self._seen[book.space]
-                ]
-                drift += [book.gone(key, now) for key in self._judged(book.space, missing)]
+                missing = self._judged(book.space, book.tracker.unmarked())
+                drift += [book.gone(key, now) for key in missing]
         for space, odd in self._odd.items():
-            for key in self._overtaken_in(space):
-                odd.pop(key, None)
-            drift += self._ledger.book(space).found_all(odd, now)
+            book = self._ledger.book(space)
+            for keys, value in odd:
+                drift += book.found_all(self._judged(space, keys), value, now)
         self._settle_rivals(now)
         return [entry for entry in drift if entry is not None]
 
     def _lacks_something(self, book: RouteBook) -> bool:
         tracker = book.tracker
-        odd = self._odd.get(book.space, {})
-        known = self._matched[book.space] + sum(tracker.kernel(key) is not None for key in odd)
-        return known != tracker.kernel_count
+        if not tracker.kernel_count:
+            return False
+        odd = self._odd.get(book.space, ())
+        known = sum(tracker.kernel_count_of(keys) for keys, _ in odd)
+        return self._matched[book.space] + known != tracker.kernel_count
 
     def _settle_rivals(self, now: float) -> None:
         for space in self._books.keys() | self._rivals.keys():
@@ -369,7 +368,7 @@ class DumpComparison:
             for key in self._judged(space, list(rivals)):
                 book.rival_found(key, rivals[key], now)
 
-    def _judged(self, space: RouteSpace, keys: list[int]) -> list[int]:
+    def _judged(self, space: RouteSpace, keys: Sequence[int]) -> Sequence[int]:
         """Those that no notification has overtaken."""
         overtaken = self._overtaken_in(space)
         return [key for key in keys if key not in overtaken] if overtaken else keys

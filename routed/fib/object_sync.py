@@ -23,6 +23,7 @@ from routed.fib.nexthops import NextHopBook, NextHopState
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.log import Logger
+from routed.model.columns import ValueColumn
 from routed.model.prefix import Address
 
 __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
@@ -127,9 +128,7 @@ class ObjectSync:
     def values_for(self, values: Sequence[RouteValue]) -> Sequence[RouteValue]:
         """The same routes through objects; each distinct value is looked at once."""
         self._needs_sweep = True
-        distinct = {id(value): value for value in values}
-        through = {key: self.book.value_for(value) for key, value in distinct.items()}
-        return [through[id(value)] for value in values]
+        return ValueColumn.of(values).mapped(self.book.value_for)
 
     # --- work
 

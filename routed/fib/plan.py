@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from routed.fib.delta import DeltaTracker
 from routed.fib.ownership import RouteSpace, RouteValue
+from routed.fib.tracker import RouteTracker
 from routed.model.prefix import Family
 
 __all__ = [
     "FibBatch",
     "OpKind",
     "Outcome",
-    "PendingQueue",
     "Refusals",
     "plan_removals",
     "plan_writes",
@@ -77,62 +76,25 @@ Refusals = dict[int, Outcome]
 """What a batch was refused, by position; all others were carried out."""
 
 
-class PendingQueue:
-    """The order in which pending keys have their turn.
-
-    A dictionary whose oldest entries are deleted one after the other is slow to find its first (it
-    looks at every hole), so keys are taken from a list of those that were pending a while ago, and
-    the list is made anew when it is used up.
-    """
-
-    def __init__(self, *, is_scattered: bool) -> None:
-        """Args:
-        is_scattered: let keys that came next to each other have their turns far apart: the
-            kernel takes a sorted million out three times slower than a shuffled one (measured,
-            peers.md section 1). Otherwise the oldest comes first.
-        """
-        self._is_scattered = is_scattered
-        self._keys: list[int] = []
-
-    def take(self, pending: Mapping[int, RouteValue], limit: int) -> list[int]:
-        """The next keys, at most `limit`; none only when nothing is pending."""
-        while pending:
-            if not self._keys:
-                self._keys = self._scattered(list(pending)) if self._is_scattered else list(pending)
-                self._keys.reverse()
-            taken = self._keys[: -limit - 1 : -1]
-            del self._keys[-limit:]
-            keys = [key for key in taken if key in pending]
-            if keys:
-                return keys
-        self._keys.clear()
-        return []
-
-    @staticmethod
-    def _scattered(keys: list[int]) -> list[int]:
-        return [key for start in range(_SCATTER) for key in keys[start::_SCATTER]]
-
-
-_SCATTER = 256
-
-
-def plan_writes(
-    space: RouteSpace, tracker: DeltaTracker[int, RouteValue], keys: Sequence[int]
-) -> list[FibBatch]:
-    """What to do about these keys of `wanted`."""
+def plan_writes(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
+    """What to do about the next wishes, at most `limit` of them."""
+    keys, values, there = tracker.take_wanted(limit)
     if not keys:
         return []
-    if not tracker.replaced:
-        values = [tracker.wanted[key] for key in keys]
+    if there is None:
         return [FibBatch(OpKind.INSTALL, space, keys, values)]
+    ways = [
+        _way(space.family, before, wanted) for before, wanted in zip(there, values, strict=True)
+    ]
+    if all(way is OpKind.REPLACE for way in ways):
+        return [FibBatch(OpKind.REPLACE, space, keys, values)]
     installs, replaces, removals = _Columns(), _Columns(), _Columns()
-    for key in keys:
-        wanted, there = tracker.wanted[key], tracker.replaced.get(key)
-        if there is not None and is_replaceable(space.family, there, wanted):
+    for key, wanted, before, way in zip(keys, values, there, ways, strict=True):
+        if way is OpKind.REPLACE:
             replaces.add(key, wanted)
             continue
-        if there is not None:
-            removals.add(key, there)
+        if before is not None:
+            removals.add(key, before)
         installs.add(key, wanted)
     batches = [
         replaces.batch(OpKind.REPLACE, space),
@@ -142,13 +104,18 @@ def plan_writes(
     return [batch for batch in batches if batch.keys]
 
 
-def plan_removals(
-    space: RouteSpace, tracker: DeltaTracker[int, RouteValue], keys: Sequence[int]
-) -> list[FibBatch]:
-    """What to do about these keys of `unwanted`."""
-    if not keys:
-        return []
-    return [FibBatch(OpKind.REMOVE, space, keys, [tracker.unwanted[key] for key in keys])]
+def _way(family: Family, there: RouteValue | None, wanted: RouteValue) -> OpKind:
+    """Whether a wish is carried out by a replace or by an install, a removal before it if need
+    be."""
+    if there is not None and is_replaceable(family, there, wanted):
+        return OpKind.REPLACE
+    return OpKind.INSTALL
+
+
+def plan_removals(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
+    """What to do about the next keys of `unwanted`, at most `limit` of them."""
+    keys, values, _ = tracker.take_unwanted(limit)
+    return [FibBatch(OpKind.REMOVE, space, keys, values)] if keys else []
 
 
 class _Columns:

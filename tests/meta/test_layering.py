@@ -127,6 +127,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",
+        "routed.fib.native",
         "routed.keyfiles", "routed.last_good", "routed.parent",
     },
     "routed.replay": {"routed.config.scalars", "routed.neighbor.recording"},

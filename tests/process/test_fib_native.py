@@ -1,4 +1,4 @@
-"""The C extension is optional: what is there is said, and without a compiler all goes on."""
+"""The C extensions are optional: what is there is said, and without a compiler all goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipc.fib_native import implementation, native
+from routed.fib import native as kernel_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINT_VERSION = "from routed.cli import main; main(['--version'])"
@@ -28,10 +29,14 @@ def version(prelude: str = "") -> str:
 
 
 def test_version_says_which_half_searches_the_fib() -> None:
-    assert version().endswith(f"(FIB: {implementation()})")
+    tables = kernel_tables.implementation()
+    assert version().endswith(f"(FIB: {implementation()}, kernel tables: {tables})")
     assert implementation() == ("pure Python" if native is None else "C extension")
+    assert tables == ("pure Python" if kernel_tables.native is None else "C extension")
     missing = "import sys; sys.modules['ipc._fib'] = None; "
-    assert version(missing).endswith("(FIB: pure Python)")
+    assert "(FIB: pure Python, " in version(missing)
+    missing = "import sys; sys.modules['routed.fib._native'] = None; "
+    assert version(missing).endswith(", kernel tables: pure Python)")
 
 
 def test_an_extension_of_another_layout_is_not_used() -> None:
@@ -39,7 +44,13 @@ def test_an_extension_of_another_layout_is_not_used() -> None:
         "import sys, types, ipc; ipc._fib = types.ModuleType('ipc._fib'); "
         "ipc._fib.LAYOUT_VERSION = 0; sys.modules['ipc._fib'] = ipc._fib; "
     )
-    assert version(other).endswith("(FIB: pure Python)")
+    assert "(FIB: pure Python, " in version(other)
+    other = (
+        "import sys, types, routed.fib; routed.fib._native = types.ModuleType('_native'); "
+        "routed.fib._native.INTERFACE_VERSION = 0; "
+        "sys.modules['routed.fib._native'] = routed.fib._native; "
+    )
+    assert version(other).endswith(", kernel tables: pure Python)")
 
 
 @pytest.mark.slow
@@ -51,7 +62,7 @@ def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: 
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     for package in ("routed", "routectl"):
-        shutil.copytree(ROOT / package, tmp_path / package)
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.so"))
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build"],
         cwd=tmp_path,
@@ -62,4 +73,6 @@ def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: 
     (built,) = (tmp_path / "build").glob("lib*")
     assert (built / "ipc" / "snapshot.py").is_file()
     assert (built / "ipc" / "fib_snapshot.h").is_file()
+    assert (built / "routed" / "fib" / "_native.pyi").is_file()
     assert bool(list((built / "ipc").glob("_fib*.so"))) == (compiler == "cc")
+    assert bool(list((built / "routed" / "fib").glob("_native*.so"))) == (compiler == "cc")

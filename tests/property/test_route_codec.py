@@ -31,6 +31,8 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import Operation, single
 
+pytestmark = pytest.mark.usefixtures("kernel_tables")
+
 FAMILIES = st.sampled_from(Family)
 
 

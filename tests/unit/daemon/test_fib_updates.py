@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ from routed.fib.ownership import Ownership
 from routed.fib_updates import judge_update
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+
+pytestmark = pytest.mark.usefixtures("kernel_tables")
 
 OURS = Ownership(205, 205, frozenset({254}))
 BLACKHOLE = FibValue(RouteType.BLACKHOLE, ())
@@ -94,3 +98,39 @@ def test_what_was_packed_is_unpacked(family: Family, data: st.DataObject) -> Non
     keys = [prefix.as_int for prefix in prefixes]
     assert unpack_keys(family, pack_keys(family, keys)) == keys
     assert [Prefix.from_int(family, key) for key in keys] == prefixes
+
+
+@given(
+    st.sampled_from(Family),
+    st.lists(st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 140), st.booleans())),
+    st.binary(max_size=2),
+)
+def test_exactly_what_is_no_prefix_ends_the_engine(
+    family: Family, routes: list[tuple[int, int, bool]], rest: bytes
+) -> None:
+    """Whatever code looks: `unpack_keys` is the reference."""
+    bits = [
+        (addr_bits % (1 << family.width) >> (width := max(0, family.width - prefix_len)) << width)
+        + has_host_bit
+        for addr_bits, prefix_len, has_host_bit in routes
+    ]
+    keys = [
+        addr_bits % (1 << family.width) << 8 | prefix_len
+        for addr_bits, (_, prefix_len, _) in zip(bits, routes, strict=True)
+    ]
+    packed = pack_keys(family, keys) + rest
+    message = FibUpdate(
+        1, (BLACKHOLE,), (FibColumns(254, family, packed, bytes(4 * len(keys))),), ()
+    )
+    problem, expected = "", []
+    try:
+        expected = unpack_keys(family, packed)
+    except ColumnError as error:
+        problem = str(error)
+    if problem:
+        with pytest.raises(ColumnError, match=re.escape(problem)):
+            judge_update(message, OURS)
+        return
+    taken, refused = judge_update(message, OURS)
+    assert not refused
+    assert [key for rows in taken.install for key in rows.keys] == expected

@@ -1,0 +1,40 @@
+"""Columns are the sequences that they were made of."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
+from routed.model.prefix import Family
+
+FAMILIES = st.sampled_from(Family)
+
+
+@given(st.data())
+def test_a_key_column_is_its_keys(data: st.DataObject) -> None:
+    family = data.draw(FAMILIES)
+    keys = data.draw(st.lists(st.integers(0, (1 << family.width + 8) - 1)))
+    column = KeyColumn.of(family, keys)
+    assert len(column) == len(keys) == len(column.packed) // KEY_BYTES[family]
+    assert list(column) == keys
+    assert [column[at] for at in range(len(keys))] == keys
+    assert column[1:3] == keys[1:3]
+    assert KeyColumn.of(family, column) is column
+    with pytest.raises(IndexError):
+        column[len(keys)]
+
+
+@given(st.lists(st.sampled_from(["to the left", "to the right", None])))
+def test_a_value_column_is_its_values(values: list[str | None]) -> None:
+    column = ValueColumn.of(values)
+    assert list(column) == values
+    assert [column[at] for at in range(len(values))] == values
+    assert column[1:] == values[1:]
+    assert len(column.distinct) == len(set(values))
+    assert ValueColumn.of(column) is column
+    assert list(column.mapped(str)) == [str(value) for value in values]
+    assert list(ValueColumn.repeated("x", 3)) == ["x"] * 3
+    with pytest.raises(IndexError):
+        column[len(values)]
