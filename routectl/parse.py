@@ -254,7 +254,12 @@ def _take_argument(position: _Position, word: str) -> None:
     ]
     positional = position.next_positional()
     if candidates or positional is None:
-        name = _match(word, list(words), " ".join(position.spelled))
+        before = " ".join(position.spelled)
+        for argument in () if candidates else words.values():
+            if isinstance(argument, Keyword) and word in _WORDS.get(argument.kind, ()):
+                meant = f"{argument.name} {word}"
+                raise ParseError(f"{word!r} after {before} is unknown; did you mean {meant!r}?")
+        name = _match(word, list(words), before)
         _take_word(position, words[name])
     else:
         earlier = position.values.get(positional.name, ())

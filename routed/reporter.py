@@ -41,11 +41,12 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
+from routed.counter_words import FIB_COUNTERS, NUP_COUNTERS, VIOLATIONS
 from routed.explain import explain
 from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
 from routed.model.route import DEFAULT_DISTANCE, NextHop
-from routed.neighbor.events import AdjacencyState
+from routed.neighbor.events import AdjacencyState, TraceCode
 from routed.process_memory import ProcessMemory
 from routed.protocols import protocol_facts
 from routed.route_tables import RouteTables
@@ -134,7 +135,7 @@ class Reporter:
         return StatusView(
             version=__version__,
             pid=self._begin.daemon_pid,
-            uptime_s=(now_ns - self._begin.started_at_ns) / 1e9,
+            uptime_s=round((now_ns - self._begin.started_at_ns) / 1e9, 3),
             router_id=self.config.router_id,
             config_path=self._begin.config_path,
             last_reload=None
@@ -167,10 +168,10 @@ class Reporter:
                 interface=row.ifname,
                 address=row.address,
                 state=row.state.value,
-                uptime_s=row.uptime_s if row.state is AdjacencyState.UP else None,
-                dead_in_s=row.dead_in_s,
-                rtt_ms=row.rtt_ms,
-                rto_ms=row.rto_ms,
+                uptime_s=_rounded(row.uptime_s) if row.state is AdjacencyState.UP else None,
+                dead_in_s=_rounded(row.dead_in_s),
+                rtt_ms=_rounded(row.rtt_ms),
+                rto_ms=_rounded(row.rto_ms),
                 cost=row.cost,
                 retransmissions=row.retransmissions,
                 prefixes=row.prefixes,
@@ -218,19 +219,19 @@ class Reporter:
     def counters(self) -> Sequence[CounterView]:
         """NUP's counters by reason, and the kernel side's."""
         views = [
-            CounterView(f"nup_{name}", value, "NUP datagrams and events, by what became of them")
+            CounterView(f"nup_{name}", value, NUP_COUNTERS[TraceCode(name)])
             for name, value in sorted(self._router.neighbors.counters().items())
         ]
         for direction, count in self._router.datagrams.items():
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
         fib = self._router.fib.wishes.counters
-        for name, help_text in _FIB_COUNTERS.items():
+        for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
         views.append(
             CounterView("engine_restarts", self._begin.engine_restarts, "engines that have died")
         )
         violations = self._begin.violations
-        for kind, help_text in _VIOLATIONS.items():
+        for kind, help_text in VIOLATIONS.items():
             name = f"engine_violations_{kind}"
             views.append(CounterView(name, violations.get(kind, 0), help_text))
         for call, count in sorted(self.refused_calls.items()):
@@ -399,21 +400,9 @@ class Reporter:
         return [self._tables.view(candidate) for candidate in candidates]
 
 
-_FIB_COUNTERS = {
-    "adopted": "kernel routes of an earlier life that were equal and kept",
-    "swept": "kernel routes of an earlier life that nobody wanted",
-    "repaired": "routes that somebody else deleted or changed, put back",
-    "resyncs": "times the kernel table was read and compared",
-    "overruns": "times the kernel dropped notifications (ENOBUFS)",
-    "kernel_writes": "operations sent to the kernel",
-    "refused": "wishes of the engine that it had no right to",
-}
-
-_VIOLATIONS = {
-    "channel": "engines ended for a message that they may not send",
-    "flood": "engines ended for saying more than any honest one",
-    "syscall": "engines killed by the sandbox for a system call of an intruder",
-}
+def _rounded(figure: float | None) -> float | None:
+    """To three places: as exact as anybody can use, and short to read."""
+    return None if figure is None else round(figure, 3)
 
 
 def _object_state(report: NextHopReport) -> FibState:
