@@ -88,9 +88,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.control", "routed.fib_requests", "routed.model", "routed.rib", "routed.router",
     },
     "routed.protocols": {"routed.config.schema", "routed.model", "routed.neighbor.events"},
+    "routed.counter_words": {"routed.neighbor.events"},
     "routed.reporter": {
         "ipc", "routed", "routed.log", "routed.config.schema", "routed.config.written",
-        "routed.control", "routed.explain",
+        "routed.control", "routed.counter_words", "routed.explain",
         "routed.model", "routed.neighbor", "routed.process_memory", "routed.protocols",
         "routed.rib", "routed.route_tables", "routed.router", "routed.topology", "routed.watching",
     },
