@@ -14,7 +14,8 @@ its daemon's `show fib`, route by route. No packet may be lost in a round that d
 and routes, whatever it did to the daemon of one router.
 
 At every moment there is no forwarding loop, and no process holds more than it ever should
-(`soak_watch.py`). Every REST_ROUNDS rounds the ring is mended, the injections are gone, and each
+(`soak_watch.py`); where nothing was done to links and routes, no packet's hop limit runs out.
+Every REST_ROUNDS rounds the ring is mended, the injections are gone, and each
 process and router that was seen at the last rest must hold what it held: descriptors, memfds and
 nexthop objects the same, memory not above a bound.
 
@@ -129,8 +130,12 @@ class Soak:
         lost = sum(stream.lost for stream in streams)
         sent = sum(stream.sent for stream in streams)
         note = "".join(f" ({remark})" for remark in remarks)
-        self._say(f"{drawn}{note}: converged, {took_s:.1f} s in all, {lost} of {sent} packets lost")
+        exceeded = watch.take_exceeded()
+        looped = f", {sum(exceeded.values())} in a micro-loop" if exceeded else ""
+        took = f"converged, {took_s:.1f} s in all"
+        self._say(f"{drawn}{note}: {took}, {lost} of {sent} packets lost{looped}")
         watch.check()
+        assert drawn.may_lose_packets or not exceeded, f"packets went round: {exceeded}"
         assert drawn.may_lose_packets or not lost, f"{lost} of {sent} packets were lost"
 
     def _streams(self) -> list[PingStream]:

@@ -441,6 +441,7 @@ class Engine:
             config,
             router,
             sandbox=str(self._confinement),
+            counts_refusals=self._confinement.listener is not None,
             configure=self._configure,
             command_fib=self._command_fib,
             ask_nexthops=self._ask_nexthops,

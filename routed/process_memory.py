@@ -1,7 +1,7 @@
-"""How much memory this process has now, also when it can open no file any more.
+"""How much memory the engine and its parent have now, also when no file can be opened any more.
 
-getrusage tells only the peak, which never shows that a leak was mended. /proc/self/statm tells the
-present; its descriptor is taken before the sandbox closes and read again and again.
+getrusage tells only the peak, which never shows that a leak was mended. /proc/PID/statm tells the
+present; its descriptors are taken before the sandbox closes and read again and again.
 
 Source: proc_pid_statm(5): the second field is resident pages.
 """
@@ -17,17 +17,36 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 class ProcessMemory:
-    """Reads the resident size. Make it before the process is confined."""
+    """Reads resident sizes. Make it before the process is confined."""
 
     def __init__(self) -> None:
         """Open what is read later; where there is no /proc the peak has to do."""
-        try:
-            self._descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._descriptor = -1
+        self._own = _open("self")
+        self._parents = _open(str(os.getppid()))
 
     def resident_bytes(self) -> int:
-        """Resident memory, shared pages included."""
-        if self._descriptor < 0:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return int(os.pread(self._descriptor, 200, 0).split()[1]) * _PAGE_BYTES
+        """Resident memory of this process, shared pages included."""
+        found = _read(self._own)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if found is None else found
+
+    def parent_resident_bytes(self) -> int | None:
+        """The same of the process that started this one; None where /proc hides others' processes
+        (`hidepid=`)."""
+        return _read(self._parents)
+
+
+def _open(process: str) -> int | None:
+    try:
+        return os.open(f"/proc/{process}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _read(descriptor: int | None) -> int | None:
+    """The resident size; None when it cannot be known, or no longer."""
+    if descriptor is None:
+        return None
+    try:
+        return int(os.pread(descriptor, 200, 0).split()[1]) * _PAGE_BYTES
+    except OSError:  # ESRCH: it has ended
+        return None

@@ -84,6 +84,7 @@ class Reporter:
         router: Router,
         *,
         sandbox: str,
+        counts_refusals: bool,
         configure: Callable[[ReloadAction, float | None, int, int], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
         ask_nexthops: Callable[[], Awaitable[Sequence[NextHopReport]]],
@@ -97,6 +98,7 @@ class Reporter:
             config: in force; to be replaced when that changes.
             router: whose rooms are looked at.
             sandbox: what holds this process, in words.
+            counts_refusals: whether the parent hears of system calls that are refused.
             memory: of this process.
             configure: asks the parent, with the uid and pid of the client.
             command_fib: asks the parent, likewise.
@@ -119,6 +121,7 @@ class Reporter:
         self._changes = ChangeObserver(router.ifname_of)
         router.observer = self._changes
         self._sandbox = sandbox
+        self._counts_refusals = counts_refusals
         self._memory = memory
         self._configure = configure
         self._command_fib = command_fib
@@ -157,7 +160,7 @@ class Reporter:
             ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,
-            sandbox_refusals=sum(self.refused_calls.values()),
+            sandbox_refusals=sum(self.refused_calls.values()) if self._counts_refusals else None,
         )
 
     def neighbors(self) -> Sequence[NeighborView]:
@@ -297,7 +300,7 @@ class Reporter:
         ]
 
     def memory(self) -> Sequence[MemoryView]:
-        """What the snapshot and this process take."""
+        """What the snapshot and both processes take."""
         views = [
             MemoryView(f"snapshot {part.name}", part.used_bytes, part.items, part.help)
             for part in self._router.snapshot.memory()
@@ -307,6 +310,9 @@ class Reporter:
                 "engine", self._memory.resident_bytes(), None, "resident memory of this process"
             )
         )
+        parents = self._memory.parent_resident_bytes()
+        if parents is not None:
+            views.append(MemoryView("parent", parents, None, "resident memory of its parent"))
         return views
 
     def snapshot_fd(self) -> int:

@@ -133,8 +133,10 @@ def _last_reload(status: Row) -> str:
 
 def _sandbox(status: Row) -> str:
     """What holds the engine, and what it has run into."""
-    refused = status.get("sandbox_refusals")
     words = str(status.get("sandbox"))
+    refused = status.get("sandbox_refusals", 0)
+    if refused is None and "seccomp" in words:
+        return f"{words}; refused system calls are not counted on this kernel"
     return f"{words}; {refused} system calls refused" if refused else words
 
 

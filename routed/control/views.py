@@ -288,8 +288,9 @@ class StatusView:
     engine_restarts: int
     sandbox: str
     """What holds the engine: `seccomp, landlock abi 7, uid 998`."""
-    sandbox_refusals: int
-    """System calls that engines of this daemon were refused; `show counters` has them by name."""
+    sandbox_refusals: int | None
+    """System calls that engines of this daemon were refused; `show counters` has them by name. None
+    where nobody counts them: without seccomp, and before Linux 5.7."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:
     lab.start_daemons(["R"])
     (status,) = lab.routectl("R", "show", "status")
     assert status["sandbox"] == ("uid 0" if lab.is_rootless else "uid 65534")
+    assert status["sandbox_refusals"] is None, "nobody counts: not the same as none"
     assert "sandbox-degraded" in lab.log("R")
     engine_pid = lab.engine_pid("R")
     assert engine_pid is not None

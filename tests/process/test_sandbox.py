@@ -141,6 +141,30 @@ def test_what_the_engine_lives_by_works(what: str) -> None:
 
 
 @needs_table
+def test_where_refusals_cannot_be_told_they_are_refused_all_the_same() -> None:
+    """A container's own filter may have taken the only listener that there can be; so does one
+    without a rule here, and an old kernel knows of none."""
+    taken = (
+        "from routed.sandbox import seccomp\n"
+        "from routed.sandbox.kernel import prctl\n"
+        "prctl(38, 1)\n"
+        "anything = [seccomp.Instruction(seccomp.RETURN, 0, 0, seccomp.ALLOW)]\n"
+        "theirs = seccomp._load(seccomp.here(), anything, seccomp._FLAG_NEW_LISTENER)\n"
+    )
+    confine = "confinement = confine_engine(65534, 65534, tells_refusals=True)\n"
+    before, _, after = CONFINE.partition("confinement =")
+    script = before + taken + confine + after.partition("\n")[2] + TRY.format("open('/etc/passwd')")
+    done = subprocess.run(
+        [sys.executable, "-c", script + "print(confinement.has_seccomp, confinement.listener)"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["PermissionError", "True", "None"], "")
+
+
+@needs_table
 def test_a_defect_still_gives_a_traceback() -> None:
     done = inside(
         "async def task():\n    1 / 0\nasync def main():\n"

@@ -19,6 +19,7 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
+from routectl.render.views import STATUS
 
 TABLE = Table(
     (
@@ -92,6 +93,26 @@ def test_escape_sequences_from_outside_are_shown_and_not_obeyed() -> None:
 def test_a_record_has_a_field_a_line() -> None:
     record = Record((Column("a", lambda row: "1\n2"), Column("long", lambda row: "3")))
     assert shown(record, [{}]) == "a     1\n      2\nlong  3\n"
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "refusals", "words"),
+    [
+        ("seccomp, uid 998", 0, "seccomp, uid 998"),
+        ("seccomp, uid 998", 3, "seccomp, uid 998; 3 system calls refused"),
+        (
+            "seccomp, uid 998",
+            None,
+            "seccomp, uid 998; refused system calls are not counted on this kernel",
+        ),
+        ("uid 998", None, "uid 998"),
+    ],
+)
+def test_refusals_that_nobody_counts_are_not_none(
+    sandbox: str, refusals: int | None, words: str
+) -> None:
+    status: Row = {"sandbox": sandbox, "sandbox_refusals": refusals}
+    assert f"sandbox          {words}\n" in shown(STATUS, [status])
 
 
 def test_every_line_of_an_error_says_who_speaks() -> None:
