@@ -41,7 +41,18 @@ def quick_table() -> str:
         for words, leaf in leaves(TREE)
         if isinstance(leaf.action, Ask) and (row := _quick_row(words, leaf)) is not None
     ]
-    return _QUICK_HEAD + "".join(rows) + "}  # fmt: skip\n"
+    return _QUICK_HEAD.format(branches=_branches()) + "".join(rows) + "}  # fmt: skip\n"
+
+
+def _branches() -> str:
+    """The words that may follow each beginning of a command."""
+    children: dict[tuple[str, ...], dict[str, None]] = {}
+    for words, _ in leaves(TREE):
+        for length in range(len(words)):
+            children.setdefault(words[:length], {})[words[length]] = None
+    return "".join(
+        f"    {_literal(before)}: {_literal(tuple(words))},\n" for before, words in children.items()
+    )
 
 
 _QUICK_HEAD = '''"""Made by `python -m routectl.generate` from the command tree; not to be edited.
@@ -52,11 +63,15 @@ the form. A field ending in ? says whether a flag was given; @family is the opti
 
 from __future__ import annotations
 
-__all__ = ["COMMANDS"]
+__all__ = ["BRANCHES", "COMMANDS"]
 
 _Names = tuple[str, ...]
 
-COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
+BRANCHES: dict[_Names, _Names] = {{
+{branches}}}  # fmt: skip
+"""What may follow the words of a command that is not complete."""
+
+COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {{
 '''
 
 

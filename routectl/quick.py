@@ -2,9 +2,9 @@
 
     routectl show neighbors eth0 --json
         |
-        +-- words and options as in `quick_table.py`, spelled out?  ask, write, done
+        +-- words and options as in `quick_table.py`?  ask, write, done
         |
-        +-- anything else: abbreviations, help, errors, the shell ... `routectl/cli.py`
+        +-- anything else: help, errors, the shell ... `routectl/cli.py`
 
 Importing the whole grammar takes 50 ms, most of it for declaring classes; this takes ten. The table
 is generated from the grammar (`python -m routectl.generate`), so a command is still declared in one
@@ -21,7 +21,7 @@ import os
 import sys
 
 from ipc.quick import NotQuick, pages
-from routectl.quick_table import COMMANDS
+from routectl.quick_table import BRANCHES, COMMANDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _is_done_quickly(arguments: list[str]) -> bool:
     words = _words(arguments, options)
     if words is None:
         return False
+    words = _in_full(words)
     command = COMMANDS.get(tuple(words[:2])) or COMMANDS.get(tuple(words[:1]))
     if command is None:
         return False
@@ -118,6 +119,18 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
         else:
             return None
     return words
+
+
+def _in_full(words: list[str]) -> list[str]:
+    """The words with those of the command spelled out, as far as they are unique beginnings."""
+    spelled: tuple[str, ...] = ()
+    for word in words:
+        choices = BRANCHES.get(spelled, ())
+        found = [word] if word in choices else [each for each in choices if each.startswith(word)]
+        if len(found) != 1:
+            break
+        spelled += (found[0],)
+    return [*spelled, *words[len(spelled) :]]
 
 
 def _values(

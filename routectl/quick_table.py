@@ -6,9 +6,20 @@ the form. A field ending in ? says whether a flag was given; @family is the opti
 
 from __future__ import annotations
 
-__all__ = ["COMMANDS"]
+__all__ = ["BRANCHES", "COMMANDS"]
 
 _Names = tuple[str, ...]
+
+BRANCHES: dict[_Names, _Names] = {
+    (): ("show", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
+    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory"),
+    ("fib",): ("couple", "decouple", "resync"),
+    ("route",): ("add", "replace", "delete", "import", "renew"),
+    ("clear",): ("neighbor",),
+    ("record",): ("on", "off"),
+    ("log",): ("level",),
+}  # fmt: skip
+"""What may follow the words of a command that is not complete."""
 
 COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
     ("show", "status"): (2, 10, (), (), (), (), "STATUS"),

@@ -32,10 +32,14 @@ QUICK_LINES = (
     "show fib -4 -j",
     "show counters",
     "show memory",
+    "sh nei",
+    "sho sta --json",
 )
 FULL_LINES = (
-    "sh nei",
+    "s n",
+    "sh",
     "show",
+    "show rout",
     "show nonsense",
     "show neighbors ?",
     "show neighbors int eth0",
