@@ -17,8 +17,9 @@ from ipc.framing import FloodError
 from ipc.internal import FibColumns, FibValue
 from ipc.internal import FibUpdate as FibUpdateMessage
 from routed.fib import native as extension
+from routed.fib.messages import FibRemovals, FibRows, FibUpdate
 from routed.fib.ownership import Ownership, RouteValue, find_violation
-from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
+from routed.fib.sync import FibSync
 from routed.log import Logger
 from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
 from routed.model.prefix import Family, Prefix

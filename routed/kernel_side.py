@@ -37,11 +37,12 @@ from routed.fib.learn_sync import LearnSync
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.netlink import EventSocket
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership
+from routed.fib.request_socket import RequestSocket
 from routed.fib.rules import RuleSync
 from routed.fib.sync import FibSync
 from routed.fib_updates import WishGate

@@ -28,6 +28,7 @@ from typing import NamedTuple
 from routed.fib.book import Drift, LedgerCounts, RouteBook
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, Refusals
+from routed.model.columns import KeyColumn
 from routed.model.prefix import Address, Family
 
 __all__ = ["BATCH_OPERATIONS", "DumpComparison", "Ledger", "Report", "SeenRoute"]
@@ -295,7 +296,7 @@ class DumpComparison:
         self._books = {book.space: book for book in books}
         self._is_thorough = is_thorough
         self._matched: dict[RouteSpace, int] = dict.fromkeys(self._books, 0)
-        self._odd: dict[RouteSpace, list[tuple[Sequence[int], RouteValue]]] = {}
+        self._odd: dict[RouteSpace, dict[RouteValue, list[Sequence[int]]]] = {}
         self._rivals: dict[RouteSpace, dict[int, int]] = {}
         self._overtaken: dict[RouteSpace, set[int]] = {}
         if is_thorough:
@@ -317,17 +318,15 @@ class DumpComparison:
             self._rivals.setdefault(space, {}).update(dict.fromkeys(keys, protocol))
         if not ownership.is_ours(space, protocol):
             return
-        odd = self._odd.setdefault(space, [])
-        book = self._books.get(space)
-        if book is None:
-            odd.append((keys, value))
-            return
-        strange = book.tracker.differing(keys, value) if book.tracker.same else keys
+        strange, book = keys, self._books.get(space)
+        if book is not None:
+            if book.tracker.same:
+                strange = book.tracker.differing(keys, value)
+            self._matched[space] += len(keys) - len(strange)
+            if self._is_thorough:
+                book.tracker.mark(keys)
         if strange:
-            odd.append((strange, value))
-        self._matched[space] += len(keys) - len(strange)
-        if self._is_thorough:
-            book.tracker.mark(keys)
+            self._odd.setdefault(space, {}).setdefault(value, []).append(strange)
 
     def finish(self, now: float) -> list[Drift] | None:
         """The dump is complete: correct the books.
@@ -345,8 +344,9 @@ class DumpComparison:
                 drift += [book.gone(key, now) for key in missing]
         for space, odd in self._odd.items():
             book = self._ledger.book(space)
-            for keys, value in odd:
-                drift += book.found_all(self._judged(space, keys), value, now)
+            for value, pages in odd.items():
+                keys = self._judged(space, KeyColumn.joined(pages))
+                drift += book.found_all(keys, value, now)
         self._settle_rivals(now)
         return [entry for entry in drift if entry is not None]
 
@@ -354,8 +354,8 @@ class DumpComparison:
         tracker = book.tracker
         if not tracker.kernel_count:
             return False
-        odd = self._odd.get(book.space, ())
-        known = sum(tracker.kernel_count_of(keys) for keys, _ in odd)
+        pages = itertools.chain.from_iterable(self._odd.get(book.space, {}).values())
+        known = sum(map(tracker.kernel_count_of, pages))
         return self._matched[book.space] + known != tracker.kernel_count
 
     def _settle_rivals(self, now: float) -> None:

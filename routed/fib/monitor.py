@@ -29,7 +29,6 @@ from routed.fib.netlink import (
     EventSocket,
     NetlinkError,
     Overrun,
-    RequestSocket,
 )
 from routed.fib.nexthop_codec import (
     NEXTHOP_MESSAGES,
@@ -38,6 +37,7 @@ from routed.fib.nexthop_codec import (
     decode_nexthop,
 )
 from routed.fib.ownership import KernelRoute
+from routed.fib.request_socket import RequestSocket
 from routed.fib.rule_codec import RULE_MESSAGES
 
 __all__ = ["DUMP_ATTEMPTS", "KernelMonitor"]

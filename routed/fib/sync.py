@@ -23,32 +23,24 @@ import itertools
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import trio
 
 from routed.clock import jitter
 from routed.fib.book import Drift
-from routed.fib.ledger import Ledger, SeenRoute
+from routed.fib.ledger import Ledger
+from routed.fib.messages import FibUpdate, Progress, ResyncReport, RouteKernel
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.object_sync import NO_OBJECTS, ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
-from routed.fib.plan import FibBatch, Refusals
 from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import Address, Family
 
-__all__ = [
-    "FibRemovals",
-    "FibRows",
-    "FibSync",
-    "FibUpdate",
-    "Progress",
-    "ResyncReport",
-    "RouteKernel",
-]
+__all__ = ["FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
@@ -66,58 +58,6 @@ FLUSH_TIMEOUT_S = 30.0
 """How long an orderly stop may take to remove our routes."""
 
 
-class RouteKernel(Protocol):
-    """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
-
-    async def dump_routes(
-        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
-    ) -> None:
-        """Read one table of one family; DumpInterrupted to be asked again, NetlinkError if
-        refused."""
-        ...
-
-    def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """Do all of them; the refusals of each. NetlinkError if those cannot be told."""
-        ...
-
-
-class FibRows(NamedTuple):
-    """Wishes for one table and family, side by side."""
-
-    table_id: int
-    family: Family
-    keys: Sequence[int]
-    """`Prefix.as_int` of each, canonical."""
-    values: Sequence[RouteValue]
-
-
-class FibRemovals(NamedTuple):
-    """What is wanted no longer in one table and family."""
-
-    table_id: int
-    family: Family
-    keys: Sequence[int]
-
-
-class FibUpdate(NamedTuple):
-    """One message of the engine's wishes."""
-
-    serial: int
-    """`Progress.applied_serial` reaches it when all of it was tried."""
-    install: Sequence[FibRows]
-    remove: Sequence[FibRemovals]
-
-
-class ResyncReport(NamedTuple):
-    """What reading the kernel again found."""
-
-    routes: int
-    """Of ours in the kernel, now that the books are right."""
-    missing: int
-    changed: int
-    took_s: float
-
-
 class _InSync(NamedTuple):
     """The engine has said everything."""
 
@@ -126,18 +66,6 @@ class _Judged(NamedTuple):
     """The engine has decided about what was suspected."""
 
     suspicions: int
-
-
-class Progress(NamedTuple):
-    """What changed since the engine was last told."""
-
-    applied_serial: int
-    """Every wish up to this update was tried."""
-    failures: tuple[FibFailure, ...]
-    """New or with a new reason."""
-    recovered: tuple[tuple[int, Prefix], ...]
-    """(table, prefix) that fail no longer."""
-    counters: FibCounters
 
 
 class FibSync:

@@ -53,6 +53,14 @@ class KeyColumn(Sequence[int]):
             return cls(family, struct.pack(f">{len(several)}Q", *several))
         return cls(family, b"".join([key.to_bytes(17, "big") for key in keys]))
 
+    @staticmethod
+    def joined(parts: Sequence[Sequence[int]]) -> Sequence[int]:
+        """Keys of one family, one part after the other; a column where all of them are."""
+        columns = [part for part in parts if isinstance(part, KeyColumn)]
+        if not columns or len(columns) < len(parts):
+            return [key for part in parts for key in part]
+        return KeyColumn(columns[0].family, b"".join([column.packed for column in columns]))
+
     def __len__(self) -> int:
         return len(self.packed) // KEY_BYTES[self.family]
 

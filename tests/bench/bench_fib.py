@@ -23,7 +23,7 @@ from pathlib import Path
 
 import trio
 
-from routed.fib.netlink import RequestSocket
+from routed.fib.request_socket import RequestSocket
 from tests.bench import tables
 from tests.bench.fib_death import next_hop_dies
 from tests.bench.fib_living import living_daemon, pss_of

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import trio
 
-from routed.fib.netlink import RequestSocket
+from routed.fib.request_socket import RequestSocket
 from rtnetlink import Rtnetlink
 from tests.bench.fib_parts import PROTOCOL, Arena, Daemon, Table
 from tests.bench.harness import Bench

@@ -24,11 +24,11 @@ from netns import RouterNamespaces
 from routed.fib.bulk import encode_batch
 from routed.fib.codec import encode_barrier
 from routed.fib.ledger import BATCH_OPERATIONS, Ledger
-from routed.fib.netlink import RequestSocket
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import Ownership, RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, OpKind
+from routed.fib.request_socket import RequestSocket
 from routed.fib.sync import FibSync
 from routed.fib_updates import judge_update
 from routed.log import Level, Logger, Record

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from netns import RouterNamespaces
 from routed.fib.ledger import SeenRoute
-from routed.fib.netlink import RequestSocket
+from routed.fib.messages import RouteKernel
 from routed.fib.nexthop_codec import NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.plan import OpKind, Outcome
-from routed.fib.sync import RouteKernel
+from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Family, Prefix
 from rtnetlink import LinkEnd, Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel, single

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 import pytest
 
 from network import Network
-from routed.fib.netlink import RequestSocket
+from routed.fib.request_socket import RequestSocket
 from testbed import Lab, LabError
 from tests.fakes.fake_kernel import FakeKernel
 from tests.fakes.kernels import Contract, Namespace, built_namespace

@@ -16,10 +16,11 @@ import trio
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.netlink import EventSocket
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, OpKind
+from routed.fib.request_socket import RequestSocket
 from routed.fib.rule_codec import SeenRule
 from routed.fib.rules import RuleKernel
 from routed.model.prefix import Address, Family, Prefix

@@ -19,12 +19,14 @@ import trio
 import kernel
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
+from routed.fib.messages import FibRows, FibUpdate
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.netlink import EventSocket
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import Ownership, RouteValue
-from routed.fib.sync import FibRows, FibSync, FibUpdate
+from routed.fib.request_socket import RequestSocket
+from routed.fib.sync import FibSync
 from routed.log import Level, Logger
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType

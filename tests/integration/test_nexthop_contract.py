@@ -9,10 +9,11 @@ import trio
 
 from routed.fib.ledger import Ledger
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket, RequestSocket
+from routed.fib.netlink import EventSocket
 from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.ownership import Ownership, RouteValue
 from routed.fib.plan import OpKind
+from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
 from tests.fakes.kernels import Contract, Namespace, do, key, objects, ours, write_object

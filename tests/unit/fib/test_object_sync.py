@@ -12,11 +12,12 @@ import trio
 from trio.testing import MockClock
 
 from routed.fib.ledger import Ledger
+from routed.fib.messages import FibRemovals, FibRows, FibUpdate
 from routed.fib.nexthop_codec import Hop, NextHopKind
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
-from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
+from routed.fib.sync import FibSync
 from routed.log import Level, Logger
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType

@@ -14,9 +14,10 @@ from ipc.codec import encode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
 from ipc.internal import FibProgress
 from routed.fib.ledger import Ledger
+from routed.fib.messages import FibRemovals, FibRows, FibUpdate
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
-from routed.fib.sync import FibRemovals, FibRows, FibSync, FibUpdate
+from routed.fib.sync import FibSync
 from routed.log import Level, Logger, Record
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType

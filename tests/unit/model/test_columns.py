@@ -26,6 +26,16 @@ def test_a_key_column_is_its_keys(data: st.DataObject) -> None:
         column[len(keys)]
 
 
+@given(FAMILIES, st.lists(st.lists(st.integers(0, 2**40 - 1))), st.integers(0, 3))
+def test_joined_keys_are_all_keys_in_order(
+    family: Family, parts: list[list[int]], lists: int
+) -> None:
+    mixed = [
+        part if number < lists else KeyColumn.of(family, part) for number, part in enumerate(parts)
+    ]
+    assert list(KeyColumn.joined(mixed)) == [key for part in parts for key in part]
+
+
 @given(st.lists(st.sampled_from(["to the left", "to the right", None])))
 def test_a_value_column_is_its_values(values: list[str | None]) -> None:
     column = ValueColumn.of(values)

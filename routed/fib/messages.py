@@ -1,0 +1,82 @@
+"""What is said to the loop that keeps the kernel FIB, and what it says.
+
+wishes --FibUpdate--> FibSync --RouteKernel--> kernel
+                         +--Progress, ResyncReport--> engine, people
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from routed.fib.ledger import SeenRoute
+from routed.fib.ownership import RouteValue
+from routed.fib.plan import FibBatch, Refusals
+from routed.model.fib import FibCounters, FibFailure
+from routed.model.prefix import Family, Prefix
+
+__all__ = ["FibRemovals", "FibRows", "FibUpdate", "Progress", "ResyncReport", "RouteKernel"]
+
+
+class RouteKernel(Protocol):
+    """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
+
+    async def dump_routes(
+        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+    ) -> None:
+        """Read one table of one family; DumpInterrupted to be asked again, NetlinkError if
+        refused."""
+        ...
+
+    def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
+        """Do all of them; the refusals of each. NetlinkError if those cannot be told."""
+        ...
+
+
+class FibRows(NamedTuple):
+    """Wishes for one table and family, side by side."""
+
+    table_id: int
+    family: Family
+    keys: Sequence[int]
+    """`Prefix.as_int` of each, canonical."""
+    values: Sequence[RouteValue]
+
+
+class FibRemovals(NamedTuple):
+    """What is wanted no longer in one table and family."""
+
+    table_id: int
+    family: Family
+    keys: Sequence[int]
+
+
+class FibUpdate(NamedTuple):
+    """One message of the engine's wishes."""
+
+    serial: int
+    """`Progress.applied_serial` reaches it when all of it was tried."""
+    install: Sequence[FibRows]
+    remove: Sequence[FibRemovals]
+
+
+class ResyncReport(NamedTuple):
+    """What reading the kernel again found."""
+
+    routes: int
+    """Of ours in the kernel, now that the books are right."""
+    missing: int
+    changed: int
+    took_s: float
+
+
+class Progress(NamedTuple):
+    """What changed since the engine was last told."""
+
+    applied_serial: int
+    """Every wish up to this update was tried."""
+    failures: tuple[FibFailure, ...]
+    """New or with a new reason."""
+    recovered: tuple[tuple[int, Prefix], ...]
+    """(table, prefix) that fail no longer."""
+    counters: FibCounters
