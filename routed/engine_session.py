@@ -328,6 +328,11 @@ class EngineSession:
         self._log.emit("engine-hangs", pid=self.process.pid, pings=PULSES_MISSED_MAX)
         self.kill()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives, and is past its configuration."""
+        return self.phase is Phase.RUNNING and not self._is_over
+
     def was_killed_by(self, number: signal.Signals) -> bool:
         """Whether the process has ended by this signal."""
         return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == number
@@ -352,7 +357,7 @@ class EngineSession:
         try:
             while True:
                 await self._outbox.wait()
-                while (item := self._outbox.take(is_running=self._is_running)) is not None:
+                while (item := self._outbox.take(is_running=self.is_running)) is not None:
                     message, request_id, descriptor = item
                     frame = Frame(MESSAGE_CLASSES[type(message)], request_id, codec.encode(message))
                     try:
@@ -364,10 +369,6 @@ class EngineSession:
                         self._unanswered = max(self._unanswered - 1, 0)
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
-
-    @property
-    def _is_running(self) -> bool:
-        return self.phase is Phase.RUNNING
 
     async def _receive_loop(self) -> None:
         try:

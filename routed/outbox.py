@@ -11,7 +11,8 @@ Most of it is state, and the messages in order are few by nature, so that a slow
 parent nothing. While an engine is being configured only messages in order go out.
 
 Invariants:
-    A queued descriptor is the outbox's to close, whether it was sent or not.
+    A queued descriptor is the outbox's to close, whether it was sent or not. One that comes when
+    the engine has ended is closed at once: a socket left open keeps its port from the next one.
 """
 
 from __future__ import annotations
@@ -75,9 +76,14 @@ class Outbox:
         self._has_learned = False
         self._refusals: Mapping[str, int] | None = None
         self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        self._is_closed = False
 
     def send(self, message: object, request_id: int = 0, descriptor: int | None = None) -> None:
-        """Queue one message, in order."""
+        """Queue one message, in order; nothing happens when the engine has ended."""
+        if self._is_closed:
+            if descriptor is not None:
+                os.close(descriptor)
+            return
         self._messages.append(Outgoing(message, request_id, descriptor))
         self.wake()
 
@@ -156,7 +162,8 @@ class Outbox:
         return len(self._messages) + len(self._links)
 
     def close(self) -> None:
-        """Forget it all."""
+        """Forget it all, and whatever comes."""
+        self._is_closed = True
         for outgoing in self._messages:
             if outgoing.descriptor is not None:
                 os.close(outgoing.descriptor)

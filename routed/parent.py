@@ -251,7 +251,7 @@ class Parent:
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
         self._manager.stopping(reason)
         session = self._supervisor.session
-        if session is not None and session.phase is Phase.RUNNING:
+        if session is not None and session.is_running:
             await session.stop(is_restart=on_exit is OnExit.KEEP)
         if session is not None:
             session.phase = Phase.STOPPING
@@ -335,7 +335,7 @@ class Parent:
 
     def _running_session(self) -> EngineSession | None:
         session = self._supervisor.session
-        return session if session is not None and session.phase is Phase.RUNNING else None
+        return session if session is not None and session.is_running else None
 
     def link(self, ifindex: int) -> Interface | None:
         """A link as it is now."""

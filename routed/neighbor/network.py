@@ -154,6 +154,9 @@ class NeighborNetwork:
     async def _read(self, link_socket: _LinkSocket) -> None:
         with link_socket.scope:
             while True:
+                # Removed before its first turn, or by what it took in: a closed socket has no
+                # number to wait for.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 try:
                     await trio.lowlevel.wait_readable(link_socket.sock)
                 except trio.ClosedResourceError:

@@ -25,6 +25,8 @@ from ipc.internal import (
     NextHopsSuspected,
     ReloadFinished,
     ReloadRequested,
+    SocketKind,
+    SocketReady,
 )
 from routed import engine_session, privsep
 from routed.config.load import load_text
@@ -368,6 +370,19 @@ async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOv
         nursery.start_soon(pester)
         await siege.run()
     assert siege.status == "killed by SIGKILL"
+
+
+async def test_a_socket_for_an_engine_that_has_just_died_is_not_kept(take_over: TakeOver) -> None:
+    """A link may come up before the next engine is there: a NUP socket that stayed open would keep
+    its port from every other."""
+    take_over("take_configuration()\nos._exit(3)\n")
+    siege = await besiege()
+    assert siege.session is not None
+    assert not siege.session.is_running
+    descriptor = os.memfd_create("socket")
+    siege.session.send(SocketReady(SocketKind.NEIGHBOR, 7, None), descriptor=descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> None:

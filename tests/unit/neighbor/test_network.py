@@ -144,6 +144,19 @@ async def test_a_wrong_ttl_is_seen_and_refused(rig: Rig) -> None:
     assert trace.detail == "hop limit 64"
 
 
+async def test_a_socket_may_be_removed_before_its_first_turn(rig: Rig) -> None:
+    """A link that comes and goes within one burst of the parent's messages."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.network.run)
+        await trio.testing.wait_all_tasks_blocked()
+        rig.start()
+        rig.network.remove_socket(LOOPBACK_IFINDEX)
+        await trio.testing.wait_all_tasks_blocked()
+        rig.network.add_socket(LOOPBACK_IFINDEX, Family.IPV4, open_socket(OURS))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
 async def test_timers_fire_on_the_given_clock(
     rig: Rig, autojump_clock: trio.testing.MockClock
 ) -> None:
