@@ -4,8 +4,8 @@
                        |             |
     KernelSide --links, progress--> Parent --config, links, sockets--> EngineSession --> engine
         ^                           |    |                              |
-        |                  NeighborSockets  Transactions                |
-        +------------------------- wishes ------------------------------+
+        |                  NeighborSockets  Transactions <--reloads--.   |
+        +------------------------- wishes ----------------------- EngineDesk
 
     routed/start.py             what can be refused at start; opens what the daemon holds
     routed/kernel_side.py       netlink: our routes, rules, learned routes, links
@@ -13,6 +13,7 @@
     routed/neighbor_sockets.py  which links have a NUP socket, and which should
     routed/supervisor.py        one engine after another
     routed/engine_session.py    one life of an engine
+    routed/engine_desk.py       what engines may ask, and where the answers go
     routed/transaction.py       reload, confirm, rollback
     routed/daemon_log.py        where the log goes
 
@@ -44,23 +45,13 @@ from pathlib import Path
 import trio
 
 from ipc.authority import Phase
-from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
     Diagnose,
-    FibCommand,
-    FibCommanded,
-    FibProgress,
-    FibUpdate,
     JournalReady,
     LinksComplete,
-    LogLevelChanged,
-    LogLevelRequested,
     LogLine,
-    NextHopsSuspected,
     ReloadFinished,
-    ReloadRequested,
-    RoutesLearned,
     RulesChanged,
     SharedSecret,
     SocketKind,
@@ -72,6 +63,7 @@ from routed.config.diff import ConfigDelta
 from routed.config.plan import LinkPlan
 from routed.config.schema import Config, OnExit
 from routed.daemonize import ReadyPipe
+from routed.engine_desk import EngineDesk
 from routed.engine_session import EngineFailed, EngineSession
 from routed.fib.links import LinkChange
 from routed.fib.netlink import NetlinkError
@@ -80,7 +72,6 @@ from routed.kernel_side import KernelSide
 from routed.keyfiles import KeyFileError, read_secrets
 from routed.last_good import LastGood
 from routed.listener import ListenerError, close_listener
-from routed.model.link import Interface
 from routed.neighbor_sockets import NeighborSockets
 from routed.notify import ServiceManager
 from routed.start import Opened, StartError, open_daemon
@@ -157,8 +148,10 @@ class Parent:
         self._started_at_ns = time.monotonic_ns()
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(self._log)
-        self._supervisor = Supervisor(self, self._log)
-        self._sockets = NeighborSockets(self.link, self._running_session, self._log)
+        self._supervisor = Supervisor(self._log)
+        self._sockets = NeighborSockets(
+            lambda ifindex: self._kernel.link(ifindex), lambda: self._supervisor.running, self._log
+        )
         self._transactions = Transactions(
             self,
             self._log,
@@ -169,6 +162,7 @@ class Parent:
             ),
         )
         self._kernel: KernelSide
+        self._desk: EngineDesk
         self._nursery: trio.Nursery
         opened.log.on_line = self._tell_line
 
@@ -198,18 +192,21 @@ class Parent:
     async def _serve(self, signals: AsyncIterator[int]) -> None:
         if self._config.user.uid == 0:
             self._log.emit("engine-runs-as-root", reason=f"user: {self._config.user.name}")
-        async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._follow_signals, signals)
-            self._nursery.start_soon(self._kernel.run)
-            self._nursery.start_soon(self._sockets.run, lambda: self._config)
-            self._nursery.start_soon(self._transactions.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_signals, signals)
+            nursery.start_soon(self._kernel.run)
+            nursery.start_soon(self._sockets.run, lambda: self._config)
+            nursery.start_soon(self._transactions.run)
             if self._manager.watchdog_period_s is not None:
-                self._nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
+                nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
-            await self._supervisor.run(
-                config.user, config.sandbox, self._settle_engine, self._bury_engine
+            self._desk = EngineDesk(
+                self._kernel, self._transactions, self._opened.log, self._supervisor, nursery
             )
-            self._nursery.cancel_scope.cancel()
+            await self._supervisor.run(
+                self._desk, config.user, config.sandbox, self._settle_engine, self._bury_engine
+            )
+            nursery.cancel_scope.cancel()
 
     async def _pet_watchdog(self, period_s: float) -> None:
         """Show the service manager that this loop turns. The engine is ours to watch."""
@@ -241,7 +238,7 @@ class Parent:
                     self._log_diagnosis()
                 case signal.SIGUSR2:
                     self._opened.log.step_level()
-                    self._tell_level()
+                    self._desk.tell_level()
 
     async def _stop(self, reason: str) -> None:
         if self._is_stopping:
@@ -274,7 +271,7 @@ class Parent:
         }
         for what, value in facts.items():
             self._log.emit("diagnostic", what=what, value=value)
-        session = self._running_session()
+        session = self._supervisor.running
         if session is not None:
             session.send(Diagnose())
 
@@ -301,7 +298,7 @@ class Parent:
             descriptor=self._opened.listeners.copy_management(),
         )
         self._hand_over_metrics(session)
-        self._tell_level()
+        self._desk.tell_level()
         for line in list(self._opened.log.lines):
             session.send_line(line)
         self._sockets.settle_all(links, self._config)
@@ -316,7 +313,7 @@ class Parent:
 
     def _tell_line(self, line: LogLine) -> None:
         """The engine answers `show log`, and cannot read it."""
-        session = self._running_session()
+        session = self._supervisor.running
         if session is not None:
             session.send_line(line)
 
@@ -333,83 +330,11 @@ class Parent:
             origin_seqno=(origin_seqno() + self._supervisor.restarts) & 0xFFFF_FFFF,
         )
 
-    def _running_session(self) -> EngineSession | None:
-        session = self._supervisor.session
-        return session if session is not None and session.is_running else None
-
-    def link(self, ifindex: int) -> Interface | None:
-        """A link as it is now."""
-        return self._kernel.link(ifindex)
-
-    def take_progress(self) -> FibProgress | None:
-        """The FIB's news as a message."""
-        return self._kernel.take_progress()
-
-    def take_learned(self) -> RoutesLearned | None:
-        """Others' routes as a message."""
-        return self._kernel.take_learned()
-
-    def fib_update(self, update: FibUpdate) -> None:
-        """The engine's wishes, judged before they are taken."""
-        self._kernel.wishes.update(update)
-
-    def fib_in_sync(self) -> None:
-        """The engine has said everything."""
-        self._kernel.wishes.in_sync()
-
-    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
-        """Next hops are likely dead: the groups first, the routes when they are decided."""
-        self._kernel.sync.suspect(message.legs)
-
-    def nexthops_asked(self, request_id: int, after_id: int) -> None:
-        """A client wants to see the nexthop objects."""
-        session = self._running_session()
-        if session is not None:
-            session.send(self._kernel.nexthops_after(after_id), request_id=request_id)
-
-    def nexthops_judged(self) -> None:
-        """The RIB has decided about them."""
-        self._kernel.wishes.judged()
-
-    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
-        """A client asks; the answer follows when it is carried out."""
-        self._log.emit("fib-command", command=request.command.value, uid=request.uid)
-        self._nursery.start_soon(self._carry_out, request_id, request.command)
-
-    async def _carry_out(self, request_id: int, command: FibCommand) -> None:
-        done = await self._kernel.carry_out(command)
-        session = self._running_session()
-        if session is not None:
-            session.send(done, request_id=request_id)
-
-    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
-        """A client asks."""
-        who = f"uid {request.uid} pid {request.pid}"
-        self._transactions.ask(ReloadRequest(request_id, who, request.action, request.confirm_s))
-
-    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
-        """A client asks.
-
-        Raises:
-            IpcError: there is no such level, as an honest engine knows.
-        """
-        try:
-            self._opened.log.set_level(request.level)
-        except ValueError as error:
-            raise IpcError(str(error)) from error
-        self._tell_level(request_id)
-
-    def _tell_level(self, request_id: int = 0) -> None:
-        """The engine keeps lines to itself that would not be written."""
-        session = self._running_session()
-        if session is not None:
-            session.send(LogLevelChanged(self._opened.log.level), request_id=request_id)
-
     # --- the kernel
 
     def on_progress(self) -> None:
         """Tell the engine; its first update tried means that the daemon works."""
-        session = self._running_session()
+        session = self._supervisor.running
         if session is None:
             return  # the next engine is told everything anyway
         session.mark_progress()
@@ -424,19 +349,19 @@ class Parent:
 
     def on_learned(self) -> None:
         """Tell the engine of others' routes."""
-        session = self._running_session()
+        session = self._supervisor.running
         if session is not None:
             session.mark_learned()
 
     def on_rules(self) -> None:
         """Tell the engine how the policy rules stand."""
-        session = self._running_session()
+        session = self._supervisor.running
         if session is not None:
             session.send(RulesChanged(self._kernel.rule_reports))
 
     def on_link(self, change: LinkChange) -> None:
         """Tell the engine, and see to the link's NUP socket."""
-        session = self._running_session()
+        session = self._supervisor.running
         if session is None:
             return
         session.mark_link(change.ifindex)
@@ -454,9 +379,7 @@ class Parent:
 
     def answer(self, request_id: int, answer: ReloadFinished) -> None:
         """Tell the engine how a reload went."""
-        session = self._running_session()
-        if session is not None:
-            session.send(answer, request_id=request_id)
+        self._desk.answer_reload(request_id, answer)
 
     def begin_reload(self) -> None:
         """For the service manager, and for whoever has moved the log file away."""
@@ -501,7 +424,7 @@ class Parent:
         beside = [] if secrets == self._secrets else ["secrets changed"]
         if delta.is_empty and not beside:
             return beside
-        session = self._running_session()
+        session = self._supervisor.running
         if session is None:
             raise SwitchError(["the engine is restarting; try again in a moment"])
         try:

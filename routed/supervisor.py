@@ -35,17 +35,23 @@ _CHANNEL_BUFFER_BYTES = 1024 * 1024
 class Supervisor:
     """Keeps one engine running."""
 
-    def __init__(self, host: EngineHost, log: Logger) -> None:
+    def __init__(self, log: Logger) -> None:
         self.session: EngineSession | None = None
         self.restarts = 0
         """Engines that have died in this daemon's life."""
         self.conduct = Conduct()
-        self._host = host
         self._log = log
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
 
+    @property
+    def running(self) -> EngineSession | None:
+        """The engine that lives and is past its configuration, if there is one."""
+        session = self.session
+        return session if session is not None and session.is_running else None
+
     async def run(
         self,
+        host: EngineHost,
         user: EngineUser,
         sandbox: SandboxMode,
         settle: Callable[[EngineSession], Awaitable[None]],
@@ -54,6 +60,7 @@ class Supervisor:
         """Run engines, one after another; returns when one was stopped on purpose.
 
         Args:
+            host: asked for what they should know, told what they say.
             user: whom they become.
             sandbox: how they are held.
             settle: configures a new engine and tells it everything; EngineFailed ends that engine.
@@ -64,7 +71,7 @@ class Supervisor:
         """
         while True:
             process = await self._start(user, sandbox)
-            session = EngineSession(process, self._host, self._log, self.conduct)
+            session = EngineSession(process, host, self._log, self.conduct)
             self.session = session
             self._log.emit(
                 "engine-started", pid=process.pid, user=user.name, restarts=self.restarts

@@ -8,6 +8,8 @@ kernel tables of all three are as before, `show fib` agrees with them, and the n
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +19,8 @@ import faults
 import kernel
 import topology
 from faults import FAULTS, Fault
-from testbed import Lab
-from waiting import wait_until
+from testbed import Lab, LabError
+from waiting import DeadlineExceededError, wait_until
 from watcher import Watcher
 
 __all__ = ["TOPOLOGY", "Survival", "run", "survive"]
@@ -47,19 +49,32 @@ class Survival:
 
 
 def run(lab: Lab, say: Callable[[str], None]) -> None:
-    """Run them all, each in a lab of its own (the one given stays empty).
+    """Run them all, each in a lab of its own (the one given stays empty), and print the table that
+    docs/reliability.md has.
 
     Raises:
-        AssertionError: packets were lost, or something is not as before.
+        AssertionError: packets were lost, or something is not as before; after all were run.
     """
-    del lab
+    rows, failed = [], []
     for fault in FAULTS:
         if reason := fault.missing():
             say(f"{fault.name:20} left out: {reason}")
+            rows.append(f"| {fault.what} | not here | {reason} |")
             continue
-        survival = survive(fault)
+        try:
+            survival = survive(fault)
+        except (AssertionError, LabError, DeadlineExceededError) as error:
+            say(f"{fault.name:20} not survived: {error}")
+            failed.append(f"{fault.name}: {error}")
+            continue
         say(str(survival))
-        assert survival.lost == 0, str(survival)
+        rows.append(f"| {fault.what} | {survival.lost} | {survival.recovery_s:.1f} s |")
+        if survival.lost:
+            failed.append(str(survival))
+    way = "in a user namespace" if lab.is_rootless else "as root"
+    say(f"\nLinux {platform.release()}, {os.cpu_count()} processors, {way}\n")
+    say("\n".join(["| fault | lost | well again after |", "| --- | --- | --- |", *rows]))
+    assert not failed, "\n".join(failed)
 
 
 def plan_for(fault: Fault) -> topology.Topology:

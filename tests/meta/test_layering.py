@@ -119,9 +119,14 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "ipc", "routed.config.schema", "routed.fib", "routed.fib_updates", "routed.log",
         "routed.model", "trio",
     },
+    "routed.engine_desk": {
+        "ipc", "routed.daemon_log", "routed.kernel_side", "routed.model", "routed.supervisor",
+        "routed.transaction", "trio",
+    },
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize",
-        "routed.engine_session", "routed.fib.links", "routed.fib.netlink", "routed.kernel_side",
+        "routed.engine_desk", "routed.engine_session", "routed.fib.links", "routed.fib.netlink",
+        "routed.kernel_side",
         "routed.journals", "routed.keyfiles", "routed.last_good", "routed.listener",
         "routed.model", "routed.neighbor_sockets", "routed.notify", "routed.start",
         "routed.supervisor", "routed.transaction", "trio",
