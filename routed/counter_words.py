@@ -63,6 +63,7 @@ FIB_COUNTERS = {
     "adopted": "kernel routes of an earlier life that were equal and kept",
     "swept": "kernel routes of an earlier life that nobody wanted",
     "repaired": "routes that somebody else deleted or changed, put back",
+    "shadowed": "routes of ours found to lose against somebody else's of a better priority",
     "resyncs": "times the kernel table was read and compared",
     "overruns": "times the kernel dropped notifications (ENOBUFS)",
     "kernel_writes": "operations sent to the kernel",

@@ -141,6 +141,7 @@ FIB_COUNTERS = {
     "adopted": "Routes of an earlier life that were equal and kept.",
     "swept": "Routes of an earlier life that nobody wanted.",
     "repaired": "Routes that somebody else deleted or changed, put back.",
+    "shadowed": "Routes of ours found to lose against somebody else's of a better priority.",
     "resyncs": "Times the kernel table was read and compared.",
     "overruns": "Times the kernel dropped notifications.",
     "refused": "Wishes of the engine that it had no right to.",

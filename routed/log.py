@@ -122,6 +122,8 @@ EVENTS: dict[str, EventSpec] = {
     "fib-route-failed": EventSpec(_W, ("prefix", "reason"), _STRANGERS),
     "fib-routes-failed": EventSpec(_W, ("more",), _STRANGERS),
     "fib-route-recovered": EventSpec(_I, ("prefix",), _STRANGERS),
+    "fib-route-shadowed": EventSpec(_W, ("prefix", "by", "priority"), _STRANGERS),
+    "fib-routes-shadowed": EventSpec(_W, ("more",), _STRANGERS),
     "fib-route-refused": EventSpec(_E, ("prefix", "problem"), _STRANGERS),
     "rule-added": EventSpec(_I, ("rule",), _STRANGERS),
     "rule-removed": EventSpec(_I, ("rule",), _STRANGERS),

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from routed.fib.ownership import PROTOCOL_NAMES, RouteKey, RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals, plan_removals, plan_writes
+from routed.fib.shadows import Shadows
 from routed.fib.tracker import RouteTracker, new_tracker
 from routed.model.prefix import Address
 
@@ -44,6 +45,7 @@ class LedgerCounts:
     swept: int = 0
     repaired: int = 0
     kernel_writes: int = 0
+    shadowed: int = 0
 
 
 class Drift(NamedTuple):
@@ -77,6 +79,7 @@ class RouteBook:
     def __init__(self, space: RouteSpace, counts: LedgerCounts) -> None:
         self.space = space
         self.tracker: RouteTracker = new_tracker(space.family)
+        self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
         self.unsaid: dict[int, None] = {}
         """Keys whose failure has begun, changed or ended, and the engine does not know."""
         self.news: dict[int, str] = {}
@@ -120,6 +123,7 @@ class RouteBook:
         if self._rivals:
             for key in self._rivals.keys() & keys:
                 self._judge_rival(key)
+        self.shadows.wanted(keys)
 
     def withdraw(self, keys: Iterable[int]) -> None:
         """Want routes no longer."""
@@ -135,6 +139,7 @@ class RouteBook:
         if self._failures:
             for key in keys:
                 self._forgive(key)
+        self.shadows.withdrawn(keys)
         self._retired.update(self.tracker.withdraw_all(keys))
 
     def decouple(self) -> None:

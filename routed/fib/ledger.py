@@ -28,6 +28,7 @@ from typing import NamedTuple
 from routed.fib.book import Drift, LedgerCounts, RouteBook
 from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, Refusals
+from routed.fib.shadows import SHADOWS_MAX, Shadow
 from routed.model.columns import KeyColumn
 from routed.model.prefix import Address, Family
 
@@ -159,6 +160,9 @@ class Ledger:
         space, key = route.key.space, route.key.prefix.as_int
         if self._dump is not None:
             self._dump.overtaken(space, key)
+        if self._ownership.is_shadow(space, route.protocol):
+            self._shadow_changed(space, key, route.protocol, is_removed=is_removed)
+            return None
         if self._ownership.is_rival(space, route.protocol):
             book = self.book(space)
             if is_removed:
@@ -170,6 +174,18 @@ class Ledger:
             return None
         book = self.book(space)
         return book.gone(key, now) if is_removed else book.found(key, route.value, now)
+
+    def _shadow_changed(
+        self, space: RouteSpace, key: int, protocol: int, *, is_removed: bool
+    ) -> None:
+        shadowed = self._ownership.space_of(space.table_id, space.family)
+        if self._dump is not None:
+            self._dump.overtaken(shadowed, key)
+        shadows = self.book(shadowed).shadows
+        if is_removed:
+            shadows.gone(key, space.priority)
+        else:
+            shadows.found(key, space.priority, protocol)
 
     def retry_everything(self) -> None:
         """A link or an address changed: what failed for want of one may work now."""
@@ -283,6 +299,15 @@ class Ledger:
             book.news, book.recovered = {}, []
         return Report(failures, tuple(recovered))
 
+    def take_shadows(self) -> list[tuple[RouteKey, Shadow]]:
+        """Routes of ours that a foreign one wins against since the last call: for the log."""
+        news = []
+        for book in self._books.values():
+            news += [(book.space.key(shadow.key), shadow) for shadow in book.shadows.news]
+            book.shadows.news.clear()
+        self.counts.shadowed += len(news)
+        return news
+
 
 class DumpComparison:
     """One dump of one table and family, held against the books page by page.
@@ -298,6 +323,8 @@ class DumpComparison:
         self._matched: dict[RouteSpace, int] = dict.fromkeys(self._books, 0)
         self._odd: dict[RouteSpace, dict[RouteValue, list[Sequence[int]]]] = {}
         self._rivals: dict[RouteSpace, dict[int, int]] = {}
+        self._shadows: dict[RouteSpace, dict[int, dict[int, int]]] = {}
+        """By the space of ours: prefixes, and the foreign priorities and protocols."""
         self._overtaken: dict[RouteSpace, set[int]] = {}
         if is_thorough:
             for book in books:
@@ -316,6 +343,8 @@ class DumpComparison:
         ownership = self._ledger.ownership
         if ownership.is_rival(space, protocol):
             self._rivals.setdefault(space, {}).update(dict.fromkeys(keys, protocol))
+        elif ownership.is_shadow(space, protocol):
+            self._take_shadows(space, protocol, keys)
         if not ownership.is_ours(space, protocol):
             return
         strange, book = keys, self._books.get(space)
@@ -327,6 +356,12 @@ class DumpComparison:
                 book.tracker.mark(keys)
         if strange:
             self._odd.setdefault(space, {}).setdefault(value, []).append(strange)
+
+    def _take_shadows(self, space: RouteSpace, protocol: int, keys: Sequence[int]) -> None:
+        shadowed = self._ledger.ownership.space_of(space.table_id, space.family)
+        shadows = self._shadows.setdefault(shadowed, {})
+        for key in itertools.islice(keys, max(0, SHADOWS_MAX - len(shadows))):
+            shadows.setdefault(key, {})[space.priority] = protocol
 
     def finish(self, now: float) -> list[Drift] | None:
         """The dump is complete: correct the books.
@@ -348,6 +383,9 @@ class DumpComparison:
                 keys = self._judged(space, KeyColumn.joined(pages))
                 drift += book.found_all(keys, value, now)
         self._settle_rivals(now)
+        for space in self._books.keys() | self._shadows.keys():
+            shadows = self._shadows.get(space, {})
+            self._ledger.book(space).shadows.settle(shadows, self._overtaken_in(space))
         return [entry for entry in drift if entry is not None]
 
     def _lacks_something(self, book: RouteBook) -> bool:

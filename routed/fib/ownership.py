@@ -124,6 +124,15 @@ class Ownership:
         """Whether a foreign route holds a key that one of ours would need."""
         return protocol != self.protocol and self.holds(space)
 
+    def is_shadow(self, space: RouteSpace, protocol: int) -> bool:
+        """Whether the kernel prefers a foreign route to one of ours for the same prefix."""
+        return (
+            protocol != self.protocol
+            and space.table_id in self.tables
+            and not space.tos
+            and space.priority < self.priority
+        )
+
     def space_of(self, table_id: int, family: Family) -> RouteSpace:
         """Where our routes of one table and family are kept."""
         return RouteSpace(table_id, family, 0, self.priority)

@@ -35,7 +35,7 @@ from routed.fib.messages import FibUpdate, Progress, ResyncReport, RouteKernel
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.object_sync import NO_OBJECTS, ObjectSync
-from routed.fib.ownership import KernelRoute, Ownership, RouteValue
+from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
 from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.prefix import Address, Family
@@ -302,6 +302,7 @@ class FibSync:
             if self._has_gate_news and not batches:
                 self._tell_gate()
         self._tell_failures()
+        self._tell_shadows()
         self._on_progress()
         if not batches and not has_taken:
             return False
@@ -434,6 +435,19 @@ class FibSync:
         if more > 0:
             self._log.emit("fib-routes-failed", more=more)
 
+    def _tell_shadows(self) -> None:
+        """Log whose routes win against ours: each of a few, the number of many."""
+        news = self.ledger.take_shadows()
+        for key, shadow in news[:DRIFT_LINES]:
+            self._log.emit(
+                "fib-route-shadowed",
+                prefix=key.prefix,
+                by=PROTOCOL_NAMES.get(shadow.protocol, shadow.protocol),
+                priority=shadow.priority,
+            )
+        if len(news) > DRIFT_LINES:
+            self._log.emit("fib-routes-shadowed", more=len(news) - DRIFT_LINES)
+
     def counters(self) -> FibCounters:
         """The numbers of `show fib` and `show status`."""
         desired, installed, failed, pending = self.ledger.totals
@@ -446,6 +460,7 @@ class FibSync:
             adopted=counts.adopted,
             swept=counts.swept,
             repaired=counts.repaired,
+            shadowed=counts.shadowed,
             resyncs=self.resyncs,
             overruns=self.overruns,
             refused=self.refused,

@@ -33,6 +33,8 @@ class FibCounters:
     """Leftovers that nobody wanted."""
     repaired: int = 0
     """Routes that somebody else deleted or changed, put back."""
+    shadowed: int = 0
+    """Routes of ours that were found to lose against somebody else's with a better priority."""
     resyncs: int = 0
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""

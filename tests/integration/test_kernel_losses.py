@@ -24,7 +24,8 @@ from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
-from routed.fib.ownership import Ownership, RouteValue
+from routed.fib.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.fib.sync import FibSync
 from routed.log import Level, Logger
@@ -136,10 +137,14 @@ async def side(request: pytest.FixtureRequest, namespace: Namespace) -> AsyncIte
 
 
 @asynccontextmanager
-async def _opened(namespace: Namespace, *, by_object: bool) -> AsyncIterator[Side]:
+async def _opened(
+    namespace: Namespace, *, by_object: bool, receive_buffer_bytes: int = 1 << 24
+) -> AsyncIterator[Side]:
     with namespace.here.inside():
         sockets = [RequestSocket(205) for _ in range(3)]
-        listener = EventSocket(sockets[0].port_id, sockets[2].port_id)
+        listener = EventSocket(
+            sockets[0].port_id, sockets[2].port_id, receive_buffer_bytes=receive_buffer_bytes
+        )
     requests, reader, object_requests = sockets
     with listener, requests, reader, object_requests:
         side = Side(namespace, requests, reader, object_requests, listener, by_object=by_object)
@@ -241,6 +246,54 @@ async def test_a_flush_by_somebody_else_is_repaired(side: Side) -> None:
         netlink.close()
     await side.until(lambda: side.sync.counters().repaired == 2)
     await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss_counted(
+    namespace: Namespace,
+) -> None:
+    """Somebody writes and removes hundreds of routes and takes one of ours along, and the kernel
+    has no room to say so."""
+    space = RouteSpace(254, Family.IPV4, 0, 32)
+    keys = [Prefix.parse(f"172.16.{number}.0/24").as_int for number in range(250)]
+    values = [RouteValue(RouteType.BLACKHOLE, ())] * len(keys)
+    ours = RouteSpace(254, Family.IPV4, 0, 205)
+    victim = [Prefix.parse("10.1.0.0/16").as_int]
+    async with _opened(namespace, by_object=True, receive_buffer_bytes=2048) as side:
+        await filled(side)
+        with namespace.here.inside():
+            bird, vandal = RequestSocket(12), RequestSocket(205)
+        before = side.sync.counters()
+        with bird, vandal:
+            for _ in range(4):
+                bird.apply([FibBatch(OpKind.INSTALL, space, keys, values)])
+                vandal.apply([FibBatch(OpKind.REMOVE, ours, victim, values[:1])])
+                bird.apply([FibBatch(OpKind.REMOVE, space, keys, values)])
+                await side.until(lambda: side.routes() == ALONE | BOTH)
+        after = side.sync.counters()
+    losses = after.overruns - before.overruns
+    assert losses >= 1
+    reasons = [record.fields["reason"] for record in side.sink.events("fib-resync")]
+    assert reasons.count("overrun") <= losses, "each loss is one reading, or less"
+
+
+async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> None:
+    await filled(side)
+    space = RouteSpace(254, Family.IPV4, 0, 32)
+    wanted = [Prefix.parse(prefix).as_int for prefix in ("10.1.0.0/16", "10.3.0.0/16")]
+    values = [RouteValue(RouteType.BLACKHOLE, ())] * 2
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    with bird:
+        bird.apply([FibBatch(OpKind.INSTALL, space, wanted, values)])
+        await side.until(lambda: side.sync.counters().shadowed == 1)
+        (record,) = side.sink.events("fib-route-shadowed")
+        assert record.fields["prefix"] == "10.1.0.0/16"
+        assert (record.fields["by"], record.fields["priority"]) == ("bird", "32")
+        side.want({"10.3.0.0/16": hops(side.namespace, 1)})
+        await side.until(lambda: side.sync.counters().shadowed == 2)
+        await side.until(lambda: side.sync.counters().installed == 3)
+        bird.apply([FibBatch(OpKind.REMOVE, space, wanted, values)])
+    await side.until(lambda: side.routes() == ALONE | BOTH | {"10.3.0.0/16": {"192.0.1.2"}})
 
 
 async def test_what_does_not_come_from_the_kernel_is_ignored(side: Side) -> None:
