@@ -1,4 +1,4 @@
-"""What a reload would do, piece by piece: routes, adjacencies and sockets, announcements, access.
+"""What a reload would do, piece by piece: the kernel, adjacencies and sockets, policy, access.
 
 Pure. `diff.py` says what differs in the file; this says what would happen because of it:
 
@@ -8,6 +8,10 @@ Pure. `diff.py` says what differs in the file; this says what would happen becau
 
 What a static route means for the kernel is said of the route itself: another candidate may hold the
 prefix, as `show routes` tells.
+
+Invariants:
+    Two configurations that differ in what a reload follows have a line between them, whichever
+    option it is; a test changes each one.
 """
 
 from __future__ import annotations
@@ -35,8 +39,11 @@ def plan(old: Config, new: Config, links: Sequence[LinkPlan]) -> list[str]:
     """Every consequence, a line each; empty when there is none."""
     return [
         *_kernel(old, new),
+        *_rules(old, new),
         *_links(links),
-        *_announcements(old, new),
+        *_absent_links(old, new, links),
+        *_keys(old, new),
+        *_policy(old, new),
         *_rest(old, new),
     ]
 
@@ -47,6 +54,8 @@ def _kernel(old: Config, new: Config) -> Iterator[str]:
             f"kernel      every route of ours moves to table {new.fib.table_id}, "
             f"priority {new.fib.priority}"
         )
+    if old.filters.kernel != new.filters.kernel:
+        yield "kernel      filters.kernel changes: routes go in and out as it says"
     before = {_identity(static): static for static in old.static}
     after = {_identity(static): static for static in new.static}
     for identity, static in after.items():
@@ -54,6 +63,8 @@ def _kernel(old: Config, new: Config) -> Iterator[str]:
             yield f"kernel      install {static.prefix} {_target(static)}"
         elif _target(static) != _target(before[identity]):
             yield f"kernel      replace {static.prefix} {_target(static)}"
+        elif static != before[identity]:
+            yield f"announced   {static.prefix} with tag {static.tag}, where it is"
     for identity, static in before.items():
         if identity not in after:
             yield f"kernel      remove {static.prefix} {_target(static)}"
@@ -67,6 +78,17 @@ def _target(static: StaticConfig) -> str:
     if static.type is not StaticType.UNICAST:
         return str(static.type.value)
     return ", ".join(map(str, static.gateways))
+
+
+def _rules(old: Config, new: Config) -> Iterator[str]:
+    before = dict.fromkeys(rule for entry in old.rules for rule in entry.rules)
+    after = dict.fromkeys(rule for entry in new.rules for rule in entry.rules)
+    for rule in after:
+        if rule not in before:
+            yield f"kernel      add rule {rule} ({rule.family.name})"
+    for rule in before:
+        if rule not in after:
+            yield f"kernel      remove rule {rule} ({rule.family.name})"
 
 
 def _links(links: Sequence[LinkPlan]) -> Iterator[str]:
@@ -84,6 +106,18 @@ def _links(links: Sequence[LinkPlan]) -> Iterator[str]:
             yield f"adjacency   {link.ifname}: {_entry_changes(link.before, link.after)}, stays up"
 
 
+def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterator[str]:
+    """Entries that are new or another, and for links that are not here now."""
+    present = {entry for link in links for entry in (link.before, link.after)}
+    before = {entry.pattern: entry for entry in old.interfaces}
+    for entry in new.interfaces:
+        if entry != before.get(entry.pattern) and entry not in present:
+            yield f"adjacency   {entry.pattern}: no such link now; so when one comes"
+    for pattern, entry in before.items():
+        if entry not in present and all(pattern != other.pattern for other in new.interfaces):
+            yield f"adjacency   {pattern}: no such link now; not any more when one comes"
+
+
 def _entry_changes(before: InterfaceConfig, after: InterfaceConfig) -> str:
     changes = [
         f"{name} {getattr(before, name)} -> {getattr(after, name)}"
@@ -93,13 +127,47 @@ def _entry_changes(before: InterfaceConfig, after: InterfaceConfig) -> str:
     return ", ".join(changes) or "other options change"
 
 
-def _announcements(old: Config, new: Config) -> Iterator[str]:
+def _keys(old: Config, new: Config) -> Iterator[str]:
+    before = {key_set.name: key_set for key_set in old.keys}
+    after = {key_set.name: key_set for key_set in new.keys}
+    for name in (*after, *(name for name in before if name not in after)):
+        if before.get(name) == after.get(name):
+            continue
+        verb = "gone" if name not in after else "changed" if name in before else "new"
+        yield f"adjacency   keys {name!r} are {verb}: its links sign and believe accordingly"
+
+
+def _policy(old: Config, new: Config) -> Iterator[str]:
+    """What is taken in, and what is told."""
+    if old.learn != new.learn:
+        yield "learned     what `learn` takes from the kernel changes: its routes are read again"
+    if old.filters.imports != new.filters.imports:
+        yield "learned     filters.import changes: what neighbors have told is judged anew"
+    if old.filters.exports != new.filters.exports:
+        yield "announced   filters.export changes: neighbors are told the difference"
     if old.redistribute != new.redistribute:
         yield "announced   redistribution changes: neighbors are told the difference"
+    before = {summary.prefix: summary for summary in old.summaries}
+    after = {summary.prefix: summary for summary in new.summaries}
+    for prefix, summary in after.items():
+        if before.get(prefix) != summary:
+            yield f"announced   summary {prefix} {'changes' if prefix in before else 'begins'}"
+    for prefix in before:
+        if prefix not in after:
+            yield f"announced   summary {prefix} ends"
 
 
 def _rest(old: Config, new: Config) -> Iterator[str]:
     if old.management != new.management:
         yield "management  who may look and change is judged anew, also for open sessions"
+    if old.metrics != new.metrics:
+        if old.metrics.listen is not None:
+            yield f"socket      metrics: {old.metrics.listen} closed"
+        if new.metrics.listen is not None:
+            yield f"socket      metrics: {new.metrics.listen} opened"
     if old.log != new.log:
         yield "log         level, format or file change"
+    if old.fib.on_exit is not new.fib.on_exit:
+        yield f"fib         at the next stop: {new.fib.on_exit.value}"
+    if old.fib.resync_s != new.fib.resync_s:
+        yield f"fib         the kernel table is read every {new.fib.resync_s:g} s"

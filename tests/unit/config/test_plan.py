@@ -1,0 +1,80 @@
+"""What `reload --plan` says: every consequence, whichever option has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from routed.config.diff import compare
+from routed.config.load import load_file, load_text
+from routed.config.plan import LinkPlan, plan
+from routed.config.schema import Config, Nested, options_of
+
+FULL = load_file(Path(__file__).resolve().parents[3] / "configs" / "full.yaml")
+TEXT = "router_id: 10.255.0.1\nuser: nobody\n"
+BASE = load_text(TEXT)
+
+
+def variants() -> Iterator[tuple[str, Config]]:
+    """The smallest configuration with one option as in the full one, for each that it has."""
+    for option in options_of(Config):
+        field, full = option.field, getattr(FULL, option.field)
+        if not isinstance(option.shape, Nested):
+            yield option.key, dataclasses.replace(BASE, **{field: full})
+            continue
+        for inner in options_of(option.shape.cls):
+            section = dataclasses.replace(
+                getattr(BASE, field), **{inner.field: getattr(full, inner.field)}
+            )
+            yield f"{option.key}.{inner.key}", dataclasses.replace(BASE, **{field: section})
+
+
+BESIDE = (
+    "fib: {table: 100}", "fib: {priority: 9}", "fib: {on_exit: keep}", "fib: {resync: 5s}",
+    "log: {level: debug}", "log: {format: json}", "static: [{prefix: 10.0.0.0/8, type: prohibit}]",
+)  # fmt: skip
+"""What the full configuration has as it is by default."""
+
+CHANGED = [
+    pytest.param(new, id=key)
+    for key, new in (
+        *variants(),
+        *((text, load_text(f"{TEXT}{text}\n")) for text in BESIDE),
+    )  # fmt: skip
+    if not compare(BASE, new).is_empty  # else it is as in the full one, or needs a restart
+]
+
+
+@pytest.mark.parametrize("new", CHANGED)
+def test_whatever_a_reload_follows_has_a_line_both_ways(new: Config) -> None:
+    assert plan(BASE, compare(BASE, new).effective, []), "to it"
+    assert plan(new, compare(new, BASE).effective, []), "and back"
+
+
+def test_enough_options_are_looked_at() -> None:
+    assert len(CHANGED) >= 15
+
+
+def test_rules_summaries_and_keys_are_named_one_by_one() -> None:
+    lines = plan(BASE, FULL, [])
+    assert "kernel      add rule 1000: from 10.1.0.0/16 lookup 100 (IPV4)" in lines
+    assert "announced   summary 10.20.0.0/16 begins" in lines
+    assert plan(FULL, BASE, []).count("announced   summary 10.20.0.0/16 ends") == 1
+    assert any(line.startswith("adjacency   keys 'core' are new") for line in lines)
+
+
+def test_a_link_that_is_here_is_said_once() -> None:
+    new = load_text("router_id: 10.255.0.1\nuser: nobody\ninterfaces: {eth0: {cost: 7}, wg0: {}}\n")
+    links = [LinkPlan("eth0", None, new.interface_for("eth0"), has_socket=False)]
+    assert plan(BASE, new, links) == [
+        "adjacency   eth0: begins",
+        "socket      eth0: opened",
+        "adjacency   wg0: no such link now; so when one comes",
+    ]
+
+
+def test_no_difference_is_no_line() -> None:
+    assert plan(FULL, FULL, []) == []
