@@ -43,7 +43,7 @@ CHANGED = [
     for key, new in (
         *variants(),
         *((text, load_text(f"{TEXT}{text}\n")) for text in BESIDE),
-    )  # fmt: skip
+    )
     if not compare(BASE, new).is_empty  # else it is as in the full one, or needs a restart
 ]
 
