@@ -28,8 +28,8 @@ from routed.rib.lctrie import LcTrie
 
 _MARK = "fragile-engine"
 _YEAR_S = 365 * 86400
-_DIES_AT = {"publish": 300, "compaction": 20}
-"""Calls that are survived."""
+_DIES_AT = {"publish": 300, "compaction": 1}
+"""At the end of which call: a table of ten thousand routes is so dense that it has few moves."""
 
 
 def _dying(method: Callable[..., Any], calls: int) -> Callable[..., Any]:

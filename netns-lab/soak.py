@@ -11,7 +11,7 @@ configurations reloaded, routes injected and deleted by hand, views asked for. M
 router pings the one opposite, in both families. Then the network must converge: every router
 reaches every loopback address by a shortest path over the links that are up, and each kernel equals
 its daemon's `show fib`, route by route. No packet may be lost in a round that did nothing to links
-and routes, whatever it did to the daemon of one router.
+and routes, whatever it did to the daemons of one router or two.
 
 At every moment there is no forwarding loop, and no process holds more than it ever should
 (`soak_watch.py`); where nothing was done to links and routes, no packet's hop limit runs out.

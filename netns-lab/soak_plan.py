@@ -46,6 +46,17 @@ class Action(enum.Enum):
         """Whether forwarding itself is touched, and not only the daemon."""
         return self in (Action.CUT, Action.MEND, Action.DRIFT)
 
+    @property
+    def silences_a_daemon(self) -> bool:
+        """Whether neighbors hear nothing of it for a while."""
+        return self in (
+            Action.KILL_ENGINE,
+            Action.KILL_PARENT,
+            Action.KILL_BOTH,
+            Action.RESTART,
+            Action.HANG,
+        )
+
 
 _WEIGHTS: dict[Action, int] = {
     Action.CUT: 4,  # or MEND
@@ -87,9 +98,10 @@ class Round:
 
     @property
     def may_lose_packets(self) -> bool:
-        """Whether any step touches forwarding itself. Daemons that are silent do not, be they one
-        or several neighbors at once."""
-        return any(step.action.may_lose_packets for step in self.steps)
+        """Whether any step touches forwarding itself, or more than two routers are silent at once:
+        a third that dies while the first is told the second's table may cost a few packets."""
+        silent = {step.target for step in self.steps if step.action.silences_a_daemon}
+        return len(silent) > 2 or any(step.action.may_lose_packets for step in self.steps)
 
     def __str__(self) -> str:
         return f"round {self.number}: " + ", ".join(map(str, self.steps))

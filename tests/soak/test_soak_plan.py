@@ -59,8 +59,9 @@ def test_a_stopped_engine_is_asked_nothing() -> None:
 
 
 @given(seeds)
-def test_silent_daemons_are_no_excuse_for_a_lost_packet(seed: int) -> None:
+def test_one_or_two_silent_daemons_are_no_excuse_for_a_lost_packet(seed: int) -> None:
     for drawn in draw(seed, 40):
         actions = {step.action for step in drawn.steps}
         touches_forwarding = bool({Action.CUT, Action.MEND, Action.DRIFT} & actions)
-        assert drawn.may_lose_packets is touches_forwarding
+        silent = {step.target for step in drawn.steps if step.action.silences_a_daemon}
+        assert drawn.may_lose_packets is (touches_forwarding or len(silent) > 2)
