@@ -207,7 +207,8 @@ def _run(command_line: CommandLine) -> int:
 def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
     """Run a command a line; the first failure is the exit status, and does not stop the rest."""
     first_failure = ExitStatus.DONE
-    for line in lines:
+    for number, line in enumerate(lines, 1):
+        command_line.options.place = f"line {number}"
         status = command_line.run_line(line)
         if status is None:
             break
@@ -298,7 +299,8 @@ def _output(options: argparse.Namespace, out: TextIO, errors: TextIO) -> Output:
         from routectl.render.json import JsonOutput
 
         return JsonOutput(out, is_pretty=options.pretty)
-    return TextOutput(out, errors, has_color=_has_color(options, out))
+    place = getattr(options, "place", "")
+    return TextOutput(out, errors, has_color=_has_color(options, out), place=place)
 
 
 def _has_color(options: argparse.Namespace, out: TextIO) -> bool:

@@ -159,9 +159,18 @@ Form = Table | Record | Sections | Lines
 class TextOutput:
     """Writes answers and errors for people."""
 
-    def __init__(self, out: TextIO, errors: TextIO, *, has_color: bool) -> None:
+    def __init__(self, out: TextIO, errors: TextIO, *, has_color: bool, place: str = "") -> None:
+        """Write nothing yet.
+
+        Args:
+            out: for answers.
+            errors: for errors.
+            has_color: whether states are shown in their colours.
+            place: where the command stands that may fail, as in `line 7`.
+        """
         self._out = out
         self._errors = errors
+        self._place = f"{place}: " if place else ""
         self._has_color = has_color
 
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
@@ -199,7 +208,8 @@ class TextOutput:
         del code  # for programs
         self._out.flush()
         for line in text.splitlines():
-            self._errors.write(f"{self._paint('routectl:', Color.BAD)} {_printable(line)}\n")
+            program = self._paint("routectl:", Color.BAD)
+            self._errors.write(f"{program} {self._place}{_printable(line)}\n")
         self._errors.flush()
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:

@@ -115,7 +115,15 @@ def as_svg(rows: Sequence[Row]) -> list[str]:
         lines += _svg_label(edge, places)
     for name, row in nodes.items():
         lines += _svg_box(name, row, places[name])
+    if any(edge.is_dashed for edge in edges):
+        lines.append(
+            f'<text x="0" y="{half_height - _MARGIN / 3:.1f}" font-size="11" text-anchor="middle" '
+            f'fill="#444b57">{_LEGEND}</text>'
+        )
     return [*lines, "</svg>"]
+
+
+_LEGEND = "solid: a neighbor, and what the link costs - dashed: reached through it, at which metric"
 
 
 def _places(

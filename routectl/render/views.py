@@ -78,6 +78,16 @@ def _source(row: Row) -> str:
     return f"{source} by {row['owner']}{left}"
 
 
+def _metric(row: Row) -> str:
+    """A metric; that of a route which is only kept to refuse packets for a while is no figure."""
+    metric = row.get("metric")
+    return "inf" if isinstance(metric, int) and metric >= _INFINITE else plain_text(metric)
+
+
+_INFINITE = 0xFFFF_FFFE
+"""The largest metric that a candidate can have."""
+
+
 def _column(title: str, name: str) -> Column:
     return Column(title, _plain(name))
 
@@ -195,7 +205,7 @@ ROUTES = Table(
         Column("", lambda row: "*" if row.get("selected") else ""),
         _column("PREFIX", "prefix"),
         Column("SOURCE", _source),
-        Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{row.get('metric')}"),
+        Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{_metric(row)}"),
         Column("NEXT HOPS", _next_hops),
         Column("AGE", _duration("age_s"), is_right=True),
         Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
@@ -341,7 +351,7 @@ EXPLAIN = Sections(
                 (
                     Column("", lambda row: "*" if row.get("selected") else ""),
                     Column("SOURCE", _source),
-                    Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{row.get('metric')}"),
+                    Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{_metric(row)}"),
                     Column("NEXT HOPS", _next_hops),
                     Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
                     _column("VERDICT", "verdict"),
@@ -372,7 +382,7 @@ def _change_text(row: Row) -> str:
     words = [at, str(row.get("kind")).ljust(9), str(row.get("change")).ljust(7)]
     words.append(str(row.get("subject")))
     if row.get("source"):
-        words.append(f"{_source(row)} metric {row.get('metric')}")
+        words.append(f"{_source(row)} metric {_metric(row)}")
         words.append(_next_hops(row).replace("\n", ", "))
     if row.get("interface"):
         words.append(f"on {row['interface']}")

@@ -19,7 +19,7 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
-from routectl.render.views import STATUS
+from routectl.render.views import ROUTES, STATUS
 
 TABLE = Table(
     (
@@ -175,3 +175,10 @@ def test_next_hops_read_as_ip_route_writes_them() -> None:
     assert next_hops_text("unicast", [{**via, "weight": 3}]) == "via fe80::1 dev eth0 weight 3"
     assert next_hops_text("blackhole", []) == "blackhole"
     assert next_hops_text("unicast", []) == "-"
+
+
+def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
+    route: Row = {"prefix": "10.0.0.0/8", "type": "unreachable", "distance": 90}
+    assert isinstance(ROUTES, Table)
+    assert "90/inf " in shown(ROUTES, [{**route, "metric": 2**32 - 2}])
+    assert "90/77 " in shown(ROUTES, [{**route, "metric": 77}])

@@ -154,7 +154,8 @@ def test_a_failing_line_does_not_stop_the_rest_and_gives_the_exit_status(
     assert status == ExitStatus.DENIED
     captured = capsys.readouterr()
     assert "nup_received" in captured.out
-    assert "'nonsense' is unknown" in captured.err
+    assert "routectl: line 1: reload needs the role admin" in captured.err
+    assert "routectl: line 2: 'nonsense' is unknown" in captured.err
     assert "no closing quotation" in captured.err
 
 
