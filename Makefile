@@ -65,12 +65,12 @@ soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N a
 	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove the virtual environment, caches and build products
-	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so routed/fib/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so routed/*/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is begun again. Where the checkout
 # cannot be written, a .pth file does what an editable installation would do.
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml setup.py ipc/_fib.c ipc/fib_snapshot.h routed/fib/_native.c
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml setup.py $(wildcard ipc/*.[ch] routed/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is missing or older than Python 3.11:" >&2; \
 	  echo "install a newer one and name it, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \

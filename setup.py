@@ -1,27 +1,31 @@
 """The one thing that pyproject.toml cannot say yet: extensions that may fail to build.
 
 Without a compiler the package installs and works all the same; `routed --version` says which half
-searches the FIB, and which keeps the books of the kernel's.
+searches and writes the FIB, and keeps the books of the kernel's.
 """
+
+from glob import glob
 
 from setuptools import Extension, setup
 
+
+def optional_extension(name: str, sources: list[str], depends: list[str]) -> Extension:
+    return Extension(
+        name,
+        sources,
+        depends=["ipc/fib_snapshot.h", *depends],
+        extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra"],
+        optional=True,
+        py_limited_api=True,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "ipc._fib",
-            ["ipc/_fib.c"],
-            depends=["ipc/fib_snapshot.h"],
-            extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra"],
-            optional=True,
-            py_limited_api=True,
-        ),
-        Extension(
-            "routed.fib._native",
-            ["routed/fib/_native.c"],
-            extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra"],
-            optional=True,
-            py_limited_api=True,
+        optional_extension("ipc._fib", ["ipc/_fib.c"], []),
+        optional_extension("routed.fib._native", ["routed/fib/_native.c"], []),
+        optional_extension(
+            "routed.rib._writer", sorted(glob("routed/rib/*.c")), ["routed/rib/_writer.h"]
         ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -20,9 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipc import fib_native
 from routed import __version__
-from routed.fib import native
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
     from routed.config.schema import Config
@@ -33,6 +31,22 @@ DEFAULT_CONFIG = "/etc/routed/routes.yaml"
 
 EXIT_OK = 0
 EXIT_USAGE = 2
+
+
+class _Version(argparse.Action):
+    """What it takes to know is imported only when somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ipc.fib_native import native
+        from routed.fib.native import native as native_tables
+        from routed.rib.parts import native_parts
+
+        searched, written, kernel = (
+            "Python" if half is None else "C" for half in (native, native_parts, native_tables)
+        )
+        fib = f"FIB: searched in {searched}, written in {written}; kernel tables in {kernel}"
+        print(f"routed {__version__} ({fib})")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,10 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         help="print the JSON Schema of the configuration, for editors, and end",
     )  # fmt: skip
     parser.add_argument(
-        "--version", action="version",
-        version=f"routed {__version__} (FIB: {fib_native.implementation()}, "
-        f"kernel tables: {native.implementation()})",
-    )  # fmt: skip
+        "--version", action=_Version, nargs=0, help="print the version, and what works on the FIB"
+    )
     parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
     parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)

@@ -12,7 +12,7 @@ at once, which a slot full of /24s does: one word for each, found by one access.
 which is searched. Measured on a million routes: 8.1 MB of blocks, four ranges in five one access
 away; with one fill of 0.25 and no regard to where the bits end, 11.5 MB and more depth.
 
-The C extension (`ipc/_fib.c`) builds the same words, bit by bit, and is used where it is there; the
+The C extension (`_block.c`) builds the same words, bit by bit, and is used where it is there; the
 property tests hold one against the other.
 
 Cost: linear in the entries; about 1.5 us an entry in Python, 0.1 us in C.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Callable
 from typing import Union
 
 from ipc.fib_layout import (
@@ -30,9 +29,8 @@ from ipc.fib_layout import (
     KIND_SHIFT,
     RECORD_FLAG,
 )
-from ipc.fib_native import native
 
-__all__ = ["BlockBuilder", "Entries", "Entry", "build_block", "native_build_block"]
+__all__ = ["Entries", "Entry", "build_block"]
 
 FILL_WHOLE = 0.25
 FILL_PART = 0.5
@@ -44,11 +42,6 @@ Entry = int
 
 Entries = Union[list[Entry], "array[int]"]
 """Of IPv6 a list; of IPv4 an array("Q"), which is small and lies in one piece."""
-
-BlockBuilder = Callable[[Entries, "array[int]", int, int], tuple[int, bytes]]
-
-native_build_block: BlockBuilder | None = None if native is None else native.build_block
-"""The C extension's, when it is there."""
 
 
 def build_block(entries: Entries, values: array[int], width: int, left: int) -> tuple[int, bytes]:

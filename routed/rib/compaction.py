@@ -15,9 +15,10 @@ reaches stays allocated in the kernel (a sealed memfd takes no holes), and is us
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
-from routed.rib.arena import Arena
-from routed.rib.lctrie import LcTrie, Place
+if TYPE_CHECKING:
+    from routed.rib.parts import Region, Trie
 
 __all__ = ["Compaction"]
 
@@ -34,7 +35,7 @@ SLACK_WORDS = 1 << 16
 class Compaction:
     """Owns the work that is left of a round."""
 
-    def __init__(self, arena: Arena, tries: Collection[LcTrie]) -> None:
+    def __init__(self, arena: Region, tries: Collection[Trie]) -> None:
         """Args:
         arena: of all the tries, and of nobody else.
         tries: whose blocks may be moved; still empty.
@@ -43,7 +44,7 @@ class Compaction:
         self._tries = tries
         self._root_words = arena.live_words
         self._limit = 0
-        self._work: list[tuple[LcTrie, Place]] = []
+        self._work: list[tuple[Trie, Any]] = []
         self._rest = 0
         self._settled_words = -1
         """Live words when a round found nothing to do; looked at again when they have changed."""
@@ -86,8 +87,4 @@ class Compaction:
     def _settle(self) -> None:
         """It is as dense as it gets, until something changes."""
         self._settled_words = self._arena.live_words
-        self._work.clear()
-
-    def close(self) -> None:
-        """Move nothing any more."""
         self._work.clear()

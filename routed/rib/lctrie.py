@@ -20,6 +20,9 @@ Invariants:
     A child directory collapses into a block again when it holds at most CROWDED / 2 prefixes.
     The default route is not in the trie; its owner keeps it beside (the snapshot's header).
 
+This is the reference, and what there is without a compiler; the C extension (`_trie.c`) keeps the
+same words, and its books take a quarter of the memory.
+
 Cost of one change: O(CROWDED) for a long prefix, typically 20 to 60 us; 2^(directory depth -
 length) stores for a short one, in strides at C speed where the range is uniform.
 
@@ -31,13 +34,12 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ipc.fib_layout import ADDRESS_MASK
 from ipc.fib_native import fence
 from routed.rib.arena import Arena
-from routed.rib.block import BlockBuilder, Entries, Entry, build_block, native_build_block
-from routed.rib.walk import TrieShape, describe, lookup
+from routed.rib.block import Entries, Entry, build_block
 
 __all__ = ["LcTrie", "Place"]
 
@@ -92,7 +94,7 @@ class _Batch:
 
     __slots__ = ("entries", "old", "shrunk", "values")
 
-    def __init__(self, entries: Entries, values: array[int], old: list[int]) -> None:
+    def __init__(self, entries: Entries, values: array[int], old: array[int]) -> None:
         self.entries = entries
         self.values = values
         self.old = old
@@ -112,7 +114,6 @@ class LcTrie:
         root_bits: int,
         stride_bits: int,
         crowded: int,
-        build_block: BlockBuilder = native_build_block or build_block,
     ) -> None:
         """Make an empty trie.
 
@@ -123,12 +124,10 @@ class LcTrie:
             root_bits: bits of the root directory.
             stride_bits: bits of a child directory.
             crowded: a slot with more prefixes becomes a child directory.
-            build_block: that of the C extension, when there is one.
         """
         self._words = words
         self._bytes = words.cast("B")
         self._arena = arena
-        self._build = build_block
         self._width = width
         self._stride_bits = stride_bits
         self._crowded = crowded
@@ -144,28 +143,13 @@ class LcTrie:
 
     # --- changing
 
-    def set(self, addr_bits: int, prefix_len: int, value: int) -> int:
-        """Add a prefix or replace its value, or remove it, and publish that.
-
-        Args:
-            addr_bits: the network, host bits zero.
-            prefix_len: 1 to width.
-            value: 1 to 2**31 - 1; 0 to remove.
-
-        Returns:
-            The value that it had; 0 when it was not there.
-
-        Raises:
-            ArenaFull: no room.
-        """
-        return self.update([addr_bits << 8 | prefix_len], [value])[0]
-
-    def update(self, entries: Sequence[Entry], values: Sequence[int]) -> list[int]:
+    def update(self, entries: list[Entry], values: array[int]) -> array[int]:
         """Apply many changes; a slot that several of them touch is rebuilt and published once.
 
         Args:
-            entries: network bits << 8 | length, in order, each once.
-            values: one for each, as in `set`.
+            entries: network bits << 8 | length, in order, each once; a length is 1 to width.
+            values: one for each, array("I"): 1 to 2**31 - 1 to add the prefix or to replace its
+                value; 0 to remove it.
 
         Returns:
             The value that each had; 0 for one that was not there.
@@ -175,8 +159,8 @@ class LcTrie:
         """
         batch = _Batch(
             array("Q", entries) if self._width == 32 else list(entries),
-            array("I", values),
-            [0] * len(entries),
+            values,
+            array("I", bytes(4 * len(entries))),
         )
         self._update([self._root], batch, 0, len(entries))
         # Only now: a directory that collapses takes the slots with it that were touched.
@@ -363,7 +347,7 @@ class LcTrie:
             self._arena.release(*old)
 
     def _build_block(self, directory: _Directory, slot: int, content: _Slot, left: int) -> int:
-        word, block = self._build(content.entries, content.values, self._width, left)
+        word, block = build_block(content.entries, content.values, self._width, left)
         if block:
             size = len(block) >> 2
             address, _ = self._arena.allocate(size)
@@ -473,17 +457,3 @@ class LcTrie:
         words[at] = words[at] & ~ADDRESS_MASK | new
         self._arena.release(old, size)
         return True
-
-    # --- asking
-
-    def path(self, addr_bits: int) -> list[str]:
-        """The words that a search for an address reads, a line each, for people."""
-        return describe(self._shape(), addr_bits)
-
-    def lookup(self, addr_bits: int) -> int:
-        """The value of the longest prefix that covers an address; 0 for none."""
-        return lookup(self._shape(), addr_bits)
-
-    def _shape(self) -> TrieShape:
-        root = self._root
-        return TrieShape(self._words, root.address, root.bits, self._stride_bits, self._width)

@@ -11,8 +11,7 @@ One burst of changes is published in an order that a reader can interrupt anywhe
     4  what was replaced goes to limbo; the epoch moves on at most every TICK_S, and with it the
        compaction of the tries
 
-Next-hop sets are shared: a million routes through the same eight neighbors have eight sets. They
-are counted, and freed with the last record that uses them.
+What writes the words is in `parts.py`: native where the C extension is there, and Python elsewhere.
 
 The file is as large as the address width of the layout allows and sparse: memory is used as it is
 touched, an empty table costs one page. After it is mapped it is sealed: nobody can shrink or grow
@@ -31,7 +30,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,26 +40,26 @@ from ipc.fib_layout import (
     F_SEAL_FUTURE_WRITE,
     FAMILY_WORDS,
     HEADER_BYTES,
-    IFNAME_BYTES,
     LAYOUT_VERSION,
     MAGIC,
-    NEXT_HOP_WORDS,
-    NEXT_HOPS_MAX,
-    ONLINK_FLAG,
-    RECORD_IS_CURRENT,
-    RECORD_NEXT_HOPS,
     RECORD_WORDS,
     FamilyHeader,
     Header,
 )
 from ipc.fib_native import fence
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NextHop, PathAttributes
-from routed.rib.arena import Arena
-from routed.rib.block import BlockBuilder, build_block, native_build_block
 from routed.rib.compaction import Compaction
-from routed.rib.lctrie import LcTrie
-from routed.rib.table import BestChanges, Selection
+from routed.rib.parts import (
+    ROOT_BITS,
+    STRIDE_BITS,
+    MakeParts,
+    Memory,
+    Region,
+    native_parts,
+    python_parts,
+)
+from routed.rib.table import BestChanges
+from routed.rib.walk import TrieShape, describe
 
 __all__ = ["FibSnapshot", "MemoryPart"]
 
@@ -73,9 +71,6 @@ DATA_WORDS = 1 << 26
 TICK_NS = 10_000_000
 """The epoch moves at most this often: a reader that is interrupted for less never has to retry."""
 
-_ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
-_CROWDED = {Family.IPV4: 256, Family.IPV6: 256}
-_STRIDE_BITS = 8
 _PAGE_WORDS = HEADER_BYTES // 4
 
 _DEFAULT_RECORD = {
@@ -90,17 +85,6 @@ _ROUTES = {
 _EPOCH = int(Header.EPOCH)
 _GENERATION = Header.GENERATION // 2
 _HEARTBEAT_NS = Header.HEARTBEAT_NS // 2
-_RECORDS_USED = int(Header.RECORDS_USED)
-
-_RECORD_HEAD = struct.Struct("=8I")
-
-_NETWORK: dict[Family, Callable[[int], bytes]] = {
-    Family.IPV4: struct.Struct("=I12x").pack,
-    Family.IPV6: lambda addr_bits: struct.pack("=4I", *_ipv6_words(addr_bits)),
-}
-"""The last words of a record."""
-
-_SetKey = tuple[tuple[NextHop, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +97,6 @@ class MemoryPart:
     help: str
 
 
-@dataclass(slots=True)
-class _NextHopSet:
-    key: _SetKey
-    address: int
-    users: int
-
-    @property
-    def words(self) -> int:
-        return len(self.key) * NEXT_HOP_WORDS
-
-
 class FibSnapshot:
     """Owns the memfd and everything in it."""
 
@@ -134,7 +107,7 @@ class FibSnapshot:
         *,
         trie_words: int = TRIE_WORDS,
         data_words: int = DATA_WORDS,
-        build_block: BlockBuilder = native_build_block or build_block,
+        make_parts: MakeParts = native_parts or python_parts,
     ) -> None:
         """Make an empty snapshot, mapped and sealed.
 
@@ -143,7 +116,7 @@ class FibSnapshot:
             daemon_pid: the same.
             trie_words: room for both tries, at most what a trie word can address.
             data_words: room for records and next-hop sets.
-            build_block: what builds the tries' blocks.
+            make_parts: what does the work, native or in Python.
 
         Raises:
             OSError: no memory, no descriptor, or a kernel before 5.1.
@@ -161,27 +134,10 @@ class FibSnapshot:
             raise
         self._words = memoryview(self._memory).cast("I")
         self._longs = memoryview(self._memory).cast("Q")
-        self._trie_arena = Arena(_PAGE_WORDS, trie_end)
-        self._record_arena = Arena(trie_end, sets_first)
-        self._set_arena = Arena(sets_first, sets_end)
-        self._tries = {family: self._new_trie(family, build_block) for family in Family}
-        self._compaction = Compaction(self._trie_arena, self._tries.values())
-        self._sets: dict[_SetKey, _NextHopSet] = {}
-        self._sets_at: dict[int, _NextHopSet] = {}
-        """The same by address; the one without next hops is at 0."""
+        self._parts = make_parts(Memory(self._words, _PAGE_WORDS, trie_end, sets_first, sets_end))
+        self._compaction = Compaction(self._parts.trie_region, self._parts.tries.values())
         self._ticked_at_ns = 0
         self._write_header(router_id, daemon_pid)
-
-    def _new_trie(self, family: Family, build: BlockBuilder) -> LcTrie:
-        return LcTrie(
-            self._words,
-            self._trie_arena,
-            width=family.width,
-            root_bits=_ROOT_BITS[family],
-            stride_bits=_STRIDE_BITS,
-            crowded=_CROWDED[family],
-            build_block=build,
-        )
 
     def _write_header(self, router_id: Address, daemon_pid: int) -> None:
         words = self._words
@@ -190,16 +146,19 @@ class FibSnapshot:
         words[Header.ROUTER_ID] = router_id.addr_bits
         words[Header.TOTAL_WORDS] = len(words)
         words[Header.DAEMON_PID] = daemon_pid
-        regions = (self._trie_arena, self._record_arena, self._set_arena)
-        for position, arena in enumerate(regions):
-            words[Header.TRIE_FIRST + 2 * position] = arena.first
-            words[Header.TRIE_END + 2 * position] = arena.end
+        for position, region in enumerate(self._regions):
+            words[Header.TRIE_FIRST + 2 * position] = region.first
+            words[Header.TRIE_END + 2 * position] = region.end
         for family in Family:
             block = _family_block(family)
-            words[block + FamilyHeader.ROOT_ADDRESS] = self._tries[family].root_address
-            words[block + FamilyHeader.ROOT_BITS] = _ROOT_BITS[family]
-            words[block + FamilyHeader.STRIDE_BITS] = _STRIDE_BITS
+            words[block + FamilyHeader.ROOT_ADDRESS] = self._parts.tries[family].root_address
+            words[block + FamilyHeader.ROOT_BITS] = ROOT_BITS[family]
+            words[block + FamilyHeader.STRIDE_BITS] = STRIDE_BITS
         words[Header.MAGIC] = MAGIC  # last: now it is a snapshot
+
+    @property
+    def _regions(self) -> tuple[Region, Region, Region]:
+        return self._parts.trie_region, self._parts.record_region, self._parts.set_region
 
     # --- questions
 
@@ -208,13 +167,18 @@ class FibSnapshot:
         family, addr_bits, prefix_len = prefix
         if not prefix_len:
             return bool(self._words[_DEFAULT_RECORD[family]])
-        return bool(self._tries[family].get(addr_bits, prefix_len))
+        return bool(self._parts.tries[family].get(addr_bits, prefix_len))
 
     def path(self, address: Address) -> list[str]:
         """How a search for an address goes through the trie, a line a step, for people."""
-        lines = self._tries[address.family].path(address.addr_bits)
-        default = self._words[_family_block(address.family) + FamilyHeader.DEFAULT_RECORD]
+        family = address.family
+        lines = describe(self._shape(family), address.addr_bits)
+        default = self._words[_family_block(family) + FamilyHeader.DEFAULT_RECORD]
         return [*lines, f"default route: {f'record {default}' if default else 'none'}"]
+
+    def _shape(self, family: Family) -> TrieShape:
+        root_address = self._parts.tries[family].root_address
+        return TrieShape(self._words, root_address, ROOT_BITS[family], STRIDE_BITS, family.width)
 
     # --- publishing
 
@@ -234,24 +198,28 @@ class FibSnapshot:
         """
         if self._is_closed:
             return
-        burst = [(change, self._write_records(change, ifname_of)) for change in changes]
+        records = self._parts.records
+        burst = [(change, records.write(change, ifname_of)) for change in changes]
         fence()  # first the records, then the words that lead to them
         for change, numbers in burst:
-            self._drop_records(self._publish(change, numbers))
+            records.drop(self._publish(change, numbers))
         self._longs[_GENERATION] += 1
         self.heartbeat(now_ns)
 
-    def _publish(self, changes: BestChanges, numbers: list[int]) -> list[int]:
-        """Lead readers to the new records; returns the numbers of those that were replaced."""
+    def _publish(self, changes: BestChanges, numbers: array[int]) -> array[int]:
+        """Lead readers to the new records; returns the numbers of those that were replaced, and 0
+        where there was none."""
         family, keys, _ = changes
-        trie, default, replaced = self._tries[family], _DEFAULT_RECORD[family], []
-        has_default = keys[:1] == [0]  # in order, and a prefix of length 0 is the least
-        if has_default:
-            replaced.append(self._words[default])
+        trie, default = self._parts.tries[family], _DEFAULT_RECORD[family]
+        if keys[:1] == [0]:  # the default route: a prefix of length 0 is the first in order
+            before = self._words[default]
             self._words[default] = numbers[0]
-        replaced += trie.update(keys[has_default:], numbers[has_default:])
+            replaced = trie.update(keys[1:], numbers[1:])
+            replaced.append(before)
+        else:
+            replaced = trie.update(keys, numbers)
         self._words[_ROUTES[family]] = len(trie) + bool(self._words[default])
-        return [number for number in replaced if number]
+        return replaced
 
     def heartbeat(self, now_ns: int) -> None:
         """Give a sign of life, and let the epoch move on if it is time; nothing after `close`.
@@ -268,81 +236,9 @@ class FibSnapshot:
             fence()
             self._words[_EPOCH] = self._words[_EPOCH] + 1 & 0xFFFF_FFFF
             fence()
-            for arena in (self._trie_arena, self._record_arena, self._set_arena):
-                arena.advance()
+            for region in self._regions:
+                region.advance()
             self._compaction.step()
-
-    def _write_records(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> list[int]:
-        """Write routes where nobody looks yet; returns their numbers, 0 for no route.
-
-        Cost: 0.5 us a route where many share their selections.
-        """
-        family, keys, selections = changes
-        pack_network = _NETWORK[family]
-        heads: dict[int, _Head] = {}
-        records: list[bytes] = []
-        for key, selection in zip(keys, selections, strict=True):
-            if selection is not None:
-                head = heads.get(id(selection))
-                if head is None:
-                    head = heads[id(selection)] = self._head(family, selection, ifname_of)
-                head.users += 1
-                records.append(head[key & 0xFF] + pack_network(key >> 8))
-        for head in heads.values():
-            head.next_hops.users += head.users
-        numbers = iter(self._store_records(records))
-        return [0 if selection is None else next(numbers) for selection in selections]
-
-    def _head(self, family: Family, selection: Selection, ifname_of: Callable[[int], str]) -> _Head:
-        hops = selection.next_hops[:NEXT_HOPS_MAX]
-        next_hops = self._share_set(tuple([(hop, ifname_of(hop.ifindex)) for hop in hops]))
-        return _Head(family, selection.attributes, next_hops)
-
-    def _store_records(self, records: list[bytes]) -> list[int]:
-        """Store records in free places; returns their numbers."""
-        arena, memory, words = self._record_arena, self._memory, self._words
-        used, fresh = arena.allocate_many(RECORD_WORDS, len(records))
-        for at, record in zip(used, records, strict=False):
-            memory[4 * at : 4 * (at + RECORD_WORDS)] = record
-            words[at + RECORD_IS_CURRENT] = 1  # after the rest: a listing may come by
-        count = len(records) - len(used)
-        end = fresh + count * RECORD_WORDS
-        if count:
-            memory[4 * fresh : 4 * end] = b"".join(records[len(used) :])
-            words[fresh + RECORD_IS_CURRENT : end : RECORD_WORDS] = array("I", [1]) * count
-            words[_RECORDS_USED] = arena.reached_words // RECORD_WORDS
-        before_first = arena.first - RECORD_WORDS  # the first record is number 1
-        return [
-            (at - before_first) // RECORD_WORDS for at in (*used, *range(fresh, end, RECORD_WORDS))
-        ]
-
-    def _drop_records(self, numbers: list[int]) -> None:
-        words, first = self._words, self._record_arena.first - RECORD_WORDS
-        for number in numbers:
-            at = first + number * RECORD_WORDS
-            words[at + RECORD_IS_CURRENT] = 0
-            self._record_arena.release(at, RECORD_WORDS)
-            found = self._sets_at[words[at + RECORD_NEXT_HOPS]]
-            found.users -= 1
-            self._drop_unused(found)
-
-    def _drop_unused(self, found: _NextHopSet) -> None:
-        if not found.users:
-            del self._sets[found.key], self._sets_at[found.address]
-            if found.words:
-                self._set_arena.release(found.address, found.words)
-
-    def _share_set(self, key: _SetKey) -> _NextHopSet:
-        """The set of these next hops, written if it is new; the caller counts its users."""
-        found = self._sets.get(key)
-        if found is None:
-            found = _NextHopSet(key, address=0, users=0)
-            if key:
-                found.address, _ = self._set_arena.allocate(found.words)
-                packed = b"".join(_pack_next_hop(hop, ifname) for hop, ifname in key)
-                self._words[found.address : found.address + found.words] = array("I", packed)
-            self._sets[key] = self._sets_at[found.address] = found
-        return found
 
     # --- its life
 
@@ -356,59 +252,39 @@ class FibSnapshot:
             return
         self._is_closed = True
         self._words[Header.IS_CLOSED] = 1
+        del self._compaction, self._parts  # they hold on to the memory
         self._words.release()
         self._longs.release()
-        self._compaction.close()
-        self._tries.clear()
         self._memory.close()
         os.close(self._descriptor)
 
     def memory(self) -> Sequence[MemoryPart]:
         """What the regions take, for `show memory`."""
+        own = self._parts
         parts = (
             (
                 "trie",
-                self._trie_arena,
-                sum(len(trie) for trie in self._tries.values()),
+                own.trie_region,
+                sum(map(len, own.tries.values())),
                 "LC-tries of both families; items are prefixes (zero pages cost nothing)",
             ),
             (
                 "records",
-                self._record_arena,
-                self._record_arena.live_words // RECORD_WORDS,
+                own.record_region,
+                own.record_region.live_words // RECORD_WORDS,
                 "one for each selected route",
             ),
             (
                 "next-hop sets",
-                self._set_arena,
-                len(self._sets),
+                own.set_region,
+                len(own.sets),
                 "shared by the routes that have the same next hops",
             ),
         )
         return [
-            MemoryPart(name, 4 * arena.touched_words, items, words)
-            for name, arena, items, words in parts
+            MemoryPart(name, 4 * region.touched_words, items, words)
+            for name, region, items, words in parts
         ]
-
-
-class _Head(dict[int, bytes]):
-    """The first words of the records that share a selection, by prefix length."""
-
-    def __init__(self, family: Family, attributes: PathAttributes, next_hops: _NextHopSet) -> None:
-        super().__init__()
-        self.next_hops = next_hops
-        self.users = 0
-        self._version = _version(family)
-        self._attributes = attributes
-
-    def __missing__(self, prefix_len: int) -> bytes:
-        attributes, next_hops = self._attributes, self.next_hops
-        head = self[prefix_len] = _RECORD_HEAD.pack(
-            self._version | prefix_len << 8 | attributes.source << 16 | attributes.type << 24,
-            attributes.distance, attributes.metric, attributes.tag,
-            next_hops.address, len(next_hops.key), 0, 0,
-        )  # fmt: skip
-        return head
 
 
 def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
@@ -429,28 +305,3 @@ def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
 
 def _family_block(family: Family) -> int:
     return Header.IPV4 + (FAMILY_WORDS if family is Family.IPV6 else 0)
-
-
-def _version(family: Family) -> int:
-    return 4 if family is Family.IPV4 else 6
-
-
-def _ipv6_words(addr_bits: int) -> tuple[int, int, int, int]:
-    """The most significant first."""
-    return (
-        addr_bits >> 96,
-        addr_bits >> 64 & 0xFFFF_FFFF,
-        addr_bits >> 32 & 0xFFFF_FFFF,
-        addr_bits & 0xFFFF_FFFF,
-    )
-
-
-def _pack_next_hop(hop: NextHop, ifname: str) -> bytes:
-    shape = ONLINK_FLAG if hop.is_onlink else 0
-    words = (0, 0, 0, 0)
-    if hop.via is not None:
-        family, addr_bits = hop.via
-        shape |= _version(family)
-        words = (addr_bits, 0, 0, 0) if family is Family.IPV4 else _ipv6_words(addr_bits)
-    name = ifname.encode()[: IFNAME_BYTES - 1].ljust(IFNAME_BYTES, b"\0")
-    return array("I", [shape, hop.ifindex, hop.weight, 0, *words]).tobytes() + name

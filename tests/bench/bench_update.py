@@ -12,7 +12,7 @@ import random
 import time
 
 from routed.model.prefix import Address
-from routed.rib.block import BlockBuilder, build_block, native_build_block
+from routed.rib.parts import MakeParts, native_parts, python_parts
 from routed.rib.snapshot import TICK_NS, FibSnapshot
 from routed.rib.table import BestChanges
 from tests.bench import tables
@@ -29,8 +29,9 @@ BURST = 10_000
 class Publisher:
     """A snapshot, and a clock by which every burst lets memory be reused as in a busy daemon."""
 
-    def __init__(self, build: BlockBuilder) -> None:
-        self.snapshot = FibSnapshot(Address.parse("10.255.0.1"), os.getpid(), build_block=build)
+    def __init__(self, make_parts: MakeParts) -> None:
+        router_id = Address.parse("10.255.0.1")
+        self.snapshot = FibSnapshot(router_id, os.getpid(), make_parts=make_parts)
         self._now_ns = itertools.count(TICK_NS, TICK_NS // 100)
 
     def apply(self, changes: BestChanges) -> None:
@@ -38,27 +39,27 @@ class Publisher:
 
 
 def run(bench: Bench) -> None:
-    """The same work with blocks built in Python and, where it is there, by the C extension."""
+    """The same work in Python and, where it is there, by the C extension."""
     v4 = best_changes(tables.IPV4, tables.full_table(tables.IPV4, bench.scaled(V4_ROUTES)))
     v6 = best_changes(tables.IPV6, tables.full_table(tables.IPV6, bench.scaled(V6_ROUTES)))
-    measure(bench, "Python", build_block, v4, v6, (3.0, 40.0, 1000.0, 400.0))
-    if native_build_block is None:
+    measure(bench, "Python", python_parts, v4, v6, (3.0, 40.0, 1000.0, 400.0))
+    if native_parts is None:
         bench.leave_out("the C extension", "python setup.py build_ext --inplace")
     else:
-        measure(bench, "C", native_build_block, v4, v6, (0.3, 6.0, None, 60.0))
+        measure(bench, "C", native_parts, v4, v6, (0.3, 6.0, None, 60.0))
 
 
 def measure(
     bench: Bench,
     name: str,
-    build: BlockBuilder,
+    make_parts: MakeParts,
     v4: BestChanges,
     v6: BestChanges,
     targets: tuple[float, float, float | None, float],
 ) -> None:
     """Load both tables, change single routes, change ten thousand at once."""
     full, p50, p999, burst = targets
-    publisher = Publisher(build)
+    publisher = Publisher(make_parts)
     took = seconds(lambda: publisher.apply(v4))
     bench.add(f"full load, 1M IPv4, {name}", "s", took, target=full)
     publisher.apply(v6)

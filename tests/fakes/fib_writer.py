@@ -12,6 +12,7 @@ from ipc.fib_search import PythonSearch, Search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
+from routed.rib.parts import MakeParts, native_parts, python_parts
 from routed.rib.snapshot import TICK_NS, FibSnapshot
 from routed.rib.table import BestChanges, Selection
 from tests.fakes.lpm_oracle import LpmOracle
@@ -23,6 +24,11 @@ SEARCHES: dict[str, MakeSearch | None] = {
     "c": None if native is None else native.Search,
 }
 """Both implementations; None where the C extension is not built."""
+
+PARTS: dict[str, MakeParts] = {"python": python_parts} | (
+    {} if native_parts is None else {"c": native_parts}
+)
+"""What writers are made of."""
 
 WORDS = 1 << 20
 NAMES = {2: "eth0", 3: "a-name-of-15-ch"}
@@ -62,9 +68,13 @@ def hop(via: str | None, ifindex: int = 2, weight: int = 1) -> NextHop:
 class Writer:
     """A snapshot and a clock that lets every burst move the epoch on."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_parts: MakeParts = native_parts or python_parts) -> None:
         self.snapshot = FibSnapshot(
-            Address.parse("10.255.0.1"), 4711, trie_words=WORDS, data_words=WORDS
+            Address.parse("10.255.0.1"),
+            4711,
+            trie_words=WORDS,
+            data_words=WORDS,
+            make_parts=make_parts,
         )
         self.now_ns = 10**9
 

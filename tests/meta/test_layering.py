@@ -133,8 +133,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.cli": {
         "ipc.fib_native", "routed", "routed.config", "routed.daemonize", "routed.engine",
-        "routed.fib.native",
-        "routed.keyfiles", "routed.last_good", "routed.parent",
+        "routed.fib.native", "routed.keyfiles", "routed.last_good", "routed.parent",
+        "routed.rib.parts",
     },
     "routed.replay": {"routed.config.scalars", "routed.neighbor.recording"},
     "routed.__main__": {"routed.cli"},

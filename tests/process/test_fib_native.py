@@ -12,6 +12,7 @@ import pytest
 
 from ipc.fib_native import implementation, native
 from routed.fib import native as kernel_tables
+from routed.rib.parts import native_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINT_VERSION = "from routed.cli import main; main(['--version'])"
@@ -28,29 +29,38 @@ def version(prelude: str = "") -> str:
     return done.stdout.strip()
 
 
-def test_version_says_which_half_searches_the_fib() -> None:
-    tables = kernel_tables.implementation()
-    assert version().endswith(f"(FIB: {implementation()}, kernel tables: {tables})")
+def test_version_says_which_halves_work_on_the_fib() -> None:
+    searched, written, tables = (
+        "Python" if half is None else "C" for half in (native, native_parts, kernel_tables.native)
+    )
+    assert version().endswith(
+        f"(FIB: searched in {searched}, written in {written}; kernel tables in {tables})"
+    )
     assert implementation() == ("pure Python" if native is None else "C extension")
-    assert tables == ("pure Python" if kernel_tables.native is None else "C extension")
-    missing = "import sys; sys.modules['ipc._fib'] = None; "
-    assert "(FIB: pure Python, " in version(missing)
-    missing = "import sys; sys.modules['routed.fib._native'] = None; "
-    assert version(missing).endswith(", kernel tables: pure Python)")
+    missing = "import sys; " + "".join(
+        f"sys.modules['{name}'] = None; "
+        for name in ("ipc._fib", "routed.rib._writer", "routed.fib._native")
+    )
+    assert version(missing).endswith(
+        "(FIB: searched in Python, written in Python; kernel tables in Python)"
+    )
 
 
-def test_an_extension_of_another_layout_is_not_used() -> None:
+@pytest.mark.parametrize(
+    ("package", "module", "said"),
+    [
+        ("ipc", "_fib", "searched in Python,"),
+        ("routed.rib", "_writer", "written in Python;"),
+        ("routed.fib", "_native", "tables in Python)"),
+    ],
+)
+def test_an_extension_of_another_layout_is_not_used(package: str, module: str, said: str) -> None:
     other = (
-        "import sys, types, ipc; ipc._fib = types.ModuleType('ipc._fib'); "
-        "ipc._fib.LAYOUT_VERSION = 0; sys.modules['ipc._fib'] = ipc._fib; "
+        f"import sys, types, {package}; other = types.ModuleType('{package}.{module}'); "
+        f"other.LAYOUT_VERSION = other.INTERFACE_VERSION = 0; {package}.{module} = other; "
+        f"sys.modules['{package}.{module}'] = other; "
     )
-    assert "(FIB: pure Python, " in version(other)
-    other = (
-        "import sys, types, routed.fib; routed.fib._native = types.ModuleType('_native'); "
-        "routed.fib._native.INTERFACE_VERSION = 0; "
-        "sys.modules['routed.fib._native'] = routed.fib._native; "
-    )
-    assert version(other).endswith(", kernel tables: pure Python)")
+    assert said in version(other)
 
 
 @pytest.mark.slow
@@ -74,5 +84,5 @@ def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: 
     assert (built / "ipc" / "snapshot.py").is_file()
     assert (built / "ipc" / "fib_snapshot.h").is_file()
     assert (built / "routed" / "fib" / "_native.pyi").is_file()
-    assert bool(list((built / "ipc").glob("_fib*.so"))) == (compiler == "cc")
-    assert bool(list((built / "routed" / "fib").glob("_native*.so"))) == (compiler == "cc")
+    for name in ("ipc/_fib*.so", "routed/fib/_native*.so", "routed/rib/_writer*.so"):
+        assert bool(list(built.glob(name))) == (compiler == "cc")

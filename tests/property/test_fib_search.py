@@ -22,8 +22,10 @@ from ipc.fib_layout import FAMILY_WORDS, FamilyHeader, Header, SnapshotError
 from ipc.fib_search import PythonSearch
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
+from routed.rib.parts import ROOT_BITS, MakeParts
 from routed.rib.snapshot import FibSnapshot
 from tests.fakes.fib_writer import (
+    PARTS,
     SEARCHES,
     MakeSearch,
     Writer,
@@ -71,10 +73,12 @@ class WatchedSearch(PythonSearch):
 
 
 @pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("make_parts", PARTS.values(), ids=PARTS.keys())
 @pytest.mark.parametrize("seed", range(8))
 def test_an_answer_is_old_or_new_whatever_happens_in_between(
-    writer: Writer, family: Family, seed: int
+    make_parts: MakeParts, family: Family, seed: int
 ) -> None:
+    writer = Writer(make_parts)
     rng = random.Random(seed)
     width = family.width
     # Long prefixes crowd a few slots, so that directories come and go as well as blocks.
@@ -104,9 +108,9 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
 
     def compact() -> None:
         """Move what lies in the upper half, as far as there is room."""
-        arena, trie = writer.snapshot._trie_arena, writer.snapshot._tries[family]
+        arena, trie = writer.snapshot._parts.trie_region, writer.snapshot._parts.tries[family]
         arena.coalesce()
-        limit = trie.root_address + (2 << trie._root.bits) + rng.randrange(4000)
+        limit = trie.root_address + (2 << ROOT_BITS[family]) + rng.randrange(4000)
         for place in trie.places_above(limit):
             trie.move(place, limit)
 
@@ -129,6 +133,7 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
             found = reader.lookup(Address(family, address).packed)
             assert (found.metric if found else 0) in history
     assert steps > 1000
+    writer.snapshot.close()
 
 
 def _damageable() -> mmap.mmap:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from routed.rib.compaction import SLACK_WORDS
-from tests.fakes.fib_writer import Writer, add, drop, hop
+from tests.fakes.fib_writer import PARTS, Writer, add, drop, hop
 
 
-@pytest.fixture
-def writer() -> Iterator[Writer]:
-    writer = Writer()
+@pytest.fixture(params=list(PARTS.values()), ids=list(PARTS))
+def writer(request: pytest.FixtureRequest) -> Iterator[Writer]:
+    writer = Writer(request.param)
     yield writer
     writer.snapshot.close()
 
@@ -23,16 +23,14 @@ def writer() -> Iterator[Writer]:
 def test_memory_is_given_back_when_everything_is_removed(writer: Writer) -> None:
     routes = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(2000)]
     own = writer.snapshot
-    arenas = (own._trie_arena, own._record_arena, own._set_arena)
-    empty = [arena.live_words for arena in arenas]
+    empty = [region.live_words for region in own._regions]
     for _ in range(3):
         writer.apply(
             *[add(text, hop(f"192.0.2.{index % 8 + 1}")) for index, text in enumerate(routes)]
         )
-        assert len(writer.snapshot._sets) == 8, "equal next hops are shared"
+        assert len(own._parts.sets) == 8, "equal next hops are shared"
         writer.apply(*map(drop, routes))
-    after = [arena.live_words for arena in arenas]
-    assert after == empty
+    assert [region.live_words for region in own._regions] == empty
 
 
 def test_a_table_that_was_large_comes_together_again(writer: Writer) -> None:
@@ -40,7 +38,7 @@ def test_a_table_that_was_large_comes_together_again(writer: Writer) -> None:
     routes = [f"{10 + (n >> 14)}.{n >> 6 & 255}.{(n & 63) << 2}.0/24" for n in range(1 << 16)]
     sparse = [text for number, text in enumerate(routes) if number % 512 < 64]
     writer.apply(*[add(text, metric=1) for text in routes])
-    arena = writer.snapshot._trie_arena
+    arena = writer.snapshot._parts.trie_region
     kept = set(sparse)
     writer.apply(*[drop(text) for text in routes if text not in kept])
     reached = arena.reached_words
