@@ -36,7 +36,8 @@ from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame
 from ipc.routes import one_route
 from routed.control.policy import AccessList
 from routed.control.server import EVENT_REFUSED, MAX_SESSIONS, RESERVED_FOR_ADMIN
-from tests.fakes.fake_daemon import FakeDaemon, ServerThread, many_routes, serving
+from tests.fakes.fake_daemon import FakeDaemon, ServerThread, serving
+from tests.fakes.fake_views import many_routes
 
 pytestmark = [
     pytest.mark.root,

@@ -17,7 +17,8 @@ from routectl.cli import CommandLine, command_line_for
 from routectl.pager import pager_command
 from routectl.parse import parse
 from routed.control.policy import AccessList
-from tests.fakes.fake_daemon import FakeDaemon, many_routes, serving
+from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.fake_views import many_routes
 
 ADMIN = AccessList(admin_uids=frozenset({os.getuid()}))
 

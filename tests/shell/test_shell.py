@@ -24,7 +24,8 @@ from routectl.completer import GrammarCompleter
 from routectl.grammar import ValueKind
 from routectl.shell import Shell, history_path, open_history, prompt_text
 from routed.control.policy import AccessList
-from tests.fakes.fake_daemon import STATUS, FakeDaemon, many_routes, serving
+from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.fake_views import STATUS, many_routes
 
 ADMIN = AccessList(admin_uids=frozenset({os.getuid()}))
 TAB, CTRL_C, CTRL_D, ENTER = "\t", "\x03", "\x04", "\r"

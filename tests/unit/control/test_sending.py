@@ -26,7 +26,8 @@ from routed.control.server import (
     EVENT_REFUSED,
 )
 from routed.control.views import RouteView, StatusView, columns_of
-from tests.fakes.fake_daemon import FakeDaemon, many_routes
+from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.fake_views import many_routes
 from tests.fakes.management_scene import (
     ADMIN,
     Client,

@@ -22,7 +22,7 @@ from routed.control.views import (
     to_row,
 )
 from routed.model.prefix import Address, Family, Prefix
-from tests.fakes.fake_daemon import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, many_routes
+from tests.fakes.fake_views import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, many_routes
 
 PROMISED = {
     NeighborView: "router_id interface address state uptime_s dead_in_s rtt_ms rto_ms cost "

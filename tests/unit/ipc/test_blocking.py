@@ -31,7 +31,8 @@ from ipc.control import (
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame
 from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
-from tests.fakes.fake_daemon import FakeDaemon, many_routes, serving
+from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.fake_views import many_routes
 
 ME = os.getuid()
 ADMIN = AccessList(admin_uids=frozenset({ME}))

@@ -16,7 +16,8 @@ import pytest
 from ipc.blocking import ExitStatus
 from routectl.cli import command_line_for, main
 from routed.control.policy import AccessList
-from tests.fakes.fake_daemon import FakeDaemon, many_routes, serving
+from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.fake_views import many_routes
 
 ADMIN = AccessList(admin_uids=frozenset({os.getuid()}))
 READER = AccessList(read_uids=frozenset({os.getuid()}), admin_uids=frozenset({4242}))

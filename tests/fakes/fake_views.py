@@ -1,0 +1,297 @@
+"""What the fake daemon answers: one row of everything, and of routes as many as wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from routed.control.daemon import Outcome
+from routed.control.views import (
+    ConfigView,
+    CounterView,
+    ExplainedCandidate,
+    ExplainView,
+    FibState,
+    FibTotals,
+    FibView,
+    InterfaceView,
+    LogView,
+    MemoryView,
+    NeighborView,
+    NextHopObjectView,
+    NextHopView,
+    ProtocolView,
+    ReloadView,
+    RouteView,
+    RuleView,
+    StatusView,
+    TopologyView,
+)
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import RouteSource, RouteType
+
+STATUS = StatusView(
+    version="0.1.0",
+    pid=4711,
+    uptime_s=3725.0,
+    router_id=Address.parse("10.255.0.1"),
+    config_path="/etc/routed/routes.yaml",
+    last_reload=ReloadView(True, 65.0, "2 static routes added"),
+    routes=5,
+    neighbors=1,
+    fib=FibTotals(
+        desired=4,
+        installed=3,
+        failed=1,
+        pending=0,
+        coupled=True,
+        nexthop_objects=3,
+        nexthops="objects (net.ipv4.nexthop_compat_mode=0)",
+    ),
+    engine_restarts=0,
+    sandbox="seccomp, landlock abi 7, uid 998",
+    sandbox_refusals=2,
+)
+
+NEIGHBORS = (
+    NeighborView(
+        router_id=Address.parse("10.255.0.2"),
+        interface="eth0",
+        address=Address.parse("fe80::2"),
+        state="up",
+        uptime_s=3600.0,
+        dead_in_s=2.4,
+        rtt_ms=0.31,
+        rto_ms=100.0,
+        cost=10,
+        retransmissions=3,
+        prefixes=2,
+    ),
+    NeighborView(
+        router_id=None,
+        interface="eth1",
+        address=Address.parse("192.0.2.9"),
+        state="init",
+        uptime_s=None,
+        dead_in_s=1.0,
+        rtt_ms=None,
+        rto_ms=None,
+        cost=10,
+        retransmissions=0,
+        prefixes=0,
+    ),
+)
+
+INTERFACES = (
+    InterfaceView("eth0", 2, "up", 1500, ("10.0.0.1/24", "fe80::1/64"), True, 10, 1.0, 1),
+    InterfaceView("eth1", 3, "no_carrier", 9000, (), False, None, None, 0),
+)
+
+_VIA_2 = NextHopView(Address.parse("fe80::2"), "eth0")
+_VIA_9 = NextHopView(Address.parse("192.0.2.9"), "eth1")
+
+ROUTES = (
+    RouteView(
+        prefix=Prefix.parse("10.0.0.0/24"),
+        type=RouteType.UNICAST,
+        source=RouteSource.CONNECTED,
+        distance=0,
+        metric=0,
+        tag=0,
+        next_hops=(NextHopView(None, "eth0"),),
+        selected=True,
+        fib_state=None,
+        fib_reason="",
+        age_s=3725.0,
+        owner="",
+        lease_s=None,
+    ),
+    RouteView(
+        prefix=Prefix.parse("10.1.0.0/16"),
+        type=RouteType.UNICAST,
+        source=RouteSource.STATIC,
+        distance=1,
+        metric=10,
+        tag=7,
+        next_hops=(replace(_VIA_2, weight=2), _VIA_9),
+        selected=True,
+        fib_state=FibState.INSTALLED,
+        fib_reason="",
+        age_s=65.0,
+        owner="",
+        lease_s=None,
+    ),
+    RouteView(
+        prefix=Prefix.parse("10.1.0.0/16"),
+        type=RouteType.UNICAST,
+        source=RouteSource.NEIGHBOR,
+        distance=90,
+        metric=20,
+        tag=0,
+        next_hops=(_VIA_2,),
+        selected=False,
+        fib_state=None,
+        fib_reason="",
+        age_s=9.5,
+        owner="",
+        lease_s=None,
+    ),
+    RouteView(
+        prefix=Prefix.parse("198.51.100.0/24"),
+        type=RouteType.BLACKHOLE,
+        source=RouteSource.STATIC,
+        distance=1,
+        metric=0,
+        tag=0,
+        next_hops=(),
+        selected=True,
+        fib_state=FibState.INSTALLED,
+        fib_reason="",
+        age_s=200_000.0,
+        owner="",
+        lease_s=None,
+    ),
+    RouteView(
+        prefix=Prefix.parse("2001:db8:5::/48"),
+        type=RouteType.UNICAST,
+        source=RouteSource.NEIGHBOR,
+        distance=90,
+        metric=30,
+        tag=0,
+        next_hops=(_VIA_2,),
+        selected=True,
+        fib_state=FibState.FAILED,
+        fib_reason="Network is unreachable",
+        age_s=12.0,
+        owner="",
+        lease_s=None,
+    ),
+)
+
+FIB = tuple(
+    FibView(
+        view.prefix,
+        254,
+        view.type,
+        view.next_hops,
+        view.fib_state or FibState.PENDING,
+        view.fib_reason,
+    )
+    for view in ROUTES
+    if view.selected and view.source is not RouteSource.CONNECTED
+)
+
+COUNTERS = (
+    CounterView("nup_dropped_bad_checksum", 2, "datagrams whose checksum is wrong"),
+    CounterView("nup_received", 12345, "datagrams taken in"),
+)
+
+LOG = (
+    LogView(
+        "2026-01-02T03:04:05.006Z", "info", "parent", "ready", "ready after_ms=412 routes=3"
+    ),
+    LogView(
+        "2026-01-02T03:04:06.007Z", "warning", "parent", "fib-drift",
+        "fib-drift prefix=10.1.0.0/16 what=deleted",
+    ),
+)  # fmt: skip
+
+MEMORY = (
+    MemoryView("process", 41_943_040, None, "resident set of the engine"),
+    MemoryView("trie", 65_536, 5, "LC-trie, shared with readers of the snapshot"),
+)
+
+_FIRST = NextHopView(Address.parse("192.0.2.9"), "eth0", 1)
+_SECOND = NextHopView(Address.parse("fe80::2"), "eth1", 2)
+
+NEXTHOPS = (
+    NextHopObjectView(205_000_001, (_FIRST,), (_FIRST,), FibState.INSTALLED, ""),
+    NextHopObjectView(205_000_002, (_SECOND,), (), FibState.FAILED, "Network is down"),
+    NextHopObjectView(205_000_003, (_FIRST, _SECOND), (_FIRST,), FibState.INSTALLED, ""),
+)
+
+RULES = (
+    RuleView(1000, "ipv4", "1000: from 10.1.0.0/16 lookup 100", FibState.INSTALLED, ""),
+    RuleView(
+        1010, "ipv6", "1010: from all oif eth9 prohibit", FibState.FAILED, "Operation not permitted"
+    ),
+)
+
+CONFIG = (
+    ConfigView("router_id", "10.255.0.1", False, "router_id: 10.255.0.1"),
+    ConfigView("fib", None, False, "fib:"),
+    ConfigView("fib.table", "main", True, "  table: main"),
+    ConfigView("fib.resync", "60s", False, "  resync: 60s"),
+)
+
+PROTOCOLS = (
+    ProtocolView("connected", "up", 0, 3, "2 of 3 links up"),
+    ProtocolView("neighbor", "down", 90, 0, "NUP on 1 link, 0 of 0 adjacencies up"),
+    ProtocolView("kernel", "off", 254, 0, "nothing under `learn`"),
+)
+
+COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
+RELOADED = Outcome(True, ("1 static route added",))
+
+EXPLAINED = ExplainView(
+    address=Address.parse("10.1.2.3"),
+    prefix=Prefix.parse("10.1.0.0/16"),
+    candidates=(
+        ExplainedCandidate(
+            source=RouteSource.STATIC,
+            owner="",
+            distance=1,
+            metric=10,
+            type=RouteType.UNICAST,
+            next_hops=ROUTES[1].next_hops,
+            selected=True,
+            fib_state=FibState.INSTALLED,
+            fib_reason="",
+            rule=None,
+            verdict="wins",
+        ),
+        ExplainedCandidate(
+            source=RouteSource.NEIGHBOR,
+            owner="",
+            distance=90,
+            metric=20,
+            type=RouteType.UNICAST,
+            next_hops=(_VIA_2,),
+            selected=False,
+            fib_state=None,
+            fib_reason="",
+            rule=2,
+            verdict="loses by rule 2 (lower distance): 90 against 1",
+        ),
+    ),
+    unusable=("10.1.2.0/24",),
+    shorter=("10.0.0.0/8", "0.0.0.0/0"),
+    trie_path=(
+        "directory of 18 bits, slot 0x2804: a bucket",
+        "bucket of 2 ranges, number 1: record 2",
+        "default route: record 1",
+    ),
+)
+
+TOPOLOGY = (
+    TopologyView(Address.parse("10.255.0.1"), "self", "", None, None, None, None, 0, ()),
+    TopologyView(
+        Address.parse("10.255.0.2"), "neighbor", "eth0", Address.parse("fe80::2"), "up", 10,
+        10, 2, ("10.255.0.2",),
+    ),
+    TopologyView(
+        None, "neighbor", "eth1", Address.parse("192.0.2.9"), "init", 10, None, 0, ()
+    ),
+    TopologyView(
+        Address.parse("10.255.0.3"), "router", "", None, None, None, 20, 1, ("10.255.0.2",)
+    ),
+)  # fmt: skip
+
+CHUNK = 100
+
+
+def many_routes(count: int) -> tuple[RouteView, ...]:
+    """That many routes, like ROUTES[1], each with a prefix of its own."""
+    return tuple(
+        replace(ROUTES[1], prefix=Prefix(Family.IPV4, (11 << 24) + (number << 8), 24))
+        for number in range(count)
+    )
