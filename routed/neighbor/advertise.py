@@ -1,9 +1,9 @@
 """What to tell whom: own prefixes, selected routes, retractions, and whole tables.
 
-State, not messages: a change marks a prefix *dirty* on each link; when the link's coalescing delay
-has passed and its transport has room, the dirty prefixes are looked up as they are then and packed
-into as few messages as they fit. A prefix that changed ten times meanwhile is told once, and what
-waits to be told is bounded by the number of prefixes, not of changes.
+State, not messages: a change marks a prefix *dirty* on each link; when the link has not been told
+something just now (COALESCE_S) and its transport has room, the dirty prefixes are looked up as they
+are then and packed into as few messages as they fit. A prefix that changed ten times meanwhile is
+told once, and what waits to be told is bounded by the number of prefixes, not of changes.
 
     own prefixes (OriginTable) ---+                        +--> dirty on a link --> multicast DATA
                                   +--> what a link is told |
@@ -30,6 +30,7 @@ table).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ __all__ = [
 ]
 
 COALESCE_S = 0.004
-"""Between the first change and the update that tells it; a burst of changes falls into one."""
+"""At least this long between two rounds of updates on a link: the first change after a quiet while
+is told at once, so that news crosses many routers quickly; a burst of changes falls into one."""
 
 _EMPTY_SENDER = Sender(Address.parse("192.0.2.1"), 0)
 _FIXED_BYTES = HEADER_BYTES + len(
@@ -156,12 +158,13 @@ class LinkAdvertiser:
         self.flush_at: float | None = None
         """When the dirty prefixes may leave; None while there are none."""
         self._dirty: dict[Prefix, None] = {}
+        self._told_at = -math.inf
 
     def mark(self, prefix: Prefix, now: float) -> None:
         """The link is to be told of a prefix again."""
         self._dirty[prefix] = None
         if self.flush_at is None:
-            self.flush_at = now + COALESCE_S
+            self.flush_at = max(now, self._told_at + COALESCE_S)
 
     def mark_told(self, prefixes: Iterable[Prefix], now: float) -> None:
         """The same for those that the link has been told: split horizon hides the others."""
@@ -172,9 +175,18 @@ class LinkAdvertiser:
         """The same for several."""
         self._dirty.update(dict.fromkeys(prefixes))
         if self.flush_at is None and self._dirty:
-            self.flush_at = now + COALESCE_S
+            self.flush_at = max(now, self._told_at + COALESCE_S)
 
-    def take_batch(self, advertisement: Advertisement, own_id: Address) -> UpdateBatch | None:
+    def pause(self, now: float) -> None:
+        """Tell nothing for a moment: whoever begins to listen has not been told so yet, and would
+        drop what overtakes BEGIN_TABLE."""
+        self._told_at = now
+        if self.flush_at is not None:
+            self.flush_at = max(self.flush_at, now + COALESCE_S)
+
+    def take_batch(
+        self, advertisement: Advertisement, own_id: Address, now: float
+    ) -> UpdateBatch | None:
         """The next message's worth of dirty prefixes; None when nothing is left to say."""
         updates: list[RouteUpdate] = []
         retracted: list[Prefix] = []
@@ -195,6 +207,7 @@ class LinkAdvertiser:
             del self._dirty[prefix]
         if not self._dirty:
             self.flush_at = None
+            self._told_at = now
         return UpdateBatch(tuple(updates), tuple(retracted)) if updates else None
 
     def reset(self) -> None:

@@ -90,9 +90,11 @@ SOURCE_GC_S = 180.0
 """As RFC 8966 appendix B; far beyond the longest grace and any retransmission."""
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-REQUEST_DELAY_S = 0.01
+REQUEST_DELAY_S = 0.004
 """The retractions that make a request pointless usually arrive together with its cause."""
-REQUEST_RETRY_S = 0.5
+REQUEST_RETRY_S = 0.35
+"""After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a
+relay passes it on to a router that it does not know to be dead yet."""
 REQUEST_RETRY_MAX_S = 8.0
 MAX_ROUTES_PER_NEIGHBOR = 1 << 20
 

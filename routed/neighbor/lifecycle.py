@@ -141,6 +141,7 @@ class Lifecycle:
         self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
         ours = set(self._origins.prefixes()) | self._table.selections().keys()
         neighbor.exchange.dump = TableDump(sorted(ours))
+        link.advertiser.pause(now)
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
 
     def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:

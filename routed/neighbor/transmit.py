@@ -134,7 +134,7 @@ class Transmitter:
         ifindex = link.settings.ifindex
         while link.has_room(now):
             batch = link.advertiser.take_batch(
-                lambda prefix: self._advertise(prefix, ifindex), self._sender.router_id
+                lambda prefix: self._advertise(prefix, ifindex), self._sender.router_id, now
             )
             if batch is None:
                 return

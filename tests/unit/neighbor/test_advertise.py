@@ -77,22 +77,32 @@ def test_an_earlier_lifes_seqno_is_outrun() -> None:
 def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
+    assert link.flush_at == 1.0, "news after a quiet while"
+    assert link.take_batch(reachable, OURS, 1.0) is not None
     link.mark(PREFIX, 1.001)
+    link.mark(PREFIX, 1.002)
     assert link.flush_at == 1.0 + COALESCE_S
-    batch = link.take_batch(reachable, OURS)
+    batch = link.take_batch(reachable, OURS, 1.0 + COALESCE_S)
     assert batch is not None
     assert [update.prefix for update in batch.updates] == [PREFIX]
-    assert link.take_batch(reachable, OURS) is None
+    assert link.take_batch(reachable, OURS, 1.0 + COALESCE_S) is None
+
+
+def test_what_has_changed_waits_while_somebody_begins_to_listen() -> None:
+    link = LinkAdvertiser()
+    link.mark(PREFIX, 1.0)
+    link.pause(1.0)
+    assert link.flush_at == 1.0 + COALESCE_S
 
 
 def test_a_retraction_goes_only_to_where_the_prefix_was_told() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
-    assert link.take_batch(gone, OURS) is None
+    assert link.take_batch(gone, OURS, 1.0) is None
     link.mark(PREFIX, 2.0)
-    link.take_batch(reachable, OURS)
+    link.take_batch(reachable, OURS, 1.0)
     link.mark(PREFIX, 3.0)
-    batch = link.take_batch(gone, OURS)
+    batch = link.take_batch(gone, OURS, 1.0)
     assert batch is not None
     assert batch.retracted == (PREFIX,)
     assert batch.updates[0].metric == METRIC_INFINITY
@@ -106,7 +116,7 @@ def test_many_changes_fill_messages_to_the_brim_and_none_is_lost() -> None:
     told: list[Prefix] = []
     sizes: list[int] = []
     sender, receiver = Sender(OURS, 1), Receiver(OURS, 1)
-    while (batch := link.take_batch(reachable, OURS)) is not None:
+    while (batch := link.take_batch(reachable, OURS, 1.0)) is not None:
         told += [update.prefix for update in batch.updates]
         payload = encode_tlvs(sender, (receiver, TableVersion(1), *batch.updates))
         sizes.append(len(seal(MessageType.DATA, Flag.UNICAST_STREAM, 1, 0, payload)))
@@ -169,8 +179,8 @@ def test_resetting_a_link_forgets_what_was_told_and_what_was_not(told: bool) -> 
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     if told:
-        link.take_batch(reachable, OURS)
+        link.take_batch(reachable, OURS, 1.0)
     link.reset()
     assert link.advertised == set()
     assert link.flush_at is None
-    assert link.take_batch(reachable, OURS) is None
+    assert link.take_batch(reachable, OURS, 1.0) is None
