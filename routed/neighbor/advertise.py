@@ -61,7 +61,7 @@ __all__ = [
     "take_fitting",
 ]
 
-COALESCE_S = 0.004
+COALESCE_S = 0.001
 """At least this long between two rounds of updates on a link: the first change after a quiet while
 is told at once, so that news crosses many routers quickly; a burst of changes falls into one."""
 

@@ -90,7 +90,7 @@ SOURCE_GC_S = 180.0
 """As RFC 8966 appendix B; far beyond the longest grace and any retransmission."""
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-REQUEST_DELAY_S = 0.004
+REQUEST_DELAY_S = 0.002
 """The retractions that make a request pointless usually arrive together with its cause."""
 REQUEST_RETRY_S = 0.35
 """After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a

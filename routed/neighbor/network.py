@@ -2,7 +2,7 @@
 
     socket readable --> receive_burst (as many as are there) --+
     timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_outputs
-    kick() (somebody called the instance) ---------------------+         --> re-arm the timer
+    kick() (somebody called the instance) ---------------------+         --> timer, if earlier
 
 Before a timer is judged, every socket is read: a process that the scheduler kept waiting must not
 take its own delay for the silence of its neighbors.
@@ -20,6 +20,7 @@ Cancellation leaves the instance consistent; sockets are closed when `run` ends.
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import struct
 from collections import Counter
@@ -96,6 +97,8 @@ class NeighborNetwork:
         self._sockets: dict[int, _LinkSocket] = {}
         self._nursery: trio.Nursery | None = None
         self._rearm = trio.Event()
+        self._armed_for = -math.inf
+        """When the timer task looks again by itself; never later than `next_timer`."""
 
     def add_socket(self, ifindex: int, family: Family, sock: socket.socket) -> None:
         """Take over a link's socket (see `routed.sockets`); replaces an earlier one."""
@@ -124,7 +127,9 @@ class NeighborNetwork:
                 others.append(output)
         if others:
             self._on_outputs(others)
-        self._rearm.set()
+        moment = self._instance.next_timer()
+        if moment is not None and moment < self._armed_for:
+            self._rearm.set()  # most inputs put no timer forward, and a task's turn is not free
 
     async def run(self) -> None:
         """Serve until cancelled; then close the sockets."""
@@ -145,8 +150,8 @@ class NeighborNetwork:
         while True:
             self._rearm = trio.Event()
             moment = self._instance.next_timer()
-            delay_s = float("inf") if moment is None else max(moment - self._clock(), 0)
-            with trio.move_on_after(delay_s) as scope:
+            self._armed_for = math.inf if moment is None else moment
+            with trio.move_on_after(max(self._armed_for - self._clock(), 0)) as scope:
                 await self._rearm.wait()
             if scope.cancelled_caught:
                 self._take_in(self._sockets.values())
