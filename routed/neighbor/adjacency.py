@@ -48,6 +48,12 @@ __all__ = [
 _CLOCK_MODULUS = 1 << 32
 _RTT_LIMIT_US = 10_000_000
 """An echo older than this is a delayed or forged datagram, not a round trip."""
+REST_INTERVALS = 2
+"""A router at rest sends its heartbeats this many hello intervals apart."""
+LATE_INTERVALS = 2.1
+"""Somebody whose heartbeat has not come by then has lost it, or is dead, or we have missed it."""
+REQUESTS = 4
+"""Heartbeats that are asked for before a silent neighbor counts as dead."""
 _RTT_GAIN = 1 / 8
 """Share of a new sample in the smoothed RTT, as SRTT in RFC 6298."""
 
@@ -170,6 +176,8 @@ class Adjacency:
         """Of our heartbeats that arrive, as it says; 0 to 1."""
         self.loss_factor = 1.0
         """What the link's cost is multiplied with, by the loss."""
+        self.asked_at: float | None = None
+        """When it was last asked for a heartbeat, since it was heard."""
         self._echo_timestamp = 0
         self._echo_heard_at = now
 
@@ -182,6 +190,16 @@ class Adjacency:
     def dead_at(self) -> float:
         """When it counts as dead if nothing more is heard."""
         return self.heard_at + self.dead_interval_s
+
+    @property
+    def ask_at(self) -> float | None:
+        """When to ask it for a heartbeat, if nothing is heard before; None for never."""
+        if self.hello is None or self.hello.multiplier <= LATE_INTERVALS:
+            return None
+        late_at = self.heard_at + LATE_INTERVALS * self.hello.interval_ms / 1000
+        if self.asked_at is None or self.asked_at < late_at:
+            return late_at
+        return self.asked_at + (self.dead_at - late_at) / REQUESTS
 
     @property
     def unconfirmed_at(self) -> float:

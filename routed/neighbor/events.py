@@ -199,6 +199,7 @@ class TraceCode(enum.Enum):
     NEIGHBOR_DAMPED = "neighbor_damped"
     """It came and went too often, and is kept away for a while."""
     UNFEASIBLE_UPDATE = "unfeasible_update"
+    HEARTBEAT_REQUESTED = "heartbeat_requested"
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     SEQNO_RAISED = "seqno_raised"

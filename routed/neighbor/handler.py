@@ -34,6 +34,7 @@ from routed.neighbor.wire import (
     EndOfTable,
     Flag,
     Goodbye,
+    HeartbeatRequest,
     Hello,
     LinkAddress,
     Message,
@@ -393,6 +394,9 @@ class MessageHandler:
         adjacency = neighbor.adjacency
         if any(isinstance(tlv, (ChallengeRequest, ChallengeReply)) for tlv in message.tlvs):
             return  # for a guard with keys; it says nothing else, and does not count
+        if any(isinstance(tlv, HeartbeatRequest) for tlv in message.tlvs):
+            self._transmitter.hasten_heartbeat(link, now)
+            return  # it went to us alone: its sequence was that of the last one to the group
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):
             self._log.trace(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
-from routed.neighbor.adjacency import Adjacency
+from routed.neighbor.adjacency import LATE_INTERVALS, Adjacency
 from routed.neighbor.advertise import LinkAdvertiser, TableDump
 from routed.neighbor.auth import LinkGuard
 from routed.neighbor.damping import FlapDamper
@@ -101,6 +101,7 @@ class Neighbor:
         if self.exchanges_routes:
             times += [
                 adjacency.unconfirmed_at,
+                adjacency.ask_at,
                 self.exchange.sender.next_timer(),
                 self.exchange.receiver.ack_due_at,
             ]
@@ -198,6 +199,27 @@ class Link:
         is_due = self.addresses_due > 0 or self.control_sequence % ADDRESSES_EVERY == 0
         self.addresses_due = max(self.addresses_due - 1, 0)
         return is_due or not neighbors
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether everybody on the link is UP and nothing is measured: half the heartbeats will do.
+
+        Who does not hear one in time asks for it (`Adjacency.ask_at`), so no death is noticed later
+        or with less evidence.
+        """
+        settings = self.settings
+        return (
+            settings.multiplier > LATE_INTERVALS
+            and not (settings.is_loss_based or settings.rtt_cost is not None)
+            and self.addresses_due == 0
+            and self.listening_until is None
+            and not self.is_converging
+            and bool(self.neighbors)
+            and all(
+                neighbor.adjacency.state is AdjacencyState.UP and neighbor.retained_until is None
+                for neighbor in self.neighbors.values()
+            )
+        )
 
     def held_for(self, neighbor: Neighbor, now: float) -> float:
         """How much longer a neighbor is kept away because it flapped; seconds, 0 when it is not."""

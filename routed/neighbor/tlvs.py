@@ -46,6 +46,7 @@ __all__ = [
     "DecodeReason",
     "EndOfTable",
     "Goodbye",
+    "HeartbeatRequest",
     "Hello",
     "LinkAddress",
     "Mac",
@@ -362,6 +363,23 @@ class Goodbye:
 
 
 @dataclass(frozen=True, slots=True)
+class HeartbeatRequest:
+    """The sender has not heard the receiver for longer than it should: a heartbeat, please."""
+
+    TYPE: ClassVar[int] = MANDATORY | 21
+
+    def pack(self) -> bytes:
+        """Nothing more to say."""
+        return b""
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        need(not value, DecodeReason.BAD_TLV_LENGTH)
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class RestartNotice(Numbers):
     """The sender's control plane restarts; it goes on forwarding meanwhile."""
 
@@ -450,6 +468,7 @@ Tlv: TypeAlias = (
     | BeginTable
     | EndOfTable
     | Goodbye
+    | HeartbeatRequest
     | RestartNotice
     | Receiver
     | Reception
@@ -472,6 +491,7 @@ _CLASSES: tuple[type[Sender | Tlv], ...] = (
     BeginTable,
     EndOfTable,
     Goodbye,
+    HeartbeatRequest,
     RestartNotice,
     Receiver,
     ReplayCounter,

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.seqno import next_seqno
-from routed.neighbor.adjacency import Adjacency, timestamp_us
+from routed.neighbor.adjacency import REST_INTERVALS, Adjacency, timestamp_us
 from routed.neighbor.advertise import RetractionHold, UpdateBatch, take_fitting
 from routed.neighbor.events import AdjacencyState, SendDatagram, TraceCode
 from routed.neighbor.links import Link, Neighbor
@@ -28,6 +28,7 @@ from routed.neighbor.wire import (
     Ack,
     EndOfTable,
     Flag,
+    HeartbeatRequest,
     Hello,
     LinkAddress,
     MessageType,
@@ -47,6 +48,8 @@ __all__ = ["MAX_LISTED_ADDRESSES", "Advertise", "Transmitter"]
 HEARTBEAT_JITTER = 0.25
 """So much earlier than the interval, and never later (RFC 5880 section 6.8.7): were it both ways,
 two heartbeats lost in a row would end an adjacency with a multiplier of 3 every other time."""
+REST_JITTER = 0.15
+"""The same at rest, in intervals: whoever loses a heartbeat asks for it."""
 TRIGGERED_JITTER_S = 0.004
 TRIGGERED_GAP_S = 0.01
 """At least this long between two heartbeats, whatever triggers them."""
@@ -106,6 +109,7 @@ class Transmitter:
         while exchange.requests and exchange.sender.has_room:
             self.send_unicast(link, neighbor, tuple(take_fitting(exchange.requests)), now)
         self._continue_dump(link, neighbor, now)
+        self._ask_for_heartbeat(link, neighbor.adjacency, now)
         ack_due_at = exchange.receiver.ack_due_at
         if ack_due_at is not None and now >= ack_due_at:
             acks = exchange.receiver.acks(
@@ -113,6 +117,13 @@ class Transmitter:
             )
             destination = neighbor.adjacency.address
             self._send(link, destination, MessageType.ACK, Flag(0), 0, tuple(acks), now)
+
+    def _ask_for_heartbeat(self, link: Link, adjacency: Adjacency, now: float) -> None:
+        """Give a neighbor that is late the chance to say that it lives."""
+        if adjacency.ask_at is not None and now >= adjacency.ask_at:
+            adjacency.asked_at = now
+            self._log.count(TraceCode.HEARTBEAT_REQUESTED)
+            self.send_control(link, HeartbeatRequest(), now, adjacency.address)
 
     def _continue_dump(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Tell as much of the table as the window allows, and END_OF_TABLE after it."""
@@ -234,9 +245,12 @@ class Transmitter:
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
         """Tell the link that we live and whom we hear, in as few datagrams as that fits."""
-        jitter = self._rng.uniform(1 - HEARTBEAT_JITTER, 1)
+        if link.is_at_rest:
+            intervals = REST_INTERVALS - self._rng.uniform(0, REST_JITTER)
+        else:
+            intervals = 1 - self._rng.uniform(0, HEARTBEAT_JITTER)
         link.heartbeat_at = now
-        link.heartbeat_due = now + link.settings.hello_interval_s * jitter
+        link.heartbeat_due = now + link.settings.hello_interval_s * intervals
         heard = [
             _heard(neighbor.adjacency, now)
             for neighbor in link.neighbors.values()

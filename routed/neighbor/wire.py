@@ -50,6 +50,7 @@ from routed.neighbor.tlvs import (
     DecodeReason,
     EndOfTable,
     Goodbye,
+    HeartbeatRequest,
     Hello,
     LinkAddress,
     Mac,
@@ -92,6 +93,7 @@ __all__ = [
     "EndOfTable",
     "Flag",
     "Goodbye",
+    "HeartbeatRequest",
     "Hello",
     "LinkAddress",
     "Mac",
@@ -181,7 +183,9 @@ _ALLOWED: dict[MessageType, frozenset[type]] = {
     ),
     MessageType.ACK: frozenset({Ack}),
     MessageType.HEARTBEAT: frozenset({Hello, NeighborHeard, Reception, LinkAddress, Ack}),
-    MessageType.CONTROL: frozenset({Goodbye, RestartNotice, ChallengeRequest, ChallengeReply}),
+    MessageType.CONTROL: frozenset(
+        {Goodbye, RestartNotice, ChallengeRequest, ChallengeReply, HeartbeatRequest}
+    ),
 }
 _IN_ALL: frozenset[type] = frozenset({ReplayCounter, Mac})
 _REQUIRED: dict[MessageType, frozenset[type]] = {
@@ -197,6 +201,7 @@ _AT_MOST_ONCE: frozenset[type] = frozenset(
         BeginTable,
         EndOfTable,
         Goodbye,
+        HeartbeatRequest,
         RestartNotice,
         Receiver,
         ReplayCounter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -136,6 +137,9 @@ def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
     build: Builder, is_announced: bool
 ) -> None:
     wire = started(build, seed=8)
+    for node in wire.nodes.values():
+        for ifindex, (_, settings) in node.links.items():
+            wire.reconfigure(node, ifindex, dataclasses.replace(settings, multiplier=6))
     wire.run(3)
     before = {name: set(node.routes) for name, node in wire.nodes.items()}
     for name in ("r1", "r2"):
@@ -145,11 +149,11 @@ def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
             wire.crash(name)
     wire.run(0.1)
     wire.revive("r1")  # it has told all that it learned long before it can hear r2
-    end = wire.now + 8
+    r2_back, end = wire.now + 3, wire.now + 12  # nobody takes r2 for dead before that
     is_whole = False
     while wire.now < end:
         wire.run(0.005)
-        if not is_whole and wire.now > end - 8 + 1.8:  # none has waited a dead interval yet
+        if not is_whole and wire.now > r2_back:
             wire.revive("r2")
             is_whole = True
         assert {name: set(node.routes) for name, node in wire.nodes.items()} == before

@@ -14,11 +14,10 @@ from routed.neighbor.events import (
     AdjacencyState,
     Datagram,
     SendDatagram,
+    TraceCode,
 )
 from routed.neighbor.links import Neighbor
-from routed.neighbor.wire import (
-    decode,
-)
+from routed.neighbor.wire import MessageType, decode
 from tests.fakes.fake_wire import FakeWire, Node, link_settings, router_id
 from tests.fakes.nup_pair import (
     IPV6,
@@ -80,7 +79,7 @@ def test_a_silent_neighbor_is_down_after_its_dead_interval() -> None:
     wire.run(2)
     wire.cut(wire.segments[0], has_carrier_loss=False)
     took_s = wire.run_until(lambda: not b.learned, limit_s=4)
-    assert 3 - 1.25 <= took_s <= 3
+    assert 3 - 2.25 <= took_s <= 3
     assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
     (lost,) = [change.lost_next_hops for change in b.adjacency_log if change.lost_next_hops]
     assert {hop.via for hop in lost} >= {b.adjacency_log[-1].address}
@@ -202,3 +201,56 @@ def test_a_heartbeat_costs_no_look_at_the_other_neighbors(monkeypatch: pytest.Mo
     assert looks <= 2
     instance.handle_timer(1.0 + 3.01)  # all but one are dead by now, and none is forgotten
     assert [row.router_id for row in instance.neighbors(4.01)] == [router_id(7)]
+
+
+def heartbeats_of(wire: FakeWire, node: Node, duration_s: float) -> int:
+    """How many heartbeats a node sends meanwhile."""
+    count = 0
+
+    def listen(sender: Node, _receiver: Node, data: bytes) -> bool:
+        nonlocal count
+        count += sender is node and data[1] == MessageType.HEARTBEAT
+        return False
+
+    wire.segments[0].drops = listen
+    wire.run(duration_s)
+    return count
+
+
+def test_at_rest_every_second_heartbeat_is_saved() -> None:
+    wire, a, b = pair()
+    wire.run(10)
+    assert 100 / 2 <= heartbeats_of(wire, a, 100) <= 100 / 1.85 + 1
+    assert b.instance.counters()[TraceCode.HEARTBEAT_REQUESTED.value] == 0
+    measuring = dataclasses.replace(a.links[1][1], is_loss_based=True)
+    wire.reconfigure(a, 1, measuring)
+    assert heartbeats_of(wire, a, 100) >= 100
+
+
+def test_a_lost_heartbeat_is_asked_for_and_no_adjacency_ends() -> None:
+    wire, a, b = pair()
+    wire.run(10)
+    lost = 0
+
+    def lose(sender: Node, _receiver: Node, data: bytes) -> bool:
+        nonlocal lost
+        message = decode(data)
+        is_lost = sender is a and message.type is MessageType.HEARTBEAT and wire.rng.random() < 0.25
+        lost += is_lost
+        return is_lost
+
+    wire.segments[0].drops = lose
+    changes = len(a.adjacency_log), len(b.adjacency_log)
+    wire.run(100)
+    assert lost >= 10
+    assert b.instance.counters()[TraceCode.HEARTBEAT_REQUESTED.value] >= lost
+    assert (len(a.adjacency_log), len(b.adjacency_log)) == changes
+
+
+def test_a_dead_neighbor_is_asked_four_times_and_not_waited_for() -> None:
+    wire, _, b = pair()
+    wire.run(10)
+    wire.crash("a")
+    wire.run(3.01)
+    assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
+    assert b.instance.counters()[TraceCode.HEARTBEAT_REQUESTED.value] == 4
