@@ -117,8 +117,7 @@ def _import(
             progress=lambda routes, read: output.progress(routes, read, total),
         )
     output.progress_ended()
-    noun = "route" if outcome.done == 1 else "routes"
-    done = [f"{outcome.done} {noun} imported"]
+    done = [f"{_routes(outcome.done)} imported"]
     if not outcome.refused:
         output.report(done)
         return ExitStatus.DONE
@@ -126,9 +125,17 @@ def _import(
     if outcome.refused > len(lines):
         lines.append(f"and {outcome.refused - len(lines)} more lines")
     if outcome.left_out:
-        lines.append(f"{outcome.left_out} routes were left out: they share a batch with those")
+        verb = "was" if outcome.left_out == 1 else "were"
+        lines.append(
+            f"{_routes(outcome.left_out)} {verb} left out, in a batch with those: "
+            "mend the lines and import again, with `replace`"
+        )
     output.report_in_part(done, "failed", "\n".join(lines))
     return ExitStatus.REFUSED
+
+
+def _routes(count: int) -> str:
+    return "1 route" if count == 1 else f"{count} routes"
 
 
 def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:

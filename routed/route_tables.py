@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from routed.control.rows import plain
 from routed.control.tables import TablePage
-from routed.control.views import FibState, NextHopView, RouteSelector, RouteView, plain
+from routed.control.views import FibState, NextHopView, RouteSelector, RouteView
 from routed.fib_requests import KERNELS_OWN
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType

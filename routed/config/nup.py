@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from routed.config import scalars
+from routed.config import scalars, shapes
 from routed.config.options import ListOf, Nested, Scalar
 from routed.config.options import option as _option
 from routed.config.scalars import PrefixMatch
@@ -211,22 +211,16 @@ class RedistributeConfig:
         Scalar(scalars.choice(RedistributeSource)), "`connected`, `static`, `injected` or `kernel`."
     )
     metric: int = _option(
-        Scalar(scalars.whole_number(0, 65_535)), "The metric that they start with.",
+        shapes.START_METRIC, "The metric that they start with.",
         default=0, written="0",
     )  # fmt: skip
     tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)),
+        shapes.TAG,
         "A tag to announce them with, instead of their own.", default=None,
     )  # fmt: skip
-    match: tuple[PrefixMatch, ...] = _option(
-        ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
-        default=(),
-    )
+    match: tuple[PrefixMatch, ...] = shapes.match()
 
-    match_tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
-    )
+    match_tag: int | None = shapes.only_tag()
     interface: str | None = _option(
         Scalar(scalars.interface_pattern), "Only routes that leave by links of this name.",
         default=None,
@@ -249,19 +243,13 @@ class FilterRule:
         Scalar(scalars.choice(FilterAction)), "`accept` or `deny`.",
         default=FilterAction.ACCEPT, written="accept",
     )  # fmt: skip
-    match: tuple[PrefixMatch, ...] = _option(
-        ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
-        default=(),
-    )
+    match: tuple[PrefixMatch, ...] = shapes.match()
     source: FilterSource | None = _option(
         Scalar(scalars.choice(FilterSource)),
         "`neighbor`: from inside the network; `redistributed`: brought into it by its origin.",
         default=None,
     )
-    tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
-    )
+    tag: int | None = shapes.only_tag()
     neighbor: Address | None = _option(
         Scalar(scalars.router_id), "Only routes learned from the router of this id.", default=None
     )
@@ -274,9 +262,7 @@ class FilterRule:
         Scalar(scalars.whole_number(0, 2**31 - 1)),
         "The metric becomes this, where it would be lower; it is never lowered.", default=None,
     )  # fmt: skip
-    set_tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "The tag becomes this.", default=None
-    )
+    set_tag: int | None = _option(shapes.TAG, "The tag becomes this.", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +270,7 @@ class ImportRule(FilterRule):
     """One line of the import filter."""
 
     set_distance: int | None = _option(
-        Scalar(scalars.whole_number(1, 255)),
+        shapes.DISTANCE,
         "Trust against other sources; lower wins, 255 is shown and never used.",
         default=None,
     )
@@ -299,19 +285,13 @@ class KernelRule:
         "`accept`, or `deny`: decided and announced, but not in the kernel.",
         default=FilterAction.ACCEPT, written="accept",
     )  # fmt: skip
-    match: tuple[PrefixMatch, ...] = _option(
-        ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
-        default=(),
-    )
+    match: tuple[PrefixMatch, ...] = shapes.match()
     source: KernelRuleSource | None = _option(
         Scalar(scalars.choice(KernelRuleSource)),
         "Only routes of this source: `static`, `injected`, `neighbor` or `redistributed`.",
         default=None,
     )
-    tag: int | None = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "Only routes with this tag.", default=None
-    )
+    tag: int | None = shapes.only_tag()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,12 +319,10 @@ class SummaryConfig:
 
     prefix: Prefix = _option(Scalar(scalars.prefix), "The prefix to announce.")
     metric: int = _option(
-        Scalar(scalars.whole_number(0, 65_535)), "The metric that it starts with.",
+        shapes.START_METRIC, "The metric that it starts with.",
         default=0, written="0",
     )  # fmt: skip
-    tag: int = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "Its tag.", default=0, written="0"
-    )
+    tag: int = _option(shapes.TAG, "Its tag.", default=0, written="0")
     only: bool = _option(
         Scalar(scalars.boolean), "Leave out what is inside it, on the links of `interface`.",
         default=False, written="false",

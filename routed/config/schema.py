@@ -14,7 +14,7 @@ import enum
 import fnmatch
 from dataclasses import dataclass
 
-from routed.config import scalars
+from routed.config import scalars, shapes
 from routed.config.nup import (
     DampingConfig,
     FilterAction,
@@ -253,14 +253,11 @@ class StaticConfig:
         "Decides between static routes of one prefix; lower wins.", default=0, written="0",
     )  # fmt: skip
     distance: int = _option(
-        Scalar(scalars.whole_number(1, 255)),
+        shapes.DISTANCE,
         "Trust against other sources; lower wins, 255 is shown and never used.",
         default=1, written="1",
     )  # fmt: skip
-    tag: int = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "A mark that policy can match.",
-        default=0, written="0",
-    )  # fmt: skip
+    tag: int = shapes.mark()
 
     @property
     def gateways(self) -> tuple[Gateway, ...]:
@@ -303,19 +300,12 @@ class LearnConfig:
         Scalar(scalars.table), "In which kernel table.", default=254, written="main"
     )
     distance: int = _option(
-        Scalar(scalars.whole_number(1, 255)),
+        shapes.DISTANCE,
         "Trust against other sources; lower wins, 255 is shown and never used.",
         default=254, written="254",
     )  # fmt: skip
-    tag: int = _option(
-        Scalar(scalars.whole_number(0, 2**32 - 1)), "A mark that policy can match.",
-        default=0, written="0",
-    )  # fmt: skip
-    match: tuple[PrefixMatch, ...] = _option(
-        ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
-        default=(),
-    )
+    tag: int = shapes.mark()
+    match: tuple[PrefixMatch, ...] = shapes.match()
 
     def accepts(self, prefix: Prefix) -> bool:
         """Whether the prefix passes `match`."""

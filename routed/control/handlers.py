@@ -59,6 +59,7 @@ from routed.control.injection import (
     owner_of,
     read_change,
 )
+from routed.control.rows import columns_of
 from routed.control.tables import Table, TablePage
 from routed.control.views import (
     ConfigView,
@@ -77,7 +78,6 @@ from routed.control.views import (
     RuleView,
     StatusView,
     TopologyView,
-    columns_of,
 )
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource

@@ -19,9 +19,9 @@ import trio
 from ipc.control import ControlType, ResultCode
 from ipc.framing import Frame, FrameError
 from routed.control.answers import Dump, Final, Stream, Views
+from routed.control.rows import pack_pages
 from routed.control.session import Misuse, Session
 from routed.control.tables import PageShelf, Table
-from routed.control.views import pack_pages
 
 __all__ = ["AnswerSender"]
 

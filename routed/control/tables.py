@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routed.control.views import pack_rows
+from routed.control.rows import pack_rows
 from routed.model.prefix import Prefix
 
 __all__ = ["SHARED_S", "SHELF_BYTES", "Page", "PageShelf", "Table", "TablePage"]

@@ -21,6 +21,7 @@ from routed.control.changes import ChangeFeed, ChangeHub, Topic
 from routed.control.daemon import Outcome
 from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
+from routed.control.rows import to_row
 from routed.control.server import ManagementServer
 from routed.control.tables import TablePage
 from routed.control.views import (
@@ -39,7 +40,6 @@ from routed.control.views import (
     RuleView,
     StatusView,
     TopologyView,
-    to_row,
 )
 from routed.listener import close_listener, open_management_listener
 from routed.model.prefix import Address, Prefix

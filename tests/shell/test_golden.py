@@ -20,7 +20,8 @@ from routectl.cli import command_line_for
 from routectl.commands import TREE
 from routectl.grammar import Leaf, Local, leaves
 from routed.control.policy import AccessList
-from routed.control.views import VIEW_CLASSES, columns_of
+from routed.control.rows import columns_of
+from routed.control.views import VIEW_CLASSES
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
 GOLDEN = Path(__file__).parent / "golden"

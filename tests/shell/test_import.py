@@ -80,7 +80,8 @@ def test_wrong_lines_are_named_and_cost_their_batch_alone(
     assert out == f"{BATCH_ROUTES - 1} routes imported\n"
     assert errors == (
         "routectl: line 5: dev needs a value after it\n"
-        f"routectl: {BATCH_ROUTES} routes were left out: they share a batch with those\n"
+        f"routectl: {BATCH_ROUTES} routes were left out, in a batch with those: mend the lines "
+        "and import again, with `replace`\n"
     )
     assert len(daemon.injections) == 1
 

@@ -21,7 +21,7 @@ from routed.control.answers import Final, Views
 from routed.control.caller import Caller
 from routed.control.handlers import change_routes, renew_routes
 from routed.control.injection import BatchError, Injection, Refusal, read_change
-from routed.control.views import to_row
+from routed.control.rows import to_row
 from routed.model.prefix import Address, Prefix
 from routed.model.route import Gateway, RouteType
 from tests.fakes.fake_daemon import FakeDaemon

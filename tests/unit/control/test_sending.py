@@ -21,11 +21,12 @@ from ipc.control import (
 from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.requests import RouteOptions, change_route
 from routed.control.injection import Refusal
+from routed.control.rows import columns_of
 from routed.control.server import (
     EVENT_DEFECT,
     EVENT_REFUSED,
 )
-from routed.control.views import RouteView, StatusView, columns_of
+from routed.control.views import RouteView, StatusView
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.fake_views import many_routes
 from tests.fakes.management_scene import (

@@ -8,6 +8,7 @@ import pytest
 
 from ipc.codec import decode
 from ipc.control import PAGE_BYTES, Rows
+from routed.control.rows import columns_of, pack_pages, to_row
 from routed.control.views import (
     CounterView,
     FibView,
@@ -17,9 +18,6 @@ from routed.control.views import (
     RouteSelector,
     RouteView,
     StatusView,
-    columns_of,
-    pack_pages,
-    to_row,
 )
 from routed.model.prefix import Address, Family, Prefix
 from tests.fakes.fake_views import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, many_routes

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from routed.config.load import load_text
-from routed.control.views import RouteSelector, RouteView, columns_of, to_row
+from routed.control.rows import columns_of, to_row
+from routed.control.views import RouteSelector, RouteView
 from routed.fib_requests import FibRequests
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.link import Interface, InterfaceAddress
