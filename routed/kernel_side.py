@@ -31,6 +31,7 @@ from ipc.internal import (
     RuleReport,
 )
 from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
+from routed.fib.carrier import CarrierCheck
 from routed.fib.compat_mode import CompatMode
 from routed.fib.learn import LearnRule
 from routed.fib.learn_sync import LearnSync
@@ -92,6 +93,7 @@ class KernelSide:
         rule_writer: RequestSocket,
         learn_reader: RequestSocket,
         object_writer: RequestSocket,
+        link_asker: RequestSocket,
         listener: EventSocket,
     ) -> None:
         """Use `open`."""
@@ -132,6 +134,12 @@ class KernelSide:
             on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
         )
+        self._carriers = CarrierCheck(
+            link_asker, self._links_up, self._monitor.link_answered, config.fib.carrier_check_s
+        )
+
+    def _links_up(self) -> list[int]:
+        return [link.ifindex for link in self.links if link.is_up and not link.is_loopback]
 
     def _open_objects(
         self, config: FibConfig, kernel: RequestSocket, ledger: Ledger
@@ -162,6 +170,7 @@ class KernelSide:
             RequestSocket(protocol) as rule_writer,
             RequestSocket(protocol) as learn_reader,
             RequestSocket(protocol) as object_writer,
+            RequestSocket(protocol) as link_asker,
             EventSocket(writer.port_id, object_writer.port_id) as listener,
         ):
             side = cls(
@@ -173,6 +182,7 @@ class KernelSide:
                 rule_writer,
                 learn_reader,
                 object_writer,
+                link_asker,
                 listener,
             )
             await side._monitor.load()
@@ -185,11 +195,14 @@ class KernelSide:
             nursery.start_soon(self.sync.run)
             nursery.start_soon(self._rules.run)
             nursery.start_soon(self._learn.run)
+            nursery.start_soon(self._carriers.run)
 
     def follow(self, old: Config, new: Config) -> None:
         """Keep it by another configuration from now on."""
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
         self._rules.want(_rules_of(new))
+        if old.fib.carrier_check_s != new.fib.carrier_check_s:
+            self._carriers.period_s = new.fib.carrier_check_s
         if old.learn != new.learn:
             self._learn.want(_learn_rules(new))
         if old.fib != new.fib:

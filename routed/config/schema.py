@@ -189,6 +189,12 @@ class FibConfig:
         "How often the whole kernel table is read back and compared, beside every event.",
         key="resync", default=300.0, written="300s",
     )  # fmt: skip
+    carrier_check_s: float | None = _option(
+        Scalar(scalars.duration(0.001, 1)),
+        "How often every link that is up is asked for its carrier: `10ms` finds a loss that Linux "
+        "may take a second to tell; without it nothing is asked.",
+        key="carrier_check", default=None,
+    )  # fmt: skip
     nexthop_objects: NextHopObjects = _option(
         Scalar(scalars.choice(NextHopObjects)),
         "`auto`: routes go through kernel nexthop objects where the kernel has them (Linux 5.3), "

@@ -24,6 +24,7 @@ from routed.fib.codec import (
     DecodeError,
     NetlinkMessage,
     pack_message,
+    pack_u32_attribute,
 )
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.model.link import InterfaceAddress
@@ -36,6 +37,8 @@ __all__ = [
     "decode_link",
     "encode_address_dump",
     "encode_link_dump",
+    "encode_link_request",
+    "link_flags",
 ]
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
@@ -45,13 +48,33 @@ ADDRESS_MESSAGES = frozenset({_RTM_NEWADDR, _RTM_DELADDR})
 
 _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
+_IFF_LOWER_UP = 0x10000
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 8
+_IFINFO = struct.Struct("=BxHiII")
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
 
 
 def encode_link_dump(sequence: int) -> bytes:
     """Ask for every link."""
-    payload = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+    payload = _IFINFO.pack(0, 0, 0, 0, 0)
     return pack_message(_RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
+
+
+def encode_link_request(ifindex: int, sequence: int) -> bytes:
+    """Ask for one link, without its statistics."""
+    payload = _IFINFO.pack(0, 0, ifindex, 0, 0) + pack_u32_attribute(_IFLA_EXT_MASK, _SKIP_STATS)
+    return pack_message(_RTM_GETLINK, NLM_F_REQUEST, sequence, payload)
+
+
+def link_flags(message: NetlinkMessage) -> int:
+    """The flags (IFF_*) of a link message, and nothing else of it.
+
+    Raises:
+        DecodeError: malformed.
+    """
+    if len(message.payload) < _IFINFO.size:
+        raise DecodeError(f"a link message of {len(message.payload)} bytes")
+    return int(_IFINFO.unpack_from(message.payload)[3])
 
 
 def encode_address_dump(sequence: int) -> bytes:
@@ -96,7 +119,8 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
         ifname=str(decoded.get_attr("IFLA_IFNAME") or ""),
         is_removed=message.type == _RTM_DELLINK,
         is_admin_up=bool(flags & _IFF_UP),
-        has_carrier=bool(flags & _IFF_RUNNING),
+        # IFF_RUNNING follows the carrier up to a second late (linkwatch), IFF_LOWER_UP is it.
+        has_carrier=bool(flags & _IFF_RUNNING and flags & _IFF_LOWER_UP),
         mtu=int(decoded.get_attr("IFLA_MTU") or 0),
         is_loopback=bool(flags & _IFF_LOOPBACK),
         has_multicast=bool(flags & _IFF_MULTICAST),

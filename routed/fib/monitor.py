@@ -108,6 +108,10 @@ class KernelMonitor:
                 await self.load()
                 self._on_overrun(str(error))
 
+    def link_answered(self, message: NetlinkMessage) -> None:
+        """Somebody asked about a link, and this is how it is: news or not."""
+        self._apply(events.decode_link(message))
+
     def _take(self, message: NetlinkMessage) -> None:
         if message.type in events.LINK_MESSAGES:
             self._apply(events.decode_link(message))

@@ -155,7 +155,7 @@ EDGES = {
     "routed.control.session",
     "routed.metrics.server",
     "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
-    "routed.fib.request_socket",
+    "routed.fib.carrier", "routed.fib.request_socket",
     "routed.fib.compat_mode", "routed.fib.learn_sync", "routed.fib.object_sync",
     "routed.fib.sync",
     "routed.neighbor.network",
