@@ -171,3 +171,7 @@ def _rest(old: Config, new: Config) -> Iterator[str]:
         yield f"fib         at the next stop: {new.fib.on_exit.value}"
     if old.fib.resync_s != new.fib.resync_s:
         yield f"fib         the kernel table is read every {new.fib.resync_s:g} s"
+    if old.fib.carrier_check_s != new.fib.carrier_check_s:
+        period_s = new.fib.carrier_check_s
+        how = "no longer" if period_s is None else f"every {period_s:g} s"
+        yield f"fib         links are asked for their carriers {how}"
