@@ -21,6 +21,8 @@ Cost: linear in the entries; about 1.5 us an entry in Python, 0.1 us in C.
 from __future__ import annotations
 
 import bisect
+import itertools
+import operator
 from array import array
 from typing import Union
 
@@ -36,6 +38,9 @@ FILL_WHOLE = 0.25
 FILL_PART = 0.5
 BUCKET_RANGES_MAX = 8
 BRANCH_BITS_MAX = 15
+
+_SIZES = {width: [1 << width - length for length in range(width + 1)] for width in (32, 128)}
+"""Addresses of a prefix, by its length."""
 
 Entry = int
 """A prefix in a slot: network bits << 8 | length, so that sorting nests prefixes."""
@@ -71,32 +76,31 @@ def _flatten(
 
     Neighboring ranges with one value are one range. Cost: linear in the entries.
     """
-    starts, found = [low], [0]
-    open_ranges: list[tuple[int, int]] = []  # (end, value) of prefixes around the position
-
-    def begin(position: int, value: int) -> None:
-        if starts[-1] == position:
-            found[-1] = value
-            if len(found) > 1 and found[-2] == value:
-                starts.pop()
-                found.pop()
-        elif found[-1] != value:
-            starts.append(position)
-            found.append(value)
-
-    def close_until(position: int) -> None:
-        while open_ranges and open_ranges[-1][0] <= position:
-            end, _ = open_ranges.pop()
-            if end < high:
-                begin(end, open_ranges[-1][1] if open_ranges else 0)
-
+    ranges = {low: 0}  # in order, because positions only grow; what begins later at one place wins
+    sizes = _SIZES[width]
+    around: list[tuple[int, int]] = []
+    end, inside = high, 0  # of the innermost prefix around the last one, or of the slot itself
+    last_end, last_value = high, 0
     for entry, value in zip(entries, values, strict=True):
         network = entry >> 8
-        close_until(network)
-        begin(network, value)
-        open_ranges.append((network + (1 << width - (entry & 0xFF)), value))
-    close_until(high)
-    return starts, found
+        if last_end <= network:
+            ranges[last_end] = inside
+            while end <= network:
+                position = end
+                end, inside = around.pop()
+                ranges[position] = inside
+        else:  # it lies inside the last one
+            around.append((end, inside))
+            end, inside = last_end, last_value
+        ranges[network] = value
+        last_end, last_value = network + sizes[entry & 0xFF], value
+    for outer in ((end, inside), *reversed(around)):
+        if last_end < high:
+            ranges[last_end] = outer[1]
+        last_end = outer[0]
+    found = list(ranges.values())
+    is_other = list(map(operator.ne, found, [-1, *found]))
+    return list(itertools.compress(ranges, is_other)), list(itertools.compress(found, is_other))
 
 
 def _encode(starts: list[int], values: list[int], low: int, left: int, block: list[int]) -> int:
@@ -126,6 +130,12 @@ def _encode(starts: list[int], values: list[int], low: int, left: int, block: li
             return (count + BUCKET_RANGES_BIAS) << KIND_SHIFT | at
         bits = min(BRANCH_BITS_MAX, deciding, int(count / FILL_PART).bit_length() - 1)
     left -= bits
+    if bits == deciding:  # each range is so many whole slots
+        ends = [*starts[1:], low + (1 << left + bits)]
+        sizes = [end - start >> left for start, end in zip(starts, ends, strict=True)]
+        words = [RECORD_FLAG | value if value else 0 for value in values]
+        block.extend(itertools.chain.from_iterable(map(itertools.repeat, words, sizes)))
+        return bits << KIND_SHIFT | at
     block.extend([0] * (1 << bits))
     first = 0
     for slot in range(1 << bits):
