@@ -94,7 +94,10 @@ class CandidateRows(Generic[T]):
                 chunk = self._chunks[number - 1]
                 column, offers, last, count = chunk.keys, chunk.offers, 0, len(chunk.keys)
                 bound = bounds[number] if number < len(bounds) else key + _BEYOND
-            first = last = bisect_left(column, key, last)
+            # Mostly the very next row: a burst brings neighbors.
+            if last == count or column[last] != key:
+                last = bisect_left(column, key, last)
+            first = last
             while last < count and column[last] == key:
                 last += 1
             yield key, offers, first, last
