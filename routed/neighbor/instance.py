@@ -520,7 +520,8 @@ class NeighborInstance:
                     else:
                         link.advertiser.mark_all(prefixes, now)
         for link in self._links.values():
-            self._serve_link(link, now)
+            if link.is_converging or link.has_work(now):
+                self._serve_link(link, now)
         if not self._has_loaded and self._links:
             self._has_loaded = self.is_loaded(now) and not self.awaits_links
 

@@ -295,6 +295,16 @@ class Link:
         """Something concerns a neighbor: it is looked at before the input ends."""
         self._attention[neighbor.key.router_id] = neighbor
 
+    def has_work(self, now: float) -> bool:
+        """Whether there is anything to look at: most inputs concern one link of many."""
+        flush_at = self.advertiser.flush_at
+        return (
+            bool(self._attention)
+            or now >= self.heartbeat_due
+            or (flush_at is not None and now >= flush_at)
+            or (self.listening_until is not None and now >= self.listening_until)
+        )
+
     def take_attention(self) -> list[Neighbor]:
         """Who has to be looked at, each once; those that have gone meanwhile are left out."""
         if not self._attention:

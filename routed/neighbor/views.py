@@ -56,6 +56,12 @@ def _problem(link: Link, neighbor: Neighbor, now: float) -> str:
         return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
     if hello is not None and hello.mtu != link.settings.mtu:
         return f"MTU differs: theirs {hello.mtu}, ours {link.settings.mtu}"
+    if hello is not None:
+        ours = f"{round(link.settings.hello_interval_s * 1000)} ms x {link.settings.multiplier}"
+        theirs = f"{hello.interval_ms} ms x {hello.multiplier}"
+        if theirs != ours:
+            # It works: each tells how long it may be silent. But it is seldom meant.
+            return f"hello differs: theirs {theirs}, ours {ours}"
     return ""
 
 

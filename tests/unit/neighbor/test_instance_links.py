@@ -137,6 +137,23 @@ def test_an_mtu_that_differs_is_named_with_both_values() -> None:
     assert row.problem == "MTU differs: theirs 1400, ours 1500"
 
 
+def test_timers_that_differ_are_named_on_both_sides_and_keep_nobody_apart() -> None:
+    wire = FakeWire(1)
+    a, b = wire.add_node("a"), wire.add_node("b")
+    wire.connect("a", "b")
+    wire.run(1)
+    assert [row.problem for row in b.instance.neighbors(wire.now)] == [""]
+    faster = dataclasses.replace(a.links[1][1], hello_interval_s=0.2, multiplier=5)
+    wire.reconfigure(a, 1, faster)
+    wire.run(3)
+    assert wire.all_up()
+    problems = [node.instance.neighbors(wire.now)[0].problem for node in (a, b)]
+    assert problems == [
+        "hello differs: theirs 1000 ms x 3, ours 200 ms x 5",
+        "hello differs: theirs 200 ms x 5, ours 1000 ms x 3",
+    ]
+
+
 def heartbeat_sizes(wire: FakeWire, node: Node, duration_s: float) -> list[int]:
     """Bytes of every heartbeat that a node sends meanwhile."""
     sizes: list[int] = []
