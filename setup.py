@@ -23,7 +23,11 @@ def optional_extension(name: str, sources: list[str], depends: list[str]) -> Ext
 setup(
     ext_modules=[
         optional_extension("ipc._fib", ["ipc/_fib.c"], []),
-        optional_extension("routed.fib._native", ["routed/fib/_native.c"], []),
+        optional_extension(
+            "routed.fib._native",
+            sorted(glob("routed/fib/*.c")),
+            ["routed/fib/_native.h", "routed/fib/_native_store.h"],
+        ),
         optional_extension(
             "routed.rib._writer", sorted(glob("routed/rib/*.c")), ["routed/rib/_writer.h"]
         ),
