@@ -5,6 +5,7 @@ ends of a channel run the same version of the declaration (the control channel c
 hello). From the field annotations one encoder and one decoder are compiled for each class, once.
 
     bool int float str bytes     as msgpack has them; an int is never a bool, a float never an int
+                                 and never NaN
     X | None                     nil or X
     tuple[X, ...]  tuple[X, Y]   array, any length or exactly that one
     dict[str, X]                 map
@@ -138,12 +139,24 @@ def _same(value: Any) -> Any:
 
 
 def _exactly(kind: type) -> Decoder:
+    if kind is float:
+        return _number
+
     def decode_scalar(value: Any) -> Any:
         if type(value) is not kind:
             raise CodecError(f"expected {kind.__name__}, got {type(value).__name__}")
         return value
 
     return decode_scalar
+
+
+def _number(value: Any) -> Any:
+    """A float that compares with others: a NaN is neither before nor after any moment."""
+    if type(value) is not float:
+        raise CodecError(f"expected float, got {type(value).__name__}")
+    if value != value:
+        raise CodecError("a float that is not a number")
+    return value
 
 
 def _encode_exactly(kind: type) -> Encoder:

@@ -100,8 +100,13 @@ class Round:
     def may_lose_packets(self) -> bool:
         """Whether any step touches forwarding itself, or more than two routers are silent at once:
         a third that dies while the first is told the second's table may cost a few packets."""
-        silent = {step.target for step in self.steps if step.action.silences_a_daemon}
-        return len(silent) > 2 or any(step.action.may_lose_packets for step in self.steps)
+        touches_forwarding = any(step.action.may_lose_packets for step in self.steps)
+        return len(self.silenced) > 2 or touches_forwarding
+
+    @property
+    def silenced(self) -> frozenset[str]:
+        """Routers whose daemons neighbors hear nothing of for a while."""
+        return frozenset(step.target for step in self.steps if step.action.silences_a_daemon)
 
     def __str__(self) -> str:
         return f"round {self.number}: " + ", ".join(map(str, self.steps))

@@ -21,6 +21,7 @@ from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
 __all__ = [
     "IPV6_DEFAULT_PRIORITY",
+    "NEXT_HOPS_MAX",
     "PROTOCOL_NAMES",
     "KernelRoute",
     "Ownership",
@@ -29,6 +30,9 @@ __all__ = [
     "RouteValue",
     "find_violation",
 ]
+
+NEXT_HOPS_MAX = 1500
+"""Of one route: each takes 40 bytes at most, and the length of an attribute has 16 bits."""
 
 IPV6_DEFAULT_PRIORITY = 1024
 """What the kernel stores when an IPv6 route is added with priority 0 (IP6_RT_PRIO_USER)."""
@@ -140,10 +144,12 @@ class Ownership:
 
 def find_violation(family: Family, value: RouteValue) -> str:
     """Why the engine may not ask for such a route; empty when it may."""
+    if len(value.next_hops) > NEXT_HOPS_MAX:
+        return f"{len(value.next_hops)} next hops, over {NEXT_HOPS_MAX}"
     if value.type.has_next_hops is not bool(value.next_hops):
         return f"a {value.type.name.lower()} route with {len(value.next_hops)} next hops"
     for next_hop in value.next_hops:
-        if next_hop.ifindex <= 0:
+        if not 0 < next_hop.ifindex < 1 << 31:
             return f"next hop on interface index {next_hop.ifindex}"
         if not 1 <= next_hop.weight <= MAX_WEIGHT:
             return f"next hop with weight {next_hop.weight}"

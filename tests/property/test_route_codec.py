@@ -25,7 +25,14 @@ from routed.fib.codec import (
     split_messages,
 )
 from routed.fib.ledger import SeenRoute
-from routed.fib.ownership import KernelRoute, RouteKey, RouteSpace, RouteValue
+from routed.fib.ownership import (
+    NEXT_HOPS_MAX,
+    KernelRoute,
+    RouteKey,
+    RouteSpace,
+    RouteValue,
+    find_violation,
+)
 from routed.fib.plan import FibBatch, OpKind
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -67,6 +74,21 @@ def operations(draw: st.DrawFn) -> Operation:
 
 def encode(operation: Operation, sequence: int) -> bytes:
     return encode_batch(single(*operation), 205, sequence)
+
+
+def test_the_largest_route_that_may_be_asked_for_fits_into_a_message() -> None:
+    """Its next hops are one attribute, whose length has 16 bits."""
+    hops = tuple(
+        NextHop(Address(Family.IPV6, (0xFE80 << 112) + n), 2**31 - 1, 256)
+        for n in range(NEXT_HOPS_MAX)
+    )
+    assert find_violation(Family.IPV4, RouteValue(RouteType.UNICAST, hops)) == ""
+    key = RouteKey(254, Prefix.parse("192.0.2.0/24"), 0, 205)
+    value = RouteValue.canonical(RouteType.UNICAST, hops)
+    (message,) = split_messages(encode(Operation(OpKind.REPLACE, key, value), 1))
+    route = decode_route(message.payload)
+    assert route is not None
+    assert len(route.value.next_hops) == NEXT_HOPS_MAX
 
 
 def by_pyroute2(message: bytes) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ipc.columns import ColumnError, pack_indices, pack_keys, unpack_keys, unpack_values
 from ipc.internal import FibColumns, FibUpdate, FibValue
-from routed.fib.ownership import Ownership
+from routed.fib.ownership import NEXT_HOPS_MAX, Ownership
 from routed.fib_updates import judge_update
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -37,6 +37,17 @@ def columns(*prefixes: str, table_id: int = 254, indices: list[int] | None = Non
         (254, FibValue(RouteType.BLACKHOLE, (NextHop(None, 2),)), "a blackhole route with 1"),
         (254, FibValue(RouteType.UNICAST, (NextHop(None, 0),)), "next hop on interface index 0"),
         (254, FibValue(RouteType.UNICAST, (NextHop(None, 2, 257),)), "next hop with weight 257"),
+        (
+            254,
+            FibValue(RouteType.UNICAST, (NextHop(None, 1 << 31),)),
+            "next hop on interface index 2",
+        ),
+        (254, FibValue(RouteType.UNICAST, (NextHop(None, -1),)), "next hop on interface index -1"),
+        (
+            254,
+            FibValue(RouteType.UNICAST, (NextHop(None, 2),) * (NEXT_HOPS_MAX + 1)),
+            "1501 next hops, over 1500",
+        ),
     ],
 )
 def test_what_the_engine_may_not_ask_for_is_left_out_and_said(

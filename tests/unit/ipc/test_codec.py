@@ -157,3 +157,11 @@ def test_our_own_mistakes_are_codec_errors_too() -> None:
         encode(Pair("not a number", None))  # type: ignore[arg-type]
     with pytest.raises(CodecError):
         encode_plain(object())
+
+
+def test_a_moment_that_is_no_number_does_not_come_in() -> None:
+    """It compares with nothing, and a timer that is set to it is an error deep inside."""
+    for share in (float("inf"), 1e308, -0.0):
+        assert decode(Everything, packed(share=share)).share == share
+    with pytest.raises(CodecError, match="not a number"):
+        decode(Everything, packed(share=float("nan")))
