@@ -120,9 +120,10 @@ class Answer:
                 self._result = message
                 raise_unless_ok(message)
                 return
+            rows = as_rows(message)
             if isinstance(message, LastRows):
                 self._result = ALL_WELL
-            yield as_rows(message)
+            yield rows
 
     def rows(self) -> Iterator[dict[str, object]]:
         """The rows one by one.
@@ -406,7 +407,8 @@ class ControlClient:
 
 def _limit_waiting(connection: socket.socket, timeout_s: float | None) -> None:
     """How long the kernel waits for the daemon before it says EAGAIN; None: for ever."""
-    seconds, fraction = divmod(timeout_s or 0.0, 1)
-    limit = _TIMEVAL.pack(int(seconds), int(fraction * 1e6))
+    # Zero means for ever to the kernel, so the shortest limit is its unit.
+    microseconds = 0 if timeout_s is None else max(int(timeout_s * 1e6), 1)
+    limit = _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, option, limit)

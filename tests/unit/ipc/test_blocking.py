@@ -218,6 +218,9 @@ def test_a_daemon_of_another_version_is_named(path: Path) -> None:
         pytest.param(ControlType.ROWS, 2, b"\xc1", id="no msgpack"),
         pytest.param(ControlType.ROWS, 7, encode(Rows((), ())), id="an answer to something else"),
         pytest.param(ControlType.ROWS, 2, encode(Rows(("a", "b"), ((1,),))), id="a short row"),
+        pytest.param(
+            ControlType.LAST_ROWS, 2, encode(Rows(("a", "b"), ((1,),))), id="a short last row"
+        ),
         pytest.param(ControlType.HELLO, 2, WELCOME, id="a greeting"),
         pytest.param(99, 2, b"", id="an unknown type"),
     ],
@@ -265,7 +268,9 @@ def test_a_parting_word_in_place_of_an_answer_is_heard(path: Path) -> None:
         client.ask(ShowStatus()).result()
 
 
-def test_silence_ends_with_a_timeout(path: Path) -> None:
+@pytest.mark.parametrize("timeout_s", [0.05, 1e-9])
+def test_silence_ends_with_a_timeout(path: Path, timeout_s: float) -> None:
+    """The shortest one, too: to the kernel a limit of zero is none."""
     released = threading.Event()
 
     def wait(connection: socket.socket) -> None:
@@ -274,8 +279,8 @@ def test_silence_ends_with_a_timeout(path: Path) -> None:
 
     with scripted(path, wait):
         with (
-            ControlClient(str(path), timeout_s=0.05) as client,
-            pytest.raises(DaemonUnreachable, match=r"has not answered for 0\.05 s"),
+            ControlClient(str(path), timeout_s=timeout_s) as client,
+            pytest.raises(DaemonUnreachable, match=rf"has not answered for {timeout_s:g} s"),
         ):
             client.ask(ShowStatus()).result()
         released.set()
