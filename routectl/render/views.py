@@ -364,8 +364,8 @@ EXPLAIN = Sections(
             lambda row: [row],
             Record(
                 (
-                    Column("longer, unusable", _lines_of("unusable")),
-                    Column("shorter", _lines_of("shorter")),
+                    Column("more specific, unusable", _lines_of("unusable")),
+                    Column("less specific", _lines_of("shorter")),
                     Column("trie path", _lines_of("trie_path")),
                 )
             ),
