@@ -138,6 +138,8 @@ class Mapping:
                 raise SnapshotError("its directories have an impossible size")
             if not trie_first <= root <= trie_end - (2 << root_bits):
                 raise SnapshotError("its root directory lies outside")
+            if root % 2:
+                raise SnapshotError("its root directory begins at an odd word")
 
     @property
     def generation(self) -> int:

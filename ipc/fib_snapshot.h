@@ -109,7 +109,7 @@ static inline int rfib_init(struct rfib *fib, const void *base, size_t bytes)
         uint32_t stride_bits = rfib_load(&block[RFIB_F_STRIDE_BITS]);
         if (root_bits < 1 || root_bits > RFIB_DIRECTORY_BITS_MAX || stride_bits < 1 ||
             stride_bits > RFIB_DIRECTORY_BITS_MAX || root < fib->trie_first ||
-            root > fib->trie_end || fib->trie_end - root < (2u << root_bits))
+            root > fib->trie_end || fib->trie_end - root < (2u << root_bits) || root % 2)
             return RFIB_DAMAGED;
         fib->family[i].root = root;
         fib->family[i].root_bits = root_bits;

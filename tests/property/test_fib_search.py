@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipc.fib_layout import FAMILY_WORDS, FamilyHeader, Header, SnapshotError
+from ipc.fib_native import native
 from ipc.fib_search import PythonSearch
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
@@ -205,6 +206,19 @@ def test_a_walk_in_a_circle_ends(make: MakeSearch) -> None:
                     _try_everything(make, [0xC0A80000])
                 finally:
                     places[at] = saved
+
+
+@pytest.mark.parametrize("block", [Header.IPV4, Header.IPV4 + FAMILY_WORDS])
+def test_a_root_at_an_odd_word_is_refused(block: int) -> None:
+    copy = mmap.mmap(-1, len(_MEMORY))
+    copy[:] = _MEMORY[:]
+    with memoryview(copy) as view, view.cast("I") as places:
+        places[block + FamilyHeader.ROOT_ADDRESS] += 1
+    with pytest.raises(SnapshotError, match="odd word"):
+        FibReader(copy)
+    if native is not None:
+        with pytest.raises(SnapshotError, match="header"):
+            native.Search(copy)
 
 
 def _try_everything(make: MakeSearch, addresses: list[int]) -> None:
