@@ -25,6 +25,8 @@ import routed.engine
 from routed import cli, privsep
 from routed.rib import compaction
 from routed.rib.lctrie import LcTrie
+from routed.rib.parts import python_parts
+from routed.rib.snapshot import FibSnapshot
 
 _MARK = "fragile-engine"
 _YEAR_S = 365 * 86400
@@ -48,6 +50,11 @@ def _dying(method: Callable[..., Any], calls: int) -> Callable[..., Any]:
 
 
 def _break(what: str) -> None:
+    # Between two instructions of the C extension nobody can die on purpose; the writer in Python
+    # stores the same words in the same order.
+    defaults = FibSnapshot.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["make_parts"] = python_parts
     if what == "publish":
         # The one place where a slot is stored, between two stores.
         setattr(LcTrie, "_rebuild", _dying(getattr(LcTrie, "_rebuild"), _DIES_AT[what]))  # noqa: B009, B010  (private)
