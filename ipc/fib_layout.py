@@ -14,8 +14,8 @@ Header words: see `Header`. One block of FAMILY_WORDS words for each family.
 
 **The trie** (Nilsson & Karlsson's LC-trie over disjoint ranges, with a directory at the root). A
 directory is 2^bits entries of two words, `word` and `fallback`, and the root directory begins at an
-even word, so that an entry of it can be read at once. `fallback` is the record of the longest prefix
-that ends inside the directory's depth; `word` says what more specific there is:
+even word, so that an entry of it can be read at once. `fallback` is the record of the longest
+prefix that ends inside the directory's depth; `word` says what more specific there is:
 
     0                                    nothing
     1 | record(31)                       one record for the whole rest
