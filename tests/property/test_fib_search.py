@@ -210,15 +210,18 @@ def test_a_walk_in_a_circle_ends(make: MakeSearch) -> None:
 
 @pytest.mark.parametrize("block", [Header.IPV4, Header.IPV4 + FAMILY_WORDS])
 def test_a_root_at_an_odd_word_is_refused(block: int) -> None:
-    copy = mmap.mmap(-1, len(_MEMORY))
-    copy[:] = _MEMORY[:]
-    with memoryview(copy) as view, view.cast("I") as places:
-        places[block + FamilyHeader.ROOT_ADDRESS] += 1
+    def odd() -> mmap.mmap:
+        copy = mmap.mmap(-1, len(_MEMORY))
+        copy[:] = _MEMORY[:]
+        with memoryview(copy) as view, view.cast("I") as places:
+            places[block + FamilyHeader.ROOT_ADDRESS] += 1
+        return copy
+
     with pytest.raises(SnapshotError, match="odd word"):
-        FibReader(copy)
+        FibReader(odd())
     if native is not None:
         with pytest.raises(SnapshotError, match="header"):
-            native.Search(copy)
+            native.Search(odd())
 
 
 def _try_everything(make: MakeSearch, addresses: list[int]) -> None:
