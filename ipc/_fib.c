@@ -396,6 +396,33 @@ static PyObject *find_one(Search *self, int is_ipv6, u128 address)
     return raise_status(RFIB_BUSY);
 }
 
+/* One try at what most IPv4 addresses need: the root's entry, and a branch below it. Whatever is
+ * deeper, disturbed or damaged is left to `find_one`. Returns whether *record is the answer. */
+static int find_shallow4(const Search *self, uint32_t address, uint32_t *record)
+{
+    const struct rfib *fib = &self->fib;
+    const uint32_t *words = fib->words;
+    uint32_t epoch = rfib_load(&words[RFIB_W_EPOCH]);
+    unsigned left = 32 - fib->family[0].root_bits, kind;
+    uint32_t at = fib->family[0].root + 2 * (address >> left), word = rfib_load(&words[at]), next;
+
+    kind = word >> KIND_SHIFT;
+    if (kind - 1 < FIRST_BUCKET - 1 && kind <= left) {
+        next = (word & OFFSET_MASK) + (address >> (left - kind) & ((1u << kind) - 1));
+        if (next >= self->total)
+            return 0;
+        word = rfib_load(&words[next]);
+    }
+    if (word & RECORD_FLAG)
+        *record = word & ~RECORD_FLAG;
+    else if (word)
+        return 0;
+    else if ((*record = rfib_load(&words[at + 1])) == 0)
+        *record = rfib_load(&words[RFIB_W_IPV4 + RFIB_F_DEFAULT_RECORD]);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return rfib_load(&words[RFIB_W_EPOCH]) == epoch && *record <= fib->records_max;
+}
+
 static PyObject *raise_outside(int width)
 {
     PyErr_Clear();
@@ -405,6 +432,7 @@ static PyObject *raise_outside(int width)
 static PyObject *search_find4(Search *self, PyObject *argument)
 {
     unsigned long long address;
+    uint32_t record;
 
     if (!is_usable(self))
         return NULL;
@@ -413,6 +441,8 @@ static PyObject *search_find4(Search *self, PyObject *argument)
         return PyErr_ExceptionMatches(PyExc_OverflowError) ? raise_outside(32) : NULL;
     if (address >> 32)
         return raise_outside(32);
+    if (find_shallow4(self, (uint32_t)address, &record))
+        return PyLong_FromUnsignedLong(record);
     return find_one(self, 0, address);
 }
 
