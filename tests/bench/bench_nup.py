@@ -8,7 +8,6 @@ they are installed.
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -18,13 +17,12 @@ from typing import Any
 import topology
 from testbed import Lab, LabError
 from tests.bench.harness import Bench
-from tests.bench.nup_peers import PROTOCOLS, cold_start_s
+from tests.bench.nup_peers import PEERS, cold_start_s
 from tests.bench.nup_tables import lan_table, lost_routes, sent_bytes
 
 __all__ = ["run"]
 
 DEADLINE_S = 60.0
-PEERS = {"babeld": "Debian: babeld", "bird": "Debian: bird2", "ospfd": "Debian: frr"}
 IDLE_S = 10.0
 ALARM_S, LONG_ALARM_S = 30.0, 600.0
 
@@ -38,9 +36,9 @@ _SQUARE: dict[str, Any] = {
 
 def run(bench: Bench) -> None:
     """Measure; without the right to make namespaces that is said, and nothing is measured."""
-    for program, package in PEERS.items():
-        if shutil.which(program) is None:
-            bench.leave_out(program, package)
+    for peer in PEERS:
+        if not peer.is_installed:
+            bench.leave_out(peer.name, f"Debian: {peer.package}")
     try:
         _starting(bench)
         _carrier(bench)
@@ -74,9 +72,10 @@ def _starting(bench: Bench) -> None:
             from_start.append(done - started)
             from_ready.append(done - ready)
     peers = {}
-    if shutil.which("bird") is not None and bench.scale >= 1:
-        for protocol in PROTOCOLS:
-            peers[protocol] = cold_start_s(_network(bench), protocol)
+    if bench.scale >= 1:
+        for peer in PEERS:
+            if peer.is_installed:
+                peers[peer.name] = cold_start_s(_network(bench), peer)
     bench.add(
         f"{_network(bench)}: cold processes to all loopbacks reachable",
         "s", statistics.median(from_start), peers, target=5.0,

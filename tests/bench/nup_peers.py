@@ -1,4 +1,4 @@
-"""Other routing daemons in the lab, for the same measurements: BIRD, with Babel or with OSPF.
+"""Other routing daemons in the lab, for the same measurements: BIRD, babeld, FRR.
 
 Each runs in the foreground in its router, with the timers that its protocol has by default. It
 announces the router's loopback address, and is done when every kernel has a route to each of them.
@@ -7,71 +7,162 @@ announces the router's loopback address, and is done when every kernel has a rou
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from protocol import RUN_DIRECTORY
 from testbed import Lab
 from waiting import wait_until
 
-__all__ = ["PROTOCOLS", "cold_start_s"]
+__all__ = ["PEERS", "Peer", "cold_start_s"]
 
-RTPROT_BIRD = 12
 DEADLINE_S = 90.0
-
-PROTOCOLS = {
-    "BIRD Babel": (
-        "protocol babel {{ ipv4 {{ import all; export where source = RTS_DEVICE || source = "
-        "RTS_BABEL; }}; interface {links} {{ type wired; }}; }}"
-    ),
-    "BIRD OSPF": (
-        "protocol ospf v2 {{ ipv4 {{ import all; export none; }}; area 0 {{ stubnet {loopback}; "
-        "interface {links} {{ type ptp; }}; }}; }}"
-    ),
-}
+SBIN = ("/usr/sbin", "/usr/lib/frr", "/usr/bin", "/usr/local/sbin", "/sbin")
+"""Where Debian puts daemons; not all of it is on everybody's PATH."""
 
 
-def _config(lab: Lab, router: str, protocol: str) -> str:
-    node = lab.topology.nodes[router]
-    loopback = f"{node.router_id}/32"
-    links = ", ".join(f'"{port.ifname}"' for port in lab.topology.ports_of(router))
-    return "\n".join(
-        (
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One daemon with one protocol."""
+
+    name: str
+    package: str
+    """Of Debian."""
+    programs: tuple[str, ...]
+    rtprot: int
+    """rtm_protocol of its routes."""
+    commands: Callable[[Lab, str, str], list[list[str]]]
+    """What to run in a router, in order; given the lab, the router and a prefix for its files."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether all its programs are there."""
+        return all(find_program(program) is not None for program in self.programs)
+
+
+def find_program(name: str) -> str | None:
+    """The path of a daemon; None when it is not installed."""
+    return next((f"{place}/{name}" for place in SBIN if Path(place, name).is_file()), None)
+
+
+def _links(lab: Lab, router: str) -> list[str]:
+    return [port.ifname for port in lab.topology.ports_of(router)]
+
+
+def _write(lab: Lab, path: str, *lines: str) -> str:
+    lab.file(path).write_text("\n".join((*lines, "")), encoding="utf-8")
+    return path
+
+
+def _bird(protocol: str) -> Callable[[Lab, str, str], list[list[str]]]:
+    def commands(lab: Lab, router: str, files: str) -> list[list[str]]:
+        node = lab.topology.nodes[router]
+        links = ", ".join(f'"{link}"' for link in _links(lab, router))
+        config = _write(
+            lab,
+            f"{files}.conf",
             f"router id {node.router_id};",
             "protocol device { scan time 10; }",
             'protocol direct { ipv4; interface "lo"; }',
             "protocol kernel { ipv4 { export where source != RTS_DEVICE; import none; }; }",
-            PROTOCOLS[protocol].format(links=links, loopback=loopback),
-            "",
+            protocol.format(links=links, loopback=f"{node.router_id}/32"),
         )
+        return [[find_program("bird") or "bird", "-f", "-c", config, "-s", f"{files}.ctl"]]
+
+    return commands
+
+
+def _babeld(lab: Lab, router: str, files: str) -> list[list[str]]:
+    config = _write(
+        lab,
+        f"{files}.conf",
+        *(f"interface {link} type wired" for link in _links(lab, router)),
+        f"redistribute local ip {lab.topology.nodes[router].router_id}/32 allow",
+        "redistribute local deny",
+        "redistribute deny",
+        "skip-kernel-setup true",
     )
+    program = find_program("babeld") or "babeld"
+    options = ["-I", f"{files}.pid", "-S", f"{files}.state", "-L", f"{files}.log"]
+    return [[program, *options, "-c", config, *_links(lab, router)]]
+
+
+def _frr(lab: Lab, router: str, files: str) -> list[list[str]]:
+    """Zebra, which owns the kernel, and ospfd; the links as point-to-point, as for BIRD."""
+    zebra_config = _write(lab, f"{files}-zebra.conf", f"hostname {router}")
+    links = _links(lab, router)
+    ospfd_config = _write(
+        lab,
+        f"{files}-ospfd.conf",
+        f"hostname {router}",
+        *(
+            line
+            for link in links
+            for line in (
+                f"interface {link}",
+                " ip ospf area 0",
+                " ip ospf network point-to-point",
+                "!",
+            )
+        ),
+        "interface lo",
+        " ip ospf area 0",
+        "!",
+        "router ospf",
+        f" ospf router-id {lab.topology.nodes[router].router_id}",
+        "!",
+    )
+    directory = f"{files}-run"
+    lab.file(directory).mkdir(exist_ok=True)
+    lab.file(directory).chmod(0o777)  # they become a user of their own
+    shared = ["-z", f"{directory}/zserv.api", "--vty_socket", directory, "-P", "0"]
+    return [
+        [find_program(name) or name, "-f", config, "-i", f"{directory}/{name}.pid", *shared]
+        for name, config in (("zebra", zebra_config), ("ospfd", ospfd_config))
+    ]
+
+
+PEERS = (
+    Peer(
+        "BIRD Babel", "bird2", ("bird",), 12,
+        _bird(
+            "protocol babel {{ ipv4 {{ import all; export where source = RTS_DEVICE || source = "
+            "RTS_BABEL; }}; interface {links} {{ type wired; }}; }}"
+        ),
+    ),
+    Peer(
+        "BIRD OSPF", "bird2", ("bird",), 12,
+        _bird(
+            "protocol ospf v2 {{ ipv4 {{ import all; export none; }}; area 0 {{ stubnet "
+            "{loopback}; interface {links} {{ type ptp; }}; }}; }}"
+        ),
+    ),
+    Peer("babeld", "babeld", ("babeld",), 42, _babeld),
+    Peer("FRR OSPF", "frr", ("zebra", "ospfd"), 188, _frr),
+)  # fmt: skip
 
 
 @contextlib.contextmanager
-def _running(lab: Lab, protocol: str) -> Iterator[None]:
+def _running(lab: Lab, peer: Peer) -> Iterator[None]:
     processes: list[subprocess.Popen[str]] = []
-    program = shutil.which("bird") or "bird"
     try:
         for router in lab.topology.nodes:
-            path = f"{RUN_DIRECTORY}/{router}-bird.conf"
-            lab.file(path).write_text(_config(lab, router, protocol), encoding="utf-8")
-            control = f"{RUN_DIRECTORY}/{router}-bird.ctl"
-            processes.append(
-                lab.popen(
-                    router, [program, "-f", "-c", path, "-s", control], stderr=subprocess.DEVNULL
-                )
-            )
+            processes += [
+                lab.popen(router, command, stderr=subprocess.DEVNULL)
+                for command in peer.commands(lab, router, f"{RUN_DIRECTORY}/{router}-peer")
+            ]
         yield
     finally:
-        for process in processes:
+        for process in reversed(processes):
             process.terminate()
         for process in processes:
             process.wait(10)
 
 
-def cold_start_s(topology: str, protocol: str) -> float:
+def cold_start_s(topology: str, peer: Peer) -> float:
     """From the first process to a route to every loopback in every kernel; seconds.
 
     Raises:
@@ -82,11 +173,12 @@ def cold_start_s(topology: str, protocol: str) -> float:
         started = time.perf_counter()
 
         def missing(router: str) -> int:
-            routes = lab.kernel_routes(router, RTPROT_BIRD)
-            hosts = {route.prefix for route in routes if route.prefix.endswith("/32")}
-            return len(routers) - 1 - len(hosts)
+            routes = lab.kernel_routes(router, peer.rtprot)
+            hosts = {route.prefix for route in routes}
+            loopbacks = {str(node.router_id) for node in lab.topology.nodes.values()}
+            return len(routers) - 1 - len({host.removesuffix("/32") for host in hosts} & loopbacks)
 
-        with _running(lab, protocol):
+        with _running(lab, peer):
             for router in routers:
                 wait_until(
                     lambda: missing(router) <= 0,  # noqa: B023
