@@ -100,7 +100,7 @@ seconds are counted, so that a parent that was stopped itself blames nobody. Lon
 that an engine does in one piece, by far; neighbors have given it up long before."""
 
 _FIELD_MAX = 1000
-"""Characters of a log field that are kept."""
+"""Characters of a log field, or of a reason, that are kept."""
 _LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
 
 
@@ -254,7 +254,8 @@ class EngineSession:
         if not isinstance(answer, ConfReady) or answer.generation != opening.generation:
             raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
         if answer.problem:
-            raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
+            problem = answer.problem[:_FIELD_MAX]
+            raise EngineFailed(f"the engine refused the configuration: {problem}")
         self._prepared = config
 
     async def commit(self) -> None:

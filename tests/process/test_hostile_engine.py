@@ -385,6 +385,30 @@ async def test_a_socket_for_an_engine_that_has_just_died_is_not_kept(take_over: 
         os.fstat(descriptor)
 
 
+async def test_a_reason_without_end_is_cut(
+    take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a line of the log."""
+    take_over(
+        "begin = take_until(internal.ConfBegin)\ntake_until(internal.ConfDrain)\n"
+        "send(internal.ConfReady(begin.generation, 'x' * 50_000))\nread_nothing()\n"
+    )
+    siege = Siege()
+    reasons: list[str] = []
+
+    async def settle(session: EngineSession) -> None:
+        with pytest.raises(EngineFailed) as failure:
+            await session.prepare(CONFIG, (), begin)
+        reasons.append(str(failure.value))
+        session.kill()
+
+    monkeypatch.setattr(siege, "_settle", settle)
+    await siege.run()
+    (reason,) = reasons
+    assert reason.startswith("the engine refused the configuration: xxx")
+    assert len(reason) < 1100
+
+
 async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> None:
     """The bound is on what waits, not on a life's total."""
     siege = Siege()
