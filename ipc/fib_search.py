@@ -174,9 +174,10 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
     epoch_at = int(Header.EPOCH)
     bisect_right = bisect.bisect_right
     tries = range(SEARCH_TRIES)
+    masks = [(1 << bits) - 1 for bits in range(FIRST_BUCKET_KIND)]
 
     def find_shallow(addr_bits: int, /) -> int:
-        """One try at what most IPv4 addresses need: the root's entry, and a branch or a bucket
+        """One try at what most IPv4 addresses need: the root's entry, and two branches or a bucket
         below it. Everything else, and whatever looks wrong, is left to `search`."""
         if addr_bits >> width:
             raise ValueError(f"an address is 0 to 2**{width} - 1")
@@ -185,8 +186,13 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
         word = words[at]
         try:
             if _FIRST_BLOCK <= word < _FIRST_BUCKET:
-                bits = word >> KIND_SHIFT
-                word = words[(word & ADDRESS_MASK) + (addr_bits >> top - bits & (1 << bits) - 1)]
+                bits, block = word >> KIND_SHIFT, word & ADDRESS_MASK
+                left = top - bits
+                word = words[block + (addr_bits >> left & masks[bits])]
+                if _FIRST_BLOCK <= word < _FIRST_BUCKET:
+                    bits = word >> KIND_SHIFT
+                    slot = addr_bits >> left - bits & masks[bits]
+                    word = words[block + (word & ADDRESS_MASK) + slot]
             elif _FIRST_BUCKET <= word < RECORD_FLAG:
                 starts = (word >> KIND_SHIFT) - BUCKET_RANGES_BIAS - 1
                 first = word & ADDRESS_MASK
