@@ -22,6 +22,7 @@ from tests.sim.plot import draw_plot
 from tests.sim.topologies import TOPOLOGIES
 
 SIZES = (10, 30, 100, 300, 1000, 2000)
+BAR_WIDTH = 30
 RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
 
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -50,6 +51,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def progress(number: int, total: int, done: str) -> str:
+    """A line of the progress bar: how many of the networks, and which was the last."""
+    filled = BAR_WIDTH * number // total
+    return f"[{'#' * filled:.<{BAR_WIDTH}}] {number} of {total}: {done}"
+
+
 def _run(job: tuple[str, int, int]) -> dict[str, object]:
     topology, routers, seed = job
     return run_experiment(topology, routers, seed=seed).to_json()
@@ -70,8 +77,9 @@ def main() -> int:
     kept = json.loads(path.read_text()) if path.exists() else []
     rows = {(row["topology"], row["routers"]): row for row in kept}
     with ProcessPoolExecutor(options.jobs) as pool:
-        for row in pool.map(_run, jobs):
-            print(f"{row['topology']}, {row['routers']} routers: done", file=sys.stderr, flush=True)
+        for number, row in enumerate(pool.map(_run, jobs), 1):
+            done = f"{row['topology']}, {row['routers']} routers"
+            print(progress(number, len(jobs), done), file=sys.stderr, flush=True)
             rows[row["topology"], row["routers"]] = row
     order = list(TOPOLOGIES)
     ordered = [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
