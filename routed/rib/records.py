@@ -64,14 +64,27 @@ class _NextHopSet:
         return len(self.key) * NEXT_HOP_WORDS
 
 
+class _Heads(dict[int, bytes]):
+    """The first words of the records that share a selection, by prefix length."""
+
+    def __init__(self, shape: int, *words: int) -> None:
+        super().__init__()
+        self._shape = shape
+        self._words = words
+
+    def __missing__(self, prefix_len: int) -> bytes:
+        head = self[prefix_len] = _HEAD.pack(self._shape | prefix_len << 8, *self._words)
+        return head
+
+
 class _Common(NamedTuple):
-    """What was worked out for a selection."""
+    """What the records of a selection have in common."""
 
     selection: Selection
     """Held, so that no other object gets its identity."""
     ifnames: list[str]
     next_hops: _NextHopSet
-    head: bytes
+    heads: _Heads
 
 
 _COMMON_MAX = 4096
@@ -97,15 +110,15 @@ class NextHopSets:
         self._sets: dict[_SetKey, _NextHopSet] = {}
         self._sets_at: dict[int, _NextHopSet] = {}
         """The same by address; the one without next hops is at 0."""
-        self._common: dict[int, _Common] = {}
+        self._common: dict[Family, dict[int, _Common]] = {family: {} for family in Family}
         """By a selection's identity, for those that come again and again."""
 
     def __len__(self) -> int:
         return len(self._sets)
 
-    def head(
+    def common(
         self, family: Family, selection: Selection, ifname_of: Callable[[int], str]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, _Heads]:
         """What the records of a selection have in common.
 
         Args:
@@ -114,30 +127,31 @@ class NextHopSets:
             ifname_of: the name of a link.
 
         Returns:
-            The address of its set, which is written if it is new, and the first words of a record,
-            without the prefix length. The caller counts the users.
+            The address of its set, which is written if it is new, and the first words of a record
+            by prefix length. The caller counts the users.
 
         Raises:
             ArenaFull: no room for the set.
         """
         hops = selection.next_hops[:NEXT_HOPS_MAX]
         ifnames = [ifname_of(hop.ifindex) for hop in hops]
-        common = self._common.get(id(selection))
+        known = self._common[family]
+        common = known.get(id(selection))
         if common is not None and common.ifnames == ifnames:
             found = common.next_hops
             if self._sets_at.get(found.address) is found:  # else its last user has gone meanwhile
-                return found.address, common.head
+                return found.address, common.heads
         attributes = selection.attributes
         found = self._share(tuple(zip(hops, ifnames, strict=True)))
-        shape = _version(family) | attributes.source << 16 | attributes.type << 24
-        head = _HEAD.pack(
-            shape, attributes.distance, attributes.metric, attributes.tag,
+        heads = _Heads(
+            _version(family) | attributes.source << 16 | attributes.type << 24,
+            attributes.distance, attributes.metric, attributes.tag,
             found.address, len(found.key), 0, 0,
         )  # fmt: skip
-        if len(self._common) >= _COMMON_MAX:
-            self._common.clear()
-        self._common[id(selection)] = _Common(selection, ifnames, found, head)
-        return found.address, head
+        if len(known) >= _COMMON_MAX:
+            known.clear()
+        known[id(selection)] = _Common(selection, ifnames, found, heads)
+        return found.address, heads
 
     def _share(self, key: _SetKey) -> _NextHopSet:
         found = self._sets.get(key)
@@ -191,20 +205,20 @@ class RecordStore:
         """
         family, keys, selections = changes
         pack_network = _NETWORK[family]
-        heads: dict[int, _Head] = {}
+        common: dict[int, tuple[int, _Heads]] = {}
+        users: dict[int, int] = {}
         records: list[bytes] = []
         for key, selection in zip(keys, selections, strict=True):
             if selection is not None:
-                head = heads.get(id(selection))
-                if head is None:
-                    head = heads[id(selection)] = _Head(
-                        *self._sets.head(family, selection, ifname_of)
-                    )
-                head.users += 1
-                records.append(head[key & 0xFF] + pack_network(key >> 8))
+                number = id(selection)
+                if number not in common:
+                    common[number] = self._sets.common(family, selection, ifname_of)
+                    users[number] = 0
+                users[number] += 1
+                records.append(common[number][1][key & 0xFF] + pack_network(key >> 8))
         numbers = iter(self._store(records))
-        for head in heads.values():
-            self._sets.count(head.next_hops, head.users)
+        for number, (address, _) in common.items():
+            self._sets.count(address, users[number])
         return array("I", [0 if selection is None else next(numbers) for selection in selections])
 
     def _store(self, records: list[bytes]) -> list[int]:
@@ -261,9 +275,9 @@ class NativeRecordStore:
         addresses: list[int] = []
 
         def head_of(selection: Selection) -> bytes:
-            address, head = self._sets.head(family, selection, ifname_of)
+            address, heads = self._sets.common(family, selection, ifname_of)
             addresses.append(address)
-            return head
+            return heads[0]  # without the length, which the extension adds
 
         numbers, users = self._write(
             self._words, self._arena, family is Family.IPV6, keys, selections, head_of
@@ -276,21 +290,6 @@ class NativeRecordStore:
         """As `RecordStore.drop`."""
         for address, count in self._drop(self._words, self._arena, numbers):
             self._sets.count(address, -count)
-
-
-class _Head(dict[int, bytes]):
-    """The first words of the records that share a selection, by prefix length."""
-
-    def __init__(self, next_hops: int, words: bytes) -> None:
-        super().__init__()
-        self.next_hops = next_hops
-        self.users = 0
-        self._words = words
-
-    def __missing__(self, prefix_len: int) -> bytes:
-        shape, *rest = _HEAD.unpack(self._words)
-        head = self[prefix_len] = _HEAD.pack(shape | prefix_len << 8, *rest)
-        return head
 
 
 def _version(family: Family) -> int:

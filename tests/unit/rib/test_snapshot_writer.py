@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from routed.model.prefix import Prefix
 from routed.rib.compaction import SLACK_WORDS
-from tests.fakes.fib_writer import PARTS, Writer, add, drop, hop
+from tests.fakes.fib_writer import NAMES, PARTS, Writer, add, drop, hop, selection
 
 
 @pytest.fixture(params=list(PARTS.values()), ids=list(PARTS))
@@ -31,6 +32,32 @@ def test_memory_is_given_back_when_everything_is_removed(writer: Writer) -> None
         assert len(own._parts.sets) == 8, "equal next hops are shared"
         writer.apply(*map(drop, routes))
     assert [region.live_words for region in own._regions] == empty
+
+
+def test_a_selection_of_both_families_is_of_each(writer: Writer) -> None:
+    shared = selection(metric=7)
+    prefixes = ["10.0.0.0/8", "2001:db8::/32", "10.1.0.0/16"]
+    for text in prefixes:
+        writer.apply((Prefix.parse(text), shared))
+    with writer.reader() as reader:
+        assert sorted(route.prefix for route in reader.routes()) == sorted(prefixes)
+        for text in prefixes:
+            found = reader.lookup(text.partition("/")[0])
+            assert found is not None
+            assert (found.prefix, found.metric) == (text, 7)
+
+
+def test_links_that_are_renamed_are_named_anew(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = add("10.0.0.0/8", hop("192.0.2.1"))
+    writer.apply(route)
+    monkeypatch.setitem(NAMES, 2, "renamed")
+    writer.apply(route)
+    with writer.reader() as reader:
+        found = reader.lookup("10.0.0.1")
+        assert found is not None
+        assert [each.dev for each in found.next_hops] == ["renamed"]
 
 
 def test_a_table_that_was_large_comes_together_again(writer: Writer) -> None:
