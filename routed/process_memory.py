@@ -47,6 +47,7 @@ def _read(descriptor: int | None) -> int | None:
     if descriptor is None:
         return None
     try:
-        return int(os.pread(descriptor, 200, 0).split()[1]) * _PAGE_BYTES
+        pages = int(os.pread(descriptor, 200, 0).split()[1])
     except OSError:  # ESRCH: it has ended
         return None
+    return pages * _PAGE_BYTES or None  # one that has ended and was not waited for has none
