@@ -11,7 +11,9 @@ remember the suspicion.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import TypeVar
 
 from ipc.internal import FibUpdate, NextHopsSuspected
 from routed.config.schema import Config
@@ -33,6 +35,8 @@ SUSPECTS_MAX = 1000
 """Next hops in one message; what is beyond waits for the RIB."""
 
 _SCATTER = 64
+
+T = TypeVar("T")
 
 
 class FibRequests:
@@ -84,21 +88,17 @@ class FibRequests:
         family, keys, selections = changes
         distinct = {id(selection): selection for selection in selections}
         wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
-        for first in range(min(_SCATTER, len(keys))):
-            some = [wishes[id(selection)] for selection in selections[first::_SCATTER]]
-            if self.kernel_filter:
-                some = self._filtered(changes, first, some)
-            self.wishes.changed(family, keys[first::_SCATTER], some)
+        wanted = [wishes[id(selection)] for selection in selections]
+        if self.kernel_filter:
+            wanted = self._filtered(changes, wanted)
+        self.wishes.changed(family, _scattered(keys), _scattered(wanted))
 
-    def _filtered(
-        self, changes: BestChanges, first: int, wishes: list[Wish | None]
-    ) -> list[Wish | None]:
+    def _filtered(self, changes: BestChanges, wishes: list[Wish | None]) -> list[Wish | None]:
         """The same wishes, without those that stay out of the kernel."""
-        family, keys, selections = changes
-        rows = zip(keys[first::_SCATTER], selections[first::_SCATTER], wishes, strict=True)
+        rows = zip(changes.keys, changes.selections, wishes, strict=True)
         return [
             None
-            if wish is None or self._kept_out(Prefix.from_int(family, key), selection)
+            if wish is None or self._kept_out(Prefix.from_int(changes.family, key), selection)
             else wish
             for key, selection, wish in rows
         ]
@@ -173,6 +173,11 @@ def _without_learned(changes: BestChanges) -> BestChanges:
         if not is_learned(selection)
     ]
     return BestChanges(changes.family, [key for key, _ in rows], [row for _, row in rows])
+
+
+def _scattered(column: list[T]) -> list[T]:
+    """The same, what stood side by side far apart."""
+    return list(itertools.chain.from_iterable(column[first::_SCATTER] for first in range(_SCATTER)))
 
 
 def _wish_for(selection: Selection | None) -> Wish | None:

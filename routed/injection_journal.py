@@ -40,7 +40,7 @@ from routed.model.route import Gateway, RouteColumn, RouteType
 
 __all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "fold"]
 
-REWRITE_BYTES = 1024 * 1024
+REWRITE_BYTES = 8 * 1024 * 1024
 """A file is written afresh when it has grown by this, and is three times what it was at first."""
 REWRITE_RENEWALS = 1_000_000
 """The same after so many renewed leases, which cost `fold` time and the file nothing."""

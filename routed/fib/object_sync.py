@@ -12,6 +12,7 @@ Failure: a request that fails as a whole is logged, and the objects are read aga
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -35,6 +36,8 @@ SWEEP_GAP_S = 1.0
 
 SWEEP_SHARE = 0.01
 """Share of the time that such walks may take: a million routes take 50 ms."""
+
+_MODE_READ_S = 1.0
 
 DUMP_ATTEMPTS = 5
 """How often an interrupted dump is repeated at once."""
@@ -78,6 +81,8 @@ class ObjectSync:
         self._ledger = ledger
         self._log = log
         self._compat_mode = compat_mode
+        self._mode: int | None = None
+        self._mode_read_at = -math.inf
         self._needs_sweep = False
         self._sweep_at = 0.0
 
@@ -208,10 +213,16 @@ class ObjectSync:
 
     @property
     def words(self) -> str:
-        """Whether routes go through objects, and how the kernel shows that."""
+        """Whether routes go through objects, and how the kernel shows that.
+
+        It is said with every progress, and the switch is a file: it is read once a second.
+        """
         if not self.book.is_enabled:
             return "routes have their own (`nexthop_objects: off`)"
-        mode = self._compat_mode()
+        now = time.monotonic()
+        if now - self._mode_read_at >= _MODE_READ_S:
+            self._mode, self._mode_read_at = self._compat_mode(), now
+        mode = self._mode
         if mode:
             return f"objects, slow (net.ipv4.nexthop_compat_mode={mode})"
         return "objects" if mode is None else "objects (net.ipv4.nexthop_compat_mode=0)"
