@@ -92,9 +92,11 @@ class Injecting:
         )
         if self._journal is not None and not problems and session is None:
             until = None if lease_s is None else now + lease_s
+            is_new = not is_replace and lease_s is None  # a lease may have run out before
             for column in routes:
                 if column.keys:
-                    self._journal.append(Kept.of(owner, column, attributes, until), now)
+                    kept = Kept.of(owner, column, attributes, until)
+                    self._journal.append(kept, now, is_new=is_new)
         self._on_change()
         self._to_expire.set()
         return problems

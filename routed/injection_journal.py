@@ -40,8 +40,8 @@ from routed.model.route import Gateway, RouteColumn, RouteType
 
 __all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "fold"]
 
-REWRITE_BYTES = 8 * 1024 * 1024
-"""A file is written afresh when it has grown by this, and is three times what it was at first."""
+REWRITE_BYTES = 1024 * 1024
+"""A file is written afresh when there may be so much more to leave out than to keep."""
 REWRITE_RENEWALS = 1_000_000
 """The same after so many renewed leases, which cost `fold` time and the file nothing."""
 _ROUTES_IN_RECORD = 4096
@@ -198,7 +198,7 @@ class Journal:
             generation, records = _committed(_read(descriptor))
             if generation > self._generation:
                 self._current, self._generation, self._found = number, generation, records
-        self._size = self._first_size = self._renewals = 0
+        self._size = self._idle = self._renewals = 0
 
     def restore(self, now: float) -> list[Kept]:
         """What is still wanted, and begin afresh with that.
@@ -215,20 +215,28 @@ class Journal:
         self._rewrite(kept)
         return kept
 
-    def append(self, record: Record, now: float, renewals: int = 0) -> None:
+    def append(
+        self, record: Record, now: float, *, renewals: int = 0, is_new: bool = False
+    ) -> None:
         """Keep one change that was carried out.
 
         Args:
             record: the change.
             now: CLOCK_MONOTONIC, in seconds.
             renewals: how many leases it renewed.
+            is_new: no earlier record is about these routes, and they stay until they are removed:
+                a large import is not written twice.
         """
         if not self._is_kept:
             return
-        self._write(self._current, _frame(_KINDS[type(record)], codec.encode(record)))
+        frame = _frame(_KINDS[type(record)], codec.encode(record))
+        self._write(self._current, frame)
         self._renewals += renewals
-        is_long = self._size > 3 * self._first_size + REWRITE_BYTES
-        if is_long or self._renewals > REWRITE_RENEWALS:
+        if not is_new:
+            # What is removed has a longer record before, which goes as well.
+            self._idle += len(frame) * (3 if isinstance(record, Removed) else 1)
+        is_idle = self._idle > self._size - self._idle + REWRITE_BYTES
+        if is_idle or self._renewals > REWRITE_RENEWALS:
             _, records = _committed(_read(self._descriptors[self._current]))
             self._rewrite(fold(records, now))
 
@@ -246,7 +254,7 @@ class Journal:
         self._size = self._renewals = 0
         self._write(other, b"".join([_frame(_Kind.BEGIN, number), *frames]))
         self._write(other, _frame(_Kind.COMMIT, number))
-        self._current, self._first_size = other, self._size
+        self._current, self._idle = other, 0
 
     def _write(self, number: int, data: bytes) -> None:
         try:

@@ -221,6 +221,29 @@ def test_what_changes_often_does_not_grow_for_ever(
     assert len(left) == 6
 
 
+def test_new_routes_are_not_written_twice_unless_they_go_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(injection_journal, "REWRITE_BYTES", 1000)
+    journal = Journal(files.copies(), lambda _: None)
+    journal.restore(0.0)
+
+    def kept(first: int) -> Kept:
+        keys = [(0x0A000000 + (number << 8)) << 8 | 24 for number in range(first, first + 50)]
+        return Kept.of("uid0", RouteColumn(Family.IPV4, keys, [0] * 50), ATTRIBUTES, None)
+
+    for first in range(0, 5000, 50):
+        journal.append(kept(first), 0.0, is_new=True)
+    sizes = sorted(map(len, files.contents()))
+    assert sizes[0] < 1000 < 40_000 < sizes[1], "no copy of what is all still there"
+    for _ in range(1000):
+        journal.append(kept(10_000), 0.0, is_new=True)
+        gone = kept(10_000)
+        journal.append(Removed(gone.owner, gone.family, gone.keys), 0.0)
+        assert max(map(len, files.contents())) < 3 * sizes[1]
+    journal.close()
+
+
 def test_a_full_memory_is_said_once_and_survived(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
