@@ -291,10 +291,13 @@ def test_ten_thousand_changed_routes_are_one_burst(lab: Lab) -> None:
         rows = lab.routectl("R", "show", "counters")
         return next(int(row["value"]) for row in rows if row["name"] == "fib_kernel_writes")
 
+    first = writes()
     write("blackhole")
     assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
-    wait_until(lambda: settled() >= count, 60, "the first ten thousand are in")
-    before = writes()
+    before = first + count + 3  # what the configuration had before goes last
+    wait_until(
+        lambda: settled() >= count and writes() >= before, 60, "the first ten thousand are in"
+    )
     write("unreachable")
     with RouteMonitor(lab, "R") as monitor:
         assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
