@@ -1,6 +1,4 @@
-# The optional C extension; see ipc/fib_search.py and routed/rib/lctrie.py.
-from array import array
-
+# The optional C extension of the readers; see ipc/fib_search.py.
 from typing_extensions import Buffer
 
 LAYOUT_VERSION: int
@@ -13,7 +11,4 @@ class Search:
     def find_many(self, addresses: Buffer, version: int, out: Buffer, /) -> None: ...
     def release(self) -> None: ...
 
-def build_block(
-    entries: list[int] | array[int], values: array[int], width: int, left: int, /
-) -> tuple[int, bytes]: ...
 def fence() -> None: ...

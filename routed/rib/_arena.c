@@ -50,8 +50,10 @@ static uint32_t carve(Arena *arena, uint32_t size, uint32_t limit)
         struct span *hole = &arena->holes.items[arena->holes.count - 1];
         uint32_t address = hole->address;
         if (hole->words < size) {
-            if (push(&arena->crumbs, address, hole->words) < 0)
-                PyErr_Clear();          /* a crumb is lost, and nothing else */
+            if (push(&arena->crumbs, address, hole->words) < 0) {
+                PyErr_Clear();          /* the hole stays where it is, and the block goes elsewhere */
+                return 0;
+            }
             arena->holes.count--;
             continue;
         }

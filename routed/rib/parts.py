@@ -6,6 +6,7 @@ by `arena.py`, `lctrie.py` and `records.py`, which are the reference. One test s
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -105,14 +106,19 @@ class Parts(NamedTuple):
 MakeParts = Callable[[Memory], Parts]
 
 
-def python_parts(memory: Memory) -> Parts:
-    """Make them of Python."""
+def _make(
+    memory: Memory,
+    make_arena: Callable[[int, int], Any],
+    make_trie: Callable[..., Trie],
+    make_records: Callable[[memoryview, Any, NextHopSets], Records],
+) -> Parts:
     words, trie_first, records_first, sets_first, end = memory
-    trie_arena, record_arena = Arena(trie_first, records_first), Arena(records_first, sets_first)
-    set_arena = Arena(sets_first, end)
+    trie_arena = make_arena(trie_first, records_first)
+    record_arena = make_arena(records_first, sets_first)
+    set_arena = make_arena(sets_first, end)
     sets = NextHopSets(words, set_arena)
-    tries: dict[Family, Trie] = {
-        family: LcTrie(
+    tries = {
+        family: make_trie(
             words,
             trie_arena,
             width=family.width,
@@ -122,30 +128,19 @@ def python_parts(memory: Memory) -> Parts:
         )
         for family in Family
     }
-    records = RecordStore(words, record_arena, sets)
+    records = make_records(words, record_arena, sets)
     return Parts(trie_arena, record_arena, set_arena, tries, records, sets)
+
+
+def python_parts(memory: Memory) -> Parts:
+    """Make them of Python."""
+    return _make(memory, Arena, LcTrie, RecordStore)
 
 
 def _make_native(memory: Memory) -> Parts:
     assert _native is not None
-    words, trie_first, records_first, sets_first, end = memory
-    trie_arena = _native.Arena(trie_first, records_first)
-    record_arena = _native.Arena(records_first, sets_first)
-    set_arena = _native.Arena(sets_first, end)
-    sets = NextHopSets(words, set_arena)
-    tries: dict[Family, Trie] = {
-        family: _native.Trie(
-            words,
-            trie_arena,
-            width=family.width,
-            root_bits=ROOT_BITS[family],
-            stride_bits=STRIDE_BITS,
-            crowded=CROWDED,
-        )
-        for family in Family
-    }
-    records = NativeRecordStore(_native, words, record_arena, sets)
-    return Parts(trie_arena, record_arena, set_arena, tries, records, sets)
+    make_records = functools.partial(NativeRecordStore, _native)
+    return _make(memory, _native.Arena, _native.Trie, make_records)
 
 
 native_parts: MakeParts | None = None if _native is None else _make_native
