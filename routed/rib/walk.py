@@ -18,7 +18,7 @@ from ipc.fib_layout import (
     RECORD_MASK,
 )
 
-__all__ = ["TrieShape", "describe", "lookup"]
+__all__ = ["TrieShape", "describe"]
 
 
 class TrieShape(NamedTuple):
@@ -33,9 +33,9 @@ class TrieShape(NamedTuple):
 
 
 def describe(shape: TrieShape, addr_bits: int) -> list[str]:
-    """The words that `lookup` reads for an address, a line each, for people.
+    """The words that a search reads for an address, a line each, for people.
 
-    Cost: as `lookup`, and the text.
+    Cost: that of a search, and the text.
     """
     words, lines = shape.words, []
     directory, bits, left = shape.root_address, shape.root_bits, shape.width
@@ -64,35 +64,6 @@ def describe(shape: TrieShape, addr_bits: int) -> list[str]:
         end = f"record {found}" if found else "nothing"
         lines.append(f"bucket of {starts + 1} ranges, number {position}: {end}")
     return lines
-
-
-def lookup(shape: TrieShape, addr_bits: int) -> int:
-    """The value of the longest prefix that covers an address; 0 for none.
-
-    The writer's own view of the words, for tests and for the daemon itself; other processes
-    use `ipc.snapshot.FibReader`, which checks what it reads.
-    """
-    words = shape.words
-    directory, bits, left, best = shape.root_address, shape.root_bits, shape.width, 0
-    while True:
-        left -= bits
-        at = directory + 2 * (addr_bits >> left & (1 << bits) - 1)
-        word = words[at]
-        best = words[at + 1] or best
-        if not word or word >> KIND_SHIFT:
-            break
-        directory, bits = word, min(shape.stride_bits, left)
-    kind, block = word >> KIND_SHIFT, word & ADDRESS_MASK
-    at = block
-    while word and word < RECORD_FLAG and kind < FIRST_BUCKET_KIND:
-        left -= kind
-        word = words[at + (addr_bits >> left & (1 << kind) - 1)]
-        kind, at = word >> KIND_SHIFT, block + (word & ADDRESS_MASK)
-    if not word or word >= RECORD_FLAG:
-        return int(word & RECORD_MASK) or best
-    starts = kind - BUCKET_RANGES_BIAS - 1
-    low = (addr_bits >> left - 32 if left > 32 else addr_bits) & 0xFFFF_FFFF
-    return int(words[bisect.bisect_right(words, low, at, at + starts) + starts]) or best
 
 
 def _target(word: int) -> str:

@@ -16,8 +16,9 @@ from routed.rib.arena import Arena, ArenaFull
 from routed.rib.block import Entries, build_block
 from routed.rib.lctrie import LcTrie
 from routed.rib.parts import Trie
-from routed.rib.walk import TrieShape, lookup
+from routed.rib.walk import TrieShape
 from tests.fakes.lpm_oracle import LpmOracle
+from tests.fakes.trie_search import lookup
 
 WORDS = 1 << 16
 FIRST = 16

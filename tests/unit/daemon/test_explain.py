@@ -12,8 +12,9 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Route, RouteSource, RouteType
 from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import Candidate, Rib
-from routed.rib.walk import describe, lookup
+from routed.rib.walk import describe
 from routed.router import Router
+from tests.fakes.trie_search import lookup
 
 ROUTER_ID = Address.parse("10.255.0.1")
 
