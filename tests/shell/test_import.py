@@ -15,6 +15,7 @@ from ipc.blocking import ExitStatus
 from ipc.control import RouteOperation
 from ipc.routes import BATCH_ROUTES
 from routectl.cli import command_line_for
+from routectl.render.text import TextOutput
 from routed.control.injection import Injection, Refusal
 from routed.control.policy import AccessList
 from routed.model.prefix import Prefix
@@ -121,3 +122,26 @@ def test_a_file_that_is_not_there_is_usage(tmp_path: Path, daemon: FakeDaemon) -
         status = command_line.run_line(f"route import {tmp_path}/nothing")
     assert status is ExitStatus.USAGE
     assert "No such file" in errors.getvalue()
+
+
+class Screen(io.StringIO):
+    """A terminal that remembers everything."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("screen", [Screen(), io.StringIO()], ids=["terminal", "file"])
+def test_a_terminal_sees_how_far_it_has_come_and_a_file_does_not(screen: io.StringIO) -> None:
+    output = TextOutput(io.StringIO(), screen, has_color=False)
+    output.progress(2_048, 50, 200)
+    output.progress(8_192, 200, 200)
+    output.progress_ended()
+    seen = screen.getvalue()
+    if not screen.isatty():
+        assert seen == ""
+        return
+    quarter, whole, wiped = seen.split("\r")[1:]
+    assert quarter == f"[{'#' * 10}{'.' * 30}]  25%  2,048 routes"
+    assert whole == f"[{'#' * 40}] 100%  8,192 routes"
+    assert wiped == "\x1b[K"
