@@ -29,7 +29,7 @@ from prompt_toolkit.layout.controls import FormattedTextControl
 from ipc.blocking import ControlClient, ControlError
 from ipc.control import ShowCounters, ShowNeighbors, ShowStatus
 from routectl.render.text import Row, TextOutput, duration_text
-from routectl.render.views import NEIGHBORS, health
+from routectl.render.views import NEIGHBORS, fib_counts, health
 
 __all__ = ["SORT_COLUMNS", "Sample", "Screen", "rates", "run_top", "take_sample"]
 
@@ -130,11 +130,9 @@ class Screen:
             f"up {duration_text(status.get('uptime_s'))}  neighbors {status.get('neighbors')}  "
             f"prefixes {status.get('routes')}\n"
         )
-        words = ", ".join(
-            f"{totals.get(word, 0)} {word}"
-            for word in ("desired", "installed", "failed", "pending")
+        out.write(
+            f"fib  {fib_counts(totals)}   {_rate(per_second, 'fib_kernel_writes')} kernel writes\n"
         )
-        out.write(f"fib  {words}   {_rate(per_second, 'fib_kernel_writes')} kernel writes\n")
         out.write(
             f"nup  {_rate(per_second, 'nup_received')} received, "
             f"{_rate(per_second, 'nup_sent')} sent\n\n"

@@ -88,8 +88,8 @@ class Exporter:
             len(self._router.rib)
         )
         fib = self._router.fib.wishes.counters
-        states = Family("routed_fib_routes", Kind.GAUGE, "Wanted kernel routes, by state.")
-        for state in ("installed", "failed", "pending"):
+        states = Family("routed_fib_routes", Kind.GAUGE, "Kernel routes, by state.")
+        for state in ("installed", "failed", "pending", "stale"):
             states.add(getattr(fib, state), state=state)
         yield states
         for name, help_text in FIB_COUNTERS.items():

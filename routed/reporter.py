@@ -154,6 +154,7 @@ class Reporter:
                 totals.installed,
                 totals.failed,
                 totals.pending,
+                totals.stale,
                 coupled=totals.is_coupled,
                 nexthop_objects=totals.nexthop_objects,
                 nexthops=totals.nexthops,

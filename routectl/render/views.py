@@ -40,6 +40,7 @@ __all__ = [
     "RULES",
     "STATUS",
     "TOPOLOGY",
+    "fib_counts",
     "health",
 ]
 
@@ -113,15 +114,23 @@ def health(status: Row) -> str:
         return "decoupled"
     if fib.get("failed"):
         return f"failed {fib['failed']}"
-    return f"syncing {fib['pending']}" if fib.get("pending") else "ok"
+    moving = int(fib.get("pending", 0)) + int(fib.get("stale", 0))
+    return f"syncing {moving}" if moving else "ok"
+
+
+def fib_counts(fib: Row) -> str:
+    """Kernel routes by state: 4 desired, 3 installed, 1 failed, 0 pending; stale if there are."""
+    words = ["desired", "installed", "failed", "pending"]
+    if fib.get("stale"):
+        words.append("stale")
+    return ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
 
 
 def _fib_totals(status: Row) -> str:
     fib = status.get("fib")
     if not isinstance(fib, dict):
         return plain_text(None)
-    words = ("desired", "installed", "failed", "pending")
-    totals = ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
+    totals = fib_counts(fib)
     return totals if fib.get("coupled", True) else f"decoupled, {totals}"
 
 

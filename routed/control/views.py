@@ -226,6 +226,8 @@ class FibTotals:
     installed: int
     failed: int
     pending: int
+    stale: int
+    """In the kernel and wanted no longer: to be removed, once the engine is in sync."""
     coupled: bool
     """False after `fib decouple`."""
     nexthop_objects: int = 0

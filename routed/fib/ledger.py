@@ -257,6 +257,11 @@ class Ledger:
         return desired, installed, failed, desired - installed - failed
 
     @property
+    def stale_count(self) -> int:
+        """Routes of ours in the kernel that nobody wants: they wait for the gate, or their turn."""
+        return sum(len(book.tracker.unwanted) for book in self._books.values())
+
+    @property
     def is_gate_open(self) -> bool:
         """Whether leftovers may be removed."""
         return self._is_gate_open

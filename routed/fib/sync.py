@@ -457,6 +457,7 @@ class FibSync:
             installed=installed,
             failed=failed,
             pending=pending,
+            stale=self.ledger.stale_count,
             adopted=counts.adopted,
             swept=counts.swept,
             repaired=counts.repaired,

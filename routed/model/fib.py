@@ -27,6 +27,8 @@ class FibCounters:
     installed: int = 0
     failed: int = 0
     pending: int = 0
+    stale: int = 0
+    """Routes of ours in the kernel that nobody wants (any more), on their way out."""
     adopted: int = 0
     """Leftovers of an earlier life that were equal and were kept."""
     swept: int = 0

@@ -151,9 +151,9 @@ def _one_more_route(bench: Bench, lab: Lab, count: int) -> None:
 
     def is_settled() -> bool:
         fib = lab.routectl(ROUTER, "show", "status")[0]["fib"]
-        return not fib["pending"]
+        return not fib["pending"] and not fib["stale"]
 
-    wait_until(is_settled, 60, "the last route is gone again")
+    wait_until(is_settled, 60, "the added routes are gone again")
 
 
 def _pss_inside(lab: Lab) -> int:

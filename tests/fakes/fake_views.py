@@ -43,6 +43,7 @@ STATUS = StatusView(
         installed=3,
         failed=1,
         pending=0,
+        stale=0,
         coupled=True,
         nexthop_objects=3,
         nexthops="objects (net.ipv4.nexthop_compat_mode=0)",

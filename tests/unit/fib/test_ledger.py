@@ -117,9 +117,11 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
     bench.settle()
     assert bench.kernel.writes == []
     assert set(bench.kernel.ours()) == {A, B}, "nothing is swept before the gate"
+    assert bench.ledger.stale_count == 1
     bench.ledger.open_gate()
     bench.settle()
     assert set(bench.kernel.ours()) == {A}
+    assert bench.ledger.stale_count == 0
     assert (bench.ledger.counts.adopted, bench.ledger.counts.swept) == (1, 1)
 
 

@@ -19,7 +19,7 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
-from routectl.render.views import ROUTES, STATUS
+from routectl.render.views import ROUTES, STATUS, fib_counts, health
 
 TABLE = Table(
     (
@@ -182,3 +182,11 @@ def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
     assert isinstance(ROUTES, Table)
     assert "90/inf " in shown(ROUTES, [{**route, "metric": 2**32 - 2}])
     assert "90/77 " in shown(ROUTES, [{**route, "metric": 77}])
+
+
+def test_routes_that_nobody_wants_any_more_are_counted_and_make_the_daemon_busy() -> None:
+    fib: Row = {"desired": 4, "installed": 4, "failed": 0, "pending": 0, "stale": 2}
+    assert fib_counts(fib).endswith("0 pending, 2 stale")
+    assert health({"fib": fib}) == "syncing 2"
+    assert fib_counts({**fib, "stale": 0}).endswith("0 pending")
+    assert health({"fib": {**fib, "stale": 0}}) == "ok"
