@@ -102,13 +102,16 @@ class Network(Daemons):
 
     def gaps(self) -> list[str]:
         """What separates the network from being converged, one line each (convergence.py)."""
-        first_hops = self.topology.first_hops(self.cut_ports())
-        routes = {name: self.kernel_routes(name) for name in self.topology.nodes}
-        gaps = convergence.path_gaps(self.topology, first_hops, routes)
         # Asking the daemons costs a program each, so it comes last.
-        return gaps or [
+        return self.path_gaps() or [
             difference for name in self.topology.nodes for difference in self.fib_differences(name)
         ]
+
+    def path_gaps(self) -> list[str]:
+        """Which packets would not take a shortest path, by the kernels alone; one line each."""
+        first_hops = self.topology.first_hops(self.cut_ports())
+        routes = {name: self.kernel_routes(name) for name in self.topology.nodes}
+        return convergence.path_gaps(self.topology, first_hops, routes)
 
     def fib_differences(self, router: str) -> list[str]:
         """Where a router's `show fib` and its kernel disagree, one line each; all begin `ROUTER: `.

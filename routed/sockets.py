@@ -27,7 +27,7 @@ import socket
 import struct
 
 from routed.model.prefix import Family
-from routed.neighbor.wire import GROUP_IPV4, GROUP_IPV6, NUP_PORT
+from routed.neighbor.assigned import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 
 __all__ = ["open_neighbor_socket"]
 

@@ -216,7 +216,7 @@ class RequestSocket(NetlinkSocket):
         )
 
     async def dump_rules(self) -> list[SeenRule]:
-        """Every policy rule of both families that can be told in our words.
+        """Every policy rule of both families that can be told in our words; not the kernel's own.
 
         Raises:
             DumpInterrupted: ask again.

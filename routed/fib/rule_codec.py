@@ -1,5 +1,9 @@
-"""Policy rules <-> rtnetlink bytes, by pyroute2's message class: rules are few and rich in
-attributes, as links and addresses are (`events.py`).
+"""Policy rules <-> rtnetlink bytes, by pyroute2's message class: rules are few, rich in attributes
+and growing with each kernel, and a complete codec that others maintain is worth more than speed.
+
+The only importer of pyroute2, and of its codec alone (its sockets run on asyncio and would block
+the trio loop). It is imported when there is a rule to write, or to read that is not the kernel's:
+most routers have none, and the import is a seventh of a daemon's start.
 
 A rule that says something beyond our words (a port range, a goto, a TOS) cannot be one of ours; it
 is passed over when the kernel lists it.
@@ -9,10 +13,9 @@ Sources: linux/fib_rules.h.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Any, NamedTuple
-
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
 from routed.fib.codec import (
     NLM_F_ACK,
@@ -21,6 +24,7 @@ from routed.fib.codec import (
     NLMSG_HEADER,
     DecodeError,
     NetlinkMessage,
+    attributes,
     pack_message,
 )
 from routed.model.prefix import Address, Family, Prefix
@@ -33,6 +37,8 @@ RULE_MESSAGES = frozenset({RTM_NEWRULE, RTM_DELRULE})
 
 _NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
 _HEADER_BYTES = 12
+_FRA_PROTOCOL = 21
+_RTPROT_KERNEL = bytes((2,))
 _UNSPEC_TABLE = 0
 _FIB_RULE_INVERT = 2
 """The other flags say that a link is not there, or that nobody may remove the rule."""
@@ -43,6 +49,14 @@ _OURS = {
 }  # fmt: skip
 _MEANINGLESS = {"FRA_SUPPRESS_PREFIXLEN": 0xFFFF_FFFF, "FRA_PAD": None, "FRA_FLOW": 0}
 """Attributes that the kernel may list although nothing was asked for, and their value then."""
+
+
+@functools.cache
+def _fibmsg() -> Any:
+    """The message class."""
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+    return fibmsg
 
 
 class SeenRule(NamedTuple):
@@ -68,7 +82,7 @@ def encode_rule(rule: Rule, protocol: int, sequence: int, *, is_removal: bool) -
         sequence: comes back with the acknowledgement.
         is_removal: remove rather than add.
     """
-    message = fibmsg()
+    message = _fibmsg()()
     message["family"] = int(rule.family)
     message["action"] = int(rule.action)
     message["table"] = rule.table_id if rule.table_id < 256 else _UNSPEC_TABLE
@@ -100,15 +114,18 @@ def encode_rule(rule: Rule, protocol: int, sequence: int, *, is_removal: bool) -
 
 
 def decode_rule(message: NetlinkMessage) -> SeenRule | None:
-    """One rule message; None for a rule that our words cannot tell.
+    """One rule message; None for one of the kernel's own, and for what our words cannot tell.
 
     Raises:
         DecodeError: malformed.
     """
+    payload = message.payload
+    if (_FRA_PROTOCOL, _RTPROT_KERNEL) in attributes(payload, _HEADER_BYTES, len(payload)):
+        return None
     header = NLMSG_HEADER.pack(
-        NLMSG_HEADER.size + len(message.payload), message.type, message.flags, message.sequence, 0
+        NLMSG_HEADER.size + len(payload), message.type, message.flags, message.sequence, 0
     )
-    decoded = fibmsg(header + message.payload)
+    decoded = _fibmsg()(header + payload)
     try:
         decoded.decode()
         return _seen(decoded)

@@ -46,7 +46,7 @@ class RuleKernel(Protocol):
     """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
 
     async def dump_rules(self) -> list[SeenRule]:
-        """Every rule of both families that can be told in our words."""
+        """Every rule of both families that can be told in our words; not the kernel's own."""
         ...
 
     def add_rule(self, rule: Rule) -> Outcome:

@@ -30,9 +30,10 @@ from dataclasses import dataclass, field
 import trio
 
 from routed.model.prefix import Address, Family
+from routed.neighbor.assigned import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 from routed.neighbor.events import Datagram, Output, SendDatagram
 from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.wire import GROUP_IPV4, GROUP_IPV6, MAX_DATAGRAM_BYTES, NUP_PORT
+from routed.neighbor.wire import MAX_DATAGRAM_BYTES
 
 __all__ = ["NeighborNetwork"]
 

@@ -35,7 +35,6 @@ import enum
 import struct
 from dataclasses import dataclass
 
-from routed.model.prefix import Address
 from routed.neighbor.tlvs import (
     MANDATORY,
     MAX_ACK_RANGES,
@@ -72,14 +71,11 @@ from routed.neighbor.tlvs import (
 __all__ = [
     "CHECKSUM_BYTES_AT",
     "CONTENT_MAX_BYTES",
-    "GROUP_IPV4",
-    "GROUP_IPV6",
     "HEADER_BYTES",
     "MAC_ROOM_BYTES",
     "MANDATORY",
     "MAX_ACK_RANGES",
     "MAX_DATAGRAM_BYTES",
-    "NUP_PORT",
     "NUP_VERSION",
     "TLV_CLASSES",
     "TLV_HEADER_BYTES",
@@ -119,12 +115,6 @@ __all__ = [
 ]
 
 NUP_VERSION = 1
-NUP_PORT = 61698
-"""UDP, source and destination."""
-GROUP_IPV6 = Address.parse("ff12::6e75:70")
-"""Link-local scope, transient; the group id spells "nup"."""
-GROUP_IPV4 = Address.parse("239.255.61.98")
-"""Administratively scoped (RFC 2365), for links that have no IPv6."""
 
 HEADER_BYTES = 16
 MAX_DATAGRAM_BYTES = 1232

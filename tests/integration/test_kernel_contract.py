@@ -328,7 +328,7 @@ async def our_rules(kernel: RuleKernel) -> set[Rule]:
 
 
 async def test_every_shape_of_rule_reads_back_as_it_was_written(rule_kernel: RuleKernel) -> None:
-    assert len(await rule_kernel.dump_rules()) == 5, "the kernel's own: 3 of IPv4, 2 of IPv6"
+    assert await rule_kernel.dump_rules() == [], "the kernel's own are nobody's"
     for rule in rules():
         assert rule_kernel.add_rule(rule).errno == 0, rule
     assert await our_rules(rule_kernel) == set(rules())
@@ -337,7 +337,7 @@ async def test_every_shape_of_rule_reads_back_as_it_was_written(rule_kernel: Rul
         assert rule_kernel.remove_rule(rule).errno == 0, rule
         assert rule_kernel.remove_rule(rule).errno == errno.ENOENT, rule
     assert await our_rules(rule_kernel) == set()
-    assert len(await rule_kernel.dump_rules()) == 5
+    assert await rule_kernel.dump_rules() == []
 
 
 async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace) -> None:

@@ -7,6 +7,7 @@ made of); inside a room, core modules import no edge and nothing that does I/O.
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.metrics": {"ipc.credentials", "trio"},
     "routed.sandbox": set(),
     "routed.listener": {"routed.config.scalars"},
-    "routed.sockets": {"routed.model", "routed.neighbor.wire"},
+    "routed.sockets": {"routed.model", "routed.neighbor.assigned"},
     "routed.wishes": {"ipc", "routed.model"},
     "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
     "routed.outbox": {"ipc.internal", "routed.model", "trio"},
@@ -141,7 +142,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
 }  # fmt: skip
 
 ONLY_IMPORTERS: dict[str, set[str]] = {
-    "pyroute2": {"routed.fib.events", "routed.fib.rule_codec"},
+    "pyroute2": {"routed.fib.rule_codec"},
     "msgpack": {"ipc.codec", "ipc.quick"},
     "yaml": {"routed.config.load"},
     "prompt_toolkit": {"routectl.completer", "routectl.shell", "routectl.top"},
@@ -257,3 +258,20 @@ def test_core_modules_decide_and_touch_nothing(module: str) -> None:
         assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
         if room_of(imported) == room_of(module):
             assert imported not in EDGES, f"core {module} imports the edge {imported}"
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a bare interpreter has loaded after a statement."""
+    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_the_privileged_process_loads_no_code_that_reads_from_strangers() -> None:
+    """NUP's decoders, the management protocol's, and what nobody needs at a start."""
+    loaded = modules_after("import routed.parent")
+    assert "routed.parent" in loaded
+    rooms = {"routed.neighbor.wire", "routed.neighbor.tlvs", "routed.control", "ipc.control"}
+    assert not loaded & (rooms | {"pyroute2"})

@@ -13,6 +13,7 @@ import trio.testing
 
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family
+from routed.neighbor.assigned import NUP_PORT
 from routed.neighbor.events import (
     AdjacencyChanged,
     AdjacencyState,
@@ -25,7 +26,6 @@ from routed.neighbor.events import (
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
 from routed.neighbor.wire import (
-    NUP_PORT,
     Flag,
     Hello,
     Message,
