@@ -2,7 +2,7 @@
 
 Two message kinds, of which six attributes matter to us. pyroute2 decodes them in full and is what
 these decoders are held against; importing it costs a daemon's start 0.1 s of its 0.8 s of processor
-time, and the privileged process 14 MB (measured), so it is not imported before a policy rule needs
+time, and the privileged process 12 MB (measured), so it is not imported before a policy rule needs
 it (`rule_codec.py`).
 
 Sources: rtnetlink(7); linux/if_link.h; linux/if_addr.h for the address flags; RFC 4862 section 5.4

@@ -3,7 +3,7 @@ and growing with each kernel, and a complete codec that others maintain is worth
 
 The only importer of pyroute2, and of its codec alone (its sockets run on asyncio and would block
 the trio loop). It is imported when there is a rule to write, or to read that is not the kernel's:
-most routers have none, and the import is a seventh of a daemon's start.
+most routers have none, and the import would be an eighth of a daemon's start.
 
 A rule that says something beyond our words (a port range, a goto, a TOS) cannot be one of ours; it
 is passed over when the kernel lists it.
