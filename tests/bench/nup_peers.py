@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import topology
+from pinger import Pinger
 from protocol import RUN_DIRECTORY
 from testbed import Lab
 from waiting import wait_until
 
-__all__ = ["PEERS", "Peer", "cold_start_s"]
+__all__ = ["PEERS", "Peer", "cold_start_s", "outage_s"]
 
 DEADLINE_S = 90.0
 SBIN = ("/usr/sbin", "/usr/lib/frr", "/usr/bin", "/usr/local/sbin", "/sbin")
@@ -162,26 +164,53 @@ def _running(lab: Lab, peer: Peer) -> Iterator[None]:
             process.wait(10)
 
 
-def cold_start_s(topology: str, peer: Peer) -> float:
+def cold_start_s(name: str, peer: Peer) -> float:
     """From the first process to a route to every loopback in every kernel; seconds.
 
     Raises:
         DeadlineExceededError: it did not get there.
     """
-    with Lab(topology) as lab:
-        routers = list(lab.topology.nodes)
+    with Lab(name) as lab:
         started = time.perf_counter()
-
-        def missing(router: str) -> int:
-            routes = lab.kernel_routes(router, peer.rtprot)
-            hosts = {route.prefix for route in routes}
-            loopbacks = {str(node.router_id) for node in lab.topology.nodes.values()}
-            return len(routers) - 1 - len({host.removesuffix("/32") for host in hosts} & loopbacks)
-
         with _running(lab, peer):
-            for router in routers:
-                wait_until(
-                    lambda: missing(router) <= 0,  # noqa: B023
-                    DEADLINE_S, f"{router} has a route to everybody",
-                )  # fmt: skip
+            _wait_reachable(lab, peer)
             return time.perf_counter() - started
+
+
+def outage_s(
+    network: str | topology.Topology, peer: Peer, ends: tuple[str, str], link: str
+) -> float:
+    """For how long a stream of IPv4 probes is lost when a link is cut; seconds.
+
+    Raises:
+        DeadlineExceededError: it did not get going, or did not come back.
+    """
+    with Lab(network) as lab, _running(lab, peer):
+        _wait_reachable(lab, peer)
+        with contextlib.closing(lab.pinger(*ends, 4)) as pinger:
+            _wait_answered(pinger)
+            with lab.ping_stream(*ends, versions=(4,)) as stream:
+                lab.cut(link)
+                # The stream itself tells when it was lost; it only has to last until it is back.
+                _wait_answered(pinger)
+        return stream.longest_outage_s
+
+
+def _wait_answered(pinger: Pinger) -> None:
+    """Until a second of probes is answered, all of them."""
+    wait_until(lambda: not pinger.ping(50).lost, DEADLINE_S, "the probes are answered")
+
+
+def _wait_reachable(lab: Lab, peer: Peer) -> None:
+    routers = list(lab.topology.nodes)
+    loopbacks = {str(node.router_id) for node in lab.topology.nodes.values()}
+
+    def missing(router: str) -> int:
+        hosts = {route.prefix for route in lab.kernel_routes(router, peer.rtprot)}
+        return len(routers) - 1 - len({host.removesuffix("/32") for host in hosts} & loopbacks)
+
+    for router in routers:
+        wait_until(
+            lambda: missing(router) <= 0,  # noqa: B023
+            DEADLINE_S, f"{router} has a route to everybody",
+        )  # fmt: skip
