@@ -16,6 +16,7 @@ import dataclasses
 import heapq
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -237,6 +238,7 @@ class FakeWire:
         """A node takes a prefix out."""
         node = self.nodes[name]
         del node.origins[Prefix.parse(prefix)]
+        self.changed[name, Prefix.parse(prefix)] = None
         node.instance.withdraw(Prefix.parse(prefix), self.now)
         self._drain(node)
 
@@ -277,7 +279,7 @@ class FakeWire:
         """The control plane of a node dies without a word; it goes on forwarding, or does not."""
         node = self.nodes[name]
         if not is_forwarding:
-            node.routes.clear()
+            self._stop_forwarding(node)
         node.is_alive = False
         node.is_gated = True
         self._timers[name] = None
@@ -296,7 +298,7 @@ class FakeWire:
         node.is_alive = False
         node.is_gated = is_restart
         if not is_restart:
-            node.routes.clear()
+            self._stop_forwarding(node)
 
     # Time
 
@@ -332,17 +334,18 @@ class FakeWire:
 
     def all_up(self) -> bool:
         """Whether every pair of live plugs on an uncut segment has an adjacency UP, both ways."""
+        up: dict[tuple[str, int], set[Address | None]] = defaultdict(set)
+        for name, node in self.nodes.items():
+            for row in node.instance.neighbors(self.now):
+                if row.state is AdjacencyState.UP:
+                    up[name, row.ifindex].add(row.router_id)
         for segment in self.segments:
             if segment.is_cut:
                 continue
             alive = [(node, ifindex) for node, ifindex in segment.plugs if node.is_alive]
             for node, ifindex in alive:
-                up = {
-                    row.router_id
-                    for row in node.instance.neighbors(self.now)
-                    if row.ifindex == ifindex and row.state is AdjacencyState.UP
-                }
-                if up != {router_id(peer.number) for peer, _ in alive if peer is not node}:
+                expected = {router_id(peer.number) for peer, _ in alive if peer is not node}
+                if up[node.name, ifindex] != expected:
                     return False
         return True
 
@@ -390,6 +393,11 @@ class FakeWire:
             node.routes[prefix] = node.learned[prefix]
         else:
             node.routes.pop(prefix, None)
+
+    def _stop_forwarding(self, node: Node) -> None:
+        """A node forwards nothing any more. That is no change to wait for, but one to look at."""
+        self.changed.update(dict.fromkeys((node.name, prefix) for prefix in node.routes))
+        node.routes.clear()
 
     def _note_changed(self, node: Node, prefix: Prefix) -> None:
         self.changed[node.name, prefix] = None
