@@ -57,6 +57,11 @@ def progress(number: int, total: int, done: str) -> str:
     return f"[{'#' * filled:.<{BAR_WIDTH}}] {number} of {total}: {done}"
 
 
+def _in_order(rows: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    order = list(TOPOLOGIES)
+    return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+
+
 def _run(job: tuple[str, int, int]) -> dict[str, object]:
     topology, routers, seed = job
     return run_experiment(topology, routers, seed=seed).to_json()
@@ -81,11 +86,10 @@ def main() -> int:
             done = f"{row['topology']}, {row['routers']} routers"
             print(progress(number, len(jobs), done), file=sys.stderr, flush=True)
             rows[row["topology"], row["routers"]] = row
-    order = list(TOPOLOGIES)
-    ordered = [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
-    path.write_text(json.dumps(ordered, indent=1) + "\n")
-    (RESULTS / "sim.svg").write_text(draw_plot(ordered))
-    print(table(ordered))
+            ordered = _in_order(rows)
+            path.write_text(json.dumps(ordered, indent=1) + "\n")
+            (RESULTS / "sim.svg").write_text(draw_plot(ordered))
+    print(table(_in_order(rows)))
     return 0
 
 
