@@ -92,10 +92,10 @@ class Address(_AddressFields):
         Raises:
             ValueError: any other number of bytes.
         """
-        if len(packed) == 4:
-            return cls(Family.IPV4, int.from_bytes(packed, "big"))
+        if len(packed) == 4:  # bits that come from so many bytes fit
+            return tuple.__new__(cls, (Family.IPV4, int.from_bytes(packed, "big")))
         if len(packed) == 16:
-            return cls(Family.IPV6, int.from_bytes(packed, "big"))
+            return tuple.__new__(cls, (Family.IPV6, int.from_bytes(packed, "big")))
         raise ValueError(f"an address has 4 or 16 bytes, not {len(packed)}")
 
     @property

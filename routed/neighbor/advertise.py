@@ -197,7 +197,7 @@ class LinkAdvertiser:
             if update is None and prefix in self.advertised:
                 update = RouteUpdate(prefix, METRIC_INFINITY, 0, False, own_id, 0)
             if update is not None:
-                room_bytes -= len(tlv_bytes(update))
+                room_bytes -= update.wire_bytes
                 if room_bytes < 0:
                     break
                 updates.append(update)
@@ -244,7 +244,7 @@ class TableDump:
         while self._waiting:
             update = advertisement(self._waiting[0])
             if update is not None:
-                room_bytes -= len(tlv_bytes(update))
+                room_bytes -= update.wire_bytes
                 if room_bytes < 0:
                     break
                 updates.append(update)

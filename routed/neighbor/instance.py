@@ -10,7 +10,8 @@ Each input runs to completion: it changes state, then `_settle` carries the cons
 fixed order: what has expired, which seqno requests are due, which selections changed (reported, and
 marked dirty on the links), and last what each link has to send. Nothing in the last step can change
 a selection, so one pass is enough. Of a link's neighbors only those are looked at that something
-has happened to, or whose time has come (`Link.attend`, `Link.take_alarms`).
+has happened to, or whose time has come (`Link.attend`, `Link.take_alarms`); and only those links
+(`agenda`).
 
 The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
 come. `now` is a float of seconds on one monotonic clock and never goes back.
@@ -49,6 +50,7 @@ from routed.neighbor.advertise import (
     OriginTable,
     RetractionHold,
 )
+from routed.neighbor.agenda import Agenda
 from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import (
     AdjacencyReason,
@@ -117,6 +119,7 @@ class NeighborInstance:
         self.boot_id = boot_id
         self._rng = rng
         self._links: dict[int, Link] = {}
+        self._agenda = Agenda(self._links)
         self._policy = Policy()
         self._table = RouteTable(router_id, self._judge_import)
         self._origins = OriginTable(origin_seqno)
@@ -154,6 +157,8 @@ class NeighborInstance:
         """Of links that are down, the last one last."""
         self._wall_offset_s = 0.0
         self._has_loaded = False
+        self._pending: Adjacency | None = None
+        """One that was forming when we last looked."""
         self._is_stopped = False
         self._recorder: Recorder | None = None
 
@@ -171,12 +176,14 @@ class NeighborInstance:
             settings,
             LinkGuard(self._rng, self._wall_offset),
             self._memories.pop(settings.ifindex, LinkMemory()),
+            self._agenda,
             now,
             is_converging=not self._has_loaded,
         )
         if self._is_restart:
             link.expect(self._expected.pop(settings.ifindex, ()), now)
         self._links[settings.ifindex] = link
+        self._agenda.add(settings.ifindex)
         self._settle(now)
 
     def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
@@ -234,6 +241,7 @@ class NeighborInstance:
             del self._memories[next(iter(self._memories))]
         self._memories[ifindex] = link.remember(now)
         del self._links[ifindex]
+        self._agenda.drop(ifindex)
         self._settle(now)
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
@@ -286,6 +294,7 @@ class NeighborInstance:
         for link in self._links.values():
             if link.has_listeners:
                 link.advertiser.mark_all(known, now)
+                link.touch()
         self._settle(now)
 
     # Inputs: the network and the clock
@@ -354,13 +363,10 @@ class NeighborInstance:
         """When `handle_timer` should be called next, on the clock of `now`; None for never."""
         if self._is_stopped:
             return None
-        times = [link.next_timer() for link in self._links.values()]
+        times = [self._agenda.next_timer(), self._table.next_timer()]
         if self._expected:
             times.append(self._expected_until)
-        table_timer = self._table.next_timer()
-        if table_timer is not None:
-            times.append(table_timer)
-        return min(times, default=None)
+        return min((moment for moment in times if moment is not None), default=None)
 
     def outputs(self) -> list[Output]:
         """Drain what has accumulated, in order."""
@@ -486,7 +492,26 @@ class NeighborInstance:
     def is_loaded(self, now: float) -> bool:
         """Whether all neighbors that are there have been heard and have told their tables."""
         is_listening = any(link.listening_until is not None for link in self._links.values())
-        return not is_listening and self.pending_adjacencies(now) == 0
+        return not is_listening and not self._is_any_pending(now)
+
+    def _is_any_pending(self, now: float) -> bool:
+        """Whether an adjacency is forming: the one that last was is asked first.
+
+        A link may be full of strangers that never get any further, and this is asked with every
+        datagram until it is false.
+        """
+        last = self._pending
+        if last is None or not _is_pending(last, now):
+            self._pending = next(
+                (
+                    neighbor.adjacency
+                    for link in self._links.values()
+                    for neighbor in link.neighbors.values()
+                    if _is_pending(neighbor.adjacency, now)
+                ),
+                None,
+            )
+        return self._pending is not None
 
     @property
     def awaits_links(self) -> bool:
@@ -495,7 +520,8 @@ class NeighborInstance:
 
     def _judge_silence(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
-        for link in self._links.values():
+        for ifindex in self._agenda.due(now):
+            link = self._links[ifindex]
             for neighbor in link.take_alarms(now):
                 link.attend(neighbor)
                 self._lifecycle.expire(link, neighbor, now)
@@ -519,11 +545,13 @@ class NeighborInstance:
                         link.advertiser.mark_told(prefixes, now)
                     else:
                         link.advertiser.mark_all(prefixes, now)
-        for link in self._links.values():
-            if link.is_converging or link.has_work(now):
-                self._serve_link(link, now)
-        if not self._has_loaded and self._links:
-            self._has_loaded = self.is_loaded(now) and not self.awaits_links
+                link.touch()
+        for ifindex in self._agenda.take(now):
+            self._serve_link(self._links[ifindex], now)
+            self._agenda.arm(ifindex)
+        if not self._has_loaded and self._links and self.is_loaded(now) and not self.awaits_links:
+            self._has_loaded = True
+            self._agenda.touch_all()  # each tells its neighbors, once it has told everything
 
     def _serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send, and note how far it has come."""
@@ -565,6 +593,7 @@ class NeighborInstance:
         for link in self._links.values():
             if link.has_listeners:
                 link.advertiser.mark(prefix, now)
+                link.touch()
 
 
 def _is_pending(adjacency: Adjacency, now: float) -> bool:

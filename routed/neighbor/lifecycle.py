@@ -24,7 +24,7 @@ from routed.neighbor.events import (
     TraceCode,
 )
 from routed.neighbor.feasibility import RouteTable
-from routed.neighbor.links import Exchange, Link, Neighbor, next_hop, path_to
+from routed.neighbor.links import Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
@@ -138,7 +138,7 @@ class Lifecycle:
         """Tell a neighbor our table; from here on the multicast stream is for it too."""
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
-        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
+        self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         ours = set(self._origins.prefixes()) | self._table.selections().keys()
         neighbor.exchange.dump = TableDump(sorted(ours))
         link.advertiser.pause(now)
@@ -217,7 +217,7 @@ class Lifecycle:
         if not neighbor.exchanges_routes and neighbor.retained_until is None:
             return
         through = self._table.prefixes_through(neighbor.key)
-        self._table.set_path(neighbor.key, path_to(link.settings, neighbor.adjacency), now)
+        self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._reporter.report_all(through)
 
 
@@ -241,5 +241,5 @@ def _lost_next_hops(
 ) -> tuple[NextHop, ...]:
     if old is not AdjacencyState.UP or action not in _LOSING:
         return ()
-    ways = (next_hop(link.settings, neighbor.adjacency, family) for family in Family)
+    ways = (neighbor.next_hop(link.settings, family) for family in Family)
     return tuple(dict.fromkeys(way for way in ways if way is not None))

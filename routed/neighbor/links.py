@@ -19,6 +19,7 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.adjacency import LATE_INTERVALS, Adjacency
 from routed.neighbor.advertise import LinkAdvertiser, TableDump
+from routed.neighbor.agenda import Agenda
 from routed.neighbor.auth import LinkGuard
 from routed.neighbor.damping import FlapDamper
 from routed.neighbor.events import AdjacencyState, LinkSettings
@@ -27,7 +28,7 @@ from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
 
-__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard", "next_hop", "path_to"]
+__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard"]
 
 PATIENCE_S = 0.02
 """So long the multicast stream waits for neighbors whose windows are full, while others have room:
@@ -86,11 +87,32 @@ class Neighbor:
     """Its routes are stale and kept until then, or until its table has been told anew."""
     alarm_at: float | None = None
     """The earliest entry that the link's alarms have for it."""
+    _ways: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
+    """Its next hops, and what they were worked out from."""
 
     @property
     def exchanges_routes(self) -> bool:
         """Whether DATA flows."""
         return self.adjacency.state.exchanges_routes
+
+    def next_hop(self, settings: LinkSettings, family: Family) -> NextHop | None:
+        """How to send packets of one family to it over a link with these settings.
+
+        Cost: worked out once for as long as neither side's addresses change; with many equal paths
+        each changed route asks for all of them.
+        """
+        addresses = self.adjacency.addresses
+        if self._ways is None or self._ways[0] is not settings or self._ways[1] is not addresses:
+            hops = {family: _next_hop(settings, self.adjacency, family) for family in Family}
+            self._ways = settings, addresses, hops
+        return self._ways[2][family]
+
+    def path(self, settings: LinkSettings) -> Path:
+        """What it takes to use its routes."""
+        families = frozenset(
+            family for family in Family if self.next_hop(settings, family) is not None
+        )
+        return Path(self.adjacency.cost(settings.cost), families)
 
     def next_timer(self) -> float | None:
         """When this neighbor needs attention by itself."""
@@ -126,11 +148,13 @@ class Link:
         settings: LinkSettings,
         guard: LinkGuard,
         memory: LinkMemory,
+        agenda: Agenda,
         now: float,
         *,
         is_converging: bool,
     ) -> None:
         self.guard = guard
+        self._agenda = agenda
         self.refusals = RefusalList()
         self.take_settings(settings)
         self.is_converging = is_converging
@@ -273,7 +297,10 @@ class Link:
         flush_at = self.advertiser.flush_at
         if flush_at is None or self._stalled_since is None:
             return flush_at
-        if not any(neighbor.exchange.sender.has_room for neighbor in self.listeners()):
+        rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
+        if False not in rooms:
+            return flush_at  # the last one has caught up meanwhile
+        if True not in rooms:
             return None  # an ACK will say
         return max(flush_at, self._stalled_since + PATIENCE_S)
 
@@ -294,16 +321,11 @@ class Link:
     def attend(self, neighbor: Neighbor) -> None:
         """Something concerns a neighbor: it is looked at before the input ends."""
         self._attention[neighbor.key.router_id] = neighbor
+        self._agenda.touch(neighbor.key.ifindex)
 
-    def has_work(self, now: float) -> bool:
-        """Whether there is anything to look at: most inputs concern one link of many."""
-        flush_at = self.advertiser.flush_at
-        return (
-            bool(self._attention)
-            or now >= self.heartbeat_due
-            or (flush_at is not None and now >= flush_at)
-            or (self.listening_until is not None and now >= self.listening_until)
-        )
+    def touch(self) -> None:
+        """Something about the link has changed: it is looked at before the input ends."""
+        self._agenda.touch(self.settings.ifindex)
 
     def take_attention(self) -> list[Neighbor]:
         """Who has to be looked at, each once; those that have gone meanwhile are left out."""
@@ -359,7 +381,7 @@ def _is_on_subnet(settings: LinkSettings, source: Address) -> bool:
     )
 
 
-def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> NextHop | None:
+def _next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> NextHop | None:
     """How to send packets of one family to a neighbor.
 
     IPv4 goes to an IPv4 address of the neighbor on one of our subnets of the link; without one, to
@@ -377,11 +399,3 @@ def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> Ne
         if address.family is Family.IPV6 and address.is_link_local:
             return NextHop(via=address, ifindex=settings.ifindex)
     return None
-
-
-def path_to(settings: LinkSettings, adjacency: Adjacency) -> Path:
-    """What it takes to use a neighbor's routes."""
-    families = frozenset(
-        family for family in Family if next_hop(settings, adjacency, family) is not None
-    )
-    return Path(adjacency.cost(settings.cost), families)

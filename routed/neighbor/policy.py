@@ -128,7 +128,9 @@ class Policy:
             neighbors: whom it was learned from; nobody when it is ours.
             ifname: the link.
         """
-        if any(each.hides(update.prefix, ifname) for each in self.suppressions):
+        if self.suppressions and any(
+            each.hides(update.prefix, ifname) for each in self.suppressions
+        ):
             return None
         for rule in self.exports:
             if not rule.fits(update, neighbors, ifname):

@@ -60,8 +60,8 @@ __all__ = ["LIMIT_BYTES", "Recorder", "RecordingError", "Replay", "Step"]
 FORMAT = 1
 LIMIT_BYTES = 32 << 20
 _MODULES = (
-    "adjacency", "advertise", "auth", "candidates", "damping", "events", "feasibility", "handler",
-    "instance", "keys", "lifecycle", "linkcost", "links", "outputs", "policy", "quality",
+    "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",
+    "handler", "instance", "keys", "lifecycle", "linkcost", "links", "outputs", "policy", "quality",
     "refusals", "relay", "reliable", "report", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""

@@ -15,7 +15,7 @@ from routed.model.route import NextHop
 from routed.neighbor.advertise import OriginTable, RetractionHold
 from routed.neighbor.events import RouteHeld, RouteLearned, RouteLost
 from routed.neighbor.feasibility import NeighborKey, RouteTable, Selection
-from routed.neighbor.links import Link, next_hop
+from routed.neighbor.links import Link
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.reliable import OutgoingData
 
@@ -119,8 +119,7 @@ class RouteReporter:
         hops = []
         for key in keys:
             link = self._links[key.ifindex]
-            adjacency = link.neighbors[key.router_id].adjacency
-            hop = next_hop(link.settings, adjacency, family)
+            hop = link.neighbors[key.router_id].next_hop(link.settings, family)
             if hop is not None:
                 hops.append(hop)
         return tuple(sorted(hops, key=NextHop.sort_key))

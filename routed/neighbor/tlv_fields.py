@@ -28,6 +28,7 @@ __all__ = [
     "fields",
     "need",
     "pack_prefix",
+    "prefix_bytes",
     "router_id",
     "unpack_prefix",
 ]
@@ -88,12 +89,12 @@ _FAMILY_OF_CODE = {code: family for family, code in FAMILY_CODE.items()}
 
 def pack_prefix(prefix: Prefix) -> bytes:
     """The bytes of a prefix that its length leaves any bits in."""
-    return (
-        prefix.addr_bits >> (prefix.family.width - _prefix_bytes(prefix.prefix_len) * 8)
-    ).to_bytes(_prefix_bytes(prefix.prefix_len), "big")
+    size = prefix_bytes(prefix.prefix_len)
+    return (prefix.addr_bits >> _WIDTHS[prefix.family] - size * 8).to_bytes(size, "big")
 
 
-def _prefix_bytes(prefix_len: int) -> int:
+def prefix_bytes(prefix_len: int) -> int:
+    """How many bytes a prefix of this length has on the wire."""
     return (prefix_len + 7) // 8
 
 

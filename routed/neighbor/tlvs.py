@@ -28,6 +28,7 @@ from routed.neighbor.tlv_fields import (
     fields,
     need,
     pack_prefix,
+    prefix_bytes,
     router_id,
     unpack_prefix,
 )
@@ -262,6 +263,11 @@ class RouteUpdate(_RouteUpdateFields):
     TYPE: ClassVar[int] = MANDATORY | 7
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBBIIII")
     _EXTERNAL: ClassVar[int] = 0x01
+
+    @property
+    def wire_bytes(self) -> int:
+        """What it takes in a message, header included."""
+        return TLV_HEADER_BYTES + _UPDATE_BYTES + prefix_bytes(self.prefix.prefix_len)
 
     def pack(self) -> bytes:
         """The value in network order."""

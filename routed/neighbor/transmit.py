@@ -242,6 +242,7 @@ class Transmitter:
         if link.heartbeat_at is not None:
             soon = max(soon, link.heartbeat_at + TRIGGERED_GAP_S)
         link.heartbeat_due = min(link.heartbeat_due, soon)
+        link.touch()
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
         """Tell the link that we live and whom we hear, in as few datagrams as that fits."""

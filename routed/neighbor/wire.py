@@ -167,7 +167,8 @@ class DecodeError(Exception):
         """Bytes from the start of the datagram to what is wrong."""
 
 
-_ALLOWED: dict[MessageType, frozenset[type]] = {
+_IN_ALL: frozenset[type] = frozenset({Sender, ReplayCounter, Mac})
+_PECULIAR: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset(
         {Receiver, TableVersion, BeginTable, RouteUpdate, SeqnoRequest, EndOfTable}
     ),
@@ -177,7 +178,7 @@ _ALLOWED: dict[MessageType, frozenset[type]] = {
         {Goodbye, RestartNotice, ChallengeRequest, ChallengeReply, HeartbeatRequest}
     ),
 }
-_IN_ALL: frozenset[type] = frozenset({ReplayCounter, Mac})
+_ALLOWED = {kind: peculiar | _IN_ALL for kind, peculiar in _PECULIAR.items()}
 _REQUIRED: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset({TableVersion}),
     MessageType.ACK: frozenset({Ack}),
@@ -293,15 +294,21 @@ def decode(data: bytes) -> Message:
 
 def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tuple[Tlv, ...]]:
     """Walk the TLVs after the header."""
-    allowed = _ALLOWED[message_type] | _IN_ALL
+    allowed = _ALLOWED[message_type]
     sender: Sender | None = None
     tlvs: list[Tlv] = []
     seen_once: set[type] = set()
     offset, end = HEADER_BYTES, len(data)
     while offset < end:
-        number, value_at, value_end = _tlv_bounds(data, offset)
+        value_at = offset + TLV_HEADER_BYTES
+        if value_at > end:
+            raise DecodeError(DecodeReason.TRUNCATED_TLV, offset)
+        number, length = TLV_HEADER.unpack_from(data, offset)
+        value_end = value_at + length
+        if value_end > end:
+            raise DecodeError(DecodeReason.TRUNCATED_TLV, offset)
         cls = TLV_CLASSES.get(number)
-        if Mac in seen_once:  # it covers all before it, and so nothing may follow
+        if seen_once and Mac in seen_once:  # it covers all before it, and so nothing may follow
             raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
         if cls is None:
             if number & MANDATORY:
@@ -310,10 +317,12 @@ def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tup
             if (cls is Sender) is not (sender is None):
                 reason = DecodeReason.MISSING_TLV if sender is None else DecodeReason.MISPLACED_TLV
                 raise DecodeError(reason, offset)
-            if cls is not Sender and (cls not in allowed or cls in seen_once):
-                raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
             if cls in _AT_MOST_ONCE:
+                if cls in seen_once:
+                    raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
                 seen_once.add(cls)
+            if cls not in allowed:
+                raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
             try:
                 tlv = cls.unpack(data[value_at:value_end])
             except RefusedError as refused:
@@ -326,17 +335,6 @@ def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tup
     if sender is None:
         raise DecodeError(DecodeReason.MISSING_TLV, end)
     return sender, tuple(tlvs)
-
-
-def _tlv_bounds(data: bytes, offset: int) -> tuple[int, int, int]:
-    """The type of the TLV at an offset, and where its value starts and ends."""
-    value_at = offset + TLV_HEADER_BYTES
-    if value_at > len(data):
-        raise DecodeError(DecodeReason.TRUNCATED_TLV, offset)
-    number, length = TLV_HEADER.unpack_from(data, offset)
-    if value_at + length > len(data):
-        raise DecodeError(DecodeReason.TRUNCATED_TLV, offset)
-    return number, value_at, value_at + length
 
 
 def _check_shape(message: Message, end: int) -> None:

@@ -11,6 +11,7 @@ in the figures.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -64,6 +65,7 @@ def _in_order(rows: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any
 
 def _run(job: tuple[str, int, int]) -> dict[str, object]:
     topology, routers, seed = job
+    gc.disable()  # nothing here is kept by cycles, and gigabytes would be searched for them
     return run_experiment(topology, routers, seed=seed).to_json()
 
 

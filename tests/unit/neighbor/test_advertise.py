@@ -25,6 +25,7 @@ from routed.neighbor.wire import (
     TableVersion,
     encode_tlvs,
     seal,
+    tlv_bytes,
 )
 
 OURS = Address.parse("10.255.0.1")
@@ -184,3 +185,11 @@ def test_resetting_a_link_forgets_what_was_told_and_what_was_not(told: bool) -> 
     assert link.advertised == set()
     assert link.flush_at is None
     assert link.take_batch(reachable, OURS, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0/0", "10.0.0.0/9", "10.1.2.3/32", "::/0", "2001:db8::/33"]
+)
+def test_an_update_knows_its_size_before_it_is_packed(text: str) -> None:
+    update = RouteUpdate(Prefix.parse(text), 1, 2, True, OURS, 3)
+    assert update.wire_bytes == len(tlv_bytes(update))
