@@ -15,7 +15,7 @@ of one prefix are one change, and neither process holds a backlog.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ipc.columns import pack_indices, pack_keys
@@ -84,7 +84,7 @@ class FibWishes:
         self.table_id = table_id
         self._wish_of = wish_of
         self._unsaid = {family: _Unsaid() for family in Family}
-        self._on_their_way: deque[tuple[int, dict[Family, frozenset[int]]]] = deque()
+        self._on_their_way: deque[tuple[int, _Said]] = deque()
         self._failures: dict[Prefix, str] = {}
         self._serial = 0
 
@@ -163,12 +163,27 @@ class FibWishes:
         """Whether the kernel has not answered for the wanted route yet."""
         family, key = prefix.family, prefix.as_int
         return key in self._unsaid[family].wishes or any(
-            key in said[family] for _, said in self._on_their_way
+            said.has(family, key) for _, said in self._on_their_way
         )
 
     def failure_of(self, prefix: Prefix) -> str:
         """Why the kernel does not have the route; empty when it did not fail."""
         return self._failures.get(prefix, "")
+
+
+class _Said:
+    """The prefixes of one update. Few are ever looked for, so a set is made when one is."""
+
+    def __init__(self, columns: Mapping[Family, tuple[list[int], ...]]) -> None:
+        self._columns = columns
+        self._sets: dict[Family, frozenset[int]] = {}
+
+    def has(self, family: Family, key: int) -> bool:
+        """Whether a prefix (`Prefix.as_int`) is among them."""
+        keys = self._sets.get(family)
+        if keys is None:
+            keys = self._sets[family] = frozenset().union(*self._columns[family])
+        return key in keys
 
 
 class _Columns:
@@ -187,7 +202,8 @@ class _Columns:
         numbers: dict[int, int] = {}
         count, values = len(keys), self._values
         # By identity: a table has few wishes and many routes.
-        for identity, wish in {id(wish): wish for wish in wishes}.items():
+        distinct = {id(wish): wish for wish in wishes}
+        for identity, wish in distinct.items():
             if wish is None:
                 continue
             if self._next_hops >= UPDATE_NEXT_HOPS_MAX:
@@ -197,6 +213,10 @@ class _Columns:
                 values[wish] = len(values)
                 self._next_hops += len(wish.next_hops)
             numbers[identity] = values[wish]
+        if id(None) not in distinct:  # a table that is loaded
+            self._keys[family] += keys[:count]
+            self._indices[family] += [numbers[id(wish)] for wish in wishes[:count]]
+            return count
         taken = list(zip(keys[:count], wishes[:count], strict=True))
         self._removals[family] += [key for key, wish in taken if wish is None]
         self._keys[family] += [key for key, wish in taken if wish is not None]
@@ -209,12 +229,11 @@ class _Columns:
             for key in keys:
                 yield Prefix.from_int(family, key)
 
-    def said(self) -> dict[Family, frozenset[int]]:
-        """Everything that was taken."""
-        return {
-            family: frozenset(keys).union(self._removals[family])
-            for family, keys in self._keys.items()
-        }
+    def said(self) -> _Said:
+        """Everything that was taken; nothing more may be."""
+        return _Said(
+            {family: (keys, self._removals[family]) for family, keys in self._keys.items()}
+        )
 
     def update(self, serial: int, table_id: int) -> FibUpdate:
         """The message."""
