@@ -50,8 +50,8 @@ from routed.neighbor.events import (
     AdjacencyState,
     Output,
     RouteHeld,
-    RouteLearned,
     RouteLost,
+    RoutesLearned,
     Trace,
     TraceCode,
 )
@@ -295,25 +295,14 @@ class Router:
         return any(cleared)
 
     def _on_neighbor_outputs(self, outputs: list[Output]) -> None:
-        """Take what NUP says, routes in batches: a table arrives a thousand at a time."""
-        learned: dict[Prefix, RouteLearned] = {}
         for output in outputs:
-            if isinstance(output, RouteLearned):
-                learned[output.prefix] = output  # the last word holds
-                continue
-            if learned and isinstance(output, (RouteHeld, RouteLost)):
-                self._learn(learned.values())
-                learned = {}
             self._on_neighbor_output(output)
-        if learned:
-            self._learn(learned.values())
-
-    def _learn(self, routes: Iterable[RouteLearned]) -> None:
-        self._sources.learn(routes)
-        self._to_decide.set()
 
     def _on_neighbor_output(self, output: Output) -> None:
         match output:
+            case RoutesLearned():
+                self._sources.learn(output)
+                self._to_decide.set()
             case RouteHeld(prefix=prefix):
                 self._sources.hold(prefix)
                 self._to_decide.set()

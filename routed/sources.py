@@ -1,7 +1,7 @@
 """What offers routes to the RIB, besides links and clients: configuration, neighbors, kernel.
 
     static routes (a configuration)        --> RouteSource.STATIC
-    RouteLearned, RouteHeld, RouteLost     --> RouteSource.NEIGHBOR or REDISTRIBUTED
+    RoutesLearned, RouteHeld, RouteLost    --> RouteSource.NEIGHBOR or REDISTRIBUTED
     what others keep in the kernel         --> RouteSource.KERNEL
     an announced summary                   --> an unreachable route behind it (RFC 4632 section 5.1)
 
@@ -24,7 +24,7 @@ from routed.model.route import (
     RouteSource,
     RouteType,
 )
-from routed.neighbor.events import RouteLearned
+from routed.neighbor.events import RoutesLearned
 from routed.redistribution import SUMMARY_OWNER
 from routed.rib.table import Rib
 
@@ -82,32 +82,25 @@ class CandidateSources:
 
     # --- neighbors
 
-    def learn(self, routes: Iterable[RouteLearned]) -> None:
-        """Offer what NUP has chosen, all that have the same attributes together."""
-        alike: dict[tuple[object, ...], tuple[RouteLearned, list[int]]] = {}
-        for route in routes:
-            prefix, metric, tag, is_external, origin, next_hops, distance = route
-            source = RouteSource.REDISTRIBUTED if is_external else RouteSource.NEIGHBOR
-            self.origins[prefix] = origin
-            self._note_source(prefix, source)
-            # Next hops by identity: a batch shares them, and equal ones apart cost a call more.
-            kind = (prefix.family, source, metric, tag, distance, id(next_hops))
-            group = alike.get(kind)
-            if group is None:
-                alike[kind] = (route, [prefix.as_int])
-            else:
-                group[1].append(prefix.as_int)
-        for route, keys in alike.values():
-            source = self._learned[route.prefix]
-            attributes = PathAttributes(
-                route.distance or DEFAULT_DISTANCE[source],
-                route.metric,
-                source,
-                _NUP_OWNER,
-                tag=route.tag,
-                next_hops=route.next_hops,
-            )
-            self._rib.install_all(route.prefix.family, keys, attributes)
+    def learn(self, learned: RoutesLearned) -> None:
+        """Offer what NUP has chosen for some prefixes."""
+        family, prefixes, path = learned
+        source = RouteSource.REDISTRIBUTED if path.is_external else RouteSource.NEIGHBOR
+        self.origins.update(dict.fromkeys(prefixes, path.origin))
+        source_of = self._learned.get
+        for prefix in [each for each in prefixes if source_of(each, source) is not source]:
+            self._rib.withdraw(prefix, self._learned[prefix], _NUP_OWNER)
+        self._learned.update(dict.fromkeys(prefixes, source))
+        attributes = PathAttributes(
+            path.distance or DEFAULT_DISTANCE[source],
+            path.metric,
+            source,
+            _NUP_OWNER,
+            tag=path.tag,
+            next_hops=path.next_hops,
+        )
+        keys = [addr_bits << 8 | prefix_len for _, addr_bits, prefix_len in prefixes]  # `as_int`
+        self._rib.install_all(family, keys, attributes)
 
     def hold(self, prefix: Prefix) -> None:
         """Refuse packets while neighbors are told: a shorter prefix might lead them in a circle."""

@@ -31,6 +31,9 @@ class Family(enum.IntEnum):
     IPV4 = 2
     IPV6 = 10
 
+    # Hashed with every prefix and address; that of `Enum` is a call into Python.
+    __hash__ = int.__hash__
+
     @property
     def width(self) -> int:
         """Bits in an address: 32 or 128."""

@@ -268,9 +268,11 @@ class RetractionHold:
         """Whether some neighbor may still believe in a prefix."""
         return prefix in self._waiting
 
-    def release(self, prefix: Prefix) -> None:
-        """The prefix is reachable again: nothing to wait for."""
-        self._waiting.pop(prefix, None)
+    def release(self, prefixes: Iterable[Prefix]) -> None:
+        """These prefixes are reachable again: nothing to wait for."""
+        if self._waiting:
+            for prefix in prefixes:
+                self._waiting.pop(prefix, None)
 
     def note_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
         """A message with these retractions has left on a link."""

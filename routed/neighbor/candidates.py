@@ -6,23 +6,30 @@ The nouns of `feasibility`, where the decision is.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from routed.model.prefix import Address, Family
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer
 from routed.neighbor.policy import Imported
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 __all__ = [
+    "Distance",
     "LearnedRoute",
     "NeighborKey",
+    "Offers",
+    "Outcome",
     "Path",
     "RequestTo",
     "Selection",
     "UpdateVerdict",
     "add_cost",
+    "alike",
+    "improved",
+    "is_feasible",
     "merged",
 ]
 
@@ -43,9 +50,8 @@ class Path:
     """For which a next hop can be named."""
 
 
-@dataclass(slots=True)
-class LearnedRoute:
-    """One prefix as one neighbor tells it."""
+class LearnedRoute(NamedTuple):
+    """A prefix as one neighbor tells it; one object for all that were told alike."""
 
     metric: int
     tag: int
@@ -59,6 +65,18 @@ class LearnedRoute:
     imported: Imported
     """What our policy makes of it."""
     is_stale: bool = False
+
+
+Offers: TypeAlias = Mapping[NeighborKey, LearnedRoute]
+"""Who tells a prefix, and how: one object for all prefixes of one family that are told alike, and
+therefore never changed."""
+
+
+class Distance(NamedTuple):
+    """The feasibility distance of a prefix and an origin."""
+
+    seqno: int
+    metric: int
 
 
 class Selection(NamedTuple):
@@ -82,6 +100,15 @@ class RequestTo(NamedTuple):
     request: SeqnoRequest
 
 
+class Outcome(NamedTuple):
+    """What became of updates that differ in nothing but their prefixes."""
+
+    verdict: UpdateVerdict
+    prefixes: Sequence[Prefix]
+    seqno: int
+    """That they had."""
+
+
 class UpdateVerdict(enum.Enum):
     """What became of an update."""
 
@@ -96,6 +123,40 @@ class UpdateVerdict(enum.Enum):
 def add_cost(metric: int, cost: int) -> int:
     """Add along a path; infinity absorbs."""
     return min(metric + cost, METRIC_INFINITY)
+
+
+def alike(updates: Sequence[RouteUpdate]) -> Iterator[Sequence[RouteUpdate]]:
+    """Cut a list into runs that differ in nothing but their prefixes, families apart."""
+    first, count = 0, len(updates)
+    while first < count:
+        at = first + 1
+        if at < count:
+            update = updates[first]
+            family, claim = update[0][0], update[1:]
+            while at < count and updates[at][1:] == claim and updates[at][0][0] is family:
+                at += 1
+        yield updates[first:at]
+        first = at
+
+
+def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
+    """Whether a route may be used, at this feasibility distance; None: there is none yet."""
+    if distance is None:
+        return True
+    if route.claim_seqno == distance.seqno:
+        return route.claim_metric < distance.metric
+    return is_newer(route.claim_seqno, distance.seqno)
+
+
+def improved(distance: Distance | None, selection: Selection) -> Distance:
+    """The better of a feasibility distance and what is selected now."""
+    if (
+        distance is None
+        or is_newer(selection.seqno, distance.seqno)
+        or (selection.seqno == distance.seqno and selection.metric < distance.metric)
+    ):
+        return Distance(selection.seqno, selection.metric)
+    return distance
 
 
 def merged(

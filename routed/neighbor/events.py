@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from routed.model.link import InterfaceAddress
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.damping import Damping
 from routed.neighbor.keys import KeyRing
@@ -26,13 +26,14 @@ __all__ = [
     "AdjacencyReason",
     "AdjacencyState",
     "Datagram",
+    "LearnedPath",
     "LearnedRow",
     "LinkSettings",
     "NeighborRow",
     "Output",
     "RouteHeld",
-    "RouteLearned",
     "RouteLost",
+    "RoutesLearned",
     "SendDatagram",
     "Trace",
     "TraceCode",
@@ -231,10 +232,9 @@ class AdjacencyChanged:
     """Ways to the neighbor that are lost with the adjacency."""
 
 
-class RouteLearned(NamedTuple):
-    """The network reaches a prefix like this now; replaces what was learned before."""
+class LearnedPath(NamedTuple):
+    """A way that the network has been found to offer; prefixes share it."""
 
-    prefix: Prefix
     metric: int
     tag: int
     is_external: bool
@@ -245,11 +245,20 @@ class RouteLearned(NamedTuple):
     """Set by a filter; None leaves it to the kind of route."""
 
 
+class RoutesLearned(NamedTuple):
+    """The network reaches these prefixes like this now; replaces what was learned before."""
+
+    family: Family
+    prefixes: tuple[Prefix, ...]
+    """Of the family, each once; at least one."""
+    path: LearnedPath
+
+
 @dataclass(frozen=True, slots=True)
 class RouteHeld:
     """A prefix has become unreachable, and neighbors that still believe otherwise are being told.
 
-    Until `RouteLost` or `RouteLearned` follows, packets to it should be refused rather than follow
+    Until `RouteLost` or `RoutesLearned` follows, packets to it should be refused rather than follow
     a shorter prefix: that path may lead to a neighbor that would send them straight back.
     """
 
@@ -273,7 +282,7 @@ class Trace:
     detail: str
 
 
-Output: TypeAlias = SendDatagram | AdjacencyChanged | RouteLearned | RouteHeld | RouteLost | Trace
+Output: TypeAlias = SendDatagram | AdjacencyChanged | RoutesLearned | RouteHeld | RouteLost | Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,23 +316,24 @@ class MessageHandler:
 
     def _receive_data(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
         ifindex, address = link.settings.ifindex, neighbor.adjacency.address
-        if message.stream is Stream.UNICAST and not self._is_for_us(link, neighbor, message, now):
+        stream = message.stream
+        if stream is Stream.UNICAST and not self._is_for_us(link, neighbor, message, now):
             return
         if not neighbor.exchanges_routes:
             self._log.trace(TraceCode.DROPPED_NOT_READY, ifindex, address)
             return
         neighbor.adjacency.heard_at = now
         exchange = neighbor.exchange
-        verdict = exchange.receiver.accept(message.stream, message.sequence, now)
+        verdict = exchange.receiver.accept(stream, message.sequence, now)
         if verdict is not ReceiveVerdict.NEW:
             self._log.trace(_VERDICT_CODES[verdict], ifindex, address)
             return
         version = next(tlv.version for tlv in message.tlvs if isinstance(tlv, TableVersion))
+        updates: list[RouteUpdate] = []
         for tlv in message.tlvs:
             match tlv:
                 case RouteUpdate():
-                    exchange.updates_received += message.stream is Stream.UNICAST
-                    self._receive_update(neighbor, tlv, version, now)
+                    updates.append(tlv)
                 case SeqnoRequest():
                     self._relay.receive(link, neighbor, tlv, now)
                 case BeginTable():
@@ -341,6 +342,9 @@ class MessageHandler:
                     exchange.neighbor_end = (message.sequence, tlv.count)
                 case _:
                     pass  # RECEIVER and TABLE_VERSION have been read
+        if stream is Stream.UNICAST:
+            exchange.updates_received += len(updates)
+        self._receive_updates(neighbor, updates, version, now)
         self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
@@ -357,19 +361,20 @@ class MessageHandler:
         self._log.trace(code, link.settings.ifindex, adjacency.address)
         return False
 
-    def _receive_update(
-        self, neighbor: Neighbor, update: RouteUpdate, version: int, now: float
+    def _receive_updates(
+        self, neighbor: Neighbor, updates: list[RouteUpdate], version: int, now: float
     ) -> None:
-        verdict = self._table.accept_update(neighbor.key, update, version, now)
-        code = _UPDATE_CODES.get(verdict)
-        if code is not None:
-            self._log.count(code)
-        if verdict is UpdateVerdict.OWN_ORIGIN and self._origins.raise_past(
-            update.prefix, update.seqno
-        ):
-            # An earlier life's route is newer than ours: outrun it, or nobody would believe ours.
-            self._log.count(TraceCode.SEQNO_RAISED)
-            self._mark_dirty(update.prefix, now)
+        for outcome in self._table.accept_updates(neighbor.key, updates, version, now):
+            code = _UPDATE_CODES.get(outcome.verdict)
+            if code is not None:
+                self._log.count(code, len(outcome.prefixes))
+            if outcome.verdict is not UpdateVerdict.OWN_ORIGIN:
+                continue
+            for prefix in outcome.prefixes:
+                # An earlier life's route is newer than ours: outrun it, or nobody would believe it.
+                if self._origins.raise_past(prefix, outcome.seqno):
+                    self._log.count(TraceCode.SEQNO_RAISED)
+                    self._mark_dirty(prefix, now)
 
     def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
         """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat."""

@@ -2,7 +2,7 @@
 
     receive_datagram --+                                  +--> SendDatagram
     link_up, _down     |     Adjacency (table)            |    AdjacencyChanged
-    originate,         +--> ReliableSender / Receiver  ---+--> RouteLearned, RouteHeld, RouteLost
+    originate,         +--> ReliableSender / Receiver  ---+--> RoutesLearned, RouteHeld, RouteLost
       withdraw         |     RouteTable (feasibility)     |    Trace
     handle_timer ------+     LinkAdvertiser               +
 
@@ -289,6 +289,7 @@ class NeighborInstance:
             return
         self._note_input("set_policy", policy, now)
         self._policy = policy
+        self._table.is_judged_by_prefix = policy.imports_by_prefix
         self._table.judge_again(now)
         known = [*self._origins.prefixes(), *self._table.selections()]
         for link in self._links.values():

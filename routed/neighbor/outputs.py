@@ -25,9 +25,9 @@ class OutputLog:
         """Add an output."""
         self._outputs.append(output)
 
-    def count(self, code: TraceCode) -> None:
+    def count(self, code: TraceCode, times: int = 1) -> None:
         """Count something that happens too often, or too normally, to be traced one by one."""
-        self._counters[code] += 1
+        self._counters[code] += times
 
     def trace(
         self, code: TraceCode, ifindex: int, source: Address | None, detail: str = ""

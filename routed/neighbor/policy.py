@@ -110,6 +110,11 @@ class Policy:
     exports: tuple[Rule, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
 
+    @property
+    def imports_by_prefix(self) -> bool:
+        """Whether routes that differ in their prefix only may be judged differently at import."""
+        return any(rule.prefixes for rule in self.imports)
+
     def judge_import(self, update: RouteUpdate, neighbor: Address, ifname: str) -> Imported:
         """What becomes of a route that a neighbor tells."""
         for rule in self.imports:

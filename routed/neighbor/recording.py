@@ -9,7 +9,7 @@ is a test.
 
 A recording is text, one JSON object a line:
 
-    {"routed-recording": 1, "at": 81230.5, "router_id": "10.255.0.1"}
+    {"routed-recording": 2, "at": 81230.5, "router_id": "10.255.0.1"}
     {"state": "..."}                                     the picture
     {"in": "receive_burst", "says": "...", "args": "..."}    an input, in words and in full
     {"out": ["..."]}                                     what was drained then, in words
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT_BYTES", "Recorder", "RecordingError", "Replay", "Step"]
 
-FORMAT = 1
+FORMAT = 2
 LIMIT_BYTES = 32 << 20
 _MODULES = (
     "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",

@@ -325,6 +325,11 @@ def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tup
                 raise DecodeError(DecodeReason.MISPLACED_TLV, offset)
             try:
                 tlv = cls.unpack(data[value_at:value_end])
+                if isinstance(tlv, RouteUpdate):
+                    run = RouteUpdate.unpack_run(data, value_end, tlv)
+                    tlvs += (tlv, *run)
+                    offset = value_end + len(run) * (value_end - offset)
+                    continue
             except RefusedError as refused:
                 raise DecodeError(refused.reason, value_at) from None
             if isinstance(tlv, Sender):

@@ -25,10 +25,11 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.neighbor.events import (
     AdjacencyChanged,
     AdjacencyState,
+    LearnedPath,
     LinkSettings,
     RouteHeld,
-    RouteLearned,
     RouteLost,
+    RoutesLearned,
     SendDatagram,
     Trace,
     TraceCode,
@@ -108,9 +109,9 @@ class Node:
         self.is_alive = True
         self.links: dict[int, tuple[Segment, LinkSettings]] = {}
         self.origins: dict[Prefix, int] = {}
-        self.learned: dict[Prefix, RouteLearned] = {}
+        self.learned: dict[Prefix, LearnedPath] = {}
         """As the present instance reports."""
-        self.routes: dict[Prefix, RouteLearned] = {}
+        self.routes: dict[Prefix, LearnedPath] = {}
         """Forwarding: what was learned, or what was there before a restart."""
         self.is_gated = False
         self.held: set[Prefix] = set()
@@ -362,10 +363,11 @@ class FakeWire:
                     node.sent_datagrams += 1
                     node.sent_bytes += len(data)
                     self._send(node, ifindex, destination, data)
-                case RouteLearned(prefix=prefix):
-                    node.learned[prefix] = output
-                    node.held.discard(prefix)
-                    self._forward(node, prefix)
+                case RoutesLearned(_, prefixes, path):
+                    for prefix in prefixes:
+                        node.learned[prefix] = path
+                        node.held.discard(prefix)
+                        self._forward(node, prefix)
                 case RouteHeld(prefix):
                     node.learned.pop(prefix)
                     node.held.add(prefix)

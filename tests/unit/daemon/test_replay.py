@@ -32,7 +32,9 @@ def test_a_recording_is_told_input_by_input(
     assert main([str(recording)]) == 0
     out = capsys.readouterr().out
     assert "receive_burst\n    link 1 from fe80::1:1: DATA" in out
-    assert "RouteLearned(prefix=Prefix('172.16.3.0/24'), metric=99" in out
+    assert "RoutesLearned(family=<Family.IPV4: 2>, prefixes=(Prefix('172.16.0.0/24')" in out
+    assert "Prefix('172.16.3.0/24'), " in out
+    assert "path=LearnedPath(metric=99" in out
     assert out.endswith("0 differences\n")
 
 
@@ -44,7 +46,8 @@ def test_a_difference_is_named_and_is_the_exit_status(
     assert main(["-q", str(recording)]) == 1
     out = capsys.readouterr().out
     assert "metric=99" in out
-    assert "now RouteLearned(prefix=Prefix('172.16.0.0/24'), metric=10" in out
+    assert "now RoutesLearned(" in out
+    assert "path=LearnedPath(metric=10" in out
 
 
 def test_what_is_no_recording_is_said_in_words(

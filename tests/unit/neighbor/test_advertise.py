@@ -161,7 +161,7 @@ def test_a_prefix_that_came_back_is_not_held() -> None:
     hold = RetractionHold()
     hold.hold(PREFIX, [1])
     hold.note_sent([PREFIX], 1, version=4)
-    hold.release(PREFIX)
+    hold.release([PREFIX])
     assert hold.note_delivered([PREFIX], 1, version=4) == []
 
 

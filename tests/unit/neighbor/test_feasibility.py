@@ -50,7 +50,9 @@ class Told:
         self.version += 1
         update = RouteUpdate(PREFIX, metric, 0, is_external, origin, seqno)
         told_version = self.version if version is None else version
-        return self.table.accept_update(key, update, told_version, now)
+        outcomes = self.table.accept_updates(key, [update], told_version, now)
+        assert all(list(outcome.prefixes) == [PREFIX] for outcome in outcomes)
+        return outcomes[0].verdict if outcomes else UpdateVerdict.ACCEPTED
 
     def chosen(self) -> tuple[int, tuple[NeighborKey, ...]] | None:
         """Metric and neighbors of the selection."""

@@ -11,7 +11,7 @@ from routed.model.prefix import Address
 from routed.model.route import NextHop
 from routed.neighbor.events import (
     AdjacencyState,
-    RouteLearned,
+    LearnedPath,
     SendDatagram,
     TraceCode,
 )
@@ -55,7 +55,7 @@ def test_every_trace_code_has_a_counter() -> None:
 
 
 def test_a_run_is_a_pure_function_of_its_seed() -> None:
-    def run() -> list[RouteLearned]:
+    def run() -> list[LearnedPath]:
         wire, _, b = pair(WireFaults(loss=0.2, jitter_s=0.05))
         wire.run(5)
         return [*b.learned.values()]

@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor.events import LinkSettings, Output, RouteLearned
+from routed.neighbor.events import LinkSettings, Output, RoutesLearned
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
 from routed.sockets import open_neighbor_socket
@@ -96,7 +96,7 @@ async def exchange_a_route(family: Family) -> None:
     learned = trio.Event()
 
     def take(outputs: list[Output]) -> None:
-        if any(isinstance(output, RouteLearned) for output in outputs):
+        if any(isinstance(output, RoutesLearned) for output in outputs):
             learned.set()
 
     async with trio.open_nursery() as nursery:

@@ -174,10 +174,10 @@ def test_stopping_what_was_never_started_is_the_callers_error() -> None:
     [
         "",
         "no recording",
-        '{"routed-recording": 2}',
-        '{"routed-recording": 1}\n{"state": "%%%"}',
-        '{"routed-recording": 1}\n{"state": "AAAA"}',
-        '{"routed-recording": 1}\n[]',
+        '{"routed-recording": 3}',
+        '{"routed-recording": 2}\n{"state": "%%%"}',
+        '{"routed-recording": 2}\n{"state": "AAAA"}',
+        '{"routed-recording": 2}\n[]',
     ],
 )
 def test_what_is_no_recording_is_refused_in_words(text: str) -> None:
@@ -195,4 +195,4 @@ class Evil:
 def test_a_recording_of_a_stranger_runs_nothing() -> None:
     evil = base64.b64encode(zlib.compress(pickle.dumps(Evil()))).decode()
     with pytest.raises(RecordingError, match="nothing to do with"):
-        Replay(f'{{"routed-recording": 1}}\n{{"state": "{evil}"}}')
+        Replay(f'{{"routed-recording": 2}}\n{{"state": "{evil}"}}')
