@@ -28,7 +28,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -61,7 +61,7 @@ from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.neighbor_policy import neighbor_policy
 from routed.redistribution import Redistribution
 from routed.rib.snapshot import FibSnapshot
-from routed.rib.table import BestChanges, Rib, Selection
+from routed.rib.table import BestChanges, Rib
 from routed.sources import CandidateSources
 
 __all__ = ["Observer", "Router"]
@@ -195,8 +195,9 @@ class Router:
         if self._redistribution.follow(config):
             self._redistribute_all()
         if self.fib.follow(config):
-            for prefix, _ in self._all_selections():
-                self.fib.want_again(prefix)
+            for family, keys, _ in self.rib.choices():
+                for key in keys:
+                    self.fib.want_again(Prefix.from_int(family, key))
         self._network.kick()
         self._to_decide.set()
 
@@ -376,21 +377,8 @@ class Router:
                 self.observer.routes_changed(of_family, known)
 
     def _redistribute_all(self) -> None:
-        now = self._clock.now()
-        for prefix, selection in self._all_selections():
-            best = None if selection is None else selection.attributes
-            self._redistribution.settle(prefix, best, now)
-
-    def _all_selections(self) -> Iterator[tuple[Prefix, Selection | None]]:
-        for chunk in self._all_prefixes():
-            for prefix in chunk:
-                yield prefix, self.rib.best(prefix)
-
-    def _all_prefixes(self) -> Iterator[Sequence[Prefix]]:
-        after: Prefix | None = None
-        while chunk := self.rib.prefixes_after(after, 1000):
-            yield chunk
-            after = chunk[-1]
+        for choices in self.rib.choices():
+            self._redistribution.follow_best(choices, self._clock.now())
 
     # --- what the parent is told
 
@@ -428,9 +416,10 @@ class Router:
         if not self.fib.defers_learned or not (is_whole or now >= self._in_sync_at):
             return
         self.fib.defers_learned = False
-        for prefix, selection in self._all_selections():
-            if is_learned(selection):
-                self.fib.want_again(prefix)
+        for choices in self.rib.choices():
+            for prefix, selection in choices.items():
+                if is_learned(selection):
+                    self.fib.want_again(prefix)
 
     def _seconds_to_sync_check(self) -> float:
         if self.fib.defers_learned:

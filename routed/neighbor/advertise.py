@@ -102,15 +102,26 @@ class OriginTable:
         """All of ours."""
         return self._routes.keys()
 
-    def originate(self, prefix: Prefix, metric: int, tag: int, *, is_external: bool) -> bool:
-        """Bring a prefix in, or change how; whether anything changed."""
-        known = self._routes.get(prefix)
-        if known is not None:
-            if (known.metric, known.tag, known.is_external) == (metric, tag, is_external):
-                return False
+    def originate(
+        self, prefixes: Iterable[Prefix], metric: int, tag: int, *, is_external: bool
+    ) -> list[Prefix]:
+        """Bring prefixes in, all alike, or change how; those of them that have changed."""
+        known_as = self._routes.get
+        word = (metric, tag, is_external)
+        changed: list[Prefix] = []
+        has_known = False
+        for prefix in prefixes:
+            known = known_as(prefix)
+            if known is not None:
+                if (known.metric, known.tag, known.is_external) == word:
+                    continue
+                has_known = True
+            changed.append(prefix)
+        if has_known:
             self.highest_seqno = next_seqno(self.highest_seqno)
-        self._routes[prefix] = OwnRoute(metric, tag, is_external, self.highest_seqno)
-        return True
+        route = OwnRoute(metric, tag, is_external, self.highest_seqno)
+        self._routes.update(dict.fromkeys(changed, route))
+        return changed
 
     def withdraw(self, prefix: Prefix) -> bool:
         """Take a prefix out; whether it was there."""
@@ -142,6 +153,8 @@ class UpdateBatch:
     """The content of one DATA message."""
 
     updates: tuple[RouteUpdate, ...]
+    packed: bytes
+    """The same, as TLVs one after the other."""
     retracted: tuple[Prefix, ...] = ()
 
 
@@ -189,6 +202,7 @@ class LinkAdvertiser:
     ) -> UpdateBatch | None:
         """The next message's worth of dirty prefixes; None when nothing is left to say."""
         updates: list[RouteUpdate] = []
+        packed: list[bytes] = []
         retracted: list[Prefix] = []
         room_bytes = UPDATE_ROOM_BYTES
         handled: list[Prefix] = []
@@ -197,31 +211,32 @@ class LinkAdvertiser:
             if update is None and prefix in self.advertised:
                 update = RouteUpdate(prefix, METRIC_INFINITY, 0, False, own_id, 0)
             if update is not None:
-                room_bytes -= update.wire_bytes
+                tlv = update.pack_tlv()
+                room_bytes -= len(tlv)
                 if room_bytes < 0:
                     break
                 updates.append(update)
-                self._note_told(update, retracted)
+                packed.append(tlv)
+                if update.metric == METRIC_INFINITY:
+                    self.advertised.discard(prefix)
+                    retracted.append(prefix)
+                else:
+                    self.advertised.add(prefix)
             handled.append(prefix)
         for prefix in handled:  # together: finding a dictionary's first key skips deleted ones
             del self._dirty[prefix]
         if not self._dirty:
             self.flush_at = None
             self._told_at = now
-        return UpdateBatch(tuple(updates), tuple(retracted)) if updates else None
+        if not updates:
+            return None
+        return UpdateBatch(tuple(updates), b"".join(packed), tuple(retracted))
 
     def reset(self) -> None:
         """Nobody listens on the link any more."""
         self.advertised.clear()
         self._dirty.clear()
         self.flush_at = None
-
-    def _note_told(self, update: RouteUpdate, retracted: list[Prefix]) -> None:
-        if update.metric == METRIC_INFINITY:
-            self.advertised.discard(update.prefix)
-            retracted.append(update.prefix)
-        else:
-            self.advertised.add(update.prefix)
 
 
 class TableDump:
@@ -240,17 +255,20 @@ class TableDump:
     def take_batch(self, advertisement: Advertisement) -> UpdateBatch | None:
         """The next message's worth; prefixes that have gone meanwhile are passed over."""
         updates: list[RouteUpdate] = []
+        packed: list[bytes] = []
         room_bytes = UPDATE_ROOM_BYTES
         while self._waiting:
             update = advertisement(self._waiting[0])
             if update is not None:
-                room_bytes -= update.wire_bytes
+                tlv = update.pack_tlv()
+                room_bytes -= len(tlv)
                 if room_bytes < 0:
                     break
                 updates.append(update)
+                packed.append(tlv)
             self._waiting.popleft()
         self.count += len(updates)
-        return UpdateBatch(tuple(updates)) if updates else None
+        return UpdateBatch(tuple(updates), b"".join(packed)) if updates else None
 
 
 @dataclass(slots=True)

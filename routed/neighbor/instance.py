@@ -38,7 +38,7 @@ Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the rest
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
@@ -254,10 +254,16 @@ class NeighborInstance:
     def originate(
         self, prefix: Prefix, metric: int, tag: int, is_external: bool, now: float
     ) -> None:
-        """Bring a prefix into the network, or change how it is brought in.
+        """Bring a prefix into the network; see `originate_all`."""
+        self.originate_all([prefix], metric, tag, is_external, now)
+
+    def originate_all(
+        self, prefixes: Iterable[Prefix], metric: int, tag: int, is_external: bool, now: float
+    ) -> None:
+        """Bring prefixes into the network, all alike, or change how they are brought in.
 
         Args:
-            prefix: not learned here, as far as this router's forwarding goes (module docstring).
+            prefixes: not learned here, as far as this router's forwarding goes (module docstring).
             metric: 0 to METRIC_INFINITY - 1.
             tag: 0 to 2**32 - 1.
             is_external: redistributed from another source.
@@ -270,18 +276,23 @@ class NeighborInstance:
             raise UsageError("an originated prefix has a finite metric")
         if self._is_stopped:
             return
-        self._note_input("originate", prefix, metric, tag, is_external, now)
-        if self._origins.originate(prefix, metric, tag, is_external=is_external):
-            self._reporter.cancel_hold(prefix)
-            self._mark_dirty(prefix, now)  # a timer then tells; nothing else follows from it
+        known = list(prefixes)
+        self._note_input("originate_all", known, metric, tag, is_external, now)
+        changed = self._origins.originate(known, metric, tag, is_external=is_external)
+        self._reporter.cancel_hold(changed)
+        self._mark_all_dirty(changed, now)  # a timer then tells; nothing else follows from it
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
-        """Take a prefix out of the network; unknown ones are ignored."""
+        """Take a prefix out of the network; see `withdraw_all`."""
+        self.withdraw_all([prefix], now)
+
+    def withdraw_all(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """Take prefixes out of the network; unknown ones are ignored."""
         if self._is_stopped:
             return
-        self._note_input("withdraw", prefix, now)
-        if self._origins.withdraw(prefix):
-            self._mark_dirty(prefix, now)
+        known = list(prefixes)
+        self._note_input("withdraw_all", known, now)
+        self._mark_all_dirty([each for each in known if self._origins.withdraw(each)], now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
@@ -591,9 +602,12 @@ class NeighborInstance:
         return self._policy.judge_import(update, key.router_id, ifname)
 
     def _mark_dirty(self, prefix: Prefix, now: float) -> None:
+        self._mark_all_dirty([prefix], now)
+
+    def _mark_all_dirty(self, prefixes: Sequence[Prefix], now: float) -> None:
         for link in self._links.values():
             if link.has_listeners:
-                link.advertiser.mark(prefix, now)
+                link.advertiser.mark_all(prefixes, now)
                 link.touch()
 
 

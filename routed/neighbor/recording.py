@@ -359,7 +359,7 @@ class Replay:
 
 INPUTS = frozenset(
     {
-        "link_up", "link_changed", "link_down", "set_wall_clock", "originate", "withdraw",
+        "link_up", "link_changed", "link_down", "set_wall_clock", "originate_all", "withdraw_all",
         "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop", "expect_neighbors",
     }
 )  # fmt: skip

@@ -77,8 +77,9 @@ _CLOCK_GRANULARITY_S = 0.001
 
 INITIAL_WINDOW = 8
 MIN_WINDOW = 2
-MAX_WINDOW = 1024
-"""Messages in flight to one neighbor: some 45,000 routes."""
+MAX_WINDOW = 256
+"""Messages in flight to one neighbor: some 11,000 routes. What a busy neighbor has yet to read
+stands before our heartbeats in its buffer: this much takes it a tenth of a second or two."""
 LOSS_THRESHOLD = 3
 """Sequences acknowledged beyond a missing one that prove it lost."""
 

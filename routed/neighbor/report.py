@@ -99,11 +99,11 @@ class RouteReporter:
         """Nobody is left on a link who could believe in anything."""
         self._report_lost(self._hold.note_link_empty(ifindex))
 
-    def cancel_hold(self, prefix: Prefix) -> None:
-        """A prefix becomes ours: neighbors will be told that it is reachable again."""
-        if self._hold.is_held(prefix):
-            self._hold.release([prefix])
-            self._log.emit(RouteLost(prefix))
+    def cancel_hold(self, prefixes: Iterable[Prefix]) -> None:
+        """Prefixes become ours: neighbors will be told that they are reachable again."""
+        held = [prefix for prefix in prefixes if self._hold.is_held(prefix)]
+        self._hold.release(held)
+        self._report_lost(held)
 
     def _report_unreachable(self, prefixes: Iterable[Prefix]) -> None:
         """Hold prefixes as long as somebody was told that we reach them; not when we still do."""

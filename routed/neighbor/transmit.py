@@ -133,8 +133,8 @@ class Transmitter:
                 lambda prefix: self._advertise(prefix, link.settings.ifindex)
             )
             if batch is not None:
-                link.advertiser.advertised.update(update.prefix for update in batch.updates)
-                self.send_unicast(link, neighbor, batch.updates, now)
+                link.advertiser.advertised.update([update.prefix for update in batch.updates])
+                self.send_unicast(link, neighbor, (), now, batch.packed)
             elif exchange.dump.is_told:
                 end = EndOfTable(exchange.dump.count)
                 exchange.dump = None
@@ -192,7 +192,7 @@ class Transmitter:
         message = OutgoingData(
             stream=Stream.MULTICAST,
             sequence=link.multicast_sequence,
-            payload=encode_tlvs(self._sender, (TableVersion(self._table_version), *batch.updates)),
+            payload=encode_tlvs(self._sender, (TableVersion(self._table_version),)) + batch.packed,
             version=self._table_version,
             retracted=batch.retracted,
         )
@@ -203,9 +203,14 @@ class Transmitter:
         self._transmit(link, None, message, now, is_repeated=False)
 
     def send_unicast(
-        self, link: Link, neighbor: Neighbor, content: tuple[Tlv, ...], now: float
+        self,
+        link: Link,
+        neighbor: Neighbor,
+        content: tuple[Tlv, ...],
+        now: float,
+        packed: bytes = b"",
     ) -> int:
-        """Send on the unicast stream; the sequence it got."""
+        """Send TLVs on the unicast stream, and more that are packed; the sequence they got."""
         self._table_version += 1
         adjacency, sender = neighbor.adjacency, neighbor.exchange.sender
         receiver = Receiver(adjacency.router_id, adjacency.neighbor_session)
@@ -213,7 +218,7 @@ class Transmitter:
         message = OutgoingData(
             stream=Stream.UNICAST,
             sequence=sender.next_unicast_sequence(),
-            payload=encode_tlvs(self._sender, tlvs),
+            payload=encode_tlvs(self._sender, tlvs) + packed,
             version=self._table_version,
         )
         sender.owe(message, now)

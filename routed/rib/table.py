@@ -54,6 +54,9 @@ __all__ = ["MAX_ROUNDS", "BestChanges", "Candidate", "Rib", "Selection"]
 MAX_ROUNDS = 16
 """How often one prefix may be decided anew in one `process`; chains of recursion are shorter."""
 
+CHOICES_AT_ONCE = 1000
+"""Prefixes in one part of a walk over all."""
+
 TICK_S = 0.1
 """The resolution of a route's age; 32 bits of it are 13 years."""
 
@@ -444,6 +447,23 @@ class Rib:
             if len(found) == limit:
                 break
         return found
+
+    def choices(self) -> Iterator[BestChanges]:
+        """What every prefix with a candidate has, as of the last `process`, in order.
+
+        Each part is as it is when it is asked for; candidates may come and go in between.
+
+        Cost: 0.6 us a prefix.
+        """
+        for family, rows in self._rows.items():
+            dirty, after = self._dirty[family], -1
+            while keys := rows.keys_after(after, CHOICES_AT_ONCE):
+                selections = [
+                    dirty[key] if key in dirty else _first_usable(family, key, offers[first:last])
+                    for key, offers, first, last in rows.find_each(keys)
+                ]
+                yield BestChanges(family, keys, selections)
+                after = keys[-1]
 
 
 def _first_usable(family: Family, key: int, offers: list[Offer]) -> Selection | None:

@@ -77,6 +77,20 @@ REQUESTS = st.builds(SeqnoRequest, prefixes(), ROUTER_IDS, U32, st.integers(1, 2
 
 
 @st.composite
+def runs(draw: st.DrawFn) -> list[RouteUpdate]:
+    """Updates that differ in their prefix only, and now and then in its length."""
+    first = draw(UPDATES)
+    family, _, prefix_len = first.prefix
+    bits = st.integers(0, (1 << family.width) - 1)
+    lengths = st.sampled_from([prefix_len] * 8 + [family.width])
+    others = draw(st.lists(st.tuples(bits, lengths), max_size=6))
+    return [first] + [
+        first._replace(prefix=Prefix.masked(family, addr_bits, length))
+        for addr_bits, length in others
+    ]
+
+
+@st.composite
 def messages(draw: st.DrawFn) -> Message:
     message_type = draw(st.sampled_from(MessageType))
     flags = Flag(0)
@@ -91,6 +105,7 @@ def messages(draw: st.DrawFn) -> Message:
                 tlvs += draw(st.lists(st.builds(EndOfTable, U32), max_size=1))
             tlvs.append(draw(VERSIONS))
             tlvs += draw(st.lists(UPDATES, max_size=12))
+            tlvs += draw(runs())
         case MessageType.ACK:
             tlvs += draw(st.lists(ACKS, min_size=1, max_size=3))
         case MessageType.HEARTBEAT:

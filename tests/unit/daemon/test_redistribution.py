@@ -8,11 +8,12 @@ import pytest
 
 from routed.config.load import load_text
 from routed.config.schema import Config
-from routed.model.prefix import Prefix
+from routed.model.prefix import Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Gateway, NextHop, Route, RouteSource, RouteType
 from routed.neighbor.advertise import OwnRoute
 from routed.neighbor.instance import NeighborInstance
 from routed.redistribution import SUMMARY_OWNER, Redistribution
+from routed.rib.table import BestChanges, Selection
 from tests.fakes.fake_wire import router_id
 
 PREFIX = Prefix.parse("10.20.1.0/24")
@@ -113,3 +114,20 @@ def test_a_summary_that_goes_from_the_configuration_is_taken_back() -> None:
     assert rig.room.follow(config("[{source: static}]"))
     assert rig.summaries[-1] == (SUMMARY, False)
     assert not rig.room.follow(config("[{source: static}]"))
+
+
+@pytest.mark.parametrize("rules", ["[{source: static, metric: 20}]",
+    "[{source: static, metric: 20, match: [10.0.0.0/8 le 32]}]"])  # fmt: skip
+def test_what_is_decided_together_is_announced_together(rules: str) -> None:
+    """With and without a look at each prefix."""
+    rig = Rig(config(rules))
+    keys = [Prefix.parse(f"10.9.{number}.0/24").as_int for number in range(10)]
+    tagged, learned = route(tag=7), route(source=RouteSource.NEIGHBOR)
+    chosen = [Selection((tagged if number % 2 else learned).attributes, ()) for number in range(10)]
+    rig.room.follow_best(BestChanges(Family.IPV4, keys, [*chosen]), 0.0)
+    origins = rig.instance._origins
+    announced = [Prefix.from_int(Family.IPV4, key) for key in keys[1::2]]
+    assert list(origins.prefixes()) == announced
+    assert {origins.get(prefix) for prefix in announced} == {OwnRoute(20, 7, True, 1)}
+    rig.room.follow_best(BestChanges(Family.IPV4, keys[:5], [None] * 5), 0.0)
+    assert list(origins.prefixes()) == announced[2:]

@@ -43,15 +43,15 @@ def gone(_: Prefix) -> None:
 
 def test_whatever_is_originated_later_has_a_newer_seqno_after_a_change() -> None:
     origins = OriginTable(first_seqno=100)
-    assert origins.originate(PREFIX, 0, 0, is_external=False)
-    assert not origins.originate(PREFIX, 0, 0, is_external=False)
-    assert origins.originate(PREFIX, 5, 0, is_external=False)
+    assert origins.originate([PREFIX], 0, 0, is_external=False)
+    assert not origins.originate([PREFIX], 0, 0, is_external=False)
+    assert origins.originate([PREFIX], 5, 0, is_external=False)
     changed = origins.get(PREFIX)
     assert changed is not None
     assert changed.seqno == 101
     assert origins.withdraw(PREFIX)
     assert not origins.withdraw(PREFIX)
-    origins.originate(PREFIX, 5, 0, is_external=False)
+    origins.originate([PREFIX], 5, 0, is_external=False)
     again = origins.get(PREFIX)
     assert again is not None
     assert again.seqno == origins.highest_seqno == 102
@@ -59,7 +59,7 @@ def test_whatever_is_originated_later_has_a_newer_seqno_after_a_change() -> None
 
 def test_a_seqno_is_raised_to_what_is_needed_and_never_lowered() -> None:
     origins = OriginTable(first_seqno=100)
-    origins.originate(PREFIX, 0, 0, is_external=False)
+    origins.originate([PREFIX], 0, 0, is_external=False)
     assert origins.raise_seqno(PREFIX, 107)
     assert not origins.raise_seqno(PREFIX, 107)
     assert not origins.raise_seqno(PREFIX, 90)
@@ -69,7 +69,7 @@ def test_a_seqno_is_raised_to_what_is_needed_and_never_lowered() -> None:
 
 def test_an_earlier_lifes_seqno_is_outrun() -> None:
     origins = OriginTable(first_seqno=100)
-    origins.originate(PREFIX, 0, 0, is_external=False)
+    origins.originate([PREFIX], 0, 0, is_external=False)
     assert not origins.raise_past(PREFIX, 100)
     assert origins.raise_past(PREFIX, 300)
     assert origins.highest_seqno == 301
@@ -185,11 +185,3 @@ def test_resetting_a_link_forgets_what_was_told_and_what_was_not(told: bool) -> 
     assert link.advertised == set()
     assert link.flush_at is None
     assert link.take_batch(reachable, OURS, 1.0) is None
-
-
-@pytest.mark.parametrize(
-    "text", ["0.0.0.0/0", "10.0.0.0/9", "10.1.2.3/32", "::/0", "2001:db8::/33"]
-)
-def test_an_update_knows_its_size_before_it_is_packed(text: str) -> None:
-    update = RouteUpdate(Prefix.parse(text), 1, 2, True, OURS, 3)
-    assert update.wire_bytes == len(tlv_bytes(update))

@@ -17,6 +17,7 @@ from routed.neighbor.feasibility import (
     UpdateVerdict,
     add_cost,
 )
+from routed.neighbor.policy import Imported
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 PREFIX = Prefix.parse("192.0.2.0/24")
@@ -261,3 +262,88 @@ def test_changes_are_reported_once(told: Told) -> None:
     assert told.table.take_changes() == [PREFIX]
     told(C, 500)
     assert told.table.take_changes() == []
+
+
+# Runs: what is told alike is decided once, and differently known prefixes part company
+
+
+MANY = [Prefix.parse(f"198.51.{number}.0/24") for number in range(100)]
+
+
+def updates(
+    prefixes: list[Prefix], metric: int, *, seqno: int = 1, origin: Address = ORIGIN
+) -> list[RouteUpdate]:
+    return [RouteUpdate(prefix, metric, 0, False, origin, seqno) for prefix in prefixes]
+
+
+def test_a_run_comes_to_the_same_as_its_updates_one_by_one() -> None:
+    """Whatever was known of its prefixes before: nothing, more, less, stale, retracted."""
+    words = [
+        (B, updates(MANY[:60], 20)),
+        (C, updates(MANY[30:90], 5)),
+        (C, updates(MANY[80:85], METRIC_INFINITY)),
+        (B, updates(MANY[40:70], 5) + updates(MANY[70:], 30)),
+        (B, updates([*MANY[:10], PREFIX], 90, seqno=2)),
+        (C, updates(MANY[20:50], 200, origin=Address.parse("10.255.0.8"))),
+        (C, updates(MANY[:5], 3, origin=OURS)),
+    ]
+    tables = RouteTable(OURS), RouteTable(OURS)
+    for table in tables:
+        for key in (B, C):
+            table.set_path(key, Path(10, BOTH), 0.0)
+    seen: list[list[tuple[UpdateVerdict, Prefix]]] = [[], []]
+    for version, (key, run) in enumerate(words):
+        if version == 4:
+            for table in tables:
+                table.mark_stale(B, 1.0)
+        parts = [run], [[update] for update in run]
+        for table, split, verdicts in zip(tables, parts, seen, strict=True):
+            for part in split:
+                for outcome in table.accept_updates(key, part, version, 1.0):
+                    verdicts += [(outcome.verdict, prefix) for prefix in outcome.prefixes]
+    for table in tables:
+        table.sweep_stale(B, 2.0)
+        table.set_path(C, Path(12, BOTH), 3.0)
+    together, apart = tables
+    assert together.selections() == apart.selections()
+    assert sorted(together.learned()) == sorted(apart.learned())
+    assert set(together.take_changes()) == set(apart.take_changes())
+    assert sorted(together.take_requests(9.0)) == sorted(apart.take_requests(9.0))
+    assert sorted(seen[0], key=str) == sorted(seen[1], key=str)
+    for key in (B, C):
+        told = [row for row in together.learned() if row[1] == key]
+        assert together.reachable_count(key) == apart.reachable_count(key) == len(told)
+    for table in tables:
+        table.remove_neighbor(B, 4.0)
+        table.collect(4.0 + SOURCE_GC_S + TOMBSTONE_S)
+        assert table.reachable_count(B) == 0
+    assert together.selections() == apart.selections()
+    assert sorted(together.learned()) == sorted(apart.learned())
+
+
+def test_of_two_families_in_one_run_each_is_reached_by_its_own() -> None:
+    table = RouteTable(OURS)
+    table.set_path(B, Path(10, frozenset({Family.IPV6})), 0.0)
+    both = [PREFIX, Prefix.parse("2001:db8::/32"), MANY[0]]
+    table.accept_updates(B, updates(both, 20), 1, 0.0)
+    assert list(table.selections()) == [both[1]]
+
+
+def test_a_policy_that_looks_at_prefixes_is_asked_for_each_of_a_run() -> None:
+    def judge(_key: NeighborKey, update: RouteUpdate) -> Imported:
+        is_odd = bool(update.prefix.addr_bits >> 8 & 1)
+        return Imported(is_accepted=not is_odd, least_metric=0, tag=0, distance=None)
+
+    table = RouteTable(OURS, judge)
+    table.is_judged_by_prefix = True
+    table.set_path(B, Path(10, BOTH), 0.0)
+    table.accept_updates(B, updates(MANY, 20), 1, 0.0)
+    assert list(table.selections()) == MANY[::2]
+    assert table.reachable_count(B) == len(MANY), "what a filter refuses is kept: it may change"
+
+
+def test_of_a_prefix_that_is_told_twice_in_one_run_there_is_one() -> None:
+    table = RouteTable(OURS)
+    table.set_path(B, Path(10, BOTH), 0.0)
+    table.accept_updates(B, updates([PREFIX, MANY[0], PREFIX], 20), 1, 0.0)
+    assert table.reachable_count(B) == 2

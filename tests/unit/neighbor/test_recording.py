@@ -56,7 +56,8 @@ def test_a_replay_says_and_knows_the_same() -> None:
     steps = list(replay.steps())
     assert [step for step in steps if step.differs] == []
     assert {step.name for step in steps} >= {
-        "receive_burst", "handle_timer", "originate", "withdraw", "set_policy", "set_wall_clock",
+        "receive_burst", "handle_timer", "originate_all", "withdraw_all", "set_policy",
+        "set_wall_clock",
         "link_down", "link_up", "link_changed", "clear_neighbor", "out", "end",
     }  # fmt: skip
     assert replay.instance.learned() == b.instance.learned()
@@ -150,7 +151,7 @@ def test_a_recording_ends_at_its_limit_and_what_it_has_can_be_replayed() -> None
 
 
 def test_every_method_that_changes_state_is_an_input() -> None:
-    by_an_input = {"receive_datagram"}
+    by_an_input = {"receive_datagram", "originate", "withdraw"}
     readers = {
         "counters", "is_loaded", "learned", "neighbors", "next_timer", "outputs",
         "pending_adjacencies", "start_recording", "stop_recording",

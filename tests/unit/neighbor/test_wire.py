@@ -157,3 +157,37 @@ def test_an_empty_data_message_has_a_version_only() -> None:
     payload = encode_tlvs(SENDER, (TableVersion(2**64 - 1),))
     message = decode(seal(MessageType.DATA, Flag(0), 7, 0, payload))
     assert message.tlvs == (TableVersion(2**64 - 1),)
+
+
+RUN = tuple(
+    RouteUpdate(Prefix.parse(f"10.0.{number}.0/23"), 7, 1, True, SENDER.router_id, 9)
+    for number in range(0, 12, 2)
+)
+
+
+def data(*tlvs: bytes) -> bytes:
+    payload = encode_tlvs(SENDER, (TableVersion(1),)) + b"".join(tlvs)
+    return seal(MessageType.DATA, Flag(0), 7, 0, payload)
+
+
+def test_a_host_bit_within_a_run_is_found_where_it_is() -> None:
+    packed = [tlv_bytes(update) for update in RUN]
+    packed[3] = packed[3][:-1] + bytes([packed[3][-1] | 1])
+    with pytest.raises(DecodeError) as caught:
+        decode(data(*packed))
+    assert caught.value.reason is DecodeReason.BAD_VALUE
+    assert caught.value.offset == len(data(*packed[:3])) + 4
+
+
+def test_a_run_that_is_cut_is_refused_where_it_ends() -> None:
+    packed = [tlv_bytes(update) for update in RUN]
+    with pytest.raises(DecodeError) as caught:
+        decode(data(*packed[:3], packed[3][:-1]))
+    assert caught.value.reason is DecodeReason.TRUNCATED_TLV
+    assert caught.value.offset == len(data(*packed[:3]))
+
+
+def test_a_run_of_default_routes_ends() -> None:
+    default = RUN[0]._replace(prefix=Prefix.parse("0.0.0.0/0"))
+    message = decode(data(*[tlv_bytes(default)] * 3, tlv_bytes(RUN[0])))
+    assert message.tlvs[1:] == (default, default, default, RUN[0])

@@ -245,6 +245,24 @@ def test_candidates_come_in_order_with_their_reasons(rib: Rib) -> None:
     assert "255" in found[3].problem
 
 
+def test_a_walk_over_all_choices_answers_as_each_prefix_does(rib: Rib) -> None:
+    settle(
+        rib,
+        static("10.0.0.0/8", "192.0.2.2", metric=5),
+        static("10.0.0.0/8", "192.0.2.3"),
+        static("10.1.0.0/16", "203.0.113.9"),
+        *[static(f"11.{number // 250}.{number % 250}.0/24", "192.0.2.2") for number in range(1500)],
+        static("2001:db8::/32", "192.0.2.3"),
+    )
+    rib.withdraw(Prefix.parse("11.0.7.0/24"), RouteSource.STATIC, "1/0")
+    rib.install(static("11.0.8.0/24", "192.0.2.3"))
+    walked = {prefix: found for part in rib.choices() for prefix, found in part.items()}
+    assert len(walked) > 1500
+    assert walked[Prefix.parse("10.1.0.0/16")] is None, "no candidate of it can be used"
+    assert walked[Prefix.parse("11.0.8.0/24")] is not None
+    assert walked == {prefix: rib.best(prefix) for prefix in rib.prefixes_after(None, 10_000)}
+
+
 def test_listing_survives_changes_between_chunks(rib: Rib) -> None:
     settle(rib, *[static(f"10.{number}.0.0/16", "192.0.2.2") for number in range(50)])
     seen = rib.prefixes_after(None, 20)
