@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop
-from routed.neighbor.events import RouteLearned
+from routed.neighbor.events import LearnedPath
 from tests.fakes.fake_wire import FakeWire, router_id
 from tests.fakes.network_laws import LoopWatch, build_ring
 from tests.fakes.next_hop_graph import NextHopGraph
@@ -57,7 +57,7 @@ def point(wire: FakeWire, name: str, follower: str, prefix: Prefix) -> None:
                 via = peer.links[its_ifindex][1].local_address
                 hops = (NextHop(via, ifindex),)
                 origin = router_id(peer.number)
-                node.routes[prefix] = RouteLearned(prefix, 1, 0, False, origin, hops)
+                node.routes[prefix] = LearnedPath(1, 0, False, origin, hops)
     wire.changed[name, prefix] = None
 
 

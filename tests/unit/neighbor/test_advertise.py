@@ -25,7 +25,6 @@ from routed.neighbor.wire import (
     TableVersion,
     encode_tlvs,
     seal,
-    tlv_bytes,
 )
 
 OURS = Address.parse("10.255.0.1")
