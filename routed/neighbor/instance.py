@@ -558,12 +558,26 @@ class NeighborInstance:
                     else:
                         link.advertiser.mark_all(prefixes, now)
                 link.touch()
+        self._gather_heartbeats(now)
         for ifindex in self._agenda.take(now):
             self._serve_link(self._links[ifindex], now)
             self._agenda.arm(ifindex)
         if not self._has_loaded and self._links and self.is_loaded(now) and not self.awaits_links:
             self._has_loaded = True
             self._agenda.touch_all()  # each tells its neighbors, once it has told everything
+
+    def _gather_heartbeats(self, now: float) -> None:
+        """With a heartbeat that is due leave those of other links that may leave already.
+
+        To wake a process costs more than a heartbeat; chance decides about the first of them, as it
+        would have about each, so routers do not fall into step.
+        """
+        if all(self._links[ifindex].heartbeat_due > now for ifindex in self._agenda.due(now)):
+            return
+        for link in self._links.values():
+            if link.heartbeat_open_at <= now < link.heartbeat_due:
+                link.heartbeat_due = now
+                link.touch()
 
     def _serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send, and note how far it has come."""

@@ -175,6 +175,8 @@ class Link:
         self._stalled_since: float | None = None
         """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
+        self.heartbeat_open_at = now
+        """From when on the next one may leave, when there is an occasion."""
         self.heartbeat_at: float | None = None
         """When the last one left."""
         self._missing: set[Address] = set()

@@ -10,6 +10,7 @@ recognisably newer.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import TypeAlias
@@ -76,6 +77,8 @@ class Transmitter:
         self._hold = hold
         self._advertise = advertise
         self._table_version = 0
+        self._drawn = -math.inf, 0.0
+        """A moment, and chance's word for it."""
 
     def send_control(
         self, link: Link, notice: Tlv, now: float, destination: Address | None = None
@@ -251,12 +254,13 @@ class Transmitter:
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
         """Tell the link that we live and whom we hear, in as few datagrams as that fits."""
-        if link.is_at_rest:
-            intervals = REST_INTERVALS - self._rng.uniform(0, REST_JITTER)
-        else:
-            intervals = 1 - self._rng.uniform(0, HEARTBEAT_JITTER)
+        limit, jitter = (
+            (REST_INTERVALS, REST_JITTER) if link.is_at_rest else (1.0, HEARTBEAT_JITTER)
+        )
+        interval_s = link.settings.hello_interval_s
         link.heartbeat_at = now
-        link.heartbeat_due = now + link.settings.hello_interval_s * intervals
+        link.heartbeat_due = now + interval_s * (limit - jitter * self._chance(now))
+        link.heartbeat_open_at = now + interval_s * (limit - jitter)
         heard = [
             _heard(neighbor.adjacency, now)
             for neighbor in link.neighbors.values()
@@ -282,6 +286,13 @@ class Transmitter:
                 (*fixed, *page, *acks),
                 now,
             )
+
+    def _chance(self, now: float) -> float:
+        """From 0 to 1, the same for all heartbeats of one moment: what leaves together now should
+        next time, and the first of several draws would come earlier than one."""
+        if self._drawn[0] != now:
+            self._drawn = now, self._rng.random()
+        return self._drawn[1]
 
     def _heartbeat_head(self, link: Link) -> tuple[Tlv, ...]:
         """What every heartbeat on a link says of us."""

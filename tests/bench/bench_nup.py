@@ -24,7 +24,7 @@ from waiting import wait_until
 __all__ = ["run"]
 
 DEADLINE_S = 60.0
-IDLE_S = 10.0
+IDLE_S = 20.0
 ALARM_S, LONG_ALARM_S = 30.0, 600.0
 
 _SQUARE: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -225,6 +226,32 @@ def test_at_rest_every_second_heartbeat_is_saved() -> None:
     measuring = dataclasses.replace(a.links[1][1], is_loss_based=True)
     wire.reconfigure(a, 1, measuring)
     assert heartbeats_of(wire, a, 100) >= 100
+
+
+def test_the_heartbeats_of_all_links_leave_together_and_none_too_early() -> None:
+    """To wake a process costs more than what it then sends."""
+    wire = FakeWire(1)
+    hub = wire.add_node("hub")
+    segments = [wire.connect("hub", wire.add_node(f"r{number}").name) for number in range(5)]
+    for node in wire.nodes.values():
+        node.start_life(wire.now)
+    wire.run(20)
+    sent_at: dict[str, list[float]] = {}
+
+    def listen(sender: Node, receiver: Node, data: bytes) -> bool:
+        if sender is hub and data[1] == MessageType.HEARTBEAT:
+            sent_at.setdefault(receiver.name, []).append(wire.now)
+        return False
+
+    for segment in segments:
+        segment.drops = listen
+    wire.run(100)
+    assert len(sent_at) == len(segments)
+    assert len({tuple(moments) for moments in sent_at.values()}) == 1, "each time all of them"
+    moments = next(iter(sent_at.values()))
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
+    assert all(1.85 <= gap <= 2 for gap in gaps)
+    assert len(set(gaps)) > len(gaps) / 2, "never in step with anybody else's"
 
 
 def test_a_lost_heartbeat_is_asked_for_and_no_adjacency_ends() -> None:
