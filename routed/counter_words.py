@@ -50,6 +50,8 @@ NUP_COUNTERS = {
     TraceCode.IGNORED_OLD_VERSION: "updates older than what the neighbor has said since",
     TraceCode.IGNORED_OWN_ORIGIN: "updates about prefixes of our own",
     TraceCode.IGNORED_TABLE_FULL: "updates that there was no room for",
+    TraceCode.PREFIX_LIMIT: "times that a neighbor told more prefixes than may be learned from it",
+    TraceCode.TABLE_REQUESTED: "tables asked for again, once there was room for what was refused",
     TraceCode.TABLE_COUNT_MISMATCH: "tables that came with fewer updates than announced, or more",
     TraceCode.MTU_MISMATCH: "neighbors that came with another MTU than the link's here",
     TraceCode.NEIGHBOR_DAMPED: "times that a neighbor came and went too often and was kept away",

@@ -117,6 +117,7 @@ class NeighborLinks:
             rtt_cost=_rtt_cost(wanted),
             unicast_neighbors=wanted.neighbors,
             is_loss_based=wanted.metric is LinkMetric.LOSS,
+            max_prefixes=wanted.max_prefixes,
             damping=_damping(wanted.damping),
         )
 

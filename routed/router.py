@@ -450,6 +450,7 @@ _WORTH_A_LINE = frozenset(
         TraceCode.DUPLICATE_NEIGHBOR_ID,
         TraceCode.MTU_MISMATCH,
         TraceCode.NEIGHBOR_DAMPED,
+        TraceCode.PREFIX_LIMIT,
         TraceCode.DROPPED_UNSIGNED,
         TraceCode.DROPPED_UNKNOWN_KEY,
         TraceCode.DROPPED_BAD_MAC,

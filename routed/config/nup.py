@@ -150,6 +150,12 @@ class InterfaceConfig:
         "Speak to these addresses only, by unicast: for links without multicast.",
         default=(), written="[]",
     )  # fmt: skip
+    max_prefixes: int = _option(
+        Scalar(scalars.whole_number(1, 10_000_000)),
+        "No more than this is learned from each neighbor; what is beyond is asked for again when "
+        "there is room.",
+        default=200_000, written="200000",
+    )  # fmt: skip
     damping: DampingConfig | None = _option(
         Nested(DampingConfig),
         "Keep a neighbor that comes and goes away for a while; not at all when absent.",

@@ -242,9 +242,13 @@ class LinkAdvertiser:
 class TableDump:
     """A whole table on its way to one neighbor."""
 
-    def __init__(self, prefixes: Iterable[Prefix]) -> None:
+    def __init__(self, prefixes: Iterable[Prefix], told: int = 0) -> None:
+        """Args:
+        prefixes: to tell.
+        told: updates that were told before, and count with these.
+        """
         self._waiting = deque(prefixes)
-        self.count = 0
+        self.count = told
         """Updates told so far."""
 
     @property

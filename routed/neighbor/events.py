@@ -72,6 +72,8 @@ class LinkSettings:
     """With it, the round trip adds to the cost."""
     unicast_neighbors: tuple[Address, ...] = ()
     """With them, nothing goes to the group, and nobody else is heard."""
+    max_prefixes: int = 200_000
+    """So many reachable prefixes are learned from each neighbor, at least 1."""
     damping: Damping | None = None
     """With it, a neighbor that comes and goes is kept away for a while."""
 
@@ -81,6 +83,8 @@ class LinkSettings:
         Raises:
             UsageError: a field is outside its range.
         """
+        if self.max_prefixes < 1:
+            raise UsageError("at least one prefix may be learned from a neighbor")
         if self.cost < 1:
             raise UsageError("a link cost is at least 1: metrics must grow along a path")
         if not (0.01 <= self.hello_interval_s <= 60 and 1 <= self.multiplier <= 255):
@@ -195,6 +199,11 @@ class TraceCode(enum.Enum):
     IGNORED_OLD_VERSION = "ignored_old_version"
     IGNORED_OWN_ORIGIN = "ignored_own_origin"
     IGNORED_TABLE_FULL = "ignored_table_full"
+    """An update beyond what may be learned from its neighbor."""
+    PREFIX_LIMIT = "prefix_limit"
+    """A neighbor tells more prefixes than may be learned from it; said once until there is room."""
+    TABLE_REQUESTED = "table_requested"
+    """A neighbor was asked for its table again: there is room for what was refused."""
     TABLE_COUNT_MISMATCH = "table_count_mismatch"
     MTU_MISMATCH = "mtu_mismatch"
     NEIGHBOR_DAMPED = "neighbor_damped"

@@ -37,7 +37,12 @@ nothing. When it has told all (`sweep_stale`), the parked updates replace the ol
 new life has forgotten the FD; what was not told again is gone.
 
 Invariants: FD entries of unselected sources are kept SOURCE_GC_S, then dropped. Costs are at least
-1. At most MAX_ROUTES_PER_NEIGHBOR are kept per neighbor. The order between candidates is total.
+1. The order between candidates is total.
+
+Bounds. Of each neighbor at most `max_prefixes` reachable routes are learned; an update of a further
+prefix is refused, whatever our filters would make of it. With retractions, which are remembered for
+TOMBSTONE_S, it is twice as many: a retraction beyond that of a prefix that was never learned leaves
+nothing behind.
 
 Sources: RFC 8966 sections 2.4 to 2.7, 3.5 to 3.8; Garcia-Luna-Aceves, Loop-free routing using
 diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
@@ -74,7 +79,6 @@ from routed.neighbor.policy import Imported
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 __all__ = [
-    "MAX_ROUTES_PER_NEIGHBOR",
     "REQUEST_HOP_COUNT",
     "SOURCE_GC_S",
     "TOMBSTONE_S",
@@ -104,7 +108,6 @@ REQUEST_RETRY_S = 0.35
 """After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a
 relay passes it on to a router that it does not know to be dead yet."""
 REQUEST_RETRY_MAX_S = 8.0
-MAX_ROUTES_PER_NEIGHBOR = 1 << 20
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ class _Wish:
     interval_s: float = REQUEST_RETRY_S
 
 
+_NO_LIMIT = 1 << 62
 _NOBODY: Offers = {}
 
 _Candidates: TypeAlias = list[tuple[NeighborKey, LearnedRoute, int]]
@@ -149,6 +153,10 @@ class RouteTable:
         """What each has told, retractions among it."""
         self._reachable: Counter[NeighborKey] = Counter()
         """How much of that is reachable."""
+        self._limits: dict[NeighborKey, int] = {}
+        """Of that."""
+        self._refused: Counter[NeighborKey] = Counter()
+        """Updates that were over the limit, since the neighbor was last asked for its table."""
         self._paths: dict[NeighborKey, Path] = {}
         self._distances: dict[Address, dict[Prefix, Distance]] = {}
         """By origin."""
@@ -173,9 +181,15 @@ class RouteTable:
         for offers, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
             self._select(offers, prefixes, now)
 
+    def set_limit(self, key: NeighborKey, max_prefixes: int) -> None:
+        """Learn so many reachable prefixes of a neighbor; what is learned already stays."""
+        self._limits[key] = max_prefixes
+
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
+        self._limits.pop(key, None)
+        self._refused.pop(key, None)
         self._parked.pop(key, None)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             self._select(self._forget(key, offers, prefixes), prefixes, now)
@@ -201,6 +215,7 @@ class RouteTable:
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
         self._parked.pop(key, None)
+        self._refused.pop(key, None)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             if offers[key].metric == METRIC_INFINITY:
                 self._select(self._forget(key, offers, prefixes), prefixes, now)
@@ -289,10 +304,12 @@ class RouteTable:
             self._retract(key, offers, prefixes, update, version, now)
             return [Outcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
         outcomes: list[Outcome] = []
-        if known is None and len(self._by_neighbor[key]) + len(prefixes) > MAX_ROUTES_PER_NEIGHBOR:
-            room = max(MAX_ROUTES_PER_NEIGHBOR - len(self._by_neighbor[key]), 0)
-            outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, prefixes[room:], seqno))
-            prefixes = prefixes[:room]
+        room = self._room(key, known, is_retraction=is_retraction)
+        if room < len(prefixes):
+            refused, prefixes = prefixes[room:], prefixes[:room]
+            outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, refused, seqno))
+            if not is_retraction:
+                self._refused[key] += len(refused)
             if not prefixes:
                 return outcomes
         if is_retraction:
@@ -312,6 +329,18 @@ class RouteTable:
                     outcomes.append(Outcome(UpdateVerdict.UNFEASIBLE, unfeasible, seqno))
             self._select(self._tell(key, offers, judged, route), judged, now)
         return outcomes
+
+    def _room(self, key: NeighborKey, known: LearnedRoute | None, *, is_retraction: bool) -> int:
+        """For how many prefixes that a neighbor has told like this an update may be taken in."""
+        limit = self._limits.get(key)
+        if limit is None or (known is not None and known.metric != METRIC_INFINITY):
+            return _NO_LIMIT
+        room = _NO_LIMIT
+        if known is None:
+            room = 2 * limit - len(self._by_neighbor[key])
+        if not is_retraction:
+            room = min(room, limit - self._reachable[key])
+        return max(room, 0)
 
     def _judged(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
@@ -407,6 +436,18 @@ class RouteTable:
     def reachable_count(self, key: NeighborKey) -> int:
         """How many prefixes a neighbor offers."""
         return self._reachable[key]
+
+    def refused_count(self, key: NeighborKey) -> int:
+        """How many updates of a neighbor were over its limit since it was last asked for all."""
+        return self._refused[key]
+
+    def has_room_again(self, key: NeighborKey) -> bool:
+        """Whether a neighbor was refused something, and would not be now."""
+        return self._refused[key] > 0 and self._reachable[key] < self._limits[key]
+
+    def forgive(self, key: NeighborKey) -> None:
+        """A neighbor tells its table anew: what is over the limit is counted again."""
+        del self._refused[key]
 
     def prefixes_through(self, key: NeighborKey) -> list[Prefix]:
         """Prefixes that are reached through a neighbor, perhaps among others."""

@@ -47,6 +47,7 @@ from routed.neighbor.wire import (
     Sender,
     SeqnoRequest,
     Stream,
+    TableRequest,
     TableVersion,
 )
 
@@ -338,13 +339,15 @@ class MessageHandler:
                     self._relay.receive(link, neighbor, tlv, now)
                 case BeginTable():
                     exchange.receiver.start_multicast(tlv.multicast_base, now)
+                case TableRequest():
+                    self._lifecycle.tell_again(neighbor)
                 case EndOfTable():
                     exchange.neighbor_end = (message.sequence, tlv.count)
                 case _:
                     pass  # RECEIVER and TABLE_VERSION have been read
         if stream is Stream.UNICAST:
             exchange.updates_received += len(updates)
-        self._receive_updates(neighbor, updates, version, now)
+        self._receive_updates(link, neighbor, updates, version, now)
         self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
@@ -362,8 +365,14 @@ class MessageHandler:
         return False
 
     def _receive_updates(
-        self, neighbor: Neighbor, updates: list[RouteUpdate], version: int, now: float
+        self,
+        link: Link,
+        neighbor: Neighbor,
+        updates: list[RouteUpdate],
+        version: int,
+        now: float,
     ) -> None:
+        was_over = self._table.refused_count(neighbor.key) > 0
         for outcome in self._table.accept_updates(neighbor.key, updates, version, now):
             code = _UPDATE_CODES.get(outcome.verdict)
             if code is not None:
@@ -375,6 +384,16 @@ class MessageHandler:
                 if self._origins.raise_past(prefix, outcome.seqno):
                     self._log.count(TraceCode.SEQNO_RAISED)
                     self._mark_dirty(prefix, now)
+
+        if not was_over and self._table.refused_count(neighbor.key):
+            self._log.trace(
+                TraceCode.PREFIX_LIMIT,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{neighbor.key.router_id} tells more than max_prefixes: "
+                f"{link.settings.max_prefixes}",
+            )
+        self._lifecycle.note_room(neighbor, now)
 
     def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
         """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat."""

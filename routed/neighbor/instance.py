@@ -461,12 +461,15 @@ class NeighborInstance:
     # Views
 
     def neighbors(self, now: float) -> list[NeighborRow]:
-        """Every adjacency, and every address that is not believed, by link and address.
-
-        Cost: proportional to the routes learned.
-        """
+        """Every adjacency, and every address that is not believed, by link and address."""
         rows = [
-            neighbor_row(link, neighbor, self._table.reachable_count(neighbor.key), now)
+            neighbor_row(
+                link,
+                neighbor,
+                self._table.reachable_count(neighbor.key),
+                self._table.refused_count(neighbor.key),
+                now,
+            )
             for link in self._links.values()
             for neighbor in link.neighbors.values()
         ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 
-from routed.model.prefix import Family
+from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop
 from routed.model.seqno import is_newer
 from routed.neighbor.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
@@ -28,7 +28,7 @@ from routed.neighbor.links import Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
-from routed.neighbor.wire import BeginTable, Stream
+from routed.neighbor.wire import BeginTable, Stream, TableRequest
 
 __all__ = ["Lifecycle"]
 
@@ -36,6 +36,11 @@ _NO_FLAPS = frozenset(
     {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
 )
 """Ends of an adjacency that move no traffic, or that somebody asked for."""
+
+TABLE_REQUEST_GAP_S = 30.0
+"""A neighbor is asked for its whole table no sooner than this after the last time."""
+TABLE_REQUEST_WAIT_S = 1.0
+"""Until the next look while its first table is not whole, or its window is full."""
 
 GRACE_MIN_S = 10.0
 """A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
@@ -139,8 +144,8 @@ class Lifecycle:
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
-        ours = set(self._origins.prefixes()) | self._table.selections().keys()
-        neighbor.exchange.dump = TableDump(sorted(ours))
+        self._table.set_limit(neighbor.key, link.settings.max_prefixes)
+        neighbor.exchange.dump = TableDump(self._known_prefixes())
         link.advertiser.pause(now)
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
 
@@ -176,6 +181,7 @@ class Lifecycle:
         if neighbor.retained_until is not None and _has_settled(exchange):
             self._table.sweep_stale(neighbor.key, now)
             neighbor.retained_until = None
+            self.note_room(neighbor, now)
         if exchange.is_table_received and exchange.is_table_acknowledged:
             reason = AdjacencyReason.TABLES_EXCHANGED
             self.fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
@@ -203,11 +209,42 @@ class Lifecycle:
             elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
                 event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
                 self.fire(link, neighbor, event, reason, now)
+        request_at = neighbor.exchange.table_request_at
+        if neighbor.exchanges_routes and request_at is not None and now >= request_at:
+            self._ask_again(link, neighbor, now)
         if neighbor.retained_until is not None and now >= neighbor.retained_until:
             neighbor.retained_until = None
             self._table.sweep_stale(neighbor.key, now)
             if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
                 self._drop_neighbor(link, neighbor, now)
+
+    def note_room(self, neighbor: Neighbor, now: float) -> None:
+        """Plan to ask for a table that was refused in part, where there may be room for it now."""
+        exchange = neighbor.exchange
+        if exchange.table_request_at is None and self._table.has_room_again(neighbor.key):
+            exchange.table_request_at = max(now, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
+
+    def _ask_again(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Ask for what was refused; only a table that has been told whole can be told again."""
+        exchange = neighbor.exchange
+        if not (exchange.is_table_received and exchange.sender.has_room):
+            exchange.table_request_at = now + TABLE_REQUEST_WAIT_S
+            return
+        exchange.table_request_at = None
+        if self._table.has_room_again(neighbor.key):
+            exchange.table_requested_at = now
+            self._table.forgive(neighbor.key)
+            self._log.count(TraceCode.TABLE_REQUESTED)
+            self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
+
+    def tell_again(self, neighbor: Neighbor) -> None:
+        """A neighbor asks for our table again: from its beginning, if it is being told."""
+        exchange = neighbor.exchange
+        told = exchange.dump.count if exchange.dump is not None else 0
+        exchange.dump = TableDump(self._known_prefixes(), told)
+
+    def _known_prefixes(self) -> list[Prefix]:
+        return sorted(set(self._origins.prefixes()) | self._table.selections().keys())
 
     def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
         return link.neighbors.get(neighbor.key.router_id) is neighbor
@@ -219,6 +256,9 @@ class Lifecycle:
         through = self._table.prefixes_through(neighbor.key)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._reporter.report_all(through)
+        self._table.set_limit(neighbor.key, link.settings.max_prefixes)
+        self.note_room(neighbor, now)
+        link.attend(neighbor)
 
 
 def _has_settled(exchange: Exchange) -> bool:

@@ -11,6 +11,7 @@ that they hold, the order of events in `instance`.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ class Exchange:
     updates_received: int = 0
     """On the unicast stream, to hold against that count."""
     is_table_received: bool = False
+    table_request_at: float | None = None
+    """When to ask the neighbor for its table again; None while there is no reason to."""
+    table_requested_at: float = -math.inf
     settled_sequence: int | None = None
     """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
     it learned. None while it says that it is converging."""
@@ -124,6 +128,7 @@ class Neighbor:
             times += [
                 adjacency.unconfirmed_at,
                 adjacency.ask_at,
+                self.exchange.table_request_at,
                 self.exchange.sender.next_timer(),
                 self.exchange.receiver.ack_due_at,
             ]

@@ -62,6 +62,7 @@ __all__ = [
     "Sender",
     "SeqnoRequest",
     "Stream",
+    "TableRequest",
     "TableVersion",
     "Tlv",
     "tlv_bytes",
@@ -437,6 +438,26 @@ class HeartbeatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRequest:
+    """The receiver is to tell its whole table again: some of it was refused for want of room.
+
+    Optional: whoever does not know it only tells nothing again.
+    """
+
+    TYPE: ClassVar[int] = 0x16
+
+    def pack(self) -> bytes:
+        """Nothing more to say."""
+        return b""
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`."""
+        need(not value, DecodeReason.BAD_TLV_LENGTH)
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class RestartNotice(Numbers):
     """The sender's control plane restarts; it goes on forwarding meanwhile."""
 
@@ -526,6 +547,7 @@ Tlv: TypeAlias = (
     | EndOfTable
     | Goodbye
     | HeartbeatRequest
+    | TableRequest
     | RestartNotice
     | Receiver
     | Reception
@@ -549,6 +571,7 @@ _CLASSES: tuple[type[Sender | Tlv], ...] = (
     EndOfTable,
     Goodbye,
     HeartbeatRequest,
+    TableRequest,
     RestartNotice,
     Receiver,
     ReplayCounter,

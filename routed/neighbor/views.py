@@ -10,13 +10,16 @@ from routed.neighbor.refusals import Refusal
 __all__ = ["learned_rows", "neighbor_row", "refusal_row"]
 
 
-def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> NeighborRow:
+def neighbor_row(
+    link: Link, neighbor: Neighbor, prefixes: int, refused: int, now: float
+) -> NeighborRow:
     """One adjacency.
 
     Args:
         link: where it is.
         neighbor: whom it is with.
         prefixes: how many reachable prefixes were learned from it.
+        refused: how many of its updates were over `max_prefixes`.
         now: seconds, monotonic.
     """
     adjacency, exchange = neighbor.adjacency, neighbor.exchange
@@ -43,17 +46,19 @@ def neighbor_row(link: Link, neighbor: Neighbor, prefixes: int, now: float) -> N
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
-        problem=_problem(link, neighbor, now),
+        problem=_problem(link, neighbor, refused, now),
     )
 
 
-def _problem(link: Link, neighbor: Neighbor, now: float) -> str:
+def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
     """Why a neighbor is kept away, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
     held_s = link.held_for(neighbor, now)
     if damping is not None and held_s:
         penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
         return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
+    if refused:
+        return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
     if hello is not None and hello.mtu != link.settings.mtu:
         return f"MTU differs: theirs {hello.mtu}, ours {link.settings.mtu}"
     if hello is not None:

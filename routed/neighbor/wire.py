@@ -63,6 +63,7 @@ from routed.neighbor.tlvs import (
     Sender,
     SeqnoRequest,
     Stream,
+    TableRequest,
     TableVersion,
     Tlv,
     tlv_bytes,
@@ -104,6 +105,7 @@ __all__ = [
     "Sender",
     "SeqnoRequest",
     "Stream",
+    "TableRequest",
     "TableVersion",
     "Tlv",
     "checksum",
@@ -170,7 +172,15 @@ class DecodeError(Exception):
 _IN_ALL: frozenset[type] = frozenset({Sender, ReplayCounter, Mac})
 _PECULIAR: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset(
-        {Receiver, TableVersion, BeginTable, RouteUpdate, SeqnoRequest, EndOfTable}
+        {
+            Receiver,
+            TableVersion,
+            BeginTable,
+            RouteUpdate,
+            SeqnoRequest,
+            EndOfTable,
+            TableRequest,
+        }
     ),
     MessageType.ACK: frozenset({Ack}),
     MessageType.HEARTBEAT: frozenset({Hello, NeighborHeard, Reception, LinkAddress, Ack}),
@@ -352,5 +362,5 @@ def _check_shape(message: Message, end: int) -> None:
         if is_unicast is not (Receiver in present):
             reason = DecodeReason.MISSING_TLV if is_unicast else DecodeReason.MISPLACED_TLV
             raise DecodeError(reason, end)
-        if not is_unicast and present & {BeginTable, EndOfTable, SeqnoRequest}:
+        if not is_unicast and present & {BeginTable, EndOfTable, SeqnoRequest, TableRequest}:
             raise DecodeError(DecodeReason.MISPLACED_TLV, end)
