@@ -53,10 +53,10 @@ unit: $(STAMP) ## only the tests that need no privilege and no network
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)
 
-sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (some minutes)
+sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (an hour, 3 GB)
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)
 
-flood: $(STAMP) ## a million forged datagrams from 100,000 sources at one router, about an hour
+flood: $(STAMP) ## a million forged datagrams from 100,000 sources at one router, twice: five minutes
 	@NUP_FLOOD=1000000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/property/test_nup_flood.py
 
 MINUTES ?= 20

@@ -14,6 +14,7 @@ links that are touched or due. (A heap would need no pass, and keep what was put
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -38,12 +39,14 @@ class Agenda:
         self._ordinals: dict[int, int] = {}
         self._touched: set[int] = set()
         self._last_ordinal = 0
+        self._earliest = math.inf
+        """No moment is earlier: those that were put off are found out when it has come."""
 
     def add(self, ifindex: int) -> None:
         """A link has come up."""
         self._last_ordinal += 1
         self._ordinals[ifindex] = self._last_ordinal
-        self._moments[ifindex] = self._links[ifindex].next_timer()
+        self.arm(ifindex)
         self._touched.add(ifindex)
 
     def drop(self, ifindex: int) -> None:
@@ -62,10 +65,10 @@ class Agenda:
 
     def due(self, now: float) -> list[int]:
         """Links whose moment has come, in order."""
-        moments = self._moments
-        if not moments or min(moments.values()) > now:
+        if now < self._earliest:
             return []
-        return [ifindex for ifindex, moment in moments.items() if moment <= now]
+        self._earliest = min(self._moments.values(), default=math.inf)
+        return [ifindex for ifindex, moment in self._moments.items() if moment <= now]
 
     def take(self, now: float) -> list[int]:
         """Links to be served now, in order: those that were touched and those that are due.
@@ -78,10 +81,12 @@ class Agenda:
 
     def arm(self, ifindex: int) -> None:
         """A link has been served: keep when it needs attention next."""
-        self._moments[ifindex] = self._links[ifindex].next_timer()
+        moment = self._moments[ifindex] = self._links[ifindex].next_timer()
+        self._earliest = min(self._earliest, moment)
 
     def next_timer(self) -> float | None:
         """The earliest moment of any link; None without links."""
         for ifindex in self._touched:
             self.arm(ifindex)
-        return min(self._moments.values(), default=None)
+        self._earliest = min(self._moments.values(), default=math.inf)
+        return self._earliest if self._moments else None

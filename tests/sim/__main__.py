@@ -14,7 +14,9 @@ import argparse
 import gc
 import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,34 +65,41 @@ def _in_order(rows: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any
     return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
 
 
-def _run(job: tuple[str, int, int]) -> dict[str, object]:
+def _run(job: tuple[str, int, int]) -> dict[str, Any]:
     topology, routers, seed = job
-    gc.disable()  # nothing here is kept by cycles, and gigabytes would be searched for them
-    return run_experiment(topology, routers, seed=seed).to_json()
+    gc.disable()  # a network makes no garbage of that kind before it is garbage as a whole
+    try:
+        return run_experiment(topology, routers, seed=seed).to_json()
+    finally:
+        gc.enable()
+        gc.collect()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--only", choices=list(TOPOLOGIES), help="one topology")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of routers")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(TOPOLOGIES)
     jobs = [(name, size, options.seed) for size in options.sizes for name in names]
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "sim.json"
     kept = json.loads(path.read_text()) if path.exists() else []
     rows = {(row["topology"], row["routers"]): row for row in kept}
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for number, row in enumerate(pool.map(_run, jobs), 1):
-            done = f"{row['topology']}, {row['routers']} routers"
-            print(progress(number, len(jobs), done), file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        run_all: Callable[..., Iterator[dict[str, Any]]] = map
+        if options.jobs > 1:
+            run_all = stack.enter_context(ProcessPoolExecutor(options.jobs)).map
+        for number, row in enumerate(run_all(_run, jobs), 1):
             rows[row["topology"], row["routers"]] = row
             ordered = _in_order(rows)
             path.write_text(json.dumps(ordered, indent=1) + "\n")
             (RESULTS / "sim.svg").write_text(draw_plot(ordered))
+            done = f"{row['topology']}, {row['routers']} routers"
+            print(progress(number, len(jobs), done), file=sys.stderr, flush=True)
     print(table(_in_order(rows)))
     return 0
 

@@ -32,27 +32,33 @@ PANELS = (
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """A logarithmic axis over whole decades."""
+    """A logarithmic axis, from a power of ten to 1, 2 or 5 times one."""
 
-    low: int
-    high: int
-    """Exponents of ten."""
+    low: float
+    high: float
+    """The values at its ends."""
     start: float
     end: float
     """Pixels."""
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float) -> _Axis:
-        low = math.floor(math.log10(min(values)))
-        high = math.ceil(math.log10(max(values)))
-        return cls(low, max(high, low + 1), start, end)
+        low = 10.0 ** math.floor(math.log10(min(values)))
+        decade = 10.0 ** math.floor(math.log10(max(values)))
+        high = next(step * decade for step in (1, 2, 5, 10) if max(values) <= step * decade)
+        return cls(low, max(high, 10 * low), start, end)
 
     def at(self, value: float) -> float:
-        share = (math.log10(value) - self.low) / (self.high - self.low)
+        share = math.log(value / self.low, self.high / self.low)
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> Iterator[float]:
-        return (10.0**exponent for exponent in range(self.low, self.high + 1))
+        """Every power of ten, and the end."""
+        tick = self.low
+        while tick < self.high * 0.999:
+            yield tick
+            tick *= 10
+        yield self.high
 
 
 def _number(value: float) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.fake_wire import FakeWire, WireFaults
 from tests.fakes.network_laws import LoopWatch, assert_converged
+from tests.sim import __main__ as program
 from tests.sim.experiment import Outcome, run_experiment
 from tests.sim.plot import PANELS, draw_plot
 from tests.sim.topologies import TOPOLOGIES
@@ -85,3 +87,23 @@ def test_the_plot_shows_every_topology_in_every_panel() -> None:
 def test_a_row_has_every_figure() -> None:
     row = run_experiment("grid", 9).to_json()
     assert list(row) == list(Outcome.__dataclass_fields__)
+
+
+def test_a_long_run_can_be_done_in_parts_and_keeps_what_it_had_when_it_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "RESULTS", tmp_path)
+    program.main(["--only", "grid", "--sizes", "9"])
+
+    def broken_off(topology: str, routers: int, *, seed: int) -> Outcome:
+        if routers > 5:
+            raise KeyboardInterrupt
+        return run_experiment(topology, routers, seed=seed)
+
+    monkeypatch.setattr(program, "run_experiment", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        program.main(["--only", "ring", "--sizes", "5", "6"])
+    rows = json.loads((tmp_path / "sim.json").read_text())
+    assert [(row["topology"], row["routers"]) for row in rows] == [("ring", 5), ("grid", 9)]
+    assert "ring" in (tmp_path / "sim.svg").read_text()
+    assert "| grid | 9 |" in capsys.readouterr().out
