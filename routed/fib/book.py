@@ -7,7 +7,8 @@
 A refused route waits (`tracker.held`), with a reason for people, until its retry is due, until
 something relevant changed, or until its wish is another. So does a route whose key a foreign route
 holds, for as long as it does, and a route that somebody else takes away again and again: the first
-loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause.
+loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause. A route
+that went with its link is nobody's loss: it waits for the link, or until its wish is another.
 
 Failure: what the kernel refuses concerns its own key only.
 """
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import errno
 import heapq
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,11 +75,26 @@ class _Repair(NamedTuple):
     at: float
 
 
+def _is_never_dead(_value: RouteValue) -> bool:
+    return False
+
+
 class RouteBook:
     """Desired and kernel routes of one space, with failures and rivals."""
 
-    def __init__(self, space: RouteSpace, counts: LedgerCounts) -> None:
+    def __init__(
+        self,
+        space: RouteSpace,
+        counts: LedgerCounts,
+        is_over_dead_link: Callable[[RouteValue], bool] = _is_never_dead,
+    ) -> None:
+        """Args:
+        space: table, family and priority.
+        counts: shared by all books.
+        is_over_dead_link: whether a route cannot be in the kernel for want of its link.
+        """
         self.space = space
+        self._is_over_dead_link = is_over_dead_link
         self.tracker: RouteTracker = new_tracker(space.family)
         self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
         self.unsaid: dict[int, None] = {}
@@ -98,6 +115,8 @@ class RouteBook:
         self._lost: set[int] = set()
         """Taken from us by somebody else and not yet put back."""
         self._repairs: dict[int, _Repair] = {}
+        self._told: set[int] = set()
+        """Keys whose failure the engine knows."""
         self._parked: dict[int, RouteValue] | None = None
         """While decoupled: what is wanted, and must not be in the kernel."""
 
@@ -169,6 +188,7 @@ class RouteBook:
         """A new engine starts: what the one before wanted is to be claimed; it knows no failure."""
         self._unclaimed = set(self.desired_keys())
         self.unsaid = dict.fromkeys(self._failures)
+        self._told.clear()
 
     def end_claims(self) -> None:
         """The engine has said everything: what nobody claimed is wanted no longer."""
@@ -208,12 +228,24 @@ class RouteBook:
         drift = [self.found(key, value, now) for key in keys]
         return [entry for entry in drift if entry is not None]
 
-    def gone(self, key: int, now: float) -> Drift | None:
-        """A route of ours is there no longer, and we did not remove it."""
-        wanted = self.tracker.same.get(key)
-        self.tracker.delete_kernel(key)
-        self._retired.discard(key)
-        return None if wanted is None else self._lose(key, wanted, "deleted", now)
+    def gone(self, keys: Iterable[int], now: float) -> list[Drift]:
+        """Routes of ours are there no longer, and we did not remove them."""
+        drift: list[Drift] = []
+        dead: dict[RouteValue, bool] = {}
+        for key in keys:
+            wanted = self.tracker.same.get(key)
+            self.tracker.delete_kernel(key)
+            self._retired.discard(key)
+            if wanted is None:
+                continue
+            if wanted not in dead:
+                dead[wanted] = self._is_over_dead_link(wanted)
+            if dead[wanted]:
+                self._fail(key, "its link is down", 1, math.inf, is_news=False)
+                drift.append(Drift(self.space.key(key), wanted, "deleted"))
+            else:
+                drift.append(self._lose(key, wanted, "deleted", now))
+        return drift
 
     def rival_found(self, key: int, protocol: int, now: float) -> None:
         """A foreign route holds a key of this space."""
@@ -350,16 +382,36 @@ class RouteBook:
         failure = self._failures.pop(key, None) if self._failures else None
         if failure is not None:
             self.tracker.release(key)
-            self.unsaid[key] = None
+            if key in self._told:
+                self.unsaid[key] = None
+            else:  # it began and ended between two reports
+                self.unsaid.pop(key, None)
             if self.news.pop(key, None) is None and failure.is_news:
                 self.recovered.append(key)
+
+    def take_unsaid(self, limit: int) -> tuple[dict[int, str], list[int]]:
+        """What the engine should know: failures with their reasons, and ends of failures."""
+        failures: dict[int, str] = {}
+        recovered: list[int] = []
+        for key in list(itertools.islice(self.unsaid, limit)):
+            del self.unsaid[key]
+            failure = self._failures.get(key)
+            if failure is not None:
+                failures[key] = failure.reason
+                self._told.add(key)
+            else:
+                recovered.append(key)
+                self._told.discard(key)
+        return failures, recovered
 
     def retry_everything(self) -> None:
         """A link or an address changed: what failed for want of one may work now."""
         for key, failure in self._failures.items():
-            if key not in self._rivals:
-                failure.attempts = 0
-                self.tracker.release(key)
+            wanted = self.tracker.desired(key)
+            if key in self._rivals or (wanted is not None and self._is_over_dead_link(wanted)):
+                continue
+            failure.attempts = 0
+            self.tracker.release(key)
 
     def retry_at(self) -> float:
         """When the next held route is due, on the clock of `now`; math.inf when none waits."""

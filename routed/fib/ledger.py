@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from routed.fib.book import Drift, LedgerCounts, RouteBook
@@ -58,6 +58,8 @@ class Ledger:
     """Desired and kernel FIB with failures, rivals and the gate."""
 
     def __init__(self, ownership: Ownership) -> None:
+        self.is_over_dead_link: Callable[[RouteValue], bool] = lambda _value: False
+        """Whether a route cannot be in the kernel for want of its link; whoever knows sets it."""
         self.counts = LedgerCounts()
         self._ownership = ownership
         self._books: dict[RouteSpace, RouteBook] = {}
@@ -173,7 +175,9 @@ class Ledger:
         if not self._ownership.is_ours(space, route.protocol):
             return None
         book = self.book(space)
-        return book.gone(key, now) if is_removed else book.found(key, route.value, now)
+        if is_removed:
+            return next(iter(book.gone([key], now)), None)
+        return book.found(key, route.value, now)
 
     def _shadow_changed(
         self, space: RouteSpace, key: int, protocol: int, *, is_removed: bool
@@ -196,7 +200,9 @@ class Ledger:
         """The book of a space; an empty one when there was none."""
         book = self._books.get(space)
         if book is None:
-            book = self._books[space] = RouteBook(space, self.counts)
+            book = self._books[space] = RouteBook(
+                space, self.counts, lambda value: self.is_over_dead_link(value)
+            )
             if not self._is_coupled:
                 book.decouple()
         return book
@@ -285,13 +291,9 @@ class Ledger:
         recovered: list[RouteKey] = []
         for book in self._books.values():
             room = limit - len(failures) - len(recovered)
-            for key in list(itertools.islice(book.unsaid, room)):
-                del book.unsaid[key]
-                reason = book.failure_of(key)
-                if reason:
-                    failures[book.space.key(key)] = reason
-                else:
-                    recovered.append(book.space.key(key))
+            failed, ended = book.take_unsaid(room)
+            failures |= {book.space.key(key): reason for key, reason in failed.items()}
+            recovered += [book.space.key(key) for key in ended]
         return Report(failures, tuple(recovered))
 
     def take_news(self) -> Report:
@@ -381,7 +383,7 @@ class DumpComparison:
         if self._is_thorough:
             for book in self._books.values():
                 missing = self._judged(book.space, book.tracker.unmarked())
-                drift += [book.gone(key, now) for key in missing]
+                drift += book.gone(missing, now)
         for space, odd in self._odd.items():
             book = self._ledger.book(space)
             for value, pages in odd.items():

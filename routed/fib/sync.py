@@ -40,7 +40,7 @@ from routed.log import Logger
 from routed.model.fib import FibCounters, FibFailure
 from routed.model.prefix import Address, Family
 
-__all__ = ["FibSync"]
+__all__ = ["JUDGMENT_S", "FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
@@ -53,6 +53,10 @@ DUMP_ATTEMPTS = 5
 
 RESYNC_GAP_S = 1.0
 """Least time between two dumps that failed."""
+
+JUDGMENT_S = 1.0
+"""After a link is lost, failures are told no sooner than the engine has decided about it, or this
+long: what went with the link is about to be wanted elsewhere."""
 
 FLUSH_TIMEOUT_S = 30.0
 """How long an orderly stop may take to remove our routes."""
@@ -108,6 +112,9 @@ class FibSync:
         self._wake = trio.Event()
         self._resync_reason = "start"
         self._is_link_up = is_link_up
+        self.ledger.is_over_dead_link = self._is_over_dead_link
+        self._judgment_due = -math.inf
+        """Until then failures are not told: the engine is deciding about a link that is lost."""
         self._updates: deque[FibUpdate | _InSync | _Judged] = deque()
         """Not yet entered in the books."""
         self._taken_serial = 0
@@ -158,9 +165,9 @@ class FibSync:
     def judged(self) -> None:
         """The engine has decided about what was suspected up to now, and said so: once its wishes
         before this were tried, groups are again what routes want."""
-        if self.objects is not None:
-            self._updates.append(_Judged(self.objects.book.suspicions))
-            self._wake.set()
+        suspicions = 0 if self.objects is None else self.objects.book.suspicions
+        self._updates.append(_Judged(suspicions))
+        self._wake.set()
 
     def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
         """Somebody else changed a kernel route."""
@@ -175,6 +182,7 @@ class FibSync:
         if self.objects is not None:
             self.objects.links_changed(may_have_lost_objects=may_have_lost_routes)
         if may_have_lost_routes:
+            self._judgment_due = trio.current_time() + JUDGMENT_S
             self.request_resync("link")
         self._wake.set()
 
@@ -256,10 +264,21 @@ class FibSync:
                 continue
             self._idle.set()
             self._idle = trio.Event()
-            with trio.move_on_at(min(resync_at, self.ledger.retry_at(), self._objects_at())):
+            wake_at = min(resync_at, self.ledger.retry_at(), self._objects_at())
+            if self._judgment_due > -math.inf:
+                wake_at = min(wake_at, self._judgment_due)
+            with trio.move_on_at(wake_at):
                 await self._wake.wait()
+            if self._judgment_due <= trio.current_time():
+                self._end_judgment()
             if trio.current_time() >= resync_at:
                 self.request_resync("timer")
+
+    def _end_judgment(self) -> None:
+        """Failures are told again."""
+        if self._judgment_due > -math.inf:
+            self._judgment_due = -math.inf
+            self._on_progress()
 
     async def flush(self) -> int:
         """Remove every route of ours; `run` must have been cancelled before.
@@ -330,6 +349,7 @@ class FibSync:
             self._has_gate_news = True
             return True
         if isinstance(update, _Judged):
+            self._end_judgment()
             if self.objects is not None:
                 self.objects.book.lift(update.suspicions)
             return True
@@ -405,7 +425,8 @@ class FibSync:
         ask for others.
         """
         drift, self._drift = self._drift, []
-        strange = [entry for entry in drift if not self._is_over_dead_link(entry.value)]
+        is_dead = {value: self._is_over_dead_link(value) for value in {e.value for e in drift}}
+        strange = [entry for entry in drift if not is_dead[entry.value]]
         for entry in strange[:DRIFT_LINES]:
             self._log.emit("fib-drift", prefix=entry.key.prefix, what=entry.what)
         if len(strange) > DRIFT_LINES:
@@ -474,7 +495,8 @@ class FibSync:
 
     def take_progress(self) -> Progress | None:
         """What the engine should be told next; None when it knows everything."""
-        report = self.ledger.take_report(PROGRESS_ROUTES_MAX)
+        is_judging = self._judgment_due > trio.current_time()
+        report = self.ledger.take_report(0 if is_judging else PROGRESS_ROUTES_MAX)
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(

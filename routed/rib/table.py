@@ -198,9 +198,26 @@ class Rib:
         else:  # some were there a moment ago, and still answer with what they had
             for key in fresh:
                 dirty.setdefault(key, None)
-        for key in present:
-            self.install(Route.of(Prefix.from_int(family, key), attributes))
+        self._install_present(family, present, offer)
         self._offers.forget_unused(offer)
+
+    def _install_present(self, family: Family, keys: Sequence[int], offer: Offer) -> None:
+        """The same where there are candidates already: mostly the very one, offered otherwise."""
+        rows, tick = self._rows[family], self._tick()
+        attributes = offer.attributes
+        for key in keys:
+            chunk, first, last = rows.find(key)
+            before = chunk.offers[first]
+            source, owner = before.attributes.source, before.attributes.owner
+            if last - first > 1 or source is not attributes.source or owner != attributes.owner:
+                self.install(Route.of(Prefix.from_int(family, key), attributes))
+            elif before is not offer:
+                self._mark(family, key, [before])
+                chunk.offers[first], chunk.times[first] = offer, tick
+                before.users -= 1
+                offer.users += 1
+                self._offers.forget_own(before, family, key)
+                self._offers.forget_unused(before)
 
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
         """Take a candidate away; returns whether it was there."""

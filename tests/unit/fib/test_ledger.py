@@ -277,6 +277,53 @@ def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None
     assert bench.ledger.take_report(100).recovered == (A,)
 
 
+def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench) -> None:
+    bench.ledger.is_over_dead_link = lambda value: any(
+        hop.ifindex in bench.kernel.down_links for hop in value.next_hops
+    )
+    bench.want(A, via("192.0.2.1"))
+    bench.settle()
+    for _ in range(3):  # no matter how often within REPAIR_MEMORY_S
+        bench.kernel.down_links.add(2)
+        bench.kernel.lose([A])
+        assert [entry.what for entry in bench.dump()] == ["deleted"]
+        assert bench.planned() == [], "the kernel would only refuse it"
+        assert bench.failure_of(A) == "its link is down"
+        bench.ledger.retry_everything()
+        assert bench.planned() == [], "another link changed"
+        bench.kernel.down_links.clear()
+        bench.ledger.retry_everything()
+        bench.settle()
+        assert A in bench.kernel.ours()
+    assert bench.ledger.counts.repaired == 0
+    assert bench.ledger.take_news().failures == {}, "the log has the link"
+
+
+def test_what_went_with_its_link_goes_elsewhere_at_once(bench: Bench) -> None:
+    bench.ledger.is_over_dead_link = lambda value: value.next_hops[0].ifindex == 2
+    bench.want(A, via("192.0.2.1"))
+    bench.settle()
+    bench.kernel.lose([A])
+    bench.dump()
+    bench.want(A, via("198.51.100.1", ifindex=3))
+    assert bench.planned() == [OpKind.INSTALL]
+    bench.settle()
+    assert not bench.failure_of(A)
+
+
+def test_a_failure_that_ends_before_it_is_reported_is_no_news(bench: Bench) -> None:
+    bench.kernel.down_links.add(2)
+    bench.want(A, via("192.0.2.1"))
+    bench.want(B, via("192.0.2.1"))
+    bench.step()
+    assert len(bench.ledger.take_report(1).failures) == 1
+    bench.kernel.down_links.clear()
+    bench.ledger.retry_everything()
+    bench.settle()
+    report = bench.ledger.take_report(100)
+    assert (report.failures, report.recovered) == ({}, (A,)), "of B nobody has heard"
+
+
 def test_a_removal_of_what_is_gone_already_counts_as_done(bench: Bench) -> None:
     bench.ledger.open_gate()
     bench.want(A, via("192.0.2.1"))

@@ -17,7 +17,7 @@ from routed.fib.ledger import Ledger
 from routed.fib.messages import FibRemovals, FibRows, FibUpdate
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
-from routed.fib.sync import FibSync
+from routed.fib.sync import JUDGMENT_S, FibSync
 from routed.log import Level, Logger, Record
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -326,3 +326,60 @@ async def test_many_failures_are_told_in_pieces_that_fit_a_frame(
         while (progress := bench.sync.take_progress()) is not None:
             ended += len(progress.recovered)
         assert ended == 1000
+
+
+async def lose_link(bench: Bench) -> None:
+    """A route is there, and goes with its link."""
+    value = RouteValue.canonical(RouteType.UNICAST, (NextHop(Address.parse("192.0.2.1"), 2),))
+    rows = FibRows(254, Family.IPV4, [key("10.1.0.0/16").prefix.as_int], [value])
+    bench.sync.update(FibUpdate(1, [rows], []))
+    await bench.quiet()
+    bench.kernel.down_links.add(2)
+    bench.kernel.lose([key("10.1.0.0/16")])
+    bench.sync.links_changed(may_have_lost_routes=True)
+    await bench.quiet()
+
+
+async def test_what_went_with_a_link_is_told_once_the_engine_has_judged(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        await lose_link(bench)
+        progress = bench.sync.take_progress()
+        assert progress is None or progress.failures == ()
+        bench.sync.judged()
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+        assert progress is not None
+        assert [failure.reason for failure in progress.failures] == ["its link is down"]
+    assert bench.sink.events("fib-drift") == []
+    assert bench.sink.events("fib-route-failed") == []
+
+
+async def test_what_the_engine_wants_elsewhere_is_never_told_as_failed(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        await lose_link(bench)
+        bench.sync.update(update(2, "10.1.0.0/16"))
+        bench.sync.judged()
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+        assert progress is not None
+        assert (progress.applied_serial, progress.failures, progress.recovered) == (2, (), ())
+        assert progress.counters.installed == 1
+
+
+async def test_an_engine_that_does_not_judge_is_told_all_the_same(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        await lose_link(bench)
+        bench.sync.take_progress()
+        told = bench.progress
+        await trio.sleep(JUDGMENT_S)
+        await bench.quiet()
+        assert bench.progress > told, "nobody else would have asked"
+        progress = bench.sync.take_progress()
+        assert progress is not None
+        assert len(progress.failures) == 1
