@@ -42,9 +42,14 @@ class Action(enum.Enum):
     HANG = "stop for a moment the engine of"
 
     @property
-    def may_lose_packets(self) -> bool:
-        """Whether forwarding itself is touched, and not only the daemon."""
-        return self in (Action.CUT, Action.MEND, Action.DRIFT)
+    def takes_routes_away(self) -> bool:
+        """Whether packets have nowhere to go until a daemon has acted."""
+        return self in (Action.CUT, Action.DRIFT)
+
+    @property
+    def changes_topology(self) -> bool:
+        """Whether routes are to be others afterwards."""
+        return self in (Action.CUT, Action.MEND)
 
     @property
     def silences_a_daemon(self) -> bool:
@@ -98,10 +103,20 @@ class Round:
 
     @property
     def may_lose_packets(self) -> bool:
-        """Whether any step touches forwarding itself, or more than two routers are silent at once:
-        a third that dies while the first is told the second's table may cost a few packets."""
-        touches_forwarding = any(step.action.may_lose_packets for step in self.steps)
-        return len(self.silenced) > 2 or touches_forwarding
+        """Whether any step takes routes away, or the topology changes behind a router's back.
+
+        A link that comes back costs nothing, and neither do daemons that go, however many.
+        """
+        return self.may_loop or any(step.action.takes_routes_away for step in self.steps)
+
+    @property
+    def may_loop(self) -> bool:
+        """Whether the topology changes while a router restarts.
+
+        Its new life no longer knows how good its routes were, and may choose one that leads through
+        itself, for as long as an update takes (docs/nup.md, section 8).
+        """
+        return bool(self.silenced) and any(step.action.changes_topology for step in self.steps)
 
     @property
     def silenced(self) -> frozenset[str]:

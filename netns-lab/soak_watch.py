@@ -5,10 +5,10 @@
                        was there.
     bounds             descriptors, memfds and memory of each process; nexthop objects of a router
 
-What is found is kept; `check` raises it. Besides, packets are counted whose hop limit ran out, for
-whoever knows what was done meanwhile: routers that follow a change of the topology write their
-kernels some milliseconds apart, and a packet that comes just then may go to and fro until the last
-of them has (a micro-loop, RFC 5715). Such a loop is over before it can be read twice.
+What is found is kept; `check` raises it. Besides, packets are counted whose hop limit ran out:
+where kernels follow a change of the topology some milliseconds apart, in the wrong order, a packet
+may go to and fro until the last of them has followed (a micro-loop, RFC 5715), and such a loop is
+over before it can be read twice.
 """
 
 from __future__ import annotations

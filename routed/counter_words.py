@@ -60,6 +60,7 @@ NUP_COUNTERS = {
     TraceCode.SEQNO_REQUEST_SENT: "requests for a newer sequence number, sent",
     TraceCode.SEQNO_REQUEST_FORWARDED: "requests for a newer sequence number, passed on",
     TraceCode.SEQNO_RAISED: "sequence numbers of ours, raised on request",
+    TraceCode.FORWARDING_LATE: "news told to neighbors before the kernel had the routes",
 }
 
 FIB_COUNTERS = {

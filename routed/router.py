@@ -4,6 +4,8 @@
                               ^                        ^  \\--best--> FibWishes --> parent, kernel
                               |                        |   \\
                               +-- Redistribution ------|----+
+                              ^                        |
+                              +------ KernelNews ------+----- what the kernel has followed in
                                                        |
     links, sockets, configuration, progress -----------+        (facts, from `routed.engine`)
 
@@ -38,6 +40,7 @@ from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.fib_requests import FibRequests, is_learned
 from routed.injecting import Injecting
+from routed.kernel_news import KernelNews
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
@@ -145,6 +148,7 @@ class Router:
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self._sources = CandidateSources(self.rib)
+        self._kernel_news = KernelNews(self.neighbors, self.fib.wishes)
         self.injected = Injecting(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
@@ -237,6 +241,7 @@ class Router:
         legs = [(ifindex, via) for via, ifindex in former_legs]
         self.neighbors.expect_neighbors(legs, self._in_sync_at)
         self.fib.defers_learned = bool(legs)
+        self.neighbors.await_forwarding(not legs, self._clock.now())
         self._to_decide.set()
 
     def kernel_routes_changed(
@@ -355,6 +360,8 @@ class Router:
             self._decide()
             self._release_learned()
             self.fib.end_decision(is_judgment=is_judgment)
+            if self._kernel_news.decided(self._clock.now()):
+                self._network.kick()
             self._settle_sync()
             self._on_news()
 
@@ -393,9 +400,11 @@ class Router:
         """The parent says how far the kernel has followed."""
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
-        self.fib.wishes.progress(
+        tried = self.fib.wishes.progress(
             progress.applied_serial, progress.failures, progress.recovered, progress.counters
         )
+        if self._kernel_news.tried(tried, self._clock.now()):
+            self._network.kick()
 
     @property
     def datagrams(self) -> dict[str, int]:
@@ -416,6 +425,7 @@ class Router:
         if not self.fib.defers_learned or not (is_whole or now >= self._in_sync_at):
             return
         self.fib.defers_learned = False
+        self.neighbors.await_forwarding(True, now)
         for choices in self.rib.choices():
             for prefix, selection in choices.items():
                 if is_learned(selection):

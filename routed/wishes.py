@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from ipc.columns import pack_indices, pack_keys
@@ -24,7 +25,7 @@ from routed.model.fib import FibCounters, FibFailure
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop, RouteType
 
-__all__ = ["UPDATE_ROUTES_MAX", "WINDOW_UPDATES", "FibWishes", "Wish"]
+__all__ = ["UPDATE_ROUTES_MAX", "WINDOW_UPDATES", "FibWishes", "Said", "Wish"]
 
 UPDATE_ROUTES_MAX = 2000
 """Routes in one update: 6 ms of the kernel's work."""
@@ -84,7 +85,7 @@ class FibWishes:
         self.table_id = table_id
         self._wish_of = wish_of
         self._unsaid = {family: _Unsaid() for family in Family}
-        self._on_their_way: deque[tuple[int, _Said]] = deque()
+        self._on_their_way: deque[tuple[int, Said]] = deque()
         self._failures: dict[Prefix, str] = {}
         self._serial = 0
 
@@ -135,16 +136,22 @@ class FibWishes:
         failures: Iterable[FibFailure],
         recovered: Iterable[tuple[int, Prefix]],
         counters: FibCounters,
-    ) -> None:
-        """Take in what the parent reports."""
+    ) -> list[Said]:
+        """Take in what the parent reports.
+
+        Returns:
+            The updates that were tried.
+        """
+        tried: list[Said] = []
         while self._on_their_way and self._on_their_way[0][0] <= applied_serial:
-            self._on_their_way.popleft()
+            tried.append(self._on_their_way.popleft()[1])
         for _, prefix in recovered:
             self._failures.pop(prefix, None)
         for failure in failures:
             if failure.table_id == self.table_id:
                 self._failures[failure.prefix] = failure.reason
         self.counters = counters
+        return tried
 
     def __contains__(self, prefix: Prefix) -> bool:
         """Whether a route of ours is wanted for a prefix."""
@@ -166,12 +173,22 @@ class FibWishes:
             said.has(family, key) for _, said in self._on_their_way
         )
 
+    def pending_among(self, family: Family, keys: AbstractSet[int]) -> set[int]:
+        """The same for many at once: those of these prefixes (`Prefix.as_int`) that are pending."""
+        unsaid = self._unsaid[family].wishes
+        pending = set(unsaid.keys() & keys) if unsaid else set()
+        for _, said in self._on_their_way:
+            if len(pending) == len(keys):
+                break
+            pending |= said.among(family, keys)
+        return pending
+
     def failure_of(self, prefix: Prefix) -> str:
         """Why the kernel does not have the route; empty when it did not fail."""
         return self._failures.get(prefix, "")
 
 
-class _Said:
+class Said:
     """The prefixes of one update. Few are ever looked for, so a set is made when one is."""
 
     def __init__(self, columns: Mapping[Family, tuple[list[int], ...]]) -> None:
@@ -180,10 +197,17 @@ class _Said:
 
     def has(self, family: Family, key: int) -> bool:
         """Whether a prefix (`Prefix.as_int`) is among them."""
+        return key in self._set(family)
+
+    def among(self, family: Family, keys: AbstractSet[int]) -> AbstractSet[int]:
+        """Those of these prefixes that are among them."""
+        return keys & self._set(family) if keys else frozenset()
+
+    def _set(self, family: Family) -> frozenset[int]:
         keys = self._sets.get(family)
         if keys is None:
             keys = self._sets[family] = frozenset().union(*self._columns[family])
-        return key in keys
+        return keys
 
 
 class _Columns:
@@ -229,11 +253,9 @@ class _Columns:
             for key in keys:
                 yield Prefix.from_int(family, key)
 
-    def said(self) -> _Said:
+    def said(self) -> Said:
         """Everything that was taken; nothing more may be."""
-        return _Said(
-            {family: (keys, self._removals[family]) for family, keys in self._keys.items()}
-        )
+        return Said({family: (keys, self._removals[family]) for family, keys in self._keys.items()})
 
     def update(self, serial: int, table_id: int) -> FibUpdate:
         """The message."""

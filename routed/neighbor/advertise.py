@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Prefix
@@ -198,9 +198,20 @@ class LinkAdvertiser:
             self.flush_at = max(self.flush_at, now + COALESCE_S)
 
     def take_batch(
-        self, advertisement: Advertisement, own_id: Address, now: float
+        self,
+        advertisement: Advertisement,
+        own_id: Address,
+        now: float,
+        waiting: Container[Prefix] = (),
     ) -> UpdateBatch | None:
-        """The next message's worth of dirty prefixes; None when nothing is left to say."""
+        """The next message's worth of dirty prefixes; None when nothing is left to say.
+
+        Args:
+            advertisement: looks a prefix up.
+            own_id: our router id.
+            now: seconds, monotonic.
+            waiting: of these only retractions are told; they are marked again when that ends.
+        """
         updates: list[RouteUpdate] = []
         packed: list[bytes] = []
         retracted: list[Prefix] = []
@@ -210,6 +221,8 @@ class LinkAdvertiser:
             update = advertisement(prefix)
             if update is None and prefix in self.advertised:
                 update = RouteUpdate(prefix, METRIC_INFINITY, 0, False, own_id, 0)
+            elif update is not None and prefix in waiting:
+                update = None
             if update is not None:
                 tlv = update.pack_tlv()
                 room_bytes -= len(tlv)
@@ -256,12 +269,17 @@ class TableDump:
         """Whether nothing but END_OF_TABLE is left to send."""
         return not self._waiting
 
-    def take_batch(self, advertisement: Advertisement) -> UpdateBatch | None:
-        """The next message's worth; prefixes that have gone meanwhile are passed over."""
+    def take_batch(
+        self, advertisement: Advertisement, waiting: Container[Prefix] = ()
+    ) -> UpdateBatch | None:
+        """The next message's worth; prefixes that have gone meanwhile are passed over.
+
+        It ends before the first prefix that is `waiting`; when that is the very next, with None.
+        """
         updates: list[RouteUpdate] = []
         packed: list[bytes] = []
         room_bytes = UPDATE_ROOM_BYTES
-        while self._waiting:
+        while self._waiting and self._waiting[0] not in waiting:
             update = advertisement(self._waiting[0])
             if update is not None:
                 tlv = update.pack_tlv()

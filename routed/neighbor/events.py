@@ -213,6 +213,8 @@ class TraceCode(enum.Enum):
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     SEQNO_RAISED = "seqno_raised"
+    FORWARDING_LATE = "forwarding_late"
+    """Told before the kernel had followed, because it took too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,8 @@ class RouteTable:
         """What a restarted neighbor said of stale routes: applied when its new table is whole."""
         self._selected: dict[Prefix, Selection] = {}
         self._changed: dict[Prefix, None] = {}
+        self._improved: dict[Prefix, None] = {}
+        """Of these, those whose feasibility distance has improved, too."""
         self._wishes: dict[Prefix, _Wish] = {}
         self._wish_heap: list[tuple[float, Prefix]] = []
 
@@ -362,6 +364,11 @@ class RouteTable:
         self._changed.clear()
         return changed
 
+    def take_improvements(self) -> dict[Prefix, None]:
+        """Prefixes of which we claim something better than ever before, since the last call."""
+        improved, self._improved = self._improved, {}
+        return improved
+
     def take_requests(self, now: float) -> list[RequestTo]:
         """Seqno requests that are due, one for each neighbor whose route is not feasible."""
         due: list[RequestTo] = []
@@ -521,6 +528,7 @@ class RouteTable:
             distance = improved(before, selection)
             if distance is not before:  # selecting precedes advertising: it is never late
                 _set_all(self._distances.setdefault(selection.origin, {}), prefixes, distance)
+                _set_all(self._improved, prefixes, None)
 
     def _settle(
         self,

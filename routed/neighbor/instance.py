@@ -32,13 +32,18 @@ nothing changes along the paths through it; `feasibility` says why that is free 
 that itself restarts must not touch its kernel table before `is_loaded`: only the whole of its
 neighbors' tables tells its true successors from the neighbors that were reached through it.
 
+When neighbors restart together, each may have to learn from the other what it is to tell a third.
+So CONVERGING stays set on a link until the tables from all other links are whole: what comes by the
+link itself is not told there, and in a network without circles of restarting routers nobody waits
+for himself. Where there is one, the dead interval ends it.
+
 Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the restart.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
@@ -64,10 +69,12 @@ from routed.neighbor.events import (
     UsageError,
 )
 from routed.neighbor.feasibility import NeighborKey, RouteTable
+from routed.neighbor.following import ForwardingWait
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.keys import KeyRing
-from routed.neighbor.lifecycle import Lifecycle
+from routed.neighbor.lifecycle import Lifecycle, has_settled
 from routed.neighbor.links import Link, LinkMemory, is_heard
+from routed.neighbor.marking import LinkMarker
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.recording import LIMIT_BYTES, Recorder
@@ -124,17 +131,21 @@ class NeighborInstance:
         self._table = RouteTable(router_id, self._judge_import)
         self._origins = OriginTable(origin_seqno)
         self._hold = RetractionHold()
+        self._wait = ForwardingWait()
         self._log = OutputLog()
         self._reporter = RouteReporter(
-            self._log, self._table, self._origins, self._hold, self._links
+            self._log, self._table, self._origins, self._hold, self._links, self._wait
         )
+        self._marker = LinkMarker(self._links, self._table)
         own = Sender(router_id, boot_id)
-        self._transmitter = Transmitter(own, rng, self._log, self._hold, self._advertisement)
+        self._transmitter = Transmitter(
+            own, rng, self._log, self._hold, self._wait, self._advertisement
+        )
         self._lifecycle = Lifecycle(
             rng, self._log, self._table, self._origins, self._reporter, self._transmitter
         )
         self._relay = RequestRelay(
-            router_id, self._log, self._table, self._origins, self._links, self._mark_dirty
+            router_id, self._log, self._table, self._origins, self._links, self._marker.mark
         )
         self._handler = MessageHandler(
             own,
@@ -146,12 +157,14 @@ class NeighborInstance:
             self._transmitter,
             self._lifecycle,
             self._relay,
-            self._mark_dirty,
+            self._marker.mark,
         )
         self._is_restart = False
         """Whether routes of an earlier life were found, and this one has not taken over yet."""
         self._expected: dict[int, set[Address]] = {}
         """Per link that is not up yet: whom our earlier life was forwarding to."""
+        self._awaits_tables = False
+        """After a restart: neighbors that restart, too, have not been told everything yet."""
         self._expected_until = 0.0
         self._memories: dict[int, LinkMemory] = {}
         """Of links that are down, the last one last."""
@@ -189,18 +202,19 @@ class NeighborInstance:
     def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
         """Learn whom our earlier life was forwarding to, before the links come up.
 
-        Until they are heard, or the dead interval has passed, this router is not loaded, and says
-        so to its neighbors (CONVERGING): they keep what the earlier life told them. For others it
-        does not wait: nothing that the earlier life told rests on them.
+        Until they are heard and have told whole tables (one that restarts, too, says when), or
+        the dead interval has passed, this router is not loaded, and says so to its neighbors
+        (CONVERGING): they keep what the earlier life told them. For others it does not wait:
+        nothing that the earlier life told rests on them.
 
         Args:
             addresses: of next hops, with their links.
-            until: when to wait no longer for links that are not there, seconds, monotonic.
+            until: when to wait no longer, seconds, monotonic.
         """
         known = sorted(set(addresses))
         self._note_input("expect_neighbors", known, until)
         self._expected_until = until
-        self._is_restart = bool(known)
+        self._is_restart = self._awaits_tables = bool(known)
         for ifindex, address in known:
             self._expected.setdefault(ifindex, set()).add(address)
 
@@ -280,7 +294,8 @@ class NeighborInstance:
         self._note_input("originate_all", known, metric, tag, is_external, now)
         changed = self._origins.originate(known, metric, tag, is_external=is_external)
         self._reporter.cancel_hold(changed)
-        self._mark_all_dirty(changed, now)  # a timer then tells; nothing else follows from it
+        self._wait.await_all(changed, now)
+        self._marker.mark_all(changed, now)  # a timer then tells; nothing else follows from it
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
         """Take a prefix out of the network; see `withdraw_all`."""
@@ -292,7 +307,7 @@ class NeighborInstance:
             return
         known = list(prefixes)
         self._note_input("withdraw_all", known, now)
-        self._mark_all_dirty([each for each in known if self._origins.withdraw(each)], now)
+        self._marker.mark_all([each for each in known if self._origins.withdraw(each)], now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
@@ -302,12 +317,43 @@ class NeighborInstance:
         self._policy = policy
         self._table.is_judged_by_prefix = policy.imports_by_prefix
         self._table.judge_again(now)
-        known = [*self._origins.prefixes(), *self._table.selections()]
-        for link in self._links.values():
-            if link.has_listeners:
-                link.advertiser.mark_all(known, now)
-                link.touch()
+        self._marker.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
         self._settle(now)
+
+    # Inputs: forwarding
+
+    def await_forwarding(self, is_on: bool, now: float) -> None:
+        """From now on tell neighbors what is better than before only when `forwarding_followed` has
+        said that this router forwards by it (`following`); or at once again.
+
+        Without it, as at first: for a router whose forwarding is what was reported last.
+        """
+        if self._is_stopped or is_on is self._wait.is_on:
+            return
+        self._note_input("await_forwarding", is_on, now)
+        self._wait.is_on = is_on
+        if not is_on:
+            self._marker.mark_followed(self._wait.end_all(), now)
+            self._settle(now)
+
+    def take_awaited(self) -> list[Prefix]:
+        """Prefixes of which neighbors are told when forwarding has followed: those since the last
+        call. What was reported of them is in the outputs drained before."""
+        awaited = self._wait.take_unasked()
+        if awaited:
+            self._note_input("take_awaited")
+        return awaited
+
+    def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """This router forwards by what was reported of these prefixes before they were last got by
+        `take_awaited`, or has found something else to forward by."""
+        if self._is_stopped:
+            return
+        followed = self._wait.end(prefixes)
+        if followed:
+            self._note_input("forwarding_followed", followed, now)
+            self._marker.mark_followed(followed, now)
+            self._settle(now)
 
     # Inputs: the network and the clock
 
@@ -375,8 +421,8 @@ class NeighborInstance:
         """When `handle_timer` should be called next, on the clock of `now`; None for never."""
         if self._is_stopped:
             return None
-        times = [self._agenda.next_timer(), self._table.next_timer()]
-        if self._expected:
+        times = [self._agenda.next_timer(), self._table.next_timer(), self._wait.next_timer()]
+        if self._expected or self._awaits_tables:
             times.append(self._expected_until)
         return min((moment for moment in times if moment is not None), default=None)
 
@@ -505,7 +551,21 @@ class NeighborInstance:
         )
 
     def is_loaded(self, now: float) -> bool:
-        """Whether all neighbors that are there have been heard and have told their tables."""
+        """Whether all neighbors that are there have been heard and have told their tables; after a
+        restart, whether these were whole."""
+        return self._has_heard_all(now) and self._has_whole_tables()
+
+    def _has_whole_tables(self, but_for: Link | None = None) -> bool:
+        """Whether no neighbor, those on one link aside, restarts as we do and has yet to learn."""
+        return not self._awaits_tables or all(
+            has_settled(neighbor.exchange)
+            for link in self._links.values()
+            if link is not but_for
+            for neighbor in link.neighbors.values()
+            if neighbor.is_present
+        )
+
+    def _has_heard_all(self, now: float) -> bool:
         is_listening = any(link.listening_until is not None for link in self._links.values())
         return not is_listening and not self._is_any_pending(now)
 
@@ -545,29 +605,36 @@ class NeighborInstance:
 
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
-        if self._expected and now >= self._expected_until:
-            self._expected.clear()
+        self._settle_restart(now)
         self._table.collect(now)
         self._relay.send_due(now)
         changes = self._table.take_changes()
         if changes:
-            through = self._reporter.report_all(changes)
-            for ifindex, link in self._links.items():
-                if not link.has_listeners:
-                    continue
-                for keys, prefixes in through.items():
-                    if any(key.ifindex == ifindex for key in keys):
-                        link.advertiser.mark_told(prefixes, now)
-                    else:
-                        link.advertiser.mark_all(prefixes, now)
-                link.touch()
+            better = self._table.take_improvements()
+            self._marker.mark_reported(self._reporter.report_all(changes, better, now), now)
+        late = self._wait.expire(now)
+        if late:
+            self._log.count(TraceCode.FORWARDING_LATE, len(late))
+            self._marker.mark_followed(late, now)
         self._gather_heartbeats(now)
         for ifindex in self._agenda.take(now):
             self._serve_link(self._links[ifindex], now)
             self._agenda.arm(ifindex)
-        if not self._has_loaded and self._links and self.is_loaded(now) and not self.awaits_links:
+        if self._has_loaded or not self._links or self.awaits_links:
+            return
+        if self._has_heard_all(now):
             self._has_loaded = True
             self._agenda.touch_all()  # each tells its neighbors, once it has told everything
+
+    def _settle_restart(self, now: float) -> None:
+        """While whole tables are awaited, what comes by one link may be what another waits for."""
+        if now >= self._expected_until:
+            self._expected.clear()
+        if self._awaits_tables:
+            self._awaits_tables = now < self._expected_until
+            for link in self._links.values():
+                if link.is_converging:
+                    link.touch()
 
     def _gather_heartbeats(self, now: float) -> None:
         """With a heartbeat that is due leave those of other links that may leave already.
@@ -587,7 +654,9 @@ class NeighborInstance:
         if link.listening_until is not None and now >= link.listening_until:
             link.listening_until = None
         self._transmitter.serve_link(link, now)
-        if link.is_converging and self._has_loaded and link.has_told_all:
+        if not (link.is_converging and self._has_loaded and link.has_told_all) or self._wait:
+            return
+        if self._has_whole_tables(but_for=link):  # what comes by the link is not told there
             link.is_converging = False
             self._transmitter.hasten_heartbeat(link, now)
 
@@ -617,15 +686,6 @@ class NeighborInstance:
     def _judge_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
         ifname = self._links[key.ifindex].settings.ifname
         return self._policy.judge_import(update, key.router_id, ifname)
-
-    def _mark_dirty(self, prefix: Prefix, now: float) -> None:
-        self._mark_all_dirty([prefix], now)
-
-    def _mark_all_dirty(self, prefixes: Sequence[Prefix], now: float) -> None:
-        for link in self._links.values():
-            if link.has_listeners:
-                link.advertiser.mark_all(prefixes, now)
-                link.touch()
 
 
 def _is_pending(adjacency: Adjacency, now: float) -> bool:

@@ -30,7 +30,7 @@ from routed.neighbor.report import RouteReporter
 from routed.neighbor.transmit import Transmitter
 from routed.neighbor.wire import BeginTable, Stream, TableRequest
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "has_settled"]
 
 _NO_FLAPS = frozenset(
     {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
@@ -178,7 +178,7 @@ class Lifecycle:
             if cumulative is not None and not is_newer(end_sequence, cumulative):
                 exchange.is_table_received = True
                 self._check_count(link, neighbor, count)
-        if neighbor.retained_until is not None and _has_settled(exchange):
+        if neighbor.retained_until is not None and has_settled(exchange):
             self._table.sweep_stale(neighbor.key, now)
             neighbor.retained_until = None
             self.note_room(neighbor, now)
@@ -255,13 +255,13 @@ class Lifecycle:
             return
         through = self._table.prefixes_through(neighbor.key)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
-        self._reporter.report_all(through)
+        self._reporter.report_all(through, (), now)
         self._table.set_limit(neighbor.key, link.settings.max_prefixes)
         self.note_room(neighbor, now)
         link.attend(neighbor)
 
 
-def _has_settled(exchange: Exchange) -> bool:
+def has_settled(exchange: Exchange) -> bool:
     """Whether a neighbor's new life has told everything, and all of it has arrived."""
     cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
     return (

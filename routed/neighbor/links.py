@@ -99,6 +99,11 @@ class Neighbor:
         """Whether DATA flows."""
         return self.adjacency.state.exchanges_routes
 
+    @property
+    def is_present(self) -> bool:
+        """Whether it was heard within its dead interval, or is waited for after a restart."""
+        return self.adjacency.state is not AdjacencyState.DOWN or self.retained_until is not None
+
     def next_hop(self, settings: LinkSettings, family: Family) -> NextHop | None:
         """How to send packets of one family to it over a link with these settings.
 

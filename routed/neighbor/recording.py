@@ -61,8 +61,8 @@ FORMAT = 2
 LIMIT_BYTES = 32 << 20
 _MODULES = (
     "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",
-    "handler", "instance", "keys", "lifecycle", "linkcost", "links", "outputs", "policy", "quality",
-    "refusals", "relay", "reliable", "report", "tlvs", "transmit",
+    "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links", "marking",
+    "outputs", "policy", "quality", "refusals", "relay", "reliable", "report", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {
@@ -361,6 +361,7 @@ INPUTS = frozenset(
     {
         "link_up", "link_changed", "link_down", "set_wall_clock", "originate_all", "withdraw_all",
         "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop", "expect_neighbors",
+        "await_forwarding", "take_awaited", "forwarding_followed",
     }
 )  # fmt: skip
 """Methods of `NeighborInstance` that are recorded: all that change its state."""

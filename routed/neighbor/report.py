@@ -8,18 +8,32 @@ believe in it is held first, and lost when all of them have acknowledged (see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop
 from routed.neighbor.advertise import OriginTable, RetractionHold
 from routed.neighbor.events import LearnedPath, RouteHeld, RouteLost, RoutesLearned
 from routed.neighbor.feasibility import NeighborKey, RouteTable, Selection
+from routed.neighbor.following import ForwardingWait
 from routed.neighbor.links import Link
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.reliable import OutgoingData
 
-__all__ = ["RouteReporter"]
+__all__ = ["Reported", "RouteReporter", "Through"]
+
+Through: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
+"""Prefixes by the neighbors through which they are reached; () for none."""
+
+
+class Reported(NamedTuple):
+    """What is to become of prefixes that were reported."""
+
+    through: Through
+    """To be told."""
+    awaited: Collection[Prefix]
+    """To be told when the kernel has followed."""
 
 
 class RouteReporter:
@@ -32,22 +46,41 @@ class RouteReporter:
         origins: OriginTable,
         hold: RetractionHold,
         links: Mapping[int, Link],
+        wait: ForwardingWait,
     ) -> None:
         self._log = log
         self._table = table
         self._origins = origins
         self._hold = hold
         self._links = links
+        self._wait = wait
         self._reported: dict[Prefix, LearnedPath] = {}
 
-    def report_all(self, prefixes: Iterable[Prefix]) -> dict[tuple[NeighborKey, ...], list[Prefix]]:
+    def report_all(
+        self, prefixes: Collection[Prefix], better: Collection[Prefix], now: float
+    ) -> Reported:
         """Say how these prefixes are reached now, each if that differs from what was said last.
 
-        Returns:
-            The prefixes by the neighbors through which they are reached; () for none.
+        Args:
+            prefixes: any.
+            better: those of them of which we claim something better than before. Where neighbors
+                wait for the kernel these are said in any case: whoever listens is to say when it
+                has followed.
+            now: seconds, monotonic.
 
         Cost: 0.5 us each where they are reached alike.
         """
+        if not (better and self._wait.is_on):
+            return Reported(self._report(prefixes, is_always=False), ())
+        awaited, others = prefixes, []
+        if len(better) < len(prefixes):
+            awaited = [prefix for prefix in prefixes if prefix in better]
+            others = [prefix for prefix in prefixes if prefix not in better]
+        self._wait.await_all(awaited, now)
+        self._report(awaited, is_always=True)
+        return Reported(self._report(others, is_always=False), awaited)
+
+    def _report(self, prefixes: Collection[Prefix], *, is_always: bool) -> Through:
         kinds: dict[tuple[int, Family], tuple[Selection | None, list[Prefix]]] = {}
         selection_of = self._table.selection
         for prefix in prefixes:
@@ -57,7 +90,7 @@ class RouteReporter:
                 kinds[id(selection), prefix[0]] = (selection, [prefix])
             else:
                 kind[1].append(prefix)
-        through: dict[tuple[NeighborKey, ...], list[Prefix]] = {}
+        through: Through = {}
         known: dict[tuple[tuple[NeighborKey, ...], Family], tuple[NextHop, ...]] = {}
         waiting: tuple[Family, list[Prefix], LearnedPath] | None = None
         for (_, family), (selection, alike) in kinds.items():
@@ -76,16 +109,20 @@ class RouteReporter:
                 waiting[1].extend(alike)
                 continue
             if waiting is not None:
-                self._report_reachable(*waiting)
+                self._report_reachable(*waiting, is_always=is_always)
             waiting = (family, alike, path)
         if waiting is not None:
-            self._report_reachable(*waiting)
+            self._report_reachable(*waiting, is_always=is_always)
         return through
 
-    def _report_reachable(self, family: Family, prefixes: list[Prefix], path: LearnedPath) -> None:
+    def _report_reachable(
+        self, family: Family, prefixes: list[Prefix], path: LearnedPath, *, is_always: bool
+    ) -> None:
         self._hold.release(prefixes)
         reported = self._reported
-        fresh = [prefix for prefix in prefixes if reported.get(prefix) != path]
+        fresh = prefixes
+        if not is_always:
+            fresh = [prefix for prefix in prefixes if reported.get(prefix) != path]
         if fresh:
             for prefix in fresh:
                 reported[prefix] = path

@@ -20,6 +20,7 @@ from routed.model.seqno import next_seqno
 from routed.neighbor.adjacency import REST_INTERVALS, Adjacency, timestamp_us
 from routed.neighbor.advertise import RetractionHold, UpdateBatch, take_fitting
 from routed.neighbor.events import AdjacencyState, SendDatagram, TraceCode
+from routed.neighbor.following import ForwardingWait
 from routed.neighbor.links import Link, Neighbor
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.reliable import OutgoingData
@@ -69,12 +70,14 @@ class Transmitter:
         rng: random.Random,
         log: OutputLog,
         hold: RetractionHold,
+        wait: ForwardingWait,
         advertise: Advertise,
     ) -> None:
         self._sender = sender
         self._rng = rng
         self._log = log
         self._hold = hold
+        self._wait = wait
         self._advertise = advertise
         self._table_version = 0
         self._drawn = -math.inf, 0.0
@@ -133,7 +136,7 @@ class Transmitter:
         exchange = neighbor.exchange
         while exchange.dump is not None and exchange.sender.has_room:
             batch = exchange.dump.take_batch(
-                lambda prefix: self._advertise(prefix, link.settings.ifindex)
+                lambda prefix: self._advertise(prefix, link.settings.ifindex), self._wait
             )
             if batch is not None:
                 link.advertiser.advertised.update([update.prefix for update in batch.updates])
@@ -142,13 +145,18 @@ class Transmitter:
                 end = EndOfTable(exchange.dump.count)
                 exchange.dump = None
                 exchange.end_sequence = self.send_unicast(link, neighbor, (end,), now)
+            else:
+                return  # the next one waits for the kernel
 
     def _flush_updates(self, link: Link, now: float) -> None:
         """Tell the dirty prefixes, as far as somebody's window allows."""
         ifindex = link.settings.ifindex
         while link.has_room(now):
             batch = link.advertiser.take_batch(
-                lambda prefix: self._advertise(prefix, ifindex), self._sender.router_id, now
+                lambda prefix: self._advertise(prefix, ifindex),
+                self._sender.router_id,
+                now,
+                self._wait,
             )
             if batch is None:
                 return

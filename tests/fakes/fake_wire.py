@@ -7,7 +7,11 @@ Loss, delay, reordering and duplication come from one seeded generator.
 Each node keeps what its instance has reported, as a FIB would: `routes` (forwarding), `held`,
 `adjacency_log`, `traces`. A node that is `crash`ed keeps its forwarding while its instance is gone,
 as a router does whose control plane restarts; after `revive`, forwarding follows the new instance
-from the moment that it is loaded, which is what the daemon's FIB gate does.
+from the moment that it is loaded, and what it has not learned goes after its dead interval: the
+daemon's FIB gate.
+
+With `kernel_lag_s` forwarding follows later: each node writes what was reported in batches, one at
+a time, each of which takes a time of its own, and tells its instance when that is done.
 """
 
 from __future__ import annotations
@@ -114,6 +118,12 @@ class Node:
         self.routes: dict[Prefix, LearnedPath] = {}
         """Forwarding: what was learned, or what was there before a restart."""
         self.is_gated = False
+        self.unwritten: dict[Prefix, None] = {}
+        """Reported, and not begun to be written; the kernel lags."""
+        self.writing: dict[Prefix, LearnedPath | None] = {}
+        """The batch that is being written; None for a removal."""
+        self.awaited: dict[Prefix, None] = {}
+        """What the instance wants to know forwarding of."""
         self.held: set[Prefix] = set()
         self.adjacency_log: list[AdjacencyChanged] = []
         self.traces: list[Trace] = []
@@ -136,6 +146,10 @@ class Node:
         self.instance = self._new_instance()
         self.is_alive = True
         self.is_gated = True
+        self.started_at = now
+        self.unwritten.clear()
+        self.writing = {}
+        self.awaited.clear()
         self.learned = {}
         self.held.clear()
         former = [
@@ -144,12 +158,17 @@ class Node:
             for hop in route.next_hops
             if hop.via is not None
         ]
-        self.instance.expect_neighbors(former, now + 3)
+        self.instance.expect_neighbors(former, now + self.dead_interval_s)
         for segment, settings in self.links.values():
             if not segment.is_cut:
                 self.instance.link_up(settings, now)
         for prefix, metric in self.origins.items():
             self.instance.originate(prefix, metric, 0, False, now)
+
+    @property
+    def dead_interval_s(self) -> float:
+        """The longest of its links."""
+        return max((link.dead_interval_s for _, link in self.links.values()), default=0.0)
 
     def trace_codes(self) -> set[TraceCode]:
         """What has been traced so far."""
@@ -159,7 +178,24 @@ class Node:
 class FakeWire:
     """The whole network and its clock."""
 
-    def __init__(self, seed: int = 1, faults: WireFaults | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        faults: WireFaults | None = None,
+        *,
+        kernel_lag_s: float = 0.0,
+        awaits_forwarding: bool = True,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            seed: of everything that happens.
+            faults: of the wires.
+            kernel_lag_s: what a node takes at most to write a batch; 0 for no time at all.
+            awaits_forwarding: whether instances wait for kernels that lag.
+        """
+        self._kernel_lag_s = kernel_lag_s
+        self._awaits_forwarding = awaits_forwarding and kernel_lag_s > 0
         self.now = 1000.0
         self.rng = random.Random(seed)
         self.faults = faults or WireFaults()
@@ -181,6 +217,7 @@ class FakeWire:
         number = len(self.nodes) + 1
         node = Node(name, number, random.Random(self.rng.getrandbits(64)), self.now)
         self.nodes[name] = node
+        node.instance.await_forwarding(self._awaits_forwarding, self.now)
         return node
 
     def connect(
@@ -291,6 +328,28 @@ class FakeWire:
         node.start_life(self.now)
         self._drain(node)
 
+    def await_forwarding(self, name: str, *, is_on: bool) -> None:
+        """Have a node wait for what `follow` says, or no longer."""
+        node = self.nodes[name]
+        node.instance.await_forwarding(is_on, self.now)
+        self._drain(node)
+
+    def follow(self, name: str, prefixes: list[Prefix] | None = None) -> list[Prefix]:
+        """Tell a node that forwarding has followed.
+
+        Args:
+            name: of the node.
+            prefixes: these; without them everything that it waits for.
+
+        Returns:
+            What it was told.
+        """
+        node = self.nodes[name]
+        followed = node.instance.take_awaited() if prefixes is None else prefixes
+        node.instance.forwarding_followed(followed, self.now)
+        self._drain(node)
+        return followed
+
     def stop(self, name: str, *, is_restart: bool) -> None:
         """A node leaves in order."""
         node = self.nodes[name]
@@ -382,19 +441,63 @@ class FakeWire:
                     node.traces.append(output)
         if node.is_gated and node.is_alive and node.instance.is_loaded(self.now):
             node.is_gated = False
-            for prefix in node.routes.keys() | node.learned.keys():
-                self._note_changed(node, prefix)
-            node.routes = dict(node.learned)
+            for prefix in node.learned:
+                self._forward(node, prefix)
+            self._sweep_later(node, node.instance)
+            node.instance.await_forwarding(self._awaits_forwarding, self.now)
+        if self._kernel_lag_s and node.is_alive:
+            self._follow(node)
         self._arm(node)
 
     def _forward(self, node: Node, prefix: Prefix) -> None:
         if node.is_gated:
             return
+        if self._kernel_lag_s:
+            node.unwritten[prefix] = None
+        else:
+            self._write(node, prefix, node.learned.get(prefix))
+
+    def _write(self, node: Node, prefix: Prefix, route: LearnedPath | None) -> None:
         self._note_changed(node, prefix)
-        if prefix in node.learned:
-            node.routes[prefix] = node.learned[prefix]
+        if route is not None:
+            node.routes[prefix] = route
         else:
             node.routes.pop(prefix, None)
+
+    def _sweep_later(self, node: Node, instance: NeighborInstance) -> None:
+        """What an earlier life has left and nobody has told again is kept for the dead interval."""
+
+        def sweep() -> None:
+            if node.is_alive and node.instance is instance:
+                for prefix in sorted(node.routes.keys() - node.learned.keys()):
+                    self._forward(node, prefix)
+                self._drain(node)
+
+        self._at(max(node.started_at + node.dead_interval_s, self.now), sweep)
+
+    def _follow(self, node: Node) -> None:
+        """Begin to write what was reported, as it is now; say for what that is over."""
+        if node.unwritten and not node.writing:
+            node.writing = {prefix: node.learned.get(prefix) for prefix in node.unwritten}
+            node.unwritten.clear()
+            lag_s = self.rng.uniform(self._kernel_lag_s / 10, self._kernel_lag_s)
+            instance = node.instance
+            self._at(self.now + lag_s, lambda: self._finish_writing(node, instance))
+        node.awaited.update(dict.fromkeys(node.instance.take_awaited()))
+        followed = node.awaited.keys() - node.unwritten.keys() - node.writing.keys()
+        if followed:
+            for prefix in followed:
+                del node.awaited[prefix]
+            node.instance.forwarding_followed(sorted(followed), self.now)
+            self._drain(node)
+
+    def _finish_writing(self, node: Node, instance: NeighborInstance) -> None:
+        if not node.is_alive or node.instance is not instance:
+            return
+        for prefix, route in node.writing.items():
+            self._write(node, prefix, route)
+        node.writing = {}
+        self._drain(node)
 
     def _stop_forwarding(self, node: Node) -> None:
         """A node forwards nothing any more. That is no change to wait for, but one to look at."""

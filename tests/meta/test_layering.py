@@ -75,10 +75,12 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "ipc.internal", "routed.config.schema", "routed.kernel_filter", "routed.model",
         "routed.neighbor.events", "routed.rib.table", "routed.wishes",
     },
+    "routed.kernel_news": {"routed.model", "routed.neighbor.instance", "routed.wishes"},
     "routed.router": {
         "ipc", "routed.clock", "routed.config.schema", "routed.fib_requests", "routed.injecting",
-        "routed.latency", "routed.log", "routed.model", "routed.neighbor", "routed.neighbor_links",
-        "routed.neighbor_policy", "routed.redistribution", "routed.rib", "routed.sources", "trio",
+        "routed.kernel_news", "routed.latency", "routed.log", "routed.model", "routed.neighbor",
+        "routed.neighbor_links", "routed.neighbor_policy", "routed.redistribution", "routed.rib",
+        "routed.sources", "trio",
     },
     "routed.explain": {
         "routed.control", "routed.model", "routed.rib", "routed.router",

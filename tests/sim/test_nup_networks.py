@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -161,6 +161,71 @@ def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
     assert_converged(wire)
 
 
+def silences(wire: FakeWire, names: Sequence[str]) -> list[tuple[float, str, str]]:
+    """When who goes and comes back: each within 1.2 s, the first one twice, for up to 2 s."""
+    events = []
+    for name in names:
+        moment = wire.now + wire.rng.uniform(0, 1.2)
+        for _ in range(2 if name == names[0] else 1):
+            events.append((moment, wire.rng.choice(["stop", "crash"]), name))
+            moment += wire.rng.uniform(0.05, 2)
+            events.append((moment, "revive", name))
+            moment += wire.rng.uniform(0.02, 0.8)
+    return sorted(events)
+
+
+def metrics_of(wire: FakeWire) -> dict[str, dict[Prefix, int]]:
+    """What every router forwards by."""
+    return {
+        name: {prefix: route.metric for prefix, route in node.routes.items()}
+        for name, node in wire.nodes.items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(20, 30))
+def test_no_route_moves_while_three_routers_in_a_row_come_and_go(seed: int) -> None:
+    wire = FakeWire(seed, WireFaults(jitter_s=0.002), kernel_lag_s=0.005)
+    build_ring(wire, 8)
+    for node in wire.nodes.values():
+        for ifindex, (_, settings) in list(node.links.items()):
+            patient = dataclasses.replace(settings, hello_interval_s=0.3, multiplier=20)
+            wire.reconfigure(node, ifindex, patient)
+    LoopWatch(wire)
+    originate_loopbacks(wire)
+    wire.run(5)
+    before = metrics_of(wire)
+    for moment, what, name in [*silences(wire, ["r8", "r1", "r2"]), (wire.now + 12, "end", "")]:
+        while wire.now < moment:
+            wire.run_until_time(min(wire.now + 0.005, moment))
+            assert metrics_of(wire) == before
+        if what == "crash":
+            wire.crash(name)
+        elif what == "stop":
+            wire.stop(name, is_restart=True)
+        elif what == "revive":
+            wire.revive(name)
+    assert_converged(wire)
+
+
+def test_routers_that_all_restart_wait_for_each_other_no_longer_than_their_dead_interval() -> None:
+    wire = started(lambda wire: build_ring(wire, 4), seed=12)
+    wire.run(3)
+    before = metrics_of(wire)
+    for name in wire.nodes:
+        wire.crash(name)
+    wire.run(0.5)
+    for name in wire.nodes:
+        wire.revive(name)
+    wire.run(2.9)
+    assert not any(node.instance.is_loaded(wire.now) for node in wire.nodes.values())
+    assert metrics_of(wire) == before
+    wire.run(0.3)
+    assert all(node.instance.is_loaded(wire.now) for node in wire.nodes.values())
+    wire.run(10)
+    assert metrics_of(wire) == before
+    assert_converged(wire)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: int) -> None:
     wire = started(lambda wire: build_random(wire, 9, seed), seed, LOSSY)
@@ -181,3 +246,63 @@ def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: 
     wire.run(25)
     assert wire.all_up()
     assert_converged(wire)
+
+
+KERNEL_LAG_S = 0.02
+"""Far more than a kernel takes for a few routes: news cross the whole network meanwhile."""
+
+
+def agitate(wire: FakeWire) -> None:
+    """Cut and mend every third link, with carrier loss and without, and change costs."""
+    LoopWatch(wire)
+    originate_loopbacks(wire)
+    wire.run(3)
+    for number, segment in enumerate(wire.segments[::3]):
+        has_carrier_loss = number % 2 == 0
+        wire.cut(segment, has_carrier_loss=has_carrier_loss)
+        wire.run(1 if has_carrier_loss else 5)
+        wire.mend(segment)
+        wire.run(2)
+        wire.change_cost(wire.segments[-1 - number], 1 + 9 * number)
+        wire.run(1)
+
+
+@every_topology
+@pytest.mark.parametrize("faults", [None, LOSSY], ids=["good", "lossy"])
+def test_kernels_that_lag_never_form_a_loop(build: Builder, faults: WireFaults | None) -> None:
+    wire = FakeWire(9, faults, kernel_lag_s=KERNEL_LAG_S)
+    build(wire)
+    agitate(wire)
+    wire.faults = WireFaults()
+    wire.run(12)
+    assert_converged(wire)
+    for node in wire.nodes.values():
+        assert node.routes == node.learned
+        assert node.instance.counters()["forwarding_late"] == 0
+
+
+@pytest.mark.parametrize("name", ["ring8", "grid16", "random12"])
+def test_without_waiting_for_kernels_that_lag_they_do(name: str) -> None:
+    wire = FakeWire(9, kernel_lag_s=KERNEL_LAG_S, awaits_forwarding=False)
+    TOPOLOGIES[name](wire)
+    with pytest.raises(AssertionError, match="loops through"):
+        agitate(wire)
+
+
+def test_restarts_of_routers_whose_kernels_lag_move_no_traffic() -> None:
+    wire = FakeWire(10, kernel_lag_s=KERNEL_LAG_S)
+    build_ring(wire, 8)
+    LoopWatch(wire)
+    originate_loopbacks(wire)
+    wire.run(3)
+    before = {name: dict(node.routes) for name, node in wire.nodes.items()}
+    for name in ("r1", "r4"):
+        wire.crash(name)
+        wire.run(1)
+        wire.revive(name)
+        end = wire.now + 8
+        while wire.now < end:
+            wire.run(0.005)
+            for router, node in wire.nodes.items():
+                assert node.routes.keys() == before[router].keys()
+    assert {name: node.routes for name, node in wire.nodes.items()} == before
