@@ -76,3 +76,31 @@ def test_what_the_kernel_filter_keeps_out_is_announced_all_the_same(build_lab: L
     lab.write_config("R", lab.read_config("R").replace("- 10.20.1.0/24", "- 10.20.2.0/24"))
     lab.sighup("R")
     wait_until(lambda: prefixes(lab, "R") == {"10.20.1.0/24"}, DEADLINE_S, "the other way round")
+
+
+def test_a_reload_lets_more_prefixes_in_and_show_neighbors_says_when_there_are_too_many(
+    build_lab: LabBuilder,
+) -> None:
+    lab = build_lab("line3")
+    statics = "\n".join(
+        f"  - {{prefix: 10.20.{number}.0/24, type: blackhole}}" for number in range(40)
+    )
+    configure(lab, "A", f"static:\n{statics}\nredistribute: [{{source: static}}]\n")
+    configure(lab, "R", 'interfaces: {"eth*": {hello: 300ms, max_prefixes: 10}}\n')
+    lab.start_daemons()
+
+    def problems() -> list[str]:
+        rows = lab.routectl("R", "show", "neighbors")
+        return [row["problem"] for row in rows if row["interface"] == "eth-A"]
+
+    wait_until(
+        lambda: any("over max_prefixes 10" in each for each in problems()),
+        DEADLINE_S, "R says that A tells too much",
+    )  # fmt: skip
+    assert len(prefixes(lab, "R")) <= 10
+    assert "prefix_limit" in lab.log("R")
+
+    lab.write_config("R", lab.read_config("R").replace("max_prefixes: 10", "max_prefixes: 100"))
+    lab.sighup("R")
+    wait_until(lambda: len(prefixes(lab, "R")) == 40, DEADLINE_S, "R has learned the rest")
+    wait_until(lambda: problems() == [""], DEADLINE_S, "and has nothing to complain of")
