@@ -50,15 +50,11 @@ diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
-from routed.model.seqno import is_newer, next_seqno
 from routed.neighbor.candidates import (
     Distance,
     LearnedRoute,
@@ -75,7 +71,10 @@ from routed.neighbor.candidates import (
     is_feasible,
     merged,
 )
+from routed.neighbor.choice import Usable, choose
 from routed.neighbor.policy import Imported
+from routed.neighbor.prefix_counts import PrefixCounts
+from routed.neighbor.seqno_wishes import SeqnoWishes
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 __all__ = [
@@ -102,34 +101,7 @@ SOURCE_GC_S = 180.0
 """As RFC 8966 appendix B; far beyond the longest grace and any retransmission."""
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-REQUEST_DELAY_S = 0.002
-"""The retractions that make a request pointless usually arrive together with its cause."""
-REQUEST_RETRY_S = 0.35
-"""After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a
-relay passes it on to a router that it does not know to be dead yet."""
-REQUEST_RETRY_MAX_S = 8.0
-
-
-@dataclass(slots=True)
-class _Wish:
-    """A better or the only route is not feasible: what to ask its origin for."""
-
-    origin: Address
-    seqno: int
-    next_at: float
-    interval_s: float = REQUEST_RETRY_S
-
-
-_NO_LIMIT = 1 << 62
 _NOBODY: Offers = {}
-
-_Candidates: TypeAlias = list[tuple[NeighborKey, LearnedRoute, int]]
-"""Routes that lead somewhere, with their total metric."""
-
-
-def _neighbor_of(member: tuple[NeighborKey, LearnedRoute]) -> NeighborKey:
-    return member[0]
-
 
 _NOWHERE: dict[Prefix, Distance] = {}
 _AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
@@ -151,12 +123,8 @@ class RouteTable:
         self._offers: dict[Prefix, Offers] = {}
         self._by_neighbor: dict[NeighborKey, dict[Prefix, None]] = {}
         """What each has told, retractions among it."""
-        self._reachable: Counter[NeighborKey] = Counter()
-        """How much of that is reachable."""
-        self._limits: dict[NeighborKey, int] = {}
-        """Of that."""
-        self._refused: Counter[NeighborKey] = Counter()
-        """Updates that were over the limit, since the neighbor was last asked for its table."""
+        self.counts = PrefixCounts()
+        """How much of that is reachable, and how much may be."""
         self._paths: dict[NeighborKey, Path] = {}
         self._distances: dict[Address, dict[Prefix, Distance]] = {}
         """By origin."""
@@ -170,8 +138,7 @@ class RouteTable:
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
         """Of these, those whose feasibility distance has improved, too."""
-        self._wishes: dict[Prefix, _Wish] = {}
-        self._wish_heap: list[tuple[float, Prefix]] = []
+        self._wishes = SeqnoWishes()
 
     # Inputs
 
@@ -183,20 +150,14 @@ class RouteTable:
         for offers, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
             self._select(offers, prefixes, now)
 
-    def set_limit(self, key: NeighborKey, max_prefixes: int) -> None:
-        """Learn so many reachable prefixes of a neighbor; what is learned already stays."""
-        self._limits[key] = max_prefixes
-
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
-        self._limits.pop(key, None)
-        self._refused.pop(key, None)
         self._parked.pop(key, None)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             self._select(self._forget(key, offers, prefixes), prefixes, now)
         self._by_neighbor.pop(key, None)
-        self._reachable.pop(key, None)
+        self.counts.forget(key)
 
     def judge_again(self, now: float) -> None:
         """Our policy has changed: hold everything known against it."""
@@ -217,7 +178,7 @@ class RouteTable:
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
         self._parked.pop(key, None)
-        self._refused.pop(key, None)
+        self.counts.forgive(key)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             if offers[key].metric == METRIC_INFINITY:
                 self._select(self._forget(key, offers, prefixes), prefixes, now)
@@ -306,12 +267,16 @@ class RouteTable:
             self._retract(key, offers, prefixes, update, version, now)
             return [Outcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
         outcomes: list[Outcome] = []
-        room = self._room(key, known, is_retraction=is_retraction)
+        is_new = known is None or known.metric == METRIC_INFINITY
+        room = len(prefixes)
+        if is_new:
+            others = len(self._by_neighbor[key]) if known is None else 0
+            room = self.counts.room(key, others, is_retraction=is_retraction)
         if room < len(prefixes):
             refused, prefixes = prefixes[room:], prefixes[:room]
             outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, refused, seqno))
             if not is_retraction:
-                self._refused[key] += len(refused)
+                self.counts.note_refused(key, len(refused))
             if not prefixes:
                 return outcomes
         if is_retraction:
@@ -331,18 +296,6 @@ class RouteTable:
                     outcomes.append(Outcome(UpdateVerdict.UNFEASIBLE, unfeasible, seqno))
             self._select(self._tell(key, offers, judged, route), judged, now)
         return outcomes
-
-    def _room(self, key: NeighborKey, known: LearnedRoute | None, *, is_retraction: bool) -> int:
-        """For how many prefixes that a neighbor has told like this an update may be taken in."""
-        limit = self._limits.get(key)
-        if limit is None or (known is not None and known.metric != METRIC_INFINITY):
-            return _NO_LIMIT
-        room = _NO_LIMIT
-        if known is None:
-            room = 2 * limit - len(self._by_neighbor[key])
-        if not is_retraction:
-            room = min(room, limit - self._reachable[key])
-        return max(room, 0)
 
     def _judged(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
@@ -372,20 +325,14 @@ class RouteTable:
     def take_requests(self, now: float) -> list[RequestTo]:
         """Seqno requests that are due, one for each neighbor whose route is not feasible."""
         due: list[RequestTo] = []
-        while self._wish_heap and self._wish_heap[0][0] <= now:
-            next_at, prefix = heapq.heappop(self._wish_heap)
-            wish = self._wishes.get(prefix)
-            if wish is None or wish.next_at != next_at:
-                continue  # granted, or moved
-            request = SeqnoRequest(prefix, wish.origin, wish.seqno, REQUEST_HOP_COUNT)
+        for prefix, origin, seqno in self._wishes.take_due(now):
+            request = SeqnoRequest(prefix, origin, seqno, REQUEST_HOP_COUNT)
+            distance = self._distance(prefix, origin)
             due += [
                 RequestTo(key, request)
-                for key in self._offering(prefix, wish.origin)
-                if not is_feasible(self._offers[prefix][key], self._distance(prefix, wish.origin))
+                for key in self._offering(prefix, origin)
+                if not is_feasible(self._offers[prefix][key], distance)
             ]
-            wish.next_at = now + wish.interval_s
-            wish.interval_s = min(wish.interval_s * 2, REQUEST_RETRY_MAX_S)
-            heapq.heappush(self._wish_heap, (wish.next_at, prefix))
         return due
 
     def forwarders(
@@ -407,7 +354,7 @@ class RouteTable:
 
     def next_timer(self) -> float | None:
         """When a request is due, or something kept may be dropped."""
-        times = [self._wish_heap[0][0]] if self._wish_heap else []
+        times = self._wishes.next_times()
         for kept, lifetime_s in (
             (self._idle_sources, SOURCE_GC_S),
             (self._tombstones, TOMBSTONE_S),
@@ -440,22 +387,6 @@ class RouteTable:
         """All of them; not to be changed."""
         return self._selected
 
-    def reachable_count(self, key: NeighborKey) -> int:
-        """How many prefixes a neighbor offers."""
-        return self._reachable[key]
-
-    def refused_count(self, key: NeighborKey) -> int:
-        """How many updates of a neighbor were over its limit since it was last asked for all."""
-        return self._refused[key]
-
-    def has_room_again(self, key: NeighborKey) -> bool:
-        """Whether a neighbor was refused something, and would not be now."""
-        return self._refused[key] > 0 and self._reachable[key] < self._limits[key]
-
-    def forgive(self, key: NeighborKey) -> None:
-        """A neighbor tells its table anew: what is over the limit is counted again."""
-        del self._refused[key]
-
     def prefixes_through(self, key: NeighborKey) -> list[Prefix]:
         """Prefixes that are reached through a neighbor, perhaps among others."""
         return [
@@ -477,7 +408,7 @@ class RouteTable:
     def _distance(self, prefix: Prefix, origin: Address) -> Distance | None:
         return self._distances.get(origin, _NOWHERE).get(prefix)
 
-    def _candidates(self, offers: Offers, prefix: Prefix) -> _Candidates:
+    def _candidates(self, offers: Offers, prefix: Prefix) -> Usable:
         """Routes that lead somewhere."""
         found = []
         family = prefix.family
@@ -514,14 +445,14 @@ class RouteTable:
 
     def _conclude(
         self,
-        candidates: _Candidates,
+        candidates: Usable,
         origins: list[Address],
         distances: Sequence[Distance | None],
         prefixes: Sequence[Prefix],
         now: float,
     ) -> None:
         """Choose for prefixes that are offered alike and are as far from each of the origins."""
-        selection, wish = _choose(candidates, origins, distances)
+        selection, wish = choose(candidates, origins, distances)
         self._settle(prefixes, selection, wish, now)
         if selection is not None:
             before = distances[origins.index(selection.origin)]
@@ -540,10 +471,9 @@ class RouteTable:
         """This is how these prefixes are reached, and what is asked of whom for a better way."""
         if wish is not None:
             for prefix in prefixes:
-                self._wish_for(prefix, *wish, now)
-        elif self._wishes:
-            for prefix in prefixes:
-                self._wishes.pop(prefix, None)
+                self._wishes.want(prefix, *wish, now)
+        else:
+            self._wishes.drop(prefixes)
         chosen = self._selected.get
         changed = [prefix for prefix in prefixes if chosen(prefix) != selection]
         if not changed:
@@ -561,14 +491,6 @@ class RouteTable:
         if self._idle_sources:
             for prefix in changed:
                 self._idle_sources.pop((prefix, selection.origin), None)
-
-    def _wish_for(self, prefix: Prefix, origin: Address, seqno: int, now: float) -> None:
-        """Ask for a newer seqno while the best route there is cannot be used."""
-        wish = self._wishes.get(prefix)
-        if wish is not None and (wish.origin, wish.seqno) == (origin, seqno):
-            return
-        self._wishes[prefix] = _Wish(origin, seqno, now + REQUEST_DELAY_S)
-        heapq.heappush(self._wish_heap, (now + REQUEST_DELAY_S, prefix))
 
     # Bookkeeping
 
@@ -600,7 +522,7 @@ class RouteTable:
         was_reachable = before is not None and before.metric != METRIC_INFINITY
         is_reachable = route.metric != METRIC_INFINITY
         if is_reachable is not was_reachable:
-            self._reachable[key] += len(prefixes) if is_reachable else -len(prefixes)
+            self.counts.add(key, len(prefixes) if is_reachable else -len(prefixes))
         return offers
 
     def _forget(self, key: NeighborKey, offers: Offers, prefixes: Sequence[Prefix]) -> Offers:
@@ -615,7 +537,7 @@ class RouteTable:
         for prefix in prefixes:
             del known[prefix]
         if offers[key].metric != METRIC_INFINITY:
-            self._reachable[key] -= len(prefixes)
+            self.counts.add(key, -len(prefixes))
         else:
             for prefix in prefixes:
                 self._tombstones.pop((key, prefix), None)
@@ -650,66 +572,6 @@ class RouteTable:
             self._tombstones.pop((key, prefix), None)
             self._tombstones[key, prefix] = now
         self._select(self._tell(key, offers, prefixes, tombstone), prefixes, now)
-
-
-def _choose(
-    candidates: _Candidates, origins: list[Address], distances: Sequence[Distance | None]
-) -> tuple[Selection | None, tuple[Address, int] | None]:
-    """How to reach what these routes lead to.
-
-    In order: feasible; internal before external; lower metric; lower origin; newer seqno. What is
-    then equal is used together.
-
-    Args:
-        candidates: at least one.
-        origins: of all of them.
-        distances: for each origin.
-
-    Returns:
-        The choice, and the origin and seqno to ask for where a better route is not feasible.
-    """
-    if len(candidates) == 1:  # as most often
-        ((key, route, total),) = candidates
-        if is_feasible(route, distances[0]):
-            return _selection(total, route, (key,)), None
-    is_one = len(origins) == 1
-    best_rank: tuple[bool, int, Address] | None = None
-    best: list[tuple[NeighborKey, LearnedRoute]] = []
-    better: tuple[bool, int, Address] | None = None
-    for key, route, total in candidates:
-        rank = (route.is_external, total, route.origin)
-        distance = distances[0 if is_one else origins.index(route.origin)]
-        if not is_feasible(route, distance):
-            better = rank if better is None else min(better, rank)
-        elif best_rank is None or rank < best_rank:
-            best_rank, best = rank, [(key, route)]
-        elif rank == best_rank:
-            if is_newer(route.seqno, best[0][1].seqno):
-                best = [(key, route)]
-            elif route.seqno == best[0][1].seqno:
-                best.append((key, route))
-    wish = None
-    if better is not None and (best_rank is None or best_rank[:2] > better[:2]):
-        distance = distances[origins.index(better[2])]
-        assert distance is not None  # or it would be feasible
-        wish = better[2], next_seqno(distance.seqno)
-    if best_rank is None:
-        return None, wish
-    if len(best) > 1:
-        best.sort(key=_neighbor_of)
-    return _selection(best_rank[1], best[0][1], tuple([key for key, _ in best])), wish
-
-
-def _selection(total: int, route: LearnedRoute, neighbors: tuple[NeighborKey, ...]) -> Selection:
-    return Selection(
-        total,
-        route.imported.tag,
-        route.is_external,
-        route.origin,
-        route.seqno,
-        neighbors,
-        route.imported.distance,
-    )
 
 
 def _set_all(mapping: dict[Prefix, _Value], prefixes: Sequence[Prefix], value: _Value) -> None:

@@ -372,7 +372,7 @@ class MessageHandler:
         version: int,
         now: float,
     ) -> None:
-        was_over = self._table.refused_count(neighbor.key) > 0
+        was_over = self._table.counts.refused(neighbor.key) > 0
         for outcome in self._table.accept_updates(neighbor.key, updates, version, now):
             code = _UPDATE_CODES.get(outcome.verdict)
             if code is not None:
@@ -385,7 +385,7 @@ class MessageHandler:
                     self._log.count(TraceCode.SEQNO_RAISED)
                     self._mark_dirty(prefix, now)
 
-        if not was_over and self._table.refused_count(neighbor.key):
+        if not was_over and self._table.counts.refused(neighbor.key):
             self._log.trace(
                 TraceCode.PREFIX_LIMIT,
                 link.settings.ifindex,

@@ -512,8 +512,8 @@ class NeighborInstance:
             neighbor_row(
                 link,
                 neighbor,
-                self._table.reachable_count(neighbor.key),
-                self._table.refused_count(neighbor.key),
+                self._table.counts.reachable(neighbor.key),
+                self._table.counts.refused(neighbor.key),
                 now,
             )
             for link in self._links.values()

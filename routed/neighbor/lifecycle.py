@@ -144,7 +144,7 @@ class Lifecycle:
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
-        self._table.set_limit(neighbor.key, link.settings.max_prefixes)
+        self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
         neighbor.exchange.dump = TableDump(self._known_prefixes())
         link.advertiser.pause(now)
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
@@ -221,7 +221,7 @@ class Lifecycle:
     def note_room(self, neighbor: Neighbor, now: float) -> None:
         """Plan to ask for a table that was refused in part, where there may be room for it now."""
         exchange = neighbor.exchange
-        if exchange.table_request_at is None and self._table.has_room_again(neighbor.key):
+        if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
             exchange.table_request_at = max(now, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
 
     def _ask_again(self, link: Link, neighbor: Neighbor, now: float) -> None:
@@ -231,9 +231,9 @@ class Lifecycle:
             exchange.table_request_at = now + TABLE_REQUEST_WAIT_S
             return
         exchange.table_request_at = None
-        if self._table.has_room_again(neighbor.key):
+        if self._table.counts.has_room_again(neighbor.key):
             exchange.table_requested_at = now
-            self._table.forgive(neighbor.key)
+            self._table.counts.forgive(neighbor.key)
             self._log.count(TraceCode.TABLE_REQUESTED)
             self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
 
@@ -256,7 +256,7 @@ class Lifecycle:
         through = self._table.prefixes_through(neighbor.key)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._reporter.report_all(through, (), now)
-        self._table.set_limit(neighbor.key, link.settings.max_prefixes)
+        self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
         self.note_room(neighbor, now)
         link.attend(neighbor)
 

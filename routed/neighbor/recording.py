@@ -62,7 +62,8 @@ LIMIT_BYTES = 32 << 20
 _MODULES = (
     "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",
     "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links", "marking",
-    "outputs", "policy", "quality", "refusals", "relay", "reliable", "report", "tlvs", "transmit",
+    "outputs", "policy", "prefix_counts", "quality", "refusals", "relay", "reliable", "report",
+    "seqno_wishes", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {

@@ -7,8 +7,6 @@ import pytest
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.neighbor.feasibility import (
-    REQUEST_DELAY_S,
-    REQUEST_RETRY_S,
     SOURCE_GC_S,
     TOMBSTONE_S,
     NeighborKey,
@@ -18,6 +16,7 @@ from routed.neighbor.feasibility import (
     add_cost,
 )
 from routed.neighbor.policy import Imported
+from routed.neighbor.seqno_wishes import REQUEST_DELAY_S, REQUEST_RETRY_S
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 PREFIX = Prefix.parse("192.0.2.0/24")
@@ -246,7 +245,7 @@ def test_a_removed_neighbor_leaves_nothing_behind(told: Told) -> None:
     told.table.remove_neighbor(B, 1.0)
     assert told.chosen() is None
     assert list(told.table.learned()) == []
-    assert told.table.reachable_count(B) == 0
+    assert told.table.counts.reachable(B) == 0
 
 
 def test_requests_are_passed_to_the_next_hop_and_never_back(told: Told) -> None:
@@ -312,11 +311,11 @@ def test_a_run_comes_to_the_same_as_its_updates_one_by_one() -> None:
     assert sorted(seen[0], key=str) == sorted(seen[1], key=str)
     for key in (B, C):
         told = [row for row in together.learned() if row[1] == key]
-        assert together.reachable_count(key) == apart.reachable_count(key) == len(told)
+        assert together.counts.reachable(key) == apart.counts.reachable(key) == len(told)
     for table in tables:
         table.remove_neighbor(B, 4.0)
         table.collect(4.0 + SOURCE_GC_S + TOMBSTONE_S)
-        assert table.reachable_count(B) == 0
+        assert table.counts.reachable(B) == 0
     assert together.selections() == apart.selections()
     assert sorted(together.learned()) == sorted(apart.learned())
 
@@ -339,11 +338,11 @@ def test_a_policy_that_looks_at_prefixes_is_asked_for_each_of_a_run() -> None:
     table.set_path(B, Path(10, BOTH), 0.0)
     table.accept_updates(B, updates(MANY, 20), 1, 0.0)
     assert list(table.selections()) == MANY[::2]
-    assert table.reachable_count(B) == len(MANY), "what a filter refuses is kept: it may change"
+    assert table.counts.reachable(B) == len(MANY), "what a filter refuses is kept: it may change"
 
 
 def test_of_a_prefix_that_is_told_twice_in_one_run_there_is_one() -> None:
     table = RouteTable(OURS)
     table.set_path(B, Path(10, BOTH), 0.0)
     table.accept_updates(B, updates([PREFIX, MANY[0], PREFIX], 20), 1, 0.0)
-    assert table.reachable_count(B) == 2
+    assert table.counts.reachable(B) == 2

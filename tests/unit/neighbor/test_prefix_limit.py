@@ -22,7 +22,7 @@ ORIGIN = Address.parse("10.255.0.9")
 def limited_table(limit: int) -> RouteTable:
     table = RouteTable(router_id(1))
     table.set_path(NEIGHBOR, Path(10, frozenset(Family)), 0.0)
-    table.set_limit(NEIGHBOR, limit)
+    table.counts.set_limit(NEIGHBOR, limit)
     return table
 
 
@@ -54,8 +54,8 @@ def test_what_is_beyond_the_limit_is_refused_and_the_rest_goes_on() -> None:
     assert table.selections()[PREFIXES[0]].metric == 17
     assert tell(table, PREFIXES[7:8], METRIC_INFINITY, version=3) == 0
     assert tell(table, PREFIXES[10:12], version=4) == 1
-    assert table.reachable_count(NEIGHBOR) == 8
-    assert table.refused_count(NEIGHBOR) == 3
+    assert table.counts.reachable(NEIGHBOR) == 8
+    assert table.counts.refused(NEIGHBOR) == 3
 
 
 def test_a_retracted_prefix_that_comes_back_needs_room_like_any_other() -> None:
@@ -71,7 +71,7 @@ def test_retractions_that_are_remembered_are_bounded_too() -> None:
     tell(table, PREFIXES, METRIC_INFINITY)
     assert len(table._by_neighbor[NEIGHBOR]) == 10
     assert tell(table, PREFIXES[10:], version=2) == 10, "all that may be known is known"
-    assert table.refused_count(NEIGHBOR) == 10, "a retraction asks for no table"
+    assert table.counts.refused(NEIGHBOR) == 10, "a retraction asks for no table"
     table.collect(TOMBSTONE_S)
     assert tell(table, PREFIXES[10:], version=3, now=TOMBSTONE_S) == 5
 
