@@ -57,7 +57,7 @@ sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)
 
 flood: $(STAMP) ## a million forged datagrams from 100,000 sources at one router, twice: five minutes
-	@NUP_FLOOD=1000000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/property/test_nup_flood.py
+	@NUP_FLOOD=1000000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 -o timeout=0 tests/property/test_nup_flood.py
 
 MINUTES ?= 20
 
