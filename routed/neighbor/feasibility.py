@@ -36,6 +36,12 @@ meanwhile is parked: a new life that has heard only half of its neighbors would 
 nothing. When it has told all (`sweep_stale`), the parked updates replace the old claims, since the
 new life has forgotten the FD; what was not told again is gone.
 
+What is told alike is decided once. Updates of one message that differ in nothing but their prefixes
+share one `LearnedRoute`, their prefixes one mapping of who offers them (`Offers`), and what is
+chosen for them one `Selection`; all three are never changed, only replaced. So a loss, a change of
+cost or a filter costs a decision for each kind of prefix, and little more than a dictionary's entry
+for each prefix.
+
 Invariants: FD entries of unselected sources are kept SOURCE_GC_S, then dropped. Costs are at least
 1. The order between candidates is total.
 
