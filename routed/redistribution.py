@@ -86,7 +86,7 @@ class Redistribution:
         """Settle what was decided anew.
 
         Cost: 0.2 us for a prefix that no rule speaks of, as long as there are no summaries; 1 us
-        for one that is announced, as long as no rule looks at prefixes.
+        for one that is announced, as long as no rule of its source looks at prefixes.
         """
         spoken_of = {rule.source for rule in self._rules}
         sources = {source for source, word in _REDISTRIBUTABLE.items() if word in spoken_of}
@@ -112,16 +112,20 @@ class Redistribution:
         self, family: Family, rows: list[tuple[int, PathAttributes | None]], now: float
     ) -> None:
         originated = self._originated[family]
-        is_by_prefix = bool(self._summaries) or any(rule.match for rule in self._rules)
+        by_prefix = {rule.source for rule in self._rules if rule.match}
         said: dict[int, _Word | None] = {}
         """Of attributes, by identity, where the prefix does not matter."""
         announced: dict[_Word, list[Prefix]] = {}
         withdrawn: list[Prefix] = []
         for key, best in rows:
             prefix = Prefix.from_int(family, key)
-            if is_by_prefix or id(best) not in said:
-                said[id(best)] = self._word_of(prefix, best)
-            word = said[id(best)]
+            if id(best) in said:
+                word = said[id(best)]
+            else:
+                word = self._word_of(prefix, best)
+                source = None if best is None else _REDISTRIBUTABLE.get(best.source)
+                if not self._summaries and source not in by_prefix:
+                    said[id(best)] = word
             if word is not None:
                 originated.add(key)
                 announced.setdefault(word, []).append(prefix)

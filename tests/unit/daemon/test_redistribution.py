@@ -117,7 +117,8 @@ def test_a_summary_that_goes_from_the_configuration_is_taken_back() -> None:
 
 
 @pytest.mark.parametrize("rules", ["[{source: static, metric: 20}]",
-    "[{source: static, metric: 20, match: [10.0.0.0/8 le 32]}]"])  # fmt: skip
+    "[{source: static, metric: 20, match: [10.0.0.0/8 le 32]}]",
+        "[{source: connected, match: [10.0.0.0/8]}, {source: static, metric: 20}]"])  # fmt: skip
 def test_what_is_decided_together_is_announced_together(rules: str) -> None:
     """With and without a look at each prefix."""
     rig = Rig(config(rules))
