@@ -48,7 +48,6 @@ from collections.abc import Iterable, Mapping
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.neighbor.adjacency import (
-    Adjacency,
     AdjacencyEvent,
 )
 from routed.neighbor.advertise import (
@@ -59,7 +58,6 @@ from routed.neighbor.agenda import Agenda
 from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import (
     AdjacencyReason,
-    AdjacencyState,
     Datagram,
     LearnedRow,
     LinkSettings,
@@ -72,8 +70,9 @@ from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.following import ForwardingWait
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.keys import KeyRing
-from routed.neighbor.lifecycle import Lifecycle, has_settled
+from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import Link, LinkMemory, is_heard
+from routed.neighbor.loading import Loading
 from routed.neighbor.marking import LinkMarker
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
@@ -159,19 +158,10 @@ class NeighborInstance:
             self._relay,
             self._marker.mark,
         )
-        self._is_restart = False
-        """Whether routes of an earlier life were found, and this one has not taken over yet."""
-        self._expected: dict[int, set[Address]] = {}
-        """Per link that is not up yet: whom our earlier life was forwarding to."""
-        self._awaits_tables = False
-        """After a restart: neighbors that restart, too, have not been told everything yet."""
-        self._expected_until = 0.0
+        self._loading = Loading(self._links)
         self._memories: dict[int, LinkMemory] = {}
         """Of links that are down, the last one last."""
         self._wall_offset_s = 0.0
-        self._has_loaded = False
-        self._pending: Adjacency | None = None
-        """One that was forming when we last looked."""
         self._is_stopped = False
         self._recorder: Recorder | None = None
 
@@ -191,10 +181,9 @@ class NeighborInstance:
             self._memories.pop(settings.ifindex, LinkMemory()),
             self._agenda,
             now,
-            is_converging=not self._has_loaded,
+            is_converging=not self._loading.has_loaded,
         )
-        if self._is_restart:
-            link.expect(self._expected.pop(settings.ifindex, ()), now)
+        self._loading.begin_link(link, now)
         self._links[settings.ifindex] = link
         self._agenda.add(settings.ifindex)
         self._settle(now)
@@ -213,10 +202,7 @@ class NeighborInstance:
         """
         known = sorted(set(addresses))
         self._note_input("expect_neighbors", known, until)
-        self._expected_until = until
-        self._is_restart = self._awaits_tables = bool(known)
-        for ifindex, address in known:
-            self._expected.setdefault(ifindex, set()).add(address)
+        self._loading.expect(known, until)
 
     def link_changed(self, settings: LinkSettings, now: float) -> None:
         """Take on new settings or addresses of a link; no adjacency is dropped for it.
@@ -421,9 +407,8 @@ class NeighborInstance:
         """When `handle_timer` should be called next, on the clock of `now`; None for never."""
         if self._is_stopped:
             return None
-        times = [self._agenda.next_timer(), self._table.next_timer(), self._wait.next_timer()]
-        if self._expected or self._awaits_tables:
-            times.append(self._expected_until)
+        rooms = (self._agenda, self._table, self._wait, self._loading)
+        times = [room.next_timer() for room in rooms]
         return min((moment for moment in times if moment is not None), default=None)
 
     def outputs(self) -> list[Output]:
@@ -543,55 +528,17 @@ class NeighborInstance:
 
     def pending_adjacencies(self, now: float) -> int:
         """How many adjacencies are forming; a one-way one counts for its dead interval only."""
-        return sum(
-            1
-            for link in self._links.values()
-            for neighbor in link.neighbors.values()
-            if _is_pending(neighbor.adjacency, now)
-        )
+        return self._loading.pending_adjacencies(now)
 
     def is_loaded(self, now: float) -> bool:
         """Whether all neighbors that are there have been heard and have told their tables; after a
         restart, whether these were whole."""
-        return self._has_heard_all(now) and self._has_whole_tables()
-
-    def _has_whole_tables(self, but_for: Link | None = None) -> bool:
-        """Whether no neighbor, those on one link aside, restarts as we do and has yet to learn."""
-        return not self._awaits_tables or all(
-            has_settled(neighbor.exchange)
-            for link in self._links.values()
-            if link is not but_for
-            for neighbor in link.neighbors.values()
-            if neighbor.is_present
-        )
-
-    def _has_heard_all(self, now: float) -> bool:
-        is_listening = any(link.listening_until is not None for link in self._links.values())
-        return not is_listening and not self._is_any_pending(now)
-
-    def _is_any_pending(self, now: float) -> bool:
-        """Whether an adjacency is forming: the one that last was is asked first.
-
-        A link may be full of strangers that never get any further, and this is asked with every
-        datagram until it is false.
-        """
-        last = self._pending
-        if last is None or not _is_pending(last, now):
-            self._pending = next(
-                (
-                    neighbor.adjacency
-                    for link in self._links.values()
-                    for neighbor in link.neighbors.values()
-                    if _is_pending(neighbor.adjacency, now)
-                ),
-                None,
-            )
-        return self._pending is not None
+        return self._loading.is_loaded(now)
 
     @property
     def awaits_links(self) -> bool:
         """Whether a link is not up yet that an earlier life had neighbors on."""
-        return bool(self._expected)
+        return self._loading.awaits_links
 
     def _judge_silence(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
@@ -605,7 +552,7 @@ class NeighborInstance:
 
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
-        self._settle_restart(now)
+        self._loading.settle(now)
         self._table.collect(now)
         self._relay.send_due(now)
         changes = self._table.take_changes()
@@ -620,21 +567,8 @@ class NeighborInstance:
         for ifindex in self._agenda.take(now):
             self._serve_link(self._links[ifindex], now)
             self._agenda.arm(ifindex)
-        if self._has_loaded or not self._links or self.awaits_links:
-            return
-        if self._has_heard_all(now):
-            self._has_loaded = True
+        if self._loading.take_loaded(now):
             self._agenda.touch_all()  # each tells its neighbors, once it has told everything
-
-    def _settle_restart(self, now: float) -> None:
-        """While whole tables are awaited, what comes by one link may be what another waits for."""
-        if now >= self._expected_until:
-            self._expected.clear()
-        if self._awaits_tables:
-            self._awaits_tables = now < self._expected_until
-            for link in self._links.values():
-                if link.is_converging:
-                    link.touch()
 
     def _gather_heartbeats(self, now: float) -> None:
         """With a heartbeat that is due leave those of other links that may leave already.
@@ -654,9 +588,10 @@ class NeighborInstance:
         if link.listening_until is not None and now >= link.listening_until:
             link.listening_until = None
         self._transmitter.serve_link(link, now)
-        if not (link.is_converging and self._has_loaded and link.has_told_all) or self._wait:
+        has_told = self._loading.has_loaded and link.has_told_all and not self._wait
+        if not (link.is_converging and has_told):
             return
-        if self._has_whole_tables(but_for=link):  # what comes by the link is not told there
+        if self._loading.has_whole_tables(but_for=link):  # what comes by the link is not told there
             link.is_converging = False
             self._transmitter.hasten_heartbeat(link, now)
 
@@ -686,13 +621,3 @@ class NeighborInstance:
     def _judge_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
         ifname = self._links[key.ifindex].settings.ifname
         return self._policy.judge_import(update, key.router_id, ifname)
-
-
-def _is_pending(adjacency: Adjacency, now: float) -> bool:
-    """Whether an adjacency is on its way to UP and has not been for too long."""
-    match adjacency.state:
-        case AdjacencyState.LOADING:
-            return True
-        case AdjacencyState.INIT | AdjacencyState.TWO_WAY:
-            return now < adjacency.pending_since + adjacency.dead_interval_s
-    return False

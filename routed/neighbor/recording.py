@@ -61,9 +61,9 @@ FORMAT = 2
 LIMIT_BYTES = 32 << 20
 _MODULES = (
     "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",
-    "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links", "marking",
-    "outputs", "policy", "prefix_counts", "quality", "refusals", "relay", "reliable", "report",
-    "seqno_wishes", "tlvs", "transmit",
+    "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links", "loading",
+    "marking", "outputs", "policy", "prefix_counts", "quality", "refusals", "relay", "reliable",
+    "report", "seqno_wishes", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {

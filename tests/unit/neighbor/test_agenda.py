@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor import instance as instance_module
+from routed.neighbor import loading as loading_module
 from routed.neighbor.adjacency import Adjacency
 from routed.neighbor.agenda import Agenda
 from routed.neighbor.auth import LinkGuard
@@ -136,14 +136,14 @@ def test_strangers_who_get_no_further_do_not_make_every_datagram_dearer(
         instance.receive_datagram(heartbeat(number), link_local(number), 1, 255, 0.1)
     instance.handle_timer(1.5)  # nobody else is waited for
     asked = 0
-    is_pending = instance_module._is_pending
+    is_pending = loading_module._is_pending
 
     def counted(adjacency: Adjacency, now: float) -> bool:
         nonlocal asked
         asked += 1
         return is_pending(adjacency, now)
 
-    monkeypatch.setattr(instance_module, "_is_pending", counted)
+    monkeypatch.setattr(loading_module, "_is_pending", counted)
     for sequence in range(2, 12):
         instance.receive_datagram(heartbeat(2, sequence), link_local(2), 1, 255, 1.6)
     assert not instance.is_loaded(1.6)
