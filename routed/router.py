@@ -238,7 +238,12 @@ class Router:
         self._are_links_complete = True
         dead_interval_s = longest_dead_interval(self.links.values(), self._config)
         self._in_sync_at = self._clock.now() + dead_interval_s
-        legs = [(ifindex, via) for via, ifindex in former_legs]
+        # Who was on a link that is down has seen its carrier go, too, and keeps nothing for us.
+        legs = [
+            (ifindex, via)
+            for via, ifindex in former_legs
+            if (link := self.links.get(ifindex)) is not None and link.is_up
+        ]
         self.neighbors.expect_neighbors(legs, self._in_sync_at)
         self.fib.defers_learned = bool(legs)
         self.neighbors.await_forwarding(not legs, self._clock.now())

@@ -67,6 +67,22 @@ def test_kill_9_of_the_engine_loses_no_packet(patient_lab: Lab) -> None:
     assert stream.lost == 0
 
 
+def test_a_new_engine_does_not_wait_for_neighbors_on_a_link_that_is_down(
+    build_lab: LabBuilder,
+) -> None:
+    """Nor for its dead interval, which is longer here than anybody waits."""
+    slow = {"interfaces": {"eth*": {"hello": "1s", "multiplier": 60}}}
+    lab = build_lab(topology.load("triangle").with_config(slow))
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    before = lab.engine_pid("A")
+    lab.kill("A", "engine", signal.SIGSTOP)  # it sees nothing of the cut
+    lab.cut("A-B")
+    lab.kill("A", "engine", signal.SIGKILL)
+    wait_until(lambda: lab.engine_pid("A") not in (None, before), DEADLINE_S, "a new engine")
+    lab.wait_converged(DEADLINE_S)
+
+
 def test_kill_9_of_the_daemon_and_a_new_start_lose_no_packet(patient_lab: Lab) -> None:
     lab = patient_lab
     with lab.ping_stream("A", "B") as stream:
