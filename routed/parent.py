@@ -44,7 +44,6 @@ from pathlib import Path
 
 import trio
 
-from ipc.authority import Phase
 from ipc.internal import (
     ConfBegin,
     Diagnose,
@@ -247,12 +246,7 @@ class Parent:
         on_exit = self._config.fib.on_exit
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
         self._manager.stopping(reason)
-        session = self._supervisor.session
-        if session is not None and session.is_running:
-            await session.stop(is_restart=on_exit is OnExit.KEEP)
-        if session is not None:
-            session.phase = Phase.STOPPING
-            session.kill()
+        await self._supervisor.stop(is_restart=on_exit is OnExit.KEEP)
 
     def _health(self) -> str:
         """One line for the service manager."""

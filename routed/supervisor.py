@@ -41,6 +41,8 @@ class Supervisor:
         """Engines that have died in this daemon's life."""
         self.conduct = Conduct()
         self._log = log
+        self._is_ending = trio.Event()
+        """Set once no other engine is to be started."""
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
 
     @property
@@ -69,8 +71,7 @@ class Supervisor:
         Raises:
             EngineFailed: too many died too quickly.
         """
-        while True:
-            process = await self._start(user, sandbox)
+        while (process := await self._start(user, sandbox)) is not None:
             session = EngineSession(process, host, self._log, self.conduct)
             self.session = session
             self._log.emit(
@@ -91,27 +92,50 @@ class Supervisor:
                 nursery.start_soon(introduce)
                 status = await session.run()
                 nursery.cancel_scope.cancel()
-            if session.phase is Phase.STOPPING:
+            if self._is_ending.is_set():
                 return
             self.restarts += 1
             on_death(session)
             self._bury(session, problem or status)
-            await trio.sleep(self._delay())
+            await self._pause(self._delay())
 
-    async def _start(self, user: EngineUser, sandbox: SandboxMode) -> EngineProcess:
+    async def stop(self, *, is_restart: bool) -> None:
+        """End the engine if there is one, and start no other: `run` returns.
+
+        An engine that runs may say goodbye first, or that this router comes back.
+        """
+        self._is_ending.set()
+        session = self.session
+        if session is None:
+            return
+        if session.is_running:
+            await session.stop(is_restart=is_restart)
+        session.phase = Phase.STOPPING
+        session.kill()
+
+    async def _pause(self, delay_s: float) -> None:
+        """Sleep, unless it is all over."""
+        with trio.move_on_after(delay_s):
+            await self._is_ending.wait()
+
+    async def _start(self, user: EngineUser, sandbox: SandboxMode) -> EngineProcess | None:
         """Start an engine; where the system has no process or descriptor to spare, try on.
+
+        Returns:
+            The engine; None when none is wanted any more.
 
         Raises:
             EngineFailed: the daemon's first engine cannot be started at all.
         """
-        while True:
+        while not self._is_ending.is_set():
             try:
                 return start_engine(user.uid, user.gid, sandbox.value, _CHANNEL_BUFFER_BYTES)
             except OSError as error:
                 if self.session is None:
                     raise EngineFailed(f"the engine cannot be started: {error}") from error
                 self._log.emit("engine-not-started", error=error)
-                await trio.sleep(_RESTART_LIMIT_S)
+                await self._pause(_RESTART_LIMIT_S)
+        return None
 
     def _bury(self, session: EngineSession, status: str) -> None:
         now = trio.current_time()

@@ -145,6 +145,19 @@ def test_an_engine_that_keeps_dying_is_given_up_and_the_routes_stay(lab: Lab) ->
     assert "engine-given-up" in lab.log("R")
 
 
+def test_a_daemon_that_is_told_to_end_while_it_has_no_engine_ends(lab: Lab) -> None:
+    daemon = lab.daemon_pid("R")
+    killed: set[int | None] = {None}
+    for _ in range(4):  # each makes the pause before the next engine longer
+        wait_until(lambda: lab.engine_pid("R") not in killed, DEADLINE_S, "another engine")
+        killed.add(lab.engine_pid("R"))
+        lab.kill("R", "engine", signal.SIGKILL)
+    wait_until(lambda: lab.engine_pid("R") is None, DEADLINE_S, "no engine for 0.4 s", poll_s=0.01)
+    lab.kill("R", "daemon", signal.SIGTERM)
+    wait_until(lambda: not lab.is_running(daemon), DEADLINE_S, "the daemon has ended")
+    assert lab.log("R").count("engine-started") == 4, "no other was started"
+
+
 def test_a_route_deleted_by_hand_comes_back(lab: Lab) -> None:
     before = lab.kernel_routes("R")
     for route in before:
