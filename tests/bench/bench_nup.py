@@ -91,7 +91,10 @@ def _carrier(bench: Bench) -> None:
     Between opposite corners, as the peers were measured; and next to a router whose other way out
     leads round the ring, where no neighbor has a way that is known to be free of loops.
     """
-    _carrier_loss(bench, "ring8, opposite corners", "ring8", ("r1", "r5"), ("r2-r3", "r7-r8"), 20.0)
+    links: tuple[str, ...] = ("r2-r3", "r7-r8")
+    _carrier_loss(
+        bench, "ring8, opposite corners", "ring8", ("r1", "r5"), links, 20.0, has_peers=True
+    )
     if bench.scale >= 1:
         links = ("r12-r13", "r21-r31", "r22-r23", "r22-r32")
         _carrier_loss(bench, "grid16, opposite corners", "grid16", ("r11", "r44"), links, 20.0)
@@ -105,6 +108,8 @@ def _carrier_loss(
     ends: tuple[str, str],
     links: tuple[str, ...],
     target_ms: float | None,
+    *,
+    has_peers: bool = False,
 ) -> None:
     outages = []
     with Lab(name) as lab:
@@ -120,10 +125,9 @@ def _carrier_loss(
             lab.mend(link)
             lab.wait_converged(DEADLINE_S)
     peers = {}
-    if target_ms is not None:
-        for peer in _peers(bench):
-            theirs = [outage_s(name, peer, ends, link) for link in links[:2]]
-            peers[peer.name] = statistics.median(theirs) * 1000
+    for peer in _peers(bench) if has_peers else ():
+        theirs = [outage_s(name, peer, ends, link) for link in links]
+        peers[peer.name] = statistics.median(theirs) * 1000
     bench.add(
         f"link cut with carrier loss, {words}: outage of the probe stream",
         "ms", statistics.median(outages) * 1000, {"longest": max(outages) * 1000, **peers},
