@@ -16,6 +16,7 @@ tmux is installed, and so on. With CI=true everything else is a failure.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ from hypothesis import HealthCheck, settings
 import privilege
 from routed.fib import native
 from tests.skips import KERNEL_LACKS, is_excused
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and what it starts inherits
+# that; what Ctrl-C does to our programs is among the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _INTEGRATION = Path(__file__).parent / "integration"
 
