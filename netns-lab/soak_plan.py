@@ -11,16 +11,26 @@ from __future__ import annotations
 
 import enum
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["INJECTED", "MULTIPLIERS", "Action", "Plan", "Round", "Step"]
+__all__ = [
+    "ENGINE_KILLS_MAX", "ENGINE_KILLS_ROUNDS", "INJECTED", "MULTIPLIERS", "Action", "Plan", "Round",
+    "Step",
+]  # fmt: skip
 
 INJECTED = "10.64.0.0/10"
 """Where injected prefixes come from."""
 MULTIPLIERS = (20, 22, 24)
 """Of the lab's 300 ms: a daemon that is back within six seconds costs no packet. On two busy cores
 a start takes up to three."""
+
+ENGINE_KILLS_MAX = 4
+ENGINE_KILLS_ROUNDS = 90
+"""At most so often in so many rounds, of 0.8 s and more each, the engine of one router is killed.
+The fifth time in a minute is one too many for its daemon, by design: it gives up
+(`routed.supervisor`)."""
 
 _VIEWS = ("status", "neighbors", "routes", "fib", "counters", "memory", "log")
 
@@ -151,23 +161,36 @@ class Plan:
         rng = random.Random(self._seed)
         cut: str | None = None
         number = 0
+        killed: deque[tuple[int, str]] = deque()
         while True:
             number += 1
+            while killed and killed[0][0] <= number - ENGINE_KILLS_ROUNDS:
+                killed.popleft()
             before = cut
-            steps, cut = self._draw(rng, cut)
+            steps, cut = self._draw(rng, cut, [router for _, router in killed])
+            killed += [(number, step.target) for step in steps if step.action is Action.KILL_ENGINE]
             if number >= first:
                 yield Round(number, before, steps)
             if rest_every and number % rest_every == 0:
                 cut = None
 
-    def _draw(self, rng: random.Random, cut: str | None) -> tuple[tuple[Step, ...], str | None]:
+    def _draw(
+        self, rng: random.Random, cut: str | None, killed: list[str]
+    ) -> tuple[tuple[Step, ...], str | None]:
+        """One round's steps, and the link that is down after it.
+
+        Args:
+            rng: of the plan.
+            cut: the link that is down before it.
+            killed: routers whose engines were lately killed, as often as they were; added to.
+        """
         actions = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.randint(1, 4))
         # What is stopped answers nobody, so that comes last.
         actions.sort(key=lambda action: action is Action.HANG)
         steps = []
         for action in actions:
             if action is not Action.CUT:
-                steps.append(self._step(rng, action))
+                steps.append(self._step(rng, action, killed))
             elif cut is None:
                 cut = rng.choice(self._links)
                 steps.append(Step(Action.CUT, cut))
@@ -176,9 +199,15 @@ class Plan:
                 cut = None
         return tuple(steps), cut
 
-    def _step(self, rng: random.Random, action: Action) -> Step:
+    def _step(self, rng: random.Random, action: Action, killed: list[str]) -> Step:
         words: tuple[str, ...] = ()
         match action:
+            case Action.KILL_ENGINE:
+                routers = [each for each in self._routers if killed.count(each) < ENGINE_KILLS_MAX]
+                if not routers:
+                    return self._step(rng, Action.RELOAD, killed)
+                killed.append(router := rng.choice(routers))
+                return Step(action, router)
             case Action.RELOAD:
                 words = (str(rng.choice(MULTIPLIERS)),)
             case Action.SHOW:

@@ -1,7 +1,8 @@
 """Random faults in a ring of eight, for as long as CI can spare; `make soak` goes on for longer.
 
-The seed is drawn anew each time, and printed: `make soak SEED=n` does the same once more, and
-`make soak SEED=n ROUNDS=17` only the round that failed.
+The seed is printed: `make soak SEED=n` does the same once more, and `make soak SEED=n ROUNDS=17`
+only the round that failed. CI has one seed, so that a red run says something about the change and
+not about the draw; whoever looks for more faults has `make soak`, or this test without CI.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from testbed import Lab
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CI_MINUTES, DEV_MINUTES = 2.0, 0.3
+CI_SEED = 364081
 
 
 @pytest.mark.skipif(not privilege.probe().is_possible, reason=privilege.probe().reason)
 def test_every_invariant_holds_under_random_faults(capsys: pytest.CaptureFixture[str]) -> None:
     is_ci = os.environ.get("CI") == "true"
-    seed = int(os.environ.get("SOAK_SEED") or secrets.randbelow(1_000_000))
+    drawn = CI_SEED if is_ci else secrets.randbelow(1_000_000)
+    seed = int(os.environ.get("SOAK_SEED") or drawn)
     with capsys.disabled():
         sys.stdout.write(f"\nsoak: seed {seed}\n")
     lines = [f"make soak SEED={seed} does the same once more"]

@@ -8,7 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soak_plan import Action, Plan, Round
+from routed.supervisor import RESTARTS_MAX
+from soak_plan import ENGINE_KILLS_MAX, ENGINE_KILLS_ROUNDS, Action, Plan, Round
 
 ROUTERS = [f"r{n}" for n in range(1, 9)]
 LINKS = [f"r{n}-r{n % 8 + 1}" for n in range(1, 9)]
@@ -76,3 +77,18 @@ def test_only_a_restart_that_the_topology_overtakes_is_an_excuse_for_a_loop(seed
         actions = {step.action for step in drawn.steps}
         is_overtaken = bool({Action.CUT, Action.MEND} & actions and drawn.silenced)
         assert drawn.may_loop is is_overtaken
+
+
+@given(seeds)
+def test_no_engine_is_killed_so_often_that_its_daemon_gives_up(seed: int) -> None:
+    kills = [
+        (drawn.number, step.target)
+        for drawn in draw(seed, 300)
+        for step in drawn.steps
+        if step.action is Action.KILL_ENGINE
+    ]
+    assert len(kills) > 50
+    for number, router in kills:
+        lately = range(number - ENGINE_KILLS_ROUNDS + 1, number + 1)
+        count = sum(when in lately and who == router for when, who in kills)
+        assert count <= ENGINE_KILLS_MAX < RESTARTS_MAX
