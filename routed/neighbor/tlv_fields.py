@@ -21,6 +21,7 @@ __all__ = [
     "MANDATORY",
     "TLV_HEADER",
     "TLV_HEADER_BYTES",
+    "Bare",
     "DecodeReason",
     "Numbers",
     "RefusedError",
@@ -118,6 +119,26 @@ def unpack_prefix(family_code: int, prefix_len: int, packed: bytes) -> Prefix:
     if addr_bits >> host_bits << host_bits != addr_bits:
         raise RefusedError(DecodeReason.BAD_VALUE)
     return Prefix.trusted(family, addr_bits, prefix_len)
+
+
+class Bare:
+    """A TLV that says all by being there: it has no value."""
+
+    __slots__ = ()
+
+    def pack(self) -> bytes:
+        """Nothing more to say."""
+        return b""
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Self:
+        """Undo `pack`.
+
+        Raises:
+            RefusedError: there is a value.
+        """
+        need(not value, DecodeReason.BAD_TLV_LENGTH)
+        return cls()
 
 
 class Numbers:

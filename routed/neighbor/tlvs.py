@@ -22,6 +22,7 @@ from routed.neighbor.tlv_fields import (
     MANDATORY,
     TLV_HEADER,
     TLV_HEADER_BYTES,
+    Bare,
     DecodeReason,
     Numbers,
     RefusedError,
@@ -404,57 +405,27 @@ class EndOfTable(Numbers):
 
 
 @dataclass(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(Bare):
     """The sender leaves: forget it and its routes now."""
 
     TYPE: ClassVar[int] = MANDATORY | 11
 
-    def pack(self) -> bytes:
-        """Nothing more to say."""
-        return b""
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        need(not value, DecodeReason.BAD_TLV_LENGTH)
-        return cls()
-
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatRequest:
+class HeartbeatRequest(Bare):
     """The sender has not heard the receiver for longer than it should: a heartbeat, please."""
 
     TYPE: ClassVar[int] = MANDATORY | 21
 
-    def pack(self) -> bytes:
-        """Nothing more to say."""
-        return b""
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        need(not value, DecodeReason.BAD_TLV_LENGTH)
-        return cls()
-
 
 @dataclass(frozen=True, slots=True)
-class TableRequest:
+class TableRequest(Bare):
     """The receiver is to tell its whole table again: some of it was refused for want of room.
 
     Optional: whoever does not know it only tells nothing again.
     """
 
     TYPE: ClassVar[int] = 0x16
-
-    def pack(self) -> bytes:
-        """Nothing more to say."""
-        return b""
-
-    @classmethod
-    def unpack(cls, value: bytes) -> Self:
-        """Undo `pack`."""
-        need(not value, DecodeReason.BAD_TLV_LENGTH)
-        return cls()
 
 
 @dataclass(frozen=True, slots=True)
