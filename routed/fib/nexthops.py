@@ -23,7 +23,8 @@ Invariants:
     A foreign object is never touched, wherever its id is.
 
 Failure: what the kernel refuses is kept with its words and tried again, after a pause that doubles
-or when a link changed. Beyond OBJECTS_MAX further next hops go without an object.
+or when a link changed. Beyond OBJECTS_MAX objects, or MEMBERS_MAX members of groups, further next
+hops go without an object.
 
 Sources: net/ipv4/nexthop.c of Linux: nexthop_flush_dev (a link that goes down takes its single
 objects along and shrinks groups, silently), remove_nexthop (routes go with their object).
@@ -49,13 +50,24 @@ from routed.fib.plan import Outcome
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
 
-__all__ = ["IDS_PER_PROTOCOL", "OBJECTS_MAX", "NextHopBook", "NextHopState", "resolve"]
+__all__ = [
+    "IDS_PER_PROTOCOL",
+    "MEMBERS_MAX",
+    "OBJECTS_MAX",
+    "NextHopBook",
+    "NextHopState",
+    "resolve",
+]
 
 IDS_PER_PROTOCOL = 1_000_000
 """How far apart the ranges of two protocols are: `ip nexthop` shows 205000017 for protocol 205."""
 
 OBJECTS_MAX = 16_384
 """Objects at a time; reading all of them takes some 50 ms."""
+
+MEMBERS_MAX = 131_072
+"""Members of all groups together: 2,048 groups of 64. It bounds the work of one link or next hop
+that changes, 0.1 s, whatever an engine asks for; what is beyond goes without an object."""
 
 _RETRY_FIRST_S = 0.5
 _RETRY_LIMIT_S = 60.0
@@ -124,6 +136,8 @@ class NextHopBook:
         """Ids that this life has given out; the others are an earlier one's."""
         self._groups_of: dict[int, set[int]] = {}
         """Groups that a single object is a member of."""
+        self._members = 0
+        """Of all groups in `_forms`."""
         self._kernel: dict[int, NextHopForm | None] = {}
         """Ours that are there."""
         self._foreign: set[int] = set()
@@ -146,7 +160,10 @@ class NextHopBook:
         if not self.is_enabled or not hops or any(hop.via is None for hop in hops):
             return value
         singles = [Hop(hop.via, hop.ifindex, hop.is_onlink) for hop in hops if hop.via is not None]
-        if len(self._forms) + self._missing(singles, hops) > OBJECTS_MAX:
+        missing = self._missing(singles, hops)
+        if len(self._forms) + missing > OBJECTS_MAX:
+            return value
+        if missing and len(hops) > 1 and self._members + len(hops) > MEMBERS_MAX:
             return value
         ids = [self._claim(single) for single in singles]
         return self._value(ids[0] if len(ids) == 1 else self._claim(_group(ids, hops)))
@@ -189,6 +206,7 @@ class NextHopBook:
         self._forms[nexthop_id] = form
         self._ids.setdefault(form, nexthop_id)
         if not isinstance(form, Hop):
+            self._members += len(form)
             for member, _ in form:
                 self._groups_of.setdefault(member, set()).add(nexthop_id)
 
@@ -247,16 +265,18 @@ class NextHopBook:
         """
         self._suspicions += 1
         had = len(self._pending)
-        for leg in self._known(legs):
-            self._suspects[leg] = self._suspicions
-            self._judge_groups_with(leg)
+        known = self._known(legs)
+        added = [leg for leg in known if leg not in self._suspects]
+        self._suspects.update(dict.fromkeys(known, self._suspicions))
+        self._judge_groups_with(added)
         return len(self._pending) > had
 
     def _known(self, legs: Iterable[_Leg]) -> list[_Leg]:
-        """Those that some object uses; an engine may name what it likes."""
-        return [
-            leg for leg in legs if Hop(*leg) in self._ids or Hop(*leg, is_onlink=True) in self._ids
-        ]
+        """Those that some object uses, each once; an engine may name what it likes."""
+        return [leg for leg in dict.fromkeys(legs) if self._is_known(leg)]
+
+    def _is_known(self, leg: _Leg) -> bool:
+        return Hop(*leg) in self._ids or Hop(*leg, is_onlink=True) in self._ids
 
     @property
     def suspicions(self) -> int:
@@ -268,14 +288,21 @@ class NextHopBook:
         lifted = [leg for leg, number in self._suspects.items() if number <= suspicions]
         for leg in lifted:
             del self._suspects[leg]
-        for leg in lifted:
-            self._judge_groups_with(leg)
+        self._judge_groups_with(lifted)
 
-    def _judge_groups_with(self, leg: _Leg) -> None:
-        for is_onlink in (False, True):
-            single = self._ids.get(Hop(*leg, is_onlink))
-            for group in self._groups_of.get(single, ()) if single is not None else ():
-                self._judge(group)
+    def _judge_groups_with(self, legs: Iterable[_Leg]) -> None:
+        """Compare every group that has one of these members, each group once.
+
+        Cost: the members of those groups, MEMBERS_MAX at most.
+        """
+        groups: dict[int, None] = {}
+        for leg in legs:
+            for is_onlink in (False, True):
+                single = self._ids.get(Hop(*leg, is_onlink))
+                if single is not None:
+                    groups.update(dict.fromkeys(self._groups_of.get(single, ())))
+        for group in groups:
+            self._judge(group)
 
     def legs_on(self, ifindex: int) -> list[_Leg]:
         """The gateways on a link that some object uses."""
@@ -400,9 +427,13 @@ class NextHopBook:
             return
         if self._ids.get(form) == nexthop_id:
             del self._ids[form]
-        if not isinstance(form, Hop):
-            for member, _ in form:
-                self._groups_of.get(member, set()).discard(nexthop_id)
+        if isinstance(form, Hop):
+            if not self._is_known((form.via, form.ifindex)):
+                self._suspects.pop((form.via, form.ifindex), None)
+            return
+        self._members -= len(form)
+        for member, _ in form:
+            self._groups_of.get(member, set()).discard(nexthop_id)
 
     def _retry_at(self, nexthop_id: int) -> float:
         failure = self._failures.get(nexthop_id)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from ipc.columns import ColumnError, pack_indices, pack_keys, unpack_keys, unpack_values
 from ipc.internal import FibColumns, FibUpdate, FibValue
-from routed.fib.ownership import NEXT_HOPS_MAX, Ownership
-from routed.fib_updates import judge_update
+from routed import fib_updates
+from routed.fib.ownership import NEXT_HOPS_MAX, Ownership, RouteValue, find_violation
+from routed.fib_updates import COLUMNS_MAX, judge_update
+from routed.model.columns import ValueColumn
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 
@@ -69,6 +71,46 @@ def test_an_ipv6_route_has_no_ipv4_next_hop() -> None:
     taken, refused = judge_update(update, OURS)
     assert taken.install == []
     assert refused[0].problem == "an IPv6 route through an IPv4 address"
+
+
+@pytest.mark.parametrize("columns_of_one_kind", [1, COLUMNS_MAX])
+def test_each_value_is_validated_once_however_many_columns_name_it(
+    columns_of_one_kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = 0
+
+    def counting(family: Family, value: RouteValue) -> str:
+        nonlocal validated
+        validated += 1
+        return find_violation(family, value)
+
+    monkeypatch.setattr(fib_updates, "find_violation", counting)
+    values = tuple(FibValue(RouteType.UNICAST, (NextHop(None, at),)) for at in range(1, 501))
+    install = tuple(columns("10.0.0.0/8", indices=[at]) for at in range(columns_of_one_kind))
+    taken, refused = judge_update(FibUpdate(1, values, install, ()), OURS)
+    assert not refused
+    assert validated == len(values)
+    assert len(taken.install) == columns_of_one_kind
+
+
+def test_a_column_carries_only_the_values_that_it_names() -> None:
+    """What takes the rows looks at each distinct value, and there may be thousands in a message."""
+    values = tuple(FibValue(RouteType.UNICAST, (NextHop(None, at),)) for at in range(1, 501))
+    install = tuple(columns("10.0.0.0/8", indices=[at]) for at in range(COLUMNS_MAX))
+    taken, _ = judge_update(FibUpdate(1, values, install, ()), OURS)
+    distinct = [len(ValueColumn.of(rows.values).distinct) for rows in taken.install]
+    assert distinct == [1] * COLUMNS_MAX
+    assert [rows.values[0].next_hops[0].ifindex for rows in taken.install] == [
+        at + 1 for at in range(COLUMNS_MAX)
+    ]
+
+
+@pytest.mark.parametrize("is_removal", [False, True])
+def test_more_columns_than_tables_have_families_end_the_engine(is_removal: bool) -> None:
+    many = (columns("10.0.0.0/8"),) * (COLUMNS_MAX + 1)
+    update = FibUpdate(1, (BLACKHOLE,), () if is_removal else many, many if is_removal else ())
+    with pytest.raises(ColumnError, match="more than 16 columns"):
+        judge_update(update, OURS)
 
 
 def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:

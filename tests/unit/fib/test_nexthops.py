@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from routed.fib import nexthops
 from routed.fib.nexthop_codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops import IDS_PER_PROTOCOL, OBJECTS_MAX, NextHopBook
 from routed.fib.ownership import RouteValue
@@ -119,6 +120,55 @@ def test_a_suspected_next_hop_leaves_every_group_that_has_others(bench: Bench) -
     assert bench.members(three) == {B, C}
     assert bench.kernel.objects[alone].form == A, "a route with nowhere else to go keeps it"
     assert bench.members(other) == {B, C}
+
+
+def test_naming_a_next_hop_a_thousand_times_costs_as_much_as_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A taken-over engine names one next hop of large groups over and over, in one message."""
+    groups = [bench.want(A, B, weights=(weight, 1)) for weight in range(1, 51)]
+    compared: list[int] = []
+    judge = bench.book._judge
+
+    def counting(nexthop_id: int) -> None:
+        compared.append(nexthop_id)
+        judge(nexthop_id)
+
+    monkeypatch.setattr(bench.book, "_judge", counting)
+    leg = (A.via, A.ifindex)
+    assert bench.book.suspect([leg] * 1000)
+    assert sorted(compared) == groups
+    compared.clear()
+    bench.book.suspect([leg] * 1000)
+    assert compared == [], "it is suspected already"
+    assert bench.work()
+    assert all(bench.members(group) == {B} for group in groups)
+    compared.clear()
+    bench.book.lift(bench.book.suspicions)
+    assert sorted(compared) == groups
+
+
+def test_members_of_all_groups_together_have_a_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It bounds what one next hop that dies can cost: a look at every member of its groups."""
+    monkeypatch.setattr(nexthops, "MEMBERS_MAX", 5)
+    first, second = bench.want(A, B), bench.want(A, B, C)
+    assert first
+    assert second
+    third = route(A, C)
+    assert bench.book.value_for(third) == third, "its routes keep next hops of their own"
+    assert bench.want(A, B) == first, "what has an object keeps it"
+    bench.book.record(writes := bench.book.plan_sweep({second}), [DONE] * len(writes), 0.0)
+    assert bench.book.value_for(third).nexthop_id, "there is room again"
+
+
+def test_what_no_object_stands_for_any_more_is_suspected_no_longer(bench: Bench) -> None:
+    bench.want(A, B)
+    bench.book.suspect([(A.via, A.ifindex)])
+    bench.work()
+    bench.book.record(writes := bench.book.plan_sweep(set()), [DONE] * len(writes), 0.0)
+    assert not bench.book._suspects
 
 
 def test_a_lift_ends_what_was_suspected_before_it_and_nothing_later(bench: Bench) -> None:
