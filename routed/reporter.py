@@ -356,9 +356,9 @@ class Reporter:
         """How an address is routed."""
         return explain(self._router, address, self._tables.view)
 
-    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
-        """Changes from now on."""
-        return self._changes.watch(topics)
+    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
+        """Changes from now on; None when this user has as many feeds as one may have."""
+        return self._changes.watch(topics, uid)
 
     # --- injected routes
 

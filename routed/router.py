@@ -30,7 +30,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -88,8 +88,8 @@ class Observer(Protocol):
         """Whether `routes_changed` is worth a call now."""
         ...
 
-    def routes_changed(self, changes: BestChanges, known: Container[Prefix]) -> None:
-        """The choice for some prefixes changed; `known` had one before."""
+    def routes_changed(self, changes: BestChanges, had_route: Callable[[Prefix], bool]) -> None:
+        """The choice for some prefixes changes; `had_route` is asked about them meanwhile."""
         ...
 
     def neighbor_changed(self, change: AdjacencyChanged) -> None:
@@ -385,8 +385,7 @@ class Router:
     def _tell_observer(self, changes: Sequence[BestChanges]) -> None:
         if self.observer is not None and self.observer.watches_routes():
             for of_family in changes:
-                known = {prefix for prefix, _ in of_family.items() if prefix in self.snapshot}
-                self.observer.routes_changed(of_family, known)
+                self.observer.routes_changed(of_family, self.snapshot.__contains__)
 
     def _redistribute_all(self) -> None:
         for choices in self.rib.choices():

@@ -8,9 +8,9 @@ Views are made when a watcher takes them, and nothing is done while nobody watch
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable
 
-from routed.control.changes import ChangeFeed, ChangeHub, ChangeView, MakeView, Topic
+from routed.control.changes import CHANGES_MAX, ChangeFeed, ChangeHub, ChangeView, Topic
 from routed.control.views import NextHopView
 from routed.model.link import Interface
 from routed.model.prefix import Prefix
@@ -28,22 +28,28 @@ class ChangeObserver:
         self._hub = ChangeHub()
         self._ifname_of = ifname_of
 
-    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
-        """A new feed of changes."""
-        return self._hub.watch(topics)
+    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
+        """A new feed of changes for a user; None when that user has as many as it may."""
+        return self._hub.watch(topics, uid)
 
     def watches_routes(self) -> bool:
         """Whether `routes_changed` is worth a call."""
         return self._hub.is_watched(Topic.ROUTES)
 
-    def routes_changed(self, changes: BestChanges, known: Container[Prefix]) -> None:
-        """The choice for some prefixes changed; `known` had one before."""
+    def routes_changed(self, changes: BestChanges, had_route: Callable[[Prefix], bool]) -> None:
+        """The choice for some prefixes changes; `had_route` says which had one before.
 
-        def make() -> Iterator[MakeView]:
-            for prefix, selection in changes.items():
-                yield functools.partial(self._route_view, prefix, selection, prefix in known)
-
-        self._hub.note(Topic.ROUTES, make, len(changes.keys))
+        Cost: the last CHANGES_MAX of them, whatever their number and that of the watchers.
+        """
+        newest = changes.newest(CHANGES_MAX)
+        self._hub.record(
+            Topic.ROUTES,
+            [
+                functools.partial(self._route_view, prefix, selection, had_route(prefix))
+                for prefix, selection in newest.items()
+            ],
+            len(changes.keys) - len(newest.keys),
+        )
 
     def _route_view(
         self, prefix: Prefix, selection: Selection | None, was_known: bool
@@ -74,7 +80,7 @@ class ChangeObserver:
             interface=self._ifname_of(change.ifindex),
             reason=change.reason.value,
         )
-        self._hub.note(Topic.NEIGHBORS, lambda: [lambda: view], 1)
+        self._hub.record(Topic.NEIGHBORS, [lambda: view])
 
     def link_changed(self, before: Interface | None, after: Interface | None) -> None:
         """A link is there, is different, or is gone; only what is worth a line is told."""
@@ -83,7 +89,7 @@ class ChangeObserver:
         word = _link_word(before, after)
         if word:
             view = ChangeView("link", word, link.ifname)
-            self._hub.note(Topic.LINKS, lambda: [lambda: view], 1)
+            self._hub.record(Topic.LINKS, [lambda: view])
 
 
 def _link_word(before: Interface | None, after: Interface | None) -> str:

@@ -113,8 +113,8 @@ class Daemon(Protocol):
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
 
-    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
-        """Changes from now on."""
+    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
+        """Changes from now on; None when this user has as many feeds as one may have."""
 
     def snapshot_fd(self) -> int:
         """The snapshot's read-only descriptor, which the daemon keeps."""

@@ -49,7 +49,7 @@ from ipc.control import (
 from ipc.internal import FibCommand, ReloadAction
 from routed.control.answers import Answer, Dump, Final, Stream, Views
 from routed.control.caller import Caller
-from routed.control.changes import ChangeView, Topic
+from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
 from routed.control.daemon import Daemon, Outcome
 from routed.control.injection import (
     LEASE_MAX_S,
@@ -230,14 +230,18 @@ async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
     return Views(ExplainView, [daemon.explain(address)])
 
 
-async def monitor(daemon: Daemon, request: Monitor, _caller: Caller) -> Answer:
+async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
     """Changes until the client goes."""
     known = {topic.value: topic for topic in Topic}
     for word in request.topics:
         if word not in known:
             return _usage(f"{word!r} cannot be watched: {', '.join(known)}")
     topics = frozenset(known[word] for word in request.topics) or frozenset(Topic)
-    return Stream(ChangeView, daemon.watch(topics))
+    feed = daemon.watch(topics, caller.uid)
+    if feed is None:
+        text = f"uid {caller.uid} has {WATCHES_PER_USER} monitors, which is all that one may have"
+        return Final(Result(ResultCode.BUSY, (text,)))
+    return Stream(ChangeView, feed)
 
 
 async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: Caller) -> Answer:

@@ -19,7 +19,7 @@ import trio
 from ipc.control import ControlType, ResultCode
 from ipc.framing import Frame, FrameError
 from routed.control.answers import Dump, Final, Stream, Views
-from routed.control.rows import pack_pages
+from routed.control.rows import columns_of, pack_pages, pack_rows
 from routed.control.session import Misuse, Session
 from routed.control.tables import PageShelf, Table
 
@@ -117,14 +117,18 @@ class AnswerSender:
                 while True:
                     await has_changes.wait()
                     has_changes = trio.Event()
-                    while views := stream.feed.take():
-                        for body in pack_pages(stream.view_class, views):
+                    while bodies := await self._next_changes(stream):
+                        for body in bodies:
                             await session.send(Frame(ControlType.ROWS, request_id, body))
-                        await trio.lowlevel.checkpoint()
         except BaseExceptionGroup as group:
             raise _first_of(group) from None
         finally:
             stream.feed.close()
+
+    async def _next_changes(self, stream: Stream) -> list[bytes]:
+        """Pages of changes, in turns with all dumps and streams; none when there is no change."""
+        async with self._dump_turn:
+            return list(pack_rows(columns_of(stream.view_class), stream.feed.take()))
 
 
 def _bodies(view_class: type, views: Sequence[object]) -> Iterator[bytes]:

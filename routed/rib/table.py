@@ -75,6 +75,10 @@ class BestChanges(NamedTuple):
         for key, selection in zip(self.keys, self.selections, strict=True):
             yield Prefix.from_int(self.family, key), selection
 
+    def newest(self, count: int) -> BestChanges:
+        """The last of them, `count` at most."""
+        return BestChanges(self.family, self.keys[-count:], self.selections[-count:])
+
 
 class Candidate(NamedTuple):
     """One candidate as people see it."""

@@ -189,8 +189,8 @@ class FakeDaemon:
     def explain(self, address: Address) -> ExplainView:
         return replace(EXPLAINED, address=address)
 
-    def watch(self, topics: frozenset[Topic]) -> ChangeFeed:
-        return self.hub.watch(topics)
+    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
+        return self.hub.watch(topics, uid)
 
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()

@@ -18,7 +18,7 @@ from routectl.execute import _stamped
 from routectl.render.json import JsonOutput
 from routectl.render.text import Row, TextOutput
 from routectl.render.views import CHANGES
-from routed.control.changes import FEED_MAX, ChangeView, Topic
+from routed.control.changes import CHANGES_MAX, ChangeView, Topic
 from routed.control.policy import AccessList
 from routed.control.views import NextHopView
 from routed.model.prefix import Address
@@ -54,7 +54,7 @@ def watching(
 
     def note_until_watched() -> None:
         if daemon.hub.is_watched(Topic.LINKS):
-            daemon.hub.note(Topic.LINKS, lambda: [lambda: ChangeView("link", "up", "eth0")], 1)
+            daemon.hub.record(Topic.LINKS, [lambda: ChangeView("link", "up", "eth0")])
         else:
             server.soon(note_until_watched)
 
@@ -77,9 +77,7 @@ def read(pages: Iterator[list[Row]], count: int) -> list[Row]:
 
 def note(server: ServerThread, daemon: FakeDaemon, topic: Topic, *views: ChangeView) -> None:
     server.soon(
-        lambda: daemon.hub.note(
-            topic, lambda: [functools.partial(_same, view) for view in views], len(views)
-        )
+        lambda: daemon.hub.record(topic, [functools.partial(_same, view) for view in views])
     )
 
 
@@ -118,10 +116,10 @@ def test_only_the_topics_that_were_asked_for_come(
 def test_what_was_lost_is_said(tmp_path: Path, server: ServerThread, daemon: FakeDaemon) -> None:
     client, pages = watching(tmp_path, server, daemon)
     with client:
-        note(server, daemon, Topic.ROUTES, *[ADDED] * (FEED_MAX + 5))
-        *kept, last = read(pages, FEED_MAX + 1)
-        assert [row["kind"] for row in kept] == ["route"] * FEED_MAX
-        assert (last["kind"], last["lost"]) == ("lost", 5)
+        note(server, daemon, Topic.ROUTES, *[ADDED] * (CHANGES_MAX + 5))
+        first, *kept = read(pages, CHANGES_MAX + 1)
+        assert (first["kind"], first["lost"]) == ("lost", 5)
+        assert [row["kind"] for row in kept] == ["route"] * CHANGES_MAX
         note(server, daemon, Topic.NEIGHBORS, UP)
         assert next(pages)[0]["subject"] == "10.255.0.2", "it goes on after that"
 

@@ -1,0 +1,180 @@
+"""The logs that all watchers share: order, what is dropped, and what a crowd of watchers costs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import pytest
+
+from routed.control import changes
+from routed.control.changes import (
+    TAKE_MAX,
+    WATCHES_PER_USER,
+    ChangeFeed,
+    ChangeHub,
+    ChangeView,
+    MakeView,
+    Topic,
+)
+from routed.control.rows import columns_of
+from routed.model.prefix import Family, Prefix
+from routed.model.route import PathAttributes, RouteSource
+from routed.rib.table import BestChanges, Selection
+from routed.watching import ChangeObserver
+
+SUBJECT = columns_of(ChangeView).index("subject")
+LOST = columns_of(ChangeView).index("lost")
+EVERYTHING = frozenset(Topic)
+
+
+class Views:
+    """Makes views and counts how many were made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def of(self, subjects: Iterable[str]) -> list[MakeView]:
+        return [functools.partial(self._make, subject) for subject in subjects]
+
+    def _make(self, subject: str) -> ChangeView:
+        self.made += 1
+        return ChangeView("route", "add", subject)
+
+
+@pytest.fixture
+def hub() -> ChangeHub:
+    return ChangeHub()
+
+
+@pytest.fixture
+def views() -> Views:
+    return Views()
+
+
+def watching(hub: ChangeHub, *topics: Topic, uid: int = 1000) -> ChangeFeed:
+    feed = hub.watch(frozenset(topics) or EVERYTHING, uid)
+    assert feed is not None
+    return feed
+
+
+def subjects(feed: ChangeFeed) -> list[object]:
+    """Everything that is there to take."""
+    found = []
+    while rows := feed.take():
+        assert len(rows) <= TAKE_MAX
+        found += [row[SUBJECT] for row in rows]
+    return found
+
+
+def test_topics_are_merged_in_the_order_of_their_changes(hub: ChangeHub, views: Views) -> None:
+    feed, of_links = watching(hub), watching(hub, Topic.LINKS)
+    hub.record(Topic.ROUTES, views.of("ab"))
+    hub.record(Topic.LINKS, views.of("c"))
+    hub.record(Topic.NEIGHBORS, views.of("d"))
+    hub.record(Topic.ROUTES, views.of("e"))
+    assert subjects(feed) == [*"abcde"]
+    assert subjects(of_links) == ["c"]
+    assert subjects(feed) == []
+
+
+def test_a_feed_begins_when_it_is_opened(hub: ChangeHub, views: Views) -> None:
+    early = watching(hub)
+    hub.record(Topic.ROUTES, views.of("a"))
+    late = watching(hub)
+    hub.record(Topic.ROUTES, views.of("b"))
+    assert subjects(early) == ["a", "b"]
+    assert subjects(late) == ["b"]
+
+
+def test_a_change_is_made_into_a_row_once_for_all_watchers(hub: ChangeHub, views: Views) -> None:
+    crowd = [watching(hub, uid=uid) for uid in range(200)]
+    hub.record(Topic.ROUTES, views.of(map(str, range(1000))))
+    assert views.made == 0, "nobody has taken any"
+    assert all(len(subjects(feed)) == 1000 for feed in crowd)
+    assert views.made == 1000
+
+
+def test_watchers_that_do_not_read_keep_one_log(
+    hub: ChangeHub, views: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "CHANGES_MAX", 10)
+    crowd = [watching(hub, uid=uid) for uid in range(200)]
+    for start in range(0, 1000, 5):
+        hub.record(Topic.ROUTES, views.of(map(str, range(start, start + 5))))
+    kept = [log._kept for log in hub._logs.values()]
+    assert sum(kept) == 10
+    for feed in crowd:
+        lost, *rows = feed.take()
+        assert lost[LOST] == 990
+        assert [row[SUBJECT] for row in rows] == [str(number) for number in range(990, 1000)]
+    assert views.made == 10
+
+
+@pytest.mark.parametrize("first", [0, 3, 10, 17])
+def test_a_burst_larger_than_the_log_leaves_its_newest(
+    first: int, hub: ChangeHub, views: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "CHANGES_MAX", 10)
+    feed = watching(hub)
+    hub.record(Topic.ROUTES, views.of("x" * first))
+    hub.record(Topic.ROUTES, views.of("0123456789"), skipped=1_000_000)
+    lost, *rows = feed.take()
+    assert lost[LOST] == 1_000_000 + first
+    assert [row[SUBJECT] for row in rows] == [*"0123456789"]
+
+
+def test_routes_do_not_push_out_what_watchers_of_links_have_not_seen(
+    hub: ChangeHub, views: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "CHANGES_MAX", 10)
+    feed, other = watching(hub, Topic.LINKS), watching(hub, Topic.ROUTES)
+    hub.record(Topic.LINKS, views.of("a"))
+    hub.record(Topic.ROUTES, views.of(map(str, range(100))))
+    assert subjects(feed) == ["a"]
+    assert len(subjects(other)) == 11
+
+
+def test_nothing_is_kept_while_nobody_watches(hub: ChangeHub, views: Views) -> None:
+    hub.record(Topic.ROUTES, views.of("a"))
+    feed = watching(hub, Topic.ROUTES)
+    hub.record(Topic.LINKS, views.of("b"))
+    hub.record(Topic.ROUTES, views.of("c"))
+    feed.close()
+    assert not hub.is_watched(Topic.ROUTES)
+    assert [len(log._ring) for log in hub._logs.values()] == [0, 0, 0]
+    again = watching(hub)
+    assert subjects(again) == []
+    hub.record(Topic.ROUTES, views.of("d"))
+    assert subjects(again) == ["d"]
+
+
+def test_a_user_has_so_many_monitors_and_others_still_get_theirs(hub: ChangeHub) -> None:
+    feeds = [watching(hub, uid=1000) for _ in range(WATCHES_PER_USER)]
+    assert hub.watch(EVERYTHING, 1000) is None
+    watching(hub, uid=1001)
+    feeds[0].close()
+    watching(hub, uid=1000)
+
+
+def test_of_a_million_routes_the_observer_looks_at_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A monitor costs a full table its log, not a look at every route."""
+
+    looks: list[Prefix] = []
+
+    def had_route(prefix: Prefix) -> bool:
+        looks.append(prefix)
+        return len(looks) == 1
+
+    monkeypatch.setattr("routed.watching.CHANGES_MAX", 10)
+    observer = ChangeObserver(str)
+    feed = observer.watch(EVERYTHING, 0)
+    assert feed is not None
+    best = Selection(PathAttributes(1, 0, RouteSource.STATIC, ""), ())
+    keys = [Prefix(Family.IPV4, number << 8, 24).as_int for number in range(1000)]
+    observer.routes_changed(BestChanges(Family.IPV4, keys, [best] * 1000), had_route)
+    assert len(looks) == 10
+    change = columns_of(ChangeView).index("change")
+    assert [row[change] for row in feed.take()] == ["lost", "change", *["add"] * 9]
