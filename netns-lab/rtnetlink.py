@@ -32,7 +32,7 @@ __all__ = [
 NETLINK_ROUTE = 0
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
-RTM_NEWADDR = 20
+RTM_NEWADDR, RTM_DELADDR = 20, 21
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_DELNEXTHOP, RTM_GETNEXTHOP = 105, 106
 
@@ -238,15 +238,23 @@ class Rtnetlink:
 
     def add_address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> None:
         """Give a link an address with its prefix length."""
+        body = self._address(ifname, address)
+        self.request(RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"add {address} to {ifname}")
+
+    def delete_address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> None:
+        """Take an address from a link."""
+        body = self._address(ifname, address)
+        self.request(RTM_DELADDR, 0, body, f"delete {address} from {ifname}")
+
+    def _address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> bytes:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         prefix_len = address.network.prefixlen
         ifindex = {name: index for index, name in self.link_names().items()}[ifname]
-        body = (
+        return (
             _ADDRESS.pack(family, prefix_len, 0, 0, ifindex)
             + attribute(IFA_LOCAL, address.packed)
             + attribute(IFA_ADDRESS, address.packed)
         )
-        self.request(RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"add {address} to {ifname}")
 
 
 def _raise_error(payload: bytes, what: str) -> None:

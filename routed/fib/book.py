@@ -10,6 +10,9 @@ holds, for as long as it does, and a route that somebody else takes away again a
 loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause. A route
 that went with its link is nobody's loss: it waits for the link, or until its wish is another.
 
+Routes without a gateway have their turn before all others: the kernel takes a gateway only over
+such a route. What was refused is tried again as soon as one appears that its gateway stands on.
+
 Failure: what the kernel refuses concerns its own key only.
 """
 
@@ -19,14 +22,25 @@ import errno
 import heapq
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from routed.fib.ownership import PROTOCOL_NAMES, RouteKey, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals, plan_removals, plan_writes
+from routed.fib.pending import Pending
+from routed.fib.plan import (
+    FibBatch,
+    OpKind,
+    Outcome,
+    Refusals,
+    plan_pending,
+    plan_removals,
+    plan_writes,
+)
 from routed.fib.shadows import Shadows
 from routed.fib.tracker import RouteTracker, new_tracker
+from routed.model.columns import ValueColumn
 from routed.model.prefix import Address
 
 __all__ = ["Drift", "LedgerCounts", "RouteBook"]
@@ -79,6 +93,10 @@ def _is_never_dead(_value: RouteValue) -> bool:
     return False
 
 
+def _names_links_alone(value: RouteValue) -> bool:
+    return value.is_link_route
+
+
 class RouteBook:
     """Desired and kernel routes of one space, with failures and rivals."""
 
@@ -87,14 +105,19 @@ class RouteBook:
         space: RouteSpace,
         counts: LedgerCounts,
         is_over_dead_link: Callable[[RouteValue], bool] = _is_never_dead,
+        is_link_route: Callable[[RouteValue], bool] = _names_links_alone,
     ) -> None:
         """Args:
         space: table, family and priority.
         counts: shared by all books.
         is_over_dead_link: whether a route cannot be in the kernel for want of its link.
+        is_link_route: whether gateways of other routes may stand on a route.
         """
         self.space = space
         self._is_over_dead_link = is_over_dead_link
+        self._is_link_route = is_link_route
+        self._link_routes: deque[int] = deque()
+        """Keys of such routes that may be wanted, in the order of their turn."""
         self.tracker: RouteTracker = new_tracker(space.family)
         self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
         self.unsaid: dict[int, None] = {}
@@ -137,12 +160,24 @@ class RouteBook:
             self._forgive_changed(keys, values)
         again = self._retired.intersection(keys) if self._retired else set()
         self._retired -= again
-        claimed = tracker.want_all(keys, values)
+        column = ValueColumn.of(values)
+        claimed = tracker.want_all(keys, column)
+        self._put_first(keys, column)
         self._counts.adopted += claimed - sum(key in tracker.same for key in again)
         if self._rivals:
             for key in self._rivals.keys() & keys:
                 self._judge_rival(key)
         self.shadows.wanted(keys)
+
+    def _put_first(self, keys: Sequence[int], values: ValueColumn[RouteValue]) -> None:
+        """Those among them that gateways may stand on have their turn before all others."""
+        first = {id(value) for value in values.distinct if self._is_link_route(value)}
+        if len(first) == len(values.distinct):
+            self._link_routes.extend(keys)
+        elif first:
+            self._link_routes.extend(
+                key for key, value in zip(keys, values, strict=True) if id(value) in first
+            )
 
     def withdraw(self, keys: Iterable[int]) -> None:
         """Want routes no longer."""
@@ -211,6 +246,8 @@ class RouteBook:
         self.tracker.set_kernel(key, value)
         if was_wanted is None:
             return None
+        if self._is_link_route(was_wanted):
+            self._link_routes.append(key)
         if key in self.tracker.same:
             self._forgive(key)
             if key in self._lost:
@@ -231,16 +268,19 @@ class RouteBook:
     def gone(self, keys: Iterable[int], now: float) -> list[Drift]:
         """Routes of ours are there no longer, and we did not remove them."""
         drift: list[Drift] = []
-        dead: dict[RouteValue, bool] = {}
+        known: dict[RouteValue, tuple[bool, bool]] = {}
         for key in keys:
             wanted = self.tracker.same.get(key)
             self.tracker.delete_kernel(key)
             self._retired.discard(key)
             if wanted is None:
                 continue
-            if wanted not in dead:
-                dead[wanted] = self._is_over_dead_link(wanted)
-            if dead[wanted]:
+            if wanted not in known:
+                known[wanted] = self._is_over_dead_link(wanted), self._is_link_route(wanted)
+            is_over_dead_link, is_link_route = known[wanted]
+            if is_link_route:
+                self._link_routes.append(key)
+            if is_over_dead_link:
                 self._fail(key, "its link is down", 1, math.inf, is_news=False)
                 drift.append(Drift(self.space.key(key), wanted, "deleted"))
             else:
@@ -283,6 +323,23 @@ class RouteBook:
         return Drift(self.space.key(key), value, what)
 
     # --- what is to be done, and what became of it
+
+    def plan_link_routes(self, limit: int) -> list[FibBatch]:
+        """The next wishes for routes that gateways may stand on, at most `limit` of them."""
+        wanted, replaced = self.tracker.wanted, self.tracker.replaced
+        pending: dict[int, RouteValue] = {}
+        while self._link_routes and len(pending) < limit:
+            key = self._link_routes.popleft()
+            value = wanted.get(key)
+            if value is not None:
+                pending[key] = value
+        there = [replaced.get(key) for key in pending] if replaced else None
+        return plan_pending(self.space, Pending(list(pending), list(pending.values()), there))
+
+    @property
+    def has_link_routes(self) -> bool:
+        """Whether there may be such wishes."""
+        return bool(self._link_routes)
 
     def plan_writes(self, limit: int) -> list[FibBatch]:
         """The next wishes to carry out, at most `limit` of them."""
@@ -381,7 +438,7 @@ class RouteBook:
     def _forgive(self, key: int) -> None:
         failure = self._failures.pop(key, None) if self._failures else None
         if failure is not None:
-            self.tracker.release(key)
+            self._release(key)
             if key in self._told:
                 self.unsaid[key] = None
             else:  # it began and ended between two reports
@@ -411,7 +468,29 @@ class RouteBook:
             if key in self._rivals or (wanted is not None and self._is_over_dead_link(wanted)):
                 continue
             failure.attempts = 0
-            self.tracker.release(key)
+            self._release(key)
+
+    def retry_if(self, is_ready: Callable[[RouteValue], bool]) -> None:
+        """Try those refused routes again for which something has changed.
+
+        Cost: one call for each distinct value among them.
+        """
+        known: dict[RouteValue, bool] = {}
+        for key, failure in self._failures.items():
+            wanted = self.tracker.desired(key)
+            if wanted is None or key in self._rivals or not failure.is_news:
+                continue
+            if wanted not in known:
+                known[wanted] = is_ready(wanted) and not self._is_over_dead_link(wanted)
+            if known[wanted]:
+                failure.attempts = 0
+                self._release(key)
+
+    def _release(self, key: int) -> None:
+        self.tracker.release(key)
+        wanted = self.tracker.desired(key)
+        if wanted is not None and self._is_link_route(wanted):
+            self._link_routes.append(key)
 
     def retry_at(self) -> float:
         """When the next held route is due, on the clock of `now`; math.inf when none waits."""
@@ -423,7 +502,7 @@ class RouteBook:
         """Try again what has waited long enough."""
         while self.retry_at() <= now:
             _, key = heapq.heappop(self._retries)
-            self.tracker.release(key)
+            self._release(key)
 
     def _is_current(self, retry_at: float, key: int) -> bool:
         failure = self._failures.get(key)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from routed.fib.book import Drift, LedgerCounts, RouteBook
@@ -31,6 +31,7 @@ from routed.fib.plan import FibBatch, Refusals
 from routed.fib.shadows import SHADOWS_MAX, Shadow
 from routed.model.columns import KeyColumn
 from routed.model.prefix import Address, Family
+from routed.model.route import NextHop
 
 __all__ = ["BATCH_OPERATIONS", "DumpComparison", "Ledger", "Report", "SeenRoute"]
 
@@ -60,6 +61,8 @@ class Ledger:
     def __init__(self, ownership: Ownership) -> None:
         self.is_over_dead_link: Callable[[RouteValue], bool] = lambda _value: False
         """Whether a route cannot be in the kernel for want of its link; whoever knows sets it."""
+        self.is_link_route: Callable[[RouteValue], bool] = lambda value: value.is_link_route
+        """Whether gateways of other routes may stand on a route; the same."""
         self.counts = LedgerCounts()
         self._ownership = ownership
         self._books: dict[RouteSpace, RouteBook] = {}
@@ -196,18 +199,59 @@ class Ledger:
         for book in self._books.values():
             book.retry_everything()
 
+    def retry_through(self, nexthop_ids: Container[int]) -> None:
+        """These nexthop objects are there now: what failed for want of one may work."""
+        for book in self._books.values():
+            book.retry_if(lambda value: value.nexthop_id in nexthop_ids)
+
+    def retry_covered(
+        self,
+        is_covered: Callable[[Address], bool],
+        hops_of: Callable[[RouteValue], Iterable[NextHop]],
+    ) -> None:
+        """Something that gateways may stand on is in the kernel: what failed for want of it may
+        work now.
+
+        Args:
+            is_covered: whether a gateway may stand on it.
+            hops_of: where a route goes, through an object or not.
+        """
+        for book in self._books.values():
+            book.retry_if(
+                lambda value: any(
+                    hop.via is not None and is_covered(hop.via) for hop in hops_of(value)
+                )
+            )
+
     def book(self, space: RouteSpace) -> RouteBook:
         """The book of a space; an empty one when there was none."""
         book = self._books.get(space)
         if book is None:
             book = self._books[space] = RouteBook(
-                space, self.counts, lambda value: self.is_over_dead_link(value)
+                space,
+                self.counts,
+                lambda value: self.is_over_dead_link(value),
+                lambda value: self.is_link_route(value),
             )
             if not self._is_coupled:
                 book.decouple()
         return book
 
     # --- what is to be done
+
+    @property
+    def has_link_routes(self) -> bool:
+        """Whether `plan_link_routes` may have something."""
+        return any(book.has_link_routes for book in self._books.values())
+
+    def plan_link_routes(self, limit: int = BATCH_OPERATIONS) -> list[FibBatch]:
+        """The next writes of routes that gateways may stand on: they come before all else."""
+        batches: list[FibBatch] = []
+        for book in self._books.values():
+            room = limit - sum(len(batch.keys) for batch in batches)
+            if room > 0:
+                batches += book.plan_link_routes(room)
+        return batches
 
     def plan(self, now: float, limit: int = BATCH_OPERATIONS) -> list[FibBatch]:
         """The next operations; empty when there is nothing to do now."""
@@ -259,8 +303,13 @@ class Ledger:
         books = self._books.values()
         desired = sum(book.desired_count for book in books)
         installed = sum(len(book.tracker.same) for book in books)
-        failed = sum(book.failed_count for book in books)
+        failed = self.failed_count
         return desired, installed, failed, desired - installed - failed
+
+    @property
+    def failed_count(self) -> int:
+        """Wishes that failed and have not been granted since."""
+        return sum(book.failed_count for book in self._books.values())
 
     @property
     def stale_count(self) -> int:

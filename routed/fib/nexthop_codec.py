@@ -3,9 +3,14 @@
     nhmsg (8)         family u8 | scope u8 | protocol u8 | zero u8 | flags u32
     nexthop_grp (8)   id u32 | weight - 1, low u8 | the same, high u8 | zero u16
 
-A single object is a gateway on a link; a group is a list of single objects with weights. Kinds that
-this daemon never makes (blackholes, bare links, tunnels, FDB and resilient groups) decode to an
-object without a form: they are there, and that is all that is known of them.
+A single object is a gateway on a link, or a link alone for IPv6 routes; a group is a list of single
+objects with weights. Kinds that this daemon never makes (blackholes, links alone for IPv4, tunnels,
+FDB and resilient groups) decode to an object without a form: they are there, and that is all that
+is known of them.
+
+The kernel looks an IPv4 gateway up when the object is written, and keeps the scope of what it
+found. Scope `host` means that the gateway was an address of this host at that moment: packets then
+go out on the link as if there were no gateway, for as long as the object is not written again.
 
 Failure: `DecodeError` for bytes that are no nexthop message.
 
@@ -15,6 +20,7 @@ Sources: linux/nexthop.h; rtm_to_nh_config and nh_fill_node of Linux (net/ipv4/n
 from __future__ import annotations
 
 import enum
+import errno
 import struct
 from typing import NamedTuple
 
@@ -22,6 +28,7 @@ from routed.fib.codec import (
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
+    NLM_F_ECHO,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
@@ -35,10 +42,12 @@ from routed.fib.codec import (
     pack_message,
     pack_u32_attribute,
 )
-from routed.model.prefix import Address
+from routed.fib.plan import Outcome
+from routed.model.prefix import Address, Family
 
 __all__ = [
     "NEXTHOP_MESSAGES",
+    "OWN_GATEWAY",
     "RTM_DELNEXTHOP",
     "Group",
     "Hop",
@@ -57,6 +66,7 @@ NEXTHOP_MESSAGES = frozenset({RTM_NEWNEXTHOP, RTM_DELNEXTHOP})
 _NHMSG = struct.Struct("=BBBBI")
 _MEMBER = struct.Struct("=IBBH")
 _AF_UNSPEC = 0
+_RT_SCOPE_HOST = 254
 
 
 class _Nha:
@@ -76,7 +86,8 @@ class _Nha:
 class Hop(NamedTuple):
     """A gateway on a link: what a single object is made of."""
 
-    via: Address
+    via: Address | None
+    """None: the link alone, for IPv6 routes (IPv4 routes name such next hops themselves)."""
     ifindex: int
     is_onlink: bool = False
 
@@ -94,6 +105,8 @@ class SeenNextHop(NamedTuple):
     protocol: int
     form: NextHopForm | None
     """None for a kind that this daemon never makes."""
+    is_gateway_unused: bool = False
+    """The gateway was an address of this host when the object was written: it is not used."""
 
 
 class NextHopKind(enum.Enum):
@@ -116,6 +129,9 @@ class NextHopWrite(NamedTuple):
     """For a removal, what is there now."""
 
 
+OWN_GATEWAY = Outcome(errno.EADDRINUSE, "Gateway is an address of this host")
+"""For an IPv4 gateway that the kernel takes and would not use; IPv6 ones it refuses itself."""
+
 _FLAGS = {
     NextHopKind.INSTALL: NLM_F_CREATE | NLM_F_EXCL,
     NextHopKind.REPLACE: NLM_F_CREATE | NLM_F_REPLACE,
@@ -124,7 +140,8 @@ _FLAGS = {
 
 
 def encode_nexthop(write: NextHopWrite, protocol: int, sequence: int) -> bytes:
-    """One operation as a request that is acknowledged."""
+    """One operation as a request that is acknowledged; an object with a gateway is echoed as the
+    kernel has understood it."""
     kind, nexthop_id, form = write
     flags = NLM_F_REQUEST | NLM_F_ACK | _FLAGS[kind]
     body = pack_u32_attribute(_Nha.ID, nexthop_id)
@@ -133,9 +150,12 @@ def encode_nexthop(write: NextHopWrite, protocol: int, sequence: int) -> bytes:
         return pack_message(RTM_DELNEXTHOP, flags, sequence, payload)
     if isinstance(form, Hop):
         rtnh_flags = RTNH_F_ONLINK if form.is_onlink else 0
-        header = _NHMSG.pack(form.via.family, 0, protocol, 0, rtnh_flags)
+        family = Family.IPV6 if form.via is None else form.via.family
+        header = _NHMSG.pack(family, 0, protocol, 0, rtnh_flags)
         body += pack_u32_attribute(_Nha.OIF, form.ifindex)
-        body += pack_attribute(_Nha.GATEWAY, form.via.packed)
+        if form.via is not None:
+            body += pack_attribute(_Nha.GATEWAY, form.via.packed)
+            flags |= NLM_F_ECHO
     else:
         header = _NHMSG.pack(_AF_UNSPEC, 0, protocol, 0, 0)
         members = [_MEMBER.pack(member, weight - 1, 0, 0) for member, weight in form]
@@ -158,22 +178,26 @@ def decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
     payload = message.payload
     if len(payload) < _NHMSG.size:
         raise DecodeError(f"a nexthop message of {len(payload)} bytes")
-    _family, _scope, protocol, _zero, flags = _NHMSG.unpack_from(payload)
+    family, scope, protocol, _zero, flags = _NHMSG.unpack_from(payload)
     found = dict(attributes(payload, _NHMSG.size, len(payload)))
     if _Nha.ID not in found:
         raise DecodeError("a nexthop object without an id")
-    form = _decode_form(found, is_onlink=bool(flags & RTNH_F_ONLINK))
-    return SeenNextHop(decode_u32(found[_Nha.ID]), protocol, form)
+    form = _decode_form(found, family, is_onlink=bool(flags & RTNH_F_ONLINK))
+    is_gateway_unused = scope == _RT_SCOPE_HOST and isinstance(form, Hop) and form.via is not None
+    return SeenNextHop(decode_u32(found[_Nha.ID]), protocol, form, is_gateway_unused)
 
 
-def _decode_form(found: dict[int, bytes], *, is_onlink: bool) -> NextHopForm | None:
+def _decode_form(found: dict[int, bytes], family: int, *, is_onlink: bool) -> NextHopForm | None:
     if found.keys() & {_Nha.BLACKHOLE, _Nha.ENCAP, _Nha.FDB}:
         return None
     if _Nha.GROUP in found:
         is_multipath = not any(found.get(_Nha.GROUP_TYPE, b""))
         return _decode_group(found[_Nha.GROUP]) if is_multipath else None
-    if _Nha.OIF not in found or _Nha.GATEWAY not in found:
+    if _Nha.OIF not in found:
         return None
+    if _Nha.GATEWAY not in found:
+        is_alone = family == Family.IPV6 and not is_onlink
+        return Hop(None, decode_u32(found[_Nha.OIF])) if is_alone else None
     return Hop(decode_address(found[_Nha.GATEWAY]), decode_u32(found[_Nha.OIF]), is_onlink)
 
 

@@ -5,12 +5,14 @@
     suspect / lift -------------------> +-------------+ --forms, failures--> people
 
 A route with gateways goes through an object: a single one for one gateway, a group of single ones
-with weights for several. All routes with the same next hops go through the same object, so that
-one message changes where all of them go: a next hop that dies is taken out of its groups at once,
-while the RIB is still thinking about the routes.
+with weights for several. So does an IPv6 route with several next hops of which some are links
+alone, which the kernel takes in no other form. All routes with the same next hops go through the
+same object, so that one message changes where all of them go: a next hop that dies is taken out of
+its groups at once, while the RIB is still thinking about the routes.
 
     effective form of a group = its members, without those suspected and those on links that are
-                                down; all of them when none would be left
+                                down; all of them when none would be left; with weights that this
+                                kernel takes (`weights.py`)
 
 Ids are our own range, one for each rtm_protocol: `protocol * 1,000,000` and up. What an earlier
 life left there is known by id and nhm_protocol, and its ids are given to the same next hops again,
@@ -22,9 +24,16 @@ Invariants:
     A group is written after its members, and removed before them.
     A foreign object is never touched, wherever its id is.
 
-Failure: what the kernel refuses is kept with its words and tried again, after a pause that doubles
-or when a link changed. Beyond OBJECTS_MAX objects, or MEMBERS_MAX members of groups, further next
-hops go without an object.
+Order: links alone, then gateways, then groups. `plan_link_routes` is the first part by itself:
+routes without a gateway are what gateways of others may stand on (`sync.py`).
+
+What the kernel derives when an object is written (the scope of an IPv4 gateway) is compared when it
+is read, and an object whose gateway was an address of this host is written again once that address
+has left (`rewrite`).
+
+Failure: what the kernel refuses is kept with its words and tried again, after a pause that doubles,
+or when a link changed, or when something appears that the gateway stands on. Beyond OBJECTS_MAX
+objects, or MEMBERS_MAX members of groups, further next hops go without an object.
 
 Sources: net/ipv4/nexthop.c of Linux: nexthop_flush_dev (a link that goes down takes its single
 objects along and shrinks groups, silently), remove_nexthop (routes go with their object).
@@ -32,8 +41,9 @@ objects along and shrinks groups, silently), remove_nexthop (routes go with thei
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,8 +57,9 @@ from routed.fib.nexthop_codec import (
 )
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import Outcome
-from routed.model.prefix import Address
-from routed.model.route import NextHop, RouteType
+from routed.fib.weights import OLD_WEIGHT_LIMIT, reduced
+from routed.model.prefix import Address, Family
+from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
 __all__ = [
     "IDS_PER_PROTOCOL",
@@ -79,6 +90,10 @@ class _Failure:
     attempts: int
     retry_at: float
 
+    def retry_now(self) -> None:
+        """Something has changed: the next pause is the first one again."""
+        self.attempts, self.retry_at = 0, -math.inf
+
 
 class NextHopState(NamedTuple):
     """How one object stands, for people."""
@@ -92,7 +107,7 @@ class NextHopState(NamedTuple):
     """What the kernel said; empty when it did as asked."""
 
 
-_Leg = tuple[Address, int]
+_Leg = tuple[Address | None, int]
 """A gateway and its link: what dies."""
 
 
@@ -124,6 +139,8 @@ class NextHopBook:
         """
         self.protocol = protocol
         self.is_enabled = is_enabled
+        self.weight_limit = MAX_WEIGHT
+        """The greatest weight in a group that this kernel takes, as far as it has shown."""
         self._is_link_up = is_link_up
         self._first_id = protocol * IDS_PER_PROTOCOL
         self._next_id = self._first_id
@@ -154,12 +171,20 @@ class NextHopBook:
 
     # --- what routes want
 
-    def value_for(self, value: RouteValue) -> RouteValue:
-        """The same route through an object; unchanged where it needs or gets none."""
+    def value_for(self, value: RouteValue, family: Family = Family.IPV4) -> RouteValue:
+        """The same route through an object; unchanged where it needs or gets none.
+
+        Args:
+            value: what the route does.
+            family: of the route.
+        """
         hops = value.next_hops
-        if not self.is_enabled or not hops or any(hop.via is None for hop in hops):
+        if not self.is_enabled or not hops:
             return value
-        singles = [Hop(hop.via, hop.ifindex, hop.is_onlink) for hop in hops if hop.via is not None]
+        has_link_alone = any(hop.via is None for hop in hops)
+        if has_link_alone and (family is Family.IPV4 or len(hops) == 1):
+            return value
+        singles = [Hop(hop.via, hop.ifindex, hop.is_onlink) for hop in hops]
         missing = self._missing(singles, hops)
         if len(self._forms) + missing > OBJECTS_MAX:
             return value
@@ -243,7 +268,7 @@ class NextHopBook:
         if seen.protocol != self.protocol:
             self._foreign.add(seen.id)
             return
-        self._kernel[seen.id] = seen.form
+        self._kernel[seen.id] = None if seen.is_gateway_unused else seen.form
         if seen.id not in self._forms and seen.form is not None:
             self._define(seen.id, seen.form)
 
@@ -251,13 +276,32 @@ class NextHopBook:
         """A link or an address changed: other members may be in their groups, and what failed may
         work now."""
         for failure in self._failures.values():
-            failure.retry_at = -math.inf
+            failure.retry_now()
         for nexthop_id in self._claimed:
             self._judge(nexthop_id)
 
+    def retry_covered(self, is_covered: Callable[[Address], bool]) -> None:
+        """Something that gateways may stand on is in the kernel: try those again that do.
+
+        Args:
+            is_covered: whether a gateway may stand on it.
+        """
+        for nexthop_id, failure in self._failures.items():
+            form = self._forms.get(nexthop_id)
+            if isinstance(form, Hop) and form.via is not None and is_covered(form.via):
+                failure.retry_now()
+
+    def rewrite(self, addresses: Container[Address]) -> None:
+        """These are addresses of this host no longer: the kernel may have taken gateways for them
+        when their objects were written, so these are written again."""
+        for nexthop_id, form in self._forms.items():
+            if isinstance(form, Hop) and form.via in addresses and nexthop_id in self._kernel:
+                self._kernel[nexthop_id] = None
+                self._judge(nexthop_id)
+
     # --- what dies
 
-    def suspect(self, legs: Iterable[_Leg]) -> bool:
+    def suspect(self, legs: Iterable[tuple[Address | None, int]]) -> bool:
         """Take next hops out of every group that has others, until `lift`.
 
         Returns:
@@ -271,7 +315,7 @@ class NextHopBook:
         self._judge_groups_with(added)
         return len(self._pending) > had
 
-    def _known(self, legs: Iterable[_Leg]) -> list[_Leg]:
+    def _known(self, legs: Iterable[tuple[Address | None, int]]) -> list[_Leg]:
         """Those that some object uses, each once; an engine may name what it likes."""
         return [leg for leg in dict.fromkeys(legs) if self._is_known(leg)]
 
@@ -304,12 +348,13 @@ class NextHopBook:
         for group in groups:
             self._judge(group)
 
-    def legs_on(self, ifindex: int) -> list[_Leg]:
+    def legs_on(self, ifindex: int) -> list[tuple[Address, int]]:
         """The gateways on a link that some object uses."""
         return [
             (form.via, form.ifindex)
             for form in self._forms.values()
             if isinstance(form, Hop) and form.ifindex == ifindex and not form.is_onlink
+            if form.via is not None
         ]
 
     def legs_of(self, nexthop_ids: Iterable[int]) -> set[tuple[Address, int]]:
@@ -318,14 +363,19 @@ class NextHopBook:
         for nexthop_id in nexthop_ids:
             form = self._forms.get(nexthop_id, ())
             singles = [form] if isinstance(form, Hop) else [self._forms.get(id_) for id_, _ in form]
-            legs.update((hop.via, hop.ifindex) for hop in singles if isinstance(hop, Hop))
+            legs.update(
+                (hop.via, hop.ifindex)
+                for hop in singles
+                if isinstance(hop, Hop) and hop.via is not None
+            )
         return legs
 
     def _effective(self, form: NextHopForm) -> NextHopForm:
         if isinstance(form, Hop):
             return form
-        alive = tuple(member for member in form if self._is_alive(member[0]))
-        return alive or form
+        members = tuple(member for member in form if self._is_alive(member[0])) or form
+        weights = reduced([weight for _, weight in members], self.weight_limit)
+        return tuple((member, weight) for (member, _), weight in zip(members, weights, strict=True))
 
     def _is_alive(self, nexthop_id: int) -> bool:
         hop = self._forms.get(nexthop_id)
@@ -352,8 +402,30 @@ class NextHopBook:
     def plan(self, now: float, limit: int) -> list[NextHopWrite]:
         """The next objects to write, at most `limit`, members before their groups."""
         due = [nexthop_id for nexthop_id in self._pending if self._retry_at(nexthop_id) <= now]
-        due.sort(key=lambda nexthop_id: not isinstance(self._forms[nexthop_id], Hop))
+        due.sort(key=self._order)
         return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+
+    def plan_link_routes(self, now: float, limit: int) -> list[NextHopWrite]:
+        """Of the next objects those without any gateway, at most `limit`."""
+        due = [
+            nexthop_id
+            for nexthop_id in self._pending
+            if self.is_link_route(nexthop_id) and self._retry_at(nexthop_id) <= now
+        ]
+        due.sort(key=self._order)
+        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+
+    def is_link_route(self, nexthop_id: int) -> bool:
+        """Whether an object names links alone, no gateway."""
+        hops = resolve(self._forms, nexthop_id)
+        return bool(hops) and all(hop.via is None for hop in hops)
+
+    def _order(self, nexthop_id: int) -> int:
+        """Links alone, gateways, groups."""
+        form = self._forms[nexthop_id]
+        if not isinstance(form, Hop):
+            return 2
+        return 0 if form.via is None else 1
 
     def _write(self, nexthop_id: int) -> NextHopWrite:
         is_there = nexthop_id in self._kernel
@@ -384,28 +456,52 @@ class NextHopBook:
 
     def record(
         self, writes: Sequence[NextHopWrite], outcomes: Sequence[Outcome], now: float
-    ) -> bool:
+    ) -> set[int]:
         """Enter what became of planned writes.
 
         Returns:
-            Whether something works now that had failed.
+            The objects that work now and had failed.
         """
-        has_recovered = False
+        recovered = set()
         for (kind, nexthop_id, form), outcome in zip(writes, outcomes, strict=True):
             if kind is NextHopKind.REMOVE:
                 # Refused or not, nobody wants it; the next dump shows it if it is still there.
                 self._kernel.pop(nexthop_id, None)
                 self._forget(nexthop_id)
+            elif self._is_too_heavy(form, outcome):
+                self.weight_limit = OLD_WEIGHT_LIMIT  # it stays pending, with other weights
             elif outcome.errno:
                 self._refused(nexthop_id, outcome, now)
             else:
-                has_recovered |= nexthop_id in self._failures
+                if nexthop_id in self._failures:
+                    recovered.add(nexthop_id)
                 self._kernel[nexthop_id] = form
                 self._judge(nexthop_id)
-        return has_recovered
+                self._retry_groups_of(nexthop_id)
+        return recovered
+
+    def _is_too_heavy(self, form: NextHopForm, outcome: Outcome) -> bool:
+        """Whether the kernel has refused a group for a weight that only newer ones take."""
+        if isinstance(form, Hop) or outcome.errno != errno.EINVAL:
+            return False
+        detail = outcome.detail.lower()
+        return (
+            max(weight for _, weight in form) > OLD_WEIGHT_LIMIT
+            and (not detail or "weight" in detail)
+            and all(member in self._kernel for member, _ in form)
+        )
+
+    def _retry_groups_of(self, nexthop_id: int) -> None:
+        """A member is there: its groups need wait no longer."""
+        for group in self._groups_of.get(nexthop_id, ()) if self._failures else ():
+            failure = self._failures.get(group)
+            if failure is not None:
+                failure.retry_now()
 
     def _refused(self, nexthop_id: int, outcome: Outcome, now: float) -> None:
         form = self._forms[nexthop_id]
+        if outcome.errno == errno.EADDRINUSE:
+            self._kernel.pop(nexthop_id, None)
         if not isinstance(form, Hop):  # the reason of the member that is missing says more
             failed = [self._failures[member] for member, _ in form if member in self._failures]
             outcome = failed[0].outcome if failed else outcome
@@ -444,6 +540,11 @@ class NextHopBook:
         return min((self._retry_at(nexthop_id) for nexthop_id in self._pending), default=math.inf)
 
     # --- what is told
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether the kernel has refused some object and it waits for its next attempt."""
+        return bool(self._failures)
 
     def failure_of(self, nexthop_id: int) -> Outcome | None:
         """Why an object is not as it should be."""

@@ -19,13 +19,14 @@ from typing import Protocol
 
 from routed.fib.ledger import BATCH_OPERATIONS, Ledger
 from routed.fib.netlink import DumpInterrupted, NetlinkError
-from routed.fib.nexthop_codec import NextHopWrite, SeenNextHop
+from routed.fib.nexthop_codec import NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops import NextHopBook, NextHopState
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.log import Logger
 from routed.model.columns import ValueColumn
-from routed.model.prefix import Address
+from routed.model.prefix import Address, Family
+from routed.model.route import MAX_WEIGHT
 
 __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
 
@@ -118,7 +119,7 @@ class ObjectSync:
             self._read_again()
         self.book.links_changed()
 
-    def suspect(self, legs: Iterable[tuple[Address, int]], now: float) -> int:
+    def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> int:
         """Take next hops that are likely dead out of every group that has others, at once.
 
         Returns:
@@ -130,31 +131,41 @@ class ObjectSync:
 
     # --- what routes want
 
-    def values_for(self, values: Sequence[RouteValue]) -> Sequence[RouteValue]:
+    def values_for(self, values: Sequence[RouteValue], family: Family) -> Sequence[RouteValue]:
         """The same routes through objects; each distinct value is looked at once."""
         self._needs_sweep = True
-        return ValueColumn.of(values).mapped(self.book.value_for)
+        return ValueColumn.of(values).mapped(lambda value: self.book.value_for(value, family))
 
     # --- work
 
-    def work(self, now: float) -> int:
-        """Write what is due, up to a batch; how much that was."""
-        writes = self.book.plan(now, BATCH_OPERATIONS)
+    def work(self, now: float, *, has_links_only: bool = False) -> int:
+        """Write what is due, up to a batch; how much that was.
+
+        Args:
+            now: trio.current_time().
+            has_links_only: only objects without a gateway.
+        """
+        plan = self.book.plan_link_routes if has_links_only else self.book.plan
+        writes = plan(now, BATCH_OPERATIONS)
         if not writes or not self.is_trusted:
             return 0
         self._carry_out(writes, now)
         return len(writes)
 
     def _carry_out(self, writes: Sequence[NextHopWrite], now: float) -> None:
+        weight_limit = self.book.weight_limit
         try:
             outcomes = self._kernel.write_nexthops(writes)
         except (NetlinkError, OSError) as error:
             self._distrust("writing nexthop objects", error)
             return
-        if self.book.record(writes, outcomes, now):
-            self._ledger.retry_everything()
-        if any(outcome.errno in (errno.EEXIST, errno.ENOENT) for outcome in outcomes):
+        recovered = self.book.record(writes, outcomes, now)
+        if recovered:
+            self._ledger.retry_through(recovered)
+        if any(map(_is_surprise, writes, outcomes)):
             self.is_trusted = False  # it is not as we believed
+        if self.book.weight_limit != weight_limit:
+            self._log.emit("nexthop-weight-limit", limit=self.book.weight_limit)
 
     def explain(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals]) -> None:
         """Put the object's own reason in the place of "no such nexthop" in refused routes. Where it
@@ -222,14 +233,22 @@ class ObjectSync:
         now = time.monotonic()
         if now - self._mode_read_at >= _MODE_READ_S:
             self._mode, self._mode_read_at = self._compat_mode(), now
-        mode = self._mode
+        mode, limit = self._mode, self.book.weight_limit
+        text = "objects" if limit == MAX_WEIGHT else f"objects with weights up to {limit}"
         if mode:
-            return f"objects, slow (net.ipv4.nexthop_compat_mode={mode})"
-        return "objects" if mode is None else "objects (net.ipv4.nexthop_compat_mode=0)"
+            return f"{text}, slow (net.ipv4.nexthop_compat_mode={mode})"
+        return text if mode is None else f"{text} (net.ipv4.nexthop_compat_mode=0)"
 
     def states(self) -> Iterator[NextHopState]:
         """Every object of ours, by id."""
         return self.book.states()
+
+
+def _is_surprise(write: NextHopWrite, outcome: Outcome) -> bool:
+    """Whether the kernel has another object than we believed, or has lost one with its routes."""
+    if outcome.errno == errno.EADDRINUSE:
+        return write.kind is NextHopKind.REPLACE
+    return outcome.errno in (errno.EEXIST, errno.ENOENT)
 
 
 _NO_SUCH_OBJECT = frozenset({errno.EINVAL, errno.ENOENT, errno.ESRCH, errno.ENODEV})

@@ -82,6 +82,11 @@ class RouteValue(NamedTuple):
     nexthop_id: int = 0
     """The kernel nexthop object that the route goes through, instead of `next_hops` of its own."""
 
+    @property
+    def is_link_route(self) -> bool:
+        """Whether it names links alone: gateways of other routes may stand on it."""
+        return bool(self.next_hops) and all(hop.via is None for hop in self.next_hops)
+
     @classmethod
     def canonical(cls, route_type: RouteType, next_hops: tuple[NextHop, ...]) -> RouteValue:
         """The one form that the kernel will report back for these next hops.

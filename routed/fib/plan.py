@@ -1,8 +1,9 @@
 """From the pending difference to the operations that close it, in the order that hurts least.
 
-New and changed routes first, removals last: a destination that moves from one prefix to another
-keeps a path all the while. Replacing in place leaves no moment without a route, so it is used
-wherever the kernel does it reliably:
+Routes without a gateway first, because gateways of others may stand on them
+(`RouteBook.plan_link_routes`), then all that is new or changed, removals last: a destination that
+moves from one prefix to another keeps a path all the while. Replacing in place leaves no moment
+without a route, so it is used wherever the kernel does it reliably:
 
     IPv4    RTM_NEWROUTE with NLM_F_REPLACE replaces the one route of that key
     IPv6    it replaces only between routes of one kind (through gateways of their own or not: the
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from routed.fib.ownership import RouteSpace, RouteValue
+from routed.fib.pending import Pending
 from routed.fib.tracker import RouteTracker
 from routed.model.prefix import Family
 
@@ -32,6 +34,7 @@ __all__ = [
     "OpKind",
     "Outcome",
     "Refusals",
+    "plan_pending",
     "plan_removals",
     "plan_writes",
 ]
@@ -78,7 +81,12 @@ Refusals = dict[int, Outcome]
 
 def plan_writes(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
     """What to do about the next wishes, at most `limit` of them."""
-    keys, values, there = tracker.take_wanted(limit)
+    return plan_pending(space, tracker.take_wanted(limit))
+
+
+def plan_pending(space: RouteSpace, pending: Pending[int, RouteValue]) -> list[FibBatch]:
+    """What to do about these wishes."""
+    keys, values, there = pending
     if not keys:
         return []
     if there is None:

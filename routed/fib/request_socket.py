@@ -50,6 +50,8 @@ from routed.fib.netlink import (
 )
 from routed.fib.nexthop_codec import (
     NEXTHOP_MESSAGES,
+    OWN_GATEWAY,
+    NextHopKind,
     NextHopWrite,
     SeenNextHop,
     decode_nexthop,
@@ -309,6 +311,10 @@ class RequestSocket(NetlinkSocket):
     def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
         """Carry out operations on nexthop objects, in order; errno 0 for what was done.
 
+        An IPv4 gateway that is an address of this host is refused by EADDRINUSE. The kernel would
+        take it and send packets to nobody; it refuses it itself for IPv6. An object that was there
+        is removed then, and its routes with it.
+
         Blocks for as long as the kernel works: 10 us each, and as long as it takes to remove the
         routes of an object that is removed while it has some.
 
@@ -316,19 +322,36 @@ class RequestSocket(NetlinkSocket):
             NetlinkError: the answers cannot be understood.
             OSError: a request was not sent.
         """
-        return [
-            self._request(functools.partial(encode_nexthop, write, self._protocol))
-            for write in writes
-        ]
+        return [self._write_nexthop(write) for write in writes]
 
-    def _request(self, encode: Callable[[int], bytes]) -> Outcome:
+    def _write_nexthop(self, write: NextHopWrite) -> Outcome:
+        echoes: list[NetlinkMessage] = []
+        outcome = self._request(
+            functools.partial(encode_nexthop, write, self._protocol), echoes.append
+        )
+        for echo in echoes:
+            if echo.type in NEXTHOP_MESSAGES and _decode_nexthop(echo).is_gateway_unused:
+                removal = write._replace(kind=NextHopKind.REMOVE)
+                self._request(functools.partial(encode_nexthop, removal, self._protocol))
+                return OWN_GATEWAY
+        return outcome
+
+    def _request(
+        self,
+        encode: Callable[[int], bytes],
+        on_echo: Callable[[NetlinkMessage], None] | None = None,
+    ) -> Outcome:
         """Send one acknowledged request; the kernel has answered when the send returns."""
         sequence = self._next_sequence()
         self._raw.send(encode(sequence))
         while messages := self._receive_waiting():
             for message in messages:
-                if message.type == NLMSG_ERROR and message.sequence == sequence:
+                if message.sequence != sequence:
+                    continue
+                if message.type == NLMSG_ERROR:
                     return Outcome(*_decode_error(message))
+                if on_echo is not None:
+                    on_echo(message)
         raise NetlinkError("the kernel did not answer")
 
     async def _dump(self, encode: Callable[[int], bytes]) -> list[NetlinkMessage]:

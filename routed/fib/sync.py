@@ -23,22 +23,27 @@ import itertools
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import trio
 
 from routed.clock import jitter
 from routed.fib.book import Drift
+from routed.fib.hints import add_hints
 from routed.fib.ledger import Ledger
+from routed.fib.link_prefixes import LinkPrefixes
 from routed.fib.messages import FibUpdate, Progress, ResyncReport, RouteKernel
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.object_sync import NO_OBJECTS, ObjectSync
 from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
+from routed.fib.plan import FibBatch, OpKind, Refusals
 from routed.log import Logger
+from routed.model.columns import ValueColumn
 from routed.model.fib import FibCounters, FibFailure
-from routed.model.prefix import Address, Family
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop
 
 __all__ = ["JUDGMENT_S", "FibSync"]
 
@@ -113,6 +118,9 @@ class FibSync:
         self._resync_reason = "start"
         self._is_link_up = is_link_up
         self.ledger.is_over_dead_link = self._is_over_dead_link
+        self.ledger.is_link_route = self._is_link_route
+        self._link_prefixes = LinkPrefixes()
+        """Of routes without a gateway that have come into the kernel, while something failed."""
         self._judgment_due = -math.inf
         """Until then failures are not told: the engine is deciding about a link that is lost."""
         self._updates: deque[FibUpdate | _InSync | _Judged] = deque()
@@ -153,7 +161,7 @@ class FibSync:
         self._updates.append(_InSync())
         self._wake.set()
 
-    def suspect(self, legs: Iterable[tuple[Address, int]]) -> None:
+    def suspect(self, legs: Iterable[tuple[Address | None, int]]) -> None:
         """Next hops (gateway, ifindex) are likely dead: take them out of every group that has
         others, now, whatever waits. `judged` ends that."""
         if self.objects is None:
@@ -171,6 +179,8 @@ class FibSync:
 
     def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
         """Somebody else changed a kernel route."""
+        if not is_removed and route.value.is_link_route and self._has_failures:
+            self._link_prefixes.add(route.key.prefix)
         drift = self.ledger.route_changed(route, trio.current_time(), is_removed=is_removed)
         if drift is not None:
             self._drift.append(drift)
@@ -296,24 +306,25 @@ class FibSync:
         return self.ledger.kernel_count
 
     async def _work(self) -> bool:
-        """One batch; returns whether there was anything to do."""
+        """One batch; returns whether there was anything to do.
+
+        What others stand on comes first: routes without a gateway (and the objects without one that
+        they go through), then objects, then all other routes.
+        """
         has_taken = self.ledger.is_settled and self._take_update()
-        if self.objects is not None and self.objects.work(trio.current_time()):
-            has_taken = True
-        batches = self.ledger.plan(trio.current_time())
-        if batches:
-            try:
-                refusals = self._kernel.apply(batches)
-            except (NetlinkError, OSError) as error:
-                await self._distrust("writing routes", error)
+        self._retry_covered()
+        now = trio.current_time()
+        if self.ledger.has_link_routes:
+            if self._write_objects(has_links_only=True):
                 return True
-            if self.objects is not None:
-                self.objects.explain(batches, refusals)
-            for refused in refusals:
-                for outcome in refused.values():
-                    self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
-            if not self.ledger.record(batches, refusals, trio.current_time()):
-                self.request_resync("contradiction")
+            batches = self.ledger.plan_link_routes() or self.ledger.plan(now)
+        elif self._write_objects(has_links_only=False):
+            await trio.lowlevel.checkpoint()
+            return True
+        else:
+            batches = self.ledger.plan(now)
+        if batches and not await self._apply(batches):
+            return True
         if self.objects is not None and not self.objects.is_trusted:
             self.request_resync("nexthop")
         if self.ledger.is_settled:
@@ -327,6 +338,71 @@ class FibSync:
             return False
         await trio.lowlevel.checkpoint()
         return True
+
+    def _write_objects(self, *, has_links_only: bool) -> bool:
+        """Write nexthop objects, up to a batch; whether there were any."""
+        if self.objects is None:
+            return False
+        return bool(self.objects.work(trio.current_time(), has_links_only=has_links_only))
+
+    async def _apply(self, batches: Sequence[FibBatch]) -> bool:
+        """Write routes and record what became of them; False when that cannot be known."""
+        try:
+            refusals = self._kernel.apply(batches)
+        except (NetlinkError, OSError) as error:
+            await self._distrust("writing routes", error)
+            return False
+        if self.objects is not None:
+            self.objects.explain(batches, refusals)
+        for batch, refused in zip(batches, refusals, strict=True):
+            add_hints(batch, refused)
+            for outcome in refused.values():
+                self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
+        if not self.ledger.record(batches, refusals, trio.current_time()):
+            self.request_resync("contradiction")
+        if self._has_failures:
+            for batch, refused in zip(batches, refusals, strict=True):
+                self._add_link_prefixes(batch, refused)
+        return True
+
+    # --- what gateways stand on
+
+    @property
+    def _has_failures(self) -> bool:
+        has_failed_objects = self.objects is not None and self.objects.book.has_failures
+        return has_failed_objects or self.ledger.failed_count > 0
+
+    def _is_link_route(self, value: RouteValue) -> bool:
+        if value.nexthop_id and self.objects is not None:
+            return self.objects.book.is_link_route(value.nexthop_id)
+        return value.is_link_route
+
+    def _add_link_prefixes(self, batch: FibBatch, refused: Refusals) -> None:
+        """Remember which prefixes a batch has put into the kernel without a gateway."""
+        if batch.kind is OpKind.REMOVE:
+            return
+        column = ValueColumn.of(batch.values)
+        if not any(map(self._is_link_route, column.distinct)):
+            return
+        for position, (key, value) in enumerate(zip(batch.keys, column, strict=True)):
+            if position not in refused and self._is_link_route(value):
+                self._link_prefixes.add(Prefix.from_int(batch.space.family, key))
+
+    def _retry_covered(self) -> None:
+        """Try again what was refused for want of a route that is in the kernel now."""
+        if not self._link_prefixes:
+            return
+        covers = self._link_prefixes.covers
+        if self.objects is not None:
+            self.objects.book.retry_covered(covers)
+        self.ledger.retry_covered(covers, self._hops_of)
+        self._link_prefixes.clear()
+
+    def _hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
+        return value.next_hops if self.objects is None else self.objects.book.hops_of(value)
+
+    def _is_over_dead_link(self, value: RouteValue) -> bool:
+        return any(not self._is_link_up(hop.ifindex) for hop in self._hops_of(value))
 
     def _objects_at(self) -> float:
         """When nexthop objects are to be looked at again."""
@@ -357,7 +433,7 @@ class FibSync:
             self.ledger.withdraw(*removals)
         for table_id, family, keys, values in update.install:
             if self.objects is not None:
-                values = self.objects.values_for(values)
+                values = self.objects.values_for(values, family)
             self.ledger.want(table_id, family, keys, values)
         self._taken_serial = update.serial
         return True
@@ -431,10 +507,6 @@ class FibSync:
             self._log.emit("fib-drift", prefix=entry.key.prefix, what=entry.what)
         if len(strange) > DRIFT_LINES:
             self._log.emit("fib-drift-storm", routes=len(strange))
-
-    def _is_over_dead_link(self, value: RouteValue) -> bool:
-        hops = value.next_hops if self.objects is None else self.objects.book.hops_of(value)
-        return any(not self._is_link_up(hop.ifindex) for hop in hops)
 
     def _tell_gate(self) -> None:
         self._has_gate_news = False

@@ -16,11 +16,20 @@ from typing import NamedTuple
 
 from routed.fib.ledger import SeenRoute
 from routed.fib.netlink import DumpInterrupted, NetlinkError
-from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite, SeenNextHop
+from routed.fib.nexthop_codec import (
+    OWN_GATEWAY,
+    Hop,
+    NextHopForm,
+    NextHopKind,
+    NextHopWrite,
+    SeenNextHop,
+)
+from routed.fib.nexthops import resolve
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
 from routed.fib.rule_codec import SeenRule
-from routed.model.prefix import Family
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop
 from routed.model.rule import Rule, RuleAction
 
 __all__ = ["FakeKernel", "FakeRuleKernel", "Operation", "operations_of", "single"]
@@ -69,6 +78,12 @@ class FakeKernel:
         self.object_writes: list[NextHopWrite] = []
         """Every operation on nexthop objects ever asked for, in order."""
         self.has_objects = True
+        self.weight_max = 256
+        """The greatest weight in a group; 255 before Linux 6.12."""
+        self.subnets: set[tuple[Prefix, int]] | None = None
+        """What addresses cover, and on which link; None where every gateway is reachable."""
+        self.addresses: set[Address] = set()
+        """Of this host."""
 
     def refuse_next(self, kind: OpKind, key: RouteKey, number: int, detail: str = "") -> None:
         """Refuse the next operation of this kind on this key."""
@@ -149,12 +164,50 @@ class FakeKernel:
             return Outcome(errno.ENETDOWN, "")
         if value.nexthop_id and value.nexthop_id not in self.objects:
             return Outcome(errno.EINVAL, "Nexthop id does not exist")
+        problem = self._problem_of_hops(key.prefix.family, value)
+        if problem is not None:
+            return problem
         if kind is OpKind.INSTALL and there is not None:
             return Outcome(errno.EEXIST, "")
         if kind is OpKind.REPLACE and there is None:
             return Outcome(errno.ENOENT, "")
         self.routes[key] = KernelRoute(key, self.protocol, value)
         return None
+
+    def _problem_of_hops(self, family: Family, value: RouteValue) -> Outcome | None:
+        hops = value.next_hops
+        if family is Family.IPV6 and len(hops) > 1 and any(hop.via is None for hop in hops):
+            return Outcome(
+                errno.EINVAL,
+                "Device only routes can not be added for IPv6 using the multipath API",
+            )
+        for hop in hops:
+            if hop.via is not None and not hop.is_onlink:
+                problem = self._problem_of_gateway(hop.via, hop.ifindex)
+                if problem is not None:
+                    return problem
+        return None
+
+    def _problem_of_gateway(self, via: Address, ifindex: int) -> Outcome | None:
+        """A gateway is reached over a route that names a link alone."""
+        if self.subnets is None or via.is_link_local or via in self.addresses:
+            return None
+        covering = self.subnets | {
+            (key.prefix, hop.ifindex)
+            for key, route in self.routes.items()
+            for hop in self._hops_of(route.value)
+            if hop.via is None
+        }
+        for prefix, at in covering:
+            if at == ifindex and prefix.contains_address(via):
+                return None
+        if via.family is Family.IPV6:
+            return Outcome(errno.EHOSTUNREACH, "")
+        return Outcome(errno.ENETUNREACH, "Nexthop has invalid gateway")
+
+    def _hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
+        forms = {seen.id: seen.form for seen in self.objects.values()}
+        return resolve(forms, value.nexthop_id) if value.nexthop_id else value.next_hops
 
     # --- nexthop objects
 
@@ -180,14 +233,26 @@ class FakeKernel:
         if isinstance(form, Hop):
             if form.ifindex in self.down_links:
                 return Outcome(errno.ENETDOWN, "Nexthop device is not up")
+            if form.via is not None and not form.is_onlink:
+                problem = self._problem_of_gateway(form.via, form.ifindex)
+                if problem is not None:
+                    return problem
+            if form.via in self.addresses:
+                self.remove_objects([nexthop_id] if nexthop_id in self.objects else [])
+                return OWN_GATEWAY
+        elif any(weight > self.weight_max for _, weight in form):
+            return Outcome(errno.EINVAL, "Invalid value for weight")
         elif not all(member in self.objects for member, _ in form):
             return Outcome(errno.EINVAL, "Invalid nexthop id")
         self.put_object(nexthop_id, form, self.protocol)
         return None
 
-    def put_object(self, nexthop_id: int, form: NextHopForm, protocol: int) -> SeenNextHop:
+    def put_object(
+        self, nexthop_id: int, form: NextHopForm, protocol: int, *, is_gateway_unused: bool = False
+    ) -> SeenNextHop:
         """Have somebody write an object."""
-        seen = self.objects[nexthop_id] = SeenNextHop(nexthop_id, protocol, form)
+        seen = SeenNextHop(nexthop_id, protocol, form, is_gateway_unused)
+        self.objects[nexthop_id] = seen
         return seen
 
     def remove_objects(self, ids: Iterable[int]) -> list[SeenNextHop]:

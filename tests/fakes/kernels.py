@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from netns import RouterNamespaces
@@ -14,9 +14,11 @@ from routed.fib.nexthop_codec import NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.plan import OpKind, Outcome
 from routed.fib.request_socket import RequestSocket
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from rtnetlink import LinkEnd, Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel, single
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 __all__ = [
     "Contract",
@@ -27,6 +29,7 @@ __all__ = [
     "key",
     "objects",
     "ours",
+    "subnets",
     "write_object",
 ]
 
@@ -38,6 +41,25 @@ class Namespace:
     here: RouterNamespaces
     there: RouterNamespaces
     ifindexes: dict[str, int]
+
+    def add_address(self, ifname: str, address: str) -> None:
+        """Give a link an address, such as 192.0.0.9/24."""
+        self._change_address(ifname, address, Rtnetlink.add_address)
+
+    def delete_address(self, ifname: str, address: str) -> None:
+        """Take it away again."""
+        self._change_address(ifname, address, Rtnetlink.delete_address)
+
+    def _change_address(
+        self,
+        ifname: str,
+        address: str,
+        change: Callable[[Rtnetlink, str, Interface], None],
+    ) -> None:
+        with self.here.inside():
+            netlink = Rtnetlink.open_here()
+            change(netlink, ifname, ipaddress.ip_interface(address))
+            netlink.close()
 
     def set_up(self, ifname: str, *, is_up: bool) -> None:
         """Switch a link on or off: `v0` here, or its far end `w0`."""
@@ -85,6 +107,20 @@ class Contract:
     v1: int
     namespace: Namespace
 
+    def add_own(self, address: str) -> None:
+        """Give v0 one more address, such as 192.0.0.9/24."""
+        if isinstance(self.kernel, FakeKernel):
+            self.kernel.addresses.add(Address.parse(address.partition("/")[0]))
+        else:
+            self.namespace.add_address("v0", address)
+
+    def delete_own(self, address: str) -> None:
+        """Take it away again."""
+        if isinstance(self.kernel, FakeKernel):
+            self.kernel.addresses.discard(Address.parse(address.partition("/")[0]))
+        else:
+            self.namespace.delete_address("v0", address)
+
     def set_link(self, ifname: str, *, is_up: bool) -> None:
         """Switch v0 or v1, or (`w0`, `w1`) its carrier."""
         if isinstance(self.kernel, FakeKernel):
@@ -92,6 +128,16 @@ class Contract:
             self.kernel.set_link(ifindex, is_up=is_up)
         else:
             self.namespace.set_up(ifname, is_up=is_up)
+
+
+def subnets(v0: int, v1: int) -> set[tuple[Prefix, int]]:
+    """What the addresses of `built_namespace` cover."""
+    prefixes = ("192.0.{}.0/24", "2001:db8:{}::/64")
+    return {
+        (Prefix.parse(text.format(number)), ifindex)
+        for number, ifindex in enumerate((v0, v1))
+        for text in prefixes
+    }
 
 
 def key(prefix: str, priority: int = 205, table_id: int = 254) -> RouteKey:

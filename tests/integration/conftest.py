@@ -11,7 +11,7 @@ from network import Network
 from routed.fib.request_socket import RequestSocket
 from testbed import Lab, LabError
 from tests.fakes.fake_kernel import FakeKernel
-from tests.fakes.kernels import Contract, Namespace, built_namespace
+from tests.fakes.kernels import Contract, Namespace, built_namespace, subnets
 from topology import Topology
 
 LabBuilder = Callable[[Topology | str], Lab]
@@ -46,7 +46,9 @@ async def contract(request: pytest.FixtureRequest, namespace: Namespace) -> Asyn
     """The fake kernel, then the real one."""
     v0, v1 = namespace.ifindexes["v0"], namespace.ifindexes["v1"]
     if request.param == "fake":
-        yield Contract(FakeKernel(), v0, v1, namespace)
+        kernel = FakeKernel()
+        kernel.subnets = subnets(v0, v1)
+        yield Contract(kernel, v0, v1, namespace)
         return
     with namespace.here.inside(), RequestSocket(205) as requests:
         yield Contract(requests, v0, v1, namespace)

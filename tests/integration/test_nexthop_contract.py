@@ -10,7 +10,15 @@ import trio
 from routed.fib.ledger import Ledger
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket
-from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite, SeenNextHop
+from routed.fib.nexthop_codec import (
+    OWN_GATEWAY,
+    Hop,
+    NextHopForm,
+    NextHopKind,
+    NextHopWrite,
+    SeenNextHop,
+    encode_nexthop,
+)
 from routed.fib.ownership import Ownership, RouteValue
 from routed.fib.plan import OpKind
 from routed.fib.request_socket import RequestSocket
@@ -21,8 +29,9 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-A, B, ONLINK, SIX, SIX_GLOBAL = range(205_000_001, 205_000_006)
-GROUP, MIXED, SIXES = range(205_000_011, 205_000_014)
+A, B, ONLINK, SIX, SIX_GLOBAL, ALONE, ALSO_ALONE = range(205_000_001, 205_000_008)
+GROUP, MIXED, SIXES, LINKS, HALF = range(205_000_011, 205_000_016)
+WEIGHTY = 205_000_021
 
 
 def forms(contract: Contract) -> dict[int, NextHopForm]:
@@ -34,9 +43,13 @@ def forms(contract: Contract) -> dict[int, NextHopForm]:
         ONLINK: Hop(Address.parse("198.51.100.1"), v0, is_onlink=True),
         SIX: Hop(Address.parse("fe80::2"), v1),
         SIX_GLOBAL: Hop(Address.parse("2001:db8:0::2"), v0),
-        GROUP: ((A, 1), (B, 256)),
+        ALONE: Hop(None, v0),
+        ALSO_ALONE: Hop(None, v1),
+        GROUP: ((A, 1), (B, 255)),
         MIXED: ((B, 2), (SIX, 1)),
         SIXES: ((SIX, 3), (SIX_GLOBAL, 1)),
+        LINKS: ((ALONE, 1), (ALSO_ALONE, 1)),
+        HALF: ((SIX, 1), (ALONE, 2)),
     }
 
 
@@ -76,7 +89,11 @@ async def test_a_group_needs_its_members(contract: Contract) -> None:
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
 async def test_routes_go_through_every_shape_and_read_back(contract: Contract, prefix: str) -> None:
     fill(contract)
-    usable = (SIX, SIX_GLOBAL, SIXES) if ":" in prefix else tuple(forms(contract))
+    usable = (
+        (SIX, SIX_GLOBAL, SIXES, ALONE, LINKS, HALF)
+        if ":" in prefix
+        else (A, B, ONLINK, SIX, SIX_GLOBAL, GROUP, MIXED, SIXES)
+    )
     for nexthop_id in usable:
         assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(nexthop_id)).errno == 0
         assert await ours(contract) == {key(prefix): through(nexthop_id)}
@@ -129,7 +146,7 @@ async def test_an_object_takes_its_routes_and_memberships_along(contract: Contra
         assert write_object(contract, NextHopKind.REMOVE, nexthop_id).errno == 0
     assert await ours(contract) == {key("10.2.0.0/16"): through(GROUP)}
     left = objects(contract)
-    assert left[GROUP] == ((B, 256),)
+    assert left[GROUP] == ((B, 255),)
     assert left[MIXED] == ((B, 2),)
     assert left[SIXES] == ((SIX_GLOBAL, 1),)
 
@@ -146,8 +163,9 @@ async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
     # A lost carrier is noticed a little later.
     wait_until(lambda: A not in objects(contract), 10, "the objects over the link are gone")
     left = objects(contract)
-    assert left.keys() == {B, SIX, GROUP, MIXED, SIXES}
-    assert left[GROUP] == ((B, 256),)
+    assert left.keys() == {B, SIX, ALSO_ALONE, GROUP, MIXED, SIXES, LINKS, HALF}
+    assert left[LINKS] == ((ALSO_ALONE, 1),)
+    assert left[GROUP] == ((B, 255),)
     assert left[SIXES] == ((SIX, 3),)
     assert (await ours(contract)).keys() == {key("10.2.0.0/16"), key("10.3.0.0/16")}
     form = forms(contract)[A]
@@ -155,6 +173,81 @@ async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
     contract.set_link("w1", is_up=False)
     wait_until(lambda: not objects(contract), 10, "groups without a member are gone, too")
     assert await ours(contract) == {}
+
+
+async def test_a_kernel_takes_the_greatest_weight_or_says_that_it_is_too_great(
+    contract: Contract,
+) -> None:
+    fill(contract)
+    outcome = write_object(contract, NextHopKind.INSTALL, WEIGHTY, ((A, 1), (B, 256)))
+    if outcome.errno == 0:  # since Linux 6.12
+        assert objects(contract)[WEIGHTY] == ((A, 1), (B, 256))
+    else:
+        assert outcome.errno == errno.EINVAL
+        assert "weight" in outcome.detail
+
+
+async def test_a_gateway_may_stand_on_a_route_of_ours(contract: Contract) -> None:
+    for base, via, prefix in (
+        ("172.31.1.1/32", "172.31.1.1", "10.1.0.0/16"),
+        ("2001:db8:77::1/128", "2001:db8:77::1", "2001:db8:5::/48"),
+    ):
+        form = Hop(Address.parse(via), contract.v0)
+        alone = RouteValue(RouteType.UNICAST, (NextHop(None, contract.v0),))
+        plain = RouteValue(RouteType.UNICAST, (NextHop(Address.parse(via), contract.v0),))
+        refused = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+        assert write_object(contract, NextHopKind.INSTALL, A, form).errno in refused
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), plain).errno in refused
+        assert do(contract.kernel, OpKind.INSTALL, key(base), alone).errno == 0
+        assert write_object(contract, NextHopKind.INSTALL, A, form).errno == 0
+        assert do(contract.kernel, OpKind.INSTALL, key(prefix), plain).errno == 0
+        assert write_object(contract, NextHopKind.REMOVE, A).errno == 0
+
+
+async def test_a_gateway_may_stand_on_a_route_through_several_links(contract: Contract) -> None:
+    fill(contract)
+    form = Hop(Address.parse("2001:db8:77::1"), contract.v1)
+    assert do(contract.kernel, OpKind.INSTALL, key("2001:db8:77::1/128"), through(LINKS)).errno == 0
+    assert write_object(contract, NextHopKind.INSTALL, WEIGHTY, form).errno == 0
+
+
+async def test_several_links_alone_are_an_object_or_nothing_for_ipv6(contract: Contract) -> None:
+    alone = tuple(NextHop(None, ifindex) for ifindex in sorted((contract.v0, contract.v1)))
+    value = RouteValue.canonical(RouteType.UNICAST, alone)
+    outcome = do(contract.kernel, OpKind.INSTALL, key("2001:db8:5::/48"), value)
+    assert outcome.errno == errno.EINVAL
+    assert do(contract.kernel, OpKind.INSTALL, key("203.0.113.0/24"), value).errno == 0
+
+
+async def test_a_gateway_that_is_our_own_address_is_refused_until_it_has_left(
+    contract: Contract,
+) -> None:
+    """The kernel takes an IPv4 one, and would send packets to nobody: scope host."""
+    form = Hop(Address.parse("192.0.0.9"), contract.v0)
+    contract.add_own("192.0.0.9/24")
+    for kind in (NextHopKind.INSTALL, NextHopKind.REPLACE):
+        assert write_object(contract, kind, A, form) == OWN_GATEWAY
+        assert objects(contract) == {}, "what would mislead packets is not left there"
+    contract.delete_own("192.0.0.9/24")
+    assert write_object(contract, NextHopKind.INSTALL, A, form).errno == 0
+    contract.add_own("192.0.0.9/24")
+    assert objects(contract) == {A: form}, "what was written before keeps its gateway"
+    assert write_object(contract, NextHopKind.REPLACE, A, form) == OWN_GATEWAY
+    assert objects(contract) == {}
+
+
+async def test_the_scope_that_a_gateway_got_is_read(namespace: Namespace) -> None:
+    """An object of an earlier life, written while its gateway was an address of the host."""
+    namespace.add_address("v0", "192.0.0.9/24")
+    form = Hop(Address.parse("192.0.0.9"), namespace.ifindexes["v0"])
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        write = NextHopWrite(NextHopKind.INSTALL, A, form)
+        requests._request(lambda sequence: encode_nexthop(write, 205, sequence))
+        namespace.delete_address("v0", "192.0.0.9/24")
+        assert requests.dump_nexthops() == [SeenNextHop(A, 205, form, is_gateway_unused=True)]
+        (outcome,) = requests.write_nexthops([write._replace(kind=NextHopKind.REPLACE)])
+        assert outcome.errno == 0
+        assert requests.dump_nexthops() == [SeenNextHop(A, 205, form)]
 
 
 async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:

@@ -149,6 +149,7 @@ OURS_OR_THE_ADMINISTRATORS = {
     "injected-restored", "journal-given-up",
     # what this machine is like, said once
     "nexthop-compat-mode",
+    "nexthop-weight-limit",
     # asked for by root, with a signal; at a start
     "diagnostic", "config-refused",
 }  # fmt: skip

@@ -12,7 +12,8 @@ from routed.fib.nexthop_codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops import IDS_PER_PROTOCOL, OBJECTS_MAX, NextHopBook
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import Outcome
-from routed.model.prefix import Address
+from routed.fib.weights import reduced
+from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel
 
@@ -319,3 +320,103 @@ def test_the_kernel_has_what_is_wanted_whatever_happens() -> None:
         bench.work(1e9)
         for nexthop_id, members in wanted.items():
             assert bench.members(nexthop_id) == members, seed
+
+
+@pytest.mark.parametrize(
+    ("weights", "limit", "expected"),
+    [
+        ((1, 256), 256, (1, 256)),
+        ((256, 256), 255, (1, 1)),
+        ((256, 128), 255, (2, 1)),
+        ((256, 255), 255, (255, 254)),
+        ((256, 1), 255, (255, 1)),
+        ((), 255, ()),
+    ],
+)
+def test_weights_are_reduced_to_what_a_kernel_takes(
+    weights: tuple[int, ...], limit: int, expected: tuple[int, ...]
+) -> None:
+    assert reduced(weights, limit) == expected
+
+
+def test_a_kernel_that_refuses_the_greatest_weight_is_given_smaller_ones(bench: Bench) -> None:
+    """Linux before 6.12 takes at most 255 in a nexthop group."""
+    bench.kernel.weight_max = 255
+    group = bench.want(A, B, weights=(256, 128))
+    assert bench.kernel.objects[group].form == ((group - 2, 2), (group - 1, 1))
+    assert bench.book.failure_of(group) is None
+    writes = len(bench.kernel.object_writes)
+    other = bench.want(A, B, weights=(256, 1))
+    assert bench.kernel.objects[other].form == ((group - 2, 255), (group - 1, 1))
+    assert len(bench.kernel.object_writes) == writes + 1, "it is known by now"
+    assert [state.problem for state in bench.book.states()] == ["", "", "", ""]
+
+
+def test_a_refusal_for_another_reason_does_not_reduce_weights(bench: Bench) -> None:
+    bench.kernel.down_links = {A.ifindex, B.ifindex}
+    bench.want(A, B, weights=(256, 1))
+    assert bench.book.weight_limit == 256
+
+
+def test_an_ipv6_route_over_several_links_alone_is_a_group(bench: Bench) -> None:
+    hops = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, 1), NextHop(None, 2)))
+    assert bench.book.value_for(hops, Family.IPV4) is hops, "IPv4 takes it as it is"
+    value = bench.book.value_for(hops, Family.IPV6)
+    bench.work()
+    assert bench.members(value.nexthop_id) == {Hop(None, 1), Hop(None, 2)}
+    assert bench.book.is_link_route(value.nexthop_id)
+
+
+def test_links_alone_are_written_before_gateways_and_groups_last(bench: Bench) -> None:
+    hops = RouteValue.canonical(
+        RouteType.UNICAST, (NextHop(Address.parse("fe80::2"), 1), NextHop(None, 2))
+    )
+    bench.book.value_for(hops, Family.IPV6)
+    forms = [write.form for write in bench.work()]
+    assert forms[:2] == [Hop(None, 2), Hop(Address.parse("fe80::2"), 1)]
+    assert len(forms) == 3
+
+
+def test_an_object_whose_gateway_was_our_own_address_is_written_again(bench: Bench) -> None:
+    single = bench.want(A)
+    bench.kernel.put_object(single, A, 205, is_gateway_unused=True)
+    bench.book.read(bench.kernel.dump_nexthops() or ())
+    (write,) = bench.work()
+    assert (write.kind, write.form) == (NextHopKind.REPLACE, A)
+    assert bench.kernel.objects[single] == SeenNextHop(single, 205, A)
+
+
+def test_objects_are_written_again_when_their_gateway_is_our_own_address_no_longer(
+    bench: Bench,
+) -> None:
+    first, other = bench.want(A), bench.want(B)
+    assert A.via is not None
+    bench.book.rewrite({A.via})
+    assert [write.id for write in bench.work()] == [first]
+    assert bench.kernel.objects[other].form == B
+
+
+def test_a_gateway_that_becomes_reachable_is_tried_at_once_and_its_group_with_it(
+    bench: Bench,
+) -> None:
+    assert A.via is not None
+    assert B.via is not None
+    bench.kernel.subnets = {(B.via.host_prefix(), B.ifindex)}
+    group = bench.want(A, B)
+    assert group not in bench.kernel.objects
+    bench.kernel.subnets.add((A.via.host_prefix(), A.ifindex))
+    bench.book.retry_covered(lambda via: via == B.via)
+    assert bench.work() == [], "what has not changed waits"
+    bench.book.retry_covered(lambda via: via == A.via)
+    bench.work()
+    assert bench.members(group) == {A, B}
+
+
+def test_the_pause_is_not_doubled_from_flap_to_flap(bench: Bench) -> None:
+    assert A.via is not None
+    bench.kernel.subnets = set()
+    bench.want(A)
+    for flap in range(5):
+        bench.book.links_changed()
+        bench.work(now := 100.0 * flap)
+        assert bench.book.retry_at() == now + 0.5

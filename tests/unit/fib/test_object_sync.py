@@ -313,3 +313,150 @@ async def test_decoupled_routes_keep_their_objects_for_the_way_back(
         await trio.sleep(5)
         await bench.sync.couple()
         assert bench.through() == {"10.1.0.0/16": {A, B}}
+
+
+# --- in which order, and what is tried again when
+
+
+def link_route(ifindex: int = 1) -> RouteValue:
+    return RouteValue(RouteType.UNICAST, (NextHop(None, ifindex),))
+
+
+def rows(serial: int, wanted: dict[str, RouteValue]) -> FibUpdate:
+    """Routes of both families."""
+    found = []
+    for family in Family:
+        prefixes = {Prefix.parse(text): value for text, value in wanted.items()}
+        of_family = {key: value for key, value in prefixes.items() if key.family is family}
+        keys = [prefix.as_int for prefix in of_family]
+        found.append(FibRows(254, family, keys, list(of_family.values())))
+    return FibUpdate(serial, found, [])
+
+
+def via(text: str, ifindex: int = 1) -> RouteValue:
+    return RouteValue(RouteType.UNICAST, (NextHop(Address.parse(text), ifindex),))
+
+
+STANDING = {
+    "0.0.0.0/0": via("172.31.1.1"),
+    "172.31.1.1/32": link_route(),
+    "2000::/3": via("2001:db8:77::1"),
+    "2001:db8:77::1/128": link_route(),
+}
+"""A default through a gateway that is outside of every subnet, and what it stands on."""
+
+
+@pytest.mark.parametrize("has_objects", [True, False])
+async def test_what_a_gateway_stands_on_is_installed_first(
+    kernel: FakeKernel, has_objects: bool, autojump_clock: MockClock
+) -> None:
+    kernel.subnets = set()
+    bench = Bench(kernel, is_enabled=has_objects)
+    many = {f"10.{n >> 8}.{n & 255}.0/24": via("172.31.1.1") for n in range(1000)}
+    async with bench.running():
+        bench.sync.update(rows(1, many | STANDING))
+        await bench.quiet()
+    assert bench.sync.counters().installed == 1004
+    assert bench.sync.counters().errors == {}, "nothing is tried too early"
+    assert bench.sink.events("fib-route-failed") == []
+
+
+@pytest.mark.parametrize("has_objects", [True, False])
+async def test_a_dependent_is_installed_as_soon_as_what_it_stands_on_is_in(
+    kernel: FakeKernel, has_objects: bool, autojump_clock: MockClock
+) -> None:
+    kernel.subnets = set()
+    bench = Bench(kernel, is_enabled=has_objects)
+    dependents = {"0.0.0.0/0": STANDING["0.0.0.0/0"], "2000::/3": STANDING["2000::/3"]}
+    async with bench.running():
+        bench.sync.update(rows(1, dependents))
+        await trio.sleep(10)
+        began = trio.current_time()
+        bench.sync.update(rows(2, {"172.31.1.1/32": link_route()}))
+        await bench.quiet()
+        assert bench.sync.counters().installed == 2
+        kernel.put(key("2001:db8:77::1/128"), link_route(), 3)
+        bench.sync.route_notified(kernel.routes[key("2001:db8:77::1/128")], is_removed=False)
+        await bench.quiet()
+        assert bench.sync.counters().installed == 3, "whoever has put it there"
+        assert trio.current_time() == began, "no pause was waited for"
+
+
+@pytest.mark.parametrize("has_objects", [True, False])
+async def test_a_dependent_is_back_at_once_after_each_flap(
+    kernel: FakeKernel, has_objects: bool, autojump_clock: MockClock
+) -> None:
+    kernel.subnets = set()
+    bench = Bench(kernel, is_enabled=has_objects)
+    async with bench.running():
+        bench.sync.update(rows(1, STANDING))
+        await bench.quiet()
+        for _ in range(4):
+            kernel.set_link(1, is_up=False)
+            bench.sync.links_changed(may_have_lost_routes=True)
+            await trio.sleep(3)
+            began = trio.current_time()
+            kernel.set_link(1, is_up=True)
+            bench.sync.links_changed(may_have_lost_routes=False)
+            await bench.quiet()
+            assert bench.sync.counters().installed == 4
+            assert trio.current_time() == began
+    assert "ENETUNREACH" not in bench.sync.counters().errors
+
+
+async def test_more_objects_than_a_batch_are_there_before_their_routes(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    bench = Bench(kernel)
+    wanted = {f"10.{n >> 8}.{n & 255}.0/24": via(f"192.0.{n >> 8}.{n & 255}") for n in range(900)}
+    async with bench.running():
+        bench.sync.update(rows(1, wanted))
+        await bench.quiet()
+    assert bench.sync.counters().installed == 900
+    assert bench.sync.counters().errors == {}
+    assert bench.sync.counters().resyncs == 1
+
+
+async def test_an_ipv6_route_over_several_links_alone_is_installed(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    kernel.subnets = set()
+    bench = Bench(kernel)
+    links = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, 1), NextHop(None, 2)))
+    wanted = {"2001:db8:5::/48": via("2001:db8:2::1"), "2001:db8:2::1/128": links}
+    async with bench.running():
+        bench.sync.update(rows(1, wanted))
+        await bench.quiet()
+    assert bench.sync.counters().installed == 2
+    assert bench.sync.counters().errors == {}, "and what stands on it comes after it"
+
+
+async def test_without_objects_the_reason_says_what_would_help(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    bench = Bench(kernel, is_enabled=False)
+    links = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, 1), NextHop(None, 2)))
+    async with bench.running():
+        bench.sync.update(rows(1, {"2001:db8:2::1/128": links}))
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+    assert progress is not None
+    (failure,) = progress.failures
+    assert "nexthop objects" in failure.reason
+
+
+async def test_a_weight_that_an_older_kernel_refuses_is_reduced_and_said_once(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    kernel.weight_max = 255
+    bench = Bench(kernel)
+    heavy = RouteValue.canonical(RouteType.UNICAST, (NextHop(A.via, 1, 256), NextHop(B.via, 2, 1)))
+    async with bench.running():
+        bench.sync.update(rows(1, {"10.1.0.0/16": heavy, "10.2.0.0/16": value(A)}))
+        await bench.quiet()
+    counters = bench.sync.counters()
+    assert (counters.installed, counters.failed) == (2, 0)
+    assert bench.sink.events("fib-route-failed") == []
+    (said,) = bench.sink.events("nexthop-weight-limit")
+    assert dict(said.fields)["limit"] == "255"
+    assert "weights up to 255" in counters.nexthops

@@ -1,0 +1,29 @@
+"""Weights of next hops within what a kernel takes. Pure.
+
+A nexthop group of Linux holds weights up to 256 since 6.12, and up to 255 before. Which kernel it
+is shows when it refuses a group (`NextHopBook.record`); from then on heavier weights are reduced:
+exactly where they have a common divisor, else in proportion, each at least 1.
+
+Source: nh_check_attr_group of Linux (net/ipv4/nexthop.c): "Invalid value for weight".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["OLD_WEIGHT_LIMIT", "reduced"]
+
+OLD_WEIGHT_LIMIT = 255
+"""The greatest weight in a nexthop group before Linux 6.12."""
+
+
+def reduced(weights: Sequence[int], limit: int) -> tuple[int, ...]:
+    """The same shares with weights of at most `limit`; unchanged where they are."""
+    heaviest = max(weights, default=0)
+    if heaviest <= limit:
+        return tuple(weights)
+    divisor = math.gcd(*weights)
+    if heaviest // divisor <= limit:
+        return tuple(weight // divisor for weight in weights)
+    return tuple(max(1, weight * limit // heaviest) for weight in weights)
