@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim flood soak sanitize clean
+.PHONY: help venv run test lint type unit bench sim flood soak fuzz sanitize clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -63,6 +63,12 @@ MINUTES ?= 20
 
 soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N again, ROUNDS=N-M only these
 	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+SECONDS ?= 30
+
+fuzz: $(STAMP) ## every decoder under a coverage-guided fuzzer, SECONDS=30 each; ONLY=NAME for one
+	@$(PIP) install --requirement requirements-fuzz.txt
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep) $(ONLY)
 
 SANITIZED := build/sanitized
 SANITIZE := -fsanitize=address,undefined -g -O1 -fno-omit-frame-pointer

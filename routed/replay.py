@@ -14,13 +14,17 @@ Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from pathlib import Path
 
 from routed.config.scalars import PrefixMatch
 from routed.neighbor.recording import RecordingError, Replay
 
-__all__ = ["main", "read_recording"]
+__all__ = ["MEMORY_BYTES_MAX", "main", "read_recording"]
+
+MEMORY_BYTES_MAX = 4 << 30
+"""Of this program: a damaged recording can ask the unpickler for any amount."""
 
 
 def read_recording(text: str) -> Replay:
@@ -59,5 +63,12 @@ def _say(first: str, *more: str) -> None:
     sys.stdout.write("\n    ".join([first, *more]) + "\n")
 
 
+def _limit_memory() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_BYTES_MAX if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES_MAX, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 if __name__ == "__main__":
+    _limit_memory()
     sys.exit(main())

@@ -60,3 +60,26 @@ def test_what_is_no_recording_is_said_in_words(
     errors = capsys.readouterr().err
     assert f"{path}: line 1:" in errors
     assert "No such file" in errors
+
+
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [
+        (0, '{"routed-recording": 2'),
+        (1, '{"state": 7}'),
+        (1, '{"state": "eJwLDAAAqwBU"}'),
+        (-2, '{"in": ["receive_burst"]}'),
+        (-2, '{"in": "receive_burst", "args": "AAAA"}'),
+        (-2, '{"out": 7}'),
+        (-1, '{"end": "complete", "state": "x"}'),
+        (-1, "[" * 100_000),
+    ],
+)
+def test_a_damaged_line_is_named_and_ends_the_replay(
+    line: int, damaged: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = recording.read_text().splitlines()
+    lines[line] = damaged
+    recording.write_text("\n".join(lines))
+    assert main(["-q", str(recording)]) == 2
+    assert str(recording) in capsys.readouterr().err

@@ -1,0 +1,26 @@
+"""One target under atheris: `python -m tests.fuzz.worker TARGET [libFuzzer's options]`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["ipc", "routed", "routectl"]):
+    from tests.fuzz.targets import TARGETS
+
+MEMORY_BYTES_MAX = 1 << 30
+"""Less than what libFuzzer takes for a finding: what asks for more gets MemoryError."""
+
+
+def main() -> None:
+    """Fuzz until libFuzzer ends the process."""
+    name, *options = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    atheris.Setup([sys.argv[0], *options], TARGETS[name].run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
