@@ -338,10 +338,16 @@ class KernelSide:
         may_have_lost_routes = (was_up and not is_up) or lost_address
         if lost_address and is_up and before is not None and after is not None:
             self.sync.suspect(self._cut_off(before, after))
+        if before is not None:
+            self.sync.addresses_left(_own(before) - (_own(after) if after else frozenset()))
         self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
         if may_have_lost_routes:
             self._learn.look_again()
         self._host.on_link(change)
+
+
+def _own(link: Interface) -> frozenset[Address]:
+    return frozenset(entry.address for entry in link.addresses)
 
 
 def _is_on_link(via: Address, link: Interface) -> bool:

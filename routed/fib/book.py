@@ -23,7 +23,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,6 +118,8 @@ class RouteBook:
         self._is_link_route = is_link_route
         self._link_routes: deque[int] = deque()
         """Keys of such routes that may be wanted, in the order of their turn."""
+        self._rewrites: set[int] = set()
+        """To be written again although the kernel shows them as wanted (`rewrite`)."""
         self.tracker: RouteTracker = new_tracker(space.family)
         self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
         self.unsaid: dict[int, None] = {}
@@ -194,6 +196,7 @@ class RouteBook:
             for key in keys:
                 self._forgive(key)
         self.shadows.withdrawn(keys)
+        self._rewrites.difference_update(keys)
         self._retired.update(self.tracker.withdraw_all(keys))
 
     def decouple(self) -> None:
@@ -240,6 +243,8 @@ class RouteBook:
     def found(self, key: int, value: RouteValue, now: float) -> Drift | None:
         """A route of ours is there, with this value, and we did not just write it."""
         before = self.tracker.kernel(key)
+        if key in self._rewrites:
+            value = value._replace(is_altered=True)
         if before == value:
             return None
         was_wanted = self.tracker.desired(key)
@@ -273,6 +278,7 @@ class RouteBook:
             wanted = self.tracker.same.get(key)
             self.tracker.delete_kernel(key)
             self._retired.discard(key)
+            self._rewrites.discard(key)
             if wanted is None:
                 continue
             if wanted not in known:
@@ -286,6 +292,33 @@ class RouteBook:
             else:
                 drift.append(self._lose(key, wanted, "deleted", now))
         return drift
+
+    def rewrite(self, addresses: Container[Address]) -> list[int]:
+        """These are addresses of this host no longer. The kernel takes an IPv4 gateway that is one
+        without using it, and does not show that of a route with next hops of its own; so such
+        routes are written again, whatever it shows.
+
+        Returns:
+            Their keys.
+
+        Cost: as of `kernel_values`; a walk over all routes where some value has such a gateway.
+        """
+        values = {
+            value
+            for value in self.tracker.kernel_values()
+            if any(hop.via in addresses for hop in value.next_hops)
+        }
+        if not values:
+            return []
+        keys, wanted = self.tracker.desired_rows()
+        same = self.tracker.same
+        again = [
+            key for key, value in zip(keys, wanted, strict=True) if value in values and key in same
+        ]
+        for key in again:
+            self.tracker.set_kernel(key, same[key]._replace(is_altered=True))
+        self._rewrites.update(again)
+        return again
 
     def rival_found(self, key: int, protocol: int, now: float) -> None:
         """A foreign route holds a key of this space."""
@@ -368,6 +401,8 @@ class RouteBook:
             self._removed(keys)
         else:
             self.tracker.written(keys, values)
+            if self._rewrites:
+                self._rewrites.difference_update(keys)
             if self._failures:
                 for key in keys:
                     self._forgive(key)

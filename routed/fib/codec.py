@@ -14,6 +14,9 @@ Normalisation, so that what we read equals what we wrote:
     the object's id and nothing else, although the kernel may add what the object resolves to
     (net.ipv4.nexthop_compat_mode).
 
+What a route has beyond that (a scope, a source, metrics, an encapsulation: somebody has changed it
+by hand) makes its value another one (`RouteValue.is_altered`), so that ours are written again.
+
 Here is one message at a time; `fib/bulk.py` does the same to columns of them. Property tests hold
 both to pyroute2's message classes.
 
@@ -55,6 +58,7 @@ __all__ = [
     "NLM_F_REQUEST",
     "PREFIX_LEN_OFFSET",
     "RTM_DELROUTE",
+    "RTM_GETROUTE",
     "RTM_NEWROUTE",
     "RTNH_F_ONLINK",
     "SEQUENCE_OFFSET",
@@ -95,10 +99,23 @@ class _Rta:
     OIF = 4
     GATEWAY = 5
     PRIORITY = 6
+    PREFSRC = 7
+    METRICS = 8
     MULTIPATH = 9
+    FLOW = 11
     TABLE = 15
     VIA = 18
+    PREF = 20
+    ENCAP_TYPE = 21
+    ENCAP = 22
+    EXPIRES = 23
     NH_ID = 30
+
+
+_ALTERING = frozenset(
+    {_Rta.PREFSRC, _Rta.METRICS, _Rta.FLOW, _Rta.ENCAP_TYPE, _Rta.ENCAP, _Rta.EXPIRES}
+)
+"""Attributes that change what a route does, and that this daemon never writes."""
 
 
 _NLA_TYPE_MASK = 0x3FFF
@@ -207,11 +224,9 @@ def encode_template(
     """
     message_type, flags = _OPERATION_HEADERS[kind]
     next_hops = () if value is None else value.next_hops
-    scope, rtm_flags = _RT_SCOPE_UNIVERSE, 0
-    if value is None:
-        scope = _RT_SCOPE_NOWHERE  # matches any scope
-    elif space.family is Family.IPV4 and next_hops and all(hop.via is None for hop in next_hops):
-        scope = _RT_SCOPE_LINK
+    # NOWHERE matches any scope.
+    scope = _RT_SCOPE_NOWHERE if value is None else scope_of(space.family, value)
+    rtm_flags = 0
     if len(next_hops) == 1 and next_hops[0].is_onlink:
         rtm_flags = RTNH_F_ONLINK
     body = pack_attribute(_Rta.DST, bytes(space.family.width // 8))
@@ -282,8 +297,9 @@ def _decode_via(kind: int, payload: bytes) -> Address:
     return decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
 
 
-def _decode_multipath(payload: bytes) -> list[NextHop]:
-    next_hops = []
+def _decode_multipath(payload: bytes) -> tuple[list[NextHop], bool]:
+    """The next hops, and whether one has attributes that this daemon never writes."""
+    next_hops, is_altered = [], False
     offset, end = 0, len(payload)
     while offset + _RTNEXTHOP.size <= end:
         length, flags, hops, ifindex = _RTNEXTHOP.unpack_from(payload, offset)
@@ -293,9 +309,10 @@ def _decode_multipath(payload: bytes) -> list[NextHop]:
         for kind, value in attributes(payload, offset + _RTNEXTHOP.size, offset + length):
             if kind in (_Rta.GATEWAY, _Rta.VIA):
                 via = _decode_via(kind, value)
+            is_altered |= kind in _ALTERING
         next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & RTNH_F_ONLINK)))
         offset += (length + 3) & ~3
-    return next_hops
+    return next_hops, is_altered
 
 
 def decode_route(payload: bytes) -> KernelRoute | None:
@@ -313,7 +330,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     if len(payload) < _RTMSG.size:
         raise DecodeError(f"a route message of {len(payload)} bytes")
     (
-        family_number, prefix_len, src_len, tos, table_id, protocol, _scope, type_number, flags,
+        family_number, prefix_len, src_len, tos, table_id, protocol, scope, type_number, flags,
     ) = _RTMSG.unpack_from(payload)  # fmt: skip
     family = _FAMILIES.get(family_number)
     route_type = _ROUTE_TYPES.get(type_number)
@@ -321,6 +338,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
         return None
     destination, via, oif, priority, nexthop_id = b"", None, 0, 0, 0
     next_hops: list[NextHop] = []
+    is_altered = False
     for kind, value in attributes(payload, _RTMSG.size, len(payload)):
         match kind:
             case _Rta.DST:
@@ -332,11 +350,16 @@ def decode_route(payload: bytes) -> KernelRoute | None:
             case _Rta.PRIORITY:
                 priority = decode_u32(value)
             case _Rta.MULTIPATH:
-                next_hops = _decode_multipath(value)
+                next_hops, has_altered_hop = _decode_multipath(value)
+                is_altered |= has_altered_hop
             case _Rta.TABLE:
                 table_id = decode_u32(value)
             case _Rta.NH_ID:
                 nexthop_id = decode_u32(value)
+            case _Rta.PREF:
+                is_altered |= any(value)
+            case _:
+                is_altered |= kind in _ALTERING
     prefix = _decode_prefix(family, destination, prefix_len)
     if family is Family.IPV6 and not priority:
         priority = IPV6_DEFAULT_PRIORITY
@@ -348,7 +371,16 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     hops = (
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
-    return KernelRoute(key, protocol, RouteValue(route_type, hops, nexthop_id))
+    value = RouteValue(route_type, hops, nexthop_id)
+    if is_altered or scope != scope_of(family, value):
+        value = value._replace(is_altered=True)
+    return KernelRoute(key, protocol, value)
+
+
+def scope_of(family: Family, value: RouteValue) -> int:
+    """The rtm_scope of a route that does this: for IPv4, `link` where there is no gateway."""
+    is_on_link = family is Family.IPV4 and value.is_link_route
+    return _RT_SCOPE_LINK if is_on_link else _RT_SCOPE_UNIVERSE
 
 
 def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefix:

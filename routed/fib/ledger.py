@@ -199,6 +199,13 @@ class Ledger:
         for book in self._books.values():
             book.retry_everything()
 
+    def rewrite(self, addresses: Container[Address]) -> None:
+        """These are addresses of this host no longer: as `RouteBook.rewrite`."""
+        for space, book in self._books.items():
+            for key in book.rewrite(addresses) if space.family is Family.IPV4 else ():
+                if self._dump is not None:
+                    self._dump.overtaken(space, key)
+
     def retry_through(self, nexthop_ids: Container[int]) -> None:
         """These nexthop objects are there now: what failed for want of one may work."""
         for book in self._books.values():

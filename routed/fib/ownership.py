@@ -81,6 +81,9 @@ class RouteValue(NamedTuple):
     """Sorted by `NextHop.sort_key`."""
     nexthop_id: int = 0
     """The kernel nexthop object that the route goes through, instead of `next_hops` of its own."""
+    is_altered: bool = False
+    """Only of what is in the kernel: it has a scope or attributes that this daemon never writes (a
+    source, metrics, an encapsulation, ...), or is to be written again for another reason."""
 
     @property
     def is_link_route(self) -> bool:

@@ -23,7 +23,7 @@ import itertools
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -194,6 +194,16 @@ class FibSync:
         if may_have_lost_routes:
             self._judgment_due = trio.current_time() + JUDGMENT_S
             self.request_resync("link")
+        self._wake.set()
+
+    def addresses_left(self, addresses: Collection[Address]) -> None:
+        """These are addresses of this host no longer: what goes through them is written again."""
+        ipv4 = frozenset(address for address in addresses if address.family is Family.IPV4)
+        if not ipv4:
+            return
+        self.ledger.rewrite(ipv4)
+        if self.objects is not None:
+            self.objects.book.rewrite(ipv4)
         self._wake.set()
 
     def nexthop_notified(self, seen: SeenNextHop, is_removed: bool) -> None:

@@ -7,12 +7,25 @@ between them fails here, so the fake stays honest.
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
+from routed.fib.bulk import encode_batch
+from routed.fib.codec import (
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    RTM_GETROUTE,
+    NetlinkMessage,
+    attributes,
+    pack_attribute,
+    pack_message,
+    pack_u32_attribute,
+    split_messages,
+)
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
@@ -57,6 +70,8 @@ def values(contract: Contract, prefix: str) -> list[RouteValue]:
             (hop("fe80::2", v0), hop("192.0.1.2", v1)),
             (hop("fe80::2", v0, 2), hop("fe80::2", v1, 256)),
             (hop(None, v1),),
+            (hop(None, v0), hop(None, v1)),
+            (hop(None, v0), hop("192.0.1.2", v1)),
             (hop("198.51.100.1", v0, is_onlink=True),),
         ]
     shapes = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in unicast]
@@ -167,6 +182,87 @@ async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Na
         outcome = do(requests, OpKind.INSTALL, key("10.9.0.0/16"), value)
     assert outcome.errno == errno.ENETUNREACH
     assert "gateway" in outcome.detail.lower()
+
+
+def gateway_in_use(requests: RequestSocket, destination: str) -> Address | None:
+    """What the kernel answers to `ip route get`: the gateway that packets really go to."""
+    header = bytes((Family.IPV4, 32)) + bytes(10)
+    question = header + pack_attribute(1, Address.parse(destination).packed)
+    answers: list[NetlinkMessage] = []
+    outcome = requests._request(
+        lambda sequence: pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_ACK, sequence, question),
+        answers.append,
+    )
+    assert outcome.errno == 0
+    (answer,) = answers
+    found = dict(attributes(answer.payload, 12, len(answer.payload)))
+    return Address.unpack(found[5]) if 5 in found else None
+
+
+async def test_a_route_whose_gateway_was_our_own_address_is_written_again(
+    namespace: Namespace,
+) -> None:
+    """The kernel does not show that it does not use the gateway; it does after the rewrite."""
+    gateway = Address.parse("192.0.0.9")
+    value = RouteValue(RouteType.UNICAST, (NextHop(gateway, namespace.ifindexes["v0"]),))
+    wanted = key("203.0.113.0/24").prefix
+    ledger = Ledger(Ownership(205, 205, frozenset({254})))
+    namespace.add_address("v0", "192.0.0.9/24")
+    with namespace.here.inside(), RequestSocket(205) as requests:
+
+        def write() -> None:
+            batches = ledger.plan(0.0)
+            assert ledger.record(batches, requests.apply(batches), 0.0)
+
+        ledger.want(254, wanted.family, [wanted.as_int], [value])
+        write()
+        namespace.delete_address("v0", "192.0.0.9/24")
+        assert gateway_in_use(requests, "203.0.113.1") is None
+        ledger.rewrite({gateway})
+        write()
+        assert gateway_in_use(requests, "203.0.113.1") == gateway
+    assert ledger.totals[1] == 1
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
+async def test_what_somebody_adds_to_a_route_of_ours_is_seen_and_replaced(
+    namespace: Namespace, prefix: str
+) -> None:
+    """A source, metrics, a preference: the route's next hops alone do not show them."""
+    route = key(prefix)
+    via = "2001:db8:0::2" if ":" in prefix else "192.0.0.2"
+    hop = NextHop(Address.parse(via), namespace.ifindexes["v0"])
+    value = RouteValue(RouteType.UNICAST, (hop,))
+    additions = {"metrics": pack_attribute(8, pack_u32_attribute(2, 1400))}
+    if ":" in prefix:
+        additions["preference"] = pack_attribute(20, b"\x01")
+    else:
+        additions["source"] = pack_attribute(7, Address.parse("192.0.0.1").packed)
+    ledger = Ledger(Ownership(205, 205, frozenset({254})))
+    ledger.want(254, route.prefix.family, [route.prefix.as_int], [value])
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        batches = ledger.plan(0.0)
+        assert ledger.record(batches, requests.apply(batches), 0.0)
+        for what, addition in additions.items():
+            message = encode_batch(single(OpKind.REPLACE, route, value), 205, 1)
+            outcome = requests._request(functools.partial(_altered, message, addition))
+            assert outcome.errno == 0, (what, outcome)
+            (found,) = [entry for entry in await dump(requests) if entry.protocol == 205]
+            assert found.value == value._replace(is_altered=True), what
+            assert ledger.route_changed(found, 0.0, is_removed=False) is not None, "drift"
+            batches = ledger.plan(100.0)
+            assert ledger.record(batches, requests.apply(batches), 100.0)
+            assert [entry.value for entry in await dump(requests) if entry.protocol == 205] == [
+                value
+            ], what
+
+
+def _altered(message: bytes, addition: bytes, sequence: int) -> bytes:
+    """A request with one more attribute, acknowledged."""
+    (request,) = split_messages(message)
+    return pack_message(
+        request.type, request.flags | NLM_F_ACK, sequence, request.payload + addition
+    )
 
 
 class Heard:

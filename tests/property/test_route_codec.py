@@ -168,6 +168,29 @@ def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
     assert decode_route(message.payload) == KernelRoute(key, 12, value)
 
 
+@given(operations(), st.sampled_from([7, 8, 11, 20, 21, 22, 23]))
+def test_what_we_never_write_makes_it_another_route(operation: Operation, attribute: int) -> None:
+    if operation.kind is OpKind.REMOVE:
+        return
+    (message,) = split_messages(encode(operation, 1))
+    extra = struct.pack("=HHI", 8, attribute, 1)
+    expected = operation.value._replace(is_altered=True)
+    route = decode_route(message.payload + extra)
+    assert route == KernelRoute(operation.key, 205, expected)
+
+
+@given(operations(), st.integers(0, 255))
+def test_another_scope_makes_it_another_route(operation: Operation, scope: int) -> None:
+    if operation.kind is OpKind.REMOVE:
+        return
+    (message,) = split_messages(encode(operation, 1))
+    payload = bytearray(message.payload)
+    is_changed, payload[6] = payload[6] != scope, scope
+    route = decode_route(bytes(payload))
+    assert route is not None
+    assert route.value.is_altered is is_changed
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_route_or_a_decode_error(payload: bytes) -> None:
     try:

@@ -17,6 +17,7 @@ from routed.fib.nexthop_codec import Hop, NextHopKind
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
+from routed.fib.plan import OpKind
 from routed.fib.sync import FibSync
 from routed.log import Level, Logger
 from routed.model.prefix import Address, Family, Prefix
@@ -460,3 +461,96 @@ async def test_a_weight_that_an_older_kernel_refuses_is_reduced_and_said_once(
     (said,) = bench.sink.events("nexthop-weight-limit")
     assert dict(said.fields)["limit"] == "255"
     assert "weights up to 255" in counters.nexthops
+
+
+# --- what the kernel derives at the moment of writing
+
+
+async def test_routes_are_written_again_when_their_gateway_is_our_own_address_no_longer(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    bench = Bench(kernel, is_enabled=False)
+    wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(C)}
+    async with bench.running():
+        bench.sync.update(update(1, wanted))
+        await bench.quiet()
+        kernel.writes.clear()
+        assert A.via is not None
+        bench.sync.addresses_left([A.via])
+        bench.sync.links_changed(may_have_lost_routes=True)
+        await bench.quiet()
+        assert {write.key for write in kernel.writes} == {key("10.1.0.0/16"), key("10.2.0.0/16")}
+        assert {write.kind for write in kernel.writes} == {OpKind.REPLACE}
+        await trio.sleep(1000)
+        assert len(kernel.writes) == 2, "once"
+    assert bench.sink.events("fib-drift") == []
+    assert bench.sync.counters().installed == 3
+
+
+async def test_a_gateway_that_is_our_own_address_fails_until_it_has_left(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    bench = Bench(kernel)
+    assert A.via is not None
+    kernel.addresses.add(A.via)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(B)}))
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+        assert progress is not None
+        (failure,) = progress.failures
+        assert "address of this host" in failure.reason
+        assert bench.through() == {"10.2.0.0/16": {B}}
+        kernel.addresses.clear()
+        bench.sync.addresses_left([A.via])
+        bench.sync.links_changed(may_have_lost_routes=True)
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A}, "10.2.0.0/16": {B}}
+
+
+async def test_an_object_that_does_not_use_its_gateway_is_found_by_a_resync(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    """An earlier life wrote it while the gateway was an address of this host."""
+    bench = Bench(kernel)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        await bench.quiet()
+        (entry,) = kernel.objects.values()
+        kernel.put_object(entry.id, A, 205, is_gateway_unused=True)
+        await bench.sync.resync()
+        await bench.quiet()
+        assert not kernel.objects[entry.id].is_gateway_unused
+
+
+async def test_an_object_that_turns_out_to_lead_nowhere_takes_its_routes_along(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    """It was right when it was written; somebody touches it after the address has come here."""
+    bench = Bench(kernel)
+    assert A.via is not None
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(B)}))
+        await bench.quiet()
+        kernel.addresses.add(A.via)
+        (entry,) = [seen for seen in kernel.objects.values() if seen.form == A]
+        changed = kernel.put_object(entry.id, C, 205)
+        bench.sync.nexthop_notified(changed, is_removed=False)
+        await trio.sleep(1)
+        assert bench.through() == {"10.2.0.0/16": {B}}
+        counters = bench.sync.counters()
+        assert (counters.installed, counters.failed) == (1, 1)
+
+
+async def test_what_somebody_adds_to_a_route_is_drift(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    bench = Bench(kernel, is_enabled=False)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        await bench.quiet()
+        kernel.put(key("10.1.0.0/16"), value(A)._replace(is_altered=True), 205)
+        await bench.sync.resync()
+        await bench.quiet()
+        assert kernel.ours() == {key("10.1.0.0/16"): value(A)}
+    assert len(bench.sink.events("fib-drift")) == 1
