@@ -371,10 +371,10 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     hops = (
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
-    value = RouteValue(route_type, hops, nexthop_id)
-    if is_altered or scope != scope_of(family, value):
-        value = value._replace(is_altered=True)
-    return KernelRoute(key, protocol, value)
+    found = RouteValue(route_type, hops, nexthop_id)
+    if is_altered or scope != scope_of(family, found):
+        found = found._replace(is_altered=True)
+    return KernelRoute(key, protocol, found)
 
 
 def scope_of(family: Family, value: RouteValue) -> int:
