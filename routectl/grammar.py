@@ -78,7 +78,8 @@ ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed",
 
 CONFIG_SECTIONS = (
     "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
-    "redistribute", "management", "keys", "filters", "summaries", "learn", "rules", "metrics",
+    "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
+    "allow_martians", "metrics",
 )  # fmt: skip
 """The keys at the top of routes.yaml; a test holds them to it."""
 

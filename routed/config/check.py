@@ -26,6 +26,7 @@ from routed.config.schema import (
     StaticType,
     SummaryConfig,
 )
+from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.rule import Rule
 
@@ -54,6 +55,7 @@ class Draft:
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
     rules: Numbered[RuleConfig]
+    allow_martians: Numbered[Prefix]
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Draft:
@@ -74,6 +76,7 @@ class Draft:
             summaries=_numbered(values.get("summaries")),
             learn=_numbered(values.get("learn")),
             rules=_numbered(values.get("rules")),
+            allow_martians=_numbered(values.get("allow_martians")),
         )
 
 
@@ -91,8 +94,15 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
         yield f"keys.{name}", "a set of keys has at least one"
     yield from _summary_problems(draft.summaries)
     yield from _rule_problems(draft.rules)
+    yield from _martian_problems(draft.allow_martians)
     if draft.fib is not None:
         yield from _protocol_problems(draft.fib.protocol, draft.learn)
+
+
+def _martian_problems(allowed: Numbered[Prefix]) -> Iterator[Problem]:
+    for index, prefix in allowed:
+        if not any(prefix.covers(block) or block.covers(prefix) for block, _ in MARTIAN_BLOCKS):
+            yield f"allow_martians[{index}]", f"no address of {prefix} is a martian"
 
 
 def _statics_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:

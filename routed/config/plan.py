@@ -143,6 +143,8 @@ def _policy(old: Config, new: Config) -> Iterator[str]:
         yield "learned     what `learn` takes from the kernel changes: its routes are read again"
     if old.filters.imports != new.filters.imports:
         yield "learned     filters.import changes: what neighbors have told is judged anew"
+    if old.allow_martians != new.allow_martians:
+        yield "learned     allow_martians changes: what neighbors advertise is judged anew"
     if old.filters.exports != new.filters.exports:
         yield "announced   filters.export changes: neighbors are told the difference"
     if old.redistribute != new.redistribute:
