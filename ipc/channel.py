@@ -14,16 +14,18 @@ Failure: `ChannelClosed` when the peer is gone, `FrameError` for a message that 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import trio
 
+from ipc.closing import Closer
 from ipc.fdpass import (
-    DESCRIPTORS_MAX,
     close_descriptors,
     descriptor_space,
     pack_descriptor,
-    take_descriptors,
+    received_descriptors,
+    refuse_descriptors,
 )
 from ipc.framing import Frame, IpcError, pack_frame, unpack_frame
 
@@ -44,8 +46,18 @@ class Received(NamedTuple):
 class Channel:
     """A frame stream over one connected SOCK_SEQPACKET socket, which it owns."""
 
-    def __init__(self, connection: socket.socket, max_frame_bytes: int) -> None:
+    def __init__(
+        self, connection: socket.socket, max_frame_bytes: int, closer: Closer | None = None
+    ) -> None:
+        """Take over a connection.
+
+        Args:
+            connection: connected, SOCK_SEQPACKET.
+            max_frame_bytes: in both directions.
+            closer: closes what the other end sends, where that is not to be trusted.
+        """
         connection.setblocking(False)
+        self._closer = closer
         self._connection = connection
         self._socket = trio.socket.from_stdlib_socket(connection)
         self._max_frame_bytes = max_frame_bytes
@@ -102,9 +114,9 @@ class Channel:
     def _unpack(
         self, message: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
     ) -> Received:
-        descriptors = take_descriptors(ancillary, accept=DESCRIPTORS_MAX)
+        descriptors = received_descriptors(ancillary)
         if not message:
-            close_descriptors(descriptors)
+            self.discard(descriptors)
             raise ChannelClosed("the other end has closed the channel")
         try:
             if flags & socket.MSG_CTRUNC:
@@ -113,10 +125,25 @@ class Channel:
                 raise IpcError(f"{len(descriptors)} descriptors in one message")
             frame = unpack_frame(message, self._max_frame_bytes)
         except IpcError:
-            close_descriptors(descriptors)
+            self.discard(descriptors)
             raise
         return Received(frame, descriptors[0] if descriptors else None)
 
+    def refuse_descriptors(self) -> None:
+        """Have the other end fail when it sends a descriptor from now on, if the kernel can."""
+        refuse_descriptors(self._connection)
+
+    def discard(self, descriptors: Iterable[int]) -> None:
+        """Close descriptors that came from the other end."""
+        if self._closer is None:
+            close_descriptors(descriptors)
+        else:
+            self._closer.close(descriptors)
+
     def close(self) -> None:
         """Close the socket; a task waiting in send or receive gets ChannelClosed."""
-        self._socket.close()
+        if self._closer is None or self._connection.fileno() == -1:
+            self._socket.close()
+        else:
+            trio.lowlevel.notify_closing(self._connection)
+            self._closer.close_connection(self._connection)

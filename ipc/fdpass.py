@@ -1,15 +1,24 @@
-"""Descriptors in ancillary data: send at most one, receive at most one, close every stray.
+"""Descriptors in ancillary data: send at most one, receive at most one, take none from strangers.
 
-A descriptor that arrives where none was agreed is closed before anybody looks at the message: an
-unread SCM_RIGHTS would stay open in this process for ever, which is how a client exhausts a daemon.
+A descriptor that somebody sends becomes ours to close, and close(2) may block for as long as the
+sender likes: a TCP socket with SO_LINGER waits for its peer, a file on FUSE for its server. It is
+ours also when nobody reads the message: closing the connection closes what is in its queue, in the
+context of whoever closes it. So a socket of strangers is told to carry none (SO_PASSRIGHTS off,
+Linux 6.16): sendmsg(2) then fails at the sender's end. On older kernels `ipc/closing.py` closes
+what came outside the event loop.
 
-Source: unix(7), SCM_RIGHTS; recvmsg(2), MSG_CTRUNC.
+The control buffer has room for as many descriptors as one message can carry. What does not fit is
+closed by the kernel, within our recvmsg(2), and that would block as well.
+
+Sources: unix(7), SCM_RIGHTS; recvmsg(2), MSG_CTRUNC; net/unix/af_unix.c and include/net/scm.h of
+Linux 6.16 (SO_PASSRIGHTS, SCM_MAX_FD).
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterable
@@ -19,13 +28,17 @@ __all__ = [
     "AncillaryMessage",
     "close_descriptors",
     "descriptor_space",
+    "may_carry_descriptors",
     "pack_descriptor",
+    "received_descriptors",
+    "refuse_descriptors",
     "take_descriptors",
 ]
 
-DESCRIPTORS_MAX = 4
-"""Room for this many in a control buffer: more than one is a misuse, and must be seen to be
-closed; beyond that the kernel truncates and closes them itself."""
+DESCRIPTORS_MAX = 253
+"""What one message can carry (SCM_MAX_FD)."""
+
+_SO_PASSRIGHTS = 83
 
 _INT_BYTES = array.array("i").itemsize
 
@@ -44,19 +57,55 @@ def pack_descriptor(descriptor: int | None) -> list[AncillaryMessage]:
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]).tobytes())]
 
 
-def take_descriptors(ancillary: Iterable[AncillaryMessage], *, accept: int = 1) -> list[int]:
-    """The descriptors in received ancillary data; the caller owns them.
+def refuse_descriptors(connection: socket.socket) -> bool:
+    """Have senders of descriptors fail; what connects to a listening socket inherits it.
 
-    Args:
-        ancillary: as recvmsg gives it.
-        accept: how many may come at most; when more came, all are closed and none is returned.
+    Returns:
+        Whether the kernel does that (Linux 6.16).
+
+    Raises:
+        OSError: not a Unix socket.
     """
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return False
+    return True
+
+
+def may_carry_descriptors(connection: socket.socket) -> bool:
+    """Whether somebody may have sent a descriptor on a connection, read or not."""
+    if connection.family != socket.AF_UNIX:
+        return False
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS) != 0
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return True
+
+
+def received_descriptors(ancillary: Iterable[AncillaryMessage]) -> list[int]:
+    """Every descriptor in received ancillary data; the caller owns them."""
     received: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers = array.array("i")
             numbers.frombytes(payload[: len(payload) - len(payload) % _INT_BYTES])
             received.extend(numbers)
+    return received
+
+
+def take_descriptors(ancillary: Iterable[AncillaryMessage], *, accept: int = 1) -> list[int]:
+    """The descriptors in ancillary data from a daemon that we trust; the caller owns them.
+
+    Args:
+        ancillary: as recvmsg gives it.
+        accept: how many may come at most; when more came, all are closed and none is returned.
+    """
+    received = received_descriptors(ancillary)
     if len(received) > accept:
         close_descriptors(received)
         return []

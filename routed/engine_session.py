@@ -29,6 +29,7 @@ import trio
 from ipc import codec
 from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
+from ipc.closing import Closer
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, IpcError
 from ipc.internal import (
     CONF_ITEM_BYTES,
@@ -158,7 +159,12 @@ class EngineSession:
     """One life of an engine, from its start to its end."""
 
     def __init__(
-        self, process: EngineProcess, host: EngineHost, log: Logger, conduct: Conduct
+        self,
+        process: EngineProcess,
+        host: EngineHost,
+        log: Logger,
+        conduct: Conduct,
+        closer: Closer | None = None,
     ) -> None:
         """Serve a started engine.
 
@@ -167,6 +173,7 @@ class EngineSession:
             host: asked for what the engine should know, told what it says.
             log: for the session's events and the engine's own.
             conduct: rules broken and calls refused; counted up here.
+            closer: closes descriptors that the engine sends; default: one of its own.
         """
         self.phase = Phase.CONFIGURING
         self.has_wished = False
@@ -175,7 +182,7 @@ class EngineSession:
         self._host = host
         self._log = log
         self._output = EngineOutput(process.output_fd, self._log_output)
-        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES)
+        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer or Closer())
         self._outbox = Outbox(host)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
@@ -383,7 +390,7 @@ class EngineSession:
                     message: object = codec.decode(message_class, frame.body)
                 except IpcError:
                     if descriptor is not None:
-                        os.close(descriptor)
+                        self._channel.discard([descriptor])
                     raise
                 if descriptor is None:
                     self._take(message, frame.request_id)
@@ -411,6 +418,8 @@ class EngineSession:
             case NextHopsJudged():
                 self._host.nexthops_judged()
             case ConfReady() | ConfApplied():
+                # Before it is handed a socket of strangers, whose descriptors it could pass on.
+                self._channel.refuse_descriptors()
                 # Here and not in `commit`: what the engine says next belongs to the new phase.
                 if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):
                     self.phase = Phase.RUNNING
@@ -438,12 +447,13 @@ class EngineSession:
     def _take_listener(self, descriptor: int) -> None:
         """Hear of refused calls from now on, once in an engine's life."""
         if self._refusal_listener is not None:
-            os.close(descriptor)
+            self._channel.discard([descriptor])
             raise IpcError("a second listener for refused calls")
         try:
             self._refusal_listener = RefusalListener(descriptor)
         except NotAListenerError as error:
             raise IpcError(str(error)) from error
+        self._channel.refuse_descriptors()
         self._has_listener.set()
 
     async def _answer_refused_calls(self) -> None:

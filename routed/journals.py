@@ -9,6 +9,9 @@ first, a file longer than an honest engine makes it is given up; against the sec
 engine after engine took them and ended before its first wish. What is lost then is what clients
 injected; the log says so, and the daemon goes on.
 
+A dead engine may have handed a copy of its descriptors to another process, which could go on
+writing. So the next engine gets a copy of the content in a fresh file, and the old file is let go.
+
 An engine's descriptor shares its flags with ours: appending, which the next engine counts on, is
 switched on again for each.
 """
@@ -36,17 +39,23 @@ class Journals:
         self._descriptors = [_open(), _open()]
         self._deaths = 0
         self._was_handed_over = False
+        self._is_shared = False
+        """Whether an engine has had these very files."""
 
     def copies(self) -> list[int]:
         """A descriptor of each, for a new engine; the caller's to close.
 
         Raises:
-            OSError: none to spare.
+            OSError: none to spare, or no memory for a copy of the content.
+
+        Cost: with engines after the first, one copy of the content, JOURNAL_BYTES_MAX at most.
         """
         for number, descriptor in enumerate(self._descriptors):
             size = os.fstat(descriptor).st_size
             if size > JOURNAL_BYTES_MAX:
                 self._forget(number, f"it has {size} bytes, over {JOURNAL_BYTES_MAX}")
+            elif self._is_shared and size:
+                self._replace(number, _copy(descriptor))
         copies: list[int] = []
         try:
             for descriptor in self._descriptors:
@@ -57,6 +66,7 @@ class Journals:
                 os.close(copy)
             raise
         self._was_handed_over = True
+        self._is_shared = True
         return copies
 
     def engine_died(self, *, has_wished: bool) -> None:
@@ -85,10 +95,34 @@ class Journals:
     def _forget(self, number: int, reason: str) -> None:
         """Begin a file anew. Another file, not a shorter one: the dead engine's clients may hold
         the old one for all we know."""
-        fresh = _open()
+        self._replace(number, _open())
+        self._log.emit("journal-given-up", number=number, reason=reason)
+
+    def _replace(self, number: int, fresh: int) -> None:
         os.close(self._descriptors[number])
         self._descriptors[number] = fresh
-        self._log.emit("journal-given-up", number=number, reason=reason)
+
+
+def _copy(old: int) -> int:
+    """A fresh file with the content of another, as far as a journal may be long.
+
+    Raises:
+        OSError: no descriptor or memory to spare.
+    """
+    fresh = _open()
+    # sendfile(2) writes at the position, which appending ignores and some kernels refuse.
+    fcntl.fcntl(fresh, fcntl.F_SETFL, 0)
+    offset = 0
+    try:
+        while offset < JOURNAL_BYTES_MAX:
+            sent = os.sendfile(fresh, old, offset, JOURNAL_BYTES_MAX - offset)
+            if sent == 0:
+                break
+            offset += sent
+    except OSError:
+        os.close(fresh)
+        raise
+    return fresh
 
 
 def _open() -> int:

@@ -70,7 +70,7 @@ from routed.journals import Journals
 from routed.kernel_side import KernelSide
 from routed.keyfiles import KeyFileError, read_secrets
 from routed.last_good import LastGood
-from routed.listener import ListenerError, close_listener
+from routed.listener import ListenerError
 from routed.neighbor_sockets import NeighborSockets
 from routed.notify import ServiceManager
 from routed.start import Opened, StartError, open_daemon
@@ -299,6 +299,8 @@ class Parent:
 
     def _bury_engine(self, session: EngineSession) -> None:
         self._journals.engine_died(has_wished=session.has_wished)
+        for problem in self._opened.listeners.renew():
+            self._log.emit("listener-not-renewed", problem=problem)
 
     def _hand_over_metrics(self, session: EngineSession) -> None:
         copy = self._opened.listeners.copy_metrics()
@@ -443,7 +445,7 @@ class Parent:
             await session.prepare(new, secrets, self._conf_begin)
         except BaseException:
             if metrics is not None:
-                close_listener(metrics)
+                metrics.close()
             raise
         self._config = new
         self._secrets = secrets

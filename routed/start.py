@@ -20,6 +20,7 @@ from routed.config.schema import Config
 from routed.daemon_log import DaemonLog
 from routed.keyfiles import KeyFileError, read_secrets
 from routed.listener import ListenerError, Listeners
+from routed.lockfile import LockRefusedError
 from routed.pidfile import AlreadyRunning, PidFile
 from routed.privsep import is_uid_mapped
 from routed.sandbox import capabilities
@@ -90,7 +91,13 @@ def _refusals(where: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (KeyFileError, AlreadyRunning, ListenerError, ConfinementError) as error:
+    except (
+        KeyFileError,
+        AlreadyRunning,
+        LockRefusedError,
+        ListenerError,
+        ConfinementError,
+    ) as error:
         raise StartError(str(error)) from error
     except OSError as error:
         raise StartError(f"{where}{error.strerror}") from error

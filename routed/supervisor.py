@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import trio
 
 from ipc.authority import Phase
+from ipc.closing import Closer
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
 from routed.engine_session import Conduct, EngineFailed, EngineHost, EngineSession
@@ -40,6 +41,7 @@ class Supervisor:
         self.restarts = 0
         """Engines that have died in this daemon's life."""
         self.conduct = Conduct()
+        self._closer = Closer()
         self._log = log
         self._is_ending = trio.Event()
         """Set once no other engine is to be started."""
@@ -72,7 +74,7 @@ class Supervisor:
             EngineFailed: too many died too quickly.
         """
         while (process := await self._start(user, sandbox)) is not None:
-            session = EngineSession(process, host, self._log, self.conduct)
+            session = EngineSession(process, host, self._log, self.conduct, self._closer)
             self.session = session
             self._log.emit(
                 "engine-started", pid=process.pid, user=user.name, restarts=self.restarts

@@ -381,8 +381,9 @@ moment = Reader(_read_moment, {"type": "string", "format": "date-time"}, _write_
 
 absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
 
-_UNIX_PATH_MAX = 107
-"""sizeof(sun_path) - 1 of unix(7)."""
+_UNIX_PATH_MAX = 103
+"""sizeof(sun_path) - 1 of unix(7), less the suffix that a socket has while it is made
+(`routed/listener.py`)."""
 
 
 def _read_socket_path(text: str) -> str:

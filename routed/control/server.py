@@ -8,7 +8,8 @@
 One bad client harms only itself:
 
     garbage, oversize, forged or missing credentials   that session is closed, and logged
-    descriptors that nobody asked for                   closed before the message is looked at
+    descriptors that nobody asked for                   refused by the kernel (Linux 6.16), else
+                                                        closed by a thread; the session ends
     stops reading                                       its own task waits in send; nothing is
                                                         buffered here beyond one page
     hangs up                                            the next send fails and ends its dump
@@ -43,6 +44,7 @@ from typing import NoReturn
 
 import trio
 
+from ipc.closing import Closer
 from ipc.codec import decode, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
@@ -140,6 +142,7 @@ class ManagementServer:
         self._open: dict[int, Session] = {}
         self._last_session = 0
         self._sender = AnswerSender()
+        self._closer = Closer()
 
     @property
     def sessions(self) -> int:
@@ -152,6 +155,9 @@ class ManagementServer:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._listener)
+                if not self._closer.has_room:
+                    await trio.sleep(ACCEPT_RETRY_S)
+                    continue
                 connection = await self._accept()
                 if connection is not None:
                     self._admit(connection, nursery)
@@ -174,7 +180,7 @@ class ManagementServer:
         try:
             caller = peer_credentials(connection)
         except OSError as error:
-            connection.close()
+            self._closer.close_connection(connection)
             self._log(EVENT_REFUSED, {"uid": "-", "pid": "-", "reason": str(error)})
             return
         role = self.access.role_of(caller)
@@ -186,7 +192,9 @@ class ManagementServer:
             self._turn_away(connection, caller, Result(ResultCode.BUSY, (text,)))
         else:
             self._last_session += 1
-            session = Session(connection, caller, self._last_session, trio.current_time())
+            session = Session(
+                connection, caller, self._last_session, trio.current_time(), self._closer
+            )
             self._open[session.number] = session
             nursery.start_soon(self._serve, session)
 
@@ -219,11 +227,11 @@ class ManagementServer:
         self, connection: socket.socket, caller: PeerCredentials, parting: Result
     ) -> None:
         """Say why, and close; a fresh socket takes one message without waiting."""
-        with connection:
-            try:
-                connection.send(pack_result(PARTING_REQUEST_ID, parting))
-            except OSError:
-                pass  # it has hung up already; the log line below is still due
+        try:
+            connection.send(pack_result(PARTING_REQUEST_ID, parting))
+        except OSError:
+            pass  # it has hung up already; the log line below is still due
+        self._closer.close_connection(connection)
         self._refused(caller, "admission", parting.lines[0])
 
     async def _serve(self, session: Session) -> None:

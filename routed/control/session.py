@@ -16,10 +16,16 @@ import socket
 
 import trio
 
+from ipc.closing import Closer
 from ipc.codec import encode
 from ipc.control import PARTING_REQUEST_ID, ControlType, Result, ResultCode
 from ipc.credentials import CredentialsError, PeerCredentials, credentials_space, message_uid
-from ipc.fdpass import AncillaryMessage, descriptor_space, pack_descriptor, take_descriptors
+from ipc.fdpass import (
+    AncillaryMessage,
+    descriptor_space,
+    pack_descriptor,
+    received_descriptors,
+)
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,
     Frame,
@@ -30,6 +36,9 @@ from ipc.framing import (
 )
 
 __all__ = ["Goodbye", "Misuse", "Session", "pack_result"]
+
+CLOSER_RETRY_S = 0.1
+"""Pause while descriptors of strangers fill the queue of those to be closed."""
 
 _ANCILLARY_SPACE = credentials_space() + descriptor_space()
 
@@ -46,8 +55,22 @@ class Session:
     """One client's frames, each vouched for by the kernel. Owns the connection."""
 
     def __init__(
-        self, connection: socket.socket, credentials: PeerCredentials, number: int, now: float
+        self,
+        connection: socket.socket,
+        credentials: PeerCredentials,
+        number: int,
+        now: float,
+        closer: Closer,
     ) -> None:
+        """Take over a connection.
+
+        Args:
+            connection: of the client; not blocking.
+            credentials: who connected.
+            number: of the session.
+            now: when.
+            closer: closes the connection and what came along.
+        """
         self.credentials = credentials
         self.number = number
         """Of this engine's life; never reused."""
@@ -57,6 +80,7 @@ class Session:
         self.holds_lease = False
         """Whether routes were leased for it."""
         self._connection = connection
+        self._closer = closer
 
     def end(self, parting: Result) -> None:
         """Say why if the client has room for it, and have the conversation end."""
@@ -69,7 +93,7 @@ class Session:
     def close(self) -> None:
         """Hang up."""
         trio.lowlevel.notify_closing(self._connection)
-        self._connection.close()
+        self._closer.close_connection(self._connection)
 
     async def receive(self) -> Frame:
         """The next frame.
@@ -78,10 +102,13 @@ class Session:
             Goodbye: the client has hung up.
             CredentialsError: the message was not written by the user who connected.
             FrameError: no frame, or over the limit.
+            Misuse: a descriptor came along, which the kernel could not refuse (before Linux 6.16).
         """
         message, ancillary, flags = await self._receive_message()
-        # No request carries a descriptor; one that came anyway is closed before anything else.
-        take_descriptors(ancillary, accept=0)
+        strays = received_descriptors(ancillary)
+        if strays:
+            self._closer.close(strays)
+            raise Misuse(f"{len(strays)} descriptors came along, and no request carries any")
         if not message:
             raise Goodbye
         uid = message_uid(ancillary, flags)
@@ -93,6 +120,9 @@ class Session:
         # Trying first would fail nearly always: a client that asks again has not had the time.
         while True:
             await trio.lowlevel.wait_readable(self._connection)
+            if not self._closer.has_room:
+                await trio.sleep(CLOSER_RETRY_S)
+                continue
             try:
                 message, ancillary, flags, _ = self._connection.recvmsg(
                     CONTROL_FRAME_MAX_BYTES + 1, _ANCILLARY_SPACE

@@ -6,7 +6,9 @@
 One request per connection. A client gets REQUEST_TIMEOUT_S and REQUEST_MAX_BYTES for its request,
 as much time for reading the answer, and there are at most CONNECTIONS_MAX of them, and as many that
 are told so; who comes then is hung up on without a word. Whoever dawdles harms himself. On a Unix
-socket the kernel says who asks; on a loopback port anybody on this machine may.
+socket the kernel says who asks; on a loopback port anybody on this machine may. A Unix socket can
+carry descriptors, before Linux 6.16 (`ipc/fdpass.py`): a thread closes what came, and the
+connection ends.
 
 Failure: a client's doing ends its connection. An exception in `collect` is a defect, logged by the
 callback, and 500 for the client.
@@ -24,7 +26,9 @@ from typing import NoReturn
 
 import trio
 
+from ipc.closing import Closer
 from ipc.credentials import PeerCredentials, peer_credentials
+from ipc.fdpass import descriptor_space, received_descriptors
 from routed.metrics.exposition import CONTENT_TYPE
 
 __all__ = ["CONNECTIONS_MAX", "REQUEST_MAX_BYTES", "MetricsServer"]
@@ -67,6 +71,7 @@ class MetricsServer:
         self._may_read = may_read
         self._on_defect = on_defect
         self._connections = 0
+        self._closer = Closer()
         self._scope = trio.CancelScope()
 
     def stop(self) -> None:
@@ -76,13 +81,20 @@ class MetricsServer:
     async def run(self) -> None:
         """Serve until stopped or cancelled; closes the listener."""
         self._listener.setblocking(False)
-        with self._listener, self._scope:
-            async with trio.open_nursery() as nursery:
-                await self._accept_loop(nursery)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await self._accept_loop(nursery)
+        finally:
+            trio.lowlevel.notify_closing(self._listener)
+            self._closer.close_connection(self._listener)
 
     async def _accept_loop(self, nursery: trio.Nursery) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self._listener)
+            if not self._closer.has_room:
+                await trio.sleep(ACCEPT_RETRY_S)
+                continue
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -94,7 +106,8 @@ class MetricsServer:
                 continue
             connection.setblocking(False)
             if self._connections >= 2 * CONNECTIONS_MAX:
-                connection.close()  # he can have no more of our descriptors
+                # No more of our descriptors are for clients.
+                self._closer.close_connection(connection)
                 await trio.lowlevel.checkpoint()
                 continue
             self._connections += 1
@@ -104,15 +117,17 @@ class MetricsServer:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
         try:
             with trio.move_on_after(REQUEST_TIMEOUT_S):
-                status, body = self._greet(connection) or await self._answer(stream)
+                status, body = self._greet(connection) or await self._answer(connection)
                 self.answers[status] += 1
                 await stream.send_all(_response(status, body))
-                await _linger(stream)
+                await stream.send_eof()
+                await self._linger(connection)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it has hung up
         finally:
             self._connections -= 1
-            await trio.aclose_forcefully(stream)
+            trio.lowlevel.notify_closing(connection)
+            self._closer.close_connection(connection)
 
     def _greet(self, connection: socket.socket) -> tuple[int, str] | None:
         """A refusal before a byte is read, or None."""
@@ -125,12 +140,40 @@ class MetricsServer:
             return None
         return 403, f"uid {caller.uid} may not: management.read in the configuration gives it"
 
-    async def _answer(self, stream: trio.SocketStream) -> tuple[int, str]:
+    async def _receive(self, connection: socket.socket) -> bytes:
+        """Some bytes; none when the client has said all, or has sent a descriptor.
+
+        Raises:
+            BrokenResourceError: it has hung up.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(connection)
+            if not self._closer.has_room:
+                await trio.sleep(ACCEPT_RETRY_S)
+                continue
+            try:
+                chunk, ancillary, _, _ = connection.recvmsg(REQUEST_MAX_BYTES, descriptor_space())
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+            strays = received_descriptors(ancillary)
+            self._closer.close(strays)
+            return b"" if strays else chunk
+
+    async def _linger(self, connection: socket.socket) -> None:
+        """Wait for the client to hang up: closing on what it still sends would reset the
+        connection, and it might never see the answer."""
+        for _ in range(LINGER_READS_MAX):
+            if not await self._receive(connection):
+                return
+
+    async def _answer(self, connection: socket.socket) -> tuple[int, str]:
         head = b""
         while b"\r\n\r\n" not in head:
             if len(head) > REQUEST_MAX_BYTES:
                 return 431, "the request is too long"
-            chunk = await stream.receive_some(REQUEST_MAX_BYTES)
+            chunk = await self._receive(connection)
             if not chunk:
                 return 400, "the request is not whole"
             head += chunk
@@ -147,15 +190,6 @@ class MetricsServer:
             self._on_defect(error)
             return 500, "a defect; see routed's log"
         return 200, body if words[0] == "GET" else ""
-
-
-async def _linger(stream: trio.SocketStream) -> None:
-    """Wait for the client to hang up: closing on what it still sends would reset the connection,
-    and it might never see the answer."""
-    await stream.send_eof()
-    for _ in range(LINGER_READS_MAX):
-        if not await stream.receive_some(REQUEST_MAX_BYTES):
-            return
 
 
 def _response(status: int, body: str) -> bytes:

@@ -33,14 +33,17 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.clock": set(),
     "routed.log": set(),
     "routed.daemonize": set(),
-    "routed.pidfile": set(),
+    "routed.lockfile": set(),
+    "routed.pidfile": {"routed.lockfile"},
     "routed.notify": set(),
     "routed.privsep": set(),
     "routed.process_memory": set(),
     "routed.latency": {"routed.metrics"},
-    "routed.metrics": {"ipc.credentials", "trio"},
+    "routed.metrics": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
     "routed.sandbox": set(),
-    "routed.listener": {"routed.config.scalars"},
+    "routed.listener": {
+        "ipc.closing", "ipc.fdpass", "routed.config.scalars", "routed.lockfile",
+    },
     "routed.sockets": {"routed.model", "routed.neighbor.assigned"},
     "routed.wishes": {"ipc", "routed.model"},
     "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
@@ -113,7 +116,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.daemon_log": {"ipc.internal", "routed.config.schema", "routed.log", "routed.outbox"},
     "routed.start": {
         "ipc", "routed.config.schema", "routed.daemon_log", "routed.keyfiles", "routed.listener",
-        "routed.pidfile", "routed.privsep", "routed.sandbox",
+        "routed.lockfile", "routed.pidfile", "routed.privsep", "routed.sandbox",
     },
     "routed.neighbor_sockets": {
         "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.sockets", "trio",
@@ -151,7 +154,7 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
 }
 
 EDGES = {
-    "ipc.blocking", "ipc.channel", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
+    "ipc.blocking", "ipc.channel", "ipc.closing", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
     "routed.config.load", "routed.config.scalars", "routed.config.vrf",
     "routed.control.sending",
     "routed.control.server",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from ipc import channel
+from ipc.fdpass import refuse_descriptors
 from ipc.framing import IpcError
 from ipc.internal import (
     ConfBegin,
@@ -42,6 +45,7 @@ from routed.log import Level, Logger, Record
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.sandbox.kernel import here
+from tests.fakes.management_scene import until
 
 pytestmark = pytest.mark.root
 
@@ -209,7 +213,7 @@ BREAKS_A_RULE = {
     ),
     "more descriptors than are looked at": (
         "take_configuration(); send(internal.FibInSync(0), descriptors=[0] * 50)",
-        "ancillary data was truncated",
+        "50 descriptors in one message",
     ),
     "a body of another type": (
         "take_configuration(); send(internal.ReloadRequested(0, 1), as_type=20)",
@@ -256,9 +260,11 @@ FLOODS = {"answers that nobody asked for", "reload requests without end"}
 
 @pytest.mark.parametrize("what", BREAKS_A_RULE)
 async def test_a_broken_rule_ends_the_engine_with_its_reason(
-    take_over: TakeOver, what: str
+    take_over: TakeOver, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     attack, reason = BREAKS_A_RULE[what]
+    # As before Linux 6.16, where descriptors arrive and must be judged.
+    monkeypatch.setattr(channel, "refuse_descriptors", lambda _: False)
     before = len(os.listdir("/proc/self/fd"))
     # After the attack it listens: who ends it is the parent.
     take_over(f"{attack}\nwhile True: take()\n")
@@ -268,7 +274,30 @@ async def test_a_broken_rule_ends_the_engine_with_its_reason(
     assert reason in siege.problems[0]
     assert siege.conduct.violations == {"flood" if what in FLOODS else "channel": 1}
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before, "no descriptor stays"
+    with trio.fail_after(DEADLINE_S):  # a thread closes what the engine sent
+        await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+
+
+async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: TakeOver) -> None:
+    """S3b: a friend's lingering socket, passed on by the engine, blocked its parent's close."""
+    if may_carry_descriptors_here():
+        pytest.skip("this kernel lacks SO_PASSRIGHTS (Linux 6.16)")
+    take_over(
+        "take_configuration()\n"
+        "try: send(internal.FibInSync(0), descriptors=[0])\n"
+        "except PermissionError: send(internal.FibInSync(0))\n"
+        "send(internal.LogEvent('sandboxed', {'by': 'refused'}))\n",
+    )
+    siege = await besiege()
+    assert siege.problems == []
+    assert siege.host.in_sync == 1
+    assert siege.sink.fields_of("sandboxed") == [{"by": "refused"}]
+
+
+def may_carry_descriptors_here() -> bool:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        return not refuse_descriptors(ours)
 
 
 async def test_a_flood_of_log_lines_is_cut_and_counted(take_over: TakeOver) -> None:

@@ -30,7 +30,9 @@ from ipc.control import (
     ShowStatus,
     Welcome,
 )
+from ipc.fdpass import DESCRIPTORS_MAX
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
+from routed import listener
 from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import (
@@ -168,33 +170,24 @@ async def test_garbage_closes_that_client_and_nobody_else(tmp_path: Path, garbag
         assert scene.server.sessions == 1
 
 
-async def test_a_descriptor_that_a_client_sends_is_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 9, DESCRIPTORS_MAX])
+async def test_where_the_kernel_cannot_refuse_them_descriptors_are_closed_and_end_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Linux before 6.16."""
+    monkeypatch.setattr(listener, "refuse_descriptors", lambda _: False)
     async with running(tmp_path) as scene:
         client = await scene.greeted()
         reading, writing = os.pipe()
+        descriptors = array.array("i", [writing] * count).tobytes()
         frame = pack_frame(Frame(ControlType.SHOW_STATUS, 2, encode(ShowStatus())), 65536)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing]).tobytes())
-        await client.socket.sendmsg([frame], [rights])
-        os.close(writing)
-        _, result = await client.answer()
-        assert result.code is ResultCode.OK
-        # With the last copy of the writing end closed, reading finds the end at once.
-        os.set_blocking(reading, False)
-        assert os.read(reading, 1) == b""
-        os.close(reading)
-
-
-async def test_more_descriptors_than_there_is_room_for_close_the_client(tmp_path: Path) -> None:
-    async with running(tmp_path) as scene:
-        client = await scene.greeted()
-        reading, writing = os.pipe()
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing] * 9).tobytes())
-        await client.socket.sendmsg([b"x" * 8], [rights])
+        await client.socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
         os.close(writing)
         assert await client.is_hung_up()
-        assert scene.logged(EVENT_REFUSED)[0]["reason"] == "the ancillary data was truncated"
-        os.set_blocking(reading, False)
-        assert os.read(reading, 1) == b""
+        reason = f"{count} descriptors came along, and no request carries any"
+        assert scene.logged(EVENT_REFUSED)[0]["reason"] == reason
+        # With the last copy of the writing end closed, reading finds the end.
+        assert await trio.to_thread.run_sync(os.read, reading, 1) == b""
         os.close(reading)
 
 

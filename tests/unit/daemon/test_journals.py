@@ -106,3 +106,30 @@ def test_an_engine_cannot_have_the_next_one_overwrite(held: Journals) -> None:
     os.close(first)
     leave(held, b"two", b"")
     assert found(held)[0] == b"one two"
+
+
+def test_a_copy_that_a_dead_engine_gave_away_reaches_no_later_engine(held: Journals) -> None:
+    """S12: whoever holds it could go on saying what clients have injected."""
+    given_away = held.copies()
+    os.write(given_away[0], b"injected")
+    held.engine_died(has_wished=True)
+    assert found(held) == [b"injected", b""]
+    os.write(given_away[0], b" and forged")
+    os.ftruncate(given_away[1], 0)
+    assert found(held) == [b"injected", b""]
+    for copy in given_away:
+        os.close(copy)
+
+
+def test_the_content_of_a_journal_is_copied_whole(held: Journals) -> None:
+    content = os.urandom(5 << 20)
+    leave(held, content, b"")
+    before = held.copies()
+    assert os.pread(before[0], len(content) + 1, 0) == content
+    os.write(before[0], b"appended")
+    for each in before:
+        os.close(each)
+    after = held.copies()
+    assert os.pread(after[0], 8, len(content)) == b"appended"
+    for each in after:
+        os.close(each)
