@@ -32,7 +32,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from routed.model.fib import FibCounters, FibFailure
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import LearnedRoute, NextHop, RouteType
@@ -318,6 +318,10 @@ class FibProgress:
     recovered: tuple[tuple[int, Prefix], ...]
     """No longer failing."""
     counters: FibCounters
+    preferred: tuple[PreferredRoute, ...] = ()
+    """Foreign routes that the kernel prefers to ours; new or changed."""
+    unpreferred: tuple[tuple[int, Prefix], ...] = ()
+    """(table, prefix) where it prefers none any longer."""
 
 
 @dataclass(frozen=True, slots=True)

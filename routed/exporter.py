@@ -92,6 +92,11 @@ class Exporter:
         for state in ("installed", "failed", "pending", "stale"):
             states.add(getattr(fib, state), state=state)
         yield states
+        yield Family(
+            "routed_fib_routes_shadowed",
+            Kind.GAUGE,
+            "Routes of ours to which the kernel prefers a foreign one.",
+        ).add(fib.shadowed_now)
         for name, help_text in FIB_COUNTERS.items():
             yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
         yield Family(

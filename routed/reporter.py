@@ -158,6 +158,7 @@ class Reporter:
                 coupled=totals.is_coupled,
                 nexthop_objects=totals.nexthop_objects,
                 nexthops=totals.nexthops,
+                shadowed=totals.shadowed_now,
             ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,

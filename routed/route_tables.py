@@ -91,7 +91,7 @@ class RouteTables:
                         _TYPE_WORDS[wish.type],
                         shared.hops(wish.next_hops),
                         _STATE_WORDS[self._fib_state(prefix)],
-                        wishes.failure_of(prefix),
+                        self._reason(prefix),
                     )
                 )
         return TablePage(rows, next_after)
@@ -181,9 +181,7 @@ class RouteTables:
         )
         if refusal:
             return None, refusal
-        state = self._fib_state(prefix)
-        reason = self._router.fib.wishes.failure_of(prefix) if state is FibState.FAILED else ""
-        return state, reason
+        return self._fib_state(prefix), self._reason(prefix)
 
     def _common_fib_state(self) -> FibState | None:
         """The state of all routes that the kernel should have, when it is one and the same."""
@@ -198,7 +196,20 @@ class RouteTables:
             return FibState.DECOUPLED
         if wishes.failure_of(prefix):
             return FibState.FAILED
-        return FibState.PENDING if wishes.is_pending(prefix) else FibState.INSTALLED
+        if wishes.is_pending(prefix):
+            return FibState.PENDING
+        return FibState.SHADOWED if wishes.preferred_to(prefix) else FibState.INSTALLED
+
+    def _reason(self, prefix: Prefix) -> str:
+        """Why a route's state is what it is, where that needs words."""
+        wishes = self._router.fib.wishes
+        match self._fib_state(prefix):
+            case FibState.FAILED:
+                return wishes.failure_of(prefix)
+            case FibState.SHADOWED:
+                return wishes.preferred_to(prefix)
+            case _:
+                return ""
 
     def _lease_left(self, candidate: Candidate, now: float) -> float | None:
         owner = candidate.attributes.owner

@@ -405,7 +405,12 @@ class Router:
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
         tried = self.fib.wishes.progress(
-            progress.applied_serial, progress.failures, progress.recovered, progress.counters
+            progress.applied_serial,
+            progress.failures,
+            progress.recovered,
+            progress.counters,
+            progress.preferred,
+            progress.unpreferred,
         )
         if self._kernel_news.tried(tried, self._clock.now()):
             self._network.kick()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ipc.columns import pack_indices, pack_keys
 from ipc.internal import FibColumns, FibUpdate, FibValue
-from routed.model.fib import FibCounters, FibFailure
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop, RouteType
 
@@ -87,6 +87,7 @@ class FibWishes:
         self._unsaid = {family: _Unsaid() for family in Family}
         self._on_their_way: deque[tuple[int, Said]] = deque()
         self._failures: dict[Prefix, str] = {}
+        self._preferred: dict[Prefix, str] = {}
         self._serial = 0
 
     def changed(self, family: Family, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
@@ -136,8 +137,10 @@ class FibWishes:
         failures: Iterable[FibFailure],
         recovered: Iterable[tuple[int, Prefix]],
         counters: FibCounters,
+        preferred: Iterable[PreferredRoute] = (),
+        unpreferred: Iterable[tuple[int, Prefix]] = (),
     ) -> list[Said]:
-        """Take in what the parent reports.
+        """Take in what the parent reports: as `ipc.internal.FibProgress` has it.
 
         Returns:
             The updates that were tried.
@@ -150,6 +153,14 @@ class FibWishes:
         for failure in failures:
             if failure.table_id == self.table_id:
                 self._failures[failure.prefix] = failure.reason
+        for table_id, prefix in unpreferred:
+            if table_id == self.table_id:
+                self._preferred.pop(prefix, None)
+        for route in preferred:
+            if route.table_id == self.table_id:
+                self._preferred[route.prefix] = (
+                    f"preferred foreign route: protocol {route.protocol}, priority {route.priority}"
+                )
         self.counters = counters
         return tried
 
@@ -163,8 +174,9 @@ class FibWishes:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the kernel has all that is wanted: nothing failed, nothing is pending."""
-        return not (self._on_their_way or self._failures or self.has_unsaid)
+        """Whether the kernel has all that is wanted, and uses it: nothing failed, nothing is
+        pending, it prefers no foreign route."""
+        return not (self._on_their_way or self._failures or self._preferred or self.has_unsaid)
 
     def is_pending(self, prefix: Prefix) -> bool:
         """Whether the kernel has not answered for the wanted route yet."""
@@ -186,6 +198,10 @@ class FibWishes:
     def failure_of(self, prefix: Prefix) -> str:
         """Why the kernel does not have the route; empty when it did not fail."""
         return self._failures.get(prefix, "")
+
+    def preferred_to(self, prefix: Prefix) -> str:
+        """Which foreign route the kernel prefers to ours, in words; empty when to none."""
+        return self._preferred.get(prefix, "")
 
 
 class Said:

@@ -74,6 +74,7 @@ _COLOR_OF_WORD = {
     "two_way": Color.WARN,
     "loading": Color.WARN,
     "pending": Color.WARN,
+    "shadowed": Color.WARN,
     "no_carrier": Color.WARN,
     "down": Color.BAD,
     "failed": Color.BAD,

@@ -106,7 +106,7 @@ def _active(row: Row) -> str:
 
 
 def health(status: Row) -> str:
-    """The daemon's state in a word or two: ok, syncing 12, failed 3."""
+    """The daemon's state in a word or two: ok, syncing 12, failed 3, shadowed 1."""
     fib = status.get("fib")
     if not isinstance(fib, dict):
         return "ok"
@@ -115,14 +115,16 @@ def health(status: Row) -> str:
     if fib.get("failed"):
         return f"failed {fib['failed']}"
     moving = int(fib.get("pending", 0)) + int(fib.get("stale", 0))
-    return f"syncing {moving}" if moving else "ok"
+    if moving:
+        return f"syncing {moving}"
+    return f"shadowed {fib['shadowed']}" if fib.get("shadowed") else "ok"
 
 
 def fib_counts(fib: Row) -> str:
-    """Kernel routes by state: 4 desired, 3 installed, 1 failed, 0 pending; stale if there are."""
+    """Kernel routes by state: 4 desired, 3 installed, 1 failed, 0 pending; stale and shadowed ones
+    if there are."""
     words = ["desired", "installed", "failed", "pending"]
-    if fib.get("stale"):
-        words.append("stale")
+    words += [word for word in ("stale", "shadowed") if fib.get(word)]
     return ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
 
 

@@ -47,6 +47,8 @@ class FibState(enum.Enum):
     INSTALLED = "installed"
     FAILED = "failed"
     """The kernel refused it, or took it away; it is tried again."""
+    SHADOWED = "shadowed"
+    """The kernel has it, and prefers a foreign route of a better priority."""
     DECOUPLED = "decoupled"
     """Kept out of the kernel by `fib decouple`."""
 
@@ -139,7 +141,8 @@ class RouteView:
     fib_state: FibState | None
     """None when the kernel is not meant to have it from us."""
     fib_reason: str
-    """Why it failed, or is not eligible; empty otherwise."""
+    """Why it failed or is not eligible, or which foreign route the kernel prefers; empty
+    otherwise."""
     age_s: float
     owner: str
     """Whose an injected route is (`routed/control/injection.py`); empty for all others."""
@@ -215,7 +218,7 @@ class FibView:
     next_hops: tuple[NextHopView, ...]
     state: FibState
     reason: str
-    """Why it failed; empty otherwise."""
+    """Why it failed, or which foreign route the kernel prefers; empty otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,8 @@ class FibTotals:
     """Kernel nexthop objects of ours."""
     nexthops: str = ""
     """Whether routes go through nexthop objects, and how the kernel shows that."""
+    shadowed: int = 0
+    """Of all these, those to which the kernel prefers a foreign route."""
 
 
 @dataclass(frozen=True, slots=True)

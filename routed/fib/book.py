@@ -227,6 +227,7 @@ class RouteBook:
         self._unclaimed = set(self.desired_keys())
         self.unsaid = dict.fromkeys(self._failures)
         self._told.clear()
+        self.shadows.begin_session()
 
     def end_claims(self) -> None:
         """The engine has said everything: what nobody claimed is wanted no longer."""

@@ -362,6 +362,20 @@ class Ledger:
             book.news, book.recovered = {}, []
         return Report(failures, tuple(recovered))
 
+    @property
+    def shadowed_count(self) -> int:
+        """Routes of ours to which the kernel prefers a foreign one."""
+        return sum(len(book.shadows) for book in self._books.values())
+
+    def take_preferred(self, limit: int) -> list[tuple[RouteKey, Shadow | None]]:
+        """What the engine should know of foreign routes that the kernel prefers to ours, at most so
+        many routes; None where that has ended."""
+        changes: list[tuple[RouteKey, Shadow | None]] = []
+        for book in self._books.values():
+            unsent = book.shadows.take_unsent(limit - len(changes))
+            changes += [(book.space.key(key), shadow) for key, shadow in unsent]
+        return changes
+
     def take_shadows(self) -> list[tuple[RouteKey, Shadow]]:
         """Routes of ours that a foreign one wins against since the last call: for the log."""
         news = []

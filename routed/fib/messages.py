@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from routed.fib.ledger import SeenRoute
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import FibBatch, Refusals
-from routed.model.fib import FibCounters, FibFailure
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Family, Prefix
 
 __all__ = ["FibRemovals", "FibRows", "FibUpdate", "Progress", "ResyncReport", "RouteKernel"]
@@ -80,3 +80,7 @@ class Progress(NamedTuple):
     recovered: tuple[tuple[int, Prefix], ...]
     """(table, prefix) that fail no longer."""
     counters: FibCounters
+    preferred: tuple[PreferredRoute, ...] = ()
+    """Foreign routes that the kernel prefers to ours, new or changed."""
+    unpreferred: tuple[tuple[int, Prefix], ...] = ()
+    """(table, prefix) where it prefers none any longer."""

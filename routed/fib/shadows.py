@@ -1,9 +1,9 @@
 """Foreign routes that win against ours in the kernel: same table and prefix, lower priority. Pure.
 
 Such a route is nobody's mistake that we could repair: it is left alone, and ours stays where it is,
-for the day on which the other goes. But packets do not go where the RIB says, so people are told,
-once for each of our routes, in the log and by a counter (`shadowed`); `routectl explain` shows it
-for one address.
+for the day on which the other goes. But packets do not go where the RIB says. So the state of such
+a route is `shadowed`, with the foreign route as its reason (the engine is sent each change), and
+the log says it once.
 
 Bounds: SHADOWS_MAX foreign prefixes are remembered for each table and family; what is beyond is not
 reported. (A whole table of another daemon under a better priority says enough by its first ones.)
@@ -11,6 +11,7 @@ reported. (A whole table of another daemon under a better priority says enough b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import NamedTuple
 
@@ -38,18 +39,24 @@ class Shadows:
         is_wanted: whether a route of ours is wanted for a prefix.
         """
         self.news: list[Shadow] = []
-        """What is to be told."""
+        """What is to be logged: once for each route of ours that begins to lose."""
         self._is_wanted = is_wanted
         self._routes: dict[int, dict[int, int]] = {}
         """By prefix and priority, whose."""
-        self._told: set[int] = set()
+        self._current: dict[int, Shadow] = {}
+        """By prefix, for routes of ours that are wanted."""
+        self._unsent: dict[int, None] = {}
+        """Prefixes for which the engine does not know that."""
+
+    def __len__(self) -> int:
+        """Routes of ours that lose."""
+        return len(self._current)
 
     def found(self, key: int, priority: int, protocol: int) -> None:
         """Somebody has such a route."""
         if key in self._routes or len(self._routes) < SHADOWS_MAX:
             self._routes.setdefault(key, {})[priority] = protocol
-            if self._is_wanted(key):
-                self._tell(key)
+            self._compare(key)
 
     def gone(self, key: int, priority: int) -> None:
         """Somebody has such a route no longer."""
@@ -58,32 +65,55 @@ class Shadows:
             routes.pop(priority, None)
             if not routes:
                 del self._routes[key]
-                self._told.discard(key)
+            self._compare(key)
 
     def settle(self, seen: Mapping[int, Mapping[int, int]], overtaken: Container[int]) -> None:
         """A dump shows all of them; prefixes that news has overtaken are left alone."""
         for key in [key for key in self._routes if key not in seen and key not in overtaken]:
             del self._routes[key]
-            self._told.discard(key)
+            self._compare(key)
         for key, routes in seen.items():
-            if key not in overtaken:
-                self._routes.pop(key, None)
-                for priority, protocol in routes.items():
-                    self.found(key, priority, protocol)
+            if key not in overtaken and (key in self._routes or len(self._routes) < SHADOWS_MAX):
+                self._routes[key] = dict(routes)
+                self._compare(key)
 
     def wanted(self, keys: Iterable[int]) -> None:
         """Routes of ours are wanted from now on."""
         if self._routes:
             for key in self._routes.keys() & keys:
-                self._tell(key)
+                self._compare(key)
 
     def withdrawn(self, keys: Iterable[int]) -> None:
         """They are wanted no longer."""
-        if self._told:
-            self._told.difference_update(keys)
+        if self._current:
+            for key in self._current.keys() & keys:
+                del self._current[key]
+                self._unsent[key] = None
 
-    def _tell(self, key: int) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            priority, protocol = min(self._routes[key].items())
-            self.news.append(Shadow(key, priority, protocol))
+    def _compare(self, key: int) -> None:
+        """Set what is so for one prefix."""
+        routes = self._routes.get(key)
+        before = self._current.get(key)
+        if not routes or not self._is_wanted(key):
+            if self._current.pop(key, None) is not None:
+                self._unsent[key] = None
+            return
+        priority, protocol = min(routes.items())
+        shadow = Shadow(key, priority, protocol)
+        if shadow != before:
+            self._current[key] = shadow
+            self._unsent[key] = None
+            if before is None:
+                self.news.append(shadow)
+
+    def begin_session(self) -> None:
+        """A new engine knows nothing of them."""
+        self._unsent = dict.fromkeys(self._current)
+
+    def take_unsent(self, limit: int) -> list[tuple[int, Shadow | None]]:
+        """What the engine should know: prefixes of ours that lose, and to whom; None for those that
+        do no longer."""
+        keys = list(itertools.islice(self._unsent, max(0, limit)))
+        for key in keys:
+            del self._unsent[key]
+        return [(key, self._current.get(key)) for key in keys]

@@ -41,7 +41,7 @@ from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteVa
 from routed.fib.plan import FibBatch, OpKind, Refusals
 from routed.log import Logger
 from routed.model.columns import ValueColumn
-from routed.model.fib import FibCounters, FibFailure
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 
@@ -565,6 +565,7 @@ class FibSync:
             swept=counts.swept,
             repaired=counts.repaired,
             shadowed=counts.shadowed,
+            shadowed_now=self.ledger.shadowed_count,
             resyncs=self.resyncs,
             overruns=self.overruns,
             refused=self.refused,
@@ -579,6 +580,8 @@ class FibSync:
         """What the engine should be told next; None when it knows everything."""
         is_judging = self._judgment_due > trio.current_time()
         report = self.ledger.take_report(0 if is_judging else PROGRESS_ROUTES_MAX)
+        room = PROGRESS_ROUTES_MAX - len(report.failures) - len(report.recovered)
+        preferred = self.ledger.take_preferred(room)
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(
@@ -587,10 +590,23 @@ class FibSync:
             ),
             recovered=tuple((key.table_id, key.prefix) for key in report.recovered),
             counters=self.counters(),
+            preferred=tuple(
+                PreferredRoute(
+                    key.table_id,
+                    key.prefix,
+                    PROTOCOL_NAMES.get(shadow.protocol, str(shadow.protocol)),
+                    shadow.priority,
+                )
+                for key, shadow in preferred
+                if shadow is not None
+            ),
+            unpreferred=tuple(
+                (key.table_id, key.prefix) for key, shadow in preferred if shadow is None
+            ),
         )
         if (
             self._last_told is not None
-            and not (progress.failures or progress.recovered)
+            and not (progress.failures or progress.recovered or preferred)
             and progress.applied_serial == self._last_told.applied_serial
             and progress.counters == self._last_told.counters
         ):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from routed.model.prefix import Prefix
 
-__all__ = ["FibCounters", "FibFailure"]
+__all__ = ["FibCounters", "FibFailure", "PreferredRoute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,17 @@ class FibFailure:
     prefix: Prefix
     reason: str
     """For people: what the kernel said."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferredRoute:
+    """A foreign route that the kernel prefers to one of ours for the same prefix."""
+
+    table_id: int
+    prefix: Prefix
+    protocol: str
+    """Its rtm_protocol by name, or by number."""
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class FibCounters:
     """Routes that somebody else deleted or changed, put back."""
     shadowed: int = 0
     """Routes of ours that were found to lose against somebody else's with a better priority."""
+    shadowed_now: int = 0
+    """Routes of ours that lose so at the moment; they are in the kernel, or failed, too."""
     resyncs: int = 0
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""

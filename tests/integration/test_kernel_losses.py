@@ -311,7 +311,9 @@ async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> N
         side.want({"10.3.0.0/16": hops(side.namespace, 1)})
         await side.until(lambda: side.sync.counters().shadowed == 2)
         await side.until(lambda: side.sync.counters().installed == 3)
+        assert side.sync.counters().shadowed_now == 2
         bird.apply([FibBatch(OpKind.REMOVE, space, wanted, values)])
+    await side.until(lambda: side.sync.counters().shadowed_now == 0)
     await side.until(lambda: side.routes() == ALONE | BOTH | {"10.3.0.0/16": {"192.0.1.2"}})
 
 

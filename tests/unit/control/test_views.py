@@ -67,7 +67,7 @@ def test_nested_views_become_maps_and_absent_ones_nothing() -> None:
     assert row["fib"] == {
         "desired": 4, "installed": 3, "failed": 1, "pending": 0, "stale": 0,
         "coupled": True, "nexthop_objects": 3,
-        "nexthops": "objects (net.ipv4.nexthop_compat_mode=0)",
+        "nexthops": "objects (net.ipv4.nexthop_compat_mode=0)", "shadowed": 0,
     }  # fmt: skip
     assert row["last_reload"] == {"ok": True, "age_s": 65.0, "text": "2 static routes added"}
     assert row["router_id"] == "10.255.0.1"

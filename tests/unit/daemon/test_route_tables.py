@@ -10,7 +10,7 @@ from routed.config.load import load_text
 from routed.control.rows import columns_of, to_row
 from routed.control.views import RouteSelector, RouteView
 from routed.fib_requests import FibRequests
-from routed.model.fib import FibCounters, FibFailure
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, Route, RouteSource, RouteType
@@ -128,6 +128,21 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     assert states["2001:db8::/32", "static"] == ("installed", "")
     fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
     assert fib["10.1.0.0/16"] == ("failed", "no")
+    route_of_boot = PreferredRoute(254, Prefix.parse("2001:db8::/32"), "boot", 0)
+    elsewhere = PreferredRoute(100, Prefix.parse("10.2.0.0/16"), "boot", 0)
+    counters = FibCounters(shadowed_now=1)
+    rooms.fib.wishes.progress(99, (), (), counters, [route_of_boot, elsewhere])
+    shadowed = ("shadowed", "preferred foreign route: protocol boot, priority 0")
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["2001:db8::/32", "static"] == shadowed
+    assert states["10.2.0.0/16", "static"] == ("installed", "")
+    fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    assert fib["2001:db8::/32"] == shadowed
+    other_table, ours = (100, route_of_boot.prefix), (254, route_of_boot.prefix)
+    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [other_table])
+    assert rooms.fib.wishes.preferred_to(route_of_boot.prefix)
+    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [ours])
+    assert not rooms.fib.wishes.preferred_to(route_of_boot.prefix)
     rooms.fib.wishes.progress(99, (), (), FibCounters(is_coupled=False))
     assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
 

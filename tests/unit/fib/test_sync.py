@@ -19,6 +19,7 @@ from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
 from routed.fib.sync import JUDGMENT_S, FibSync
 from routed.log import Level, Logger, Record
+from routed.model.fib import PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel
@@ -383,3 +384,83 @@ async def test_an_engine_that_does_not_judge_is_told_all_the_same(
         progress = bench.sync.take_progress()
         assert progress is not None
         assert len(progress.failures) == 1
+
+
+# --- foreign routes that the kernel prefers
+
+
+def told_preferred(bench: Bench) -> tuple[set[PreferredRoute], set[str]]:
+    """Every change that the engine is sent until it knows all of them."""
+    preferred: set[PreferredRoute] = set()
+    ended: set[str] = set()
+    while (progress := bench.sync.take_progress()) is not None:
+        assert not {(route.table_id, route.prefix) for route in progress.preferred} & set(
+            progress.unpreferred
+        )
+        preferred |= set(progress.preferred)
+        ended |= {str(prefix) for _, prefix in progress.unpreferred}
+    return preferred, ended
+
+
+async def test_a_route_that_loses_in_the_kernel_is_told_with_the_one_that_wins(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    better = key("10.1.0.0/16")._replace(priority=0)
+    a = Prefix.parse("10.1.0.0/16")
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16", "10.2.0.0/16"))
+        await bench.quiet()
+        assert told_preferred(bench) == (set(), set())
+        boot = bench.kernel.put(better, BLACKHOLE, 3)
+        bench.sync.route_notified(boot, is_removed=False)
+        await bench.quiet()
+        assert told_preferred(bench) == ({PreferredRoute(254, a, "boot", 0)}, set())
+        assert bench.sync.counters().shadowed_now == 1
+        assert bench.sync.counters().installed == 2, "it is there, for the day the other goes"
+        bench.sync.begin_session()
+        bench.sync.update(update(1, "10.1.0.0/16", "10.2.0.0/16"))
+        await bench.quiet()
+        assert told_preferred(bench)[0] == {PreferredRoute(254, a, "boot", 0)}, "a new engine, too"
+        del bench.kernel.routes[better]
+        await bench.sync.resync()
+        assert told_preferred(bench) == (set(), {"10.1.0.0/16"})
+        assert bench.sync.counters().shadowed_now == 0
+    assert len(bench.sink.events("fib-route-shadowed")) == 1
+
+
+async def test_another_winner_is_told_and_logged_once(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    a = Prefix.parse("10.1.0.0/16")
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16"))
+        for priority, protocol in ((100, 16), (32, 12)):
+            foreign = key("10.1.0.0/16")._replace(priority=priority)
+            bench.sync.route_notified(
+                bench.kernel.put(foreign, BLACKHOLE, protocol), is_removed=False
+            )
+            await bench.quiet()
+        preferred, _ = told_preferred(bench)
+        assert preferred == {PreferredRoute(254, a, "bird", 32)}
+        bench.sync.update(update(2, remove=["10.1.0.0/16"]))
+        await bench.quiet()
+        assert told_preferred(bench) == (set(), {"10.1.0.0/16"}), "what is not wanted cannot lose"
+    assert len(bench.sink.events("fib-route-shadowed")) == 1
+
+
+async def test_many_that_lose_are_told_in_pieces_that_fit_a_frame(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    prefixes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(1000)]
+    for prefix in prefixes:
+        bench.kernel.put(key(prefix)._replace(priority=2**32 - 2 - 2**31), BLACKHOLE, 250)
+    bench.sync.change_ownership(Ownership(205, 2**32 - 1, frozenset({254})))
+    async with bench.running():
+        bench.sync.update(update(1, *prefixes))
+        await bench.quiet()
+        seen = 0
+        while (progress := bench.sync.take_progress()) is not None:
+            message = FibProgress(*progress)
+            assert len(encode(message)) < INTERNAL_FRAME_MAX_BYTES - 64
+            seen += len(message.preferred)
+        assert seen == 1000

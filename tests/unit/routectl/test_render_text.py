@@ -190,3 +190,5 @@ def test_routes_that_nobody_wants_any_more_are_counted_and_make_the_daemon_busy(
     assert health({"fib": fib}) == "syncing 2"
     assert fib_counts({**fib, "stale": 0}).endswith("0 pending")
     assert health({"fib": {**fib, "stale": 0}}) == "ok"
+    assert health({"fib": {**fib, "stale": 0, "shadowed": 3}}) == "shadowed 3"
+    assert fib_counts({**fib, "shadowed": 3}).endswith(", 3 shadowed")
