@@ -22,6 +22,7 @@ from ipc.internal import (
     ConfReady,
     ConfSecrets,
     Diagnose,
+    EngineHello,
     FibCommandDone,
     FibCommanded,
     FibInSync,
@@ -101,6 +102,7 @@ class MessageType(enum.IntEnum):
     LOG_LEVEL_REQUESTED = 44
     LOG_LEVEL_CHANGED = 45
     DIAGNOSE = 46
+    ENGINE_HELLO = 47
     STOP = 50
     STOPPED = 51
 
@@ -142,6 +144,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
     MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),
     MessageType.CONF_APPLIED: Authority(Role.ENGINE, ConfApplied, False, _ALWAYS),
+    MessageType.ENGINE_HELLO: Authority(Role.ENGINE, EngineHello, False, _STARTING),
     # The one descriptor that an engine may hand over, before it has read a byte of anybody but
     # its parent.
     MessageType.REFUSALS_WATCHED: Authority(Role.ENGINE, RefusalsWatched, True, _STARTING),

@@ -340,7 +340,11 @@ class ControlClient:
     def _send(self, frame_type: ControlType, body: bytes) -> None:
         assert self._connection is not None  # ours: connect() came before
         self._request_id += 1
-        message = pack_frame(Frame(frame_type, self._request_id, body), CONTROL_FRAME_MAX_BYTES)
+        try:
+            message = pack_frame(Frame(frame_type, self._request_id, body), CONTROL_FRAME_MAX_BYTES)
+        except FrameError as error:
+            text = f"the request is too long: {error}"
+            raise ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE) from None
         try:
             self._connection.send(message)
         except (BrokenPipeError, ConnectionResetError):

@@ -27,7 +27,7 @@ from ipc.fdpass import (
     received_descriptors,
     refuse_descriptors,
 )
-from ipc.framing import Frame, IpcError, pack_frame, unpack_frame
+from ipc.framing import Frame, FrameError, IpcError, pack_frame, unpack_frame
 
 __all__ = ["Channel", "ChannelClosed", "Received"]
 
@@ -67,13 +67,16 @@ class Channel:
 
         Raises:
             ChannelClosed: the peer is gone.
-            FrameError: the frame is over the channel's limit.
+            FrameError: the frame is over the channel's limit, or the kernel does not take it (too
+                long for the socket's buffer, too many descriptors in flight); it was not sent.
         """
         message = pack_frame(frame, self._max_frame_bytes)
         try:
             await self._socket.sendmsg([message], pack_descriptor(descriptor))
         except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError) as error:
             raise ChannelClosed("the other end has gone") from error
+        except OSError as error:
+            raise FrameError(f"the kernel did not take the message: {error}") from error
 
     async def receive(self) -> Received:
         """Receive one frame.

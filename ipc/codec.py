@@ -11,8 +11,14 @@ hello). From the field annotations one encoder and one decoder are compiled for 
     dict[str, X]                 map
     Enum                         its value
     dataclass, NamedTuple        array of fields
-    a class with `to_wire` and `from_wire`   what they make of it (Address, Prefix)
+    a class with `to_wire` and `from_wire`   what they make of it (Address, Prefix), in at most
+                                 WIRE_BYTES_MAX bytes
+    Annotated[X, bound]          X, of a bounded length (`routed.model.bounds`)
     object                       any plain value: rows of a table, whose columns the view declares
+
+A bound holds in both directions. The encoder cuts text that is for people, and refuses everything
+else that is too long; the decoder refuses. A class all of whose fields are bounded has a worst
+size, `worst_bytes`.
 
 Why not msgpack's own strictness: it accepts duplicate keys, nests a thousand deep and turns
 extension type -1 into an object. Here maps with a key given twice are refused, nesting is bounded
@@ -34,8 +40,9 @@ from typing import Any, TypeVar, cast
 import msgpack
 
 from ipc.framing import IpcError
+from ipc.texts import clip_lines, clip_text
 
-__all__ = ["CodecError", "decode", "decode_plain", "encode", "encode_plain"]
+__all__ = ["CodecError", "decode", "decode_plain", "encode", "encode_plain", "worst_bytes"]
 
 T = TypeVar("T")
 Encoder = Callable[[Any], Any]
@@ -58,7 +65,7 @@ def encode(message: object) -> bytes:
     """
     encoder, _ = _compiled(cast("Hashable", type(message)))
     try:
-        return cast("bytes", msgpack.packb(encoder(message), use_bin_type=True))
+        return cast("bytes", _packed(encoder(message)))
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CodecError(f"{type(message).__name__}: {error}") from error
 
@@ -77,9 +84,14 @@ def decode(message_type: type[T], body: bytes) -> T:
 def encode_plain(value: object) -> bytes:
     """Encode a value of plain types: None, bool, int, float, str, bytes, lists, tuples, maps."""
     try:
-        return cast("bytes", msgpack.packb(value, use_bin_type=True))
+        return cast("bytes", _packed(value))
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError(str(error)) from error
+
+
+def _packed(value: object) -> object:
+    # A surrogate, which no UTF-8 has, becomes an escape: names that others chose may hold some.
+    return msgpack.packb(value, use_bin_type=True, unicode_errors="backslashreplace")
 
 
 def decode_plain(body: bytes) -> object:
@@ -189,6 +201,8 @@ def _compiled(kind: Any) -> tuple[Encoder, Decoder]:
     """The encoder and decoder of one type, from its declaration."""
     if kind in (bool, int, float, str, bytes):
         return _encode_exactly(kind), _exactly(kind)
+    if hasattr(kind, "__metadata__"):
+        return _compile_bounded(kind.__origin__, kind.__metadata__)
     if kind is object:
         return _same, _plain
     if kind is type(None):
@@ -210,6 +224,110 @@ def _compiled(kind: Any) -> tuple[Encoder, Decoder]:
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return _compile_fields(kind, list(kind._fields))
     raise CodecError(f"the codec does not know the type {kind!r}")
+
+
+def _compile_bounded(kind: Any, bounds: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+    encoder, decoder = _compiled(kind)
+    for bound in bounds:
+        if hasattr(bound, "max_bytes"):
+            encoder, decoder = _bound_bytes(kind, bound.max_bytes, encoder, decoder)
+        elif hasattr(bound, "max_items"):
+            encoder, decoder = _bound_items(bound.max_items, encoder, decoder)
+        elif hasattr(bound, "max_total_bytes"):
+            encoder = _bound_lines(bound.max_total_bytes, bound.max_line_bytes, encoder)
+    return encoder, decoder
+
+
+def _bound_bytes(
+    kind: Any, limit: int, encoder: Encoder, decoder: Decoder
+) -> tuple[Encoder, Decoder]:
+    def check(value: Any) -> Any:
+        size = len(value)
+        if kind is str and size <= limit and not value.isascii():
+            size = len(value.encode("utf-8", "surrogatepass"))
+        if size > limit:
+            raise CodecError(f"more than {limit} bytes")
+        return value
+
+    def cut(value: Any) -> Any:
+        return clip_text(encoder(value), limit)
+
+    return (
+        cut if kind is str else lambda value: check(encoder(value)),
+        lambda value: check(decoder(value)),
+    )
+
+
+def _bound_items(limit: int, encoder: Encoder, decoder: Decoder) -> tuple[Encoder, Decoder]:
+    def check(value: Any) -> Any:
+        if isinstance(value, (list, tuple, dict)) and len(value) > limit:
+            raise CodecError(f"{len(value)} items, and {limit} are the most")
+        return value
+
+    return lambda value: encoder(check(value)), lambda value: decoder(check(value))
+
+
+def _bound_lines(max_total_bytes: int, max_line_bytes: int, encoder: Encoder) -> Encoder:
+    return lambda value: encoder(clip_lines(value, max_total_bytes, max_line_bytes))
+
+
+_HEAD_BYTES = 5
+"""Before a text, bytes, an array or a map in msgpack, at most."""
+_NUMBER_BYTES = 9
+
+
+def worst_bytes(kind: Any) -> int:
+    """The most bytes that a message of a class, or a value of a type, is encoded in.
+
+    Raises:
+        CodecError: a part of it is declared without a bound.
+    """
+    return _worst(kind, ())
+
+
+def _worst(kind: Any, bounds: tuple[Any, ...]) -> int:
+    if hasattr(kind, "__metadata__"):
+        return _worst(kind.__origin__, kind.__metadata__)
+    limits = {name: value for bound in bounds for name, value in bound._asdict().items()}
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (bool, type(None)):
+        return 1
+    if kind in (int, float):
+        return _NUMBER_BYTES
+    if kind in (str, bytes) and "max_bytes" in limits:
+        return _HEAD_BYTES + int(limits["max_bytes"])
+    if origin in (typing.Union, types.UnionType):
+        return max(worst_bytes(member) for member in members)
+    if origin is tuple and "max_total_bytes" in limits:
+        return _HEAD_BYTES + int(limits["max_total_bytes"])
+    if origin is tuple and members[-1] is not Ellipsis:
+        return _HEAD_BYTES + sum(map(worst_bytes, members))
+    if origin is tuple and "max_items" in limits:
+        return _HEAD_BYTES + int(limits["max_items"]) * worst_bytes(members[0])
+    if origin is dict and "max_items" in limits:
+        return _HEAD_BYTES + int(limits["max_items"]) * sum(map(worst_bytes, members))
+    if isinstance(kind, type) and origin is None:
+        return _worst_of_class(kind)
+    raise CodecError(f"{kind!r} is declared without a bound")
+
+
+def _worst_of_class(kind: Any) -> int:
+    if hasattr(kind, "to_wire"):
+        return int(kind.WIRE_BYTES_MAX)
+    if issubclass(kind, enum.Enum):
+        return max(len(encode_plain(member.value)) for member in kind)
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        names = list(getattr(kind, "__dataclass_fields__", None) or kind._fields)
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return _HEAD_BYTES + sum(_worst_of_field(kind, name, hints[name]) for name in names)
+    raise CodecError(f"{kind!r} is declared without a bound")
+
+
+def _worst_of_field(kind: type, name: str, hint: Any) -> int:
+    try:
+        return worst_bytes(hint)
+    except CodecError as error:
+        raise CodecError(f"{kind.__name__}.{name}: {error}") from error
 
 
 def _compile_optional(kind: Any) -> tuple[Encoder, Decoder]:
@@ -253,17 +371,20 @@ def _compile_tuple(members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
 
 
 def _compile_dict(members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
-    if members[0] is not str:
+    if members[0] is not str and getattr(members[0], "__origin__", None) is not str:
         raise CodecError("only maps from str are known")
+    encode_key, expect_text = _compiled(members[0])
     encoder, decoder = _compiled(members[1])
-    expect_text = _exactly(str)
 
     def decode_dict(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise CodecError(f"expected a map, got {type(value).__name__}")
         return {expect_text(key): decoder(item) for key, item in value.items()}
 
-    return lambda value: {key: encoder(item) for key, item in value.items()}, decode_dict
+    return (
+        lambda value: {encode_key(key): encoder(item) for key, item in value.items()},
+        decode_dict,
+    )
 
 
 def _compile_wired(kind: Any) -> tuple[Encoder, Decoder]:
@@ -289,7 +410,7 @@ def _compile_enum(kind: type[enum.Enum]) -> tuple[Encoder, Decoder]:
 
 
 def _compile_fields(kind: Any, names: list[str]) -> tuple[Encoder, Decoder]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     encoders, decoders = [], []
     for name in names:
         encoder, decoder = _compiled(hints[name])

@@ -24,6 +24,9 @@ each request needs is decided in `routed/control/policy.py`, by an allow-list.
 Rows are generic: a page names its columns and then gives plain values. So a new column reaches
 `--json` through an old client, and the columns only grow (DESIGN section 7).
 
+Size: a page is at most PAGE_BYTES, a row at most ROW_BYTES_MAX; what is cut is said (LEFT_OUT, the
+last line of a RESULT). So the daemon has no answer that does not fit a frame.
+
 Invariants:
     Numbers are never reused. `Hello` and `Result` never change their fields: they are what two
     programs of different versions still understand of each other.
@@ -40,11 +43,15 @@ from ipc.framing import CONTROL_FRAME_MAX_BYTES
 
 __all__ = [
     "DEFAULT_SOCKET",
+    "LEFT_OUT",
     "PAGE_BYTES",
     "PARTING_REQUEST_ID",
     "PROTOCOL_VERSION",
     "REQUEST_CLASSES",
     "REQUEST_TYPES",
+    "RESULT_LINE_BYTES_MAX",
+    "ROUTE_NEXT_HOPS_MAX",
+    "ROW_BYTES_MAX",
     "AddressFamily",
     "ClearNeighbor",
     "Configure",
@@ -93,7 +100,18 @@ PROTOCOL_VERSION = 1
 DEFAULT_SOCKET = "/run/routed/routed.sock"
 
 PAGE_BYTES = CONTROL_FRAME_MAX_BYTES // 2
-"""A page of rows is at most this long unless one row alone is longer."""
+"""A page of rows is at most this long, unless one row alone is longer."""
+
+ROW_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 1024
+"""A row alone is at most this long; of a longer one the ends of its longest values are left out."""
+
+LEFT_OUT = "left_out"
+"""The column that a page with such a row has in addition: how many items of a list, or bytes of a
+text, were left out, by column."""
+
+RESULT_LINE_BYTES_MAX = 2000
+ROUTE_NEXT_HOPS_MAX = 256
+"""Next hops of one injected route."""
 
 PARTING_REQUEST_ID = 0
 

@@ -19,7 +19,7 @@ from ipc.control import (
     Rows,
     Welcome,
 )
-from ipc.framing import Frame, FrameError, IpcError
+from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, FrameError, IpcError
 
 __all__ = [
     "ALL_WELL",
@@ -64,6 +64,8 @@ _EXIT_STATUS = {
 
 class ControlError(IpcError):
     """A request that did not end well."""
+
+    TEXT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES  # all that a result says, for the user
 
     def __init__(self, code: str, text: str, exit_status: ExitStatus) -> None:
         super().__init__(text)

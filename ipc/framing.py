@@ -15,11 +15,15 @@ Failure: anything malformed raises `FrameError`; the owner of the channel then c
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from ipc.texts import clip_text
 
 __all__ = [
     "CONTROL_FRAME_MAX_BYTES",
+    "FRAME_HEADER_BYTES",
     "INTERNAL_FRAME_MAX_BYTES",
+    "IPC_ERROR_BYTES_MAX",
     "FloodError",
     "Frame",
     "FrameError",
@@ -29,6 +33,7 @@ __all__ = [
 ]
 
 _HEADER = struct.Struct("!HHI")
+FRAME_HEADER_BYTES = _HEADER.size
 
 INTERNAL_FRAME_MAX_BYTES = 128 * 1024
 """Parent and engine. Below the default socket buffer of 208 KiB, which bounds one message."""
@@ -37,8 +42,17 @@ CONTROL_FRAME_MAX_BYTES = 64 * 1024
 """routed and its clients, both ways; longer answers are paged."""
 
 
+IPC_ERROR_BYTES_MAX = 500
+"""The longest text of an error. It may quote what another process has sent."""
+
+
 class IpcError(Exception):
-    """A process boundary was misused or broke; the message says how."""
+    """A process boundary was misused or broke; the message says how, in TEXT_BYTES_MAX."""
+
+    TEXT_BYTES_MAX: ClassVar[int] = IPC_ERROR_BYTES_MAX
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(clip_text(text, self.TEXT_BYTES_MAX))
 
 
 class FloodError(IpcError):

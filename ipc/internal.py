@@ -6,7 +6,8 @@ end may send which message, and when, is the authority table's (`ipc/authority.p
 One life of an engine:
 
     parent                                engine
-      |  <-- REFUSALS_WATCHED ----------    |      before anything else
+      |  <-- ENGINE_HELLO --------------    |      before anything else
+      |  <-- REFUSALS_WATCHED ----------    |
       |  -- CONF_BEGIN, CONF_ITEM ... -->   |      phase CONFIGURING
       |  -- CONF_SECRETS ------------->     |
       |  -- CONF_DRAIN --------------->     |
@@ -23,25 +24,40 @@ One life of an engine:
       |  -- STOP --------------------->     |
       |  <-- STOPPED -----------------      |      goodbyes sent, nothing more to say
 
+Size: a message is never too long for a frame. Each field has a bound (`routed.model.bounds`): text
+for people is cut, and a message whose lists may be long has a method `halves`, which says how it
+becomes several messages (`ipc.message_frames`). `continues` marks all of these but the last; they
+come one directly after the other. FIB_UPDATE alone is kept short by its sender (`routed.wishes`).
+
 Flow: each side keeps what it has to say as state (dirty routes, dirty links) and sends from one
 task, so neither can make the other buffer without bound, and neither reader ever waits on a sender.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
-from routed.model.fib import FibCounters, FibFailure, PreferredRoute
+from routed.model.bounds import Items, Lines, TextBytes
+from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute, Reason
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import LearnedRoute, NextHop, RouteType
+from routed.model.route import NEXT_HOPS_MAX, LearnedRoute, NextHop, OwnerName, RouteType
 from routed.model.rule import Rule
 
 __all__ = [
+    "ANSWER_BYTES_MAX",
+    "ANSWER_LINE_BYTES_MAX",
     "CONF_ITEM_BYTES",
     "FORMER_LEGS_MAX",
     "JOURNAL_BYTES_MAX",
+    "LOG_FIELD_BYTES_MAX",
+    "LOG_TEXT_BYTES_MAX",
+    "PROBLEM_BYTES_MAX",
+    "REFUSED_CALLS_MAX",
+    "SUSPECTED_LEGS_MAX",
     "ConfApplied",
     "ConfBegin",
     "ConfDone",
@@ -50,6 +66,7 @@ __all__ = [
     "ConfReady",
     "ConfSecrets",
     "Diagnose",
+    "EngineHello",
     "FibColumns",
     "FibCommand",
     "FibCommandDone",
@@ -95,6 +112,27 @@ CONF_ITEM_BYTES = 60_000
 JOURNAL_BYTES_MAX = 256 * 1024 * 1024
 """No engine leaves a longer file of injected routes to the next one; the parent gives up such."""
 
+PROBLEM_BYTES_MAX = 1000
+"""The longest text about one problem."""
+ANSWER_BYTES_MAX = 60_000
+"""All lines of an answer for people: they fit in one RESULT of the control channel, too."""
+ANSWER_LINE_BYTES_MAX = PROBLEM_BYTES_MAX
+LOG_FIELD_BYTES_MAX = 2000
+"""The longest field of a log line; `routed.log` keeps the whole line shorter than twice that."""
+
+Word = Annotated[str, TextBytes(64)]
+"""A name of ours, such as that of an event."""
+FilePath = Annotated[str, TextBytes(8192)]
+AnswerLines = Annotated[tuple[str, ...], Lines(ANSWER_BYTES_MAX, ANSWER_LINE_BYTES_MAX)]
+NextHops = Annotated[tuple[NextHop, ...], Items(NEXT_HOPS_MAX)]
+
+T = TypeVar("T")
+
+
+def _halved(items: tuple[T, ...]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
 
 class SocketKind(enum.IntEnum):
     """What a descriptor handed to the engine is for."""
@@ -108,6 +146,17 @@ class SocketKind(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineHello:
+    """The engine's first message: which code it runs. The fields never change, so that engine and
+    parent of different versions understand each other so far."""
+
+    version: Annotated[str, TextBytes(100)]
+    """Of routed, for people."""
+    declaration: Annotated[bytes, TextBytes(32)]
+    """A digest of all messages as declared (`ipc.declaration`): the two must be the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfBegin:
     """A configuration follows, in pieces."""
 
@@ -118,9 +167,9 @@ class ConfBegin:
     """The daemon's start on CLOCK_MONOTONIC: an engine that comes back keeps the uptime."""
     engine_restarts: int
     """How many engines before this one have died."""
-    violations: dict[str, int]
+    violations: Annotated[dict[Word, int], Items(16)]
     """Rules that they broke, by kind (`routed.engine_session.Conduct`)."""
-    config_path: str
+    config_path: FilePath
     daemon_pid: int
     """The parent's, for `show status`: the engine may be in no position to ask."""
     origin_seqno: int
@@ -131,23 +180,28 @@ class ConfBegin:
 class ConfItem:
     """One piece of the encoded configuration, in order."""
 
-    piece: bytes
+    piece: Annotated[bytes, TextBytes(CONF_ITEM_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
 class SharedSecret:
     """The secret of one key, from its file."""
 
-    key_set: str
+    key_set: Annotated[str, TextBytes(1024)]
     id: int
-    value: bytes = field(repr=False)
+    value: Annotated[bytes, TextBytes(4096)] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfSecrets:
-    """The secrets that go with the configuration; its files are not the engine's to read."""
+    """The secrets that go with the configuration; its files are not the engine's to read. Several
+    messages between CONF_BEGIN and CONF_DRAIN add up."""
 
-    secrets: tuple[SharedSecret, ...]
+    secrets: Annotated[tuple[SharedSecret, ...], Items(20)]
+
+    def halves(self) -> tuple[ConfSecrets, ...]:
+        """The same as several messages; none when it is as short as can be."""
+        return tuple(map(ConfSecrets, _halved(self.secrets))) if len(self.secrets) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +214,7 @@ class ConfReady:
     """The engine has it whole; a non-empty problem means no."""
 
     generation: int
-    problem: str
+    problem: Annotated[str, TextBytes(PROBLEM_BYTES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +234,19 @@ class LinkChanged:
     """A link is there, or is different."""
 
     link: Interface
+    continues: bool = False
+    """More addresses of the link follow in the next message."""
+
+    def halves(self) -> tuple[LinkChanged, ...]:
+        """The same as several messages; none when it is as short as can be."""
+        link = self.link
+        if len(link.addresses) < 2:
+            return ()
+        first, second = _halved(link.addresses)
+        return (
+            LinkChanged(dataclasses.replace(link, addresses=first), continues=True),
+            LinkChanged(dataclasses.replace(link, addresses=second), self.continues),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +258,14 @@ class LinkRemoved:
 
 FORMER_LEGS_MAX = 1000
 """Next hops in one message; a router has as many as it has neighbors."""
+SUSPECTED_LEGS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LinksComplete:
     """Every link that the host has was told: routes may be judged reachable or not."""
 
-    former_legs: tuple[tuple[Address, int], ...]
+    former_legs: Annotated[tuple[tuple[Address, int], ...], Items(FORMER_LEGS_MAX)]
     """Gateways and their links that routes of an earlier life go through; of an engine, or of a
     daemon whose routes have been read by now. At most FORMER_LEGS_MAX."""
 
@@ -227,7 +295,7 @@ class FibValue:
     """What a route does, said once for all routes of a message that do it."""
 
     type: RouteType
-    next_hops: tuple[NextHop, ...]
+    next_hops: NextHops
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,19 +343,24 @@ class NextHopReport:
     """How one kernel nexthop object stands."""
 
     id: int
-    next_hops: tuple[NextHop, ...]
+    next_hops: NextHops
     """As routes want them."""
-    active: tuple[NextHop, ...]
+    active: NextHops
     """As the kernel has them."""
-    problem: str
+    problem: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class NextHopsTold:
     """Some of them, by id."""
 
-    objects: tuple[NextHopReport, ...]
+    objects: Annotated[tuple[NextHopReport, ...], Items(100)]
     is_last: bool
+
+    def halves(self) -> tuple[NextHopsTold, ...]:
+        """The first half alone: it is one answer, and the engine asks for those after it."""
+        first, _ = _halved(self.objects)
+        return (NextHopsTold(first, is_last=False),) if first else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +370,7 @@ class NextHopsSuspected:
     Said before the RIB has decided anything; `NextHopsJudged` follows.
     """
 
-    legs: tuple[tuple[Address, int], ...]
+    legs: Annotated[tuple[tuple[Address, int], ...], Items(SUSPECTED_LEGS_MAX)]
     """(gateway, ifindex) of each."""
 
 
@@ -313,14 +386,14 @@ class FibProgress:
     below `applied_serial` and it is not among the failures."""
 
     applied_serial: int
-    failures: tuple[FibFailure, ...]
+    failures: Annotated[tuple[FibFailure, ...], Items(PROGRESS_ROUTES_MAX)]
     """New or changed since the last progress."""
-    recovered: tuple[tuple[int, Prefix], ...]
+    recovered: Annotated[tuple[tuple[int, Prefix], ...], Items(PROGRESS_ROUTES_MAX)]
     """No longer failing."""
     counters: FibCounters
-    preferred: tuple[PreferredRoute, ...] = ()
+    preferred: Annotated[tuple[PreferredRoute, ...], Items(PROGRESS_ROUTES_MAX)] = ()
     """Foreign routes that the kernel prefers to ours; new or changed."""
-    unpreferred: tuple[tuple[int, Prefix], ...] = ()
+    unpreferred: Annotated[tuple[tuple[int, Prefix], ...], Items(PROGRESS_ROUTES_MAX)] = ()
     """(table, prefix) where it prefers none any longer."""
 
 
@@ -329,7 +402,7 @@ class RuleReport:
     """How one policy rule of the configuration stands in the kernel."""
 
     rule: Rule
-    problem: str
+    problem: Reason
     """Why the kernel does not have it; empty when it has."""
 
 
@@ -337,16 +410,35 @@ class RuleReport:
 class RulesChanged:
     """All of them, in order."""
 
-    rules: tuple[RuleReport, ...]
+    rules: Annotated[tuple[RuleReport, ...], Items(200)]
+    continues: bool = False
+    """More follow in the next message."""
+
+    def halves(self) -> tuple[RulesChanged, ...]:
+        """The same as several messages; none when it is as short as can be."""
+        if len(self.rules) < 2:
+            return ()
+        first, second = _halved(self.rules)
+        return RulesChanged(first, continues=True), RulesChanged(second, self.continues)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutesLearned:
-    """What others keep in the kernel and we take into the RIB: what is new, and what is gone."""
+    """What others keep in the kernel and we take into the RIB: what is new, and what is gone. No
+    route is in both."""
 
-    install: tuple[LearnedRoute, ...]
-    remove: tuple[tuple[Prefix, str], ...]
+    install: Annotated[tuple[LearnedRoute, ...], Items(300)]
+    remove: Annotated[tuple[tuple[Prefix, OwnerName], ...], Items(300)]
     """(prefix, owner) of each."""
+
+    def halves(self) -> tuple[RoutesLearned, ...]:
+        """The same as several messages; none when it is as short as can be."""
+        if len(self.install) + len(self.remove) < 2:
+            return ()
+        if self.install and self.remove:
+            return RoutesLearned(self.install, ()), RoutesLearned((), self.remove)
+        install, remove = _halved(self.install), _halved(self.remove)
+        return tuple(map(RoutesLearned, install, remove))
 
 
 class FibCommand(enum.Enum):
@@ -371,7 +463,7 @@ class FibCommandDone:
     """It is carried out; lines for people say what became of it."""
 
     is_ok: bool
-    lines: tuple[str, ...]
+    lines: AnswerLines
 
 
 class ReloadAction(enum.Enum):
@@ -402,10 +494,14 @@ class ReloadFinished:
     """How a reload went, whoever asked for it: request id 0 when a signal did."""
 
     is_ok: bool
-    lines: tuple[str, ...]
+    lines: AnswerLines
     """Problems, one line each, or what changed."""
     changes_state: bool = True
     """Whether this was an attempt to change something, for `show status`."""
+
+
+REFUSED_CALLS_MAX = 600
+"""Names of system calls: more than Linux has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +513,7 @@ class RefusalsWatched:
 class RefusalsCounted:
     """What engines of this daemon were refused so far."""
 
-    calls: dict[str, int]
+    calls: Annotated[dict[Word, int], Items(REFUSED_CALLS_MAX)]
     """By the system call's name."""
 
 
@@ -425,9 +521,13 @@ class RefusalsCounted:
 class LogEvent:
     """A log line of the engine, which has no file and no socket to write it to."""
 
-    event: str
+    event: Word
     """A name declared in routed/log.py."""
-    fields: dict[str, str]
+    fields: Annotated[dict[Word, Annotated[str, TextBytes(LOG_FIELD_BYTES_MAX)]], Items(16)]
+
+
+LOG_TEXT_BYTES_MAX = 8000
+"""The longest line that `show log` shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,17 +536,17 @@ class LogLine:
 
     at: float
     """Wall time, seconds since 1970."""
-    level: str
-    process: str
-    event: str
-    text: str
+    level: Word
+    process: Word
+    event: Word
+    text: Annotated[str, TextBytes(LOG_TEXT_BYTES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class LogLevelRequested:
     """A client that may, wants more or fewer lines; the request id comes back in the answer."""
 
-    level: str
+    level: Word
     """debug, info, warning or error."""
 
 
@@ -454,7 +554,7 @@ class LogLevelRequested:
 class LogLevelChanged:
     """Log from this level on: the answer to a request, or news (request id 0)."""
 
-    level: str
+    level: Word
 
     @property
     def is_ok(self) -> bool:

@@ -26,7 +26,14 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-from ipc.control import Lease, PackedRoutes, RouteAttributes, RouteChange, RouteOperation
+from ipc.control import (
+    ROUTE_NEXT_HOPS_MAX,
+    Lease,
+    PackedRoutes,
+    RouteAttributes,
+    RouteChange,
+    RouteOperation,
+)
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
 
 __all__ = ["BATCH_ROUTES", "BatchPacker", "one_route", "unpack_columns"]
@@ -34,8 +41,9 @@ __all__ = ["BATCH_ROUTES", "BatchPacker", "one_route", "unpack_columns"]
 BATCH_ROUTES = 2048
 """Routes in one request: some tens of milliseconds of the engine's time, decision included."""
 
-_BATCH_BYTES = CONTROL_FRAME_MAX_BYTES * 3 // 4
-"""Columns and attributes together; the rest of the frame is for the encoding around them."""
+_BATCH_BYTES = CONTROL_FRAME_MAX_BYTES * 5 // 8
+"""Columns and attributes together: a request that has so many is full. The rest of the frame is for
+one more set of attributes, with ROUTE_NEXT_HOPS_MAX, and the encoding around it all."""
 
 _ATTRIBUTES_BYTES = 80
 """What one set of attributes with one next hop takes, roughly and generously; each further next
@@ -70,9 +78,15 @@ class BatchPacker:
         return self._count
 
     def number_of(self, attributes: RouteAttributes) -> int:
-        """The number of a set of attributes, for `add`; good until the next `take`."""
+        """The number of a set of attributes, for `add`; good until the next `take`.
+
+        Raises:
+            ValueError: more next hops than a route can have.
+        """
         number = self._numbers.get(attributes)
         if number is None:
+            if len(attributes.next_hops) > ROUTE_NEXT_HOPS_MAX:
+                raise ValueError(f"a route has at most {ROUTE_NEXT_HOPS_MAX} next hops")
             number = self._numbers[attributes] = len(self._numbers)
             self._size += _ATTRIBUTES_BYTES * (1 + len(attributes.next_hops))
         return number

@@ -17,6 +17,7 @@ kernel routes stay, and the next engine takes over. When the parent goes, so doe
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -30,11 +31,11 @@ from typing import TypeVar
 import trio
 
 from ipc import codec
-from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
+from ipc.authority import Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
 from ipc.control import Role as ControlRole
 from ipc.fdpass import pack_descriptor
-from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FrameError, pack_frame
 from ipc.internal import (
     ConfApplied,
     ConfBegin,
@@ -69,6 +70,7 @@ from ipc.internal import (
     ReloadFinished,
     ReloadRequested,
     RoutesLearned,
+    RuleReport,
     RulesChanged,
     SharedSecret,
     SocketKind,
@@ -76,17 +78,20 @@ from ipc.internal import (
     Stop,
     Stopped,
 )
+from ipc.message_frames import frames_of, frames_or_problem
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
 from routed.config.transfer import ConfigTransfer, unpack
 from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
+from routed.declaration import hello_of_this_process
 from routed.diagnosis import engine_facts
 from routed.exporter import Exporter
 from routed.injection_journal import Journal
 from routed.log import Level, Logger, Record
 from routed.metrics.server import MetricsServer
+from routed.model.link import InterfaceAddress
 from routed.privsep import CHANNEL_FD
 from routed.process_memory import ProcessMemory
 from routed.reporter import LastReload, Reporter
@@ -126,6 +131,7 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
     """
     channel = socket.socket(fileno=CHANNEL_FD)
     try:
+        _say_hello(channel)
         load_what_tracebacks_need()
         memory = ProcessMemory()
         confinement = confine_engine(
@@ -144,12 +150,19 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
     return 0
 
 
+def _say_hello(channel: socket.socket) -> None:
+    """Say which version this is: before that the parent says nothing."""
+    (frame,) = frames_of(hello_of_this_process())
+    with suppress(BrokenPipeError):  # the parent is gone, which ends us in a moment
+        channel.sendmsg([pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)])
+
+
 def _hand_over_listener(channel: socket.socket, listener: int) -> None:
     """Let the parent hear of refused system calls; nobody here may hold on to that.
 
     At once, before the event loop: until then a refused call would wait for an answer for ever.
     """
-    frame = Frame(MESSAGE_CLASSES[RefusalsWatched], 0, codec.encode(RefusalsWatched()))
+    (frame,) = frames_of(RefusalsWatched())
     message = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
     with suppress(BrokenPipeError):  # the parent is gone, which ends us in a moment
         channel.sendmsg([message], pack_descriptor(listener))
@@ -201,6 +214,11 @@ class Engine:
         self._log_levels: dict[int, trio.MemorySendChannel[LogLevelChanged]] = {}
         self._nexthops: dict[int, trio.MemorySendChannel[NextHopsTold]] = {}
         self._next_request_id = 1
+        self._addresses: list[InterfaceAddress] = []
+        """Of a link that takes several messages; the same for the rules."""
+        self._rule_reports: list[RuleReport] = []
+        self._messages_dropped = 0
+        """Messages to the parent that could not be sent: a defect."""
         self._journals: list[int] = []
 
     # --- life
@@ -237,8 +255,8 @@ class Engine:
         match message:
             case ConfBegin() | ConfItem() | ConfSecrets() | ConfDrain() | ConfDone():
                 self._take_configuration(message)
-            case LinkChanged(link=link):
-                self._running.router.link_changed(link)
+            case LinkChanged():
+                self._take_link(message)
             case LinkRemoved(ifindex=ifindex):
                 self._running.router.link_removed(ifindex)
             case LinksComplete(former_legs=legs):
@@ -254,8 +272,11 @@ class Engine:
                 self._wake_sender()  # there is room for more wishes
             case RoutesLearned():
                 self._running.router.kernel_routes_changed(message.install, message.remove)
-            case RulesChanged(rules=rules):
-                self._running.reporter.rule_reports = rules
+            case RulesChanged(rules=rules, continues=continues):
+                self._rule_reports += rules
+                if not continues:
+                    self._running.reporter.rule_reports = tuple(self._rule_reports)
+                    self._rule_reports = []
             case RefusalsCounted(calls=calls):
                 self._running.reporter.refused_calls = calls
             case FibCommandDone():
@@ -279,6 +300,18 @@ class Engine:
     def _running(self) -> _Rooms:
         assert self._rooms is not None  # phase RUNNING, says the authority table
         return self._rooms
+
+    def _take_link(self, message: LinkChanged) -> None:
+        """Take a link, once all of its addresses are there."""
+        link = message.link
+        if message.continues or self._addresses:
+            self._addresses += link.addresses
+        if message.continues:
+            return
+        if self._addresses:
+            link = dataclasses.replace(link, addresses=tuple(self._addresses))
+            self._addresses = []
+        self._running.router.link_changed(link)
 
     def _take_socket(self, message: SocketReady, opened: socket.socket) -> None:
         match message:
@@ -343,9 +376,23 @@ class Engine:
 
     async def _send_all(self) -> None:
         while (item := self._next_message()) is not None:
-            message, request_id = item
-            frame = Frame(MESSAGE_CLASSES[type(message)], request_id, codec.encode(message))
-            await self._channel.send(frame)
+            await self._send_message(*item)
+
+    async def _send_message(self, message: object, request_id: int) -> None:
+        """Send one message. One that cannot be sent is dropped, logged and counted.
+
+        Raises:
+            ChannelClosed: the parent is gone.
+        """
+        frames, problem = frames_or_problem(message, request_id)
+        try:
+            for frame in frames:
+                await self._channel.send(frame)
+        except FrameError as error:
+            problem = str(error)
+        if problem:
+            self._messages_dropped += 1
+            self._log.emit("message-dropped", message=type(message).__name__, problem=problem)
 
     def _next_message(self) -> tuple[object, int] | None:
         """What to say next: dying next hops, answers, wishes, log lines, then what ends them."""
@@ -385,10 +432,11 @@ class Engine:
         match message:
             case ConfBegin():
                 self._begin, self._pieces, self._prepared = message, [], None
+                self._secrets = ()
             case ConfItem(piece=piece):
                 self._pieces.append(piece)
             case ConfSecrets(secrets=secrets):
-                self._secrets = secrets
+                self._secrets += secrets
             case ConfDrain():
                 assert self._begin is not None  # the parent is trusted with the order
                 self._say(ConfReady(self._begin.generation, self._prepare(self._begin)))
@@ -537,7 +585,8 @@ def _hand_over(
     """Wake the client that waits for this answer, if it still does."""
     asked = waiting.get(request_id)
     if asked is not None:
-        asked.send_nowait(answer)
+        with suppress(trio.WouldBlock):  # it has an answer already, and takes no second one
+            asked.send_nowait(answer)
 
 
 @dataclass(slots=True)

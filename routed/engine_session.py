@@ -27,10 +27,10 @@ from typing import Protocol
 import trio
 
 from ipc import codec
-from ipc.authority import MESSAGE_CLASSES, Phase, Role, check_authority
+from ipc.authority import MessageType, Phase, Role, check_authority
 from ipc.channel import Channel, ChannelClosed
 from ipc.closing import Closer
-from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, IpcError
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, FrameError, IpcError
 from ipc.internal import (
     CONF_ITEM_BYTES,
     ConfApplied,
@@ -40,6 +40,7 @@ from ipc.internal import (
     ConfItem,
     ConfReady,
     ConfSecrets,
+    EngineHello,
     FibCommanded,
     FibInSync,
     FibUpdate,
@@ -57,18 +58,20 @@ from ipc.internal import (
     Stop,
     Stopped,
 )
+from ipc.message_frames import frames_or_problem
 from routed.config.schema import Config
 from routed.config.transfer import pack
+from routed.declaration import hello_of_this_process
 from routed.engine_output import EngineOutput
-from routed.log import EVENTS, Level, Logger, TokenBucket
-from routed.outbox import Outbox, OutboxSource
+from routed.log import Logger, TokenBucket
+from routed.log_relay import LogRelay, RelayBudget
+from routed.outbox import Outbox, OutboxSource, Outgoing
 from routed.privsep import EngineProcess
 from routed.sandbox.refusals import NotAListenerError, RefusalListener
 
 __all__ = [
     "CONFIGURE_TIMEOUT_S",
-    "LOG_LINES_BURST",
-    "LOG_LINES_PER_S",
+    "REFUSED_NAMES_MAX",
     "REQUESTS_MAX",
     "Conduct",
     "EngineFailed",
@@ -84,12 +87,6 @@ STOP_TIMEOUT_S = 2.0
 
 REQUESTS_MAX = 512
 """Reload requests of one engine that wait for their answer: twice the management sessions."""
-LOG_LINES_BURST = 5000
-"""A table's worth of adjacency lines at once."""
-LOG_LINES_PER_S = 20.0
-DEBUG_LINES_PER_S = 200.0
-"""Beyond the burst, for long: what comes faster is lost, and counted."""
-
 REFUSALS_PER_S = 20.0
 REFUSALS_BURST = 1000
 """Refused system calls, each of which costs the parent a turn: a defect makes a few."""
@@ -100,9 +97,8 @@ PULSES_MISSED_MAX = 12
 seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
 that an engine does in one piece, by far; neighbors have given it up long before."""
 
-_FIELD_MAX = 1000
-"""Characters of a log field, or of a reason, that are kept."""
-_LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
+REFUSED_NAMES_MAX = 500
+"""Names of refused system calls that are counted apart; all others are counted as `other`."""
 
 
 @dataclass(slots=True)
@@ -113,10 +109,23 @@ class Conduct:
     """Rules broken, by kind: of the `channel`, a `flood`, or a fatal `syscall`."""
     refusals: Counter[str] = field(default_factory=Counter)
     """System calls refused, by name."""
+    messages_dropped: Counter[str] = field(default_factory=Counter)
+    """Messages to an engine that could not be sent, by class: a defect of the parent."""
+    log_budget: RelayBudget = field(default_factory=RelayBudget)
+    """What engines may still log."""
+
+    def count_refusal(self, call: str) -> None:
+        """Count a refused system call; the names may be of an intruder's choice."""
+        is_known = call in self.refusals or len(self.refusals) < REFUSED_NAMES_MAX
+        self.refusals[call if is_known else "other"] += 1
 
 
 class EngineFailed(Exception):
     """The engine cannot be kept running, or did not take a configuration."""
+
+
+class VersionDiffersError(IpcError):
+    """The engine runs other code than this process: they do not understand each other."""
 
 
 class EngineHost(OutboxSource, Protocol):
@@ -196,10 +205,11 @@ class EngineSession:
         """What the engine runs by."""
         self._unanswered = 0
         self._pulses_missed = 0
-        now = trio.current_time()
-        self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, now)
-        self._debug_lines = TokenBucket(DEBUG_LINES_PER_S, LOG_LINES_BURST, now)
-        self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, now)
+        self.other_version: str | None = None
+        """The engine's version, for people, when it is not this process's."""
+        self._greeted = trio.Event()
+        self._relay = LogRelay(log, conduct.log_budget)
+        self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, trio.current_time())
 
     # --- what the engine should know
 
@@ -251,6 +261,7 @@ class EngineSession:
             EngineFailed: it says no, or nothing in time.
         """
         encoded = codec.encode(pack(config, self._agreed))
+        await self._await_hello()
         opening = begin(len(encoded))
         self.send(opening)
         for offset in range(0, len(encoded), CONF_ITEM_BYTES):
@@ -261,8 +272,7 @@ class EngineSession:
         if not isinstance(answer, ConfReady) or answer.generation != opening.generation:
             raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
         if answer.problem:
-            problem = answer.problem[:_FIELD_MAX]
-            raise EngineFailed(f"the engine refused the configuration: {problem}")
+            raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
         self._prepared = config
 
     async def commit(self) -> None:
@@ -276,6 +286,14 @@ class EngineSession:
         if not isinstance(answer, ConfApplied):
             raise EngineFailed("the engine answered CONF_DONE out of turn")
         self._agreed = self._prepared
+
+    async def _await_hello(self) -> None:
+        """An engine of another version must not get a message that it would misread."""
+        try:
+            with trio.fail_after(CONFIGURE_TIMEOUT_S):
+                await self._greeted.wait()
+        except trio.TooSlowError as error:
+            raise EngineFailed("the engine did not say which version it is") from error
 
     async def _await_answer(self) -> ConfReady | ConfApplied:
         try:
@@ -299,6 +317,11 @@ class EngineSession:
             signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
 
     # --- its life
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether it has said that it runs the same code as this process."""
+        return self._greeted.is_set()
 
     @property
     def last_words(self) -> list[str]:
@@ -366,17 +389,32 @@ class EngineSession:
             while True:
                 await self._outbox.wait()
                 while (item := self._outbox.take(is_running=self.is_running)) is not None:
-                    message, request_id, descriptor = item
-                    frame = Frame(MESSAGE_CLASSES[type(message)], request_id, codec.encode(message))
                     try:
-                        await self._channel.send(frame, descriptor)
+                        await self._send_item(item)
                     finally:
-                        if descriptor is not None:
-                            os.close(descriptor)
-                    if request_id:
+                        if item.descriptor is not None:
+                            os.close(item.descriptor)
+                    if item.request_id:
                         self._unanswered = max(self._unanswered - 1, 0)
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
+
+    async def _send_item(self, item: Outgoing) -> None:
+        """Send one message. One that cannot be sent is dropped, logged and counted.
+
+        Raises:
+            ChannelClosed: the engine is gone.
+        """
+        frames, problem = frames_or_problem(item.message, item.request_id)
+        try:
+            for frame in frames:
+                await self._channel.send(frame, item.descriptor)
+        except FrameError as error:
+            problem = str(error)
+        if problem:
+            name = type(item.message).__name__
+            self._conduct.messages_dropped[name] += 1
+            self._log.emit("message-dropped", message=name, problem=problem)
 
     async def _receive_loop(self) -> None:
         try:
@@ -384,6 +422,8 @@ class EngineSession:
                 frame, descriptor = await self._channel.receive()
                 has_descriptor = descriptor is not None
                 try:
+                    if not self.has_greeted:
+                        self._check_hello(frame)
                     message_class = check_authority(
                         frame.type, Role.ENGINE, self.phase, has_descriptor=has_descriptor
                     )
@@ -398,13 +438,33 @@ class EngineSession:
                     self._take_listener(descriptor)
         except ChannelClosed:
             pass  # it is dying: `_reap` will tell how
+        except VersionDiffersError:
+            self.kill()  # `_reap` will tell; the supervisor says why
         except IpcError as error:
             self._conduct.violations["flood" if isinstance(error, FloodError) else "channel"] += 1
             self._log.emit("engine-misbehaved", problem=error)
             self.kill()
 
+    def _check_hello(self, frame: Frame) -> None:
+        """Compare the engine's declaration of all messages with our own.
+
+        Raises:
+            VersionDiffersError: it is another one, or the engine is so old that it says none.
+        """
+        hello = None
+        if frame.type == MessageType.ENGINE_HELLO:
+            with contextlib.suppress(codec.CodecError):
+                hello = codec.decode(EngineHello, frame.body)
+        if hello != hello_of_this_process():
+            self.other_version = "unknown" if hello is None else hello.version
+            raise VersionDiffersError(f"the engine's version is {self.other_version}")
+
     def _take(self, message: object, request_id: int) -> None:
         match message:
+            case EngineHello():
+                if self.has_greeted:
+                    raise IpcError("a second hello")
+                self._greeted.set()
             case FibUpdate():
                 self.has_wished = True
                 self._host.fib_update(message)
@@ -440,7 +500,7 @@ class EngineSession:
             case Pong():
                 self._pulses_missed = 0
             case LogEvent():
-                self._relay_line(message)
+                self._relay.relay(message, trio.current_time())
             case Stopped():
                 self._stopped.set()
 
@@ -466,7 +526,7 @@ class EngineSession:
             call = listener.refuse()
             if call is None:
                 continue
-            self._conduct.refusals[call] += 1
+            self._conduct.count_refusal(call)
             self._outbox.tell_refusals(self._conduct.refusals)
             self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
             if self._refusals.take(trio.current_time()) is None:
@@ -481,22 +541,6 @@ class EngineSession:
             raise IpcError("a request without an id")
         if self._unanswered > REQUESTS_MAX:
             raise FloodError(f"{self._unanswered} requests at once")
-
-    def _relay_line(self, line: LogEvent) -> None:
-        """Log a declared event with its declared fields, or count it when there are too many."""
-        if line.event not in EVENTS:
-            raise IpcError(f"log event {line.event!r} does not exist")
-        if line.fields.keys() - _LOGGERS_OWN_FIELDS != set(EVENTS[line.event].fields):
-            raise IpcError(f"log event {line.event} with the fields {', '.join(line.fields)}")
-        is_debug = EVENTS[line.event].level is Level.DEBUG
-        bucket = self._debug_lines if is_debug else self._lines
-        dropped = bucket.take(trio.current_time())
-        if dropped is None:
-            return
-        if dropped:
-            self._log.emit("engine-lines-dropped", lines=dropped)
-        fields = {name: value[:_FIELD_MAX] for name, value in line.fields.items()}
-        self._log.write(line.event, fields, "engine")
 
     def _log_output(self, line: str) -> None:
         self._log.emit("engine-output", line=line)

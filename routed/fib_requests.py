@@ -19,7 +19,7 @@ from ipc.internal import FibUpdate, NextHopsSuspected
 from routed.config.schema import Config
 from routed.kernel_filter import KernelFilter
 from routed.model.prefix import Address, Prefix
-from routed.model.route import RouteSource
+from routed.model.route import NEXT_HOPS_MAX, RouteSource
 from routed.neighbor.events import AdjacencyChanged
 from routed.rib.table import BestChanges, Selection
 from routed.wishes import FibWishes, Wish
@@ -184,4 +184,4 @@ def _wish_for(selection: Selection | None) -> Wish | None:
     """What the kernel should have; None where it has a route by itself."""
     if selection is None or selection.attributes.source in KERNELS_OWN:
         return None
-    return Wish(selection.attributes.type, selection.next_hops)
+    return Wish(selection.attributes.type, selection.next_hops[:NEXT_HOPS_MAX])

@@ -51,13 +51,15 @@ from routed.log import Logger
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address
+from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import Rule
 
 __all__ = ["KernelHost", "KernelSide"]
 
 
 NEXTHOPS_TOLD_MAX = 100
-"""Objects in one message: with 16 next hops each, wanted and active, well under the frame limit."""
+"""Objects in one answer; fewer where they have so many next hops that they do not fit
+(`NextHopsTold.halves`)."""
 
 
 class KernelHost(Protocol):
@@ -251,7 +253,15 @@ class KernelSide:
         """The nexthop objects with ids above one, as many as a message holds."""
         states = [] if self._objects is None else self._objects.states()
         wanted = (state for state in states if state.id > after_id)
-        reports = [NextHopReport(*state) for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)]
+        reports = [
+            NextHopReport(
+                state.id,
+                state.next_hops[:NEXT_HOPS_MAX],
+                state.active[:NEXT_HOPS_MAX],
+                state.problem,
+            )
+            for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)
+        ]
         return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
 
     def former_legs(self) -> tuple[tuple[Address, int], ...]:

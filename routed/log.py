@@ -11,6 +11,13 @@ Invariants:
     An event that is not declared cannot be emitted: `emit` raises KeyError, and a test walks every
     call. What a stranger can trigger is declared with a rate limit; what the limit swallowed is
     counted in the next line that passes (`suppressed=12`).
+    A line is bounded: FIELD_BYTES_MAX for a field, RECORD_BYTES_MAX for all of them. What is longer
+    is cut, and `...` marks the cut.
+    A line is one line of printable characters, whatever a value holds: the rest is escaped as
+    in JSON, also what is no control character of ASCII (U+009B, U+2028, the marks that turn text
+    around).
+    A line that the engine wrote says so (`engine:`, `"process": "engine"`), and has limits of its
+    own: it takes no room from the parent's lines.
     Secrets are never fields.
 
 Failure: a sink that fails must not take the daemon along; lines are then lost and counted, and the
@@ -27,8 +34,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TextIO
 
+from ipc.texts import clip_text
+
 __all__ = [
     "EVENTS",
+    "FIELD_BYTES_MAX",
+    "RECORD_BYTES_MAX",
     "EventSpec",
     "FileSink",
     "JournalSink",
@@ -39,6 +50,7 @@ __all__ = [
     "StreamSink",
     "SyslogSink",
     "TokenBucket",
+    "clip_fields",
     "format_json",
     "format_text",
     "is_journal",
@@ -63,10 +75,19 @@ class EventSpec(NamedTuple):
     level: Level
     fields: tuple[str, ...]
     per_minute: int = 0
-    """At most this many lines a minute; 0 is no limit."""
+    """At most this many lines a minute; 0 is no limit. Parent and engine have this many each."""
+    is_engines: bool = False
+    """Whether the engine may log it. The parent ends an engine that logs any other event, so that
+    a line about what the parent alone knows is the parent's."""
 
 
 _D, _I, _W, _E = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
+
+
+def _engines(level: Level, fields: tuple[str, ...], per_minute: int = 0) -> EventSpec:
+    return EventSpec(level, fields, per_minute, is_engines=True)
+
+
 _STRANGERS = 30
 """Lines a minute for what somebody outside can trigger."""
 
@@ -77,8 +98,9 @@ EVENTS: dict[str, EventSpec] = {
     "stopping": EventSpec(_I, ("reason", "on_exit")),
     "stopped": EventSpec(_I, ("routes_kept",)),
     "log-level": EventSpec(_I, ("level",), _STRANGERS),
-    "diagnostic": EventSpec(_I, ("what", "value")),
-    "internal-error": EventSpec(_E, ("where", "error"), 600),  # a traceback has many lines
+    "diagnostic": _engines(_I, ("what", "value")),
+    "message-dropped": _engines(_E, ("message", "problem"), _STRANGERS),
+    "internal-error": _engines(_E, ("where", "error"), 600),  # a traceback has many lines
     # configuration
     "reload-begun": EventSpec(_I, ("asked_by",), 120),
     "reload-done": EventSpec(_I, ("changes", "took_ms"), 120),
@@ -91,13 +113,14 @@ EVENTS: dict[str, EventSpec] = {
     # the engine
     "engine-started": EventSpec(_I, ("pid", "user", "restarts")),
     "engine-died": EventSpec(_E, ("pid", "status", "restart_in_ms")),
+    "engine-version-differs": EventSpec(_E, ("parent", "engine")),
     "engine-given-up": EventSpec(_E, ("deaths", "within_s")),
     "engine-output": EventSpec(_W, ("line",), _STRANGERS),
     "engine-misbehaved": EventSpec(_E, ("problem",)),
     "privileges-dropped": EventSpec(_I, ("kept",)),
     "config-out-of-reach": EventSpec(_W, ("path", "uid")),
-    "sandboxed": EventSpec(_I, ("by",)),
-    "sandbox-degraded": EventSpec(_W, ("missing",)),
+    "sandboxed": _engines(_I, ("by",)),
+    "sandbox-degraded": _engines(_W, ("missing",)),
     "sandbox-violated": EventSpec(_E, ("pid",)),
     "sandbox-refused": EventSpec(_W, ("pid", "call"), _STRANGERS),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
@@ -132,17 +155,22 @@ EVENTS: dict[str, EventSpec] = {
     "rule-failed": EventSpec(_W, ("rule", "reason"), _STRANGERS),
     "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),
     # neighbors
-    "adjacency-up": EventSpec(_I, ("neighbor", "link", "address"), 600),
-    "adjacency-down": EventSpec(_I, ("neighbor", "link", "address", "reason"), 600),
-    "adjacency-change": EventSpec(_D, ("neighbor", "link", "old", "new", "reason")),
-    "nup-trace": EventSpec(_D, ("code", "link", "source", "detail")),
-    "nup-dropped": EventSpec(_I, ("code", "link", "source", "detail"), _STRANGERS),
+    "adjacency-up": _engines(_I, ("neighbor", "link", "address"), 600),
+    "adjacency-down": _engines(_I, ("neighbor", "link", "address", "reason"), 600),
+    "adjacency-change": _engines(_D, ("neighbor", "link", "old", "new", "reason")),
+    "nup-trace": _engines(_D, ("code", "link", "source", "detail")),
+    "nup-dropped": _engines(_I, ("code", "link", "source", "detail"), _STRANGERS),
     # management
-    "client-refused": EventSpec(_W, ("uid", "pid", "reason"), _STRANGERS),
-    "client-changed": EventSpec(_I, ("uid", "pid", "request", "outcome"), 600),
-    "injected-restored": EventSpec(_I, ("routes",)),
-    "lease-ended": EventSpec(_I, ("owner", "routes", "why"), 600),
+    "client-refused": _engines(_W, ("uid", "pid", "reason"), _STRANGERS),
+    "client-changed": _engines(_I, ("uid", "pid", "request", "outcome"), 600),
+    "injected-restored": _engines(_I, ("routes",)),
+    "lease-ended": _engines(_I, ("owner", "routes", "why"), 600),
 }  # fmt: skip
+
+
+FIELD_BYTES_MAX = 2000
+RECORD_BYTES_MAX = 4000
+"""Of UTF-8, before it is escaped."""
 
 
 class Record(NamedTuple):
@@ -189,15 +217,16 @@ class TokenBucket:
         self._refilled_at = now
         self._suppressed = 0
 
-    def take(self, now: float) -> int | None:
-        """Take a token; how many askers went without since the last one, None to go without."""
+    def take(self, now: float, amount: float = 1.0) -> int | None:
+        """Take tokens. Returns how many askers went without since the last one that got some, or
+        None if there are not so many left."""
         elapsed = now - self._refilled_at
         self._tokens = min(self._burst, self._tokens + elapsed * self._per_s)
         self._refilled_at = now
-        if self._tokens < 1:
+        if self._tokens < amount:
             self._suppressed += 1
             return None
-        self._tokens -= 1
+        self._tokens -= amount
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed
 
@@ -220,7 +249,8 @@ class Logger:
         """Records that the sink failed to write since the last one that went through."""
         self._process = process
         self._now = now
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+        """By process and event."""
 
     def emit(self, event: str, /, **fields: object) -> None:
         """Log one declared event with exactly its declared fields.
@@ -244,14 +274,14 @@ class Logger:
         if spec.level < self.level:
             return
         if spec.per_minute:
-            suppressed = self._bucket(event, spec.per_minute).take(self._now())
+            suppressed = self._bucket(process, event, spec.per_minute).take(self._now())
             if suppressed is None:
                 return
             if suppressed:
                 fields = {**fields, "suppressed": str(suppressed)}
         if self.lost:
             fields = {**fields, "lines_lost": str(self.lost)}
-        record = Record(spec.level, event, fields, process)
+        record = Record(spec.level, event, clip_fields(fields), process)
         if self.on_record is not None:
             self.on_record(record)
         try:
@@ -261,16 +291,42 @@ class Logger:
         else:
             self.lost = 0
 
-    def _bucket(self, event: str, per_minute: int) -> TokenBucket:
-        bucket = self._buckets.get(event)
+    def _bucket(self, process: str, event: str, per_minute: int) -> TokenBucket:
+        key = process, event
+        bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[event] = TokenBucket(per_minute / 60, per_minute, self._now())
+            bucket = self._buckets[key] = TokenBucket(per_minute / 60, per_minute, self._now())
         return bucket
 
 
+def clip_fields(fields: Mapping[str, str], max_bytes: int = RECORD_BYTES_MAX) -> dict[str, str]:
+    """The fields of one line, cut to FIELD_BYTES_MAX each and max_bytes in all.
+
+    Cost: linear in max_bytes, whatever the length of the values.
+    """
+    room = max_bytes
+    clipped = {}
+    for name, value in fields.items():
+        text = clipped[name] = clip_text(value, max(3, min(FIELD_BYTES_MAX, room)))
+        room -= len(text) if text.isascii() else len(text.encode())
+    return clipped
+
+
+def _escaped(text: str) -> str:
+    """Printable text, where everything else is escaped as in JSON."""
+    if text.isprintable():
+        return text
+    return "".join(
+        [
+            character if character.isprintable() else json.dumps(character)[1:-1]
+            for character in text
+        ]
+    )
+
+
 def _quoted(value: str) -> str:
-    plain = value and all(character.isprintable() and character not in ' "=' for character in value)
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    plain = value.isprintable() and value and not any(mark in value for mark in ' "=\\')
+    return value if plain else _escaped(json.dumps(value, ensure_ascii=False))
 
 
 def format_text(record: Record) -> str:
@@ -282,14 +338,16 @@ def format_text(record: Record) -> str:
 
 def format_json(record: Record) -> str:
     """One JSON object on one line."""
-    return json.dumps(
-        {
-            "level": record.level.name.lower(),
-            "process": record.process,
-            "event": record.event,
-            **record.fields,
-        },
-        ensure_ascii=False,
+    return _escaped(
+        json.dumps(
+            {
+                "level": record.level.name.lower(),
+                "process": record.process,
+                "event": record.event,
+                **record.fields,
+            },
+            ensure_ascii=False,
+        )
     )
 
 
@@ -435,7 +493,7 @@ class JournalSink(_DatagramSink):
 
 
 def _journal_field(name: str, value: str) -> bytes:
-    encoded = value.encode()
+    encoded = value.encode("utf-8", "backslashreplace")
     if b"\n" in encoded:
         return name.encode() + b"\n" + len(encoded).to_bytes(8, "little") + encoded + b"\n"
     return name.encode() + b"=" + encoded + b"\n"

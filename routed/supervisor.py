@@ -4,7 +4,9 @@
 
 An engine that breaks the rules of the channel is ended at once, like one that died by itself: the
 kernel routes stay, and a new one starts after a back-off that doubles. RESTARTS_MAX deaths within
-RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel.
+RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel. It gives
+up at once when an engine is of another version than this process, as after an upgrade in place: the
+next one would be, too.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import trio
 
 from ipc.authority import Phase
 from ipc.closing import Closer
+from routed import __version__
+from routed.code_on_disk import CodeOnDisk
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
 from routed.engine_session import Conduct, EngineFailed, EngineHost, EngineSession
@@ -46,6 +50,7 @@ class Supervisor:
         self._is_ending = trio.Event()
         """Set once no other engine is to be started."""
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
+        self._code = CodeOnDisk()
 
     @property
     def running(self) -> EngineSession | None:
@@ -145,6 +150,7 @@ class Supervisor:
         if session.was_killed_by(signal.SIGSYS):
             self.conduct.violations["syscall"] += 1
             self._log.emit("sandbox-violated", pid=session.process.pid)
+        self._refuse_other_code(session)
         words = _last_sentence(session.last_words) or status
         if self.restarts == 1 and session.phase is Phase.CONFIGURING:
             # It has never worked here: say why at once, instead of trying again.
@@ -157,6 +163,23 @@ class Supervisor:
             pid=session.process.pid,
             status=status,
             restart_in_ms=round(self._delay() * 1000),
+        )
+
+    def _refuse_other_code(self, session: EngineSession) -> None:
+        """Give up at once where no engine that is started now can work with this process.
+
+        Raises:
+            EngineFailed: the code on disk is another version than this process runs.
+        """
+        other = session.other_version
+        if other is None and not session.has_greeted and self._code.has_changed():
+            other = "unknown"  # it could not even say
+        if other is None:
+            return
+        self._log.emit("engine-version-differs", parent=__version__, engine=other)
+        raise EngineFailed(
+            f"the code on disk is not the version that this daemon runs ({__version__}, on disk: "
+            f"{other}): start the daemon again; its routes stay in the kernel until then"
         )
 
     def _delay(self) -> float:

@@ -23,7 +23,7 @@ from ipc.columns import pack_indices, pack_keys
 from ipc.internal import FibColumns, FibUpdate, FibValue
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Family, Prefix
-from routed.model.route import NextHop, RouteType
+from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
 
 __all__ = ["UPDATE_ROUTES_MAX", "WINDOW_UPDATES", "FibWishes", "Said", "Wish"]
 
@@ -31,7 +31,8 @@ UPDATE_ROUTES_MAX = 2000
 """Routes in one update: 6 ms of the kernel's work."""
 
 UPDATE_NEXT_HOPS_MAX = 1500
-"""Next hops in one update, each 40 bytes at most: with the prefixes well under the frame limit."""
+"""Next hops in one update, each 32 bytes at most. With UPDATE_ROUTES_MAX prefixes of 21 bytes, and
+as many values of 11, an update is well under the frame limit."""
 
 WINDOW_UPDATES = 8
 """Updates on their way: enough that the parent never waits for the engine."""
@@ -246,12 +247,13 @@ class _Columns:
         for identity, wish in distinct.items():
             if wish is None:
                 continue
-            if self._next_hops >= UPDATE_NEXT_HOPS_MAX:
-                count = next(at for at, each in enumerate(wishes) if each is wish)
-                break
             if wish not in values:
+                next_hops = self._next_hops + len(wish.next_hops[:NEXT_HOPS_MAX])
+                if next_hops > UPDATE_NEXT_HOPS_MAX:
+                    count = next(at for at, each in enumerate(wishes) if each is wish)
+                    break
                 values[wish] = len(values)
-                self._next_hops += len(wish.next_hops)
+                self._next_hops = next_hops
             numbers[identity] = values[wish]
         if id(None) not in distinct:  # a table that is loaded
             self._keys[family] += keys[:count]
@@ -287,5 +289,5 @@ class _Columns:
             for family, keys in self._removals.items()
             if keys
         )
-        values = tuple(FibValue(wish.type, wish.next_hops) for wish in self._values)
+        values = tuple(FibValue(wish.type, wish.next_hops[:NEXT_HOPS_MAX]) for wish in self._values)
         return FibUpdate(serial, values, install, remove)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipc.control import (
+    ROUTE_NEXT_HOPS_MAX,
     PackedRoutes,
     RouteAttributes,
     RouteChange,
@@ -231,6 +232,8 @@ def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes:
         raise BatchError(f"a metric is 0 to {METRIC_INFINITY - 1}, not {attributes.metric}")
     if not 0 <= attributes.tag < 1 << 32:
         raise BatchError(f"a tag is 0 to {(1 << 32) - 1}, not {attributes.tag}")
+    if len(attributes.next_hops) > ROUTE_NEXT_HOPS_MAX:
+        raise BatchError(f"a route has at most {ROUTE_NEXT_HOPS_MAX} next hops")
     gateways = tuple(map(_read_next_hop, attributes.next_hops))
     if route_type.has_next_hops and not gateways:
         raise BatchError("a unicast route needs a next hop: `via`, `dev` or both")

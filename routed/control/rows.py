@@ -9,7 +9,8 @@ From the field annotations one converter per class is compiled, once:
     X | None, plain scalars  themselves
 
 Invariants:
-    A row has exactly the columns of its class, and only types that `ipc.codec` takes as plain.
+    A row has exactly the columns of its class, and only types that `ipc.codec` takes as plain. One
+    that is too long for a frame is cut, and has the column LEFT_OUT in addition.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import typing
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, cast
 
-from ipc.codec import encode_plain
-from ipc.control import PAGE_BYTES
+from ipc.codec import CodecError, encode_plain
+from ipc.control import LEFT_OUT, PAGE_BYTES, ROW_BYTES_MAX
 from routed.model.prefix import Address, Prefix
 
 __all__ = ["columns_of", "pack_pages", "pack_rows", "plain", "to_row"]
@@ -56,8 +57,12 @@ def pack_pages(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
     """Encode views as bodies of ROWS frames, each at most PAGE_BYTES.
 
     A page that comes out too long is halved, so the length of rows need not be guessed. One row
-    alone that is longer than PAGE_BYTES still gets its page; one over the frame limit is refused
-    later by `pack_frame`.
+    alone that is longer than PAGE_BYTES still gets its page, up to ROW_BYTES_MAX; of one that is
+    longer, the ends of its longest values are left out, and the column LEFT_OUT says so.
+
+    Raises:
+        CodecError: a value is not plain, or a row is too long and nothing in it can be cut (a
+            defect).
     """
     yield from pack_rows(columns_of(view_class), [to_row(view) for view in views])
 
@@ -70,12 +75,43 @@ def pack_rows(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> I
     if not rows:
         return
     body = encode_plain((columns, rows))
-    if len(body) <= PAGE_BYTES or len(rows) == 1:
+    if len(body) <= PAGE_BYTES or (len(rows) == 1 and len(body) <= ROW_BYTES_MAX):
         yield body
+        return
+    if len(rows) == 1:
+        yield _pack_shortened(columns, rows[0])
         return
     middle = len(rows) // 2
     yield from pack_rows(columns, rows[:middle])
     yield from pack_rows(columns, rows[middle:])
+
+
+def _pack_shortened(columns: tuple[str, ...], row: tuple[object, ...]) -> bytes:
+    """Encode one row that is too long: the longest value loses its second half, until it fits."""
+    values = list(row)
+    sizes = [len(encode_plain(value)) for value in values]
+    left_out: dict[str, int] = {}
+    while True:
+        body = encode_plain(((*columns, LEFT_OUT), [(*values, left_out)]))
+        if len(body) <= ROW_BYTES_MAX:
+            return body
+        cuttable = [at for at, value in enumerate(values) if value and _is_cuttable(value)]
+        if not cuttable:
+            raise CodecError(f"a row of {len(body)} bytes, and nothing in it can be cut")
+        at = max(cuttable, key=sizes.__getitem__)
+        values[at], lost = _first_half(values[at])
+        sizes[at] = len(encode_plain(values[at]))
+        left_out[columns[at]] = left_out.get(columns[at], 0) + lost
+
+
+def _is_cuttable(value: object) -> bool:
+    return isinstance(value, (list, tuple, str))
+
+
+def _first_half(value: Any) -> tuple[object, int]:
+    """The first half of a list or of a text, and how many items or bytes that leaves out."""
+    kept, rest = value[: len(value) // 2], value[len(value) // 2 :]
+    return kept, len(rest.encode("utf-8", "replace")) if isinstance(rest, str) else len(rest)
 
 
 def plain(value: object) -> object:

@@ -18,7 +18,13 @@ import trio
 
 from ipc.closing import Closer
 from ipc.codec import encode
-from ipc.control import PARTING_REQUEST_ID, ControlType, Result, ResultCode
+from ipc.control import (
+    PARTING_REQUEST_ID,
+    RESULT_LINE_BYTES_MAX,
+    ControlType,
+    Result,
+    ResultCode,
+)
 from ipc.credentials import CredentialsError, PeerCredentials, credentials_space, message_uid
 from ipc.fdpass import (
     AncillaryMessage,
@@ -29,11 +35,11 @@ from ipc.fdpass import (
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,
     Frame,
-    FrameError,
     IpcError,
     pack_frame,
     unpack_frame,
 )
+from ipc.texts import clip_lines
 
 __all__ = ["Goodbye", "Misuse", "Session", "pack_result"]
 
@@ -161,23 +167,19 @@ class Session:
             raise Goodbye from None
 
 
+_RESULT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 256
+"""For the lines of a result; the rest of the frame is for its head and the code."""
+
 _PLAIN_OK_BODY = encode(Result(ResultCode.OK))
 """How nearly every answer without rows ends."""
 
 
 def pack_result(request_id: int, result: Result) -> bytes:
-    """A RESULT frame; lines beyond the frame limit are left out and counted."""
+    """A RESULT frame. Lines that are too long are cut; those beyond the frame limit are left out
+    and counted."""
     if result.code is ResultCode.OK and not result.lines:
-        return pack_frame(
-            Frame(ControlType.RESULT, request_id, _PLAIN_OK_BODY), CONTROL_FRAME_MAX_BYTES
-        )
-    lines = result.lines
-    while True:
-        left_out = len(result.lines) - len(lines)
-        shown = (*lines, f"... and {left_out} more lines") if left_out else lines
-        body = encode(Result(result.code, shown))
-        try:
-            frame = Frame(ControlType.RESULT, request_id, body)
-            return pack_frame(frame, CONTROL_FRAME_MAX_BYTES)
-        except FrameError:
-            lines = lines[: len(lines) // 2]
+        body = _PLAIN_OK_BODY
+    else:
+        lines = clip_lines(result.lines, _RESULT_BYTES_MAX, RESULT_LINE_BYTES_MAX)
+        body = encode(Result(result.code, lines))
+    return pack_frame(Frame(ControlType.RESULT, request_id, body), CONTROL_FRAME_MAX_BYTES)

@@ -27,7 +27,7 @@ from routed.fib.nexthop_codec import NextHopForm
 from routed.fib.nexthops import resolve
 from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, RouteKey
 from routed.model.prefix import Family, Prefix
-from routed.model.route import LearnedRoute
+from routed.model.route import NEXT_HOPS_MAX, LearnedRoute
 
 __all__ = ["NEWS_MAX", "LearnDump", "LearnRule", "LearnedNews", "RouteLearner"]
 
@@ -159,7 +159,7 @@ class RouteLearner:
             metric=identity.key.priority,
             tag=rule.tag,
             type=route.value.type,
-            next_hops=next_hops,
+            next_hops=next_hops[:NEXT_HOPS_MAX],
         )
         if self._learned.get(identity) != learned:
             self._put(identity, learned)

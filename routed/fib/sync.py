@@ -41,7 +41,7 @@ from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteVa
 from routed.fib.plan import FibBatch, OpKind, Refusals
 from routed.log import Logger
 from routed.model.columns import ValueColumn
-from routed.model.fib import FibCounters, FibFailure, PreferredRoute
+from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 
@@ -49,9 +49,6 @@ __all__ = ["JUDGMENT_S", "FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
-
-PROGRESS_ROUTES_MAX, REASON_MAX = 300, 200
-"""Routes in one progress and characters of each reason: well under the frame limit."""
 
 DUMP_ATTEMPTS = 5
 """How often an interrupted dump is repeated at once."""
@@ -585,7 +582,7 @@ class FibSync:
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(
-                FibFailure(key.table_id, key.prefix, reason[:REASON_MAX])
+                FibFailure(key.table_id, key.prefix, reason)
                 for key, reason in report.failures.items()
             ),
             recovered=tuple((key.table_id, key.prefix) for key in report.recovered),

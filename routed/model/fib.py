@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from routed.model.bounds import Items, TextBytes
 from routed.model.prefix import Prefix
 
-__all__ = ["FibCounters", "FibFailure", "PreferredRoute"]
+__all__ = [
+    "PROGRESS_ROUTES_MAX",
+    "REASON_BYTES_MAX",
+    "FibCounters",
+    "FibFailure",
+    "PreferredRoute",
+    "Reason",
+]
+
+PROGRESS_ROUTES_MAX = 300
+"""Routes in one message about failed routes, and as many about recovered ones."""
+REASON_BYTES_MAX = 200
+Word = Annotated[str, TextBytes(32)]
+Reason = Annotated[str, TextBytes(REASON_BYTES_MAX)]
+"""What the kernel said, or what is wrong with a route or a rule, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +31,7 @@ class FibFailure:
 
     table_id: int
     prefix: Prefix
-    reason: str
+    reason: Reason
     """For people: what the kernel said."""
 
 
@@ -25,7 +41,7 @@ class PreferredRoute:
 
     table_id: int
     prefix: Prefix
-    protocol: str
+    protocol: Word
     """Its rtm_protocol by name, or by number."""
     priority: int
 
@@ -56,11 +72,13 @@ class FibCounters:
     kernel_writes: int = 0
     nexthop_objects: int = 0
     """Kernel nexthop objects of ours."""
-    nexthops: str = ""
+    nexthops: Reason = ""
     """Whether routes go through nexthop objects, in words."""
     is_coupled: bool = True
     """Whether what is wanted belongs in the kernel (`fib decouple`)."""
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: Annotated[dict[Annotated[str, TextBytes(32)], int], Items(200)] = field(
+        default_factory=dict
+    )
     """What the kernel refused or failed, by the name of the errno."""
     refused: int = 0
     """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""

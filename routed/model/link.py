@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
+from routed.model.bounds import Items, TextBytes
 from routed.model.prefix import Address, Family, Prefix
 
-__all__ = ["Interface", "InterfaceAddress"]
+__all__ = ["MESSAGE_ADDRESSES_MAX", "Interface", "InterfaceAddress", "InterfaceName"]
+
+InterfaceName = Annotated[str, TextBytes(64)]
+"""The kernel's limit is 15 bytes; a byte that is no UTF-8 is four as an escape."""
+
+MESSAGE_ADDRESSES_MAX = 1500
+"""Addresses of one link in one message; a link with more takes several messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +46,14 @@ class Interface:
     """A network interface: a snapshot of one link and its addresses."""
 
     ifindex: int
-    ifname: str
+    ifname: InterfaceName
     is_admin_up: bool
     has_carrier: bool
     mtu: int
     """Bytes."""
     is_loopback: bool
     has_multicast: bool
-    addresses: tuple[InterfaceAddress, ...] = ()
+    addresses: Annotated[tuple[InterfaceAddress, ...], Items(MESSAGE_ADDRESSES_MAX)] = ()
     """Sorted, so that equal states compare equal."""
 
     @property

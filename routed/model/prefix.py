@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 import functools
 import ipaddress
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 __all__ = ["HOST_BITS", "Address", "Family", "Prefix"]
 
@@ -56,6 +56,9 @@ class Address(_AddressFields):
     """One IPv4 or IPv6 address."""
 
     __slots__ = ()
+
+    WIRE_BYTES_MAX: ClassVar[int] = 18
+    """What `to_wire` is encoded in."""
 
     def __new__(cls, family: Family, addr_bits: int) -> Self:
         """Build an address.
@@ -163,6 +166,9 @@ class Prefix(_PrefixFields):
     """A network and its length; host bits are zero by construction."""
 
     __slots__ = ()
+
+    WIRE_BYTES_MAX: ClassVar[int] = 21
+    """What `to_wire` is encoded in."""
 
     def __new__(cls, family: Family, addr_bits: int, prefix_len: int) -> Self:
         """Build a prefix.

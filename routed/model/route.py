@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from routed.model.bounds import Items, TextBytes
 from routed.model.prefix import Address, Family, Prefix
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "DISTANCE_NEVER",
     "MAX_WEIGHT",
     "METRIC_INFINITY",
+    "NEXT_HOPS_MAX",
     "Gateway",
     "LearnedRoute",
     "NextHop",
+    "OwnerName",
     "PathAttributes",
     "Route",
     "RouteColumn",
@@ -44,6 +47,13 @@ DISTANCE_NEVER = 255
 
 MAX_WEIGHT = 256
 """The largest weight of a next hop: the kernel stores weight - 1 in eight bits (rtnh_hops)."""
+
+NEXT_HOPS_MAX = 1024
+"""Next hops of one route. The kernel takes 2,340 of an IPv6 route in one request; what is beyond
+this limit is left out."""
+
+OwnerName = Annotated[str, TextBytes(64)]
+"""Who keeps a route that is not ours, such as `dhcp/main/100`."""
 
 
 class RouteType(enum.IntEnum):
@@ -205,12 +215,12 @@ class LearnedRoute(NamedTuple):
     """A route that somebody else keeps in the kernel, as a candidate of ours."""
 
     prefix: Prefix
-    owner: str
+    owner: OwnerName
     """Its protocol, table and priority, as in `dhcp/main/100`."""
     distance: int
     metric: int
     """The kernel's priority."""
     tag: int
     type: RouteType
-    next_hops: tuple[NextHop, ...]
+    next_hops: Annotated[tuple[NextHop, ...], Items(NEXT_HOPS_MAX)]
     """Sorted by `NextHop.sort_key`; empty unless the type has next hops."""

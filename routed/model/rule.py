@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from routed.model.link import InterfaceName
 from routed.model.prefix import Family, Prefix
 
 __all__ = ["ANY_MARK", "Rule", "RuleAction"]
@@ -33,9 +34,9 @@ class Rule(NamedTuple):
     """What is looked up; 0 for other actions."""
     source: Prefix | None = None
     destination: Prefix | None = None
-    iif: str | None = None
+    iif: InterfaceName | None = None
     """The link that the packet came in by; `lo` for packets of this host."""
-    oif: str | None = None
+    oif: InterfaceName | None = None
     """The link that a socket is bound to."""
     fwmark: int = 0
     fwmask: int = 0

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ipc import authority, codec, internal
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
+from routed.declaration import hello_of_this_process
 from routed.sandbox.confine import confine_engine
 
 channel = socket.socket(fileno=3)
@@ -75,6 +76,11 @@ def take_configuration() -> None:
     send(internal.ConfApplied(begin.generation))
 
 
+def say_hello() -> None:
+    """Say which version this is; the parent says nothing before."""
+    send(hello_of_this_process())
+
+
 def tell_of_refusals() -> None:
     """Do what a good engine does first of all."""
     assert confinement.listener is not None
@@ -87,4 +93,6 @@ if __name__ == "__main__":
     uid, _, gid = sys.argv[sys.argv.index("--ids") + 1].partition(":")
     # Who nobody tells of must be answered by nobody: a refused call would wait for ever.
     confinement = confine_engine(int(uid), int(gid), tells_refusals="tell_of_refusals()" in text)
+    if "says_no_hello" not in text:
+        say_hello()
     exec(compile(text, "attack", "exec"), globals())

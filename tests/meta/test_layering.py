@@ -31,7 +31,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     # single modules beside the rooms
     "routed.clock": set(),
-    "routed.log": set(),
+    "routed.log": {"ipc.texts"},
+    "routed.log_relay": {"ipc", "routed.log"},
+    "routed.declaration": {"ipc", "routed", "routed.config.transfer"},
+    "routed.code_on_disk": set(),
     "routed.daemonize": set(),
     "routed.lockfile": set(),
     "routed.pidfile": {"routed.lockfile"},
@@ -49,13 +52,14 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
     "routed.outbox": {"ipc.internal", "routed.model", "trio"},
     "routed.engine_session": {
-        "ipc", "routed.config", "routed.engine_output", "routed.log", "routed.outbox",
-        "routed.privsep", "routed.sandbox.refusals", "trio",
+        "ipc", "routed.config", "routed.declaration", "routed.engine_output", "routed.log",
+        "routed.log_relay", "routed.outbox", "routed.privsep", "routed.sandbox.refusals", "trio",
     },
     "routed.engine_output": {"trio"},
     "routed.journals": {"ipc.internal", "routed.log"},
     "routed.supervisor": {
-        "ipc", "routed.config", "routed.engine_session", "routed.log", "routed.privsep", "trio",
+        "ipc", "routed", "routed.code_on_disk", "routed.config", "routed.engine_session",
+        "routed.log", "routed.privsep", "trio",
     },
     "routed.injection": {"routed.model"},
     "routed.injection_journal": {"ipc", "routed.injection", "routed.model"},
@@ -105,9 +109,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.config.transfer",
-        "routed.control", "routed.log", "routed.diagnosis", "routed.exporter",
-        "routed.injection_journal", "routed.metrics", "routed.privsep", "routed.process_memory",
-        "routed.reporter", "routed.router", "routed.sandbox", "trio",
+        "routed.control", "routed.declaration", "routed.log", "routed.diagnosis",
+        "routed.exporter", "routed.injection_journal", "routed.metrics", "routed.model",
+        "routed.privsep", "routed.process_memory", "routed.reporter", "routed.router",
+        "routed.sandbox", "trio",
     },
     "routed.last_good": set(),
     "routed.transaction": {

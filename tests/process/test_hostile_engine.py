@@ -24,8 +24,10 @@ from ipc.internal import (
     FibCommanded,
     FibProgress,
     FibUpdate,
+    LinksComplete,
     LogLevelRequested,
     NextHopsSuspected,
+    Ping,
     ReloadFinished,
     ReloadRequested,
     SocketKind,
@@ -34,16 +36,17 @@ from ipc.internal import (
 from routed import engine_session, privsep
 from routed.config.load import load_text
 from routed.engine_session import (
-    LOG_LINES_BURST,
     REFUSALS_BURST,
     REQUESTS_MAX,
     Conduct,
     EngineFailed,
     EngineSession,
 )
-from routed.log import Level, Logger, Record
+from routed.log import Level, Logger, Record, format_text
+from routed.log_relay import LOG_BYTES_BURST, LOG_LINES_BURST
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
+from routed.model.prefix import Address
 from routed.sandbox.kernel import here
 from tests.fakes.management_scene import until
 
@@ -79,6 +82,7 @@ class Host:
         self.suspected: list[NextHopsSuspected] = []
         self.judged = 0
         self.in_sync = 0
+        self.on_in_sync: Callable[[], None] = lambda: None
 
     def link(self, ifindex: int) -> Interface | None:
         return None
@@ -96,6 +100,7 @@ class Host:
 
     def fib_in_sync(self) -> None:
         self.in_sync += 1
+        self.on_in_sync()
 
     def nexthops_suspected(self, message: NextHopsSuspected) -> None:
         self.suspected.append(message)
@@ -119,27 +124,37 @@ class Host:
 class Siege:
     """One engine under a script, and what the parent made of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, until_in_sync: bool = False) -> None:
         self.host = Host()
+        if until_in_sync:
+            self.host.on_in_sync = self._end
         self.sink = ListSink()
+        self.log = Logger(self.sink, "parent", Level.DEBUG)
+        self.tell: list[object] = []
+        """Sent to the engine once it is configured."""
         self.conduct = Conduct()
         self.status = ""
         self.session: EngineSession | None = None
 
     async def run(self) -> None:
         process = privsep.start_engine(NOBODY, NOBODY, "auto", 1 << 20)
-        log = Logger(self.sink, "parent", Level.DEBUG)
-        self.session = EngineSession(process, self.host, log, self.conduct)
+        self.session = EngineSession(process, self.host, self.log, self.conduct)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._settle, self.session)
                 self.status = await self.session.run()
                 nursery.cancel_scope.cancel()
 
+    def _end(self) -> None:
+        assert self.session is not None
+        self.session.kill()
+
     async def _settle(self, session: EngineSession) -> None:
         try:
             await session.prepare(CONFIG, (), begin)
             await session.commit()
+            for message in self.tell:
+                session.send(message)
         except EngineFailed:
             session.kill()
 
@@ -174,8 +189,8 @@ def take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
     return write
 
 
-async def besiege() -> Siege:
-    siege = Siege()
+async def besiege(*, until_in_sync: bool = False) -> Siege:
+    siege = Siege(until_in_sync=until_in_sync)
     await siege.run()
     return siege
 
@@ -224,8 +239,12 @@ BREAKS_A_RULE = {
         "log event 'pwned' does not exist",
     ),
     "an event with other fields": (
-        "send(internal.LogEvent('ready', {'x': 'y'}))",
-        "log event ready with the fields x",
+        "send(internal.LogEvent('sandboxed', {'x': 'y'}))",
+        "log event sandboxed with the fields x",
+    ),
+    "an event of the parent's": (
+        "send(internal.LogEvent('reload-confirmed', {'asked_by': 'uid 0 pid 1'}))",
+        "log event reload-confirmed is not for the engine to log",
     ),
     "answers that nobody asked for": (
         "take_configuration()\nfor _ in range(99): send(internal.ConfApplied(1))",
@@ -304,14 +323,111 @@ async def test_a_flood_of_log_lines_is_cut_and_counted(take_over: TakeOver) -> N
     flood = LOG_LINES_BURST * 2
     take_over(
         "take_configuration()\n"
-        f"for n in range({flood}): send(internal.LogEvent('sandboxed', {{'by': 'x' * 5000}}))\n"
-        "send(internal.FibInSync(0))\n",
+        f"for n in range({flood}): send(internal.LogEvent('sandboxed', {{'by': 'x'}}))\n"
+        "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    siege = await besiege()
+    siege = await besiege(until_in_sync=True)
     lines = siege.sink.fields_of("sandboxed")
     assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
     assert LOG_LINES_BURST <= len(lines) < flood
-    assert all(len(fields["by"]) == 1000 for fields in lines)
+
+
+async def test_a_flood_of_long_log_lines_is_cut_by_its_bytes(take_over: TakeOver) -> None:
+    """Control characters take six bytes each in the log, whatever they take on the channel."""
+    take_over(
+        "take_configuration()\n"
+        "for n in range(4000): send(internal.LogEvent('sandboxed', {'by': chr(1) * 2000}))\n"
+        "send(internal.FibInSync(0))\nread_nothing()\n",
+    )
+    siege = await besiege(until_in_sync=True)
+    assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
+    assert siege.sink.fields_of("sandboxed")
+    written = sum(len(format_text(record).encode()) for record in siege.sink.records)
+    assert written < 2 * LOG_BYTES_BURST
+
+
+async def test_a_new_engine_has_no_new_budget_of_log_lines(take_over: TakeOver) -> None:
+    take_over(
+        "take_configuration()\n"
+        f"for n in range({LOG_LINES_BURST}): send(internal.LogEvent('sandboxed', {{'by': 'x'}}))\n"
+        "send(internal.FibInSync(0))\nread_nothing()\n",
+    )
+    first = await besiege(until_in_sync=True)
+    second = Siege(until_in_sync=True)
+    second.conduct.log_budget = first.conduct.log_budget
+    await second.run()
+    assert second.host.in_sync == 1
+    assert len(second.sink.fields_of("sandboxed")) < LOG_LINES_BURST // 2
+
+
+async def test_an_engine_cannot_silence_the_parents_own_lines(take_over: TakeOver) -> None:
+    """An event that both may log has a limit for each of them."""
+    take_over(
+        "take_configuration()\n"
+        "fields = {'message': 'x', 'problem': 'x'}\n"
+        "for n in range(2000): send(internal.LogEvent('message-dropped', fields))\n"
+        "send(internal.FibInSync(0))\nread_nothing()\n",
+    )
+    siege = await besiege(until_in_sync=True)
+    assert len(siege.sink.fields_of("message-dropped")) < 2000
+    siege.log.emit("message-dropped", message="Ping", problem="mine")
+    last = siege.sink.records[-1]
+    assert (last.process, last.fields["problem"]) == ("parent", "mine")
+
+
+async def test_a_message_that_cannot_be_sent_costs_that_message(take_over: TakeOver) -> None:
+    take_over(
+        "take_configuration()\ntake_until(internal.Ping)\nsend(internal.FibInSync(0))\nread_nothing()\n",
+    )
+    siege = Siege(until_in_sync=True)
+    siege.tell = [
+        ReloadFinished(True, ("a line",), changes_state=object()),  # type: ignore[arg-type]
+        LinksComplete(((Address.parse("fe80::1"), 1),) * 1001),
+        Ping(),
+    ]
+    await siege.run()
+    assert siege.host.in_sync == 1, "what was queued after it has arrived"
+    assert siege.conduct.messages_dropped == {"ReloadFinished": 1, "LinksComplete": 1}
+    dropped = siege.sink.fields_of("message-dropped")
+    assert [fields["message"] for fields in dropped] == ["ReloadFinished", "LinksComplete"]
+
+
+async def test_a_long_name_of_an_event_ends_the_engine_and_nothing_else(
+    take_over: TakeOver,
+) -> None:
+    """The reason quotes it, and is cut."""
+    take_over(
+        "take_configuration()\n"
+        "import msgpack\n"
+        "body = msgpack.packb([chr(1) * 100_000, {}])\n"
+        "send_raw(pack_frame(Frame(40, 0, body), INTERNAL_FRAME_MAX_BYTES))\n"
+        "while True: take()\n"
+    )
+    siege = await besiege()
+    assert siege.status == "killed by SIGKILL"
+    (problem,) = siege.problems
+    assert len(problem) < 1000
+
+
+async def test_an_engine_of_another_version_gets_no_message(take_over: TakeOver) -> None:
+    take_over(
+        "# says_no_hello\n"
+        "send(internal.EngineHello('9.9.9', bytes(16)))\n"
+        "channel.recv(1)\nos._exit(3)\n"
+    )
+    siege = await besiege()
+    assert siege.session is not None
+    assert siege.session.other_version == "9.9.9"
+    assert siege.status == "killed by SIGKILL"
+    assert siege.conduct.violations == {}, "it is no offence"
+
+
+async def test_an_engine_that_says_no_version_gets_no_message(take_over: TakeOver) -> None:
+    take_over("# says_no_hello\nsend(internal.Pong())\nchannel.recv(1)\nos._exit(3)\n")
+    siege = await besiege()
+    assert siege.session is not None
+    assert siege.session.other_version == "unknown"
+    assert siege.status == "killed by SIGKILL"
 
 
 async def test_other_tasks_of_the_parent_have_their_turns_during_a_flood(
