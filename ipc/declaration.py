@@ -40,7 +40,7 @@ def _collect(kind: Any, known: dict[str, str]) -> None:
         known[_name(kind)] = repr([(member.name, member.value) for member in kind])
     elif dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
         hints = typing.get_type_hints(kind, include_extras=True)
-        names = list(getattr(kind, "__dataclass_fields__", None) or getattr(kind, "_fields", ()))
+        names: list[str] = list(getattr(kind, "__dataclass_fields__", getattr(kind, "_fields", ())))
         known[_name(kind)] = repr([(name, hints[name]) for name in names])
         for name in names:
             _collect(hints[name], known)

@@ -246,6 +246,13 @@ BREAKS_A_RULE = {
         "send(internal.LogEvent('reload-confirmed', {'asked_by': 'uid 0 pid 1'}))",
         "log event reload-confirmed is not for the engine to log",
     ),
+    "a route of too many next hops": (
+        "take_configuration()\n"
+        "import msgpack\n"
+        "body = msgpack.packb([1, [[1, [[None, 1, 1, False]] * 1025]], [], []])\n"
+        "send_raw(pack_frame(Frame(20, 0, body), INTERNAL_FRAME_MAX_BYTES))",
+        "1025 items, and 1024 are the most",
+    ),
     "answers that nobody asked for": (
         "take_configuration()\nfor _ in range(99): send(internal.ConfApplied(1))",
         "answers that nobody asked for",
