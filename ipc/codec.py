@@ -317,7 +317,7 @@ def _worst_of_class(kind: Any) -> int:
     if issubclass(kind, enum.Enum):
         return max(len(encode_plain(member.value)) for member in kind)
     if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
-        names = list(getattr(kind, "__dataclass_fields__", None) or kind._fields)
+        names = list(getattr(kind, "__dataclass_fields__", getattr(kind, "_fields", ())))
         hints = typing.get_type_hints(kind, include_extras=True)
         return _HEAD_BYTES + sum(_worst_of_field(kind, name, hints[name]) for name in names)
     raise CodecError(f"{kind!r} is declared without a bound")
