@@ -116,7 +116,12 @@ class Exporter:
         prefixes = Family("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
         resent = Family("routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up.")
         for row in rows:
-            labels = {"neighbor": str(row.router_id), "interface": row.interface}
+            # A router with two links on one wire is two neighbors, and refusals have no router id.
+            labels = {
+                "neighbor": str(row.router_id),
+                "interface": row.interface,
+                "address": str(row.address),
+            }
             if row.rtt_ms is not None:
                 rtt.add(row.rtt_ms / 1000, **labels)
             prefixes.add(row.prefixes, **labels)

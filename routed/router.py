@@ -470,6 +470,8 @@ _WORTH_A_LINE = frozenset(
         TraceCode.MTU_MISMATCH,
         TraceCode.NEIGHBOR_DAMPED,
         TraceCode.PREFIX_LIMIT,
+        TraceCode.REFUSED_ADDRESS,
+        TraceCode.DROPPED_TOO_MANY_NEIGHBORS,
         TraceCode.DROPPED_UNSIGNED,
         TraceCode.DROPPED_UNKNOWN_KEY,
         TraceCode.DROPPED_BAD_MAC,

@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 _CLOCK_MODULUS = 1 << 32
+PATIENCE_S = 30.0
+PATIENCE_INTERVALS = 1.5
+"""Before it exchanges routes a neighbor may be silent for PATIENCE_S, or this many of its hello
+intervals if that is longer, whatever dead interval it advertises: it has no routes to lose."""
 _RTT_LIMIT_US = 10_000_000
 """An echo older than this is a delayed or forged datagram, not a round trip."""
 REST_INTERVALS = 2
@@ -73,7 +77,7 @@ class AdjacencyEvent(enum.Enum):
     DEAD_TIMER = "nothing heard for the dead interval"
     GIVEN_UP = "DATA not acknowledged for too long"
     LINK_LOST = "no carrier, or the link is no longer ours"
-    CLEARED = "the operator, or a changed address"
+    CLEARED = "the operator, a changed address, or room for a newcomer"
 
 
 class AdjacencyAction(enum.Enum):
@@ -157,8 +161,18 @@ class Adjacency:
         """Our number for this incarnation; 0 only before the first."""
         self.neighbor_session = 0
         """Its number, once a heartbeat has told; 0 before."""
+        self.guessed_session = 0
+        """A number that may be its, as long as no heartbeat has told; answered to, never used."""
+        self.named: tuple[Address, ...] = ()
+        """Its own addresses on the link, as it says."""
         self.addresses: tuple[Address, ...] = ()
-        """Its own addresses on the link."""
+        """Those of them that may be next hops."""
+        self.address_problem = ""
+        """Why others may not."""
+        self.is_unlisted = False
+        """Whether its last complete list lacked us."""
+        self.is_signing = False
+        """Whether its last heartbeat had a signature."""
         self.hello: Hello | None = None
         self.heartbeat_sequence: int | None = None
         """Of its newest HEARTBEAT or CONTROL; older ones are not believed."""
@@ -189,7 +203,17 @@ class Adjacency:
     @property
     def dead_at(self) -> float:
         """When it counts as dead if nothing more is heard."""
-        return self.heard_at + self.dead_interval_s
+        if self.state.exchanges_routes:
+            return self.heard_at + self.dead_interval_s
+        return self.heard_at + self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long it may be silent, or take, before it exchanges routes; seconds."""
+        if self.hello is None:
+            return 0.0
+        hello_interval_s = self.hello.interval_ms / 1000
+        return min(self.dead_interval_s, max(PATIENCE_S, PATIENCE_INTERVALS * hello_interval_s))
 
     @property
     def ask_at(self) -> float | None:
@@ -209,7 +233,7 @@ class Adjacency:
     def open_session(self, session: int, now: float) -> None:
         """Start a new incarnation; what was agreed in the last one is void."""
         self.session = session
-        self.neighbor_session = 0
+        self.neighbor_session = self.guessed_session = 0
         self.pending_since = now
         self.confirmed_at = now
         self.up_since = None
@@ -259,7 +283,7 @@ class Adjacency:
             router_id=self.router_id,
             boot_id=self.boot_id,
             session=self.session,
-            heard_session=self.neighbor_session,
+            heard_session=self.neighbor_session or self.guessed_session,
             echo_timestamp=self._echo_timestamp,
             hold_us=hold_us,
         )

@@ -39,6 +39,9 @@ class NeighborKey(NamedTuple):
 
     ifindex: int
     router_id: Address
+    address: Address | None = None
+    """Its source address there: a router with two links on one wire is two neighbors. None where a
+    table has no use for the difference."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from collections.abc import Iterable, Mapping
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
+from routed.neighbor.addresses import is_heard, off_link_reason
 from routed.neighbor.adjacency import (
     AdjacencyEvent,
 )
@@ -71,7 +72,7 @@ from routed.neighbor.following import ForwardingWait
 from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.neighbor.keys import KeyRing
 from routed.neighbor.lifecycle import Lifecycle
-from routed.neighbor.links import Link, LinkMemory, is_heard
+from routed.neighbor.links import Link, LinkMemory
 from routed.neighbor.loading import Loading
 from routed.neighbor.marking import LinkMarker
 from routed.neighbor.outputs import OutputLog
@@ -79,6 +80,7 @@ from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.recording import LIMIT_BYTES, Recorder
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
+from routed.neighbor.tlv_fields import is_router_id
 from routed.neighbor.transmit import Transmitter
 from routed.neighbor.views import learned_rows, neighbor_row, refusal_row
 from routed.neighbor.wire import (
@@ -117,10 +119,10 @@ class NeighborInstance:
             rng: jitter and session numbers come from it; seed it to repeat a run.
 
         Raises:
-            UsageError: the router id is no IPv4 address.
+            UsageError: the router id is no unicast IPv4 address.
         """
-        if router_id.family is not Family.IPV4:
-            raise UsageError("a router id is written as an IPv4 address")
+        if router_id.family is not Family.IPV4 or not is_router_id(router_id.addr_bits):
+            raise UsageError(f"{router_id} is no router id: a unicast IPv4 address is wanted")
         self.router_id = router_id
         self.boot_id = boot_id
         self._rng = rng
@@ -157,6 +159,7 @@ class NeighborInstance:
             self._lifecycle,
             self._relay,
             self._marker.mark,
+            self._links,
         )
         self._loading = Loading(self._links)
         self._memories: dict[int, LinkMemory] = {}
@@ -385,8 +388,14 @@ class NeighborInstance:
             self._log.trace(TraceCode.DROPPED_UNKNOWN_LINK, ifindex, source)
         elif hop_limit != REQUIRED_HOP_LIMIT:
             self._log.trace(TraceCode.DROPPED_HOP_LIMIT, ifindex, source, f"hop limit {hop_limit}")
+            link.refusals.note(
+                source,
+                f"hop limit {hop_limit}, not {REQUIRED_HOP_LIMIT}: it is not on the link",
+                now,
+            )
         elif not is_heard(link.settings, source):
             self._log.trace(TraceCode.DROPPED_SOURCE_OFF_LINK, ifindex, source)
+            link.refusals.note(source, off_link_reason(link.settings, source), now)
         else:
             try:
                 message = decode(data)
@@ -422,9 +431,9 @@ class NeighborInstance:
         """Start every adjacency with a router afresh (operator); whether there was one."""
         self._note_input("clear_neighbor", router_id, now)
         found = [
-            (link, link.neighbors[router_id])
+            (link, neighbor)
             for link in self._links.values()
-            if router_id in link.neighbors
+            for neighbor in link.neighbors_of(router_id)
         ]
         for link, neighbor in found:
             link.memory.damper.forgive(router_id)

@@ -4,12 +4,14 @@
 (`adjacency.TRANSITIONS`), says so, and does what the action asks of the other parts: sessions are
 numbered, table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
 
-State that lives here: the number of the last session. Everything else belongs to those it is held
-by (`links`) or to the room that decides about it (`feasibility`, `report`).
+State that lives here: how many sessions were opened, and the key of their numbers. Everything else
+belongs to those it is held by (`links`) or to the room that decides about it (`feasibility`,
+`report`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 from routed.model.prefix import Family, Prefix
@@ -39,6 +41,9 @@ _NO_FLAPS = frozenset(
 
 TABLE_REQUEST_GAP_S = 30.0
 """A neighbor is asked for its whole table no sooner than this after the last time."""
+TABLE_ANSWER_GAP_S = 15.0
+"""A neighbor's request is answered no sooner than this after its last one: half of what it has to
+wait, so that no delay on the way makes an honest one too early."""
 TABLE_REQUEST_WAIT_S = 1.0
 """Until the next look while its first table is not whole, or its window is full."""
 
@@ -58,8 +63,9 @@ class Lifecycle:
         reporter: RouteReporter,
         transmitter: Transmitter,
     ) -> None:
-        self.session = rng.getrandbits(32)
-        """Of the adjacency opened last."""
+        self._session_key = rng.randbytes(32)
+        self._sessions = 0
+        """How many were opened; hashed with the key, so that none can be told from another."""
         self._rng = rng
         self._log = log
         self._table = table
@@ -135,12 +141,22 @@ class Lifecycle:
 
     def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Number the new incarnation and let the neighbor know soon."""
-        self.session = self.session % 0xFFFF_FFFF + 1  # never 0, which means unknown
-        neighbor.adjacency.open_session(self.session, now)
+        neighbor.adjacency.open_session(self._next_session(neighbor.adjacency.session), now)
         self._transmitter.hasten_heartbeat(link, now)
+
+    def _next_session(self, last: int) -> int:
+        """An unpredictable number: not 0, which means unknown, nor the last of the adjacency."""
+        while True:
+            self._sessions += 1
+            counted = self._sessions.to_bytes(8, "big")
+            digest = hashlib.blake2s(counted, key=self._session_key, digest_size=4).digest()
+            session = int.from_bytes(digest, "big")
+            if session not in (0, last):
+                return session
 
     def _begin_exchange(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Tell a neighbor our table; from here on the multicast stream is for it too."""
+        link.newcomers.pop(neighbor.key, None)
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
@@ -167,7 +183,7 @@ class Lifecycle:
 
     def _drop_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
         self._table.remove_neighbor(neighbor.key, now)
-        del link.neighbors[neighbor.key.router_id]
+        link.remove_neighbor(neighbor)
 
     def check_exchanged(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Sweep when the neighbor's table is whole; come UP when ours is acknowledged too."""
@@ -237,9 +253,13 @@ class Lifecycle:
             self._log.count(TraceCode.TABLE_REQUESTED)
             self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
 
-    def tell_again(self, neighbor: Neighbor) -> None:
+    def tell_again(self, neighbor: Neighbor, now: float) -> None:
         """A neighbor asks for our table again: from its beginning, if it is being told."""
         exchange = neighbor.exchange
+        if now < exchange.table_told_at + TABLE_ANSWER_GAP_S:
+            self._log.count(TraceCode.IGNORED_TABLE_REQUEST)
+            return
+        exchange.table_told_at = now
         told = exchange.dump.count if exchange.dump is not None else 0
         exchange.dump = TableDump(self._known_prefixes(), told)
 
@@ -247,7 +267,7 @@ class Lifecycle:
         return sorted(set(self._origins.prefixes()) | self._table.selections().keys())
 
     def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
-        return link.neighbors.get(neighbor.key.router_id) is neighbor
+        return link.neighbors.get(neighbor.key) is neighbor
 
     def refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """The link's cost or somebody's addresses changed: choose again, name next hops again."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
+from routed.neighbor.addresses import next_hop
 from routed.neighbor.adjacency import LATE_INTERVALS, Adjacency
 from routed.neighbor.advertise import LinkAdvertiser, TableDump
 from routed.neighbor.agenda import Agenda
@@ -29,7 +30,7 @@ from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
 
-__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor", "is_heard"]
+__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor"]
 
 PATIENCE_S = 0.02
 """So long the multicast stream waits for neighbors whose windows are full, while others have room:
@@ -41,6 +42,12 @@ PATIENT_MAX_S = 120.0
 ADDRESSES_TOLD = 3
 """Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
 ADDRESSES_EVERY = 16
+MAX_NEIGHBORS_PER_LINK = 256
+ALARMS_EACH, ALARMS_SLACK = 4, 64
+"""So many alarms for each neighbor, and so many more, are kept; most of them are replaced ones."""
+LEAVING_S = 2.0
+"""After GOODBYE or RESTART nothing of that life is believed for so long: it may have been on its
+way, or its sender may take a moment to end."""
 
 
 @dataclass(slots=True)
@@ -61,6 +68,8 @@ class Exchange:
     table_request_at: float | None = None
     """When to ask the neighbor for its table again; None while there is no reason to."""
     table_requested_at: float = -math.inf
+    table_told_at: float = -math.inf
+    """When the neighbor last asked for our table again, and got it."""
     settled_sequence: int | None = None
     """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
     it learned. None while it says that it is converging."""
@@ -112,7 +121,7 @@ class Neighbor:
         """
         addresses = self.adjacency.addresses
         if self._ways is None or self._ways[0] is not settings or self._ways[1] is not addresses:
-            hops = {family: _next_hop(settings, self.adjacency, family) for family in Family}
+            hops = {family: next_hop(settings, self.adjacency, family) for family in Family}
             self._ways = settings, addresses, hops
         return self._ways[2][family]
 
@@ -170,7 +179,13 @@ class Link:
         self.is_converging = is_converging
         """Whether our neighbors on the link should wait for more before they sweep stale routes."""
         self.advertiser = LinkAdvertiser()
-        self.neighbors: dict[Address, Neighbor] = {}
+        self.neighbors: dict[NeighborKey, Neighbor] = {}
+        self._by_router: dict[Address, dict[NeighborKey, Neighbor]] = {}
+        self.newcomers: dict[NeighborKey, None] = {}
+        """Neighbors that were never heard both ways, the first one first."""
+        self._departed: dict[tuple[Address, Address], tuple[int, float]] = {}
+        """Router id and address of those who left lately: their boot id, and until when nothing of
+        that life is believed. At most MAX_NEIGHBORS_PER_LINK."""
         self.memory = memory
         self.multicast_sequence = memory.multicast_sequence
         """Of the last DATA on the link's multicast stream."""
@@ -178,10 +193,9 @@ class Link:
         """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
         self.addresses_due = ADDRESSES_TOLD
         """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
-        self._alarms: list[tuple[float, int, Neighbor]] = []
+        self._alarms: list[tuple[float, NeighborKey]] = []
         """A heap: when neighbors may need attention, never later than when they do."""
-        self._alarm_number = 0
-        self._attention: dict[Address, Neighbor] = {}
+        self._attention: dict[NeighborKey, Neighbor] = {}
         self._stalled_since: float | None = None
         """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
@@ -218,6 +232,41 @@ class Link:
         self._missing.difference_update(addresses)
         if not self._missing and self.listening_until is not None:
             self.listening_until = now
+
+    def add_neighbor(self, neighbor: Neighbor) -> None:
+        """Somebody has been heard for the first time."""
+        key = neighbor.key
+        self.neighbors[key] = neighbor
+        self._by_router.setdefault(key.router_id, {})[key] = neighbor
+        self.newcomers[key] = None
+
+    def remove_neighbor(self, neighbor: Neighbor) -> None:
+        """A neighbor is forgotten."""
+        key = neighbor.key
+        del self.neighbors[key]
+        same_router = self._by_router[key.router_id]
+        del same_router[key]
+        if not same_router:
+            del self._by_router[key.router_id]
+        self.newcomers.pop(key, None)
+
+    def neighbors_of(self, router_id: Address) -> list[Neighbor]:
+        """What is known of one router: one neighbor for each of its links to the wire."""
+        return list(self._by_router.get(router_id, {}).values())
+
+    def note_departure(self, neighbor: Neighbor, now: float) -> None:
+        """A neighbor has said GOODBYE or RESTART."""
+        adjacency = neighbor.adjacency
+        who = adjacency.router_id, adjacency.address
+        self._departed.pop(who, None)
+        if len(self._departed) >= MAX_NEIGHBORS_PER_LINK:
+            del self._departed[next(iter(self._departed))]
+        self._departed[who] = adjacency.boot_id, now + LEAVING_S
+
+    def has_departed(self, router_id: Address, boot_id: int, source: Address, now: float) -> bool:
+        """Whether this life of a neighbor has just said that it ends."""
+        departed = self._departed.get((router_id, source))
+        return departed is not None and departed[0] == boot_id and now < departed[1]
 
     def listeners(self) -> list[Neighbor]:
         """Neighbors that the multicast stream is for."""
@@ -332,7 +381,7 @@ class Link:
 
     def attend(self, neighbor: Neighbor) -> None:
         """Something concerns a neighbor: it is looked at before the input ends."""
-        self._attention[neighbor.key.router_id] = neighbor
+        self._attention[neighbor.key] = neighbor
         self._agenda.touch(neighbor.key.ifindex)
 
     def touch(self) -> None:
@@ -345,21 +394,19 @@ class Link:
             return []
         waiting, self._attention = self._attention, {}
         return [
-            neighbor
-            for router_id, neighbor in waiting.items()
-            if self.neighbors.get(router_id) is neighbor
+            neighbor for key, neighbor in waiting.items() if self.neighbors.get(key) is neighbor
         ]
 
     def take_alarms(self, now: float) -> list[Neighbor]:
         """Neighbors whose time may have come. Cost: O(log n) for each."""
         rung = []
         while self._alarms and self._alarms[0][0] <= now:
-            moment, _, neighbor = heapq.heappop(self._alarms)
-            if neighbor.alarm_at != moment:
-                continue  # an earlier one has taken its place
+            moment, key = heapq.heappop(self._alarms)
+            neighbor = self.neighbors.get(key)
+            if neighbor is None or neighbor.alarm_at != moment:
+                continue  # it is gone, or an earlier alarm has taken the place of this one
             neighbor.alarm_at = None
-            if self.neighbors.get(neighbor.key.router_id) is neighbor:
-                rung.append(neighbor)
+            rung.append(neighbor)
         return rung
 
     def set_alarm(self, neighbor: Neighbor) -> None:
@@ -368,46 +415,19 @@ class Link:
         if moment is None or (neighbor.alarm_at is not None and neighbor.alarm_at <= moment):
             return
         neighbor.alarm_at = moment
-        self._alarm_number += 1
-        heapq.heappush(self._alarms, (moment, self._alarm_number, neighbor))
+        heapq.heappush(self._alarms, (moment, neighbor.key))
+        if len(self._alarms) > ALARMS_EACH * len(self.neighbors) + ALARMS_SLACK:
+            self._drop_stale_alarms()
 
+    def _drop_stale_alarms(self) -> None:
+        """Forget alarms that others have replaced, or whose neighbors are gone.
 
-def is_heard(settings: LinkSettings, source: Address) -> bool:
-    """Whether a datagram from this source can have been sent by a neighbor on the link.
-
-    Source: RFC 8966 section 4 (only link-local sources); RFC 5082 section 5.
-    """
-    if settings.unicast_neighbors:
-        return source in settings.unicast_neighbors
-    if source.family is Family.IPV6:
-        return source.is_link_local
-    return _is_on_subnet(settings, source)
-
-
-def _is_on_subnet(settings: LinkSettings, source: Address) -> bool:
-    """Whether an IPv4 address lies on a subnet of the link."""
-    return any(
-        entry.is_usable and entry.subnet.contains_address(source)
-        for entry in settings.addresses
-        if entry.address.family is Family.IPV4
-    )
-
-
-def _next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> NextHop | None:
-    """How to send packets of one family to a neighbor.
-
-    IPv4 goes to an IPv4 address of the neighbor on one of our subnets of the link; without one, to
-    its IPv6 link-local address (the kernel resolves the link layer by it, RTA_VIA). IPv6 always
-    goes to the link-local address.
-    """
-    known = sorted({adjacency.address, *adjacency.addresses})
-    if family is Family.IPV4:
-        for address in known:
-            if address.family is Family.IPV4 and _is_on_subnet(settings, address):
-                return NextHop(via=address, ifindex=settings.ifindex)
-    if adjacency.address.family is Family.IPV6:
-        return NextHop(via=adjacency.address, ifindex=settings.ifindex)
-    for address in known:
-        if address.family is Family.IPV6 and address.is_link_local:
-            return NextHop(via=address, ifindex=settings.ifindex)
-    return None
+        Each would be passed over when its time comes; but newcomers may come and go faster.
+        """
+        self._alarms = [
+            alarm
+            for alarm in self._alarms
+            if (neighbor := self.neighbors.get(alarm[1])) is not None
+            and neighbor.alarm_at == alarm[0]
+        ]
+        heapq.heapify(self._alarms)

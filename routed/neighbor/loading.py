@@ -134,5 +134,5 @@ def _is_pending(adjacency: Adjacency, now: float) -> bool:
         case AdjacencyState.LOADING:
             return True
         case AdjacencyState.INIT | AdjacencyState.TWO_WAY:
-            return now < adjacency.pending_since + adjacency.dead_interval_s
+            return now < adjacency.pending_since + adjacency.patience_s
     return False

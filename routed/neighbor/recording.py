@@ -62,10 +62,10 @@ LIMIT_BYTES = 32 << 20
 STATE_BYTES_MAX = 8 * LIMIT_BYTES
 """Of a state or an argument, unpacked: what is longer is cut, and so is damaged."""
 _MODULES = (
-    "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events", "feasibility",
-    "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links", "loading",
-    "marking", "outputs", "policy", "prefix_counts", "quality", "refusals", "relay", "reliable",
-    "report", "seqno_wishes", "tlvs", "transmit",
+    "addresses", "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events",
+    "feasibility", "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links",
+    "loading", "marking", "outputs", "policy", "prefix_counts", "quality", "refusals", "relay",
+    "reliable", "report", "seqno_wishes", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {

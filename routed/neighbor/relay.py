@@ -98,7 +98,7 @@ class RequestRelay:
         link = self._links.get(key.ifindex)
         if link is None:
             return
-        neighbor = link.neighbors.get(key.router_id)
+        neighbor = link.neighbors.get(key)
         if neighbor is not None and neighbor.exchanges_routes:
             neighbor.exchange.requests[request.prefix, request.origin] = request
             link.attend(neighbor)

@@ -32,8 +32,10 @@ neighbor that was merely busy acknowledges all with its first ACK, and two messa
 vain, not a whole window.
 
 Invariants: what is owed to one neighbor is bounded (MAX_OWED), and so is what a receiver remembers
-(RECEIVE_WINDOW). A neighbor that acknowledges nothing for its dead interval (at least
-GIVE_UP_FLOOR_S), or leaves a message unacknowledged MAX_TRIES times, is given up.
+(RECEIVE_WINDOW, MAX_RUNS). No number that a neighbor writes decides how long anything takes: an ACK
+costs at most what is owed, to send one at most MAX_ACK_RANGES. A neighbor that acknowledges nothing
+for its dead interval (at least GIVE_UP_FLOOR_S), or leaves a message unacknowledged MAX_TRIES
+times, is given up.
 
 Sources: RFC 7868 section 5.3 (EIGRP's reliable transport, conditional receive), RFC 6298 (RTO),
 RFC 5681 (slow start, congestion avoidance, fast retransmit), RFC 2018 (selective acknowledgement).
@@ -43,18 +45,20 @@ from __future__ import annotations
 
 import enum
 import random
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from routed.model.prefix import Address, Prefix
 from routed.model.seqno import is_newer, next_seqno, seqno_distance
-from routed.neighbor.wire import MAX_ACK_RANGES, Ack, AckRange, Stream
+from routed.neighbor.wire import MAX_ACK_RANGES, MAX_ACK_SPAN, Ack, AckRange, Stream
 
 __all__ = [
     "ACK_DELAY_MAX_S",
     "INITIAL_WINDOW",
     "MAX_OWED",
+    "MAX_RUNS",
     "MAX_TRIES",
     "MAX_WINDOW",
     "RECEIVE_WINDOW",
@@ -87,8 +91,12 @@ MAX_TRIES = 12
 GIVE_UP_FLOOR_S = 3.0
 MAX_OWED = 16_384
 """Messages unacknowledged by one neighbor, sent or waiting, before it is given up."""
-RECEIVE_WINDOW = 2 * MAX_OWED
-"""How far beyond the cumulative point a sequence may lie; the peer cannot honestly exceed it."""
+RECEIVE_WINDOW = MAX_ACK_SPAN
+"""How far beyond the cumulative point a sequence may lie: twice MAX_OWED, which the peer cannot
+honestly exceed."""
+MAX_RUNS = 1024
+"""Runs beyond the cumulative point that a receiver remembers of one stream; what would begin one
+more is not acknowledged, and comes again."""
 
 ACK_DELAY_MIN_S = 0.004
 ACK_DELAY_MAX_S = 0.012
@@ -201,6 +209,11 @@ class ReliableSender:
         self._unicast_sequence = next_seqno(self._unicast_sequence)
         return self._unicast_sequence
 
+    @property
+    def last_unicast_sequence(self) -> int:
+        """Of the newest message on the unicast stream; 0 before the first."""
+        return self._unicast_sequence
+
     def is_acknowledged(self, stream: Stream, sequence: int) -> bool:
         """Whether a message that was once owed is owed no longer."""
         return sequence not in self._owed[stream]
@@ -230,7 +243,8 @@ class ReliableSender:
         Returns:
             Messages that now every neighbor they were owed to has acknowledged.
 
-        Cost: proportional to what is newly acknowledged, plus the runs listed.
+        Cost: proportional to what is newly acknowledged and the runs listed; with runs, and when
+        something is newly acknowledged, at most to what is owed.
         """
         stream = self._owed[ack.stream]
         acked = list(_acknowledged(stream, ack))
@@ -362,14 +376,40 @@ def _acknowledged(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
         if is_newer(sequence, ack.cumulative):
             break
         yield owed
-    position = ack.cumulative
+    if not ack.ranges or not stream:
+        return
+    if sum(run.received for run in ack.ranges) <= len(stream):
+        yield from _acknowledged_in_runs(stream, ack)
+        return
+    runs = iter(_offsets(ack))
+    first, last = next(runs)
+    for sequence, owed in stream.items():
+        offset = seqno_distance(sequence, ack.cumulative)
+        while offset > last:
+            following = next(runs, None)
+            if following is None:
+                return
+            first, last = following
+        if offset >= first:
+            yield owed
+
+
+def _acknowledged_in_runs(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
+    """The same beyond the cumulative point, by looking each listed sequence up."""
+    for first, last in _offsets(ack):
+        for offset in range(first, last + 1):
+            owed = stream.get(next_seqno(ack.cumulative, offset))
+            if owed is not None:
+                yield owed
+
+
+def _offsets(ack: Ack) -> Iterator[tuple[int, int]]:
+    """The first and the last sequence of each run, counted from the cumulative point."""
+    position = 0
     for run in ack.ranges:
-        position = next_seqno(position, run.missing)
-        for step in range(1, run.received + 1):
-            owed_beyond = stream.get(next_seqno(position, step))
-            if owed_beyond is not None:
-                yield owed_beyond
-        position = next_seqno(position, run.received)
+        first = position + run.missing + 1
+        position = first + run.received - 1
+        yield first, position
 
 
 class ReceiveVerdict(enum.Enum):
@@ -389,54 +429,68 @@ class ReceiveStream:
         """Everything up to this one has arrived; None until the stream's base is known."""
         self.highest = base
         """The newest that has arrived."""
-        self._ahead: set[int] = set()
+        self._position = 0
+        """Of the cumulative point, counted from the base without wrapping."""
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        """The runs beyond it, in order: positions of their first and last sequences. Two runs are
+        never adjacent, and none touches the cumulative point."""
 
     @property
     def has_gap(self) -> bool:
         """Whether something has arrived out of turn."""
-        return bool(self._ahead)
+        return bool(self._starts)
 
     def accept(self, sequence: int) -> ReceiveVerdict:
-        """Note one arrival. Cost: O(1), amortised."""
+        """Note one arrival. Cost: O(log MAX_RUNS)."""
         if self.cumulative is None:
             return ReceiveVerdict.NOT_READY
         distance = seqno_distance(sequence, self.cumulative)
-        if distance <= 0 or sequence in self._ahead:
+        if distance <= 0:
             return ReceiveVerdict.DUPLICATE
         if distance > RECEIVE_WINDOW:
             return ReceiveVerdict.OUT_OF_WINDOW
-        self._ahead.add(sequence)
-        if self.highest is None or is_newer(sequence, self.highest):
-            self.highest = sequence
-        while (following := next_seqno(self.cumulative)) in self._ahead:
-            self._ahead.remove(following)
-            self.cumulative = following
+        verdict = self._note(self._position + distance)
+        if verdict is ReceiveVerdict.NEW:
+            if self.highest is None or is_newer(sequence, self.highest):
+                self.highest = sequence
+            if self._starts and self._starts[0] == self._position + 1:
+                self._starts.pop(0)
+                reached = self._ends.pop(0)
+                self.cumulative = next_seqno(self.cumulative, reached - self._position)
+                self._position = reached
+        return verdict
+
+    def _note(self, position: int) -> ReceiveVerdict:
+        """Add a position beyond the cumulative point to the runs."""
+        starts, ends = self._starts, self._ends
+        index = bisect_right(starts, position)
+        if index and position <= ends[index - 1]:
+            return ReceiveVerdict.DUPLICATE
+        extends_last = index > 0 and ends[index - 1] == position - 1
+        extends_next = index < len(starts) and starts[index] == position + 1
+        if extends_last and extends_next:
+            ends[index - 1] = ends.pop(index)
+            del starts[index]
+        elif extends_last:
+            ends[index - 1] = position
+        elif extends_next:
+            starts[index] = position
+        elif len(starts) >= MAX_RUNS and position != self._position + 1:
+            return ReceiveVerdict.OUT_OF_WINDOW
+        else:
+            starts.insert(index, position)
+            ends.insert(index, position)
         return ReceiveVerdict.NEW
 
     def ranges(self) -> tuple[AckRange, ...]:
         """Runs beyond the cumulative point, lowest first, as many as one ACK carries."""
-        if self.cumulative is None or not self._ahead:
-            return ()
-        base = self.cumulative
-        return tuple(_runs(sorted(seqno_distance(ahead, base) for ahead in self._ahead)))
-
-
-def _runs(offsets: Iterable[int]) -> Iterator[AckRange]:
-    """Ascending offsets from the cumulative point, as gaps and runs."""
-    run_end = run_start = previous_end = 0
-    count = 0
-    for offset in offsets:
-        if offset == run_end + 1 and run_start:
-            run_end = offset
-            continue
-        if run_start:
-            yield AckRange(run_start - previous_end - 1, run_end - run_start + 1)
-            count += 1
-            if count == MAX_ACK_RANGES:
-                return
-            previous_end = run_end
-        run_start = run_end = offset
-    yield AckRange(run_start - previous_end - 1, run_end - run_start + 1)
+        runs: list[AckRange] = []
+        previous_end = self._position
+        for start, end in zip(self._starts[:MAX_ACK_RANGES], self._ends, strict=False):
+            runs.append(AckRange(start - previous_end - 1, end - start + 1))
+            previous_end = end
+        return tuple(runs)
 
 
 class ReliableReceiver:

@@ -167,7 +167,7 @@ class RouteReporter:
         hops = []
         for key in keys:
             link = self._links[key.ifindex]
-            hop = link.neighbors[key.router_id].next_hop(link.settings, family)
+            hop = link.neighbors[key].next_hop(link.settings, family)
             if hop is not None:
                 hops.append(hop)
         return tuple(sorted(hops, key=NextHop.sort_key))

@@ -27,6 +27,7 @@ __all__ = [
     "RefusedError",
     "RouterNumbers",
     "fields",
+    "is_router_id",
     "need",
     "pack_prefix",
     "prefix_bytes",
@@ -76,6 +77,11 @@ def fields(layout: struct.Struct, value: bytes) -> tuple[int, ...]:
     """Unpack a value that has exactly the layout's size."""
     need(len(value) == layout.size, DecodeReason.BAD_TLV_LENGTH)
     return layout.unpack(value)
+
+
+def is_router_id(bits: int) -> bool:
+    """Whether a number names a router: neither 0.0.0.0, nor multicast, reserved or broadcast."""
+    return 0 < bits < 0xE000_0000
 
 
 @functools.lru_cache(maxsize=4096)

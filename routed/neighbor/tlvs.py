@@ -28,6 +28,7 @@ from routed.neighbor.tlv_fields import (
     RefusedError,
     RouterNumbers,
     fields,
+    is_router_id,
     need,
     pack_prefix,
     prefix_bytes,
@@ -38,6 +39,7 @@ from routed.neighbor.tlv_fields import (
 __all__ = [
     "MANDATORY",
     "MAX_ACK_RANGES",
+    "MAX_ACK_SPAN",
     "TLV_CLASSES",
     "TLV_HEADER",
     "TLV_HEADER_BYTES",
@@ -71,6 +73,9 @@ __all__ = [
 
 MAX_ACK_RANGES = 64
 """Ranges in one ACK TLV; what lies above them is acknowledged by a later one."""
+MAX_ACK_SPAN = 32_768
+"""Sequences that the ranges of one ACK TLV cover, received or missing: the receive window. No
+receiver has anything to acknowledge beyond it."""
 
 
 class Stream(enum.IntEnum):
@@ -90,6 +95,10 @@ class Sender(RouterNumbers):
 
     TYPE: ClassVar[int] = MANDATORY | 1
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!II")
+
+    def check(self) -> None:
+        """Hold the router id to what can name a router."""
+        need(is_router_id(self.router_id.addr_bits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +189,9 @@ class AckRange:
     """A gap and the run of received messages after it."""
 
     missing: int
-    """Sequences not received, 1 to 65,535, counted on from what came before."""
+    """Sequences not received, at least 1, counted on from what came before."""
     received: int
-    """Sequences received after them, 1 to 65,535."""
+    """Sequences received after them, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +206,7 @@ class Ack:
     cumulative: int
     """Every sequence up to and including this one has been received."""
     ranges: tuple[AckRange, ...] = ()
-    """At most MAX_ACK_RANGES."""
+    """At most MAX_ACK_RANGES, over at most MAX_ACK_SPAN sequences."""
 
     TYPE: ClassVar[int] = MANDATORY | 5
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IIBI")
@@ -221,6 +230,7 @@ class Ack:
         router_bits, session, stream, cumulative = fields(cls._LAYOUT, value[: cls._LAYOUT.size])
         ranges = tuple(AckRange(*pair) for pair in cls._RANGE.iter_unpack(tail))
         need(stream in (0, 1) and all(run.missing and run.received for run in ranges))
+        need(sum(run.missing + run.received for run in ranges) <= MAX_ACK_SPAN)
         return cls(router_id(router_bits), session, Stream(stream), cumulative, ranges)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from routed.model.prefix import Address, Family, Prefix
@@ -269,15 +269,14 @@ class Transmitter:
         link.heartbeat_at = now
         link.heartbeat_due = now + interval_s * (limit - jitter * self._chance(now))
         link.heartbeat_open_at = now + interval_s * (limit - jitter)
-        heard = [
-            _heard(neighbor.adjacency, now)
-            for neighbor in link.neighbors.values()
-            if neighbor.adjacency.state is not AdjacencyState.DOWN
-            and not link.held_for(neighbor, now)
-        ]
+        heard: dict[Address, list[Tlv]] = {}  # by router: a page has all entries of one, or none
+        for key, neighbor in link.neighbors.items():
+            if neighbor.adjacency.state is AdjacencyState.DOWN or link.held_for(neighbor, now):
+                continue
+            heard.setdefault(key.router_id, []).extend(_heard(neighbor.adjacency, now))
         fixed = self._heartbeat_head(link)
         room_bytes = CONTENT_MAX_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
-        pages = _paginate(heard, room_bytes)
+        pages = _paginate(heard.values(), room_bytes)
         flags = Flag.PARTIAL_LIST if len(pages) > 1 else Flag(0)
         if link.is_converging:
             flags |= Flag.CONVERGING
@@ -346,7 +345,7 @@ def _heard(adjacency: Adjacency, now: float) -> tuple[Tlv, ...]:
     return entry, Reception(adjacency.router_id, history.received, history.expected)
 
 
-def _paginate(groups: list[tuple[Tlv, ...]], room_bytes: int) -> list[list[Tlv]]:
+def _paginate(groups: Iterable[Sequence[Tlv]], room_bytes: int) -> list[list[Tlv]]:
     """Split TLVs into pages that fit, groups undivided; at least one page, perhaps empty."""
     pages: list[list[Tlv]] = [[]]
     left_bytes = room_bytes

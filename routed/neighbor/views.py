@@ -57,6 +57,11 @@ def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
     if damping is not None and held_s:
         penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
         return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
+    one_way = _one_way(link, neighbor)
+    if one_way:
+        return one_way
+    if neighbor.adjacency.address_problem:
+        return neighbor.adjacency.address_problem
     if refused:
         return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
     if hello is not None and hello.mtu != link.settings.mtu:
@@ -68,6 +73,16 @@ def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
             # It works: each tells how long it may be silent. But it is seldom meant.
             return f"hello differs: theirs {theirs}, ours {ours}"
     return ""
+
+
+def _one_way(link: Link, neighbor: Neighbor) -> str:
+    """Why a neighbor that we hear does not come any further."""
+    adjacency = neighbor.adjacency
+    if adjacency.state is not AdjacencyState.INIT or not adjacency.is_unlisted:
+        return ""
+    if adjacency.is_signing and link.guard.ring is None:
+        return "one-way: it does not list us; it signs, and this link has no key"
+    return "one-way: it does not list us"
 
 
 def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from routed.neighbor.tlvs import (
     MANDATORY,
     MAX_ACK_RANGES,
+    MAX_ACK_SPAN,
     TLV_CLASSES,
     TLV_HEADER,
     TLV_HEADER_BYTES,
@@ -76,6 +77,7 @@ __all__ = [
     "MAC_ROOM_BYTES",
     "MANDATORY",
     "MAX_ACK_RANGES",
+    "MAX_ACK_SPAN",
     "MAX_DATAGRAM_BYTES",
     "NUP_VERSION",
     "TLV_CLASSES",

@@ -527,7 +527,7 @@ class FakeWire:
     def _send(self, sender: Node, ifindex: int, destination: Address | None, data: bytes) -> None:
         segment, settings = sender.links[ifindex]
         for node, its_ifindex in segment.plugs:
-            if node is sender:
+            if node is sender and its_ifindex == ifindex:
                 continue
             its_address = node.links[its_ifindex][1].local_address
             if destination not in (None, its_address):

@@ -59,9 +59,10 @@ def prefixes(draw: st.DrawFn) -> Prefix:
 
 
 LONGEST_DEAD_INTERVAL_S = 60 * 255
-SENDERS = st.builds(Sender, ROUTER_IDS, U32)
+SENDER_IDS = st.builds(Address, st.just(Family.IPV4), st.integers(1, 0xDFFF_FFFF))
+SENDERS = st.builds(Sender, SENDER_IDS, U32)
 UPDATES = st.builds(RouteUpdate, prefixes(), U32, U32, st.booleans(), ROUTER_IDS, U32)
-RANGES = st.builds(AckRange, st.integers(1, 65_535), st.integers(1, 65_535))
+RANGES = st.builds(AckRange, st.integers(1, 256), st.integers(1, 256))
 ACKS = st.builds(
     Ack,
     ROUTER_IDS,

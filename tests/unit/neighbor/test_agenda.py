@@ -157,7 +157,7 @@ def test_a_link_whose_last_window_has_opened_goes_on_at_once() -> None:
     adjacency = Adjacency(router_id(2), PEER, 7, 0.0)
     adjacency.state = AdjacencyState.UP
     neighbor = Neighbor(NeighborKey(1, router_id(2)), adjacency, Exchange.fresh(random.Random(1)))
-    link.neighbors[router_id(2)] = neighbor
+    link.add_neighbor(neighbor)
     sender = neighbor.exchange.sender
     for sequence in range(1, INITIAL_WINDOW + 2):
         sender.owe(OutgoingData(Stream.MULTICAST, sequence, b"", sequence), 0.1)

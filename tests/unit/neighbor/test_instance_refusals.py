@@ -52,7 +52,9 @@ def test_a_datagram_from_elsewhere_is_dropped_and_counted(
     instance = listening_instance()
     instance.receive_datagram(heartbeat(2), source, ifindex, hop_limit, 1.0)
     assert instance.counters()[code.value] == 1
-    assert instance.neighbors(1.0) == []
+    rows = instance.neighbors(1.0)
+    assert all(row.router_id is None for row in rows)
+    assert [row.address for row in rows] == ([] if ifindex == 9 else [source])
 
 
 def test_an_ipv4_neighbor_on_the_subnet_is_heard() -> None:
@@ -94,7 +96,11 @@ def test_two_neighbors_with_one_router_id_do_not_displace_each_other() -> None:
     )
     instance.receive_datagram(other, Address.parse("fe80::99"), 1, 255, 0.2)
     assert instance.counters()[TraceCode.DUPLICATE_NEIGHBOR_ID.value] == 1
-    assert [row.address for row in instance.neighbors(0.2)] == [PEER]
+    rows = {row.address: row for row in instance.neighbors(0.2)}
+    assert rows[PEER].router_id == router_id(2)
+    refused = rows[Address.parse("fe80::99")]
+    assert refused.router_id is None
+    assert refused.problem == f"has the router id 10.255.0.2, heard from {PEER} as well"
 
 
 def test_an_old_heartbeat_is_not_believed() -> None:
@@ -110,7 +116,7 @@ def test_a_flood_of_forged_neighbors_is_bounded() -> None:
         source = Address.parse(f"fe80::{number:x}:1")
         instance.receive_datagram(heartbeat(number), source, 1, 255, 0.1)
     assert len(instance.neighbors(0.1)) == MAX_NEIGHBORS_PER_LINK
-    assert instance.counters()[TraceCode.DROPPED_TOO_MANY_NEIGHBORS.value] == 38
+    assert instance.counters()[TraceCode.NEWCOMER_DISPLACED.value] == 38
     instance.handle_timer(3.2)
     assert instance.neighbors(3.2) == []
 

@@ -121,7 +121,8 @@ async def test_datagrams_are_fed_and_answers_are_sent(rig: Rig) -> None:
         rig.start()
         rig.peer.sendto(heartbeat(1), (OURS, NUP_PORT))
         await rig.seen_state(AdjacencyState.INIT)
-        session = rig.instance._lifecycle.session
+        link = rig.instance._links[LOOPBACK_IFINDEX]
+        (session,) = [each.adjacency.session for each in link.neighbors.values()]
         entry = NeighborHeard(router_id(1), 99, 5, session, 0, 0)
         rig.peer.sendto(heartbeat(2, (entry,)), (OURS, NUP_PORT))
         await rig.seen_state(AdjacencyState.LOADING)
