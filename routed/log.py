@@ -94,7 +94,7 @@ _STRANGERS = 30
 EVENTS: dict[str, EventSpec] = {
     # the daemon
     "starting": EventSpec(_I, ("version", "pid", "config", "router_id")),
-    "ready": EventSpec(_I, ("after_ms", "routes")),
+    "ready": EventSpec(_I, ("after_ms", "routes", "failed")),
     "stopping": EventSpec(_I, ("reason", "on_exit")),
     "stopped": EventSpec(_I, ("routes_kept",)),
     "log-level": EventSpec(_I, ("level",), _STRANGERS),

@@ -37,6 +37,8 @@ class ServiceManager:
         self.watchdog_period_s = _watchdog_period(environment)
         """How often to call `alive`; None when nobody waits for it."""
         self._socket: socket.socket | None = None
+        self._status = ""
+        """As last said."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return
@@ -44,8 +46,14 @@ class ServiceManager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return self._socket is not None
+
     def ready(self, status: str) -> None:
         """The service does its work."""
+        self._status = status
         self._say("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
@@ -57,8 +65,10 @@ class ServiceManager:
         self._say("STOPPING=1", f"STATUS=stopping: {reason}")
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; one line."""
-        self._say(f"STATUS={text}")
+        """What `systemctl status` shows; one line, said when it has changed."""
+        if text != self._status:
+            self._status = text
+            self._say(f"STATUS={text}")
 
     def alive(self) -> None:
         """The event loop turns."""

@@ -82,6 +82,9 @@ __all__ = ["EXIT_FAILED", "EXIT_USAGE", "run_parent"]
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+STATUS_PERIOD_S = 1.0
+"""How often the service manager's line is looked at again; it is sent when it has changed."""
+
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -196,6 +199,8 @@ class Parent:
             nursery.start_soon(self._kernel.run)
             nursery.start_soon(self._sockets.run, lambda: self._config)
             nursery.start_soon(self._transactions.run)
+            if self._manager.is_there:
+                nursery.start_soon(self._tell_status)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
@@ -212,6 +217,13 @@ class Parent:
         while True:
             self._manager.alive()
             await trio.sleep(period_s)
+
+    async def _tell_status(self) -> None:
+        """Keep the service manager's line what it is, once we are ready."""
+        while True:
+            await trio.sleep(STATUS_PERIOD_S)
+            if self._is_ready:
+                self._manager.status(self._health())
 
     def log_defect(self, error: BaseException) -> None:
         """Say where the code went wrong: nobody sees the traceback of a background daemon."""
@@ -250,8 +262,7 @@ class Parent:
 
     def _health(self) -> str:
         """One line for the service manager."""
-        counters = self._kernel.counters
-        return f"{counters.installed} of {counters.desired} routes in the kernel"
+        return self._kernel.counters.text
 
     def _log_diagnosis(self) -> None:
         facts: dict[str, object] = {
@@ -339,8 +350,12 @@ class Parent:
             self._transactions.started()
             self._is_ready = True
             took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
-            self._log.emit("ready", after_ms=took_ms, routes=self._kernel.counters.installed)
-            self._ready.report(0)
+            counters = self._kernel.counters
+            self._log.emit(
+                "ready", after_ms=took_ms, routes=counters.installed, failed=counters.failed
+            )
+            hint = f"routed: {counters.text}; `routectl show fib` has the reasons"
+            self._ready.report(0, hint if counters.failed else "")
             self._manager.ready(self._health())
 
     def on_learned(self) -> None:

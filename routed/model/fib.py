@@ -82,3 +82,13 @@ class FibCounters:
     """What the kernel refused or failed, by the name of the errno."""
     refused: int = 0
     """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""
+
+    @property
+    def text(self) -> str:
+        """For people, in one line: `3 of 4 routes in the kernel, 1 failed`."""
+        words = f"{self.installed} of {self.desired} routes in the kernel"
+        if self.failed:
+            words += f", {self.failed} failed"
+        if self.shadowed_now:
+            words += f", {self.shadowed_now} shadowed"
+        return words if self.is_coupled else f"decoupled: {words}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
@@ -32,6 +33,28 @@ def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
             return lab
 
         yield build
+
+
+_FOREIGN_ROUTE = """
+import sys
+from routed.fib.ownership import RouteSpace, RouteValue
+from routed.fib.plan import FibBatch, OpKind
+from routed.fib.request_socket import RequestSocket
+from routed.model.prefix import Prefix
+from routed.model.route import RouteType
+
+kind, prefix, priority = OpKind[sys.argv[1]], Prefix.parse(sys.argv[2]), int(sys.argv[3])
+space = RouteSpace(254, prefix.family, 0, priority)
+batch = FibBatch(kind, space, [prefix.as_int], [RouteValue(RouteType.BLACKHOLE, ())])
+assert RequestSocket(12).apply([batch]) == [{}]
+"""
+
+
+def foreign_route(lab: Lab, router: str, kind: str, prefix: str, priority: int = 205) -> None:
+    """Have another daemon (bird) INSTALL or REMOVE a black hole in a router's kernel."""
+    words = [sys.executable, "-c", _FOREIGN_ROUTE, kind, prefix, str(priority)]
+    done = lab.run(router, words)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

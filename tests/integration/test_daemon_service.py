@@ -14,7 +14,7 @@ import pytest
 import router_config
 import topology
 from testbed import Lab
-from tests.integration.conftest import LabBuilder
+from tests.integration.conftest import LabBuilder, foreign_route
 from waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -38,12 +38,12 @@ def manager(lab: Lab) -> Iterator[socket.socket]:
 
 
 def hear(manager: socket.socket, wanted: str) -> str:
-    """The next datagram that begins so; the watchdog's are skipped."""
+    """The next datagram that begins so; the watchdog's and the status are skipped."""
     while True:
         said = manager.recv(1000).decode()
         if said.startswith(wanted):
             return said
-        assert said == "WATCHDOG=1", said
+        assert said == "WATCHDOG=1" or said.startswith("STATUS="), said
 
 
 def test_a_service_manager_hears_how_we_are(lab: Lab, manager: socket.socket) -> None:
@@ -62,6 +62,27 @@ def test_a_service_manager_hears_how_we_are(lab: Lab, manager: socket.socket) ->
     lab.sighup("R")
     hear(manager, "RELOADING=1\nMONOTONIC_USEC=")
     hear(manager, "READY=1")
+    lab.kill("R", "daemon", signal.SIGTERM)
+    hear(manager, "STOPPING=1")
+    assert process.wait(DEADLINE_S) == 0
+
+
+def test_the_status_counts_what_is_installed_and_follows_it(
+    lab: Lab, manager: socket.socket
+) -> None:
+    lab.write_config_unless_there("R")
+    static = "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", lab.read_config("R") + static)
+    foreign_route(lab, "R", "INSTALL", "10.9.0.0/16")
+    process = lab.popen(
+        "R",
+        ["env", "NOTIFY_SOCKET=/dev/shm/R/notify", sys.executable, "-m", "routed", "-f",
+         "-c", router_config.config_path("R")],
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert hear(manager, "READY=1") == "READY=1\nSTATUS=0 of 1 routes in the kernel, 1 failed"
+    foreign_route(lab, "R", "REMOVE", "10.9.0.0/16")
+    assert hear(manager, "STATUS=") == "STATUS=1 of 1 routes in the kernel"
     lab.kill("R", "daemon", signal.SIGTERM)
     hear(manager, "STOPPING=1")
     assert process.wait(DEADLINE_S) == 0

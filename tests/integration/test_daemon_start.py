@@ -11,7 +11,7 @@ import pytest
 import router_config
 from testbed import Lab
 from tests.fakes.route_monitor import RouteMonitor
-from tests.integration.conftest import LabBuilder
+from tests.integration.conftest import LabBuilder, foreign_route
 from waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -37,6 +37,45 @@ def test_a_ready_daemon_has_its_routes_in_the_kernel_already(build_lab: LabBuild
     (status,) = lab.routectl("R", "show", "status")
     assert status["router_id"] == lab.node("R").router_id
     assert status["fib"]["installed"] == 1
+
+
+def test_a_start_says_how_many_routes_the_kernel_refused(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    static = (
+        "static: [{prefix: 10.9.0.0/16, type: blackhole}, {prefix: 10.8.0.0/16, type: blackhole}]\n"
+    )
+    lab.write_config("R", lab.read_config("R") + static)
+    foreign_route(lab, "R", "INSTALL", "10.9.0.0/16")
+    status, said = start(lab)
+    assert status == 0, "it runs"
+    assert said == (
+        "routed: 1 of 2 routes in the kernel, 1 failed; `routectl show fib` has the reasons"
+    )
+    (ready,) = [row for row in lab.routectl("R", "show", "log") if row["event"] == "ready"]
+    assert "routes=1 failed=1" in ready["text"]
+
+
+def test_a_route_that_loses_in_the_kernel_does_not_look_healthy(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    static = "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", lab.read_config("R") + static)
+    foreign_route(lab, "R", "INSTALL", "10.9.0.0/16", priority=0)
+    assert start(lab) == (0, "")
+    shadowed = ("shadowed", "preferred foreign route: protocol bird, priority 0")
+
+    def state() -> tuple[str, str]:
+        (row,) = lab.routectl("R", "show", "fib", "10.9.0.0/16")
+        return row["state"], row["reason"]
+
+    wait_until(lambda: state() == shadowed, DEADLINE_S, "the route is shown as it is")
+    (route,) = lab.routectl("R", "show", "routes", "10.9.0.0/16")
+    assert (route["fib_state"], route["fib_reason"]) == shadowed
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["fib"]["shadowed"] == 1
+    foreign_route(lab, "R", "REMOVE", "10.9.0.0/16", priority=0)
+    wait_until(lambda: state() == ("installed", ""), DEADLINE_S, "it is used again")
 
 
 def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> None:

@@ -46,6 +46,17 @@ def test_each_word_is_one_datagram(manager: socket.socket) -> None:
     ]
 
 
+def test_a_status_is_said_when_it_has_changed(manager: socket.socket) -> None:
+    ours = ServiceManager(environment_of(manager))
+    ours.ready("3 of 3 routes in the kernel")
+    for text in ("3 of 3 routes in the kernel", "2 of 3", "2 of 3", "3 of 3 routes in the kernel"):
+        ours.status(text)
+    ours.alive()
+    ours.close()
+    said = [manager.recv(1000).decode() for _ in range(4)]
+    assert said[1:] == ["STATUS=2 of 3", "STATUS=3 of 3 routes in the kernel", "WATCHDOG=1"]
+
+
 def test_nobody_to_tell_is_no_error(tmp_path: Path) -> None:
     for address in ("", "relative", str(tmp_path / "gone")):
         ours = ServiceManager({"NOTIFY_SOCKET": address})
