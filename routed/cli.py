@@ -168,12 +168,12 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
 
     # Imported before the fork, so that a broken installation is said on the terminal; no thread
     # and no event loop exists until `run_parent`.
-    from routed.daemonize import ReadyPipe, daemonize
+    from routed.daemonize import daemonize, stay_in_foreground
     from routed.parent import run_parent
 
     config = _unless_refused(config, text, path)
     _calm_collector()
-    ready = ReadyPipe(None) if arguments.foreground else daemonize()
+    ready = stay_in_foreground() if arguments.foreground else daemonize()
     status = run_parent(config, path, ready, is_foreground=arguments.foreground)
     sys.stdout.flush()
     return status

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["ReadyPipe", "daemonize"]
+__all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
 
 
 class ReadyPipe:
@@ -51,6 +51,19 @@ class ReadyPipe:
         finally:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def stay_in_foreground() -> ReadyPipe:
+    """Go on as the process that was started, from / as a daemon does.
+
+    The engine starts where we are, and a foreign directory is no place for it. Every path in the
+    configuration is absolute, or starts from the configuration file.
+
+    Returns:
+        A pipe on which nobody waits.
+    """
+    os.chdir("/")
+    return ReadyPipe(None)
 
 
 def daemonize() -> ReadyPipe:

@@ -1,6 +1,6 @@
 """Start the engine by re-exec: a process that inherits nothing it does not need.
 
-The parent (privileged) starts `python -m routed --role engine` with posix_spawn: a fresh program
+The parent (privileged) starts `python -P -m routed --role engine` with posix_spawn: a fresh program
 image, so no secret of the parent's heap comes along, and no Python code runs between fork and exec.
 It inherits three descriptors and no others (Python opens everything close-on-exec):
 
@@ -9,7 +9,10 @@ It inherits three descriptors and no others (Python opens everything close-on-ex
     3    its end of the parent's channel
 
 The engine imports everything first and gives up its power after (Python imports lazily; with no
-filesystem to come, an import later is a failure): see `routed.sandbox.confine`.
+filesystem to come, an import later is a failure): see `routed.sandbox.confine`. Until then it is
+root, so it must import our code and nobody else's: without -P, Python looks for modules in the
+working directory first, which may be anybody's where root runs a daemon in the foreground. The
+parent has gone to / besides (`routed.daemonize`), and hands over absolute module paths.
 """
 
 from __future__ import annotations
@@ -32,11 +35,35 @@ __all__ = [
 CHANNEL_FD = 3
 """Where the engine finds its channel to the parent."""
 
-ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "routed", "--role", "engine")
+ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "routed", "--role", "engine")
 """The engine's program; the daemon's own interpreter and package."""
 
-_ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-"""All of the parent's environment that the engine gets to see."""
+_ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE")
+"""All of the parent's environment that the engine gets to see, beside a PYTHONPATH of its own."""
+
+
+def module_path(inherited: str, first_entry: str, is_safe: bool) -> str:
+    """The engine's PYTHONPATH: where this process has its modules from.
+
+    Args:
+        inherited: PYTHONPATH of this process. An empty entry means the working directory, which is
+            no place to import from; a relative one is taken from the present one.
+        first_entry: `sys.path[0]`, which is the working directory or the program's when `is_safe`
+            is false. An engine gets it only if this very package lies there: a checkout that
+            is not installed, started by `python -m routed`.
+        is_safe: whether Python was started with -P.
+    """
+    entries = [os.path.abspath(entry) for entry in inherited.split(os.pathsep) if entry]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not is_safe and os.path.abspath(first_entry) == package:
+        entries.append(package)
+    return os.pathsep.join(dict.fromkeys(entries))
+
+
+# Now, and not at the start of an engine: the parent has changed to / by then.
+_MODULE_PATH = module_path(
+    os.environ.get("PYTHONPATH", ""), sys.path[0] if sys.path else "", sys.flags.safe_path
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +112,13 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
 
 
 def _spawn(argv: list[str], channel: int, output: int) -> int:
+    environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    if _MODULE_PATH:
+        environment["PYTHONPATH"] = _MODULE_PATH
     return os.posix_spawn(
         argv[0],
         argv,
-        {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ},
+        environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +109,50 @@ def test_an_engine_that_cannot_be_watched_is_ended_and_leaves_nothing(
     assert sorted(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(started[0], os.WNOHANG)
+
+
+STARTER = """
+import os, socket
+from routed import privsep
+engine = privsep.start_engine(os.getuid(), os.getgid(), "off", 1 << 16)
+engine.channel.close()
+os.waitpid(engine.pid, 0)
+while said := os.read(engine.output_fd, 4096):
+    print(said.decode(), end="")
+"""
+INTRUDER = "open({path!r}, 'w').write('imported by uid %d' % __import__('os').getuid())\n"
+
+
+def test_an_engine_imports_nothing_from_the_directory_that_it_is_started_in(
+    tmp_path: Path,
+) -> None:
+    """S5: `routed -f` in somebody's directory ran his ./routed/__main__.py as root."""
+    place, starter = tmp_path / "place", tmp_path / "starter" / "start.py"
+    starter.parent.mkdir()
+    starter.write_text(STARTER)
+    trace = tmp_path / "trace"
+    for package in ("routed", "ipc", "trio", "encodings"):
+        (place / package).mkdir(parents=True)
+        for module in ("__init__.py", "__main__.py"):
+            (place / package / module).write_text(INTRUDER.format(path=str(trace)))
+    done = subprocess.run(
+        [sys.executable, str(starter)],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+    assert not trace.exists()
+
+
+def test_module_paths_are_absolute_and_the_working_directory_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = str(Path(privsep.__file__).parents[1])
+    assert privsep.module_path("", "/usr/bin", False) == ""
+    assert privsep.module_path(":a:/b::a", "/usr/bin", False) == f"{tmp_path}/a:/b"
+    assert privsep.module_path("/b", package, False) == f"/b:{package}"
+    assert privsep.module_path("/b", package, True) == "/b"
