@@ -126,6 +126,7 @@ EVENTS: dict[str, EventSpec] = {
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "journal-given-up": EventSpec(_W, ("number", "reason")),
+    "instance-lock-missing": EventSpec(_W, ("reason",), 120),
     "listener-not-renewed": EventSpec(_W, ("problem",), _STRANGERS),
     "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),

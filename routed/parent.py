@@ -66,6 +66,7 @@ from routed.engine_desk import EngineDesk
 from routed.engine_session import EngineFailed, EngineSession
 from routed.fib.links import LinkChange
 from routed.fib.netlink import NetlinkError
+from routed.instance_lock import OtherInstanceError
 from routed.journals import Journals
 from routed.kernel_side import KernelSide
 from routed.keyfiles import KeyFileError, read_secrets
@@ -201,6 +202,7 @@ class Parent:
             nursery.start_soon(self._transactions.run)
             if self._manager.is_there:
                 nursery.start_soon(self._tell_status)
+            nursery.start_soon(self._opened.instance.answer)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
             config = self._config
@@ -440,7 +442,7 @@ class Parent:
             raise SwitchError(["the engine is restarting; try again in a moment"])
         try:
             await self._switch(session, delta, secrets)
-        except ListenerError as error:
+        except (ListenerError, OtherInstanceError) as error:
             raise SwitchError([str(error)]) from error
         except EngineFailed as error:
             session.kill()  # it comes back with the configuration that is in force
@@ -453,6 +455,7 @@ class Parent:
         """Let the engine check the new configuration, then follow it on both sides."""
         self._generation += 1
         old, new = self._config, delta.effective
+        await self._claim_table(new.fib.table_id)
         listeners = self._opened.listeners
         has_new_metrics = old.metrics != new.metrics
         metrics = listeners.prepare_metrics(new.metrics.listen) if has_new_metrics else None
@@ -471,4 +474,15 @@ class Parent:
         if has_new_metrics:
             listeners.replace_metrics(metrics)
             self._hand_over_metrics(session)
+        self._opened.instance.keep_only(new.fib.table_id)
         self._sockets.settle_all(self._kernel.links, new)
+
+    async def _claim_table(self, table: int) -> None:
+        """Make sure that no other daemon keeps a table; the present one stays ours.
+
+        Raises:
+            OtherInstanceError: another one does.
+        """
+        warning = await trio.to_thread.run_sync(self._opened.instance.claim, table)
+        if warning:
+            self._log.emit("instance-lock-missing", reason=warning)

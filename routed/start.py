@@ -1,6 +1,7 @@
 """Start-up: everything that can be refused is tried before anything is changed.
 
-    privileges -> key files -> pid file -> log -> management socket, metrics socket -> confinement
+    privileges -> key files -> pid file -> other daemons -> log -> management and metrics sockets
+    -> confinement
 
 In this order, because each step's message is the one that helps: who starts a second daemon should
 hear of the first one's pid, not of its socket. Nothing here touches the kernel's tables.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from ipc.internal import SharedSecret
 from routed.config.schema import Config
 from routed.daemon_log import DaemonLog
+from routed.instance_lock import InstanceLock, OtherInstanceError
 from routed.keyfiles import KeyFileError, read_secrets
 from routed.listener import ListenerError, Listeners
 from routed.lockfile import LockRefusedError
@@ -42,10 +44,12 @@ class Opened:
     pid_file: PidFile
     log: DaemonLog
     listeners: Listeners
+    instance: InstanceLock
 
     def close(self) -> None:
         """Remove what the file system has of us."""
         self.listeners.close()
+        self.instance.close()
         self.pid_file.remove()
 
 
@@ -67,6 +71,9 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
         with _refusals(f"pid file {config.pid_file}: "):
             pid_file = PidFile(config.pid_file)
             undo.callback(pid_file.remove)
+        with _refusals():
+            instance = InstanceLock(config.fib.table_id, config.fib.protocol, config_path)
+            undo.callback(instance.close)
         with _refusals(f"log file {config.log.file}: "):
             log = DaemonLog(config.log, is_foreground=is_foreground)
         with _refusals():
@@ -76,10 +83,12 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
             kept = confine_parent(config.user.uid)
         undo.pop_all()
     log.logger.emit("privileges-dropped", kept=capabilities.names_of(kept))
+    if instance.warning:
+        log.logger.emit("instance-lock-missing", reason=instance.warning)
     if not os.access(config_path, os.R_OK):
         # Root read it by CAP_DAC_OVERRIDE, which is gone: say so now, not at the first reload.
         log.logger.emit("config-out-of-reach", path=config_path, uid=os.getuid())
-    return Opened(secrets, pid_file, log, listeners)
+    return Opened(secrets, pid_file, log, listeners, instance)
 
 
 @contextmanager
@@ -95,6 +104,7 @@ def _refusals(where: str = "") -> Iterator[None]:
         KeyFileError,
         AlreadyRunning,
         LockRefusedError,
+        OtherInstanceError,
         ListenerError,
         ConfinementError,
     ) as error:

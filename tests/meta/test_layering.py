@@ -37,6 +37,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.code_on_disk": set(),
     "routed.daemonize": set(),
     "routed.lockfile": set(),
+    "routed.instance_lock": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
     "routed.pidfile": {"routed.lockfile"},
     "routed.notify": set(),
     "routed.privsep": set(),
@@ -120,8 +121,9 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.daemon_log": {"ipc.internal", "routed.config.schema", "routed.log", "routed.outbox"},
     "routed.start": {
-        "ipc", "routed.config.schema", "routed.daemon_log", "routed.keyfiles", "routed.listener",
-        "routed.lockfile", "routed.pidfile", "routed.privsep", "routed.sandbox",
+        "ipc", "routed.config.schema", "routed.daemon_log", "routed.instance_lock",
+        "routed.keyfiles", "routed.listener", "routed.lockfile", "routed.pidfile",
+        "routed.privsep", "routed.sandbox",
     },
     "routed.neighbor_sockets": {
         "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.sockets", "trio",
@@ -137,7 +139,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize",
         "routed.engine_desk", "routed.engine_session", "routed.fib.links", "routed.fib.netlink",
-        "routed.kernel_side",
+        "routed.kernel_side", "routed.instance_lock",
         "routed.journals", "routed.keyfiles", "routed.last_good", "routed.listener",
         "routed.model", "routed.neighbor_sockets", "routed.notify", "routed.start",
         "routed.supervisor", "routed.transaction", "trio",

@@ -1,0 +1,226 @@
+"""One daemon for each network namespace, kernel table and protocol number.
+
+Two daemons that mark their routes alike take each other's routes for leftovers and fight for ever.
+The pid file does not keep them apart: each may have its own.
+
+    parent --binds--> \\0routed/table=254/protocol=205     an abstract Unix socket
+    a second start: the name is taken -> connects -> SO_PEERCRED says whose it is,
+                    one message says the pid and the configuration -> it ends with these
+
+An abstract name exists once in a network namespace, which is what two daemons would fight for, and
+the kernel frees it with its holder. A lock file is not seen by a container that shares the host's
+network but not its /run, and without root there is no directory that all daemons could write.
+
+Any local user may bind the name, too. So its holder counts only when the kernel says that it is
+root or our own user; whoever else has it can keep us from seeing a second daemon, which the log
+says, and from nothing else. A full queue that hides the holder is treated the same: this is a lock
+against a mistake of the administrator, and no stranger may have a say in whether the daemon starts.
+
+Invariants:
+    Nothing that a client says is read. Each gets one message, at most ANSWERS_MAX of them in
+    ANSWERS_PAUSE_S, and waits in a bounded queue before that.
+    Nobody can hand us a descriptor (`ipc/fdpass.py`, `ipc/closing.py`).
+
+Failure: `OtherInstanceError` names the other daemon. A name that cannot be had for another reason
+is a `warning`, not an error.
+
+Sources: unix(7); Linux copies a listening socket's credentials to those who connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from dataclasses import dataclass
+
+import trio
+
+from ipc.closing import Closer
+from ipc.credentials import peer_credentials
+from ipc.fdpass import refuse_descriptors
+
+__all__ = ["InstanceLock", "OtherInstanceError", "name_of"]
+
+ANSWERS_MAX = 8
+ANSWERS_PAUSE_S = 0.1
+"""So many other daemons, or strangers, are told who is here before we pause so long."""
+
+_BACKLOG = 128
+"""Of those who wait to be told; more cannot connect."""
+
+_ANSWER_TIMEOUT_S = 2.0
+"""How long a start waits to be told. A daemon that does not answer is there all the same."""
+_ANSWER_MAX_BYTES = 512
+
+_ATTEMPTS_MAX = 100
+_ATTEMPT_S = 0.01
+"""A name that is bound and not listened on: another start is between the two, or a stranger."""
+
+
+class OtherInstanceError(Exception):
+    """Another daemon keeps the same routes; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who has a name."""
+
+    uid: int
+    pid: int
+    """0 when it is in a PID namespace that we do not see."""
+    answer: str
+
+
+def name_of(table: int, protocol: int) -> str:
+    """The lock's name, an abstract one."""
+    return f"\0routed/table={table}/protocol={protocol}"
+
+
+class InstanceLock:
+    """Holds the names of the tables that the daemon keeps, or says why one could not be had."""
+
+    def __init__(self, table: int, protocol: int, config_path: str) -> None:
+        """Bind the first name.
+
+        Args:
+            table: kernel table that the daemon keeps.
+            protocol: what marks its routes.
+            config_path: told to who comes second.
+
+        Raises:
+            OtherInstanceError: a daemon of root's or of our own user has it.
+        """
+        self._protocol = protocol
+        self._answer = f"pid {os.getpid()}, configuration {config_path}".encode()
+        self._closer = Closer()
+        self._names: dict[int, socket.socket] = {}
+        self._waiting = select.epoll()
+        """Readable when somebody waits at one of the names."""
+        try:
+            self.warning = self.claim(table)
+        except BaseException:
+            self.close()
+            raise
+
+    def claim(self, table: int) -> str:
+        """Bind the name of a table, beside those that are held; nothing when it is held.
+
+        May wait for another daemon's answer, so a running daemon calls it in a thread.
+
+        Returns:
+            Why a second daemon would not be seen; empty when it would.
+
+        Raises:
+            OtherInstanceError: a daemon of root's or of our own user has it.
+        """
+        if table in self._names:
+            return ""
+        bound = self._bind(table)
+        if isinstance(bound, str):
+            return bound
+        self._names[table] = bound
+        self._waiting.register(bound, select.EPOLLIN)
+        return ""
+
+    def keep_only(self, table: int) -> None:
+        """Give up every name but one."""
+        for other in self._names.keys() - {table}:
+            self._release(other)
+
+    async def answer(self) -> None:
+        """Tell each who connects who is here, until cancelled."""
+        while True:
+            await trio.lowlevel.wait_readable(self._waiting.fileno())
+            for _ in range(ANSWERS_MAX):
+                if self._closer.has_room:
+                    for descriptor, _ in self._waiting.poll(0):
+                        self._answer_one(descriptor)
+            await trio.sleep(ANSWERS_PAUSE_S)
+
+    def close(self) -> None:
+        """Give up every name."""
+        for table in list(self._names):
+            self._release(table)
+        self._waiting.close()
+
+    def _release(self, table: int) -> None:
+        listener = self._names.pop(table)
+        self._waiting.unregister(listener)
+        self._closer.close_connection(listener)
+
+    def _answer_one(self, descriptor: int) -> None:
+        for listener in list(self._names.values()):  # `claim` may run in a thread
+            if listener.fileno() != descriptor:
+                continue
+            # OSError: it has gone, or we are out of descriptors for a moment.
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                with contextlib.suppress(OSError):
+                    connection.send(self._answer[:_ANSWER_MAX_BYTES])
+                self._closer.close_connection(connection)
+
+    def _bind(self, table: int) -> socket.socket | str:
+        """A listener of a table's name, or why it cannot be had.
+
+        Raises:
+            OtherInstanceError: a daemon of root's or of our own user has it.
+        """
+        name = name_of(table, self._protocol)
+        for _ in range(_ATTEMPTS_MAX):
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                listener.setblocking(False)
+                refuse_descriptors(listener)
+                listener.bind(name)
+                listener.listen(_BACKLOG)
+            except OSError as error:
+                listener.close()
+                if error.errno != errno.EADDRINUSE:
+                    return f"the system refuses it: {error.strerror}"
+            else:
+                return listener
+            try:
+                holder = _ask_holder(name)
+            except ConnectionRefusedError:
+                select.select([], [], [], _ATTEMPT_S)
+                continue
+            except OSError as error:
+                return f"its holder cannot be asked: {error.strerror}"
+            if holder.uid in (0, os.geteuid()):
+                raise OtherInstanceError(self._describe(table, holder))
+            return f"uid {holder.uid} (pid {holder.pid}) has its name"
+        return "somebody has its name and does not listen"
+
+    def _describe(self, table: int, holder: _Holder) -> str:
+        pid = f"pid {holder.pid}" if holder.pid else "a pid that is not visible here"
+        who = holder.answer or f"{pid}, which does not answer"
+        return (
+            f"another routed keeps table {table} with protocol {self._protocol} in this network "
+            f"namespace ({who}): end it, or give one of them another fib.table or fib.protocol"
+        )
+
+
+def _ask_holder(name: str) -> _Holder:
+    """Whose a name is.
+
+    Raises:
+        OSError: nobody listens, or its queue is full.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.setblocking(False)
+        refuse_descriptors(client)
+        client.connect(name)
+        credentials = peer_credentials(client)
+        client.settimeout(_ANSWER_TIMEOUT_S)
+        answer = b""
+        if credentials.uid in (0, os.geteuid()):
+            # OSError: it has ended, or does not answer in time.
+            with contextlib.suppress(OSError):
+                answer = client.recv(_ANSWER_MAX_BYTES)
+    shown = answer.decode("utf-8", "replace")
+    shown = "".join(each if each.isprintable() else "?" for each in shown)
+    return _Holder(credentials.uid, credentials.pid, shown)

@@ -1,0 +1,91 @@
+"""What else is on the machine: another daemon, and a directory that is somebody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+import router_config
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 30.0
+KEYS = """
+keys:
+  core: [{id: 1, algorithm: hmac-sha256, secret_file: core.key}]
+"""
+INTRUDER = "open({path!r}, 'w').write('imported')\n"
+
+
+def config_of(lab: Lab) -> str:
+    lab.write_config_unless_there("R")
+    return lab.read_config("R")
+
+
+def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBuilder) -> None:
+    """S19: with files of their own both started, and removed each other's routes for ever."""
+    lab = build_lab("line3")
+    text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", text)
+    first = router_config.config_path("R")
+    assert lab.run("R", ["routed", "-c", first]).returncode == 0
+    other = f"{os.path.dirname(first)}/other.yaml"
+    renamed = text.replace("routed.pid", "other.pid").replace("routed.sock", "other.sock")
+    lab.file(other).write_text(renamed)
+    second = lab.run("R", ["routed", "-c", other])
+    assert second.returncode == 1
+    assert second.stderr == (
+        "routed: another routed keeps table 254 with protocol 205 in this network namespace "
+        f"(pid {lab.daemon_pid('R')}, configuration {first}): end it, or give one of them another "
+        "fib.table or fib.protocol\n"
+    )
+    assert not lab.file(f"{os.path.dirname(first)}/other.pid").exists()
+    # A table of its own is another matter, until a reload would take the first one's.
+    lab.file(other).write_text(renamed + "fib: {table: 77}\n")
+    assert lab.run("R", ["routed", "-c", other]).returncode == 0
+    lab.file(other).write_text(renamed)
+    socket_path = f"{os.path.dirname(first)}/other.sock"
+    reload = lab.run("R", ["routectl", "-s", socket_path, "reload"])
+    assert reload.returncode == 1
+    assert "another routed keeps table 254" in reload.stdout + reload.stderr
+    assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
+
+
+def test_a_foreground_daemon_goes_by_its_relative_paths_and_imports_nothing_from_there(
+    build_lab: LabBuilder,
+) -> None:
+    """S5: the engine imported ./routed/__main__.py before it gave up root."""
+    lab = build_lab("line3")
+    directory = os.path.dirname(router_config.config_path("R"))
+    lab.write_config("R", config_of(lab) + KEYS)
+    lab.file(f"{directory}/core.key").write_text("0123456789abcdef0123")
+    lab.file(f"{directory}/core.key").chmod(0o600)
+    for package in ("routed", "ipc", "trio"):
+        lab.file(f"{directory}/{package}").mkdir()
+        for module in ("__init__.py", "__main__.py"):
+            path = lab.file(f"{directory}/{package}/{module}")
+            path.write_text(INTRUDER.format(path=f"{directory}/trace"))
+    there = f'cd {directory} && exec "$0" -P -m routed -f -c routes.yaml'
+    daemon = lab.popen(
+        "R", ["sh", "-c", there, lab.routectl_command("R")[0]], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: "ready" in lab.log("R"), DEADLINE_S, "a ready daemon")
+        assert not lab.file(f"{directory}/trace").exists()
+        lab.write_config(
+            "R", lab.read_config("R") + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+        )
+        lab.sighup("R")
+        wait_until(lambda: len(lab.kernel_routes("R")) == 1, DEADLINE_S, "the route")
+        for pid in (lab.daemon_pid("R"), lab.engine_pid("R")):
+            looked = lab.run("R", ["readlink", f"/proc/{pid}/cwd"])
+            assert looked.stdout in ("/\n", ""), "the engine's cannot be looked at"
+    finally:
+        lab.kill("R", "daemon", signal.SIGTERM)
+        assert daemon.wait(DEADLINE_S) == 0
