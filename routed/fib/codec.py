@@ -66,6 +66,7 @@ __all__ = [
     "NetlinkMessage",
     "attributes",
     "decode_address",
+    "decode_end",
     "decode_error",
     "decode_route",
     "decode_u32",
@@ -390,6 +391,23 @@ def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefi
         return Prefix(family, int.from_bytes(destination, "big"), prefix_len)
     except ValueError as error:
         raise DecodeError(str(error)) from error
+
+
+def decode_end(message: NetlinkMessage) -> tuple[int, str]:
+    """What ended a dump, NLMSG_DONE or NLMSG_ERROR: as `decode_error`; 0 for a whole one.
+
+    A dump that fails while it is under way ends with NLMSG_DONE, too, which carries the error.
+
+    Raises:
+        DecodeError: malformed.
+
+    Source: netlink_dump_done of Linux (net/netlink/af_netlink.c).
+    """
+    if message.type != NLMSG_DONE:
+        return decode_error(message)
+    if len(message.payload) < _ERRNO.size:
+        return 0, ""  # it is empty in old kernels
+    return max(0, -_ERRNO.unpack_from(message.payload)[0]), ""
 
 
 def decode_error(message: NetlinkMessage) -> tuple[int, str]:

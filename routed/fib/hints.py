@@ -7,12 +7,15 @@ import errno
 from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
 from routed.model.prefix import Family
 
-__all__ = ["LINKS_ALONE", "add_hints"]
+__all__ = ["LINKS_ALONE", "NO_IPV6", "add_hints"]
 
 LINKS_ALONE = (
     "several next hops without a gateway: Linux takes them for IPv6 as nexthop objects only"
     " (`nexthop_objects: auto`)"
 )
+
+
+NO_IPV6 = "this kernel has no IPv6"
 
 
 def add_hints(batch: FibBatch, refused: Refusals) -> None:
@@ -24,5 +27,7 @@ def add_hints(batch: FibBatch, refused: Refusals) -> None:
         return
     for position, outcome in refused.items():
         hops = batch.values[position].next_hops
+        if outcome.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            refused[position] = Outcome(outcome.errno, outcome.detail or NO_IPV6)
         if outcome.errno == errno.EINVAL and len(hops) > 1 and any(hop.via is None for hop in hops):
             refused[position] = Outcome(outcome.errno, LINKS_ALONE)

@@ -92,7 +92,7 @@ class NetlinkSocket:
         except PermissionError:  # inside a user namespace: as much as anybody may
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
-            raw.setsockopt(_SOL_NETLINK, option, 1)
+            _switch_on(raw, option)
         raw.bind((0, sum(1 << (group - 1) for group in groups)))
         self.port_id = int(raw.getsockname()[0])
         self._raw = raw
@@ -175,6 +175,19 @@ class EventSocket(NetlinkSocket):
                 break
             messages += more
         return messages
+
+
+def _switch_on(raw: socket.socket, option: int) -> None:
+    """Switch an option on where the kernel has it.
+
+    Without NETLINK_EXT_ACK (Linux 4.12) refusals come without words. Without NETLINK_GET_STRICT_CHK
+    (4.20) a dump shows other tables, too, which whoever compares it leaves out by their numbers.
+    """
+    try:
+        raw.setsockopt(_SOL_NETLINK, option, 1)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
 
 
 def raise_overrun(error: OSError) -> None:

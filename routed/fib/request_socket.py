@@ -6,9 +6,10 @@ each message that it refuses, so when the barrier's answer is there every other 
 success. Errors are told apart by sequence number. (An acknowledgement for each message costs 34 %,
 measured in peers.md section 1.)
 
-Reading. A dump is complete or it is nothing: NLM_F_DUMP_INTR, an error in the middle or a wrong
-sequence raise `DumpInterrupted`, and the caller asks again. NETLINK_GET_STRICT_CHK makes the kernel
-filter by table.
+Reading. A dump is complete or it is nothing: after NLM_F_DUMP_INTR (`DumpInterrupted`) and after an
+error on the way, which NLMSG_DONE carries (`NetlinkError`), the caller asks again. Messages of
+another sequence are the rest of an earlier dump. NETLINK_GET_STRICT_CHK makes the kernel filter by
+table.
 
 Failure: `NetlinkError` when a request fails as a whole; what one message of many is refused is its
 outcome.
@@ -35,6 +36,7 @@ from routed.fib.codec import (
     NLMSG_ERROR,
     DecodeError,
     NetlinkMessage,
+    decode_end,
     decode_error,
     encode_barrier,
     encode_route_dump,
@@ -79,6 +81,16 @@ _SEQUENCE_LIMIT = 1 << 31
 
 DUMP_BURST = 4
 """Pages of a dump taken in one go before other tasks get a turn: about 2 ms of work."""
+
+
+_NO_TABLE = frozenset({errno.ENOENT})
+"""A table that does not exist yet is empty."""
+
+_NO_OBJECTS = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
+"""Before Linux 5.3."""
+
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+"""A kernel without IPv6 (ipv6.disable=1), or without CONFIG_IP_MULTIPLE_TABLES."""
 
 
 class RequestSocket(NetlinkSocket):
@@ -174,10 +186,7 @@ class RequestSocket(NetlinkSocket):
             pages += 1
             if pages % DUMP_BURST == 0:
                 await trio.lowlevel.checkpoint()
-        if decoder.end.type == NLMSG_ERROR:
-            number, detail = _decode_error(decoder.end)
-            if number != errno.ENOENT:  # a table that does not exist yet is empty
-                raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
+        _check_end(decoder.end, _NO_TABLE)
         if decoder.is_interrupted:
             raise DumpInterrupted("the table changed under the dump")
 
@@ -219,6 +228,7 @@ class RequestSocket(NetlinkSocket):
 
     async def dump_rules(self) -> list[SeenRule]:
         """Every policy rule of both families that can be told in our words; not the kernel's own.
+        A kernel without a family, or without policy rules, has none.
 
         Raises:
             DumpInterrupted: ask again.
@@ -226,7 +236,8 @@ class RequestSocket(NetlinkSocket):
         """
         found = []
         for family in Family:
-            for message in await self._dump(functools.partial(encode_rule_dump, family)):
+            encode = functools.partial(encode_rule_dump, family)
+            for message in await self._dump(encode, _NO_SUCH_FAMILY):
                 try:
                     seen = decode_rule(message) if message.type in RULE_MESSAGES else None
                 except DecodeError as error:
@@ -295,15 +306,12 @@ class RequestSocket(NetlinkSocket):
                 if message.sequence != sequence:
                     continue
                 is_interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
-                if message.type == NLMSG_DONE:
+                if message.type in (NLMSG_DONE, NLMSG_ERROR):
+                    if not _check_end(message, _NO_OBJECTS):
+                        return None
                     if is_interrupted:
                         raise DumpInterrupted("nexthop objects changed under the dump")
                     return found
-                if message.type == NLMSG_ERROR:
-                    number, detail = _decode_error(message)
-                    if number in (errno.EOPNOTSUPP, errno.EINVAL):  # before Linux 5.3
-                        return None
-                    raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
                 if message.type in NEXTHOP_MESSAGES:
                     found.append(_decode_nexthop(message))
         raise NetlinkError("the kernel did not answer")
@@ -354,7 +362,10 @@ class RequestSocket(NetlinkSocket):
                     on_echo(message)
         raise NetlinkError("the kernel did not answer")
 
-    async def _dump(self, encode: Callable[[int], bytes]) -> list[NetlinkMessage]:
+    async def _dump(
+        self, encode: Callable[[int], bytes], absent: frozenset[int] = frozenset()
+    ) -> list[NetlinkMessage]:
+        """The messages of a dump; none where the kernel answers with an error that means so."""
         sequence = self._next_sequence()
         await self._socket.send(encode(sequence))
         found: list[NetlinkMessage] = []
@@ -364,16 +375,28 @@ class RequestSocket(NetlinkSocket):
                 if message.sequence != sequence:
                     continue  # the rest of a dump that was cancelled
                 is_interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
-                if message.type == NLMSG_DONE:
+                if message.type in (NLMSG_DONE, NLMSG_ERROR):
+                    if not _check_end(message, _NO_TABLE | absent):
+                        return []
                     if is_interrupted:
                         raise DumpInterrupted("the table changed under the dump")
                     return found
-                if message.type == NLMSG_ERROR:
-                    number, detail = _decode_error(message)
-                    if number == errno.ENOENT:
-                        return []  # the table does not exist yet: it is empty
-                    raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
                 found.append(message)
+
+
+def _check_end(end: NetlinkMessage, absent: frozenset[int]) -> bool:
+    """Whether a dump has ended as a whole one; False where there is nothing of the kind.
+
+    Raises:
+        NetlinkError: the kernel refused, or failed on the way: what came is not to be believed.
+    """
+    try:
+        number, detail = decode_end(end)
+    except DecodeError as error:
+        raise NetlinkError(str(error)) from error
+    if number and number not in absent:
+        raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
+    return not number
 
 
 def _decode_nexthop(message: NetlinkMessage) -> SeenNextHop:

@@ -78,6 +78,8 @@ class FakeKernel:
         self.object_writes: list[NextHopWrite] = []
         """Every operation on nexthop objects ever asked for, in order."""
         self.has_objects = True
+        self.families = set(Family)
+        """What this kernel has; without IPv6 under ipv6.disable=1."""
         self.weight_max = 256
         """The greatest weight in a group; 255 before Linux 6.12."""
         self.subnets: set[tuple[Prefix, int]] | None = None
@@ -154,6 +156,8 @@ class FakeKernel:
         refusal = self._refusals.pop((kind, key), None)
         if refusal is not None:
             return refusal
+        if key.prefix.family not in self.families:
+            return Outcome(errno.EOPNOTSUPP, "")
         there = self.routes.get(key)
         if kind is OpKind.REMOVE:
             if there is None or there.protocol != self.protocol:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import functools
 import ipaddress
+import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
 
+from routed.fib import request_socket
 from routed.fib.bulk import encode_batch
 from routed.fib.codec import (
     NLM_F_ACK,
@@ -29,12 +32,12 @@ from routed.fib.codec import (
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket
+from routed.fib.netlink import EventSocket, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
-from routed.fib.rule_codec import SeenRule
+from routed.fib.rule_codec import SeenRule, encode_rule_dump
 from routed.fib.rules import RuleKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -460,3 +463,43 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
             nursery.cancel_scope.cancel()
         assert requests.remove_rule(rule).errno == errno.ENOENT
         assert SeenRule(rule, 12) in await requests.dump_rules()
+
+
+async def test_a_family_that_the_kernel_does_not_have_has_no_rules(namespace: Namespace) -> None:
+    """As IPv6 under ipv6.disable=1: the kernel has no rules of AF_UNIX either."""
+    with namespace.here.inside(), RequestSocket(205) as requests:
+        encode = functools.partial(encode_rule_dump, socket.AF_UNIX)
+        with pytest.raises(NetlinkError):
+            await requests._dump(encode)
+        assert await requests._dump(encode, request_socket._NO_SUCH_FAMILY) == []
+
+
+class OldSocket(socket.socket):
+    """A netlink socket of a kernel before 4.12."""
+
+    def setsockopt(self, level: int, option: int, *rest: Any) -> None:  # type: ignore[override]
+        if level == 270 and option in (11, 12):
+            raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+        super().setsockopt(level, option, *rest)
+
+
+async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_same(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = RouteValue(RouteType.BLACKHOLE, ())
+    with namespace.here.inside():
+        with RequestSocket(205) as requests:
+            for route in (key("10.1.0.0/16"), key("10.2.0.0/16", table_id=100)):
+                assert do(requests, OpKind.INSTALL, route, value).errno == 0
+        monkeypatch.setattr(socket, "socket", OldSocket)
+        with RequestSocket(205) as requests:
+            monkeypatch.undo()
+            assert {route.key.table_id for route in await dump(requests)} == {254, 100}
+            ledger = Ledger(Ownership(205, 205, frozenset({254})))
+            for is_thorough in (False, True):
+                comparison = ledger.begin_dump(254, Family.IPV4, is_thorough=is_thorough)
+                await requests.dump_routes(254, Family.IPV4, comparison.take)
+                assert comparison.finish(0.0) == []
+            assert ledger.kernel_count == 1
+            rejected = do(requests, OpKind.INSTALL, key("10.1.0.0/16"), value)
+            assert (rejected.errno, rejected.detail) == (errno.EEXIST, "")

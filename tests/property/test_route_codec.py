@@ -14,12 +14,14 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from routed.fib.bulk import DumpDecoder, encode_batch
 from routed.fib.codec import (
+    NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HEADER,
     RTM_DELROUTE,
     RTM_NEWROUTE,
     DecodeError,
     NetlinkMessage,
+    decode_end,
     decode_error,
     decode_route,
     split_messages,
@@ -217,6 +219,13 @@ def test_any_buffer_splits_or_raises(buffer: bytes) -> None:
             decode_error(message)
     except DecodeError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("payload", "number"), [(b"", 0), (struct.pack("=i", 0), 0), (struct.pack("=i", -105), 105)]
+)
+def test_the_end_of_a_dump_says_whether_it_is_whole(payload: bytes, number: int) -> None:
+    assert decode_end(NetlinkMessage(NLMSG_DONE, 0, 1, 0, payload)) == (number, "")
 
 
 def test_an_extended_acknowledgement_gives_the_kernels_words() -> None:

@@ -554,3 +554,18 @@ async def test_what_somebody_adds_to_a_route_is_drift(
         await bench.quiet()
         assert kernel.ours() == {key("10.1.0.0/16"): value(A)}
     assert len(bench.sink.events("fib-drift")) == 1
+
+
+async def test_a_kernel_without_ipv6_has_the_rest_and_says_why(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    kernel.families = {Family.IPV4}
+    bench = Bench(kernel)
+    async with bench.running():
+        bench.sync.update(rows(1, {"10.1.0.0/16": value(A), "2001:db8:5::/48": link_route()}))
+        await bench.quiet()
+        progress = bench.sync.take_progress()
+    assert progress is not None
+    assert progress.counters.installed == 1
+    (failure,) = progress.failures
+    assert "no IPv6" in failure.reason
