@@ -11,7 +11,7 @@ import functools
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -468,7 +468,7 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
 async def test_a_family_that_the_kernel_does_not_have_has_no_rules(namespace: Namespace) -> None:
     """As IPv6 under ipv6.disable=1: the kernel has no rules of AF_UNIX either."""
     with namespace.here.inside(), RequestSocket(205) as requests:
-        encode = functools.partial(encode_rule_dump, socket.AF_UNIX)
+        encode = functools.partial(encode_rule_dump, cast("Family", socket.AF_UNIX))
         with pytest.raises(NetlinkError):
             await requests._dump(encode)
         assert await requests._dump(encode, request_socket._NO_SUCH_FAMILY) == []
@@ -477,7 +477,7 @@ async def test_a_family_that_the_kernel_does_not_have_has_no_rules(namespace: Na
 class OldSocket(socket.socket):
     """A netlink socket of a kernel before 4.12."""
 
-    def setsockopt(self, level: int, option: int, *rest: Any) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, option: int, *rest: Any) -> None:
         if level == 270 and option in (11, 12):
             raise OSError(errno.ENOPROTOOPT, "Protocol not available")
         super().setsockopt(level, option, *rest)
