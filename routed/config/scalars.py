@@ -224,15 +224,23 @@ def _read_prefix(text: str) -> Prefix:
 prefix = Reader(_read_prefix, {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"})
 
 
+_FIRST_MULTICAST_BITS = 0xE000_0000
+
+
 def _read_router_id(text: str) -> Address:
     try:
         value = Address.parse(text)
     except ValueError:
         value = None
-    if value is None or value.family is not Family.IPV4 or value.addr_bits == 0:
+    is_unicast = (
+        value is not None
+        and value.family is Family.IPV4
+        and 0 < value.addr_bits < _FIRST_MULTICAST_BITS
+    )
+    if value is None or not is_unicast:
         raise ValueError(
-            f"expected four numbers from 0 to 255, such as 10.255.0.1 (0.0.0.0 is nobody's), "
-            f"got {text!r}"
+            f"expected four numbers, such as 10.255.0.1 (0.0.0.0, and 224.0.0.0 and above, "
+            f"are nobody's), got {text!r}"
         )
     return value
 

@@ -26,8 +26,13 @@ The transition mode (`accept_unsigned`) believes what carries no digest, and onl
 digest is refused in this mode too, so that a mistake in a key shows before the mode is switched
 off. Routers without keys skip the TLVs, which are optional to them.
 
-Invariants: at most MAX_PEERS indices are remembered per link, and only of those who know a key. A
-forged datagram changes nothing but counters and the short list of refusals for `show neighbors`.
+A challenge that is not answered is asked again with the same nonce: whoever repeats an old datagram
+again and again would otherwise have each nonce replaced before a distant neighbor could answer it.
+Only after NONCE_S there is another one, and the one before still counts.
+
+Invariants: at most MAX_PEERS indices are remembered per link, and only of those who know a key; one
+that was never proven makes room first, then the one heard longest ago. A forged datagram changes
+nothing but counters and the short list of refusals for `show neighbors`.
 Secrets are in no output, representation or message of this room.
 
 Sources: RFC 8967 (MAC authentication for Babel: packet counters, index, challenge), RFC 9467
@@ -71,6 +76,8 @@ REPLAY_WINDOW = 2048
 """Counters below the highest one that may still arrive: twice the transport's window."""
 CHALLENGE_INTERVAL_S = 0.3
 """One address is challenged, and answered, at most this often (RFC 8967 section 4.3.1.1)."""
+NONCE_S = 10.0
+"""So long a challenge is asked with one nonce; the next one counts beside it."""
 ANSWER_INTERVAL_S = 0.01
 
 
@@ -95,8 +102,10 @@ class _Peer:
 
     def __init__(self) -> None:
         self.index: int | None = None
-        self.nonce: int | None = None
-        """Of the challenge under way."""
+        self.nonces: tuple[int, ...] = ()
+        """Of the challenge under way: the one asked with, and the one before it."""
+        self.nonce_at = float("-inf")
+        """When it was first asked with."""
         self.challenged_at = float("-inf")
         self.answered_at = float("-inf")
         self._highest = 0
@@ -106,7 +115,7 @@ class _Peer:
     def prove(self, index: int, counter: int) -> None:
         """Believe an index from this counter on."""
         self.index = index
-        self.nonce = None
+        self.nonces = ()
         self._highest = counter
         # What was sent before the proof may have been recorded before it: it is not believed.
         self._seen = (1 << REPLAY_WINDOW) - 1
@@ -146,8 +155,10 @@ class LinkGuard:
         self._counter = 0
         self._nonce_key = rng.randbytes(32)
         self._nonces = 0
-        self._peers: dict[Address, _Peer] = {}
-        """Least recently proven first."""
+        self._proven: dict[Address, _Peer] = {}
+        """Those heard longest ago first."""
+        self._unproven: dict[Address, _Peer] = {}
+        """In the order in which they were first heard."""
 
     def seal(
         self,
@@ -213,13 +224,16 @@ class LinkGuard:
         peer = self._peer(source)
         reply = next((tlv for tlv in message.tlvs if isinstance(tlv, ChallengeReply)), None)
         is_known = counter.index == peer.index
-        is_answer = reply is not None and peer.nonce is not None and reply.nonce == peer.nonce
+        is_answer = reply is not None and reply.nonce in peer.nonces
         if is_answer and not is_known:
             peer.prove(counter.index, counter.counter)
-            self._peers[source] = self._peers.pop(source)
+            self._unproven.pop(source, None)
+            self._note_heard(source, peer)
             return Admission(TraceCode.PROVEN, is_proven_now=True)
         if is_known and not peer.accept(counter.counter):
             return Admission(TraceCode.DROPPED_REPLAY, f"counter {counter.counter} has been used")
+        if is_known:
+            self._note_heard(source, peer)
         request = next((tlv for tlv in message.tlvs if isinstance(tlv, ChallengeRequest)), None)
         if request is not None:
             return self._answer(peer, request, now)
@@ -240,20 +254,32 @@ class LinkGuard:
         if now < peer.challenged_at + CHALLENGE_INTERVAL_S:
             return Admission(refusal, detail)
         peer.challenged_at = now
+        if not peer.nonces or now >= peer.nonce_at + NONCE_S:
+            peer.nonces = (self._new_nonce(), *peer.nonces[:1])
+            peer.nonce_at = now
+        return Admission(refusal, detail, answer=ChallengeRequest(peer.nonces[0]))
+
+    def _new_nonce(self) -> int:
+        """A number that nobody can foretell and that was never used before."""
         self._nonces += 1
         digest = hashlib.blake2s(
             self._nonces.to_bytes(8, "big"), key=self._nonce_key, digest_size=8
         )
-        peer.nonce = int.from_bytes(digest.digest(), "big")
-        return Admission(refusal, detail, answer=ChallengeRequest(peer.nonce))
+        return int.from_bytes(digest.digest(), "big")
 
     def _peer(self, source: Address) -> _Peer:
-        peer = self._peers.get(source)
+        peer = self._proven.get(source) or self._unproven.get(source)
         if peer is None:
-            if len(self._peers) >= MAX_PEERS:
-                del self._peers[next(iter(self._peers))]
-            peer = self._peers[source] = _Peer()
+            if len(self._proven) + len(self._unproven) >= MAX_PEERS:
+                expendable = self._unproven or self._proven
+                del expendable[next(iter(expendable))]
+            peer = self._unproven[source] = _Peer()
         return peer
+
+    def _note_heard(self, source: Address, peer: _Peer) -> None:
+        """Something new has come under a proven index."""
+        self._proven.pop(source, None)
+        self._proven[source] = peer
 
 
 _DIGEST_BYTES = {algorithm: len(algorithm.digest(b"0", b"")) for algorithm in Algorithm}

@@ -57,11 +57,11 @@ def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
     if damping is not None and held_s:
         penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
         return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
+    if neighbor.adjacency.address_problem:
+        return neighbor.adjacency.address_problem
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
-    if neighbor.adjacency.address_problem:
-        return neighbor.adjacency.address_problem
     if refused:
         return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
     if hello is not None and hello.mtu != link.settings.mtu:

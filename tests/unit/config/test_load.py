@@ -179,6 +179,12 @@ def test_an_empty_file_says_what_is_required() -> None:
     assert "router_id" in problems("user: root\n")[0]
 
 
+@pytest.mark.parametrize("text", ["0.0.0.0", "224.0.0.5", "255.255.255.255"])
+def test_an_address_that_can_be_no_routers_is_no_router_id(text: str) -> None:
+    (problem,) = problems(f"router_id: {text}\nuser: root\n")
+    assert "are nobody's" in problem
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
     try:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from routed.model.prefix import Address, Prefix
-from routed.neighbor.auth import MAX_PEERS, REPLAY_WINDOW, Admission, LinkGuard
+from routed.neighbor.auth import MAX_PEERS, NONCE_S, REPLAY_WINDOW, Admission, LinkGuard
 from routed.neighbor.events import AdjacencyState, TraceCode
 from routed.neighbor.keys import Algorithm, KeyRing
 from routed.neighbor.wire import (
@@ -17,6 +17,7 @@ from routed.neighbor.wire import (
     Flag,
     Goodbye,
     MessageType,
+    ReplayCounter,
     Sender,
     Tlv,
     decode,
@@ -189,7 +190,80 @@ def test_what_is_remembered_of_stations_is_bounded() -> None:
         data = b.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, source, 0.0)
         assert data is not None
         a.hear(data, source)
-    assert len(a.guard._peers) == MAX_PEERS
+    assert len(a.guard._proven) + len(a.guard._unproven) == MAX_PEERS
+
+
+def test_a_proven_neighbor_is_not_forgotten_for_addresses_that_were_never_proven() -> None:
+    a, b = believing()
+    stranger = Station(B, seed=3)
+    payload = encode_tlvs(SENDERS[B], (Goodbye(),))
+    for number in range(2 * MAX_PEERS):
+        source = Address(A.family, A.addr_bits + 100 + number)
+        data = stranger.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, source, 0.0)
+        assert data is not None
+        assert a.hear(data, source).refusal is TraceCode.DROPPED_UNPROVEN
+    assert a.hear(b.say(), B).refusal is None
+
+
+def proving_time(round_trip_s: float, replay_every_s: float) -> float | None:
+    """When a far neighbor is proven while an outsider repeats one of its old datagrams."""
+    keys = ring()
+    a, b = Station(A, keys), Station(B, keys, seed=2)
+    recorded = Station(B, keys).say()
+    under_way: list[tuple[float, bytes]] = []
+    for step in range(int(20 / replay_every_s)):
+        now = step * replay_every_s
+        heard = [recorded, *(data for moment, data in under_way if moment <= now)]
+        under_way = [(moment, data) for moment, data in under_way if moment > now]
+        for data in heard:
+            said = a.hear(data, B, now=now)
+            if said.is_proven_now:
+                return now
+            if isinstance(said.answer, ChallengeRequest):
+                reply = b.hear(a.say(said.answer, now=now), A, now=now + round_trip_s / 2).answer
+                if reply is not None:
+                    under_way.append((now + round_trip_s, b.say(reply)))
+    return None
+
+
+@pytest.mark.parametrize("round_trip_s", [0.1, 0.4, 1.0, 3.0, 9.0])
+def test_an_outsider_that_repeats_a_datagram_cannot_keep_a_far_neighbor_away(
+    round_trip_s: float,
+) -> None:
+    """Each repetition had the nonce replaced after 0.3 s, and the answer came too late."""
+    proven_at = proving_time(round_trip_s, 0.05)
+    assert proven_at is not None
+    assert proven_at <= round_trip_s + 0.1
+
+
+def test_a_challenge_that_is_not_answered_changes_its_nonce_and_accepts_the_last_two() -> None:
+    keys = ring()
+    a, b = Station(A, keys), Station(B, keys)
+    asked: list[int] = []
+    for step in range(100):
+        answer = a.hear(b.say(), B, now=step * 0.31).answer
+        assert isinstance(answer, ChallengeRequest)
+        asked.append(answer.nonce)
+    nonces = list(dict.fromkeys(asked))
+    assert 3 <= len(nonces) <= 100 * 0.31 / NONCE_S + 1
+    now = 100 * 0.31
+    assert a.hear(b.say(ChallengeReply(nonces[-3])), B, now=now).refusal is not TraceCode.PROVEN
+    assert a.hear(b.say(ChallengeReply(nonces[-2])), B, now=now).refusal is TraceCode.PROVEN
+    assert a.hear(b.say(ChallengeReply(nonces[-1])), B, now=now).refusal is not TraceCode.PROVEN
+
+
+def test_a_challenge_under_a_proven_index_is_answered_once() -> None:
+    a, b = believing()
+    request = b.say(ChallengeRequest(7))
+    assert isinstance(a.hear(request, B, now=1.0).answer, ChallengeReply)
+    assert a.hear(request, B, now=2.0).refusal is TraceCode.DROPPED_REPLAY
+
+
+def test_a_counter_without_a_signature_is_no_signature() -> None:
+    a = Station(A)
+    bare = Station(B)
+    bare.guard.ring = None
+    assert a.hear(bare.say(ReplayCounter(1, 1)), B).refusal is TraceCode.DROPPED_UNSIGNED
 
 
 def test_no_representation_shows_a_secret() -> None:
