@@ -5,18 +5,17 @@
     refused.yaml     what was taken back, or is not confirmed yet: no start goes by this
 
 All lie beside the pid file, readable by the daemon's user alone: a configuration may name keys.
-They are written whole or not at all (a new file, renamed over the old one), so a crash on any line
-leaves one or the other. What cannot be written is kept in memory and said in the log; a daemon does
-not fail for its memory's sake.
-
-Source: rename(2) replaces atomically.
+`routed.state_file` writes them whole or not at all, and believes what it wrote only. A file that
+cannot be believed is not used, and said; nor does it come back by `rollback`. What cannot be
+written is kept in memory and said in the log; a daemon does not fail for its memory's sake.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+
+from routed.state_file import StateFileError, read_state, write_state
 
 __all__ = ["LastGood"]
 
@@ -75,12 +74,12 @@ class LastGood:
     def _read(self, name: str) -> str | None:
         path = self._directory / name
         try:
-            return path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+            return read_state(path)
+        except StateFileError as error:
+            self._complain(f"{path} is not used: {error}")
         except (OSError, UnicodeDecodeError) as error:
             self._complain(f"{path}: {error}")
-            return None
+        return None
 
     def _remove(self, name: str) -> None:
         try:
@@ -90,14 +89,7 @@ class LastGood:
 
     def _write(self, name: str, text: str) -> None:
         path = self._directory / name
-        fresh = path.with_suffix(".new")
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(fresh, flags, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+            write_state(path, text)
         except OSError as error:
             self._complain(f"{path}: {error.strerror}")

@@ -161,7 +161,7 @@ class Parent:
             config_path,
             LastGood(
                 Path(config.pid_file).parent,
-                lambda problem: self._log.emit("internal-error", where="last good", error=problem),
+                lambda problem: self._log.emit("state-file-problem", problem=problem),
             ),
         )
         self._kernel: KernelSide

@@ -115,7 +115,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.privsep", "routed.process_memory", "routed.reporter", "routed.router",
         "routed.sandbox", "trio",
     },
-    "routed.last_good": set(),
+    "routed.state_file": set(),
+    "routed.last_good": {"routed.state_file"},
     "routed.transaction": {
         "ipc", "routed.config", "routed.last_good", "routed.log", "trio",
     },
