@@ -11,6 +11,7 @@ is linear in the message's bytes whatever it says (`tests/unit/daemon/test_fib_u
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from routed.fib.ownership import Ownership, RouteValue, find_violation
 from routed.fib.sync import FibSync
 from routed.log import Logger
 from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
+from routed.model.martians import NO_EXCEPTIONS, MartianRules, first_octets
 from routed.model.prefix import Family, Prefix
 
 __all__ = [
@@ -57,7 +59,9 @@ class Refused(NamedTuple):
 class WishGate:
     """What every wish of an engine passes; owns the count of what it has wished for."""
 
-    def __init__(self, sync: FibSync, log: Logger) -> None:
+    def __init__(self, sync: FibSync, log: Logger, martians: MartianRules) -> None:
+        self.martians = martians
+        """What no engine may ask for; replaced by a reload."""
         self._sync = sync
         self._log = log
         self._wished_since_counted = 0
@@ -70,7 +74,7 @@ class WishGate:
             FloodError: no honest engine says so much.
         """
         self._check_flood()
-        judged, refused = judge_update(message, self._sync.ledger.ownership)
+        judged, refused = judge_update(message, self._sync.ledger.ownership, self.martians)
         self._check_amount(sum(len(rows.keys) for rows in judged.install))
         self._sync.refused += len(refused)
         for prefix, problem in refused:
@@ -111,7 +115,7 @@ class WishGate:
 
 
 def judge_update(
-    message: FibUpdateMessage, ownership: Ownership
+    message: FibUpdateMessage, ownership: Ownership, martians: MartianRules = NO_EXCEPTIONS
 ) -> tuple[FibUpdate, list[Refused]]:
     """Unpack an update and leave out what may not be.
 
@@ -125,7 +129,7 @@ def judge_update(
     install = [
         rows
         for columns in message.install
-        if (rows := _judge(columns, values, ownership, refused)).keys
+        if (rows := _judge(columns, values, ownership, martians, refused)).keys
     ]
     remove = [
         FibRemovals(columns.table_id, columns.family, _keys(columns.family, columns.keys))
@@ -156,7 +160,11 @@ class _MessageValues:
 
 
 def _judge(
-    columns: FibColumns, values: _MessageValues, ownership: Ownership, refused: list[Refused]
+    columns: FibColumns,
+    values: _MessageValues,
+    ownership: Ownership,
+    martians: MartianRules,
+    refused: list[Refused],
 ) -> FibRows:
     table_id, family = columns.table_id, columns.family
     keys = _keys(family, columns.keys)
@@ -166,8 +174,13 @@ def _judge(
         refused += [Refused(Prefix.from_int(family, key), problem) for key in keys]
         return FibRows(table_id, family, [], [])
     problems = values.problems(family)
-    if any(problems):
+    martian_keys = dict(martians.find_all(family, _suspects(family, keys)))
+    if martian_keys or any(problems):
         found = unpack_values(columns.values, problems, len(keys))
+        found = [
+            f"a martian ({martian_keys[key].value})" if key in martian_keys else problem
+            for key, problem in zip(keys, found, strict=True)
+        ]
         refused += [
             Refused(Prefix.from_int(family, key), problem)
             for key, problem in zip(keys, found, strict=True)
@@ -180,6 +193,24 @@ def _judge(
         # Whoever takes the rows looks at every distinct value: not at those that no row names.
         return FibRows(table_id, family, keys, list(wanted))
     return FibRows(table_id, family, keys, wanted)
+
+
+def _suspects(family: Family, keys: Sequence[int]) -> Sequence[int]:
+    """The keys that can be martians, by their first octets.
+
+    Cost: 2 ns a key of a column.
+    """
+    if not isinstance(keys, KeyColumn):
+        return keys
+    width = KEY_BYTES[family]
+    octets = keys.packed[width - 1 - family.width // 8 :: width]
+    return [keys[found.start()] for found in _SUSPECT_OCTETS[family].finditer(octets)]
+
+
+_SUSPECT_OCTETS = {
+    family: re.compile(b"[" + re.escape(bytes(sorted(first_octets(family)))) + b"]")
+    for family in Family
+}
 
 
 def _keys(family: Family, column: bytes) -> Sequence[int]:

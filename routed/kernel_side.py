@@ -114,7 +114,7 @@ class KernelSide:
             is_link_up=self._is_link_up,
             objects=self._objects,
         )
-        self.wishes = WishGate(self.sync, log)
+        self.wishes = WishGate(self.sync, log, config.martians)
         self._rules = RuleSync(
             rule_writer,
             config.fib.protocol,
@@ -203,6 +203,7 @@ class KernelSide:
         """Keep it by another configuration from now on."""
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
         self._rules.want(_rules_of(new))
+        self.wishes.martians = new.martians
         if old.fib.carrier_check_s != new.fib.carrier_check_s:
             self._carriers.period_s = new.fib.carrier_check_s
         if old.learn != new.learn:

@@ -19,7 +19,7 @@ from routed.config.schema import Config
 from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
 from routed.control.daemon import Outcome
-from routed.control.injection import Injection, Refusal
+from routed.control.injection import Injection, Refusal, find_martian_routes
 from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
@@ -365,6 +365,10 @@ class Reporter:
 
     def inject(self, injection: Injection) -> Sequence[Refusal]:
         """Put or delete; all or none."""
+        if injection.operation is not RouteOperation.DELETE:
+            refusals = find_martian_routes(injection.routes, self.config.allow_martians)
+            if refusals:
+                return refusals
         return [Refusal(*problem) for problem in self._inject(injection)]
 
     def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:

@@ -30,6 +30,7 @@ from ipc.control import (
 )
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
+from routed.model.martians import MartianRules
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteColumn, RouteType
 
@@ -40,6 +41,7 @@ __all__ = [
     "InjectedAttributes",
     "Injection",
     "Refusal",
+    "find_martian_routes",
     "owner_of",
     "read_change",
 ]
@@ -111,6 +113,33 @@ def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
     if not _NAME.match(name):
         raise BatchError(f"{name!r} is no name of an owner: letters, digits and _ . : - (up to 64)")
     return f"uid{caller.uid}/{name}"
+
+
+def find_martian_routes(routes: Sequence[RouteColumn], allowed: Sequence[Prefix]) -> list[Refusal]:
+    """The routes that the parent would not admit to the kernel (`routed.model.martians`).
+
+    Args:
+        routes: to be put.
+        allowed: `allow_martians` of the configuration.
+    """
+    rules, refusals, first = MartianRules.of(allowed), [], 0
+    for family, keys, _ in routes:
+        found = dict(rules.find_all(family, keys))
+        refusals += (
+            [
+                Refusal(
+                    first + position,
+                    f"{Prefix.from_int(family, key)} is a martian ({found[key].value}); "
+                    "`allow_martians` in the configuration allows it",
+                )
+                for position, key in enumerate(keys)
+                if key in found
+            ]
+            if found
+            else []
+        )
+        first += len(keys)
+    return refusals
 
 
 def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusal]:

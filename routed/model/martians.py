@@ -29,7 +29,14 @@ from dataclasses import dataclass
 
 from routed.model.prefix import Family, Prefix
 
-__all__ = ["MARTIAN_BLOCKS", "NO_EXCEPTIONS", "Martian", "MartianRules", "find_martian"]
+__all__ = [
+    "MARTIAN_BLOCKS",
+    "NO_EXCEPTIONS",
+    "Martian",
+    "MartianRules",
+    "find_martian",
+    "first_octets",
+]
 
 
 class Martian(enum.Enum):
@@ -74,8 +81,8 @@ _BLOCKS = {
 """As (bits to shift away, address, length, reason)."""
 
 
-def _octets(family: Family) -> frozenset[int]:
-    """The first octets of all addresses in the blocks of a family."""
+def first_octets(family: Family) -> frozenset[int]:
+    """The first octets of all addresses in the blocks of a family: no other prefix is a martian."""
     shift = family.width - 8
     return frozenset(
         octet
@@ -85,7 +92,7 @@ def _octets(family: Family) -> frozenset[int]:
     )
 
 
-_SUSPECT_OCTETS = {family: _octets(family) for family in Family}
+_SUSPECT_OCTETS = {family: first_octets(family) for family in Family}
 
 
 def find_martian(prefix: Prefix) -> Martian | None:

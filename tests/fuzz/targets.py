@@ -79,7 +79,7 @@ from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.fib_writer import add, gathered, hop
 from tests.fakes.wired_samples import sample
 
-__all__ = ["CORPUS", "TARGETS", "Target"]
+__all__ = ["CORPUS", "TARGETS", "Target", "with_right_sums"]
 
 CORPUS = Path(__file__).with_name("corpus")
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -100,7 +100,7 @@ class Target:
 # --- the network
 
 
-def _with_right_sums(datagram: bytes) -> bytes:
+def with_right_sums(datagram: bytes) -> bytes:
     """The datagram with its length and checksum right, so that damage reaches what they protect."""
     if len(datagram) < HEADER_BYTES:
         return datagram
@@ -113,7 +113,7 @@ def _nup_message(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         decode(data)
     try:
-        message = decode(_with_right_sums(data))
+        message = decode(with_right_sums(data))
     except DecodeError:
         return
     again = encode(message)
@@ -138,7 +138,7 @@ def _nup_instance(data: bytes) -> None:
         source = Address(Family.IPV6, (0xFE80 << 112) + 2 + (length >> 14))
         at += 2 + (length & 0x7FF)
         now += 0.02
-        instance.receive_datagram(_with_right_sums(datagram), source, 1, 255, now)
+        instance.receive_datagram(with_right_sums(datagram), source, 1, 255, now)
         instance.handle_timer(now)
         instance.outputs()
 

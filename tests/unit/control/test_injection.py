@@ -20,10 +20,16 @@ from ipc.routes import BATCH_ROUTES, BatchPacker
 from routed.control.answers import Final, Views
 from routed.control.caller import Caller
 from routed.control.handlers import change_routes, renew_routes
-from routed.control.injection import BatchError, Injection, Refusal, read_change
+from routed.control.injection import (
+    BatchError,
+    Injection,
+    Refusal,
+    find_martian_routes,
+    read_change,
+)
 from routed.control.rows import to_row
-from routed.model.prefix import Address, Prefix
-from routed.model.route import Gateway, RouteType
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import Gateway, RouteColumn, RouteType
 from tests.fakes.fake_daemon import FakeDaemon
 
 CALLER = Caller(uid=1000, pid=42, session=7)
@@ -189,3 +195,17 @@ async def test_renewing_what_is_not_there_is_not_found() -> None:
     assert answer.result.code is ResultCode.NOT_FOUND
     assert daemon.renewals == [("uid1000/web", 30.0)]
     daemon.close()
+
+
+def test_martians_are_refused_by_number_and_name_what_allows_them() -> None:
+    routes = [
+        RouteColumn(Family.IPV4, [Prefix.parse(text).as_int for text in V4], ()),
+        RouteColumn(Family.IPV6, [Prefix.parse(text).as_int for text in V6], ()),
+    ]
+    refused = find_martian_routes(routes, [Prefix.parse("127.0.0.0/8")])
+    assert [each.route for each in refused] == [1, 4]
+    assert "169.254.1.0/24 is a martian (link-local); `allow_martians`" in refused[0].problem
+    assert find_martian_routes(routes, [Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")]) == []
+
+
+V4, V6 = ("10.0.0.0/8", "169.254.1.0/24", "127.0.0.1/32"), ("2001:db8::/32", "fe80::/64", "::/0")

@@ -14,12 +14,14 @@ from routed import fib_updates
 from routed.fib.ownership import NEXT_HOPS_MAX, Ownership, RouteValue, find_violation
 from routed.fib_updates import COLUMNS_MAX, judge_update
 from routed.model.columns import ValueColumn
+from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 
 pytestmark = pytest.mark.usefixtures("kernel_tables")
 
 OURS = Ownership(205, 205, frozenset({254}))
+ANYTHING = MartianRules.of([Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")])
 BLACKHOLE = FibValue(RouteType.BLACKHOLE, ())
 
 
@@ -113,6 +115,43 @@ def test_more_columns_than_tables_have_families_end_the_engine(is_removal: bool)
         judge_update(update, OURS)
 
 
+MARTIANS = (
+    "0.0.0.0/8", "127.0.0.0/8", "127.1.2.3/32", "169.254.0.0/16", "224.0.0.0/4", "224.0.0.0/3",
+    "240.0.0.0/4", "255.255.255.255/32",
+)  # fmt: skip
+MARTIANS6 = (
+    "::/128",
+    "::1/128",
+    "::ffff:0:0/96",
+    "fe80::/10",
+    "fe80::/64",
+    "ff00::/8",
+    "ff12::/16",
+)
+NO_MARTIANS = ("0.0.0.0/0", "10.0.0.0/8", "126.0.0.0/8", "169.253.0.0/16", "169.255.0.0/16")
+NO_MARTIANS6 = ("::/0", "64:ff9b::/96", "2001:db8::/32", "fc00::/7", "fec0::/10")
+
+
+@pytest.mark.parametrize(("bad", "good"), [(MARTIANS, NO_MARTIANS), (MARTIANS6, NO_MARTIANS6)])
+def test_martians_are_left_out_and_counted_one_by_one(
+    bad: tuple[str, ...], good: tuple[str, ...]
+) -> None:
+    update = FibUpdate(1, (BLACKHOLE,), (columns(*bad, *good),), ())
+    taken, refused = judge_update(update, OURS)
+    assert [str(each.prefix) for each in refused] == list(bad)
+    assert all(each.problem.startswith("a martian (") for each in refused)
+    (rows,) = taken.install
+    assert [str(Prefix.from_int(rows.family, key)) for key in rows.keys] == list(good)
+
+
+def test_martians_that_the_configuration_allows_are_taken() -> None:
+    rules = MartianRules.of([Prefix.parse("169.254.0.0/16")], [Prefix.parse("240.0.0.0/4")])
+    asked = columns("169.254.7.0/24", "240.0.0.0/4", "240.1.0.0/16", "127.0.0.0/8")
+    taken, refused = judge_update(FibUpdate(1, (BLACKHOLE,), (asked,), ()), OURS, rules)
+    assert [str(each.prefix) for each in refused] == ["240.1.0.0/16", "127.0.0.0/8"]
+    assert len(taken.install[0].keys) == 2
+
+
 def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:
     removal = FibColumns(100, Family.IPV4, pack_keys(Family.IPV4, [0x0A000008]), b"")
     taken, _ = judge_update(FibUpdate(1, (), (), (removal,)), OURS)
@@ -184,6 +223,6 @@ def test_exactly_what_is_no_prefix_ends_the_engine(
         with pytest.raises(ColumnError, match=re.escape(problem)):
             judge_update(message, OURS)
         return
-    taken, refused = judge_update(message, OURS)
+    taken, refused = judge_update(message, OURS, ANYTHING)
     assert not refused
     assert [key for rows in taken.install for key in rows.keys] == expected

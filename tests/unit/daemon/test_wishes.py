@@ -12,12 +12,14 @@ from ipc.internal import FibUpdate
 from routed.fib.ownership import Ownership, RouteValue
 from routed.fib_updates import judge_update
 from routed.model.fib import FibCounters, FibFailure
+from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.wishes import UPDATE_ROUTES_MAX, WINDOW_UPDATES, FibWishes, Wish
 
 A = Prefix.parse("10.1.0.0/16")
 BLACKHOLE = Wish(RouteType.BLACKHOLE, ())
+ANYTHING = MartianRules.of([Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")])
 OURS = Ownership(205, 205, frozenset({254}))
 
 
@@ -38,7 +40,7 @@ class Wanted(dict[Prefix, Wish]):
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
     """What the parent makes of an update."""
-    taken, refused = judge_update(update, OURS)
+    taken, refused = judge_update(update, OURS, ANYTHING)
     assert not refused
     install = {
         Prefix.from_int(rows.family, key): value
