@@ -153,6 +153,8 @@ class NextHopBook:
         """Ids that this life has given out; the others are an earlier one's."""
         self._groups_of: dict[int, set[int]] = {}
         """Groups that a single object is a member of."""
+        self._has_links_only: dict[int, bool] = {}
+        """Of ids in `_forms`, as far as somebody has asked."""
         self._members = 0
         """Of all groups in `_forms`."""
         self._kernel: dict[int, NextHopForm | None] = {}
@@ -415,10 +417,27 @@ class NextHopBook:
         due.sort(key=self._order)
         return [self._write(nexthop_id) for nexthop_id in due[:limit]]
 
+    def plan_regroup(self, now: float, limit: int) -> list[NextHopWrite]:
+        """Of the next objects those groups that are in the kernel with other members."""
+        due = [
+            nexthop_id
+            for nexthop_id in self._pending
+            if nexthop_id in self._kernel
+            and not isinstance(self._forms[nexthop_id], Hop)
+            and self._retry_at(nexthop_id) <= now
+        ]
+        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+
     def is_link_route(self, nexthop_id: int) -> bool:
-        """Whether an object names links alone, no gateway."""
+        """Whether an object names links alone, no gateway. Cost: one look, once it is known."""
+        known = self._has_links_only.get(nexthop_id)
+        if known is not None:
+            return known
         hops = resolve(self._forms, nexthop_id)
-        return bool(hops) and all(hop.via is None for hop in hops)
+        has_links_only = bool(hops) and all(hop.via is None for hop in hops)
+        if hops:
+            self._has_links_only[nexthop_id] = has_links_only
+        return has_links_only
 
     def _order(self, nexthop_id: int) -> int:
         """Links alone, gateways, groups."""
@@ -515,6 +534,7 @@ class NextHopBook:
     def _forget(self, nexthop_id: int) -> None:
         form = self._forms.pop(nexthop_id, None)
         self._values.pop(nexthop_id, None)
+        self._has_links_only.pop(nexthop_id, None)
         self._pending.pop(nexthop_id, None)
         self._failures.pop(nexthop_id, None)
         self._groups_of.pop(nexthop_id, None)

@@ -321,14 +321,15 @@ class FibSync:
         has_taken = self.ledger.is_settled and self._take_update()
         self._retry_covered()
         now = trio.current_time()
+        batches: Sequence[FibBatch] = ()
         if self.ledger.has_link_routes:
             if self._write_objects(has_links_only=True):
                 return True
-            batches = self.ledger.plan_link_routes() or self.ledger.plan(now)
-        elif self._write_objects(has_links_only=False):
-            await trio.lowlevel.checkpoint()
-            return True
-        else:
+            batches = self.ledger.plan_link_routes()
+        if not batches:
+            if self._write_objects(has_links_only=False):
+                await trio.lowlevel.checkpoint()
+                return True
             batches = self.ledger.plan(now)
         if batches and not await self._apply(batches):
             return True

@@ -569,3 +569,27 @@ async def test_a_kernel_without_ipv6_has_the_rest_and_says_why(
     assert progress.counters.installed == 1
     (failure,) = progress.failures
     assert "no IPv6" in failure.reason
+
+
+async def test_a_key_that_has_its_turn_twice_does_not_let_dependents_overtake_their_objects(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    """A loss that is seen twice, by a notification and by the resync after it."""
+    kernel.subnets = set()
+    bench = Bench(kernel)
+    async with bench.running():
+        bench.sync.update(rows(1, STANDING))
+        await bench.quiet()
+        for flap in range(3):
+            gone = [kernel.routes[key(prefix)] for prefix in STANDING]
+            kernel.set_link(1, is_up=False)
+            bench.sync.links_changed(may_have_lost_routes=True)
+            for route in gone:
+                bench.sync.route_notified(route, is_removed=True)
+            kernel.set_link(1, is_up=True)
+            bench.sync.links_changed(may_have_lost_routes=False)
+            bench.sync.links_changed(may_have_lost_routes=False)
+            await bench.quiet()
+            assert bench.sync.counters().installed == 4, flap
+            assert bench.sync.counters().errors == {}, flap
+            await trio.sleep(100)
