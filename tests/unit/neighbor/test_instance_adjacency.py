@@ -281,3 +281,21 @@ def test_a_dead_neighbor_is_asked_four_times_and_not_waited_for() -> None:
     wire.run(3.01)
     assert b.adjacency_log[-1].reason is AdjacencyReason.DEAD_INTERVAL
     assert b.instance.counters()[TraceCode.HEARTBEAT_REQUESTED.value] == 4
+
+
+@pytest.mark.parametrize("phase", range(20))
+def test_a_daemon_that_is_back_within_one_interval_loses_no_route_whenever_it_died(
+    phase: int,
+) -> None:
+    """At rest, with the default multiplier: multiplier - 2 intervals (docs/reliability.md, 1)."""
+    wire, _, b = pair()
+    wire.run(10 + phase / 10)
+    is_there: set[bool] = set()
+    wire.on_step = lambda: is_there.add(LOOPBACK in b.routes)
+    wire.crash("a")
+    wire.run(0.98)
+    wire.revive("a")
+    wire.run(8)
+    assert wire.all_up()
+    assert is_there == {True}
+    assert AdjacencyReason.DEAD_INTERVAL not in {change.reason for change in b.adjacency_log}
