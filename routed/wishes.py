@@ -53,10 +53,20 @@ class _Unsaid:
         self._order: deque[int] = deque()
 
     def add(self, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
-        """Changes of one prefix are one change, in its first place."""
+        """Changes of one prefix are one change, in its first place.
+
+        Of what changes together, routes without a gateway are said first: gateways may stand on
+        them.
+        """
         known = self.wishes
-        self._order.extend([key for key in keys if key not in known] if known else keys)
+        fresh = [key for key in keys if key not in known] if known else keys
         known.update(zip(keys, wishes, strict=True))
+        first = {id(wish) for wish in _distinct(wishes) if wish is not None and _has_links(wish)}
+        if not first:
+            self._order.extend(fresh)
+            return
+        self._order.extend(key for key in fresh if id(known[key]) in first)
+        self._order.extend(key for key in fresh if id(known[key]) not in first)
 
     def take(self, limit: int) -> tuple[list[int], list[Wish | None]]:
         """The next ones, at most so many, with their wishes; they are forgotten."""
@@ -71,6 +81,15 @@ class _Unsaid:
         """What was taken last is the next again."""
         self._order.extendleft(reversed(keys))
         self.wishes.update(zip(keys, wishes, strict=True))
+
+
+def _distinct(wishes: Sequence[Wish | None]) -> Iterable[Wish | None]:
+    """By identity: a table has few wishes and many routes."""
+    return {id(wish): wish for wish in wishes}.values()
+
+
+def _has_links(wish: Wish) -> bool:
+    return bool(wish.next_hops) and all(hop.via is None for hop in wish.next_hops)
 
 
 class FibWishes:

@@ -19,6 +19,7 @@ from routed.config.schema import (
     KeyConfig,
     KeySetConfig,
     LearnConfig,
+    NextHopObjects,
     RuleConfig,
     RuleFamily,
     RuleType,
@@ -97,6 +98,24 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
     yield from _martian_problems(draft.allow_martians)
     if draft.fib is not None:
         yield from _protocol_problems(draft.fib.protocol, draft.learn)
+        if draft.fib.nexthop_objects is NextHopObjects.OFF:
+            yield from _link_problems(draft.static)
+
+
+def _link_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:
+    """What Linux takes as nexthop objects only, in a configuration that wants none."""
+    for index, static in statics:
+        hops = static.next_hops or ()
+        if static.prefix.family is not Family.IPV6 or len(hops) < 2:
+            continue
+        for position, hop in enumerate(hops):
+            if hop.via is None:
+                yield (
+                    f"static[{index}].next_hops[{position}]",
+                    "Linux takes an IPv6 route with several next hops, one of them without `via`, "
+                    "through nexthop objects only, and `fib.nexthop_objects` is off",
+                )
+                break
 
 
 def _martian_problems(allowed: Numbered[Prefix]) -> Iterator[Problem]:

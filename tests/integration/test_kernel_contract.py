@@ -22,6 +22,7 @@ from routed.fib.codec import (
     NLM_F_ACK,
     NLM_F_REQUEST,
     RTM_GETROUTE,
+    DecodeError,
     NetlinkMessage,
     attributes,
     pack_attribute,
@@ -37,7 +38,7 @@ from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.ownership import KernelRoute, Ownership, RouteValue
 from routed.fib.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
-from routed.fib.rule_codec import SeenRule, encode_rule_dump
+from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
 from routed.fib.rules import RuleKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -503,3 +504,22 @@ async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_sam
             assert ledger.kernel_count == 1
             rejected = do(requests, OpKind.INSTALL, key("10.1.0.0/16"), value)
             assert (rejected.errno, rejected.detail) == (errno.EEXIST, "")
+
+
+async def test_a_rule_that_cannot_be_told_costs_itself_alone(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer kernel may have rules of kinds that this version does not know."""
+
+    def knows_less(message: NetlinkMessage) -> SeenRule | None:
+        seen = decode_rule(message)
+        if seen is not None and seen.protocol == 12:
+            raise DecodeError("rule: what is this")
+        return seen
+
+    ours, foreign = rules()[:2]
+    with namespace.here.inside(), RequestSocket(205) as requests, RequestSocket(12) as other:
+        assert other.add_rule(foreign).errno == 0
+        assert requests.add_rule(ours).errno == 0
+        monkeypatch.setattr(request_socket, "decode_rule", knows_less)
+        assert await requests.dump_rules() == [SeenRule(ours, 205)]

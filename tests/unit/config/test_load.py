@@ -337,6 +337,12 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
             "interfaces.eth0.damping.reuse: is not below suppress",
         ),
         (
+            "fib: {nexthop_objects: off}\n"
+            "static: [{prefix: '2001:db8::/32', next_hops: [{via: 'fe80::1', dev: a}, {dev: b}]}]",
+            "static[0].next_hops[1]: Linux takes an IPv6 route with several next hops, one of them "
+            "without `via`, through nexthop objects only, and `fib.nexthop_objects` is off",
+        ),
+        (
             "interfaces: {eth0: {metric: luck}}",
             "interfaces.eth0.metric: expected fixed or loss, got 'luck'",
         ),

@@ -169,3 +169,23 @@ class WishesMachine(RuleBasedStateMachine):
 
 
 TestWishes = WishesMachine.TestCase
+
+
+def test_of_what_changes_together_routes_without_a_gateway_are_said_first() -> None:
+    """172.31.1.1/32 dev eth0 is in the first update, the default through it in no earlier one."""
+    link = Wish(RouteType.UNICAST, (NextHop(None, 2),))
+    through = Wish(RouteType.UNICAST, (NextHop(Address.parse("172.31.1.1"), 2),))
+    wishes = FibWishes(254, lambda _prefix: None)
+    keys = [Prefix.parse("0.0.0.0/0").as_int]
+    keys += [Prefix.masked(Family.IPV4, number << 8, 24).as_int for number in range(1, 5001)]
+    base = Prefix.parse("172.31.1.1/32")
+    wishes.changed(Family.IPV4, [*keys, base.as_int], [*[through] * len(keys), link])
+    update = wishes.take_update()
+    assert update is not None
+    install, _ = as_dict(update)
+    assert len(install) == UPDATE_ROUTES_MAX
+    assert base in install
+    said = set(install)
+    while (update := wishes.take_update()) is not None:
+        said |= set(as_dict(update)[0])
+    assert len(said) == 5002, "and each of the others in its turn"
