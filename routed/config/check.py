@@ -29,6 +29,7 @@ from routed.config.schema import (
 )
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import Rule
 
 __all__ = ["Draft", "find_problems"]
@@ -244,6 +245,9 @@ def _static_problems(path: str, static: StaticConfig) -> Iterator[Problem]:
         return
     if static.next_hops and has_one:
         yield f"{path}.next_hops", "give `via` and `dev`, or `next_hops`, not both"
+        return
+    if len(static.next_hops) > NEXT_HOPS_MAX:
+        yield f"{path}.next_hops", f"{len(static.next_hops)} next hops, and {NEXT_HOPS_MAX} may be"
         return
     if not static.next_hops and not has_one:
         yield f"{path}.prefix", "needs `via`, `dev`, `next_hops`, or a `type` such as blackhole"

@@ -22,7 +22,7 @@ import functools
 import gc
 import re
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,23 @@ from routed.config.schema import (
     options_of,
 )
 
-__all__ = ["ConfigError", "Problem", "json_schema", "load_file", "load_text", "read_text"]
+__all__ = [
+    "PROBLEMS_SHOWN_MAX",
+    "ConfigError",
+    "Problem",
+    "json_schema",
+    "load_file",
+    "load_text",
+    "read_text",
+]
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_NODES = 20_000_000
+
+PROBLEMS_SHOWN_MAX = 100
+"""Of a file with more mistakes the first ones are shown, and how many more there are."""
+_PROBLEM_TEXT_MAX = 400
+"""Characters of a key or of a message, which may quote a value of any length."""
 
 _SURE = 0.75
 """Likeness (`difflib`) of a misspelt key from which nobody would take it for another."""
@@ -83,11 +96,31 @@ class ConfigError(Exception):
     """A configuration that cannot be used; nothing of it was."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(problems)
-        self.problems = sorted(problems)
+        """Keep what is shown of the problems.
+
+        Args:
+            problems: all of them, in any order. The first PROBLEMS_SHOWN_MAX are kept, and one more
+                that says how many there are beside them; a long value that one of them quotes is
+                cut.
+        """
+        in_order = sorted(problems)
+        shown = [_shown(problem) for problem in in_order[:PROBLEMS_SHOWN_MAX]]
+        left_out = len(in_order) - len(shown)
+        if left_out:
+            shown.append(replace(shown[-1], path="(more)", message=f"and {left_out} more problems"))
+        super().__init__(shown)
+        self.problems = shown
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
+
+
+def _shown(problem: Problem) -> Problem:
+    return replace(problem, path=_cut(problem.path), message=_cut(problem.message))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _PROBLEM_TEXT_MAX else f"{text[:_PROBLEM_TEXT_MAX]}..."
 
 
 def load_file(path: str | Path) -> Config:

@@ -95,21 +95,29 @@ def _pack_shortened(columns: tuple[str, ...], row: tuple[object, ...]) -> bytes:
         body = encode_plain(((*columns, LEFT_OUT), [(*values, left_out)]))
         if len(body) <= ROW_BYTES_MAX:
             return body
-        cuttable = [at for at, value in enumerate(values) if value and _is_cuttable(value)]
+        cuttable = [at for at, value in enumerate(values) if _is_cuttable(value)]
         if not cuttable:
             raise CodecError(f"a row of {len(body)} bytes, and nothing in it can be cut")
         at = max(cuttable, key=sizes.__getitem__)
-        values[at], lost = _first_half(values[at])
+        values[at], lost = _shorter(values[at])
         sizes[at] = len(encode_plain(values[at]))
         left_out[columns[at]] = left_out.get(columns[at], 0) + lost
 
 
 def _is_cuttable(value: object) -> bool:
-    return isinstance(value, (list, tuple, str))
+    if isinstance(value, dict):
+        return any(map(_is_cuttable, value.values()))
+    return isinstance(value, (list, tuple, str)) and bool(value)
 
 
-def _first_half(value: Any) -> tuple[object, int]:
-    """The first half of a list or of a text, and how many items or bytes that leaves out."""
+def _shorter(value: Any) -> tuple[object, int]:
+    """The first half of a list or of a text, and how many items or bytes that leaves out; of a map,
+    the same of its longest value."""
+    if isinstance(value, dict):
+        cuttable = [name for name, inner in value.items() if _is_cuttable(inner)]
+        longest = max(cuttable, key=lambda name: len(encode_plain(value[name])))
+        inner, lost = _shorter(value[longest])
+        return {**value, longest: inner}, lost
     kept, rest = value[: len(value) // 2], value[len(value) // 2 :]
     return kept, len(rest.encode("utf-8", "replace")) if isinstance(rest, str) else len(rest)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from routed.config.load import ConfigError, load_file, load_text
+from routed.config.load import PROBLEMS_SHOWN_MAX, ConfigError, load_file, load_text
 
 DATA = Path(__file__).parent / "data"
 
@@ -120,3 +120,30 @@ def test_a_name_with_dots_and_brackets_is_found_again() -> None:
             '  eth0: {}\n  eth0.7: {key: core}\n  "eth[0-9]": {key: edge}\n'
         )
     assert [(each.line, each.column) for each in caught.value.problems] == [(5, 17), (6, 21)]
+
+
+def test_of_three_thousand_mistakes_the_first_hundred_are_shown() -> None:
+    wrong = "".join(f"  - {{prefx: 10.{n >> 8}.{n & 255}.0/24}}\n" for n in range(3000))
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"router_id: 10.255.0.1\nuser: nobody\nstatic:\n{wrong}", "routes.yaml")
+    problems = caught.value.problems
+    assert len(problems) == PROBLEMS_SHOWN_MAX + 1
+    assert problems[0].line == 4
+    assert re.search(r"and \d{4,} more problems$", str(problems[-1]))
+
+
+@pytest.mark.parametrize("key", ["router_id", "x" * 150_000])
+def test_a_long_value_or_key_is_quoted_in_part(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"? {key}\n: {'x' * 150_000}\n", "routes.yaml")
+    assert all(len(line) < 1000 for line in str(caught.value).splitlines())
+
+
+def test_a_static_route_has_no_more_next_hops_than_a_message_holds() -> None:
+    hops = ", ".join(f"{{via: 10.0.{n >> 8}.{n & 255}}}" for n in range(1025))
+    with pytest.raises(ConfigError, match="1025 next hops, and 1024 may be"):
+        load_text(
+            "router_id: 10.255.0.1\nuser: nobody\n"
+            f"static: [{{prefix: 10.9.0.0/16, next_hops: [{hops}]}}]\n",
+            "routes.yaml",
+        )

@@ -12,6 +12,8 @@ import pytest
 
 from routed.log import (
     EVENTS,
+    FIELD_BYTES_MAX,
+    RECORD_BYTES_MAX,
     FileSink,
     JournalSink,
     Level,
@@ -19,6 +21,8 @@ from routed.log import (
     Record,
     StreamSink,
     SyslogSink,
+    _journal_field,
+    format_json,
     format_text,
 )
 
@@ -90,6 +94,63 @@ def test_a_value_cannot_break_out_of_its_line() -> None:
     StreamSink(stream, as_json=True).write(record)
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["line"] == 'x\n" evil=1'
+
+
+UNPRINTABLE = [
+    "\x9b31m",
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\u202e",
+    "\ufeff",
+    "\x7f",
+    "\ud800",
+    "\U000e0001",
+]
+
+
+@pytest.mark.parametrize("text", UNPRINTABLE, ids=ascii)
+def test_what_is_not_printable_is_escaped(text: str) -> None:
+    """C1 controls steer a terminal, U+2028 ends a line for many readers, U+202E turns text."""
+    record = Record(Level.INFO, "engine-output", {"line": f"a{text}b"}, "engine")
+    for line in (format_text(record), format_json(record)):
+        assert line.isprintable()
+        assert line.encode()
+    assert json.loads(format_json(record))["line"] == f"a{text}b"
+    assert json.loads(format_text(record).partition("line=")[2]) == f"a{text}b"
+
+
+def test_a_value_that_looks_like_an_escape_is_told_from_one() -> None:
+    escaped, literal = (
+        format_text(Record(Level.INFO, "engine-output", {"line": text}, "engine"))
+        for text in ("\x9b", "\\u009b")
+    )
+    assert escaped != literal
+
+
+def test_a_journal_entry_takes_what_is_no_text() -> None:
+    assert _journal_field("X", "a\ud800") == b"X=a\\ud800\n"
+
+
+def test_a_line_is_bounded_whatever_its_values_are() -> None:
+    sink = ListSink()
+    log = Logger(sink, "parent")
+    log.emit("client-refused", uid="\U0001f600" * 50_000, pid="x" * 50_000, reason="y" * 50_000)
+    (record,) = sink.records
+    sizes = [len(value.encode()) for value in record.fields.values()]
+    assert max(sizes) <= FIELD_BYTES_MAX
+    assert sum(sizes) <= RECORD_BYTES_MAX + 3
+    assert record.fields["pid"].endswith("...")
+
+
+def test_lines_of_the_engine_take_no_room_from_the_parents() -> None:
+    sink = ListSink()
+    log = Logger(sink, "parent", now=lambda: 0.0)
+    for _ in range(100):
+        log.write("message-dropped", {"message": "x", "problem": "forged"}, "engine")
+    log.emit("message-dropped", message="y", problem="true")
+    assert sink.records[-1].process == "parent"
+    assert sum(record.process == "engine" for record in sink.records) == 30
 
 
 def test_a_log_file_is_followed_over_a_rotation(tmp_path: Path) -> None:
