@@ -392,6 +392,8 @@ class Engine:
             problem = str(error)
         if problem:
             self._messages_dropped += 1
+            if self._rooms is not None:
+                self._rooms.reporter.messages_dropped = self._messages_dropped
             self._log.emit("message-dropped", message=type(message).__name__, problem=problem)
 
     def _next_message(self) -> tuple[object, int] | None:

@@ -111,6 +111,8 @@ class Reporter:
         """The parent's, as last told."""
         self.refused_calls: Mapping[str, int] = {}
         """System calls that the sandbox refused, by name; the parent's, as last told."""
+        self.messages_dropped = 0
+        """Messages to the parent that this engine could not send."""
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
         """The last lines of the log, as the parent told them."""
         self.reloads: Counter[str] = Counter()
@@ -239,6 +241,8 @@ class Reporter:
         for kind, help_text in VIOLATIONS.items():
             name = f"engine_violations_{kind}"
             views.append(CounterView(name, violations.get(kind, 0), help_text))
+        text = "messages to the parent that could not be sent: a defect; the log has each"
+        views.append(CounterView("messages_dropped", self.messages_dropped, text))
         for call, count in sorted(self.refused_calls.items()):
             views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views

@@ -56,7 +56,7 @@ PARTS: dict[type, tuple[str, ...]] = {
 
 
 def lists_of(message: Any) -> list[tuple[Any, ...]]:
-    found = []
+    found: list[tuple[Any, ...]] = []
     for path in PARTS[type(message)]:
         value = message
         for name in path.split("."):
