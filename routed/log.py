@@ -119,6 +119,7 @@ EVENTS: dict[str, EventSpec] = {
     "engine-output": EventSpec(_W, ("line",), _STRANGERS),
     "engine-misbehaved": EventSpec(_E, ("problem",)),
     "privileges-dropped": EventSpec(_I, ("kept",)),
+    "config-of-another": EventSpec(_W, ("path", "owner"), 120),
     "config-out-of-reach": EventSpec(_W, ("path", "uid")),
     "sandboxed": _engines(_I, ("by",)),
     "sandbox-degraded": _engines(_W, ("missing",)),

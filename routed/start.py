@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ipc.internal import SharedSecret
+from routed.config.permissions import is_of_another
 from routed.config.schema import Config
 from routed.daemon_log import DaemonLog
 from routed.instance_lock import InstanceLock, OtherInstanceError
@@ -85,10 +86,24 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
     log.logger.emit("privileges-dropped", kept=capabilities.names_of(kept))
     if instance.warning:
         log.logger.emit("instance-lock-missing", reason=instance.warning)
+    if (owner := _other_owner(config_path)) is not None:
+        log.logger.emit("config-of-another", path=config_path, owner=owner)
     if not os.access(config_path, os.R_OK):
         # Root read it by CAP_DAC_OVERRIDE, which is gone: say so now, not at the first reload.
         log.logger.emit("config-out-of-reach", path=config_path, uid=os.getuid())
     return Opened(secrets, pid_file, log, listeners, instance)
+
+
+def _other_owner(config_path: str) -> int | None:
+    """The uid that the configuration belongs to, if that is neither root nor ourselves."""
+    try:
+        status = os.stat(config_path)
+    except OSError:
+        return None  # removed since it was read; the next reload will say so
+    # In a user namespace all uids that it does not have look like one that may not exist there.
+    if not is_of_another(status) or not is_uid_mapped(status.st_uid):
+        return None
+    return status.st_uid
 
 
 @contextmanager

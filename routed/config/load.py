@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from routed.config import permissions
 from routed.config.check import Draft, find_problems
 from routed.config.scalars import Reader
 from routed.config.schema import (
@@ -136,13 +137,16 @@ def read_text(path: str | Path) -> str:
     """A configuration file as text, unchecked.
 
     Raises:
-        ConfigError: unreadable, too large, or no text.
+        ConfigError: unreadable, too large, no text, or others may write it.
     """
     name = str(path)
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise ConfigError([Problem(name, 1, 1, "(file)", f"{size} bytes is too large")])
+        status = Path(path).stat()
+        if status.st_size > MAX_BYTES:
+            problem = f"{status.st_size} bytes is too large"
+            raise ConfigError([Problem(name, 1, 1, "(file)", problem)])
+        if problem := permissions.problem_with(status):
+            raise ConfigError([Problem(name, 1, 1, "(file)", problem)])
         raw = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(

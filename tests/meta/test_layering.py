@@ -122,7 +122,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.daemon_log": {"ipc.internal", "routed.config.schema", "routed.log", "routed.outbox"},
     "routed.start": {
-        "ipc", "routed.config.schema", "routed.daemon_log", "routed.instance_lock",
+        "ipc", "routed.config.permissions", "routed.config.schema", "routed.daemon_log",
+        "routed.instance_lock",
         "routed.keyfiles", "routed.listener", "routed.lockfile", "routed.pidfile",
         "routed.privsep", "routed.sandbox",
     },
@@ -163,7 +164,8 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
 
 EDGES = {
     "ipc.blocking", "ipc.channel", "ipc.closing", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
-    "routed.config.load", "routed.config.scalars", "routed.config.vrf",
+    "routed.config.load", "routed.config.permissions", "routed.config.scalars",
+    "routed.config.vrf",
     "routed.control.sending",
     "routed.control.server",
     "routed.control.session",
