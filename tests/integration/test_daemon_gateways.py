@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 import pytest
 
+import kernel
 import router_config
+from kernel import KernelRoute
+from routed.fib.codec import NetlinkMessage
+from routed.fib.nexthop_codec import Hop, decode_nexthop
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
@@ -44,6 +49,13 @@ def events(lab: Lab, name: str) -> list[str]:
     return [str(row["text"]) for row in lab.routectl("R", "show", "log") if row["event"] == name]
 
 
+def wait_installed(lab: Lab, count: int) -> None:
+    """Linux may take a second to tell that a new link carries packets."""
+    wait_until(
+        lambda: list(states(lab).values()) == ["installed"] * count, DEADLINE_S, "all installed"
+    )
+
+
 def states(lab: Lab) -> dict[str, str]:
     return {str(row["prefix"]): str(row["state"]) for row in lab.routectl("R", "show", "fib")}
 
@@ -59,7 +71,7 @@ STANDING = """
 def test_a_default_through_a_gateway_that_stands_on_a_route_of_ours(lab: Lab, objects: str) -> None:
     """As Hetzner and GCE have it: the gateway is in no subnet of the link."""
     assert start(lab, STANDING, objects) == ""
-    assert set(states(lab).values()) == {"installed"}
+    wait_installed(lab, 4)
     wanted = {"0.0.0.0/0", "172.31.1.1/32", "2000::/3", "2001:db8:77::1/128"}
     assert {route.prefix for route in lab.kernel_routes("R")} == wanted
     assert events(lab, "fib-route-failed") == [], "nothing is tried before what it stands on"
@@ -82,9 +94,7 @@ def test_an_ipv6_route_over_several_links_alone(lab: Lab) -> None:
   - {prefix: 10.77.0.1/32, next_hops: [{dev: eth-A}, {dev: eth-B}]}
 """
     assert start(lab, static, "auto") == ""
-    shown = states(lab)
-    assert len(shown) == 3
-    assert set(shown.values()) == {"installed"}
+    wait_installed(lab, 3)
 
 
 def test_a_gateway_that_is_our_own_address_is_used_once_it_has_left(lab: Lab) -> None:
@@ -108,3 +118,49 @@ def lab_subnet(lab: Lab) -> ipaddress.IPv4Network:
     subnet = ipaddress.IPv4Network("198.18.7.0/24")
     lab.netlink("R").add_address("eth-A", ipaddress.ip_interface("198.18.7.1/24"))
     return subnet
+
+
+def test_a_virtual_address_that_comes_and_leaves_with_a_flap_in_between(lab: Lab) -> None:
+    """VRRP: the gateway of a route becomes ours, the link flaps, and it leaves again."""
+    subnet = lab_subnet(lab)
+    virtual = ipaddress.ip_interface(f"{subnet.network_address + 200}/{subnet.prefixlen}")
+    other = subnet.network_address + 100
+    static = f"""
+  - {{prefix: 203.0.113.0/24, via: {virtual.ip}}}
+  - {{prefix: 198.51.100.0/24, next_hops: [{{via: {virtual.ip}}}, {{via: {other}}}]}}
+"""
+    assert start(lab, static, "auto") == ""
+    wait_installed(lab, 2)
+    before = lab.kernel_routes("R")
+    netlink = lab.netlink("R")
+    for _ in range(2):
+        netlink.add_address("eth-A", virtual)
+        netlink.set_up("eth-A", is_up=False)
+        netlink.set_up("eth-A", is_up=True)
+        wait_until(
+            lambda: all(gateways_in_use(lab)),
+            DEADLINE_S,
+            "no object has a gateway that is not used",
+        )
+        netlink.delete_address("eth-A", virtual)
+        wait_until(lambda: hops(lab) == expected(before), DEADLINE_S, "they are as before")
+        assert all(gateways_in_use(lab))
+
+
+def hops(lab: Lab) -> set[tuple[str, frozenset[str]]]:
+    """Where R's routes go."""
+    return expected(lab.kernel_routes("R"))
+
+
+def expected(routes: Sequence[KernelRoute]) -> set[tuple[str, frozenset[str]]]:
+    return {(route.prefix, frozenset(str(hop.via) for hop in route.next_hops)) for route in routes}
+
+
+def gateways_in_use(lab: Lab) -> list[bool]:
+    """Of every nexthop object with a gateway: whether its scope lets packets go there."""
+    scopes = []
+    for body in kernel._dump_nexthops(lab.netlink("R")):
+        seen = decode_nexthop(NetlinkMessage(104, 0, 0, 0, body))
+        if isinstance(seen.form, Hop):
+            scopes.append(not seen.is_gateway_unused)
+    return scopes

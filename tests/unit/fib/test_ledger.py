@@ -10,6 +10,7 @@ import trio
 
 from routed.fib.book import Drift
 from routed.fib.ledger import Ledger
+from routed.fib.link_prefixes import PREFIXES_MAX, LinkPrefixes
 from routed.fib.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.plan import OpKind
 from routed.model.prefix import Address, Family, Prefix
@@ -522,3 +523,52 @@ def test_next_hops_take_the_form_that_the_kernel_reports(
 ) -> None:
     value = RouteValue.canonical(RouteType.UNICAST, tuple(hops))
     assert value.next_hops == tuple(canonical)
+
+
+def test_what_waits_for_a_gateway_costs_a_look_at_each_distinct_value(bench: Bench) -> None:
+    """Ten thousand routes through two gateways are held up; a route that covers one appears."""
+    bench.kernel.subnets = set()
+    first, second = (
+        RouteValue(RouteType.UNICAST, (NextHop(Address.parse(f"198.51.100.{last}"), 1),))
+        for last in (1, 2)
+    )
+    keys = [Prefix.masked(Family.IPV4, number << 8, 24).as_int for number in range(1, 10_001)]
+    values = [first, second] * 5000
+    bench.ledger.want(254, Family.IPV4, keys, values)
+    while batches := bench.ledger.plan(bench.now):
+        bench.ledger.record(batches, bench.kernel.apply(batches), bench.now)
+    assert bench.ledger.failed_count == 10_000
+    looks: list[RouteValue] = []
+
+    def hops_of(value: RouteValue) -> tuple[NextHop, ...]:
+        looks.append(value)
+        return value.next_hops
+
+    bench.ledger.retry_covered(lambda via: via == Address.parse("198.51.100.1"), hops_of)
+    assert sorted(looks) == sorted([first, second])
+    pending = bench.ledger.totals[0] - bench.ledger.totals[1]
+    assert pending == 10_000
+    again = bench.ledger.plan(bench.now, 20_000)
+    assert sum(len(batch.keys) for batch in again) == 5000, "those that it concerns"
+
+
+def test_what_appears_is_covered_by_its_length(bench: Bench) -> None:
+    prefixes = LinkPrefixes()
+    assert not prefixes
+    for text in ("172.31.1.1/32", "10.0.0.0/8", "2001:db8:77::/48"):
+        prefixes.add(Prefix.parse(text))
+    covered = {"172.31.1.1", "10.200.0.1", "2001:db8:77::1"}
+    others = {"172.31.1.2", "11.0.0.1", "2001:db8:78::1", "fe80::1"}
+    found = {text for text in covered | others if prefixes.covers(Address.parse(text))}
+    assert found == covered
+    prefixes.clear()
+    assert not prefixes
+    assert not prefixes.covers(Address.parse("172.31.1.1"))
+
+
+def test_more_than_can_be_remembered_covers_everything() -> None:
+    prefixes = LinkPrefixes()
+    for number in range(PREFIXES_MAX + 1):
+        prefixes.add(Prefix.masked(Family.IPV4, number << 8, 24))
+    assert prefixes.covers(Address.parse("203.0.113.1"))
+    assert sum(map(len, prefixes._bits.values())) == PREFIXES_MAX
