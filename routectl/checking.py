@@ -20,7 +20,7 @@ def check_file(path: str) -> list[str]:
         ControlError: every mistake, a line each, as `file:line:column: path: expectation`.
     """
     try:
-        read_secrets(load_file(path), path)
+        read_secrets(load_file(path, is_from_terminal=True), path)
     except ConfigError as error:
         raise _wrong(str(error)) from error
     except KeyFileError as error:

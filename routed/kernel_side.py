@@ -38,7 +38,7 @@ from routed.fib.learn_sync import LearnSync
 from routed.fib.ledger import Ledger
 from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket
+from routed.fib.netlink import DumpInterrupted, EventSocket
 from routed.fib.nexthop_codec import SeenNextHop
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
@@ -135,6 +135,7 @@ class KernelSide:
             on_rule=self._rules.look_again,
             on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
+            on_failure=self._on_failed_dump,
         )
         self._carriers = CarrierCheck(
             link_asker, self._links_up, self._monitor.link_answered, config.fib.carrier_check_s
@@ -147,8 +148,11 @@ class KernelSide:
         self, config: FibConfig, kernel: RequestSocket, ledger: Ledger
     ) -> ObjectSync | None:
         """What keeps nexthop objects; None when the kernel has no such thing."""
-        if kernel.dump_nexthops() is None:
-            return None
+        try:
+            if kernel.dump_nexthops() is None:
+                return None
+        except DumpInterrupted:
+            pass  # they change so fast because there are some
         is_enabled = config.nexthop_objects is NextHopObjects.AUTO
         if is_enabled:
             problem = self._compat_mode.switch_off()
@@ -317,6 +321,9 @@ class KernelSide:
         self.sync.notifications_lost()
         self._rules.look_again()
         self._learn.look_again()
+
+    def _on_failed_dump(self, error: Exception) -> None:
+        self._log.emit("netlink-error", what="reading links", error=error)
 
     def _on_route(self, route: KernelRoute, is_removed: bool) -> None:
         self.sync.route_notified(route, is_removed)

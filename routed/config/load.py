@@ -12,7 +12,10 @@ What two values tell only together is looked for also where others were wrong al
 look at the errors is enough; an entry with a mistake in itself takes no part in that.
 
 Failure: `ConfigError` with every problem found, sorted by position; nothing is half-loaded.
-Bounds: a file of at most MAX_BYTES and MAX_NODES nodes, aliases counted as often as they expand.
+Bounds: a file of at most MAX_BYTES and MAX_DEPTH levels; at most one value for each byte, and
+ALIASED_MAX more by aliases, which are counted as often as they expand. Depth is checked while the
+file is composed, before anything recurses: neither libyaml's binding nor this decoder is ever
+deeper than MAX_DEPTH.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from __future__ import annotations
 import difflib
 import functools
 import gc
+import os
 import re
+import stat
 import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +59,11 @@ __all__ = [
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_NODES = 20_000_000
+ALIASED_MAX = 100_000
+"""Values that aliases may add to those which stand in the file: some seconds of decoding."""
+
+MAX_DEPTH = 32
+"""Levels of nesting, in brackets or by indent; the schema needs far fewer."""
 
 PROBLEMS_SHOWN_MAX = 100
 """Of a file with more mistakes the first ones are shown, and how many more there are."""
@@ -69,6 +79,24 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     every scalar stays text, which is what the decoder reads anyway."""
 
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+
+    _depth = 0
+
+    def descend_resolver(self, parent: Any, index: object) -> None:
+        """Called by both composers before each node, and so before they recurse into it.
+
+        Raises:
+            yaml.MarkedYAMLError: the node is nested too deep.
+        """
+        del index
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            words = f"nested deeper than {MAX_DEPTH} levels"
+            raise yaml.MarkedYAMLError(problem=words, problem_mark=parent.start_mark)
+
+    def ascend_resolver(self) -> None:
+        """Called after each node."""
+        self._depth -= 1
 
     def resolve(self, kind: type, value: object, implicit: object) -> str:
         """The tag of a node without one; asked for each, and nobody looks at it."""
@@ -124,39 +152,73 @@ def _cut(text: str) -> str:
     return text if len(text) <= _PROBLEM_TEXT_MAX else f"{text[:_PROBLEM_TEXT_MAX]}..."
 
 
-def load_file(path: str | Path) -> Config:
+def load_file(path: str | Path, *, is_from_terminal: bool = False) -> Config:
     """Read and check a configuration file.
+
+    Args:
+        path: of the file.
+        is_from_terminal: as for `read_text`.
 
     Raises:
         ConfigError: unreadable, not YAML, or wrong; all problems at once.
     """
-    return load_text(read_text(path), str(path))
+    return load_text(read_text(path, is_from_terminal=is_from_terminal), str(path))
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, *, is_from_terminal: bool = False) -> str:
     """A configuration file as text, unchecked.
 
+    Args:
+        path: of the file.
+        is_from_terminal: a person waits and may interrupt, so that a pipe will do as well as a
+            plain file (`--check -c <(...)`). Otherwise a FIFO or a device is refused unread, and
+            opening one blocks nobody.
+
     Raises:
-        ConfigError: unreadable, too large, no text, or others may write it.
+        ConfigError: unreadable, not a plain file, too large, no text, or others may write it.
     """
     name = str(path)
+
+    def refuse(message: str) -> ConfigError:
+        return ConfigError([Problem(name, 1, 1, "(file)", message)])
+
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        status = Path(path).stat()
-        if status.st_size > MAX_BYTES:
-            problem = f"{status.st_size} bytes is too large"
-            raise ConfigError([Problem(name, 1, 1, "(file)", problem)])
-        if problem := permissions.problem_with(status):
-            raise ConfigError([Problem(name, 1, 1, "(file)", problem)])
-        raw = Path(path).read_bytes()
+        descriptor = os.open(path, flags if is_from_terminal else flags | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            mode = status.st_mode
+            if not (stat.S_ISREG(mode) or (is_from_terminal and not stat.S_ISDIR(mode))):
+                raise refuse(f"is {_kind_of(mode)}, not a plain file")
+            if problem := permissions.problem_with(status):
+                raise refuse(problem)
+            raw = b"".join(_pieces(descriptor))
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise ConfigError(
-            [Problem(name, 1, 1, "(file)", f"cannot read it: {error.strerror}")]
-        ) from error
+        raise refuse(f"cannot read it: {error.strerror}") from error
+    if len(raw) > MAX_BYTES:
+        raise refuse(f"more than {MAX_BYTES} bytes is too large")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, 1, "(syntax)", "not UTF-8 text")]) from error
+
+
+def _pieces(descriptor: int) -> typing.Iterator[bytes]:
+    """What a file has, up to a piece beyond MAX_BYTES: it may grow, or be a pipe without an end."""
+    count = 0
+    while count <= MAX_BYTES and (piece := os.read(descriptor, 1 << 20)):
+        count += len(piece)
+        yield piece
+
+
+def _kind_of(mode: int) -> str:
+    """What a file is, in words."""
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a FIFO" if stat.S_ISFIFO(mode) else "a device or socket"
 
 
 def load_text(text: str, file: str = "routes.yaml") -> Config:
@@ -196,7 +258,7 @@ def _load_text(text: str, file: str) -> Config:
         raise ConfigError(
             [Problem(file, 1, 1, "(top)", "the file is empty; router_id is required")]
         )
-    decoder = _Decoder(file)
+    decoder = _Decoder(file, min(MAX_NODES, len(text) + ALIASED_MAX))
     values = decoder.values(Config, root, "")
     for path, message in find_problems(Draft.of(values)):
         decoder.report_meaning(root, path, message)
@@ -209,10 +271,10 @@ def _load_text(text: str, file: str) -> Config:
 class _Decoder:
     """Walks nodes along the schema and collects problems instead of stopping at the first."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, nodes_max: int) -> None:
         self.problems: list[Problem] = []
         self._file = file
-        self._nodes_left = MAX_NODES
+        self._nodes_max = self._nodes_left = nodes_max
         self._meant: dict[str, Any] = {}
         """Values of misspelt keys, under the path that was meant."""
         self._wrong: set[str] = set()
@@ -236,7 +298,15 @@ class _Decoder:
         self._nodes_left -= 1 + len(node.value)
         if self._nodes_left < 0:
             raise ConfigError(
-                [Problem(self._file, 1, 1, path, f"more than {MAX_NODES} values (aliases expand)")]
+                [
+                    Problem(
+                        self._file,
+                        1,
+                        1,
+                        path,
+                        f"more than {self._nodes_max} values (aliases expand)",
+                    )
+                ]
             )
 
     def mapping(self, cls: type, node: Any, path: str, **given: Any) -> Any:

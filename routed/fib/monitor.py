@@ -9,11 +9,17 @@ first `load`, and notifications that queued up meanwhile are applied on top; eac
 so an old one is overtaken by the newer one behind it.
 
 Our own writes are not among the notifications: the event socket has a filter against them.
+
+Failure: a dump that fails, or is interrupted DUMP_ATTEMPTS times because the links change faster
+than they can be read, is asked for again after a pause that doubles up to RETRY_LIMIT_S, for as
+long as it takes. What was known stays known, and notifications wait in their socket meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+import trio
 
 from routed.fib import events
 from routed.fib.codec import (
@@ -40,10 +46,14 @@ from routed.fib.ownership import KernelRoute
 from routed.fib.request_socket import RequestSocket
 from routed.fib.rule_codec import RULE_MESSAGES
 
-__all__ = ["DUMP_ATTEMPTS", "KernelMonitor"]
+__all__ = ["DUMP_ATTEMPTS", "RETRY_FIRST_S", "RETRY_LIMIT_S", "KernelMonitor"]
 
 DUMP_ATTEMPTS = 5
-"""How often an interrupted dump is asked for again before giving up for now."""
+"""How often an interrupted dump is repeated at once, before there is a pause."""
+
+RETRY_FIRST_S = 0.1
+RETRY_LIMIT_S = 5.0
+"""The pause between two rounds of attempts, the first and the longest."""
 
 
 class KernelMonitor:
@@ -59,6 +69,7 @@ class KernelMonitor:
         on_rule: Callable[[], None],
         on_nexthop: Callable[[SeenNextHop, bool], None],
         on_overrun: Callable[[str], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         """Args:
         listener: already subscribed.
@@ -68,6 +79,7 @@ class KernelMonitor:
         on_rule: called when a policy rule was added or removed, by whomever.
         on_nexthop: called with a nexthop object and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
+        on_failure: called with what a dump failed by; it is repeated after a pause.
         """
         self.links = LinkTable()
         self.overruns = 0
@@ -78,18 +90,34 @@ class KernelMonitor:
         self._on_rule = on_rule
         self._on_nexthop = on_nexthop
         self._on_overrun = on_overrun
+        self._on_failure = on_failure
 
     async def load(self) -> None:
+        """Read every link and address, however long the kernel refuses or they keep changing.
+
+        Cancelled: what was known stays known.
+        """
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await self._load_once()
+            except (NetlinkError, OSError) as error:
+                self._on_failure(error)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_LIMIT_S)
+
+    async def _load_once(self) -> None:
         """Read every link and address.
 
         Raises:
-            NetlinkError: the kernel refused, or was interrupted DUMP_ATTEMPTS times.
+            NetlinkError: the kernel refused, or interrupted DUMP_ATTEMPTS dumps.
+            OSError: the system refused the request.
         """
-        for attempt in range(DUMP_ATTEMPTS):
+        for attempt in range(1, DUMP_ATTEMPTS + 1):
             try:
                 links, addresses = await self._requests.dump_links()
             except DumpInterrupted:
-                if attempt == DUMP_ATTEMPTS - 1:
+                if attempt == DUMP_ATTEMPTS:
                     raise
                 continue
             for change in self.links.replace(links, addresses):

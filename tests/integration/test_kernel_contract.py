@@ -318,6 +318,7 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
         on_rule=heard.rule,
         on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
+        on_failure=lambda _error: None,
     )
     with listener, requests, trio.fail_after(10):
         await monitor.load()
@@ -351,6 +352,7 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
         on_rule=heard.rule,
         on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
+        on_failure=lambda _error: None,
     )
     value = RouteValue.canonical(
         RouteType.UNICAST,
@@ -380,6 +382,7 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
         on_rule=heard.rule,
         on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
+        on_failure=lambda _error: None,
     )
     value = RouteValue(RouteType.BLACKHOLE, ())
     routes = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(400)]
@@ -454,6 +457,7 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
         on_rule=heard.rule,
         on_nexthop=heard.nexthop,
         on_overrun=heard.overrun,
+        on_failure=lambda _error: None,
     )
     with listener, requests, other, trio.fail_after(10):
         async with trio.open_nursery() as nursery:

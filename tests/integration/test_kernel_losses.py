@@ -81,6 +81,7 @@ class Side:
             on_rule=lambda: None,
             on_nexthop=self.sync.nexthop_notified,
             on_overrun=lambda _reason: self.sync.notifications_lost(),
+            on_failure=lambda _error: None,
         )
         self.news = trio.Event()
         self._serial = 0

@@ -270,6 +270,7 @@ async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namesp
         on_rule=lambda: None,
         on_nexthop=hear,
         on_overrun=lambda _reason: None,
+        on_failure=lambda _error: None,
     )
     form = Hop(Address.parse("192.0.0.2"), namespace.ifindexes["v0"])
     with listener, routes, requests, other, trio.fail_after(10):

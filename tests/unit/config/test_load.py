@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc import codec
+from routed.config import load
 from routed.config.load import ConfigError, json_schema, load_file, load_text
 from routed.config.schema import Config, options_of
 from routed.model.prefix import Address, Prefix
@@ -356,3 +360,99 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
 def test_keys_that_cannot_be_meant_are_refused(lines: str, problem: str) -> None:
     (found,) = problems(MINIMAL + lines + "\n")
     assert found.endswith(problem)
+
+
+DEEP = 300_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "static: " + "[" * DEEP,
+        "static: " + "{a: " * DEEP,
+        "- " * DEEP,
+        "static: " + "[{a: " * DEEP,
+        "? " * DEEP,
+        "static: [" + "? [" * DEEP,
+        "\n".join(" " * depth + "a:" for depth in range(1000)),
+        "a: &a " + "[" * 40 + "*a" + "]" * 40,
+    ],
+    ids=["flow-list", "flow-map", "block-list", "mixed", "block-key", "flow-key", "block", "alias"],
+)
+def test_deep_nesting_is_refused_before_anything_recurses(text: str) -> None:
+    """S29: 300,000 open brackets ended the parent, and `--check`, with SIGSEGV."""
+    (problem,) = problems(text)
+    assert problem.endswith(f"(syntax): nested deeper than {load.MAX_DEPTH} levels")
+    assert len(problem) < 200
+
+
+def test_the_deepest_configuration_there_can_be_is_far_from_the_limit() -> None:
+    def depth_of(schema: object) -> int:
+        if isinstance(schema, dict):
+            below = max((depth_of(value) for value in schema.values()), default=0)
+            return below + (schema.get("type") in ("object", "array"))
+        if isinstance(schema, list):
+            return max((depth_of(item) for item in schema), default=0)
+        return 0
+
+    assert 4 <= depth_of(json_schema()) <= load.MAX_DEPTH // 2
+
+
+def test_an_anchor_inside_itself_is_no_endless_configuration() -> None:
+    assert problems(MINIMAL + "static: &a [*a]\n") == [
+        "routes.yaml:3:9: static[0]: expected a mapping (key: value)"
+    ]
+
+
+def test_aliases_cost_no_more_than_a_bounded_number_of_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values are counted as often as they expand; the file's own bytes pay for the rest."""
+    hops = ", ".join("{via: 192.0.2.1}" for _ in range(1000))
+    bomb = f"{MINIMAL}static:\n  - {{prefix: 10.0.0.0/16, next_hops: &h [{hops}]}}\n" + "".join(
+        f"  - {{prefix: 10.9.{n}.0/24, next_hops: *h}}\n" for n in range(200)
+    )
+    mappings = 0
+    real = load._Decoder.mapping
+
+    def count_mapping(decoder: load._Decoder, cls: type, node: Any, path: str, **given: Any) -> Any:
+        nonlocal mappings
+        mappings += 1
+        return real(decoder, cls, node, path, **given)
+
+    monkeypatch.setattr(load._Decoder, "mapping", count_mapping)
+    monkeypatch.setattr(load, "ALIASED_MAX", 5000)
+    (problem,) = problems(bomb)
+    assert problem.endswith("values (aliases expand)")
+    assert mappings <= len(bomb) + 5000
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_what_is_no_plain_file_is_refused_unread_and_at_once(tmp_path: Path, kind: str) -> None:
+    """S25: a configuration on a FIFO stopped the daemon for ever."""
+    path = tmp_path / "routes.yaml"
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "directory":
+            path.mkdir()
+    with pytest.raises(ConfigError, match="not a plain file"):
+        load.read_text(path)
+
+
+def test_a_person_may_have_a_pipe_checked(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(MINIMAL,))
+    writer.start()
+    config = load_file(path, is_from_terminal=True)
+    writer.join()
+    assert config == load_text(MINIMAL)
+
+
+def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "MAX_BYTES", 5 << 20)
+    with pytest.raises(ConfigError, match="too large"):
+        load.read_text("/dev/zero", is_from_terminal=True)
