@@ -18,6 +18,7 @@ from ipc.internal import (
     ConfBegin,
     ConfDone,
     ConfDrain,
+    ConfigState,
     ConfItem,
     ConfReady,
     ConfSecrets,
@@ -95,6 +96,7 @@ class MessageType(enum.IntEnum):
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
     NEXTHOPS_TOLD = 32
+    CONFIG_STATE = 35
     LOG_EVENT = 40
     LOG_LINE = 41
     PING = 42
@@ -167,6 +169,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),
     MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
     MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
+    MessageType.CONFIG_STATE: Authority(Role.PARENT, ConfigState, False, _RUNNING),
     MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
     MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
     MessageType.LOG_LEVEL_REQUESTED: Authority(Role.ENGINE, LogLevelRequested, False, _RUNNING),

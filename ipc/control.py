@@ -376,6 +376,8 @@ class Configure:
     """check, diff, plan, reload, confirm or rollback."""
     confirm_s: float | None = None
     """With `reload`: the old one comes back unless it is confirmed within so many seconds."""
+    token: str = ""
+    """With `confirm`: the configuration that is meant; empty for the one that waits."""
 
 
 @dataclass(frozen=True, slots=True)

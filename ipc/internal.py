@@ -19,6 +19,7 @@ One life of an engine:
       |  <-- NEXTHOPS_SUSPECTED -------     |      then FIB_UPDATE ..., NEXTHOPS_JUDGED
       |  -- FIB_PROGRESS ------------->     |
       |  -- RULES_CHANGED ------------>     |
+      |  -- CONFIG_STATE ------------->     |
       |  <-- FIB_COMMANDED ------------     |      then FIB_COMMAND_DONE
       |  <-- RELOAD_REQUESTED ---------     |      then CONF_* again, RELOAD_FINISHED
       |  -- STOP --------------------->     |
@@ -65,6 +66,7 @@ __all__ = [
     "ConfItem",
     "ConfReady",
     "ConfSecrets",
+    "ConfigState",
     "Diagnose",
     "EngineHello",
     "FibColumns",
@@ -487,6 +489,22 @@ class ReloadRequested:
     action: ReloadAction = ReloadAction.RELOAD
     confirm_s: float | None = None
     """With RELOAD: the old one comes back unless it is confirmed so soon."""
+    token: str = ""
+    """With CONFIRM: the configuration that is meant; empty for the one that waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigState:
+    """How the configuration in force stands."""
+
+    phase: str
+    """`confirmed`, `switching`, `unconfirmed` or `returning`."""
+    token: str = ""
+    """What a `confirm` may name; empty unless it is unconfirmed."""
+    left_ns: int = 0
+    """Until it is taken back."""
+    asked_by: str = ""
+    """Who loaded it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,10 @@ def _reload(invocation: Invocation) -> Request:
     return Reload() if confirm is None else Configure("reload", float(confirm))
 
 
+def _confirm(invocation: Invocation) -> Request:
+    return Configure("confirm", token=str(invocation.value("token") or ""))
+
+
 _PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
 _LONGER = Flag("longer", "With a prefix: everything inside it")
 
@@ -295,7 +299,8 @@ TREE = Branch(
             "Keep the configuration that was loaded with `reload confirm`",
             "confirm",
             Role.ADMIN,
-            Command(Fields(Configure, ("=confirm",))),
+            Command(_confirm),
+            (Positional("token", ValueKind.NAME, "Only this one, as `reload confirm` named it"),),
         ),
         Leaf(
             "rollback",

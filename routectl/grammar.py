@@ -107,6 +107,8 @@ class ValueKind(enum.Enum):
     TYPE = "TYPE"
     """A type of route."""
     OWNER = "OWNER"
+    NAME = "NAME"
+    """The name of a configuration that waits for a confirmation."""
     FILE = "FILE"
     SHELL = "SHELL"
     FORMAT = "FORMAT"

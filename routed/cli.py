@@ -24,6 +24,7 @@ from routed import __version__
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
     from routed.config.schema import Config
+    from routed.parent import StartedBy
 
 __all__ = ["main"]
 
@@ -94,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_engine(ids: str, sandbox: str) -> int:
+    from routed import signals
+
+    signals.ignore()  # they are the parent's
     from routed.engine import run_engine
 
     _calm_collector()
@@ -114,11 +118,12 @@ def _calm_collector() -> None:
     gc.enable()
 
 
-def _unless_refused(config: Config, text: str, path: str) -> Config:
+def _start_of(config: Config, text: str, path: str) -> StartedBy:
     """What to start by: the last good configuration when the file's was taken back, or when nobody
     had confirmed it before the daemon ended."""
     from routed.config.load import ConfigError, load_text
     from routed.last_good import LastGood
+    from routed.parent import StartedBy
 
     def complain(problem: str) -> None:
         print(f"routed: {problem}", file=sys.stderr)
@@ -126,17 +131,17 @@ def _unless_refused(config: Config, text: str, path: str) -> Config:
     last_good = LastGood(Path(config.pid_file).parent, complain)
     instead = last_good.instead_of(text)
     if instead is None:
-        return config
+        return StartedBy(config, text, path)
     try:
         good = load_text(instead, last_good.running_path)
     except ConfigError as error:
         complain(f"{error}\n{path} was taken back, but this cannot be used instead")
-        return config
+        return StartedBy(config, text, path)
     complain(
         f"{path} was taken back or never confirmed: starting by {last_good.running_path} instead. "
         "Mend the file, or say `routectl reload` to use it as it is"
     )
-    return good
+    return StartedBy(good, instead, path, is_instead=True)
 
 
 def _print_schema() -> int:
@@ -147,12 +152,16 @@ def _print_schema() -> int:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
+    from routed import signals
     from routed.config.load import ConfigError, load_text, read_text
     from routed.keyfiles import KeyFileError, read_secrets
 
+    if not arguments.check:
+        signals.hold(*signals.SERVED - signals.END)
     path = os.path.abspath(arguments.config)
     try:
-        text = read_text(path)
+        # By a pipe, too: nothing runs yet, and whoever waits for one may interrupt.
+        text = read_text(path, is_from_terminal=True)
         config = load_text(text, path)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -171,9 +180,10 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.daemonize import daemonize, stay_in_foreground
     from routed.parent import run_parent
 
-    config = _unless_refused(config, text, path)
+    start = _start_of(config, text, path)
     _calm_collector()
+    signals.hold(*signals.SERVED)
     ready = stay_in_foreground() if arguments.foreground else daemonize()
-    status = run_parent(config, path, ready, is_foreground=arguments.foreground)
+    status = run_parent(start, ready, is_foreground=arguments.foreground)
     sys.stdout.flush()
     return status

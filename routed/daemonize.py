@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import sys
 
+from routed import signals
+
 __all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
 
 
@@ -78,6 +80,7 @@ def daemonize() -> ReadyPipe:
     """
     read_end, write_end = os.pipe()
     if os.fork():
+        signals.release()  # they are the daemon's to hold; whoever waits may be interrupted
         os.close(write_end)
         os._exit(_await_word(read_end))
     os.close(read_end)

@@ -41,6 +41,7 @@ from ipc.internal import (
     ConfBegin,
     ConfDone,
     ConfDrain,
+    ConfigState,
     ConfItem,
     ConfReady,
     ConfSecrets,
@@ -66,7 +67,6 @@ from ipc.internal import (
     Pong,
     RefusalsCounted,
     RefusalsWatched,
-    ReloadAction,
     ReloadFinished,
     ReloadRequested,
     RoutesLearned,
@@ -277,6 +277,8 @@ class Engine:
                 if not continues:
                     self._running.reporter.rule_reports = tuple(self._rule_reports)
                     self._rule_reports = []
+            case ConfigState():
+                self._running.reporter.config_state_changed(message, self._clock.now())
             case RefusalsCounted(calls=calls):
                 self._running.reporter.refused_calls = calls
             case FibCommandDone():
@@ -508,10 +510,7 @@ class Engine:
 
     # --- management
 
-    async def _configure(
-        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
-    ) -> Outcome:
-        request = ReloadRequested(uid, pid, action, confirm_s)
+    async def _configure(self, request: ReloadRequested) -> Outcome:
         return await self._ask_parent(request, self._reloads)
 
     async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:

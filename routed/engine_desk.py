@@ -12,6 +12,8 @@ answer whose life is over is dropped: the client is gone with its engine.
 
 from __future__ import annotations
 
+import os
+
 import trio
 
 from ipc.framing import IpcError
@@ -30,8 +32,9 @@ from ipc.internal import (
 from routed.daemon_log import DaemonLog
 from routed.kernel_side import KernelSide
 from routed.model.link import Interface
+from routed.reload_queue import ReloadRequest
 from routed.supervisor import Supervisor
-from routed.transaction import ReloadRequest, Transactions
+from routed.transaction import Transactions
 
 __all__ = ["EngineDesk"]
 
@@ -112,9 +115,17 @@ class EngineDesk:
 
     def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
         """A client asks."""
-        who = f"uid {request.uid} pid {request.pid}"
-        ticket = self._ticket(request_id)
-        self._transactions.ask(ReloadRequest(ticket, who, request.action, request.confirm_s))
+        self._transactions.ask(
+            ReloadRequest(
+                self._ticket(request_id),
+                f"uid {request.uid} pid {request.pid}",
+                request.action,
+                request.confirm_s,
+                request.uid,
+                _login_of(request.pid),
+                request.token,
+            )
+        )
 
     def answer_reload(self, ticket: int, answer: ReloadFinished) -> None:
         """Tell the engine how a reload went.
@@ -141,6 +152,10 @@ class EngineDesk:
         """The engine keeps lines to itself that would not be written."""
         self._answer(self._ticket(0), LogLevelChanged(self._log.level))
 
+    def tell_config_state(self) -> None:
+        """The engine shows how the configuration stands."""
+        self._answer(self._ticket(0), self._transactions.state)
+
     def _ticket(self, request_id: int) -> int:
         return self._supervisor.restarts << _ID_BITS | request_id
 
@@ -149,3 +164,12 @@ class EngineDesk:
         session = self._supervisor.running
         if session is not None and life == self._supervisor.restarts:
             session.send(answer, request_id=request_id)
+
+
+def _login_of(pid: int) -> int | None:
+    """The session of a client: one terminal, or one login. None when it has ended, or is in another
+    PID namespace."""
+    try:
+        return os.getsid(pid) if pid > 0 else None
+    except OSError:
+        return None

@@ -38,28 +38,48 @@ class LastGood:
         """The one before; None when there is none."""
         self.refused = self._read("refused.yaml")
         """What a start must not go by, although the file may say it; None when there is none."""
+        self._is_running_kept = self.running is not None
 
     def put_in_force(self, text: str) -> None:
         """A configuration is in force and good; what was, becomes the previous one."""
         if text == self.refused:
             self.refused = None
             self._remove("refused.yaml")
-        if text == self.running:
+        if text == self.running and self._is_running_kept:
             return
-        if self.running is not None:
+        if self.running not in (None, text):
             self.previous = self.running
             self._write("previous.yaml", self.running)
         self.running = text
-        self._write("running.yaml", text)
+        self._is_running_kept = self._write("running.yaml", text)
 
-    def refuse(self, text: str) -> None:
-        """No start goes by this configuration, unless it comes in force again."""
+    def refuse(self, text: str) -> bool:
+        """No start goes by this configuration, unless it comes in force again.
+
+        Returns:
+            Whether that holds after the end of this process: all that a start needs is on disk.
+        """
         self.refused = text
-        self._write("refused.yaml", text)
+        return self._write("refused.yaml", text) and self._is_running_kept
+
+    def restore_refused(self, text: str | None) -> None:
+        """Refuse what was refused before the last `refuse`, or nothing."""
+        if text == self.refused:
+            return
+        self.refused = text
+        if text is None:
+            self._remove("refused.yaml")
+        else:
+            self._write("refused.yaml", text)
 
     def instead_of(self, text: str) -> str | None:
         """What to start by, when the file says something that was refused; else None."""
         return self.running if text == self.refused else None
+
+    @property
+    def directory(self) -> str:
+        """Where the files are."""
+        return str(self._directory)
 
     @property
     def running_path(self) -> str:
@@ -87,9 +107,11 @@ class LastGood:
         except OSError as error:
             self._complain(f"{self._directory / name}: {error.strerror}")
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str) -> bool:
         path = self._directory / name
         try:
             write_state(path, text)
         except OSError as error:
             self._complain(f"{path}: {error.strerror}")
+            return False
+        return True

@@ -97,6 +97,7 @@ EVENTS: dict[str, EventSpec] = {
     "ready": EventSpec(_I, ("after_ms", "routes", "failed")),
     "stopping": EventSpec(_I, ("reason", "on_exit")),
     "stopped": EventSpec(_I, ("routes_kept",)),
+    "daemon-failed": EventSpec(_E, ("reason",)),
     "log-level": EventSpec(_I, ("level",), _STRANGERS),
     "diagnostic": _engines(_I, ("what", "value")),
     "message-dropped": _engines(_E, ("message", "problem"), _STRANGERS),
@@ -104,13 +105,14 @@ EVENTS: dict[str, EventSpec] = {
     # configuration
     "reload-begun": EventSpec(_I, ("asked_by",), 120),
     "reload-done": EventSpec(_I, ("changes", "took_ms"), 120),
-    "reload-unconfirmed": EventSpec(_I, ("within_s",), 120),
+    "reload-unconfirmed": EventSpec(_I, ("within_s", "token"), 120),
     "reload-confirmed": EventSpec(_I, ("asked_by",), 120),
     "config-refused": EventSpec(_W, ("path", "instead")),
     "state-file-problem": EventSpec(_W, ("problem",), 120),
     "rolled-back": EventSpec(_W, ("why",), 120),
     "reload-failed": EventSpec(_E, ("problem",), 600),  # a file may have many problems
     "reload-needs-restart": EventSpec(_W, ("keys",), 120),
+    "metrics-not-served": EventSpec(_E, ("problem",), 10),
     # the engine
     "engine-started": EventSpec(_I, ("pid", "user", "restarts")),
     "engine-died": EventSpec(_E, ("pid", "status", "restart_in_ms")),

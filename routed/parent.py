@@ -40,6 +40,8 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -52,33 +54,29 @@ from ipc.internal import (
     LogLine,
     ReloadFinished,
     RulesChanged,
-    SharedSecret,
-    SocketKind,
-    SocketReady,
 )
-from routed import __version__
+from routed import __version__, signals
 from routed.clock import origin_seqno
-from routed.config.diff import ConfigDelta
 from routed.config.plan import LinkPlan
 from routed.config.schema import Config, OnExit
+from routed.config_reader import ConfigReader
+from routed.config_switch import ConfigSwitch
 from routed.daemonize import ReadyPipe
 from routed.engine_desk import EngineDesk
 from routed.engine_session import EngineFailed, EngineSession
 from routed.fib.links import LinkChange
 from routed.fib.netlink import NetlinkError
-from routed.instance_lock import OtherInstanceError
 from routed.journals import Journals
 from routed.kernel_side import KernelSide
-from routed.keyfiles import KeyFileError, read_secrets
 from routed.last_good import LastGood
-from routed.listener import ListenerError
 from routed.neighbor_sockets import NeighborSockets
 from routed.notify import ServiceManager
+from routed.reload_queue import ReloadRequest
 from routed.start import Opened, StartError, open_daemon
 from routed.supervisor import Supervisor
-from routed.transaction import ReloadRequest, SwitchError, Transactions
+from routed.transaction import InForce, Transactions
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "run_parent"]
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "StartedBy", "run_parent"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -86,15 +84,26 @@ EXIT_USAGE = 2
 STATUS_PERIOD_S = 1.0
 """How often the service manager's line is looked at again; it is sent when it has changed."""
 
-_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+@dataclass(frozen=True, slots=True)
+class StartedBy:
+    """What a daemon starts by."""
+
+    config: Config
+    """Checked."""
+    text: str
+    """It was decoded from this."""
+    path: str
+    """Of routes.yaml, absolute; read again on reload."""
+    is_instead: bool = False
+    """The text is the last good one: the file's is refused."""
 
 
-def run_parent(config: Config, config_path: str, ready: ReadyPipe, *, is_foreground: bool) -> int:
+def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> int:
     """Be the daemon until it is told to stop.
 
     Args:
-        config: checked.
-        config_path: absolute; read again on reload.
+        start: the configuration, and where it came from.
         ready: told once the daemon works, or why it cannot.
         is_foreground: log to stderr unless the configuration names a file.
 
@@ -102,20 +111,19 @@ def run_parent(config: Config, config_path: str, ready: ReadyPipe, *, is_foregro
         The exit status.
     """
     try:
-        opened = open_daemon(config, config_path, is_foreground=is_foreground)
+        opened = open_daemon(start.config, start.path, is_foreground=is_foreground)
     except StartError as error:
         return _give_up(ready, str(error), is_foreground=is_foreground)
-    parent = Parent(config, config_path, opened, ready)
+    parent = Parent(start, opened, ready)
     try:
         trio.run(parent.run)
     except BaseExceptionGroup as group:
         expected, defects = group.split((EngineFailed, NetlinkError))
         if defects is not None:
             parent.log_defect(defects)
-            return _give_up(
-                ready, f"internal error: {_first_message(defects)}", is_foreground=is_foreground
-            )
-        return _give_up(ready, _first_message(expected), is_foreground=is_foreground)
+            words = f"internal error: {_first_message(defects)}"
+            return parent.fail(words, is_foreground=is_foreground)
+        return parent.fail(_first_message(expected), is_foreground=is_foreground)
     finally:
         parent.close()
     return 0
@@ -138,35 +146,40 @@ def _first_message(group: BaseException | None) -> str:
 class Parent:
     """Owns the configuration in force and the order of things; host of the rooms."""
 
-    def __init__(self, config: Config, config_path: str, opened: Opened, ready: ReadyPipe) -> None:
-        self._config = config
-        self._config_path = config_path
+    def __init__(self, start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
+        self._start = start
         self._opened = opened
-        self._secrets: tuple[SharedSecret, ...] = opened.secrets
         self._log = opened.log.logger
         self._ready = ready
-        self._generation = 0
         self._is_ready = False
         self._is_stopping = False
         self._started_at_ns = time.monotonic_ns()
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(self._log)
         self._supervisor = Supervisor(self._log)
+        reader = ConfigReader(start.path)
+        self._switch = ConfigSwitch(
+            InForce(start.config, opened.secrets), reader, opened, self._supervisor, self
+        )
         self._sockets = NeighborSockets(
             lambda ifindex: self._kernel.link(ifindex), lambda: self._supervisor.running, self._log
         )
         self._transactions = Transactions(
             self,
+            self._switch,
             self._log,
-            config_path,
+            reader,
             LastGood(
-                Path(config.pid_file).parent,
+                Path(start.config.pid_file).parent,
                 lambda problem: self._log.emit("state-file-problem", problem=problem),
             ),
         )
+        self._starting = trio.CancelScope()
+        """Until the kernel has been read."""
+        self._is_serving = False
+        """Whether there are a kernel's side and a desk."""
         self._kernel: KernelSide
         self._desk: EngineDesk
-        self._nursery: trio.Nursery
         opened.log.on_line = self._tell_line
 
     # --- life
@@ -178,41 +191,66 @@ class Parent:
             EngineFailed: no engine can be kept running; the routes stay.
             NetlinkError: the kernel refuses what we cannot do without.
         """
-        config = self._config
         self._log.emit(
             "starting",
             version=__version__,
             pid=os.getpid(),
-            config=self._config_path,
-            router_id=config.router_id,
+            config=self._start.path,
+            router_id=self._config.router_id,
         )
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            async with KernelSide.open(config, self, self._log) as self._kernel:
-                await self._serve(signals)
-                kept = await self._kernel.leave(self._config.fib.on_exit)
-                self._log.emit("stopped", routes_kept=kept)
+        with trio.open_signal_receiver(*signals.SERVED) as numbers:
+            signals.release()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._follow_signals, numbers)
+                    await self._start_and_serve()
+                    nursery.cancel_scope.cancel()
+            finally:
+                signals.hold(*signals.SERVED)
 
-    async def _serve(self, signals: AsyncIterator[int]) -> None:
-        if self._config.user.uid == 0:
-            self._log.emit("engine-runs-as-root", reason=f"user: {self._config.user.name}")
+    async def _start_and_serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            with self._starting:
+                self._kernel = await stack.enter_async_context(
+                    KernelSide.open(self._config, self, self._log)
+                )
+            kept = 0
+            if not self._starting.cancelled_caught:
+                await self._serve()
+                kept = await self._kernel.leave(self._config.fib.on_exit)
+            self._log.emit("stopped", routes_kept=kept)
+
+    async def _serve(self) -> None:
+        config = self._config
+        if config.user.uid == 0:
+            self._log.emit("engine-runs-as-root", reason=f"user: {config.user.name}")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow_signals, signals)
             nursery.start_soon(self._kernel.run)
             nursery.start_soon(self._sockets.run, lambda: self._config)
             nursery.start_soon(self._transactions.run)
             if self._manager.is_there:
                 nursery.start_soon(self._tell_status)
             nursery.start_soon(self._opened.instance.answer)
+            nursery.start_soon(self._switch.run)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
-            config = self._config
             self._desk = EngineDesk(
                 self._kernel, self._transactions, self._opened.log, self._supervisor, nursery
             )
+            self._is_serving = True
             await self._supervisor.run(
-                self._desk, config.user, config.sandbox, self._settle_engine, self._bury_engine
+                self._desk,
+                config.user,
+                config.sandbox,
+                self._settle_engine,
+                self._bury_engine,
+                self._transactions.returns_from_dying_engines,
             )
             nursery.cancel_scope.cancel()
+
+    @property
+    def _config(self) -> Config:
+        return self._switch.config
 
     async def _pet_watchdog(self, period_s: float) -> None:
         """Show the service manager that this loop turns. The engine is ours to watch."""
@@ -232,6 +270,11 @@ class Parent:
         for line in "".join(traceback.format_exception(error)).splitlines():
             self._log.emit("internal-error", where="parent", error=line)
 
+    def fail(self, reason: str, *, is_foreground: bool) -> int:
+        """Say why the daemon ends, to whoever still waits and in the log; the exit status."""
+        self._log.emit("daemon-failed", reason=reason)
+        return _give_up(self._ready, reason, is_foreground=is_foreground)
+
     def close(self) -> None:
         """Remove what the file system has of us."""
         self._manager.close()
@@ -240,10 +283,12 @@ class Parent:
 
     # --- signals
 
-    async def _follow_signals(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
+    async def _follow_signals(self, numbers: AsyncIterator[int]) -> None:
+        async for number in numbers:
             match signal.Signals(number):
                 case signal.SIGHUP:
+                    # First of all, whatever becomes of the reload: somebody may have moved it.
+                    self._opened.log.reopen()
                     self._transactions.ask(ReloadRequest(0, "SIGHUP"))
                 case signal.SIGTERM | signal.SIGINT:
                     await self._stop(signal.Signals(number).name)
@@ -251,7 +296,8 @@ class Parent:
                     self._log_diagnosis()
                 case signal.SIGUSR2:
                     self._opened.log.step_level()
-                    self._desk.tell_level()
+                    if self._is_serving:
+                        self._desk.tell_level()
 
     async def _stop(self, reason: str) -> None:
         if self._is_stopping:
@@ -260,6 +306,7 @@ class Parent:
         on_exit = self._config.fib.on_exit
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
         self._manager.stopping(reason)
+        self._starting.cancel()
         await self._supervisor.stop(is_restart=on_exit is OnExit.KEEP)
 
     def _health(self) -> str:
@@ -267,8 +314,12 @@ class Parent:
         return self._kernel.counters.text
 
     def _log_diagnosis(self) -> None:
+        if not self._is_serving:
+            self._log.emit("diagnostic", what="phase", value="reading the kernel")
+            return
         facts: dict[str, object] = {
-            "generation": self._generation,
+            "generation": self._switch.generation,
+            "config": self._transactions.phase.value,
             "links": len(self._kernel.links),
             "engine_restarts": self._supervisor.restarts,
             "engine_violations": dict(self._supervisor.conduct.violations),
@@ -288,9 +339,7 @@ class Parent:
         """Tell a new engine everything it must know."""
         self._sockets.begin_session()
         self._kernel.begin_session()
-        self._generation += 1
-        await session.prepare(self._config, self._secrets, self._conf_begin)
-        await session.commit()
+        await self._switch.configure(session)
         links = self._kernel.links
         for link in links:
             session.send_link(link.ifindex)
@@ -300,25 +349,18 @@ class Parent:
         self.on_rules()
         session.tell_refusals()
         session.mark_learned()
-        session.send(
-            SocketReady(SocketKind.MANAGEMENT, 0, None),
-            descriptor=self._opened.listeners.copy_management(),
-        )
-        self._hand_over_metrics(session)
+        self._switch.hand_over_listeners(session)
+        self._desk.tell_config_state()
         self._desk.tell_level()
         for line in list(self._opened.log.lines):
             session.send_line(line)
-        self._sockets.settle_all(links, self._config)
+        self.settle_sockets()
 
     def _bury_engine(self, session: EngineSession) -> None:
+        self._switch.engine_ended()
         self._journals.engine_died(has_wished=session.has_wished)
         for problem in self._opened.listeners.renew():
             self._log.emit("listener-not-renewed", problem=problem)
-
-    def _hand_over_metrics(self, session: EngineSession) -> None:
-        copy = self._opened.listeners.copy_metrics()
-        if copy is not None:
-            session.send(SocketReady(SocketKind.METRICS, 0, None), descriptor=copy)
 
     def _tell_line(self, line: LogLine) -> None:
         """The engine answers `show log`, and cannot read it."""
@@ -326,14 +368,15 @@ class Parent:
         if session is not None:
             session.send_line(line)
 
-    def _conf_begin(self, total_bytes: int) -> ConfBegin:
+    def conf_begin(self, total_bytes: int) -> ConfBegin:
+        """What opens a configuration of so many bytes on the channel."""
         return ConfBegin(
-            generation=self._generation,
+            generation=self._switch.generation,
             total_bytes=total_bytes,
             started_at_ns=self._started_at_ns,
             engine_restarts=self._supervisor.restarts,
             violations=dict(self._supervisor.conduct.violations),
-            config_path=self._config_path,
+            config_path=self._start.path,
             daemon_pid=os.getpid(),
             # Later than every life before, also than that of an engine which died a moment ago.
             origin_seqno=(origin_seqno() + self._supervisor.restarts) & 0xFFFF_FFFF,
@@ -349,7 +392,7 @@ class Parent:
         session.mark_progress()
         # Static routes are in, or failed visibly.
         if not self._is_ready and self._kernel.sync.has_applied_first_update:
-            self._transactions.started()
+            self._transactions.started(self._start.text, is_instead=self._start.is_instead)
             self._is_ready = True
             took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
             counters = self._kernel.counters
@@ -385,14 +428,14 @@ class Parent:
 
     # --- reload
 
-    @property
-    def config(self) -> Config:
-        """In force."""
-        return self._config
-
     def answer(self, request_id: int, answer: ReloadFinished) -> None:
         """Tell the engine how a reload went."""
-        self._desk.answer_reload(request_id, answer)
+        if self._is_serving:
+            self._desk.answer_reload(request_id, answer)
+
+    def config_state_changed(self) -> None:
+        """Tell the engine how the configuration stands."""
+        self._desk.tell_config_state()
 
     def begin_reload(self) -> None:
         """For the service manager, and for whoever has moved the log file away."""
@@ -416,73 +459,14 @@ class Parent:
             if not link.is_loopback
         ]
 
-    async def problems_of(self, new: Config) -> list[str]:
-        """What is wrong with the key files that a configuration names."""
-        try:
-            await trio.to_thread.run_sync(read_secrets, new, self._config_path)
-        except KeyFileError as error:
-            return list(error.problems)
-        return []
+    # --- switching
 
-    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
-        """Follow a configuration on both sides; what changed beside the delta.
-
-        Raises:
-            SwitchError: it cannot be; nothing has changed.
-        """
-        try:
-            secrets = await trio.to_thread.run_sync(read_secrets, new, self._config_path)
-        except KeyFileError as error:
-            raise SwitchError(error.problems) from error
-        beside = [] if secrets == self._secrets else ["secrets changed"]
-        if delta.is_empty and not beside:
-            return beside
-        session = self._supervisor.running
-        if session is None:
-            raise SwitchError(["the engine is restarting; try again in a moment"])
-        try:
-            await self._switch(session, delta, secrets)
-        except (ListenerError, OtherInstanceError) as error:
-            raise SwitchError([str(error)]) from error
-        except EngineFailed as error:
-            session.kill()  # it comes back with the configuration that is in force
-            raise SwitchError([str(error)]) from error
-        return beside
-
-    async def _switch(
-        self, session: EngineSession, delta: ConfigDelta, secrets: tuple[SharedSecret, ...]
-    ) -> None:
-        """Let the engine check the new configuration, then follow it on both sides."""
-        self._generation += 1
-        old, new = self._config, delta.effective
-        await self._claim_table(new.fib.table_id)
-        listeners = self._opened.listeners
-        has_new_metrics = old.metrics != new.metrics
-        metrics = listeners.prepare_metrics(new.metrics.listen) if has_new_metrics else None
-        try:
-            await session.prepare(new, secrets, self._conf_begin)
-        except BaseException:
-            if metrics is not None:
-                metrics.close()
-            raise
-        self._config = new
-        self._secrets = secrets
+    def follow(self, old: Config, new: Config) -> None:
+        """Have this process follow a configuration after another."""
         self._kernel.follow(old, new)
         if old.log != new.log:
             self._opened.log.follow(new.log)
-        await session.commit()
-        if has_new_metrics:
-            listeners.replace_metrics(metrics)
-            self._hand_over_metrics(session)
-        self._opened.instance.keep_only(new.fib.table_id)
-        self._sockets.settle_all(self._kernel.links, new)
 
-    async def _claim_table(self, table: int) -> None:
-        """Make sure that no other daemon keeps a table; the present one stays ours.
-
-        Raises:
-            OtherInstanceError: another one does.
-        """
-        warning = await trio.to_thread.run_sync(self._opened.instance.claim, table)
-        if warning:
-            self._log.emit("instance-lock-missing", reason=warning)
+    def settle_sockets(self) -> None:
+        """Open and close NUP sockets by what is in force."""
+        self._sockets.settle_all(self._kernel.links, self._config)

@@ -24,6 +24,8 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from routed.signals import SERVED
+
 __all__ = [
     "CHANNEL_FD",
     "ENGINE_COMMAND",
@@ -126,7 +128,7 @@ def _spawn(argv: list[str], channel: int, output: int) -> int:
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD),
         ],
         setsigdef=[signal.SIGPIPE],
-        setsigmask=[],
+        setsigmask=SERVED,  # held until the engine has set them to be ignored
     )
 
 

@@ -13,7 +13,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
-from ipc.internal import ConfBegin, FibCommand, LogLine, NextHopReport, ReloadAction, RuleReport
+from ipc.internal import (
+    ConfBegin,
+    ConfigState,
+    FibCommand,
+    LogLine,
+    NextHopReport,
+    ReloadRequested,
+    RuleReport,
+)
 from routed import __version__
 from routed.config.schema import Config
 from routed.config.written import written
@@ -85,7 +93,7 @@ class Reporter:
         *,
         sandbox: str,
         counts_refusals: bool,
-        configure: Callable[[ReloadAction, float | None, int, int], Awaitable[Outcome]],
+        configure: Callable[[ReloadRequested], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
         ask_nexthops: Callable[[], Awaitable[Sequence[NextHopReport]]],
         set_log_level: Callable[[str], Awaitable[Outcome]],
@@ -100,13 +108,16 @@ class Reporter:
             sandbox: what holds this process, in words.
             counts_refusals: whether the parent hears of system calls that are refused.
             memory: of this process.
-            configure: asks the parent, with the uid and pid of the client.
+            configure: asks the parent.
             command_fib: asks the parent, likewise.
             ask_nexthops: has the parent tell its nexthop objects.
             set_log_level: asks the parent, too.
         """
         self.config = config
         self.last_reload: LastReload | None = None
+        self.parent_silent_since: float | None = None
+        """When the parent was last heard of, if it hangs; time.monotonic()."""
+        self._config_state, self._confirm_until = ConfigState("confirmed"), 0.0
         self.rule_reports: tuple[RuleReport, ...] = ()
         """The parent's, as last told."""
         self.refused_calls: Mapping[str, int] = {}
@@ -130,12 +141,22 @@ class Reporter:
         self._ask_nexthops = ask_nexthops
         self._set_log_level = set_log_level
 
+    def config_state_changed(self, state: ConfigState, now: float) -> None:
+        """The parent has said how the configuration stands."""
+        self._config_state = state
+        self._confirm_until = now + state.left_ns / 1e9
+
+    def parent_silent_s(self, now: float) -> float | None:
+        """How long nothing has been heard of the parent; None while it does not hang."""
+        return None if self.parent_silent_since is None else now - self.parent_silent_since
+
     # --- one row or few
 
     def status(self) -> StatusView:
         """The daemon as a whole."""
         now_ns = time.monotonic_ns()
         reload = self.last_reload
+        state = self._config_state
         totals = self._router.fib.wishes.counters
         return StatusView(
             version=__version__,
@@ -164,6 +185,12 @@ class Reporter:
             ),
             engine_restarts=self._begin.engine_restarts,
             sandbox=self._sandbox,
+            config_state=state.phase,
+            confirm_left_s=_rounded(max(self._confirm_until - now_ns / 1e9, 0.0))
+            if state.token
+            else None,
+            confirm_token=state.token or None,
+            parent_silent_s=_rounded(self.parent_silent_s(now_ns / 1e9)),
             sandbox_refusals=sum(self.refused_calls.values()) if self._counts_refusals else None,
         )
 
@@ -325,11 +352,9 @@ class Reporter:
         """The shared FIB's descriptor."""
         return self._router.snapshot.fileno()
 
-    async def configure(
-        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
-    ) -> Outcome:
+    async def configure(self, request: ReloadRequested) -> Outcome:
         """Have the parent look at, change or take back the configuration."""
-        return await self._configure(action, confirm_s, uid, pid)
+        return await self._configure(request)
 
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Have the parent do something to the kernel FIB."""

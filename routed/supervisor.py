@@ -65,6 +65,7 @@ class Supervisor:
         sandbox: SandboxMode,
         settle: Callable[[EngineSession], Awaitable[None]],
         on_death: Callable[[EngineSession], None],
+        goes_on: Callable[[], bool],
     ) -> None:
         """Run engines, one after another; returns when one was stopped on purpose.
 
@@ -74,6 +75,7 @@ class Supervisor:
             sandbox: how they are held.
             settle: configures a new engine and tells it everything; EngineFailed ends that engine.
             on_death: told of an engine that ended without being stopped.
+            goes_on: asked when too many have died; True when the next one runs by something else.
 
         Raises:
             EngineFailed: too many died too quickly.
@@ -103,7 +105,7 @@ class Supervisor:
                 return
             self.restarts += 1
             on_death(session)
-            self._bury(session, problem or status)
+            self._bury(session, problem or status, goes_on)
             await self._pause(self._delay())
 
     async def stop(self, *, is_restart: bool) -> None:
@@ -144,7 +146,7 @@ class Supervisor:
                 await self._pause(_RESTART_LIMIT_S)
         return None
 
-    def _bury(self, session: EngineSession, status: str) -> None:
+    def _bury(self, session: EngineSession, status: str, goes_on: Callable[[], bool]) -> None:
         now = trio.current_time()
         self._deaths.append(now)
         if session.was_killed_by(signal.SIGSYS):
@@ -155,7 +157,10 @@ class Supervisor:
         if self.restarts == 1 and session.phase is Phase.CONFIGURING:
             # It has never worked here: say why at once, instead of trying again.
             raise EngineFailed(f"the engine cannot start: {words}")
-        if len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S:
+        is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S
+        if is_limit and goes_on():
+            self._deaths.clear()
+        elif is_limit:
             self._log.emit("engine-given-up", deaths=RESTARTS_MAX, within_s=int(RESTART_WINDOW_S))
             raise EngineFailed(f"the engine died {RESTARTS_MAX} times, the last time: {words}")
         self._log.emit(

@@ -6,73 +6,93 @@
     confirm                    it stays
     rollback                   back to what was in force before
 
-Requests wait in a queue and are carried out one by one. Of several plain reloads that wait, the
-last one is done and answers for all.
+Changes wait in a queue and are carried out one by one (`routed.reload_queue`); what each does is in
+the table of `routed.reload_phases`. Reviews change nothing and have a task of their own, so that a
+slow one delays neither a change nor the timer.
 
-While a configuration waits for its confirmation nothing else may be loaded: the way back would no
-longer be clear. The clock runs here, in the process that no client can cut off: the old one comes
-back when the client has died, or when the change took away the link that it came by.
+While a configuration waits for its confirmation nothing else is loaded: the way back would no
+longer be clear. The timer runs here, in the process that no client can cut off, and the way back
+needs nobody's consent: the parent holds the former configuration with its secrets in memory, is
+back at once, and an engine that does not follow is replaced by one that starts by it.
+
+A confirmation is for one configuration. Each that waits has a token; a plain `confirm` is taken
+from the user who loaded it, unless another one was taken back lately, which may be meant instead.
 
 Invariants:
-    An error before the switch leaves everything as it was.
-    A configuration that was taken back, or that nobody has confirmed yet, is not what the next
-    start goes by, although the file says it.
-    `LastGood.running` is always a configuration that was confirmed (a plain reload is), and what an
-    unconfirmed one falls back to.
+    What a requester is told is in force, is. An error means that the old one is.
+    A configuration is on disk as refused before the switch to it begins, and no longer when it is
+    in force for good: whenever the parent ends, the next start goes by what was confirmed.
+    `LastGood.running` is always a configuration that was confirmed (a plain reload is).
+    SIGHUP never loads a text that is refused; an edited file or `routectl reload` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
-from ipc.internal import ReloadAction, ReloadFinished
+from ipc.internal import ConfigState, ReloadAction, ReloadFinished, SharedSecret
 from routed.config.diff import ConfigDelta, compare
-from routed.config.load import ConfigError, load_text, read_text
+from routed.config.load import ConfigError
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config
+from routed.config_reader import ConfigReader
 from routed.last_good import LastGood
 from routed.log import Logger
+from routed.reload_phases import TRANSITIONS, Action, Event, Phase
+from routed.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
 
-__all__ = ["ReloadRequest", "SwitchError", "TransactionHost", "Transactions"]
+__all__ = ["InForce", "Switch", "SwitchError", "TransactionHost", "Transactions"]
 
-_QUEUE = 16
-"""Requests that may wait; each is answered, so a client that asks more is told to come later."""
+SIGNAL_ATTEMPTS = 3
+"""Engines that a reload by signal is tried with; a client would ask again."""
+
+AMBIGUOUS_S = 3600.0
+"""How long a configuration that was taken back may be meant by a plain `confirm`: the longest time
+that there is for a confirmation."""
+
+_TOKEN_BYTES = 3
+
+_WAITS_LONG = ReloadFinished(False, ("too many reloads are waiting",), changes_state=False)
+_SUPERSEDED = ReloadFinished(False, ("superseded by a newer reload",), changes_state=False)
 
 
 class SwitchError(Exception):
     """The daemon could not switch; it runs by the old configuration. The lines say why."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
+    def __init__(
+        self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
+    ) -> None:
+        """Args:
+        lines: the reasons.
+        was_applied: the engine ended on the new configuration, or may have.
+        is_engine_gone: there was no engine, or it ended before it had seen everything.
+        """
         self.lines = tuple(lines)
+        self.was_applied = was_applied
+        self.is_engine_gone = is_engine_gone
         super().__init__("; ".join(self.lines))
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadRequest:
-    """Who asked for what: a client (request id, words for the log) or a signal (request id 0)."""
+class InForce:
+    """All that a daemon runs by: a configuration, and the secrets that its keys had."""
 
-    request_id: int
-    asked_by: str
-    action: ReloadAction = ReloadAction.RELOAD
-    confirm_s: float | None = None
-    """With RELOAD: come back unless confirmed so soon."""
-
-    @property
-    def may_be_superseded(self) -> bool:
-        """Whether a later one of the kind answers for it."""
-        return self.action is ReloadAction.RELOAD and self.confirm_s is None
+    config: Config
+    secrets: tuple[SharedSecret, ...] = ()
 
 
-class TransactionHost(Protocol):
-    """What the parent does for a transaction."""
+class Switch(Protocol):
+    """What has both sides follow a configuration (`routed.config_switch`)."""
 
     @property
-    def config(self) -> Config:
-        """In force."""
+    def in_force(self) -> InForce:
+        """What both sides run by."""
         ...
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
@@ -82,13 +102,33 @@ class TransactionHost(Protocol):
             What changed beside the delta.
 
         Raises:
-            SwitchError: it cannot be; nothing has changed.
+            SwitchError: it cannot be; the old one is in force.
         """
+        ...
+
+    async def switch_back(self, former: InForce) -> list[str]:
+        """Return to what was in force before, whatever the engine does.
+
+        Returns, once an engine runs by it:
+            What could not be restored and is tried on.
+        """
+        ...
+
+    def forget_former(self) -> None:
+        """What is in force stays: there is no way back to what was in force before."""
+        ...
+
+    async def wait_for_engine(self) -> None:
+        """Return once there is an engine that runs."""
         ...
 
     async def problems_of(self, new: Config) -> list[str]:
         """What else is wrong with a configuration that was read: its key files."""
         ...
+
+
+class TransactionHost(Protocol):
+    """Who asks for transactions, and is told of them."""
 
     def link_plans(self, new: Config) -> list[LinkPlan]:
         """Every link, with what NUP does there now and would do."""
@@ -96,6 +136,10 @@ class TransactionHost(Protocol):
 
     def answer(self, request_id: int, answer: ReloadFinished) -> None:
         """Tell the engine."""
+        ...
+
+    def config_state_changed(self) -> None:
+        """`Transactions.state` is another one."""
         ...
 
     def begin_reload(self) -> None:
@@ -110,98 +154,196 @@ class TransactionHost(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Unconfirmed:
     text: str
+    former: InForce
     until: float
+    token: str
+    request: ReloadRequest
 
 
 class Transactions:
-    """Owns the queue of requests and what waits for a confirmation."""
+    """Owns the queue of requests, the phase, and what waits for a confirmation."""
 
     def __init__(
-        self, host: TransactionHost, log: Logger, config_path: str, last_good: LastGood
+        self,
+        host: TransactionHost,
+        switch: Switch,
+        log: Logger,
+        reader: ConfigReader,
+        last_good: LastGood,
     ) -> None:
+        """Begin without requests.
+
+        Args:
+            host: told how each request went.
+            switch: carries changes out.
+            log: for what happens.
+            reader: of the configuration file.
+            last_good: the configurations worth going back to.
+        """
+        self.phase = Phase.CONFIRMED
         self._host = host
+        self._switch = switch
         self._log = log
-        self._path = config_path
+        self._reader = reader
+        self._path = reader.path
         self._last_good = last_good
         self._unconfirmed: _Unconfirmed | None = None
-        self._requests_in, self._requests = trio.open_memory_channel[ReloadRequest](_QUEUE)
+        self._must_return = False
+        self._returned_at = float("-inf")
+        self._has_started = trio.Event()
+        self._queue = ReloadQueue()
+        self._news = trio.Event()
+        self._reviews_in, self._reviews = trio.open_memory_channel[ReloadRequest](QUEUE_MAX)
 
-    def started(self) -> None:
-        """The daemon has started by the file: that is what a rollback may come back to."""
-        try:
-            text = read_text(self._path)
-            is_in_force = load_text(text, self._path) == self._host.config
-        except ConfigError:
-            is_in_force = False  # edited since; the next reload will say what is wrong
-            text = ""
-        if is_in_force:
-            self._last_good.put_in_force(text)
-        elif text and text == self._last_good.refused:
+    def started(self, text: str, *, is_instead: bool = False) -> None:
+        """The daemon has started by a text: that is what a rollback may come back to.
+
+        Args:
+            text: of the configuration in force.
+            is_instead: it is the last good one, because the file's is refused.
+        """
+        self._last_good.put_in_force(text)
+        if is_instead:
             self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
+        self._has_started.set()
 
     def ask(self, request: ReloadRequest) -> None:
         """Queue a request; it is answered through the host."""
-        try:
-            self._requests_in.send_nowait(request)
-        except trio.WouldBlock:
-            self._host.answer(
-                request.request_id, ReloadFinished(False, ("too many reloads are waiting",))
-            )
+        if request.action in (ReloadAction.CHECK, ReloadAction.DIFF, ReloadAction.PLAN):
+            try:
+                self._reviews_in.send_nowait(request)
+            except trio.WouldBlock:
+                self._host.answer(request.request_id, _WAITS_LONG)
+        elif self._queue.is_full_for(request):
+            self._host.answer(request.request_id, _WAITS_LONG)
+        else:
+            for superseded in self._queue.put(request):
+                self._host.answer(superseded.request_id, _SUPERSEDED)
+            self._wake()
+
+    def returns_from_dying_engines(self) -> bool:
+        """So many engines have died that the daemon would end; whether it goes back instead."""
+        if TRANSITIONS[self.phase, Event.ENGINES_DYING].action is not Action.GO_BACK:
+            return False
+        self._must_return = True
+        self._wake()
+        return True
+
+    @property
+    def state(self) -> ConfigState:
+        """How the configuration stands, for a new engine."""
+        waiting = self._unconfirmed
+        if waiting is None or self.phase is not Phase.UNCONFIRMED:
+            return ConfigState(self.phase.value)
+        left_ns = round((waiting.until - trio.current_time()) * 1e9)
+        return ConfigState(self.phase.value, waiting.token, left_ns, waiting.request.asked_by)
 
     async def run(self) -> None:
         """Carry out requests, and go back when a confirmation does not come."""
-        while True:
-            request = await self._next()
-            if request is None:
-                await self._time_is_up()
-                continue
-            self._host.answer(request.request_id, await self._carry_out(request))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._review_loop)
+            await self._has_started.wait()
+            while True:
+                await self._carry_out_next()
 
-    async def _next(self) -> ReloadRequest | None:
-        """The next request; None when the time for a confirmation is up."""
-        until = self._unconfirmed.until if self._unconfirmed else float("inf")
-        with trio.move_on_at(until):
-            request = await self._requests.receive()
-            while request.may_be_superseded:
-                try:
-                    newer = self._requests.receive_nowait()
-                except trio.WouldBlock:
-                    break
-                superseded = ReloadFinished(False, ("superseded by a newer reload",))
-                self._host.answer(request.request_id, superseded)
-                request = newer
-            return request
-        return None
+    def _wake(self) -> None:
+        self._news.set()
+
+    async def _carry_out_next(self) -> None:
+        """Wait for what comes first: a request, or the end of the time for a confirmation."""
+        self._news = trio.Event()
+        waiting = self._unconfirmed
+        if waiting is not None and self._must_return:
+            self._host.answer(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
+        elif waiting is not None and trio.current_time() >= waiting.until:
+            self._host.answer(0, await self._go_back(Event.TIME_UP, "nobody confirmed in time"))
+        elif (request := self._queue.pop()) is not None:
+            self._host.answer(request.request_id, await self._carry_out(request))
+        else:
+            with trio.move_on_at(float("inf") if waiting is None else waiting.until):
+                await self._news.wait()
+
+    def _step(self, event: Event) -> Action:
+        """Do what the table says; the caller carries the action out."""
+        before = self.phase
+        self.phase, action = TRANSITIONS[before, event]
+        if action is Action.DEFECT:
+            self._log.emit(
+                "internal-error", where="reload", error=f"{event.value} while {before.value}"
+            )
+        if self.phase is not before and self.phase is not Phase.UNCONFIRMED:
+            self._host.config_state_changed()
+        return action
 
     async def _carry_out(self, request: ReloadRequest) -> ReloadFinished:
-        match request.action:
-            case ReloadAction.CHECK | ReloadAction.DIFF | ReloadAction.PLAN:
-                return await self._review(request.action)
-            case ReloadAction.CONFIRM:
-                return self._confirm(request)
-            case ReloadAction.RELOAD if self._unconfirmed is None:
+        problem = self._refusal_of(request)
+        action = self._step(_event_of(request, is_refused=bool(problem)))
+        match request.action, action:
+            case ReloadAction.RELOAD, Action.SWITCH:
                 return await self._reload(request)
-            case ReloadAction.RELOAD:
-                return self._failed([self._waits()])
-            case ReloadAction.ROLLBACK:
-                return await self._rollback(request)
+            case ReloadAction.ROLLBACK, Action.SWITCH:
+                return await self._roll_back_to_previous(request.asked_by)
+            case ReloadAction.ROLLBACK, Action.GO_BACK:
+                return await self._return_to_former(request.asked_by)
+            case ReloadAction.CONFIRM, Action.KEEP_NEW:
+                return self._confirm(request)
+            case _:
+                return self._refuse(request, problem)
+
+    def _refusal_of(self, request: ReloadRequest) -> str:
+        """Why a request cannot be carried out in this phase, by these people; empty when it can."""
+        if request.action is ReloadAction.CONFIRM:
+            return self._problem_with_confirm(request)
+        waiting = self._unconfirmed
+        if waiting is None or request.action is not ReloadAction.RELOAD:
+            return ""
+        left_s = max(waiting.until - trio.current_time(), 0.0)
+        return f"a configuration waits for `confirm` ({left_s:.0f} s left); or say `rollback`"
+
+    def _problem_with_confirm(self, request: ReloadRequest) -> str:
+        waiting = self._unconfirmed
+        if waiting is None:
+            return "nothing waits for a confirmation"
+        named = f"say `confirm {waiting.token}` for the one of {waiting.request.asked_by}"
+        if request.token:
+            wrong = f"{request.token[:40]} is not the configuration that waits; {named}"
+            return "" if request.token == waiting.token else wrong
+        if request.uid != waiting.request.uid:
+            return f"somebody else loaded what waits; {named}"
+        is_same_login = request.login is not None and request.login == waiting.request.login
+        if is_same_login or trio.current_time() >= self._returned_at + AMBIGUOUS_S:
+            return ""
+        return f"another configuration was taken back before this one; {named}"
+
+    def _refuse(self, request: ReloadRequest, problem: str) -> ReloadFinished:
+        if request.is_signal:  # a service manager waits for the end of what it asked for
+            self._host.begin_reload()
+            self._host.end_reload()
+        if request.action is ReloadAction.CONFIRM:
+            return ReloadFinished(False, (problem,), changes_state=False)
+        return self._failed([problem or "internal error; see the log"])
 
     # --- looking
 
+    async def _review_loop(self) -> None:
+        async for request in self._reviews:
+            self._host.answer(request.request_id, await self._review(request.action))
+
     async def _review(self, action: ReloadAction) -> ReloadFinished:
         try:
-            new, _ = await self._load()
+            new, _ = await self._reader.load()
         except ConfigError as error:
             return ReloadFinished(
                 False, tuple(str(problem) for problem in error.problems), changes_state=False
             )
-        problems = await self._host.problems_of(new)
+        problems = await self._switch.problems_of(new)
         if problems:
             return ReloadFinished(False, tuple(problems), changes_state=False)
-        delta = compare(self._host.config, new)
+        in_force = self._switch.in_force.config
+        delta = compare(in_force, new)
         lines = list(delta.changes)
         if action is ReloadAction.PLAN:
-            lines = plan(self._host.config, delta.effective, self._host.link_plans(new))
+            lines = plan(in_force, delta.effective, self._host.link_plans(new))
         if action is ReloadAction.CHECK:
             noun = "change" if len(lines) == 1 else "changes"
             lines = [f"{self._path} is right; a reload would make {len(lines)} {noun}"]
@@ -210,100 +352,199 @@ class Transactions:
         lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
         return ReloadFinished(True, tuple(lines), changes_state=False)
 
-    async def _load(self) -> tuple[Config, str]:
-        text = await trio.to_thread.run_sync(read_text, self._path)
-        return await trio.to_thread.run_sync(load_text, text, self._path), text
-
     # --- changing
 
     async def _reload(self, request: ReloadRequest) -> ReloadFinished:
-        self._host.begin_reload()
-        try:
-            return await self._load_and_switch(request)
-        finally:
-            self._host.end_reload()
+        attempts = SIGNAL_ATTEMPTS if request.is_signal else 1
+        with self._announced():
+            self._log.emit("reload-begun", asked_by=request.asked_by)
+            while True:
+                attempts -= 1
+                if request.is_signal:
+                    await self._switch.wait_for_engine()
+                try:
+                    return await self._load_and_switch(request)
+                except ConfigError as error:
+                    return self._give_up([str(problem) for problem in error.problems])
+                except SwitchError as error:
+                    if not (error.is_engine_gone and attempts):
+                        return self._give_up(error.lines)
 
     async def _load_and_switch(self, request: ReloadRequest) -> ReloadFinished:
+        """Raises:
+        ConfigError: the file is wrong.
+        SwitchError: it cannot be followed. Nothing has changed in either case.
+        """
         started = trio.current_time()
-        self._log.emit("reload-begun", asked_by=request.asked_by)
-        try:
-            new, text = await self._load()
-            lines = await self._switch(new, started)
-        except ConfigError as error:
-            return self._failed([str(problem) for problem in error.problems])
-        except SwitchError as error:
-            return self._failed(error.lines)
+        new, text = await self._reader.load()
+        if request.is_signal and text == self._last_good.refused:
+            raise SwitchError([self._is_refused()])
+        former = self._switch.in_force
+        delta = compare(former.config, new)
+        if request.confirm_s is not None and "pid_file" in delta.needs_restart:
+            raise SwitchError(["pid_file: where the way back is kept; change it without `confirm`"])
+        refused = None if text == self._last_good.running else text
+        with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
+            lines = await self._switch_to(new, delta, started)
         if request.confirm_s is None:
+            self._step(Event.SWITCHED)
             self._last_good.put_in_force(text)
             return ReloadFinished(True, tuple(lines))
-        self._last_good.refuse(text)
-        self._unconfirmed = _Unconfirmed(text, trio.current_time() + request.confirm_s)
-        self._log.emit("reload-unconfirmed", within_s=f"{request.confirm_s:g}")
-        lines.append(
-            f"say `confirm` within {request.confirm_s:g} s, or the old configuration comes back"
-        )
-        return ReloadFinished(True, tuple(lines))
+        return self._await_confirmation(request, request.confirm_s, text, former, lines)
 
-    async def _switch(self, new: Config, started: float) -> list[str]:
-        delta = compare(self._host.config, new)
+    @contextmanager
+    def _refused_meanwhile(self, text: str | None, *, is_required: bool) -> Iterator[None]:
+        """Have a text refused on disk from before the switch away from, or to, it.
+
+        Args:
+            text: that no start is to go by; None leaves things as they are.
+            is_required: without that there is no way back after the end of this process.
+
+        Raises:
+            SwitchError: it is required and cannot be written.
+        """
+        before = self._last_good.refused
+        if text is not None and not self._last_good.refuse(text) and is_required:
+            self._last_good.restore_refused(before)
+            raise SwitchError([f"{self._last_good.directory} cannot be written: no way back"])
+        try:
+            yield
+        except SwitchError as error:
+            if not error.was_applied:
+                self._last_good.restore_refused(before)
+            raise
+
+    def _await_confirmation(
+        self,
+        request: ReloadRequest,
+        confirm_s: float,
+        text: str,
+        former: InForce,
+        lines: list[str],
+    ) -> ReloadFinished:
+        token = secrets.token_hex(_TOKEN_BYTES)
+        until = trio.current_time() + confirm_s
+        self._unconfirmed = _Unconfirmed(text, former, until, token, request)
+        self._step(Event.SWITCHED_UNCONFIRMED)
+        self._host.config_state_changed()
+        self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
+        advice = f"say `confirm` within {confirm_s:g} s, or the old configuration comes back"
+        return ReloadFinished(True, (*lines, f"{advice}; this one is {token}"))
+
+    async def _switch_to(self, new: Config, delta: ConfigDelta, started: float) -> list[str]:
         if delta.needs_restart:
             self._log.emit("reload-needs-restart", keys=", ".join(delta.needs_restart))
-        changes = [*delta.changes, *await self._host.switch(new, delta)]
-        took_ms = round((trio.current_time() - started) * 1000)
-        self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
+        changes = [*delta.changes, *await self._switch.switch(new, delta)]
+        self._log_done(changes, started)
         lines = changes or ["nothing changed"]
         return lines + [f"{key} changes at the next restart only" for key in delta.needs_restart]
 
+    def _log_done(self, changes: list[str], started: float) -> None:
+        took_ms = round((trio.current_time() - started) * 1000)
+        self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
+
     def _confirm(self, request: ReloadRequest) -> ReloadFinished:
-        if self._unconfirmed is None:
-            return ReloadFinished(False, ("nothing waits for a confirmation",), changes_state=False)
+        assert self._unconfirmed is not None  # the table says so
         self._last_good.put_in_force(self._unconfirmed.text)
         self._unconfirmed = None
         self._log.emit("reload-confirmed", asked_by=request.asked_by)
         return ReloadFinished(True, ("confirmed",))
 
-    async def _rollback(self, request: ReloadRequest) -> ReloadFinished:
-        if self._unconfirmed is not None:
-            return await self._go_back(self._last_good.running, request.asked_by)
-        return await self._go_back(self._last_good.previous, request.asked_by)
+    # --- going back
 
-    async def _time_is_up(self) -> None:
-        answer = await self._go_back(self._last_good.running, "nobody confirmed in time")
-        if answer.is_ok:
-            # Whoever looks at the last reload should see that it did not last.
-            answer = ReloadFinished(False, ("not confirmed in time: rolled back", *answer.lines))
-        self._host.answer(0, answer)
-
-    async def _go_back(self, text: str | None, why: str) -> ReloadFinished:
-        was_in_force = self._last_good.running if self._unconfirmed is None else None
-        self._unconfirmed = None
+    async def _roll_back_to_previous(self, asked_by: str) -> ReloadFinished:
+        """To the configuration before the confirmed one: a switch like any other, by its text."""
+        text = self._last_good.previous
         if text is None:
-            return self._failed(["there is no earlier configuration to go back to"])
+            return self._give_up(["there is no earlier configuration to go back to"])
         started = trio.current_time()
+        with self._announced():
+            try:
+                new = await self._reader.decode(text, self._last_good.previous_path)
+                delta = compare(self._switch.in_force.config, new)
+                with self._refused_meanwhile(self._last_good.running, is_required=False):
+                    lines = await self._switch_to(new, delta, started)
+            except ConfigError as error:
+                return self._give_up([str(problem) for problem in error.problems])
+            except SwitchError as error:
+                return self._give_up(error.lines)
+        self._step(Event.SWITCHED)
+        self._last_good.put_in_force(text)
+        self._log.emit("rolled-back", why=asked_by)
+        return ReloadFinished(True, (*lines, self._still_says()))
+
+    async def _go_back(self, event: Event, why: str) -> ReloadFinished:
+        """Return without having been asked."""
+        self._step(event)
+        answer = await self._return_to_former(why)
+        # Whoever looks at the last reload should see that it did not last.
+        return ReloadFinished(False, (_NOT_KEPT[event], *answer.lines))
+
+    async def _return_to_former(self, why: str) -> ReloadFinished:
+        """End the wait for a confirmation: the former configuration, in memory, needs no check.
+
+        Cancelled, when the daemon ends: the next start goes by the former configuration.
+        """
+        waiting = self._unconfirmed
+        assert waiting is not None  # the table says so
+        started = trio.current_time()
+        delta = compare(self._switch.in_force.config, waiting.former.config)
+        with self._announced():
+            problems = await self._switch.switch_back(waiting.former)
+        self._unconfirmed = None
+        self._must_return = False
+        self._returned_at = trio.current_time()
+        self._step(Event.ENGINE_FOLLOWS)
+        if waiting.text == self._last_good.running:  # only secrets had changed
+            self._last_good.put_in_force(waiting.text)
+        self._log_done(list(delta.changes), started)
+        self._log.emit("rolled-back", why=why)
+        lines = list(delta.changes) or ["nothing changed"]
+        return ReloadFinished(True, (*lines, *problems, self._still_says()))
+
+    # --- words
+
+    def _still_says(self) -> str:
+        return f"{self._path} still says otherwise: mend it before the next reload"
+
+    def _is_refused(self) -> str:
+        return (
+            f"{self._path} is what was taken back or never confirmed: SIGHUP does not load it; "
+            "edit it, or say `routectl reload` to load it as it is"
+        )
+
+    @contextmanager
+    def _announced(self) -> Iterator[None]:
+        """Tell the service manager that a reload is under way."""
         self._host.begin_reload()
         try:
-            new = await trio.to_thread.run_sync(load_text, text, self._last_good.previous_path)
-            lines = await self._switch(new, started)
-        except ConfigError as error:
-            return self._failed([str(problem) for problem in error.problems])
-        except SwitchError as error:
-            return self._failed(error.lines)
+            yield
         finally:
             self._host.end_reload()
-        if was_in_force is not None and was_in_force != text:
-            self._last_good.refuse(was_in_force)
-        self._last_good.put_in_force(text)
-        self._log.emit("rolled-back", why=why)
-        note = f"{self._path} still says otherwise: mend it before the next reload"
-        return ReloadFinished(True, (*lines, note))
 
-    def _waits(self) -> str:
-        assert self._unconfirmed is not None  # the caller has looked
-        left_s = max(self._unconfirmed.until - trio.current_time(), 0.0)
-        return f"a configuration waits for `confirm` ({left_s:.0f} s left); or say `rollback`"
+    def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
+        """End a switch that failed: the old configuration is in force."""
+        self._step(Event.FAILED)
+        return self._failed(problems)
 
     def _failed(self, problems: Iterable[str]) -> ReloadFinished:
         lines = tuple(problems)
         for problem in lines:
             self._log.emit("reload-failed", problem=problem)
         return ReloadFinished(False, lines)
+
+
+_NOT_KEPT = {
+    Event.TIME_UP: "not confirmed in time: rolled back",
+    Event.ENGINES_DYING: "engines kept dying by it: rolled back",
+}
+
+
+def _event_of(request: ReloadRequest, *, is_refused: bool) -> Event:
+    match request.action:
+        case ReloadAction.CONFIRM:
+            return Event.CONFIRM_OTHER if is_refused else Event.CONFIRM
+        case ReloadAction.ROLLBACK:
+            return Event.ROLLBACK
+        case _:
+            return Event.SIGHUP if request.is_signal else Event.RELOAD

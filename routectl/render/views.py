@@ -106,7 +106,9 @@ def _active(row: Row) -> str:
 
 
 def health(status: Row) -> str:
-    """The daemon's state in a word or two: ok, syncing 12, failed 3, shadowed 1."""
+    """The daemon's state in a few words: ok, syncing 12, failed 3, parent silent for 20s."""
+    if status.get("parent_silent_s"):
+        return f"parent silent for {duration_text(status['parent_silent_s'])}"
     fib = status.get("fib")
     if not isinstance(fib, dict):
         return "ok"
@@ -161,6 +163,18 @@ def _sandbox(status: Row) -> str:
     return f"{words}; {refused} system calls refused" if refused else words
 
 
+def _configuration(status: Row) -> str:
+    """The file, and what becomes of what it says."""
+    path, state = plain_text(status.get("config_path")), status.get("config_state", "confirmed")
+    match state:
+        case "confirmed":
+            return path
+        case "unconfirmed":
+            left, token = duration_text(status.get("confirm_left_s")), status.get("confirm_token")
+            return f"{path}; unconfirmed, taken back in {left} without `confirm {token}`"
+    return f"{path}; {state}"
+
+
 STATUS = Record(
     (
         _column("router id", "router_id"),
@@ -168,7 +182,7 @@ STATUS = Record(
         _column("version", "version"),
         _column("pid", "pid"),
         Column("uptime", _duration("uptime_s")),
-        _column("configuration", "config_path"),
+        Column("configuration", _configuration),
         Column("last reload", _last_reload),
         _column("neighbors up", "neighbors"),
         _column("prefixes", "routes"),

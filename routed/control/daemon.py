@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ipc.internal import FibCommand, ReloadAction
+from ipc.internal import FibCommand, ReloadRequested
 from routed.control.changes import ChangeFeed, Topic
 from routed.control.injection import Injection, Refusal
 from routed.control.tables import TablePage
@@ -122,10 +122,8 @@ class Daemon(Protocol):
     async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
         """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
 
-    async def configure(
-        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
-    ) -> Outcome:
-        """Look at, change or take back the configuration; uid and pid of who asked, for the log."""
+    async def configure(self, request: ReloadRequested) -> Outcome:
+        """Look at, change or take back the configuration."""
 
     def inject(self, injection: Injection) -> Sequence[Refusal]:
         """Put or delete injected routes, all or none; why not, route by route."""

@@ -46,7 +46,7 @@ from ipc.control import (
     SnapshotOpen,
     Topology,
 )
-from ipc.internal import FibCommand, ReloadAction
+from ipc.internal import FibCommand, ReloadAction, ReloadRequested
 from routed.control.answers import Answer, Dump, Final, Stream, Views
 from routed.control.caller import Caller
 from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
@@ -89,6 +89,9 @@ _PIECE = 30_000
 """Characters of a recording in one row: a page each."""
 CONFIRM_MIN_S = 1.0
 CONFIRM_MAX_S = 3600.0
+
+TOKEN_MAX = 40
+"""Characters of the name of a configuration; ours have six."""
 """Longer than an hour nobody waits at a keyboard; the daemon takes no other change meanwhile."""
 
 
@@ -261,7 +264,7 @@ async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
 
 async def reload(daemon: Daemon, _request: Reload, caller: Caller) -> Answer:
     """Reload; on failure nothing has changed and the lines say why."""
-    return _outcome(await daemon.configure(ReloadAction.RELOAD, None, caller.uid, caller.pid))
+    return _outcome(await daemon.configure(ReloadRequested(caller.uid, caller.pid)))
 
 
 async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answer:
@@ -278,7 +281,10 @@ async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answe
         if not CONFIRM_MIN_S <= confirm_s <= CONFIRM_MAX_S:
             limits = f"{CONFIRM_MIN_S:g} to {CONFIRM_MAX_S:g} seconds"
             return _usage(f"the time for a confirmation is {limits}, not {confirm_s:g}")
-    return _outcome(await daemon.configure(action, confirm_s, caller.uid, caller.pid))
+    if request.token and action is not ReloadAction.CONFIRM:
+        return _usage(f"a name belongs to `confirm`, not to {action.value}")
+    wanted = ReloadRequested(caller.uid, caller.pid, action, confirm_s, request.token[:TOKEN_MAX])
+    return _outcome(await daemon.configure(wanted))
 
 
 async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller) -> Answer:

@@ -274,6 +274,15 @@ class StatusView:
     sandbox_refusals: int | None
     """System calls that engines of this daemon were refused; `show counters` has them by name. None
     where nobody counts them: without seccomp, and before Linux 5.7."""
+    config_state: str = "confirmed"
+    """`confirmed`; `switching` while a reload is carried out; `unconfirmed` while it waits for a
+    `confirm`; `returning` until an engine runs by the former configuration again."""
+    confirm_left_s: float | None = None
+    """Until an unconfirmed one is taken back; None otherwise."""
+    confirm_token: str | None = None
+    """What `confirm` may name; None unless one waits."""
+    parent_silent_s: float | None = None
+    """Since the parent was last heard of, when it hangs; None while it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from ipc.internal import FibCommand, ReloadAction
+from ipc.internal import FibCommand, ReloadAction, ReloadRequested
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
 from routed.control.daemon import Outcome
 from routed.control.injection import Injection, Refusal
@@ -83,6 +83,7 @@ class FakeDaemon:
     refusals: tuple[Refusal, ...] = ()
     """What becomes of the next injections."""
     configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
+    confirmed: list[str] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
     cleared: list[Address] = field(default_factory=list)
     is_recording: bool = False
@@ -210,12 +211,11 @@ class FakeDaemon:
     def session_ended(self, session: int) -> None:
         self.ended_sessions.append(session)
 
-    async def configure(
-        self, action: ReloadAction, confirm_s: float | None, uid: int, pid: int
-    ) -> Outcome:
-        if action is ReloadAction.RELOAD and confirm_s is None:
-            self.reloads.append((uid, pid))
-        self.configured.append((action, confirm_s))
+    async def configure(self, request: ReloadRequested) -> Outcome:
+        if request.action is ReloadAction.RELOAD and request.confirm_s is None:
+            self.reloads.append((request.uid, request.pid))
+        self.configured.append((request.action, request.confirm_s))
+        self.confirmed.append(request.token)
         return self.reload_outcome
 
     def __post_init__(self) -> None:

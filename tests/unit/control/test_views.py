@@ -29,7 +29,8 @@ PROMISED = {
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
     "age_s owner lease_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
-    "engine_restarts sandbox sandbox_refusals",
+    "engine_restarts sandbox sandbox_refusals config_state confirm_left_s confirm_token "
+    "parent_silent_s",
     FibView: "prefix table type next_hops state reason",
     CounterView: "name value help",
     LogView: "time level process event text",

@@ -206,9 +206,9 @@ OURS_OR_THE_ADMINISTRATORS = {
     # once in a life of the daemon or of an engine, and an engine may die five times a minute
     "starting", "ready", "stopping", "stopped", "privileges-dropped", "config-out-of-reach",
     "engine-started", "engine-died", "engine-given-up", "engine-misbehaved", "engine-hangs",
-    "engine-version-differs",
-    "engine-runs-as-root", "sandboxed", "sandbox-degraded", "sandbox-violated", "fib-in-sync",
-    "injected-restored", "journal-given-up",
+    "engine-version-differs", "daemon-failed", "engine-runs-as-root", "sandboxed",
+    "sandbox-degraded", "sandbox-violated", "fib-in-sync", "injected-restored",
+    "journal-given-up",
     # what this machine is like, said once
     "nexthop-compat-mode",
     "nexthop-weight-limit",

@@ -12,12 +12,14 @@ import trio.testing
 
 from ipc.internal import ReloadAction, ReloadFinished
 from routed.config.diff import ConfigDelta
-from routed.config.load import load_text
+from routed.config.load import load_text, read_text
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config
+from routed.config_reader import ConfigReader
 from routed.last_good import LastGood
 from routed.log import Level, Logger, Record
-from routed.transaction import ReloadRequest, SwitchError, Transactions
+from routed.reload_queue import ReloadRequest
+from routed.transaction import InForce, SwitchError, Transactions
 
 BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
 
@@ -38,42 +40,74 @@ class Sink:
         pass
 
 
+class DirectReader(ConfigReader):
+    """Reads at once: a thread and a virtual clock do not know of each other."""
+
+    async def load(self) -> tuple[Config, str]:
+        text = read_text(self.path)
+        return await self.decode(text, self.path), text
+
+    async def decode(self, text: str, name: str) -> Config:
+        await trio.lowlevel.checkpoint()
+        return load_text(text, name)
+
+
 class Host:
     """A daemon that follows every configuration, unless it is told not to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._config = load_text(path.read_text())
+        self.in_force = InForce(load_text(path.read_text()))
         self.switches: list[tuple[str, ...]] = []
-        self.failure: SwitchError | None = None
+        self.failures: list[SwitchError] = []
+        """What the next switches fail by."""
         self.secret_problems: list[str] = []
+        self.has_engine = trio.Event()
+        self.has_engine.set()
+        self.may_switch = trio.Event()
+        self.may_switch.set()
         self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
-        self.on_reload: Callable[[], None] = lambda: None
+        self.on_switch: Callable[[], None] = lambda: None
+        self.reloads = 0
+        """As the service manager hears of them."""
 
     @property
     def config(self) -> Config:
-        return self._config
+        return self.in_force.config
 
     async def problems_of(self, new: Config) -> list[str]:
         return self.secret_problems
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
-        if self.failure is not None:
-            raise self.failure
+        await self.may_switch.wait()
+        self.on_switch()
+        if self.failures:
+            raise self.failures.pop(0)
         if not delta.is_empty:
             self.switches.append(delta.changes)
-            self._config = delta.effective
+            self.in_force = InForce(delta.effective)
         return []
 
+    async def switch_back(self, former: InForce) -> list[str]:
+        self.in_force = former
+        await self.has_engine.wait()
+        return []
+
+    async def wait_for_engine(self) -> None:
+        await self.has_engine.wait()
+
     def link_plans(self, new: Config) -> list[LinkPlan]:
-        entries = self._config.interface_for("eth0"), new.interface_for("eth0")
+        entries = self.config.interface_for("eth0"), new.interface_for("eth0")
         return [LinkPlan("eth0", *entries, has_socket=True)]
 
     def answer(self, request_id: int, answer: ReloadFinished) -> None:
         self.answers_in.send_nowait((request_id, answer))
 
+    def config_state_changed(self) -> None:
+        pass
+
     def begin_reload(self) -> None:
-        self.on_reload()
+        self.reloads += 1
 
     def end_reload(self) -> None:
         pass
@@ -89,20 +123,50 @@ class Scene:
         self.complaints: list[str] = []
         self.last_good = LastGood(directory, self.complaints.append)
         self.transactions = Transactions(
-            self.host, Logger(self.sink, "parent", Level.DEBUG), str(self.path), self.last_good
+            self.host,
+            self.host,
+            Logger(self.sink, "parent", Level.DEBUG),
+            DirectReader(str(self.path)),
+            self.last_good,
         )
-        self.transactions.started()
+        self.transactions.started(self.path.read_text())
 
     def write(self, *numbers: int, cost: int = 10) -> None:
         self.path.write_text(text_with(*numbers, cost=cost))
 
     async def ask(
-        self, action: ReloadAction = ReloadAction.RELOAD, confirm_s: float | None = None
+        self,
+        action: ReloadAction = ReloadAction.RELOAD,
+        confirm_s: float | None = None,
+        *,
+        uid: int = 0,
+        login: int | None = 1,
+        token: str = "",
+        request_id: int = 7,
     ) -> ReloadFinished:
-        self.transactions.ask(ReloadRequest(7, "test", action, confirm_s))
-        request_id, answer = await self.host.answers.receive()
-        assert request_id == 7
+        self.transactions.ask(
+            ReloadRequest(request_id, "test", action, confirm_s, uid, login, token)
+        )
+        answered, answer = await self.host.answers.receive()
+        assert answered == request_id
         return answer
+
+    async def hang_up(self) -> ReloadFinished:
+        """SIGHUP, and what became of it."""
+        self.transactions.ask(ReloadRequest(0, "SIGHUP"))
+        answered, answer = await self.host.answers.receive()
+        assert answered == 0
+        return answer
+
+    @property
+    def token(self) -> str:
+        return self.transactions.state.token
+
+    @property
+    def problems(self) -> list[str]:
+        """What the log says of failed reloads."""
+        found = [record for record in self.sink.records if record.event == "reload-failed"]
+        return [str(dict(record.fields)["problem"]) for record in found]
 
     @property
     def events(self) -> list[str]:
@@ -225,18 +289,10 @@ async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: P
     assert not (tmp_path / "refused.yaml").exists()
 
 
-async def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
-    async with running(tmp_path) as scene:
-        scene.write(2)
-        assert (await scene.ask(confirm_s=60.0)).is_ok
-    last_good = LastGood(tmp_path, print)
-    path = tmp_path / "routes.yaml"
-    sink = Sink()
-    path.write_text(text_with(1))
-    host = Host(path)  # as the command line does: by `instead_of`
-    path.write_text(text_with(2))
-    Transactions(host, Logger(sink, "parent", Level.DEBUG), str(path), last_good).started()
-    assert [record.event for record in sink.records] == ["config-refused"]
+def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.transactions.started(text_with(1), is_instead=True)
+    assert scene.events == ["config-refused"]
 
 
 async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
@@ -250,10 +306,9 @@ async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
 async def test_a_switch_that_fails_changes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
-        scene.host.failure = SwitchError(["the engine is restarting; try again in a moment"])
+        scene.host.failures = [SwitchError(["the engine is restarting; try again in a moment"])]
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines == ("the engine is restarting; try again in a moment",)
-        scene.host.failure = None
         assert not (await scene.ask(ReloadAction.CONFIRM)).is_ok
         assert scene.last_good.running == text_with(1)
 
@@ -267,8 +322,10 @@ async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Pat
         nursery.start_soon(scene.transactions.run)
         answers = [await scene.host.answers.receive() for _ in range(4)]
         nursery.cancel_scope.cancel()
-    assert [request_id for request_id, _ in answers] == [1, 2, 3, 4]
-    assert answers[0][1].lines == ("superseded by a newer reload",)
+    by_id = dict(answers)
+    assert by_id.keys() == {1, 2, 3, 4}
+    assert by_id[1].lines == by_id[2].lines == ("superseded by a newer reload",)
+    assert by_id[3].is_ok
 
 
 def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Path) -> None:
