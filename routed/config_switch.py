@@ -124,8 +124,13 @@ class ConfigSwitch:
 
     async def wait_for_engine(self) -> None:
         """Return once there is an engine that runs by what is agreed."""
-        while self._followed is not self._agreed:
+        while self._followed is not self._agreed or self._supervisor.running is None:
             await self._engine_news.wait()
+
+    def _end(self, session: EngineSession) -> None:
+        """End an engine that does not follow; it counts as gone, although it may take a moment."""
+        session.kill()
+        self._set_followed(None)
 
     def _set_followed(self, followed: InForce | None) -> None:
         self._followed = followed
@@ -206,14 +211,14 @@ class ConfigSwitch:
             await session.prepare(new.config, new.secrets, self._host.conf_begin)
         except EngineFailed as error:
             is_engine_gone = not session.is_running
-            session.kill()
+            self._end(session)
             raise SwitchError([str(error)], is_engine_gone=is_engine_gone) from error
         self._put_in_force(new)
         try:
             await session.commit()
         except EngineFailed as error:
             self._put_in_force(old)
-            session.kill()  # whatever it runs by; the next one starts by the old one
+            self._end(session)  # whatever it runs by; the next one starts by the old one
             raise SwitchError([str(error)], was_applied=True) from error
 
     def _put_in_force(self, new: InForce) -> None:
@@ -256,7 +261,7 @@ class ConfigSwitch:
                 self._hand_over_metrics(session)
             self._host.settle_sockets()
         elif self._supervisor.session is not None:
-            self._supervisor.session.kill()  # stopped, or just being given the other one
+            self._end(self._supervisor.session)  # stopped, or just being given the other one
         await self.wait_for_engine()
         self.forget_former()
         return problems

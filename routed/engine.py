@@ -92,6 +92,7 @@ from routed.injection_journal import Journal
 from routed.log import Level, Logger, Record
 from routed.metrics.server import MetricsServer
 from routed.model.link import InterfaceAddress
+from routed.parent_watch import ParentWatch
 from routed.privsep import CHANNEL_FD
 from routed.process_memory import ProcessMemory
 from routed.reporter import LastReload, Reporter
@@ -201,6 +202,8 @@ class Engine:
         self._log_sink = _ParentSink(self._to_send)
         self._log = Logger(self._log_sink, "engine", Level.DEBUG)
 
+        self._parent_watch = ParentWatch(self._clock.now, self._log)
+
         self._begin: ConfBegin | None = None
         self._pieces: list[bytes] = []
         self._secrets: tuple[SharedSecret, ...] = ()
@@ -229,6 +232,7 @@ class Engine:
             self._nursery = nursery
             nursery.start_soon(end_in_time)
             nursery.start_soon(self._send_loop)
+            nursery.start_soon(self._parent_watch.run)
             await self._receive_loop()
             nursery.cancel_scope.cancel()
 
@@ -250,6 +254,9 @@ class Engine:
                     await self._say_goodbye(message)
                     return
                 self._take(message, frame.request_id, descriptor)
+            self._parent_watch.heard()
+            if self._rooms is not None:
+                self._rooms.router.parent_heard()
 
     def _take(self, message: object, request_id: int, descriptor: int | None) -> None:
         match message:
@@ -499,6 +506,7 @@ class Engine:
             ask_nexthops=self._ask_nexthops,
             set_log_level=self._set_log_level,
             memory=self._memory,
+            parent_silent_since=lambda: self._parent_watch.silent_since,
         )
         return _Rooms(config, router, reporter)
 

@@ -98,6 +98,7 @@ class Reporter:
         ask_nexthops: Callable[[], Awaitable[Sequence[NextHopReport]]],
         set_log_level: Callable[[str], Awaitable[Outcome]],
         memory: ProcessMemory,
+        parent_silent_since: Callable[[], float | None],
     ) -> None:
         """Report on a router's rooms.
 
@@ -112,11 +113,11 @@ class Reporter:
             command_fib: asks the parent, likewise.
             ask_nexthops: has the parent tell its nexthop objects.
             set_log_level: asks the parent, too.
+            parent_silent_since: tells when the parent was last heard of, if it hangs.
         """
         self.config = config
         self.last_reload: LastReload | None = None
-        self.parent_silent_since: float | None = None
-        """When the parent was last heard of, if it hangs; time.monotonic()."""
+        self._parent_silent_since = parent_silent_since
         self._config_state, self._confirm_until = ConfigState("confirmed"), 0.0
         self.rule_reports: tuple[RuleReport, ...] = ()
         """The parent's, as last told."""
@@ -148,7 +149,8 @@ class Reporter:
 
     def parent_silent_s(self, now: float) -> float | None:
         """How long nothing has been heard of the parent; None while it does not hang."""
-        return None if self.parent_silent_since is None else now - self.parent_silent_since
+        since = self._parent_silent_since()
+        return None if since is None else now - since
 
     # --- one row or few
 

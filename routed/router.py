@@ -415,6 +415,11 @@ class Router:
         if self._kernel_news.tried(tried, self._clock.now()):
             self._network.kick()
 
+    def parent_heard(self) -> None:
+        """The process that writes the kernel for us is alive."""
+        if self.neighbors.forwarding_alive(self._clock.now()):
+            self._network.kick()
+
     @property
     def datagrams(self) -> dict[str, int]:
         """NUP datagrams since the start, by direction."""

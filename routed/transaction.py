@@ -218,7 +218,8 @@ class Transactions:
             self._host.answer(request.request_id, _WAITS_LONG)
         else:
             for superseded in self._queue.put(request):
-                self._host.answer(superseded.request_id, _SUPERSEDED)
+                if not superseded.is_signal:  # nobody waits for that
+                    self._host.answer(superseded.request_id, _SUPERSEDED)
             self._wake()
 
     def returns_from_dying_engines(self) -> bool:

@@ -17,13 +17,16 @@ the place of the tables'. Claims that get worse, and retractions, break nothing 
 A prefix waits as a whole: what becomes of it meanwhile is told with it, except for a retraction.
 
 Bounds: one entry for each prefix; AWAITED_MAX_S, after which neighbors are told all the same, so
-that a kernel that hangs stops no news.
+that a kernel which is slow stops no news. This holds only while whoever writes the kernel is alive:
+it must have been heard of (`driver_heard_at`) after that time was over. Nothing better is ever
+advertised on behalf of a process that hangs.
 
 Sources: RFC 5715 (the problem); RFC 6976 (ordered updates, by timers; here by acknowledgements).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 
 from routed.model.prefix import Prefix
@@ -40,6 +43,8 @@ class ForwardingWait:
     def __init__(self) -> None:
         self.is_on = False
         """Off: nobody says what the kernel does, and nothing waits."""
+        self.driver_heard_at = math.inf
+        """When whoever writes the kernel was last heard of; at first it is taken for alive."""
         self._since: dict[Prefix, float] = {}
         """Oldest first."""
         self._unasked: dict[Prefix, None] = {}
@@ -83,8 +88,9 @@ class ForwardingWait:
     def expire(self, now: float) -> list[Prefix]:
         """What has waited for too long, and does not any more."""
         late = []
+        alive_until = min(now, self.driver_heard_at)
         for prefix, since in self._since.items():
-            if now < since + AWAITED_MAX_S:
+            if alive_until < since + AWAITED_MAX_S:
                 break
             late.append(prefix)
         for prefix in late:
@@ -92,7 +98,8 @@ class ForwardingWait:
         return late
 
     def next_timer(self) -> float | None:
-        """When `expire` has something to do."""
+        """When `expire` has something to do; None also while only a word of the driver can tell."""
         for since in self._since.values():
-            return since + AWAITED_MAX_S
+            due = since + AWAITED_MAX_S
+            return due if due <= self.driver_heard_at else None
         return None

@@ -42,6 +42,7 @@ Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the rest
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping
 
@@ -343,6 +344,22 @@ class NeighborInstance:
             self._note_input("forwarding_followed", followed, now)
             self._marker.mark_followed(followed, now)
             self._settle(now)
+
+    def forwarding_alive(self, now: float) -> bool:
+        """Whoever writes the kernel for this router is alive at this moment.
+
+        Once this has been called, what has waited for too long is told only when it was called
+        again since: a process that hangs is no reason to advertise.
+
+        Returns:
+            Whether `handle_timer` has something to do.
+        """
+        if self._is_stopped or (not self._wait and math.isfinite(self._wait.driver_heard_at)):
+            return False
+        self._note_input("forwarding_alive", now)
+        self._wait.driver_heard_at = now
+        due = self._wait.next_timer()
+        return due is not None and due <= now
 
     # Inputs: the network and the clock
 

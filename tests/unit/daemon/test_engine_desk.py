@@ -21,7 +21,7 @@ from ipc.internal import (
 from routed.config.schema import LogConfig
 from routed.daemon_log import DaemonLog
 from routed.engine_desk import EngineDesk
-from routed.transaction import ReloadRequest
+from routed.reload_queue import ReloadRequest
 
 DONE = FibCommandDone(True, ("done",))
 

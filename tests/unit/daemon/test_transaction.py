@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,14 +13,15 @@ import trio.testing
 
 from ipc.internal import ReloadAction, ReloadFinished
 from routed.config.diff import ConfigDelta
-from routed.config.load import load_text, read_text
+from routed.config.load import load_text
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config
-from routed.config_reader import ConfigReader
 from routed.last_good import LastGood
-from routed.log import Level, Logger, Record
-from routed.reload_queue import ReloadRequest
-from routed.transaction import InForce, SwitchError, Transactions
+from routed.log import Level, Logger
+from routed.reload_phases import TRANSITIONS, Action, Event, Phase, table_text
+from routed.reload_queue import QUEUE_MAX, ReloadRequest
+from routed.transaction import AMBIGUOUS_S, SIGNAL_ATTEMPTS, InForce, SwitchError, Transactions
+from tests.fakes.fake_engines import DirectReader, Sink
 
 BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
 
@@ -27,29 +29,6 @@ BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
 def text_with(*numbers: int, cost: int = 10) -> str:
     routes = "".join(f"  - {{prefix: 10.9.{n}.0/24, type: blackhole}}\n" for n in numbers)
     return BASE.replace("cost: 10", f"cost: {cost}") + ("static:\n" + routes if routes else "")
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def write(self, record: Record) -> None:
-        self.records.append(record)
-
-    def close(self) -> None:
-        pass
-
-
-class DirectReader(ConfigReader):
-    """Reads at once: a thread and a virtual clock do not know of each other."""
-
-    async def load(self) -> tuple[Config, str]:
-        text = read_text(self.path)
-        return await self.decode(text, self.path), text
-
-    async def decode(self, text: str, name: str) -> Config:
-        await trio.lowlevel.checkpoint()
-        return load_text(text, name)
 
 
 class Host:
@@ -64,8 +43,9 @@ class Host:
         self.secret_problems: list[str] = []
         self.has_engine = trio.Event()
         self.has_engine.set()
-        self.may_switch = trio.Event()
+        self.may_switch, self.may_review = trio.Event(), trio.Event()
         self.may_switch.set()
+        self.may_review.set()
         self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
         self.on_switch: Callable[[], None] = lambda: None
         self.reloads = 0
@@ -76,6 +56,7 @@ class Host:
         return self.in_force.config
 
     async def problems_of(self, new: Config) -> list[str]:
+        await self.may_review.wait()
         return self.secret_problems
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
@@ -114,7 +95,7 @@ class Host:
 
 
 class Scene:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_ready: bool = True) -> None:
         self.path = directory / "routes.yaml"
         if not self.path.exists():
             self.write(1)
@@ -129,7 +110,8 @@ class Scene:
             DirectReader(str(self.path)),
             self.last_good,
         )
-        self.transactions.started(self.path.read_text())
+        if is_ready:
+            self.transactions.started(self.path.read_text())
 
     def write(self, *numbers: int, cost: int = 10) -> None:
         self.path.write_text(text_with(*numbers, cost=cost))
@@ -157,6 +139,10 @@ class Scene:
         answered, answer = await self.host.answers.receive()
         assert answered == 0
         return answer
+
+    @property
+    def phase_name(self) -> str:
+        return self.transactions.phase.value
 
     @property
     def token(self) -> str:
@@ -361,3 +347,397 @@ def test_a_plan_names_sockets_and_announcements() -> None:
         "socket      eth1: opened",
         "announced   redistribution changes: neighbors are told the difference",
     ]
+
+
+# --- what is told is in force
+
+
+async def test_a_way_back_without_an_engine_lasts_until_there_is_one(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S6: rolled back once, in vain, and the unconfirmed configuration stayed for ever."""
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        await scene.ask(confirm_s=60.0)
+        scene.host.has_engine = trio.Event()
+        await trio.sleep(100)
+        assert scene.phase_name == "returning"
+        assert scene.host.config == load_text(text_with(1)), "the parent is back at once"
+        scene.transactions.ask(ReloadRequest(9, "test", ReloadAction.CONFIRM))
+        scene.host.has_engine.set()
+        first, second = [await scene.host.answers.receive() for _ in range(2)]
+        assert (first[0], first[1].lines[0]) == (0, "not confirmed in time: rolled back")
+        assert (second[0], second[1].lines) == (9, ("nothing waits for a confirmation",))
+        assert scene.phase_name == "confirmed"
+
+
+async def test_the_way_back_needs_no_file(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        await scene.ask(confirm_s=60.0)
+        for name in ("running.yaml", "routes.yaml"):
+            (tmp_path / name).unlink()
+        await trio.sleep(100)
+        assert scene.host.config == load_text(text_with(1))
+
+
+async def test_engines_that_die_by_what_is_unconfirmed_bring_the_old_one_back(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        assert not scene.transactions.returns_from_dying_engines(), "it is confirmed"
+        scene.write(1, 2)
+        await scene.ask(confirm_s=3600.0)
+        assert scene.transactions.returns_from_dying_engines()
+        _, answer = await scene.host.answers.receive()
+        assert answer.lines[0] == "engines kept dying by it: rolled back"
+        assert scene.host.config == load_text(text_with(1))
+        assert not scene.transactions.returns_from_dying_engines()
+
+
+async def test_a_review_holds_up_neither_the_timer_nor_a_rollback(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(1, 2)
+        await scene.ask(confirm_s=60.0)
+
+        scene.host.may_review = trio.Event()
+        scene.transactions.ask(ReloadRequest(8, "test", ReloadAction.CHECK))
+        await trio.sleep(100)
+        assert scene.transactions.phase is Phase.CONFIRMED
+        assert scene.host.config == load_text(text_with(1))
+
+
+async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        seen: list[str | None] = []
+        scene.host.on_switch = lambda: seen.append(
+            LastGood(tmp_path, print).instead_of(scene.path.read_text())
+        )
+        scene.write(2)
+        await scene.ask(confirm_s=60.0)
+        assert seen == [text_with(1)]
+        await scene.ask(ReloadAction.ROLLBACK)
+        scene.write(3)
+        await scene.ask()
+        assert seen == [text_with(1)] * 2, "a plain one, too, until it has succeeded"
+        assert LastGood(tmp_path, print).instead_of(text_with(3)) is None
+
+
+@pytest.mark.parametrize("confirm_s", [None, 60.0])
+async def test_what_engines_end_on_is_refused_by_the_next_start(
+    tmp_path: Path, confirm_s: float | None
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        scene.host.failures = [SwitchError(["it died"], was_applied=True)]
+        assert not (await scene.ask(confirm_s=confirm_s)).is_ok
+        assert scene.transactions.phase is Phase.CONFIRMED
+        assert LastGood(tmp_path, print).instead_of(text_with(2)) == text_with(1)
+
+
+async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        scene.host.failures = [SwitchError(["metrics at 127.0.0.1 port 1: in use"])]
+        assert not (await scene.ask(confirm_s=60.0)).is_ok
+        assert LastGood(tmp_path, print).instead_of(text_with(2)) is None
+
+
+async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        (tmp_path / "refused.new").mkdir()  # as good as a full disk
+        scene.write(2)
+        answer = await scene.ask(confirm_s=60.0)
+        assert answer.lines == (f"{tmp_path} cannot be written: no way back",)
+        assert scene.host.config == load_text(text_with(1))
+        assert (await scene.ask()).is_ok, "without a confirmation it is loaded all the same"
+        pid_file = f"pid_file: {tmp_path}/elsewhere/routed.pid\n"
+        scene.path.write_text(text_with(3) + pid_file)
+        answer = await scene.ask(confirm_s=60.0)
+        assert "pid_file" in answer.lines[0]
+
+
+async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_goes_to(
+    tmp_path: Path,
+) -> None:
+    """The daemon knows the text that it started by, whatever the file says since."""
+    scene = Scene(tmp_path)
+    scene.write(5)
+    scene.transactions.started(text_with(1))
+    assert scene.last_good.running == text_with(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.transactions.run)
+        assert (await scene.ask(confirm_s=3600.0)).is_ok
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert scene.host.config == load_text(text_with(1))
+        nursery.cancel_scope.cancel()
+
+
+# --- none is lost
+
+
+async def test_a_signal_is_followed_although_a_check_comes_after_it(tmp_path: Path) -> None:
+    """S7: whatever came later answered for a plain reload that waited."""
+    async with running(tmp_path) as scene:
+        scene.host.may_switch = trio.Event()
+        scene.write(2)
+        scene.transactions.ask(ReloadRequest(1, "test"))
+        await trio.testing.wait_all_tasks_blocked()
+        scene.write(3)
+        for request_id, action in (
+            (0, ReloadAction.RELOAD),
+            (2, ReloadAction.CHECK),
+            (3, ReloadAction.DIFF),
+            (4, ReloadAction.CONFIRM),
+        ):
+            scene.transactions.ask(ReloadRequest(request_id, "test", action))
+        scene.host.may_switch.set()
+        answers = dict([await scene.host.answers.receive() for _ in range(5)])
+        assert answers[0].is_ok
+        assert "superseded" not in str(answers)
+        assert scene.host.config == load_text(text_with(3))
+
+
+async def test_a_signal_waits_for_the_next_engine(tmp_path: Path) -> None:
+    """S30: a SIGHUP between two engines was lost."""
+    async with running(tmp_path) as scene:
+        scene.host.has_engine = trio.Event()
+        scene.write(2)
+        scene.transactions.ask(ReloadRequest(0, "SIGHUP"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.host.config == load_text(text_with(1))
+        scene.host.has_engine.set()
+        request_id, answer = await scene.host.answers.receive()
+        assert (request_id, answer.is_ok) == (0, True)
+        assert scene.host.config == load_text(text_with(2))
+
+
+async def test_a_signal_is_tried_with_the_next_engines_and_a_client_is_told(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        gone = SwitchError(["the engine is restarting"], is_engine_gone=True)
+        scene.write(2)
+        scene.host.failures = [gone] * (SIGNAL_ATTEMPTS - 1)
+        assert (await scene.hang_up()).is_ok
+        scene.write(3)
+        scene.host.failures = [gone] * SIGNAL_ATTEMPTS
+        assert not (await scene.hang_up()).is_ok
+        assert scene.problems == ["the engine is restarting"], "and that is said"
+        scene.host.failures = [gone]
+        assert not (await scene.ask()).is_ok
+
+
+async def test_a_signal_before_the_daemon_is_ready_is_followed_then(tmp_path: Path) -> None:
+    """B6."""
+    scene = Scene(tmp_path, is_ready=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.transactions.run)
+        scene.transactions.ask(ReloadRequest(0, "SIGHUP"))
+        scene.write(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.host.switches == []
+        scene.transactions.started(text_with(1))
+        assert (await scene.host.answers.receive())[1].is_ok
+        assert scene.host.config == load_text(text_with(2))
+        nursery.cancel_scope.cancel()
+
+
+async def test_signals_have_room_in_a_full_queue_and_everybody_is_answered(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for request_id in range(1, QUEUE_MAX + 3):
+        scene.transactions.ask(ReloadRequest(request_id, "test", ReloadAction.ROLLBACK))
+    for _ in range(1000):
+        scene.transactions.ask(ReloadRequest(0, "SIGHUP"))
+    assert [answer.lines for _, answer in drain(scene)] == [("too many reloads are waiting",)] * 2
+    assert len(scene.transactions._queue) == QUEUE_MAX + 1
+
+
+# --- what was taken back
+
+
+async def test_a_signal_does_not_bring_back_what_was_taken_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """UX 5: `kill -HUP`, by a log rotation, loaded what had just been rolled back."""
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        await scene.ask(confirm_s=60.0)
+        answer = await scene.hang_up()
+        assert "waits for `confirm`" in answer.lines[0]
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        answer = await scene.hang_up()
+        assert "SIGHUP does not load it" in answer.lines[0]
+        assert scene.problems[-1] == answer.lines[0]
+        assert scene.host.config == load_text(text_with(1))
+        reloads = scene.host.reloads
+        scene.path.write_text(text_with(2) + "# edited\n")
+        assert (await scene.hang_up()).is_ok
+        assert scene.host.reloads == reloads + 1
+        await scene.ask(ReloadAction.ROLLBACK)
+        scene.write(2)
+        assert (await scene.ask()).is_ok, "whoever asks for it gets it"
+        assert scene.host.config == load_text(text_with(2))
+        assert (await scene.hang_up()).is_ok
+
+
+async def test_a_signal_for_a_refused_reload_is_answered_to_the_service_manager(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        await scene.ask(confirm_s=3600.0)
+        before = scene.host.reloads
+        assert not (await scene.hang_up()).is_ok
+        assert scene.host.reloads == before + 1
+
+
+# --- what a confirmation is for
+
+
+async def test_a_late_confirm_does_not_confirm_somebody_elses(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S31: A loads, B takes that back and loads another one, A confirms: B's."""
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        answer = await scene.ask(confirm_s=60.0, login=1)
+        a_token = scene.token
+        assert answer.lines[-1].endswith(f"; this one is {a_token}")
+        await scene.ask(ReloadAction.ROLLBACK, login=2)
+        scene.write(3)
+        await scene.ask(confirm_s=3600.0, login=2)
+        b_token = scene.token
+        assert b_token != a_token
+        answer = await scene.ask(ReloadAction.CONFIRM, login=1)
+        assert "another configuration was taken back" in answer.lines[0]
+        assert b_token in answer.lines[0]
+        answer = await scene.ask(ReloadAction.CONFIRM, login=1, token=a_token)
+        assert f"{a_token} is not the configuration that waits" in answer.lines[0]
+        assert scene.transactions.phase is Phase.UNCONFIRMED
+        answer = await scene.ask(ReloadAction.CONFIRM, login=2)
+        assert answer.is_ok, "who loaded it from here need not name it"
+        assert scene.host.config == load_text(text_with(3))
+
+
+async def test_another_user_has_to_name_what_is_confirmed(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        await scene.ask(confirm_s=3600.0, uid=1000)
+        answer = await scene.ask(ReloadAction.CONFIRM, uid=1001)
+        assert "somebody else loaded what waits" in answer.lines[0]
+        assert (await scene.ask(ReloadAction.CONFIRM, uid=1001, token=scene.token)).is_ok
+
+
+async def test_who_comes_by_another_login_may_confirm_plainly(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The usual way: reload, lose the connection, come back by the new configuration, confirm."""
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        await scene.ask(confirm_s=60.0, login=1)
+        assert (await scene.ask(ReloadAction.CONFIRM, login=2)).is_ok
+        scene.write(3)
+        await scene.ask(confirm_s=60.0, login=1)
+        await trio.sleep(61)
+        assert (await scene.host.answers.receive())[0] == 0
+        await trio.sleep(AMBIGUOUS_S)
+        await scene.ask(confirm_s=60.0, login=1)
+        assert (await scene.ask(ReloadAction.CONFIRM, login=None)).is_ok, "that is long ago"
+
+
+# --- every phase, every event
+
+
+def drive(scene: Scene, event: Event) -> None:
+    """Have an event happen, as it does in the daemon."""
+    ask = scene.transactions.ask
+    match event:
+        case Event.RELOAD:
+            ask(ReloadRequest(7, "test", uid=0, login=1))
+        case Event.SIGHUP:
+            ask(ReloadRequest(0, "SIGHUP"))
+        case Event.CONFIRM:
+            ask(ReloadRequest(7, "test", ReloadAction.CONFIRM, uid=0, login=1))
+        case Event.CONFIRM_OTHER:
+            ask(ReloadRequest(7, "test", ReloadAction.CONFIRM, token="another"))
+        case Event.ROLLBACK:
+            ask(ReloadRequest(7, "test", ReloadAction.ROLLBACK, uid=0, login=1))
+        case Event.ENGINES_DYING:
+            scene.transactions.returns_from_dying_engines()
+        case Event.ENGINE_FOLLOWS:
+            scene.host.has_engine.set()
+        case Event.SWITCHED | Event.SWITCHED_UNCONFIRMED:
+            scene.host.may_switch.set()
+        case Event.FAILED:
+            scene.host.failures = [SwitchError(["no"])]
+            scene.host.may_switch.set()
+        case Event.TIME_UP:
+            pass  # the caller lets it pass
+
+
+async def reach(scene: Scene, phase: Phase, *, confirm_s: float | None) -> None:
+    """Bring a daemon into a phase, and hold it there."""
+    scene.write(1, 2)
+    match phase:
+        case Phase.SWITCHING:
+            scene.host.may_switch = trio.Event()
+            scene.transactions.ask(ReloadRequest(1, "test", confirm_s=confirm_s, uid=0, login=1))
+        case Phase.UNCONFIRMED | Phase.RETURNING:
+            await scene.ask(confirm_s=60.0)
+            if phase is Phase.RETURNING:
+                scene.host.has_engine = trio.Event()
+                scene.transactions.ask(ReloadRequest(2, "test", ReloadAction.ROLLBACK))
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.transactions.phase is phase
+
+
+@pytest.mark.parametrize("event", list(Event))
+@pytest.mark.parametrize("phase", list(Phase))
+async def test_each_event_does_in_each_phase_what_the_table_says(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, phase: Phase, event: Event
+) -> None:
+    follows, action = TRANSITIONS[phase, event]
+    async with running(tmp_path) as scene:
+        await reach(scene, phase, confirm_s=60.0 if event is Event.SWITCHED_UNCONFIRMED else None)
+        if action is Action.DEFECT:
+            scene.transactions._step(event)
+            assert scene.transactions.phase is phase
+            assert scene.events[-1] == "internal-error"
+            return
+        if action is Action.SWITCH:
+            scene.host.may_switch = trio.Event()  # to see it under way
+            if event is Event.ROLLBACK:
+                scene.last_good.previous = text_with(4)
+        if action is Action.GO_BACK:
+            scene.host.has_engine = trio.Event()
+        drive(scene, event)
+        await trio.testing.wait_all_tasks_blocked()
+        if event is Event.TIME_UP:
+            autojump_clock.jump(61)
+            await trio.testing.wait_all_tasks_blocked()
+        assert scene.transactions.phase is follows
+        answered = [request_id for request_id, _ in drain(scene)]
+        if action is Action.WAIT:
+            assert not {0, 7} & set(answered), "it waits"
+            assert len(scene.transactions._queue) == 1
+        if action is Action.REFUSE:
+            assert {0, 7} & set(answered), "it is answered"
+
+
+def drain(scene: Scene) -> list[tuple[int, ReloadFinished]]:
+    found = []
+    with contextlib.suppress(trio.WouldBlock):
+        while True:
+            found.append(scene.host.answers.receive_nowait())
+    return found
+
+
+def test_the_table_is_complete_and_so_is_the_page() -> None:
+    assert set(TRANSITIONS) == {(phase, event) for phase in Phase for event in Event}
+    page = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
+    assert table_text() in page.read_text(encoding="utf-8")

@@ -1,0 +1,173 @@
+"""A supervisor and its engines, for tests of what both sides run by: each step may be the last.
+
+An engine is configured as a real one is: `prepare`, `commit`, or nothing when it is stopped. The
+next one starts a moment after its death and is given what `ConfigSwitch` agrees to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import trio
+
+from ipc.internal import ConfBegin, SharedSecret
+from routed.config.load import load_text, read_text
+from routed.config.schema import Config
+from routed.config_reader import ConfigReader
+from routed.config_switch import ConfigSwitch
+from routed.engine_session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
+from routed.log import Level, Logger, Record
+from routed.start import Opened
+from routed.supervisor import Supervisor
+from routed.transaction import InForce
+
+RESTART_S = 0.05
+
+
+class DirectReader(ConfigReader):
+    """Reads at once: a thread and a virtual clock do not know of each other."""
+
+    async def load(self) -> tuple[Config, str]:
+        text = read_text(self.path)
+        return await self.decode(text, self.path), text
+
+    async def decode(self, text: str, name: str) -> Config:
+        await trio.lowlevel.checkpoint()
+        return load_text(text, name)
+
+
+class Sink:
+    """Remembers what was logged."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+
+class FakeListeners:
+    """Metrics can be served anywhere, unless `is_taken`."""
+
+    is_taken = False
+
+    def prepare_metrics(self, where: object) -> None:
+        from routed.listener import ListenerError
+
+        if self.is_taken and where is not None:
+            raise ListenerError(f"metrics at {where}: address in use")
+
+    def replace_metrics(self, listener: object) -> None:
+        pass
+
+    def copy_metrics(self) -> None:
+        return None
+
+
+class FakeLog:
+    def __init__(self, logger: Logger) -> None:
+        self.logger = logger
+
+
+class FakeOpened:
+    def __init__(self, logger: Logger) -> None:
+        self.listeners = FakeListeners()
+        self.log = FakeLog(logger)
+
+
+class FakeEngine:
+    """One life of an engine."""
+
+    def __init__(self, step: Callable[[str, FakeEngine], None]) -> None:
+        """Args: step, called with the name of each step before it; may kill or stop this engine."""
+        self.runs_by: Config | None = None
+        self.is_running = False
+        self.is_stopped = False
+        self.died = trio.Event()
+        self._step_hook = step
+        self._prepared: Config | None = None
+
+    def kill(self) -> None:
+        self.is_running = False
+        self.died.set()
+
+    async def prepare(
+        self, config: Config, secrets: tuple[SharedSecret, ...], begin: Callable[[int], ConfBegin]
+    ) -> None:
+        await self._step("prepare")
+        self._prepared = config
+        await self._step("prepared")
+
+    async def commit(self) -> None:
+        await self._step("commit")
+        self.runs_by = self._prepared
+        await self._step("committed")
+        self.is_running = True
+
+    def send(self, message: object, **_: object) -> None:
+        pass
+
+    async def _step(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self._step_hook(name, self)
+        if self.is_stopped:
+            with trio.move_on_after(CONFIGURE_TIMEOUT_S):
+                await self.died.wait()
+            raise EngineFailed("the engine did not take the configuration")
+        if self.died.is_set():
+            raise EngineFailed("the engine did not take the configuration")
+
+
+class FakeParent:
+    """The real `ConfigSwitch` between its neighbors; host of it."""
+
+    def __init__(self, path: Path, started_by: Config) -> None:
+        self.sink = Sink()
+        self.log = Logger(self.sink, "parent", Level.DEBUG)
+        self.restarts = 0
+        self.session: FakeEngine | None = None
+        self.on_step: Callable[[str, FakeEngine], None] = lambda _name, _engine: None
+        self.kernel_follows = started_by
+        self.opened = FakeOpened(self.log)
+        self.reader = DirectReader(str(path))
+        self.switch = ConfigSwitch(
+            InForce(started_by),
+            self.reader,
+            cast("Opened", self.opened),
+            cast("Supervisor", self),
+            self,
+        )
+
+    @property
+    def running(self) -> FakeEngine | None:
+        return self.session if self.session is not None and self.session.is_running else None
+
+    async def run_engines(self) -> None:
+        """One engine after another."""
+        while True:
+            engine = self.session = FakeEngine(lambda name, engine: self.on_step(name, engine))
+            try:
+                await self.switch.configure(cast("EngineSession", engine))
+            except EngineFailed:
+                engine.kill()
+            await engine.died.wait()
+            self.switch.engine_ended()
+            self.restarts += 1
+            await trio.sleep(RESTART_S)
+
+    # --- the host of a switch
+
+    def follow(self, old: Config, new: Config) -> None:
+        assert old == self.kernel_follows
+        self.kernel_follows = new
+
+    def conf_begin(self, total_bytes: int) -> ConfBegin:
+        raise NotImplementedError
+
+    def settle_sockets(self) -> None:
+        pass
