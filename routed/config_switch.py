@@ -227,6 +227,8 @@ class ConfigSwitch:
 
     async def _claim_table(self, table: int) -> None:
         """Make sure that no other daemon keeps a table; the present one stays ours."""
+        if table == self.config.fib.table_id:
+            return
         try:
             warning = await trio.to_thread.run_sync(self._instance.claim, table)
         except OtherInstanceError as error:

@@ -388,8 +388,7 @@ class Transactions:
         with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
             lines = await self._switch_to(new, delta, started)
         if request.confirm_s is None:
-            self._step(Event.SWITCHED)
-            self._last_good.put_in_force(text)
+            self._keep(Event.SWITCHED, text)
             return ReloadFinished(True, tuple(lines))
         return self._await_confirmation(request, request.confirm_s, text, former, lines)
 
@@ -444,9 +443,16 @@ class Transactions:
         took_ms = round((trio.current_time() - started) * 1000)
         self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
 
+    def _keep(self, event: Event, text: str) -> None:
+        """What is in force is so for good."""
+        self._step(event)
+        self._last_good.put_in_force(text)
+        self._switch.forget_former()
+
     def _confirm(self, request: ReloadRequest) -> ReloadFinished:
         assert self._unconfirmed is not None  # the table says so
         self._last_good.put_in_force(self._unconfirmed.text)
+        self._switch.forget_former()
         self._unconfirmed = None
         self._log.emit("reload-confirmed", asked_by=request.asked_by)
         return ReloadFinished(True, ("confirmed",))
@@ -469,8 +475,7 @@ class Transactions:
                 return self._give_up([str(problem) for problem in error.problems])
             except SwitchError as error:
                 return self._give_up(error.lines)
-        self._step(Event.SWITCHED)
-        self._last_good.put_in_force(text)
+        self._keep(Event.SWITCHED, text)
         self._log.emit("rolled-back", why=asked_by)
         return ReloadFinished(True, (*lines, self._still_says()))
 

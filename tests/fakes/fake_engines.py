@@ -18,6 +18,7 @@ from routed.config.schema import Config
 from routed.config_reader import ConfigReader
 from routed.config_switch import ConfigSwitch
 from routed.engine_session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
+from routed.instance_lock import OtherInstanceError
 from routed.log import Level, Logger, Record
 from routed.start import Opened
 from routed.supervisor import Supervisor
@@ -74,8 +75,27 @@ class FakeLog:
         self.logger = logger
 
 
+class FakeInstance:
+    """Holds the names of tables, as a real lock does."""
+
+    def __init__(self) -> None:
+        self.held = {254}
+        self.taken: set[int] = set()
+
+    def claim(self, table: int) -> str:
+        if table in self.taken:
+            raise OtherInstanceError(f"another routed keeps table {table}")
+        self.held.add(table)
+        return ""
+
+    def keep_only(self, table: int) -> None:
+        assert table in self.held
+        self.held = {table}
+
+
 class FakeOpened:
     def __init__(self, logger: Logger) -> None:
+        self.instance = FakeInstance()
         self.listeners = FakeListeners()
         self.log = FakeLog(logger)
 

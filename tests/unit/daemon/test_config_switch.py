@@ -143,3 +143,22 @@ async def test_a_metrics_address_that_is_taken_does_not_stop_the_way_back(
         await trio.sleep(2 * METRICS_RETRY_S)
         said = [record.event for record in parent.sink.records]
         assert said == ["metrics-not-served"], "once, and then it was free"
+
+
+async def test_the_table_of_the_former_configuration_stays_ours_until_there_is_no_way_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    other = load_text("router_id: 10.255.0.1\nuser: root\nfib: {table: 100}\n")
+    async with running(tmp_path) as parent:
+        instance = parent.opened.instance
+        await parent.switch.switch(other, compare(OLD, other))
+        assert instance.held == {254, 100}
+        await parent.switch.switch_back(InForce(OLD))
+        assert instance.held == {254}
+        instance.taken = {100}
+        with pytest.raises(SwitchError, match="another routed keeps table 100"):
+            await parent.switch.switch(other, compare(OLD, other))
+        instance.taken = set()
+        await parent.switch.switch(other, compare(OLD, other))
+        parent.switch.forget_former()
+        assert instance.held == {100}

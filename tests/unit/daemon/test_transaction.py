@@ -74,6 +74,9 @@ class Host:
         await self.has_engine.wait()
         return []
 
+    def forget_former(self) -> None:
+        pass
+
     async def wait_for_engine(self) -> None:
         await self.has_engine.wait()
 
@@ -449,7 +452,7 @@ async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Pa
 
 async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
-        (tmp_path / "refused.new").mkdir()  # as good as a full disk
+        (tmp_path / "refused.yaml").mkdir()  # as good as a full disk
         scene.write(2)
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines == (f"{tmp_path} cannot be written: no way back",)
