@@ -93,6 +93,11 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 """A kernel without IPv6 (ipv6.disable=1), or without CONFIG_IP_MULTIPLE_TABLES."""
 
 
+SEND_BYTES_MAX = 64 * 1024
+"""One buffer: a third of what a socket sends at once by default. 400 routes of one next hop are
+25 kB."""
+
+
 class RequestSocket(NetlinkSocket):
     """Dumps and writes, one at a time: a socket belongs to one task."""
 
@@ -111,7 +116,8 @@ class RequestSocket(NetlinkSocket):
         return self._sequence
 
     def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """Send batches in one buffer and learn what was refused.
+        """Send batches in one buffer, or in several where routes are wide, and learn what was
+        refused.
 
         Blocks for as long as the kernel works, about 4 us per route; nothing else can happen in
         between, so what was planned is still true when it is recorded.
@@ -121,7 +127,7 @@ class RequestSocket(NetlinkSocket):
 
         Raises:
             NetlinkError: the answers cannot be understood; what was applied must be read again.
-            OSError: the buffer was not sent.
+            OSError: a buffer was not sent.
         """
         parts, starts, sequence = [], [], self._sequence + 1
         if sequence > _SEQUENCE_LIMIT:
@@ -130,6 +136,8 @@ class RequestSocket(NetlinkSocket):
             starts.append(sequence)
             parts.append(encode_batch(batch, self._protocol, sequence))
             sequence += len(batch.keys)
+        if sum(map(len, parts)) > SEND_BYTES_MAX and sequence - starts[0] > 1:
+            return self._apply_halves(batches)
         self._sequence = sequence
         parts.append(encode_barrier(sequence))
         self._raw.send(b"".join(parts))
@@ -139,6 +147,21 @@ class RequestSocket(NetlinkSocket):
             if which >= 0:
                 refusals[which][answer.sequence - starts[which]] = Outcome(*_decode_error(answer))
         return refusals
+
+    def _apply_halves(self, batches: Sequence[FibBatch]) -> list[Refusals]:
+        """The same, half after half: what is longer than the socket's buffer the kernel refuses as
+        a whole, for ever."""
+        if len(batches) > 1:
+            middle = len(batches) // 2
+            return self.apply(batches[:middle]) + self.apply(batches[middle:])
+        (batch,) = batches
+        middle = len(batch.keys) // 2
+        first, second = (
+            batch._replace(keys=batch.keys[part], values=batch.values[part])
+            for part in (slice(middle), slice(middle, None))
+        )
+        (before,), (after,) = self.apply([first]), self.apply([second])
+        return [before | {middle + at: outcome for at, outcome in after.items()}]
 
     def _answers_before(self, barrier: int) -> Iterator[NetlinkMessage]:
         """The errors that the kernel has answered already, up to the barrier's answer."""

@@ -34,6 +34,7 @@ from ipc.internal import (
     SocketReady,
 )
 from routed import engine_session, privsep
+from routed.code_on_disk import CodeOnDisk
 from routed.config.load import load_text
 from routed.engine_session import (
     REFUSALS_BURST,
@@ -48,6 +49,7 @@ from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address
 from routed.sandbox.kernel import here
+from routed.supervisor import Supervisor
 from tests.fakes.management_scene import until
 
 pytestmark = pytest.mark.root
@@ -670,3 +672,54 @@ async def test_an_engine_that_answers_its_pings_lives(
     siege = await besiege()
     assert siege.status == "exit status 4"
     assert siege.sink.fields_of("engine-hangs") == []
+
+
+async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
+    """Have it run engines; returns why it gave up."""
+
+    async def settle(session: EngineSession) -> None:
+        await session.prepare(CONFIG, (), begin)
+        await session.commit()
+
+    with trio.fail_after(DEADLINE_S), pytest.raises(EngineFailed) as failure:
+        await supervisor.run(host, CONFIG.user, CONFIG.sandbox, settle, lambda _: None)
+    return str(failure.value)
+
+
+async def test_a_daemon_gives_up_at_once_when_the_code_is_of_another_version(
+    take_over: TakeOver,
+) -> None:
+    """S26: five engines died one after another, and no line said why."""
+    take_over(
+        "# says_no_hello\n"
+        "send(internal.EngineHello('9.9.9', bytes(16)))\n"
+        "channel.recv(1)\nos._exit(3)\n"
+    )
+    sink = ListSink()
+    supervisor = Supervisor(Logger(sink, "parent", Level.DEBUG))
+    supervisor.restarts = 3  # it has worked before
+    why = await run_supervisor(supervisor, Host())
+    assert "on disk: 9.9.9" in why
+    assert "its routes stay" in why
+    (line,) = sink.fields_of("engine-version-differs")
+    assert line["engine"] == "9.9.9"
+    assert len(sink.fields_of("engine-started")) == 1, "no other engine is tried"
+
+
+async def test_a_daemon_gives_up_at_once_when_half_of_the_code_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine ends before its first message, by a syntax error as a rule."""
+    (tmp_path / "ipc").mkdir()
+    (tmp_path / "ipc" / "internal.py").write_text("whole = True\n")
+    command = (sys.executable, "-c", "raise SyntaxError('half a file')")
+    monkeypatch.setattr(privsep, "ENGINE_COMMAND", command)
+    sink = ListSink()
+    supervisor = Supervisor(Logger(sink, "parent", Level.DEBUG))
+    supervisor.restarts = 3
+    supervisor._code = CodeOnDisk(tmp_path)
+    (tmp_path / "ipc" / "internal.py").write_text("who")
+    why = await run_supervisor(supervisor, Host())
+    assert "not the version that this daemon runs" in why
+    assert len(sink.fields_of("engine-version-differs")) == 1
+    assert len(sink.fields_of("engine-started")) == 1

@@ -67,7 +67,7 @@ def lists_of(message: Any) -> list[tuple[Any, ...]]:
 
 def received(message: object) -> list[Any]:
     """What the other end decodes; every frame is within the limit."""
-    found = []
+    found: list[Any] = []
     for frame in frames_of(message, 7):
         packed = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
         back = unpack_frame(packed, INTERNAL_FRAME_MAX_BYTES)
