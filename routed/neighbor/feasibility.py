@@ -277,7 +277,9 @@ class RouteTable:
         room = len(prefixes)
         if is_new:
             others = len(self._by_neighbor[key]) if known is None else 0
-            room = self.counts.room(key, others, is_retraction=is_retraction)
+            room = self.counts.room(
+                key, others, is_retraction=is_retraction, retracted=len(self._tombstones)
+            )
         if room < len(prefixes):
             refused, prefixes = prefixes[room:], prefixes[:room]
             outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, refused, seqno))

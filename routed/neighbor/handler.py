@@ -22,6 +22,7 @@ from routed.neighbor.feasibility import NeighborKey, RouteTable, UpdateVerdict
 from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import MAX_NEIGHBORS_PER_LINK, Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
+from routed.neighbor.prefix_counts import MAX_ROUTES
 from routed.neighbor.quality import loss_factor
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.reliable import ReceiveVerdict
@@ -486,8 +487,12 @@ class MessageHandler:
                 TraceCode.PREFIX_LIMIT,
                 link.settings.ifindex,
                 neighbor.adjacency.address,
-                f"{neighbor.key.router_id} tells more than max_prefixes: "
-                f"{link.settings.max_prefixes}",
+                f"{neighbor.key.router_id} tells more than "
+                + (
+                    f"there is room for: {MAX_ROUTES} routes of all neighbors"
+                    if self._table.counts.is_full
+                    else f"max_prefixes: {link.settings.max_prefixes}"
+                ),
             )
         self._lifecycle.note_room(neighbor, now)
 

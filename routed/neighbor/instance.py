@@ -523,8 +523,7 @@ class NeighborInstance:
             neighbor_row(
                 link,
                 neighbor,
-                self._table.counts.reachable(neighbor.key),
-                self._table.counts.refused(neighbor.key),
+                self._table.counts,
                 now,
             )
             for link in self._links.values()

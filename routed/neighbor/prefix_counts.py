@@ -3,6 +3,9 @@
 Reachable ones are limited. Retractions are remembered for a while, and are known beside them; both
 together are limited to twice as many. What is over the limit is counted until the neighbor is asked
 for its table again.
+
+All neighbors together are limited, too: a link without keys has room for 256 of them, whoever they
+are, and what one is allowed many cannot all have.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from collections import Counter
 
 from routed.neighbor.candidates import NeighborKey
 
-__all__ = ["PrefixCounts"]
+__all__ = ["MAX_ROUTES", "PrefixCounts"]
 
+MAX_ROUTES = 1_000_000
+"""Reachable prefixes learned from all neighbors, each counted for each of them."""
 _NO_LIMIT = 1 << 62
 
 
@@ -20,6 +25,8 @@ class PrefixCounts:
     """Owns limits and counts by neighbor."""
 
     def __init__(self) -> None:
+        self.total = 0
+        """Reachable, of all neighbors."""
         self._reachable: Counter[NeighborKey] = Counter()
         self._limits: dict[NeighborKey, int] = {}
         self._refused: Counter[NeighborKey] = Counter()
@@ -28,7 +35,7 @@ class PrefixCounts:
         """Learn so many reachable prefixes of a neighbor; what is learned already stays."""
         self._limits[key] = max_prefixes
 
-    def room(self, key: NeighborKey, known: int, *, is_retraction: bool) -> int:
+    def room(self, key: NeighborKey, known: int, *, is_retraction: bool, retracted: int = 0) -> int:
         """For how many prefixes there is room that a neighbor does not offer yet.
 
         Args:
@@ -36,16 +43,18 @@ class PrefixCounts:
             known: how many prefixes are known of it, retracted or not; 0 where these are among
                 them and take no more room.
             is_retraction: whether these are retracted, rather than offered.
+            retracted: how many retractions of all neighbors are remembered.
         """
         limit = self._limits.get(key, _NO_LIMIT)
-        room = 2 * limit - known
+        room = min(2 * limit - known, 2 * MAX_ROUTES - self.total - retracted)
         if not is_retraction:
-            room = min(room, limit - self._reachable[key])
+            room = min(room, limit - self._reachable[key], MAX_ROUTES - self.total)
         return max(room, 0)
 
     def add(self, key: NeighborKey, count: int) -> None:
         """So many more are reachable through a neighbor; fewer when negative."""
         self._reachable[key] += count
+        self.total += count
 
     def note_refused(self, key: NeighborKey, count: int) -> None:
         """There was no room for so many updates."""
@@ -61,7 +70,13 @@ class PrefixCounts:
 
     def has_room_again(self, key: NeighborKey) -> bool:
         """Whether a neighbor was refused something, and would not be now."""
-        return self._refused[key] > 0 and self._reachable[key] < self._limits[key]
+        has_room = self._reachable[key] < self._limits[key] and not self.is_full
+        return self._refused[key] > 0 and has_room
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more can be learned of anybody."""
+        return self.total >= MAX_ROUTES
 
     def forgive(self, key: NeighborKey) -> None:
         """A neighbor tells its table anew: what is over the limit is counted again."""
@@ -70,5 +85,5 @@ class PrefixCounts:
     def forget(self, key: NeighborKey) -> None:
         """A neighbor is gone, with all that it told."""
         self._refused.pop(key, None)
-        self._reachable.pop(key, None)
+        self.total -= self._reachable.pop(key, 0)
         self._limits.pop(key, None)

@@ -5,21 +5,19 @@ from __future__ import annotations
 from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
 from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Link, Neighbor
+from routed.neighbor.prefix_counts import MAX_ROUTES, PrefixCounts
 from routed.neighbor.refusals import Refusal
 
 __all__ = ["learned_rows", "neighbor_row", "refusal_row"]
 
 
-def neighbor_row(
-    link: Link, neighbor: Neighbor, prefixes: int, refused: int, now: float
-) -> NeighborRow:
+def neighbor_row(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -> NeighborRow:
     """One adjacency.
 
     Args:
         link: where it is.
         neighbor: whom it is with.
-        prefixes: how many reachable prefixes were learned from it.
-        refused: how many of its updates were over `max_prefixes`.
+        counts: how much was learned from it, and refused.
         now: seconds, monotonic.
     """
     adjacency, exchange = neighbor.adjacency, neighbor.exchange
@@ -38,7 +36,7 @@ def neighbor_row(
         loss_here=1 - adjacency.history.share,
         loss_there=1 - adjacency.share_there,
         retransmissions=exchange.sender.retransmissions,
-        prefixes=prefixes,
+        prefixes=counts.reachable(neighbor.key),
         is_restarting=neighbor.retained_until is not None,
         window=int(exchange.sender.window),
         in_flight=exchange.sender.in_flight,
@@ -46,11 +44,11 @@ def neighbor_row(
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
-        problem=_problem(link, neighbor, refused, now),
+        problem=_problem(link, neighbor, counts, now),
     )
 
 
-def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
+def _problem(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -> str:
     """Why a neighbor is kept away, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
     held_s = link.held_for(neighbor, now)
@@ -62,6 +60,9 @@ def _problem(link: Link, neighbor: Neighbor, refused: int, now: float) -> str:
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
+    refused = counts.refused(neighbor.key)
+    if refused and counts.is_full:
+        return f"the table has {MAX_ROUTES} routes: {refused} updates were refused"
     if refused:
         return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
     if hello is not None and hello.mtu != link.settings.mtu:

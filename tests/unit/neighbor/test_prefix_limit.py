@@ -8,6 +8,7 @@ import pytest
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
+from routed.neighbor import prefix_counts
 from routed.neighbor.events import NeighborRow, TraceCode, UsageError
 from routed.neighbor.feasibility import TOMBSTONE_S, NeighborKey, Path, RouteTable, UpdateVerdict
 from routed.neighbor.wire import RouteUpdate
@@ -34,6 +35,37 @@ def tell(
     outcomes = table.accept_updates(NEIGHBOR, told, version, now)
     refused = [each for each in outcomes if each.verdict is UpdateVerdict.TABLE_FULL]
     return sum(len(outcome.prefixes) for outcome in refused)
+
+
+def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A link has room for 256 neighbors, and each may tell max_prefixes."""
+    monkeypatch.setattr(prefix_counts, "MAX_ROUTES", 8)
+    table = RouteTable(router_id(1))
+    others = [NeighborKey(1, router_id(number)) for number in (2, 3)]
+    for key in others:
+        table.set_path(key, Path(10, frozenset(Family)), 0.0)
+        table.counts.set_limit(key, 100)
+
+    def told(key: NeighborKey, prefixes: list[Prefix], metric: int, version: int) -> None:
+        updates = [RouteUpdate(prefix, metric, 0, False, ORIGIN, 1) for prefix in prefixes]
+        table.accept_updates(key, updates, version, 0.0)
+
+    told(others[0], PREFIXES[:6], 5, 1)
+    told(others[1], PREFIXES[:6], 5, 1)
+    assert [table.counts.reachable(key) for key in others] == [6, 2]
+    assert table.counts.refused(others[1]) == 4
+    assert not table.counts.has_room_again(others[1])
+    told(others[0], PREFIXES[:6], METRIC_INFINITY, 2)
+    told(others[0], PREFIXES[6:], METRIC_INFINITY, 3)
+    assert len(table._tombstones) <= 2 * 8
+    told(others[1], PREFIXES[2:6], 5, 2)
+    assert table.counts.total + len(table._tombstones) <= 2 * 8
+    table.remove_neighbor(others[0], 0.0)
+    assert table.counts.has_room_again(others[1])
+    table.remove_neighbor(others[1], 0.0)
+    assert table.counts.total == 0
 
 
 def limit(wire: FakeWire, node: Node, max_prefixes: int) -> None:

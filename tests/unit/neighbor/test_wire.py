@@ -21,6 +21,7 @@ from routed.neighbor.wire import (
     Goodbye,
     Hello,
     MessageType,
+    Reception,
     RouteUpdate,
     Sender,
     TableVersion,
@@ -191,3 +192,27 @@ def test_a_run_of_default_routes_ends() -> None:
     default = RUN[0]._replace(prefix=Prefix.parse("0.0.0.0/0"))
     message = decode(data(*[tlv_bytes(default)] * 3, tlv_bytes(RUN[0])))
     assert message.tlvs[1:] == (default, default, default, RUN[0])
+
+
+def test_a_known_number_with_the_other_mandatory_bit_is_an_unknown_tlv() -> None:
+    """All 16 bits name a TLV: 0x0001 is not SENDER, and is skipped; 0x8010 refuses the message."""
+    value = SENDER.pack()
+    optional = (1).to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+    payload = encode_tlvs(SENDER, ()) + optional + tlv_bytes(Goodbye())
+    assert decode(seal(MessageType.CONTROL, Flag(0), 1, 0, payload)).tlvs == (Goodbye(),)
+
+
+def test_unknown_flags_of_a_message_and_of_a_route_are_ignored() -> None:
+    update = RouteUpdate(Prefix.parse("192.0.2.0/24"), 1, 0, False, SENDER.router_id, 1)
+    packed = bytearray(tlv_bytes(update))
+    packed[6] |= 0xFE
+    payload = encode_tlvs(SENDER, (TableVersion(1),)) + bytes(packed)
+    message = decode(seal(MessageType.DATA, Flag(0xFFF0), 1, 0, payload))
+    assert (message.flags, message.tlvs[1]) == (Flag(0), update)
+
+
+def test_reception_may_speak_of_more_heartbeats_than_a_receiver_remembers() -> None:
+    heard = tlv_bytes(Reception(SENDER.router_id, 254, 255))
+    payload = encode_tlvs(SENDER, (Hello(1000, 3, 1500, 0),)) + heard
+    message = decode(seal(MessageType.HEARTBEAT, Flag(0), 1, 0, payload))
+    assert message.tlvs[1] == Reception(SENDER.router_id, 254, 255)
