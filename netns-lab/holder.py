@@ -191,6 +191,8 @@ def _hold(
     harmless = netns.MS_NOSUID | netns.MS_NODEV
     netns.mount("proc", "/proc", "proc", harmless | netns.MS_NOEXEC)
     netns.mount("tmpfs", protocol.RUN_DIRECTORY, "tmpfs", harmless, "mode=0755")
+    if not is_rootless:
+        _add_engine_user()
     socket.sethostname(f"lab-{name}"[:63])
     namespaces = build(network)
     for node in network.nodes:
@@ -199,6 +201,17 @@ def _hold(
     listener.listen()
     _say({"ready": True})
     holder.serve(listener, endings)
+
+
+def _add_engine_user() -> None:
+    """Let the engines' user exist, in this lab's mount namespace only."""
+    known = Path("/etc/passwd").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in known if not line.startswith(f"{protocol.ENGINE_USER}:")]
+    uid = protocol.ENGINE_UID
+    kept.append(f"{protocol.ENGINE_USER}:x:{uid}:{uid}:routed's engine:/:/usr/sbin/nologin")
+    passwd = Path(protocol.RUN_DIRECTORY, ".passwd")
+    passwd.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    netns.mount(str(passwd), "/etc/passwd", "", netns.MS_BIND)
 
 
 def _stop(_signal: int, _frame: types.FrameType | None) -> None:

@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "ENGINE_UID",
+    "ENGINE_USER",
     "RUN_DIRECTORY",
     "address_of",
     "names_of_labs",
@@ -40,6 +42,11 @@ __all__ = [
     "receive",
     "send",
 ]
+
+ENGINE_USER = "routed"
+ENGINE_UID = 61698
+"""Whom the engines of a lab run as, which only the lab's /etc/passwd knows. Not `nobody`: whatever
+else on the machine runs as that could end them."""
 
 RUN_DIRECTORY = "/dev/shm"
 """Where the lab mounts a tmpfs of its own, with one directory per router. Every Linux has the

@@ -16,6 +16,7 @@ tmux is installed, and so on. With CI=true everything else is a failure.
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,21 @@ from tests.skips import KERNEL_LACKS, is_excused
 # A shell that starts the suite in the background has it ignore Ctrl-C, and what it starts inherits
 # that; what Ctrl-C does to our programs is among the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The shipped and the lab's configurations name a user of their own, whom this machine may not have.
+_getpwnam = pwd.getpwnam
+
+
+def _getpwnam_with_routed(name: str) -> pwd.struct_passwd:
+    try:
+        return _getpwnam(name)
+    except KeyError:
+        if name != "routed":
+            raise
+        return pwd.struct_passwd((name, "x", 61698, 61698, "", "/", "/usr/sbin/nologin"))
+
+
+pwd.getpwnam = _getpwnam_with_routed
 
 _INTEGRATION = Path(__file__).parent / "integration"
 

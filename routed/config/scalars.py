@@ -457,7 +457,7 @@ def _read_engine_user(text: str) -> EngineUser:
         raise ValueError(
             f"this system has no user {text!r}; create it "
             f"(useradd --system --no-create-home --shell /usr/sbin/nologin {text}) "
-            "or name another, for example nobody"
+            "or name another that no other service has"
         ) from None
     return EngineUser(text, entry.pw_uid, entry.pw_gid)
 

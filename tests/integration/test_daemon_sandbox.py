@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import topology
+from protocol import ENGINE_UID
 from routed.sandbox.kernel import here
 from routed.sandbox.landlock import available_abi
 from testbed import Lab, LabError
@@ -35,7 +36,7 @@ def test_both_processes_are_held_and_show_status_says_so(build_lab: LabBuilder) 
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(engine[name], 16) == 0, name
     assert (engine["NoNewPrivs"], daemon["NoNewPrivs"]) == ("1", "1")
-    uid = 0 if lab.is_rootless else 65534
+    uid = 0 if lab.is_rootless else ENGINE_UID
     assert engine["Uid"].split() == [str(uid)] * 4
     assert int(daemon["CapBnd"], 16) == (0 if lab.is_rootless else 0x1C0)
     assert int(daemon["CapEff"], 16) == (1 << 12 if lab.is_rootless else 0x11E0)
@@ -57,7 +58,7 @@ def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:
     lab = build_lab(topology.load("line3").with_config({"sandbox": "off"}))
     lab.start_daemons(["R"])
     (status,) = lab.routectl("R", "show", "status")
-    assert status["sandbox"] == ("uid 0" if lab.is_rootless else "uid 65534")
+    assert status["sandbox"] == f"uid {0 if lab.is_rootless else ENGINE_UID}"
     assert status["sandbox_refusals"] is None, "nobody counts: not the same as none"
     assert "sandbox-degraded" in lab.log("R")
     engine_pid = lab.engine_pid("R")

@@ -12,6 +12,7 @@ import yaml
 
 import router_config
 import topology
+from protocol import ENGINE_UID
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
@@ -118,8 +119,8 @@ PEEK = """
 import os, sys
 if sys.argv[2] == "as the engine's user":
     os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
+    os.setgid(int(sys.argv[3]))
+    os.setuid(int(sys.argv[3]))
 for name in ("environ", "mem", "maps", "fd", "cwd"):
     path = f"/proc/{sys.argv[1]}/{name}"
     try:
@@ -145,7 +146,7 @@ def test_nothing_can_be_dumped_or_looked_into(lab: Lab) -> None:
                 "PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
             }  # fmt: skip
     if not lab.is_rootless:  # there is one user only
-        peek = [sys.executable, "-c", PEEK, str(engine), "as the engine's user"]
+        peek = [sys.executable, "-c", PEEK, str(engine), "as the engine's user", str(ENGINE_UID)]
         done = lab.run("R", peek)
         assert done.stdout.split("\n")[:-1] == [
             f"{name} is not" for name in ("environ", "mem", "maps", "fd", "cwd")

@@ -181,7 +181,7 @@ def test_configurations_are_written_and_read_back(build_lab: LabBuilder) -> None
     lab.write_config_unless_there("A")
     generated = lab.read_config("A")
     assert "router_id: 10.255.0.1" in generated
-    assert f"user: {'root' if lab.is_rootless else 'nobody'}" in generated
+    assert f"user: {'root' if lab.is_rootless else 'routed'}" in generated
 
     lab.write_config("A", "router_id: 10.255.0.99\n")
     lab.write_config_unless_there("A")

@@ -43,7 +43,7 @@ def test_every_generated_configuration_is_accepted(name: str, is_rootless: bool)
     for node in topology.load(name).nodes.values():
         config = load_text(router_config.config_of(node, is_rootless=is_rootless))
         assert str(config.router_id) == node.router_id
-        assert config.user.name == ("root" if is_rootless else "nobody")
+        assert config.user.name == ("root" if is_rootless else "routed")
         assert config.interface_for("eth-A") is not None
 
 

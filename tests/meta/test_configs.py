@@ -26,6 +26,18 @@ def test_a_shipped_configuration_loads(name: str) -> None:
     load_file(CONFIGS / name)
 
 
+def test_no_example_shares_its_user_with_other_services() -> None:
+    """S18: whatever else runs as `nobody` may end an engine that does, again and again."""
+    root = CONFIGS.parent
+    pages = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("configs/**/*")]
+    pages += root.glob("netns-lab/**/*.*")
+    texts = {
+        page: page.read_text("utf-8") for page in pages if page.is_file() and page.suffix != ".pyc"
+    }
+    assert len(texts) > 30
+    assert [page.name for page, text in texts.items() if re.search(r"user\W+nobody", text)] == []
+
+
 def missing(cls: type, written: Any, path: str) -> list[str]:
     """Options of a class that no instance in the file shows."""
     instances = written if isinstance(written, list) else [written]
