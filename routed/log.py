@@ -145,6 +145,7 @@ EVENTS: dict[str, EventSpec] = {
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
     "nexthop-suspected": EventSpec(_I, ("groups",), _STRANGERS),
+    "nexthop-refused": EventSpec(_W, ("via", "ifindex", "reason"), _STRANGERS),
     "nexthop-weight-limit": EventSpec(_I, ("limit",)),
     "nexthop-compat-mode": EventSpec(_I, ("mode", "problem")),
     "fib-command": EventSpec(_I, ("command", "uid"), _STRANGERS),

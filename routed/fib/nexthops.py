@@ -10,9 +10,9 @@ alone, which the kernel takes in no other form. All routes with the same next ho
 same object, so that one message changes where all of them go: a next hop that dies is taken out of
 its groups at once, while the RIB is still thinking about the routes.
 
-    effective form of a group = its members, without those suspected and those on links that are
-                                down; all of them when none would be left; with weights that this
-                                kernel takes (`weights.py`)
+    effective form of a group = its members, without those suspected, those that the kernel refuses
+                                and those on links that are down; all of them when none would be
+                                left; with weights that this kernel takes (`weights.py`)
 
 Ids are our own range, one for each rtm_protocol: `protocol * 1,000,000` and up. What an earlier
 life left there is known by id and nhm_protocol, and its ids are given to the same next hops again,
@@ -383,6 +383,8 @@ class NextHopBook:
         hop = self._forms.get(nexthop_id)
         if not isinstance(hop, Hop):
             return False
+        if nexthop_id in self._failures and nexthop_id not in self._kernel:
+            return False  # refused
         return (hop.via, hop.ifindex) not in self._suspects and self._is_link_up(hop.ifindex)
 
     def _judge(self, nexthop_id: int) -> None:
@@ -482,22 +484,36 @@ class NextHopBook:
             The objects that work now and had failed.
         """
         recovered = set()
+        regrouped: dict[int, None] = {}
         for (kind, nexthop_id, form), outcome in zip(writes, outcomes, strict=True):
             if kind is NextHopKind.REMOVE:
                 # Refused or not, nobody wants it; the next dump shows it if it is still there.
                 self._kernel.pop(nexthop_id, None)
                 self._forget(nexthop_id)
-            elif self._is_too_heavy(form, outcome):
+                continue
+            had_failed = nexthop_id in self._failures
+            if self._is_too_heavy(form, outcome):
                 self.weight_limit = OLD_WEIGHT_LIMIT  # it stays pending, with other weights
-            elif outcome.errno:
-                self._refused(nexthop_id, outcome, now)
-            else:
-                if nexthop_id in self._failures:
+            elif not outcome.errno:
+                if had_failed:
                     recovered.add(nexthop_id)
                 self._kernel[nexthop_id] = form
                 self._judge(nexthop_id)
-                self._retry_groups_of(nexthop_id)
+            elif form == self._effective(self._forms[nexthop_id]):
+                self._refused(nexthop_id, outcome, now)
+            # Else a member was refused a moment ago: it stays pending, without that.
+            if had_failed or outcome.errno:
+                regrouped.update(dict.fromkeys(self._groups_of.get(nexthop_id, ())))
+        self._regroup(regrouped)
         return recovered
+
+    def _regroup(self, groups: Iterable[int]) -> None:
+        """Members of these are there, or are refused, since a moment ago."""
+        for group in groups:
+            failure = self._failures.get(group)
+            if failure is not None:
+                failure.retry_now()
+            self._judge(group)
 
     def _is_too_heavy(self, form: NextHopForm, outcome: Outcome) -> bool:
         """Whether the kernel has refused a group for a weight that only newer ones take."""
@@ -509,13 +525,6 @@ class NextHopBook:
             and (not detail or "weight" in detail)
             and all(member in self._kernel for member, _ in form)
         )
-
-    def _retry_groups_of(self, nexthop_id: int) -> None:
-        """A member is there: its groups need wait no longer."""
-        for group in self._groups_of.get(nexthop_id, ()) if self._failures else ():
-            failure = self._failures.get(group)
-            if failure is not None:
-                failure.retry_now()
 
     def _refused(self, nexthop_id: int, outcome: Outcome, now: float) -> None:
         form = self._forms[nexthop_id]
@@ -570,6 +579,13 @@ class NextHopBook:
         """Why an object is not as it should be."""
         failure = self._failures.get(nexthop_id)
         return None if failure is None else failure.outcome
+
+    def is_new_failure_in_groups(self, nexthop_id: int) -> bool:
+        """Whether the kernel has just refused an object for the first time that groups have."""
+        failure = self._failures.get(nexthop_id)
+        return (
+            failure is not None and failure.attempts == 1 and bool(self._groups_of.get(nexthop_id))
+        )
 
     def is_there(self, nexthop_id: int) -> bool:
         """Whether the kernel has an object of ours under this id."""

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from routed.fib.ledger import BATCH_OPERATIONS, Ledger
 from routed.fib.netlink import DumpInterrupted, NetlinkError
-from routed.fib.nexthop_codec import NextHopKind, NextHopWrite, SeenNextHop
+from routed.fib.nexthop_codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops import NextHopBook, NextHopState
 from routed.fib.ownership import RouteValue
 from routed.fib.plan import FibBatch, Outcome, Refusals
@@ -163,12 +163,25 @@ class ObjectSync:
             self._distrust("writing nexthop objects", error)
             return
         recovered = self.book.record(writes, outcomes, now)
+        for write, outcome in zip(writes, outcomes, strict=True):
+            self._log_refusal(write, outcome)
         if recovered:
             self._ledger.retry_through(recovered)
         if any(map(_is_surprise, writes, outcomes)):
             self.is_trusted = False  # it is not as we believed
         if self.book.weight_limit != weight_limit:
             self._log.emit("nexthop-weight-limit", limit=self.book.weight_limit)
+
+    def _log_refusal(self, write: NextHopWrite, outcome: Outcome) -> None:
+        """Say which next hop groups go without; routes through nothing else have a line each."""
+        form = write.form
+        if outcome.errno and isinstance(form, Hop) and self.book.is_new_failure_in_groups(write.id):
+            self._log.emit(
+                "nexthop-refused",
+                via=form.via or "",
+                ifindex=form.ifindex,
+                reason=outcome.words,
+            )
 
     def explain(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals]) -> None:
         """Put the object's own reason in the place of "no such nexthop" in refused routes. Where it

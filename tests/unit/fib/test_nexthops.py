@@ -403,7 +403,7 @@ def test_a_gateway_that_becomes_reachable_is_tried_at_once_and_its_group_with_it
     assert B.via is not None
     bench.kernel.subnets = {(B.via.host_prefix(), B.ifindex)}
     group = bench.want(A, B)
-    assert group not in bench.kernel.objects
+    assert bench.members(group) == {B}, "the group goes without what is refused"
     bench.kernel.subnets.add((A.via.host_prefix(), A.ifindex))
     bench.book.retry_covered(lambda via: via == B.via)
     assert bench.work() == [], "what has not changed waits"
@@ -420,3 +420,34 @@ def test_the_pause_is_not_doubled_from_flap_to_flap(bench: Bench) -> None:
         bench.book.links_changed()
         bench.work(now := 100.0 * flap)
         assert bench.book.retry_at() == now + 0.5
+
+
+def test_a_group_of_which_every_member_is_refused_has_their_reason(bench: Bench) -> None:
+    bench.kernel.subnets = set()
+    group = bench.want(A, B)
+    assert group not in bench.kernel.objects
+    outcome = bench.book.failure_of(group)
+    assert outcome is not None
+    assert "invalid gateway" in outcome.detail
+    assert bench.book.retry_at() == 0.5
+
+
+def test_groups_that_share_a_refused_member_are_compared_once_a_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of many members, all of which are refused."""
+    bench.kernel.subnets = set()
+    hops = [Hop(Address.parse(f"10.0.0.{n}"), 1) for n in range(1, 41)]
+    for weight in range(1, 11):
+        bench.book.value_for(route(*hops, weights=(weight, *(1,) * 39)))
+    compared: list[int] = []
+    judge = bench.book._judge
+
+    def counting(nexthop_id: int) -> None:
+        compared.append(nexthop_id)
+        judge(nexthop_id)
+
+    monkeypatch.setattr(bench.book, "_judge", counting)
+    writes = bench.book.plan(0.0, 400)
+    bench.book.record(writes, bench.kernel.write_nexthops(writes), 0.0)
+    assert len(compared) == 10

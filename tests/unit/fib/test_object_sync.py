@@ -593,3 +593,23 @@ async def test_a_key_that_has_its_turn_twice_does_not_let_dependents_overtake_th
             assert bench.sync.counters().installed == 4, flap
             assert bench.sync.counters().errors == {}, flap
             await trio.sleep(100)
+
+
+async def test_a_route_goes_on_by_the_next_hops_that_the_kernel_takes(
+    kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    assert A.via is not None
+    kernel.addresses.add(A.via)
+    bench = Bench(kernel)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A, B)}))
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {B}}
+        assert bench.sync.counters().failed == 0
+        await trio.sleep(100)
+        (line,) = bench.sink.events("nexthop-refused")
+        assert line.fields["via"] == str(A.via)
+        kernel.addresses.clear()
+        bench.sync.links_changed(may_have_lost_routes=False)
+        await bench.quiet()
+        assert bench.through() == {"10.1.0.0/16": {A, B}}
