@@ -65,6 +65,13 @@ NUP_COUNTERS = {
     TraceCode.SEQNO_REQUEST_SENT: "requests for a newer sequence number, sent",
     TraceCode.SEQNO_REQUEST_FORWARDED: "requests for a newer sequence number, passed on",
     TraceCode.SEQNO_RAISED: "sequence numbers of ours, raised on request",
+    TraceCode.SEQNO_RAISE_REFUSED: "sequence numbers of ours not raised: too far, or too often",
+    TraceCode.SEQNO_OUT_OF_REACH: "updates too far ahead of the last sequence number, or behind it",
+    TraceCode.IGNORED_MARTIAN: "updates of link-local, multicast and other martian prefixes",
+    TraceCode.MARTIAN_REFUSED: "times that a neighbor began to offer martian prefixes",
+    TraceCode.IGNORED_ORIGINS_FULL: "updates with more origins than are remembered of a neighbor",
+    TraceCode.ORIGIN_LIMIT: "times that a neighbor told more origins than are remembered of it",
+    TraceCode.OWN_ID_ELSEWHERE: "times that another router was found to use our router id",
     TraceCode.FORWARDING_LATE: "news told to neighbors before the kernel had the routes",
 }
 

@@ -8,6 +8,9 @@ A rule speaks for the routes of one source that it fits; the first rule that fit
 accept or deny. A summary is originated while something more specific inside it is announced by us
 or was learned from neighbors; what it covers and nobody reaches must end here, so the router keeps
 an unreachable route for it meanwhile (RFC 4632 section 5.1).
+
+Martians (`routed.model.martians`) are announced by no rule, whatever their source, unless
+`allow_martians` allows them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from routed.config.schema import (
     RedistributeSource,
     SummaryConfig,
 )
+from routed.model.martians import NO_EXCEPTIONS, MartianRules
 from routed.model.prefix import Family, Prefix
 from routed.model.route import PathAttributes, RouteSource
 from routed.neighbor.instance import NeighborInstance
@@ -67,14 +71,18 @@ class Redistribution:
         self._ifname_of = ifname_of
         self._rules: tuple[RedistributeConfig, ...] = ()
         self._summaries: tuple[SummaryConfig, ...] = ()
+        self._martians: MartianRules = NO_EXCEPTIONS
         self._covered: dict[Prefix, set[Prefix]] = {}
         """By summary: what inside it is announced or learned."""
         self._originated: dict[Family, set[int]] = {family: set() for family in Family}
 
     def follow(self, config: Config) -> bool:
         """Take on other rules; whether every prefix is to be settled anew."""
-        if (self._rules, self._summaries) == (config.redistribute, config.summaries):
+        martians = MartianRules.of(config.allow_martians)
+        followed = self._rules, self._summaries, self._martians
+        if followed == (config.redistribute, config.summaries, martians):
             return False
+        self._martians = martians
         kept = {summary.prefix for summary in config.summaries}
         for prefix in [prefix for prefix in self._covered if prefix not in kept]:
             if self._covered.pop(prefix):
@@ -111,6 +119,9 @@ class Redistribution:
     def _settle_all(
         self, family: Family, rows: list[tuple[int, PathAttributes | None]], now: float
     ) -> None:
+        martians = dict(self._martians.find_all(family, [key for key, _ in rows]))
+        if martians:
+            rows = [(key, None if key in martians else best) for key, best in rows]
         originated = self._originated[family]
         by_prefix = {rule.source for rule in self._rules if rule.match}
         said: dict[int, _Word | None] = {}

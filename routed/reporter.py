@@ -221,6 +221,7 @@ class Reporter:
                 is_restarting=row.is_restarting,
                 loss_here=round(row.loss_here, 3),
                 loss_there=round(row.loss_there, 3),
+                infeasible=row.infeasible,
             )
             for row in self._router.neighbors.neighbors(time.monotonic())
         ]

@@ -44,6 +44,7 @@ from routed.kernel_news import KernelNews
 from routed.latency import ConvergenceClock
 from routed.log import Logger
 from routed.model.link import Interface
+from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
     LearnedRoute,
@@ -195,6 +196,8 @@ class Router:
         self._sources.follow_statics(config)
         for link in self.links.values():
             self.neighbor_links.settle(link, config)
+        martians = MartianRules.of(config.allow_martians)  # a static route is no neighbor's
+        self.neighbors.set_martians(martians, self._clock.now())
         self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
         if self._redistribution.follow(config):
             self._redistribute_all()
@@ -475,6 +478,9 @@ _WORTH_A_LINE = frozenset(
         TraceCode.MTU_MISMATCH,
         TraceCode.NEIGHBOR_DAMPED,
         TraceCode.PREFIX_LIMIT,
+        TraceCode.ORIGIN_LIMIT,
+        TraceCode.MARTIAN_REFUSED,
+        TraceCode.OWN_ID_ELSEWHERE,
         TraceCode.REFUSED_ADDRESS,
         TraceCode.DROPPED_TOO_MANY_NEIGHBORS,
         TraceCode.DROPPED_UNSIGNED,

@@ -103,6 +103,8 @@ class NeighborView:
     """Share of its last heartbeats that did not arrive, 0 to 1."""
     loss_there: float = 0.0
     """Of ours, as it says."""
+    infeasible: int = 0
+    """Of its prefixes, those that it may not be used for until their origin's seqno is newer."""
 
 
 @dataclass(frozen=True, slots=True)

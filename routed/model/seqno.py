@@ -5,7 +5,7 @@ Source: RFC 1982 section 3, SERIAL_BITS = 32.
 
 from __future__ import annotations
 
-__all__ = ["SERIAL_BITS", "is_newer", "next_seqno", "seqno_distance"]
+__all__ = ["REACH", "SERIAL_BITS", "is_newer", "is_newer_origin", "next_seqno", "seqno_distance"]
 
 SERIAL_BITS = 32
 _MODULUS = 1 << SERIAL_BITS
@@ -30,3 +30,20 @@ def is_newer(candidate: int, reference: int) -> bool:
     newer, so that `is_newer(a, b)` and `is_newer(b, a)` never both hold.
     """
     return 0 < (candidate - reference) % _MODULUS < _HALF
+
+
+REACH = 1 << 28
+"""How far ahead of one seqno of an origin another may lie and still be newer.
+
+A router's first seqno is the second in which it started, so this is 8.5 years of one life. Where
+"newer" reaches over half of the ring, three numbers can each be newer than the next, all round;
+with this it takes sixteen, each on a router of its own.
+"""
+
+
+def is_newer_origin(candidate: int, reference: int) -> bool:
+    """Whether one seqno of an origin counts as newer than another: after it, within REACH.
+
+    What lies further ahead, or behind, is not newer. Neither of two numbers half the ring apart is.
+    """
+    return 0 < (candidate - reference) % _MODULUS <= REACH

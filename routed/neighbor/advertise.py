@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer, next_seqno
+from routed.neighbor.raising import Raise, RaiseLimits
 from routed.neighbor.wire import (
     CONTENT_MAX_BYTES,
     HEADER_BYTES,
@@ -88,6 +89,7 @@ class OriginTable:
 
     def __init__(self, first_seqno: int) -> None:
         self._routes: dict[Prefix, OwnRoute] = {}
+        self._limits = RaiseLimits()
         self.highest_seqno = first_seqno
         """No prefix of ours has ever had a newer one."""
 
@@ -108,20 +110,26 @@ class OriginTable:
         """Bring prefixes in, all alike, or change how; those of them that have changed."""
         known_as = self._routes.get
         word = (metric, tag, is_external)
-        changed: list[Prefix] = []
-        has_known = False
+        fresh: list[Prefix] = []
+        known_at: dict[int, list[Prefix]] = {}
         for prefix in prefixes:
             known = known_as(prefix)
-            if known is not None:
-                if (known.metric, known.tag, known.is_external) == word:
-                    continue
-                has_known = True
-            changed.append(prefix)
-        if has_known:
-            self.highest_seqno = next_seqno(self.highest_seqno)
+            if known is None:
+                fresh.append(prefix)
+            elif (known.metric, known.tag, known.is_external) != word:
+                known_at.setdefault(known.seqno, []).append(prefix)
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
-        self._routes.update(dict.fromkeys(changed, route))
-        return changed
+        self._routes.update(dict.fromkeys(fresh, route))
+        for seqno, changed in known_at.items():  # one step each, whatever others were driven to
+            self._note(next_seqno(seqno))
+            route = OwnRoute(metric, tag, is_external, next_seqno(seqno))
+            self._routes.update(dict.fromkeys(changed, route))
+            fresh += changed
+        return fresh
+
+    def _note(self, seqno: int) -> None:
+        if is_newer(seqno, self.highest_seqno):
+            self.highest_seqno = seqno
 
     def withdraw(self, prefix: Prefix) -> bool:
         """Take a prefix out; whether it was there."""
@@ -130,22 +138,33 @@ class OriginTable:
         self.highest_seqno = next_seqno(self.highest_seqno)
         return True
 
-    def raise_seqno(self, prefix: Prefix, seqno: int) -> bool:
-        """Reach at least a seqno that somebody needs; whether ours was older."""
+    def raise_seqno(self, prefix: Prefix, seqno: int, now: float) -> Raise:
+        """Reach a seqno that a router needs, within the limits of `raising`."""
         known = self._routes.get(prefix)
-        if known is None or not is_newer(seqno, known.seqno):
-            return False
-        self._routes[prefix] = OwnRoute(known.metric, known.tag, known.is_external, seqno)
-        if is_newer(seqno, self.highest_seqno):
-            self.highest_seqno = seqno
-        return True
+        if known is None:
+            return Raise.BEHIND
+        verdict = self._limits.judge_request(prefix, known.seqno, seqno, now)
+        if verdict is Raise.GRANTED:
+            self._set_seqno(prefix, known, seqno)
+        return verdict
 
-    def raise_past(self, prefix: Prefix, seqno: int) -> bool:
-        """Outrun a seqno of ours that we did not issue; whether it was not already behind us."""
+    def raise_past(self, prefix: Prefix, seqno: int, now: float) -> Raise:
+        """Outrun a seqno of ours that we did not issue, within the limits of `raising`."""
         known = self._routes.get(prefix)
-        if known is None or is_newer(known.seqno, seqno) or known.seqno == seqno:
-            return False
-        return self.raise_seqno(prefix, next_seqno(seqno))
+        if known is None:
+            return Raise.BEHIND
+        verdict = self._limits.judge_foreign(prefix, known.seqno, seqno, now)
+        if verdict is Raise.GRANTED:
+            self._set_seqno(prefix, known, next_seqno(seqno))
+        return verdict
+
+    def is_contested(self, prefix: Prefix, now: float) -> bool:
+        """Whether another router announces a prefix of ours with our router id."""
+        return self._limits.is_contested(prefix, now)
+
+    def _set_seqno(self, prefix: Prefix, known: OwnRoute, seqno: int) -> None:
+        self._routes[prefix] = OwnRoute(known.metric, known.tag, known.is_external, seqno)
+        self._note(seqno)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,10 @@ class LinkAdvertiser:
         """When the dirty prefixes may leave; None while there are none."""
         self._dirty: dict[Prefix, None] = {}
         self._told_at = -math.inf
+
+    def is_marked(self, prefix: Prefix) -> bool:
+        """Whether the link is still to be told of a prefix."""
+        return prefix in self._dirty
 
     def mark(self, prefix: Prefix, now: float) -> None:
         """The link is to be told of a prefix again."""

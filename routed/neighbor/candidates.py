@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
-from routed.model.seqno import is_newer
+from routed.model.seqno import is_newer_origin
 from routed.neighbor.policy import Imported
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
@@ -121,6 +121,9 @@ class UpdateVerdict(enum.Enum):
     OLD_VERSION = "older than what is known"
     OWN_ORIGIN = "our own route, heard back"
     TABLE_FULL = "too many routes from this neighbor"
+    OUT_OF_REACH = "kept, but its seqno is too far from the last one used"
+    ORIGINS_FULL = "too many origins from this neighbor"
+    MARTIAN = "a prefix that no protocol may bring in"
 
 
 def add_cost(metric: int, cost: int) -> int:
@@ -148,14 +151,14 @@ def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
         return True
     if route.claim_seqno == distance.seqno:
         return route.claim_metric < distance.metric
-    return is_newer(route.claim_seqno, distance.seqno)
+    return is_newer_origin(route.claim_seqno, distance.seqno)
 
 
 def improved(distance: Distance | None, selection: Selection) -> Distance:
     """The better of a feasibility distance and what is selected now."""
     if (
         distance is None
-        or is_newer(selection.seqno, distance.seqno)
+        or is_newer_origin(selection.seqno, distance.seqno)
         or (selection.seqno == distance.seqno and selection.metric < distance.metric)
     ):
         return Distance(selection.seqno, selection.metric)
@@ -173,7 +176,7 @@ def merged(
         and route.metric != METRIC_INFINITY
         and route.origin == update.origin
         and (
-            is_newer(route.claim_seqno, claim_seqno)
+            is_newer_origin(route.claim_seqno, claim_seqno)
             or (route.claim_seqno == claim_seqno and route.claim_metric < claim_metric)
         )
     ):

@@ -224,6 +224,20 @@ class TraceCode(enum.Enum):
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     SEQNO_RAISED = "seqno_raised"
+    SEQNO_RAISE_REFUSED = "seqno_raise_refused"
+    """Asked for, or heard, too far ahead of ours or too often."""
+    SEQNO_OUT_OF_REACH = "seqno_out_of_reach"
+    """An update whose seqno is too far from the last one used of its origin."""
+    IGNORED_MARTIAN = "ignored_martian"
+    """An update of a prefix that no protocol may bring in."""
+    MARTIAN_REFUSED = "martian_refused"
+    """A neighbor offers martians; said once until it offers none."""
+    IGNORED_ORIGINS_FULL = "ignored_origins_full"
+    """An update with an origin that there is no room to remember."""
+    ORIGIN_LIMIT = "origin_limit"
+    """A neighbor tells more origins than are remembered; said once until its table is whole."""
+    OWN_ID_ELSEWHERE = "own_id_elsewhere"
+    """Another router announces prefixes with our router id."""
     FORWARDING_LATE = "forwarding_late"
     """Told before the kernel had followed, because it took too long."""
 
@@ -332,6 +346,8 @@ class NeighborRow:
     retransmissions: int
     prefixes: int
     """Learned from it and reachable."""
+    infeasible: int
+    """Of them, routes that may not be used until their origin's seqno is newer."""
     is_restarting: bool
     """Its routes are kept although the adjacency is not UP."""
     window: int

@@ -23,12 +23,20 @@ orders.
 
 When the best route is not feasible, the origin is asked for a newer seqno: a SEQNO_REQUEST goes to
 the neighbors that offer the route, hop by hop to the origin, which raises its seqno; the fresh
-update is feasible everywhere. Requests repeat with doubling intervals while the wish lasts.
+update is feasible everywhere. Requests repeat with doubling intervals while the wish lasts. Where
+no request helps, the route waits until the distance is forgotten (`distances`), and is chosen then:
+nothing that is offered waits for ever.
+
+"Newer" is within a reach of the ring of seqnos (`routed.model.seqno.REACH`), so that no few updates
+can lead round it. An update from further ahead is kept and not used, like any other that is not
+feasible.
 
 Order of delivery: each update carries its sender's table version. An update that is older than the
 last one accepted for (neighbor, prefix) is ignored; a retraction stays as a tombstone with its
-version for TOMBSTONE_S, longer than any message can be on its way. So the transport need not keep
-order.
+version for TOMBSTONE_S, longer than any message is repeated (`reliable.MESSAGE_LIFETIME_S`), and as
+long as anything is missing of the neighbor's streams. Of tombstones that are gone the newest
+version is remembered: what is older than that and of an unknown prefix comes too late. So the
+transport need not keep order.
 
 A neighbor that restarts (`mark_stale`) goes on forwarding by the table it had. Its routes stay
 usable as they were claimed: its frozen table is as well ordered as its FD was. What it says of them
@@ -42,13 +50,17 @@ chosen for them one `Selection`; all three are never changed, only replaced. So 
 cost or a filter costs a decision for each kind of prefix, and little more than a dictionary's entry
 for each prefix.
 
-Invariants: FD entries of unselected sources are kept SOURCE_GC_S, then dropped. Costs are at least
-1. The order between candidates is total.
+Martians (`routed.model.martians`) are never learned: an update of one is counted and leaves nothing
+behind.
+
+Invariants: FD entries of unselected sources are kept for a while (`distances`), then dropped. Costs
+are at least 1. The order between candidates is total.
 
 Bounds. Of each neighbor at most `max_prefixes` reachable routes are learned; an update of a further
 prefix is refused, whatever our filters would make of it. With retractions, which are remembered for
 TOMBSTONE_S, it is twice as many: a retraction beyond that of a prefix that was never learned leaves
-nothing behind.
+nothing behind. Feasibility distances have bounds of their own (`distances`); an update whose prefix
+and origin there is no room to remember is refused.
 
 Sources: RFC 8966 sections 2.4 to 2.7, 3.5 to 3.8; Garcia-Luna-Aceves, Loop-free routing using
 diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
@@ -56,11 +68,14 @@ diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
+from routed.model.martians import NO_EXCEPTIONS, MartianRules
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
+from routed.model.seqno import is_newer_origin
 from routed.neighbor.candidates import (
     Distance,
     LearnedRoute,
@@ -77,7 +92,8 @@ from routed.neighbor.candidates import (
     is_feasible,
     merged,
 )
-from routed.neighbor.choice import Usable, choose
+from routed.neighbor.choice import SeqnoWish, Usable, choose
+from routed.neighbor.distances import SOURCE_GC_S, FeasibilityDistances
 from routed.neighbor.policy import Imported
 from routed.neighbor.prefix_counts import PrefixCounts
 from routed.neighbor.seqno_wishes import SeqnoWishes
@@ -97,19 +113,15 @@ __all__ = [
     "add_cost",
 ]
 
-_Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 JudgeImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
 """What our policy makes of an update of a neighbor."""
 
-SOURCE_GC_S = 180.0
-"""As RFC 8966 appendix B; far beyond the longest grace and any retransmission."""
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
 _NOBODY: Offers = {}
 
-_NOWHERE: dict[Prefix, Distance] = {}
 _AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
 
@@ -124,6 +136,8 @@ class RouteTable:
     def __init__(self, router_id: Address, judge_import: JudgeImport = accept_all) -> None:
         self._router_id = router_id
         self._judge_import = judge_import
+        self.martians: MartianRules = NO_EXCEPTIONS
+        """What is never learned (`follow_martians`)."""
         self.is_judged_by_prefix = False
         """Whether updates that differ in their prefix only may be judged differently."""
         self._offers: dict[Prefix, Offers] = {}
@@ -132,19 +146,18 @@ class RouteTable:
         self.counts = PrefixCounts()
         """How much of that is reachable, and how much may be."""
         self._paths: dict[NeighborKey, Path] = {}
-        self._distances: dict[Address, dict[Prefix, Distance]] = {}
-        """By origin."""
-        self._idle_sources: dict[tuple[Prefix, Address], float] = {}
-        """Not selected now, since when; oldest first."""
-        self._tombstones: dict[tuple[NeighborKey, Prefix], float] = {}
+        self.distances = FeasibilityDistances()
+        self._tombstones: OrderedDict[tuple[NeighborKey, Prefix], float] = OrderedDict()
         """Retracted routes kept for their version, since when; oldest first."""
+        self._floors: dict[NeighborKey, int] = {}
+        """The newest version of any tombstone of a neighbor that is gone."""
         self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
         """What a restarted neighbor said of stale routes: applied when its new table is whole."""
         self._selected: dict[Prefix, Selection] = {}
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
         """Of these, those whose feasibility distance has improved, too."""
-        self._wishes = SeqnoWishes()
+        self.wishes = SeqnoWishes()
 
     # Inputs
 
@@ -163,6 +176,7 @@ class RouteTable:
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             self._select(self._forget(key, offers, prefixes), prefixes, now)
         self._by_neighbor.pop(key, None)
+        self._floors.pop(key, None)
         self.counts.forget(key)
 
     def judge_again(self, now: float) -> None:
@@ -181,9 +195,22 @@ class RouteTable:
                         as_judged = route._replace(imported=imported)
                         self._select(self._tell(key, offers, judged, as_judged), judged, now)
 
+    def follow_martians(self, martians: MartianRules, now: float) -> None:
+        """Other prefixes are martians: forget those; neighbors are asked for what was refused."""
+        self.martians = martians
+        for key, known in self._by_neighbor.items():
+            refused = self.counts.martians(key)
+            allowed = _without(refused, martians.find_among(refused))
+            self.counts.forgive_martians(key, allowed)
+            found = martians.find_among(known)
+            self.counts.note_martians(key, found, is_offered=True)
+            for offers, prefixes in self._told_alike(found):
+                self._select(self._forget(key, offers, prefixes), prefixes, now)
+
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
         self._parked.pop(key, None)
+        self._floors.pop(key, None)
         self.counts.forgive(key)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             if offers[key].metric == METRIC_INFINITY:
@@ -228,6 +255,12 @@ class RouteTable:
         outcomes: list[Outcome] = []
         for run in alike(updates):
             prefixes = [update.prefix for update in run]
+            martians = self.martians.find_among(prefixes)
+            if martians:
+                is_offered = run[0].metric != METRIC_INFINITY
+                outcomes.append(Outcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
+                self.counts.note_martians(key, martians, is_offered=is_offered)
+                prefixes = _without(prefixes, martians)
             for offers, same in self._told_alike(prefixes):
                 known = offers.get(key)
                 if known is not None and known.is_stale:
@@ -265,7 +298,8 @@ class RouteTable:
     ) -> list[Outcome]:
         """Let an update take effect for prefixes that are known alike."""
         known, seqno = offers.get(key), update.seqno
-        if known is not None and version < known.version:
+        newest = self._floors.get(key, version) if known is None else known.version
+        if version < newest:
             return [Outcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
         is_retraction = update.metric == METRIC_INFINITY
         if update.origin == self._router_id and not is_retraction:
@@ -290,20 +324,55 @@ class RouteTable:
         if is_retraction:
             self._retract(key, offers, prefixes, update, version, now)
             return outcomes
+        refused = self._unremembered(key, update, prefixes)
+        if refused:
+            outcomes.append(Outcome(UpdateVerdict.ORIGINS_FULL, refused, seqno))
+            self.counts.note_unremembered(key, len(refused))
+            if known is not None:  # what it said before is not true any more
+                self._retract(key, offers, refused, update, version, now)
+            prefixes = _without(prefixes, refused)
+            if not prefixes:
+                return outcomes
         if self._tombstones:
             for prefix in prefixes:
                 self._tombstones.pop((key, prefix), None)
         for imported, judged in self._judged(key, update, prefixes):
             route = merged(known, update, version, imported)
-            distances = self._distances.get(route.origin)
-            if distances:
-                unfeasible = [
-                    prefix for prefix in judged if not is_feasible(route, distances.get(prefix))
-                ]
-                if unfeasible:
-                    outcomes.append(Outcome(UpdateVerdict.UNFEASIBLE, unfeasible, seqno))
+            outcomes += self._unfeasible(route, judged)
             self._select(self._tell(key, offers, judged, route), judged, now)
         return outcomes
+
+    def _unremembered(
+        self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
+    ) -> list[Prefix]:
+        """Prefixes that there is no room to remember a distance of, from this origin."""
+        room = self.distances.room(key, self.counts.limit(key))
+        if room >= len(prefixes):
+            return []
+        known = self.distances.of_origin(update.origin)
+        return [prefix for prefix in prefixes if prefix not in known][room:]
+
+    def _unfeasible(self, route: LearnedRoute, prefixes: list[Prefix]) -> list[Outcome]:
+        """What there is to say of an update that may not be used for some prefixes."""
+        distances = self.distances.of_origin(route.origin)
+        if not distances:
+            return []
+        unfeasible: list[Prefix] = []
+        far: list[Prefix] = []
+        for prefix in prefixes:
+            distance = distances.get(prefix)
+            if distance is not None and not is_feasible(route, distance):
+                seqnos = route.claim_seqno, distance.seqno
+                is_near = is_newer_origin(*reversed(seqnos)) or seqnos[0] == seqnos[1]
+                (unfeasible if is_near else far).append(prefix)
+        return [
+            Outcome(verdict, concerned, route.seqno)
+            for verdict, concerned in (
+                (UpdateVerdict.UNFEASIBLE, unfeasible),
+                (UpdateVerdict.OUT_OF_REACH, far),
+            )
+            if concerned
+        ]
 
     def _judged(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
@@ -333,9 +402,9 @@ class RouteTable:
     def take_requests(self, now: float) -> list[RequestTo]:
         """Seqno requests that are due, one for each neighbor whose route is not feasible."""
         due: list[RequestTo] = []
-        for prefix, origin, seqno in self._wishes.take_due(now):
+        for prefix, origin, seqno in self.wishes.take_due(now):
             request = SeqnoRequest(prefix, origin, seqno, REQUEST_HOP_COUNT)
-            distance = self._distance(prefix, origin)
+            distance = self.distances.get(prefix, origin)
             due += [
                 RequestTo(key, request)
                 for key in self._offering(prefix, origin)
@@ -362,27 +431,39 @@ class RouteTable:
 
     def next_timer(self) -> float | None:
         """When a request is due, or something kept may be dropped."""
-        times = self._wishes.next_times()
-        for kept, lifetime_s in (
-            (self._idle_sources, SOURCE_GC_S),
-            (self._tombstones, TOMBSTONE_S),
-        ):
-            times += [since + lifetime_s for since in _first_value(kept)]
+        times = self.wishes.next_times() + self.distances.next_times()
+        if self._tombstones:
+            times.append(next(iter(self._tombstones.values())) + TOMBSTONE_S)
         return min(times, default=None)
 
-    def collect(self, now: float) -> None:
-        """Drop feasibility distances and tombstones that have outlived their use."""
-        for prefix, origin in list(_expired(self._idle_sources, now - SOURCE_GC_S)):
-            del self._idle_sources[prefix, origin]
-            distances = self._distances[origin]
-            del distances[prefix]
-            if not distances:
-                del self._distances[origin]
+    def collect(
+        self,
+        now: float,
+        is_untold: Callable[[Prefix], bool] = lambda _: False,
+        has_gap: Callable[[NeighborKey], bool] = lambda _: False,
+    ) -> None:
+        """Drop feasibility distances and tombstones that have outlived their use.
+
+        Args:
+            now: seconds, monotonic.
+            is_untold: whether some link has yet to be told of a prefix.
+            has_gap: whether messages of a neighbor are missing that later ones have overtaken.
+        """
+        for offers, prefixes in self._told_alike(self.distances.collect(now, is_untold)):
+            self._select(offers, prefixes, now)  # what was not feasible is now
         buried: dict[NeighborKey, list[Prefix]] = {}
-        for key, prefix in _expired(self._tombstones, now - TOMBSTONE_S):
-            buried.setdefault(key, []).append(prefix)
+        while self._tombstones:
+            (key, prefix), since = next(iter(self._tombstones.items()))
+            if now < since + TOMBSTONE_S:
+                break
+            del self._tombstones[key, prefix]
+            if has_gap(key):
+                self._tombstones[key, prefix] = now
+            else:
+                buried.setdefault(key, []).append(prefix)
         for key, prefixes in buried.items():
             for offers, same in self._told_alike(prefixes):
+                self._floors[key] = max(self._floors.get(key, -1), offers[key].version)
                 self._forget(key, offers, same)  # nobody has selected them
 
     # Views
@@ -408,13 +489,10 @@ class RouteTable:
         for prefix, offers in self._offers.items():
             for key, route in offers.items():
                 if route.metric != METRIC_INFINITY:
-                    distance = self._distance(prefix, route.origin)
+                    distance = self.distances.get(prefix, route.origin)
                     yield prefix, key, route, is_feasible(route, distance)
 
     # The decision
-
-    def _distance(self, prefix: Prefix, origin: Address) -> Distance | None:
-        return self._distances.get(origin, _NOWHERE).get(prefix)
 
     def _candidates(self, offers: Offers, prefix: Prefix) -> Usable:
         """Routes that lead somewhere."""
@@ -439,7 +517,7 @@ class RouteTable:
         origins = [candidates[0][1].origin]
         if len(candidates) > 1:
             origins = list({route.origin: None for _, route, _ in candidates})
-        columns = [self._distances.get(origin, _NOWHERE) for origin in origins]
+        columns = [self.distances.of_origin(origin) for origin in origins]
         if len(prefixes) == 1 or not any(columns):
             distances = [column.get(prefixes[0]) for column in columns]
             self._conclude(candidates, origins, distances, prefixes, now)
@@ -466,22 +544,22 @@ class RouteTable:
             before = distances[origins.index(selection.origin)]
             distance = improved(before, selection)
             if distance is not before:  # selecting precedes advertising: it is never late
-                _set_all(self._distances.setdefault(selection.origin, {}), prefixes, distance)
+                self.distances.improve(prefixes, selection.origin, distance)
                 _set_all(self._improved, prefixes, None)
 
     def _settle(
         self,
         prefixes: Sequence[Prefix],
         selection: Selection | None,
-        wish: tuple[Address, int] | None,
+        wish: SeqnoWish | None,
         now: float,
     ) -> None:
         """This is how these prefixes are reached, and what is asked of whom for a better way."""
         if wish is not None:
             for prefix in prefixes:
-                self._wishes.want(prefix, *wish, now)
+                self.wishes.want(prefix, *wish, now)
         else:
-            self._wishes.drop(prefixes)
+            self.wishes.drop(prefixes)
         chosen = self._selected.get
         changed = [prefix for prefix in prefixes if chosen(prefix) != selection]
         if not changed:
@@ -490,15 +568,13 @@ class RouteTable:
         for prefix in changed:
             previous = chosen(prefix)
             if previous is not None and (selection is None or selection.origin != previous.origin):
-                self._idle_sources[prefix, previous.origin] = now
+                self.distances.end_use(prefix, previous.origin, previous.neighbors[0], now)
         if selection is None:
             for prefix in changed:
                 del self._selected[prefix]
             return
         _set_all(self._selected, changed, selection)
-        if self._idle_sources:
-            for prefix in changed:
-                self._idle_sources.pop((prefix, selection.origin), None)
+        self.distances.begin_use(changed, selection.origin)
 
     # Bookkeeping
 
@@ -582,22 +658,15 @@ class RouteTable:
         self._select(self._tell(key, offers, prefixes, tombstone), prefixes, now)
 
 
+def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:
+    """Prefixes less some of them, in order."""
+    dropped = set(others)
+    return [prefix for prefix in prefixes if prefix not in dropped]
+
+
 def _set_all(mapping: dict[Prefix, _Value], prefixes: Sequence[Prefix], value: _Value) -> None:
     """One value for all of them; `fromkeys` is ten times as fast for many, and half for one."""
     if len(prefixes) == 1:
         mapping[prefixes[0]] = value
     else:
         mapping.update(dict.fromkeys(prefixes, value))
-
-
-def _first_value(kept: Mapping[Any, float]) -> list[float]:
-    """The oldest time in a mapping that is kept oldest first, as a list of one or none."""
-    return [next(iter(kept.values()))] if kept else []
-
-
-def _expired(kept: Mapping[_Key, float], until: float) -> Iterator[_Key]:
-    """Keys whose time is not after `until`, in a mapping that is kept oldest first."""
-    for key, since in kept.items():
-        if since > until:
-            return
-        yield key

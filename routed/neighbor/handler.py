@@ -18,11 +18,11 @@ from routed.neighbor.addresses import unusable_reason
 from routed.neighbor.adjacency import Adjacency, AdjacencyEvent
 from routed.neighbor.advertise import OriginTable
 from routed.neighbor.events import AdjacencyReason, AdjacencyState, TraceCode
-from routed.neighbor.feasibility import NeighborKey, RouteTable, UpdateVerdict
+from routed.neighbor.feasibility import NeighborKey, RouteTable
+from routed.neighbor.learning import UpdateReceiver
 from routed.neighbor.lifecycle import Lifecycle
 from routed.neighbor.links import MAX_NEIGHBORS_PER_LINK, Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
-from routed.neighbor.prefix_counts import MAX_ROUTES
 from routed.neighbor.quality import loss_factor
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.reliable import ReceiveVerdict
@@ -69,12 +69,6 @@ _NAMED_REFUSALS = frozenset(
     {TraceCode.DROPPED_UNSIGNED, TraceCode.DROPPED_UNKNOWN_KEY, TraceCode.DROPPED_BAD_MAC}
 )
 """What an operator has to mend; replays and challenges mend themselves."""
-_UPDATE_CODES = {
-    UpdateVerdict.UNFEASIBLE: TraceCode.UNFEASIBLE_UPDATE,
-    UpdateVerdict.OLD_VERSION: TraceCode.IGNORED_OLD_VERSION,
-    UpdateVerdict.OWN_ORIGIN: TraceCode.IGNORED_OWN_ORIGIN,
-    UpdateVerdict.TABLE_FULL: TraceCode.IGNORED_TABLE_FULL,
-}
 
 
 class MessageHandler:
@@ -99,12 +93,11 @@ class MessageHandler:
         self._rng = rng
         self._log = log
         self._table = table
-        self._origins = origins
         self._reporter = reporter
         self._transmitter = transmitter
         self._lifecycle = lifecycle
         self._relay = relay
-        self._mark_dirty = mark_dirty
+        self._updates = UpdateReceiver(log, table, origins, lifecycle, mark_dirty)
 
     def receive(
         self, link: Link, source: Address, data: bytes, message: Message, now: float
@@ -444,7 +437,7 @@ class MessageHandler:
                     pass  # RECEIVER and TABLE_VERSION have been read
         if stream is Stream.UNICAST:
             exchange.updates_received += len(updates)
-        self._receive_updates(link, neighbor, updates, version, now)
+        self._updates.receive(link, neighbor, updates, version, now)
         self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
@@ -460,41 +453,6 @@ class MessageHandler:
             return True
         self._log.trace(code, link.settings.ifindex, adjacency.address)
         return False
-
-    def _receive_updates(
-        self,
-        link: Link,
-        neighbor: Neighbor,
-        updates: list[RouteUpdate],
-        version: int,
-        now: float,
-    ) -> None:
-        was_over = self._table.counts.refused(neighbor.key) > 0
-        for outcome in self._table.accept_updates(neighbor.key, updates, version, now):
-            code = _UPDATE_CODES.get(outcome.verdict)
-            if code is not None:
-                self._log.count(code, len(outcome.prefixes))
-            if outcome.verdict is not UpdateVerdict.OWN_ORIGIN:
-                continue
-            for prefix in outcome.prefixes:
-                # An earlier life's route is newer than ours: outrun it, or nobody would believe it.
-                if self._origins.raise_past(prefix, outcome.seqno):
-                    self._log.count(TraceCode.SEQNO_RAISED)
-                    self._mark_dirty(prefix, now)
-
-        if not was_over and self._table.counts.refused(neighbor.key):
-            self._log.trace(
-                TraceCode.PREFIX_LIMIT,
-                link.settings.ifindex,
-                neighbor.adjacency.address,
-                f"{neighbor.key.router_id} tells more than "
-                + (
-                    f"there is room for: {MAX_ROUTES} routes of all neighbors"
-                    if self._table.counts.is_full
-                    else f"max_prefixes: {link.settings.max_prefixes}"
-                ),
-            )
-        self._lifecycle.note_room(neighbor, now)
 
     def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
         """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat.

@@ -46,6 +46,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping
 
+from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.neighbor.addresses import is_heard, off_link_reason
@@ -187,6 +188,7 @@ class NeighborInstance:
             now,
             is_converging=not self._loading.has_loaded,
         )
+        self._table.distances.note_dead_interval(settings.dead_interval_s)
         self._loading.begin_link(link, now)
         self._links[settings.ifindex] = link
         self._agenda.add(settings.ifindex)
@@ -226,6 +228,7 @@ class NeighborInstance:
         if link.settings == settings:
             return
         link.take_settings(settings)
+        self._table.distances.note_dead_interval(settings.dead_interval_s)
         for neighbor in link.neighbors.values():
             self._lifecycle.refresh_path(link, neighbor, now)
         self._transmitter.hasten_heartbeat(link, now)
@@ -308,6 +311,19 @@ class NeighborInstance:
         self._table.is_judged_by_prefix = policy.imports_by_prefix
         self._table.judge_again(now)
         self._marker.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
+        self._settle(now)
+
+    def set_martians(self, martians: MartianRules, now: float) -> None:
+        """Follow other rules of what is never learned: what they refuse now is forgotten, and
+        neighbors are asked for what they refused before."""
+        if self._is_stopped or martians == self._table.martians:
+            return
+        self._note_input("set_martians", martians, now)
+        self._table.follow_martians(martians, now)
+        for link in self._links.values():
+            for neighbor in link.neighbors.values():
+                self._lifecycle.note_room(neighbor, now)
+                link.attend(neighbor)
         self._settle(now)
 
     # Inputs: forwarding
@@ -520,12 +536,7 @@ class NeighborInstance:
     def neighbors(self, now: float) -> list[NeighborRow]:
         """Every adjacency, and every address that is not believed, by link and address."""
         rows = [
-            neighbor_row(
-                link,
-                neighbor,
-                self._table.counts,
-                now,
-            )
+            neighbor_row(link, neighbor, self._table, now)
             for link in self._links.values()
             for neighbor in link.neighbors.values()
         ]
@@ -578,7 +589,7 @@ class NeighborInstance:
     def _settle(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
         self._loading.settle(now)
-        self._table.collect(now)
+        self._table.collect(now, self._marker.is_marked, self._has_gap)
         self._relay.send_due(now)
         changes = self._table.take_changes()
         if changes:
@@ -594,6 +605,12 @@ class NeighborInstance:
             self._agenda.arm(ifindex)
         if self._loading.take_loaded(now):
             self._agenda.touch_all()  # each tells its neighbors, once it has told everything
+
+    def _has_gap(self, key: NeighborKey) -> bool:
+        """Whether messages of a neighbor are missing that later ones have overtaken."""
+        link = self._links.get(key.ifindex)
+        neighbor = None if link is None else link.neighbors.get(key)
+        return neighbor is not None and neighbor.exchange.receiver.has_gap
 
     def _gather_heartbeats(self, now: float) -> None:
         """With a heartbeat that is due leave those of other links that may leave already.

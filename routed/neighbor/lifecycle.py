@@ -228,17 +228,37 @@ class Lifecycle:
         request_at = neighbor.exchange.table_request_at
         if neighbor.exchanges_routes and request_at is not None and now >= request_at:
             self._ask_again(link, neighbor, now)
+        self.report_own_id(link, neighbor, now)
         if neighbor.retained_until is not None and now >= neighbor.retained_until:
             neighbor.retained_until = None
             self._table.sweep_stale(neighbor.key, now)
             if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
                 self._drop_neighbor(link, neighbor, now)
 
+    def report_own_id(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Say once that another router has our router id, when a neighbor's routes show it."""
+        watch = neighbor.exchange.own_ids
+        prefix = watch.found(now)
+        if prefix is not None and not watch.is_reported:
+            watch.is_reported = True
+            self._log.trace(
+                TraceCode.OWN_ID_ELSEWHERE,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{prefix} is announced by another router with our router id",
+            )
+
     def note_room(self, neighbor: Neighbor, now: float) -> None:
         """Plan to ask for a table that was refused in part, where there may be room for it now."""
         exchange = neighbor.exchange
         if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
             exchange.table_request_at = max(now, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
+
+    def plan_table_request(self, neighbor: Neighbor, at: float) -> None:
+        """Ask for a table that was refused in part, no sooner than this."""
+        exchange = neighbor.exchange
+        if exchange.table_request_at is None:
+            exchange.table_request_at = max(at, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
 
     def _ask_again(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Ask for what was refused; only a table that has been told whole can be told again."""

@@ -26,6 +26,7 @@ from routed.neighbor.auth import LinkGuard
 from routed.neighbor.damping import FlapDamper
 from routed.neighbor.events import AdjacencyState, LinkSettings
 from routed.neighbor.feasibility import NeighborKey, Path
+from routed.neighbor.own_ids import OwnIdWatch
 from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
 from routed.neighbor.wire import SeqnoRequest, Stream
@@ -75,6 +76,8 @@ class Exchange:
     it learned. None while it says that it is converging."""
     requests: dict[tuple[Prefix, Address], SeqnoRequest] = field(default_factory=dict)
     """Seqno requests waiting for room."""
+    own_ids: OwnIdWatch = field(default_factory=OwnIdWatch)
+    """What it tells as if we had announced it."""
 
     @classmethod
     def fresh(cls, rng: random.Random) -> Exchange:
@@ -143,6 +146,7 @@ class Neighbor:
                 adjacency.unconfirmed_at,
                 adjacency.ask_at,
                 self.exchange.table_request_at,
+                self.exchange.own_ids.next_timer(),
                 self.exchange.sender.next_timer(),
                 self.exchange.receiver.ack_due_at,
             ]

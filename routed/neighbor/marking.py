@@ -24,6 +24,12 @@ class LinkMarker:
         self._links = links
         self._table = table
 
+    def is_marked(self, prefix: Prefix) -> bool:
+        """Whether some link with listeners is still to be told of a prefix."""
+        return any(
+            link.advertiser.is_marked(prefix) for link in self._links.values() if link.has_listeners
+        )
+
     def mark(self, prefix: Prefix, now: float) -> None:
         """Every link is to be told of a prefix."""
         self.mark_all([prefix], now)

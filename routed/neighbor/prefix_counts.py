@@ -11,7 +11,9 @@ are, and what one is allowed many cannot all have.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 
+from routed.model.prefix import Prefix
 from routed.neighbor.candidates import NeighborKey
 
 __all__ = ["MAX_ROUTES", "PrefixCounts"]
@@ -19,6 +21,8 @@ __all__ = ["MAX_ROUTES", "PrefixCounts"]
 MAX_ROUTES = 1_000_000
 """Reachable prefixes learned from all neighbors, each counted for each of them."""
 _NO_LIMIT = 1 << 62
+MARTIANS_KEPT = 64
+"""Martians that are named for each neighbor; others are only counted."""
 
 
 class PrefixCounts:
@@ -30,10 +34,17 @@ class PrefixCounts:
         self._reachable: Counter[NeighborKey] = Counter()
         self._limits: dict[NeighborKey, int] = {}
         self._refused: Counter[NeighborKey] = Counter()
+        self._unremembered: Counter[NeighborKey] = Counter()
+        self._martians: dict[NeighborKey, dict[Prefix, None]] = {}
+        """Offered and refused, at most MARTIANS_KEPT of each."""
 
     def set_limit(self, key: NeighborKey, max_prefixes: int) -> None:
         """Learn so many reachable prefixes of a neighbor; what is learned already stays."""
         self._limits[key] = max_prefixes
+
+    def limit(self, key: NeighborKey) -> int:
+        """How many reachable prefixes may be learned of a neighbor."""
+        return self._limits.get(key, _NO_LIMIT)
 
     def room(self, key: NeighborKey, known: int, *, is_retraction: bool, retracted: int = 0) -> int:
         """For how many prefixes there is room that a neighbor does not offer yet.
@@ -60,6 +71,36 @@ class PrefixCounts:
         """There was no room for so many updates."""
         self._refused[key] += count
 
+    def note_unremembered(self, key: NeighborKey, count: int) -> None:
+        """There was no room to remember the origin of so many updates."""
+        self._unremembered[key] += count
+
+    def note_martians(
+        self, key: NeighborKey, prefixes: Iterable[Prefix], *, is_offered: bool
+    ) -> None:
+        """A neighbor offers martians, or does not any more."""
+        offered = self._martians.setdefault(key, {})
+        for prefix in prefixes:
+            if not is_offered:
+                offered.pop(prefix, None)
+            elif len(offered) < MARTIANS_KEPT:
+                offered[prefix] = None
+        if not offered:
+            del self._martians[key]
+
+    def forgive_martians(self, key: NeighborKey, prefixes: Collection[Prefix]) -> None:
+        """Martians that a neighbor offers may be learned now: it is to be asked for them."""
+        self.note_martians(key, prefixes, is_offered=False)
+        self._unremembered[key] += len(prefixes)
+
+    def unremembered(self, key: NeighborKey) -> int:
+        """How many updates were refused for their origin since the neighbor was last asked."""
+        return self._unremembered[key]
+
+    def martians(self, key: NeighborKey) -> list[Prefix]:
+        """The martians that a neighbor offers, at most MARTIANS_KEPT."""
+        return list(self._martians.get(key, ()))
+
     def reachable(self, key: NeighborKey) -> int:
         """How many prefixes a neighbor offers."""
         return self._reachable[key]
@@ -70,6 +111,8 @@ class PrefixCounts:
 
     def has_room_again(self, key: NeighborKey) -> bool:
         """Whether a neighbor was refused something, and would not be now."""
+        if self._unremembered[key]:
+            return True
         has_room = self._reachable[key] < self._limits[key] and not self.is_full
         return self._refused[key] > 0 and has_room
 
@@ -81,9 +124,11 @@ class PrefixCounts:
     def forgive(self, key: NeighborKey) -> None:
         """A neighbor tells its table anew: what is over the limit is counted again."""
         self._refused.pop(key, None)
+        self._unremembered.pop(key, None)
+        self._martians.pop(key, None)
 
     def forget(self, key: NeighborKey) -> None:
         """A neighbor is gone, with all that it told."""
-        self._refused.pop(key, None)
+        self.forgive(key)
         self.total -= self._reachable.pop(key, 0)
         self._limits.pop(key, None)

@@ -62,10 +62,11 @@ LIMIT_BYTES = 32 << 20
 STATE_BYTES_MAX = 8 * LIMIT_BYTES
 """Of a state or an argument, unpacked: what is longer is cut, and so is damaged."""
 _MODULES = (
-    "addresses", "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "events",
-    "feasibility", "following", "handler", "instance", "keys", "lifecycle", "linkcost", "links",
-    "loading", "marking", "outputs", "policy", "prefix_counts", "quality", "refusals", "relay",
-    "reliable", "report", "seqno_wishes", "tlvs", "transmit",
+    "addresses", "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "distances",
+    "events", "feasibility", "following", "handler", "instance", "keys", "learning", "lifecycle",
+    "linkcost", "links", "loading", "marking", "outputs", "own_ids", "policy", "prefix_counts",
+    "quality", "raising", "refusals", "relay", "reliable", "report", "seqno_wishes", "tlvs",
+    "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {
@@ -73,6 +74,7 @@ _OTHERS = {
     ("builtins", "frozenset"),
     ("collections", "deque"),
     ("collections", "Counter"),
+    ("collections", "OrderedDict"),
     ("random", "Random"),
     ("copyreg", "_reconstructor"),
     ("builtins", "object"),
@@ -374,8 +376,9 @@ class Replay:
 INPUTS = frozenset(
     {
         "link_up", "link_changed", "link_down", "set_wall_clock", "originate_all", "withdraw_all",
-        "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop", "expect_neighbors",
-        "await_forwarding", "take_awaited", "forwarding_followed", "forwarding_alive",
+        "set_martians", "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop",
+        "expect_neighbors", "await_forwarding", "take_awaited", "forwarding_followed",
+        "forwarding_alive",
     }
 )  # fmt: skip
 """Methods of `NeighborInstance` that are recorded: all that change its state."""

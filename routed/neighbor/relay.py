@@ -5,15 +5,17 @@ Source: RFC 8966 section 3.8.1.2.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from routed.model.prefix import Address, Prefix
-from routed.model.seqno import is_newer
+from routed.model.seqno import is_newer_origin
 from routed.neighbor.advertise import OriginTable
 from routed.neighbor.events import TraceCode
 from routed.neighbor.feasibility import NeighborKey, RouteTable
 from routed.neighbor.links import Link, Neighbor
 from routed.neighbor.outputs import OutputLog
+from routed.neighbor.raising import Raise
 from routed.neighbor.wire import SeqnoRequest
 
 __all__ = ["RequestRelay"]
@@ -41,7 +43,8 @@ class RequestRelay:
         self._origins = origins
         self._links = links
         self._mark_dirty = mark_dirty
-        self._forwarded: dict[tuple[Prefix, Address], tuple[int, float]] = {}
+        self._forwarded: OrderedDict[tuple[Prefix, Address], tuple[int, float]] = OrderedDict()
+        """Oldest first."""
 
     def send_due(self, now: float) -> None:
         """Queue what our own table asks for."""
@@ -54,21 +57,31 @@ class RequestRelay:
         prefix = request.prefix
         own = self._origins.get(prefix)
         if own is not None:
-            if request.origin == self._router_id and self._origins.raise_seqno(
-                prefix, request.seqno
-            ):
-                self._log.count(TraceCode.SEQNO_RAISED)
-                self._mark_dirty(prefix, now)
-            else:
-                link.advertiser.mark(prefix, now)
+            self._answer(link, request, now)
             return
         selection = self._table.selection(prefix)
         if selection is not None and (
-            selection.origin != request.origin or not is_newer(request.seqno, selection.seqno)
+            selection.origin != request.origin
+            or not is_newer_origin(request.seqno, selection.seqno)
         ):
             link.advertiser.mark(prefix, now)
         elif self._may_forward(request, now):
             self._pass_on(request, neighbor.key)
+
+    def _answer(self, link: Link, request: SeqnoRequest, now: float) -> None:
+        """Raise the seqno of a prefix of ours, or tell the link of it as it is."""
+        prefix = request.prefix
+        verdict = Raise.BEHIND
+        if request.origin == self._router_id:
+            verdict = self._origins.raise_seqno(prefix, request.seqno, now)
+        match verdict:
+            case Raise.GRANTED:
+                self._log.count(TraceCode.SEQNO_RAISED)
+                self._mark_dirty(prefix, now)
+            case Raise.BEHIND:
+                link.advertiser.mark(prefix, now)
+            case Raise.TOO_FAR | Raise.TOO_SOON:
+                self._log.count(TraceCode.SEQNO_RAISE_REFUSED)
 
     def _pass_on(self, request: SeqnoRequest, requester: NeighborKey) -> None:
         """Send a request towards its origin; it is counted down only where it might go astray."""
@@ -85,7 +98,7 @@ class RequestRelay:
         """Whether this request has not just been passed on; notes that it now is."""
         key = (request.prefix, request.origin)
         seqno, until = self._forwarded.pop(key, (0, 0.0))
-        if now < until and not is_newer(request.seqno, seqno):
+        if now < until and not is_newer_origin(request.seqno, seqno):
             self._forwarded[key] = (seqno, until)
             return False
         while len(self._forwarded) >= MAX_FORWARDED:

@@ -35,7 +35,7 @@ Invariants: what is owed to one neighbor is bounded (MAX_OWED), and so is what a
 (RECEIVE_WINDOW, MAX_RUNS). No number that a neighbor writes decides how long anything takes: an ACK
 costs at most what is owed, to send one at most MAX_ACK_RANGES. A neighbor that acknowledges nothing
 for its dead interval (at least GIVE_UP_FLOOR_S), or leaves a message unacknowledged MAX_TRIES
-times, is given up.
+times or for MESSAGE_LIFETIME_S, is given up.
 
 Sources: RFC 7868 section 5.3 (EIGRP's reliable transport, conditional receive), RFC 6298 (RTO),
 RFC 5681 (slow start, congestion avoidance, fast retransmit), RFC 2018 (selective acknowledgement).
@@ -61,6 +61,7 @@ __all__ = [
     "MAX_RUNS",
     "MAX_TRIES",
     "MAX_WINDOW",
+    "MESSAGE_LIFETIME_S",
     "RECEIVE_WINDOW",
     "RTO_INITIAL_S",
     "RTO_MAX_S",
@@ -89,6 +90,10 @@ LOSS_THRESHOLD = 3
 
 MAX_TRIES = 12
 GIVE_UP_FLOOR_S = 3.0
+MESSAGE_LIFETIME_S = 60.0
+"""So long a message may be owed, sent or waiting. Receivers keep the version of a retraction for
+twice as long (`feasibility.TOMBSTONE_S`), and feasibility distances are kept by it (`distances`).
+"""
 MAX_OWED = 16_384
 """Messages unacknowledged by one neighbor, sent or waiting, before it is given up."""
 RECEIVE_WINDOW = MAX_ACK_SPAN
@@ -167,6 +172,8 @@ class _Owed:
     """One message, as one neighbor has (not) received it."""
 
     message: OutgoingData
+    since: float
+    """When it became owed."""
     sent_at: float | None = None
     """None while it waits in the backlog."""
     tries: int = 0
@@ -226,7 +233,7 @@ class ReliableSender:
         """
         if not any(self._owed.values()):
             self._progress_at = now
-        owed = _Owed(message)
+        owed = _Owed(message, now)
         message.waiting += 1
         self._owed[message.stream][message.sequence] = owed
         self.sent += 1
@@ -297,6 +304,9 @@ class ReliableSender:
         if not any(self._owed.values()):
             return False
         stalled_s = now - self._progress_at
+        oldest = min(next(iter(owed.values())).since for owed in self._owed.values() if owed)
+        if now >= oldest + MESSAGE_LIFETIME_S:
+            return True
         return self._has_overstayed or stalled_s > max(dead_interval_s, GIVE_UP_FLOOR_S)
 
     def next_timer(self) -> float | None:
@@ -534,6 +544,11 @@ class ReliableReceiver:
         cumulative = self.streams[Stream.MULTICAST].cumulative
         if cumulative is not None and is_newer(last_sent, cumulative):
             self._schedule_ack(now, True)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something is missing of a stream that later messages have overtaken."""
+        return any(stream.has_gap for stream in self.streams.values())
 
     @property
     def acks_max_bytes(self) -> int:

@@ -1,16 +1,18 @@
 """Whom to ask for a newer seqno, and when: a better route, or the only one, is not feasible.
 
 A wish is asked for after a moment, then again and again in doubling intervals until it is granted,
-or is another.
+or is another. How many routes of each neighbor wait is counted, so that it can be seen.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from routed.model.prefix import Address, Prefix
+from routed.neighbor.candidates import NeighborKey
 
 __all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "SeqnoWishes"]
 
@@ -28,6 +30,9 @@ class _Wish:
 
     origin: Address
     seqno: int
+    keys: tuple[NeighborKey, ...]
+    """The neighbors whose routes are not feasible."""
+    since: float
     next_at: float
     interval_s: float = REQUEST_RETRY_S
 
@@ -37,22 +42,56 @@ class SeqnoWishes:
 
     def __init__(self) -> None:
         self._wishes: dict[Prefix, _Wish] = {}
+        self._waiting: Counter[NeighborKey] = Counter()
         self._heap: list[tuple[float, Prefix]] = []
         """Of those that were dropped, or asked for since, there are entries to be skipped."""
 
-    def want(self, prefix: Prefix, origin: Address, seqno: int, now: float) -> None:
-        """Ask the origin to reach a seqno; a wish that is there already keeps its time."""
+    def want(
+        self,
+        prefix: Prefix,
+        origin: Address,
+        seqno: int,
+        keys: tuple[NeighborKey, ...],
+        now: float,
+    ) -> None:
+        """Ask the origin to reach a seqno; a wish that is there already keeps its time.
+
+        Args:
+            prefix: what waits.
+            origin: of the route that waits.
+            seqno: that would make it feasible.
+            keys: the neighbors that offer such routes.
+            now: seconds, monotonic.
+        """
         wish = self._wishes.get(prefix)
+        if wish is not None:
+            self._waiting.subtract(wish.keys)
+        self._waiting.update(keys)
         if wish is not None and (wish.origin, wish.seqno) == (origin, seqno):
+            wish.keys = keys
             return
-        self._wishes[prefix] = _Wish(origin, seqno, now + REQUEST_DELAY_S)
+        since = now if wish is None else wish.since
+        self._wishes[prefix] = _Wish(origin, seqno, keys, since, now + REQUEST_DELAY_S)
         heapq.heappush(self._heap, (now + REQUEST_DELAY_S, prefix))
 
     def drop(self, prefixes: Iterable[Prefix]) -> None:
         """Nothing is to be asked for these."""
         if self._wishes:
             for prefix in prefixes:
-                self._wishes.pop(prefix, None)
+                wish = self._wishes.pop(prefix, None)
+                if wish is not None:
+                    self._waiting.subtract(wish.keys)
+            if not self._wishes:
+                self._waiting.clear()
+
+    def waiting(self, key: NeighborKey) -> int:
+        """How many routes of a neighbor wait for a newer seqno."""
+        return self._waiting[key]
+
+    def waits_since(self, prefix: Prefix) -> float | None:
+        """Since when a route to a prefix waits; None when none does."""
+        wish = self._wishes.get(prefix)
+        return None if wish is None else wish.since
 
     def take_due(self, now: float) -> Iterator[tuple[Prefix, Address, int]]:
         """Prefix, origin and seqno of what is to be asked for now; it is due again later."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from routed.model.martians import find_martian
 from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
 from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Link, Neighbor
-from routed.neighbor.prefix_counts import MAX_ROUTES, PrefixCounts
+from routed.neighbor.prefix_counts import MAX_ROUTES
 from routed.neighbor.refusals import Refusal
 
 __all__ = ["learned_rows", "neighbor_row", "refusal_row"]
 
 
-def neighbor_row(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -> NeighborRow:
+def neighbor_row(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> NeighborRow:
     """One adjacency.
 
     Args:
         link: where it is.
         neighbor: whom it is with.
-        counts: how much was learned from it, and refused.
+        table: what was learned from it.
         now: seconds, monotonic.
     """
     adjacency, exchange = neighbor.adjacency, neighbor.exchange
@@ -36,7 +37,8 @@ def neighbor_row(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: floa
         loss_here=1 - adjacency.history.share,
         loss_there=1 - adjacency.share_there,
         retransmissions=exchange.sender.retransmissions,
-        prefixes=counts.reachable(neighbor.key),
+        prefixes=table.counts.reachable(neighbor.key),
+        infeasible=table.wishes.waiting(neighbor.key),
         is_restarting=neighbor.retained_until is not None,
         window=int(exchange.sender.window),
         in_flight=exchange.sender.in_flight,
@@ -44,11 +46,11 @@ def neighbor_row(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: floa
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
-        problem=_problem(link, neighbor, counts, now),
+        problem=_problem(link, neighbor, table, now),
     )
 
 
-def _problem(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -> str:
+def _problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> str:
     """Why a neighbor is kept away, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
     held_s = link.held_for(neighbor, now)
@@ -60,11 +62,9 @@ def _problem(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
-    refused = counts.refused(neighbor.key)
-    if refused and counts.is_full:
-        return f"the table has {MAX_ROUTES} routes: {refused} updates were refused"
-    if refused:
-        return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
+    route_problem = _route_problem(link, neighbor, table, now)
+    if route_problem:
+        return route_problem
     if hello is not None and hello.mtu != link.settings.mtu:
         return f"MTU differs: theirs {hello.mtu}, ours {link.settings.mtu}"
     if hello is not None:
@@ -73,6 +73,30 @@ def _problem(link: Link, neighbor: Neighbor, counts: PrefixCounts, now: float) -
         if theirs != ours:
             # It works: each tells how long it may be silent. But it is seldom meant.
             return f"hello differs: theirs {theirs}, ours {ours}"
+    return ""
+
+
+def _route_problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> str:
+    """What is wrong with the routes that a neighbor tells."""
+    own = neighbor.exchange.own_ids.found(now)
+    if own is not None:
+        return f"another router has our router id: {own} is announced with it"
+    counts, key = table.counts, neighbor.key
+    refused, unremembered, martians = (
+        counts.refused(key),
+        counts.unremembered(key),
+        counts.martians(key),
+    )
+    if refused and counts.is_full:
+        return f"the table has {MAX_ROUTES} routes: {refused} updates were refused"
+    if refused:
+        return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
+    if unremembered:
+        return f"too many origins: {unremembered} updates were refused"
+    if martians:
+        reason = find_martian(martians[0])
+        named = "" if reason is None else f" ({reason.value})"
+        return f"martians are refused: {len(martians)}, such as {martians[0]}{named}"
     return ""
 
 
@@ -103,6 +127,7 @@ def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:
         loss_there=0.0,
         retransmissions=0,
         prefixes=0,
+        infeasible=0,
         is_restarting=False,
         window=0,
         in_flight=0,

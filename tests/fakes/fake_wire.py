@@ -104,9 +104,12 @@ class Segment:
 class Node:
     """A router: an instance, what is plugged in, and what it has reported."""
 
-    def __init__(self, name: str, number: int, rng: random.Random, now: float) -> None:
+    def __init__(
+        self, name: str, number: int, router_id: Address, rng: random.Random, now: float
+    ) -> None:
         self.name = name
         self.number = number
+        self.router_id = router_id
         self.rng = rng
         self.lives = 0
         self.instance = self._new_instance()
@@ -135,7 +138,7 @@ class Node:
     def _new_instance(self) -> NeighborInstance:
         self.lives += 1
         return NeighborInstance(
-            router_id(self.number),
+            self.router_id,
             boot_id=self.rng.getrandbits(32),
             origin_seqno=self.lives << 16,
             rng=random.Random(self.rng.getrandbits(64)),
@@ -212,10 +215,11 @@ class FakeWire:
 
     # Building
 
-    def add_node(self, name: str) -> Node:
-        """A router with a number of its own."""
+    def add_node(self, name: str, clone_of: Node | None = None) -> Node:
+        """A router with a number of its own, and a router id by it or that of another."""
         number = len(self.nodes) + 1
-        node = Node(name, number, random.Random(self.rng.getrandbits(64)), self.now)
+        own_id = router_id(number) if clone_of is None else clone_of.router_id
+        node = Node(name, number, own_id, random.Random(self.rng.getrandbits(64)), self.now)
         self.nodes[name] = node
         node.instance.await_forwarding(self._awaits_forwarding, self.now)
         return node
@@ -404,7 +408,7 @@ class FakeWire:
                 continue
             alive = [(node, ifindex) for node, ifindex in segment.plugs if node.is_alive]
             for node, ifindex in alive:
-                expected = {router_id(peer.number) for peer, _ in alive if peer is not node}
+                expected = {peer.router_id for peer, _ in alive if peer is not node}
                 if up[node.name, ifindex] != expected:
                     return False
         return True

@@ -25,7 +25,7 @@ from tests.fakes.fake_views import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, m
 PROMISED = {
     NeighborView: "router_id interface address state uptime_s dead_in_s rtt_ms rto_ms cost "
     "retransmissions prefixes problem window in_flight sent received duplicates out_of_order "
-    "is_restarting loss_here loss_there",
+    "is_restarting loss_here loss_there infeasible",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
     "age_s owner lease_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -67,6 +68,22 @@ def test_each_source_is_announced_by_its_own_word_only(source: str) -> None:
 def test_what_was_learned_from_neighbors_is_not_announced_as_ours() -> None:
     rig = Rig(config("[{source: static}, {source: connected}]"))
     assert rig.settle(PREFIX, route(source=RouteSource.NEIGHBOR)) is None
+
+
+@pytest.mark.parametrize("source", [RouteSource.STATIC, RouteSource.CONNECTED])
+@pytest.mark.parametrize("text", ["169.254.0.0/16", "fe80::/64", "240.1.0.0/16", "ff02::/16"])
+def test_a_martian_is_not_announced_unless_it_is_allowed(source: RouteSource, text: str) -> None:
+    prefix = Prefix.parse(text)
+    rules = config("[{source: static}, {source: connected}]")
+    rig = Rig(rules)
+    assert rig.settle(prefix, route(prefix, source)) is None
+    assert rig.settle(PREFIX, route(source=source)) is not None
+    allowing = dataclasses.replace(rules, allow_martians=(prefix,))
+    assert rig.room.follow(allowing), "all are settled anew"
+    assert not rig.room.follow(allowing)
+    assert rig.settle(prefix, route(prefix, source)) is not None
+    assert rig.room.follow(rules)
+    assert rig.settle(prefix, route(prefix, source)) is None
 
 
 def test_the_first_rule_that_fits_decides() -> None:

@@ -14,6 +14,7 @@ from routed.neighbor.advertise import (
     TableDump,
     take_fitting,
 )
+from routed.neighbor.raising import MAX_RAISE, Raise
 from routed.neighbor.wire import (
     CONTENT_MAX_BYTES,
     Flag,
@@ -59,19 +60,34 @@ def test_whatever_is_originated_later_has_a_newer_seqno_after_a_change() -> None
 def test_a_seqno_is_raised_to_what_is_needed_and_never_lowered() -> None:
     origins = OriginTable(first_seqno=100)
     origins.originate([PREFIX], 0, 0, is_external=False)
-    assert origins.raise_seqno(PREFIX, 107)
-    assert not origins.raise_seqno(PREFIX, 107)
-    assert not origins.raise_seqno(PREFIX, 90)
-    assert not origins.raise_seqno(Prefix.parse("10.0.0.0/8"), 200)
+    assert origins.raise_seqno(PREFIX, 107, 0.0) is Raise.GRANTED
+    assert origins.raise_seqno(PREFIX, 107, 0.0) is Raise.BEHIND
+    assert origins.raise_seqno(PREFIX, 90, 0.0) is Raise.BEHIND
+    assert origins.raise_seqno(Prefix.parse("10.0.0.0/8"), 200, 0.0) is Raise.BEHIND
     assert origins.highest_seqno == 107
 
 
 def test_an_earlier_lifes_seqno_is_outrun() -> None:
     origins = OriginTable(first_seqno=100)
     origins.originate([PREFIX], 0, 0, is_external=False)
-    assert not origins.raise_past(PREFIX, 100)
-    assert origins.raise_past(PREFIX, 300)
+    assert origins.raise_past(PREFIX, 100, 0.0) is Raise.BEHIND
+    assert origins.raise_past(PREFIX, 300, 0.0) is Raise.GRANTED
     assert origins.highest_seqno == 301
+
+
+def test_a_change_is_one_step_whatever_another_prefix_was_driven_to() -> None:
+    """A prefix whose seqno leapt with another's would be out of reach where it was used before."""
+    origins = OriginTable(first_seqno=100)
+    other = Prefix.parse("10.0.0.0/8")
+    origins.originate([PREFIX, other], 0, 0, is_external=False)
+    for step in range(1, 5):
+        origins.raise_seqno(other, 100 + step * MAX_RAISE, 0.0)
+    assert set(origins.originate([PREFIX, other], 5, 0, is_external=False)) == {PREFIX, other}
+    changed, driven = origins.get(PREFIX), origins.get(other)
+    assert changed is not None
+    assert driven is not None
+    assert changed.seqno == 101
+    assert driven.seqno == origins.highest_seqno == 101 + 4 * MAX_RAISE
 
 
 def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
+from routed.neighbor.distances import SOURCE_GC_S, UNTOLD_S
 from routed.neighbor.feasibility import (
-    SOURCE_GC_S,
     TOMBSTONE_S,
     NeighborKey,
     Path,
@@ -173,9 +173,10 @@ def test_a_retraction_is_not_undone_by_an_older_update_that_arrives_later(told: 
 def test_tombstones_and_distances_are_dropped_in_time(told: Told) -> None:
     told(B, 10, now=0.0)
     told(B, METRIC_INFINITY, now=1.0)
+    told.table.collect(1.0 + UNTOLD_S)
     told.table.collect(1.0 + TOMBSTONE_S)
-    assert told(B, 50, version=0, now=130.0) is UpdateVerdict.UNFEASIBLE
-    told(B, METRIC_INFINITY, now=131.0)
+    assert told(B, 50, version=9, now=130.0) is UpdateVerdict.UNFEASIBLE
+    told(B, METRIC_INFINITY, version=10, now=131.0)
     told.table.collect(1.0 + SOURCE_GC_S)
     assert told(C, 50, now=182.0) is UpdateVerdict.ACCEPTED
     assert told.chosen() == (60, (C,))

@@ -1,0 +1,75 @@
+"""Signs that another router, not on our links, has our router id. One for each neighbor's table.
+
+A neighbor on the link that has our id is refused at once. One that is further away shows only in
+routes that name us as their origin. Most of those are echoes of our own, or what an earlier life of
+ours left behind; that other router is there when
+
+- a prefix that we do not announce is still told LEFTOVER_S later, when nobody keeps anything of an
+  earlier life any more, or
+- seqnos of ours that we never issued keep coming for a prefix that we announce (`raising`), or one
+  that we may not outrun is still told after that time.
+
+Its routes are never used here, and ours are not used there: an operator has to know.
+
+Bounds: REMEMBERED prefixes for each neighbor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from routed.model.prefix import Prefix
+
+__all__ = ["LEFTOVER_S", "REMEMBERED", "OwnIdWatch"]
+
+LEFTOVER_S = 150.0
+"""The longest grace (120 s), and time for the news to cross the network."""
+REMEMBERED = 16
+
+
+class OwnIdWatch:
+    """What one neighbor tells with our router id as its origin."""
+
+    def __init__(self) -> None:
+        self.is_reported = False
+        """Whether what was found has been reported."""
+        self._since: dict[Prefix, float] = {}
+        """Prefixes that we do not announce, or not like this; oldest first."""
+        self._contested: Prefix | None = None
+
+    def note(self, prefix: Prefix, now: float) -> None:
+        """A prefix is told as ours that we do not announce, or not with so new a seqno."""
+        if len(self._since) < REMEMBERED:
+            self._since.setdefault(prefix, now)
+
+    def note_contested(self, prefix: Prefix) -> None:
+        """Another router issues seqnos for a prefix that we announce."""
+        self._contested = prefix
+
+    def clear(self, prefixes: Iterable[Prefix]) -> None:
+        """These are told as ours no more."""
+        for prefix in prefixes:
+            self._since.pop(prefix, None)
+            if prefix == self._contested:
+                self._contested = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to clear."""
+        return not self._since and self._contested is None
+
+    def found(self, now: float) -> Prefix | None:
+        """A prefix that shows that another router has our id; None when none does."""
+        if self._contested is not None:
+            return self._contested
+        for prefix, since in self._since.items():
+            return prefix if now >= since + LEFTOVER_S else None
+        return None
+
+    def next_timer(self) -> float | None:
+        """When `found` may have something new to say; None when that was reported."""
+        if self.is_reported:
+            return None
+        for since in self._since.values():
+            return since + LEFTOVER_S
+        return None

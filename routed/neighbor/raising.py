@@ -1,0 +1,127 @@
+"""How far and how often others may have this router raise a seqno of its own. Pure.
+
+A seqno is raised because a router needs a newer one (SEQNO_REQUEST), or because ours was heard
+with a seqno that we never issued. Both come from others, and each raise is an update that crosses
+the network. So
+
+- a raise is by at most MAX_RAISE: further ahead is no number of ours, and what asks for it is
+  answered when its feasibility distance is forgotten;
+- of one prefix, BURST raises are made at once and one more every REFILL_S;
+- a number of ours that we did not issue is outrun at once the first time, as an earlier life of
+  ours may have left it; the next time after FOREIGN_GAP_S, and then after twice as long each time.
+
+With the last, two routers that were given one router id and announce one prefix do not drive each
+other round: after a few raises each is quiet for a minute, and `is_contested` says so.
+
+Bounds: one entry for each prefix of ours that was raised in the last QUIET_S.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from routed.model.prefix import Prefix
+from routed.model.seqno import seqno_distance
+
+__all__ = ["BURST", "CONTESTED_RAISES", "FOREIGN_GAP_S", "MAX_RAISE", "Raise", "RaiseLimits"]
+
+MAX_RAISE = 1 << 16
+"""A first seqno is a time in seconds: clocks that are wrong by up to 18 hours are forgiven."""
+BURST = 16
+REFILL_S = 1.0
+FOREIGN_GAP_S = 1.0
+FOREIGN_GAP_MAX_S = 64.0
+CONTESTED_RAISES = 3
+"""So many raises past numbers that we did not issue show that another router issues them."""
+QUIET_S = 180.0
+"""After so long without a raise, an entry is forgotten."""
+
+
+class Raise(enum.Enum):
+    """What becomes of a wish for a newer seqno of ours."""
+
+    GRANTED = "granted"
+    BEHIND = "ours is as new"
+    TOO_FAR = "too far ahead"
+    TOO_SOON = "too soon after the last ones"
+
+
+@dataclass(slots=True)
+class _Entry:
+    tokens: float
+    filled_at: float
+    at: float
+    """Of the last raise."""
+    foreign: int = 0
+    """Raises past numbers that we did not issue."""
+    foreign_at: float = 0.0
+    """When the next of these may be."""
+
+
+class RaiseLimits:
+    """Owns when each prefix was raised."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Prefix, _Entry] = OrderedDict()
+        """The one that was raised last, last."""
+
+    def judge_request(self, prefix: Prefix, own: int, wanted: int, now: float) -> Raise:
+        """Decide whether to raise a seqno of ours to one that a router needs."""
+        verdict = _reach(own, wanted)
+        if verdict is not Raise.GRANTED:
+            return verdict
+        entry = self._refreshed(prefix, now)
+        is_contested = entry.foreign >= CONTESTED_RAISES and now < entry.foreign_at
+        if entry.tokens < 1 or is_contested:
+            return Raise.TOO_SOON
+        self._use(prefix, entry, now)
+        return Raise.GRANTED
+
+    def judge_foreign(self, prefix: Prefix, own: int, heard: int, now: float) -> Raise:
+        """Decide whether to raise a seqno of ours past one that we did not issue."""
+        verdict = _reach(own, heard)
+        if verdict is not Raise.GRANTED:
+            return verdict
+        entry = self._refreshed(prefix, now)
+        if now < entry.foreign_at:
+            return Raise.TOO_SOON
+        gap_s = min(FOREIGN_GAP_S * 2**entry.foreign, FOREIGN_GAP_MAX_S)
+        entry.foreign += 1
+        entry.foreign_at = now + gap_s
+        self._use(prefix, entry, now)
+        return Raise.GRANTED
+
+    def is_contested(self, prefix: Prefix, now: float) -> bool:
+        """Whether another router issues seqnos of ours for a prefix."""
+        entry = self._entries.get(prefix)
+        return entry is not None and entry.foreign >= CONTESTED_RAISES and now < entry.at + QUIET_S
+
+    def _refreshed(self, prefix: Prefix, now: float) -> _Entry:
+        while self._entries:
+            oldest, entry = next(iter(self._entries.items()))
+            if now < entry.at + QUIET_S:
+                break
+            del self._entries[oldest]
+        known = self._entries.get(prefix)
+        if known is None:
+            return _Entry(float(BURST), now, now)
+        known.tokens = min(BURST, known.tokens + (now - known.filled_at) / REFILL_S)
+        known.filled_at = now
+        return known
+
+    def _use(self, prefix: Prefix, entry: _Entry, now: float) -> None:
+        entry.tokens = max(entry.tokens - 1, 0.0)
+        entry.at = now
+        self._entries[prefix] = entry
+        self._entries.move_to_end(prefix)
+
+
+def _reach(own: int, wanted: int) -> Raise:
+    distance = seqno_distance(wanted, own)
+    if distance == -(1 << 31):  # exactly half the ring away: neither before nor after
+        return Raise.TOO_FAR
+    if distance <= 0:
+        return Raise.BEHIND
+    return Raise.GRANTED if distance <= MAX_RAISE else Raise.TOO_FAR
