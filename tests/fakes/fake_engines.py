@@ -110,7 +110,7 @@ class FakeEngine:
         self.is_stopped = False
         self.died = trio.Event()
         self._step_hook = step
-        self._prepared: Config | None = None
+        self.prepared: Config | None = None
 
     def kill(self) -> None:
         self.is_running = False
@@ -120,12 +120,12 @@ class FakeEngine:
         self, config: Config, secrets: tuple[SharedSecret, ...], begin: Callable[[int], ConfBegin]
     ) -> None:
         await self._step("prepare")
-        self._prepared = config
+        self.prepared = config
         await self._step("prepared")
 
     async def commit(self) -> None:
         await self._step("commit")
-        self.runs_by = self._prepared
+        self.runs_by = self.prepared
         await self._step("committed")
         self.is_running = True
 

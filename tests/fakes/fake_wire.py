@@ -338,6 +338,13 @@ class FakeWire:
         node.instance.await_forwarding(is_on, self.now)
         self._drain(node)
 
+    def hear_of_kernel(self, name: str) -> bool:
+        """Tell a node that whoever writes its kernel is alive; whether something is due by that."""
+        node = self.nodes[name]
+        is_due = node.instance.forwarding_alive(self.now)
+        self._drain(node)
+        return is_due
+
     def follow(self, name: str, prefixes: list[Prefix] | None = None) -> list[Prefix]:
         """Tell a node that forwarding has followed.
 

@@ -211,3 +211,32 @@ def test_nothing_waits_while_it_is_off(is_on: bool) -> None:
     assert wait.take_unasked() == [A] * is_on
     assert wait.end_all() == [A] * is_on
     assert A not in wait
+
+
+def test_nothing_better_is_told_for_a_process_that_hangs() -> None:
+    """S24: a second later neighbors were sent into a black hole."""
+    line = learned_line()
+    line.wire.hear_of_kernel("b")
+    line.cost(line.left, 4)
+    line.wire.run(60 * AWAITED_MAX_S)
+    assert line.metric_at(line.c) == 20, "not better, however long it takes"
+    assert line.wire.hear_of_kernel("b"), "late, and not for want of a process"
+    line.wire.run(0.1)
+    assert line.metric_at(line.c) == 14
+
+
+def test_a_process_that_hangs_holds_back_no_retraction() -> None:
+    line = learned_line()
+    line.wire.hear_of_kernel("b")
+    line.wire.withdraw("a", str(LOOPBACK))
+    line.wire.run(AWAITED_MAX_S)
+    assert line.metric_at(line.c) is None
+
+
+def test_a_process_that_is_alive_and_slow_delays_news_by_a_second_only() -> None:
+    line = learned_line()
+    line.cost(line.left, 4)
+    for _ in range(20):
+        line.wire.hear_of_kernel("b")
+        line.wire.run(0.1)
+    assert line.metric_at(line.c) == 14
