@@ -98,7 +98,7 @@ class NeighborLinks:
         """How NUP runs on a link; None when it cannot or should not."""
         wanted = config.interface_for(link.ifname)
         family = self._family(link.ifindex)
-        if wanted is None or family is None or not link.is_up:
+        if wanted is None or family is None or not link.is_up or link.is_port:
             return None
         local = _local_address(link, family)
         if local is None:

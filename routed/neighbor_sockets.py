@@ -59,6 +59,8 @@ class NeighborSockets:
         self._due: dict[int, float] = {}
         """When to try again, by link."""
         self._has_due = trio.Event()
+        self._ports: set[int] = set()
+        """Links that NUP was to run on, and does not, because they are ports of others."""
 
     def __len__(self) -> int:
         return len(self._families)
@@ -71,7 +73,7 @@ class NeighborSockets:
         self._families.clear()
 
     def forget(self, ifindex: int) -> None:
-        """The link is gone, and its socket with it."""
+        """NUP does not run on the link, or no longer: it may be gone, and its socket with it."""
         self._families.pop(ifindex, None)
 
     def settle_all(self, links: Iterable[Interface], config: Config) -> None:
@@ -82,6 +84,7 @@ class NeighborSockets:
     def settle(self, link: Interface, config: Config) -> None:
         """Hand the engine a socket for a link, if it should have one and does not yet."""
         family = neighbor_family(link, config)
+        self._note_port(link, config)
         if family is None:
             self.forget(link.ifindex)
             return
@@ -101,6 +104,13 @@ class NeighborSockets:
         engine.send(
             SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=opened.detach()
         )
+
+    def _note_port(self, link: Interface, config: Config) -> None:
+        """Say once that NUP does not run on a link because it is a port of another one."""
+        is_refused = link.is_port and config.interface_for(link.ifname) is not None
+        if is_refused and link.ifindex not in self._ports:
+            self._log.emit("nup-not-on-port", link=link.ifname)
+        (self._ports.add if is_refused else self._ports.discard)(link.ifindex)
 
     async def run(self, config: Callable[[], Config]) -> None:
         """Try again, for ever.
@@ -125,11 +135,14 @@ class NeighborSockets:
 def neighbor_family(link: Interface, config: Config) -> Family | None:
     """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.
 
+    On a port of a bridge or a bond nothing is ever received, and what is sent there comes from the
+    other one's address: neighbors would take the two for one that forgets them all the time.
+
     While an IPv6 address is still being checked for duplicates nothing is opened: it will be
     usable in a second, and the adjacency should not move from one family to the other.
     """
     entry = config.interface_for(link.ifname)
-    if entry is None or not link.is_up or link.is_loopback:
+    if entry is None or not link.is_up or link.is_loopback or link.is_port:
         return None
     if not entry.neighbors and not link.has_multicast:
         return None

@@ -47,7 +47,10 @@ ADDRESS_MESSAGES = frozenset({_RTM_NEWADDR, _RTM_DELADDR})
 _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 _IFF_LOWER_UP = 0x10000
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_EXT_MASK = 3, 4, 29
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 18, 29
+_IFLA_INFO_SLAVE_KIND = 4
+_PORT_KINDS = frozenset({b"bridge", b"bond", b"team", b"openvswitch"})
+"""What takes all that arrives on its ports; a VRF leaves it to them."""
 _SKIP_STATS = 8
 _IFINFO = struct.Struct("=BxHiII")
 """Family, hardware type, index, flags, which flags changed."""
@@ -112,7 +115,16 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
         mtu=decode_u32(found[_IFLA_MTU]) if _IFLA_MTU in found else 0,
         is_loopback=bool(flags & _IFF_LOOPBACK),
         has_multicast=bool(flags & _IFF_MULTICAST),
+        is_port=_is_port(found.get(_IFLA_LINKINFO, b"")),
     )
+
+
+def _is_port(link_info: bytes) -> bool:
+    """Whether a link belongs to another one that takes what arrives on it."""
+    if not link_info:
+        return False
+    kinds = dict(attributes(link_info, 0, len(link_info)))
+    return kinds.get(_IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") in _PORT_KINDS
 
 
 def decode_address(message: NetlinkMessage) -> AddressEvent | None:

@@ -30,6 +30,7 @@ class LinkEvent:
     mtu: int
     is_loopback: bool
     has_multicast: bool
+    is_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +118,5 @@ class LinkTable:
             is_loopback=link.is_loopback,
             has_multicast=link.has_multicast,
             addresses=tuple(addresses[key] for key in sorted(addresses)),
+            is_port=link.is_port,
         )

@@ -55,6 +55,8 @@ class Interface:
     has_multicast: bool
     addresses: Annotated[tuple[InterfaceAddress, ...], Items(MESSAGE_ADDRESSES_MAX)] = ()
     """Sorted, so that equal states compare equal."""
+    is_port: bool = False
+    """A port of a bridge, bond or team: what arrives on it is that one's, and never ours."""
 
     @property
     def is_up(self) -> bool:

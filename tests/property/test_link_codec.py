@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from routed.fib.codec import DecodeError, NetlinkMessage, split_messages
+from routed.fib.codec import DecodeError, NetlinkMessage, pack_attribute, split_messages
 from routed.fib.events import decode_address, decode_link
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.model.link import InterfaceAddress
@@ -56,6 +56,20 @@ def test_a_link_is_what_pyroute2_would_say(
         is_loopback=bool(flags & IFF_LOOPBACK),
         has_multicast=bool(flags & IFF_MULTICAST),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_port"),
+    [(b"bridge", True), (b"bond", True), (b"team", True), (b"vrf", False), (b"", False)],
+)
+def test_a_port_of_a_bridge_or_a_bond_is_known_as_one(kind: bytes, is_port: bool) -> None:
+    slave_kind = pack_attribute(4, kind + b"\0") if kind else b""
+    info = pack_attribute(1, b"veth\0") + slave_kind
+    fields = {"family": AF_UNSPEC, "index": 3, "flags": IFF_UP, "attrs": [("IFLA_IFNAME", "a")]}
+    plain = message(ifinfmsg, RTM_NEWLINK, fields)
+    seen = decode_link(plain._replace(payload=plain.payload + pack_attribute(18, info)))
+    assert seen is not None
+    assert seen.is_port is is_port
 
 
 def test_a_bridge_port_is_no_link() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from routed.config.load import load_text
 from routed.config.schema import Config
+from routed.log import Logger
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family
 from routed.neighbor.damping import Damping
@@ -20,6 +21,8 @@ from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.linkcost import RttCost
 from routed.neighbor.network import NeighborNetwork
 from routed.neighbor_links import NeighborLinks
+from routed.neighbor_sockets import NeighborSockets, neighbor_family
+from tests.unit.fib.test_sync import ListSink
 
 PATTERNS = 'interfaces: {"eth*": {cost: 7}, wg0: {cost: 50, neighbors: ["fe80::2"]}}'
 
@@ -156,3 +159,25 @@ async def test_metrics_and_damping_reach_the_protocol(rig: Rig) -> None:
     assert settings.damping == Damping(5.0, 2000, 500, 20.0)
     rig.links.settle(link("eth0"), config_of("interfaces: {eth0: {damping: {}}}"))
     assert rig.nup.running[3].damping == Damping(15.0, 3000, 1000, 60.0)
+
+
+async def test_a_link_that_becomes_a_port_of_a_bridge_has_neighbors_no_longer(rig: Rig) -> None:
+    """What arrives there is the bridge's; neighbors took both for one that forgot them (B4)."""
+    config = config_of(PATTERNS)
+    rig.appear(link("eth0"), config)
+    assert rig.nup.running.keys() == {3}
+    rig.links.settle(dataclasses.replace(link("eth0"), is_port=True), config)
+    assert rig.nup.running == {}
+
+
+async def test_the_parent_opens_no_socket_on_a_port_and_says_so_once() -> None:
+    config = config_of(PATTERNS)
+    port = dataclasses.replace(link("eth0"), is_port=True)
+    assert neighbor_family(port, config) is None
+    assert neighbor_family(link("eth0"), config) is Family.IPV6
+    sink = ListSink()
+    log = Logger(sink, "parent")
+    sockets = NeighborSockets(lambda _ifindex: None, lambda: None, log)
+    for state in (port, port, link("eth0"), port, dataclasses.replace(port, ifname="other0")):
+        sockets.settle(state, config)
+    assert [record.fields for record in sink.events("nup-not-on-port")] == [{"link": "eth0"}] * 2
