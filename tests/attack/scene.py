@@ -1,0 +1,231 @@
+"""A small network under attack: A - R - B, and what must hold after each attack on R.
+
+The attacked daemon serves metrics on a Unix socket and a port, a reader (uid READER) and, by its
+configuration, nobody else but root. Programs of local users run in R's namespaces as another uid,
+with nothing but the standard library; what they send is made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import router_config
+import topology
+from inside import Inside
+from pinger import PingStream
+from testbed import Lab
+from topology import Topology
+from waiting import wait_until
+
+__all__ = ["DEADLINE_S", "READER", "STRANGER", "Scene", "attacked_network"]
+
+DEADLINE_S = 60.0
+STRANGER, READER = 64_001, 64_002
+"""Uids that no file and no configuration knows, but for the role of the second."""
+METRICS_PORT = 9705
+RESIDENT_MAX_BYTES = 160 << 20
+"""Of each process of the daemon, whatever was done to it: three times what it takes at rest."""
+DESCRIPTORS_MAX = 64
+
+_AS_USER = """
+import os, random, select, socket, struct, sys, encodings.idna, encodings.ascii
+# All that programs import: another user may not be able to read this interpreter's library.
+uid = int(sys.argv[1])
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+exec(compile(bytes.fromhex(sys.stdin.readline()).decode(), "attack", "exec"))
+"""
+
+
+def attacked_network() -> Topology:
+    """Three routers in a line; a daemon has nine seconds to be back."""
+    patience = {"eth*": {"hello": "300ms", "multiplier": 30}}
+    return topology.load("line3").with_config(
+        {
+            "interfaces": patience,
+            "fib": {"on_exit": "keep"},
+            "metrics": {"listen": f"127.0.0.1:{METRICS_PORT}"},
+            "learn": [{"protocol": "static"}],
+        }
+    )
+
+
+class Scene:
+    """The lab, the attacked router R, and the seed of everything that is done to it."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        """Args:
+        lab: of `attacked_network`; its daemons are not started yet.
+        seed: of every input.
+        """
+        self.lab = lab
+        self.rng = random.Random(seed)
+        self._log_read = 0
+
+    def start(self) -> None:
+        """Start the daemons, with a reader among R's clients."""
+        self.lab.write_config_unless_there("R")
+        text = self.lab.read_config("R")
+        assert "management:" in text
+        self.config = text.replace("management:", f"management:\n  read: [{READER}]", 1)
+        self.lab.write_config("R", self.config)
+        self.lab.start_daemons()
+        self.lab.wait_converged(DEADLINE_S)
+
+    # what attacks are made of
+
+    @contextlib.contextmanager
+    def user(self, uid: int, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A program of a local user in R: it has said a line, and ends with the block.
+
+        Args:
+            uid: whose.
+            program: Python; it prints a line when it is where it wants to be, and then should
+                wait for the end of its standard input.
+            arguments: from `sys.argv[2]` on.
+        """
+        command = [sys.executable, "-c", _AS_USER, str(uid), *arguments]
+        pipe = subprocess.PIPE
+        process = self.lab.popen("R", command, stdin=pipe, stdout=pipe, stderr=pipe)
+        with process:
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(program.encode().hex() + "\n")
+                process.stdin.flush()
+                said = process.stdout.readline()
+                if not said:
+                    process.wait(DEADLINE_S)
+                    assert process.stderr is not None
+                    raise AssertionError(f"the attacker failed: {process.stderr.read()}")
+                yield process
+            finally:
+                _end(process)
+
+    def run_user(self, uid: int, program: str, *arguments: str) -> str:
+        """The same, to its end; returns the line that it has said."""
+        with self.user(uid, program, *arguments) as process:
+            said, problem = process.communicate("", timeout=DEADLINE_S)
+            assert process.returncode == 0, problem
+            return said
+
+    def send_frames(self, uid: int, frames: Iterable[bytes]) -> None:
+        """Send messages to R's management socket, each on a connection of its own or on one."""
+        lines = self.lab.file("/dev/shm/R/frames")
+        lines.write_text("\n".join(frame.hex() for frame in frames), encoding="ascii")
+        lines.chmod(0o644)
+        self.run_user(uid, CLIENT, router_config.socket_path("R"), "/dev/shm/R/frames")
+
+    def ask(self, *words: str) -> list[dict[str, Any]]:
+        """Ask R's daemon as root."""
+        return self.lab.routectl("R", *words)
+
+    def counters(self) -> Mapping[str, int]:
+        """R's counters."""
+        return {row["name"]: row["value"] for row in self.ask("show", "counters")}
+
+    def new_log(self) -> str:
+        """What R has logged since this was asked last."""
+        text = self.lab.log("R")
+        new, self._log_read = text[self._log_read :], len(text)
+        return new
+
+    def wait_logged(self, word: str, what: str) -> None:
+        """Wait until R logs something that it has not logged yet; `new_log` moves on."""
+        began = self._log_read
+        wait_until(lambda: word in self.lab.log("R")[began:], DEADLINE_S, what)
+
+    # what must hold
+
+    @contextlib.contextmanager
+    def under_attack(self, *, ends_engine: bool = False) -> Iterator[PingStream]:
+        """An attack; afterwards everything must be as before, and no packet is lost.
+
+        Args:
+            ends_engine: whether the attack ends an engine itself.
+        """
+        self.new_log()
+        parent, engine = self.lab.daemon_pid("R"), self.lab.engine_pid("R")
+        adjacencies = [self.lab.log(router).count("adjacency-down") for router in "AB"]
+        routes = self.lab.kernel_routes("R")
+        with self.lab.ping_stream("A", "B") as stream:
+            yield stream
+            self.ask("show", "status")
+            self.lab.wait_converged(DEADLINE_S)
+        assert stream.sent
+        assert stream.lost == 0, f"{stream.lost} of {stream.sent} packets were lost"
+        assert self.lab.daemon_pid("R") == parent, "the daemon is another one"
+        if not ends_engine:
+            assert self.lab.engine_pid("R") == engine, "the engine was replaced"
+            after = [self.lab.log(router).count("adjacency-down") for router in "AB"]
+            assert after == adjacencies, "a neighbor lost its adjacency"
+        assert self.lab.kernel_routes("R") == routes
+        log = self.new_log()
+        for word in ("internal-error", "Traceback"):
+            assert word not in log, log[-4000:]
+        self._check_size(parent)
+
+    def _check_size(self, parent: int) -> None:
+        pids = [parent, self.lab.engine_pid("R") or parent]
+        done = self.lab.run("R", [sys.executable, "-c", _USAGE, *map(str, pids)])
+        for descriptors, resident_bytes in json.loads(done.stdout):
+            assert descriptors <= DESCRIPTORS_MAX
+            assert resident_bytes <= RESIDENT_MAX_BYTES
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let a program end by itself: it may hold what only it can let go of."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+_USAGE = """
+import json, os, sys
+def usage(pid):
+    pages = int(open(f"/proc/{pid}/statm").read().split()[1])
+    return len(os.listdir(f"/proc/{pid}/fd")), pages * os.sysconf("SC_PAGESIZE")
+print(json.dumps([usage(int(pid)) for pid in sys.argv[1:]]))
+"""
+
+CLIENT = """
+import socket, sys
+path, lines = sys.argv[2:]
+connection = None
+for line in open(lines):
+    message = bytes.fromhex(line)
+    for attempt in range(2):
+        try:
+            if connection is None:
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                connection.connect(path)
+                connection.settimeout(0.02)
+            connection.send(message)
+            for _ in range(50):
+                if not connection.recv(1 << 18):
+                    raise ConnectionError
+            break
+        except TimeoutError:
+            break
+        except OSError:
+            if connection is not None:
+                connection.close()
+            connection = None
+print("sent", flush=True)
+"""
+
+
+def reach_of(lab: Inside) -> str:
+    """Why local users cannot be played here; empty when they can."""
+    return "there is one uid in a user namespace of one's own" if lab.is_rootless else ""
