@@ -326,10 +326,12 @@ def kernel_changes(scene: Scene) -> None:
             netlink.add_address("lo", address)
         for prefix in prefixes:
             kernel.add_route(netlink, prefix, via=None, dev="eth-A")
+        command = scene.lab.routectl_command("R", "show", "route", "100.85.7.7")
         wait_until(
-            lambda: scene.ask("show", "route", "100.85.7.7")[0]["prefix"] == "100.85.7.0/24",
-            DEADLINE_S, "the daemon has read them",
-        )  # fmt: skip
+            lambda: not scene.lab.run("R", command).returncode,
+            DEADLINE_S,
+            "the daemon has read them",
+        )
         for route in scene.lab.kernel_routes("R", None):
             if route.prefix in prefixes or (scene.rng.random() < 0.02 and route.protocol == 205):
                 kernel.delete_route(netlink, route)
@@ -344,7 +346,7 @@ def port_squatters(scene: Scene) -> None:
         scene.user(STRANGER, _SQUAT, str(NUP_PORT)) as process,
     ):
         scene.lab.kill("R", "engine")
-        scene.wait_logged("ready", "the next engine serves")
+        scene.wait_logged("engine-started", "the next engine starts")
         scene.lab.wait_converged(DEADLINE_S)
         assert process.stdin is not None
         said, problem = process.communicate("", timeout=DEADLINE_S)
