@@ -23,7 +23,7 @@ ifeq ($(IS_WRITABLE),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim flood soak fuzz sanitize clean
+.PHONY: help venv run test lint type unit bench sim flood soak attack fuzz sanitize clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -63,6 +63,9 @@ MINUTES ?= 20
 
 soak: $(STAMP) ## random faults in a ring of eight, MINUTES=20 of them, SEED=N again, ROUNDS=N-M only these
 	@$(BIN)/python netns-lab/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+attack: $(STAMP) ## adversaries of every kind against a router, eight minutes; SEED=N again, ONLY=NAME for one
+	@PYTHONPATH=netns-lab $(BIN)/python -m tests.attack $(if $(SEED),--seed $(SEED)) $(ONLY)
 
 SECONDS ?= 30
 

@@ -10,17 +10,28 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 import kernel
 import router_config
 from ipc import codec
-from ipc.control import PROTOCOL_VERSION, REQUEST_CLASSES, Hello
+from ipc.authority import AUTHORITY
+from ipc.authority import Role as End
+from ipc.control import PROTOCOL_VERSION, REQUEST_CLASSES, Hello, Monitor
 from ipc.control import ControlType as Request
-from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, FrameError, pack_frame
+from ipc.framing import (
+    CONTROL_FRAME_MAX_BYTES,
+    FRAME_HEADER_BYTES,
+    INTERNAL_FRAME_MAX_BYTES,
+    Frame,
+    pack_frame,
+)
 from routed.neighbor.assigned import GROUP_IPV6, NUP_PORT
-from tests.attack.scene import DEADLINE_S, METRICS_PORT, READER, STRANGER, Scene
+from testbed import Lab
+from tests.attack.scene import DEADLINE_S, METRICS_PORT, READER, STRANGER, Scene, attacked_network
 from tests.fakes.wired_samples import sample
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import TARGETS, with_right_sums
@@ -49,7 +60,12 @@ def readers(scene: Scene) -> None:
             continue
         for _ in range(3):
             good = _frame(number, sample(request_class, rng))
-            frames += [hello, good, hello, good[:8] + _longest(rng.choice("a\x01\u2028\U0001f980"))]
+            frames += [
+                hello,
+                good,
+                hello,
+                good[:FRAME_HEADER_BYTES] + _longest(rng.choice("a\x01\u2028\U0001f980")),
+            ]
             frames += [hello, mutated(good, [hello], rng, 60_000)]
     with scene.under_attack():
         scene.send_frames(READER, frames)
@@ -61,12 +77,8 @@ def _frame(number: int, message: object) -> bytes:
 
 
 def _longest(character: str) -> bytes:
-    """A body of one text in place of every field, as long as a frame can be."""
-    body = codec.encode_plain([character * (50_000 // len(character.encode()))])
-    try:
-        return pack_frame(Frame(0, 0, body), CONTROL_FRAME_MAX_BYTES)[8:]
-    except FrameError:
-        return body[:50_000]
+    """A body of one text in place of every field, near the longest that a frame can have."""
+    return codec.encode_plain([character * (50_000 // len(character.encode()))])
 
 
 def monitors(scene: Scene) -> None:
@@ -85,13 +97,8 @@ def monitors(scene: Scene) -> None:
 
 def _hex_monitor() -> str:
     frames = [_frame(Request.HELLO, Hello(PROTOCOL_VERSION))]
-    frames.append(_frame(Request.MONITOR, sample_monitor()))
+    frames.append(_frame(Request.MONITOR, Monitor()))
     return ",".join(frame.hex() for frame in frames)
-
-
-def sample_monitor() -> object:
-    """A request for every topic."""
-    return REQUEST_CLASSES[Request.MONITOR](())
 
 
 _MONITORS = """
@@ -369,11 +376,60 @@ print(answer, flush=True)
 """
 
 
+def hostile_engines(scene: Scene) -> None:
+    """An engine that was taken over says everything that it may say, right and damaged.
+
+    It has a lab of its own, because the attacker must be in the engine from the start; it waits for
+    a SIGHUP. The engine after it is a good one.
+    """
+    with Lab(attacked_network()) as lab:
+        inner = Scene(lab, scene.rng.randrange(1 << 30))
+        script = lab.file("/dev/shm/R/attack.py")
+        script.write_text(_ENGINE.replace("FRAMES", repr(_engine_frames(inner))), encoding="utf-8")
+        inner.start(daemon=(sys.executable, str(HOSTILE_DAEMON), "/dev/shm/R/attack.py"))
+        with inner.under_attack(ends_engine=True):
+            lab.sighup("R")
+            inner.wait_logged("said everything|engine-died", "the attacker has said everything")
+
+
+HOSTILE_DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
+
+_ENGINE = """
+async def attack(engine, send_raw):
+    import trio
+    while engine._rooms.reporter.last_reload is None:
+        await trio.sleep(0.02)
+    try:
+        for text in FRAMES:
+            await send_raw(bytes.fromhex(text))
+    finally:
+        print("said everything", flush=True)
+"""
+
+
+def _engine_frames(scene: Scene) -> list[str]:
+    """Messages of every class that an engine may send; what ends an engine for sure comes last."""
+    rng, frames = scene.rng, []
+    classes = [
+        (int(number), each.message)
+        for number, each in AUTHORITY.items()
+        if each.sender is End.ENGINE and not each.carries_descriptor
+    ]
+    for _ in range(30):
+        number, message_class = rng.choice(classes)
+        body = codec.encode(sample(message_class, rng))
+        if rng.random() < 0.3:
+            body = mutated(body, [body], rng, 100_000)
+        frames.append(pack_frame(Frame(number, rng.randrange(3), body), INTERNAL_FRAME_MAX_BYTES))
+    return [frame.hex() for frame in frames]
+
+
 ADVERSARIES: dict[str, Adversary] = {
     each.__name__: each
     for each in (
         garbage_clients, readers, monitors, lingering_descriptors, scrapers, local_routers,
         stations, mistaken_configurations, signals, kernel_changes, port_squatters,
+        hostile_engines,
     )
 }  # fmt: skip
 """By name, in the order of a round."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import router_config
@@ -69,14 +70,22 @@ class Scene:
         self.rng = random.Random(seed)
         self._log_read = 0
 
-    def start(self) -> None:
-        """Start the daemons, with a reader among R's clients."""
+    def start(self, daemon: Sequence[str] = ()) -> None:
+        """Start the daemons, with a reader among R's clients.
+
+        Args:
+            daemon: the program of R, in the place of routed.
+        """
         self.lab.write_config_unless_there("R")
         text = self.lab.read_config("R")
         assert "management:" in text
         self.config = text.replace("management:", f"management:\n  read: [{READER}]", 1)
         self.lab.write_config("R", self.config)
-        self.lab.start_daemons()
+        if daemon:
+            command = [*daemon, "-c", router_config.config_path("R")]
+            done = self.lab.run("R", command)
+            assert done.returncode == 0, done.stderr
+        self.lab.start_daemons("AB" if daemon else "ARB")
         self.lab.wait_converged(DEADLINE_S)
 
     # what attacks are made of
@@ -137,10 +146,12 @@ class Scene:
         new, self._log_read = text[self._log_read :], len(text)
         return new
 
-    def wait_logged(self, word: str, what: str) -> None:
-        """Wait until R logs something that it has not logged yet; `new_log` moves on."""
+    def wait_logged(self, pattern: str, what: str) -> None:
+        """Wait until R has logged something since `new_log` was asked last."""
         began = self._log_read
-        wait_until(lambda: word in self.lab.log("R")[began:], DEADLINE_S, what)
+        wait_until(
+            lambda: re.search(pattern, self.lab.log("R")[began:]) is not None, DEADLINE_S, what
+        )
 
     # what must hold
 
