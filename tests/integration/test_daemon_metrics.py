@@ -112,5 +112,7 @@ def test_a_place_that_is_taken_fails_the_reload_and_changes_nothing(lab: Lab) ->
 
 def test_the_endpoint_outlives_the_engine(lab: Lab) -> None:
     lab.kill("R", "engine")
-    # Whoever connects meanwhile waits in the listener's queue: nobody is refused.
+    # Who had connected shares its fate. Whoever connects from here on waits in the queue of
+    # a fresh listener for the next one: nobody is refused.
+    wait_until(lambda: "engine-died" in lab.log("R"), DEADLINE_S, "the end of the engine")
     assert scrape(lab.file(SOCKET))["routed_engine_restarts_total"][()] == 1
