@@ -53,6 +53,7 @@ from ipc.conversation import (
     check_welcome,
     decode_answer,
     raise_unless_ok,
+    request_is_too_long,
     speaks_nonsense,
     went_away,
     why_unreachable,
@@ -342,9 +343,8 @@ class ControlClient:
         self._request_id += 1
         try:
             message = pack_frame(Frame(frame_type, self._request_id, body), CONTROL_FRAME_MAX_BYTES)
-        except FrameError as error:
-            text = f"the request is too long: {error}"
-            raise ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE) from None
+        except FrameError:
+            raise request_is_too_long(len(body)) from None
         try:
             self._connection.send(message)
         except (BrokenPipeError, ConnectionResetError):

@@ -32,6 +32,7 @@ __all__ = [
     "check_welcome",
     "decode_answer",
     "raise_unless_ok",
+    "request_is_too_long",
     "speaks_nonsense",
     "went_away",
     "why_unreachable",
@@ -189,6 +190,12 @@ def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome
 def went_away(socket_path: str) -> DaemonUnreachable:
     """The connection has ended."""
     return DaemonUnreachable(f"routed at {socket_path} went away; ask again")
+
+
+def request_is_too_long(size: int) -> ControlError:
+    """A request that does not fit a frame: it is not sent."""
+    text = f"the request is too long: {size} bytes, and {CONTROL_FRAME_MAX_BYTES} may be"
+    return ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE)
 
 
 def speaks_nonsense(socket_path: str, why: str) -> DaemonUnreachable:

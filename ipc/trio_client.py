@@ -50,12 +50,13 @@ from ipc.conversation import (
     check_welcome,
     decode_answer,
     raise_unless_ok,
+    request_is_too_long,
     speaks_nonsense,
     went_away,
     why_unreachable,
 )
 from ipc.fdpass import close_descriptors
-from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, IpcError
+from ipc.framing import CONTROL_FRAME_MAX_BYTES, FRAME_HEADER_BYTES, Frame, IpcError
 from ipc.requests import (
     LeaseTerm,
     Route,
@@ -205,7 +206,10 @@ class TrioClient:
 
     async def _send(self, channel: Channel, frame_type: ControlType, message: object) -> int:
         self._request_id += 1
-        await channel.send(Frame(frame_type, self._request_id, encode(message)))
+        body = encode(message)
+        if len(body) > CONTROL_FRAME_MAX_BYTES - FRAME_HEADER_BYTES:
+            raise request_is_too_long(len(body))
+        await channel.send(Frame(frame_type, self._request_id, body))
         return self._request_id
 
     async def _receive(self, channel: Channel, request_id: int) -> Welcome | Rows | Result:

@@ -324,6 +324,7 @@ class Parent:
             "engine_restarts": self._supervisor.restarts,
             "engine_violations": dict(self._supervisor.conduct.violations),
             "refused_system_calls": dict(self._supervisor.conduct.refusals),
+            "messages_dropped": dict(self._supervisor.conduct.messages_dropped),
             "neighbor_sockets": len(self._sockets),
             "fib": self._kernel.counters,
         }

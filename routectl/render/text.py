@@ -314,6 +314,9 @@ class _TableWriter:
                     for column, text, width in zip(self._columns, line, self._widths, strict=True)
                 )
             )
+        for row in rows:
+            for note in _left_out(row):
+                self._output.write_line(note)
 
     def _write_titles(self) -> None:
         titles = [
@@ -328,6 +331,19 @@ class _TableWriter:
         return [
             tuple(_printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
         ]
+
+
+_LEFT_OUT = "left_out"
+"""`ipc.control.LEFT_OUT`, which a quick `show` has no time to load."""
+
+
+def _left_out(row: Row) -> Iterable[str]:
+    """What the daemon left out of a row that is too long for one message."""
+    left_out = row.get(_LEFT_OUT)
+    if isinstance(left_out, dict):
+        first = next(iter(row.values()))
+        for column, count in left_out.items():
+            yield _printable(f"... {first}: {count} more of {column} are left out")
 
 
 def plain_text(value: object) -> str:

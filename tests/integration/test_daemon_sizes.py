@@ -123,8 +123,9 @@ hops = [
 value = RouteValue.canonical(RouteType.UNICAST, hops)
 space = RouteSpace(254, Family.IPV4, 0, 20)
 keys = [Prefix.parse(f"172.20.{{n >> 8}}.{{n & 255}}/32").as_int for n in range({LEARNED})]
-batch = FibBatch(OpKind.INSTALL, space, keys, [value] * len(keys))
-assert RequestSocket(186).apply([batch]) == [{{}}]
+kernel = RequestSocket(186)
+for key in keys:
+    assert kernel.apply([FibBatch(OpKind.INSTALL, space, [key], [value])]) == [{{}}]
 """
 
 

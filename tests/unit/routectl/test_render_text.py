@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from ipc.control import LEFT_OUT
 from routectl.render.text import (
     BATCH_ROWS,
     Column,
@@ -51,6 +52,12 @@ def test_no_rows_are_said() -> None:
 
 def test_a_cell_of_several_lines_goes_below_itself() -> None:
     assert shown(TABLE, [{"name": "a\nb", "n": 1}]) == "NAME  N\na     1\nb\n"
+
+
+def test_what_the_daemon_left_out_of_a_row_is_said() -> None:
+    row: Row = {"name": "lo", "n": 1, LEFT_OUT: {"addresses": 12_000}}
+    text = shown(TABLE, [row, {"name": "eth0", "n": 2}])
+    assert text.endswith("... lo: 12000 more of addresses are left out\n")
 
 
 def test_widths_only_grow_and_titles_come_once() -> None:
