@@ -489,7 +489,7 @@ class ReloadRequested:
     action: ReloadAction = ReloadAction.RELOAD
     confirm_s: float | None = None
     """With RELOAD: the old one comes back unless it is confirmed so soon."""
-    token: str = ""
+    token: Word = ""
     """With CONFIRM: the configuration that is meant; empty for the one that waits."""
 
 
@@ -497,13 +497,13 @@ class ReloadRequested:
 class ConfigState:
     """How the configuration in force stands."""
 
-    phase: str
+    phase: Word
     """`confirmed`, `switching`, `unconfirmed` or `returning`."""
-    token: str = ""
+    token: Word = ""
     """What a `confirm` may name; empty unless it is unconfirmed."""
     left_ns: int = 0
     """Until it is taken back."""
-    asked_by: str = ""
+    asked_by: Word = ""
     """Who loaded it."""
 
 
