@@ -132,8 +132,8 @@ EVENTS: dict[str, EventSpec] = {
     "journal-given-up": EventSpec(_W, ("number", "reason")),
     "instance-lock-missing": EventSpec(_W, ("reason",), 120),
     "listener-not-renewed": EventSpec(_W, ("problem",), _STRANGERS),
-    "parent-silent": EventSpec(_E, ("for_s",), 10),
-    "parent-back": EventSpec(_W, ("after_s",), 10),
+    "parent-silent": _engines(_E, ("for_s",), 10),
+    "parent-back": _engines(_W, ("after_s",), 10),
     "engine-lines-dropped": EventSpec(_W, ("lines",), _STRANGERS),
     "engine-runs-as-root": EventSpec(_W, ("reason",)),
     # links and sockets
