@@ -682,7 +682,9 @@ async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
         await session.commit()
 
     with trio.fail_after(DEADLINE_S), pytest.raises(EngineFailed) as failure:
-        await supervisor.run(host, CONFIG.user, CONFIG.sandbox, settle, lambda _: None)
+        await supervisor.run(
+            host, CONFIG.user, CONFIG.sandbox, settle, lambda _: None, lambda: True
+        )
     return str(failure.value)
 
 
