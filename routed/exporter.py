@@ -116,7 +116,10 @@ class Exporter:
         prefixes = Family("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
         resent = Family("routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up.")
         for row in rows:
-            # A router with two links on one wire is two neighbors, and refusals have no router id.
+            # Strangers choose their names: whoever was never heard both ways makes no series.
+            if row.router_id is None or (row.state == "init" and not row.prefixes):
+                continue
+            # A router with two links to one wire is two neighbors.
             labels = {
                 "neighbor": str(row.router_id),
                 "interface": row.interface,
