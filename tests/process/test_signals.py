@@ -1,0 +1,141 @@
+"""Signals: held from the first instruction, served when somebody can, and no engine's affair."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from routed.privsep import start_engine
+from routed.signals import END, SERVED
+
+HELD = """
+import os, signal, sys
+from routed import signals
+signals.hold(*signals.SERVED)
+for number in signals.SERVED:
+    os.kill(os.getpid(), number)
+print("alive", flush=True)
+served = []
+for number in signals.SERVED:
+    signal.signal(number, lambda number, _frame: served.append(number))
+signals.release()
+print(*sorted(served))
+"""
+
+
+def test_what_comes_before_there_is_a_handler_is_served_by_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, timeout=60, check=True
+    )
+    alive, served = done.stdout.splitlines()
+    assert alive == "alive"
+    assert served == " ".join(str(int(number)) for number in sorted(SERVED))
+
+
+START = """
+import os, signal, sys
+import routed.config.load as load
+from routed.cli import main
+
+def read_text(path, **_):
+    for number in map(int, sys.argv[2:]):
+        os.kill(os.getpid(), number)
+    print("reading", flush=True)
+    raise load.ConfigError([load.Problem(path, 1, 1, "(file)", "read enough")])
+
+load.read_text = read_text
+sys.exit(main(["-f", "-c", sys.argv[1]]))
+"""
+
+
+def start(tmp_path: Path, *numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """`routed -f` that gets signals while it reads its configuration, before all else."""
+    words = [str(int(number)) for number in numbers]
+    return subprocess.run(
+        [sys.executable, "-c", START, str(tmp_path / "routes.yaml"), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_signal_to_a_command_that_has_just_begun_does_not_end_it(tmp_path: Path) -> None:
+    """B6: the default action of SIGHUP and SIGUSR1 ended the daemon for a second of its start."""
+    done = start(tmp_path, *(SERVED - END))
+    assert (done.returncode, done.stdout) == (2, "reading\n"), done.stderr
+    assert "read enough" in done.stderr
+
+
+@pytest.mark.parametrize("number", sorted(END))
+def test_a_command_that_holds_nothing_yet_may_be_interrupted(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    assert start(tmp_path, number).returncode != 2
+
+
+WAITING = """
+import os, signal, sys
+from routed import signals
+from routed.daemonize import daemonize
+signals.hold(*signals.SERVED)
+with open(sys.argv[1], "w") as facts:
+    facts.write(str(os.getpid()))
+ready = daemonize()
+blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+with open(sys.argv[2], "w") as pipe:
+    pipe.write(" ".join(str(int(number)) for number in sorted(blocked)))
+with open(sys.argv[2]) as pipe:
+    pipe.read()
+ready.report(0)
+"""
+
+
+def test_whoever_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
+    tmp_path: Path,
+) -> None:
+    facts, pipe = tmp_path / "facts", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", WAITING, str(facts), str(pipe)]) as command:
+        blocked = pipe.read_text()
+        assert blocked == " ".join(str(int(number)) for number in sorted(SERVED))
+        command.send_signal(signal.SIGINT)
+        assert command.wait(30) != 0
+        pipe.write_text("")  # the daemon goes on without it, and ends
+
+
+ENGINE = """
+import os, signal
+from routed import signals
+signals.ignore()
+for number in signals.SERVED:
+    os.kill(os.getpid(), number)
+with open("/proc/self/status") as status:
+    facts = dict(line.split(":", 1) for line in status)
+print(facts["SigBlk"].strip(), facts["SigIgn"].strip(), facts["SigPnd"].strip(), flush=True)
+"""
+
+
+def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is started with all of them held, so that not even its first instruction is too late."""
+    from routed import privsep
+
+    monkeypatch.setattr(privsep, "ENGINE_COMMAND", (sys.executable, "-c", ENGINE))
+    engine = start_engine(os.getuid(), os.getgid(), "off", 65_536)
+    with open(engine.output_fd, encoding="ascii") as output:
+        said = output.read()
+    _, status = os.waitpid(engine.pid, 0)
+    os.close(engine.pidfd)
+    engine.channel.close()
+    assert status == 0, said
+    blocked, ignored, pending = (int(field, 16) for field in said.split())
+    assert (blocked, pending) == (0, 0)
+    ours = sum(1 << (number - 1) for number in SERVED)
+    assert ignored & ours == ours
