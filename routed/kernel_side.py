@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol, Self
 
@@ -36,7 +36,7 @@ from routed.fib.compat_mode import CompatMode
 from routed.fib.learn import LearnRule
 from routed.fib.learn_sync import LearnSync
 from routed.fib.ledger import Ledger
-from routed.fib.links import LinkChange
+from routed.fib.links import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import DumpInterrupted, EventSocket
 from routed.fib.nexthop_codec import SeenNextHop
@@ -50,7 +50,7 @@ from routed.fib_updates import WishGate
 from routed.log import Logger
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
-from routed.model.prefix import Address
+from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import Rule
 
@@ -130,6 +130,7 @@ class KernelSide:
         self._monitor = KernelMonitor(
             listener,
             reader,
+            LinkTable(config.fib.table_id, config.fib.protocol),
             on_link=self._on_link,
             on_route=self._on_route,
             on_rule=self._rules.look_again,
@@ -214,6 +215,8 @@ class KernelSide:
             self._learn.want(_learn_rules(new))
         if old.fib != new.fib:
             self.sync.change_ownership(_ownership(new.fib))
+        if old.fib.table_id != new.fib.table_id:
+            self._monitor.follow_table(new.fib.table_id)
 
     async def leave(self, on_exit: OnExit) -> int:
         """Take our routes and rules away, or leave them; the number of routes left."""
@@ -334,12 +337,13 @@ class KernelSide:
         self._learn.nexthop_notified()
 
     def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
-        """Next hops that were in a subnet of a link and are no longer."""
-        legs = self._objects.book.legs_on(before.ifindex) if self._objects is not None else []
+        """Next hops that were in a connected subnet of a link and are no longer."""
+        old, new = before.connected_prefixes(), after.connected_prefixes()
+        if self._objects is None or set(old) <= set(new):
+            return []
+        legs = self._objects.book.legs_on(before.ifindex)
         return [
-            (via, ifindex)
-            for via, ifindex in legs
-            if _is_on_link(via, before) and not _is_on_link(via, after)
+            (via, ifindex) for via, ifindex in legs if _is_in(via, old) and not _is_in(via, new)
         ]
 
     def _on_link(self, change: LinkChange) -> None:
@@ -351,10 +355,10 @@ class KernelSide:
             reason = "removed" if after is None else "carrier" if after.is_admin_up else "down"
             self._log.emit("link-down", link=before.ifname, ifindex=change.ifindex, reason=reason)
         lost_address = before is not None and (
-            after is None or not set(before.addresses) <= set(after.addresses)
+            after is None or change.has_lost_address or not _usable(before) <= _usable(after)
         )
         may_have_lost_routes = (was_up and not is_up) or lost_address
-        if lost_address and is_up and before is not None and after is not None:
+        if is_up and before is not None and after is not None:
             self.sync.suspect(self._cut_off(before, after))
         if before is not None:
             self.sync.addresses_left(_own(before) - (_own(after) if after else frozenset()))
@@ -368,8 +372,14 @@ def _own(link: Interface) -> frozenset[Address]:
     return frozenset(entry.address for entry in link.addresses)
 
 
-def _is_on_link(via: Address, link: Interface) -> bool:
-    return any(prefix.contains_address(via) for prefix in link.connected_prefixes())
+def _usable(link: Interface) -> set[tuple[Address, Address | None, int]]:
+    return {
+        (entry.address, entry.peer, entry.prefix_len) for entry in link.addresses if entry.is_usable
+    }
+
+
+def _is_in(via: Address, prefixes: Iterable[Prefix]) -> bool:
+    return any(prefix.contains_address(via) for prefix in prefixes)
 
 
 def _learn_rules(config: Config) -> list[LearnRule]:

@@ -242,9 +242,7 @@ class Reporter:
                     ifindex=ifindex,
                     state=state,
                     mtu=link.mtu,
-                    addresses=tuple(
-                        f"{entry.address}/{entry.prefix_len}" for entry in link.addresses
-                    ),
+                    addresses=tuple(map(str, link.addresses)),
                     has_nup=ifindex in self._router.neighbor_links,
                     cost=entry.cost if entry else None,
                     hello_interval_s=entry.hello_s if entry else None,

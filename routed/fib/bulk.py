@@ -256,7 +256,7 @@ class DumpDecoder:
         route = decode_route(decoded.payload)
         if route is None or route.key.prefix.family is not self._family:
             return _Form(None)
-        return _Form(SeenRoute(route.key.space, route.protocol, route.value))
+        return _Form(SeenRoute(route.key.space, *route[1:]))
 
     def _take_single(self, message: bytes) -> None:
         """A route without a destination (the default), or no route at all."""
@@ -269,7 +269,7 @@ class DumpDecoder:
         elif decoded.type == RTM_NEWROUTE:
             route = decode_route(decoded.payload)
             if route is not None and route.key.prefix.family is self._family:
-                seen = SeenRoute(route.key.space, route.protocol, route.value)
+                seen = SeenRoute(route.key.space, *route[1:])
                 self._take(seen, [route.key.prefix.as_int])
 
 

@@ -254,13 +254,19 @@ def encode_barrier(sequence: int) -> bytes:
     return pack_message(_NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, sequence, b"")
 
 
-def encode_route_dump(family: Family, table_id: int, sequence: int) -> bytes:
-    """Ask for all routes of one table; the kernel filters when the socket checks strictly.
+def encode_route_dump(family: Family, table_id: int, sequence: int, protocol: int = 0) -> bytes:
+    """Ask for the routes of one table; the kernel filters when the socket checks strictly.
+
+    Args:
+        family: of the routes.
+        table_id: of the table.
+        sequence: of the request.
+        protocol: whose routes; 0 for all.
 
     Source: NETLINK_GET_STRICT_CHK, socket option of netlink(7) since Linux 4.20.
     """
     table = table_id if table_id < 256 else _RT_TABLE_UNSPEC
-    header = _RTMSG.pack(family, 0, 0, 0, table, 0, 0, 0, 0)
+    header = _RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
     payload = header + pack_u32_attribute(_Rta.TABLE, table_id)
     return pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
@@ -298,9 +304,9 @@ def _decode_via(kind: int, payload: bytes) -> Address:
     return decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
 
 
-def _decode_multipath(payload: bytes) -> tuple[list[NextHop], bool]:
-    """The next hops, and whether one has attributes that this daemon never writes."""
-    next_hops, is_altered = [], False
+def _decode_multipath(payload: bytes) -> tuple[list[NextHop], set[int]]:
+    """The next hops, and which attributes beside gateways they have."""
+    next_hops, others = [], set()
     offset, end = 0, len(payload)
     while offset + _RTNEXTHOP.size <= end:
         length, flags, hops, ifindex = _RTNEXTHOP.unpack_from(payload, offset)
@@ -310,10 +316,11 @@ def _decode_multipath(payload: bytes) -> tuple[list[NextHop], bool]:
         for kind, value in attributes(payload, offset + _RTNEXTHOP.size, offset + length):
             if kind in (_Rta.GATEWAY, _Rta.VIA):
                 via = _decode_via(kind, value)
-            is_altered |= kind in _ALTERING
+            else:
+                others.add(kind)
         next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & RTNH_F_ONLINK)))
         offset += (length + 3) & ~3
-    return next_hops, is_altered
+    return next_hops, others
 
 
 def decode_route(payload: bytes) -> KernelRoute | None:
@@ -338,6 +345,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     if family is None or route_type is None or src_len or flags & _RTM_F_CLONED:
         return None
     destination, via, oif, priority, nexthop_id = b"", None, 0, 0, 0
+    source, others = None, set[int]()
     next_hops: list[NextHop] = []
     is_altered = False
     for kind, value in attributes(payload, _RTMSG.size, len(payload)):
@@ -351,16 +359,19 @@ def decode_route(payload: bytes) -> KernelRoute | None:
             case _Rta.PRIORITY:
                 priority = decode_u32(value)
             case _Rta.MULTIPATH:
-                next_hops, has_altered_hop = _decode_multipath(value)
-                is_altered |= has_altered_hop
+                next_hops, of_hops = _decode_multipath(value)
+                others |= of_hops
             case _Rta.TABLE:
                 table_id = decode_u32(value)
             case _Rta.NH_ID:
                 nexthop_id = decode_u32(value)
             case _Rta.PREF:
                 is_altered |= any(value)
+            case _Rta.PREFSRC:
+                source = decode_address(value)
+                others.add(kind)
             case _:
-                is_altered |= kind in _ALTERING
+                others.add(kind)
     prefix = _decode_prefix(family, destination, prefix_len)
     if family is Family.IPV6 and not priority:
         priority = IPV6_DEFAULT_PRIORITY
@@ -373,9 +384,9 @@ def decode_route(payload: bytes) -> KernelRoute | None:
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
     found = RouteValue(route_type, hops, nexthop_id)
-    if is_altered or scope != scope_of(family, found):
+    if is_altered or not others.isdisjoint(_ALTERING) or scope != scope_of(family, found):
         found = found._replace(is_altered=True)
-    return KernelRoute(key, protocol, found)
+    return KernelRoute(key, protocol, found, source, _Rta.ENCAP in others)
 
 
 def scope_of(family: Family, value: RouteValue) -> int:

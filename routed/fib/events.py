@@ -1,6 +1,6 @@
 """Links and addresses as rtnetlink tells them.
 
-Two message kinds, of which six attributes matter to us. pyroute2 decodes them in full and is what
+Two message kinds, of which a few attributes matter to us. pyroute2 decodes them in full and is what
 these decoders are held against; importing it costs a daemon's start 0.1 s of its 0.8 s of processor
 time, and the privileged process 12 MB (measured), so it is not imported before a policy rule needs
 it (`rule_codec.py`).
@@ -47,7 +47,8 @@ ADDRESS_MESSAGES = frozenset({_RTM_NEWADDR, _RTM_DELADDR})
 _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 _IFF_LOWER_UP = 0x10000
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 18, 29
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 10, 18, 29
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
 _IFLA_INFO_SLAVE_KIND = 4
 _PORT_KINDS = frozenset({b"bridge", b"bond", b"team", b"openvswitch"})
 """What takes all that arrives on its ports; a VRF leaves it to them."""
@@ -58,6 +59,7 @@ _IFADDR = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index."""
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
+_IFA_F_NOPREFIXROUTE = 0x200
 
 
 def encode_link_dump(sequence: int) -> bytes:
@@ -116,7 +118,19 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
         is_loopback=bool(flags & _IFF_LOOPBACK),
         has_multicast=bool(flags & _IFF_MULTICAST),
         is_port=_is_port(found.get(_IFLA_LINKINFO, b"")),
+        master=decode_u32(found[_IFLA_MASTER]) if _IFLA_MASTER in found else 0,
+        vrf_table=_vrf_table(found.get(_IFLA_LINKINFO, b"")),
     )
+
+
+def _vrf_table(link_info: bytes) -> int:
+    """The table of a VRF device; 0 for any other link."""
+    info = dict(attributes(link_info, 0, len(link_info)))
+    if info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0") != b"vrf":
+        return 0
+    data = info.get(_IFLA_INFO_DATA, b"")
+    table = dict(attributes(data, 0, len(data))).get(_IFLA_VRF_TABLE)
+    return 0 if table is None else decode_u32(table)
 
 
 def _is_port(link_info: bytes) -> bool:
@@ -162,4 +176,5 @@ def decode_address(message: NetlinkMessage) -> AddressEvent | None:
             is_usable=not (is_tentative or flags & _IFA_F_DADFAILED),
         ),
         is_removed=message.type == _RTM_DELADDR,
+        has_prefix_route=not flags & _IFA_F_NOPREFIXROUTE,
     )

@@ -53,6 +53,9 @@ class SeenRoute(NamedTuple):
     space: RouteSpace
     protocol: int
     value: RouteValue
+    source: Address | None = None
+    is_encapsulated: bool = False
+    """Both as in `KernelRoute`."""
 
 
 class Ledger:
@@ -416,7 +419,7 @@ class DumpComparison:
 
         Cost: 0.05 us for each that is as it should be, in Python alone 0.1 us.
         """
-        space, protocol, value = seen
+        space, protocol, value, *_ = seen
         ownership = self._ledger.ownership
         if ownership.is_rival(space, protocol):
             self._rivals.setdefault(space, {}).update(dict.fromkeys(keys, protocol))

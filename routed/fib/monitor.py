@@ -2,6 +2,7 @@
 
     EventSocket --messages--> KernelMonitor --LinkChange--> parent (engine, sockets)
                                             --route--> FibSync (drift, rivals)
+                               '--route--> LinkTable (which subnets are connected)
                                             --overrun--> both read everything again
 
 Subscribe, then dump, so that nothing falls between: the caller opens the event socket before the
@@ -17,19 +18,20 @@ long as it takes. What was known stays known, and notifications wait in their so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from routed.fib import events
 from routed.fib.codec import (
+    NLM_F_REPLACE,
     RTM_DELROUTE,
     RTM_NEWROUTE,
     DecodeError,
     NetlinkMessage,
     decode_route,
 )
-from routed.fib.links import AddressEvent, LinkChange, LinkEvent, LinkTable
+from routed.fib.links import LinkChange, LinkTable
 from routed.fib.netlink import (
     DumpInterrupted,
     EventSocket,
@@ -63,6 +65,7 @@ class KernelMonitor:
         self,
         listener: EventSocket,
         requests: RequestSocket,
+        links: LinkTable,
         *,
         on_link: Callable[[LinkChange], None],
         on_route: Callable[[KernelRoute, bool], None],
@@ -73,7 +76,8 @@ class KernelMonitor:
     ) -> None:
         """Args:
         listener: already subscribed.
-        requests: for dumps of links.
+        requests: for dumps of links and device routes.
+        links: what is found; owned from here on.
         on_link: called for every change of a link.
         on_route: called with a route and whether it was removed.
         on_rule: called when a policy rule was added or removed, by whomever.
@@ -81,8 +85,9 @@ class KernelMonitor:
         on_overrun: called when notifications were lost, after links were read again.
         on_failure: called with what a dump failed by; it is repeated after a pause.
         """
-        self.links = LinkTable()
+        self.links = links
         self.overruns = 0
+        self._waiting = trio.CancelScope()
         self._listener = listener
         self._requests = requests
         self._on_link = on_link
@@ -93,7 +98,7 @@ class KernelMonitor:
         self._on_failure = on_failure
 
     async def load(self) -> None:
-        """Read every link and address, however long the kernel refuses or they keep changing.
+        """Read every link, address and device route, however long the kernel refuses or they keep changing.
 
         Cancelled: what was known stays known.
         """
@@ -107,7 +112,7 @@ class KernelMonitor:
             pause_s = min(2 * pause_s, RETRY_LIMIT_S)
 
     async def _load_once(self) -> None:
-        """Read every link and address.
+        """Read every link, address and device route.
 
         Raises:
             NetlinkError: the kernel refused, or interrupted DUMP_ATTEMPTS dumps.
@@ -115,22 +120,36 @@ class KernelMonitor:
         """
         for attempt in range(1, DUMP_ATTEMPTS + 1):
             try:
-                links, addresses = await self._requests.dump_links()
+                self.links.replace(*await self._requests.dump_links())
+                await self._read_device_routes()
             except DumpInterrupted:
                 if attempt == DUMP_ATTEMPTS:
                     raise
                 continue
-            for change in self.links.replace(links, addresses):
-                self._on_link(change)
             return
+
+    async def _read_device_routes(self) -> None:
+        try:
+            routes = await self._requests.dump_device_routes(self.links.tables)
+        except OSError as error:
+            raise NetlinkError(str(error)) from error
+        self._tell(self.links.replace_routes(routes))
+
+    def follow_table(self, table_id: int) -> None:
+        """The daemon's routes go to another table from now on."""
+        self.links.follow_table(table_id)
+        self._waiting.cancel()
 
     async def run(self) -> None:
         """Follow notifications for ever."""
         while True:
             try:
-                messages = await self._listener.receive()
-                for message in messages:
-                    self._take(message)
+                with trio.CancelScope() as self._waiting:
+                    for message in await self._listener.receive():
+                        self._take(message)
+                if self.links.device_routes.is_doubtful:
+                    await self._read_device_routes()
+                self._tell(self.links.take_changes())
             except (Overrun, DecodeError, NetlinkError) as error:
                 self.overruns += isinstance(error, Overrun)
                 await self.load()
@@ -138,13 +157,15 @@ class KernelMonitor:
 
     def link_answered(self, message: NetlinkMessage) -> None:
         """Somebody asked about a link, and this is how it is: news or not."""
-        self._apply(events.decode_link(message))
+        self._apply_link(message)
 
     def _take(self, message: NetlinkMessage) -> None:
         if message.type in events.LINK_MESSAGES:
-            self._apply(events.decode_link(message))
+            self._apply_link(message)
         elif message.type in events.ADDRESS_MESSAGES:
-            self._apply(events.decode_address(message))
+            address = events.decode_address(message)
+            if address is not None:
+                self.links.note(address)
         elif message.type in RULE_MESSAGES:
             self._on_rule()
         elif message.type in NEXTHOP_MESSAGES:
@@ -152,9 +173,17 @@ class KernelMonitor:
         elif message.type in (RTM_NEWROUTE, RTM_DELROUTE):
             route = decode_route(message.payload)
             if route is not None:
-                self._on_route(route, message.type == RTM_DELROUTE)
+                is_removed = message.type == RTM_DELROUTE
+                is_replacing = bool(message.flags & NLM_F_REPLACE)
+                self.links.note_route(route, is_removed=is_removed, is_replacing=is_replacing)
+                self._on_route(route, is_removed)
 
-    def _apply(self, event: LinkEvent | AddressEvent | None) -> None:
+    def _apply_link(self, message: NetlinkMessage) -> None:
+        event = events.decode_link(message)
         change = self.links.apply(event) if event is not None else None
         if change is not None:
+            self._on_link(change)
+
+    def _tell(self, changes: Iterable[LinkChange]) -> None:
+        for change in changes:
             self._on_link(change)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
 __all__ = [
@@ -114,6 +114,10 @@ class KernelRoute(NamedTuple):
     key: RouteKey
     protocol: int
     value: RouteValue
+    source: Address | None = None
+    """Which address the host's own packets are sent from (RTA_PREFSRC), when the route says so."""
+    is_encapsulated: bool = False
+    """Packets are changed on their way (RTA_ENCAP): MPLS labels, SRv6 segments, tunnels."""
 
 
 @dataclass(frozen=True, slots=True)

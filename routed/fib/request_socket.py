@@ -23,7 +23,7 @@ import bisect
 import errno
 import functools
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import trio
@@ -41,6 +41,7 @@ from routed.fib.codec import (
     encode_barrier,
     encode_route_dump,
 )
+from routed.fib.device_routes import CONNECTED_PROTOCOLS, find_devices
 from routed.fib.ledger import SeenRoute
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.fib.netlink import (
@@ -60,6 +61,7 @@ from routed.fib.nexthop_codec import (
     encode_nexthop,
     encode_nexthop_dump,
 )
+from routed.fib.ownership import KernelRoute
 from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.fib.rule_codec import (
     RULE_MESSAGES,
@@ -175,7 +177,11 @@ class RequestSocket(NetlinkSocket):
         raise NetlinkError("the kernel did not answer")
 
     async def dump_routes(
-        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+        self,
+        table_id: int,
+        family: Family,
+        take: Callable[[SeenRoute, Sequence[int]], None],
+        protocol: int = 0,
     ) -> None:
         """Read one table of one family.
 
@@ -184,6 +190,7 @@ class RequestSocket(NetlinkSocket):
             family: of the routes.
             take: called with routes that share everything but the prefix; what it was told is
                 worth nothing when an exception follows.
+            protocol: whose routes, chosen inside the kernel; 0 for all.
 
         Raises:
             DumpInterrupted: ask again.
@@ -194,7 +201,7 @@ class RequestSocket(NetlinkSocket):
         """
         sequence = self._next_sequence()
         decoder = DumpDecoder(family, sequence, take)
-        self._raw.send(encode_route_dump(family, table_id, sequence))
+        self._raw.send(encode_route_dump(family, table_id, sequence, protocol))
         pages = 0
         while decoder.end is None:
             # The kernel makes the next page while it hands over this one: it need not be awaited.
@@ -212,6 +219,32 @@ class RequestSocket(NetlinkSocket):
         _check_end(decoder.end, _NO_TABLE)
         if decoder.is_interrupted:
             raise DumpInterrupted("the table changed under the dump")
+
+    async def dump_device_routes(self, tables: Iterable[int]) -> list[KernelRoute]:
+        """The routes that make subnets connected (`device_routes.py`), of both families.
+
+        Args:
+            tables: where they may be.
+
+        Raises:
+            DumpInterrupted, NetlinkError, OSError: as `dump_routes`.
+
+        Cost: the kernel walks each table once for each of CONNECTED_PROTOCOLS, and of other
+        protocols hands over nothing.
+        """
+        found: list[KernelRoute] = []
+
+        def take(seen: SeenRoute, keys: Sequence[int]) -> None:
+            next_hops = seen.value.next_hops
+            if next_hops and next_hops[0].via is None:
+                routes = (KernelRoute(seen.space.key(key), *seen[1:]) for key in keys)
+                found.extend(route for route in routes if find_devices(route))
+
+        for table_id in sorted(tables):
+            for family in Family:
+                for protocol in CONNECTED_PROTOCOLS:
+                    await self.dump_routes(table_id, family, take, protocol)
+        return found
 
     def _receive_page(self) -> bytes:
         try:

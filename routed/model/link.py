@@ -33,12 +33,23 @@ class InterfaceAddress:
     is_usable: bool = True
     """False while IPv6 duplicate address detection runs or has failed: the kernel refuses to send
     from such an address."""
+    is_connected: bool = True
+    """Whether the kernel routes the subnet to the link (`routed/fib/device_routes.py`)."""
 
     @property
     def subnet(self) -> Prefix:
         """The prefix that is on link through this address."""
         base = self.peer or self.address
         return Prefix.masked(base.family, base.addr_bits, self.prefix_len)
+
+    @property
+    def is_host(self) -> bool:
+        """Whether the subnet is the address itself, and nobody else is in it."""
+        return self.peer is None and self.prefix_len == self.address.family.width
+
+    def __str__(self) -> str:
+        peer = "" if self.peer is None else f" peer {self.peer}"
+        return f"{self.address}{peer}/{self.prefix_len}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,9 @@ class Interface:
     """Sorted, so that equal states compare equal."""
     is_port: bool = False
     """A port of a bridge, bond or team: what arrives on it is that one's, and never ours."""
+    is_in_other_vrf: bool = False
+    """Whether the link belongs to a VRF whose table is not the daemon's: its addresses are not
+    addresses of this router there."""
 
     @property
     def is_up(self) -> bool:
@@ -81,24 +95,44 @@ class Interface:
     def connected_prefixes(self) -> tuple[Prefix, ...]:
         """The prefixes that this link makes reachable, when it is up.
 
-        Link-local and loopback ranges are left out: they mean nothing to another router.
+        Link-local and loopback ranges are left out: they mean nothing to another router. So are
+        subnets that the kernel does not route to the link.
         """
         if not self.is_up:
             return ()
         found = {
             entry.subnet
             for entry in self.addresses
-            if entry.is_usable and not entry.address.is_link_local and not entry.address.is_loopback
+            if entry.is_usable
+            and entry.is_connected
+            and not entry.address.is_link_local
+            and not entry.address.is_loopback
         }
         return tuple(sorted(found))
 
     def owner_of_subnet(self, address: Address) -> InterfaceAddress | None:
-        """Which of our usable addresses has `address` on its subnet; None when none has."""
+        """Which of our usable addresses has `address` on its connected subnet; None when none."""
         return next(
             (
                 entry
                 for entry in self.usable_addresses(address.family)
-                if entry.subnet.contains_address(address)
+                if entry.is_connected and entry.subnet.contains_address(address)
             ),
             None,
+        )
+
+    def own_addresses(self) -> frozenset[Address]:
+        """The addresses for which the kernel takes packets itself, so that none is a gateway.
+
+        IPv4 addresses of a link that is switched off are not among them. An IPv6 link-local address
+        is one of this link only. Duplicate address detection makes no difference.
+
+        Source: fib_check_nh (by the local table) and ip6_validate_gw (by the addresses) of Linux.
+        """
+        if self.is_in_other_vrf:
+            return frozenset()
+        return frozenset(
+            entry.address
+            for entry in self.addresses
+            if self.is_admin_up or entry.address.family is Family.IPV6
         )

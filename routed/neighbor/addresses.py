@@ -63,10 +63,12 @@ def unusable_reason(settings: LinkSettings, address: Address, own: Container[Add
     return ""
 
 
-def _is_on_subnet(settings: LinkSettings, source: Address) -> bool:
-    """Whether an IPv4 address lies on a subnet of the link."""
+def _is_on_subnet(settings: LinkSettings, source: Address, *, is_routed: bool = False) -> bool:
+    """Whether an IPv4 address lies on a subnet of the link (that the kernel routes to it)."""
     return any(
-        entry.is_usable and entry.subnet.contains_address(source)
+        entry.is_usable
+        and (entry.is_connected or not is_routed)
+        and entry.subnet.contains_address(source)
         for entry in settings.addresses
         if entry.address.family is Family.IPV4
     )
@@ -86,7 +88,7 @@ def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> Ne
     ]
     if family is Family.IPV4:
         for address in known:
-            if address.family is Family.IPV4 and _is_on_subnet(settings, address):
+            if address.family is Family.IPV4 and _is_on_subnet(settings, address, is_routed=True):
                 return NextHop(via=address, ifindex=settings.ifindex)
     if adjacency.address.family is Family.IPV6 and adjacency.address in known:
         return NextHop(via=adjacency.address, ifindex=settings.ifindex)

@@ -7,6 +7,10 @@
                         subnet it is a neighbor; behind another route, that route's next hops are
                         taken over (recursion)
 
+An address of this router itself is no gateway (`own_addresses.py`), nor is one behind a loopback
+link. An IPv4 link-local gateway (tunnels of clouds have 169.254.x.x) without `dev` is looked for in
+the subnets of the links, because the RIB has no routes to such; IPv6 link-local needs `dev`.
+
 A default route does not resolve a gateway: nearly everything would then be "reachable", by way of
 whoever the default points at.
 
@@ -36,6 +40,7 @@ from typing import Generic, NamedTuple, TypeVar
 from routed.model.link import Interface
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, NextHop, PathAttributes, RouteSource
+from routed.rib.own_addresses import OwnAddresses
 
 __all__ = ["NOTHING_ASKED", "Asked", "Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
 
@@ -61,15 +66,13 @@ class Asked(NamedTuple):
     """Looked up in the RIB."""
     ifnames: frozenset[str] = frozenset()
     """Links named."""
+    gateways: frozenset[Address] = frozenset()
+    """Asked about whether they are this router's own."""
 
     @property
     def is_empty(self) -> bool:
         """Nothing was looked at."""
-        return not (self.addresses or self.ifnames)
-
-    def __or__(self, other: Asked) -> Asked:
-        """Both."""
-        return Asked(self.addresses | other.addresses, self.ifnames | other.ifnames)
+        return not (self.addresses or self.ifnames or self.gateways)
 
 
 NOTHING_ASKED = Asked()
@@ -96,18 +99,21 @@ class Resolution:
 class _Work:
     prefix: Prefix | None
     links: Mapping[str, Interface]
+    own: OwnAddresses
     match: Callable[[Address], Cover | None]
     hops: list[NextHop] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     through: set[Prefix] = field(default_factory=set)
     addresses: set[Address] = field(default_factory=set)
     ifnames: set[str] = field(default_factory=set)
+    gateways: set[Address] = field(default_factory=set)
 
 
 def resolve(
     prefix: Prefix | None,
     gateways: Iterable[Gateway],
     links: Mapping[str, Interface],
+    own: OwnAddresses,
     match: Callable[[Address], Cover | None],
 ) -> Resolution:
     """Resolve a set of gateways.
@@ -116,11 +122,12 @@ def resolve(
         prefix: whose route it is; None for any that has no part in the result.
         gateways: at least one.
         links: by name.
+        own: the addresses of this router.
         match: the longest match among the selected routes.
 
     Cost: one longest match per gateway.
     """
-    work = _Work(prefix, links, match)
+    work = _Work(prefix, links, own, match)
     for gateway in gateways:
         try:
             work.hops += _resolve_gateway(gateway, work)
@@ -130,7 +137,7 @@ def resolve(
         next_hops=_merge(work.hops),
         problem="; ".join(work.problems),
         through=frozenset(work.through),
-        asked=Asked(frozenset(work.addresses), frozenset(work.ifnames)),
+        asked=Asked(frozenset(work.addresses), frozenset(work.ifnames), frozenset(work.gateways)),
     )
 
 
@@ -142,13 +149,25 @@ def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:
     if gateway.via is None:
         assert link is not None  # a gateway has `via`, `dev` or both
         return [NextHop(None, link.ifindex, gateway.weight)]
+    _refuse_own(gateway.via, link, work)
     if link is None:
-        return _resolve_recursively(gateway.via, gateway.weight, work)
+        return _resolve_without_link(gateway.via, gateway.weight, work)
     if not (gateway.is_onlink or _is_neighbor(gateway.via, link, work)):
         raise Unresolved(
             f"{gateway.via} is on no subnet of {link.ifname} (`onlink: true` if it is there)"
         )
     return [NextHop(gateway.via, link.ifindex, gateway.weight, gateway.is_onlink)]
+
+
+def _refuse_own(via: Address, link: Interface | None, work: _Work) -> None:
+    work.gateways.add(via)
+    if link is not None and link.is_loopback:
+        raise Unresolved(f"{via} is no router: {link.ifname} leads back here")
+    ifnames = work.own.ifnames_with(via)
+    if via.family is Family.IPV6 and via.is_link_local:
+        ifnames = ifnames & {link.ifname} if link is not None else frozenset()
+    if ifnames:
+        raise Unresolved(f"{via} is an address of this router itself, on {min(ifnames)}")
 
 
 def _usable_link(ifname: str, links: Mapping[str, Interface]) -> Interface:
@@ -175,6 +194,27 @@ def _is_neighbor(via: Address, link: Interface, work: _Work) -> bool:
     return any((hop.via, hop.ifindex) == (on_link.via, on_link.ifindex) for hop in cover.next_hops)
 
 
+def _resolve_without_link(via: Address, weight: int, work: _Work) -> list[NextHop]:
+    if via.family is Family.IPV4 and via.is_link_local:
+        on_link = _link_local_hops(via, weight, work)
+        if len(on_link) > 1:
+            raise Unresolved(f"{via} is link-local, and on several links: say which, with `dev`")
+        if on_link:
+            return on_link
+    return _resolve_recursively(via, weight, work)
+
+
+def _link_local_hops(via: Address, weight: int, work: _Work) -> list[NextHop]:
+    """The links that are up and have the most specific subnet around an IPv4 link-local address."""
+    found = [
+        (entry.prefix_len, NextHop(via, link.ifindex, weight))
+        for link in work.links.values()
+        if link.is_up and (entry := link.owner_of_subnet(via)) is not None
+    ]
+    longest = max((prefix_len for prefix_len, _ in found), default=0)
+    return [hop for prefix_len, hop in found if prefix_len == longest]
+
+
 def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop]:
     work.addresses.add(via)
     cover = work.match(via)
@@ -196,6 +236,8 @@ def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop
         raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
     if cover.attributes.source is not RouteSource.CONNECTED:
         work.through |= {cover.prefix, *cover.through}
+    if any(hop.via is None and hop.ifindex in work.own.loopbacks for hop in cover.next_hops):
+        raise Unresolved(f"{via} is no router: {cover.prefix} leads back here")
     return [hop._replace(via=hop.via or via, weight=hop.weight * weight) for hop in cover.next_hops]
 
 
@@ -233,6 +275,7 @@ class Dependencies(Generic[Who]):
         self._asked: dict[Who, Asked] = {}
         self._by_address: dict[Address, set[Who]] = {}
         self._by_ifname: dict[str, set[Who]] = {}
+        self._by_gateway: dict[Address, set[Who]] = {}
         self._sorted: dict[Family, list[int]] = {family: [1 << 128] for family in Family}
         """The addresses, and one that is more than any."""
 
@@ -241,7 +284,7 @@ class Dependencies(Generic[Who]):
         old = self._asked.get(who, NOTHING_ASKED)
         if old == asked:
             return
-        (addresses, ifnames), (old_addresses, old_ifnames) = asked, old
+        (addresses, ifnames, gateways), (old_addresses, old_ifnames, old_gateways) = asked, old
         for address in old_addresses - addresses:
             self._forget_address(address, who)
         for ifname in old_ifnames - ifnames:
@@ -253,6 +296,12 @@ class Dependencies(Generic[Who]):
             self._by_address[address].add(who)
         for ifname in ifnames - old_ifnames:
             self._by_ifname.setdefault(ifname, set()).add(who)
+        for gateway in old_gateways - gateways:
+            self._by_gateway[gateway].discard(who)
+            if not self._by_gateway[gateway]:
+                del self._by_gateway[gateway]
+        for gateway in gateways - old_gateways:
+            self._by_gateway.setdefault(gateway, set()).add(who)
         if asked.is_empty:
             del self._asked[who]
         else:
@@ -297,3 +346,16 @@ class Dependencies(Generic[Who]):
     def on_link(self, ifname: str) -> frozenset[Who]:
         """Who named a link."""
         return frozenset(self._by_ifname.get(ifname, ()))
+
+    def on_own_address(self, address: Address) -> frozenset[Who]:
+        """Who has a gateway that has become an address of this router, or is none any longer."""
+        return frozenset(self._by_gateway.get(address, ()))
+
+    def with_link_local_gateway(self) -> set[Who]:
+        """Who has an IPv4 link-local gateway."""
+        return {
+            who
+            for gateway, dependents in self._by_gateway.items()
+            if gateway.family is Family.IPV4 and gateway.is_link_local
+            for who in dependents
+        }

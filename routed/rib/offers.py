@@ -27,6 +27,7 @@ from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import DISTANCE_NEVER, Gateway, NextHop, PathAttributes
 from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
+from routed.rib.own_addresses import OwnAddresses
 
 __all__ = ["Offer", "OfferPool", "Selection", "StaleResolved"]
 
@@ -138,6 +139,7 @@ class OfferPool:
         self._gateway_sets: dict[tuple[Gateway, ...], _GatewaySet] = {}
         self._stale: dict[_GatewaySet, None] = {}
         self._links: dict[str, Interface] = {}
+        self._own = OwnAddresses()
         self._dependencies: Dependencies[_GatewaySet] = Dependencies()
 
     # --- offers
@@ -188,6 +190,10 @@ class OfferPool:
         for link in (before, after):
             if link is not None:
                 self._stale.update(dict.fromkeys(self._dependencies.on_link(link.ifname)))
+        for address in self._own.follow(before, after):
+            self._stale.update(dict.fromkeys(self._dependencies.on_own_address(address)))
+        if _link_local_subnets(before) != _link_local_subnets(after):
+            self._stale.update(dict.fromkeys(self._dependencies.with_link_local_gateway()))
 
     def follow_route(self, prefix: Prefix) -> None:
         """A prefix was decided otherwise than before."""
@@ -211,7 +217,7 @@ class OfferPool:
         """
         found = StaleResolved(set(), [], [])
         for gateway_set in self._stale:
-            new = resolve(None, gateway_set.gateways, self._links, self._cover)
+            new = resolve(None, gateway_set.gateways, self._links, self._own, self._cover)
             self._dependencies.record(gateway_set, new.asked)
             found.resolved.append((gateway_set, new))
             found.own.extend(gateway_set.own)
@@ -237,7 +243,7 @@ class OfferPool:
         if may_recurse and not _has_part(prefix, gateway_set.resolution):
             gateway_set.own.pop(prefix, None)
             return
-        own = resolve(prefix, gateway_set.gateways, self._links, self._cover)
+        own = resolve(prefix, gateway_set.gateways, self._links, self._own, self._cover)
         if not may_recurse and own.through:
             own.next_hops, own.through = (), frozenset()
             own.problem = "its next hops rest on one another in a circle"
@@ -248,6 +254,17 @@ class OfferPool:
         if address not in covers:
             covers[address] = self._find_cover(address)
         return covers[address]
+
+
+def _link_local_subnets(link: Interface | None) -> set[Prefix]:
+    """The IPv4 link-local subnets that a link makes reachable."""
+    if link is None or not link.is_up:
+        return set()
+    return {
+        entry.subnet
+        for entry in link.usable_addresses(Family.IPV4)
+        if entry.is_connected and entry.subnet.address.is_link_local
+    }
 
 
 def _selection(

@@ -1,0 +1,54 @@
+"""The addresses of this router, by the links that have them: none of them can be a gateway. Pure.
+
+The kernel takes an own IPv4 address for a gateway and then sends to nobody (the next hop has scope
+host); for an IPv6 one it refuses the route. So a gateway that is ours is unresolved, and whoever
+asked is resolved anew when an address comes or leaves (VRRP moves one between routers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from routed.model.link import Interface
+from routed.model.prefix import Address
+
+__all__ = ["OwnAddresses"]
+
+
+class OwnAddresses:
+    """Follows the links."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.loopbacks: set[int] = set()
+        """The loopback links by ifindex: packets to them come back, whatever their subnets."""
+        self._ifnames: dict[Address, set[str]] = {}
+
+    def ifnames_with(self, address: Address) -> AbstractSet[str]:
+        """The links that have an address."""
+        return self._ifnames.get(address, frozenset())
+
+    def follow(self, before: Interface | None, after: Interface | None) -> set[Address]:
+        """A link is there, has changed or is gone.
+
+        Returns:
+            The addresses for which that makes a difference.
+
+        Cost: linear in the addresses of the link.
+        """
+        old = (
+            set() if before is None else {(each, before.ifname) for each in before.own_addresses()}
+        )
+        new = set() if after is None else {(each, after.ifname) for each in after.own_addresses()}
+        for address, ifname in old - new:
+            ifnames = self._ifnames[address]
+            ifnames.discard(ifname)
+            if not ifnames:
+                del self._ifnames[address]
+        for address, ifname in new - old:
+            self._ifnames.setdefault(address, set()).add(ifname)
+        if before is not None:
+            self.loopbacks.discard(before.ifindex)
+        if after is not None and after.is_loopback:
+            self.loopbacks.add(after.ifindex)
+        return {address for address, _ in old ^ new}
