@@ -17,13 +17,23 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+    ip_network,
+)
 
 __all__ = [
+    "IFA_F_NODAD",
+    "IFA_F_NOPREFIXROUTE",
     "NETLINK_ROUTE",
     "Attributes",
     "LinkEnd",
     "Rtnetlink",
+    "SubnetRoute",
     "attribute",
     "nested",
     "read_attributes",
@@ -38,7 +48,7 @@ RTM_DELNEXTHOP, RTM_GETNEXTHOP = 105, 106
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_CREATE, _EXCLUSIVE = 0x400, 0x200
+_CREATE, _EXCLUSIVE, _REPLACE = 0x400, 0x200, 0x100
 _DUMP_INTERRUPTED = 0x10
 _DUMP_ATTEMPTS = 5
 
@@ -56,7 +66,10 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
 IFF_UP = 1
-IFA_ADDRESS, IFA_LOCAL = 1, 2
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 6, 7, 15
+_UNICAST, _SCOPE_LINK, _ONLINK = 1, 253, 4
 
 Attributes = dict[int, bytes]
 
@@ -67,6 +80,20 @@ class LinkEnd:
 
     ifname: str
     mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetRoute:
+    """A route of somebody else, to be made."""
+
+    prefix: str
+    protocol: int = 2
+    """RTPROT_KERNEL by default."""
+    priority: int = 0
+    table_id: int = 254
+    via: str | None = None
+    """A gateway, taken to be on the link."""
+    source: str | None = None
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -236,25 +263,87 @@ class Rtnetlink:
 
     # addresses
 
-    def add_address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> None:
-        """Give a link an address with its prefix length."""
-        body = self._address(ifname, address)
+    def add_address(
+        self,
+        ifname: str,
+        address: IPv4Interface | IPv6Interface,
+        *,
+        peer: IPv4Address | IPv6Address | None = None,
+        flags: int = 0,
+    ) -> None:
+        """Give a link an address with its prefix length.
+
+        Args:
+            ifname: of the link.
+            address: ours.
+            peer: the other end, of a point-to-point address.
+            flags: IFA_F_NOPREFIXROUTE, IFA_F_NODAD.
+        """
+        body = self._address(ifname, address, peer) + attribute(IFA_FLAGS, struct.pack("=I", flags))
         self.request(RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"add {address} to {ifname}")
 
-    def delete_address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> None:
+    def delete_address(
+        self,
+        ifname: str,
+        address: IPv4Interface | IPv6Interface,
+        *,
+        peer: IPv4Address | IPv6Address | None = None,
+    ) -> None:
         """Take an address from a link."""
-        body = self._address(ifname, address)
+        body = self._address(ifname, address, peer)
         self.request(RTM_DELADDR, 0, body, f"delete {address} from {ifname}")
 
-    def _address(self, ifname: str, address: IPv4Interface | IPv6Interface) -> bytes:
+    def _address(
+        self,
+        ifname: str,
+        address: IPv4Interface | IPv6Interface,
+        peer: IPv4Address | IPv6Address | None,
+    ) -> bytes:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         prefix_len = address.network.prefixlen
-        ifindex = {name: index for index, name in self.link_names().items()}[ifname]
         return (
-            _ADDRESS.pack(family, prefix_len, 0, 0, ifindex)
+            _ADDRESS.pack(family, prefix_len, 0, 0, self._ifindex(ifname))
             + attribute(IFA_LOCAL, address.packed)
-            + attribute(IFA_ADDRESS, address.packed)
+            + attribute(IFA_ADDRESS, (peer or address).packed)
         )
+
+    def _ifindex(self, ifname: str) -> int:
+        return {name: index for index, name in self.link_names().items()}[ifname]
+
+    # routes of subnets
+
+    def add_subnet_route(
+        self, ifname: str, route: SubnetRoute, *, is_replacing: bool = False
+    ) -> None:
+        """Route a subnet to a link, or through a gateway there."""
+        flags = _CREATE | (_REPLACE if is_replacing else _EXCLUSIVE)
+        body = self._subnet_route(ifname, route)
+        self.request(RTM_NEWROUTE, flags, body, f"route {route.prefix} to {ifname}")
+
+    def delete_subnet_route(self, ifname: str, route: SubnetRoute) -> None:
+        """Take such a route away."""
+        body = self._subnet_route(ifname, route)
+        self.request(RTM_DELROUTE, 0, body, f"delete route {route.prefix} to {ifname}")
+
+    def _subnet_route(self, ifname: str, route: SubnetRoute) -> bytes:
+        network = ip_network(route.prefix)
+        family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+        is_on_link = network.version == 4 and route.via is None
+        scope = _SCOPE_LINK if is_on_link else 0
+        flags = _ONLINK if route.via is not None else 0
+        header = ROUTE.pack(
+            family, network.prefixlen, 0, 0, 0, route.protocol, scope, _UNICAST, flags
+        )
+        body = header + attribute(RTA_DST, network.network_address.packed)
+        body += attribute(RTA_OIF, struct.pack("=I", self._ifindex(ifname)))
+        body += attribute(RTA_TABLE, struct.pack("=I", route.table_id))
+        if route.priority:
+            body += attribute(RTA_PRIORITY, struct.pack("=I", route.priority))
+        if route.via is not None:
+            body += attribute(RTA_GATEWAY, ip_address(route.via).packed)
+        if route.source is not None:
+            body += attribute(RTA_PREFSRC, ip_address(route.source).packed)
+        return body
 
 
 def _raise_error(payload: bytes, what: str) -> None:

@@ -17,6 +17,9 @@ from routed.router import Router
 
 __all__ = ["explain"]
 
+REASON_MAX = 200
+"""Characters of why a prefix cannot be used: one has up to 128 of them."""
+
 
 def explain(
     router: Router, address: Address, view_of: Callable[[Candidate], RouteView]
@@ -32,22 +35,27 @@ def explain(
     """
     covering = _covering(router, address)
     decided = router.rib.match(address)
+    unusable = [
+        prefix for prefix in covering if decided is None or prefix.prefix_len > decided.prefix_len
+    ]
     return ExplainView(
         address=address,
         prefix=decided,
         candidates=() if decided is None else _candidates(router, decided, view_of),
-        unusable=tuple(
-            str(prefix)
-            for prefix in covering
-            if decided is None or prefix.prefix_len > decided.prefix_len
-        ),
+        unusable=tuple(map(str, unusable)),
         shorter=tuple(
             str(prefix)
             for prefix in covering
             if decided is not None and prefix.prefix_len < decided.prefix_len
         ),
         trie_path=tuple(router.snapshot.path(address)),
+        unusable_reasons=tuple(_reason(router, prefix) for prefix in unusable),
     )
+
+
+def _reason(router: Router, prefix: Prefix) -> str:
+    problem = router.rib.candidates(prefix)[0].problem
+    return f"{prefix}: {problem[:REASON_MAX]}"
 
 
 def _covering(router: Router, address: Address) -> list[Prefix]:

@@ -130,13 +130,13 @@ class KernelSide:
         self._monitor = KernelMonitor(
             listener,
             reader,
-            LinkTable(config.fib.table_id, config.fib.protocol),
             on_link=self._on_link,
             on_route=self._on_route,
             on_rule=self._rules.look_again,
             on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
             on_failure=self._on_failed_dump,
+            links=LinkTable(config.fib.table_id, config.fib.protocol),
         )
         self._carriers = CarrierCheck(
             link_asker, self._links_up, self._monitor.link_answered, config.fib.carrier_check_s

@@ -389,7 +389,7 @@ EXPLAIN = Sections(
             lambda row: [row],
             Record(
                 (
-                    Column("more specific, unusable", _lines_of("unusable")),
+                    Column("more specific, unusable", _lines_of("unusable_reasons")),
                     Column("less specific", _lines_of("shorter")),
                     Column("trie path", _lines_of("trie_path")),
                 )

@@ -208,6 +208,8 @@ class ExplainView:
     """Prefixes that would follow, the longest first."""
     trie_path: tuple[str, ...]
     """What a search in the snapshot reads, a line a step."""
+    unusable_reasons: tuple[str, ...] = ()
+    """Each of `unusable`, and why its best candidate cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)

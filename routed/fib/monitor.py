@@ -65,7 +65,6 @@ class KernelMonitor:
         self,
         listener: EventSocket,
         requests: RequestSocket,
-        links: LinkTable,
         *,
         on_link: Callable[[LinkChange], None],
         on_route: Callable[[KernelRoute, bool], None],
@@ -73,19 +72,20 @@ class KernelMonitor:
         on_nexthop: Callable[[SeenNextHop, bool], None],
         on_overrun: Callable[[str], None],
         on_failure: Callable[[Exception], None],
+        links: LinkTable | None = None,
     ) -> None:
         """Args:
         listener: already subscribed.
         requests: for dumps of links and device routes.
-        links: what is found; owned from here on.
         on_link: called for every change of a link.
         on_route: called with a route and whether it was removed.
         on_rule: called when a policy rule was added or removed, by whomever.
         on_nexthop: called with a nexthop object and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
         on_failure: called with what a dump failed by; it is repeated after a pause.
+        links: the table to keep current, for another kernel table than main.
         """
-        self.links = links
+        self.links = links or LinkTable()
         self.overruns = 0
         self._waiting = trio.CancelScope()
         self._listener = listener
@@ -98,7 +98,7 @@ class KernelMonitor:
         self._on_failure = on_failure
 
     async def load(self) -> None:
-        """Read every link, address and device route, however long the kernel refuses or they keep changing.
+        """Read links, addresses and device routes, however long the kernel refuses or they change.
 
         Cancelled: what was known stays known.
         """

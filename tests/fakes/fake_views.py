@@ -271,6 +271,7 @@ EXPLAINED = ExplainView(
         "bucket of 2 ranges, number 1: record 2",
         "default route: record 1",
     ),
+    unusable_reasons=("10.1.2.0/24: link eth9 does not exist",),
 )
 
 TOPOLOGY = (

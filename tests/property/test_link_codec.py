@@ -21,6 +21,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 20, 21
 AF_UNSPEC, AF_BRIDGE, AF_MPLS = 0, 7, 28
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_MULTICAST, IFF_LOWER_UP = 0x1, 0x8, 0x40, 0x1000, 0x10000
 IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
+IFA_F_NOPREFIXROUTE = 0x200
 
 IFINDEXES = st.integers(1, 2**31 - 1)
 IFNAMES = st.text("abcxyz0123-.", min_size=1, max_size=15)
@@ -101,7 +102,8 @@ def test_an_address_is_what_pyroute2_would_say(
         peer=None if remote in (None, local) else Address.unpack(remote.packed),
         is_usable=not (is_tentative or flags & IFA_F_DADFAILED),
     )
-    assert seen == AddressEvent(ifindex, address, is_removed)
+    has_prefix_route = not flags & IFA_F_NOPREFIXROUTE
+    assert seen == AddressEvent(ifindex, address, is_removed, has_prefix_route)
 
 
 def test_without_its_own_attribute_the_flags_are_the_headers() -> None:

@@ -42,6 +42,7 @@ from tests.fakes.fake_kernel import Operation, single
 
 pytestmark = pytest.mark.usefixtures("kernel_tables")
 
+RTA_PREFSRC, RTA_ENCAP = 7, 22
 FAMILIES = st.sampled_from(Family)
 
 
@@ -170,7 +171,7 @@ def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
     assert decode_route(message.payload) == KernelRoute(key, 12, value)
 
 
-@given(operations(), st.sampled_from([7, 8, 11, 20, 21, 22, 23]))
+@given(operations(), st.sampled_from([RTA_PREFSRC, 8, 11, 20, 21, RTA_ENCAP, 23]))
 def test_what_we_never_write_makes_it_another_route(operation: Operation, attribute: int) -> None:
     if operation.kind is OpKind.REMOVE:
         return
@@ -178,7 +179,8 @@ def test_what_we_never_write_makes_it_another_route(operation: Operation, attrib
     extra = struct.pack("=HHI", 8, attribute, 1)
     expected = operation.value._replace(is_altered=True)
     route = decode_route(message.payload + extra)
-    assert route == KernelRoute(operation.key, 205, expected)
+    source = Address.unpack(extra[4:]) if attribute == RTA_PREFSRC else None
+    assert route == KernelRoute(operation.key, 205, expected, source, attribute == RTA_ENCAP)
 
 
 @given(operations(), st.integers(0, 255))

@@ -81,6 +81,7 @@ def test_prefixes_around_are_named(rooms: Rooms) -> None:
     assert (str(found.prefix), found.unusable, found.shorter) == (
         "10.1.0.0/16", ("10.1.2.0/24",), ("10.0.0.0/8", "0.0.0.0/0"),
     )  # fmt: skip
+    assert found.unusable_reasons == ("10.1.2.0/24: administrative distance 255 is never used",)
 
 
 def test_no_route_is_explained_too(rooms: Rooms) -> None:
