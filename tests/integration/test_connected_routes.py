@@ -3,6 +3,7 @@ route of a subnet, in which table, with which notification or none."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -95,6 +96,19 @@ async def watching(namespace: Namespace, table_id: int = MAIN) -> AsyncIterator[
     with namespace.here.inside():
         requests, lab = RequestSocket(OURS), Rtnetlink.open_here()
         listener = EventSocket(requests.port_id)
+    with contextlib.closing(lab), listener, requests:
+        async with _watched(listener, requests, lab, namespace.ifindexes, table_id) as scene:
+            yield scene
+
+
+@asynccontextmanager
+async def _watched(
+    listener: EventSocket,
+    requests: RequestSocket,
+    lab: Rtnetlink,
+    ifindexes: dict[str, int],
+    table_id: int,
+) -> AsyncIterator[Scene]:
     monitor = KernelMonitor(
         listener,
         requests,
@@ -103,16 +117,16 @@ async def watching(namespace: Namespace, table_id: int = MAIN) -> AsyncIterator[
         on_rule=lambda: None,
         on_nexthop=lambda _seen, _is_removed: None,
         on_overrun=lambda _reason: None,
+        on_failure=lambda _error: None,
         links=LinkTable(table_id, OURS),
     )
-    scene = Scene(monitor, lab, namespace.ifindexes)
-    with listener, requests, trio.fail_after(30):
+    scene = Scene(monitor, lab, ifindexes)
+    with trio.fail_after(30):
         await monitor.load()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
             yield scene
             nursery.cancel_scope.cancel()
-    lab.close()
 
 
 @BOTH
