@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import pytest
@@ -14,6 +14,7 @@ from routed.fib.codec import NetlinkMessage
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.fib.monitor import DUMP_ATTEMPTS, RETRY_LIMIT_S, KernelMonitor
 from routed.fib.netlink import DumpInterrupted, EventSocket, NetlinkError, Overrun
+from routed.fib.ownership import KernelRoute
 from routed.fib.request_socket import RequestSocket
 
 Dump = tuple[list[LinkEvent], list[AddressEvent]]
@@ -31,6 +32,10 @@ class Requests:
         if self.failures:
             raise self.failures.pop(0)
         return [], []
+
+    async def dump_device_routes(self, tables: Iterable[int]) -> list[KernelRoute]:
+        assert set(tables) == {254}
+        return []
 
 
 class Events:
