@@ -332,6 +332,10 @@ class FakeWire:
         node.start_life(self.now)
         self._drain(node)
 
+    def kick(self, name: str) -> None:
+        """Take what an instance has to say that was called past this wire."""
+        self._drain(self.nodes[name])
+
     def await_forwarding(self, name: str, *, is_on: bool) -> None:
         """Have a node wait for what `follow` says, or no longer."""
         node = self.nodes[name]

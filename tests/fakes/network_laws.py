@@ -6,22 +6,27 @@ import heapq
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Collection, Iterator
 
 from routed.model.prefix import Address, Family, Prefix
+from routed.neighbor.wire import RouteUpdate
 from tests.fakes.fake_wire import FakeWire, Node, Segment
 from tests.fakes.next_hop_graph import NextHopGraph
 
 __all__ = [
     "LoopWatch",
+    "NoStarvation",
     "assert_converged",
     "build_grid",
     "build_lan",
     "build_line",
     "build_random",
     "build_ring",
+    "lie",
     "loopbacks",
     "originate_loopbacks",
     "shortest_metrics",
+    "take_away",
 ]
 
 
@@ -129,11 +134,88 @@ def assert_converged(wire: FakeWire) -> None:
             assert not node.held
 
 
+def lie(
+    wire: FakeWire, liar: Node, update: RouteUpdate | None, prefix: Prefix | None = None
+) -> None:
+    """Have a router tell all its neighbors this of a prefix, or that it has nothing.
+
+    It says so in due form: what its instance would say of the prefix is replaced, nothing else.
+    """
+    instance = liar.instance
+    honest, concerned = instance._transmitter._advertise, prefix or (update and update.prefix)
+    assert concerned is not None
+
+    def advertise(asked: Prefix, ifindex: int) -> RouteUpdate | None:
+        return update if asked == concerned else honest(asked, ifindex)
+
+    instance._transmitter._advertise = advertise
+    instance._marker.mark(concerned, wire.now)
+    instance.handle_timer(wire.now)
+    wire.kick(liar.name)
+
+
+def take_away(wire: FakeWire, name: str) -> None:
+    """A router says goodbye, and its wires are pulled."""
+    node = wire.nodes[name]
+    wire.stop(name, is_restart=False)
+    node.origins.clear()
+    for segment in {segment.number: segment for segment, _ in node.links.values()}.values():
+        wire.cut(segment, has_carrier_loss=True)
+
+
+class NoStarvation:
+    """The law that a router without a route to a reachable prefix gets one within a bound of time.
+
+    From the moment that the network and its prefixes last changed.
+    """
+
+    def __init__(self, wire: FakeWire, limit_s: float, but_for: Collection[str] = ()) -> None:
+        """Args:
+        wire: the network.
+        limit_s: how long a prefix may be missing.
+        but_for: routers that are not looked at, and whose prefixes are not asked for.
+        """
+        self._wire = wire
+        self._limit_s = limit_s
+        self._but_for = but_for
+        self.longest_s = 0.0
+        """That anything was missing for."""
+
+    def hold(self, duration_s: float) -> None:
+        """Let time pass; raise AssertionError when a prefix has been missing for too long."""
+        wire, missing_since = self._wire, dict[tuple[str, Prefix], float]()
+        end = wire.now + duration_s
+        wanted = list(self._reachable())
+        while wire.now < end:
+            wire.run(1.0)
+            for name, prefix in wanted:
+                if prefix in wire.nodes[name].learned:
+                    missing_since.pop((name, prefix), None)
+                    continue
+                since = missing_since.setdefault((name, prefix), wire.now)
+                self.longest_s = max(self.longest_s, wire.now - since)
+                assert wire.now - since <= self._limit_s, f"{name} has no route to {prefix}"
+        assert not missing_since
+
+    def _reachable(self) -> Iterator[tuple[str, Prefix]]:
+        for target in self._wire.nodes.values():
+            if target.name in self._but_for:
+                continue
+            for name in shortest_metrics(self._wire, target):
+                if name != target.name and name not in self._but_for:
+                    yield from ((name, prefix) for prefix in target.origins)
+
+
 class LoopWatch:
     """Looks for forwarding loops after every step, at every node whose forwarding has changed."""
 
-    def __init__(self, wire: FakeWire) -> None:
+    def __init__(self, wire: FakeWire, but_for: Collection[str] = ()) -> None:
+        """Args:
+        wire: the network.
+        but_for: routers that do with packets what they like: what goes there is gone.
+        """
         self._wire = wire
+        self._but_for = but_for
         self.checked = 0
         """Next-hop sets that were looked at."""
         self._graphs: defaultdict[Prefix, NextHopGraph] = defaultdict(NextHopGraph)
@@ -166,7 +248,7 @@ class LoopWatch:
 
     def _successors(self, node: Node, prefix: Prefix) -> list[str]:
         route = node.routes.get(prefix)
-        if route is None or prefix in node.origins:
+        if route is None or prefix in node.origins or node.name in self._but_for:
             return []
         return [self._owner(node, hop.ifindex, hop.via) for hop in route.next_hops]
 
