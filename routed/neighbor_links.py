@@ -51,6 +51,11 @@ class NeighborLinks:
         """Whether NUP runs on a link."""
         return ifindex in self._running
 
+    def version_of(self, ifindex: int) -> str | None:
+        """What NUP speaks over on a link, ipv6 or ipv4; None where it does not run."""
+        family = self._running.get(ifindex)
+        return None if family is None else family.name.lower()
+
     def take_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
         """Make the key rings of a configuration; `settle` then gives them to the links."""
         values = {(secret.key_set, secret.id): secret.value for secret in secrets}

@@ -247,6 +247,7 @@ class Reporter:
                     cost=entry.cost if entry else None,
                     hello_interval_s=entry.hello_s if entry else None,
                     neighbors=up_on.get(ifindex, 0),
+                    nup_over=self._router.neighbor_links.version_of(ifindex),
                 )
             )
         return views

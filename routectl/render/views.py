@@ -216,7 +216,9 @@ INTERFACES = Table(
         _number("INDEX", "ifindex"),
         Column("STATE", _plain("state"), is_colored=True),
         _number("MTU", "mtu"),
-        _column("NUP", "has_nup"),
+        Column(
+            "NUP", lambda row: str(row.get("nup_over") or ("yes" if row.get("has_nup") else "no"))
+        ),
         _number("COST", "cost"),
         Column("HELLO", _duration("hello_interval_s"), is_right=True),
         _number("NEIGHBORS", "neighbors"),

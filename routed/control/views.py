@@ -126,6 +126,9 @@ class InterfaceView:
     hello_interval_s: float | None
     neighbors: int
     """Adjacencies that are up."""
+    nup_over: str | None = None
+    """Which IP version carries NUP there, ipv6 or ipv4; None where it does not run. Both ends of a
+    link need the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ NEIGHBORS = (
 )
 
 INTERFACES = (
-    InterfaceView("eth0", 2, "up", 1500, ("10.0.0.1/24", "fe80::1/64"), True, 10, 1.0, 1),
+    InterfaceView("eth0", 2, "up", 1500, ("10.0.0.1/24", "fe80::1/64"), True, 10, 1.0, 1, "ipv6"),
     InterfaceView("eth1", 3, "no_carrier", 9000, (), False, None, None, 0),
 )
 

@@ -181,3 +181,11 @@ async def test_the_parent_opens_no_socket_on_a_port_and_says_so_once() -> None:
     for state in (port, port, link("eth0"), port, dataclasses.replace(port, ifname="other0")):
         sockets.settle(state, config)
     assert [record.fields for record in sink.events("nup-not-on-port")] == [{"link": "eth0"}] * 2
+
+
+async def test_it_is_known_which_ip_version_carries_nup_on_a_link(rig: Rig) -> None:
+    """One end with IPv6 and one without do not hear each other: the two can be compared (Q4)."""
+    config = config_of(PATTERNS)
+    rig.appear(link("eth0"), config)
+    rig.links.take_socket(link("eth1", 4), Family.IPV4, rig.socket(), config)
+    assert [rig.links.version_of(ifindex) for ifindex in (3, 4, 5)] == ["ipv6", "ipv4", None]
