@@ -163,6 +163,7 @@ EVENTS: dict[str, EventSpec] = {
     "rule-removed": EventSpec(_I, ("rule",), _STRANGERS),
     "rule-failed": EventSpec(_W, ("rule", "reason"), _STRANGERS),
     "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),
+    "routes-not-learned": EventSpec(_I, ("routes", "reason"), _STRANGERS),
     # neighbors
     "adjacency-up": _engines(_I, ("neighbor", "link", "address"), 600),
     "adjacency-down": _engines(_I, ("neighbor", "link", "address", "reason"), 600),

@@ -10,6 +10,8 @@ that accepts a route decides its distance and tag. The kernel's priority becomes
 Invariants:
     Our own routes are never learned: that would be talking to ourselves.
     Destinations that mean something on one link only (link-local, multicast, loopback) are not.
+    A route of which the RIB could only say a part is not: one for a TOS, or one whose packets are
+    encapsulated. How many a dump left out is counted (`left_out`), and `learn_sync` logs it.
     A route through a nexthop object of somebody has the object's next hops; one whose object cannot
     be told (a tunnel, a blackhole) is not learned.
     What is notified while a dump is under way is newer than the dump.
@@ -19,6 +21,7 @@ Invariants:
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -80,6 +83,9 @@ class RouteLearner:
         self._dump: LearnDump | None = None
         self.objects: Mapping[int, NextHopForm | None] = {}
         """Nexthop objects of everybody, as last read."""
+        self.left_out: dict[str, int] = {}
+        """Of the last complete round of dumps, routes that a rule accepts and that are not learned
+        all the same, by reason."""
         self.has_riddles = False
         """Whether a route was seen to go through an object that is not among them."""
 
@@ -145,6 +151,9 @@ class RouteLearner:
         rule = self._rule_for(identity.key, identity.protocol)
         if rule is None:
             return
+        if _reason_to_leave_out(route):
+            self._forget(identity)
+            return
         next_hops = route.value.next_hops
         if route.value.nexthop_id:
             next_hops = resolve(self.objects, route.value.nexthop_id)
@@ -171,6 +180,10 @@ class RouteLearner:
     def _forget(self, identity: _Identity) -> None:
         if self._learned.pop(identity, None) is not None:
             self._unsaid[identity] = None
+
+    def is_wanted(self, route: KernelRoute) -> bool:
+        """Whether a rule accepts a route."""
+        return self._rule_for(route.key, route.protocol) is not None
 
     def _rule_for(self, key: RouteKey, protocol: int) -> LearnRule | None:
         if _is_of_one_link(key.prefix):
@@ -215,17 +228,32 @@ class LearnDump:
         if seen.protocol in self._protocols and seen.space.table_id == self._table_id:
             self._seen.append((seen, list(keys)))
 
-    def finish(self) -> None:
-        """The dump is complete: what it did not show is gone."""
+    def finish(self) -> Counter[str]:
+        """The dump is complete: what it did not show is gone.
+
+        Returns:
+            How many routes that a rule accepts were left out, by reason.
+        """
         identities = set(self.overtaken)
+        left_out: Counter[str] = Counter()
         for seen, keys in self._seen:
             for key in keys:
-                route = KernelRoute(seen.space.key(key), seen.protocol, seen.value)
+                route = KernelRoute(seen.space.key(key), *seen[1:])
+                if (reason := _reason_to_leave_out(route)) and self._learner.is_wanted(route):
+                    left_out[reason] += 1
                 identity = _Identity(route.key, route.protocol)
                 if identity not in self.overtaken:
                     identities.add(identity)
                     self._learner.see(identity, route)
         self._learner.keep_only(self._table_id, self._family, identities)
+        return left_out
+
+
+def _reason_to_leave_out(route: KernelRoute) -> str:
+    """What the RIB has no word for; empty when it can say all of a route."""
+    if route.key.tos:
+        return "only for a TOS"
+    return "encapsulated" if route.is_encapsulated else ""
 
 
 def _is_of_one_link(prefix: Prefix) -> bool:

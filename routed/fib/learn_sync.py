@@ -10,6 +10,7 @@ stays known.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -97,6 +98,7 @@ class LearnSync:
         """Read every table that some rule is about; whether that went well."""
         if not self._read_objects():
             return False
+        left_out: Counter[str] = Counter()
         for table_id in sorted(self.learner.tables):
             for family in Family:
                 dump = self.learner.begin_dump(table_id, family)
@@ -107,8 +109,17 @@ class LearnSync:
                 except (NetlinkError, OSError) as error:
                     self._log.emit("netlink-error", what="reading routes to learn", error=error)
                     return False
-                dump.finish()
+                left_out += dump.finish()
+        self._say_left_out(dict(left_out))
         return True
+
+    def _say_left_out(self, left_out: dict[str, int]) -> None:
+        """Log how many routes are not learned, when that is another number than before."""
+        before, self.learner.left_out = self.learner.left_out, left_out
+        for reason in sorted(before.keys() | left_out):
+            count = left_out.get(reason, 0)
+            if count != before.get(reason, 0):
+                self._log.emit("routes-not-learned", routes=count, reason=reason)
 
     def _read_objects(self) -> bool:
         if not self.learner.tables:

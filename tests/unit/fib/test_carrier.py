@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from routed.fib.carrier import CarrierCheck
+from routed.fib.carrier import LINKS_EACH_LOOK, CarrierCheck
 from routed.fib.codec import NetlinkMessage
 from routed.fib.netlink import NetlinkError
 
@@ -102,3 +102,22 @@ async def test_the_period_can_change_and_end_while_it_runs(autojump_clock: MockC
         await trio.sleep(5)
         assert bench.kernel.asked == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_look_asks_about_a_bounded_number_of_links_and_all_have_their_turn(
+    autojump_clock: MockClock,
+) -> None:
+    """Q13: the cost of a look does not grow with the links."""
+    bench = Bench(None)
+    count = 10 * LINKS_EACH_LOOK + 7
+    bench.kernel.flags = dict.fromkeys(range(2, count + 2), UP)
+    for _ in range(11):
+        before = len(bench.kernel.asked)
+        bench.check.look()
+        assert len(bench.kernel.asked) - before == LINKS_EACH_LOOK
+    assert {ifindex for _, ifindex in bench.kernel.asked} == bench.kernel.flags.keys()
+    bench.answers.clear()
+    bench.kernel.flags[100] = DOWN
+    for _ in range(22):
+        bench.check.look()
+    assert bench.answers == [100], "what was not asked about in between is no news"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from trio.testing import MockClock
 
 from routed.fib.learn import NEWS_MAX, LearnRule, RouteLearner
 from routed.fib.learn_sync import LearnSync
+from routed.fib.ledger import SeenRoute
 from routed.fib.nexthop_codec import Hop
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.log import Level, Logger
@@ -198,3 +200,32 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
         news = bench.sync.learner.take_news()
         assert news is not None
         assert [learned.next_hops for learned in news.install] == [(NextHop(first.via, 1),)]
+
+
+TOS = KernelRoute(RouteKey(254, Prefix.parse("10.5.0.0/16"), 0x10, 100), DHCP, BLACKHOLE)
+ENCAPSULATED = route("2001:db8:e::/48")._replace(is_encapsulated=True)
+
+
+def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
+    """Q8: a TOS and an encapsulation change who is forwarded, and how."""
+    learner = RouteLearner()
+    learner.want([ANY])
+    for left_out in (TOS, ENCAPSULATED):
+        learner.changed(left_out, is_removed=False)
+    assert told(learner) == ([], [])
+    learner.changed(route("2001:db8:e::/48"), is_removed=False)
+    assert told(learner) == (["2001:db8:e::/48"], [])
+    learner.changed(ENCAPSULATED, is_removed=False)
+    assert told(learner) == ([], ["2001:db8:e::/48"]), "and one that becomes such is forgotten"
+
+
+def test_a_dump_counts_what_it_leaves_out() -> None:
+    learner = RouteLearner()
+    learner.want([ANY])
+    counts = Counter[str]()
+    for seen in (TOS, ENCAPSULATED, route("10.6.0.0/16"), TOS._replace(protocol=BIRD)):
+        prefix = seen.key.prefix
+        dump = learner.begin_dump(254, prefix.family)
+        dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
+        counts += dump.finish()
+    assert counts == {"only for a TOS": 1, "encapsulated": 1}
