@@ -8,7 +8,8 @@ bytes on a socket that somebody else connected):
                       hence on the listening socket, whose accepted children inherit it
 
 A message without credentials, with truncated ancillary data, or from the overflow ids that the
-kernel substitutes when it does not know (pid 0, uid 65534) fails closed.
+kernel substitutes when it does not know (pid 0 and uid 65534) fails closed. Pid 0 with another uid
+is a process of another PID namespace, such as a sidecar container: it is served by its uid.
 
 Source: unix(7); the overflow substitution was observed on Linux 6.18 (research notes, users.md C).
 """
@@ -34,6 +35,8 @@ __all__ = [
 
 _UCRED = struct.Struct("iII")
 _SO_PEERGROUPS = 59
+_OVERFLOW_UID = 65534
+"""The default of kernel.overflowuid: a uid that this user namespace does not have."""
 _MSG_CTRUNC = int(socket.MSG_CTRUNC)
 """As a plain number: an `enum.IntFlag` costs 3 us at each message."""
 _GROUPS_READ_MAX = 256
@@ -49,7 +52,7 @@ class PeerCredentials:
     """The process that connected, as it was then."""
 
     pid: int
-    """For logs only: a pid can be reused."""
+    """For logs only: a pid can be reused. 0 for a process of another PID namespace."""
     uid: int
     gid: int
     groups: frozenset[int]
@@ -109,7 +112,8 @@ def message_uid(ancillary: Iterable[tuple[int, int, bytes]], flags: int) -> int:
             if len(payload) < _UCRED.size:
                 raise CredentialsError("the credentials are cut short")
             pid, uid, _gid = _UCRED.unpack_from(payload)
-            if pid == 0:
+            # A process of another PID namespace has a uid here and no pid (scm_recv of Linux).
+            if pid == 0 and uid == _OVERFLOW_UID:
                 raise CredentialsError("the kernel does not know who wrote the message")
             return int(uid)
     raise CredentialsError("the message carries no credentials")

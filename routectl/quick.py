@@ -39,6 +39,10 @@ _FAMILIES = {"-4": 4, "--ipv4": 4, "-6": 6, "--ipv6": 6}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from ipc.standard_streams import occupy_standard_streams
+
+        occupy_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if _is_done_quickly(given):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipc.standard_streams import occupy_standard_streams
 from routed import __version__
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    occupy_standard_streams()
     arguments = _parser().parse_args(argv)
     gc.disable()  # until everything is imported
     try:

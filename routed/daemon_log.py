@@ -12,27 +12,18 @@ Invariants:
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
 from collections.abc import Callable
 
 from ipc.internal import LogLine
 from routed.config.schema import LogConfig, LogFormat
-from routed.log import (
-    FileSink,
-    Level,
-    Logger,
-    Record,
-    Sink,
-    StreamSink,
-    format_text,
-    is_journal,
-    system_sink,
-    wall_time,
-)
+from routed.log import Level, Logger, Record, Sink, format_text, wall_time
+from routed.log_sinks import FileSink, StreamSink, is_journal, is_standard_stream, system_sink
 from routed.outbox import LOG_LINES_KEPT
 
 __all__ = ["DaemonLog"]
+
+_STDERR = 2
 
 
 class DaemonLog:
@@ -45,9 +36,9 @@ class DaemonLog:
             OSError: the file cannot be written.
         """
         self._is_foreground = is_foreground
-        self.logger = Logger(
-            _open_sink(config, is_foreground=is_foreground), "parent", Level[config.level.name]
-        )
+        self._has_thread = False
+        sink = _open_sink(config, is_foreground=is_foreground, has_thread=False)
+        self.logger = Logger(sink, "parent", Level[config.level.name])
         self.logger.on_record = self._remember
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         """At info and above, oldest first."""
@@ -58,12 +49,24 @@ class DaemonLog:
         """Log by another configuration from now on."""
         self.logger.level = Level[config.level.name]
         try:
-            sink = _open_sink(config, is_foreground=self._is_foreground)
+            sink = _open_sink(
+                config, is_foreground=self._is_foreground, has_thread=self._has_thread
+            )
         except OSError as error:
             self.logger.emit("internal-error", where="log file", error=error.strerror)
             return
         self.logger.sink.close()
         self.logger.sink = sink
+
+    def begin_thread(self) -> None:
+        """Let no file system hold up the daemon from now on; see `FileSink.begin_thread`."""
+        self._has_thread = True
+        if isinstance(self.logger.sink, FileSink):
+            self.logger.sink.begin_thread()
+
+    def close(self) -> None:
+        """Write what waits; nothing is logged after it."""
+        self.logger.sink.close()
 
     def reopen(self) -> None:
         """Somebody may have moved the file away."""
@@ -108,10 +111,12 @@ class DaemonLog:
             self.on_line(line)
 
 
-def _open_sink(config: LogConfig, *, is_foreground: bool) -> Sink:
+def _open_sink(config: LogConfig, *, is_foreground: bool, has_thread: bool) -> Sink:
     as_json = config.format is LogFormat.JSON
     if config.file is not None:
-        return FileSink(config.file, as_json=as_json)
-    if is_foreground and not is_journal(sys.stderr.fileno(), os.environ):
-        return StreamSink(sys.stderr, as_json=as_json)
+        if not is_foreground and is_standard_stream(config.file):
+            raise OSError(0, "it leads nowhere in the background: start with --foreground")
+        return FileSink(config.file, as_json=as_json, has_thread=has_thread)
+    if is_foreground and not is_journal(_STDERR, os.environ):
+        return StreamSink(_STDERR, as_json=as_json)
     return system_sink(as_json=as_json)

@@ -1,7 +1,7 @@
 """Every event that is ever logged, declared once, and the way a line takes to where it is read.
 
     room --emit--> Logger (level, rate limit) --record--> sink
-                                                 parent: stderr, a file, journald or syslog
+                                                 parent: `routed.log_sinks`
                                                  engine: a LOG_EVENT to the parent (it has no files)
 
 A line is stable enough to grep: `adjacency-up neighbor=10.255.0.2 link=eth0`. In JSON form the
@@ -28,11 +28,9 @@ from __future__ import annotations
 
 import enum
 import json
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import NamedTuple, Protocol
 
 from ipc.texts import clip_text
 
@@ -41,20 +39,14 @@ __all__ = [
     "FIELD_BYTES_MAX",
     "RECORD_BYTES_MAX",
     "EventSpec",
-    "FileSink",
-    "JournalSink",
     "Level",
     "Logger",
     "Record",
     "Sink",
-    "StreamSink",
-    "SyslogSink",
     "TokenBucket",
     "clip_fields",
     "format_json",
     "format_text",
-    "is_journal",
-    "system_sink",
     "timestamp",
     "wall_time",
 ]
@@ -366,175 +358,7 @@ def wall_time() -> float:
     return time.time()  # noqa: TID251  (a log line says when, in wall time)
 
 
-def _timestamp() -> str:
-    return timestamp(wall_time())
-
-
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
-
-
-class StreamSink:
-    """Lines on a text stream: stderr of a foreground daemon."""
-
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream = stream
-        self._as_json = as_json
-
-    def write(self, record: Record) -> None:
-        """Write one line and flush it."""
-        self._stream.write(_stamped_line(record, as_json=self._as_json))
-        self._stream.flush()
-
-    def close(self) -> None:
-        """The stream is its owner's to close."""
-
-
-class FileSink:
-    """Lines appended to a file, which `reopen` follows after a rotation."""
-
-    def __init__(self, path: str, *, as_json: bool) -> None:
-        self.path = path
-        self._as_json = as_json
-        self._descriptor = self._open()
-
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self.path, flags, 0o640)
-
-    def reopen(self) -> None:
-        """Open the path again; the old file stays in use when that fails.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
-        descriptor = self._open()
-        os.close(self._descriptor)
-        self._descriptor = descriptor
-
-    def write(self, record: Record) -> None:
-        """Append one line in one write, so that lines of two writers never mix."""
-        os.write(self._descriptor, _stamped_line(record, as_json=self._as_json).encode())
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-
-def _stamped_line(record: Record, *, as_json: bool) -> str:
-    if as_json:
-        return f'{{"time": "{_timestamp()}", {format_json(record)[1:]}\n'
-    return f"{_timestamp()} {record.level.name.lower()} {record.process}: {format_text(record)}\n"
-
-
-_SYSLOG_DAEMON = 3 << 3
-_SYSLOG_SEVERITY = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
-
-
-class _DatagramSink:
-    """Datagrams to a Unix socket, connected anew when the daemon behind it was restarted."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._socket = self._connect()
-
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        connection.setblocking(False)
-        connection.connect(self._path)
-        return connection
-
-    def _send(self, datagram: bytes) -> None:
-        try:
-            self._socket.send(datagram)
-        except BlockingIOError:
-            raise  # full: the line is lost, and counted
-        except OSError:
-            self._socket.close()
-            self._socket = self._connect()
-            self._socket.send(datagram)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-
-class SyslogSink(_DatagramSink):
-    """RFC 3164 datagrams to /dev/log."""
-
-    PATH = "/dev/log"
-
-    def __init__(self, *, as_json: bool, path: str = PATH) -> None:
-        super().__init__(path)
-        self._as_json = as_json
-
-    def write(self, record: Record) -> None:
-        """Send one datagram."""
-        text = format_json(record) if self._as_json else format_text(record)
-        priority = _SYSLOG_DAEMON | _SYSLOG_SEVERITY[record.level]
-        self._send(f"<{priority}>routed[{os.getpid()}]: {record.process}: {text}".encode())
-
-
-class JournalSink(_DatagramSink):
-    """journald's native protocol: every field of an event is a field of the journal entry.
-
-    Source: systemd's native journal protocol, as documented at
-    systemd.io/JOURNAL_NATIVE_PROTOCOL; values with newlines use the length-prefixed form.
-    """
-
-    PATH = "/run/systemd/journal/socket"
-
-    def __init__(self, path: str = PATH) -> None:
-        super().__init__(path)
-
-    def write(self, record: Record) -> None:
-        """Send one entry."""
-        entry: dict[str, str] = {
-            "MESSAGE": format_text(record),
-            "PRIORITY": str(_SYSLOG_SEVERITY[record.level]),
-            "SYSLOG_IDENTIFIER": "routed",
-            "ROUTED_EVENT": record.event,
-            "ROUTED_PROCESS": record.process,
-        }
-        entry |= {f"ROUTED_{name.upper()}": value for name, value in record.fields.items()}
-        self._send(b"".join(_journal_field(name, value) for name, value in entry.items()))
-
-
-def _journal_field(name: str, value: str) -> bytes:
-    encoded = value.encode("utf-8", "backslashreplace")
-    if b"\n" in encoded:
-        return name.encode() + b"\n" + len(encoded).to_bytes(8, "little") + encoded + b"\n"
-    return name.encode() + b"=" + encoded + b"\n"
-
-
-class _NullSink:
-    """Nowhere: a background daemon on a machine with neither journald nor syslog."""
-
-    def write(self, record: Record) -> None:
-        """Discard."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
-    """Whether a stream goes to journald, which then takes fields better than lines.
-
-    Source: systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream it made for us.
-    """
-    status = os.fstat(descriptor)
-    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-def system_sink(*, as_json: bool) -> Sink:
-    """The machine's log: journald when it is there, else syslog, else nowhere."""
-    makers: list[Callable[[], Any]] = [JournalSink, lambda: SyslogSink(as_json=as_json)]
-    for make in makers:
-        try:
-            sink: Sink = make()
-        except OSError:  # nobody listens there
-            continue
-        return sink
-    return _NullSink()

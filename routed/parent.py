@@ -71,6 +71,7 @@ from routed.kernel_side import KernelSide
 from routed.last_good import LastGood
 from routed.neighbor_sockets import NeighborSockets
 from routed.notify import ServiceManager
+from routed.orphans import is_init, reap_orphans
 from routed.reload_queue import ReloadRequest
 from routed.start import Opened, StartError, open_daemon
 from routed.supervisor import Supervisor
@@ -231,6 +232,8 @@ class Parent:
             if self._manager.is_there:
                 nursery.start_soon(self._tell_status)
             nursery.start_soon(self._opened.instance.answer)
+            if is_init():
+                nursery.start_soon(reap_orphans, self._supervisor.is_own)
             nursery.start_soon(self._switch.run)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
@@ -280,6 +283,7 @@ class Parent:
         self._manager.close()
         self._opened.close()
         self._journals.close()
+        self._opened.log.close()
 
     # --- signals
 

@@ -83,6 +83,7 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
         with _refusals():
             kept = confine_parent(config.user.uid)
         undo.pop_all()
+    log.begin_thread()
     log.logger.emit("privileges-dropped", kept=capabilities.names_of(kept))
     if instance.warning:
         log.logger.emit("instance-lock-missing", reason=instance.warning)

@@ -108,6 +108,10 @@ class Supervisor:
             self._bury(session, problem or status, goes_on)
             await self._pause(self._delay())
 
+    def is_own(self, pid: int) -> bool:
+        """Whether a process is an engine, which its session waits for."""
+        return self.session is not None and self.session.process.pid == pid
+
     async def stop(self, *, is_restart: bool) -> None:
         """End the engine if there is one, and start no other: `run` returns.
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,14 +11,9 @@ from routed.log import (
     EVENTS,
     FIELD_BYTES_MAX,
     RECORD_BYTES_MAX,
-    FileSink,
-    JournalSink,
     Level,
     Logger,
     Record,
-    StreamSink,
-    SyslogSink,
-    _journal_field,
     format_json,
     format_text,
 )
@@ -90,9 +82,7 @@ def test_a_failing_sink_costs_lines_and_nothing_else() -> None:
 def test_a_value_cannot_break_out_of_its_line() -> None:
     record = Record(Level.INFO, "engine-output", {"line": 'x\n" evil=1'}, "parent")
     assert format_text(record) == 'engine-output line="x\\n\\" evil=1"'
-    stream = io.StringIO()
-    StreamSink(stream, as_json=True).write(record)
-    (line,) = stream.getvalue().splitlines()
+    (line,) = format_json(record).splitlines()
     assert json.loads(line)["line"] == 'x\n" evil=1'
 
 
@@ -128,10 +118,6 @@ def test_a_value_that_looks_like_an_escape_is_told_from_one() -> None:
     assert escaped != literal
 
 
-def test_a_journal_entry_takes_what_is_no_text() -> None:
-    assert _journal_field("X", "a\ud800") == b"X=a\\ud800\n"
-
-
 def test_a_line_is_bounded_whatever_its_values_are() -> None:
     sink = ListSink()
     log = Logger(sink, "parent")
@@ -151,42 +137,6 @@ def test_lines_of_the_engine_take_no_room_from_the_parents() -> None:
     log.emit("message-dropped", message="y", problem="true")
     assert sink.records[-1].process == "parent"
     assert sum(record.process == "engine" for record in sink.records) == 30
-
-
-def test_a_log_file_is_followed_over_a_rotation(tmp_path: Path) -> None:
-    path = tmp_path / "routed.log"
-    sink = FileSink(str(path), as_json=False)
-    sink.write(Record(Level.INFO, "log-level", {"level": "one"}, "parent"))
-    path.rename(tmp_path / "routed.log.1")
-    sink.reopen()
-    sink.write(Record(Level.INFO, "log-level", {"level": "two"}, "parent"))
-    assert "level=two" in path.read_text()
-    sink.close()
-    assert "level=two" not in (tmp_path / "routed.log.1").read_text()
-
-
-@pytest.fixture
-def datagrams(tmp_path: Path) -> socket.socket:
-    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.bind(str(tmp_path / "log"))
-    return receiver
-
-
-def test_syslog_and_journal_datagrams(datagrams: socket.socket) -> None:
-    path = datagrams.getsockname()
-    record = Record(Level.WARNING, "link-down", {"link": "eth0", "reason": "two\nlines"}, "parent")
-    with datagrams:
-        syslog, journal = SyslogSink(as_json=False, path=path), JournalSink(path=path)
-        syslog.write(record)
-        expected = f'<28>routed[{os.getpid()}]: parent: link-down link=eth0 reason="two\\nlines"'
-        assert datagrams.recv(4096).decode() == expected
-        journal.write(record)
-        entry = datagrams.recv(4096)
-        syslog.close()
-        journal.close()
-    assert b"ROUTED_LINK=eth0\n" in entry
-    assert b"PRIORITY=4\n" in entry
-    assert b"ROUTED_REASON\n" + (9).to_bytes(8, "little") + b"two\nlines\n" in entry
 
 
 def test_every_declared_event_is_emitted_somewhere() -> None:
