@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from routed.neighbor.events import TraceCode
 
-__all__ = ["FIB_COUNTERS", "NUP_COUNTERS", "VIOLATIONS"]
+__all__ = ["FIB_COUNTERS", "NUP_COUNTERS", "SOCKET_COUNTERS", "VIOLATIONS"]
 
 NUP_COUNTERS = {
     TraceCode.DROPPED_UNKNOWN_LINK: "datagrams from a link that NUP does not run on",
@@ -73,6 +73,11 @@ NUP_COUNTERS = {
     TraceCode.ORIGIN_LIMIT: "times that a neighbor told more origins than are remembered of it",
     TraceCode.OWN_ID_ELSEWHERE: "times that another router was found to use our router id",
     TraceCode.FORWARDING_LATE: "news told to neighbors before the kernel had the routes",
+}
+
+SOCKET_COUNTERS = {
+    "source_port": "datagrams from another port than NUP's",
+    "by_kernel": "datagrams that the socket's filter refused, or that found its buffer full",
 }
 
 FIB_COUNTERS = {

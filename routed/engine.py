@@ -96,6 +96,7 @@ from routed.parent_watch import ParentWatch
 from routed.privsep import CHANNEL_FD
 from routed.process_memory import ProcessMemory
 from routed.reporter import LastReload, Reporter
+from routed.rib.snapshot import SnapshotMemory
 from routed.router import Router
 from routed.sandbox.confine import Confinement, ConfinementError, confine_engine
 from routed.sandbox.preload import load_what_tracebacks_need
@@ -133,18 +134,7 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
     channel = socket.socket(fileno=CHANNEL_FD)
     try:
         _say_hello(channel)
-        load_what_tracebacks_need()
-        memory = ProcessMemory()
-        confinement = confine_engine(
-            uid, gid, has_sandbox=sandbox != "off", tells_refusals=sandbox != "off"
-        )
-        if sandbox == "required" and confinement.missing:
-            raise ConfinementError(
-                f"`sandbox: required`, and this kernel lacks {' and '.join(confinement.missing)}"
-            )
-        if confinement.listener is not None:
-            _hand_over_listener(channel, confinement.listener)
-        trio.run(Engine(channel, confinement, memory).run)
+        trio.run(_be_engine, channel, uid, gid, sandbox)
     except ConfinementError as error:
         print(f"routed engine: {error}", file=sys.stderr)  # noqa: T201  (its only way to speak)
         return 1
@@ -158,10 +148,34 @@ def _say_hello(channel: socket.socket) -> None:
         channel.sendmsg([pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)])
 
 
+async def _be_engine(channel: socket.socket, uid: int, gid: int, sandbox: str) -> None:
+    """Enter the sandbox, and serve.
+
+    Within the event loop: to make one, Python asks for the status of a descriptor, which C
+    libraries do by a call that could as well ask for a path's. No thread exists yet.
+
+    Raises:
+        ConfinementError: it cannot be entered as configured.
+    """
+    load_what_tracebacks_need()
+    memory = ProcessMemory()
+    snapshot_memory = SnapshotMemory()
+    confinement = confine_engine(
+        uid, gid, has_sandbox=sandbox != "off", tells_refusals=sandbox != "off"
+    )
+    if sandbox == "required" and confinement.missing:
+        raise ConfinementError(
+            f"`sandbox: required`, and this kernel lacks {' and '.join(confinement.missing)}"
+        )
+    if confinement.listener is not None:
+        _hand_over_listener(channel, confinement.listener)
+    await Engine(channel, confinement, memory, snapshot_memory).run()
+
+
 def _hand_over_listener(channel: socket.socket, listener: int) -> None:
     """Let the parent hear of refused system calls; nobody here may hold on to that.
 
-    At once, before the event loop: until then a refused call would wait for an answer for ever.
+    At once: until then a refused call would wait for an answer for ever.
     """
     (frame,) = frames_of(RefusalsWatched())
     message = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
@@ -190,10 +204,15 @@ class Engine:
     """Owns the channel and the configuration in force; the rooms are the router's."""
 
     def __init__(
-        self, connection: socket.socket, confinement: Confinement, memory: ProcessMemory
+        self,
+        connection: socket.socket,
+        confinement: Confinement,
+        memory: ProcessMemory,
+        snapshot_memory: SnapshotMemory,
     ) -> None:
         self._confinement = confinement
         self._memory = memory
+        self._snapshot_memory = snapshot_memory
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._clock = MonotonicClock()
         self._phase = Phase.CONFIGURING
@@ -493,6 +512,7 @@ class Engine:
             origin_seqno=begin.origin_seqno,
             log=self._log,
             on_news=self._wake_sender,
+            snapshot_memory=self._snapshot_memory,
         )
         self._nursery.start_soon(router.run)
         reporter = Reporter(
@@ -511,10 +531,15 @@ class Engine:
         return _Rooms(config, router, reporter)
 
     def _report_confinement(self, begin: ConfBegin) -> None:
-        """Say once in a daemon's life what the sandbox lacks; every engine says what it has."""
+        """Say once in a daemon's life what the sandbox lacks; every engine says what it has.
+
+        An older landlock is information: a distribution's kernel is as it is, at each start.
+        """
         self._log.emit("sandboxed", by=self._confinement)
-        if self._confinement.missing and begin.engine_restarts == 0:
-            self._log.emit("sandbox-degraded", missing=", ".join(self._confinement.missing))
+        if not self._confinement.missing or begin.engine_restarts:
+            return
+        event = "sandbox-degraded" if self._confinement.is_degraded else "sandbox-limited"
+        self._log.emit(event, missing=", ".join(self._confinement.missing))
 
     # --- management
 

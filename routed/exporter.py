@@ -9,16 +9,29 @@ Cost: one pass over neighbors and links; nothing here walks a table of routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from routed.metrics.exposition import Family, Kind, render
+from routed.metrics.exposition import Family, Form, Kind, render
 from routed.model.route import RouteSource
 from routed.reporter import Reporter
 from routed.router import Router
+from routed.sandbox.kernel import here
+from routed.sandbox.syscalls import COMMON_REFUSALS, CONDITIONS
 
 __all__ = ["FIB_COUNTERS", "Exporter"]
 
 ADJACENCY_STATES = ("down", "init", "two_way", "loading", "up")
+
+
+RELOAD_OUTCOMES = ("done", "failed")
+CLIENT_REFUSAL_REASONS = ("admission", "idle", "misuse", "role")
+NETLINK_ERRORS = (
+    "EAFNOSUPPORT", "EBUSY", "EEXIST", "EHOSTUNREACH", "EINVAL", "EMFILE", "EMSGSIZE", "ENETDOWN",
+    "ENETUNREACH", "ENFILE", "ENOBUFS", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "EOPNOTSUPP",
+    "EPERM", "ESRCH", "ETIMEDOUT",
+)  # fmt: skip
+"""What the kernel answers to writes of routes, as far as its sources say; another has a series from
+its first time on."""
 
 
 class Exporter:
@@ -38,9 +51,9 @@ class Exporter:
         self._router = router
         self._client_refusals = client_refusals
 
-    def collect(self) -> str:
+    def collect(self, form: Form = Form.OPENMETRICS) -> str:
         """The exposition, now."""
-        return render(self._families())
+        return render(self._families(), form)
 
     def _families(self) -> Iterator[Family]:
         yield from self._daemon()
@@ -69,14 +82,13 @@ class Exporter:
         yield violations
         yield Family(
             "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
-        ).add_all("call", self._reporter.refused_calls)
-        reloads = Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.")
-        for outcome, count in sorted(self._reporter.reloads.items()):
-            reloads.add(count, outcome=outcome)
-        yield reloads
+        ).add_all("call", _by_call(self._reporter.refused_calls))
+        yield Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.").add_all(
+            "outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads)
+        )
         yield Family(
             "routed_client_refusals", Kind.COUNTER, "Management clients turned away, by reason."
-        ).add_all("reason", self._client_refusals)
+        ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
 
     def _routes(self) -> Iterator[Family]:
         by_source = self._router.rib.candidates_by_source
@@ -101,7 +113,7 @@ class Exporter:
             yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
         yield Family(
             "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
-        ).add_all("kind", fib.errors)
+        ).add_all("kind", _from_zero(NETLINK_ERRORS, fib.errors))
         yield self._router.convergence.histogram.family(
             "routed_convergence_seconds", "From a decision to the kernel having it."
         )
@@ -135,6 +147,7 @@ class Exporter:
             packets.add(count, direction=direction)
         yield packets
         drops = Family("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
+        drops.add_all("reason", self._router.datagrams_refused)
         events = Family("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
         for name, count in sorted(self._router.neighbors.counters().items()):
             if name.startswith("dropped_"):
@@ -160,3 +173,19 @@ FIB_COUNTERS = {
     "refused": "Wishes of the engine that it had no right to.",
     "kernel_writes": "Operations sent to the kernel.",
 }
+
+
+def _from_zero(known: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts with every known label value: a counter that appears at 1 has not increased, for
+    whoever asks for its increase, and fires no alert."""
+    return {**dict.fromkeys(known, 0), **counts}
+
+
+def _by_call(refused: Mapping[str, int]) -> dict[str, int]:
+    """Refused calls by name; those without a name, which only an intruder makes, together."""
+    machine = here()
+    names = COMMON_REFUSALS[machine].keys() | CONDITIONS.keys() if machine is not None else set()
+    counts = _from_zero(sorted(names | {"other"}), {})
+    for call, count in refused.items():
+        counts[call if call in names else "other"] += count
+    return counts

@@ -119,6 +119,8 @@ EVENTS: dict[str, EventSpec] = {
     "sandbox-degraded": _engines(_W, ("missing",)),
     "sandbox-violated": EventSpec(_E, ("pid",)),
     "sandbox-refused": EventSpec(_W, ("pid", "call"), _STRANGERS),
+    "sandbox-uncounted": EventSpec(_W, ("pid", "call")),
+    "sandbox-limited": EventSpec(_I, ("missing",)),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "journal-given-up": EventSpec(_W, ("number", "reason")),

@@ -1,14 +1,21 @@
 """The NUP sockets: which links should have one, and what the present engine was handed.
 
-The parent opens them, for an engine may not; it never reads them. A link that goes takes its socket
-along; one that comes, comes back or changes its family gets a new one. A socket that cannot be
-opened now (the engine still holds the old one of a link that was down for a moment, or descriptors
-are short) is tried again after SOCKET_RETRY_S, for as long as the link should have one.
+The parent opens them, for an engine may not, and keeps them: an engine gets a copy. It never reads
+them. When an engine dies, and while a link is down, the port stays taken, so that nobody else on
+this machine can bind it; the next engine gets a copy of the same socket, once its options are what
+they were (`routed.sockets.is_reusable`). What arrived meanwhile is thrown away by the engine.
+
+A link that goes takes its socket along; so does one that NUP runs on no longer, and one that
+changes its family. A socket that cannot be opened now (the engine still holds an old one, or
+descriptors are short) is tried again after SOCKET_RETRY_S, for as long as the link should have one.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -18,7 +25,7 @@ from routed.config.schema import Config
 from routed.log import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Family
-from routed.sockets import open_neighbor_socket
+from routed.sockets import is_reusable, open_neighbor_socket
 
 __all__ = ["SOCKET_RETRY_S", "NeighborSockets", "SocketTaker", "neighbor_family"]
 
@@ -38,8 +45,16 @@ class SocketTaker(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Kept:
+    family: Family
+    sock: socket.socket
+    is_handed_over: bool = False
+    """To the present engine, which has not been told since that the link has none."""
+
+
 class NeighborSockets:
-    """Owns the books of what was handed over, and the links whose socket is tried again."""
+    """Owns the sockets, and the links whose socket is tried again."""
 
     def __init__(
         self,
@@ -55,7 +70,7 @@ class NeighborSockets:
         self._link = link
         self._running = running
         self._log = log
-        self._families: dict[int, Family] = {}
+        self._kept: dict[int, _Kept] = {}
         self._due: dict[int, float] = {}
         """When to try again, by link."""
         self._has_due = trio.Event()
@@ -63,18 +78,27 @@ class NeighborSockets:
         """Links that NUP was to run on, and does not, because they are ports of others."""
 
     def __len__(self) -> int:
-        return len(self._families)
+        return sum(kept.is_handed_over for kept in self._kept.values())
 
     def __contains__(self, ifindex: int) -> bool:
-        return ifindex in self._families
+        kept = self._kept.get(ifindex)
+        return kept is not None and kept.is_handed_over
 
     def begin_session(self) -> None:
         """A new engine has none."""
-        self._families.clear()
+        for kept in self._kept.values():
+            kept.is_handed_over = False
 
     def forget(self, ifindex: int) -> None:
-        """NUP does not run on the link, or no longer: it may be gone, and its socket with it."""
-        self._families.pop(ifindex, None)
+        """The link is gone, or NUP runs on it no longer, and its socket goes with it."""
+        kept = self._kept.pop(ifindex, None)
+        if kept is not None:
+            kept.sock.close()
+
+    def close(self) -> None:
+        """Give all of them up."""
+        for ifindex in list(self._kept):
+            self.forget(ifindex)
 
     def settle_all(self, links: Iterable[Interface], config: Config) -> None:
         """The same as `settle` for many."""
@@ -86,24 +110,55 @@ class NeighborSockets:
         family = neighbor_family(link, config)
         self._note_port(link, config)
         if family is None:
-            self.forget(link.ifindex)
+            self._rest(link, config)
             return
         engine = self._running()
-        if engine is None or self._families.get(link.ifindex) is family:
+        if engine is None:
+            return
+        kept = self._kept.get(link.ifindex)
+        if kept is not None and kept.family is family and kept.is_handed_over:
             return
         try:
-            opened = open_neighbor_socket(link.ifindex, link.ifname, family)
+            kept = self._refreshed(link, family) or self._opened(link, family)
+            copy = os.dup(kept.sock.fileno())
         except OSError as error:
             self._log.emit("socket-failed", link=link.ifname, problem=error.strerror or error)
             self._due.setdefault(link.ifindex, trio.current_time() + SOCKET_RETRY_S)
             self._has_due.set()
             return
-        self._families[link.ifindex] = family
-        self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
+        kept.is_handed_over = True
         engine.send_link(link.ifindex)  # the engine must know the link before its socket comes
-        engine.send(
-            SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=opened.detach()
-        )
+        engine.send(SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=copy)
+
+    def _rest(self, link: Interface, config: Config) -> None:
+        """A link that cannot speak now keeps its socket if it will again."""
+        kept = self._kept.get(link.ifindex)
+        if link.is_port or config.interface_for(link.ifname) is None:
+            self.forget(link.ifindex)
+        elif kept is not None:
+            kept.is_handed_over = False
+
+    def _refreshed(self, link: Interface, family: Family) -> _Kept | None:
+        """The link's socket, fit for another engine; None when there is no such socket."""
+        kept = self._kept.get(link.ifindex)
+        if kept is None:
+            return None
+        own = next((entry.address for entry in link.usable_addresses(family)), None)
+        if kept.family is family and is_reusable(kept.sock, link.ifindex, link.ifname, family, own):
+            return kept
+        self.forget(link.ifindex)
+        return None
+
+    def _opened(self, link: Interface, family: Family) -> _Kept:
+        """A new socket for a link.
+
+        Raises:
+            OSError: there can be none now.
+        """
+        kept = _Kept(family, open_neighbor_socket(link.ifindex, link.ifname, family))
+        self._kept[link.ifindex] = kept
+        self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
+        return kept
 
     def _note_port(self, link: Interface, config: Config) -> None:
         """Say once that NUP does not run on a link because it is a port of another one."""

@@ -283,6 +283,7 @@ class Parent:
         self._manager.close()
         self._opened.close()
         self._journals.close()
+        self._sockets.close()
         self._opened.log.close()
 
     # --- signals

@@ -49,7 +49,7 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
-from routed.counter_words import FIB_COUNTERS, NUP_COUNTERS, VIOLATIONS
+from routed.counter_words import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
 from routed.explain import explain
 from routed.log import timestamp
 from routed.model.prefix import Address, Prefix
@@ -260,6 +260,8 @@ class Reporter:
         ]
         for direction, count in self._router.datagrams.items():
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
+        for reason, count in self._router.datagrams_refused.items():
+            views.append(CounterView(f"nup_dropped_{reason}", count, SOCKET_COUNTERS[reason]))
         fib = self._router.fib.wishes.counters
         for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))

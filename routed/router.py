@@ -64,7 +64,7 @@ from routed.neighbor.network import NeighborNetwork
 from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.neighbor_policy import neighbor_policy
 from routed.redistribution import Redistribution
-from routed.rib.snapshot import FibSnapshot
+from routed.rib.snapshot import FibSnapshot, SnapshotMemory
 from routed.rib.table import BestChanges, Rib
 from routed.sources import CandidateSources
 
@@ -113,6 +113,7 @@ class Router:
         origin_seqno: int,
         log: Logger,
         on_news: Callable[[], None],
+        snapshot_memory: SnapshotMemory | None = None,
     ) -> None:
         """Build the rooms.
 
@@ -122,6 +123,7 @@ class Router:
             origin_seqno: above that of any earlier life.
             log: where adjacencies and traces go.
             on_news: called when `next_update` or `take_in_sync` may have something to say.
+            snapshot_memory: made before the sandbox was entered; default: made now.
         """
         self.links: dict[int, Interface] = {}
         self.observer: Observer | None = None
@@ -132,7 +134,7 @@ class Router:
         self.convergence = ConvergenceClock()
         self.rib = Rib()
         self.fib = FibRequests(config, self.rib.best)
-        self.snapshot = FibSnapshot(config.router_id, daemon_pid=daemon_pid)
+        self.snapshot = FibSnapshot(config.router_id, daemon_pid, memory=snapshot_memory)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
         self.neighbors = NeighborInstance(
             config.router_id,
@@ -427,6 +429,15 @@ class Router:
     def datagrams(self) -> dict[str, int]:
         """NUP datagrams since the start, by direction."""
         return {"received": self._network.received, "sent": self._network.sent}
+
+    @property
+    def datagrams_refused(self) -> dict[str, int]:
+        """NUP datagrams that never came as far as the protocol, by reason."""
+        network = self._network
+        return {
+            "source_port": network.dropped_source_port,
+            "by_kernel": network.dropped_by_kernel,
+        }
 
     def take_in_sync(self) -> bool:
         """Whether "in sync" is to be said now: once, and after every wish."""

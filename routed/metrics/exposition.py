@@ -1,4 +1,4 @@
-"""Metric families as OpenMetrics text. Pure.
+"""Metric families as OpenMetrics text, or as Prometheus' older text form. Pure.
 
     # TYPE routed_fib_routes gauge
     # HELP routed_fib_routes Routes by what became of them.
@@ -6,11 +6,15 @@
     ...
     # EOF
 
+The older form (0.0.4) differs: it has no type `info` (such a family is a gauge of the same sample
+name), the name of a counter's family has the suffix `_total`, and no line ends the text.
+
 Invariants:
     A family is written once, its samples together. A counter's samples end in `_total`.
     Values are finite; label values may hold anything, and are escaped.
 
-Source: the OpenMetrics specification, version 1.0.0, sections 3 and 5.
+Sources: the OpenMetrics specification, version 1.0.0, sections 3 and 5; Prometheus' text-based
+format, version 0.0.4; RFC 9110 section 12.5.1 (Accept).
 """
 
 from __future__ import annotations
@@ -20,11 +24,46 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["CONTENT_TYPE", "Family", "Histogram", "Kind", "render"]
+__all__ = ["Family", "Form", "Histogram", "Kind", "render", "wanted_form"]
 
-CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text"
 
 Labels = tuple[tuple[str, str], ...]
+
+
+class Form(enum.Enum):
+    """How an exposition is written; the value is its content type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def wanted_form(accept: str) -> Form:
+    """OpenMetrics for a client whose Accept header names it, unless it prefers plain text.
+
+    Args:
+        accept: the header's value, any text. Cost: linear in its length.
+    """
+    weights = {_OPENMETRICS: 0.0, "text/plain": 0.0}
+    for choice in accept.lower().split(","):
+        media, *parameters = (part.strip() for part in choice.split(";"))
+        if media in weights:
+            weights[media] = max(weights[media], _weight(parameters))
+    is_openmetrics = 0 < weights[_OPENMETRICS] >= weights["text/plain"]
+    return Form.OPENMETRICS if is_openmetrics else Form.TEXT
+
+
+def _weight(parameters: Sequence[str]) -> float:
+    """The `q` among a media range's parameters; what is no number from 0 to 1 is 0."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                weight = float(value)
+            except ValueError:
+                return 0.0
+            return weight if 0 <= weight <= 1 else 0.0
+    return 1.0
 
 
 class Kind(enum.Enum):
@@ -88,17 +127,33 @@ class Histogram:
         return family
 
 
-def render(families: Iterable[Family]) -> str:
+def render(families: Iterable[Family], form: Form = Form.OPENMETRICS) -> str:
     """The exposition, whole. A family without samples is left out."""
+    is_text = form is Form.TEXT
     lines = []
     for family in families:
         if not family.samples:
             continue
-        lines.append(f"# TYPE {family.name} {family.kind.value}")
-        lines.append(f"# HELP {family.name} {_escaped(family.help)}")
+        name, kind = _text_name(family) if is_text else (family.name, family.kind.value)
+        lines.append(f"# TYPE {name} {kind}")
+        words = _escaped(family.help)
+        if is_text:
+            words = words.replace('\\"', '"')  # in help texts of this form a quote is itself
+        lines.append(f"# HELP {name} {words}")
         for suffix, labels, value in family.samples:
             lines.append(f"{family.name}{suffix}{_label_set(labels)} {_number(value)}")
-    return "\n".join([*lines, "# EOF\n"])
+    return "\n".join([*lines, "" if is_text else "# EOF\n"])
+
+
+def _text_name(family: Family) -> tuple[str, str]:
+    """A family's name and type in the older form."""
+    match family.kind:
+        case Kind.INFO:
+            return f"{family.name}_info", "gauge"
+        case Kind.COUNTER:
+            return f"{family.name}_total", "counter"
+        case _:
+            return family.name, family.kind.value
 
 
 def _label_set(labels: Labels) -> str:

@@ -1,6 +1,7 @@
 """The metrics endpoint's trio end: enough of HTTP/1.1 to be scraped, on a listener from the parent.
 
-    GET /metrics    200, the exposition        (HEAD: without it)
+    GET /metrics    200, the exposition        (HEAD: without it), as OpenMetrics for a client whose
+                    Accept names it, else in the older text form
     else            404, 405, 400, 403, 503; each with a line of text
 
 One request per connection. A client gets REQUEST_TIMEOUT_S and REQUEST_MAX_BYTES for its request,
@@ -13,23 +14,27 @@ connection ends.
 Failure: a client's doing ends its connection. An exception in `collect` is a defect, logged by the
 callback, and 500 for the client.
 
+The socket calls are made here and not by trio's stream: each of them must be one that the sandbox
+allows (`routed/sandbox/syscalls.py`), for a stranger decides how often they are made.
+
 Source: RFC 9110 and RFC 9112, the parts that a scraper uses.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import trio
 
 from ipc.closing import Closer
 from ipc.credentials import PeerCredentials, peer_credentials
 from ipc.fdpass import descriptor_space, received_descriptors
-from routed.metrics.exposition import CONTENT_TYPE
+from routed.metrics.exposition import Form, wanted_form
 
 __all__ = ["CONNECTIONS_MAX", "REQUEST_MAX_BYTES", "MetricsServer"]
 
@@ -46,13 +51,19 @@ _REASONS = {
 }  # fmt: skip
 
 
+class _Answer(NamedTuple):
+    status: int
+    body: str
+    content_type: str = "text/plain; charset=utf-8"
+
+
 class MetricsServer:
     """Serves one listener, which it owns."""
 
     def __init__(
         self,
         listener: socket.socket,
-        collect: Callable[[], str],
+        collect: Callable[[Form], str],
         may_read: Callable[[PeerCredentials], bool],
         on_defect: Callable[[Exception], None],
     ) -> None:
@@ -60,7 +71,7 @@ class MetricsServer:
 
         Args:
             listener: a listening stream socket, AF_UNIX or a loopback port.
-            collect: makes the exposition.
+            collect: makes the exposition, in the form that the client takes.
             may_read: judges who asks on a Unix socket.
             on_defect: told of an exception of `collect`.
         """
@@ -114,13 +125,11 @@ class MetricsServer:
             nursery.start_soon(self._serve, connection)
 
     async def _serve(self, connection: socket.socket) -> None:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
         try:
             with trio.move_on_after(REQUEST_TIMEOUT_S):
-                status, body = self._greet(connection) or await self._answer(connection)
-                self.answers[status] += 1
-                await stream.send_all(_response(status, body))
-                await stream.send_eof()
+                answer = self._greet(connection) or await self._answer(connection)
+                self.answers[answer.status] += 1
+                await _send_all(connection, _response(answer))
                 await self._linger(connection)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it has hung up
@@ -129,16 +138,17 @@ class MetricsServer:
             trio.lowlevel.notify_closing(connection)
             self._closer.close_connection(connection)
 
-    def _greet(self, connection: socket.socket) -> tuple[int, str] | None:
+    def _greet(self, connection: socket.socket) -> _Answer | None:
         """A refusal before a byte is read, or None."""
         if self._connections > CONNECTIONS_MAX:
-            return 503, "too many connections"
+            return _Answer(503, "too many connections")
         if connection.family != socket.AF_UNIX:
             return None
         caller = peer_credentials(connection)
         if self._may_read(caller):
             return None
-        return 403, f"uid {caller.uid} may not: management.read in the configuration gives it"
+        words = f"uid {caller.uid} may not: management.read in the configuration gives it"
+        return _Answer(403, words)
 
     async def _receive(self, connection: socket.socket) -> bytes:
         """Some bytes; none when the client has said all, or has sent a descriptor.
@@ -168,36 +178,60 @@ class MetricsServer:
             if not await self._receive(connection):
                 return
 
-    async def _answer(self, connection: socket.socket) -> tuple[int, str]:
+    async def _answer(self, connection: socket.socket) -> _Answer:
         head = b""
         while b"\r\n\r\n" not in head:
             if len(head) > REQUEST_MAX_BYTES:
-                return 431, "the request is too long"
+                return _Answer(431, "the request is too long")
             chunk = await self._receive(connection)
             if not chunk:
-                return 400, "the request is not whole"
+                return _Answer(400, "the request is not whole")
             head += chunk
-        words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return 400, "this is not HTTP/1.1"
+            return _Answer(400, "this is not HTTP/1.1")
         if words[0] not in ("GET", "HEAD"):
-            return 405, "GET /metrics"
+            return _Answer(405, "GET /metrics")
         if words[1].partition("?")[0] != "/metrics":
-            return 404, "GET /metrics"
+            return _Answer(404, "GET /metrics")
+        form = wanted_form(_header(lines[1:], "accept"))
         try:
-            body = self._collect()
+            body = self._collect(form)
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the engine
             self._on_defect(error)
-            return 500, "a defect; see routed's log"
-        return 200, body if words[0] == "GET" else ""
+            return _Answer(500, "a defect; see routed's log")
+        return _Answer(200, body if words[0] == "GET" else "", form.value)
 
 
-def _response(status: int, body: str) -> bytes:
-    content = body.encode()
-    kind = CONTENT_TYPE if status == 200 else "text/plain; charset=utf-8"
+def _header(lines: list[str], name: str) -> str:
+    """The values of a header field, as one list (RFC 9110, section 5.3)."""
+    fields = (line.partition(":") for line in lines)
+    return ",".join(value.strip() for key, _, value in fields if key.lower() == name)
+
+
+async def _send_all(connection: socket.socket, content: bytes) -> None:
+    """Send everything, and say that it was all.
+
+    Raises:
+        BrokenResourceError: the client has hung up.
+    """
+    remaining = memoryview(content)
+    try:
+        while remaining:
+            await trio.lowlevel.wait_writable(connection)
+            with contextlib.suppress(BlockingIOError):
+                remaining = remaining[connection.send(remaining) :]
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        raise trio.BrokenResourceError from error
+
+
+def _response(answer: _Answer) -> bytes:
+    content = answer.body.encode()
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
-        f"Content-Type: {kind}\r\n"
+        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
         f"Content-Length: {len(content)}\r\n"
         "Connection: close\r\n\r\n"
     )

@@ -19,6 +19,7 @@ Cancellation leaves the instance consistent; sockets are closed when `run` ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import socket
@@ -39,7 +40,13 @@ __all__ = ["NeighborNetwork"]
 
 READ_BURST = 64
 """Datagrams taken from one socket before others get a turn."""
+STALE_MAX = 16_384
+"""Datagrams thrown away from a socket that is taken over: what waited in it was for the engine
+before. More than its buffer holds."""
 _ANCILLARY_BYTES = 256
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("@9I")
+_MEMINFO_DROPS = 8
 _IP_PKTINFO = 8
 _IN_PKTINFO = struct.Struct("@i4s4s")
 _IN6_PKTINFO = struct.Struct("@16si")
@@ -52,6 +59,12 @@ class _LinkSocket:
     family: Family
     sock: socket.socket
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    drops_before: int = 0
+    """What the kernel had dropped when we took the socket over."""
+
+    def kernel_drops(self) -> int:
+        """Datagrams that the kernel dropped since then: by the filter, or for want of room."""
+        return (_drops(self.sock) - self.drops_before) & 0xFFFF_FFFF
 
     def target(self, destination: Address | None) -> tuple[str, int] | tuple[str, int, int, int]:
         """Where to send: one neighbor, or the family's group."""
@@ -92,6 +105,9 @@ class NeighborNetwork:
         self.received = 0
         self.sent = 0
         """Datagrams, whatever became of them."""
+        self.dropped_source_port = 0
+        """Datagrams from another port than NUP's."""
+        self._drops_of_closed = 0
         self._instance = instance
         self._clock = clock
         self._on_outputs = on_outputs
@@ -105,7 +121,8 @@ class NeighborNetwork:
         """Take over a link's socket (see `routed.sockets`); replaces an earlier one."""
         self.remove_socket(ifindex)
         sock.setblocking(False)
-        link_socket = _LinkSocket(ifindex, family, sock)
+        _throw_away(sock)
+        link_socket = _LinkSocket(ifindex, family, sock, drops_before=_drops(sock))
         self._sockets[ifindex] = link_socket
         if self._nursery is not None:
             self._nursery.start_soon(self._read, link_socket)
@@ -114,9 +131,19 @@ class NeighborNetwork:
         """Close a link's socket; unknown links are ignored."""
         link_socket = self._sockets.pop(ifindex, None)
         if link_socket is not None:
+            self._drops_of_closed += link_socket.kernel_drops()
             link_socket.scope.cancel()
             trio.lowlevel.notify_closing(link_socket.sock)
             link_socket.sock.close()
+
+    @property
+    def dropped_by_kernel(self) -> int:
+        """Datagrams that the kernel dropped: by the sockets' filter, or because a buffer was full.
+
+        Cost: a system call for each link.
+        """
+        now = sum(link_socket.kernel_drops() for link_socket in self._sockets.values())
+        return self._drops_of_closed + now
 
     def kick(self) -> None:
         """Somebody has called the instance: carry out what follows."""
@@ -185,23 +212,30 @@ class NeighborNetwork:
     def _waiting(self, link_socket: _LinkSocket) -> Iterator[Datagram]:
         """What has arrived on a socket, at most a burst."""
         for _ in range(READ_BURST):
-            datagram = self._receive(link_socket)
-            if datagram is None:
+            try:
+                received = link_socket.sock.recvmsg(MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES)
+            except BlockingIOError:
                 return
-            yield datagram
+            except OSError as error:
+                self._count(error)
+                return
+            datagram = self._judged(link_socket, *received)
+            if datagram is not None:
+                yield datagram
 
-    def _receive(self, link_socket: _LinkSocket) -> Datagram | None:
-        """Take one datagram, if there is one."""
-        try:
-            data, ancillary, _, source = link_socket.sock.recvmsg(
-                MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES
-            )
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            self._count(error)
-            return None
+    def _judged(
+        self,
+        link_socket: _LinkSocket,
+        data: bytes,
+        ancillary: list[tuple[int, int, bytes]],
+        _flags: int,
+        source: tuple[str, int],
+    ) -> Datagram | None:
+        """A datagram as the instance takes it; None from a port that anybody may send from."""
         self.received += 1
+        if source[1] != NUP_PORT:
+            self.dropped_source_port += 1
+            return None
         hop_limit, ifindex = _read_ancillary(ancillary)
         address = Address.parse(source[0].partition("%")[0])
         arrived_on = link_socket.ifindex if ifindex is None else ifindex
@@ -226,6 +260,21 @@ class NeighborNetwork:
 
     def _count(self, error: OSError) -> None:
         self.socket_errors[errno.errorcode.get(error.errno or 0, "UNKNOWN")] += 1
+
+
+def _throw_away(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # BlockingIOError: it is empty
+        for _ in range(STALE_MAX):
+            sock.recv(0)
+
+
+def _drops(sock: socket.socket) -> int:
+    """The kernel's count of datagrams dropped on a socket; 0 where it does not tell."""
+    try:
+        counts = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):
+        return 0
+    return int(counts[_MEMINFO_DROPS])
 
 
 def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:

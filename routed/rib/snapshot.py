@@ -15,7 +15,10 @@ What writes the words is in `parts.py`: native where the C extension is there, a
 
 The file is as large as the address width of the layout allows and sparse: memory is used as it is
 touched, an empty table costs one page. After it is mapped it is sealed: nobody can shrink or grow
-it, and nobody but this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1).
+it, and nobody but this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers are handed a
+descriptor that was opened for reading: through one that was opened for writing, fallocate(2) would
+fill the holes in spite of the seals. The file's mode keeps them from opening it anew. That takes a
+file system, so that `SnapshotMemory` is made before the sandbox is entered.
 
 Failure: `ArenaFull` when a region is used up; what was published before stays right.
 
@@ -61,7 +64,7 @@ from routed.rib.parts import (
 from routed.rib.table import BestChanges
 from routed.rib.walk import TrieShape, describe
 
-__all__ = ["FibSnapshot", "MemoryPart"]
+__all__ = ["FibSnapshot", "MemoryPart", "SnapshotMemory"]
 
 TRIE_WORDS = 1 << 26
 """256 MiB, the reach of a trie word's address; a million IPv4 prefixes take about 14 MB of it."""
@@ -97,6 +100,36 @@ class MemoryPart:
     help: str
 
 
+class SnapshotMemory:
+    """Owns a sealed memfd of a snapshot's size, its mapping, and a descriptor for readers."""
+
+    def __init__(self, *, trie_words: int = TRIE_WORDS, data_words: int = DATA_WORDS) -> None:
+        """Make it, all zeros.
+
+        Args:
+            trie_words: room for both tries, at most what a trie word can address.
+            data_words: room for records and next-hop sets.
+
+        Raises:
+            OSError: no memory, no descriptor, or a kernel before 5.1.
+        """
+        self.trie_end = min(_PAGE_WORDS + trie_words, ADDRESS_MASK + 1)
+        self.sets_first = self.trie_end + data_words * 3 // 4
+        self.sets_end = self.trie_end + data_words
+        total_words = -(-self.sets_end // _PAGE_WORDS) * _PAGE_WORDS
+        descriptor = os.memfd_create("routed-fib", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            self.mapping = _map_sealed(descriptor, 4 * total_words)
+            self.descriptor = _open_for_readers(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Unmap it; readers' mappings live on."""
+        self.mapping.close()
+        os.close(self.descriptor)
+
+
 class FibSnapshot:
     """Owns the memfd and everything in it."""
 
@@ -105,36 +138,32 @@ class FibSnapshot:
         router_id: Address,
         daemon_pid: int,
         *,
+        memory: SnapshotMemory | None = None,
         trie_words: int = TRIE_WORDS,
         data_words: int = DATA_WORDS,
         make_parts: MakeParts = native_parts or python_parts,
     ) -> None:
-        """Make an empty snapshot, mapped and sealed.
+        """Make an empty snapshot.
 
         Args:
             router_id: for whoever maps it.
             daemon_pid: the same.
-            trie_words: room for both tries, at most what a trie word can address.
-            data_words: room for records and next-hop sets.
+            memory: taken over; default: some of the size that the other arguments say.
+            trie_words: as in `SnapshotMemory`.
+            data_words: as in `SnapshotMemory`.
             make_parts: what does the work, native or in Python.
 
         Raises:
-            OSError: no memory, no descriptor, or a kernel before 5.1.
+            OSError: as in `SnapshotMemory`.
         """
-        trie_end = min(_PAGE_WORDS + trie_words, ADDRESS_MASK + 1)
-        sets_first = trie_end + data_words * 3 // 4
-        sets_end = trie_end + data_words
-        total_words = -(-sets_end // _PAGE_WORDS) * _PAGE_WORDS
+        own = memory or SnapshotMemory(trie_words=trie_words, data_words=data_words)
         self._is_closed = False
-        self._descriptor = os.memfd_create("routed-fib", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            self._memory = _map_sealed(self._descriptor, 4 * total_words)
-        except OSError:
-            os.close(self._descriptor)
-            raise
-        self._words = memoryview(self._memory).cast("I")
-        self._longs = memoryview(self._memory).cast("Q")
-        self._parts = make_parts(Memory(self._words, _PAGE_WORDS, trie_end, sets_first, sets_end))
+        self._memory = own
+        self._words = memoryview(own.mapping).cast("I")
+        self._longs = memoryview(own.mapping).cast("Q")
+        self._parts = make_parts(
+            Memory(self._words, _PAGE_WORDS, own.trie_end, own.sets_first, own.sets_end)
+        )
         self._compaction = Compaction(self._parts.trie_region, self._parts.tries.values())
         self._ticked_at_ns = 0
         self._write_header(router_id, daemon_pid)
@@ -244,7 +273,7 @@ class FibSnapshot:
 
     def fileno(self) -> int:
         """The memfd, for handing out; whoever gets it can map it for reading only."""
-        return self._descriptor
+        return self._memory.descriptor
 
     def close(self) -> None:
         """Tell readers that nothing more will come, and unmap; their mappings live on."""
@@ -256,7 +285,6 @@ class FibSnapshot:
         self._words.release()
         self._longs.release()
         self._memory.close()
-        os.close(self._descriptor)
 
     def memory(self) -> Sequence[MemoryPart]:
         """What the regions take, for `show memory`."""
@@ -301,6 +329,15 @@ def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
         memory.close()
         raise
     return memory
+
+
+def _open_for_readers(descriptor: int) -> int:
+    """A second descriptor of a memfd, for reading only, which cannot be made one for writing."""
+    os.fchmod(descriptor, 0o400)
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.dup(descriptor)  # no /proc here: the seals have to do
 
 
 def _family_block(family: Family) -> int:

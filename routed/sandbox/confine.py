@@ -94,6 +94,11 @@ class Confinement:
             gaps.append(f"landlock for signals (abi {landlock.SCOPE_ABI})")
         return tuple(gaps)
 
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a whole piece is missing, rather than what later kernels added to one."""
+        return not self.has_seccomp or self.landlock_abi == 0
+
     def __str__(self) -> str:
         """`seccomp, landlock abi 7, uid 998`."""
         parts = ["seccomp"] if self.has_seccomp else []

@@ -83,8 +83,10 @@ class RefusalListener:
         return name_of(number, here())
 
     def close(self) -> None:
-        """Let go of it: whoever still waits gets ENOSYS."""
-        os.close(self._descriptor)
+        """Let go of it: whoever waits, now or later, gets ENOSYS. A second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def name_of(number: int, machine: Machine | None) -> str:

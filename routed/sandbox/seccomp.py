@@ -21,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from routed.sandbox.kernel import Machine, here, is_unknown, syscall
@@ -109,30 +110,39 @@ def _answer(number: int, action: int) -> list[Instruction]:
 
 
 def _judge(number: int, condition: Condition, refuse: int) -> list[Instruction]:
-    """Look at an argument of one call; the accumulator holds the number again afterwards only for
+    """Look at arguments of one call; the accumulator holds the number again afterwards only for
     those that did not match, which skip all of this."""
-    tests: list[Instruction] = []
-    for value in condition.values:
-        tests += _test(condition.argument, condition.mask, value)
+    tests = _tests((condition, *condition.also))
     tests.append(Instruction(RETURN, 0, 0, KILL_PROCESS if condition.is_fatal else refuse))
     return [Instruction(JUMP_IF_EQUAL, 0, len(tests), number), *tests]
 
 
-def _test(argument: int, mask: int, value: int) -> list[Instruction]:
-    """Return ALLOW when an argument under a mask is a value; else fall through."""
+def _tests(conditions: Sequence[Condition]) -> list[Instruction]:
+    """Return ALLOW when all conditions are fulfilled; else fall through."""
+    if not conditions:
+        return [Instruction(RETURN, 0, 0, ALLOW)]
+    first, others = conditions[0], _tests(conditions[1:])
+    tests: list[Instruction] = []
+    for value in first.values:
+        tests += _test(first.argument, first.mask, value, others)
+    return tests
+
+
+def _test(argument: int, mask: int, value: int, then: list[Instruction]) -> list[Instruction]:
+    """Go through `then` when an argument under a mask is a value; else skip it."""
     offset = _ARGUMENTS + 8 * argument
     halves = [(offset, mask & 0xFFFF_FFFF, value & 0xFFFF_FFFF)]
     if mask >> 32:
         halves.append((offset + 4, mask >> 32, value >> 32))
     instructions: list[Instruction] = []
     for position, (where, half_mask, half_value) in enumerate(halves):
-        remaining = 3 * (len(halves) - position - 1) + 1
+        remaining = 3 * (len(halves) - position - 1) + len(then)
         instructions += [
             Instruction(LOAD, 0, 0, where),
             Instruction(AND, 0, 0, half_mask),
             Instruction(JUMP_IF_EQUAL, 0, remaining, half_value),
         ]
-    return [*instructions, Instruction(RETURN, 0, 0, ALLOW)]
+    return [*instructions, *then]
 
 
 def install(own_pid: int, *, tells_refusals: bool = False) -> Installed:

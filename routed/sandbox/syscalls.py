@@ -9,6 +9,10 @@ Three answers:
     killed    what only an intruder asks for: no line of ours, of Python or of a library that we use
               ends there. The process is over at once, and the parent sees SIGSYS and counts it.
 
+No allowed call takes a path. glibc's fstat(3) is newfstatat(2) with an empty path on some machines;
+a filter cannot see whether the path is empty, so that it is refused: what the engine maps was made
+before (`routed.rib.snapshot.SnapshotMemory`).
+
 Calls that are newer than the tables are answered with ENOSYS, so that a future C library falls
 back to what it knows instead of failing. clone3 too: it takes its flags by pointer, where a filter
 cannot look, and glibc falls back to clone.
@@ -47,6 +51,8 @@ class Condition(NamedTuple):
     values: tuple[int, ...]
     is_fatal: bool = False
     """What happens otherwise: killed, or EPERM."""
+    also: tuple[Condition, ...] = ()
+    """What other arguments must fulfil besides; only their arguments, masks and values count."""
 
 
 ALLOWED: tuple[str, ...] = (
@@ -56,9 +62,9 @@ ALLOWED: tuple[str, ...] = (
     "getsockname", "getpeername", "getsockopt",
     # trio: waiting, and waking itself
     "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll",
-    "socketpair", "eventfd2",
-    # the snapshot: a sealed memfd
-    "memfd_create", "ftruncate",
+    "eventfd2",
+    # the journals of injected routes: memfds of the parent's
+    "ftruncate",
     # memory
     "munmap", "mremap", "brk", "madvise", "membarrier",
     # threads, signals, ending
@@ -76,10 +82,11 @@ _WHOLE = 0xFFFF_FFFF_FFFF_FFFF
 _INT = 0xFFFF_FFFF
 _PROT_EXEC = 0x4
 _CLONE_THREAD = 0x0001_0000
-_AT_EMPTY_PATH = 0x1000
 _SHUT_WR = 1
 _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5421, 0x5450, 0x5451
+_SOL_SOCKET, _IPPROTO_TCP = 1, 6
 _SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY = 7, 8, 1
+_AF_UNIX, _SOCK_TYPE_MASK, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 0xF, 1, 5
 _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = 1, 2, 3, 4
 _F_DUPFD_CLOEXEC, _F_ADD_SEALS, _F_GET_SEALS = 1030, 1033, 1034
 
@@ -89,8 +96,14 @@ CONDITIONS: dict[str, Condition] = {
     "mprotect": Condition(2, _PROT_EXEC, (0,)),
     # Threads, not processes: a clone without CLONE_THREAD is a fork.
     "clone": Condition(0, _CLONE_THREAD, (_CLONE_THREAD,), is_fatal=True),
-    # glibc's fstat, not stat: only of a descriptor.
-    "newfstatat": Condition(3, _AT_EMPTY_PATH, (_AT_EMPTY_PATH,)),
+    # Other families would be created before the kernel finds that it cannot pair them, and their
+    # modules loaded. A datagram socket could send to any path or abstract name.
+    "socketpair": Condition(
+        0,
+        _INT,
+        (_AF_UNIX,),
+        also=(Condition(1, _SOCK_TYPE_MASK, (_SOCK_STREAM, _SOCK_SEQPACKET)),),
+    ),
     # Blocking or not, and closed on exec; no terminal, no device, no interface.
     "ioctl": Condition(1, _INT, (_FIONBIO, _FIONCLEX, _FIOCLEX)),
     # No owner (F_SETOWN sends signals), no lease, no lock.
@@ -101,9 +114,15 @@ CONDITIONS: dict[str, Condition] = {
             _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_DUPFD_CLOEXEC, _F_ADD_SEALS, _F_GET_SEALS,
         ),
     ),
-    # trio shrinks the buffers of its wake-up pair, and tries to have them sent at once. Under other
-    # levels these three numbers are harmless: type of service; SO_DEBUG, which takes a capability.
-    "setsockopt": Condition(2, _INT, (_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY)),
+    # trio shrinks the buffers of its wake-up pair, and tries to have them sent at once. What else
+    # these levels have under the three numbers is harmless: SO_DEBUG, which takes a capability;
+    # TCP_SYNCNT and TCP_LINGER2. Not IP, IPv6 and UDP: the NUP sockets are the parent's too.
+    "setsockopt": Condition(
+        2,
+        _INT,
+        (_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY),
+        also=(Condition(1, _INT, (_SOL_SOCKET, _IPPROTO_TCP)),),
+    ),
     # "I have said all": a metrics answer ends so. Not SHUT_RD: the listeners are the parent's too,
     # and one that was shut down for reading would be dead for every engine to come.
     "shutdown": Condition(1, _INT, (_SHUT_WR,)),
@@ -133,14 +152,14 @@ _X86_64: dict[str, int] = {
     "accept4": 288, "shutdown": 48, "getsockname": 51, "getpeername": 52, "getsockopt": 55,
     "epoll_create1": 291, "epoll_ctl": 233, "epoll_wait": 232, "epoll_pwait": 281,
     "epoll_pwait2": 441, "poll": 7, "ppoll": 271, "socketpair": 53, "eventfd2": 290,
-    "memfd_create": 319, "ftruncate": 77, "munmap": 11, "mremap": 25, "brk": 12, "madvise": 28,
+    "ftruncate": 77, "munmap": 11, "mremap": 25, "brk": 12, "madvise": 28,
     "membarrier": 324, "futex": 202, "set_robust_list": 273, "rseq": 334, "rt_sigaction": 13,
     "rt_sigprocmask": 14, "rt_sigreturn": 15, "sigaltstack": 131, "restart_syscall": 219,
     "sched_yield": 24, "exit": 60, "exit_group": 231, "clock_gettime": 228, "clock_getres": 229,
     "clock_nanosleep": 230, "nanosleep": 35, "gettimeofday": 96, "time": 201, "getrandom": 318,
     "getpid": 39, "getppid": 110, "gettid": 186, "getuid": 102, "geteuid": 107, "getgid": 104,
     "getegid": 108, "getrusage": 98, "sysinfo": 99, "uname": 63, "getcpu": 309,
-    "sched_getaffinity": 204, "mmap": 9, "mprotect": 10, "clone": 56, "newfstatat": 262,
+    "sched_getaffinity": 204, "mmap": 9, "mprotect": 10, "clone": 56,
     "ioctl": 16, "fcntl": 72, "setsockopt": 54, "prlimit64": 302, "tgkill": 234, "clone3": 435,
     "execve": 59, "execveat": 322, "fork": 57, "vfork": 58, "ptrace": 101, "process_vm_readv": 310,
     "process_vm_writev": 311, "process_madvise": 440, "pidfd_getfd": 438, "kcmp": 312, "bpf": 321,
@@ -158,15 +177,15 @@ _AARCH64: dict[str, int] = {
     "close_range": 436, "fstat": 80, "sendto": 206, "sendmsg": 211, "recvfrom": 207, "recvmsg": 212,
     "accept": 202, "accept4": 242, "shutdown": 210, "getsockname": 204, "getpeername": 205,
     "getsockopt": 209, "epoll_create1": 20, "epoll_ctl": 21, "epoll_pwait": 22, "epoll_pwait2": 441,
-    "ppoll": 73, "socketpair": 199, "eventfd2": 19, "memfd_create": 279, "ftruncate": 46,
-    "munmap": 215, "mremap": 216, "brk": 214, "madvise": 233, "membarrier": 283, "futex": 98,
+    "ppoll": 73, "socketpair": 199, "eventfd2": 19, "ftruncate": 46, "munmap": 215, "mremap": 216,
+     "brk": 214, "madvise": 233, "membarrier": 283, "futex": 98,
     "set_robust_list": 99, "rseq": 293, "rt_sigaction": 134, "rt_sigprocmask": 135,
     "rt_sigreturn": 139, "sigaltstack": 132, "restart_syscall": 128, "sched_yield": 124, "exit": 93,
     "exit_group": 94, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115,
     "nanosleep": 101, "gettimeofday": 169, "getrandom": 278, "getpid": 172, "getppid": 173,
     "gettid": 178, "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "getrusage": 165,
     "sysinfo": 179, "uname": 160, "getcpu": 168, "sched_getaffinity": 123, "mmap": 222,
-    "mprotect": 226, "clone": 220, "newfstatat": 79, "ioctl": 29, "fcntl": 25, "setsockopt": 208,
+    "mprotect": 226, "clone": 220, "ioctl": 29, "fcntl": 25, "setsockopt": 208,
     "prlimit64": 261, "tgkill": 131, "clone3": 435, "execve": 221, "execveat": 281, "ptrace": 117,
     "process_vm_readv": 270, "process_vm_writev": 271, "process_madvise": 440, "pidfd_getfd": 438,
     "kcmp": 272, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "io_uring_setup": 425,
@@ -188,13 +207,15 @@ COMMON_REFUSALS: dict[Machine, dict[str, int]] = {
         "connect": 42, "bind": 49, "listen": 50, "kill": 62, "rename": 82, "mkdir": 83,
         "rmdir": 84, "unlink": 87, "readlink": 89, "chmod": 90, "chown": 92, "umask": 95,
         "setuid": 105, "setgid": 106, "prctl": 157, "setrlimit": 160, "sethostname": 170,
-        "getdents64": 217, "openat": 257, "mkdirat": 258, "unlinkat": 263, "readlinkat": 267,
+        "getdents64": 217, "openat": 257, "mkdirat": 258, "newfstatat": 262,
+        "unlinkat": 263, "readlinkat": 267,
         "faccessat": 269, "inotify_init1": 294, "statx": 332, "pidfd_send_signal": 424,
         "pidfd_open": 434, "openat2": 437, "faccessat2": 439,
     },
     Machine.AARCH64: {
         "dup": 23, "unlinkat": 35, "mkdirat": 34, "faccessat": 48, "openat": 56, "getdents64": 61,
-        "readlinkat": 78, "kill": 129, "setgid": 144, "setuid": 146, "sethostname": 161,
+        "readlinkat": 78, "newfstatat": 79, "kill": 129, "setgid": 144, "setuid": 146,
+        "sethostname": 161,
         "setrlimit": 164, "umask": 166, "prctl": 167, "socket": 198, "bind": 200, "listen": 201,
         "connect": 203, "inotify_init1": 26, "statx": 291, "pidfd_send_signal": 424,
         "pidfd_open": 434, "openat2": 437, "faccessat2": 439,

@@ -35,7 +35,9 @@ def scrape(path: Path | str) -> dict[str, dict[tuple[tuple[str, str], ...], floa
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(DEADLINE_S)
         client.connect(str(path))
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: routed\r\n\r\n")
+        client.sendall(
+            b"GET /metrics HTTP/1.1\r\nHost: routed\r\nAccept: application/openmetrics-text\r\n\r\n"
+        )
         answer = b"".join(iter(lambda: client.recv(65_536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
@@ -116,3 +118,39 @@ def test_the_endpoint_outlives_the_engine(lab: Lab) -> None:
     # a fresh listener for the next one: nobody is refused.
     wait_until(lambda: "engine-died" in lab.log("R"), DEADLINE_S, "the end of the engine")
     assert scrape(lab.file(SOCKET))["routed_engine_restarts_total"][()] == 1
+
+
+SCRAPES = 20
+
+MANY = """
+import os, socket, sys
+if sys.argv[1] == "unix":
+    os.setresuid(65533, 65533, 65533)
+for _ in range(int(sys.argv[3])):
+    if sys.argv[1] == "unix":
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(sys.argv[2])
+    else:
+        client = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+    client.sendall(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    print(answer.split()[1].decode())
+"""
+
+
+def test_no_scraper_makes_the_engine_ask_for_what_it_may_not(lab: Lab) -> None:
+    """Over TCP and over a Unix socket, answered 200 or 403: each connection costs no refused call,
+    so that no stranger can have them counted as the engine's offences."""
+    text = lab.read_config("R")
+    assert scrape(lab.file(SOCKET))
+    done = lab.run("R", [sys.executable, "-c", MANY, "unix", SOCKET, str(SCRAPES)])
+    if not lab.is_rootless:  # there is no other user there
+        assert done.stdout.split() == ["403"] * SCRAPES, done.stderr
+    lab.write_config("R", text.replace(f"unix:{SOCKET}", "127.0.0.1:9705"))
+    lab.routectl("R", "reload")
+    done = lab.run("R", [sys.executable, "-c", MANY, "tcp", "9705", str(SCRAPES)])
+    assert done.stdout.split() == ["200"] * SCRAPES, done.stderr
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["sandbox_refusals"] == 0
+    assert status["engine_restarts"] == 0
+    assert "sandbox-refused" not in lab.log("R")

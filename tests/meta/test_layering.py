@@ -109,13 +109,15 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.parent_watch": {"routed.log", "trio"},
     "routed.diagnosis": {"routed.reporter"},
-    "routed.exporter": {"routed.metrics", "routed.model", "routed.reporter", "routed.router"},
+    "routed.exporter": {
+        "routed.metrics", "routed.model", "routed.reporter", "routed.router", "routed.sandbox",
+    },
     "routed.engine": {
         "ipc", "routed.clock", "routed.config.schema", "routed.config.transfer",
         "routed.control", "routed.declaration", "routed.log", "routed.diagnosis",
         "routed.exporter", "routed.injection_journal", "routed.metrics", "routed.model",
         "routed.parent_watch", "routed.privsep", "routed.process_memory", "routed.reporter",
-        "routed.router", "routed.sandbox", "trio",
+        "routed.rib.snapshot", "routed.router", "routed.sandbox", "trio",
     },
     "routed.state_file": set(),
     "routed.last_good": {"routed.state_file"},

@@ -119,7 +119,7 @@ def test_the_metrics_server_waits_for_no_strangers_close(
         connection.connect(path)
         stranger.give_to(connection, b"x")
         connections.append(connection)
-    server = MetricsServer(opened.dup(), lambda: "up 1\n", lambda _: True, lambda _: None)
+    server = MetricsServer(opened.dup(), lambda _: "up 1\n", lambda _: True, lambda _: None)
     tokens: list[trio.lowlevel.TrioToken] = []
 
     async def serve() -> None:

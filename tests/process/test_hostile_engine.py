@@ -612,17 +612,22 @@ async def test_refused_system_calls_are_counted_by_name(take_over: TakeOver) -> 
 
 
 @needs_listener
-async def test_a_flood_of_refused_calls_ends_the_engine(take_over: TakeOver) -> None:
+async def test_a_flood_of_refused_calls_is_left_to_the_kernel_and_ends_no_engine(
+    take_over: TakeOver,
+) -> None:
+    """A defect may put a refused call where a stranger decides how often it is made."""
     take_over(
-        "tell_of_refusals()\ntake_configuration()\n"
-        "while True:\n    try:\n        os.setuid(0)\n"
-        "    except PermissionError:\n        pass\n"
+        "import errno\ntell_of_refusals()\ntake_configuration()\n"
+        "answers = set()\n"
+        "while errno.ENOSYS not in answers:\n    try:\n        os.setuid(0)\n"
+        "    except OSError as error:\n        answers.add(error.errno)\n"
+        "os._exit(5 if answers == {errno.EPERM, errno.ENOSYS} else 1)\n"
     )
     siege = await besiege()
-    assert siege.status == "killed by SIGKILL"
-    assert siege.conduct.violations == {"flood": 1}
+    assert (siege.status, siege.problems) == ("exit status 5", [])
+    assert siege.conduct.violations == {}
     assert siege.conduct.refusals["setuid"] > REFUSALS_BURST
-    assert siege.problems == ["a flood of refused calls (setuid)"]
+    assert [fields["call"] for fields in siege.sink.fields_of("sandbox-uncounted")] == ["setuid"]
 
 
 @needs_listener

@@ -157,8 +157,8 @@ OURS_OR_THE_ADMINISTRATORS = {
     "starting", "ready", "stopping", "stopped", "privileges-dropped", "config-out-of-reach",
     "engine-started", "engine-died", "engine-given-up", "engine-misbehaved", "engine-hangs",
     "engine-version-differs", "daemon-failed", "engine-runs-as-root", "sandboxed",
-    "sandbox-degraded", "sandbox-violated", "fib-in-sync", "injected-restored",
-    "journal-given-up",
+    "sandbox-degraded", "sandbox-limited", "sandbox-uncounted", "sandbox-violated", "fib-in-sync",
+    "injected-restored", "journal-given-up",
     # what this machine is like, said once
     "nexthop-compat-mode",
     "nexthop-weight-limit",

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as older_families
 
 from routed.latency import ConvergenceClock
-from routed.metrics.exposition import Family, Histogram, Kind, render
+from routed.metrics.exposition import Family, Form, Histogram, Kind, render, wanted_form
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
@@ -48,6 +49,52 @@ def test_counters_and_infos_have_their_suffixes() -> None:
         "routed_info": {("0.1.0",): 1},
     }
     assert text.endswith("# EOF\n")
+
+
+def test_the_older_form_has_no_type_that_its_readers_do_not_know() -> None:
+    histogram = Histogram((0.5,))
+    histogram.observe(0.25)
+    text = render(
+        [
+            Family("routed_a", Kind.COUNTER, 'with "quotes"').add(3, kind="x"),
+            Family("routed", Kind.INFO, "b").add(1, version="0.1.0"),
+            histogram.family("routed_seconds", "c"),
+        ],
+        Form.TEXT,
+    )
+    assert "# EOF" not in text
+    assert '# HELP routed_a_total with "quotes"\n' in text
+    families = {family.name: family for family in older_families(text)}
+    assert {name: family.type for name, family in families.items()} == {
+        "routed_a": "counter", "routed_info": "gauge", "routed_seconds": "histogram",
+    }  # fmt: skip
+    assert families["routed_a"].samples[0].name == "routed_a_total"
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", Form.TEXT),
+        ("*/*", Form.TEXT),
+        ("text/plain;version=0.0.4", Form.TEXT),
+        ("application/openmetrics-text; version=0.0.1", Form.OPENMETRICS),
+        # Prometheus
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1",
+         Form.OPENMETRICS),
+        ("application/openmetrics-text;q=0.2, text/plain;q=0.3", Form.TEXT),
+        ("application/openmetrics-text;q=0", Form.TEXT),
+        ("application/openmetrics-text;q=nan", Form.TEXT),
+        ("application/openmetrics-text;q=x", Form.TEXT),
+    ],
+)  # fmt: skip
+def test_openmetrics_is_for_those_who_name_it(accept: str, form: Form) -> None:
+    assert wanted_form(accept) is form
+
+
+@given(st.text())
+def test_any_accept_header_has_a_form(accept: str) -> None:
+    assert wanted_form(accept) in Form
 
 
 @given(st.lists(st.floats(0, 20), max_size=50))

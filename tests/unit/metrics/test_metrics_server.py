@@ -13,7 +13,7 @@ import trio
 
 from ipc.credentials import PeerCredentials
 from routed.listener import ListenerError, close_listener, open_metrics_listener
-from routed.metrics.exposition import CONTENT_TYPE
+from routed.metrics.exposition import Form
 from routed.metrics.server import CONNECTIONS_MAX, REQUEST_MAX_BYTES, MetricsServer
 
 BODY = "# EOF\n"
@@ -28,7 +28,7 @@ def anybody(_caller: PeerCredentials) -> bool:
 @asynccontextmanager
 async def serving(
     path: Path,
-    collect: Callable[[], str] = lambda: BODY,
+    collect: Callable[[Form], str] = lambda form: BODY,
     may_read: Callable[[PeerCredentials], bool] = anybody,
     on_defect: Callable[[Exception], None] = lambda error: None,
 ) -> AsyncIterator[MetricsServer]:
@@ -62,12 +62,25 @@ async def test_a_scraper_gets_the_exposition(path: Path) -> None:
     async with serving(path) as server:
         head, body = await ask(path, GET)
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert f"Content-Type: {CONTENT_TYPE}".encode() in head
+        assert f"Content-Type: {Form.TEXT.value}".encode() in head
         assert f"Content-Length: {len(BODY)}".encode() in head
         assert body == BODY.encode()
         head, body = await ask(path, GET.replace(b"GET", b"HEAD"))
         assert (head.split()[1], body) == (b"200", b"")
         assert server.answers == {200: 2}
+
+
+async def test_the_accept_header_decides_the_form(path: Path) -> None:
+    async with serving(path, collect=lambda form: form.name):
+        for accept, form in (
+            (b"Accept: application/openmetrics-text;version=1.0.0", Form.OPENMETRICS),
+            (b"accept: text/html\r\nACCEPT: application/openmetrics-text", Form.OPENMETRICS),
+            (b"Accept: */*", Form.TEXT),
+            (b"X-Accept: application/openmetrics-text", Form.TEXT),
+        ):
+            head, body = await ask(path, b"GET /metrics HTTP/1.1\r\n" + accept + b"\r\n\r\n")
+            assert body.decode() == form.name
+            assert f"Content-Type: {form.value}\r\n".encode() in head
 
 
 @pytest.mark.parametrize(
@@ -100,7 +113,7 @@ async def test_who_may_not_read_is_told_so_by_uid(path: Path) -> None:
 async def test_a_defect_is_reported_and_ends_one_request(path: Path) -> None:
     defects: list[Exception] = []
 
-    def collect() -> str:
+    def collect(form: Form) -> str:
         raise LookupError("broken")
 
     async with serving(path, collect=collect, on_defect=defects.append):

@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import pytest
 import trio
 from pyroute2 import IPRoute
 
+from routed import sockets
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
+from routed.neighbor import wire
+from routed.neighbor.assigned import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 from routed.neighbor.events import LinkSettings, Output, RoutesLearned
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
-from routed.sockets import open_neighbor_socket
+from routed.sockets import is_reusable, open_neighbor_socket
 from tests.fakes.fake_wire import router_id
 
 pytestmark = [
@@ -143,5 +147,127 @@ def test_a_link_that_is_not_there_is_an_error() -> None:
     async def test() -> None:
         with pytest.raises(OSError, match="No such device"):
             open_neighbor_socket(99, "nowhere0", Family.IPV6)
+
+    in_namespace(test)
+
+
+GOOD = bytes([wire.NUP_VERSION]) + bytes(wire.HEADER_BYTES - 1)
+LARGEST = GOOD + bytes(wire.MAX_DATAGRAM_BYTES - len(GOOD))
+IPV4_OPTION = b"\x94\x04\x00\x00"  # router alert
+IPV6_HOP_BY_HOP = b"\x00\x00\x05\x02\x00\x00\x01\x00"  # router alert, padded
+
+
+def test_the_filters_numbers_are_the_protocols() -> None:
+    assert sockets.NUP_VERSION == wire.NUP_VERSION
+    assert sockets.NUP_BYTES_MIN == wire.HEADER_BYTES
+    assert sockets.NUP_BYTES_MAX == wire.MAX_DATAGRAM_BYTES
+
+
+def bind_once_it_can_be(sock: socket.socket, address: tuple[str, int, int, int]) -> None:
+    """A link that has just come up has no address to bind to for a moment."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def sender(family: Family, *, port: int = NUP_PORT, hop_limit: int = 255) -> socket.socket:
+    """A socket of somebody on the right end."""
+    is_ipv6 = family is Family.IPV6
+    sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+    index = socket.if_nametoindex(RIGHT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, RIGHT.encode())
+    if is_ipv6:
+        for option in (socket.IPV6_MULTICAST_HOPS, socket.IPV6_UNICAST_HOPS):
+            sock.setsockopt(socket.IPPROTO_IPV6, option, hop_limit)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        bind_once_it_can_be(sock, (IPV6[RIGHT], port, 0, index))
+    else:
+        for option in (socket.IP_MULTICAST_TTL, socket.IP_TTL):
+            sock.setsockopt(socket.IPPROTO_IP, option, hop_limit)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(IPV4[RIGHT]))
+        sock.bind((IPV4[RIGHT], port))
+    return sock
+
+
+def with_options(family: Family) -> socket.socket:
+    """A legal form of the packet: options or an extension header before the UDP header."""
+    sock = sender(family)
+    if family is Family.IPV6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, IPV6_HOP_BY_HOP)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, IPV4_OPTION)
+    return sock
+
+
+@pytest.mark.parametrize("family", [Family.IPV6, Family.IPV4])
+def test_the_kernel_drops_what_no_neighbor_sends_before_the_buffer(family: Family) -> None:
+    """To the group and to our address alike; the last good one shows that nothing is behind."""
+    is_ipv6 = family is Family.IPV6
+    group = str(GROUP_IPV6 if is_ipv6 else GROUP_IPV4)
+
+    async def test() -> None:
+        index = socket.if_nametoindex(RIGHT)
+        own = IPV6[LEFT] if is_ipv6 else IPV4[LEFT]
+        with open_neighbor_socket(socket.if_nametoindex(LEFT), LEFT, family) as ours:
+            for destination in (group, own):
+                target = (destination, NUP_PORT, 0, index) if is_ipv6 else (destination, NUP_PORT)
+                bad = [
+                    (sender(family, port=44_153), GOOD),
+                    (sender(family, hop_limit=254), GOOD),
+                ]
+                wrong = (b"", GOOD[:-1], LARGEST + b"x", b"\x02" + GOOD[1:], b"\x00" * 100)
+                for sock, data in bad:
+                    with sock:
+                        sock.sendto(data, target)
+                with sender(family) as sock:
+                    for data in wrong:
+                        sock.sendto(data, target)
+                    sock.sendto(GOOD, target)
+                    sock.sendto(LARGEST, target)
+                with with_options(family) as sock:
+                    sock.sendto(GOOD + b"last", target)
+                arrived = []
+                with trio.fail_after(30):
+                    while not arrived or arrived[-1] != GOOD + b"last":
+                        await trio.lowlevel.wait_readable(ours)
+                        arrived.append(ours.recv(2000))
+                assert arrived == [GOOD, LARGEST, GOOD + b"last"]
+            with pytest.raises(PermissionError):
+                ours.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+            counts = ours.getsockopt(socket.SOL_SOCKET, 55, 36)  # SO_MEMINFO
+            assert int.from_bytes(counts[32:], "little") >= 14, "dropped, and counted"
+
+    in_namespace(test)
+
+
+@pytest.mark.parametrize("family", [Family.IPV6, Family.IPV4])
+def test_a_socket_that_an_engine_had_is_made_as_new_or_found_spoilt(family: Family) -> None:
+    async def test() -> None:
+        index = socket.if_nametoindex(LEFT)
+        own = Address.parse(IPV6[LEFT] if family is Family.IPV6 else IPV4[LEFT])
+        with open_neighbor_socket(index, LEFT, family) as ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 0)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            ours.setblocking(True)
+            assert is_reusable(ours, index, LEFT, family, own)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) == 6
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 100_000
+            assert not ours.getblocking()
+            assert not is_reusable(ours, index, RIGHT, family, own), "of another link"
+            with pytest.raises(OSError, match="not connected"):
+                ours.shutdown(socket.SHUT_WR)
+            assert not is_reusable(ours, index, LEFT, family, own), "it can send no more"
+        with open_neighbor_socket(index, LEFT, family) as ours:
+            peer = IPV6[RIGHT] if family is Family.IPV6 else IPV4[RIGHT]
+            target = (peer, 9, 0, index) if family is Family.IPV6 else (peer, 9)
+            ours.connect(target)
+            assert not is_reusable(ours, index, LEFT, family, own), "it hears one peer only"
 
     in_namespace(test)

@@ -85,13 +85,25 @@ def test_a_table_that_was_large_comes_together_again(writer: Writer) -> None:
 
 def test_nobody_can_write_shrink_or_grow_it(writer: Writer) -> None:
     descriptor = writer.snapshot.fileno()
-    with pytest.raises(PermissionError):
-        mmap.mmap(descriptor, 4096, prot=mmap.PROT_WRITE, flags=mmap.MAP_SHARED)
-    with pytest.raises(PermissionError):
-        os.ftruncate(descriptor, 4096)
-    with pytest.raises(PermissionError):
-        os.ftruncate(descriptor, 1 << 30)
-    with pytest.raises(PermissionError):
-        os.write(descriptor, b"x")
-    with pytest.raises(PermissionError):
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    for_writing = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)  # its owner can, or root
+    for number in (descriptor, for_writing):
+        with pytest.raises(PermissionError):
+            mmap.mmap(number, 4096, prot=mmap.PROT_WRITE, flags=mmap.MAP_SHARED)
+        with pytest.raises(OSError, match=r"not permitted|Invalid argument"):
+            os.ftruncate(number, 4096)
+        with pytest.raises(OSError, match=r"not permitted|Invalid argument"):
+            os.ftruncate(number, 1 << 30)
+        with pytest.raises(OSError, match=r"not permitted|Bad file"):
+            os.write(number, b"x")
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    os.close(for_writing)
+
+
+def test_a_reader_cannot_fill_its_holes(writer: Writer) -> None:
+    descriptor = writer.snapshot.fileno()
+    before = os.fstat(descriptor).st_blocks
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+    assert os.fstat(descriptor).st_blocks == before
+    assert os.fstat(descriptor).st_mode & 0o777 == 0o400, "others cannot open it for writing"

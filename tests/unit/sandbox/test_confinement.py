@@ -36,6 +36,21 @@ def test_a_confinement_says_what_holds_and_what_is_missing(
 
 
 @pytest.mark.parametrize(
+    ("confinement", "is_degraded"),
+    [
+        (Confinement(998, True, 7), False),
+        (Confinement(998, True, 2), False),  # Debian 12: an older landlock is no warning
+        (Confinement(998, True, 0), True),
+        (Confinement(998, False, 7), True),
+    ],
+)
+def test_a_whole_piece_that_is_missing_is_a_warning_and_an_older_landlock_is_not(
+    confinement: Confinement, is_degraded: bool
+) -> None:
+    assert confinement.is_degraded == is_degraded
+
+
+@pytest.mark.parametrize(
     ("abi", "size", "fs_bits"),
     [(1, 8, 13), (2, 8, 14), (3, 8, 15), (4, 16, 15), (5, 16, 16), (6, 24, 16), (99, 24, 16)],
 )

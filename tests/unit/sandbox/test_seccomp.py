@@ -131,8 +131,33 @@ def test_an_argument_decides_where_it_should(machine: Machine) -> None:
     assert ask(machine, "shutdown", 5, 0) == ask(machine, "shutdown", 5, 2) == REFUSE
     assert ask(machine, "ioctl", 5, 0x5421) == ALLOW
     assert ask(machine, "ioctl", 5, 0x8B00) == REFUSE
-    assert ask(machine, "newfstatat", 5, 1 << 40, 0, 0x1000) == ALLOW
-    assert ask(machine, "newfstatat", 5, 1 << 40, 0, 0) == REFUSE
+    stream, datagram, seqpacket, close_on_exec = 1, 2, 5, 0o2000000
+    assert ask(machine, "socketpair", 1, stream | close_on_exec) == ALLOW
+    assert ask(machine, "socketpair", 1, seqpacket) == ALLOW
+    assert ask(machine, "socketpair", 1, datagram) == REFUSE, "it could send to any path"
+    for family in (2, 10, 16, 17, 40):
+        assert ask(machine, "socketpair", family, stream) == REFUSE
+    sol_socket, tcp, ip, udp, ipv6 = 1, 6, 0, 17, 41
+    assert ask(machine, "setsockopt", 5, sol_socket, 8) == ALLOW
+    assert ask(machine, "setsockopt", 5, tcp, 1) == ALLOW
+    assert ask(machine, "setsockopt", 5, sol_socket, 25) == REFUSE, "SO_BINDTODEVICE"
+    for level in (ip, udp, ipv6):
+        assert ask(machine, "setsockopt", 5, level, 1) == REFUSE
+
+
+PATH_TAKING = ("stat", "lstat", "newfstatat", "statx", "open", "openat", "readlink", "access")
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(name=st.sampled_from(PATH_TAKING), arguments=st.tuples(*[st.integers(0, (1 << 64) - 1)] * 6))
+def test_no_call_that_takes_a_path_is_allowed_whatever_its_flags(
+    machine: Machine, name: str, arguments: tuple[int, ...]
+) -> None:
+    """AT_EMPTY_PATH beside a path is a stat of the path, if the path is not empty."""
+    number = COMMON_REFUSALS[machine].get(name)
+    if number is not None:
+        answer = run(PROGRAMS[machine], AUDIT_ARCHITECTURE[machine], number, *arguments)
+        assert answer == REFUSE
 
 
 @pytest.mark.parametrize("machine", MACHINES)
