@@ -165,12 +165,13 @@ def _expressions(document: Any) -> Any:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_the_unit_is_understood_and_as_closed_as_the_manual_says() -> None:
-    """2.1 of 10 on systemd 252, of which a routing daemon cannot give up 0.7: the host's network
-    and its users."""
+def test_the_unit_is_understood_and_as_closed_as_the_manual_says(tmp_path: Path) -> None:
+    """2.8 of 10 on systemd 252. Alone: beside its drop-in it would be the form without root."""
+    alone = tmp_path / "routed.service"
+    shutil.copy(CONFIGS / "routed.service", alone)
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=25",
-         "--no-pager", str(CONFIGS / "routed.service")],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=28",
+         "--no-pager", str(alone)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -233,7 +233,7 @@ def test_the_kernel_drops_what_no_neighbor_sends_before_the_buffer(family: Famil
                     sock.sendto(LARGEST, target)
                 with with_options(family) as sock:
                     sock.sendto(GOOD + b"last", target)
-                arrived = []
+                arrived: list[bytes] = []
                 with trio.fail_after(30):
                     while not arrived or arrived[-1] != GOOD + b"last":
                         await trio.lowlevel.wait_readable(ours)
