@@ -252,6 +252,8 @@ def test_a_socket_that_an_engine_had_is_made_as_new_or_found_spoilt(family: Fami
     async def test() -> None:
         index = socket.if_nametoindex(LEFT)
         own = Address.parse(IPV6[LEFT] if family is Family.IPV6 else IPV4[LEFT])
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            bind_once_it_can_be(probe, (IPV6[LEFT], 0, 0, index))
         with open_neighbor_socket(index, LEFT, family) as ours:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 0)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
