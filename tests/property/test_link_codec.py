@@ -143,3 +143,22 @@ def test_arbitrary_bytes_are_an_address_or_an_error(
     except DecodeError:
         return
     assert seen is None or str(ipaddress.ip_address(seen.address.address.packed))
+
+
+@given(st.integers(1, 2**32 - 1), st.integers(0, 2**31 - 1))
+def test_a_vrf_and_its_ports_are_what_pyroute2_would_say(table_id: int, master: int) -> None:
+    data = {"attrs": [("IFLA_VRF_TABLE", table_id)]}
+    info = {"attrs": [("IFLA_INFO_KIND", "vrf"), ("IFLA_INFO_DATA", data)]}
+    attributes = [("IFLA_IFNAME", "red"), ("IFLA_MASTER", master), ("IFLA_LINKINFO", info)]
+    fields = {"family": AF_UNSPEC, "index": 7, "flags": IFF_UP, "attrs": attributes}
+    seen = decode_link(message(ifinfmsg, RTM_NEWLINK, fields))
+    assert seen is not None
+    assert (seen.vrf_table, seen.master) == (table_id, master)
+
+
+def test_a_link_of_another_kind_is_no_vrf() -> None:
+    attributes = [("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth")]})]
+    fields = {"family": AF_UNSPEC, "index": 7, "flags": IFF_UP, "attrs": attributes}
+    seen = decode_link(message(ifinfmsg, RTM_NEWLINK, fields))
+    assert seen is not None
+    assert (seen.vrf_table, seen.master) == (0, 0)
