@@ -7,7 +7,7 @@ rule in which they differ is named with both values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from routed.control.views import ExplainedCandidate, ExplainView, NextHopView, RouteView
 from routed.model.prefix import Address, Prefix
@@ -17,6 +17,8 @@ from routed.router import Router
 
 __all__ = ["explain"]
 
+WAITING_MAX = 16
+"""Routes that are named because they wait."""
 REASON_MAX = 200
 """Characters of why a prefix cannot be used: one has up to 128 of them."""
 
@@ -50,7 +52,17 @@ def explain(
         ),
         trie_path=tuple(router.snapshot.path(address)),
         unusable_reasons=tuple(_reason(router, prefix) for prefix in unusable),
+        waiting=tuple(_waiting(router, address)),
     )
+
+
+def _waiting(router: Router, address: Address) -> Iterator[str]:
+    """What neighbors offer and is not feasible, the longest prefix first."""
+    for row in router.neighbors.waiting_for(address)[:WAITING_MAX]:
+        yield (
+            f"{row.prefix}: {row.router_id} on {router.ifname_of(row.ifindex)} offers it at metric "
+            f"{row.metric}, not feasible until {row.origin} has raised its seqno"
+        )
 
 
 def _reason(router: Router, prefix: Prefix) -> str:

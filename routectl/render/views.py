@@ -392,6 +392,7 @@ EXPLAIN = Sections(
             Record(
                 (
                     Column("more specific, unusable", _lines_of("unusable_reasons")),
+                    Column("offered, not feasible", _lines_of("waiting")),
                     Column("less specific", _lines_of("shorter")),
                     Column("trie path", _lines_of("trie_path")),
                 )

@@ -213,6 +213,8 @@ class ExplainView:
     """What a search in the snapshot reads, a line a step."""
     unusable_reasons: tuple[str, ...] = ()
     """Each of `unusable`, and why its best candidate cannot be used."""
+    waiting: tuple[str, ...] = ()
+    """Prefixes that cover it and to which neighbors offer a route that may not be used yet."""
 
 
 @dataclass(frozen=True, slots=True)

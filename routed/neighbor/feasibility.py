@@ -486,11 +486,17 @@ class RouteTable:
 
     def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """Every route told and not retracted, and whether it is feasible."""
-        for prefix, offers in self._offers.items():
-            for key, route in offers.items():
-                if route.metric != METRIC_INFINITY:
-                    distance = self.distances.get(prefix, route.origin)
-                    yield prefix, key, route, is_feasible(route, distance)
+        for prefix in self._offers:
+            yield from self.learned_of(prefix)
+
+    def learned_of(
+        self, prefix: Prefix
+    ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
+        """The same for one prefix."""
+        for key, route in self._offers.get(prefix, _NOBODY).items():
+            if route.metric != METRIC_INFINITY:
+                distance = self.distances.get(prefix, route.origin)
+                yield prefix, key, route, is_feasible(route, distance)
 
     # The decision
 

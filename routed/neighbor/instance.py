@@ -84,7 +84,7 @@ from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.tlv_fields import is_router_id
 from routed.neighbor.transmit import Transmitter
-from routed.neighbor.views import learned_rows, neighbor_row, refusal_row
+from routed.neighbor.views import learned_rows, neighbor_row, refusal_row, waiting_rows
 from routed.neighbor.wire import (
     DecodeError,
     Goodbye,
@@ -552,6 +552,21 @@ class NeighborInstance:
     def learned(self) -> list[LearnedRow]:
         """Every route as every neighbor tells it, by prefix and neighbor."""
         return learned_rows(self._table)
+
+    def waiting_for(self, address: Address) -> list[LearnedRow]:
+        """Routes to an address that neighbors offer and that wait for a newer seqno, the longest
+        prefix first.
+
+        Cost: a dictionary look-up for each prefix length of the family.
+        """
+        width = address.family.width
+        return [
+            row
+            for length in range(width, -1, -1)
+            for row in waiting_rows(
+                self._table, Prefix.masked(address.family, address.addr_bits, length)
+            )
+        ]
 
     def counters(self) -> Mapping[str, int]:
         """How often each `TraceCode` has happened, by its value; every code is present."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from routed.model.martians import find_martian
+from routed.model.prefix import Prefix
+from routed.neighbor.candidates import LearnedRoute, NeighborKey
 from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
 from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Link, Neighbor
 from routed.neighbor.prefix_counts import MAX_ROUTES
 from routed.neighbor.refusals import Refusal
 
-__all__ = ["learned_rows", "neighbor_row", "refusal_row"]
+__all__ = ["learned_rows", "neighbor_row", "refusal_row", "waiting_rows"]
 
 
 def neighbor_row(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> NeighborRow:
@@ -140,23 +142,34 @@ def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:
 
 
 def learned_rows(table: RouteTable) -> list[LearnedRow]:
-    """Every route as every neighbor tells it, by prefix, link and router id."""
-    rows = []
-    for prefix, key, route, is_feasible in table.learned():
-        selection = table.selection(prefix)
-        rows.append(
-            LearnedRow(
-                prefix=prefix,
-                router_id=key.router_id,
-                ifindex=key.ifindex,
-                metric=route.metric,
-                tag=route.tag,
-                is_external=route.is_external,
-                origin=route.origin,
-                seqno=route.seqno,
-                is_feasible=is_feasible,
-                is_selected=selection is not None and key in selection.neighbors,
-                is_stale=route.is_stale,
-            )
-        )
+    """Every route as one neighbor tells it, by prefix, link and router id."""
+    rows = [_learned_row(table, *learned) for learned in table.learned()]
     return sorted(rows, key=lambda row: (row.prefix, row.ifindex, row.router_id))
+
+
+def waiting_rows(table: RouteTable, prefix: Prefix) -> list[LearnedRow]:
+    """Routes to a prefix that may not be used until their origin's seqno is newer, by neighbor."""
+    if table.wishes.waits_since(prefix) is None:
+        return []
+    rows = [_learned_row(table, *learned) for learned in table.learned_of(prefix)]
+    waiting = [row for row in rows if not row.is_feasible]
+    return sorted(waiting, key=lambda row: (row.ifindex, row.router_id))
+
+
+def _learned_row(
+    table: RouteTable, prefix: Prefix, key: NeighborKey, route: LearnedRoute, is_feasible: bool
+) -> LearnedRow:
+    selection = table.selection(prefix)
+    return LearnedRow(
+        prefix=prefix,
+        router_id=key.router_id,
+        ifindex=key.ifindex,
+        metric=route.metric,
+        tag=route.tag,
+        is_external=route.is_external,
+        origin=route.origin,
+        seqno=route.seqno,
+        is_feasible=is_feasible,
+        is_selected=selection is not None and key in selection.neighbors,
+        is_stale=route.is_stale,
+    )

@@ -7,9 +7,10 @@ import random
 import pytest
 
 from routed.control.views import NextHopView, RouteView
-from routed.explain import explain
+from routed.explain import WAITING_MAX, explain
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Route, RouteSource, RouteType
+from routed.neighbor.events import LearnedRow
 from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import Candidate, Rib
 from routed.rib.walk import describe
@@ -24,11 +25,21 @@ class Rooms:
 
     def __init__(self) -> None:
         self.rib = Rib(lambda: 0.0)
+        self.neighbors = self
+        self.waiting: list[LearnedRow] = []
         self.snapshot = FibSnapshot(ROUTER_ID, 1, trie_words=1 << 20, data_words=1 << 16)
 
     def install(self, prefix: str, source: RouteSource, **fields: object) -> None:
         values = {"type": RouteType.BLACKHOLE, "distance": DEFAULT_DISTANCE[source], **fields}
         self.rib.install(Route(Prefix.parse(prefix), source, **values))  # type: ignore[arg-type]
+
+    def waiting_for(self, address: Address) -> list[LearnedRow]:
+        """As NUP's instance has it."""
+        return [row for row in self.waiting if row.prefix.contains_address(address)]
+
+    def ifname_of(self, ifindex: int) -> str:
+        """As the router has it."""
+        return f"eth{ifindex}"
 
     def settle(self) -> Router:
         self.snapshot.apply(self.rib.process(), str, 0)
@@ -82,6 +93,24 @@ def test_prefixes_around_are_named(rooms: Rooms) -> None:
         "10.1.0.0/16", ("10.1.2.0/24",), ("10.0.0.0/8", "0.0.0.0/0"),
     )  # fmt: skip
     assert found.unusable_reasons == ("10.1.2.0/24: administrative distance 255 is never used",)
+
+
+def test_routes_that_are_offered_and_not_feasible_are_named(rooms: Rooms) -> None:
+    for number in range(2 * WAITING_MAX):
+        rooms.waiting.append(
+            LearnedRow(
+                Prefix.parse("10.1.0.0/16"), Address.parse(f"10.255.0.{number}"), 3, 20, 0, False,
+                Address.parse("10.255.9.9"), 5, is_feasible=False, is_selected=False,
+                is_stale=False,
+            )
+        )  # fmt: skip
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert len(found.waiting) == WAITING_MAX
+    assert found.waiting[0] == (
+        "10.1.0.0/16: 10.255.0.0 on eth3 offers it at metric 20, not feasible until 10.255.9.9 has "
+        "raised its seqno"
+    )
+    assert explain(rooms.settle(), Address.parse("10.2.0.1"), view_of).waiting == ()
 
 
 def test_no_route_is_explained_too(rooms: Rooms) -> None:

@@ -6,9 +6,12 @@ import itertools
 
 from routed.model.martians import MartianRules
 from routed.model.prefix import Prefix
+from routed.neighbor.distances import SOURCE_GC_S
 from routed.neighbor.events import NeighborRow
 from routed.neighbor.own_ids import LEFTOVER_S, REMEMBERED, OwnIdWatch
+from routed.neighbor.wire import RouteUpdate
 from tests.fakes.fake_wire import FakeWire, Node, router_id
+from tests.fakes.network_laws import lie, take_away
 from tests.fakes.nup_pair import LOOPBACK, pair
 
 MARTIANS = [
@@ -121,3 +124,26 @@ def test_few_prefixes_are_remembered_for_it() -> None:
     assert watch.found(LEFTOVER_S - 1) is None
     assert watch.found(LEFTOVER_S) == Prefix.parse("10.0.1.0/24")
     assert watch.next_timer() == LEFTOVER_S
+
+
+def test_a_route_that_waits_for_a_newer_seqno_can_be_seen() -> None:
+    """A neighbor claims another's prefix and goes: the honest route is offered, and waits."""
+    wire, a, b = pair()
+    liar = wire.add_node("liar")
+    wire.connect("b", "liar")
+    wire.run(1)
+    assert b.instance.waiting_for(LOOPBACK.address) == []
+    lie(wire, liar, RouteUpdate(LOOPBACK, 0, 0, False, a.router_id, 65_536 + (1 << 20)))
+    wire.run(1)
+    take_away(wire, "liar")
+    wire.run(1)
+    (waiting,) = b.instance.waiting_for(LOOPBACK.address)
+    assert (waiting.prefix, waiting.router_id, waiting.is_feasible) == (
+        LOOPBACK, a.router_id, False,
+    )  # fmt: skip
+    assert row(wire, b).infeasible == 1
+    assert a.instance.counters()["seqno_raise_refused"] > 0
+    wire.run(SOURCE_GC_S)
+    assert b.instance.waiting_for(LOOPBACK.address) == []
+    assert row(wire, b).infeasible == 0
+    assert LOOPBACK in b.learned

@@ -154,7 +154,7 @@ def test_every_method_that_changes_state_is_an_input() -> None:
     by_an_input = {"receive_datagram", "originate", "withdraw"}
     readers = {
         "counters", "is_loaded", "learned", "neighbors", "next_timer", "outputs",
-        "pending_adjacencies", "start_recording", "stop_recording",
+        "pending_adjacencies", "start_recording", "stop_recording", "waiting_for",
     }  # fmt: skip
     methods = {
         name
