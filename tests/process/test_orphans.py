@@ -44,7 +44,7 @@ async def test_orphans_are_waited_for_as_they_end_and_own_children_are_not() -> 
         await until(lambda: is_zombie(own))
         await trio.testing.wait_all_tasks_blocked()
         assert is_there(own)
-        assert os.waitpid(own, os.WNOHANG)[0] == own, "its own waiter has it"
+        assert os.waitpid(own, os.WNOHANG)[0] == own, "its own waiter has it"  # noqa: ASYNC222
         await until(lambda: not is_there(early))
         late = child_that_ends()
         await until(lambda: not is_there(late))
