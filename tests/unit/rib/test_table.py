@@ -275,3 +275,19 @@ def test_listing_survives_changes_between_chunks(rib: Rib) -> None:
     assert "10.44.1.0/24" in texts
     assert "10.45.0.0/16" not in texts
     assert len(seen) == len(texts) == 53
+
+
+@pytest.mark.parametrize("prefix", ["192.0.2.0/24", "2001:db8:1::/64"])
+def test_a_neighbors_route_to_a_connected_prefix_is_used_only_without_the_link(
+    rib: Rib, prefix: str
+) -> None:
+    """Whatever distance an import rule gives it; another router's link is the way round."""
+    via = "fe80::9"
+    learned = Route(
+        Prefix.parse(prefix), RouteSource.NEIGHBOR, 1, 0, next_hops=(hop(via, 3),), owner="nup"
+    )
+    assert settle(rib, learned) == {}
+    rib.link_changed(dataclasses.replace(ETH0, has_carrier=False))
+    assert settle(rib)[prefix] == (hop(via, 3),)
+    rib.link_changed(ETH0)
+    assert settle(rib)[prefix] == (hop(None, 2),)
