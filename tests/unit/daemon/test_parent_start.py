@@ -55,7 +55,12 @@ def test_what_the_kernel_refuses_at_the_start_is_said(
     sink = Sink()
     opened = SimpleNamespace(
         secrets=(),
-        log=SimpleNamespace(logger=Logger(sink, "parent", Level.DEBUG), on_line=None, lines=[]),
+        log=SimpleNamespace(
+            logger=Logger(sink, "parent", Level.DEBUG),
+            on_line=None,
+            lines=[],
+            close=lambda: None,
+        ),
         listeners=FakeListeners(),
         instance=FakeInstance(),
         close=lambda: None,
