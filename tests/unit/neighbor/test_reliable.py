@@ -13,6 +13,7 @@ from routed.neighbor.reliable import (
     GIVE_UP_FLOOR_S,
     INITIAL_WINDOW,
     MAX_OWED,
+    MESSAGE_LIFETIME_S,
     RECEIVE_WINDOW,
     RTO_INITIAL_S,
     RTO_MAX_S,
@@ -218,6 +219,19 @@ def test_a_neighbor_that_acknowledges_nothing_is_given_up_after_its_dead_interva
     assert sender.has_given_up(5.1, dead_interval_s=5.0)
     assert not sender.has_given_up(GIVE_UP_FLOOR_S, dead_interval_s=0.3)
     assert not ReliableSender().has_given_up(1e9, dead_interval_s=0.3)
+
+
+def test_no_message_is_owed_for_longer_than_receivers_remember_retractions() -> None:
+    """Whoever makes progress, and leaves one message out, is given up all the same."""
+    sender, _ = sender_owing(2)
+    now = 0.0
+    for number in range(3, 60):
+        now = float(number - 2)
+        sender.owe(message(number), now)
+        sender.acknowledge(ack(0, (1, number - 1)), now)
+        assert not sender.has_given_up(now, dead_interval_s=300.0)
+    assert not sender.has_given_up(MESSAGE_LIFETIME_S - 0.1, dead_interval_s=300.0)
+    assert sender.has_given_up(MESSAGE_LIFETIME_S, dead_interval_s=300.0)
 
 
 def test_a_neighbor_that_falls_too_far_behind_is_given_up() -> None:
