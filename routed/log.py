@@ -120,7 +120,7 @@ EVENTS: dict[str, EventSpec] = {
     "sandbox-violated": EventSpec(_E, ("pid",)),
     "sandbox-refused": EventSpec(_W, ("pid", "call"), _STRANGERS),
     "sandbox-uncounted": EventSpec(_W, ("pid", "call")),
-    "sandbox-limited": EventSpec(_I, ("missing",)),
+    "sandbox-limited": _engines(_I, ("missing",)),
     "engine-not-started": EventSpec(_E, ("error",), _STRANGERS),
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "journal-given-up": EventSpec(_W, ("number", "reason")),

@@ -21,6 +21,7 @@ from ipc.internal import SocketKind, SocketReady
 from routed import cli
 from routed.engine import Engine
 from routed.process_memory import ProcessMemory
+from routed.rib.snapshot import SnapshotMemory
 from routed.sandbox.confine import Confinement
 
 
@@ -30,9 +31,13 @@ class TakenOver(Engine):
     source = ""
 
     def __init__(
-        self, connection: socket.socket, confinement: Confinement, memory: ProcessMemory
+        self,
+        connection: socket.socket,
+        confinement: Confinement,
+        memory: ProcessMemory,
+        snapshot_memory: SnapshotMemory,
     ) -> None:
-        super().__init__(connection, confinement, memory)
+        super().__init__(connection, confinement, memory, snapshot_memory)
         self._has_all = trio.Event()
 
     async def run(self) -> None:

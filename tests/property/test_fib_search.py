@@ -148,7 +148,7 @@ def _damageable() -> mmap.mmap:
     changes += [add(f"2001:db8:{n:x}::/48") for n in range(100)]
     writer.apply(gathered(changes), lambda index: "eth0", 10**9)
     memory = mmap.mmap(-1, os.fstat(writer.fileno()).st_size)
-    memory[:] = writer._memory[:]
+    memory[:] = writer._memory.mapping[:]
     writer.close()
     return memory
 

@@ -31,6 +31,7 @@ from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family
 from routed.model.rule import Rule
 from routed.process_memory import ProcessMemory
+from routed.rib.snapshot import SnapshotMemory
 
 
 class Rooms:
@@ -46,10 +47,13 @@ class Rooms:
 def ends() -> Iterator[tuple[Engine, socket.socket, Rooms]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        engine = Engine(theirs, cast("Any", SimpleNamespace(missing=())), ProcessMemory())
+        confinement = cast("Any", SimpleNamespace(missing=()))
+        memory = SnapshotMemory(trie_words=1 << 18, data_words=1 << 12)
+        engine = Engine(theirs, confinement, ProcessMemory(), memory)
         rooms = Rooms()
         engine._rooms = cast("Any", rooms)
         yield engine, ours, rooms
+        memory.close()
 
 
 def give(engine: Engine, message: object) -> int:
