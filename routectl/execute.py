@@ -118,6 +118,8 @@ def _import(
         )
     output.progress_ended()
     done = [f"{_routes(outcome.done)} imported"]
+    if outcome.passed_over:
+        done.append(f"{_routes(outcome.passed_over)} of the kernel's own passed over")
     if not outcome.refused:
         output.report(done)
         return ExitStatus.DONE

@@ -1,4 +1,4 @@
-"""`route import`: a file, a route a line -> requests of some thousand routes each.
+"""`route import`: a file of routes as `ip route` prints them -> requests of some thousand each.
 
     file --lines--> BatchPacker --RouteChange--> daemon --result, refusals--> errors by line
 
@@ -12,6 +12,7 @@ and four appends.
 
 from __future__ import annotations
 
+import codecs
 import os
 import socket
 import sys
@@ -19,9 +20,18 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
-from ipc.control import Lease, Result, ResultCode, RouteAttributes, RouteChange, RouteOperation
+from ipc.control import Lease, Result, ResultCode, RouteChange, RouteOperation
 from ipc.routes import BatchPacker
-from routectl.iproute import LineError, parse_attributes, parse_prefix, split_line
+from routectl.iproute import (
+    LineError,
+    continues_route,
+    is_ipv6_default,
+    is_kernel_route,
+    join_lines,
+    parse_attributes,
+    parse_prefix,
+    split_line,
+)
 
 __all__ = ["ERRORS_SHOWN", "ImportOutcome", "Progress", "import_routes", "open_routes", "size_of"]
 
@@ -45,6 +55,8 @@ class ImportOutcome(NamedTuple):
     """Lines that are wrong."""
     errors: tuple[str, ...]
     """`line N: problem`, the first ERRORS_SHOWN."""
+    passed_over: int
+    """Routes of the kernel's own, such as those of addresses."""
 
 
 class _Batch(NamedTuple):
@@ -82,7 +94,8 @@ def import_routes(
 
     Args:
         client: connected or not.
-        source: lines as `routectl/iproute.py` reads them; empty ones and # comments are skipped.
+        source: lines as `routectl/iproute.py` reads them; empty ones, comments and routes of the
+            kernel's own are skipped.
         operation: of every route.
         lease: the same.
         owner: the same.
@@ -114,6 +127,23 @@ class _Import:
         self.read_bytes = 0
         self._left_out = 0
         self._refused = 0
+        self._passed_over = 0
+
+    def _routes(self) -> Iterator[tuple[int, bytes]]:
+        """Each route with the number of its first line; what continues a line comes along."""
+        number, first, more = 0, b"", list[bytes]()
+        for line_number, line in enumerate(self._source, 1):
+            if continues_route(line):
+                more.append(line)
+                continue
+            if number or more:
+                yield max(number, 1), b"".join([first, *more]) if more else first
+                more.clear()
+            number, first = line_number, line
+            if line_number == 1:
+                first = line.removeprefix(codecs.BOM_UTF8)
+        if number or more:
+            yield max(number, 1), b"".join([first, *more])
 
     def requests(self) -> Iterator[RouteChange]:
         """Read the file; yields a request whenever one is full."""
@@ -121,7 +151,7 @@ class _Import:
         packer = self._packer
         numbers: dict[bytes, int] = {}
         read_bytes = 0
-        for line_number, line in enumerate(self._source, 1):
+        for line_number, line in self._routes():
             read_bytes += len(line)
             text, _, rest = line.partition(b" ")
             address, _, length = text.partition(b"/")
@@ -144,20 +174,24 @@ class _Import:
         self, line_number: int, line: bytes, rest: bytes, numbers: dict[bytes, int]
     ) -> bool:
         try:
-            text = line.decode("utf-8").partition("#")[0].strip()
+            text = join_lines(line.decode("utf-8"))
             if not text:
                 return False
+            if is_kernel_route(text):
+                self._passed_over += 1
+                return False
             prefix, words = split_line(text)
+            is_ipv6 = is_ipv6_default(words)
+            packed, prefix_len = parse_prefix(prefix, is_ipv6_default=is_ipv6)
             attributes = parse_attributes(words)
-            packed, prefix_len = parse_prefix(prefix, is_ipv6_default=_is_ipv6(attributes))
         except UnicodeDecodeError:
-            self._wrong_here.append((line_number, "it is not text"))
+            self._wrong_here.append((line_number, "it is not UTF-8 text"))
             return False
         except LineError as error:
             self._wrong_here.append((line_number, str(error)))
             return False
         number = self._packer.number_of(attributes)
-        if b"#" not in line and words == " ".join(rest.decode("utf-8").split()):
+        if words == " ".join(rest.decode("utf-8").split()):
             numbers[rest] = number
         return self._packer.add(packed, prefix_len, number, line_number)
 
@@ -199,13 +233,8 @@ class _Import:
 
     def outcome(self) -> ImportOutcome:
         """The whole, in the file's order."""
-        errors = [f"line {line}: {problem}" for line, problem in sorted(self._errors)]
-        return ImportOutcome(self.done, self._left_out, self._refused, tuple(errors))
-
-
-def _is_ipv6(attributes: RouteAttributes) -> bool:
-    """What family a `default` line speaks of: that of its first next hop."""
-    return any(hop.via is not None and ":" in hop.via for hop in attributes.next_hops)
+        errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
+        return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
 
 
 def size_of(source: BinaryIO) -> int:

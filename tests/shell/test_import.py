@@ -116,6 +116,130 @@ def test_json_tells_both_what_was_done_and_what_was_not(tmp_path: Path, daemon: 
     }
 
 
+IP_ROUTE = """\
+default via 10.9.0.2 dev e0 onlink\x20
+10.9.0.0/24 dev e0 proto kernel scope link src 10.9.0.1\x20
+unreachable 10.77.0.0/16\x20
+prohibit 10.78.0.0/16 metric 5\x20
+172.20.0.0/16 proto ospf metric 20\x20
+\tnexthop via 10.9.0.2 dev e0 weight 1\x20
+\tnexthop via 10.9.1.2 dev e1 weight 3\x20
+172.21.0.0/16 nhid 12 proto 205 metric 205\x20
+\tnexthop via 10.9.0.2 dev e0 weight 1\x20
+\tnexthop via 10.9.1.2 dev e1 weight 2\x20
+172.22.0.0/16 nhid 10 via 10.9.0.2 dev e0\x20
+172.23.0.0/16 nhid 20 via inet6 fe80::1 dev e0\x20
+blackhole 172.25.0.0/16 nhid 13 dev lo\x20
+"""
+IP_O_ROUTE = IP_ROUTE.replace("\n\t", "\\\t")
+IP_D_ROUTE = """\
+unicast default via 10.9.0.2 dev e0 proto boot scope global onlink\x20
+unicast 10.9.0.0/24 dev e0 proto kernel scope link src 10.9.0.1\x20
+unreachable 10.77.0.0/16 proto boot scope global\x20
+prohibit 10.78.0.0/16 proto boot scope global metric 5\x20
+unicast 172.20.0.0/16 proto ospf scope global metric 20\x20
+\tnexthop via 10.9.0.2 dev e0 weight 1\x20
+\tnexthop via 10.9.1.2 dev e1 weight 3\x20
+unicast 172.21.0.0/16 nhid 12 proto 205 scope global metric 205\x20
+\tnh_info id 12 group 10/11,2 scope global proto unspec\x20
+\tnexthop via 10.9.0.2 dev e0 weight 1\x20
+\tnexthop via 10.9.1.2 dev e1 weight 2\x20
+unicast 172.22.0.0/16 nhid 10 via 10.9.0.2 dev e0 proto boot scope global\x20
+\tnh_info id 10 via 10.9.0.2 dev e0 scope link proto unspec\x20
+unicast 172.23.0.0/16 nhid 20 via inet6 fe80::1 dev e0 proto boot scope global\x20
+\tnh_info id 20 via fe80::1 dev e0 scope link proto unspec\x20
+blackhole 172.25.0.0/16 nhid 13 dev lo proto boot scope global\x20
+\tnh_info id 13 scope global blackhole proto unspec\x20
+"""
+IP_D_O_ROUTE = IP_D_ROUTE.replace("\n\tnexthop", "\\\tnexthop")
+IP_ROUTE_READ = [
+    ("0.0.0.0/0", "UNICAST", ["10.9.0.2 e0 1"], 0),
+    ("10.77.0.0/16", "UNREACHABLE", [], 0),
+    ("10.78.0.0/16", "PROHIBIT", [], 5),
+    ("172.20.0.0/16", "UNICAST", ["10.9.0.2 e0 1", "10.9.1.2 e1 3"], 20),
+    ("172.21.0.0/16", "UNICAST", ["10.9.0.2 e0 1", "10.9.1.2 e1 2"], 205),
+    ("172.22.0.0/16", "UNICAST", ["10.9.0.2 e0 1"], 0),
+    ("172.23.0.0/16", "UNICAST", ["fe80::1 e0 1"], 0),
+    ("172.25.0.0/16", "BLACKHOLE", [], 0),
+]
+
+IP_6_ROUTE = """\
+2001:db8:1::/64 dev e0 proto kernel metric 256 pref medium
+2001:db8:a::/48 proto ospf metric 1024 pref medium
+\tnexthop via 2001:db8:1::2 dev e0 weight 1\x20
+\tnexthop via 2001:db8:2::2 dev e1 weight 1\x20
+blackhole 2001:db8:b::/48 dev lo metric 1024 pref medium
+default via fe80::9 dev e0 metric 50 pref medium
+"""
+IP_6_O_ROUTE = IP_6_ROUTE.replace("\n\t", "\\\t")
+IP_6_ROUTE_READ = [
+    ("2001:db8:a::/48", "UNICAST", ["2001:db8:1::2 e0 1", "2001:db8:2::2 e1 1"], 1024),
+    ("2001:db8:b::/48", "BLACKHOLE", [], 1024),
+    ("::/0", "UNICAST", ["fe80::9 e0 1"], 50),
+]
+
+
+def injected(daemon: FakeDaemon) -> list[tuple[str, str, list[str], int]]:
+    """The routes that came."""
+    found = []
+    for injection in daemon.injections:
+        for column in injection.routes:
+            for prefix, number in zip(column.prefixes(), column.numbers, strict=True):
+                attributes = injection.attributes[number]
+                hops = [f"{hop.via} {hop.ifname} {hop.weight}" for hop in attributes.gateways]
+                found.append((str(prefix), attributes.type.name, hops, attributes.metric))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "routes"),
+    [
+        pytest.param(IP_ROUTE, IP_ROUTE_READ, id="ip route"),
+        pytest.param(IP_O_ROUTE, IP_ROUTE_READ, id="ip -o route"),
+        pytest.param(IP_D_ROUTE, IP_ROUTE_READ, id="ip -d route"),
+        pytest.param(IP_D_O_ROUTE, IP_ROUTE_READ, id="ip -d -o route"),
+        pytest.param(IP_6_ROUTE, IP_6_ROUTE_READ, id="ip -6 route"),
+        pytest.param(IP_6_O_ROUTE, IP_6_ROUTE_READ, id="ip -6 -o route"),
+    ],
+)
+def test_what_ip_route_prints_is_read(
+    tmp_path: Path,
+    daemon: FakeDaemon,
+    text: str,
+    routes: list[tuple[str, str, list[str], int]],
+) -> None:
+    """As iproute2 6.1 printed it."""
+    status, out, errors = run(tmp_path, daemon, text)
+    assert (status, errors) == (ExitStatus.DONE, "")
+    assert out == (f"{len(routes)} routes imported\n1 route of the kernel's own passed over\n")
+    assert injected(daemon) == routes
+
+
+def test_a_byte_order_mark_and_both_kinds_of_comments_are_read_over(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    text = "\ufeff10.1.0.0/16 dev a ; SBL1\n; a list\nblackhole 10.2.0.0/16 # why\n"
+    status, out, _ = run(tmp_path, daemon, text)
+    assert (status, out) == (ExitStatus.DONE, "2 routes imported\n")
+
+
+def test_every_wrong_line_is_named_at_once_with_its_own_number(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    """A route of several lines is named by its first."""
+    text = IP_ROUTE + "10.1.0.0/16 via 10.9.0.2 mtu 1400\nthrow 10.2.0.0/16\n\tcache x\n10.3.0.0/16"
+    _, _, errors = run(tmp_path, daemon, text)
+    assert [line.split(":")[1] for line in errors.splitlines()[:3]] == [
+        " line 14", " line 15", " line 17",
+    ]  # fmt: skip
+    assert "'mtu' cannot be kept" in errors
+
+
+def test_a_continuation_without_a_route_is_an_error(tmp_path: Path, daemon: FakeDaemon) -> None:
+    _, _, errors = run(tmp_path, daemon, "\tnexthop via 192.0.2.1 dev a\n10.0.0.0/8 dev a\n")
+    assert "line 1: 'nexthop' continues a route, and there is none on the line before" in errors
+
+
 def test_a_file_that_is_not_there_is_usage(tmp_path: Path, daemon: FakeDaemon) -> None:
     out, errors = io.StringIO(), io.StringIO()
     with command_line_for(["--socket", str(tmp_path / "s")], out, errors) as command_line:
