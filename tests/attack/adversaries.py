@@ -365,11 +365,13 @@ import select, socket, sys
 print("waiting", flush=True)
 answer = "never"
 while not select.select([sys.stdin], [], [], 0)[0]:
-    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        with socket.socket(family, socket.SOCK_DGRAM) as taken:
+    for device in ("", "eth-A", "eth-B"):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
             try:
-                taken.bind((address, int(sys.argv[2])))
-                answer = f"taken: {address}"
+                if device:
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+                taken.bind(("::", int(sys.argv[2])))
+                answer = f"taken on {device or 'all links'}"
             except OSError:
                 pass
 print(answer, flush=True)
