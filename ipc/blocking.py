@@ -55,6 +55,7 @@ from ipc.conversation import (
     raise_unless_ok,
     request_is_too_long,
     speaks_nonsense,
+    stays_silent,
     went_away,
     why_unreachable,
 )
@@ -351,7 +352,7 @@ class ControlClient:
             raise _NotTaken from None
         except BlockingIOError:
             self.close()
-            raise self._silent() from None
+            raise stays_silent(self.socket_path, self._timeout_s) from None
 
     def _receive(self, request_id: int) -> tuple[Welcome | Rows | Result, int | None]:
         """The next message of one answer, and the descriptor that came along."""
@@ -377,7 +378,7 @@ class ControlClient:
         try:
             message, ancillary, _flags, _ = self._recvmsg(connection)
         except BlockingIOError:
-            raise self._silent() from None
+            raise stays_silent(self.socket_path, self._timeout_s) from None
         except OSError as error:
             raise went_away(self.socket_path) from error
         descriptors = take_descriptors(ancillary)
@@ -402,11 +403,6 @@ class ControlClient:
             # A peer that closes with our words unread resets us, and the kernel reports that
             # before what it had said; the second read gets the parting word, or the end.
             return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
-
-    def _silent(self) -> DaemonUnreachable:
-        return DaemonUnreachable(
-            f"routed at {self.socket_path} has not answered for {self._timeout_s:g} s"
-        )
 
 
 def _limit_waiting(connection: socket.socket, timeout_s: float | None) -> None:

@@ -112,6 +112,7 @@ class Client:
         Raises:
             ControlError: the daemon said no; nothing has changed.
             ValueError: that is no route.
+            TypeError: a keyword that there is not.
         """
         self._done(change_route(RouteOperation.ADD, prefix, self._owner, route))
 

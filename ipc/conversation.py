@@ -34,6 +34,7 @@ __all__ = [
     "raise_unless_ok",
     "request_is_too_long",
     "speaks_nonsense",
+    "stays_silent",
     "went_away",
     "why_unreachable",
 ]
@@ -51,6 +52,8 @@ class ExitStatus(enum.IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     DENIED = 4
+    UNWRITTEN = 5
+    """The answer could not be written."""
 
 
 ALL_WELL = Result(ResultCode.OK)
@@ -190,6 +193,11 @@ def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome
 def went_away(socket_path: str) -> DaemonUnreachable:
     """The connection has ended."""
     return DaemonUnreachable(f"routed at {socket_path} went away; ask again")
+
+
+def stays_silent(socket_path: str, timeout_s: float) -> DaemonUnreachable:
+    """Nothing has come for as long as the caller would wait."""
+    return DaemonUnreachable(f"routed at {socket_path} has not answered for {timeout_s:g} s")
 
 
 def request_is_too_long(size: int) -> ControlError:

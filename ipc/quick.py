@@ -6,6 +6,7 @@ encode them; the greeting and the request are sent together, so that there is on
 
 Nothing is explained here: whatever is not a plain success is `NotQuick`, upon which the caller asks
 again the long way, for a proper error. So only requests that look and change nothing may come here.
+A daemon that stays silent is `StaysSilent`: asking again would only double the wait.
 
 Invariants:
     The numbers below are those of `ipc/control.py`; a test holds them to it.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["NotQuick", "pages"]
+__all__ = ["DEFAULT_TIMEOUT_S", "NotQuick", "StaysSilent", "pages"]
 
 HELLO = 1
 ROWS = 2
@@ -36,15 +37,23 @@ OK = "ok"
 _HEADER = struct.Struct("!HHI")
 _HELLO_ID = 1
 _REQUEST_ID = 2
-_TIMEOUT_S = 30.0
+DEFAULT_TIMEOUT_S = 30.0
+_TIMEVAL = struct.Struct("ll")
 
 
 class NotQuick(Exception):
     """It did not go well; nothing has changed, and the long way will say why."""
 
 
+class StaysSilent(Exception):
+    """The daemon has not answered in time."""
+
+
 def pages(
-    socket_path: str, request_type: int, fields: list[object]
+    socket_path: str,
+    request_type: int,
+    fields: list[object],
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Iterator[list[dict[str, object]]]:
     """Ask, and yield the rows as the daemon pages them.
 
@@ -52,14 +61,20 @@ def pages(
         socket_path: where the daemon listens.
         request_type: a number of `ControlType`, of a request that only looks.
         fields: of the request class, in order, as plain values.
+        timeout_s: how long the daemon may be silent, above 0.
 
     Raises:
         NotQuick: before the first page or after some.
+        StaysSilent: the same.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            # The kernel's own limit, so that connect(2) waits for room in the backlog, and no
+            # longer (see `ipc.blocking`).
+            limit = _TIMEVAL.pack(*divmod(max(int(timeout_s * 1e6), 1), 1_000_000))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             connection.connect(socket_path)
-            connection.settimeout(_TIMEOUT_S)
             connection.send(_HEADER.pack(HELLO, 0, _HELLO_ID) + msgpack.packb([PROTOCOL_VERSION]))
             connection.send(_HEADER.pack(request_type, 0, _REQUEST_ID) + msgpack.packb(fields))
             frame_type, message = _receive(connection, _HELLO_ID)
@@ -75,6 +90,8 @@ def pages(
                 yield [dict(zip(columns, row, strict=True)) for row in rows]
                 if frame_type == LAST_ROWS:
                     return
+    except BlockingIOError as error:
+        raise StaysSilent from error
     except BrokenPipeError:
         raise NotQuick from None  # of this socket; whoever reads the rows writes elsewhere
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:

@@ -9,7 +9,8 @@ A lease is written as a user would say it:
     "session"    they vanish with the client's connection
     30           they vanish 30 seconds after the last `add`, `replace` or `renew`
 
-Failure: `ValueError` for what cannot be sent at all; the rest is for the daemon to judge.
+Failure: `TypeError` for a keyword that there is not (a type checker sees it, too), `ValueError` for
+what cannot be sent at all; the rest is for the daemon to judge.
 """
 
 from __future__ import annotations
@@ -108,7 +109,9 @@ def change_route(
 
     Raises:
         ValueError: no prefix, no lease, or both forms of next hops.
+        TypeError: an option that there is not, as of any function.
     """
+    _check_words(options)
     via, dev = options.get("via"), options.get("dev")
     hops = tuple(options.get("next_hops", ()))
     if hops and (via or dev):
@@ -132,6 +135,17 @@ def change_route(
         lease=lease_of(lease),
         owner=owner_for(lease, owner),
     )
+
+
+def _check_words(options: RouteOptions) -> None:
+    for word in options:
+        if word not in RouteOptions.__annotations__:
+            import difflib  # only a mistake pays for it
+
+            near = difflib.get_close_matches(word, RouteOptions.__annotations__, 1)
+            known = f"there is {', '.join(RouteOptions.__annotations__)}"
+            hint = f"did you mean {near[0]!r}?" if near else known
+            raise TypeError(f"{word!r} is no option of a route; {hint}")
 
 
 def delete_route(prefix: str, owner: str) -> RouteChange:

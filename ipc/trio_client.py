@@ -14,13 +14,14 @@ Failure: as in `ipc.client`.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self, Unpack
 
 import trio
 
+from ipc.blocking import DEFAULT_TIMEOUT_S
 from ipc.channel import Channel, ChannelClosed
 from ipc.codec import encode
 from ipc.control import (
@@ -52,6 +53,7 @@ from ipc.conversation import (
     raise_unless_ok,
     request_is_too_long,
     speaks_nonsense,
+    stays_silent,
     went_away,
     why_unreachable,
 )
@@ -72,10 +74,20 @@ __all__ = ["TrioClient"]
 class TrioClient:
     """One program's connection to routed; see `ipc.client.Client` for what the methods do."""
 
-    def __init__(self, socket_path: str = DEFAULT_SOCKET, *, owner: str = "") -> None:
-        """Nothing is opened yet; time limits are the caller's own (`trio.fail_after`)."""
+    def __init__(
+        self,
+        socket_path: str = DEFAULT_SOCKET,
+        *,
+        owner: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        """Nothing is opened yet; the arguments are those of `ipc.client.Client`.
+
+        A limit to a whole call is the caller's own (`trio.fail_after`).
+        """
         self._socket_path = socket_path
         self._owner = owner
+        self._timeout_s = timeout_s
         self._channel: Channel | None = None
         self._turn = trio.Lock()
         self._request_id = 0
@@ -184,13 +196,30 @@ class TrioClient:
             self.close()
             raise
 
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """How long the daemon may be silent.
+
+        Raises:
+            DaemonUnreachable: it was silent for longer.
+        """
+        try:
+            with trio.fail_after(self._timeout_s):
+                yield
+        except trio.TooSlowError:
+            raise stays_silent(self._socket_path, self._timeout_s) from None
+
     async def _connect(self) -> Channel:
         opened = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            await opened.connect(self._socket_path)
+            with self._patience():
+                await opened.connect(self._socket_path)
         except OSError as error:
             opened.close()
             raise DaemonUnreachable(why_unreachable(self._socket_path, error)) from error
+        except BaseException:
+            opened.close()
+            raise
         channel = Channel(socket.socket(fileno=opened.detach()), CONTROL_FRAME_MAX_BYTES)
         try:
             await self._greet(channel)
@@ -209,11 +238,13 @@ class TrioClient:
         body = encode(message)
         if len(body) > CONTROL_FRAME_MAX_BYTES - FRAME_HEADER_BYTES:
             raise request_is_too_long(len(body))
-        await channel.send(Frame(frame_type, self._request_id, body))
+        with self._patience():
+            await channel.send(Frame(frame_type, self._request_id, body))
         return self._request_id
 
     async def _receive(self, channel: Channel, request_id: int) -> Welcome | Rows | Result:
-        frame, descriptor = await channel.receive()
+        with self._patience():
+            frame, descriptor = await channel.receive()
         if descriptor is not None:
             close_descriptors([descriptor])
         if frame.request_id not in (request_id, PARTING_REQUEST_ID):

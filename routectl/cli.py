@@ -5,7 +5,8 @@
     routectl                         the shell
 
 Exit status: 0 done, 1 the daemon said no (or an address has no route), 2 usage, 3 the daemon cannot
-be reached, 4 denied. From a pipe it is that of the first command that failed.
+be reached, 4 denied, 5 the answer cannot be written. From a pipe it is that of the first command
+that failed.
 
 A one-shot command imports argparse, socket and msgpack and little else: a test holds the list,
 since one stray import costs more than the whole command.
@@ -18,11 +19,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from ipc.blocking import ControlClient, ExitStatus
+from ipc.blocking import DEFAULT_TIMEOUT_S, ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
 from routectl.commands import TREE
+from routectl.ending import prepare_streams, run_to_end
 from routectl.execute import Output, execute, hold
 from routectl.grammar import (
     Import,
@@ -37,11 +39,13 @@ from routectl.grammar import (
 from routectl.parse import ParseError, aligned, describe, expected, parse
 from routectl.render.text import TextOutput
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 __all__ = ["CommandLine", "command_line_for", "main"]
 
 SOCKET_VARIABLE = "ROUTECTL_SOCKET"
-INTERRUPTED = 130
-"""128 + SIGINT, as a shell reports a command that Ctrl-C ended."""
+TIMEOUT_MAX_S = 86_400.0
 
 
 class CommandLine:
@@ -152,22 +156,15 @@ def command_line_for(
         ParseError: the options cannot be read.
     """
     options = _program_parser().parse_intermixed_args(_without_dashes(arguments))
-    with ControlClient(options.socket) as client:
+    with ControlClient(options.socket, timeout_s=options.timeout) as client:
         yield CommandLine(options, client, out, errors)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
+    prepare_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        return _main(given)
-    except BrokenPipeError:
-        # `| head` has seen enough. Python flushes standard output once more at exit, which would
-        # fail again and print a traceback: let it go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.DONE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run_to_end(lambda: _main(given))
 
 
 def _main(arguments: list[str]) -> int:
@@ -224,6 +221,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ParseError(message)
 
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print it, and do not pass over in silence that it cannot be written, as argparse does."""
+        (file or sys.stdout).write(self.format_help())
+
 
 def _line_parser() -> _Parser:
     """The options that every command takes; no defaults, so that a line adds to the program's."""
@@ -253,7 +254,7 @@ def _program_parser() -> _Parser:
         "commands from standard input when that is no terminal.",
         epilog=f"commands (unique abbreviations will do; scripts spell words in full):\n{listing}"
         "\n\nexit status: 0 done, 1 the daemon said no, 2 usage, 3 cannot reach the daemon, "
-        "4 denied",
+        "4 denied, 5 the answer cannot be written",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -262,10 +263,30 @@ def _program_parser() -> _Parser:
         default=os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET,
         help=f"the daemon's socket (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
     )
+    parser.add_argument(
+        "-t",
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"how long the daemon may be silent (default: {DEFAULT_TIMEOUT_S:g})",
+    )
     _add_line_options(parser)
     parser.add_argument("--complete", metavar="LINE", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= TIMEOUT_MAX_S:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of seconds above 0, up to {TIMEOUT_MAX_S:g}; got {text!r}"
+        )
+    return seconds
 
 
 def _without_dashes(arguments: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ commands from a pipe, and the shell.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -57,6 +58,9 @@ class Output(Protocol):
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
         """Write what was done, and what went wrong beside it."""
+
+    def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
+        """Write the `text` of rows, the pieces of one text, as it is."""
 
     def note(self, text: str) -> None:
         """Say something beside the answer, to people only."""
@@ -198,6 +202,11 @@ def _stamped(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
         yield [{"at": at, **row} for row in page]
 
 
+def _require_terminal(command: str, instead: str) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ControlError("usage", f"{command} needs a terminal; {instead}", ExitStatus.USAGE)
+
+
 def _carry_out(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
     match invocation.leaf.action:
         case Ask(build, form):
@@ -221,15 +230,20 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
         case Local(LocalAction.REPORT):
             output.report(_report(client))
         case Local(LocalAction.TOP):
+            _require_terminal("top", "`show status` and `show neighbors` print the same once")
             from routectl.top import run_top  # imports prompt-toolkit
 
             run_top(client)
         case Watch(build, form):
             output.stream(form, _stamped(client.watch(build(invocation))))
         case Save(build):
-            from routectl.saving import save  # only a recording pays for it
+            from routectl.saving import STANDARD_OUTPUT, save  # only a recording pays for it
 
-            output.report(save(client, build(invocation), invocation.value("file") or ""))
+            path = invocation.value("file") or ""
+            if path == STANDARD_OUTPUT:
+                output.write_text(client.ask(build(invocation)).pages())
+            else:
+                output.report(save(client, build(invocation), path))
         case Import(build):
             return _import(build(invocation), invocation, client, output)
         case Lookup(form):

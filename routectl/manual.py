@@ -29,6 +29,9 @@ The daemon's socket; default
 .BR $ROUTECTL_SOCKET ,
 else /run/routed/routed.sock.
 .TP
+.BR \-t ", " \-\-timeout " \fISECONDS\fR"
+How long the daemon may be silent; default 30.
+.TP
 .BR \-j ", " \-\-json
 JSON, one document for each command.
 .TP
@@ -64,6 +67,9 @@ The daemon cannot be reached.
 .TP
 .B 4
 Denied: your role does not reach that far.
+.TP
+.B 5
+The answer cannot be written; the command itself may have been done.
 .SH SEE ALSO
 .BR routed (8),
 .BR ip\-route (8)

@@ -20,7 +20,8 @@ from __future__ import annotations
 import os
 import sys
 
-from ipc.quick import NotQuick, pages
+from ipc.quick import DEFAULT_TIMEOUT_S, NotQuick, StaysSilent, pages
+from routectl.ending import prepare_streams, run_to_end
 from routectl.quick_table import BRANCHES, COMMANDS
 
 TYPE_CHECKING = False
@@ -39,23 +40,18 @@ _FAMILIES = {"-4": 4, "--ipv4": 4, "-6": 6, "--ipv6": 6}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
-    if None in (sys.stdin, sys.stdout, sys.stderr):
-        from ipc.standard_streams import occupy_standard_streams
-
-        occupy_standard_streams()
+    prepare_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        if _is_done_quickly(given):
-            return 0
-    except BrokenPipeError:
-        # `| head` has seen enough; see `routectl.cli.main`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return run_to_end(lambda: _main(given))
+
+
+def _main(arguments: list[str]) -> int:
+    status = _quick_status(arguments)
+    if status is not None:
+        return status
     from routectl.cli import main as full_main
 
-    return full_main(given)
+    return full_main(arguments)
 
 
 class _Options:
@@ -66,40 +62,55 @@ class _Options:
         self.is_json = False
         self.has_color = not (os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
         self.family: int | None = None
+        self.timeout_s = DEFAULT_TIMEOUT_S
 
 
-def _is_done_quickly(arguments: list[str]) -> bool:
+def _quick_status(arguments: list[str]) -> int | None:
+    """The exit status; None when the command is for the full way, and nothing is written yet."""
     options = _Options()
     words = _words(arguments, options)
     if words is None:
-        return False
+        return None
     words = _in_full(words)
     command = COMMANDS.get(tuple(words[:2])) or COMMANDS.get(tuple(words[:1]))
     if command is None:
-        return False
+        return None
     length, request_type, sources, positionals, keywords, flags, form_name = command
     values = _values(words[length:], positionals, keywords, flags)
     if values is None:
-        return False
+        return None
     values["@family"] = options.family
     fields = [
         source[:-1] in values if source.endswith("?") else values.get(source) for source in sources
     ]
-    answer = pages(options.socket, request_type, fields)
+    answer = pages(options.socket, request_type, fields, options.timeout_s)
+    output = _output(options)
     try:
         first = next(answer, [])
     except NotQuick:
-        return False
+        return None
+    except StaysSilent:
+        return _fail_silent(options, output)
     from routectl.render import views
 
     form = getattr(views, form_name)
     try:
-        _output(options).show(form, _chained(first, answer))
+        output.show(form, _chained(first, answer))
     except NotQuick:
         # Rows are out already, so this cannot be begun again.
-        sys.stderr.write("routectl: the answer broke off; ask again\n")
-        sys.exit(1)
-    return True
+        output.fail("failed", "the answer broke off; ask again")
+        return 1
+    except StaysSilent:
+        return _fail_silent(options, output)
+    return 0
+
+
+def _fail_silent(options: _Options, output: TextOutput | JsonOutput) -> int:
+    from ipc.conversation import stays_silent  # after such a wait an import costs nothing
+
+    error = stays_silent(options.socket, options.timeout_s)
+    output.fail(error.code, error.text)
+    return error.exit_status
 
 
 def _words(arguments: list[str], options: _Options) -> list[str] | None:
@@ -114,6 +125,11 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
             if value is None:
                 return None
             options.socket = value
+        elif argument in ("-t", "--timeout"):
+            value = next(rest, "")
+            if not (value.isascii() and value.isdigit() and 0 < int(value) <= 86_400):
+                return None  # a fraction, or no number at all
+            options.timeout_s = float(value)
         elif argument in ("-j", "--json"):
             options.is_json = True
         elif argument == "--no-color":

@@ -7,14 +7,14 @@ and what it has written down so far is not lost for a misspelt path.
 from __future__ import annotations
 
 import os
-import sys
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
 from ipc.control import Request
 
-__all__ = ["save"]
+__all__ = ["STANDARD_OUTPUT", "save"]
 
 STANDARD_OUTPUT = "-"
+"""The path that means no file."""
 
 
 def save(client: ControlClient, request: Request, path: str) -> list[str]:
@@ -23,15 +23,11 @@ def save(client: ControlClient, request: Request, path: str) -> list[str]:
     Args:
         client: the daemon.
         request: its rows have one column, pieces of a text.
-        path: of a file that does not exist yet; - is standard output.
+        path: of a file that does not exist yet.
 
     Raises:
         ControlError: the file cannot be written, or the daemon has said no; there is no file then.
     """
-    if path == STANDARD_OUTPUT:
-        for row in client.ask(request).rows():
-            sys.stdout.write(str(row["text"]))
-        return []
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:

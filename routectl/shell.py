@@ -10,7 +10,8 @@ prompt-toolkit runs in the main thread with its own event loop, the requests are
 does one thing at a time. Completion alone runs in a thread, over its own connection, so that the
 keyboard never waits for the daemon.
 
-Failure: a history that cannot be kept is kept in memory only, and said once.
+Failure: a history that cannot be kept is kept in memory only, and said once: there is no home, the
+file cannot be opened, or the disk is full.
 """
 
 from __future__ import annotations
@@ -83,15 +84,41 @@ def prompt_text(command_line: CommandLine) -> str:
     return f"{status.get('router_id')} {health(status)}> "
 
 
-def history_path() -> Path:
-    """$XDG_STATE_HOME/routectl/history, by default below ~/.local/state."""
+def history_path() -> Path | None:
+    """$XDG_STATE_HOME/routectl/history, by default below ~/.local/state; None without a home."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "routectl" / "history"
+    if os.path.isabs(state):
+        return Path(state) / "routectl" / "history"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None  # neither $HOME nor an entry in the password file, as in some containers
+    return home / ".local" / "state" / "routectl" / "history"
 
 
-def open_history(path: Path) -> History:
+class _KeptHistory(FileHistory):
+    """A history file that may fail to grow."""
+
+    _has_failed = False
+
+    def store_string(self, string: str) -> None:
+        """Keep a line; one that cannot be kept is remembered by this shell alone."""
+        try:
+            super().store_string(string)
+        except OSError as error:
+            if not self._has_failed:
+                print(_no_history(str(self.filename), error.strerror))
+            self._has_failed = True
+
+
+def _no_history(path: str, reason: str | None) -> str:
+    return f"routectl: no history is kept: {path}: {reason}"
+
+
+def open_history(path: Path | None) -> History:
     """The history file, readable by its owner alone: commands may carry secrets one day."""
+    if path is None:
+        return InMemoryHistory()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -100,9 +127,9 @@ def open_history(path: Path) -> History:
         finally:
             os.close(descriptor)
     except OSError as error:
-        print(f"routectl: no history is kept: {path}: {error.strerror}")
+        print(_no_history(str(path), error.strerror))
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return _KeptHistory(str(path))
 
 
 def _key_bindings(command_line: CommandLine) -> KeyBindings:

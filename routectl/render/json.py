@@ -11,6 +11,7 @@ Compact form puts a row on a line, which diff and grep like; pretty form indents
 
 from __future__ import annotations
 
+import io
 import json
 
 TYPE_CHECKING = False
@@ -34,6 +35,8 @@ class JsonOutput:
 
     def __init__(self, out: TextIO, *, is_pretty: bool) -> None:
         self._out = out
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(encoding="utf-8")  # whatever the terminal has: RFC 8259, 8.1
         self._is_pretty = is_pretty
         self._is_open = False
         self._has_rows = False
@@ -82,6 +85,14 @@ class JsonOutput:
             self._write_row({"text": line})
         self._open()
         self.fail(code, text)
+
+    def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
+        """Write the pieces of one text as rows."""
+        for page in pages:
+            for row in page:
+                self._write_row(row)
+        self._open()
+        self._close()
 
     def note(self, text: str) -> None:
         """Nothing: a document has no margin."""

@@ -218,6 +218,13 @@ class TextOutput:
         self.report(lines)
         self.fail(code, text)
 
+    def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
+        """Write the `text` of rows, the pieces of one text, as it is: for a file or a pipe."""
+        for page in pages:
+            for row in page:
+                self._out.write(str(row["text"]))
+        self._out.flush()
+
     def note(self, text: str) -> None:
         """Say something beside the answer."""
         self._out.flush()

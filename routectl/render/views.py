@@ -143,7 +143,10 @@ def _nexthop_totals(status: Row) -> str:
     if not isinstance(fib, dict) or not fib.get("nexthops"):
         return plain_text(None)
     count = fib.get("nexthop_objects", 0)
-    return f"{count} {fib['nexthops']}" if count else str(fib["nexthops"])
+    words = str(fib["nexthops"])
+    if count == 1 and words.startswith("objects"):
+        words = words.replace("objects", "object", 1)
+    return f"{count} {words}" if count else words
 
 
 def _last_reload(status: Row) -> str:

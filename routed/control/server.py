@@ -45,11 +45,12 @@ from typing import NoReturn
 import trio
 
 from ipc.closing import Closer
-from ipc.codec import decode, encode
+from ipc.codec import CodecError, decode, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
     REQUEST_CLASSES,
+    Configure,
     ControlType,
     Hello,
     Result,
@@ -69,6 +70,7 @@ from ipc.framing import (
     FrameError,
     IpcError,
 )
+from ipc.internal import ReloadAction
 from routed.control.answers import Final
 from routed.control.caller import Caller
 from routed.control.daemon import Daemon
@@ -284,7 +286,7 @@ class ManagementServer:
         if not is_allowed(frame.type, role):
             denied = f"{_request_name(frame.type)}: beyond the role {role.label}"
             self._refused(caller, "role", denied)
-            await session.send_result(frame.request_id, self._refusal(frame.type, caller))
+            await session.send_result(frame.request_id, self._refusal(frame, caller))
             return
         request_type = ControlType(frame.type)
         request = decode(REQUEST_CLASSES[request_type], frame.body)
@@ -306,12 +308,12 @@ class ManagementServer:
         if end is not None:
             await session.send_result(frame.request_id, end.result, end.descriptor)
 
-    def _refusal(self, frame_type: int, caller: PeerCredentials) -> Result:
-        if frame_type not in REQUIRED_ROLE:
-            text = f"this routed knows no request of type {frame_type}"
+    def _refusal(self, frame: Frame, caller: PeerCredentials) -> Result:
+        if frame.type not in REQUIRED_ROLE:
+            text = f"this routed knows no request of type {frame.type}"
             return Result(ResultCode.DENIED, (text,))
-        request_type = ControlType(frame_type)
-        return self._denial(REQUIRED_ROLE[request_type], caller, _request_name(frame_type))
+        request_type = ControlType(frame.type)
+        return self._denial(REQUIRED_ROLE[request_type], caller, _command_name(frame))
 
     def _denial(self, required: Role, caller: PeerCredentials, what: str) -> Result:
         """A refusal that says which role would do, who has it, and what the caller has."""
@@ -350,6 +352,16 @@ def _request_name(frame_type: int) -> str:
         return ControlType(frame_type).name.lower().replace("_", " ")
     except ValueError:
         return str(frame_type)
+
+
+def _command_name(frame: Frame) -> str:
+    """The request in the word of whoever sent it: `diff` and `reload` are one type."""
+    if frame.type == ControlType.CONFIGURE:
+        try:
+            return ReloadAction(decode(Configure, frame.body).action).value
+        except (CodecError, ValueError):
+            pass  # not a request of ours; its type is all that can be said
+    return _request_name(frame.type)
 
 
 def _who(caller: PeerCredentials) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -65,10 +66,20 @@ def test_where_nothing_is_recorded_no_file_is_left(tmp_path: Path, daemon: FakeD
     assert not file.exists()
 
 
-def test_a_recording_can_go_down_a_pipe(
-    tmp_path: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recording_can_go_down_a_pipe(tmp_path: Path, daemon: FakeDaemon) -> None:
     run(tmp_path, daemon, "record on")
-    status, _, _ = run(tmp_path, daemon, "record off -")
+    status, out, _ = run(tmp_path, daemon, "record off -")
     assert status is ExitStatus.DONE
-    assert capsys.readouterr().out.startswith('{"routed-recording": 1}\nxxx')
+    assert out == '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
+
+
+def test_a_recording_in_json_is_one_document(tmp_path: Path, daemon: FakeDaemon) -> None:
+    run(tmp_path, daemon, "record on")
+    _, out, _ = run(tmp_path, daemon, "record off - --json")
+    text = "".join(row["text"] for row in json.loads(out)["data"])
+    assert text == '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
+
+
+def test_nothing_recorded_is_one_document_too(tmp_path: Path, daemon: FakeDaemon) -> None:
+    _, out, _ = run(tmp_path, daemon, "record off - --json")
+    assert json.loads(out)["error"]["code"]

@@ -19,6 +19,7 @@ from ipc.codec import decode, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
+    Configure,
     ControlType,
     Hello,
     Reload,
@@ -95,6 +96,26 @@ async def test_a_reader_may_look_and_is_told_why_it_may_not_change(tmp_path: Pat
         ]
         _, result = await client.ask(ShowStatus())
         assert result.code is ResultCode.OK
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (encode(Configure("diff")), "diff"),
+        (encode(Configure("confirm", token="3fa9c1")), "confirm"),
+        (encode(Configure("shiny")), "configure"),
+        (b"\xff\xff", "configure"),
+    ],
+)
+async def test_a_denial_names_the_command_and_not_the_message(
+    tmp_path: Path, body: bytes, word: str
+) -> None:
+    async with running(tmp_path, READER) as scene:
+        client = await scene.greeted()
+        await client.send(Frame(ControlType.CONFIGURE, 2, body))
+        _, result = await client.answer()
+        assert result.code is ResultCode.DENIED
+        assert result.lines[0].startswith(f"{word} needs the role admin")
 
 
 async def test_an_unknown_request_is_denied(tmp_path: Path) -> None:

@@ -199,3 +199,12 @@ def test_routes_that_nobody_wants_any_more_are_counted_and_make_the_daemon_busy(
     assert health({"fib": {**fib, "stale": 0}}) == "ok"
     assert health({"fib": {**fib, "stale": 0, "shadowed": 3}}) == "shadowed 3"
     assert fib_counts({**fib, "shadowed": 3}).endswith(", 3 shadowed")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 object, shown"), (2, "2 objects, shown"), (0, "objects, shown")]
+)
+def test_one_object_is_not_several(count: int, words: str) -> None:
+    status: Row = {"fib": {"nexthop_objects": count, "nexthops": "objects, shown"}}
+    column = next(each for each in STATUS.fields if each.title == "next hops")
+    assert column.text(status) == words

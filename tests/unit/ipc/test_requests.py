@@ -1,0 +1,49 @@
+"""Requests from plain Python values: what cannot be said is refused by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from ipc.client import Client
+from ipc.requests import RouteOptions
+from ipc.trio_client import TrioClient
+
+MISSPELT: list[tuple[dict[str, Any], str]] = [
+    ({"metrik": 3}, "'metrik' is no option of a route; did you mean 'metric'?"),
+    ({"via": "192.0.2.1", "nexthops": ()}, "did you mean 'next_hops'?"),
+    ({"distance": 3}, "there is via, dev, next_hops, type, metric, tag, lease"),
+]
+
+
+@pytest.mark.parametrize(("options", "problem"), MISSPELT)
+@pytest.mark.parametrize("method", ["add", "replace"])
+def test_a_keyword_that_there_is_not_is_refused_before_anything_is_sent(
+    tmp_path: Path, method: str, options: dict[str, Any], problem: str
+) -> None:
+    """A TypedDict is looked at by type checkers alone."""
+    nobody = str(tmp_path / "nobody.sock")
+    with Client(nobody) as client, pytest.raises(TypeError, match=problem.replace("?", r"\?")):
+        getattr(client, method)("192.0.2.1/32", **options)
+
+    async def ask() -> None:
+        async with TrioClient(nobody) as client:
+            await getattr(client, method)("192.0.2.1/32", **options)
+
+    with pytest.raises(TypeError, match=problem.replace("?", r"\?")):
+        trio.run(ask)
+
+
+def test_every_option_that_is_declared_is_taken(tmp_path: Path) -> None:
+    options: RouteOptions = {
+        "via": None, "dev": None, "next_hops": (), "type": "blackhole", "metric": 1, "tag": 2,
+        "lease": 30,
+    }  # fmt: skip
+    assert set(options) == set(RouteOptions.__annotations__)
+    from ipc.control import RouteOperation
+    from ipc.requests import change_route
+
+    change_route(RouteOperation.ADD, "192.0.2.1/32", "", options)
