@@ -11,6 +11,7 @@ stand. So a completion is never older than the program.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from routectl.parse import LiveValues, complete
@@ -53,6 +54,11 @@ complete -c routectl -n '__fish_seen_subcommand_from import' -F
 SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
+_PLAIN = re.compile(r"[\w.:/@%+,=-]+")
+"""What no shell takes for anything but text. A link may be called `$(id)`, and bash puts a
+candidate on the command line as it is; such names are for the person to write, in quotes."""
+
+
 def script(shell: str) -> list[str]:
     """The script of a shell, as lines."""
     return SHELLS[shell].splitlines()
@@ -73,7 +79,10 @@ def candidates(line: str, live_values_of: Callable[[str | None], LiveValues]) ->
     for word in rest:
         if word in ("-s", "--socket"):
             socket_path = next(rest, None)
+        elif word in ("-t", "--timeout"):
+            next(rest, None)
         elif not word.startswith("-"):
             plain.append(word)
     for choice in complete(plain, start, live_values_of(socket_path)):
-        yield f"{choice.text}\t{choice.help}"
+        if _PLAIN.fullmatch(choice.text):
+            yield f"{choice.text}\t{choice.help}"

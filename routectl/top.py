@@ -28,7 +28,7 @@ from prompt_toolkit.layout.controls import FormattedTextControl
 
 from ipc.blocking import ControlClient, ControlError
 from ipc.control import ShowCounters, ShowNeighbors, ShowStatus
-from routectl.render.text import Row, TextOutput, duration_text
+from routectl.render.text import Row, TextOutput, duration_text, printable
 from routectl.render.views import NEIGHBORS, fib_counts, health
 
 __all__ = ["SORT_COLUMNS", "Sample", "Screen", "rates", "run_top", "take_sample"]
@@ -115,7 +115,7 @@ class Screen:
             self._write_head(out, self._now)
             TextOutput(out, out, has_color=True).show(NEIGHBORS, [self._sorted(self._now)])
         if self._problem:
-            out.write(f"\n\x1b[31m{self._problem}\x1b[0m\n")
+            out.write(f"\n\x1b[31m{printable(self._problem)}\x1b[0m\n")
         order = "down" if self._is_reversed else "up"
         keys = f"s sort ({SORT_COLUMNS[self._sort]}, {order})   r turn round   q leave"
         return f"{out.getvalue()}\n\x1b[2m{keys}\x1b[0m"

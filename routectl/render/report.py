@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from routectl.render import views
-from routectl.render.text import Form, Record, Row, Table
+from routectl.render.text import Column, Form, Record, Row, Table, printable
 from routectl.render.topology import as_svg
 
 __all__ = ["ROUTES_SHOWN", "html_report"]
@@ -23,7 +23,7 @@ h1 { font-size: 1.5em; color: #1f4e8c } h2 { font-size: 1.15em; margin-top: 2em 
 table { border-collapse: collapse; width: 100% }
 th { text-align: left; border-bottom: 2px solid #c9d1de; padding: .25em .7em .25em 0 }
 td { border-bottom: 1px solid #e6eaf1; padding: .25em .7em .25em 0; vertical-align: top;
-     white-space: pre-line; font-family: monospace; font-size: .92em }
+     font-family: monospace; font-size: .92em }
 td.right, th.right { text-align: right } svg { max-width: 100%; height: auto }
 p.note { color: #6a7383 }
 """
@@ -35,7 +35,7 @@ Section = tuple[str, Form, Sequence[Row], str]
 def html_report(
     status: Row, topology: Sequence[Row], sections: Sequence[Section], made_at: str
 ) -> list[str]:
-    """The page, line by line.
+    """The page, line by line: no element of the list has a line break in it.
 
     Args:
         status: the row of `show status`.
@@ -47,7 +47,9 @@ def html_report(
     lines = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>routed {name}</title>',
-        f"<style>{_STYLE}</style></head><body>",
+        "<style>",
+        *_STYLE.strip().splitlines(),
+        "</style></head><body>",
         f"<h1>routed {name}</h1>",
         f'<p class="note">{escape(made_at)}</p>',
         *_table(views.STATUS, [status]),
@@ -65,7 +67,7 @@ def _table(form: Form, rows: Sequence[Row]) -> list[str]:
     match form:
         case Record(fields=fields):
             body = [
-                f"<tr><th>{escape(column.title)}</th><td>{escape(column.text(row))}</td></tr>"
+                f"<tr><th>{escape(column.title)}</th><td>{_cell(column, row)}</td></tr>"
                 for row in rows
                 for column in fields
             ]
@@ -79,14 +81,18 @@ def _table(form: Form, rows: Sequence[Row]) -> list[str]:
             body = [
                 "<tr>"
                 + "".join(
-                    f"<td{_class(column.is_right)}>{escape(column.text(row))}</td>"
-                    for column in columns
+                    f"<td{_class(column.is_right)}>{_cell(column, row)}</td>" for column in columns
                 )
                 + "</tr>"
                 for row in rows
             ]
             return ["<table>", f"<tr>{heads}</tr>", *body, "</table>"]
     raise TypeError(f"a report cannot show a {type(form).__name__}")
+
+
+def _cell(column: Column, row: Row) -> str:
+    """A cell, which may have several lines: one for each next hop or address."""
+    return "<br>".join(escape(printable(line)) for line in column.text(row).split("\n"))
 
 
 def _class(is_right: bool) -> str:

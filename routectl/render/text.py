@@ -42,6 +42,7 @@ __all__ = [
     "ms_text",
     "next_hops_text",
     "plain_text",
+    "printable",
     "size_text",
 ]
 
@@ -190,7 +191,7 @@ class TextOutput:
             case Lines():
                 for page in pages:
                     for row in page:
-                        self.write_line(_printable(form.text(row)))
+                        self.write_line(printable(form.text(row)))
                     self._out.flush()
         self._out.flush()
 
@@ -201,7 +202,7 @@ class TextOutput:
     def report(self, lines: Iterable[str]) -> None:
         """Write what was done."""
         for line in lines:
-            self._out.write(f"{_printable(line)}\n")
+            self._out.write(f"{printable(line)}\n")
         self._out.flush()
 
     def fail(self, code: str, text: str) -> None:
@@ -210,7 +211,7 @@ class TextOutput:
         self._out.flush()
         for line in text.splitlines():
             program = self._paint("routectl:", Color.BAD)
-            self._errors.write(f"{program} {self._place}{_printable(line)}\n")
+            self._errors.write(f"{program} {self._place}{printable(line)}\n")
         self._errors.flush()
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
@@ -228,7 +229,7 @@ class TextOutput:
     def note(self, text: str) -> None:
         """Say something beside the answer."""
         self._out.flush()
-        self._errors.write(f"routectl: {_printable(text)}\n")
+        self._errors.write(f"routectl: {printable(text)}\n")
         self._errors.flush()
 
     def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
@@ -277,7 +278,7 @@ class TextOutput:
         for column in record.fields:
             for title, line in zip_longest([column.title], column.text(row).split("\n")):
                 label = self._paint((title or "").ljust(width), Color.TITLE)
-                self.write_line(label + _GAP + self._cell(column, _printable(line or ""), 0))
+                self.write_line(label + _GAP + self._cell(column, printable(line or ""), 0))
 
     def write_line(self, line: str) -> None:
         """One line, without the blanks that padding leaves at its end."""
@@ -336,7 +337,7 @@ class _TableWriter:
         """The text lines of one row: as many as its tallest cell has."""
         cells = [column.text(row).split("\n") for column in self._columns]
         return [
-            tuple(_printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
+            tuple(printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
         ]
 
 
@@ -350,7 +351,7 @@ def _left_out(row: Row) -> Iterable[str]:
     if isinstance(left_out, dict):
         first = next(iter(row.values()))
         for column, count in left_out.items():
-            yield _printable(f"... {first}: {count} more of {column} are left out")
+            yield printable(f"... {first}: {count} more of {column} are left out")
 
 
 def plain_text(value: object) -> str:
@@ -421,7 +422,8 @@ def _next_hop_text(hop: Row, *, is_weighted: bool) -> str:
     return " ".join(words)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text with every character escaped that does not print: control characters, line breaks."""
     if text.isprintable():
         return text
     return "".join(

@@ -7,16 +7,21 @@ a router that is no neighbor hangs by a dashed line on each neighbor that leads 
 The SVG is drawn without any library: the router in the middle, neighbors on a ring around it, the
 others on outer rings, each near the neighbor that leads to it, so that lines seldom cross. Sizes
 follow from how many there are on the fullest ring, so that labels never touch.
+
+Invariants:
+    Whatever an interface is called, a picture is well formed and shows the name: each format's own
+    special characters are escaped, and so is what does not print.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from routectl.render.text import Row
+from routectl.render.text import Row, printable
 
 __all__ = ["FORMATS", "as_dot", "as_mermaid", "as_svg"]
 
@@ -39,7 +44,7 @@ class _Edge(NamedTuple):
 
 
 def _name(row: Row) -> str:
-    return str(row.get("router_id") or row.get("address"))
+    return printable(str(row.get("router_id") or row.get("address")))
 
 
 def _edges(rows: Sequence[Row]) -> list[_Edge]:
@@ -47,13 +52,15 @@ def _edges(rows: Sequence[Row]) -> list[_Edge]:
     edges = []
     for row in rows:
         if row["role"] == "neighbor":
-            label = f"{row['interface']} cost {row['cost']}"
+            label = printable(f"{row['interface']} cost {row['cost']}")
             edges.append(_Edge(center, _name(row), label, row["state"] != "up"))
         elif row["role"] == "router":
             via = row.get("via")
             label = f"metric {row['metric']}"
             leads = via if isinstance(via, list) else []
-            edges += [_Edge(str(near), _name(row), label, is_dashed=True) for near in leads]
+            edges += [
+                _Edge(printable(str(near)), _name(row), label, is_dashed=True) for near in leads
+            ]
     return edges
 
 
@@ -77,11 +84,23 @@ def as_dot(rows: Sequence[Row]) -> list[str]:
     """For Graphviz: `dot -Tpng`, `neato -Tsvg`."""
     lines = ["graph routed {", "  node [shape=box, style=rounded];"]
     for name, row in _nodes(rows).items():
-        lines.append(f'  "{name}" [label="{name}\\n{_second_line(row)}"];')
+        label = f"{_dot_text(name)}\\n{_dot_text(_second_line(row))}"
+        lines.append(f'  "{_dot_id(name)}" [label="{label}"];')
     for edge in _edges(rows):
         style = ", style=dashed" if edge.is_dashed else ""
-        lines.append(f'  "{edge.near}" -- "{edge.far}" [label="{edge.label}"{style}];')
+        near, far, label = _dot_id(edge.near), _dot_id(edge.far), _dot_text(edge.label)
+        lines.append(f'  "{near}" -- "{far}" [label="{label}"{style}];')
     return [*lines, "}"]
+
+
+def _dot_id(text: str) -> str:
+    """The inside of a quoted string; only the quote is special, and a backslash before it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _dot_text(text: str) -> str:
+    """The same for a label, in which `&lt;` stands for a character."""
+    return _dot_id(text).replace("&", "&amp;")
 
 
 def as_mermaid(rows: Sequence[Row]) -> list[str]:
@@ -90,11 +109,21 @@ def as_mermaid(rows: Sequence[Row]) -> list[str]:
     ids = {name: f"r{number}" for number, name in enumerate(nodes)}
     lines = ["graph LR"]
     for name, row in nodes.items():
-        lines.append(f'  {ids[name]}["{name}<br/>{_second_line(row)}"]')
+        label = f"{_mermaid_text(name)}<br/>{_mermaid_text(_second_line(row))}"
+        lines.append(f'  {ids[name]}["{label}"]')
     for edge in _edges(rows):
         arrow = "-.-" if edge.is_dashed else "---"
-        lines.append(f'  {ids[edge.near]} {arrow}|"{edge.label}"| {ids[edge.far]}')
+        label = _mermaid_text(edge.label)
+        lines.append(f'  {ids[edge.near]} {arrow}|"{label}"| {ids[edge.far]}')
     return lines
+
+
+_MERMAID_SPECIAL = re.compile(r"[^\w .:,@/+-]")
+
+
+def _mermaid_text(text: str) -> str:
+    """The inside of a quoted text: anything that might be syntax or HTML by its number."""
+    return _MERMAID_SPECIAL.sub(lambda found: f"#{ord(found[0])};", text)
 
 
 def as_svg(rows: Sequence[Row]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import os
 import re
 import shutil
@@ -18,12 +20,15 @@ import pytest
 from ipc.blocking import ControlClient, ExitStatus
 from routectl.cli import command_line_for, main
 from routectl.commands import TREE
-from routectl.completion import SHELLS, script
+from routectl.completion import SHELLS, candidates, script
 from routectl.grammar import SHELLS as SHELL_WORDS
-from routectl.grammar import leaves
+from routectl.grammar import ValueKind, leaves
 from routectl.manual import manual_page
-from routectl.render.text import Row
-from routectl.render.topology import as_svg
+from routectl.render.json import JsonOutput
+from routectl.render.report import Section, html_report
+from routectl.render.text import Row, TextOutput, printable
+from routectl.render.topology import as_dot, as_mermaid, as_svg
+from routectl.render.views import NEIGHBORS
 from routectl.top import SORT_COLUMNS, Sample, Screen, rates, take_sample
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -105,7 +110,7 @@ def test_no_two_boxes_touch_and_all_are_inside(neighbors: int, others: int) -> N
 class _Balance(HTMLParser):
     """Counts what is open."""
 
-    VOID = frozenset({"meta", "line", "rect"})
+    VOID = frozenset({"meta", "line", "rect", "br"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,6 +141,98 @@ def test_the_report_is_one_page_that_needs_nothing_else(socket_path: Path) -> No
         assert words in parser.text
     assert not re.search(r'(?:src|href)="', page)
     assert "<svg" in page
+
+
+def test_the_report_has_its_style_and_cells_of_several_lines(socket_path: Path) -> None:
+    """No line break is escaped: a style sheet with a literal `\\n` in it is none."""
+    page = run(socket_path, "report")
+    assert "\\n" not in page
+    style = page[page.index("<style>") + 7 : page.index("</style>")]
+    rules = re.sub(r"\s*\n\s*", " ", style).strip()
+    assert rules.startswith("body { font: 15px/1.45 sans-serif;")
+    assert re.fullmatch(r"(?:[a-z0-9., ]+\{ [^{}]+ \} ?)+", rules)
+    assert re.search(r"<td>via fe80::2 dev eth0 weight 2<br>via 192", page)
+
+
+HOSTILE_NAMES = [
+    'a"b', "a\\", 'a\\"b', "a]b[", "a;b", "a|b", "<b>&amp;", "`x`", "#quot;", "%%{init}",
+    "\x1b[31m", "\u6771\u4eac", "-x", "$(id)", "a\u2028b", "{a}", "end", "a\nb",
+]  # fmt: skip
+
+
+def named(name: str) -> list[Row]:
+    rows = network(1, 1)
+    for row in rows:
+        row["interface"] = name
+    return rows
+
+
+def dot_strings(lines: list[str]) -> list[str]:
+    """The quoted strings of DOT as its grammar has them, in order; all else must be known."""
+    text = "\n".join(lines)
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
+    rest = re.sub(r'"(?:[^"\\]|\\.)*"', "S", text)
+    assert re.fullmatch(
+        r"graph routed \{\n  node \[shape=box, style=rounded\];\n"
+        r"(?:  S(?: -- S)? \[label=S(?:, style=dashed)?\];\n)+\}",
+        rest,
+    )
+    return strings
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_dot_picture_is_well_formed_whatever_a_link_is_called(name: str) -> None:
+    label = next(text for text in dot_strings(as_dot(named(name))) if " cost " in text)
+    shown = html.unescape(re.sub(r"\\(.)", r"\1", label))
+    assert shown == f"{printable(name)} cost 10"
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_mermaid_picture_is_well_formed_whatever_a_link_is_called(name: str) -> None:
+    lines = as_mermaid(named(name))
+    assert re.fullmatch(
+        r'graph LR(?:\n  r\d+(?:\["[^"]*"\]| (?:---|-\.-)\|"[^"]*"\| r\d+))+', "\n".join(lines)
+    )
+    label = next(line for line in lines if " cost " in line).split('"')[1]
+    assert not re.search(r"[\\<>`%{}\[\]|$]", label)
+    shown = re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label)
+    assert shown == f"{printable(name)} cost 10"
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_an_svg_and_a_page_are_well_formed_whatever_a_link_is_called(name: str) -> None:
+    root = ElementTree.fromstring("\n".join(as_svg(named(name))))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert f"{printable(name)} cost 10" in texts
+    sections: list[Section] = [("Neighbors", NEIGHBORS, named(name), "")]
+    page = html_report({"router_id": "10.255.0.1"}, named(name), sections, "today")
+    assert all("\n" not in line for line in page)
+    parser = _Balance()
+    parser.feed("\n".join(page))
+    assert parser.open == []
+    assert printable(name) in parser.text
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_table_and_json_show_any_name(name: str) -> None:
+    out = io.StringIO()
+    TextOutput(out, out, has_color=False).show(NEIGHBORS, [named(name)])
+    assert printable(name) in out.getvalue().replace("\n", "") or "\n" in name
+    assert "\x1b" not in out.getvalue()
+    out = io.StringIO()
+    JsonOutput(out, is_pretty=False).show(NEIGHBORS, [named(name)])
+    assert json.loads(out.getvalue())["data"][1]["interface"] == name
+
+
+def test_a_name_that_a_shell_would_run_is_not_offered_to_it() -> None:
+    def live(kind: ValueKind, start: str) -> list[str]:
+        del kind, start
+        return ["eth0", "$(id)", "a;b", "\u6771\u4eac", "a b", "`x`"]
+
+    offered = list(candidates("routectl show interfaces ", lambda _socket: live))
+    words = [line.partition("\t")[0] for line in offered]
+    assert [word for word in words if word in ("eth0", "\u6771\u4eac")] == ["eth0", "\u6771\u4eac"]
+    assert not set("$;` ") & set("".join(words))
 
 
 @pytest.mark.parametrize("line", ["routectl sh", "routectl show nei", "routectl --json show "])
