@@ -135,7 +135,6 @@ EVENTS: dict[str, EventSpec] = {
     "link-down": EventSpec(_I, ("link", "ifindex", "reason"), 120),
     "socket-opened": EventSpec(_D, ("link", "family")),
     "nup-not-on-port": EventSpec(_W, ("link",), 60),
-    "port-not-held": EventSpec(_W, ("family", "problem"), 60),
     "socket-failed": EventSpec(_W, ("link", "problem"), 60),
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),

@@ -12,7 +12,6 @@ descriptors are short) is tried again after SOCKET_RETRY_S, for as long as the l
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from routed.config.schema import Config
 from routed.log import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Family
-from routed.sockets import hold_port, is_reusable, open_neighbor_socket
+from routed.sockets import is_reusable, open_neighbor_socket
 
 __all__ = ["SOCKET_RETRY_S", "NeighborSockets", "SocketTaker", "neighbor_family"]
 
@@ -75,22 +74,8 @@ class NeighborSockets:
         self._due: dict[int, float] = {}
         """When to try again, by link."""
         self._has_due = trio.Event()
-        self._held: dict[Family, socket.socket] = {}
-        """The port on all links, so that no other user has it first on one that comes later."""
         self._ports: set[int] = set()
         """Links that NUP was to run on, and does not, because they are ports of others."""
-
-    def hold_ports(self, config: Config) -> None:
-        """Take the port of both families, where NUP is configured; what cannot be is logged."""
-        for family in Family if config.interfaces else ():
-            if family in self._held:
-                continue
-            try:
-                self._held[family] = hold_port(family)
-            except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT:
-                    problem = error.strerror or str(error)
-                    self._log.emit("port-not-held", family=family.name.lower(), problem=problem)
 
     def __len__(self) -> int:
         return sum(kept.is_handed_over for kept in self._kept.values())
@@ -114,13 +99,9 @@ class NeighborSockets:
         """Give all of them up."""
         for ifindex in list(self._kept):
             self.forget(ifindex)
-        for held in self._held.values():
-            held.close()
-        self._held.clear()
 
     def settle_all(self, links: Iterable[Interface], config: Config) -> None:
         """The same as `settle` for many."""
-        self.hold_ports(config)
         for link in links:
             self.settle(link, config)
 

@@ -227,7 +227,6 @@ class Parent:
             self._log.emit("engine-runs-as-root", reason=f"user: {config.user.name}")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kernel.run)
-            self._sockets.hold_ports(config)
             nursery.start_soon(self._sockets.run, lambda: self._config)
             nursery.start_soon(self._transactions.run)
             if self._manager.is_there:

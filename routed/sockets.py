@@ -19,10 +19,7 @@ options: `is_reusable` finds what an engine can have spoilt, and sets again what
 IP_MULTICAST_ALL is on by default and would deliver groups that other sockets
 joined; it is off here.
 
-`hold_port` takes the port on all links, also those that do not exist yet, so that no other user
-can bind it: sockets share a port with those of their own user alone (SO_REUSEPORT compares
-effective uids), and a neighbor socket does so only while it is being bound. A second daemon of one
-user on the same link must fail, and say so: that is asked of the kernel (sock_diag).
+SO_REUSEADDR is not set: a second daemon on the same link must fail, and say so.
 
 Failure: OSError, with errno as the kernel gave it; the socket is closed. A group that is already
 joined on the link (EADDRINUSE) is what we wanted, and no error.
@@ -36,16 +33,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
 
 from routed.model.prefix import Address, Family
 from routed.neighbor.assigned import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 
-__all__ = ["hold_port", "is_reusable", "open_neighbor_socket"]
+__all__ = ["is_reusable", "open_neighbor_socket"]
 
 HOP_LIMIT = 255
 TRAFFIC_CLASS_CS6 = 0xC0
@@ -63,11 +58,6 @@ _IPV6_MULTICAST_ALL = 29
 _SO_RCVBUFFORCE = 33
 _SO_LOCK_FILTER = 44
 _SO_ATTACH_FILTER = 26
-
-# linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
-_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLMSG_DONE = 3
 
 # linux/filter.h
 _LOAD_BYTE, _LOAD_HALF, _LOAD_LENGTH = 0x30, 0x28, 0x80
@@ -106,85 +96,10 @@ def open_neighbor_socket(ifindex: int, ifname: str, family: Family) -> socket.so
     )
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode() + b"\0")
-        _attach_program(sock, filter_program(family))
+        _attach_filter(sock, family)
         _set_options(sock, ifindex, family)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # beside `hold_port`
         sock.bind(("::" if family is Family.IPV6 else "", NUP_PORT))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-        if _has_elder(sock, ifindex):
-            raise OSError(errno.EADDRINUSE, "Address already in use")
         _join(sock, ifindex, family)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _has_elder(sock: socket.socket, ifindex: int) -> bool:
-    """Whether another socket was bound to the port on this link before this one.
-
-    Of two that are bound at a time one sees the other, whose inode is lower. A kernel without
-    udp_diag cannot be asked: then two daemons of one user on one link are not told apart.
-    """
-    own = os.fstat(sock.fileno()).st_ino
-    with contextlib.suppress(OSError):
-        return any(
-            bound == ifindex and inode < own for bound, inode in _sockets_on_port(sock.family)
-        )
-    return False
-
-
-def _sockets_on_port(family: int) -> Iterator[tuple[int, int]]:
-    """Interface index and inode of every UDP socket that is bound to the port.
-
-    Raises:
-        OSError: the kernel cannot be asked.
-    """
-    body = struct.pack("=BBBxI", family, socket.IPPROTO_UDP, 0, 0xFFFF_FFFF) + bytes(48)
-    request = struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, 0x301, 1, 0) + body
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG
-    ) as diag:
-        diag.sendto(request, (0, 0))
-        while True:
-            page, at = diag.recv(1 << 16), 0
-            while at + 16 <= len(page):
-                length, message = struct.unpack_from("=IH", page, at)
-                if message == _NLMSG_DONE:
-                    return
-                if message != _SOCK_DIAG_BY_FAMILY or length < 16 + 72:
-                    raise OSError(errno.EPROTONOSUPPORT, "no udp_diag")
-                (port,) = struct.unpack_from("!H", page, at + 16 + 4)
-                (bound,) = struct.unpack_from("=I", page, at + 16 + 40)
-                (inode,) = struct.unpack_from("=I", page, at + 16 + 68)
-                if port == NUP_PORT:
-                    yield bound, inode
-                at += (length + 3) & ~3
-
-
-def hold_port(family: Family) -> socket.socket:
-    """Take the port of one family on every link, and receive nothing by it.
-
-    Returns:
-        A bound socket, to be kept as long as the daemon may open neighbor sockets.
-
-    Raises:
-        OSError: EADDRINUSE when another process has the port, EAFNOSUPPORT without the family.
-    """
-    is_ipv6 = family is Family.IPV6
-    sock = socket.socket(
-        socket.AF_INET6 if is_ipv6 else socket.AF_INET,
-        socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-    )
-    try:
-        _attach_program(sock, [(_RETURN, 0, 0, 0)])
-        if is_ipv6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(("::" if is_ipv6 else "", NUP_PORT))
     except BaseException:
         sock.close()
         raise
@@ -268,7 +183,8 @@ def filter_program(family: Family) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def _attach_program(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+def _attach_filter(sock: socket.socket, family: Family) -> None:
+    program = filter_program(family)
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     code = ctypes.create_string_buffer(packed, len(packed))
     header = struct.pack("@HP", len(program), ctypes.addressof(code))

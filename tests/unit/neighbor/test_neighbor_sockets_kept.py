@@ -16,7 +16,7 @@ from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address
 from routed.neighbor.assigned import NUP_PORT
 from routed.neighbor_sockets import NeighborSockets
-from tests.unit.neighbor.test_neighbor_socket import IPV6, LEFT, RIGHT, in_namespace, pytestmark
+from tests.unit.neighbor.test_neighbor_socket import IPV6, LEFT, in_namespace, pytestmark
 
 __all__ = ["pytestmark"]
 
@@ -93,75 +93,5 @@ def test_nobody_takes_the_port_while_an_engine_restarts_or_a_link_is_down(tmp_pa
         assert len(inodes) == 6
         assert len(set(inodes)) == 1, "the same socket each time"
         sockets.close()
-
-    in_namespace(test)
-
-
-def binds_of_another_user() -> list[str]:
-    """What a user without any privilege could bind, however it is tried; made in a child."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.setgroups([])
-        os.setresgid(64_001, 64_001, 64_001)
-        os.setresuid(64_001, 64_001, 64_001)
-        bound = [name for name, attempt in _attempts() if _binds(*attempt)]
-        os.write(write_end, ",".join(bound).encode())
-        os._exit(0)
-    os.close(write_end)
-    said = os.read(read_end, 4096).decode()
-    os.close(read_end)
-    assert os.waitpid(pid, 0)[1] == 0
-    return said.split(",") if said else []
-
-
-def _attempts() -> list[tuple[str, tuple[int, str, int | None, bytes]]]:
-    return [
-        (f"{address} option {option} device {device!r}", (family, address, option, device))
-        for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"))
-        for option in (None, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
-        for device in (b"", b"lo", LEFT.encode(), RIGHT.encode())
-    ]
-
-
-def _binds(family: int, address: str, option: int | None, device: bytes) -> bool:
-    with socket.socket(family, socket.SOCK_DGRAM) as stranger:
-        try:
-            if option is not None:
-                stranger.setsockopt(socket.SOL_SOCKET, option, 1)
-            if device:
-                stranger.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
-            stranger.bind((address, NUP_PORT))
-        except OSError:
-            return False
-        return True
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it plays another user")
-def test_no_other_user_takes_the_port_of_a_link_that_comes_later(tmp_path: Path) -> None:
-    path = tmp_path / "routes.yaml"
-    path.write_text(f"router_id: 10.0.0.1\ninterfaces: {{{LEFT}: {{}}}}\n", encoding="utf-8")
-    config = load_file(path)
-
-    async def test() -> None:
-        index = socket.if_nametoindex(LEFT)
-        addresses = (InterfaceAddress(Address.parse(IPV6[LEFT]), 64),)
-        link = Interface(index, LEFT, True, True, 1500, False, True, addresses)
-        engine = Engine()
-        log = Logger(Sink(), "t", Level.DEBUG)
-        sockets = NeighborSockets(lambda _: link, lambda: engine, log)
-        assert len(binds_of_another_user()) == len(_attempts()), "without a daemon all of them do"
-        sockets.hold_ports(config)
-        assert binds_of_another_user() == []
-        sockets.settle(link, config)
-        assert len(engine.descriptors) == 1, "its own sockets are opened beside that"
-        assert binds_of_another_user() == []
-        second = NeighborSockets(lambda _: link, lambda: engine, log)
-        second.settle(link, config)
-        assert len(engine.descriptors) == 1, "not by another daemon of the same user"
-        second.close()
-        engine.die()
-        sockets.close()
-        assert len(binds_of_another_user()) == len(_attempts())
 
     in_namespace(test)
