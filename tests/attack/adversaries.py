@@ -340,7 +340,7 @@ def kernel_changes(scene: Scene) -> None:
             "the daemon has read them",
         )
         for route in scene.lab.kernel_routes("R", None):
-            if route.prefix in prefixes or (scene.rng.random() < 0.02 and route.protocol == 205):
+            if route.prefix in prefixes:
                 kernel.delete_route(netlink, route)
         for address in addresses:
             netlink.delete_address("lo", address)
