@@ -41,6 +41,7 @@ NUP_COUNTERS = {
     TraceCode.NEWCOMER_DISPLACED: "newcomers forgotten for other newcomers on a full link",
     TraceCode.DROPPED_AFTER_LEAVING: "datagrams of neighbors that have just left or restarted",
     TraceCode.IGNORED_ACK: "acknowledgements of what was never sent, or said twice",
+    TraceCode.TABLE_DELAYED: "tables that waited: told to the neighbor too often",
     TraceCode.IGNORED_TABLE_REQUEST: "table requests too soon after the last one",
     TraceCode.DROPPED_TOO_MANY_NEIGHBORS: "datagrams of newcomers on a link that is full",
     TraceCode.DROPPED_UNKNOWN_NEIGHBOR: "datagrams of somebody who has not said hello",

@@ -31,14 +31,14 @@ table).
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer, next_seqno
 from routed.neighbor.raising import Raise, RaiseLimits
+from routed.neighbor.table_dumps import TableOrder
 from routed.neighbor.wire import (
     CONTENT_MAX_BYTES,
     HEADER_BYTES,
@@ -88,6 +88,8 @@ class OriginTable:
     """Our own prefixes and their seqnos."""
 
     def __init__(self, first_seqno: int) -> None:
+        self.order: TableOrder | None = None
+        """Follows what may be told, if anybody asks for whole tables."""
         self._routes: dict[Prefix, OwnRoute] = {}
         self._limits = RaiseLimits()
         self.highest_seqno = first_seqno
@@ -120,6 +122,8 @@ class OriginTable:
                 known_at.setdefault(known.seqno, []).append(prefix)
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
         self._routes.update(dict.fromkeys(fresh, route))
+        if self.order is not None:
+            self.order.note_added(fresh)
         for seqno, changed in known_at.items():  # one step each, whatever others were driven to
             self._note(next_seqno(seqno))
             route = OwnRoute(metric, tag, is_external, next_seqno(seqno))
@@ -135,6 +139,8 @@ class OriginTable:
         """Take a prefix out; whether it was there."""
         if self._routes.pop(prefix, None) is None:
             return False
+        if self.order is not None:
+            self.order.note_removed(1)
         self.highest_seqno = next_seqno(self.highest_seqno)
         return True
 
@@ -278,19 +284,20 @@ class LinkAdvertiser:
 class TableDump:
     """A whole table on its way to one neighbor."""
 
-    def __init__(self, prefixes: Iterable[Prefix], told: int = 0) -> None:
+    def __init__(self, prefixes: Sequence[Prefix], told: int = 0) -> None:
         """Args:
-        prefixes: to tell.
+        prefixes: to tell; what is added at their end meanwhile is not.
         told: updates that were told before, and count with these.
         """
-        self._waiting = deque(prefixes)
+        self._prefixes = prefixes
+        self._next, self._end = 0, len(prefixes)
         self.count = told
         """Updates told so far."""
 
     @property
     def is_told(self) -> bool:
         """Whether nothing but END_OF_TABLE is left to send."""
-        return not self._waiting
+        return self._next == self._end
 
     def take_batch(
         self, advertisement: Advertisement, waiting: Container[Prefix] = ()
@@ -302,8 +309,11 @@ class TableDump:
         updates: list[RouteUpdate] = []
         packed: list[bytes] = []
         room_bytes = UPDATE_ROOM_BYTES
-        while self._waiting and self._waiting[0] not in waiting:
-            update = advertisement(self._waiting[0])
+        while self._next < self._end:
+            prefix = self._prefixes[self._next]
+            if prefix in waiting:
+                break
+            update = advertisement(prefix)
             if update is not None:
                 tlv = update.pack_tlv()
                 room_bytes -= len(tlv)
@@ -311,7 +321,7 @@ class TableDump:
                     break
                 updates.append(update)
                 packed.append(tlv)
-            self._waiting.popleft()
+            self._next += 1
         self.count += len(updates)
         return UpdateBatch(tuple(updates), b"".join(packed)) if updates else None
 

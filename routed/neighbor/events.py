@@ -205,6 +205,8 @@ class TraceCode(enum.Enum):
     DROPPED_OUT_OF_WINDOW = "dropped_out_of_window"
     IGNORED_ACK = "ignored_ack"
     """Of what was never sent, or the second for a stream in one message."""
+    TABLE_DELAYED = "table_delayed"
+    """Our table was told to a neighbor too often: it waits before the next one begins."""
     IGNORED_TABLE_REQUEST = "ignored_table_request"
     """Too soon after the last one."""
     IGNORED_OLD_VERSION = "ignored_old_version"

@@ -97,6 +97,7 @@ from routed.neighbor.distances import SOURCE_GC_S, FeasibilityDistances
 from routed.neighbor.policy import Imported
 from routed.neighbor.prefix_counts import PrefixCounts
 from routed.neighbor.seqno_wishes import SeqnoWishes
+from routed.neighbor.table_dumps import TableOrder
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 
 __all__ = [
@@ -151,9 +152,14 @@ class RouteTable:
         """Retracted routes kept for their version, since when; oldest first."""
         self._floors: dict[NeighborKey, int] = {}
         """The newest version of any tombstone of a neighbor that is gone."""
+        self._told_anew: dict[NeighborKey, dict[Prefix, None]] = {}
+        """Of neighbors with stale routes: what they have told since, so that one that begins anew
+        again costs no more than that."""
         self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
         """What a restarted neighbor said of stale routes: applied when its new table is whole."""
         self._selected: dict[Prefix, Selection] = {}
+        self.order: TableOrder | None = None
+        """Follows what is selected, if anybody asks for whole tables."""
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
         """Of these, those whose feasibility distance has improved, too."""
@@ -173,6 +179,7 @@ class RouteTable:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
         self._parked.pop(key, None)
+        self._told_anew.pop(key, None)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             self._select(self._forget(key, offers, prefixes), prefixes, now)
         self._by_neighbor.pop(key, None)
@@ -212,15 +219,20 @@ class RouteTable:
         self._parked.pop(key, None)
         self._floors.pop(key, None)
         self.counts.forgive(key)
-        for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+        known = self._by_neighbor.get(key, {})
+        told = self._told_anew.pop(key, None)
+        fresh = known if told is None else [prefix for prefix in told if prefix in known]
+        for offers, prefixes in self._told_alike(fresh):
             if offers[key].metric == METRIC_INFINITY:
                 self._select(self._forget(key, offers, prefixes), prefixes, now)
             else:  # any version of the new life is newer
                 self._tell(key, offers, prefixes, offers[key]._replace(is_stale=True, version=-1))
+        self._told_anew[key] = {}
 
     def sweep_stale(self, key: NeighborKey, now: float) -> None:
         """Its table has been told anew: apply what was parked; what was not told again is gone."""
         parked = self._parked.pop(key, {})
+        self._told_anew.pop(key, None)
         for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
             if not offers[key].is_stale:
                 continue
@@ -578,7 +590,11 @@ class RouteTable:
         if selection is None:
             for prefix in changed:
                 del self._selected[prefix]
+            if self.order is not None:
+                self.order.note_removed(len(changed))
             return
+        if self.order is not None:
+            self.order.note_added([prefix for prefix in changed if prefix not in self._selected])
         _set_all(self._selected, changed, selection)
         self.distances.begin_use(changed, selection.origin)
 
@@ -609,6 +625,8 @@ class RouteTable:
         _set_all(self._offers, prefixes, offers)
         if before is None:
             _set_all(self._by_neighbor[key], prefixes, None)
+        if key in self._told_anew:
+            _set_all(self._told_anew[key], prefixes, None)
         was_reachable = before is not None and before.metric != METRIC_INFINITY
         is_reachable = route.metric != METRIC_INFINITY
         if is_reachable is not was_reachable:

@@ -82,6 +82,7 @@ from routed.neighbor.policy import Imported, Policy
 from routed.neighbor.recording import LIMIT_BYTES, Recorder
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
+from routed.neighbor.table_dumps import TableOrder
 from routed.neighbor.tlv_fields import is_router_id
 from routed.neighbor.transmit import Transmitter
 from routed.neighbor.views import learned_rows, neighbor_row, refusal_row, waiting_rows
@@ -144,8 +145,10 @@ class NeighborInstance:
         self._transmitter = Transmitter(
             own, rng, self._log, self._hold, self._wait, self._advertisement
         )
+        order = TableOrder(self._origins.prefixes, self._table.selections)
+        self._table.order = self._origins.order = order
         self._lifecycle = Lifecycle(
-            rng, self._log, self._table, self._origins, self._reporter, self._transmitter
+            rng, self._log, self._table, order, self._reporter, self._transmitter
         )
         self._relay = RequestRelay(
             router_id, self._log, self._table, self._origins, self._links, self._marker.mark

@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 import random
 
-from routed.model.prefix import Family, Prefix
+from routed.model.prefix import Family
 from routed.model.route import NextHop
 from routed.model.seqno import is_newer
 from routed.neighbor.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
-from routed.neighbor.advertise import OriginTable, TableDump
+from routed.neighbor.advertise import TableDump
 from routed.neighbor.events import (
     AdjacencyChanged,
     AdjacencyReason,
@@ -29,6 +29,7 @@ from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Exchange, Link, Neighbor
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.report import RouteReporter
+from routed.neighbor.table_dumps import TableOrder
 from routed.neighbor.transmit import Transmitter
 from routed.neighbor.wire import BeginTable, Stream, TableRequest
 
@@ -59,7 +60,7 @@ class Lifecycle:
         rng: random.Random,
         log: OutputLog,
         table: RouteTable,
-        origins: OriginTable,
+        order: TableOrder,
         reporter: RouteReporter,
         transmitter: Transmitter,
     ) -> None:
@@ -69,7 +70,7 @@ class Lifecycle:
         self._rng = rng
         self._log = log
         self._table = table
-        self._origins = origins
+        self._order = order
         self._reporter = reporter
         self._transmitter = transmitter
 
@@ -161,7 +162,7 @@ class Lifecycle:
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
-        neighbor.exchange.dump = TableDump(self._known_prefixes())
+        neighbor.exchange.begin_dump(TableDump(self._order.listed()), now)
         link.advertiser.pause(now)
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
 
@@ -281,10 +282,7 @@ class Lifecycle:
             return
         exchange.table_told_at = now
         told = exchange.dump.count if exchange.dump is not None else 0
-        exchange.dump = TableDump(self._known_prefixes(), told)
-
-    def _known_prefixes(self) -> list[Prefix]:
-        return sorted(set(self._origins.prefixes()) | self._table.selections().keys())
+        exchange.begin_dump(TableDump(self._order.listed(), told), now)
 
     def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
         return link.neighbors.get(neighbor.key) is neighbor

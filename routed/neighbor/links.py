@@ -29,6 +29,7 @@ from routed.neighbor.feasibility import NeighborKey, Path
 from routed.neighbor.own_ids import OwnIdWatch
 from routed.neighbor.refusals import RefusalList
 from routed.neighbor.reliable import ReliableReceiver, ReliableSender
+from routed.neighbor.table_dumps import DumpLimits
 from routed.neighbor.wire import SeqnoRequest, Stream
 
 __all__ = ["Exchange", "Link", "LinkMemory", "Neighbor"]
@@ -59,6 +60,8 @@ class Exchange:
     receiver: ReliableReceiver
     dump: TableDump | None = None
     """Our table on its way; None before the exchange begins and after END_OF_TABLE was sent."""
+    dump_at: float | None = None
+    """When the first of it may leave; None once it has (`DumpLimits`)."""
     end_sequence: int | None = None
     """Of our END_OF_TABLE on the unicast stream, once sent."""
     neighbor_end: tuple[int, int] | None = None
@@ -83,6 +86,10 @@ class Exchange:
     def fresh(cls, rng: random.Random) -> Exchange:
         """Nothing sent, nothing received."""
         return cls(ReliableSender(), ReliableReceiver(rng))
+
+    def begin_dump(self, dump: TableDump, now: float) -> None:
+        """Our table is to be told, as soon as it may be."""
+        self.dump, self.dump_at = dump, now
 
     @property
     def is_table_acknowledged(self) -> bool:
@@ -146,6 +153,7 @@ class Neighbor:
                 adjacency.unconfirmed_at,
                 adjacency.ask_at,
                 self.exchange.table_request_at,
+                self.exchange.dump_at,
                 self.exchange.own_ids.next_timer(),
                 self.exchange.sender.next_timer(),
                 self.exchange.receiver.ack_due_at,
@@ -161,6 +169,7 @@ class LinkMemory:
     control_sequence: int = 0
     """What the next incarnation sends must be newer than what is still on the wire."""
     damper: FlapDamper = field(default_factory=FlapDamper)
+    dump_limits: DumpLimits = field(default_factory=DumpLimits)
 
 
 class Link:

@@ -65,8 +65,8 @@ _MODULES = (
     "addresses", "adjacency", "advertise", "agenda", "auth", "candidates", "damping", "distances",
     "events", "feasibility", "following", "handler", "instance", "keys", "learning", "lifecycle",
     "linkcost", "links", "loading", "marking", "outputs", "own_ids", "policy", "prefix_counts",
-    "quality", "raising", "refusals", "relay", "reliable", "report", "seqno_wishes", "tlvs",
-    "transmit",
+    "quality", "raising", "refusals", "relay", "reliable", "report", "seqno_wishes",
+    "table_dumps", "tlvs", "transmit",
 )  # fmt: skip
 """Of this room: whose classes may be in a recording."""
 _OTHERS = {

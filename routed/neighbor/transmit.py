@@ -134,6 +134,8 @@ class Transmitter:
     def _continue_dump(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Tell as much of the table as the window allows, and END_OF_TABLE after it."""
         exchange = neighbor.exchange
+        if not self._may_dump(link, neighbor, now):
+            return
         while exchange.dump is not None and exchange.sender.has_room:
             batch = exchange.dump.take_batch(
                 lambda prefix: self._advertise(prefix, link.settings.ifindex), self._wait
@@ -147,6 +149,23 @@ class Transmitter:
                 exchange.end_sequence = self.send_unicast(link, neighbor, (end,), now)
             else:
                 return  # the next one waits for the kernel
+
+    def _may_dump(self, link: Link, neighbor: Neighbor, now: float) -> bool:
+        """Whether a table on its way may go on; one that would begin too soon waits."""
+        exchange, router_id = neighbor.exchange, neighbor.key.router_id
+        if exchange.dump_at is None:
+            return True
+        if now < exchange.dump_at:
+            return False
+        limits = link.memory.dump_limits
+        open_at = limits.open_at(router_id)
+        if now < open_at:
+            exchange.dump_at = open_at
+            self._log.count(TraceCode.TABLE_DELAYED)
+            return False
+        exchange.dump_at = None
+        limits.note_begun(router_id, now)
+        return True
 
     def _flush_updates(self, link: Link, now: float) -> None:
         """Tell the dirty prefixes, as far as somebody's window allows."""

@@ -223,3 +223,28 @@ async def test_every_socket_is_read_before_an_overdue_timer_is_judged(rig: Rig) 
         nursery.cancel_scope.cancel()
     states = [output.new for output in rig.outputs if isinstance(output, AdjacencyChanged)]
     assert states == [AdjacencyState.INIT]
+
+
+async def test_another_source_port_than_nups_is_dropped_without_the_kernels_filter(
+    rig: Rig,
+) -> None:
+    """The kernel drops it where the filter is; a socket that lacks it is read by the same rule."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        stranger.bind((PEERS, 0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.network.run)
+            rig.start()
+            for sequence in range(1, 4):
+                stranger.sendto(heartbeat(sequence), (OURS, NUP_PORT))
+            rig.peer.sendto(heartbeat(9), (OURS, NUP_PORT))  # after them, on the same socket
+            await rig.seen_state(AdjacencyState.INIT)
+            nursery.cancel_scope.cancel()
+    assert (rig.network.received, rig.network.dropped_source_port) == (4, 3)
+    assert rig.network.dropped_by_kernel == 0, "this socket has no filter"
+    (adjacency,) = [
+        neighbor.adjacency
+        for link in rig.instance._links.values()
+        for neighbor in link.neighbors.values()
+    ]
+    assert adjacency.heartbeat_sequence == 9

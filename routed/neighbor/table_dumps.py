@@ -1,0 +1,96 @@
+"""Whole tables: in which order they are told, and how often one may begin.
+
+    OriginTable, RouteTable --note_change--> TableOrder --listed--> TableDump, one for each neighbor
+                                             DumpLimits --open_at--> when that one may begin
+
+All dumps walk one list. It is sorted when somebody needs it after many changes, and only then: a
+sort of n prefixes is paid for by the n / CHANGES_SHARE changes that came before it, however often
+neighbors begin anew. A few additions stand at the end of the list, unsorted; removed prefixes stay
+in it, and a dump passes over them.
+
+A dump may pass over many prefixes without a message (split horizon), and a neighbor that resets its
+session again and again pays a few bytes for each: so dumps for one router, and for one link, are
+limited in rate. Whoever comes too soon waits for its table; nothing else of it waits.
+
+Bounds: `DumpLimits` knows MAX_ROUTERS routers for each link, the one that began last longest ago
+goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from routed.model.prefix import Address, Prefix
+
+__all__ = ["DumpLimits", "TableOrder"]
+
+CHANGES_SHARE = 8
+CHANGES_MIN = 64
+"""The list is made anew after more changes than this, and than its share of the list."""
+
+DUMP_GAP_S = 15.0
+DUMPS_AT_ONCE = 16
+"""Tables told to one router on one link: so many at once, and then one in each gap."""
+LINK_DUMP_GAP_S = 0.25
+LINK_DUMPS_AT_ONCE = 512
+"""The same for all routers on a link together: twice as many as it may have neighbors."""
+MAX_ROUTERS = 256
+
+
+class TableOrder:
+    """Owns the list of all prefixes that may be told, in order."""
+
+    def __init__(self, *sources: Callable[[], Iterable[Prefix]]) -> None:
+        """Args:
+        sources: each gives prefixes that may be told now; bound methods, for recordings.
+        """
+        self._sources = sources
+        self._listed: list[Prefix] | None = None
+        """Only ever appended to: dumps walk it up to where it ended when they began."""
+        self._changes = 0
+
+    def note_added(self, prefixes: Sequence[Prefix]) -> None:
+        """These may be told from now on."""
+        if self._listed is not None:
+            self._listed += prefixes
+            self._count(len(prefixes))
+
+    def note_removed(self, count: int) -> None:
+        """So many are not told any more."""
+        if self._listed is not None:
+            self._count(count)
+
+    def _count(self, changes: int) -> None:
+        self._changes += changes
+        if self._listed and self._changes > max(CHANGES_MIN, len(self._listed) // CHANGES_SHARE):
+            self._listed = None
+
+    def listed(self) -> Sequence[Prefix]:
+        """All that may be told now, and perhaps some that are gone; it grows at its end only."""
+        if self._listed is None:
+            self._listed = sorted(set().union(*(source() for source in self._sources)))
+            self._changes = 0
+        return self._listed
+
+
+class DumpLimits:
+    """When the next table dump may begin on a link; outlives the link's going down."""
+
+    def __init__(self) -> None:
+        self._routers: dict[Address, float] = {}
+        """Until when each has used its share up; longest without a dump first."""
+        self._link = 0.0
+        """The same of all together."""
+
+    def open_at(self, router_id: Address) -> float:
+        """From when on a dump to a router may begin."""
+        own = self._routers.get(router_id, 0.0) - (DUMPS_AT_ONCE - 1) * DUMP_GAP_S
+        return max(own, self._link - (LINK_DUMPS_AT_ONCE - 1) * LINK_DUMP_GAP_S)
+
+    def note_begun(self, router_id: Address, now: float) -> None:
+        """A dump to a router begins."""
+        used = self._routers.pop(router_id, 0.0)
+        while len(self._routers) >= MAX_ROUTERS:
+            del self._routers[next(iter(self._routers))]
+        self._routers[router_id] = max(used, now) + DUMP_GAP_S
+        self._link = max(self._link, now) + LINK_DUMP_GAP_S
