@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from routed.fib import native as extension
@@ -42,7 +42,7 @@ from routed.fib.ledger import SeenRoute
 from routed.fib.ownership import RouteSpace, RouteValue
 from routed.fib.plan import FibBatch, OpKind
 from routed.model.columns import KeyColumn, ValueColumn
-from routed.model.prefix import Family
+from routed.model.prefix import HOST_BITS, Family
 
 __all__ = ["DumpDecoder", "encode_batch"]
 
@@ -186,6 +186,7 @@ class DumpDecoder:
                 continue
             seen = self._seen(identity, keys[0])
             if seen is not None:
+                self._check(keys)
                 self._take(seen, keys)
 
     def _page_natively(
@@ -198,14 +199,22 @@ class DumpDecoder:
         except ValueError as error:
             raise DecodeError(str(error)) from error
         for sample, packed in groups:
-            self._check_natively(packed)
             form = self._samples.get(sample)
             if form is None:
                 form = self._samples[sample] = self._decode(sample)
             if form.seen is not None:
+                self._check_natively(packed)
                 self._take(form.seen, KeyColumn(self._family, packed))
         for message in singles:
             self._take_single(message)
+
+    def _check(self, keys: Iterable[int]) -> None:
+        """Refuse what is no prefix, as `decode_route` does; 0.1 us a key."""
+        host_bits, width = HOST_BITS[self._family], self._family.width
+        for key in keys:
+            length = key & 0xFF
+            if length > width or key >> 8 & host_bits[length]:
+                raise DecodeError(f"{key:#x} in a dump is no {self._family.name} prefix")
 
     def _check_natively(self, packed: bytes) -> None:
         """Refuse what is no prefix, as `decode_route` does; 1 ns a key."""

@@ -29,8 +29,10 @@ def sample(message_class: type[T], rng: random.Random) -> T:
 
 
 def _value(kind: Any, rng: random.Random) -> Any:
-    if isinstance(kind, types.UnionType):
-        member = rng.choice(kind.__args__)
+    if hasattr(kind, "__metadata__"):
+        kind = kind.__origin__
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        member = rng.choice(typing.get_args(kind))
         return None if member is types.NoneType else _value(member, rng)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
