@@ -2,7 +2,9 @@
 
 routes.yaml names files and holds no secret, so that it can be shown, kept under version control and
 sent in a report. A file must be a plain file of ours or root's that nobody else can read; a secret
-that others may have read is refused rather than used.
+that others may have read is refused rather than used. The group may read it when it is root's, one
+of the daemon's or the engine's: whoever starts the daemon in that group has given it the secret,
+and 0440 is the strictest that some can do (Kubernetes with fsGroup).
 
 Failure: `KeyFileError` with every problem, each by the path of its key in routes.yaml.
 """
@@ -49,7 +51,7 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
         for index, key in enumerate(key_set.keys):
             path = directory / key.secret_file
             try:
-                secrets.append(SharedSecret(key_set.name, key.id, _read(path, key)))
+                secrets.append(SharedSecret(key_set.name, key.id, _read(path, key, config)))
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
                 where = f"keys.{key_set.name}[{index}].secret_file"
@@ -59,7 +61,7 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
     return tuple(secrets)
 
 
-def _read(path: Path, key: KeyConfig) -> bytes:
+def _read(path: Path, key: KeyConfig, config: Config) -> bytes:
     """One secret: the file's content without white space at its ends."""
     # Not blocking: a name that leads to a FIFO must not hang the daemon's start.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -69,7 +71,9 @@ def _read(path: Path, key: KeyConfig) -> bytes:
             raise ValueError("is not a plain file")
         if status.st_uid not in (0, os.geteuid()):
             raise ValueError(f"belongs to uid {status.st_uid}: give it to root (chown root)")
-        if status.st_mode & 0o077:
+        groups = {0, os.getegid(), *os.getgroups(), config.user.gid}
+        closed = 0o037 if status.st_gid in groups else 0o077
+        if status.st_mode & closed:
             mode = stat.S_IMODE(status.st_mode)
             raise ValueError(f"is open to others (mode {mode:04o}): chmod 600, and a new secret")
         secret = file.read(_FILE_MAX_BYTES + 1).strip()

@@ -23,6 +23,7 @@ from __future__ import annotations
 import difflib
 import functools
 import gc
+import itertools
 import os
 import re
 import stat
@@ -33,7 +34,7 @@ from typing import Any
 
 import yaml
 
-from routed.config import permissions
+from routed.config import hints, permissions
 from routed.config.check import Draft, find_problems
 from routed.config.scalars import Reader
 from routed.config.schema import (
@@ -148,8 +149,18 @@ def _shown(problem: Problem) -> Problem:
     return replace(problem, path=_cut(problem.path), message=_cut(problem.message))
 
 
+def _printable(text: str) -> str:
+    """One line, without what a terminal would obey: a name in the file may have it, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def _cut(text: str) -> str:
-    return text if len(text) <= _PROBLEM_TEXT_MAX else f"{text[:_PROBLEM_TEXT_MAX]}..."
+    shown = text if len(text) <= _PROBLEM_TEXT_MAX else f"{text[:_PROBLEM_TEXT_MAX]}..."
+    return _printable(shown)
 
 
 def load_file(path: str | Path, *, is_from_terminal: bool = False) -> Config:
@@ -245,19 +256,22 @@ def load_text(text: str, file: str = "routes.yaml") -> Config:
 
 
 def _load_text(text: str, file: str) -> Config:
+    unprintable = itertools.islice(hints.unprintable_characters(text), PROBLEMS_SHOWN_MAX)
+    problems = [Problem(file, line, column, "(syntax)", w) for line, column, w in unprintable]
+    if problems:
+        raise ConfigError(problems)
     try:
         root = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        words = " ".join(part for part in (error.problem, error.context) if part)
-        raise ConfigError([Problem(file, line, column, "(syntax)", words)]) from error
+        raise ConfigError([_syntax_problem(error, text, file)]) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError([Problem(file, 1, 1, "(syntax)", str(error))]) from error
     if root is None:
         raise ConfigError(
             [Problem(file, 1, 1, "(top)", "the file is empty; router_id is required")]
         )
+    if not isinstance(root, yaml.MappingNode) and (hint := hints.foreign_file(text)):
+        raise ConfigError([Problem(file, 1, 1, "(top)", hint)])
     decoder = _Decoder(file, min(MAX_NODES, len(text) + ALIASED_MAX))
     values = decoder.values(Config, root, "")
     for path, message in find_problems(Draft.of(values)):
@@ -266,6 +280,15 @@ def _load_text(text: str, file: str) -> Config:
     if decoder.problems or config is None:
         raise ConfigError(decoder.problems)
     return typing.cast("Config", config)
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    words = " ".join(part for part in (error.problem, error.context) if part)
+    if mark is None:
+        return Problem(file, 1, 1, "(syntax)", words)
+    hint = hints.syntax_hint(text, mark.line, mark.column, words) or hints.foreign_file(text)
+    return Problem(file, mark.line + 1, mark.column + 1, "(syntax)", hint or words)
 
 
 class _Decoder:
@@ -320,7 +343,7 @@ class _Decoder:
     def values(self, cls: type, node: Any, path: str) -> dict[str, Any]:
         """The values of a mapping node by the fields of a class; what is wrong is reported."""
         if not isinstance(node, yaml.MappingNode):
-            self.report(node, path, "expected a mapping (key: value)")
+            self.report(node, path, f"expected a mapping (key: value){_template_hint(node)}")
             return {}
         self._count(node, path)
         options = _options_by_key(cls)
@@ -336,12 +359,16 @@ class _Decoder:
                 continue
             first[key] = key_node
             option = options.get(key)
+            if option is None and not path and key.startswith(_HOLDER):
+                continue  # a place for anchors
             if option is None:
                 self.report(key_node, _below(path, key), _unknown_key(key, options, first))
                 option = _surely_meant(key, options, node)
                 if option is None:
                     continue
                 self._meant[_below(path, option.key)] = value_node
+            if _is_empty(value_node) and not isinstance(option.shape, Scalar):
+                continue  # a section whose every line is a comment is as good as none
             values[option.field] = self._value(option, value_node, path)
         self._report_missing(cls, first, node, path)
         return values
@@ -356,7 +383,7 @@ class _Decoder:
 
     def _key(self, key_node: Any, path: str) -> str | None:
         if not isinstance(key_node, yaml.ScalarNode):
-            self.report(key_node, path, "a key is one word")
+            self.report(key_node, path, f"a key is one word{_template_hint(key_node)}")
             return None
         return str(key_node.value)
 
@@ -376,7 +403,8 @@ class _Decoder:
             try:
                 return shape.reader.read(node.value)
             except ValueError as error:
-                self.report(node, _below(parent, option.key), str(error))
+                message = f"{error}{_template_hint(node)}"
+                self.report(node, _below(parent, option.key), message)
                 return None
         path = _below(parent, option.key)
         match shape:
@@ -393,12 +421,12 @@ class _Decoder:
 
     def _scalar(self, reader: Reader[Any], node: Any, path: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            self.report(node, path, "expected a single value")
+            self.report(node, path, f"expected a single value{_single_hint(node, path)}")
             return None
         try:
             return reader.read(node.value)
         except ValueError as error:
-            self.report(node, path, str(error))
+            self.report(node, path, f"{error}{_template_hint(node)}")
             return None
 
     def _list(self, item: type | Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
@@ -416,11 +444,11 @@ class _Decoder:
         return tuple(decoded)
 
     def _names(
-        self, reader: Reader[Any], node: Any, path: str
+        self, reader: Reader[Any], node: Any, path: str, example: str
     ) -> typing.Iterator[tuple[str, str, Any]]:
         """The names in a mapping by name, each with its path and its value's node."""
         if not isinstance(node, yaml.MappingNode):
-            self.report(node, path, "expected a mapping (name: options)")
+            self.report(node, path, _no_names(node, example))
             return
         self._count(node, path)
         first_lines: dict[str, int] = {}
@@ -440,19 +468,62 @@ class _Decoder:
     ) -> tuple[Any, ...] | None:
         named = tuple(
             cls(name, self._list(item, value_node, name_path))
-            for name, name_path, value_node in self._names(reader, node, path)
+            for name, name_path, value_node in self._names(reader, node, path, "[...]")
         )
         return None if path in self._wrong else named
 
     def _named(self, cls: type, reader: Reader[Any], node: Any, path: str) -> tuple[Any, ...]:
         decoded = []
-        for name, name_path, value_node in self._names(reader, node, path):
+        for name, name_path, value_node in self._names(reader, node, path, "{}"):
             name_field = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
-            if isinstance(value_node, yaml.ScalarNode) and value_node.value in ("", "~", "null"):
+            if _is_empty(value_node):
                 decoded.append(cls(**{name_field: name}))  # `eth0:` alone means the defaults
             else:
                 decoded.append(self.mapping(cls, value_node, name_path, **{name_field: name}))
         return tuple(decoded)
+
+
+_HOLDER = "x-"
+"""A top-level key that begins so is a place to keep anchors, as in compose files."""
+
+
+def _is_empty(node: Any) -> bool:
+    """Nothing was written, or YAML's words for nothing."""
+    return isinstance(node, yaml.ScalarNode) and not node.style and node.value in _NOTHING_WRITTEN
+
+
+_NOTHING_WRITTEN = ("", "~", "null")
+
+
+def _template_hint(node: Any) -> str:
+    """What to add where `{{ name }}` stands in the file: YAML reads it as a map within a map."""
+    is_left = (
+        "{{" in node.value or "{%" in node.value
+        if isinstance(node, yaml.ScalarNode)
+        else isinstance(node, yaml.MappingNode)
+        and any(isinstance(key, yaml.MappingNode) for key, _ in node.value)
+    )
+    return "; {{ }} is left of a template: render the file first" if is_left else ""
+
+
+def _single_hint(node: Any, path: str) -> str:
+    if isinstance(node, yaml.SequenceNode) and path.endswith(".via"):
+        hops = [f"{{via: {child.value}}}" for child in node.value if child.id == "scalar"]
+        return f"; several next hops are `next_hops: [{', '.join(hops)}]`"
+    return _template_hint(node)
+
+
+def _no_names(node: Any, example: str) -> str:
+    """Names were given as a word or a list of words, or something else altogether."""
+    children = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    names = [child.value for child in children if isinstance(child, yaml.ScalarNode)]
+    shown = ", ".join(f"{name}: {example}" for name in names[:_NAMES_SHOWN] if name)
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    hint = f", such as {{{shown}{more}}}" if shown else ""
+    return f"expected a mapping (name: options){hint}"
+
+
+_NAMES_SHOWN = 4
 
 
 def _no_list(node: Any) -> str:
@@ -507,6 +578,11 @@ _INDEX = re.compile(r"\[(\d+)\]")
 
 
 def _unknown_key(key: str, options: dict[str, Option], given: dict[str, Any]) -> str:
+    if key == "<<":
+        return (
+            "YAML's merge keys are not read: write the options out, or use an alias (*name) for "
+            "the whole value"
+        )
     near = difflib.get_close_matches(key, [name for name in options if name not in given], 1)
     if near:
         return f"unknown key; did you mean {near[0]!r}?"
@@ -528,6 +604,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "routes.yaml",
         **_class_schema(Config),
+        "patternProperties": {f"^{_HOLDER}": {}},
     }
 
 

@@ -38,11 +38,13 @@ __all__ = [
     "duration",
     "engine_user",
     "file_path",
+    "gateway",
     "interface_name",
     "interface_pattern",
     "is_accepted",
     "listen_address",
     "moment",
+    "next_hop_link",
     "prefix",
     "prefix_match",
     "principal",
@@ -165,11 +167,21 @@ def choice(kind: type[E], *, refuse: dict[str, str] | None = None) -> Reader[E]:
             raise ValueError(refuse[text])
         if text not in members:
             near = difflib.get_close_matches(text, words, 1)
+            if _SYNONYMS.get(text) in words:
+                near = [_SYNONYMS[text]]
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"expected {_alternatives(words)}, got {text!r}{hint}")
         return members[text]
 
     return Reader(read, {"enum": words}, lambda member: str(member.value))
+
+
+_SYNONYMS = {
+    "reject": "deny", "drop": "deny", "block": "deny", "permit": "accept", "allow": "accept",
+    "null": "blackhole", "Null0": "blackhole", "discard": "blackhole", "remove": "flush",
+    "warn": "warning", "verbose": "debug",
+}  # fmt: skip
+"""What other programs call the same."""
 
 
 def _alternatives(words: list[str]) -> str:
@@ -215,9 +227,26 @@ _ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+$"}
 address = Reader(Address.parse, _ADDRESS_SCHEMA)
 
 
+def _read_gateway(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        hint = "; the name of a link goes into `dev`" if _LIKE_A_LINK.fullmatch(text) else ""
+        raise ValueError(f"{error}{hint}") from None
+
+
+_LIKE_A_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,14}")
+
+gateway = Reader(_read_gateway, _ADDRESS_SCHEMA)
+"""An address, where people write a link."""
+
+
 def _read_prefix(text: str) -> Prefix:
     if "/" not in text:
-        raise ValueError(f"{text!r} is not an IP prefix (like 10.0.0.0/8)")
+        hint = "like 10.0.0.0/8"
+        if text in ("default", "any"):
+            hint = "0.0.0.0/0, or '::/0' for IPv6"
+        raise ValueError(f"{text!r} is not an IP prefix ({hint})")
     return Prefix.parse(text)
 
 
@@ -258,10 +287,29 @@ def _read_table(text: str) -> int:
     else:
         raise ValueError(
             f"expected main, a table number from 1 to {2**32 - 1}, or vrf:NAME, got {text!r}"
+            f"{_table_hint(text)}"
         )
     if table_id == TABLE_NAMES["local"]:
         raise ValueError("the local table belongs to the kernel")
     return table_id
+
+
+_RT_TABLES = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
+
+
+def _table_hint(name: str) -> str:
+    """What `ip route` takes the name for; such names are not read, since they may change."""
+    for path in _RT_TABLES:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = file.read(64 * 1024).splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            words = line.partition("#")[0].split()
+            if words[1:] == [name]:
+                return f"; {path} has it as {words[0]}: use the number"
+    return ""
 
 
 table = Reader(
@@ -329,13 +377,38 @@ route_protocol = Reader(
 )
 
 
+_NEVER_IN_A_NAME = frozenset(b"/:\0 \t\n\v\f\r\xa0")
+"""Bytes that Linux takes in no interface name (dev_valid_name, net/core/dev.c); its isspace() has
+a0, which is the second byte of some letters."""
+
+
 def _read_interface_name(text: str) -> str:
-    if not text or len(text) > _IFNAME_MAX or re.search(r"[\s/]", text) or text in (".", ".."):
+    if _is_address(text):
+        raise ValueError(f"{text!r} is an address, and the name of a link is wanted")
+    name = os.fsencode(text)
+    if not 0 < len(name) <= _IFNAME_MAX or _NEVER_IN_A_NAME & set(name) or name in (b".", b".."):
         raise ValueError(
-            f"{text!r} cannot be an interface name (1 to 15 characters, no / or space)"
+            f"{text!r} cannot be an interface name (1 to 15 bytes, no / or : or space)"
         )
     return text
 
+
+def _is_address(text: str) -> bool:
+    try:
+        Address.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_next_hop_link(text: str) -> str:
+    if _is_address(text):
+        raise ValueError(f"{text!r} is an address, which goes into `via`; `dev` names a link")
+    return _read_interface_name(text)
+
+
+next_hop_link = Reader(_read_next_hop_link, {"type": "string", "maxLength": _IFNAME_MAX})
+"""A link, where people write an address."""
 
 interface_name = Reader(_read_interface_name, {"type": "string", "maxLength": _IFNAME_MAX})
 
@@ -413,8 +486,9 @@ def _read_listen_address(text: str) -> ListenAddress:
     host = Address.parse(found[1] or found[2])
     if not host.is_loopback:
         raise ValueError(
-            f"{host} is not a loopback address; nobody is asked who they are there, so let a proxy "
-            "listen to the world"
+            f"{host} is not an address of this machine alone, and whoever can connect may read the "
+            f"metrics: listen on 127.0.0.1:{found[3]} or unix:/path, and let a proxy with access "
+            "control serve other machines"
         )
     return ListenAddress("", str(host), int(found[3]))
 
@@ -435,8 +509,17 @@ def _read_principal(text: str) -> Principal:
     try:
         number = pwd.getpwnam(name).pw_uid if kind is PrincipalKind.USER else _group_id(name)
     except KeyError:
-        raise ValueError(f"this system has no {kind.value} {name!r}") from None
+        hint = "" if colon or not _is_group(name) else f"; for the group write group:{name}"
+        raise ValueError(f"this system has no {kind.value} {name!r}{hint}") from None
     return Principal(kind, number, text)
+
+
+def _is_group(name: str) -> bool:
+    try:
+        _group_id(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _group_id(name: str) -> int:
@@ -467,6 +550,8 @@ engine_user = Reader(_read_engine_user, {"type": "string"}, lambda user: user.na
 
 def _read_prefix_match(text: str) -> PrefixMatch:
     words = text.split()
+    if found := _BIRD_MATCH.fullmatch(text):
+        raise ValueError(f"{text!r} is BIRD's notation; write {_ours(*found.groups())!r}")
     if not words or len(words) not in (1, 3, 5):
         raise ValueError(f"expected PREFIX [ge LENGTH] [le LENGTH], got {text!r}")
     base = _read_prefix(words[0])
@@ -484,6 +569,15 @@ def _read_prefix_match(text: str) -> PrefixMatch:
             f"lengths must satisfy {base.prefix_len} <= ge <= le <= {width}, got {text!r}"
         )
     return PrefixMatch(base, low, high)
+
+
+_BIRD_MATCH = re.compile(r"([0-9a-fA-F.:]+/[0-9]+)(?:\{([0-9]+),([0-9]+)\}|\+)")
+
+
+def _ours(base: str, low: str | None, high: str | None) -> str:
+    if low is None:
+        return f"{base} le {128 if ':' in base else 32}"
+    return f"{base} ge {low} le {high}"
 
 
 prefix_match = Reader(

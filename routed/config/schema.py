@@ -210,11 +210,11 @@ class NextHopConfig:
     """One of several next hops of a static route."""
 
     via: Address | None = _option(
-        Scalar(scalars.address),
+        Scalar(scalars.gateway),
         "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
     )  # fmt: skip
     dev: str | None = _option(
-        Scalar(scalars.interface_name), "The link; required for a link-local `via`.", default=None
+        Scalar(scalars.next_hop_link), "The link; required for a link-local `via`.", default=None
     )
     weight: int = _option(
         Scalar(scalars.whole_number(1, MAX_WEIGHT)), "Share of the traffic.",
@@ -237,11 +237,11 @@ class StaticConfig:
 
     prefix: Prefix = _option(Scalar(scalars.prefix), "The destination.")
     via: Address | None = _option(
-        Scalar(scalars.address),
+        Scalar(scalars.gateway),
         "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
     )  # fmt: skip
     dev: str | None = _option(
-        Scalar(scalars.interface_name), "The link; required for a link-local `via`.", default=None
+        Scalar(scalars.next_hop_link), "The link; required for a link-local `via`.", default=None
     )
     onlink: bool = _option(
         Scalar(scalars.boolean), "Take `via` as reachable on `dev` although no subnet says so.",

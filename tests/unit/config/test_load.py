@@ -249,8 +249,8 @@ def test_metrics_listen_where_only_this_machine_gets(text: str, written: str) ->
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("0.0.0.0:9705", "not a loopback address"),
-        ("192.0.2.1:9705", "not a loopback address"),
+        ("0.0.0.0:9705", "not an address of this machine alone"),
+        ("192.0.2.1:9705", "not an address of this machine alone"),
         ("127.0.0.1:0", "expected unix:/path"),
         ("127.0.0.1", "expected unix:/path"),
         ("localhost:9705", "expected unix:/path"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,9 @@ def test_a_secret_is_the_content_without_the_end_of_the_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "mode", "algorithm", "reason"),
     [
-        (SECRET, 0o640, "hmac-sha256", "is open to others (mode 0640)"),
+        (SECRET, 0o660, "hmac-sha256", "is open to others (mode 0660)"),
+        (SECRET, 0o450, "hmac-sha256", "is open to others (mode 0450)"),
+        (SECRET, 0o444, "hmac-sha256", "is open to others (mode 0444)"),
         (SECRET, 0o604, "hmac-sha256", "is open to others (mode 0604)"),
         ("too short", 0o600, "hmac-sha256", "has a secret of 9 bytes; hmac-sha256 takes 16 to"),
         ("x" * 33, 0o600, "blake2s", "has a secret of 33 bytes; blake2s takes 16 to 32"),
@@ -54,6 +57,43 @@ def test_what_cannot_be_a_secret_is_refused(
     assert "keys.core[0].secret_file" in problem
     assert reason in problem
     assert content not in problem
+
+
+OURS, SUPPLEMENTARY, STRANGERS = 501, 502, 503
+
+
+@pytest.mark.parametrize(
+    ("gid", "mode", "is_taken"),
+    [
+        (0, 0o440, True),
+        (OURS, 0o440, True),
+        (OURS, 0o640, True),
+        (SUPPLEMENTARY, 0o440, True),
+        (STRANGERS, 0o440, False),
+        (STRANGERS, 0o400, True),
+        (SUPPLEMENTARY, 0o460, False),
+        (SUPPLEMENTARY, 0o444, False),
+    ],
+)
+def test_a_group_of_the_daemons_own_may_read_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gid: int, mode: int, is_taken: bool
+) -> None:
+    """Kubernetes with fsGroup makes files of root, 0440, in a group that the process has."""
+    written(tmp_path)
+    fstat = os.fstat
+
+    def of_root(descriptor: int) -> os.stat_result:
+        found = fstat(descriptor)
+        return os.stat_result((stat.S_IFMT(found.st_mode) | mode, *found[1:4], 0, gid, *found[6:]))
+
+    monkeypatch.setattr(os, "fstat", of_root)
+    monkeypatch.setattr(os, "getegid", lambda: OURS)
+    monkeypatch.setattr(os, "getgroups", lambda: [SUPPLEMENTARY])
+    if is_taken:
+        assert len(secrets_of(tmp_path)) == 1
+    else:
+        with pytest.raises(KeyFileError, match="is open to others"):
+            secrets_of(tmp_path)
 
 
 def test_a_missing_file_and_one_that_is_no_file_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""What a syntax error in routes.yaml most likely comes from, in words for people.
+
+libyaml says where its own rules broke ("found character that cannot start any token"); who edits a
+file wants to know what to write. Pure: the text and the place in, a sentence out. What is not
+recognised here keeps libyaml's words.
+
+Cost: one line and the first GUESSED_CHARACTERS of the file are looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = ["foreign_file", "syntax_hint", "unprintable_characters"]
+
+GUESSED_CHARACTERS = 64 * 1024
+
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)  # fmt: skip
+"""What YAML 1.1 does not take anywhere (5.1, c-printable)."""
+
+_FOREIGN_FILES = (
+    (
+        re.compile(r"(?m)^\s*(?:router id \S+;|protocol \w+.*\{|filter \w+|define \w+ *=.*;)"),
+        "BIRD",
+    ),
+    (
+        re.compile(
+            r"(?m)^(?:frr (?:version|defaults)|hostname \S+$|router (?:ospf|bgp|isis|rip|babel)|"
+            r"ip(?:v6)? route \S+|interface \S+$|line vty|!$)"
+        ),
+        "FRR",
+    ),
+    (re.compile(r"(?m)^\s*(?:\[[A-Za-z]+\]|[A-Z][A-Za-z]+ *=)"), "systemd"),
+)
+_TEMPLATE = re.compile(r"\{\{|\{%")
+
+
+def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
+    """Each character that YAML does not take: its line and column, from 1, and what to say.
+
+    Cost: linear in the text.
+    """
+    line, line_start, counted = 1, 0, 0
+    for found in _UNPRINTABLE.finditer(text):
+        at = found.start()
+        breaks = text.count("\n", counted, at)
+        if breaks:
+            line += breaks
+            line_start = text.rindex("\n", counted, at) + 1
+        counted = at
+        yield (
+            line,
+            at - line_start + 1,
+            f"the control character U+{ord(found[0]):04X} cannot stand in YAML",
+        )
+
+
+def foreign_file(text: str) -> str:
+    """Another program's configuration, if it looks like one: what to say, else nothing."""
+    start = text[:GUESSED_CHARACTERS]
+    for pattern, program in _FOREIGN_FILES:
+        if pattern.search(start):
+            return f"this looks like a file of {program}, and routes.yaml is YAML (key: value)"
+    return ""
+
+
+def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
+    """What is wrong at a place where the parser stopped; empty when nobody could say.
+
+    Args:
+        text: the file.
+        line: from 0, where the parser stopped.
+        column: the same.
+        problem: the parser's own words.
+    """
+    words = _line_of(text, line)
+    here = words[column : column + 1]
+    if "\t" in (here, *words[: len(words) - len(words.lstrip())]):
+        return "a tab; YAML takes spaces alone for the indent and before a value"
+    if _TEMPLATE.search(words):
+        return _TEMPLATE_LEFT
+    if "alias" in problem and (star := words.rfind("*", 0, column + 1)) >= 0:
+        return _needs_quotes(words[star:])
+    if here == ":" and "node content" in problem:
+        return _needs_quotes(words[column:])
+    if here and "cannot start any token" in problem:
+        return _needs_quotes(words[column:])
+    return ""
+
+
+_TEMPLATE_LEFT = "{{ }} or {% %} is left of a template: render the file first"
+
+
+def _needs_quotes(rest: str) -> str:
+    word = re.match(r"[^\s,\]}]+", rest)
+    value = word[0] if word else rest.strip()
+    if len(value) > 1:
+        value = value.removesuffix(":")
+    return f"what begins with {value[:1]} needs quotes: '{value}'"
+
+
+def _line_of(text: str, line: int) -> str:
+    start = 0
+    for _ in range(line):
+        start = text.find("\n", start) + 1
+        if not start:
+            return ""
+    return text[start:].partition("\n")[0] if start or not line else ""
