@@ -31,15 +31,17 @@ INTERRUPTED = 130
 def prepare_streams() -> None:
     """Take the places of standard streams that are closed, and let no character stop an answer.
 
-    A name may have characters that the terminal's encoding lacks; they are escaped.
+    A name may have characters that the terminal's encoding lacks, and a file of commands bytes that
+    are no text; they are escaped.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from ipc.standard_streams import occupy_standard_streams
 
         occupy_standard_streams()
-    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a test may have put another there
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        reconfigure = getattr(stream, "reconfigure", None)  # a test may have put another there
+        if reconfigure is not None:
+            reconfigure(errors=errors)
 
 
 def run_to_end(run: Callable[[], int]) -> int:

@@ -102,7 +102,7 @@ def import_routes(
         progress: told how far it has come.
 
     Raises:
-        ControlError: the daemon cannot be reached, or the caller may not.
+        ControlError: the daemon cannot be reached, the caller may not, or the file breaks off.
 
     Cost: about 1.5 us a line here, beside what the daemon takes.
     """
@@ -132,7 +132,7 @@ class _Import:
     def _routes(self) -> Iterator[tuple[int, bytes]]:
         """Each route with the number of its first line; what continues a line comes along."""
         number, first, more = 0, b"", list[bytes]()
-        for line_number, line in enumerate(self._source, 1):
+        for line_number, line in enumerate(_lines(self._source), 1):
             if continues_route(line):
                 more.append(line)
                 continue
@@ -235,6 +235,19 @@ class _Import:
         """The whole, in the file's order."""
         errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
         return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file.
+
+    Raises:
+        ControlError: it cannot be read on.
+    """
+    try:
+        yield from source
+    except OSError as error:
+        text = f"the routes cannot be read: {error.strerror}"
+        raise ControlError("file", text, ExitStatus.USAGE) from error
 
 
 def size_of(source: BinaryIO) -> int:

@@ -30,7 +30,10 @@ def pager_command() -> list[str]:
     """The pager's words; none when the user wants none (an empty variable, or `cat`)."""
     for name in ("ROUTECTL_PAGER", "PAGER"):
         if name in os.environ:
-            words = shlex.split(os.environ[name])
+            try:
+                words = shlex.split(os.environ[name])
+            except ValueError:
+                return []  # an open quote: nothing that could be started
             return [] if words == ["cat"] else words
     return ["less"]
 

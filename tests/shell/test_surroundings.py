@@ -26,6 +26,7 @@ from ipc.trio_client import TrioClient
 from routectl import ending
 from routectl.commands import TREE
 from routectl.grammar import leaves
+from routectl.pager import pager_command
 from routectl.shell import history_path, open_history
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -121,6 +122,24 @@ def test_characters_that_the_encoding_lacks_are_escaped(socket_path: Path) -> No
     assert json.loads(ended.stdout)["error"]["code"] == "usage"
     ended = routectl(f"-s {socket_path} show neighbors '\udcff'")
     assert (ended.returncode, ended.stderr) == (1, "routectl: no neighbor \\udcff\n")
+
+
+def test_commands_that_are_no_text_are_answered_like_any_other(socket_path: Path) -> None:
+    ended = routectl(f"-s {socket_path}", "<<'END'\nshow neighbors \udcff\nshow memory\nEND")
+    assert ended.stderr == "routectl: line 1: no neighbor \\udcff\n"
+    assert ended.stdout.startswith("WHAT") or "KiB" in ended.stdout
+
+
+def test_a_file_of_routes_that_breaks_off_is_not_taken_for_a_full_disk(socket_path: Path) -> None:
+    ended = routectl(f"-s {socket_path} route import /proc/self/mem")
+    assert (ended.returncode, ended.stderr) == (
+        2, "routectl: the routes cannot be read: Input/output error\n",
+    )  # fmt: skip
+
+
+def test_a_pager_with_an_open_quote_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTECTL_PAGER", 'less "')
+    assert pager_command() == []
 
 
 HAVE_NO_DOCUMENT = {
