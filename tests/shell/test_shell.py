@@ -190,6 +190,7 @@ def test_the_prompt_names_the_router_and_its_health(path: Path, daemon: FakeDaem
 
 def test_the_history_is_its_owners_alone() -> None:
     path = history_path()
+    assert path is not None
     path.parent.mkdir(parents=True)
     path.write_text("")
     path.chmod(0o644)
@@ -199,6 +200,7 @@ def test_the_history_is_its_owners_alone() -> None:
 
 def test_a_new_history_is_made_with_its_directories() -> None:
     path = history_path()
+    assert path is not None
     open_history(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
