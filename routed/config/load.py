@@ -467,7 +467,7 @@ class _Decoder:
         self, cls: type, item: type, reader: Reader[Any], node: Any, path: str
     ) -> tuple[Any, ...] | None:
         named = tuple(
-            cls(name, self._list(item, value_node, name_path))
+            cls(name, () if _is_empty(value_node) else self._list(item, value_node, name_path))
             for name, name_path, value_node in self._names(reader, node, path, "[...]")
         )
         return None if path in self._wrong else named

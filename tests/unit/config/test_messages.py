@@ -267,6 +267,11 @@ metrics:
     assert loaded(text) == loaded("")
 
 
+def test_a_set_of_keys_that_is_all_comments_is_empty() -> None:
+    (problem,) = problems(HEAD + "keys:\n  core:\n    # - {id: 1, secret_file: a.key}\n")
+    assert problem.endswith("keys.core: a set of keys has at least one")
+
+
 @pytest.mark.parametrize("text", ["static: ''", "interfaces: ''", "router_id:\nuser: nobody"])
 def test_what_is_written_as_text_or_is_required_is_not_nothing(text: str) -> None:
     assert problems(text if text.startswith("router_id") else HEAD + text)
