@@ -40,6 +40,8 @@ ERRORS_SHOWN = 20
 
 _IPV4_LENGTHS = {str(length): length for length in range(33)}
 
+_BLANK = 0x20
+
 Progress = Callable[[int, int], None]
 """Told of routes done and bytes of the file read, after each request."""
 
@@ -130,18 +132,29 @@ class _Import:
         self._passed_over = 0
 
     def _routes(self) -> Iterator[tuple[int, bytes]]:
-        """Each route with the number of its first line; what continues a line comes along."""
+        """Each route with the number of its first line; what continues a line comes along.
+
+        Raises:
+            ControlError: the file cannot be read on.
+        """
         number, first, more = 0, b"", list[bytes]()
-        for line_number, line in enumerate(_lines(self._source), 1):
-            if continues_route(line):
-                more.append(line)
-                continue
-            if number or more:
-                yield max(number, 1), b"".join([first, *more]) if more else first
-                more.clear()
-            number, first = line_number, line
-            if line_number == 1:
-                first = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            for line_number, line in enumerate(self._source, 1):
+                # No route of one line begins with a blank: the rest is looked at rarely.
+                if line[0] <= _BLANK and continues_route(line):
+                    more.append(line)
+                    continue
+                if more:
+                    yield max(number, 1), b"".join([first, *more])
+                    more.clear()
+                elif number:
+                    yield number, first
+                number, first = line_number, line
+                if line_number == 1:
+                    first = line.removeprefix(codecs.BOM_UTF8)
+        except OSError as error:
+            text = f"the routes cannot be read: {error.strerror}"
+            raise ControlError("file", text, ExitStatus.USAGE) from error
         if number or more:
             yield max(number, 1), b"".join([first, *more])
 
@@ -235,19 +248,6 @@ class _Import:
         """The whole, in the file's order."""
         errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
         return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
-
-
-def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file.
-
-    Raises:
-        ControlError: it cannot be read on.
-    """
-    try:
-        yield from source
-    except OSError as error:
-        text = f"the routes cannot be read: {error.strerror}"
-        raise ControlError("file", text, ExitStatus.USAGE) from error
 
 
 def size_of(source: BinaryIO) -> int:
