@@ -46,7 +46,8 @@ def origin_seqno() -> int:
     """A 32-bit origin seqno later than any that an earlier life of this router used.
 
     Seconds since 1970 grow by one each second; a life that raises its seqno does so far more
-    seldom. A clock that was set back by up to 18 hours costs one seqno request per prefix; by more,
-    and neighbors use this router when they have forgotten its earlier life (docs/nup.md section 6).
+    seldom. A clock that was set back by up to four years costs one seqno request per prefix; by
+    more, and neighbors use this router when they have forgotten its earlier life (docs/nup.md,
+    section 6).
     """
     return int(time.time()) & 0xFFFF_FFFF  # noqa: TID251  (must grow across restarts)

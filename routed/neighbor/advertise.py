@@ -91,7 +91,7 @@ class OriginTable:
         self.order: TableOrder | None = None
         """Follows what may be told, if anybody asks for whole tables."""
         self._routes: dict[Prefix, OwnRoute] = {}
-        self._limits = RaiseLimits()
+        self._limits = RaiseLimits(first_seqno)
         self.highest_seqno = first_seqno
         """No prefix of ours has ever had a newer one."""
 

@@ -4,8 +4,9 @@ A seqno is raised because a router needs a newer one (SEQNO_REQUEST), or because
 with a seqno that we never issued. Both come from others, and each raise is an update that crosses
 the network. So
 
-- a raise is by at most MAX_RAISE: further ahead is no number of ours, and what asks for it is
-  answered when its feasibility distance is forgotten;
+- a raise is by at most MAX_RAISE, or to a number at most LEAP after the first one of this life, so
+  that a router whose clock went back by years is where it was at once; further ahead is no number
+  of ours, and what asks for it is answered when its feasibility distance is forgotten;
 - of one prefix, BURST raises are made at once and one more every REFILL_S;
 - a number of ours that we did not issue is outrun at once the first time, as an earlier life of
   ours may have left it; the next time after FOREIGN_GAP_S, and then after twice as long each time.
@@ -25,10 +26,20 @@ from dataclasses import dataclass
 from routed.model.prefix import Prefix
 from routed.model.seqno import seqno_distance
 
-__all__ = ["BURST", "CONTESTED_RAISES", "FOREIGN_GAP_S", "MAX_RAISE", "Raise", "RaiseLimits"]
+__all__ = [
+    "BURST",
+    "CONTESTED_RAISES",
+    "FOREIGN_GAP_S",
+    "LEAP",
+    "MAX_RAISE",
+    "Raise",
+    "RaiseLimits",
+]
 
 MAX_RAISE = 1 << 16
-"""A first seqno is a time in seconds: clocks that are wrong by up to 18 hours are forgiven."""
+LEAP = 1 << 27
+"""A first seqno is a time in seconds: a clock that went back by up to four years is made up for. It
+is half of the reach, so whoever drives a router so far has not driven it out of its neighbors'."""
 BURST = 16
 REFILL_S = 1.0
 FOREIGN_GAP_S = 1.0
@@ -63,13 +74,15 @@ class _Entry:
 class RaiseLimits:
     """Owns when each prefix was raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_seqno: int) -> None:
+        """Args: first_seqno of this life."""
+        self._first_seqno = first_seqno
         self._entries: OrderedDict[Prefix, _Entry] = OrderedDict()
         """The one that was raised last, last."""
 
     def judge_request(self, prefix: Prefix, own: int, wanted: int, now: float) -> Raise:
         """Decide whether to raise a seqno of ours to one that a router needs."""
-        verdict = _reach(own, wanted)
+        verdict = self._reach(own, wanted)
         if verdict is not Raise.GRANTED:
             return verdict
         entry = self._refreshed(prefix, now)
@@ -81,7 +94,7 @@ class RaiseLimits:
 
     def judge_foreign(self, prefix: Prefix, own: int, heard: int, now: float) -> Raise:
         """Decide whether to raise a seqno of ours past one that we did not issue."""
-        verdict = _reach(own, heard)
+        verdict = self._reach(own, heard)
         if verdict is not Raise.GRANTED:
             return verdict
         entry = self._refreshed(prefix, now)
@@ -117,11 +130,11 @@ class RaiseLimits:
         self._entries[prefix] = entry
         self._entries.move_to_end(prefix)
 
-
-def _reach(own: int, wanted: int) -> Raise:
-    distance = seqno_distance(wanted, own)
-    if distance == -(1 << 31):  # exactly half the ring away: neither before nor after
-        return Raise.TOO_FAR
-    if distance <= 0:
-        return Raise.BEHIND
-    return Raise.GRANTED if distance <= MAX_RAISE else Raise.TOO_FAR
+    def _reach(self, own: int, wanted: int) -> Raise:
+        distance = seqno_distance(wanted, own)
+        if distance == -(1 << 31):  # exactly half the ring away: neither before nor after
+            return Raise.TOO_FAR
+        if distance <= 0:
+            return Raise.BEHIND
+        is_near = distance <= MAX_RAISE or 0 < seqno_distance(wanted, self._first_seqno) <= LEAP
+        return Raise.GRANTED if is_near else Raise.TOO_FAR

@@ -9,6 +9,7 @@ from routed.model.prefix import Prefix
 from routed.neighbor.distances import SOURCE_GC_S
 from routed.neighbor.events import NeighborRow
 from routed.neighbor.own_ids import LEFTOVER_S, REMEMBERED, OwnIdWatch
+from routed.neighbor.raising import LEAP
 from routed.neighbor.wire import RouteUpdate
 from tests.fakes.fake_wire import FakeWire, Node, router_id
 from tests.fakes.network_laws import lie, take_away
@@ -133,7 +134,7 @@ def test_a_route_that_waits_for_a_newer_seqno_can_be_seen() -> None:
     wire.connect("b", "liar")
     wire.run(1)
     assert b.instance.waiting_for(LOOPBACK.address) == []
-    lie(wire, liar, RouteUpdate(LOOPBACK, 0, 0, False, a.router_id, 65_536 + (1 << 20)))
+    lie(wire, liar, RouteUpdate(LOOPBACK, 0, 0, False, a.router_id, 65_536 + LEAP + (1 << 20)))
     wire.run(1)
     take_away(wire, "liar")
     wire.run(1)

@@ -12,6 +12,7 @@ from routed.neighbor.raising import (
     BURST,
     CONTESTED_RAISES,
     FOREIGN_GAP_S,
+    LEAP,
     MAX_RAISE,
     Raise,
     RaiseLimits,
@@ -23,7 +24,7 @@ HALF = 1 << 31
 
 @pytest.fixture
 def limits() -> RaiseLimits:
-    return RaiseLimits()
+    return RaiseLimits(0)
 
 
 @pytest.mark.parametrize("own", [5, (1 << 32) - 3])
@@ -41,12 +42,25 @@ def limits() -> RaiseLimits:
         ((1 << 32) - 1, Raise.BEHIND),
     ],
 )
-def test_a_raise_is_small_wherever_on_the_ring(
-    limits: RaiseLimits, own: int, ahead: int, verdict: Raise
-) -> None:
+def test_a_raise_is_small_wherever_on_the_ring(own: int, ahead: int, verdict: Raise) -> None:
+    limits = RaiseLimits((own - LEAP) % (1 << 32))  # all that may be leapt over is behind
     wanted = (own + ahead) % (1 << 32)
     assert limits.judge_request(PREFIX, own, wanted, 0.0) is verdict
     assert limits.judge_foreign(PREFIX, own, wanted, 0.0) is verdict
+
+
+@pytest.mark.parametrize("first", [5, (1 << 32) - 3])
+@pytest.mark.parametrize(
+    ("beyond_first", "verdict"),
+    [(MAX_RAISE + 1, Raise.GRANTED), (LEAP, Raise.GRANTED), (LEAP + 1, Raise.TOO_FAR)],
+)
+def test_a_clock_that_went_back_by_years_is_made_up_for(
+    first: int, beyond_first: int, verdict: Raise
+) -> None:
+    limits = RaiseLimits(first)
+    survivor = (first + beyond_first) % (1 << 32)
+    assert limits.judge_request(PREFIX, first, survivor, 0.0) is verdict
+    assert limits.judge_foreign(PREFIX, first, survivor, 0.0) is verdict
 
 
 def test_requests_raise_a_burst_and_then_one_each_second(limits: RaiseLimits) -> None:
