@@ -292,3 +292,51 @@ def test_numbers_that_are_none_do_not_end_the_parent(besiege: Any) -> None:
     lab.wait_converged(DEADLINE_S)
     assert "not a number" in lab.log("R")
     assert "where=parent" not in lab.log("R")
+
+
+DIES_ON_CONF_DONE = """
+async def attack(engine, send_raw):
+    follow = engine._take_configuration
+
+    def die(message):
+        if isinstance(message, internal.ConfDone):
+            os._exit(7)
+        follow(message)
+
+    engine._take_configuration = die
+"""
+
+
+def black_holes(lab: Lab) -> set[str]:
+    return {route.prefix for route in lab.kernel_routes("R") if route.prefix.startswith("10.9.")}
+
+
+@pytest.mark.parametrize("confirm", [(), ("confirm", "1h")], ids=["at-once", "with-confirm"])
+def test_a_configuration_that_the_engine_dies_of_never_comes_into_force(
+    besiege: Any, confirm: tuple[str, ...]
+) -> None:
+    """S8: the client heard of success, and the next engine ran by what had killed the first."""
+    lab = besiege(DIES_ON_CONF_DONE)
+    lab.wait_converged(DEADLINE_S)
+    old = lab.read_config("R")
+    before = lab.kernel_routes("R", None)
+    lab.write_config("R", old + "static: [{prefix: 10.9.1.0/24, type: blackhole}]\n")
+    done = lab.run("R", ["routectl", "reload", *confirm])
+    assert done.returncode != 0, done.stdout
+    assert "went away" in done.stderr, done
+    wait_until(
+        lambda: counters_or_nothing(lab).get("engine_restarts") == 1, DEADLINE_S, "the next engine"
+    )
+    lab.wait_converged(DEADLINE_S)
+    assert 'reload-failed problem="the engine did not take the configuration"' in lab.log("R")
+    (status,) = lab.routectl("R", "show", "status")
+    assert (status["config_state"], status["confirm_token"]) == ("confirmed", None)
+    assert lab.kernel_routes("R", None) == before
+    assert not [row for row in lab.routectl("R", "show", "routes") if row["source"] == "static"]
+    done = lab.run("R", ["routectl", "reload"])  # by an engine that is in order
+    assert done.returncode == 0, done.stderr
+    assert "static 10.9.1.0/24 added" in done.stdout, "the old one was what it is compared with"
+    wait_until(lambda: black_holes(lab) == {"10.9.1.0/24"}, DEADLINE_S, "the new route is in")
+    lab.write_config("R", old)
+    assert lab.run("R", ["routectl", "reload"]).returncode == 0
+    wait_until(lambda: lab.kernel_routes("R", None) == before, DEADLINE_S, "and goes again")
