@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import topology
+from routed import exporter
+from routed.neighbor.events import TraceCode
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
@@ -154,3 +159,42 @@ def test_no_scraper_makes_the_engine_ask_for_what_it_may_not(lab: Lab) -> None:
     assert status["sandbox_refusals"] == 0
     assert status["engine_restarts"] == 0
     assert "sandbox-refused" not in lab.log("R")
+
+
+SELECTOR = re.compile(r"\b(routed_[a-z0-9_]+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)="([^"]*)"')
+CONFIGS = Path(__file__).parents[2] / "configs"
+DROPS = [
+    code.value.removeprefix("dropped_") for code in TraceCode if code.value.startswith("dropped_")
+]
+
+
+def test_all_series_of_an_idle_daemon_exist_from_the_start_and_alerts_use_no_others(
+    build_lab: LabBuilder,
+) -> None:
+    """UX A6: a counter that appears at 1 has not increased, and its alert never fired."""
+    lab = build_lab(topology.compute({"nodes": {"R": {}, "A": {}}, "links": ["A-R"]}))
+    lab.write_config_unless_there("R")
+    lab.write_config("R", lab.read_config("R") + f"metrics: {{listen: 'unix:{SOCKET}'}}\n")
+    lab.start_daemons(["R"])
+    metrics = scrape(lab.file(SOCKET))
+    expected: dict[str, tuple[str, Iterable[str]]] = {
+        "routed_reloads_total": ("outcome", exporter.RELOAD_OUTCOMES),
+        "routed_client_refusals_total": ("reason", exporter.CLIENT_REFUSAL_REASONS),
+        "routed_netlink_errors_total": ("kind", exporter.NETLINK_ERRORS),
+        "routed_sandbox_refusals_total": ("call", ("kill", "socket", "openat", "other")),
+        "routed_engine_violations_total": ("kind", ("channel", "flood", "syscall")),
+        "routed_nup_drops_total": ("reason", ("source_port", "by_kernel", *DROPS)),
+    }
+    for name, (label, values) in expected.items():
+        series = metrics[name]
+        assert {((label, value),) for value in values} <= series.keys(), name
+        assert not any(series.values()), name
+    alerts = yaml.safe_load((CONFIGS / "prometheus" / "alerts.yaml").read_text(encoding="utf-8"))
+    rules = [rule for group in alerts["groups"] for rule in group["rules"]]
+    used = [found for rule in rules for found in SELECTOR.findall(rule["expr"])]
+    assert len(used) >= 10
+    for name, matchers in used:
+        wanted = set(MATCHER.findall(matchers))
+        series = metrics.get(name, {})
+        assert any(wanted <= set(labels) for labels in series), (name, matchers)
