@@ -10,8 +10,9 @@ that accepts a route decides its distance and tag. The kernel's priority becomes
 Invariants:
     Our own routes are never learned: that would be talking to ourselves.
     Destinations that mean something on one link only (link-local, multicast, loopback) are not.
-    A route of which the RIB could only say a part is not: one for a TOS, or one whose packets are
-    encapsulated. How many a dump left out is counted (`left_out`), and `learn_sync` logs it.
+    A route of which the RIB could only say a part is not: one for a TOS, one whose packets are
+    encapsulated, or one of more than NEXT_HOPS_MAX next hops. How many a dump left out is counted
+    (`left_out`), and `learn_sync` logs it.
     A route through a nexthop object of somebody has the object's next hops; one whose object cannot
     be told (a tunnel, a blackhole) is not learned.
     What is notified while a dump is under way is newer than the dump.
@@ -253,6 +254,8 @@ def _reason_to_leave_out(route: KernelRoute) -> str:
     """What the RIB has no word for; empty when it can say all of a route."""
     if route.key.tos:
         return "only for a TOS"
+    if len(route.value.next_hops) > NEXT_HOPS_MAX:
+        return f"more than {NEXT_HOPS_MAX} next hops"
     return "encapsulated" if route.is_encapsulated else ""
 
 

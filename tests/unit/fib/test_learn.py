@@ -204,13 +204,18 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
 
 TOS = KernelRoute(RouteKey(254, Prefix.parse("10.5.0.0/16"), 0x10, 100), DHCP, BLACKHOLE)
 ENCAPSULATED = route("2001:db8:e::/48")._replace(is_encapsulated=True)
+BROAD = route("10.8.0.0/16")._replace(
+    value=RouteValue(
+        RouteType.UNICAST, tuple(NextHop(None, number, 1) for number in range(1, 1026))
+    )
+)
 
 
 def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
     """Q8: a TOS and an encapsulation change who is forwarded, and how."""
     learner = RouteLearner()
     learner.want([ANY])
-    for left_out in (TOS, ENCAPSULATED):
+    for left_out in (TOS, ENCAPSULATED, BROAD):
         learner.changed(left_out, is_removed=False)
     assert told(learner) == ([], [])
     learner.changed(route("2001:db8:e::/48"), is_removed=False)
@@ -223,9 +228,9 @@ def test_a_dump_counts_what_it_leaves_out() -> None:
     learner = RouteLearner()
     learner.want([ANY])
     counts = Counter[str]()
-    for seen in (TOS, ENCAPSULATED, route("10.6.0.0/16"), TOS._replace(protocol=BIRD)):
+    for seen in (TOS, ENCAPSULATED, BROAD, route("10.6.0.0/16"), TOS._replace(protocol=BIRD)):
         prefix = seen.key.prefix
         dump = learner.begin_dump(254, prefix.family)
         dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
-    assert counts == {"only for a TOS": 1, "encapsulated": 1}
+    assert counts == {"only for a TOS": 1, "encapsulated": 1, "more than 1024 next hops": 1}
