@@ -158,7 +158,10 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.config.load import ConfigError, load_text, read_text
     from routed.keyfiles import KeyFileError, read_secrets
 
-    if not arguments.check:
+    signals.heed_children()
+    if arguments.check:
+        signals.release()  # a check serves none, and a terminal that hangs up ends it
+    else:
         signals.hold(*signals.SERVED - signals.END)
     path = os.path.abspath(arguments.config)
     try:

@@ -92,6 +92,9 @@ REFUSALS_BURST = 1000
 """Refused system calls that are counted, each of which costs the parent a turn: a defect makes a
 few. Beyond that the kernel refuses them alone."""
 
+CLOSED_S = 3.0
+"""How long an engine may live after its end of the channel is closed: it prints its last words."""
+
 PULSE_S = 5.0
 PULSES_MISSED_MAX = 12
 """An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
@@ -438,7 +441,11 @@ class EngineSession:
                 else:
                     self._take_listener(descriptor)
         except ChannelClosed:
-            pass  # it is dying: `_reap` will tell how
+            # It is dying, and `_reap` will tell how; but its last words may take a moment.
+            await trio.sleep(CLOSED_S)
+            self._conduct.violations["channel"] += 1
+            self._log.emit("engine-misbehaved", problem="it has closed the channel and lives on")
+            self.kill()
         except VersionDiffersError:
             self.kill()  # `_reap` will tell; the supervisor says why
         except IpcError as error:

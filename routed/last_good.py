@@ -39,11 +39,18 @@ class LastGood:
         self.refused = self._read("refused.yaml")
         """What a start must not go by, although the file may say it; None when there is none."""
         self._is_running_kept = self.running is not None
+        self._is_refused_kept = True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next start goes by what is in force: all that it needs is on disk."""
+        return self._is_refused_kept and self._is_running_kept
 
     def put_in_force(self, text: str) -> None:
         """A configuration is in force and good; what was, becomes the previous one."""
         if text == self.refused:
             self.refused = None
+            self._is_refused_kept = True
             self._remove("refused.yaml")
         if text == self.running and self._is_running_kept:
             return
@@ -60,7 +67,8 @@ class LastGood:
             Whether that holds after the end of this process: all that a start needs is on disk.
         """
         self.refused = text
-        return self._write("refused.yaml", text) and self._is_running_kept
+        self._is_refused_kept = self._write("refused.yaml", text)
+        return self.is_kept
 
     def restore_refused(self, text: str | None) -> None:
         """Refuse what was refused before the last `refuse`, or nothing."""
@@ -68,9 +76,10 @@ class LastGood:
             return
         self.refused = text
         if text is None:
+            self._is_refused_kept = True
             self._remove("refused.yaml")
         else:
-            self._write("refused.yaml", text)
+            self._is_refused_kept = self._write("refused.yaml", text)
 
     def instead_of(self, text: str) -> str | None:
         """What to start by, when the file says something that was refused; else None."""

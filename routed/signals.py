@@ -18,10 +18,20 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["END", "SERVED", "hold", "ignore", "release"]
+__all__ = ["END", "SERVED", "heed_children", "hold", "ignore", "release"]
 
 END = frozenset({signal.SIGTERM, signal.SIGINT})
 SERVED = END | {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+
+
+def heed_children() -> None:
+    """Have ended children wait for us, whatever the program that started us has set.
+
+    An ignored SIGCHLD outlives exec(2), and then the kernel reaps children by itself: nobody learns
+    how they ended (waitpid(2), ECHILD).
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def hold(*numbers: signal.Signals) -> None:

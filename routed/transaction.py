@@ -477,7 +477,7 @@ class Transactions:
                 return self._give_up(error.lines)
         self._keep(Event.SWITCHED, text)
         self._log.emit("rolled-back", why=asked_by)
-        return ReloadFinished(True, (*lines, self._still_says()))
+        return ReloadFinished(True, (*lines, *self._not_kept(), self._still_says()))
 
     async def _go_back(self, event: Event, why: str) -> ReloadFinished:
         """Return without having been asked."""
@@ -506,9 +506,17 @@ class Transactions:
         self._log_done(list(delta.changes), started)
         self._log.emit("rolled-back", why=why)
         lines = list(delta.changes) or ["nothing changed"]
-        return ReloadFinished(True, (*lines, *problems, self._still_says()))
+        return ReloadFinished(True, (*lines, *problems, *self._not_kept(), self._still_says()))
 
     # --- words
+
+    def _not_kept(self) -> list[str]:
+        """What a person must know of a way back that does not outlive this process."""
+        if self._last_good.is_kept:
+            return []
+        return [
+            f"{self._last_good.directory} cannot be written: the next start goes by {self._path}"
+        ]
 
     def _still_says(self) -> str:
         return f"{self._path} still says otherwise: mend it before the next reload"

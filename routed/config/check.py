@@ -9,16 +9,19 @@ nothing is said that follows from a hole.
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from routed.config.schema import (
+    PID_FILE,
     FibConfig,
     InterfaceConfig,
     KeyConfig,
     KeySetConfig,
     LearnConfig,
+    ManagementConfig,
     NextHopObjects,
     RuleConfig,
     RuleFamily,
@@ -33,6 +36,9 @@ from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import Rule
 
 __all__ = ["Draft", "find_problems"]
+
+STATE_FILES = ("running.yaml", "previous.yaml", "refused.yaml")
+"""What the daemon keeps beside its pid file (`routed.last_good`)."""
 
 T = TypeVar("T")
 Numbered = Sequence[tuple[int, T]]
@@ -58,12 +64,17 @@ class Draft:
     learn: Numbered[LearnConfig]
     rules: Numbered[RuleConfig]
     allow_martians: Numbered[Prefix]
+    files: Sequence[tuple[str, str]]
+    """Every path that the daemon writes, with the option that names it."""
+    file: str
+    """Of the configuration itself."""
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Draft:
+    def of(cls, values: Mapping[str, Any], file: str) -> Draft:
         """Take what there is.
 
         Args:
+            file: the path of the configuration.
             values: by the fields of `Config`, as far as they are given; what could not be read is
                 None, or has None among its items.
         """
@@ -79,11 +90,39 @@ class Draft:
             learn=_numbered(values.get("learn")),
             rules=_numbered(values.get("rules")),
             allow_martians=_numbered(values.get("allow_martians")),
+            files=_files_of(values),
+            file=file,
         )
 
 
 def _numbered(items: Iterable[T | None] | None) -> list[tuple[int, T]]:
     return [(index, item) for index, item in enumerate(items or ()) if item is not None]
+
+
+def _files_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    log, management = values.get("log"), values.get("management", ManagementConfig())
+    metrics, pid_file = values.get("metrics"), values.get("pid_file", PID_FILE)
+    named = [
+        ("pid_file", pid_file),
+        ("log.file", log and log.file),
+        ("management.socket", management and management.socket),
+        ("metrics.listen", metrics and metrics.listen and metrics.listen.path),
+    ]
+    return [(option, os.path.normpath(path)) for option, path in named if path]
+
+
+def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Problem]:
+    """Files that would destroy each other: each has a path of its own."""
+    taken = {os.path.abspath(file): "this configuration"}
+    directory = next((os.path.dirname(path) for option, path in files if option == "pid_file"), "")
+    for name in STATE_FILES:
+        taken[os.path.join(directory, name)] = f"the daemon's own {name}"
+    for option, path in files:
+        is_socket = option in ("management.socket", "metrics.listen")
+        for used in (path, f"{path}.lock", f"{path}.new") if is_socket else (path,):
+            if used in taken:
+                yield option, f"{used} is {taken[used]} already"
+            taken[used] = f"`{option}`"
 
 
 def find_problems(draft: Draft) -> Iterator[Problem]:
@@ -97,6 +136,7 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
     yield from _summary_problems(draft.summaries)
     yield from _rule_problems(draft.rules)
     yield from _martian_problems(draft.allow_martians)
+    yield from _file_problems(draft.files, draft.file)
     if draft.fib is not None:
         yield from _protocol_problems(draft.fib.protocol, draft.learn)
         if draft.fib.nexthop_objects is NextHopObjects.OFF:

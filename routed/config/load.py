@@ -274,7 +274,7 @@ def _load_text(text: str, file: str) -> Config:
         raise ConfigError([Problem(file, 1, 1, "(top)", hint)])
     decoder = _Decoder(file, min(MAX_NODES, len(text) + ALIASED_MAX))
     values = decoder.values(Config, root, "")
-    for path, message in find_problems(Draft.of(values)):
+    for path, message in find_problems(Draft.of(values, file)):
         decoder.report_meaning(root, path, message)
     config = None if decoder.problems else decoder.construct(Config, root, "", values)
     if decoder.problems or config is None:
@@ -361,6 +361,9 @@ class _Decoder:
             option = options.get(key)
             if option is None and not path and key.startswith(_HOLDER):
                 continue  # a place for anchors
+            if option is None and len(self.problems) >= PROBLEMS_SHOWN_MAX:
+                self.report(key_node, _below(path, key), "unknown key")  # nobody sees more of it
+                continue
             if option is None:
                 self.report(key_node, _below(path, key), _unknown_key(key, options, first))
                 option = _surely_meant(key, options, node)

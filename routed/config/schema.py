@@ -419,6 +419,9 @@ class MetricsConfig:
     )
 
 
+PID_FILE = "/run/routed/routed.pid"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """routes.yaml."""
@@ -439,7 +442,7 @@ class Config:
     )  # fmt: skip
     pid_file: str = _option(
         Scalar(scalars.absolute_path), "Where the daemon's pid is kept, locked while it runs.",
-        default="/run/routed/routed.pid", written="/run/routed/routed.pid",
+        default=PID_FILE, written=PID_FILE,
     )  # fmt: skip
     log: LogConfig = _option(Nested(LogConfig), "Logging.", factory=LogConfig)
     fib: FibConfig = _option(Nested(FibConfig), "The kernel FIB.", factory=FibConfig)

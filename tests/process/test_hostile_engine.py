@@ -306,6 +306,14 @@ async def test_a_broken_rule_ends_the_engine_with_its_reason(
         await until(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
+async def test_an_engine_that_closes_its_channel_and_lives_on_is_ended(take_over: TakeOver) -> None:
+    take_over("take_configuration()\nchannel.close()\nread_nothing()\n")
+    siege = await besiege()
+    assert siege.status == "killed by SIGKILL"
+    assert siege.problems == ["it has closed the channel and lives on"]
+    assert siege.conduct.violations == {"channel": 1}
+
+
 async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: TakeOver) -> None:
     """S3b: a friend's lingering socket, passed on by the engine, blocked its parent's close."""
     if may_carry_descriptors_here():

@@ -139,3 +139,52 @@ def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
     assert (blocked, pending) == (0, 0)
     ours = sum(1 << (number - 1) for number in SERVED)
     assert ignored & ours == ours
+
+
+def test_children_are_heeded_although_whoever_started_us_ignores_them() -> None:
+    """An ignored SIGCHLD outlives exec(2): the kernel then reaps the engine by itself."""
+    program = (
+        "import os, signal; from routed import signals; signals.heed_children()\n"
+        "pid = os.fork()\n"
+        "if not pid: os._exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    command = [sys.executable, "-c", program]
+
+    def ignore_children() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=True, preexec_fn=ignore_children
+    )
+    assert done.stdout == "7\n"
+
+
+EARLY = """
+import os, signal, sys
+
+class AtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == "routed.cli":
+            for number in map(int, sys.argv.pop().split(",")):
+                os.kill(os.getpid(), number)
+            sys.meta_path.remove(self)
+        return None
+
+sys.meta_path.insert(0, AtImport())
+from routed.__main__ import main
+sys.argv = ["routed", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+def test_a_signal_while_the_command_imports_its_modules_ends_nothing(tmp_path: Path) -> None:
+    numbers = ",".join(str(int(number)) for number in SERVED - END)
+    absent = str(tmp_path / "absent.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, "-c", absent, numbers],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "absent.yaml" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import threading
@@ -15,7 +16,13 @@ from hypothesis import strategies as st
 
 from ipc import codec
 from routed.config import load
-from routed.config.load import ConfigError, json_schema, load_file, load_text
+from routed.config.load import (
+    PROBLEMS_SHOWN_MAX,
+    ConfigError,
+    json_schema,
+    load_file,
+    load_text,
+)
 from routed.config.schema import Config, options_of
 from routed.model.prefix import Address, Prefix
 from routed.model.route import Gateway
@@ -456,3 +463,58 @@ def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.Mon
     monkeypatch.setattr(load, "MAX_BYTES", 5 << 20)
     with pytest.raises(ConfigError, match="too large"):
         load.read_text("/dev/zero", is_from_terminal=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        ("pid_file: /etc/routed/routes.yaml\n", "pid_file", "is this configuration already"),
+        ("log: {file: /etc/routed/../routed/routes.yaml}\n", "log.file", "is this configuration"),
+        ("log: {file: /run/routed/routed.pid}\n", "log.file", "is `pid_file` already"),
+        (
+            "log: {file: /run/routed/routed.sock}\n",
+            "management.socket",
+            "is `log.file` already",
+        ),
+        (
+            "log: {file: /run/routed/routed.sock.lock}\n",
+            "management.socket",
+            "routed.sock.lock is `log.file` already",
+        ),
+        ("log: {file: /run/routed/running.yaml}\n", "log.file", "the daemon's own running.yaml"),
+        (
+            "metrics: {listen: unix:/run/routed/routed.sock}\n",
+            "metrics.listen",
+            "is `management.socket` already",
+        ),
+        (
+            "pid_file: /srv/a\nmanagement: {socket: /srv/refused.yaml}\n",
+            "management.socket",
+            "the daemon's own refused.yaml",
+        ),
+    ],
+)
+def test_each_file_of_the_daemon_has_a_path_of_its_own(text: str, where: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text("router_id: 10.0.0.1\nuser: root\n" + text, "/etc/routed/routes.yaml")
+    (found,) = caught.value.problems
+    assert found.path == where
+    assert problem in found.message
+
+
+def test_what_nobody_sees_of_many_mistakes_is_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked = 0
+    look = difflib.get_close_matches
+
+    def counting(*arguments: Any, **options: Any) -> list[str]:
+        nonlocal looked
+        looked += 1
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    text = "router_id: 10.0.0.1\nuser: root\n" + "".join(f"kee{n}: 1\n" for n in range(2000))
+    with pytest.raises(ConfigError, match="known here: router_id"):
+        load_text(text)
+    assert looked <= 2 * PROBLEMS_SHOWN_MAX

@@ -464,6 +464,18 @@ async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_pa
         assert "pid_file" in answer.lines[0]
 
 
+async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask()).is_ok
+        (tmp_path / "refused.yaml").mkdir()  # as good as a full disk
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.is_ok
+        assert scene.host.config == load_text(text_with(1))
+        warning = f"{tmp_path} cannot be written: the next start goes by {scene.path}"
+        assert warning in answer.lines
+
+
 async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_goes_to(
     tmp_path: Path,
 ) -> None:
