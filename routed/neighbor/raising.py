@@ -4,9 +4,11 @@ A seqno is raised because a router needs a newer one (SEQNO_REQUEST), or because
 with a seqno that we never issued. Both come from others, and each raise is an update that crosses
 the network. So
 
-- a raise is by at most MAX_RAISE, or to a number at most LEAP after the first one of this life, so
-  that a router whose clock went back by years is where it was at once; further ahead is no number
-  of ours, and what asks for it is answered when its feasibility distance is forgotten;
+- a raise is to a number at most LEAP after the first one of this life, so that a router whose clock
+  went back by years is where it was at once. From there on raises are by one, and one a second: no
+  faster than first numbers grow, so that whatever somebody drives this life to, the next one can
+  reach. Further ahead is no number of ours, and what asks for it is answered when its feasibility
+  distance is forgotten;
 - of one prefix, BURST raises are made at once and one more every REFILL_S;
 - a number of ours that we did not issue is outrun at once the first time, as an earlier life of
   ours may have left it; the next time after FOREIGN_GAP_S, and then after twice as long each time.
@@ -24,19 +26,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from routed.model.prefix import Prefix
-from routed.model.seqno import seqno_distance
+from routed.model.seqno import next_seqno, seqno_distance
 
 __all__ = [
     "BURST",
     "CONTESTED_RAISES",
     "FOREIGN_GAP_S",
     "LEAP",
-    "MAX_RAISE",
     "Raise",
     "RaiseLimits",
 ]
 
-MAX_RAISE = 1 << 16
 LEAP = 1 << 27
 """A first seqno is a time in seconds: a clock that went back by up to four years is made up for. It
 is half of the reach, so whoever drives a router so far has not driven it out of its neighbors'."""
@@ -87,7 +87,7 @@ class RaiseLimits:
             return verdict
         entry = self._refreshed(prefix, now)
         is_contested = entry.foreign >= CONTESTED_RAISES and now < entry.foreign_at
-        if entry.tokens < 1 or is_contested:
+        if entry.tokens < 1 or is_contested or not self._may_go_on(prefix, wanted, now):
             return Raise.TOO_SOON
         self._use(prefix, entry, now)
         return Raise.GRANTED
@@ -98,7 +98,7 @@ class RaiseLimits:
         if verdict is not Raise.GRANTED:
             return verdict
         entry = self._refreshed(prefix, now)
-        if now < entry.foreign_at:
+        if now < entry.foreign_at or not self._may_go_on(prefix, next_seqno(heard), now):
             return Raise.TOO_SOON
         gap_s = min(FOREIGN_GAP_S * 2**entry.foreign, FOREIGN_GAP_MAX_S)
         entry.foreign += 1
@@ -136,5 +136,13 @@ class RaiseLimits:
             return Raise.TOO_FAR
         if distance <= 0:
             return Raise.BEHIND
-        is_near = distance <= MAX_RAISE or 0 < seqno_distance(wanted, self._first_seqno) <= LEAP
+        is_near = distance == 1 or self._is_leap(wanted)
         return Raise.GRANTED if is_near else Raise.TOO_FAR
+
+    def _is_leap(self, wanted: int) -> bool:
+        return 0 < seqno_distance(wanted, self._first_seqno) <= LEAP
+
+    def _may_go_on(self, prefix: Prefix, wanted: int, now: float) -> bool:
+        """Whether a prefix may be raised beyond what may be leapt to, where there is no burst."""
+        known = self._entries.get(prefix)
+        return known is None or self._is_leap(wanted) or now >= known.at + REFILL_S

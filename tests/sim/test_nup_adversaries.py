@@ -15,7 +15,7 @@ import pytest
 from routed.model.prefix import Address, Prefix
 from routed.model.seqno import REACH
 from routed.neighbor.distances import SOURCE_GC_S
-from routed.neighbor.raising import BURST, MAX_RAISE
+from routed.neighbor.raising import BURST, LEAP
 from routed.neighbor.seqno_wishes import REQUEST_RETRY_MAX_S
 from routed.neighbor.wire import RouteUpdate, SeqnoRequest
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults
@@ -39,7 +39,7 @@ TOPOLOGIES: dict[str, Callable[[FakeWire], None]] = {
     "grid9": lambda wire: build_grid(wire, 3),
     "random9": lambda wire: build_random(wire, 9, seed=5),
 }
-AHEAD = [1, 2, MAX_RAISE, MAX_RAISE + 1, REACH - 1, REACH, REACH + 1, 1 << 30, (1 << 31) - 1,
+AHEAD = [1, 2, 1 << 16, LEAP, LEAP + 1, REACH - 1, REACH, REACH + 1, 1 << 30, (1 << 31) - 1,
          1 << 31, (1 << 31) + 1, (1 << 32) - 1]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_lies_of_every_kind_on_bad_wires_close_no_loop_and_starve_nobody(seed: i
 
 def test_a_claim_that_comes_back_each_minute_starves_nobody_once_it_stays_away() -> None:
     wire, liar = honest_network(TOPOLOGIES["ring6"], seed=3)
-    for ahead in (5, REACH, 7, MAX_RAISE + 1, REACH):
+    for ahead in (5, REACH, 7, LEAP + 1, REACH):
         claim(wire, liar, "r2", ahead)
         wire.run(30)
         lie(wire, liar, None, next(iter(wire.nodes["r2"].origins)))
@@ -145,12 +145,12 @@ def test_a_flood_of_seqno_requests_drives_nothing_far_and_costs_no_route() -> No
     before = {name: set(node.learned) for name, node in wire.nodes.items()}
     sent = sum(node.sent_datagrams for node in wire.nodes.values())
     for step in range(300):  # for 3 s
-        ahead = wire.rng.choice([1, 1, MAX_RAISE, REACH, (1 << 31) - 1, 1 << 31])
+        ahead = wire.rng.choice([1, 1, 1 << 16, LEAP, REACH, (1 << 31) - 1, 1 << 31])
         ask(wire, liar, victim, victim.router_id, seqno_of(wire, "r5", prefix) + ahead + step % 2)
         assert {name: set(node.learned) for name, node in wire.nodes.items()} == before
     raised = victim.instance.counters()["seqno_raised"]
     assert raised <= BURST + 4
-    assert (seqno_of(wire, "r5", prefix) - first) % (1 << 32) <= raised * MAX_RAISE
+    assert (seqno_of(wire, "r5", prefix) - first) % (1 << 32) <= LEAP + raised
     told = sum(node.sent_datagrams for node in wire.nodes.values()) - sent
     assert told <= 300 * 30, "each request costs a few datagrams, whatever it asks for"
     wire.run(20)

@@ -14,7 +14,7 @@ from routed.neighbor.advertise import (
     TableDump,
     take_fitting,
 )
-from routed.neighbor.raising import MAX_RAISE, Raise
+from routed.neighbor.raising import Raise
 from routed.neighbor.wire import (
     CONTENT_MAX_BYTES,
     Flag,
@@ -81,13 +81,13 @@ def test_a_change_is_one_step_whatever_another_prefix_was_driven_to() -> None:
     other = Prefix.parse("10.0.0.0/8")
     origins.originate([PREFIX, other], 0, 0, is_external=False)
     for step in range(1, 5):
-        origins.raise_seqno(other, 100 + step * MAX_RAISE, 0.0)
+        origins.raise_seqno(other, 100 + step * 1000, 0.0)
     assert set(origins.originate([PREFIX, other], 5, 0, is_external=False)) == {PREFIX, other}
     changed, driven = origins.get(PREFIX), origins.get(other)
     assert changed is not None
     assert driven is not None
     assert changed.seqno == 101
-    assert driven.seqno == origins.highest_seqno == 101 + 4 * MAX_RAISE
+    assert driven.seqno == origins.highest_seqno == 101 + 4 * 1000
 
 
 def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:

@@ -13,7 +13,6 @@ from routed.neighbor.raising import (
     CONTESTED_RAISES,
     FOREIGN_GAP_S,
     LEAP,
-    MAX_RAISE,
     Raise,
     RaiseLimits,
 )
@@ -33,8 +32,8 @@ def limits() -> RaiseLimits:
     [
         (0, Raise.BEHIND),
         (1, Raise.GRANTED),
-        (MAX_RAISE, Raise.GRANTED),
-        (MAX_RAISE + 1, Raise.TOO_FAR),
+        (2, Raise.TOO_FAR),
+        (1 << 16, Raise.TOO_FAR),
         (REACH, Raise.TOO_FAR),
         (HALF - 1, Raise.TOO_FAR),
         (HALF, Raise.TOO_FAR),
@@ -46,13 +45,13 @@ def test_a_raise_is_small_wherever_on_the_ring(own: int, ahead: int, verdict: Ra
     limits = RaiseLimits((own - LEAP) % (1 << 32))  # all that may be leapt over is behind
     wanted = (own + ahead) % (1 << 32)
     assert limits.judge_request(PREFIX, own, wanted, 0.0) is verdict
-    assert limits.judge_foreign(PREFIX, own, wanted, 0.0) is verdict
+    assert limits.judge_foreign(PREFIX, own, wanted, 10.0) is verdict
 
 
 @pytest.mark.parametrize("first", [5, (1 << 32) - 3])
 @pytest.mark.parametrize(
     ("beyond_first", "verdict"),
-    [(MAX_RAISE + 1, Raise.GRANTED), (LEAP, Raise.GRANTED), (LEAP + 1, Raise.TOO_FAR)],
+    [(2, Raise.GRANTED), (LEAP, Raise.GRANTED), (LEAP + 1, Raise.TOO_FAR)],
 )
 def test_a_clock_that_went_back_by_years_is_made_up_for(
     first: int, beyond_first: int, verdict: Raise
@@ -60,7 +59,21 @@ def test_a_clock_that_went_back_by_years_is_made_up_for(
     limits = RaiseLimits(first)
     survivor = (first + beyond_first) % (1 << 32)
     assert limits.judge_request(PREFIX, first, survivor, 0.0) is verdict
-    assert limits.judge_foreign(PREFIX, first, survivor, 0.0) is verdict
+    assert limits.judge_foreign(PREFIX, first, survivor, 10.0) is verdict
+
+
+def test_whatever_a_life_was_driven_to_the_next_one_can_reach() -> None:
+    """Its first number is later by at least the seconds that the driving took, and one start."""
+    first = 1_000_000
+    limits = RaiseLimits(first)
+    own = first
+    for step in range(60 * 20):  # for a minute, twenty times a second, as far as it goes
+        for ahead in (LEAP, 1 << 16, 16, 2, 1):
+            if limits.judge_request(PREFIX, own, own + ahead, step / 20) is Raise.GRANTED:
+                own += ahead
+    assert own - first >= LEAP, "it was driven as far as that"
+    following = RaiseLimits(first + 60 + 1)
+    assert following.judge_request(PREFIX, first + 60 + 1, own + 1, 0.0) is Raise.GRANTED
 
 
 def test_requests_raise_a_burst_and_then_one_each_second(limits: RaiseLimits) -> None:
