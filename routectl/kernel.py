@@ -10,7 +10,14 @@ unreachable, EACCES for prohibit.
 A route that points at a nexthop object shows its id alone where net.ipv4.nexthop_compat_mode is 0:
 the object is asked for then, and the members of a group after it.
 
-Sources: rtnetlink(7); linux/rtnetlink.h; linux/nexthop.h; net/ipv4/route.c, inet_rtm_getroute.
+For an IPv6 route through a nexthop object the kernel shows any of the routes that share the object
+or a member of it: the destination cache belongs to the object, and remembers the route that filled
+it. Prefix, metric, table and protocol are then another route's, and its next hops may be. Only the
+next hop that packets take now is true: that one is asked for, without RTM_F_FIB_MATCH, and the
+rest is left open.
+
+Sources: rtnetlink(7); linux/rtnetlink.h; linux/nexthop.h; net/ipv4/route.c, inet_rtm_getroute;
+net/ipv6/route.c, rt6_get_pcpu_route.
 """
 
 from __future__ import annotations
@@ -66,7 +73,8 @@ def ask_kernel(address: str) -> Row:
 
     Returns:
         `type` (none when there is no route), `prefix`, `next_hops`, `table`, `protocol`,
-        `priority`; None for what the kernel does not say.
+        `priority`; None for what the kernel does not say. Without `prefix`, a unicast route has
+        the next hop that packets take now, of possibly several.
 
     Raises:
         KernelError: no netlink here.
@@ -74,15 +82,35 @@ def ask_kernel(address: str) -> Row:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     packed = socket.inet_pton(family, address)
     destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed
-    flags = _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH
-    body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, flags) + destination
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
             netlink.settimeout(_TIMEOUT_S)
-            answer = _exchange(netlink, _RTM_GETROUTE, body)
-            return _read(answer, lambda number: _object_hops(netlink, number, 1))
+
+            def answer(flags: int) -> bytes:
+                fields = (family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE | flags)
+                return _exchange(netlink, _RTM_GETROUTE, _ROUTE.pack(*fields) + destination)
+
+            matched = answer(_RTM_F_FIB_MATCH)
+            if _is_of_shared_object(matched):
+                return _without_entry(_read(answer(0), lambda _number: []))
+            return _read(matched, lambda number: _object_hops(netlink, number, 1))
     except OSError as error:
         raise KernelError(str(error.strerror or error)) from error
+
+
+def _is_of_shared_object(message: bytes) -> bool:
+    """Whether an answer may show another route of the same nexthop object."""
+    _, kind, *_ = _HEADER.unpack_from(message)
+    if kind != _RTM_NEWROUTE:
+        return False
+    family, *_ = _ROUTE.unpack_from(message, _HEADER.size)
+    attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
+    return bool(family == socket.AF_INET6 and _RTA_NH_ID in attributes)
+
+
+def _without_entry(row: Row) -> Row:
+    """An answer with nothing of what tells one route from another."""
+    return {**row, **dict.fromkeys(("prefix", "table", "protocol", "priority"))}
 
 
 def _exchange(netlink: socket.socket, kind: int, body: bytes) -> bytes:
@@ -215,11 +243,20 @@ def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
         return False, f"the kernel's route is {kernel['type']}, not {winner['type']}"
     if winner["type"] != "unicast":
         return True, f"both refuse ({winner['type']})"
+    if kernel["prefix"] is None:
+        return _agreement_of_hop(winner, kernel)
     if kernel["prefix"] != explained["prefix"]:
         return False, f"the kernel takes {kernel['prefix']}, not {explained['prefix']}"
     if _hop_set(kernel["next_hops"]) != _hop_set(winner["next_hops"]):
         return False, "the next hops differ"
     return True, "the same prefix and next hops"
+
+
+def _agreement_of_hop(winner: Row, kernel: Row) -> tuple[bool, str]:
+    """The same where the kernel says only which next hop it takes now."""
+    if not _hop_set(kernel["next_hops"]) <= _hop_set(winner["next_hops"]):
+        return False, "the kernel takes another next hop"
+    return True, "the next hop is one of the route's (the kernel does not say which prefix)"
 
 
 def _hop_set(next_hops: object) -> set[tuple[object, object]]:

@@ -123,6 +123,18 @@ def explained(prefix: str | None, **winner: object) -> Row:
             "the next hops differ",
         ),
         (
+            explained("10.1.0.0/16", type="unicast", next_hops=SAME["next_hops"]),
+            {**SAME, "prefix": None, "next_hops": [{"via": "fe80::2", "dev": "eth0"}]},
+            True,
+            "the next hop is one of the route's (the kernel does not say which prefix)",
+        ),
+        (
+            explained("10.1.0.0/16", type="unicast", next_hops=SAME["next_hops"]),
+            {**SAME, "prefix": None, "next_hops": [{"via": "fe80::3", "dev": "eth0"}]},
+            False,
+            "the kernel takes another next hop",
+        ),
+        (
             explained("10.1.0.0/16", type="unicast", next_hops=[]),
             {**SAME, "type": "local"},
             True,
