@@ -65,7 +65,7 @@ from routed.declaration import hello_of_this_process
 from routed.engine_output import EngineOutput
 from routed.log import Logger, TokenBucket
 from routed.log_relay import LogRelay, RelayBudget
-from routed.outbox import Outbox, OutboxSource, Outgoing
+from routed.outbox import MESSAGES_MAX, Outbox, OutboxSource, Outgoing
 from routed.privsep import EngineProcess
 from routed.sandbox.refusals import NotAListenerError, RefusalListener
 
@@ -220,6 +220,13 @@ class EngineSession:
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
         """Queue one message; a descriptor is closed once it was sent, or the session ends."""
         self._outbox.send(message, request_id, descriptor)
+        if self._outbox.is_full and not self._is_over:
+            self._conduct.violations["flood"] += 1
+            self._log.emit(
+                "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it does not read"
+            )
+            self.kill()
+            self._outbox.close()
 
     def mark_link(self, ifindex: int) -> None:
         """A link changed: its state when its turn comes is what is sent."""

@@ -8,7 +8,8 @@
     log lines    the newest LOG_LINES_KEPT
 
 Most of it is state, and the messages in order are few by nature, so that a slow engine costs the
-parent nothing. While an engine is being configured only messages in order go out.
+parent nothing. An engine that has MESSAGES_MAX of them before it does not follow any more. While an
+engine is being configured only messages in order go out.
 
 Invariants:
     A queued descriptor is the outbox's to close, whether it was sent or not. One that comes when
@@ -34,7 +35,10 @@ from ipc.internal import (
 )
 from routed.model.link import Interface
 
-__all__ = ["LOG_LINES_KEPT", "Outbox", "OutboxSource", "Outgoing"]
+__all__ = ["LOG_LINES_KEPT", "MESSAGES_MAX", "Outbox", "OutboxSource", "Outgoing"]
+
+MESSAGES_MAX = 16_384
+"""In order: a configuration of hundreds of megabytes, or sockets of links that flap all along."""
 
 LOG_LINES_KEPT = 500
 """For `show log`; at info and above."""
@@ -86,6 +90,11 @@ class Outbox:
             return
         self._messages.append(Outgoing(message, request_id, descriptor))
         self.wake()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the engine has more messages before it than one that follows ever has."""
+        return len(self._messages) > MESSAGES_MAX
 
     def mark_link(self, ifindex: int) -> None:
         """A link has changed."""

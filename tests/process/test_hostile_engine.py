@@ -25,6 +25,7 @@ from ipc.internal import (
     FibProgress,
     FibUpdate,
     LinksComplete,
+    LogLevelChanged,
     LogLevelRequested,
     NextHopsSuspected,
     Ping,
@@ -312,6 +313,20 @@ async def test_an_engine_that_closes_its_channel_and_lives_on_is_ended(take_over
     assert siege.status == "killed by SIGKILL"
     assert siege.problems == ["it has closed the channel and lives on"]
     assert siege.conduct.violations == {"channel": 1}
+
+
+async def test_an_engine_that_reads_nothing_is_ended_before_what_waits_fills_memory(
+    take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routed.outbox.MESSAGES_MAX", 100)
+    take_over("take_configuration()\nread_nothing()\n")
+    siege = Siege()
+    siege.tell = [LogLevelChanged("x" * 100)] * 100_000
+    await siege.run()
+    assert siege.status == "killed by SIGKILL"
+    assert siege.conduct.violations == {"flood": 1}
+    assert siege.session is not None
+    assert not siege.session._outbox._messages
 
 
 async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: TakeOver) -> None:
