@@ -321,6 +321,8 @@ def signals(scene: Scene) -> None:
         scene.lab.write_config("R", scene.config)
         done = scene.lab.run("R", scene.lab.routectl_command("R", "reload"))
         assert done.returncode == 0, done.stderr
+        # SIGUSR2 has stepped the log level, who knows how often.
+        scene.lab.run("R", scene.lab.routectl_command("R", "log", "level", "info"))
 
 
 def kernel_changes(scene: Scene) -> None:
