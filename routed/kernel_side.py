@@ -328,8 +328,8 @@ class KernelSide:
     def _on_failed_dump(self, error: Exception) -> None:
         self._log.emit("netlink-error", what="reading links", error=error)
 
-    def _on_route(self, route: KernelRoute, is_removed: bool) -> None:
-        self.sync.route_notified(route, is_removed)
+    def _on_route(self, route: KernelRoute, is_removed: bool, is_replacing: bool) -> None:
+        self.sync.route_notified(route, is_removed, is_replacing)
         self._learn.route_notified(route, is_removed)
 
     def _on_nexthop(self, seen: SeenNextHop, is_removed: bool) -> None:

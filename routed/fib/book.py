@@ -27,7 +27,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routed.fib.ownership import PROTOCOL_NAMES, RouteKey, RouteSpace, RouteValue
+from routed.fib.ownership import PROTOCOL_NAMES, SEVERAL, RouteKey, RouteSpace, RouteValue
 from routed.fib.pending import Pending
 from routed.fib.plan import (
     FibBatch,
@@ -36,12 +36,11 @@ from routed.fib.plan import (
     Refusals,
     plan_pending,
     plan_removals,
-    plan_writes,
 )
 from routed.fib.shadows import Shadows
 from routed.fib.tracker import RouteTracker, new_tracker
 from routed.model.columns import ValueColumn
-from routed.model.prefix import Address
+from routed.model.prefix import Address, Family
 
 __all__ = ["Drift", "LedgerCounts", "RouteBook"]
 
@@ -133,6 +132,10 @@ class RouteBook:
         self._retries: list[tuple[float, int]] = []
         """A heap; entries of failures that were forgiven since are skipped."""
         self._rivals: dict[int, int] = {}
+        self._first: set[int] = set()
+        """Keys of `_rivals` on which the kernel has ours before the foreign one."""
+        self._several: set[int] = set()
+        """Keys under which the kernel may have more than one route of ours."""
         self._unclaimed: set[int] = set()
         """Wishes of the engine before, not yet repeated by this one."""
         self._retired: set[int] = set()
@@ -196,6 +199,8 @@ class RouteBook:
             for key in keys:
                 self._forgive(key)
         self.shadows.withdrawn(keys)
+        if self._first:
+            self._first.difference_update(keys)
         self._rewrites.difference_update(keys)
         self._retired.update(self.tracker.withdraw_all(keys))
 
@@ -241,13 +246,25 @@ class RouteBook:
 
     # --- what the kernel says
 
-    def found(self, key: int, value: RouteValue, now: float) -> Drift | None:
-        """A route of ours is there, with this value, and we did not just write it."""
+    def found(
+        self, key: int, value: RouteValue, now: float, *, is_alone: bool = False
+    ) -> Drift | None:
+        """A route of ours is there, with this value, and we did not just write it.
+
+        Args:
+            key: of the route.
+            value: of the route.
+            now: the time.
+            is_alone: whether it has taken the place of another one, and the kernel has one only.
+        """
         before = self.tracker.kernel(key)
         if key in self._rewrites:
             value = value._replace(is_altered=True)
         if before == value:
             return None
+        if before is not None and not is_alone:
+            value = SEVERAL
+            self._several.add(key)
         was_wanted = self.tracker.desired(key)
         self.tracker.set_kernel(key, value)
         if was_wanted is None:
@@ -280,6 +297,7 @@ class RouteBook:
             self.tracker.delete_kernel(key)
             self._retired.discard(key)
             self._rewrites.discard(key)
+            self.shadows.equal_gone(key)
             if wanted is None:
                 continue
             if wanted not in known:
@@ -317,19 +335,71 @@ class RouteBook:
             key for key, value in zip(keys, wanted, strict=True) if value in values and key in same
         ]
         for key in again:
-            self.tracker.set_kernel(key, same[key]._replace(is_altered=True))
+            is_behind = key in self._rivals and key not in self._first
+            there = SEVERAL if is_behind else same[key]._replace(is_altered=True)
+            self.tracker.set_kernel(key, there)
         self._rewrites.update(again)
         return again
 
-    def rival_found(self, key: int, protocol: int, now: float) -> None:
-        """A foreign route holds a key of this space."""
+    def rival_found(
+        self, key: int, protocol: int, now: float, *, is_replacing: bool = False
+    ) -> Drift | None:
+        """A foreign route is there under a key of this space.
+
+        Args:
+            key: of the route.
+            protocol: whose it is.
+            now: the time.
+            is_replacing: whether it has taken the place of the first route of that key.
+        """
+        was_first = key not in self._rivals or key in self._first
         self._rivals[key] = protocol
+        self._first.discard(key)
+        drift: list[Drift] = []
+        if is_replacing and was_first and self.tracker.kernel(key) is not None:
+            drift = self.gone([key], now)
+        self._look_who_is_first(key)
         self._judge_rival(key)
+        return drift[0] if drift else None
 
     def rival_gone(self, key: int) -> None:
-        """It does no longer."""
-        if self._rivals.pop(key, None) is not None:
-            self._forgive(key)
+        """It is there no longer."""
+        if self._rivals.pop(key, None) is None:
+            return
+        self._first.discard(key)
+        self.shadows.equal_gone(key)
+        self._forgive(key)
+        self._look_who_is_first(key)
+
+    def _look_who_is_first(self, key: int) -> None:
+        """Ours may come before or after a foreign route of its key. The kernel does not say which,
+        but it replaces the first one only: writing ours again as it is changes nothing, and is
+        refused (EEXIST) where ours is not the first. IPv6 always appends: ours was there before.
+        """
+        value = self.tracker.same.get(key)
+        if value is None or self.space.family is Family.IPV6 or self._is_over_dead_link(value):
+            return
+        self._rewrites.add(key)
+        self.tracker.set_kernel(key, value._replace(is_altered=True))
+
+    def found_several(self, keys: Iterable[int], now: float) -> list[Drift]:
+        """A dump shows each of these more than once."""
+        drift = []
+        for key in keys:
+            if self.tracker.kernel(key) is None:
+                continue
+            self._several.add(key)
+            drift.append(self.found(key, SEVERAL, now))
+        return [entry for entry in drift if entry is not None]
+
+    def is_contested(self, key: int) -> bool:
+        """Whether the kernel has a route of ours and a foreign one under this key."""
+        return key in self._rivals and self.tracker.kernel(key) is not None
+
+    def rival_replaced(self, key: int) -> None:
+        """A route of ours has taken the place of the first one of this key."""
+        if key not in self._first:
+            self.rival_gone(key)
 
     def rival_keys(self) -> list[int]:
         """Keys that foreign routes hold."""
@@ -368,7 +438,7 @@ class RouteBook:
             if value is not None:
                 pending[key] = value
         there = [replaced.get(key) for key in pending] if replaced else None
-        return plan_pending(self.space, Pending(list(pending), list(pending.values()), there))
+        return self._plan(Pending(list(pending), list(pending.values()), there))
 
     @property
     def has_link_routes(self) -> bool:
@@ -377,7 +447,24 @@ class RouteBook:
 
     def plan_writes(self, limit: int) -> list[FibBatch]:
         """The next wishes to carry out, at most `limit` of them."""
-        return plan_writes(self.space, self.tracker, limit)
+        return self._plan(self.tracker.take_wanted(limit))
+
+    def _plan(self, pending: Pending[int, RouteValue]) -> list[FibBatch]:
+        """What to do about these wishes. Where a foreign route has a key of ours, a replace would
+        change the first one, whosever that is."""
+        keys, values, there = pending
+        if self._rivals and there is not None:
+            rows = zip(keys, values, there, strict=True)
+            there = [self._replaceable(key, wanted, before) for key, wanted, before in rows]
+        return plan_pending(self.space, Pending(keys, values, there))
+
+    def _replaceable(
+        self, key: int, wanted: RouteValue, there: RouteValue | None
+    ) -> RouteValue | None:
+        if there is None or key not in self._rivals or key in self._first:
+            return there
+        is_same = key in self._rewrites and there == wanted._replace(is_altered=True)
+        return there if is_same else SEVERAL
 
     def plan_removals(self, limit: int) -> list[FibBatch]:
         """The next routes to take out, at most `limit` of them."""
@@ -400,7 +487,10 @@ class RouteBook:
             keys, values = [key for key, _ in done], [value for _, value in done]
         if kind is OpKind.REMOVE:
             self._removed(keys)
+            if self._several:
+                self._look_for_more(self._several.intersection(keys))
         else:
+            self._note_first(kind, keys)
             self.tracker.written(keys, values)
             if self._rewrites:
                 self._rewrites.difference_update(keys)
@@ -416,9 +506,26 @@ class RouteBook:
         return all(agrees)
 
     def _removed(self, keys: Sequence[int]) -> None:
+        self.shadows.equals_gone(keys)
         retired = self._retired.intersection(keys) if self._retired else set()
         self._retired -= retired
         self._counts.swept += self.tracker.removed(keys) - len(retired)
+
+    def _look_for_more(self, keys: Iterable[int]) -> None:
+        """One route of ours is removed from each of these; others of the same key may be there."""
+        for key in keys:
+            if self.tracker.desired(key) is None:
+                self.tracker.set_kernel(key, SEVERAL)
+                self._retired.add(key)
+
+    def _note_first(self, kind: OpKind, keys: Iterable[int]) -> None:
+        """Ours are written: an install says that they are alone, a replace that they come first."""
+        if self._several and kind is OpKind.INSTALL:
+            self._several.difference_update(keys)
+        for key in self._rivals.keys() & keys if self._rivals else ():
+            self.shadows.equal_gone(key)
+            if kind is OpKind.REPLACE:
+                self._first.add(key)
 
     def _repaired(self, keys: Iterable[int], now: float) -> None:
         if len(self._repairs) > _REPAIRS_REMEMBERED:
@@ -435,9 +542,17 @@ class RouteBook:
     def _refused(self, kind: OpKind, key: int, outcome: Outcome, now: float) -> bool:
         match kind, outcome.errno:
             case OpKind.REMOVE, errno.ESRCH:
+                self._several.discard(key)
                 self._removed([key])
+            case OpKind.REPLACE, errno.EEXIST if self.space.family is Family.IPV4:
+                self._is_behind(key)
+            case OpKind.INSTALL, errno.EEXIST if key in self._several:
+                self.tracker.set_kernel(key, SEVERAL)
+            case OpKind.INSTALL, errno.EEXIST if key in self._rivals:
+                self._judge_rival(key)
             case OpKind.REPLACE, errno.ENOENT | errno.ESRCH:
                 self.tracker.delete_kernel(key)
+                self.shadows.equal_gone(key)
                 return False
             case OpKind.INSTALL, errno.EEXIST:
                 self._refuse(key, "the kernel already has a route under this key", now)
@@ -450,6 +565,20 @@ class RouteBook:
             case _:
                 self._refuse(key, outcome.words, now)
         return True
+
+    def _is_behind(self, key: int) -> None:
+        """The kernel has ours as it is wanted, and another route of its key before it."""
+        self._rewrites.discard(key)
+        protocol = self._rivals.get(key)
+        wanted = self.tracker.desired(key)
+        if protocol is None or wanted is None:
+            self._several.add(key)
+            self.tracker.set_kernel(key, SEVERAL)
+            return
+        self.tracker.set_kernel(key, wanted)
+        self._lost.discard(key)
+        self._forgive(key)
+        self.shadows.equal_found(key, self.space.priority, protocol)
 
     # --- failures
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
@@ -163,8 +164,17 @@ class Ledger:
         """No dump is being compared any more, finished or not."""
         self._dump = None
 
-    def route_changed(self, route: KernelRoute, now: float, *, is_removed: bool) -> Drift | None:
-        """Take over one notification about a route, ours or foreign, that we did not cause."""
+    def route_changed(
+        self, route: KernelRoute, now: float, *, is_removed: bool, is_replacing: bool = False
+    ) -> Drift | None:
+        """Take over one notification about a route, ours or foreign, that we did not cause.
+
+        Args:
+            route: as it is, or was.
+            now: the time.
+            is_removed: whether it is there no longer.
+            is_replacing: whether it has taken the place of another one of its key.
+        """
         space, key = route.key.space, route.key.prefix.as_int
         if self._dump is not None:
             self._dump.overtaken(space, key)
@@ -175,15 +185,18 @@ class Ledger:
             book = self.book(space)
             if is_removed:
                 book.rival_gone(key)
-            else:
-                book.rival_found(key, route.protocol, now)
-            return None
+                return None
+            return book.rival_found(key, route.protocol, now, is_replacing=is_replacing)
         if not self._ownership.is_ours(space, route.protocol):
             return None
         book = self.book(space)
         if is_removed:
             return next(iter(book.gone([key], now)), None)
-        return book.found(key, route.value, now)
+        if is_replacing:
+            book.rival_replaced(key)
+            if space.priority < self._ownership.priority and not space.tos:
+                self._shadow_changed(space, key, route.protocol, is_removed=True)
+        return book.found(key, route.value, now, is_alone=is_replacing)
 
     def _shadow_changed(
         self, space: RouteSpace, key: int, protocol: int, *, is_removed: bool
@@ -196,6 +209,20 @@ class Ledger:
             shadows.gone(key, space.priority)
         else:
             shadows.found(key, space.priority, protocol)
+
+    def is_contested(self, key: RouteKey) -> bool:
+        """Whether the kernel has a route of ours and a foreign one under this key, or a foreign one
+        that wins against ours: it may have more, and only a dump shows what is left."""
+        book = self._books.get(self._ownership.space_of(key.table_id, key.prefix.family))
+        if book is None or key.tos or key.priority > self._ownership.priority:
+            return False
+        number = key.prefix.as_int
+        return number in book.shadows or book.is_contested(number)
+
+    @property
+    def has_contested(self) -> bool:
+        """Whether foreign routes win against ours, or hold their keys."""
+        return any(len(book.shadows) or book.rival_keys() for book in self._books.values())
 
     def retry_everything(self) -> None:
         """A link or an address changed: what failed for want of one may work now."""
@@ -403,6 +430,8 @@ class DumpComparison:
         self._matched: dict[RouteSpace, int] = dict.fromkeys(self._books, 0)
         self._odd: dict[RouteSpace, dict[RouteValue, list[Sequence[int]]]] = {}
         self._rivals: dict[RouteSpace, dict[int, int]] = {}
+        self._seen: Counter[RouteSpace] = Counter()
+        """Routes of ours."""
         self._shadows: dict[RouteSpace, dict[int, dict[int, int]]] = {}
         """By the space of ours: prefixes, and the foreign priorities and protocols."""
         self._overtaken: dict[RouteSpace, set[int]] = {}
@@ -427,6 +456,7 @@ class DumpComparison:
             self._take_shadows(space, protocol, keys)
         if not ownership.is_ours(space, protocol):
             return
+        self._seen[space] += len(keys)
         strange, book = keys, self._books.get(space)
         if book is not None:
             if book.tracker.same:
@@ -462,6 +492,8 @@ class DumpComparison:
             for value, pages in odd.items():
                 keys = self._judged(space, KeyColumn.joined(pages))
                 drift += book.found_all(keys, value, now)
+            if self._seen[space] > book.tracker.kernel_count:
+                drift += book.found_several(self._judged(space, _repeated(odd.values())), now)
         self._settle_rivals(now)
         for space in self._books.keys() | self._shadows.keys():
             shadows = self._shadows.get(space, {})
@@ -493,3 +525,9 @@ class DumpComparison:
 
     def _overtaken_in(self, space: RouteSpace) -> set[int]:
         return self._overtaken.get(space, set())
+
+
+def _repeated(odd: Iterable[Iterable[Sequence[int]]]) -> list[int]:
+    """Keys that are there more than once."""
+    counts = Counter(key for pages in odd for keys in pages for key in keys)
+    return [key for key, count in counts.items() if count > 1]

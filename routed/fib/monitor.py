@@ -67,7 +67,7 @@ class KernelMonitor:
         requests: RequestSocket,
         *,
         on_link: Callable[[LinkChange], None],
-        on_route: Callable[[KernelRoute, bool], None],
+        on_route: Callable[[KernelRoute, bool, bool], None],
         on_rule: Callable[[], None],
         on_nexthop: Callable[[SeenNextHop, bool], None],
         on_overrun: Callable[[str], None],
@@ -78,7 +78,8 @@ class KernelMonitor:
         listener: already subscribed.
         requests: for dumps of links and device routes.
         on_link: called for every change of a link.
-        on_route: called with a route and whether it was removed.
+        on_route: called with a route, whether it was removed, and whether it has taken the place of
+            another one of its key (NLM_F_REPLACE).
         on_rule: called when a policy rule was added or removed, by whomever.
         on_nexthop: called with a nexthop object and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
@@ -176,7 +177,7 @@ class KernelMonitor:
                 is_removed = message.type == RTM_DELROUTE
                 is_replacing = bool(message.flags & NLM_F_REPLACE)
                 self.links.note_route(route, is_removed=is_removed, is_replacing=is_replacing)
-                self._on_route(route, is_removed)
+                self._on_route(route, is_removed, is_replacing)
 
     def _apply_link(self, message: NetlinkMessage) -> None:
         event = events.decode_link(message)

@@ -4,9 +4,9 @@ A route is ours when it carries our `rtm_protocol` and lies in a table that we k
 remembered or guessed: a daemon that starts anew recognises what an earlier life left, and a route
 of anybody else can never match (Felix's lesson: pick a protocol value on day one).
 
-The key of a route is the kernel's own: table, prefix, TOS, priority. Two routes of one key cannot
-both be had (IPv6 would merge their next hops), so a foreign route under our key is a conflict to be
-reported, never a thing to replace.
+The key of a route is the kernel's own: table, prefix, TOS, priority. A foreign route under our key
+is a conflict to be reported, never a thing to replace. The kernel has several routes of one key
+only where somebody asked for that (NLM_F_APPEND, `ip route prepend`): the first of them forwards.
 
 Source: fib_table_insert and fib6_add_rt2node of Linux; ip-route(8).
 """
@@ -23,6 +23,7 @@ __all__ = [
     "IPV6_DEFAULT_PRIORITY",
     "NEXT_HOPS_MAX",
     "PROTOCOL_NAMES",
+    "SEVERAL",
     "KernelRoute",
     "Ownership",
     "RouteKey",
@@ -86,6 +87,11 @@ class RouteValue(NamedTuple):
     source, metrics, an encapsulation, ...), or is to be written again for another reason."""
 
     @property
+    def is_several(self) -> bool:
+        """Whether this is `SEVERAL`."""
+        return self.is_altered and self == SEVERAL
+
+    @property
     def is_link_route(self) -> bool:
         """Whether it names links alone: gateways of other routes may stand on it."""
         return bool(self.next_hops) and all(hop.via is None for hop in self.next_hops)
@@ -106,6 +112,11 @@ class RouteValue(NamedTuple):
         if len(legs) == 1:
             return cls.canonical(route_type, tuple(legs.values()))
         return cls(route_type, tuple(sorted(legs.values(), key=NextHop.sort_key)))
+
+
+SEVERAL = RouteValue(RouteType.UNICAST, (), is_altered=True)
+"""Of what is in the kernel: perhaps several routes under one key, of which a replace would change
+the first, whosever that is. So ours are removed, and one is installed."""
 
 
 class KernelRoute(NamedTuple):

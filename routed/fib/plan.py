@@ -11,6 +11,9 @@ without a route, so it is used wherever the kernel does it reliably:
             across kinds it may leave both, so that is remove + install, next to each other in one
             buffer
 
+Where one key may have several routes (`ownership.SEVERAL`) a replace would change the first of
+them, whosever that is: that is remove + install too.
+
 Operations are columns: one kind, one space, keys and values side by side, because what is done to a
 million routes is done to columns (`fib/bulk.py`).
 
@@ -36,7 +39,6 @@ __all__ = [
     "Refusals",
     "plan_pending",
     "plan_removals",
-    "plan_writes",
 ]
 
 
@@ -77,11 +79,6 @@ class Outcome(NamedTuple):
 
 Refusals = dict[int, Outcome]
 """What a batch was refused, by position; all others were carried out."""
-
-
-def plan_writes(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
-    """What to do about the next wishes, at most `limit` of them."""
-    return plan_pending(space, tracker.take_wanted(limit))
 
 
 def plan_pending(space: RouteSpace, pending: Pending[int, RouteValue]) -> list[FibBatch]:
@@ -141,6 +138,8 @@ class _Columns:
 
 def is_replaceable(family: Family, there: RouteValue, wanted: RouteValue) -> bool:
     """Whether the kernel changes `there` into `wanted` by one replace."""
+    if there.is_several:
+        return False
     if family is Family.IPV4:
         return True
     if there.nexthop_id and wanted.nexthop_id:

@@ -1,4 +1,5 @@
-"""Foreign routes that win against ours in the kernel: same table and prefix, lower priority. Pure.
+"""Foreign routes that win against ours in the kernel: same table and prefix, lower priority, or the
+same priority and (`ip route prepend`) the first place. Pure.
 
 Such a route is nobody's mistake that we could repair: it is left alone, and ours stays where it is,
 for the day on which the other goes. But packets do not go where the RIB says. So the state of such
@@ -43,6 +44,8 @@ class Shadows:
         self._is_wanted = is_wanted
         self._routes: dict[int, dict[int, int]] = {}
         """By prefix and priority, whose."""
+        self._equals: dict[int, Shadow] = {}
+        """By prefix, foreign routes of our own priority that come before ours."""
         self._current: dict[int, Shadow] = {}
         """By prefix, for routes of ours that are wanted."""
         self._unsent: dict[int, None] = {}
@@ -51,6 +54,10 @@ class Shadows:
     def __len__(self) -> int:
         """Routes of ours that lose."""
         return len(self._current)
+
+    def __contains__(self, key: int) -> bool:
+        """Whether a route of ours loses."""
+        return key in self._current
 
     def found(self, key: int, priority: int, protocol: int) -> None:
         """Somebody has such a route."""
@@ -67,6 +74,21 @@ class Shadows:
                 del self._routes[key]
             self._compare(key)
 
+    def equal_found(self, key: int, priority: int, protocol: int) -> None:
+        """A foreign route of our own key comes before ours."""
+        self._equals[key] = Shadow(key, priority, protocol)
+        self._compare(key)
+
+    def equal_gone(self, key: int) -> None:
+        """None does."""
+        if self._equals.pop(key, None) is not None:
+            self._compare(key)
+
+    def equals_gone(self, keys: Iterable[int]) -> None:
+        """Ours are there no longer, so nothing comes before them."""
+        for key in self._equals.keys() & keys if self._equals else ():
+            self.equal_gone(key)
+
     def settle(self, seen: Mapping[int, Mapping[int, int]], overtaken: Container[int]) -> None:
         """A dump shows all of them; prefixes that news has overtaken are left alone."""
         for key in [key for key in self._routes if key not in seen and key not in overtaken]:
@@ -79,8 +101,8 @@ class Shadows:
 
     def wanted(self, keys: Iterable[int]) -> None:
         """Routes of ours are wanted from now on."""
-        if self._routes:
-            for key in self._routes.keys() & keys:
+        if self._routes or self._equals:
+            for key in (self._routes.keys() | self._equals.keys()).intersection(keys):
                 self._compare(key)
 
     def withdrawn(self, keys: Iterable[int]) -> None:
@@ -93,13 +115,14 @@ class Shadows:
     def _compare(self, key: int) -> None:
         """Set what is so for one prefix."""
         routes = self._routes.get(key)
+        equal = self._equals.get(key)
         before = self._current.get(key)
-        if not routes or not self._is_wanted(key):
+        if not (routes or equal) or not self._is_wanted(key):
             if self._current.pop(key, None) is not None:
                 self._unsent[key] = None
             return
-        priority, protocol = min(routes.items())
-        shadow = Shadow(key, priority, protocol)
+        shadow = Shadow(key, *min(routes.items())) if routes else equal
+        assert shadow is not None, "there are such routes"
         if shadow != before:
             self._current[key] = shadow
             self._unsent[key] = None

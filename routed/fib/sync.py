@@ -60,6 +60,12 @@ JUDGMENT_S = 1.0
 """After a link is lost, failures are told no sooner than the engine has decided about it, or this
 long: what went with the link is about to be wanted elsewhere."""
 
+LOOK_GAP_S = 1.0
+"""Least time between two dumps that changes of foreign routes lead to."""
+
+LOOK_SHARE = 0.02
+"""Share of the time that such dumps may take: others change their routes as often as they like."""
+
 FLUSH_TIMEOUT_S = 30.0
 """How long an orderly stop may take to remove our routes."""
 
@@ -120,6 +126,9 @@ class FibSync:
         """Of routes without a gateway that have come into the kernel, while something failed."""
         self._judgment_due = -math.inf
         """Until then failures are not told: the engine is deciding about a link that is lost."""
+        self._look_due = math.inf
+        """When foreign routes are to be read again."""
+        self._looked_at = -math.inf
         self._updates: deque[FibUpdate | _InSync | _Judged] = deque()
         """Not yet entered in the books."""
         self._taken_serial = 0
@@ -174,11 +183,23 @@ class FibSync:
         self._updates.append(_Judged(suspicions))
         self._wake.set()
 
-    def route_notified(self, route: KernelRoute, is_removed: bool) -> None:
-        """Somebody else changed a kernel route."""
+    def route_notified(
+        self, route: KernelRoute, is_removed: bool, is_replacing: bool = False
+    ) -> None:
+        """Somebody else changed a kernel route.
+
+        Args:
+            route: as it is, or was.
+            is_removed: whether it is there no longer.
+            is_replacing: whether it has taken the place of another one of its key.
+        """
         if not is_removed and route.value.is_link_route and self._has_failures:
             self._link_prefixes.add(route.key.prefix)
-        drift = self.ledger.route_changed(route, trio.current_time(), is_removed=is_removed)
+        if (is_removed or is_replacing) and self.ledger.is_contested(route.key):
+            self._look_again()
+        drift = self.ledger.route_changed(
+            route, trio.current_time(), is_removed=is_removed, is_replacing=is_replacing
+        )
         if drift is not None:
             self._drift.append(drift)
         self._wake.set()
@@ -207,7 +228,15 @@ class FibSync:
         """Somebody else changed a nexthop object."""
         if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
             self.request_resync("nexthop")
+        if is_removed and self.ledger.has_contested:
+            self._look_again()  # foreign routes go with their object without a word
         self._wake.set()
+
+    def _look_again(self) -> None:
+        """The kernel may have more, or fewer, foreign routes than it said: read them soon."""
+        if self._look_due == math.inf:
+            gap_s = max(LOOK_GAP_S, self._last_resync.took_s / LOOK_SHARE)
+            self._look_due = max(trio.current_time(), self._looked_at + gap_s)
 
     def request_resync(self, reason: str) -> None:
         """Read the kernel again soon; several requests are one."""
@@ -282,12 +311,15 @@ class FibSync:
             self._idle.set()
             self._idle = trio.Event()
             wake_at = min(resync_at, self.ledger.retry_at(), self._objects_at())
+            wake_at = min(wake_at, self._look_due)
             if self._judgment_due > -math.inf:
                 wake_at = min(wake_at, self._judgment_due)
             with trio.move_on_at(wake_at):
                 await self._wake.wait()
             if self._judgment_due <= trio.current_time():
                 self._end_judgment()
+            if trio.current_time() >= self._look_due:
+                self.request_resync("foreign")
             if trio.current_time() >= resync_at:
                 self.request_resync("timer")
 
@@ -449,6 +481,7 @@ class FibSync:
     async def _resync(self) -> None:
         reason, self._resync_reason = self._resync_reason, ""
         began = trio.current_time()
+        self._look_due = math.inf
         drift: list[Drift] = []
         try:
             if self.objects is not None:
@@ -460,6 +493,7 @@ class FibSync:
             await self._distrust("reading routes", error)
             return
         self.resyncs += 1
+        self._looked_at = trio.current_time()
         missing = sum(entry.what == "deleted" for entry in drift)
         self._last_resync = ResyncReport(
             routes=self.ledger.kernel_count,

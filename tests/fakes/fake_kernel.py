@@ -63,6 +63,8 @@ class FakeKernel:
     def __init__(self, protocol: int = 205) -> None:
         self.protocol = protocol
         self.routes: dict[RouteKey, KernelRoute] = {}
+        self.behind: dict[RouteKey, list[KernelRoute]] = {}
+        """More routes of the same key, in the order in which they would forward."""
         self.writes: list[Operation] = []
         """Every operation ever asked for, in order."""
         self.dumps = 0
@@ -111,6 +113,33 @@ class FakeKernel:
         self.routes[key] = route
         return route
 
+    def prepend(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
+        """Have somebody write one more route of a key, before all others (`ip route prepend`)."""
+        if key in self.routes:
+            self.behind.setdefault(key, []).insert(0, self.routes[key])
+        return self.put(key, value, protocol)
+
+    def append(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
+        """Have somebody write one more route of a key, behind all others."""
+        route = KernelRoute(key, protocol, value)
+        self.behind.setdefault(key, []).append(route)
+        return route
+
+    def stack(self, key: RouteKey) -> list[KernelRoute]:
+        """Every route of a key, the one that forwards first."""
+        return [self.routes[key], *self.behind.get(key, [])] if key in self.routes else []
+
+    def take_out(self, route: KernelRoute) -> KernelRoute:
+        """Have somebody remove one route."""
+        stack = self.stack(route.key)
+        stack.remove(route)
+        self.behind[route.key] = stack[1:]
+        if stack:
+            self.routes[route.key] = stack[0]
+        else:
+            del self.routes[route.key]
+        return route
+
     def ours(self) -> dict[RouteKey, RouteValue]:
         """The routes that carry our protocol number."""
         return {
@@ -131,9 +160,10 @@ class FakeKernel:
         if self.interrupt_dumps:
             self.interrupt_dumps -= 1
             raise DumpInterrupted("the table changed under the dump")
-        for key, route in self.routes.items():
+        for key in self.routes:
             if key.table_id == table_id and key.prefix.family is family:
-                take(SeenRoute(key.space, route.protocol, route.value), [key.prefix.as_int])
+                for route in self.stack(key):
+                    take(SeenRoute(key.space, route.protocol, route.value), [key.prefix.as_int])
         if self.during_dump is not None:
             meanwhile, self.during_dump = self.during_dump, None
             meanwhile()
@@ -160,10 +190,11 @@ class FakeKernel:
             return Outcome(errno.EOPNOTSUPP, "")
         there = self.routes.get(key)
         if kind is OpKind.REMOVE:
-            if there is None or there.protocol != self.protocol:
-                return Outcome(errno.ESRCH, "")
-            del self.routes[key]
-            return None
+            for route in self.stack(key):
+                if route.protocol == self.protocol:
+                    self.take_out(route)
+                    return None
+            return Outcome(errno.ESRCH, "")
         if any(hop.ifindex in self.down_links for hop in value.next_hops):
             return Outcome(errno.ENETDOWN, "")
         if value.nexthop_id and value.nexthop_id not in self.objects:
@@ -175,7 +206,10 @@ class FakeKernel:
             return Outcome(errno.EEXIST, "")
         if kind is OpKind.REPLACE and there is None:
             return Outcome(errno.ENOENT, "")
-        self.routes[key] = KernelRoute(key, self.protocol, value)
+        route = KernelRoute(key, self.protocol, value)
+        if key.prefix.family is Family.IPV4 and route in self.behind.get(key, []):
+            return Outcome(errno.EEXIST, "")
+        self.routes[key] = route
         return None
 
     def _problem_of_hops(self, family: Family, value: RouteValue) -> Outcome | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from netns import RouterNamespaces
+from routed.fib.bulk import encode_batch
+from routed.fib.codec import NLMSG_HEADER
 from routed.fib.ledger import SeenRoute
 from routed.fib.messages import RouteKernel
 from routed.fib.nexthop_codec import NextHopForm, NextHopKind, NextHopWrite
@@ -23,6 +25,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 __all__ = [
     "Contract",
     "Namespace",
+    "add_equal",
     "built_namespace",
     "do",
     "dump",
@@ -182,3 +185,22 @@ def write_object(
     """Carry out one operation on a nexthop object; errno 0 when the kernel did it."""
     (outcome,) = contract.kernel.write_nexthops([NextHopWrite(kind, nexthop_id, form)])
     return outcome
+
+
+_NLM_F_CREATE_AND_APPEND = 0xC00
+_NLM_F_CREATE = 0x400
+_ADD_FLAGS = 0x5
+
+
+def add_equal(
+    requests: RequestSocket, protocol: int, route: RouteKey, value: RouteValue, *, is_first: bool
+) -> Outcome:
+    """`ip route prepend` or `ip route append`: one more route of a key that is there."""
+    flags = _ADD_FLAGS | (_NLM_F_CREATE if is_first else _NLM_F_CREATE_AND_APPEND)
+
+    def encode(sequence: int) -> bytes:
+        request = encode_batch(single(OpKind.INSTALL, route, value), protocol, sequence)
+        length, kind, _, *rest = NLMSG_HEADER.unpack_from(request)
+        return NLMSG_HEADER.pack(length, kind, flags, *rest) + request[NLMSG_HEADER.size :]
+
+    return requests._request(encode)

@@ -113,7 +113,7 @@ async def _watched(
         listener,
         requests,
         on_link=lambda change: scene.heard(change),
-        on_route=lambda _route, _is_removed: None,
+        on_route=lambda _route, _is_removed, _is_replacing: None,
         on_rule=lambda: None,
         on_nexthop=lambda _seen, _is_removed: None,
         on_overrun=lambda _reason: None,

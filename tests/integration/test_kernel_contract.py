@@ -35,7 +35,7 @@ from routed.fib.links import LinkChange
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket, NetlinkError
 from routed.fib.nexthop_codec import SeenNextHop
-from routed.fib.ownership import KernelRoute, Ownership, RouteValue
+from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
@@ -44,8 +44,8 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import ANY_MARK, Rule, RuleAction
 from rtnetlink import Rtnetlink
-from tests.fakes.fake_kernel import FakeRuleKernel, single
-from tests.fakes.kernels import Contract, Namespace, do, dump, key, ours
+from tests.fakes.fake_kernel import FakeKernel, FakeRuleKernel, single
+from tests.fakes.kernels import Contract, Namespace, add_equal, do, dump, key, ours
 
 pytestmark = pytest.mark.root
 
@@ -177,6 +177,36 @@ async def test_a_removal_does_not_take_a_foreign_route(namespace: Namespace) -> 
         assert found.protocol == 12
 
 
+def add_foreign(contract: Contract, route: RouteKey, value: RouteValue, *, is_first: bool) -> None:
+    """One more route of a key of ours, of protocol 12."""
+    if isinstance(contract.kernel, FakeKernel):
+        add = contract.kernel.prepend if is_first else contract.kernel.append
+        add(route, value, 12)
+    else:
+        assert add_equal(contract.kernel, 12, route, value, is_first=is_first).errno == 0
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before", "behind"])
+async def test_a_route_written_again_as_it_is_tells_whether_it_comes_first(
+    contract: Contract, is_first: bool
+) -> None:
+    route = key("203.0.113.0/24")
+    mine, theirs, *_ = values(contract, "203.0.113.0/24")
+    assert do(contract.kernel, OpKind.INSTALL, route, mine).errno == 0
+    add_foreign(contract, route, theirs, is_first=is_first)
+    order = [12, 205] if is_first else [205, 12]
+    expected = errno.EEXIST if is_first else 0
+    for _ in range(2):
+        assert do(contract.kernel, OpKind.REPLACE, route, mine).errno == expected
+        there = [entry for entry in await dump(contract.kernel) if entry.key == route]
+        assert [entry.protocol for entry in there] == order
+    assert do(contract.kernel, OpKind.INSTALL, route, mine).errno == errno.EEXIST
+    assert do(contract.kernel, OpKind.REMOVE, route, mine).errno == 0
+    assert do(contract.kernel, OpKind.REMOVE, route, mine).errno == errno.ESRCH
+    (left,) = [entry for entry in await dump(contract.kernel) if entry.key == route]
+    assert (left.protocol, left.value) == (12, theirs)
+
+
 async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Namespace) -> None:
     value = RouteValue.canonical(
         RouteType.UNICAST,
@@ -284,7 +314,7 @@ class Heard:
         self.changes.append(change)
         self._ring()
 
-    def route(self, route: KernelRoute, is_removed: bool) -> None:
+    def route(self, route: KernelRoute, is_removed: bool, _is_replacing: bool) -> None:
         self.routes.append((route, is_removed))
         self._ring()
 

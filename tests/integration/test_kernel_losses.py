@@ -33,7 +33,7 @@ from routed.log import Level, Logger
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from rtnetlink import RTM_NEWLINK, LinkEnd, Rtnetlink, attribute
-from tests.fakes.kernels import Namespace
+from tests.fakes.kernels import Namespace, add_equal, do, dump, key
 from tests.unit.fib.test_sync import ListSink
 
 pytestmark = pytest.mark.root
@@ -105,10 +105,13 @@ class Side:
         self.news = trio.Event()
 
     def want(self, wanted: dict[str, tuple[NextHop, ...]]) -> None:
+        self.want_in(Family.IPV4, wanted)
+
+    def want_in(self, family: Family, wanted: dict[str, tuple[NextHop, ...]]) -> None:
         self._serial += 1
         keys = [Prefix.parse(prefix).as_int for prefix in wanted]
         values = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in wanted.values()]
-        self.sync.update(FibUpdate(self._serial, [FibRows(254, Family.IPV4, keys, values)], []))
+        self.sync.update(FibUpdate(self._serial, [FibRows(254, family, keys, values)], []))
 
     def routes(self) -> dict[str, set[str | None]]:
         """Our routes, and the gateways that the kernel sends their packets to."""
@@ -316,6 +319,87 @@ async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> N
         bird.apply([FibBatch(OpKind.REMOVE, space, wanted, values)])
     await side.until(lambda: side.sync.counters().shadowed_now == 0)
     await side.until(lambda: side.routes() == ALONE | BOTH | {"10.3.0.0/16": {"192.0.1.2"}})
+
+
+async def stack(side: Side, prefix: str) -> list[int]:
+    """The protocols of every route with our priority for a prefix, in no order."""
+    with side.namespace.here.inside():
+        requests = RequestSocket(205)
+    with requests:
+        return sorted(route.protocol for route in await dump(requests) if route.key == key(prefix))
+
+
+async def until_stack(side: Side, prefix: str, protocols: list[int]) -> None:
+    with trio.fail_after(DEADLINE_S):
+        while await stack(side, prefix) != protocols:
+            with trio.move_on_after(0.05):
+                await side.news.wait()
+
+
+@pytest.mark.parametrize("prefix", ["10.1.0.0/16", "2001:db8:77::/48"])
+async def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes(
+    side: Side, prefix: str
+) -> None:
+    await filled(side)
+    family = Prefix.parse(prefix).family
+    gateway = "192.0.0.2" if family is Family.IPV4 else "2001:db8:0::2"
+    value = RouteValue(
+        RouteType.UNICAST, (NextHop(Address.parse(gateway), side.namespace.ifindexes["v0"]),)
+    )
+    side.want_in(family, {prefix: value.next_hops})
+    await until_stack(side, prefix, [205])
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    with bird:
+        for _ in range(2):
+            assert do(bird, OpKind.REPLACE, key(prefix), value).errno == 0
+            await side.until(lambda: side.sync.counters().failed == 1)
+            failed = side.sync.ledger.book(key(prefix).space).failure_of(key(prefix).prefix.as_int)
+            assert "protocol bird holds this prefix" in failed
+            assert await stack(side, prefix) == [12]
+            assert do(bird, OpKind.REMOVE, key(prefix), value).errno == 0
+            await side.until(lambda: side.sync.counters().failed == 0)
+            await until_stack(side, prefix, [205])
+
+
+async def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(side: Side) -> None:
+    await filled(side)
+    value = RouteValue(RouteType.BLACKHOLE, ())
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    with bird:
+        for prefix, is_first in (("10.1.0.0/16", True), ("10.2.0.0/16", False)):
+            assert add_equal(bird, 12, key(prefix), value, is_first=is_first).errno == 0
+        await side.until(lambda: side.sync.counters().shadowed_now == 1)
+        await side.sync.resync()
+        counters = side.sync.counters()
+        assert (counters.shadowed_now, counters.installed, counters.failed) == (1, 2, 0)
+        (record,) = side.sink.events("fib-route-shadowed")
+        assert (record.fields["prefix"], record.fields["by"]) == ("10.1.0.0/16", "bird")
+        assert await stack(side, "10.1.0.0/16") == [12, 205]
+        assert await stack(side, "10.2.0.0/16") == [12, 205]
+        for prefix in ("10.1.0.0/16", "10.2.0.0/16"):
+            assert do(bird, OpKind.REMOVE, key(prefix), value).errno == 0
+    await side.until(lambda: side.sync.counters().shadowed_now == 0)
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+async def test_strays_of_our_own_protocol_are_removed(side: Side) -> None:
+    await filled(side)
+    kinds = [RouteType.BLACKHOLE, RouteType.UNREACHABLE, RouteType.PROHIBIT]
+    with side.namespace.here.inside():
+        vandal = RequestSocket(205)
+    with vandal:
+        for prefix, is_first in (("10.1.0.0/16", True), ("10.2.0.0/16", False)):
+            for kind in kinds:
+                value = RouteValue(kind, ())
+                assert add_equal(vandal, 205, key(prefix), value, is_first=is_first).errno == 0
+    for prefix in ("10.1.0.0/16", "10.2.0.0/16"):
+        await until_stack(side, prefix, [205])
+    await side.until(lambda: side.routes() == ALONE | BOTH)
+    report = await side.sync.resync()
+    assert (report.missing, report.changed) == (0, 0)
+    assert side.sync.counters().installed == 2
 
 
 async def test_what_does_not_come_from_the_kernel_is_ignored(side: Side) -> None:

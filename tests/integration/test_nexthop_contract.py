@@ -266,7 +266,7 @@ async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namesp
         listener,
         routes,
         on_link=lambda _change: None,
-        on_route=lambda _route, _is_removed: None,
+        on_route=lambda _route, _is_removed, _is_replacing: None,
         on_rule=lambda: None,
         on_nexthop=hear,
         on_overrun=lambda _reason: None,

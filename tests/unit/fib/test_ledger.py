@@ -202,7 +202,7 @@ def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
     bench.want(A, via("192.0.2.1"))
     bench.settle()
     changed = bench.kernel.put(A, via("192.0.2.66"), 205)
-    drift = bench.ledger.route_changed(changed, bench.now, is_removed=False)
+    drift = bench.ledger.route_changed(changed, bench.now, is_removed=False, is_replacing=True)
     assert drift is not None
     assert drift.what == "changed"
     bench.settle()

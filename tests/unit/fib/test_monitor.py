@@ -61,7 +61,7 @@ class Scene:
             cast("EventSocket", Events()),
             cast("RequestSocket", self.requests),
             on_link=lambda _change: None,
-            on_route=lambda _route, _is_removed: None,
+            on_route=lambda _route, _is_removed, _is_replacing: None,
             on_rule=lambda: None,
             on_nexthop=lambda _seen, _is_removed: None,
             on_overrun=self._overrun,
