@@ -29,6 +29,7 @@ from ipc.framing import (
     Frame,
     pack_frame,
 )
+from ipc.internal import FibCommanded, LogLevelRequested
 from routed.neighbor.assigned import GROUP_IPV6, NUP_PORT
 from testbed import Lab
 from tests.attack.scene import DEADLINE_S, METRICS_PORT, READER, STRANGER, Scene, attacked_network
@@ -411,13 +412,19 @@ async def attack(engine, send_raw):
 """
 
 
+CLIENTS_COMMANDS = (FibCommanded, LogLevelRequested)
+"""What an engine asks for in a client's name lasts until a client asks otherwise."""
+
+
 def _engine_frames(scene: Scene) -> list[str]:
     """Messages of every class that an engine may send; what ends an engine for sure comes last."""
     rng, frames = scene.rng, []
     classes = [
         (int(number), each.message)
         for number, each in AUTHORITY.items()
-        if each.sender is End.ENGINE and not each.carries_descriptor
+        if each.sender is End.ENGINE
+        and not each.carries_descriptor
+        and each.message not in CLIENTS_COMMANDS
     ]
     for _ in range(30):
         number, message_class = rng.choice(classes)
