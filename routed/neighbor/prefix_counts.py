@@ -35,6 +35,8 @@ class PrefixCounts:
         self._limits: dict[NeighborKey, int] = {}
         self._refused: Counter[NeighborKey] = Counter()
         self._unremembered: Counter[NeighborKey] = Counter()
+        self._allowed: Counter[NeighborKey] = Counter()
+        """Refused as martians that are none any more."""
         self._martians: dict[NeighborKey, dict[Prefix, None]] = {}
         """Offered and refused, at most MARTIANS_KEPT of each."""
 
@@ -91,7 +93,12 @@ class PrefixCounts:
     def forgive_martians(self, key: NeighborKey, prefixes: Collection[Prefix]) -> None:
         """Martians that a neighbor offers may be learned now: it is to be asked for them."""
         self.note_martians(key, prefixes, is_offered=False)
-        self._unremembered[key] += len(prefixes)
+        if prefixes:
+            self._allowed[key] += len(prefixes)
+
+    def allowed(self, key: NeighborKey) -> int:
+        """How many prefixes are martians no more, since the neighbor was last asked; at least."""
+        return self._allowed[key]
 
     def unremembered(self, key: NeighborKey) -> int:
         """How many updates were refused for their origin since the neighbor was last asked."""
@@ -111,7 +118,7 @@ class PrefixCounts:
 
     def has_room_again(self, key: NeighborKey) -> bool:
         """Whether a neighbor was refused something, and would not be now."""
-        if self._unremembered[key]:
+        if self._unremembered[key] or self._allowed[key]:
             return True
         has_room = self._reachable[key] < self._limits[key] and not self.is_full
         return self._refused[key] > 0 and has_room
@@ -125,6 +132,7 @@ class PrefixCounts:
         """A neighbor tells its table anew: what is over the limit is counted again."""
         self._refused.pop(key, None)
         self._unremembered.pop(key, None)
+        self._allowed.pop(key, None)
         self._martians.pop(key, None)
 
     def forget(self, key: NeighborKey) -> None:

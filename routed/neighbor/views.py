@@ -99,6 +99,8 @@ def _route_problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float
         reason = find_martian(martians[0])
         named = "" if reason is None else f" ({reason.value})"
         return f"martians are refused: {len(martians)}, such as {martians[0]}{named}"
+    if counts.allowed(key):
+        return "its table is asked for again: what was refused as martians is allowed now"
     return ""
 
 

@@ -47,8 +47,15 @@ def test_martians_that_are_allowed_later_are_learned_and_forgotten_again() -> No
     wire.originate("a", "240.0.0.0/8", "fe80::/64")
     wire.run(1)
     reserved = Prefix.parse("240.0.0.0/8")
+    allowing = MartianRules((Prefix.parse("240.0.0.0/4"), Prefix.parse("fe80::/10")))
+    b.instance.set_martians(allowing, wire.now)
+    assert row(wire, b).problem == (
+        "its table is asked for again: what was refused as martians is allowed now"
+    )
     b.instance.set_martians(MartianRules((Prefix.parse("240.0.0.0/4"),)), wire.now)
     wire.run(40)
+    assert row(wire, b).problem.startswith("martians are refused: 1, such as fe80::/64")
+    assert b.instance.counters()["ignored_origins_full"] == 0
     assert reserved in b.learned
     assert Prefix.parse("fe80::/64") not in b.learned
     b.instance.set_martians(MartianRules(), wire.now)
