@@ -124,15 +124,13 @@ class Interface:
     def own_addresses(self) -> frozenset[Address]:
         """The addresses for which the kernel takes packets itself, so that none is a gateway.
 
-        IPv4 addresses of a link that is switched off are not among them. An IPv6 link-local address
-        is one of this link only. Duplicate address detection makes no difference.
+        That the link is switched off makes no difference: the local table keeps its IPv4 addresses,
+        and has those that are added meanwhile. Nor does duplicate address detection. An IPv6
+        link-local address is one of this link only.
 
-        Source: fib_check_nh (by the local table) and ip6_validate_gw (by the addresses) of Linux.
+        Source: fib_check_nh (by the local table), fib_sync_down_dev (which spares it) and
+        ip6_validate_gw (by the addresses) of Linux.
         """
         if self.is_in_other_vrf:
             return frozenset()
-        return frozenset(
-            entry.address
-            for entry in self.addresses
-            if self.is_admin_up or entry.address.family is Family.IPV6
-        )
+        return frozenset(entry.address for entry in self.addresses)
