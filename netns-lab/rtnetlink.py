@@ -92,8 +92,13 @@ class SubnetRoute:
     priority: int = 0
     table_id: int = 254
     via: str | None = None
-    """A gateway, taken to be on the link."""
     source: str | None = None
+    kind: int = _UNICAST
+    """RTN_*: one that refuses packets names no link."""
+    scope: int | None = None
+    """By default that of `ip route`."""
+    is_onlink: bool = True
+    """A gateway is taken to be on the link."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -313,10 +318,15 @@ class Rtnetlink:
     # routes of subnets
 
     def add_subnet_route(
-        self, ifname: str, route: SubnetRoute, *, is_replacing: bool = False
+        self,
+        ifname: str,
+        route: SubnetRoute,
+        *,
+        is_replacing: bool = False,
+        is_first: bool = False,
     ) -> None:
-        """Route a subnet to a link, or through a gateway there."""
-        flags = _CREATE | (_REPLACE if is_replacing else _EXCLUSIVE)
+        """Route a subnet to a link, or through a gateway there; `is_first`: `ip route prepend`."""
+        flags = _CREATE | (_REPLACE if is_replacing else 0 if is_first else _EXCLUSIVE)
         body = self._subnet_route(ifname, route)
         self.request(RTM_NEWROUTE, flags, body, f"route {route.prefix} to {ifname}")
 
@@ -329,13 +339,15 @@ class Rtnetlink:
         network = ip_network(route.prefix)
         family = socket.AF_INET if network.version == 4 else socket.AF_INET6
         is_on_link = network.version == 4 and route.via is None
-        scope = _SCOPE_LINK if is_on_link else 0
-        flags = _ONLINK if route.via is not None else 0
+        scope = _SCOPE_LINK if is_on_link and route.kind == _UNICAST else 0
+        scope = scope if route.scope is None else route.scope
+        flags = _ONLINK if route.via is not None and route.is_onlink else 0
         header = ROUTE.pack(
-            family, network.prefixlen, 0, 0, 0, route.protocol, scope, _UNICAST, flags
+            family, network.prefixlen, 0, 0, 0, route.protocol, scope, route.kind, flags
         )
         body = header + attribute(RTA_DST, network.network_address.packed)
-        body += attribute(RTA_OIF, struct.pack("=I", self._ifindex(ifname)))
+        if route.kind == _UNICAST:
+            body += attribute(RTA_OIF, struct.pack("=I", self._ifindex(ifname)))
         body += attribute(RTA_TABLE, struct.pack("=I", route.table_id))
         if route.priority:
             body += attribute(RTA_PRIORITY, struct.pack("=I", route.priority))

@@ -384,6 +384,8 @@ def decode_route(payload: bytes) -> KernelRoute | None:
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
     found = RouteValue(route_type, hops, nexthop_id)
+    if family is Family.IPV4 and scope < _RT_SCOPE_LINK and found.is_link_route:
+        found = found._replace(is_wide=True)
     if is_altered or not others.isdisjoint(_ALTERING) or scope != scope_of(family, found):
         found = found._replace(is_altered=True)
     return KernelRoute(key, protocol, found, source, _Rta.ENCAP in others)

@@ -85,6 +85,9 @@ class RouteValue(NamedTuple):
     is_altered: bool = False
     """Only of what is in the kernel: it has a scope or attributes that this daemon never writes (a
     source, metrics, an encapsulation, ...), or is to be written again for another reason."""
+    is_wide: bool = False
+    """Only of what is in the kernel: an IPv4 route that names links alone, of a scope that is wider
+    than a link, so that the kernel takes no gateway over it."""
 
     @property
     def is_several(self) -> bool:

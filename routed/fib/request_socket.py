@@ -41,7 +41,7 @@ from routed.fib.codec import (
     encode_barrier,
     encode_route_dump,
 )
-from routed.fib.device_routes import CONNECTED_PROTOCOLS, find_devices
+from routed.fib.device_routes import CONNECTED_PROTOCOLS, find_devices, is_refusing
 from routed.fib.ledger import SeenRoute
 from routed.fib.links import AddressEvent, LinkEvent
 from routed.fib.netlink import (
@@ -236,9 +236,9 @@ class RequestSocket(NetlinkSocket):
 
         def take(seen: SeenRoute, keys: Sequence[int]) -> None:
             next_hops = seen.value.next_hops
-            if next_hops and next_hops[0].via is None:
+            if not next_hops or next_hops[0].via is None:
                 routes = (KernelRoute(seen.space.key(key), *seen[1:]) for key in keys)
-                found.extend(route for route in routes if find_devices(route))
+                found.extend(route for route in routes if find_devices(route) or is_refusing(route))
 
         for table_id in sorted(tables):
             for family in Family:

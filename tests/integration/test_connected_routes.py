@@ -4,6 +4,7 @@ route of a subnet, in which table, with which notification or none."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tests.fakes.kernels import Namespace
 
 pytestmark = pytest.mark.root
 
+BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
 KERNEL, BOOT, STATIC, RA, BIRD, DHCP, OURS = 2, 3, 4, 9, 12, 16, 205
 MAIN, OTHER = 254, 100
 
@@ -276,6 +278,70 @@ async def test_one_of_two_routes_to_a_subnet_is_enough(
         assert family.subnet in scene.connected()
         scene.lab.delete_subnet_route("v0", manager)
         await scene.until(lambda: family.subnet not in scene.connected())
+
+
+@BOTH
+@pytest.mark.parametrize("kind", [BLACKHOLE, UNREACHABLE, PROHIBIT])
+async def test_a_refusing_route_that_the_kernel_prefers_disconnects(
+    namespace: Namespace, family: Family, kind: int
+) -> None:
+    better, worse = (SubnetRoute(family.subnet, STATIC, each, kind=kind) for each in (50, 200))
+    async with watching(namespace) as scene:
+        scene.add(family.address, IFA_F_NOPREFIXROUTE)
+        scene.lab.add_subnet_route("v0", SubnetRoute(family.subnet, DHCP, priority=100))
+        await scene.until(lambda: family.subnet in scene.connected())
+        scene.lab.add_subnet_route("v0", worse)
+        await scene.settled()
+        assert family.subnet in scene.connected()
+        scene.lab.add_subnet_route("v0", better)
+        await scene.until(lambda: family.subnet not in scene.connected())
+    async with watching(namespace) as scene:
+        assert family.subnet not in scene.connected(), "read at a start, too"
+        scene.lab.delete_subnet_route("v0", better)
+        await scene.until(lambda: family.subnet in scene.connected())
+        scene.lab.add_subnet_route("v0", better)
+        await scene.until(lambda: family.subnet not in scene.connected())
+        if ":" in family.subnet:  # where nothing takes the place of a route that refuses
+            scene.lab.delete_subnet_route("v0", better)
+        else:
+            through = SubnetRoute(family.subnet, BIRD, 50, via=family.via)
+            scene.lab.add_subnet_route("v0", through, is_replacing=True)
+        await scene.until(lambda: family.subnet in scene.connected())
+
+
+async def test_a_refusing_route_in_front_of_the_kernels_own_disconnects(
+    namespace: Namespace,
+) -> None:
+    """`ip route prepend`: IPv4 has several routes of one key, and the first one counts."""
+    family = FAMILIES[0]
+    refusing = SubnetRoute(family.subnet, STATIC, kind=UNREACHABLE)
+    async with watching(namespace) as scene:
+        scene.add(family.address)
+        await scene.until(lambda: family.subnet in scene.connected())
+        scene.lab.add_subnet_route("v0", refusing, is_first=True)
+        await scene.until(lambda: family.subnet not in scene.connected())
+        scene.lab.delete_subnet_route("v0", refusing)
+        await scene.until(lambda: family.subnet in scene.connected())
+
+
+async def test_a_route_that_takes_no_gateway_connects_nothing(namespace: Namespace) -> None:
+    """Its scope is wider than a link; `ip route add P nexthop dev A nexthop dev B` writes that."""
+    family = FAMILIES[0]
+    wide = SubnetRoute(family.subnet, STATIC, 100, scope=0)
+    behind = SubnetRoute("198.18.0.0/24", BIRD, via=family.via, is_onlink=False)
+    async with watching(namespace) as scene:
+        scene.add(family.address, IFA_F_NOPREFIXROUTE)
+        scene.lab.add_subnet_route("v0", wide)
+        with pytest.raises(OSError, match=r"198\.18\.0\.0/24"):
+            scene.lab.add_subnet_route("v0", behind)
+        await scene.settled()
+        assert family.subnet not in scene.connected()
+    async with watching(namespace) as scene:
+        assert family.subnet not in scene.connected()
+        narrow = dataclasses.replace(wide, scope=None)
+        scene.lab.add_subnet_route("v0", narrow, is_replacing=True)
+        await scene.until(lambda: family.subnet in scene.connected())
+        scene.lab.add_subnet_route("v0", behind)
 
 
 @BOTH
