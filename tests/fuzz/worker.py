@@ -18,7 +18,9 @@ def main() -> None:
     """Fuzz until libFuzzer ends the process."""
     name, *options = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    atheris.Setup([sys.argv[0], *options], TARGETS[name].run)
+    # What libFuzzer starts, by a shell, for a part of its work (-merge=1).
+    command = f"{sys.executable} -m tests.fuzz.worker {name}"
+    atheris.Setup([command, *options], TARGETS[name].run)
     atheris.Fuzz()
 
 
