@@ -139,6 +139,7 @@ EVENTS: dict[str, EventSpec] = {
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
+    "nexthop-drift": EventSpec(_W, ("id", "by"), _STRANGERS),
     "nexthop-suspected": EventSpec(_I, ("groups",), _STRANGERS),
     "nexthop-refused": EventSpec(_W, ("via", "ifindex", "reason"), _STRANGERS),
     "nexthop-weight-limit": EventSpec(_I, ("limit",)),

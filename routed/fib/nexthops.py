@@ -22,7 +22,9 @@ after the routes are: the kernel removes the routes of an object that goes, with
 Invariants:
     An id means the same next hops as long as anything uses it; only the effective form changes.
     A group is written after its members, and removed before them.
-    A foreign object is never touched, wherever its id is.
+    A foreign object is never touched, wherever its id is. One that somebody has put in the place of
+    an object of this life is no such thing: it is replaced in turn, and where the kernel refuses
+    that it is removed, so that its routes fail and do not go elsewhere.
 
 Order: links alone, then gateways, then groups. `plan_link_routes` is the first part by itself:
 routes without a gateway are what gateways of others may stand on (`sync.py`).
@@ -161,6 +163,11 @@ class NextHopBook:
         """Ours that are there."""
         self._foreign: set[int] = set()
         """Ids of our range that somebody else has taken."""
+        self._taken: set[int] = set()
+        """Ids of claimed objects in whose place somebody else has put another one, under whichever
+        protocol."""
+        self.taken_news: list[SeenNextHop] = []
+        """What is new among these, for the log."""
         self._pending: dict[int, None] = {}
         """Ids whose object is not as it should be."""
         self._failures: dict[int, _Failure] = {}
@@ -243,7 +250,8 @@ class NextHopBook:
         """Take over a complete dump."""
         before, self._kernel, self._foreign = self._kernel, {}, set()
         for entry in sorted(seen, key=lambda entry: entry.id):
-            self._note(entry)
+            self._note(entry, before)
+        self._taken &= self._kernel.keys()
         for nexthop_id in before.keys() | self._kernel.keys() | self._pending.keys():
             self._judge(nexthop_id)
 
@@ -255,24 +263,50 @@ class NextHopBook:
         """
         if is_removed:
             self._foreign.discard(seen.id)
-            was_ours = self._kernel.pop(seen.id, None) is not None
+            self._taken.discard(seen.id)
+            was_ours = seen.id in self._kernel
+            self._kernel.pop(seen.id, None)
+            failure = self._failures.get(seen.id)
+            if failure is not None:
+                failure.retry_now()
         else:
-            self._note(seen)
+            self._note(seen, self._kernel)
             was_ours = False
         self._judge(seen.id)
         for group in self._groups_of.get(seen.id, ()):
             self._judge(group)
         return was_ours
 
-    def _note(self, seen: SeenNextHop) -> None:
+    def _note(self, seen: SeenNextHop, before: Container[int]) -> None:
         if not self._first_id < seen.id < self._first_id + IDS_PER_PROTOCOL:
             return
         if seen.protocol != self.protocol:
-            self._foreign.add(seen.id)
+            self._note_foreign(seen, before)
             return
+        self._foreign.discard(seen.id)
+        meant = self._forms.get(seen.id) if seen.id in self._claimed else None
+        if isinstance(meant, Hop) and seen.form != meant:
+            self._taken.add(seen.id)
+        else:
+            self._taken.discard(seen.id)
         self._kernel[seen.id] = None if seen.is_gateway_unused else seen.form
         if seen.id not in self._forms and seen.form is not None:
             self._define(seen.id, seen.form)
+
+    def _note_foreign(self, seen: SeenNextHop, before: Container[int]) -> None:
+        """Somebody has put an object under an id of our range. The kernel keeps the routes of one
+        that is replaced, so they go where the new one says."""
+        if seen.id in self._claimed and seen.id in before:
+            if seen.id not in self._taken:
+                self.taken_news.append(seen)
+                self._failures.pop(seen.id, None)
+            self._taken.add(seen.id)
+            self._kernel[seen.id] = None
+            return
+        self._foreign.add(seen.id)
+        self._kernel.pop(seen.id, None)
+        if seen.id not in self._claimed:
+            self._forget(seen.id)
 
     def links_changed(self) -> None:
         """A link or an address changed: other members may be in their groups, and what failed may
@@ -450,8 +484,15 @@ class NextHopBook:
 
     def _write(self, nexthop_id: int) -> NextHopWrite:
         is_there = nexthop_id in self._kernel
+        if self.is_to_go(nexthop_id):
+            return NextHopWrite(NextHopKind.REMOVE, nexthop_id, ())
         kind = NextHopKind.REPLACE if is_there else NextHopKind.INSTALL
         return NextHopWrite(kind, nexthop_id, self._effective(self._forms[nexthop_id]))
+
+    def is_to_go(self, nexthop_id: int) -> bool:
+        """Whether somebody's object is in the place of ours and the kernel refuses to change it:
+        it is removed, with its routes, before ours is tried again."""
+        return nexthop_id in self._taken and nexthop_id in self._failures
 
     def plan_sweep(self, used: set[int]) -> list[NextHopWrite]:
         """What to remove: everything of ours that no route uses, groups before their members.
@@ -466,6 +507,7 @@ class NextHopBook:
                 kept.update(member for member, _ in form)
         for nexthop_id in self._forms.keys() - kept - self._kernel.keys():
             self._forget(nexthop_id)
+        self._taken &= kept
         stale = sorted(
             self._kernel.keys() - kept,
             key=lambda nexthop_id: (isinstance(self._kernel[nexthop_id], Hop), nexthop_id),
@@ -486,6 +528,10 @@ class NextHopBook:
         recovered = set()
         regrouped: dict[int, None] = {}
         for (kind, nexthop_id, form), outcome in zip(writes, outcomes, strict=True):
+            if kind is NextHopKind.REMOVE and self.is_to_go(nexthop_id):
+                self._taken.discard(nexthop_id)
+                self._kernel.pop(nexthop_id, None)
+                continue
             if kind is NextHopKind.REMOVE:
                 # Refused or not, nobody wants it; the next dump shows it if it is still there.
                 self._kernel.pop(nexthop_id, None)
@@ -498,6 +544,7 @@ class NextHopBook:
                 if had_failed:
                     recovered.add(nexthop_id)
                 self._kernel[nexthop_id] = form
+                self._taken.discard(nexthop_id)
                 self._judge(nexthop_id)
             elif form == self._effective(self._forms[nexthop_id]):
                 self._refused(nexthop_id, outcome, now)
@@ -538,6 +585,8 @@ class NextHopBook:
         old = self._failures.get(nexthop_id)
         attempts = old.attempts + 1 if old else 1
         pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S)
+        if nexthop_id in self._taken:
+            pause = 0.0  # what is there instead goes at once
         self._failures[nexthop_id] = _Failure(outcome, attempts, now + pause)
 
     def _forget(self, nexthop_id: int) -> None:
@@ -547,6 +596,7 @@ class NextHopBook:
         self._pending.pop(nexthop_id, None)
         self._failures.pop(nexthop_id, None)
         self._groups_of.pop(nexthop_id, None)
+        self._taken.discard(nexthop_id)
         self._claimed.discard(nexthop_id)
         if form is None:
             return

@@ -21,7 +21,7 @@ from routed.fib.ledger import BATCH_OPERATIONS, Ledger
 from routed.fib.netlink import DumpInterrupted, NetlinkError
 from routed.fib.nexthop_codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops import NextHopBook, NextHopState
-from routed.fib.ownership import RouteValue
+from routed.fib.ownership import PROTOCOL_NAMES, RouteValue
 from routed.fib.plan import FibBatch, Outcome, Refusals
 from routed.log import Logger
 from routed.model.columns import ValueColumn
@@ -39,6 +39,9 @@ SWEEP_SHARE = 0.01
 """Share of the time that such walks may take: a million routes take 50 ms."""
 
 _MODE_READ_S = 1.0
+
+DRIFT_LINES = 5
+"""Log lines for as many objects that somebody has replaced at a time."""
 
 DUMP_ATTEMPTS = 5
 """How often an interrupted dump is repeated at once."""
@@ -103,6 +106,7 @@ class ObjectSync:
                     raise
                 continue
             self.book.read(seen or ())
+            self._tell_taken()
             self.is_trusted = True
             self._needs_sweep = True
             return
@@ -110,8 +114,15 @@ class ObjectSync:
     def notified(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
         """Somebody else changed an object; whether routes of ours may have gone with it."""
         may_have_lost_routes = self.book.changed(seen, is_removed=is_removed)
+        self._tell_taken()
         self._needs_sweep = True
         return may_have_lost_routes
+
+    def _tell_taken(self) -> None:
+        taken, self.book.taken_news = self.book.taken_news, []
+        for seen in taken[:DRIFT_LINES]:
+            protocol = PROTOCOL_NAMES.get(seen.protocol, seen.protocol)
+            self._log.emit("nexthop-drift", id=seen.id, by=protocol)
 
     def links_changed(self, *, may_have_lost_objects: bool) -> None:
         """A link or an address changed. One that went down has taken objects along."""
@@ -162,13 +173,14 @@ class ObjectSync:
         except (NetlinkError, OSError) as error:
             self._distrust("writing nexthop objects", error)
             return
+        has_evicted = any(self.book.is_to_go(write.id) for write in writes)
         recovered = self.book.record(writes, outcomes, now)
         for write, outcome in zip(writes, outcomes, strict=True):
             self._log_refusal(write, outcome)
         if recovered:
             self._ledger.retry_through(recovered)
-        if any(map(_is_surprise, writes, outcomes)):
-            self.is_trusted = False  # it is not as we believed
+        if has_evicted or any(map(_is_surprise, writes, outcomes)):
+            self.is_trusted = False  # it is not as we believed, or routes have gone with it
         if self.book.weight_limit != weight_limit:
             self._log.emit("nexthop-weight-limit", limit=self.book.weight_limit)
 

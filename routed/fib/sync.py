@@ -397,6 +397,8 @@ class FibSync:
         for batch, refused in zip(batches, refusals, strict=True):
             add_hints(batch, refused)
             for outcome in refused.values():
+                if batch.kind is OpKind.REPLACE and outcome.errno == errno.EEXIST:
+                    continue  # no error: another route of the key comes before ours
                 self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
         if not self.ledger.record(batches, refusals, trio.current_time()):
             self.request_resync("contradiction")

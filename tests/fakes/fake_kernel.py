@@ -305,7 +305,9 @@ class FakeKernel:
                 gone += self.remove_objects([seen.id])
             elif left != seen.form:
                 self.put_object(seen.id, left, seen.protocol)
-        self.lose([key for key, route in self.routes.items() if route.value.nexthop_id in missing])
+        for route in self._every_route():
+            if route.value.nexthop_id in missing:
+                self.take_out(route)
         return gone
 
     def set_link(self, ifindex: int, *, is_up: bool) -> None:
@@ -319,17 +321,16 @@ class FakeKernel:
             for seen in list(self.objects.values())
             if isinstance(seen.form, Hop) and seen.form.ifindex == ifindex
         )
-        self.lose(
-            [
-                key
-                for key, route in self.routes.items()
-                if any(hop.ifindex == ifindex for hop in route.value.next_hops)
-            ]
-        )
+        for route in self._every_route():
+            if any(hop.ifindex == ifindex for hop in route.value.next_hops):
+                self.take_out(route)
+
+    def _every_route(self) -> list[KernelRoute]:
+        return [route for key in self.routes for route in self.stack(key)]
 
     def lose(self, keys: Iterable[RouteKey]) -> list[KernelRoute]:
         """Have routes vanish (a link went down, somebody flushed); returns what is gone."""
-        return [self.routes.pop(key) for key in list(keys) if key in self.routes]
+        return [self.take_out(self.routes[key]) for key in list(keys) if key in self.routes]
 
 
 class FakeRuleKernel:

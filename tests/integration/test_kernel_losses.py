@@ -23,6 +23,7 @@ from routed.fib.links import LinkChange
 from routed.fib.messages import FibRows, FibUpdate
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import EventSocket
+from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.nexthops import NextHopBook
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import Ownership, RouteSpace, RouteValue
@@ -400,6 +401,65 @@ async def test_strays_of_our_own_protocol_are_removed(side: Side) -> None:
     report = await side.sync.resync()
     assert (report.missing, report.changed) == (0, 0)
     assert side.sync.counters().installed == 2
+
+
+def object_through(side: Side, number: int) -> NextHopForm:
+    gateway = Address.parse(f"192.0.{number}.99")
+    return Hop(gateway, side.namespace.ifindexes[f"v{number}"])
+
+
+async def test_an_object_that_is_somebody_elses_by_now_is_put_back_or_its_routes_fail(
+    side: Side,
+) -> None:
+    if not side.by_object:
+        return
+    await filled(side)
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    with bird:
+        single = id_of(bird, side, "192.0.0.2")
+        writes = [NextHopWrite(NextHopKind.REPLACE, single, object_through(side, 1))]
+        before = bird.dump_nexthops()
+        assert [outcome.errno for outcome in bird.write_nexthops(writes)] == [0]
+        await side.until(lambda: bird.dump_nexthops() == before)
+        assert side.routes() == ALONE | BOTH
+        side.namespace.delete_address("v0", "192.0.0.1/24")  # its gateway has no way now
+        await side.until(lambda: not side.monitor.links.device_routes.is_doubtful)
+        assert [outcome.errno for outcome in bird.write_nexthops(writes)] == [0]
+        await side.until(lambda: side.sync.counters().failed == 1)
+        assert side.routes() == {"10.2.0.0/16": {"192.0.1.2"}}
+        assert single not in {seen.id for seen in bird.dump_nexthops() or ()}
+        side.namespace.add_address("v0", "192.0.0.1/24")
+        await side.until(lambda: side.routes() == ALONE | BOTH)
+
+
+def id_of(requests: RequestSocket, side: Side, gateway: str) -> int:
+    """The object of ours that stands for one gateway."""
+    seen = requests.dump_nexthops()
+    assert seen is not None
+    forms = {entry.form: entry.id for entry in seen if entry.protocol == 205}
+    return forms[Hop(Address.parse(gateway), side.namespace.ifindexes["v0"])]
+
+
+@pytest.mark.parametrize("priority", [32, 205])
+async def test_a_foreign_route_that_goes_with_its_object_wins_no_longer(
+    side: Side, priority: int
+) -> None:
+    await filled(side)
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    route = key("10.1.0.0/16", priority)
+    value = RouteValue(RouteType.UNICAST, (), 78)
+    with bird:
+        install = NextHopWrite(NextHopKind.INSTALL, 78, object_through(side, 1))
+        for write in (install, install._replace(kind=NextHopKind.REMOVE)):
+            assert bird.write_nexthops([write])[0].errno == 0
+            if write is install:
+                assert add_equal(bird, 12, route, value, is_first=True).errno == 0
+                await side.until(lambda: side.sync.counters().shadowed_now == 1)
+                assert side.sync.counters().failed == 0
+        await side.until(lambda: side.sync.counters().shadowed_now == 0)
+    await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
 async def test_what_does_not_come_from_the_kernel_is_ignored(side: Side) -> None:

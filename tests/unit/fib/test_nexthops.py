@@ -274,6 +274,47 @@ def test_a_change_by_somebody_else_is_put_right(bench: Bench) -> None:
     assert bench.members(group) == {A, B}
 
 
+@pytest.mark.parametrize("protocol", [0, 99])
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed", "found by a dump"])
+def test_a_claimed_object_that_is_somebody_elses_by_now_is_put_back(
+    bench: Bench, protocol: int, is_noticed: bool
+) -> None:
+    single, group = bench.want(A), bench.want(A, B)
+    other = bench.want(C)
+    for seen in (
+        bench.kernel.put_object(single, C, protocol),
+        bench.kernel.put_object(group, ((other, 1),), protocol),
+    ):
+        if is_noticed:
+            assert not bench.book.changed(seen, is_removed=False)
+    if not is_noticed:
+        bench.book.read(bench.kernel.dump_nexthops() or ())
+    assert [(write.kind, write.id) for write in bench.work()] == [
+        (NextHopKind.REPLACE, single),
+        (NextHopKind.REPLACE, group),
+    ]
+    assert bench.kernel.objects[single] == SeenNextHop(single, 205, A)
+    assert bench.kernel.objects[group].protocol == 205
+    assert bench.members(group) == {A, B}
+    assert [(seen.id, seen.protocol) for seen in bench.book.taken_news] == [
+        (single, protocol),
+        (group, protocol),
+    ]
+
+
+def test_an_object_of_an_earlier_life_that_is_somebody_elses_by_now_is_left_alone(
+    bench: Bench,
+) -> None:
+    single = bench.want(A)
+    later = Bench(bench.kernel)
+    seen = bench.kernel.put_object(single, C, 99)
+    later.book.changed(seen, is_removed=False)
+    assert later.want(A) != single
+    assert later.book.plan_sweep(set()) != []
+    assert single not in {write.id for write in later.book.plan_sweep(set())}
+    assert bench.kernel.objects[single] == seen
+
+
 def test_a_removal_by_somebody_else_may_have_taken_routes_along(bench: Bench) -> None:
     group, single = bench.want(A, B), bench.want(A)
     for seen in bench.kernel.remove_objects([single]):

@@ -613,3 +613,82 @@ async def test_a_route_goes_on_by_the_next_hops_that_the_kernel_takes(
         bench.sync.links_changed(may_have_lost_routes=False)
         await bench.quiet()
         assert bench.through() == {"10.1.0.0/16": {A, B}}
+
+
+@pytest.mark.parametrize("protocol", [0, 205])
+async def test_routes_fail_where_the_kernel_refuses_to_put_their_object_back(
+    kernel: FakeKernel, autojump_clock: MockClock, protocol: int
+) -> None:
+    kernel.subnets = {(Prefix.parse(f"192.0.{number}.0/24"), number + 1) for number in range(3)}
+    bench = Bench(kernel)
+    async with bench.running():
+        wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(B)}
+        bench.sync.update(update(1, wanted))
+        bench.sync.in_sync()
+        await bench.quiet()
+        subnet = (Prefix.parse("192.0.0.0/24"), A.ifindex)
+        kernel.subnets.discard(subnet)
+        (entry,) = [seen for seen in kernel.objects.values() if seen.form == A]
+        changed = kernel.put_object(entry.id, C, protocol)
+        bench.sync.nexthop_notified(changed, is_removed=False)
+        await trio.sleep(3)
+        assert bench.through() == {"10.2.0.0/16": {B}, "10.3.0.0/16": {B}}
+        assert entry.id not in kernel.objects, "nothing of it is left"
+        (failure,) = bench.sync.ledger.take_report(10).failures.items()
+        assert failure[0] == key("10.1.0.0/16")
+        assert "gateway" in failure[1]
+        kernel.subnets.add(subnet)
+        bench.sync.links_changed(may_have_lost_routes=False)
+        await trio.sleep(3)
+        assert bench.through() == {
+            "10.1.0.0/16": {A},
+            "10.2.0.0/16": {A, B},
+            "10.3.0.0/16": {B},
+        }
+        assert bench.sync.counters().failed == 0
+    assert len(bench.sink.events("nexthop-drift")) == (protocol != 205)
+
+
+@pytest.mark.parametrize("priority", [32, 205], ids=["shadow", "same key"])
+async def test_a_foreign_route_that_goes_with_its_object_wins_no_longer(
+    bench: Bench, kernel: FakeKernel, autojump_clock: MockClock, priority: int
+) -> None:
+    through_78 = RouteValue(RouteType.UNICAST, (), 78)
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        bench.sync.in_sync()
+        await bench.quiet()
+        for is_again in (False, True):
+            kernel.put_object(78, B, 99)
+            foreign = key("10.1.0.0/16")._replace(priority=priority)
+            route = kernel.prepend(foreign, through_78, 99)
+            bench.sync.route_notified(route, is_removed=False)
+            await trio.sleep(1)
+            assert bench.sync.counters().shadowed_now == 1
+            (gone,) = kernel.remove_objects([78])
+            bench.sync.nexthop_notified(gone, is_removed=True)
+            await trio.sleep(2)
+            assert bench.sync.counters().shadowed_now == 0, is_again
+            assert bench.sync.counters().installed == 1
+
+
+async def test_foreign_objects_that_come_and_go_all_the_time_cost_a_dump_a_second_at_most(
+    bench: Bench, kernel: FakeKernel, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
+        bench.sync.in_sync()
+        await bench.quiet()
+        gone = kernel.put_object(78, B, 99)
+        kernel.remove_objects([78])
+        dumps = kernel.dumps
+        for _ in range(20):
+            bench.sync.nexthop_notified(gone, is_removed=True)
+            await bench.quiet()
+        assert kernel.dumps == dumps, "nothing foreign concerns us"
+        better = key("10.1.0.0/16")._replace(priority=32)
+        bench.sync.route_notified(kernel.put(better, value(B), 99), is_removed=False)
+        for _ in range(50):
+            bench.sync.nexthop_notified(gone, is_removed=True)
+            await trio.sleep(0.1)
+        assert 1 <= kernel.dumps - dumps <= 6
