@@ -130,6 +130,22 @@ def test_a_name_that_is_bound_and_not_listened_on_keeps_no_start_away(
         lock.close()
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_socket_of_another_type_has_another_name(table: int, kind: int) -> None:
+    """So it hides no second daemon, whoever has it and whatever it does."""
+    with socket.socket(socket.AF_UNIX, kind) as squatter:
+        squatter.bind(name_of(table, PROTOCOL))
+        if kind == socket.SOCK_STREAM:
+            squatter.listen(1)
+        lock = InstanceLock(table, PROTOCOL, CONFIG)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lock.answer)
+            assert lock.warning == ""
+            assert f"(pid {os.getpid()}, configuration {CONFIG})" in await start_second(table)
+            nursery.cancel_scope.cancel()
+        lock.close()
+
+
 def squat_as_nobody(name: str, backlog: int) -> tuple[Callable[[], None], int]:
     """Have uid 65534 listen at a name; a call ends it."""
     ready, end = os.pipe(), os.pipe()
