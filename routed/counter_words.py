@@ -63,6 +63,7 @@ NUP_COUNTERS = {
     TraceCode.NEIGHBOR_DAMPED: "times that a neighbor came and went too often and was kept away",
     TraceCode.UNFEASIBLE_UPDATE: "updates that might close a loop, and were not used",
     TraceCode.HEARTBEAT_REQUESTED: "late heartbeats, asked for",
+    TraceCode.IGNORED_HEARTBEAT_REQUEST: "requests for a heartbeat, of whoever does not hear us",
     TraceCode.SEQNO_REQUEST_SENT: "requests for a newer sequence number, sent",
     TraceCode.SEQNO_REQUEST_FORWARDED: "requests for a newer sequence number, passed on",
     TraceCode.SEQNO_RAISED: "sequence numbers of ours, raised on request",

@@ -223,6 +223,8 @@ class TraceCode(enum.Enum):
     """It came and went too often, and is kept away for a while."""
     UNFEASIBLE_UPDATE = "unfeasible_update"
     HEARTBEAT_REQUESTED = "heartbeat_requested"
+    IGNORED_HEARTBEAT_REQUEST = "ignored_heartbeat_request"
+    """Of a neighbor that does not hear us: it has nothing to lose by our silence."""
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     SEQNO_RAISED = "seqno_raised"

@@ -493,7 +493,10 @@ class MessageHandler:
         if any(isinstance(tlv, (ChallengeRequest, ChallengeReply)) for tlv in message.tlvs):
             return  # for a guard with keys; it says nothing else, and does not count
         if any(isinstance(tlv, HeartbeatRequest) for tlv in message.tlvs):
-            self._transmitter.hasten_heartbeat(link, now)
+            if neighbor.exchanges_routes:
+                self._transmitter.answer_heartbeat_request(link, now)
+            else:
+                self._log.count(TraceCode.IGNORED_HEARTBEAT_REQUEST)
             return  # it went to us alone: its sequence was that of the last one to the group
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):

@@ -216,6 +216,12 @@ class Link:
         """From when on the next one may leave, when there is an occasion."""
         self.heartbeat_at: float | None = None
         """When the last one left."""
+        self.is_hastened = False
+        """Whether the next one leaves before its time."""
+        self.hastened_until = 0.0
+        """Until when those that left before their time have used up what is allowed of them."""
+        self.answer_open_at = -math.inf
+        """When the next HEARTBEAT_REQUEST may be answered."""
         self._missing: set[Address] = set()
         """Neighbors of our earlier life that have not been heard in this one."""
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s

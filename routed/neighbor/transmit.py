@@ -55,6 +55,15 @@ REST_JITTER = 0.15
 TRIGGERED_JITTER_S = 0.004
 TRIGGERED_GAP_S = 0.01
 """At least this long between two heartbeats, whatever triggers them."""
+TRIGGERED_AT_ONCE = 32
+TRIGGERED_REFILL_INTERVALS, TRIGGERED_REFILL_MAX_S = 1 / 8, 0.125
+"""Triggered heartbeats on a link: so many at once, and then one in each such part of the hello
+interval. A stranger's datagram of 40 bytes can trigger one, which lists everybody on the link, on
+each router there."""
+ANSWER_INTERVALS = 1 / 8
+"""HEARTBEAT_REQUESTs on a link, whoever sends them, are answered once in this part of the hello
+interval. A neighbor asks REQUESTS times between LATE_INTERVALS and the end of its dead interval, so
+what comes sooner is another neighbor's, and one heartbeat to the group answers both."""
 MAX_LISTED_ADDRESSES = 16
 
 Advertise: TypeAlias = Callable[[Prefix, int], RouteUpdate | None]
@@ -276,7 +285,21 @@ class Transmitter:
         soon = now + self._rng.uniform(0, TRIGGERED_JITTER_S)
         if link.heartbeat_at is not None:
             soon = max(soon, link.heartbeat_at + TRIGGERED_GAP_S)
-        link.heartbeat_due = min(link.heartbeat_due, soon)
+        soon = max(soon, link.hastened_until - (TRIGGERED_AT_ONCE - 1) * _refill_s(link))
+        self._hasten(link, soon)
+
+    def answer_heartbeat_request(self, link: Link, now: float) -> None:
+        """A neighbor wants to know whether we live: tell all of them, but not again and again."""
+        soon = now + self._rng.uniform(0, TRIGGERED_JITTER_S)
+        soon = max(soon, link.answer_open_at)
+        if soon < link.heartbeat_due:  # otherwise the next one answers in time
+            link.answer_open_at = soon + ANSWER_INTERVALS * link.settings.hello_interval_s
+            self._hasten(link, soon)
+
+    def _hasten(self, link: Link, soon: float) -> None:
+        if soon < link.heartbeat_due:
+            link.heartbeat_due = soon
+            link.is_hastened = True
         link.touch()
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
@@ -285,6 +308,9 @@ class Transmitter:
             (REST_INTERVALS, REST_JITTER) if link.is_at_rest else (1.0, HEARTBEAT_JITTER)
         )
         interval_s = link.settings.hello_interval_s
+        if link.is_hastened:
+            link.is_hastened = False
+            link.hastened_until = max(link.hastened_until, now) + _refill_s(link)
         link.heartbeat_at = now
         link.heartbeat_due = now + interval_s * (limit - jitter * self._chance(now))
         link.heartbeat_open_at = now + interval_s * (limit - jitter)
@@ -354,6 +380,12 @@ class Transmitter:
             room_bytes -= sum(len(tlv_bytes(ack)) for ack in acks)
             riding += acks
         return riding
+
+
+def _refill_s(link: Link) -> float:
+    """How long it takes until one more heartbeat may leave before its time."""
+    interval_s = TRIGGERED_REFILL_INTERVALS * link.settings.hello_interval_s
+    return min(interval_s, TRIGGERED_REFILL_MAX_S)
 
 
 def _heard(adjacency: Adjacency, now: float) -> tuple[Tlv, ...]:

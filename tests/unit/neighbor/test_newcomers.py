@@ -17,8 +17,8 @@ from routed.neighbor.wire import (
     decode,
     encode,
 )
-from tests.fakes.fake_wire import router_id
-from tests.fakes.nup_pair import LOOPBACK, PEER, listening_instance, pair
+from tests.fakes.fake_wire import link_settings, router_id
+from tests.fakes.nup_pair import LOOPBACK, PEER, listening_instance, make_instance, pair
 from tests.unit.neighbor.test_instance_transitions import Puppet
 
 SLOWEST = Hello(60_000, 255, 1500, 0)
@@ -90,7 +90,8 @@ def test_newcomers_never_displace_a_neighbor_that_was_heard_both_ways() -> None:
 
 
 def test_a_link_full_of_neighbors_heard_both_ways_takes_nobody_else() -> None:
-    instance = listening_instance()
+    instance = make_instance()
+    instance.link_up(link_settings(1, 1, hello_interval_s=0.1), 0.0)
     for number in range(100, 100 + MAX_NEIGHBORS_PER_LINK):
         come_up(instance, number, number * 0.12)
     now = number * 0.12 + 0.2
