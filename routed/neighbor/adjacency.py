@@ -50,6 +50,10 @@ PATIENCE_S = 30.0
 PATIENCE_INTERVALS = 1.5
 """Before it exchanges routes a neighbor may be silent for PATIENCE_S, or this many of its hello
 intervals if that is longer, whatever dead interval it advertises: it has no routes to lose."""
+LOADING_MIN_S, LOADING_MAX_S = 10.0, 120.0
+"""A table of which nothing more comes for a dead interval, and at least LOADING_MIN_S, or that
+has not ended after LOADING_MAX_S, is used as far as it has come and not waited for. A neighbor that
+restarts is given as much (`lifecycle.GRACE_MIN_S`, `handler.GRACE_MAX_S`)."""
 _RTT_LIMIT_US = 10_000_000
 """An echo older than this is a delayed or forged datagram, not a round trip."""
 REST_INTERVALS = 2
@@ -181,6 +185,10 @@ class Adjacency:
         """When it last told us that it hears us."""
         self.pending_since = now
         """When the adjacency last began to form."""
+        self.loading_since = now
+        """When its table last began to come."""
+        self.loading_until: float | None = None
+        """Until then its table is waited for; None when it is not, or not any more."""
         self.up_since: float | None = None
         self.rtt_s: float | None = None
         self.extra_cost = 0
@@ -199,6 +207,17 @@ class Adjacency:
     def dead_interval_s(self) -> float:
         """How long it may be silent, as it promised; seconds."""
         return 0.0 if self.hello is None else self.hello.dead_interval_s
+
+    def begin_loading(self, now: float) -> None:
+        """Its table is to come."""
+        self.loading_since = self.loading_until = now
+        self.note_progress(now)
+
+    def note_progress(self, now: float) -> None:
+        """More of its table has come; one that is not waited for any more stays so."""
+        if self.loading_until is not None:
+            patience_s = max(self.dead_interval_s, LOADING_MIN_S)
+            self.loading_until = min(now + patience_s, self.loading_since + LOADING_MAX_S)
 
     @property
     def dead_at(self) -> float:
@@ -235,6 +254,7 @@ class Adjacency:
         self.session = session
         self.neighbor_session = self.guessed_session = 0
         self.pending_since = now
+        self.loading_until = None
         self.confirmed_at = now
         self.up_since = None
 

@@ -437,6 +437,8 @@ class MessageHandler:
                     pass  # RECEIVER and TABLE_VERSION have been read
         if stream is Stream.UNICAST:
             exchange.updates_received += len(updates)
+            if not exchange.is_table_received:
+                neighbor.adjacency.note_progress(now)
         self._updates.receive(link, neighbor, updates, version, now)
         self._lifecycle.check_exchanged(link, neighbor, now)
 

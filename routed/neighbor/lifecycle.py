@@ -114,6 +114,7 @@ class Lifecycle:
                 self._begin_exchange(link, neighbor, now)
             case AdjacencyAction.ESTABLISH:
                 adjacency.up_since = now
+                adjacency.loading_until = None
             case AdjacencyAction.FALL_BACK:
                 self._end_exchange(link, neighbor)
                 self._table.remove_neighbor(neighbor.key, now)
@@ -160,6 +161,7 @@ class Lifecycle:
         link.newcomers.pop(neighbor.key, None)
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
+        neighbor.adjacency.begin_loading(now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
         neighbor.exchange.begin_dump(TableDump(self._order.listed()), now)
@@ -226,6 +228,8 @@ class Lifecycle:
             elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
                 event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
                 self.fire(link, neighbor, event, reason, now)
+        if adjacency.loading_until is not None and now >= adjacency.loading_until:
+            adjacency.loading_until = None  # `loading` looks at this
         request_at = neighbor.exchange.table_request_at
         if neighbor.exchanges_routes and request_at is not None and now >= request_at:
             self._ask_again(link, neighbor, now)

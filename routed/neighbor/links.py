@@ -152,6 +152,7 @@ class Neighbor:
             times += [
                 adjacency.unconfirmed_at,
                 adjacency.ask_at,
+                adjacency.loading_until,
                 self.exchange.table_request_at,
                 self.exchange.dump_at,
                 self.exchange.own_ids.next_timer(),

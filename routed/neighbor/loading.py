@@ -7,7 +7,10 @@ A table is whole when its sender, if it restarts as well, has been told everythi
 (`lifecycle.has_settled`). What `instance` does with the answers: CONVERGING stays set on a link as
 long as another link may bring what this one is to be told.
 
-Bounds: `expect` says until when; a link is listened to for LISTENING_INTERVALS.
+Bounds: `expect` says until when; a link is listened to for LISTENING_INTERVALS; a table is waited
+for as long as more of it comes, at most LOADING_MAX_S. LIFE_MAX_S after its first link came up a
+life has loaded whatever its neighbors do: nobody keeps what its earlier life told for longer, and
+stations that come and go would be waited for without end.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from routed.neighbor.lifecycle import has_settled
 from routed.neighbor.links import Link
 
 __all__ = ["Loading"]
+
+LIFE_MAX_S = 120.0
+"""After this a life counts as loaded (`handler.GRACE_MAX_S`)."""
 
 
 class Loading:
@@ -38,6 +44,8 @@ class Loading:
         self._expected_until = 0.0
         self._awaits_tables = False
         """After a restart: neighbors that restart, too, have not been told everything yet."""
+        self._over_at: float | None = None
+        """When nothing is waited for any more; None before the first link is up."""
         self._pending: Adjacency | None = None
         """One that was forming when we last looked."""
 
@@ -50,12 +58,17 @@ class Loading:
 
     def begin_link(self, link: Link, now: float) -> None:
         """A link has come up: those that are expected there are expected of it."""
+        if self._over_at is None:
+            self._over_at = now + LIFE_MAX_S
         if self._is_restart:
             link.expect(self._expected.pop(link.settings.ifindex, ()), now)
 
     def next_timer(self) -> float | None:
         """When waiting ends by itself; None when nothing is waited for that long."""
-        return self._expected_until if self._expected or self._awaits_tables else None
+        times = [self._expected_until] if self._expected or self._awaits_tables else []
+        if self._over_at is not None and not self.has_loaded:
+            times.append(max(self._over_at, self._expected_until))
+        return min(times, default=None)
 
     def settle(self, now: float) -> None:
         """While whole tables are awaited, what comes by one link may be what another waits for."""
@@ -105,6 +118,8 @@ class Loading:
         )
 
     def _has_heard_all(self, now: float) -> bool:
+        if self._over_at is not None and now >= max(self._over_at, self._expected_until):
+            return True
         is_listening = any(link.listening_until is not None for link in self._links.values())
         return not is_listening and not self._is_any_pending(now)
 
@@ -132,7 +147,7 @@ def _is_pending(adjacency: Adjacency, now: float) -> bool:
     """Whether an adjacency is on its way to UP and has not been for too long."""
     match adjacency.state:
         case AdjacencyState.LOADING:
-            return True
+            return adjacency.loading_until is not None and now < adjacency.loading_until
         case AdjacencyState.INIT | AdjacencyState.TWO_WAY:
             return now < adjacency.pending_since + adjacency.patience_s
     return False

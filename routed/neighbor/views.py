@@ -64,6 +64,8 @@ def _problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> s
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
+    if _is_table_overdue(neighbor):
+        return "its table does not end"
     route_problem = _route_problem(link, neighbor, table, now)
     if route_problem:
         return route_problem
@@ -76,6 +78,15 @@ def _problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> s
             # It works: each tells how long it may be silent. But it is seldom meant.
             return f"hello differs: theirs {theirs}, ours {ours}"
     return ""
+
+
+def _is_table_overdue(neighbor: Neighbor) -> bool:
+    """Whether a neighbor's table is not waited for any more, and has not ended."""
+    return (
+        neighbor.adjacency.state is AdjacencyState.LOADING
+        and neighbor.adjacency.loading_until is None
+        and not neighbor.exchange.is_table_received
+    )
 
 
 def _route_problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> str:
