@@ -538,8 +538,9 @@ class NeighborInstance:
 
     def neighbors(self, now: float) -> list[NeighborRow]:
         """Every adjacency, and every address that is not believed, by link and address."""
+        fillers = self._table.counts.fillers()
         rows = [
-            neighbor_row(link, neighbor, self._table, now)
+            neighbor_row(link, neighbor, self._table, fillers, now)
             for link in self._links.values()
             for neighbor in link.neighbors.values()
         ]

@@ -77,8 +77,9 @@ class UpdateReceiver:
         self._lifecycle.report_own_id(link, neighbor, now)
         if not was_over and counts.refused(key):
             limit = f"max_prefixes: {link.settings.max_prefixes}"
-            if counts.is_full:
-                limit = f"there is room for: {MAX_ROUTES} routes of all neighbors"
+            if counts.is_crowded_out(key):
+                fillers = ", ".join(str(filler.router_id) for filler in counts.fillers())
+                limit = f"there is room for: {MAX_ROUTES} routes of all, most of them of {fillers}"
             self._say(link, neighbor, TraceCode.PREFIX_LIMIT, f"tells more than {limit}")
         if not was_unremembered and counts.unremembered(key):
             self._say(link, neighbor, TraceCode.ORIGIN_LIMIT, "tells too many origins")

@@ -5,11 +5,13 @@ together are limited to twice as many. What is over the limit is counted until t
 for its table again.
 
 All neighbors together are limited, too: a link without keys has room for 256 of them, whoever they
-are, and what one is allowed many cannot all have.
+are, and what one is allowed many cannot all have. Whoever fills the table takes nothing from others
+that they need to be reached: beyond its limit each neighbor has room for RESERVE prefixes.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable
 
@@ -20,6 +22,9 @@ __all__ = ["MAX_ROUTES", "PrefixCounts"]
 
 MAX_ROUTES = 1_000_000
 """Reachable prefixes learned from all neighbors, each counted for each of them."""
+RESERVE = 1024
+"""So many prefixes are learned of each neighbor although all together have told MAX_ROUTES."""
+FILLERS_NAMED = 5
 _NO_LIMIT = 1 << 62
 MARTIANS_KEPT = 64
 """Martians that are named for each neighbor; others are only counted."""
@@ -59,10 +64,15 @@ class PrefixCounts:
             retracted: how many retractions of all neighbors are remembered.
         """
         limit = self._limits.get(key, _NO_LIMIT)
-        room = min(2 * limit - known, 2 * MAX_ROUTES - self.total - retracted)
+        of_all = max(2 * MAX_ROUTES - self.total - retracted, 2 * RESERVE - known)
+        room = min(2 * limit - known, of_all)
         if not is_retraction:
-            room = min(room, limit - self._reachable[key], MAX_ROUTES - self.total)
+            room = min(room, limit - self._reachable[key], self._room_in_table(key))
         return max(room, 0)
+
+    def _room_in_table(self, key: NeighborKey) -> int:
+        """For how many prefixes of a neighbor there is room, whatever its own limit is."""
+        return max(MAX_ROUTES - self.total, RESERVE - self._reachable[key])
 
     def add(self, key: NeighborKey, count: int) -> None:
         """So many more are reachable through a neighbor; fewer when negative."""
@@ -120,13 +130,25 @@ class PrefixCounts:
         """Whether a neighbor was refused something, and would not be now."""
         if self._unremembered[key] or self._allowed[key]:
             return True
-        has_room = self._reachable[key] < self._limits[key] and not self.is_full
+        has_room = self._reachable[key] < self._limits[key] and self._room_in_table(key) > 0
         return self._refused[key] > 0 and has_room
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more can be learned of anybody."""
+        """Whether all neighbors together have told what there is room for."""
         return self.total >= MAX_ROUTES
+
+    def is_crowded_out(self, key: NeighborKey) -> bool:
+        """Whether what a neighbor tells more is refused for what others have told."""
+        return self._reachable[key] < self.limit(key) and self._room_in_table(key) <= 0
+
+    def fillers(self) -> dict[NeighborKey, int]:
+        """Those that have told most, and how much, while the table is full; the first one first."""
+        if not self.is_full:
+            return {}
+        return dict(
+            heapq.nlargest(FILLERS_NAMED, self._reachable.items(), key=lambda item: item[1])
+        )
 
     def forgive(self, key: NeighborKey) -> None:
         """A neighbor tells its table anew: what is over the limit is counted again."""

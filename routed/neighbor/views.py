@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from routed.model.martians import find_martian
 from routed.model.prefix import Prefix
 from routed.neighbor.candidates import LearnedRoute, NeighborKey
@@ -13,14 +16,19 @@ from routed.neighbor.refusals import Refusal
 
 __all__ = ["learned_rows", "neighbor_row", "refusal_row", "waiting_rows"]
 
+Fillers: TypeAlias = Mapping[NeighborKey, int]
 
-def neighbor_row(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> NeighborRow:
+
+def neighbor_row(
+    link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
+) -> NeighborRow:
     """One adjacency.
 
     Args:
         link: where it is.
         neighbor: whom it is with.
         table: what was learned from it.
+        fillers: who has told most of a table that is full (`PrefixCounts.fillers`).
         now: seconds, monotonic.
     """
     adjacency, exchange = neighbor.adjacency, neighbor.exchange
@@ -48,11 +56,13 @@ def neighbor_row(link: Link, neighbor: Neighbor, table: RouteTable, now: float) 
         received=exchange.receiver.received,
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
-        problem=_problem(link, neighbor, table, now),
+        problem=_problem(link, neighbor, table, fillers, now),
     )
 
 
-def _problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> str:
+def _problem(
+    link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
+) -> str:
     """Why a neighbor is kept away, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
     held_s = link.held_for(neighbor, now)
@@ -66,7 +76,7 @@ def _problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> s
         return one_way
     if _is_table_overdue(neighbor):
         return "its table does not end"
-    route_problem = _route_problem(link, neighbor, table, now)
+    route_problem = _route_problem(link, neighbor, table, fillers, now)
     if route_problem:
         return route_problem
     if hello is not None and hello.mtu != link.settings.mtu:
@@ -89,7 +99,9 @@ def _is_table_overdue(neighbor: Neighbor) -> bool:
     )
 
 
-def _route_problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float) -> str:
+def _route_problem(
+    link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
+) -> str:
     """What is wrong with the routes that a neighbor tells."""
     own = neighbor.exchange.own_ids.found(now)
     if own is not None:
@@ -100,10 +112,14 @@ def _route_problem(link: Link, neighbor: Neighbor, table: RouteTable, now: float
         counts.unremembered(key),
         counts.martians(key),
     )
-    if refused and counts.is_full:
-        return f"the table has {MAX_ROUTES} routes: {refused} updates were refused"
+    if refused and counts.is_crowded_out(key):
+        names = ", ".join(str(filler.router_id) for filler in fillers)
+        limit = f"the table has {MAX_ROUTES} routes, most of {names}"
+        return f"{limit}: {refused} updates were refused"
     if refused:
         return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
+    if key in fillers:
+        return f"it has told {fillers[key]} of the {MAX_ROUTES} routes that there is room for"
     if unremembered:
         return f"too many origins: {unremembered} updates were refused"
     if martians:

@@ -42,6 +42,7 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
 ) -> None:
     """A link has room for 256 neighbors, and each may tell max_prefixes."""
     monkeypatch.setattr(prefix_counts, "MAX_ROUTES", 8)
+    monkeypatch.setattr(prefix_counts, "RESERVE", 0)
     table = RouteTable(router_id(1))
     others = [NeighborKey(1, router_id(number)) for number in (2, 3)]
     for key in others:
@@ -66,6 +67,49 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
     assert table.counts.has_room_again(others[1])
     table.remove_neighbor(others[1], 0.0)
     assert table.counts.total == 0
+
+
+def test_whoever_fills_the_table_takes_no_honest_neighbors_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five stations of one open link fill it; the neighbor of another link, and its new prefixes,
+    are learned all the same, also when its link was down meanwhile."""
+    monkeypatch.setattr(prefix_counts, "MAX_ROUTES", 100)
+    monkeypatch.setattr(prefix_counts, "RESERVE", 10)
+    wire = FakeWire(3)
+    names = [f"m{number}" for number in range(5)]
+    for name in ("r1", "r2", *names):
+        wire.add_node(name)
+    honest = wire.connect("r1", "r2")
+    wire.connect("r1", *names)
+    r1 = wire.nodes["r1"]
+    for ifindex in r1.links:
+        settings = dataclasses.replace(r1.links[ifindex][1], max_prefixes=30)
+        wire.reconfigure(r1, ifindex, settings)
+    for number, name in enumerate(names):
+        wire.originate(name, *(f"10.{number}.{each}.0/24" for each in range(40)))
+    wire.run(10)
+    assert r1.instance._table.counts.is_full
+    wire.originate("r2", "203.0.113.0/24")
+    wire.run(3)
+    wire.cut(honest)
+    wire.run(1)
+    wire.mend(honest)
+    wire.originate("r2", "198.51.100.0/24")
+    wire.run(5)
+    for text in ("203.0.113.0/24", "198.51.100.0/24"):
+        assert Prefix.parse(text) in r1.learned
+    assert r1.instance._table.counts.total <= 100 + 6 * 10
+    wire.originate("r2", *(f"198.18.{each}.0/24" for each in range(20)))
+    wire.run(3)
+    problems = {str(each.router_id): each.problem for each in r1.instance.neighbors(wire.now)}
+    refused = problems.pop("10.255.0.2")
+    assert refused.startswith("the table has ")
+    assert refused.endswith(": 12 updates were refused")
+    named = set(refused.partition("most of ")[2].partition(":")[0].split(", "))
+    assert len(named) == prefix_counts.FILLERS_NAMED
+    assert named <= set(problems)
+    assert all(problems.values())
 
 
 def limit(wire: FakeWire, node: Node, max_prefixes: int) -> None:

@@ -18,6 +18,7 @@ from routed.neighbor.table_dumps import (
     DumpLimits,
     TableOrder,
 )
+from routed.neighbor.transmit import TRIGGERED_REFILL_MAX_S
 from routed.neighbor.wire import Ack, MessageType, RouteUpdate, Stream
 from tests.fakes.fake_wire import router_id
 from tests.unit.neighbor.test_datagram_cost import operations
@@ -36,7 +37,7 @@ def prefix(number: int) -> Prefix:
 def reset(puppet: Puppet, session: int) -> None:
     """The neighbor calls the adjacency anew, hears what we call it now, and gets a table."""
     puppet.hears_us(session)
-    puppet.wait(0.02)
+    puppet.wait(TRIGGERED_REFILL_MAX_S)
     puppet.hears_us(session)
 
 
