@@ -66,6 +66,7 @@ NUP_COUNTERS = {
     TraceCode.IGNORED_HEARTBEAT_REQUEST: "requests for a heartbeat, of whoever does not hear us",
     TraceCode.SEQNO_REQUEST_SENT: "requests for a newer sequence number, sent",
     TraceCode.SEQNO_REQUEST_FORWARDED: "requests for a newer sequence number, passed on",
+    TraceCode.IGNORED_SEQNO_REQUEST: "requests for a sequence number too far ahead, not passed on",
     TraceCode.SEQNO_RAISED: "sequence numbers of ours, raised on request",
     TraceCode.SEQNO_RAISE_REFUSED: "sequence numbers of ours not raised: too far, or too often",
     TraceCode.SEQNO_OUT_OF_REACH: "updates too far ahead of the last sequence number, or behind it",

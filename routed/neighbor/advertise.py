@@ -381,7 +381,7 @@ class RetractionHold:
             settled.append(prefix)
 
 
-def take_fitting(requests: dict[tuple[Prefix, Address], SeqnoRequest]) -> list[SeqnoRequest]:
+def take_fitting(requests: dict[tuple[Prefix, Address, int], SeqnoRequest]) -> list[SeqnoRequest]:
     """Remove and return as many waiting requests as fit one message, oldest first."""
     taken: list[SeqnoRequest] = []
     room_bytes = UPDATE_ROOM_BYTES
@@ -391,5 +391,5 @@ def take_fitting(requests: dict[tuple[Prefix, Address], SeqnoRequest]) -> list[S
             break
         taken.append(request)
     for request in taken:
-        del requests[request.prefix, request.origin]
+        del requests[request.prefix, request.origin, request.seqno]
     return taken

@@ -227,6 +227,8 @@ class TraceCode(enum.Enum):
     """Of a neighbor that does not hear us: it has nothing to lose by our silence."""
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
+    IGNORED_SEQNO_REQUEST = "ignored_seqno_request"
+    """For a seqno further ahead of all that is known of the origin than it could answer."""
     SEQNO_RAISED = "seqno_raised"
     SEQNO_RAISE_REFUSED = "seqno_raise_refused"
     """Asked for, or heard, too far ahead of ours or too often."""

@@ -77,8 +77,8 @@ class Exchange:
     settled_sequence: int | None = None
     """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
     it learned. None while it says that it is converging."""
-    requests: dict[tuple[Prefix, Address], SeqnoRequest] = field(default_factory=dict)
-    """Seqno requests waiting for room."""
+    requests: dict[tuple[Prefix, Address, int], SeqnoRequest] = field(default_factory=dict)
+    """Seqno requests waiting for room, by prefix, origin and seqno."""
     own_ids: OwnIdWatch = field(default_factory=OwnIdWatch)
     """What it tells as if we had announced it."""
 

@@ -5,7 +5,7 @@ it all the same. The list is short and forgets: anybody can put datagrams on a w
 addresses as there are. So addresses are ranked by how many separate seconds they were refused in,
 and one that was refused in a second second goes for no newcomer:
 
-    newcomer --> heard once --second second--> heard again --REFUSAL_S without a message--> forgotten
+    newcomer --> once --in another second--> again --silent for REFUSAL_S--> forgotten
 
 Where all places are taken a newcomer has the place of the one that has been heard only once for
 longest, once that has had CHANCE_S to come again. In a flood that is faster only each

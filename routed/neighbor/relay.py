@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from routed.model.prefix import Address, Prefix
-from routed.model.seqno import is_newer_origin
+from routed.model.seqno import REACH, is_newer_origin, seqno_distance
 from routed.neighbor.advertise import OriginTable
 from routed.neighbor.events import TraceCode
 from routed.neighbor.feasibility import NeighborKey, RouteTable
@@ -21,8 +21,13 @@ from routed.neighbor.wire import SeqnoRequest
 __all__ = ["RequestRelay"]
 
 FORWARD_SUPPRESS_S = 0.3
-"""The same seqno request is not passed on twice within this time (RFC 8966 section 3.8.1.2)."""
+"""The same seqno request is not passed on twice within this time (RFC 8966 section 3.8.1.2).
+
+The same is one for the same seqno. A newer one does not stand for it: whoever asks for seqnos that
+no origin ever grants would keep all others from asking. Nor does one that was to go less far."""
 MAX_FORWARDED = 4096
+REQUEST_REACH = REACH // 2
+"""What is further ahead of all that we know of an origin is not granted (`raising.LEAP`)."""
 
 
 class RequestRelay:
@@ -43,8 +48,9 @@ class RequestRelay:
         self._origins = origins
         self._links = links
         self._mark_dirty = mark_dirty
-        self._forwarded: OrderedDict[tuple[Prefix, Address], tuple[int, float]] = OrderedDict()
-        """Oldest first."""
+        self._forwarded: OrderedDict[tuple[Prefix, Address, int], tuple[int, float]] = OrderedDict()
+        """By prefix, origin and seqno: how many hops it was to go, and until when it is not passed
+        on again. Oldest first."""
 
     def send_due(self, now: float) -> None:
         """Queue what our own table asks for."""
@@ -65,6 +71,8 @@ class RequestRelay:
             or not is_newer_origin(request.seqno, selection.seqno)
         ):
             link.advertiser.mark(prefix, now)
+        elif self._is_far_ahead(request):
+            self._log.count(TraceCode.IGNORED_SEQNO_REQUEST)
         elif self._may_forward(request, now):
             self._pass_on(request, neighbor.key)
 
@@ -96,22 +104,39 @@ class RequestRelay:
 
     def _may_forward(self, request: SeqnoRequest, now: float) -> bool:
         """Whether this request has not just been passed on; notes that it now is."""
-        key = (request.prefix, request.origin)
-        seqno, until = self._forwarded.pop(key, (0, 0.0))
-        if now < until and not is_newer_origin(request.seqno, seqno):
-            self._forwarded[key] = (seqno, until)
+        key = (request.prefix, request.origin, request.seqno)
+        hop_count, until = self._forwarded.get(key, (0, 0.0))
+        if now < until and request.hop_count <= hop_count:
             return False
+        self._forwarded.pop(key, None)
         while len(self._forwarded) >= MAX_FORWARDED:
             del self._forwarded[next(iter(self._forwarded))]
-        self._forwarded[key] = (request.seqno, now + FORWARD_SUPPRESS_S)
+        self._forwarded[key] = (request.hop_count, now + FORWARD_SUPPRESS_S)
         return True
 
+    def _is_far_ahead(self, request: SeqnoRequest) -> bool:
+        """Whether a request asks for more than REQUEST_REACH beyond every seqno of its origin that
+        is known for the prefix. Where none is known it is nobody's to answer."""
+        known = [
+            route.seqno
+            for _, _, route, _ in self._table.learned_of(request.prefix)
+            if route.origin == request.origin
+        ]
+        return bool(known) and all(
+            seqno_distance(request.seqno, seqno) > REQUEST_REACH for seqno in known
+        )
+
     def queue(self, key: NeighborKey, request: SeqnoRequest) -> None:
-        """Send a request when the neighbor's window has room; a newer one replaces it."""
+        """Send a request when the neighbor's window has room; the same one waits only once."""
         link = self._links.get(key.ifindex)
         if link is None:
             return
         neighbor = link.neighbors.get(key)
-        if neighbor is not None and neighbor.exchanges_routes:
-            neighbor.exchange.requests[request.prefix, request.origin] = request
+        if neighbor is None:
+            return
+        waiting, name = neighbor.exchange.requests, (request.prefix, request.origin, request.seqno)
+        if len(waiting) >= MAX_FORWARDED and name not in waiting:
+            return  # it is asked for again: whoever waits for it asks again and again
+        if neighbor.exchanges_routes:
+            waiting[name] = request
             link.attend(neighbor)

@@ -181,7 +181,7 @@ def test_a_prefix_that_came_back_is_not_held() -> None:
 
 
 def test_requests_leave_in_messages_that_fit() -> None:
-    waiting = {(prefix, OURS): SeqnoRequest(prefix, OURS, 1, 64) for prefix in PREFIXES}
+    waiting = {(prefix, OURS, 1): SeqnoRequest(prefix, OURS, 1, 64) for prefix in PREFIXES}
     taken: list[Prefix] = []
     while waiting:
         fitting = take_fitting(waiting)

@@ -31,7 +31,7 @@ def test_a_peer_that_keeps_coming_stays_visible_in_a_flood_of_addresses(
         refusals.note(REAL, UNSIGNED, 998.0)
         refusals.note(REAL, UNSIGNED, 999.0)
     shown = []
-    number = 0
+    number, now = 0, 1000.0
     for second in range(90):
         for count in range(per_second):
             now = 1000.0 + second + count / per_second
