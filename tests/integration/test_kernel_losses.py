@@ -361,6 +361,8 @@ async def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes
             assert do(bird, OpKind.REMOVE, key(prefix), value).errno == 0
             await side.until(lambda: side.sync.counters().failed == 0)
             await until_stack(side, prefix, [205])
+    found = {record.fields["drifted"] for record in side.sink.events("fib-resync")}
+    assert found == {"0"}, "the notification says it, no dump is needed"
 
 
 async def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(side: Side) -> None:
