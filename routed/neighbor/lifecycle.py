@@ -226,6 +226,7 @@ class Lifecycle:
                 event, reason = AdjacencyEvent.HELLO_ONE_WAY, AdjacencyReason.ONE_WAY
                 self.fire(link, neighbor, event, reason, now)
             elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
+                link.note_given_up(neighbor, now)
                 event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
                 self.fire(link, neighbor, event, reason, now)
         if adjacency.loading_until is not None and now >= adjacency.loading_until:

@@ -47,6 +47,8 @@ ADDRESSES_EVERY = 16
 MAX_NEIGHBORS_PER_LINK = 256
 ALARMS_EACH, ALARMS_SLACK = 4, 64
 """So many alarms for each neighbor, and so many more, are kept; most of them are replaced ones."""
+GIVEN_UP_S = 60.0
+"""So long `show neighbors` says of one that is not UP that it was given up."""
 LEAVING_S = 2.0
 """After GOODBYE or RESTART nothing of that life is believed for so long: it may have been on its
 way, or its sender may take a moment to end."""
@@ -200,6 +202,8 @@ class Link:
         self._departed: dict[tuple[Address, Address], tuple[int, float]] = {}
         """Router id and address of those who left lately: their boot id, and until when nothing of
         that life is believed. At most MAX_NEIGHBORS_PER_LINK."""
+        self._given_up: dict[NeighborKey, float] = {}
+        """When neighbors were given up, the last one last. At most MAX_NEIGHBORS_PER_LINK."""
         self.memory = memory
         self.multicast_sequence = memory.multicast_sequence
         """Of the last DATA on the link's multicast stream."""
@@ -282,6 +286,18 @@ class Link:
         if len(self._departed) >= MAX_NEIGHBORS_PER_LINK:
             del self._departed[next(iter(self._departed))]
         self._departed[who] = adjacency.boot_id, now + LEAVING_S
+
+    def note_given_up(self, neighbor: Neighbor, now: float) -> None:
+        """A neighbor has left DATA unacknowledged for too long."""
+        self._given_up.pop(neighbor.key, None)
+        if len(self._given_up) >= MAX_NEIGHBORS_PER_LINK:
+            del self._given_up[next(iter(self._given_up))]
+        self._given_up[neighbor.key] = now
+
+    def was_given_up(self, neighbor: Neighbor, now: float) -> bool:
+        """Whether a neighbor was given up lately."""
+        given_up_at = self._given_up.get(neighbor.key)
+        return given_up_at is not None and now < given_up_at + GIVEN_UP_S
 
     def has_departed(self, router_id: Address, boot_id: int, source: Address, now: float) -> bool:
         """Whether this life of a neighbor has just said that it ends."""

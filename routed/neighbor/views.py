@@ -8,7 +8,7 @@ from typing import TypeAlias
 from routed.model.martians import find_martian
 from routed.model.prefix import Prefix
 from routed.neighbor.candidates import LearnedRoute, NeighborKey
-from routed.neighbor.events import AdjacencyState, LearnedRow, NeighborRow
+from routed.neighbor.events import AdjacencyReason, AdjacencyState, LearnedRow, NeighborRow
 from routed.neighbor.feasibility import RouteTable
 from routed.neighbor.links import Link, Neighbor
 from routed.neighbor.prefix_counts import MAX_ROUTES
@@ -74,6 +74,8 @@ def _problem(
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
+    if neighbor.adjacency.state is not AdjacencyState.UP and link.was_given_up(neighbor, now):
+        return f"given up lately: {AdjacencyReason.UNACKNOWLEDGED.value}"
     if _is_table_overdue(neighbor):
         return "its table does not end"
     route_problem = _route_problem(link, neighbor, table, fillers, now)

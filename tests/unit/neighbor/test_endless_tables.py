@@ -12,7 +12,7 @@ from routed.neighbor.adjacency import LOADING_MAX_S, LOADING_MIN_S, Adjacency
 from routed.neighbor.events import AdjacencyState
 from routed.neighbor.loading import LIFE_MAX_S
 from routed.neighbor.wire import EndOfTable, Flag, Hello, Message, MessageType, decode, encode
-from tests.fakes.fake_wire import FakeWire, Node, link_settings
+from tests.fakes.fake_wire import FakeWire, Node, WireFaults, link_settings
 from tests.fakes.nup_pair import heartbeat, make_instance
 
 OLD, NEW = "203.0.113.0/24", "192.0.2.0/24"
@@ -124,3 +124,14 @@ def test_a_neighbor_that_is_up_is_not_said_to_tell_for_ever() -> None:
     wire.run(LOADING_MAX_S)
     rows = wire.nodes["middle"].instance.neighbors(wire.now)
     assert [(row.state, row.problem) for row in rows] == [(AdjacencyState.UP, "")] * 3
+
+
+def test_a_neighbor_that_is_given_up_again_and_again_is_named() -> None:
+    """A round trip that is longer than the time to acknowledge: nothing else shows why."""
+    wire = FakeWire(4, WireFaults(delay_s=2.0))
+    a = wire.add_node("a")
+    wire.add_node("b")
+    wire.connect("a", "b")
+    wire.originate("a", OLD)
+    wire.run(60)
+    assert problem_of(wire, a, "b") == "given up lately: data went unacknowledged for too long"
