@@ -109,7 +109,7 @@ print(urllib.request.urlopen("http://127.0.0.1:9705/metrics", timeout=10).read()
 
 def test_a_place_that_is_taken_fails_the_reload_and_changes_nothing(lab: Lab) -> None:
     text = lab.read_config("R")
-    taken = "/dev/shm/R/routed.sock"
+    taken = "/dev/shm/A/routed.sock"  # of another daemon
     lab.write_config("R", text.replace(SOCKET, taken))
     done = lab.run("R", lab.routectl_command("R", "reload"))
     assert done.returncode == 1
