@@ -332,10 +332,15 @@ class RetractionHold:
 
     _waiting: dict[Prefix, dict[int, int | None]] = field(default_factory=dict)
     """Per prefix and link: the version of the retraction, None until it has been sent."""
+    _by_link: dict[int, dict[Prefix, None]] = field(default_factory=dict)
+    """The same prefixes by link; no empty dictionary."""
 
     def hold(self, prefix: Prefix, ifindexes: Iterable[int]) -> None:
         """Wait until these links have been told and have acknowledged."""
+        self.release((prefix,))
         self._waiting[prefix] = dict.fromkeys(ifindexes)
+        for ifindex in self._waiting[prefix]:
+            self._by_link.setdefault(ifindex, {})[prefix] = None
 
     def is_held(self, prefix: Prefix) -> bool:
         """Whether some neighbor may still believe in a prefix."""
@@ -345,7 +350,8 @@ class RetractionHold:
         """These prefixes are reachable again: nothing to wait for."""
         if self._waiting:
             for prefix in prefixes:
-                self._waiting.pop(prefix, None)
+                for ifindex in self._waiting.pop(prefix, ()):
+                    self._forget(ifindex, prefix)
 
     def note_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
         """A message with these retractions has left on a link."""
@@ -363,17 +369,26 @@ class RetractionHold:
             links = self._waiting.get(prefix)
             if links is not None and links.get(ifindex) == version:
                 del links[ifindex]
+                self._forget(ifindex, prefix)
                 self._settle(prefix, settled)
         return settled
 
     def note_link_empty(self, ifindex: int) -> list[Prefix]:
-        """Nobody is left on a link who could believe anything; which prefixes that settles."""
+        """Nobody is left on a link who could believe anything; which prefixes that settles.
+
+        Cost: linear in what waits for this link, whatever waits for others.
+        """
         settled: list[Prefix] = []
-        for prefix, links in list(self._waiting.items()):
-            if ifindex in links:
-                del links[ifindex]
-                self._settle(prefix, settled)
+        for prefix in self._by_link.pop(ifindex, ()):
+            del self._waiting[prefix][ifindex]
+            self._settle(prefix, settled)
         return settled
+
+    def _forget(self, ifindex: int, prefix: Prefix) -> None:
+        of_link = self._by_link[ifindex]
+        del of_link[prefix]
+        if not of_link:
+            del self._by_link[ifindex]
 
     def _settle(self, prefix: Prefix, settled: list[Prefix]) -> None:
         if not self._waiting[prefix]:

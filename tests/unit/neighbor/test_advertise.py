@@ -27,6 +27,7 @@ from routed.neighbor.wire import (
     encode_tlvs,
     seal,
 )
+from tests.fakes.operations import operations
 
 OURS = Address.parse("10.255.0.1")
 PREFIX = Prefix.parse("192.0.2.0/24")
@@ -170,6 +171,25 @@ def test_a_link_without_listeners_holds_nothing() -> None:
     hold.hold(PREFIX, [1, 2])
     assert hold.note_link_empty(1) == []
     assert hold.note_link_empty(2) == [PREFIX]
+
+
+def test_an_empty_link_costs_what_waits_for_it_whatever_waits_for_others() -> None:
+    """Whoever comes and goes on a link ends the exchange there each time."""
+    many = [Prefix(Family.IPV6, number << 64, 64) for number in range(5000)]
+    hold = RetractionHold()
+    for prefix in many:
+        hold.hold(prefix, [1])
+    hold.hold(PREFIX, [1, 2])
+    assert operations(lambda: hold.note_link_empty(3)) < 20
+    assert operations(lambda: hold.note_link_empty(2)) < 20
+    hold.hold(PREFIX, [2])
+    hold.hold(PREFIX, [1])
+    assert hold.note_link_empty(2) == [], "it is held anew, for another link"
+    hold.release(many[:4998])
+    hold.note_sent(many[4998:], 1, version=7)
+    assert hold.note_delivered(many[4998:4999], 1, version=7) == many[4998:4999]
+    assert operations(lambda: hold.note_link_empty(1)) < 40
+    assert not any(map(hold.is_held, (*many, PREFIX)))
 
 
 def test_a_prefix_that_came_back_is_not_held() -> None:

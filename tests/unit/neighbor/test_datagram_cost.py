@@ -6,10 +6,7 @@ registry is sent at its worst: as often as it fits, with the largest numbers tha
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -62,6 +59,7 @@ from routed.neighbor.wire import (
 )
 from tests.fakes.fake_wire import router_id
 from tests.fakes.nup_pair import PEER
+from tests.fakes.operations import operations
 from tests.unit.neighbor.test_instance_transitions import Puppet
 
 BIG = 0xFFFF_FFFF
@@ -73,26 +71,6 @@ OPERATIONS_PER_OWED = 8
 """To find out which messages an ACK names."""
 OPERATIONS_PER_SETTLED = 25
 """Once for each message, when it is acknowledged or the adjacency ends."""
-
-
-def operations(action: Callable[[], object]) -> int:
-    """Lines of `routed` that an action runs."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
-        nonlocal count
-        if "/routed/" not in frame.f_code.co_filename:
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def filled(fixed: tuple[Tlv, ...], repeated: Iterator[Tlv]) -> tuple[Tlv, ...]:
