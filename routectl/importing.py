@@ -21,16 +21,14 @@ from typing import BinaryIO, NamedTuple
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
 from ipc.control import Lease, Result, ResultCode, RouteChange, RouteOperation
+from ipc.route_rules import host_bits_problem
 from ipc.routes import BatchPacker
 from routectl.iproute import (
     LineError,
     continues_route,
-    is_ipv6_default,
     is_kernel_route,
     join_lines,
-    parse_attributes,
-    parse_prefix,
-    split_line,
+    read_route,
 )
 
 __all__ = ["ERRORS_SHOWN", "ImportOutcome", "Progress", "import_routes", "open_routes", "size_of"]
@@ -193,10 +191,7 @@ class _Import:
             if is_kernel_route(text):
                 self._passed_over += 1
                 return False
-            prefix, words = split_line(text)
-            is_ipv6 = is_ipv6_default(words)
-            packed, prefix_len = parse_prefix(prefix, is_ipv6_default=is_ipv6)
-            attributes = parse_attributes(words)
+            packed, prefix_len, words, attributes = read_route(text)
         except UnicodeDecodeError:
             self._wrong_here.append((line_number, "it is not UTF-8 text"))
             return False
@@ -210,16 +205,22 @@ class _Import:
 
     def _close_batch(self, read_bytes: int) -> Iterator[RouteChange]:
         wrong, self._wrong_here = self._wrong_here, []
-        self._refused += len(wrong)
-        self._errors += wrong[: self._room()]
         if not len(self._packer):
+            self._refuse(wrong)
             return
         request, lines = self._packer.take()
         if wrong:
-            self._left_out += len(lines)
+            # The daemon will not see these, so it cannot say which of them are wrong, too.
+            wrong_routes = _host_bits_problems(request, lines)
+            self._refuse(wrong + wrong_routes)
+            self._left_out += len(lines) - len(wrong_routes)
             return
         self._under_way.append(_Batch(lines, read_bytes))
         yield request
+
+    def _refuse(self, wrong: list[tuple[int, str]]) -> None:
+        self._refused += len(wrong)
+        self._errors += sorted(wrong)[: self._room()]
 
     def answered(self, result: Result, rows: list[dict[str, object]]) -> None:
         """Take in what became of the oldest request under way.
@@ -248,6 +249,20 @@ class _Import:
         """The whole, in the file's order."""
         errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
         return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
+
+
+def _host_bits_problems(request: RouteChange, lines: list[int]) -> list[tuple[int, str]]:
+    """Lines of a request whose prefixes have host bits, IPv4 before IPv6."""
+    found: list[tuple[int, str]] = []
+    remaining = iter(lines)
+    for packed, width in ((request.ipv4, 4), (request.ipv6, 16)):
+        for position, prefix_len in enumerate(packed.prefix_lens):
+            line = next(remaining)
+            address = packed.addresses[position * width : (position + 1) * width]
+            problem = host_bits_problem(address, prefix_len)
+            if problem is not None:
+                found.append((line, problem))
+    return found
 
 
 def size_of(source: BinaryIO) -> int:

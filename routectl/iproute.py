@@ -11,8 +11,10 @@ break. `#` and `;` begin a comment, at the start of a line or after a blank.
 
 `metric` is the metric within the RIB, and `tag` is ours. What `ip route` prints for information
 (`proto`, `scope`, `pref`, `nhid`, the `dev lo` of an IPv6 blackhole, flags such as `linkdown`) is
-read over; what would have to be obeyed and cannot be (`src`, `mtu`, ...) is refused, rather than
-forgotten. A route of the kernel's own (`proto kernel`) is none that anybody could inject.
+read over; what would have to be obeyed and cannot be (`src`, `mtu`, `expires`, ...) is refused,
+rather than forgotten. What contradicts itself (two gateways, two types) is refused, too, even where
+`ip route` would use the last. A route of the kernel's own (`proto kernel`) is none that anybody
+could inject.
 
 Failure: `LineError`, a sentence about one line.
 """
@@ -24,6 +26,13 @@ import socket
 from collections.abc import Iterator
 
 from ipc.control import RouteAttributes, RouteNextHop
+from ipc.route_rules import (
+    ROUTE_TYPES,
+    address_problem,
+    attributes_problem,
+    family_problem,
+    quoted,
+)
 
 __all__ = [
     "ROUTE_TYPES",
@@ -34,19 +43,23 @@ __all__ = [
     "join_lines",
     "parse_attributes",
     "parse_prefix",
+    "read_route",
     "split_line",
 ]
-
-ROUTE_TYPES = ("unicast", "blackhole", "unreachable", "prohibit")
-"""The words of RouteType; a test holds them to it."""
 
 _OTHER_TYPES = {
     "local", "broadcast", "multicast", "anycast", "throw", "nat", "xresolve",
 }  # fmt: skip
 """Types of the kernel that no routing daemon installs."""
+_TYPE_NUMBERS = {
+    "1": "unicast", "2": "local", "3": "broadcast", "4": "anycast", "5": "multicast",
+    "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw", "10": "nat",
+    "11": "xresolve",
+}  # fmt: skip
+"""What `ip -N -d route` prints instead: RTN_* of linux/rtnetlink.h."""
 
 _INFORMATION = {
-    "proto", "protocol", "scope", "pref", "expires", "nhid", "error", "users", "used", "age",
+    "proto", "protocol", "scope", "pref", "nhid", "error", "users", "used", "age",
 }  # fmt: skip
 _FLAGS_WITHOUT_MEANING = {
     "linkdown", "dead", "pervasive", "offload", "notify", "unresolved", "trap",
@@ -58,13 +71,18 @@ _NOT_KEPT = {
     "quickack", "congctl", "features", "reordering", "fastopen_no_cookie", "ttl-propagate",
 }  # fmt: skip
 """What the kernel obeys and an injected route does not have."""
+_DIGITS_MAX = 10
+"""Of any number here. Python refuses to read a number of some thousand digits."""
 _MAIN_TABLE = ("main", "254")
 
-_COMMENT = re.compile(r"(?:^|\s)[#;].*")
-_BREAK = re.compile(r"\n|\\(?=\t| {2}|$)|(?<=\s)\\(?=\s)")
+_COMMENT = re.compile(r"(?:^|(?<!\sdev)\s)[#;].*")
+"""What stands after `dev ` is a name, whatever it begins with."""
+_BREAK = re.compile(r"\n|\\(?=\t| {2})|(?<=\s)\\(?=\s|$)")
 """Between the lines of one route, as they are or as `ip -o` joins them. A name may have a backslash
-in it."""
+in it, and at its end."""
 _CONTINUED_BY = ("nexthop", "nh_info", "cache")
+_KERNEL_PROTOCOLS = (" proto kernel ", " proto 2 ")
+"""As a word, and as `ip -N` prints RTPROT_KERNEL."""
 _ABOUT_THE_ROUTE = ("nh_info", "cache")
 """First words of lines that tell what the others say, too."""
 _CONTINUATION = re.compile(rb"\s+\\?\s*(?:nexthop|nh_info|cache)\b")
@@ -94,7 +112,8 @@ def join_lines(text: str) -> str:
 
 def is_kernel_route(words: str) -> bool:
     """Whether it is a route that the kernel made by itself, such as that of an address."""
-    return " proto kernel " in f" {words} "
+    padded = f" {words} "
+    return any(protocol in padded for protocol in _KERNEL_PROTOCOLS)
 
 
 def is_ipv6_default(words: str) -> bool:
@@ -108,6 +127,29 @@ def is_ipv6_default(words: str) -> bool:
     return ":" in hop[1] if hop else " pref " in f" {words} "
 
 
+def read_route(text: str) -> tuple[bytes, int, str, RouteAttributes]:
+    """One route.
+
+    Args:
+        text: from `join_lines`, not empty.
+
+    Returns:
+        The packed address, the prefix length, the words beside the prefix, and what they mean.
+
+    Raises:
+        LineError: it is none that could be injected. Host bits are not looked at.
+
+    Cost: linear in the text.
+    """
+    prefix, words = split_line(text)
+    packed, prefix_len = parse_prefix(prefix, is_ipv6_default=is_ipv6_default(words))
+    attributes = parse_attributes(words)
+    problem = family_problem(len(packed), attributes)
+    if problem is not None:
+        raise LineError(problem)
+    return packed, prefix_len, words, attributes
+
+
 def split_line(line: str) -> tuple[str, str]:
     """The prefix of a line, and all the rest (with the type, if there is one).
 
@@ -115,6 +157,8 @@ def split_line(line: str) -> tuple[str, str]:
         LineError: there is no prefix.
     """
     words = line.split()
+    if words and words[0] in _TYPE_NUMBERS:
+        words[0] = _TYPE_NUMBERS[words[0]]
     if words and words[0] in ROUTE_TYPES:
         if len(words) == 1:
             raise LineError(f"a prefix is missing after {words[0]}")
@@ -142,17 +186,20 @@ def parse_prefix(text: str, *, is_ipv6_default: bool = False) -> tuple[bytes, in
     """
     if text == "default":
         return (bytes(16) if is_ipv6_default else bytes(4)), 0
+    if text[:1] in ("[", "{"):
+        raise LineError(f"{quoted(text)} is JSON: give what `ip route` prints without `-j`")
     address, slash, length = text.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         packed = socket.inet_pton(family, address)
     except (OSError, ValueError):
-        raise LineError(f"{text!r} is not an IP prefix (like 10.0.0.0/8)") from None
+        raise LineError(f"{quoted(text)} is not an IP prefix (like 10.0.0.0/8)") from None
     width = 8 * len(packed)
     if not slash:
         return packed, width
-    if not (length.isascii() and length.isdigit()) or int(length) > width:
-        raise LineError(f"{text!r}: a prefix length is 0 to {width}")
+    is_number = length.isascii() and length.isdigit() and len(length) <= _DIGITS_MAX
+    if not is_number or int(length) > width:
+        raise LineError(f"{quoted(text)}: a prefix length is 0 to {width}")
     return packed, int(length)
 
 
@@ -160,46 +207,89 @@ def parse_attributes(rest: str) -> RouteAttributes:
     """What stands in a line beside the prefix.
 
     Raises:
-        LineError: a word that is not understood, or one that cannot be obeyed.
+        LineError: a word that is not understood, that cannot be obeyed, or that contradicts
+            another; a value that no route can have.
     """
+    route = _Route()
     words = iter(rest.split())
-    route_type = "unicast"
-    metric = tag = 0
-    single = _NextHop()
-    several: list[_NextHop] = []
     for word in words:
-        if word in ROUTE_TYPES:
-            route_type = word
-        elif word == "table":
-            _main_table(_value(word, words))
-        elif word == "metric":
-            metric = _number(word, words)
-        elif word == "tag":
-            tag = _number(word, words)
-        elif word == "nexthop":
-            several.append(_NextHop())
-        elif word in _INFORMATION:
-            _value(word, words)
-        elif word not in _FLAGS_WITHOUT_MEANING:
-            (several[-1] if several else single).take(word, words)
-    if several and not single.is_empty:
-        raise LineError("give `via` and `dev`, or several `nexthop`, not both")
-    next_hops = several or ([] if single.is_empty else [single])
-    if route_type != "unicast":
-        if not all(next_hop.is_of_no_route for next_hop in next_hops):
-            raise LineError(f"a {route_type} route has no next hop")
-        next_hops = []
-    elif not next_hops:
+        route.take(word, words)
+    return route.finished()
+
+
+class _Route:
+    """A route while its words are read."""
+
+    def __init__(self) -> None:
+        self._type: str | None = None
+        self._metric: int | None = None
+        self._tag: int | None = None
+        self._nexthop_id: str | None = None
+        self._single = _NextHop()
+        self._several: list[_NextHop] = []
+
+    def take(self, word: str, words: Iterator[str]) -> None:
+        """Read one word, and its value."""
+        match word:
+            case "table":
+                _main_table(_value(word, words))
+            case "metric":
+                _check_first(word, self._metric)
+                self._metric = _number(word, words)
+            case "tag":
+                _check_first(word, self._tag)
+                self._tag = _number(word, words)
+            case "nexthop":
+                self._several.append(_NextHop())
+            case "nhid":
+                self._nexthop_id = _value(word, words)
+            case _ if word in ROUTE_TYPES:
+                if self._type is not None:
+                    raise LineError(f"a route is {self._type} or {word}, not both")
+                self._type = word
+            case _ if word in _INFORMATION:
+                _value(word, words)
+            case _ if word not in _FLAGS_WITHOUT_MEANING:
+                (self._several[-1] if self._several else self._single).take(word, words)
+
+    def finished(self) -> RouteAttributes:
+        """The attributes."""
+        route_type = self._type or "unicast"
+        next_hops = self._next_hops(route_type)
+        attributes = RouteAttributes(
+            route_type,
+            tuple(next_hop.finished() for next_hop in next_hops),
+            self._metric or 0,
+            self._tag or 0,
+        )
+        problem = attributes_problem(attributes)
+        if problem is not None:
+            raise LineError(problem)
+        return attributes
+
+    def _next_hops(self, route_type: str) -> list[_NextHop]:
+        if self._several and not self._single.is_empty:
+            raise LineError("give `via` and `dev`, or several `nexthop`, not both")
+        next_hops = self._several or ([] if self._single.is_empty else [self._single])
+        if route_type != "unicast":
+            if not all(next_hop.is_of_no_route for next_hop in next_hops):
+                raise LineError(f"a {route_type} route has no next hop")
+            return []
+        if next_hops:
+            return next_hops
+        if self._nexthop_id is not None:
+            raise LineError(
+                f"nhid {quoted(self._nexthop_id)} names next hops of the kernel that are not in "
+                "the line: write them out, with `via`, `dev` or several `nexthop`"
+            )
         raise LineError("a unicast route needs `via`, `dev` or several `nexthop`")
-    return RouteAttributes(
-        route_type, tuple(next_hop.finished() for next_hop in next_hops), metric, tag
-    )
 
 
 def _main_table(table: str) -> None:
     if table not in _MAIN_TABLE:
         raise LineError(
-            f"table {table} cannot be chosen here: routed keeps the table of its `fib.table`"
+            f"table {quoted(table)} cannot be chosen here: routed keeps the table of its "
+            "`fib.table`"
         )
 
 
@@ -209,7 +299,7 @@ class _NextHop:
     def __init__(self) -> None:
         self._via: str | None = None
         self._dev: str | None = None
-        self._weight = 1
+        self._weight: int | None = None
         self._is_onlink = False
         self.is_empty = True
 
@@ -223,26 +313,50 @@ class _NextHop:
         self.is_empty = False
         match word:
             case "via":
-                value = _value(word, words)
-                self._via = _value(word, words) if value in ("inet", "inet6") else value
+                _check_first(word, self._via)
+                self._via = _gateway(words)
             case "dev":
+                _check_first(word, self._dev)
                 self._dev = _value(word, words)
             case "weight":
+                _check_first(word, self._weight)
                 self._weight = _number(word, words)
             case "onlink":
                 self._is_onlink = True
+            case "expires":
+                raise LineError(
+                    "'expires' cannot be kept: take it out, and give the import a `lease`, if the "
+                    "route is to vanish"
+                )
             case _ if word in _NOT_KEPT:
                 raise LineError(
                     f"{word!r} cannot be kept: take it out, if the route may do without"
                 )
             case _:
-                raise LineError(f"{word!r} is not understood here")
+                raise LineError(f"{quoted(word)} is not understood here")
 
     def finished(self) -> RouteNextHop:
         """The next hop."""
-        if self._via is None and self._dev is None:
-            raise LineError("a next hop needs `via`, `dev` or both")
-        return RouteNextHop(self._via, self._dev, self._weight, self._is_onlink)
+        weight = 1 if self._weight is None else self._weight
+        return RouteNextHop(self._via, self._dev, weight, self._is_onlink)
+
+
+def _gateway(words: Iterator[str]) -> str:
+    family = None
+    value = _value("via", words)
+    if value in ("inet", "inet6"):
+        family, value = value, _value(f"via {value}", words)
+    problem = address_problem(value)
+    if problem is not None:
+        raise LineError(problem)
+    if family is not None and (family == "inet6") != (":" in value):
+        raise LineError(f"{value} is no address of the family {family}")
+    return value
+
+
+def _check_first(word: str, earlier: object) -> None:
+    if earlier is not None:
+        raise LineError(f"{word!r} is given twice: are these two routes in one line?")
 
 
 def _value(word: str, words: Iterator[str]) -> str:
@@ -254,6 +368,6 @@ def _value(word: str, words: Iterator[str]) -> str:
 
 def _number(word: str, words: Iterator[str]) -> int:
     value = _value(word, words)
-    if not (value.isascii() and value.isdigit()) or len(value) > 10:
-        raise LineError(f"{word} needs a number, not {value!r}")
+    if not (value.isascii() and value.isdigit()) or len(value) > _DIGITS_MAX:
+        raise LineError(f"{word} needs a number, not {quoted(value)}")
     return int(value)

@@ -21,18 +21,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipc.control import (
-    ROUTE_NEXT_HOPS_MAX,
     PackedRoutes,
     RouteAttributes,
     RouteChange,
     RouteNextHop,
     RouteOperation,
 )
+from ipc.route_rules import attributes_problem, family_problem
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
 from routed.model.martians import MartianRules
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
-from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteColumn, RouteType
+from routed.model.route import Gateway, RouteColumn, RouteType
 
 __all__ = [
     "LEASE_MAX_S",
@@ -163,7 +163,8 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
     for family, packed in ((Family.IPV4, request.ipv4), (Family.IPV6, request.ipv6)):
         column = _read_family(family, packed, count, refusals)
         if not is_delete:
-            _check_numbers(column, attributes, count, refusals)
+            problems = _problems_of(family, request, attributes)
+            _check_numbers(column, problems, count, refusals)
         count += len(column.keys)
         columns.append(column)
     if not count:
@@ -171,17 +172,28 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
     if count > BATCH_ROUTES:
         raise BatchError(f"{count} routes in one request; at most {BATCH_ROUTES}")
     if refusals:
-        return refusals
+        return _first_of_each(refusals)
+    right = tuple(read for read in attributes if not isinstance(read, str))
+    if len(right) < len(attributes):
+        raise BatchError("attributes that no route of the request has are wrong")
     return Injection(
         request.operation,
         _owners_for_delete(request, caller)
         if is_delete
         else (owner_of(caller, request.owner, is_session=lease.is_session),),
         tuple(column for column in columns if column.keys),
-        attributes,
+        right,
         lease.seconds,
         caller.session if lease.is_session else None,
     )
+
+
+def _first_of_each(refusals: list[Refusal]) -> list[Refusal]:
+    """One refusal a route, in the order of the request."""
+    by_route: dict[int, Refusal] = {}
+    for refusal in refusals:
+        by_route.setdefault(refusal.route, refusal)
+    return [by_route[route] for route in sorted(by_route)]
 
 
 def _owners_for_delete(request: RouteChange, caller: Caller) -> tuple[str, ...]:
@@ -227,65 +239,44 @@ def _refusals(
 
 def _check_numbers(
     column: RouteColumn,
-    attributes: Sequence[InjectedAttributes],
+    problems: Sequence[str | None],
     first: int,
     refusals: list[Refusal],
 ) -> None:
     used = set(column.numbers)
-    if used and max(used) >= len(attributes):
-        raise BatchError(f"a route names attributes {max(used)}, but {len(attributes)} sets came")
-    if column.family is Family.IPV4:
-        return
-    wrong = {
-        number
-        for number in used
-        if any(
-            gateway.via is not None and gateway.via.family is Family.IPV4
-            for gateway in attributes[number].gateways
-        )
-    }
-    if wrong:
+    if used and max(used) >= len(problems):
+        raise BatchError(f"a route names attributes {max(used)}, but {len(problems)} sets came")
+    if any(problems[number] for number in used):
         refusals += [
-            Refusal(first + position, "an IPv6 route needs an IPv6 next hop")
+            Refusal(first + position, problem)
             for position, number in enumerate(column.numbers)
-            if number in wrong
+            if (problem := problems[number]) is not None
         ]
 
 
-def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes:
-    words = {route_type.name.lower(): route_type for route_type in RouteType}
-    route_type = words.get(attributes.type)
-    if route_type is None:
-        raise BatchError(f"{attributes.type!r} is no type of route: {', '.join(words)}")
-    if not 0 <= attributes.metric < METRIC_INFINITY:
-        raise BatchError(f"a metric is 0 to {METRIC_INFINITY - 1}, not {attributes.metric}")
-    if not 0 <= attributes.tag < 1 << 32:
-        raise BatchError(f"a tag is 0 to {(1 << 32) - 1}, not {attributes.tag}")
-    if len(attributes.next_hops) > ROUTE_NEXT_HOPS_MAX:
-        raise BatchError(f"a route has at most {ROUTE_NEXT_HOPS_MAX} next hops")
-    gateways = tuple(map(_read_next_hop, attributes.next_hops))
-    if route_type.has_next_hops and not gateways:
-        raise BatchError("a unicast route needs a next hop: `via`, `dev` or both")
-    if gateways and not route_type.has_next_hops:
-        raise BatchError(f"a route of type {attributes.type} has no next hop")
+def _problems_of(
+    family: Family, request: RouteChange, attributes: Sequence[InjectedAttributes | str]
+) -> list[str | None]:
+    """Why routes of a family cannot have the attributes of a number."""
+    return [
+        read if isinstance(read, str) else family_problem(family.width // 8, sent)
+        for sent, read in zip(request.attributes, attributes, strict=True)
+    ]
+
+
+def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes | str:
+    """In the words of the model; a text when no route can have them."""
+    problem = attributes_problem(attributes)
+    if problem is not None:
+        return problem
+    try:
+        gateways = tuple(map(_read_next_hop, attributes.next_hops))
+    except ValueError as error:  # an address that the C library reads and the model does not
+        return str(error)
+    route_type = RouteType[attributes.type.upper()]
     return InjectedAttributes(route_type, gateways, attributes.metric, attributes.tag)
 
 
 def _read_next_hop(next_hop: RouteNextHop) -> Gateway:
-    try:
-        via = None if next_hop.via is None else Address.parse(next_hop.via)
-    except ValueError as error:
-        raise BatchError(str(error)) from None
-    if via is None and not next_hop.dev:
-        raise BatchError("a next hop needs `via`, `dev` or both")
-    if next_hop.dev is not None and not 0 < len(next_hop.dev.encode()) < 16:
-        raise BatchError(f"{next_hop.dev!r} is no name of an interface")
-    if via is not None and (via.is_multicast or via.is_loopback or via.addr_bits == 0):
-        raise BatchError(f"{via} cannot be a next hop")
-    if via is not None and via.is_link_local and via.family is Family.IPV6 and not next_hop.dev:
-        raise BatchError(f"{via} is link-local: say which link, with `dev`")
-    if next_hop.is_onlink and (via is None or not next_hop.dev):
-        raise BatchError("`onlink` needs `via` and `dev`")
-    if not 1 <= next_hop.weight <= MAX_WEIGHT:
-        raise BatchError(f"a weight is 1 to {MAX_WEIGHT}, not {next_hop.weight}")
+    via = None if next_hop.via is None else Address.parse(next_hop.via)
     return Gateway(via, next_hop.dev, next_hop.weight, next_hop.is_onlink)

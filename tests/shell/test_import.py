@@ -75,7 +75,7 @@ def test_wrong_lines_are_named_and_cost_their_batch_alone(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     table = lines(2 * BATCH_ROUTES)
-    table[4] = "10.0.4.0/24 via nowhere dev\n"
+    table[4] = "10.0.4.0/24 via 192.0.2.1 dev\n"
     status, out, errors = run(tmp_path, daemon, "".join(table))
     assert status is ExitStatus.REFUSED
     assert out == f"{BATCH_ROUTES - 1} routes imported\n"
@@ -101,6 +101,37 @@ def test_host_bits_are_refused_by_line(tmp_path: Path, daemon: FakeDaemon) -> No
     status, _, errors = run(tmp_path, daemon, "10.0.0.0/8 dev a\n10.0.0.1/8 dev a\n")
     assert status is ExitStatus.REFUSED
     assert "line 2: 10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?" in errors
+
+
+def test_a_value_that_cannot_be_costs_its_batch_alone_and_is_named_by_line(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    """Together with what else is wrong, in the same batch and in others."""
+    table = lines(3 * BATCH_ROUTES)
+    table[3] = "10.0.3.0/24 shiny\n"
+    table[7] = "10.0.7.1/24 via 192.0.2.1 dev eth0\n"
+    table[8] = "2001:db8::1/64 dev eth0\n"
+    table[BATCH_ROUTES + 50] = "10.99.0.0/24 via 192.0.2.1 weight 0\n"
+    status, out, errors = run(tmp_path, daemon, "".join(table))
+    assert status is ExitStatus.REFUSED
+    assert out == f"{BATCH_ROUTES - 2} routes imported\n"
+    assert errors.splitlines() == [
+        "routectl: line 4: 'shiny' is not understood here",
+        "routectl: line 8: 10.0.7.1/24 has host bits set; did you mean 10.0.7.0/24?",
+        "routectl: line 9: 2001:db8::1/64 has host bits set; did you mean 2001:db8::/64?",
+        f"routectl: line {BATCH_ROUTES + 51}: a weight is 1 to 256, not 0",
+        f"routectl: {2 * BATCH_ROUTES - 2} routes were left out, in a batch with those: mend the "
+        "lines and import again, with `replace`",
+    ]
+
+
+def test_more_next_hops_than_a_route_can_have_are_an_error_of_the_line(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    text = "10.0.0.0/8" + " nexthop via 192.0.2.1 dev eth0" * 200_000 + "\n10.1.0.0/16 dev a\n"
+    status, _, errors = run(tmp_path, daemon, text)
+    assert status is ExitStatus.REFUSED
+    assert errors.startswith("routectl: line 1: a route has at most 256 next hops\n")
 
 
 def test_json_tells_both_what_was_done_and_what_was_not(tmp_path: Path, daemon: FakeDaemon) -> None:

@@ -16,6 +16,7 @@ from ipc.control import (
     RouteOperation,
     RouteRenew,
 )
+from ipc.route_rules import ROUTE_METRIC_MAX, ROUTE_TYPES, ROUTE_WEIGHT_MAX
 from ipc.routes import BATCH_ROUTES, BatchPacker
 from routed.control.answers import Final, Views
 from routed.control.caller import Caller
@@ -29,7 +30,7 @@ from routed.control.injection import (
 )
 from routed.control.rows import to_row
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import Gateway, RouteColumn, RouteType
+from routed.model.route import MAX_WEIGHT, METRIC_INFINITY, Gateway, RouteColumn, RouteType
 from tests.fakes.fake_daemon import FakeDaemon
 
 CALLER = Caller(uid=1000, pid=42, session=7)
@@ -116,30 +117,6 @@ def test_a_prefix_length_that_cannot_be_is_refused() -> None:
     ("request_", "text"),
     [
         (change(), "no routes"),
-        (change(("10.0.0.0/8", RouteAttributes("local"))), "'local' is no type of route"),
-        (change(("10.0.0.0/8", RouteAttributes())), "a unicast route needs a next hop"),
-        (
-            change(("10.0.0.0/8", dataclasses.replace(VIA, type="blackhole"))),
-            "a route of type blackhole has no next hop",
-        ),
-        (change(("10.0.0.0/8", dataclasses.replace(BLACKHOLE, metric=-1))), "a metric is 0 to"),
-        (change(("10.0.0.0/8", dataclasses.replace(BLACKHOLE, tag=1 << 32))), "a tag is 0 to"),
-        (
-            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop("fe80::1"),)))),
-            "fe80::1 is link-local: say which link, with `dev`",
-        ),
-        (
-            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop("127.0.0.1"),)))),
-            "127.0.0.1 cannot be a next hop",
-        ),
-        (
-            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop(None, "e" * 16),)))),
-            "is no name of an interface",
-        ),
-        (
-            change(("10.0.0.0/8", RouteAttributes(next_hops=(RouteNextHop(None, "e", 300),)))),
-            "a weight is 1 to 256, not 300",
-        ),
         (change(("10.0.0.0/8", BLACKHOLE), lease=Lease(0.5)), "a lease lasts 1 to 86400 seconds"),
         (change(("10.0.0.0/8", BLACKHOLE), lease=Lease(float("nan"))), "a lease lasts"),
         (change(("10.0.0.0/8", BLACKHOLE), owner="a b"), "'a b' is no name of an owner"),
@@ -175,6 +152,56 @@ def test_what_is_wrong_with_a_request_as_a_whole_is_said(request_: RouteChange, 
     with pytest.raises(BatchError) as caught:
         read_change(request_, CALLER)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        (RouteAttributes("local"), "'local' is no type of route"),
+        (RouteAttributes(), "a unicast route needs a next hop"),
+        (dataclasses.replace(VIA, type="blackhole"), "a route of type blackhole has no next hop"),
+        (dataclasses.replace(BLACKHOLE, metric=-1), "a metric is 0 to"),
+        (dataclasses.replace(BLACKHOLE, metric=METRIC_INFINITY), "a metric is 0 to"),
+        (dataclasses.replace(BLACKHOLE, tag=1 << 32), "a tag is 0 to"),
+        (RouteAttributes(next_hops=(RouteNextHop("fe80::1"),)), "say which link, with `dev`"),
+        (RouteAttributes(next_hops=(RouteNextHop("fe80::1%a", "a"),)), "carries a zone"),
+        (RouteAttributes(next_hops=(RouteNextHop("127.0.0.1"),)), "127.0.0.1 cannot be a next hop"),
+        (RouteAttributes(next_hops=(RouteNextHop("x" * 900),)), "...' is not an IP address"),
+        (RouteAttributes(next_hops=(RouteNextHop(None, "e" * 16),)), "is no name of an interface"),
+        (RouteAttributes(next_hops=(RouteNextHop(None, "e", 300),)), "a weight is 1 to 256"),
+        (RouteAttributes(next_hops=(RouteNextHop(None, "e", is_onlink=True),)), "`onlink` needs"),
+        (RouteAttributes(next_hops=(RouteNextHop(),)), "a next hop needs `via`, `dev` or both"),
+    ],
+)
+def test_attributes_that_no_route_can_have_are_refused_route_by_route(
+    attributes: RouteAttributes, text: str
+) -> None:
+    """So that a client can say which of its lines they stand in."""
+    request = change(
+        ("10.0.0.0/8", BLACKHOLE),
+        ("10.1.0.0/16", attributes),
+        ("10.2.0.0/16", BLACKHOLE),
+        ("2001:db8::1/32", attributes),
+    )
+    refusals = read_change(request, CALLER)
+    assert isinstance(refusals, list)
+    assert [refusal.route for refusal in refusals] == [1, 3]
+    assert text in refusals[0].problem
+    assert len(refusals[0].problem) < 200
+
+
+def test_wrong_attributes_of_no_route_are_an_error_of_the_request() -> None:
+    """They are not skipped: the numbers of the other attributes would mean something else."""
+    good = change(("10.0.0.0/8", BLACKHOLE))
+    wrong = dataclasses.replace(good, attributes=(BLACKHOLE, RouteAttributes("local")))
+    with pytest.raises(BatchError):
+        read_change(wrong, CALLER)
+
+
+def test_the_rules_of_clients_are_those_of_the_model() -> None:
+    assert ROUTE_METRIC_MAX == METRIC_INFINITY - 1
+    assert ROUTE_WEIGHT_MAX == MAX_WEIGHT
+    assert set(ROUTE_TYPES) == {route_type.name.lower() for route_type in RouteType}
 
 
 async def test_the_handler_reports_routes_by_row_and_changes_nothing_itself() -> None:

@@ -12,6 +12,7 @@ from routectl.iproute import (
     join_lines,
     parse_attributes,
     parse_prefix,
+    read_route,
     split_line,
 )
 
@@ -49,9 +50,7 @@ def test_lines_of_ip_route_are_understood(
 
 
 def read(line: str) -> None:
-    text, rest = split_line(line)
-    parse_attributes(rest)
-    parse_prefix(text)
+    read_route(line)
 
 
 @pytest.mark.parametrize(
@@ -65,21 +64,111 @@ def read(line: str) -> None:
         ("10.0.0.0/8 via", "via needs a value after it"),
         ("10.0.0.0/8 dev eth0 metric x", "metric needs a number, not 'x'"),
         ("10.0.0.0/8 dev eth0 src 192.0.2.1", "'src' cannot be kept"),
-        ("10.0.0.0/8 dev eth0 table 100", "table 100 cannot be chosen here"),
+        ("10.0.0.0/8 dev eth0 table 100", "table '100' cannot be chosen here"),
         ("10.0.0.0/8 dev eth0 nexthop via 192.0.2.1", "not both"),
         ("10.0.0.0/8 dev eth0 shiny", "'shiny' is not understood here"),
         ("10.0.0.0/8", "a unicast route needs"),
-        ("10.0.0.0/8 nhid 7 proto static", "a unicast route needs"),
+        ("10.0.0.0/8 nhid 7 proto static", "nhid '7' names next hops of the kernel"),
         ("throw 10.0.0.0/8", "a route of type throw cannot be injected"),
         ("blackhole 10.0.0.0/8 via 192.0.2.1", "a blackhole route has no next hop"),
         ("nexthop via 192.0.2.1 dev eth0", "there is none on the line before"),
         ("10.0.0.0/8 nexthop weight 2", "a next hop needs `via`, `dev` or both"),
+        ("10.0.0.0/8 dev eth0 expires 99sec", "give the import a `lease`"),
+        ('[{"dst":"default"}]', "is JSON: give what `ip route` prints without `-j`"),
+        ("9 10.0.0.0/8", "a route of type throw cannot be injected"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused(line: str, problem: str) -> None:
     with pytest.raises(LineError) as caught:
         read(line)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("10.0.0.0/8 via 10.0.0.2 weight 0", "a weight is 1 to 256, not 0"),
+        ("10.0.0.0/8 nexthop dev a weight 257 nexthop dev b", "a weight is 1 to 256, not 257"),
+        ("10.0.0.0/8 dev a metric 4294967295", "a metric is 0 to 4294967294"),
+        ("10.0.0.0/8 dev a tag 4294967296", "a tag is 0 to 4294967295"),
+        ("10.0.0.0/8 via 10.0.0.2/32", "'10.0.0.2/32' is not an IP address"),
+        ("10.0.0.0/8 via foo", "'foo' is not an IP address"),
+        ("10.0.0.0/8 via 224.0.0.1", "224.0.0.1 cannot be a next hop"),
+        ("10.0.0.0/8 via 127.0.0.1", "127.0.0.1 cannot be a next hop"),
+        ("10.0.0.0/8 via 0.0.0.0", "0.0.0.0 cannot be a next hop"),
+        ("2001:db8::/32 via ::1", "::1 cannot be a next hop"),
+        ("2001:db8::/32 via ff02::1 dev a", "ff02::1 cannot be a next hop"),
+        ("2001:db8::/32 via fe80::1", "fe80::1 is link-local: say which link"),
+        ("2001:db8::/32 via fe80::1%eth0", "carries a zone"),
+        ("10.0.0.0/8 via 10.0.0.2 onlink", "`onlink` needs `via` and `dev`"),
+        ("10.0.0.0/8 dev toolongdevicename123", "is no name of an interface"),
+        ("2001:db8::/32 via 10.0.0.2 dev a", "an IPv6 route needs an IPv6 next hop"),
+        ("10.0.0.0/8 " + "nexthop dev a " * 257, "a route has at most 256 next hops"),
+    ],
+)
+def test_a_value_that_no_route_can_have_is_an_error_of_its_line(line: str, problem: str) -> None:
+    with pytest.raises(LineError) as caught:
+        read(line)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("10.0.0.0/8 via 10.0.0.2 via 10.0.1.2", "'via' is given twice"),
+        ("10.0.0.0/8 via 10.0.0.2 dev a dev b", "'dev' is given twice"),
+        ("10.0.0.0/8 nexthop via 10.0.0.2 via 10.0.1.2", "'via' is given twice"),
+        ("10.0.0.0/8 nexthop dev a weight 1 weight 2", "'weight' is given twice"),
+        ("10.0.0.0/8 dev a metric 1 metric 2", "'metric' is given twice"),
+        ("10.0.0.0/8 dev a metric 0 metric 2", "'metric' is given twice"),
+        ("10.0.0.0/8 dev a tag 1 tag 1", "'tag' is given twice"),
+        ("10.0.0.0/8 blackhole unreachable", "a route is blackhole or unreachable, not both"),
+        ("blackhole 10.0.0.0/8 unicast", "a route is blackhole or unicast, not both"),
+        ("10.0.0.0/8 via inet fe80::2 dev a", "fe80::2 is no address of the family inet"),
+        ("10.0.0.0/8 via inet6 10.0.0.2", "10.0.0.2 is no address of the family inet6"),
+    ],
+)
+def test_what_contradicts_itself_is_an_error(line: str, problem: str) -> None:
+    """`ip route` refuses some of these, and uses the last value of others."""
+    with pytest.raises(LineError) as caught:
+        read(line)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x" * 2_000_000,
+        "10.0.0.0/" + "8" * 2_000_000,
+        "10.0.0.0/8 via " + "1" * 2_000_000,
+        "10.0.0.0/8 dev " + "x" * 2_000_000,
+        "10.0.0.0/8 dev a metric " + "1" * 2_000_000,
+        "10.0.0.0/8 dev a table " + "1" * 2_000_000,
+        "10.0.0.0/8 nhid " + "1" * 2_000_000,
+        "10.0.0.0/8 " + "x" * 2_000_000,
+        "[{" + "x" * 2_000_000,
+    ],
+    ids=lambda line: line[:30],
+)
+def test_an_error_quotes_little_of_a_long_line(line: str) -> None:
+    with pytest.raises(LineError) as caught:
+        read(line)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("line", "route_type"),
+    [("6 10.0.0.0/8 proto 3", "blackhole"), ("1 10.0.0.0/8 dev a", "unicast")],
+)
+def test_a_type_may_be_a_number_as_ip_prints_it(line: str, route_type: str) -> None:
+    assert read_route(line)[3].type == route_type
+
+
+@pytest.mark.parametrize("name", ["bs\\", "#x", ";y", "a\\b"])
+def test_a_name_is_kept_whole(name: str) -> None:
+    """Linux allows these names of interfaces, and `ip route` prints them so."""
+    text = join_lines(f"10.0.0.0/8 via 10.0.0.2 dev {name} \n")
+    assert read_route(text)[3].next_hops == (RouteNextHop("10.0.0.2", name),)
 
 
 @pytest.mark.parametrize(
@@ -127,4 +216,6 @@ def test_the_family_of_a_default_route(words: str, is_ipv6: bool) -> None:
 
 def test_a_route_of_the_kernels_own_is_known_by_its_protocol() -> None:
     assert is_kernel_route("10.0.0.0/8 dev eth0 proto kernel scope link src 10.0.0.1")
+    assert is_kernel_route("10.0.0.0/8 dev eth0 proto 2 scope 253 src 10.0.0.1")  # ip -N
+    assert not is_kernel_route("10.0.0.0/8 dev eth0 proto 205")
     assert not is_kernel_route("10.0.0.0/8 dev eth0 proto static")
