@@ -94,6 +94,9 @@ class CommandLine:
         """Run words whose options are read already; returns as `run_line`."""
         output = _output(options, self._out, self._errors)
         try:
+            if options.help:
+                output.report(describe(words))
+                return ExitStatus.DONE
             if words and words[-1].endswith("?"):
                 output.report(_next_words(words[:-1], words[-1][:-1]))
                 return ExitStatus.DONE
@@ -188,6 +191,9 @@ def _run(command_line: CommandLine) -> int:
         ):
             print(line)
         return ExitStatus.DONE
+    if options.help and not options.words:
+        _program_parser().print_help()
+        return ExitStatus.DONE
     if options.version:
         print(f"routectl {_version()}")
         return ExitStatus.DONE
@@ -235,6 +241,7 @@ def _line_parser() -> _Parser:
 
 def _add_line_options(parser: argparse.ArgumentParser) -> None:
     switches = (
+        ("-h", "--help", "help", "what a command does and how it is written; alone: this text"),
         ("-j", "--json", "json", "print JSON, one document for each command"),
         ("-p", "--pretty", "pretty", "indent the JSON (implies --json)"),
         ("-4", "--ipv4", "ipv4", "only IPv4"),
@@ -256,6 +263,7 @@ def _program_parser() -> _Parser:
         "\n\nexit status: 0 done, 1 the daemon said no, 2 usage, 3 cannot reach the daemon, "
         "4 denied, 5 the answer cannot be written",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
     parser.add_argument(
         "-s",

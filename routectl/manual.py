@@ -24,6 +24,9 @@ is no terminal. Words may be abbreviated as long as they are unique; scripts spe
 after any words says what may come next.
 .SH OPTIONS
 .TP
+.BR \-h ", " \-\-help
+What the command does and how it is written; alone: all commands in short.
+.TP
 .BR \-s ", " \-\-socket " \fIPATH\fR"
 The daemon's socket; default
 .BR $ROUTECTL_SOCKET ,

@@ -278,3 +278,32 @@ def test_every_client_has_a_limit(tmp_path: Path) -> None:
 
 def test_the_status_is_that_of_the_table() -> None:
     assert ending.UNWRITTEN == ExitStatus.UNWRITTEN
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("show routes --help", "The RIB: every candidate of every prefix"),
+        ("-h show routes 10.0.0.0/8 longer", "The RIB: every candidate of every prefix"),
+        ("reload --confirm 60s --help", "Read the configuration file again"),
+        ("show --help", "Look at the daemon's state"),
+        ("--help", "usage: routectl [-s SOCKET]"),
+    ],
+)
+def test_help_is_of_the_command_that_it_stands_with(
+    socket_path: Path, words: str, first: str
+) -> None:
+    for typed in (words, f"--json {words}"):
+        ended = routectl(f"-s {socket_path} {typed}")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert first in ended.stdout.partition("\n\n")[0]
+    of_a_line = routectl(f"-s {socket_path}", f"<<END\n{words}\nEND")
+    assert of_a_line.returncode == 0
+    asked = "help " + " ".join(word for word in words.split() if not word.startswith("-"))
+    assert of_a_line.stdout == routectl(f"-s {socket_path} {asked}").stdout
+
+
+def test_help_with_what_is_no_command_says_so(socket_path: Path) -> None:
+    ended = routectl(f"-s {socket_path} show nonsense --help")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "'nonsense' after show is unknown" in ended.stderr
