@@ -1,4 +1,4 @@
-"""python -m routed.replay FILE: live through a recording of `routectl record`, step by step.
+"""python -m routed.replay FILE: replay a recording of `routectl record`, step by step.
 
 Prints each input and what came of it, in the words of the recording, and says where anything
 differs from then. Whoever looks for a fault reads along, or runs it in a debugger:
@@ -8,23 +8,29 @@ differs from then. Whoever looks for a fault reads along, or runs it in a debugg
     routectl record off fault.jsonl
     python -m routed.replay fault.jsonl
 
+`--state` prints the state that the recording begins with instead, one object a line
+(`routed/neighbor/instance_state.py` says how).
+
 Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of this release.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import sys
 from pathlib import Path
 
 from routed.config.scalars import PrefixMatch
-from routed.neighbor.recording import RecordingError, Replay
+from routed.neighbor.instance_state import read_state
+from routed.neighbor.recording_format import RECORDING_BYTES_MAX, read_line
+from routed.neighbor.replay import RecordingError, Replay
 
 __all__ = ["MEMORY_BYTES_MAX", "main", "read_recording"]
 
 MEMORY_BYTES_MAX = 4 << 30
-"""Of this program: a damaged recording can ask the unpickler for any amount."""
+"""Of this program: a recording that was made up can have NUP ask for any amount."""
 
 
 def read_recording(text: str) -> Replay:
@@ -40,11 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
     """The program; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m routed.replay", description=__doc__)
     parser.add_argument("file", type=Path, help="what `routectl record off` has written")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say only what differs")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only what differs")
+    parser.add_argument("--state", action="store_true", help="print the state at the start")
     options = parser.parse_args(arguments)
     inputs = differing = 0
     try:
-        replay = read_recording(options.file.read_text(encoding="utf-8"))
+        text = _read(options.file)
+        if options.state:
+            return _print_state(text)
+        replay = read_recording(text)
         for step in replay.steps():
             inputs += step.name not in ("out", "end")
             differing += bool(step.differs)
@@ -57,6 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     _say(f"{inputs} inputs replayed, {differing} differences")
     return 1 if differing else 0
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(RECORDING_BYTES_MAX + 1)
+
+
+def _print_state(text: str) -> int:
+    start = read_line(text.partition("\n")[0], 1).get("start")
+    if not isinstance(start, dict):
+        raise RecordingError("line 1: it does not say what the recording starts with")
+    entries = read_state(start["state"]) if "state" in start else [start]
+    lines = (f"{number}: {json.dumps(entry)}\n" for number, entry in enumerate(entries))
+    sys.stdout.writelines(lines)
+    return 0
 
 
 def _say(first: str, *more: str) -> None:

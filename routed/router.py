@@ -61,6 +61,7 @@ from routed.neighbor.events import (
 )
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.network import NeighborNetwork
+from routed.neighbor.recorder import Recorder
 from routed.neighbor_links import NeighborLinks, longest_dead_interval
 from routed.neighbor_policy import neighbor_policy
 from routed.redistribution import Redistribution
@@ -147,6 +148,7 @@ class Router:
         self._on_news = on_news
         self._clock = MonotonicClock()
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
+        self._recorder: Recorder | None = None
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_outputs)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
@@ -285,17 +287,20 @@ class Router:
 
     def start_recording(self) -> bool:
         """Write down what goes into NUP from now on; False when that is so already."""
-        if self.neighbors.recorder is not None:
+        if self._recorder is not None:
             return False
-        self.neighbors.start_recording(secrets.token_bytes(32), self._clock.now())
+        self._recorder = Recorder(self.neighbors, secrets.token_bytes(32), self._clock.now())
+        self.neighbors.record_to(self._recorder)
         return True
 
     def stop_recording(self) -> str | None:
         """End that; its text, or None when nothing was being recorded."""
-        if self.neighbors.recorder is None:
+        if self._recorder is None:
             return None
-        text = self.neighbors.stop_recording(self._clock.now())
-        self._rng.seed(secrets.randbits(64))  # whoever gets the text shall not foretell it
+        recorder, self._recorder = self._recorder, None
+        self.neighbors.record_to(None)
+        text = recorder.text(self.neighbors, self._clock.now())
+        self._rng.seed(secrets.randbits(64))  # the text shows the state of the generator
         return text
 
     def clear_neighbor(self, neighbor: Address) -> bool:

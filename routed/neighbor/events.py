@@ -11,8 +11,9 @@ accounted for.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
@@ -26,6 +27,7 @@ __all__ = [
     "AdjacencyReason",
     "AdjacencyState",
     "Datagram",
+    "InputRecorder",
     "LearnedPath",
     "LearnedRow",
     "LinkSettings",
@@ -325,6 +327,18 @@ class Trace:
 
 
 Output: TypeAlias = SendDatagram | AdjacencyChanged | RoutesLearned | RouteHeld | RouteLost | Trace
+
+
+class InputRecorder(Protocol):
+    """What an instance tells its inputs and outputs to (`recorder`)."""
+
+    def record_input(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """An input is about to be carried out: the method's name and its arguments."""
+        ...
+
+    def record_outputs(self, outputs: Sequence[Output]) -> None:
+        """These were drained."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

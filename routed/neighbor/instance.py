@@ -62,6 +62,7 @@ from routed.neighbor.auth import LinkGuard
 from routed.neighbor.events import (
     AdjacencyReason,
     Datagram,
+    InputRecorder,
     LearnedRow,
     LinkSettings,
     NeighborRow,
@@ -79,7 +80,6 @@ from routed.neighbor.loading import Loading
 from routed.neighbor.marking import LinkMarker
 from routed.neighbor.outputs import OutputLog
 from routed.neighbor.policy import Imported, Policy
-from routed.neighbor.recording import LIMIT_BYTES, Recorder
 from routed.neighbor.relay import RequestRelay
 from routed.neighbor.report import RouteReporter
 from routed.neighbor.table_dumps import TableOrder
@@ -171,7 +171,7 @@ class NeighborInstance:
         """Of links that are down, the last one last."""
         self._wall_offset_s = 0.0
         self._is_stopped = False
-        self._recorder: Recorder | None = None
+        self._recorder: InputRecorder | None = None
 
     # Inputs: links
 
@@ -179,7 +179,7 @@ class NeighborInstance:
         """Start on a link that carries traffic; for a link that is known, the same as a change."""
         if self._is_stopped:
             return
-        self._note_input("link_up", settings, now)
+        self._record_input("link_up", settings, now)
         if settings.ifindex in self._links:
             self._change_link(settings, now)
             return
@@ -210,7 +210,7 @@ class NeighborInstance:
             until: when to wait no longer, seconds, monotonic.
         """
         known = sorted(set(addresses))
-        self._note_input("expect_neighbors", known, until)
+        self._record_input("expect_neighbors", known, until)
         self._loading.expect(known, until)
 
     def link_changed(self, settings: LinkSettings, now: float) -> None:
@@ -223,7 +223,7 @@ class NeighborInstance:
             return
         if settings.ifindex not in self._links:
             raise UsageError(f"link {settings.ifindex} is not up")
-        self._note_input("link_changed", settings, now)
+        self._record_input("link_changed", settings, now)
         self._change_link(settings, now)
 
     def _change_link(self, settings: LinkSettings, now: float) -> None:
@@ -242,7 +242,7 @@ class NeighborInstance:
         link = self._links.get(ifindex)
         if link is None or self._is_stopped:
             return
-        self._note_input("link_down", ifindex, now)
+        self._record_input("link_down", ifindex, now)
         for neighbor in list(link.neighbors.values()):
             self._lifecycle.fire(
                 link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now
@@ -256,7 +256,7 @@ class NeighborInstance:
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
         """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
-        self._note_input("set_wall_clock", wall_offset_s)
+        self._record_input("set_wall_clock", wall_offset_s)
         self._wall_offset_s = wall_offset_s
 
     # Inputs: routes
@@ -287,7 +287,7 @@ class NeighborInstance:
         if self._is_stopped:
             return
         known = list(prefixes)
-        self._note_input("originate_all", known, metric, tag, is_external, now)
+        self._record_input("originate_all", known, metric, tag, is_external, now)
         changed = self._origins.originate(known, metric, tag, is_external=is_external)
         self._reporter.cancel_hold(changed)
         self._wait.await_all(changed, now)
@@ -302,14 +302,14 @@ class NeighborInstance:
         if self._is_stopped:
             return
         known = list(prefixes)
-        self._note_input("withdraw_all", known, now)
+        self._record_input("withdraw_all", known, now)
         self._marker.mark_all([each for each in known if self._origins.withdraw(each)], now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
         if self._is_stopped or policy == self._policy:
             return
-        self._note_input("set_policy", policy, now)
+        self._record_input("set_policy", policy, now)
         self._policy = policy
         self._table.is_judged_by_prefix = policy.imports_by_prefix
         self._table.judge_again(now)
@@ -321,7 +321,7 @@ class NeighborInstance:
         neighbors are asked for what they refused before."""
         if self._is_stopped or martians == self._table.martians:
             return
-        self._note_input("set_martians", martians, now)
+        self._record_input("set_martians", martians, now)
         self._table.follow_martians(martians, now)
         for link in self._links.values():
             for neighbor in link.neighbors.values():
@@ -339,7 +339,7 @@ class NeighborInstance:
         """
         if self._is_stopped or is_on is self._wait.is_on:
             return
-        self._note_input("await_forwarding", is_on, now)
+        self._record_input("await_forwarding", is_on, now)
         self._wait.is_on = is_on
         if not is_on:
             self._marker.mark_followed(self._wait.end_all(), now)
@@ -350,7 +350,7 @@ class NeighborInstance:
         call. What was reported of them is in the outputs drained before."""
         awaited = self._wait.take_unasked()
         if awaited:
-            self._note_input("take_awaited")
+            self._record_input("take_awaited")
         return awaited
 
     def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
@@ -360,7 +360,7 @@ class NeighborInstance:
             return
         followed = self._wait.end(prefixes)
         if followed:
-            self._note_input("forwarding_followed", followed, now)
+            self._record_input("forwarding_followed", followed, now)
             self._marker.mark_followed(followed, now)
             self._settle(now)
 
@@ -375,7 +375,7 @@ class NeighborInstance:
         """
         if self._is_stopped or (not self._wait and math.isfinite(self._wait.driver_heard_at)):
             return False
-        self._note_input("forwarding_alive", now)
+        self._record_input("forwarding_alive", now)
         self._wait.driver_heard_at = now
         due = self._wait.next_timer()
         return due is not None and due <= now
@@ -411,7 +411,7 @@ class NeighborInstance:
         if self._is_stopped:
             return
         burst = list(datagrams)
-        self._note_input("receive_burst", burst, now)
+        self._record_input("receive_burst", burst, now)
         for datagram in burst:
             self._take_datagram(datagram, now)
         self._judge_silence(now)
@@ -444,7 +444,7 @@ class NeighborInstance:
     def handle_timer(self, now: float) -> None:
         """Do what is due; too early or too late is harmless."""
         if not self._is_stopped:
-            self._note_input("handle_timer", now)
+            self._record_input("handle_timer", now)
             self._judge_silence(now)
             self._settle(now)
 
@@ -460,12 +460,12 @@ class NeighborInstance:
         """Drain what has accumulated, in order."""
         drained = self._log.drain()
         if self._recorder is not None:
-            self._recorder.note_outputs(drained)
+            self._recorder.record_outputs(drained)
         return drained
 
     def clear_neighbor(self, router_id: Address, now: float) -> bool:
         """Start every adjacency with a router afresh (operator); whether there was one."""
-        self._note_input("clear_neighbor", router_id, now)
+        self._record_input("clear_neighbor", router_id, now)
         found = [
             (link, neighbor)
             for link in self._links.values()
@@ -488,7 +488,7 @@ class NeighborInstance:
         """
         if self._is_stopped:
             return
-        self._note_input("stop", is_restart, now)
+        self._record_input("stop", is_restart, now)
         notice: Tlv = RestartNotice(int(OWN_GRACE_S * 1000)) if is_restart else Goodbye()
         for link in self._links.values():
             self._transmitter.send_control(link, notice, now)
@@ -496,40 +496,18 @@ class NeighborInstance:
 
     # Recording
 
-    @property
-    def recorder(self) -> Recorder | None:
-        """What writes the inputs down at present."""
-        return self._recorder
+    def record_to(self, recorder: InputRecorder | None) -> None:
+        """Have a recorder write down every input and output from now on; None for no longer."""
+        self._recorder = recorder
 
-    def start_recording(self, salt: bytes, now: float, limit_bytes: int = LIMIT_BYTES) -> None:
-        """Write every input down from now on (`recording`); a recording under way is dropped.
-
-        Args:
-            salt: random, 16 to 32 bytes, for nothing else: it hides secrets.
-            now: seconds, monotonic.
-            limit_bytes: of the recording.
-        """
-        self._recorder = None  # it is not part of its own picture
-        self._recorder = Recorder(self, self._ring_of, salt, now, limit_bytes)
-
-    def stop_recording(self, now: float) -> str:
-        """End a recording; its text.
-
-        Raises:
-            UsageError: there is none.
-        """
-        if self._recorder is None:
-            raise UsageError("nothing is being recorded")
-        recorder, self._recorder = self._recorder, None
-        return recorder.text(self, now)
-
-    def _note_input(self, name: str, *args: object) -> None:
+    def _record_input(self, name: str, *arguments: object) -> None:
         if self._recorder is not None:
-            self._recorder.note_input(name, args)
+            self._recorder.record_input(name, arguments)
 
-    def _ring_of(self, ifindex: int) -> KeyRing | None:
-        link = self._links.get(ifindex)
-        return None if link is None else link.settings.key_ring
+    def key_rings(self) -> dict[int, KeyRing]:
+        """The keys of each link that is authenticated, by its index."""
+        rings = {ifindex: link.settings.key_ring for ifindex, link in self._links.items()}
+        return {ifindex: ring for ifindex, ring in rings.items() if ring is not None}
 
     def _wall_offset(self) -> float:
         return self._wall_offset_s

@@ -10,6 +10,7 @@ The seeds are what the real encoders make, so that a fuzzer starts from well-for
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import itertools
@@ -72,11 +73,15 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import Rule, RuleAction
 from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.recording import Recorder, RecordingError, Replay
+from routed.neighbor.instance_state import load_state, read_state, save_state
+from routed.neighbor.recorder import Recorder
+from routed.neighbor.recording_format import NewInstance
+from routed.neighbor.replay import RecordingError, Replay
 from routed.neighbor.wire import HEADER_BYTES, DecodeError, checksum, decode, encode
 from routed.rib.snapshot import FibSnapshot
 from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.fib_writer import add, gathered, hop
+from tests.fakes.nup_pair import PEER, heartbeat
 from tests.fakes.wired_samples import sample
 
 __all__ = ["CORPUS", "TARGETS", "Target", "with_right_sums"]
@@ -285,10 +290,29 @@ def _replay(data: bytes) -> None:
 
 
 def _recording_seeds() -> Iterator[bytes]:
+    """One that begins with a new instance, and one that begins with a saved state."""
+    for start in (NewInstance(router_id(1), 1, 1000, 1), None):
+        instance = NeighborInstance(router_id(1), 1, 1000, random.Random(1))
+        recorder = Recorder(instance, bytes(16), 0.0, start=start)
+        instance.record_to(recorder)
+        instance.link_up(link_settings(1, 1), 0.0)
+        instance.receive_datagram(heartbeat(2), PEER, 1, 255, 0.5)
+        instance.outputs()
+        yield recorder.text(instance, 1.0).encode()
+
+
+def _replay_state(data: bytes) -> None:
+    """The state that a recording begins with, unpacked: the packing stands in the way otherwise."""
+    state = base64.b64encode(zlib.compress(data)).decode()
+    with contextlib.suppress(RecordingError):
+        load_state(state)
+
+
+def _state_seeds() -> Iterator[bytes]:
     instance = NeighborInstance(router_id(1), 1, 1000, random.Random(1))
-    recorder = Recorder(instance, lambda _ifindex: None, bytes(16), 0.0)
     instance.link_up(link_settings(1, 1), 0.0)
-    yield recorder.text(instance, 1.0).encode()
+    instance.receive_datagram(heartbeat(2), PEER, 1, 255, 0.5)
+    yield "\n".join(map(json.dumps, [read_state(save_state(instance, lambda key: key))])).encode()
 
 
 # --- the kernel
@@ -475,6 +499,7 @@ TARGETS: dict[str, Target] = {
     "prefix_columns": Target(_columns, _column_seeds),
     "injection_journal": Target(_journal, _journal_seeds),
     "recording": Target(_replay, _recording_seeds, 65536),
+    "recording_state": Target(_replay_state, _state_seeds, 65536),
     "netlink_messages": Target(_netlink, _netlink_seeds),
     "route_dump": Target(_dump, _dump_seeds),
     "snapshot": Target(_snapshot, _snapshot_seeds, 600),

@@ -171,7 +171,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.parent",
         "routed.rib.parts", "routed.signals",
     },
-    "routed.replay": {"routed.config.scalars", "routed.neighbor.recording"},
+    "routed.replay": {
+        "routed.config.scalars", "routed.neighbor.instance_state",
+        "routed.neighbor.recording_format", "routed.neighbor.replay",
+    },
     "routed.__main__": {"routed.cli"},
 }  # fmt: skip
 
