@@ -200,7 +200,7 @@ class _Writer:
             return ["value", name, self._items(_values_of(kind, value))]
         if _known_classes().get(name) is not kind:
             raise TypeError(f"a state cannot hold {value!r}")
-        attributes = dict(_attributes(kind, value))
+        attributes = dict(_attributes(type(value), value))
         return [
             "object",
             name,
