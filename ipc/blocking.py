@@ -52,6 +52,7 @@ from ipc.conversation import (
     as_rows,
     check_welcome,
     decode_answer,
+    encode_request,
     raise_unless_ok,
     request_is_too_long,
     speaks_nonsense,
@@ -209,7 +210,7 @@ class ControlClient:
         was_connected = self._welcome is not None
         self.connect()
         try:
-            self._send(REQUEST_TYPES[type(request)], encode(request))
+            self._send(REQUEST_TYPES[type(request)], encode_request(request))
         except _NotTaken:
             self.close()
             if not was_connected:
@@ -238,7 +239,7 @@ class ControlClient:
         waiting: deque[int] = deque()
         for request in requests:
             try:
-                self._send(REQUEST_TYPES[type(request)], encode(request))
+                self._send(REQUEST_TYPES[type(request)], encode_request(request))
             except _NotTaken:
                 self.close()
                 raise went_away(self.socket_path) from None

@@ -9,11 +9,13 @@ from __future__ import annotations
 import enum
 import errno
 
-from ipc.codec import decode
+from ipc.codec import CodecError, decode, encode
 from ipc.control import (
     PROTOCOL_VERSION,
     ControlType,
+    Hello,
     LastRows,
+    Request,
     Result,
     ResultCode,
     Rows,
@@ -31,6 +33,7 @@ __all__ = [
     "as_rows",
     "check_welcome",
     "decode_answer",
+    "encode_request",
     "raise_unless_ok",
     "request_is_too_long",
     "speaks_nonsense",
@@ -198,6 +201,19 @@ def went_away(socket_path: str) -> DaemonUnreachable:
 def stays_silent(socket_path: str, timeout_s: float) -> DaemonUnreachable:
     """Nothing has come for as long as the caller would wait."""
     return DaemonUnreachable(f"routed at {socket_path} has not answered for {timeout_s:g} s")
+
+
+def encode_request(request: Request | Hello) -> bytes:
+    """The body of a request's frame.
+
+    Raises:
+        ControlError: a value cannot be sent, such as a number of more than 64 bits.
+    """
+    try:
+        return encode(request)
+    except CodecError as error:
+        text = f"the request cannot be sent: {error}"
+        raise ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE) from error
 
 
 def request_is_too_long(size: int) -> ControlError:

@@ -23,7 +23,6 @@ import trio
 
 from ipc.blocking import DEFAULT_TIMEOUT_S
 from ipc.channel import Channel, ChannelClosed
-from ipc.codec import encode
 from ipc.control import (
     DEFAULT_SOCKET,
     PARTING_REQUEST_ID,
@@ -50,6 +49,7 @@ from ipc.conversation import (
     as_rows,
     check_welcome,
     decode_answer,
+    encode_request,
     raise_unless_ok,
     request_is_too_long,
     speaks_nonsense,
@@ -233,9 +233,11 @@ class TrioClient:
         message = await self._receive(channel, request_id)
         check_welcome(message, self._socket_path)
 
-    async def _send(self, channel: Channel, frame_type: ControlType, message: object) -> int:
+    async def _send(
+        self, channel: Channel, frame_type: ControlType, message: Request | Hello
+    ) -> int:
         self._request_id += 1
-        body = encode(message)
+        body = encode_request(message)
         if len(body) > CONTROL_FRAME_MAX_BYTES - FRAME_HEADER_BYTES:
             raise request_is_too_long(len(body))
         with self._patience():

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ipc.control import AddressFamily, Role
+from ipc.route_rules import quoted
 from routectl.commands import TREE
 from routectl.grammar import (
     CONFIG_SECTIONS,
@@ -211,6 +212,15 @@ class _Position:
             if isinstance(argument, (Keyword, Flag)) and argument.name not in self.values
         ]
 
+    def given_words(self) -> set[str]:
+        """The leaf's keywords and flags that were given."""
+        assert isinstance(self.node, Leaf)
+        return {
+            argument.name
+            for argument in self.node.arguments
+            if not isinstance(argument, Positional) and argument.name in self.values
+        }
+
     def next_positional(self) -> Positional | None:
         """The positional that a value would go to."""
         assert isinstance(self.node, Leaf)
@@ -255,6 +265,8 @@ def _take_argument(position: _Position, word: str) -> None:
     positional = position.next_positional()
     if candidates or positional is None:
         before = " ".join(position.spelled)
+        if not candidates and word in position.given_words():
+            raise ParseError(f"{word!r} after {before} is given twice")
         for argument in () if candidates else words.values():
             if isinstance(argument, Keyword) and word in _WORDS.get(argument.kind, ()):
                 meant = f"{argument.name} {word}"
@@ -287,8 +299,8 @@ def _match(word: str, choices: Sequence[str], before: str) -> str:
     if found:
         raise ParseError(f"{word!r}{place} is ambiguous: {', '.join(found)}")
     if not choices:
-        raise ParseError(f"nothing more may follow {before}, but there is {word!r}")
-    raise ParseError(f"{word!r}{place} is unknown; {_nearest(word, choices)}")
+        raise ParseError(f"nothing more may follow {before}, but there is {quoted(word)}")
+    raise ParseError(f"{quoted(word)}{place} is unknown; {_nearest(word, choices)}")
 
 
 def _nearest(word: str, choices: Sequence[str]) -> str:
@@ -328,8 +340,16 @@ def _checked(kind: ValueKind, word: str) -> str:
 
 def _checked_number(word: str) -> str:
     if not (word.isascii() and word.isdigit()):
-        raise ParseError(f"{word!r} is not a number")
+        raise ParseError(f"{quoted(word)} is not a number")
+    if len(word) > _DIGITS_MAX or int(word) > _NUMBER_MAX:
+        raise ParseError(f"{quoted(word)} is too large: {_NUMBER_MAX} may be")
     return word
+
+
+_DIGITS_MAX = 10
+_NUMBER_MAX = (1 << 32) - 1
+"""Of every number in a command; the daemon may allow less. Python refuses to read a number of some
+thousand digits, and the protocol to carry one of more than 64 bits."""
 
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -344,30 +364,38 @@ def _checked_duration(word: str, example: str) -> str:
     except ValueError:
         seconds = 0.0
     if not 0.0 < seconds < float("inf"):
-        raise ParseError(f"{word!r} is not a duration (like {example}); units: ms, s, m, h")
+        raise ParseError(f"{quoted(word)} is not a duration (like {example}); units: ms, s, m, h")
     return f"{seconds:g}"
 
 
 def _checked_address(word: str) -> str:
     import ipaddress  # only commands with an address pay for it
 
+    _check_zone(word)
     try:
         return str(ipaddress.ip_address(word))
     except ValueError:
-        raise ParseError(f"{word!r} is not an IP address") from None
+        raise ParseError(f"{quoted(word)} is not an IP address") from None
 
 
 def _checked_prefix(word: str) -> str:
     import ipaddress
 
+    _check_zone(word)
     try:
         loose = ipaddress.ip_network(word, strict=False)
     except ValueError:
-        raise ParseError(f"{word!r} is not an IP prefix (like 10.0.0.0/8)") from None
+        raise ParseError(f"{quoted(word)} is not an IP prefix (like 10.0.0.0/8)") from None
     try:
         return str(ipaddress.ip_network(word))
     except ValueError:
         raise ParseError(f"{word} has host bits set; did you mean {loose}?") from None
+
+
+def _check_zone(word: str) -> None:
+    """Python's `ipaddress` reads a zone (`fe80::1%eth0`); neither a lookup nor a route has one."""
+    if "%" in word:
+        raise ParseError(f"{quoted(word)} carries a zone; leave away what begins with '%'")
 
 
 def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[str]:

@@ -54,6 +54,10 @@ def _main(arguments: list[str]) -> int:
     return full_main(arguments)
 
 
+_TIMEOUT_DIGITS = 5
+"""Of 86400. Python refuses to read a number of some thousand digits."""
+
+
 class _Options:
     """The options that a plain command may carry."""
 
@@ -127,7 +131,8 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
             options.socket = value
         elif argument in ("-t", "--timeout"):
             value = next(rest, "")
-            if not (value.isascii() and value.isdigit() and 0 < int(value) <= 86_400):
+            is_number = value.isascii() and value.isdigit() and len(value) <= _TIMEOUT_DIGITS
+            if not is_number or not 0 < int(value) <= 86_400:
                 return None  # a fraction, or no number at all
             options.timeout_s = float(value)
         elif argument in ("-j", "--json"):

@@ -52,6 +52,7 @@ FULL_LINES = (
     "show status --nonsense",
     "show status -4 -6",
     "show neighbors 192.0.2.77",
+    f"show status -t {'1' * 5_000}",
     "reload",
     "route add 10.0.0.0/8 type blackhole",
     "help show",

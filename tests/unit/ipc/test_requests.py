@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from ipc.client import Client
+from ipc.client import Client, ControlError
 from ipc.requests import RouteOptions
 from ipc.trio_client import TrioClient
+from routed.control.policy import AccessList
+from tests.fakes.fake_daemon import FakeDaemon, serving
 
 MISSPELT: list[tuple[dict[str, Any], str]] = [
     ({"metrik": 3}, "'metrik' is no option of a route; did you mean 'metric'?"),
@@ -47,3 +51,26 @@ def test_every_option_that_is_declared_is_taken(tmp_path: Path) -> None:
     from ipc.requests import change_route
 
     change_route(RouteOperation.ADD, "192.0.2.1/32", "", options)
+
+
+@pytest.mark.parametrize("option", [{"metric": 1 << 70}, {"tag": 1 << 70}])
+def test_a_value_that_the_protocol_cannot_carry_is_a_control_error(
+    tmp_path: Path, option: dict[str, Any]
+) -> None:
+    """And the connection is good for the next request."""
+    path = tmp_path / "routed.sock"
+    options = {"dev": "a", **option}
+
+    async def ask() -> None:
+        async with TrioClient(str(path)) as client:
+            with pytest.raises(ControlError, match="the request cannot be sent"):
+                await client.add("192.0.2.1/32", **options)
+            await client.status()
+
+    access = AccessList(admin_uids=frozenset({os.getuid()}))
+    with closing(FakeDaemon()) as daemon, serving(path, daemon, access):
+        with Client(str(path)) as client:
+            with pytest.raises(ControlError, match="the request cannot be sent"):
+                client.add("192.0.2.1/32", **options)
+            client.status()
+        trio.run(ask)

@@ -87,12 +87,42 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("show routes 10.0.0.0/8 longr",
          "'longr' after show routes is unknown; did you mean longer?"),
         ("show routes longer longer 10.0.0.0/8", "'longer' is not an IP prefix (like 10.0.0.0/8)"),
+        ("show routes 10.0.0.0/8 longer longer", "'longer' after show routes is given twice"),
+        ("route add 10.0.0.0/8 via 10.0.0.2 via 10.0.1.2", "'via' after route add is given twice"),
+        ("route add 10.0.0.0/8 prefix",
+         "'prefix' after route add is unknown; "
+         "expected: via, dev, onlink, type, metric, tag, lease, owner"),
+        ("route add 10.0.0.0/8 tag 4294967296", "'4294967296' is too large: 4294967295 may be"),
+        ("lookup ::1%lo", "'::1%lo' carries a zone; leave away what begins with '%'"),
+        ("show route fe80::1%a", "'fe80::1%a' carries a zone; leave away what begins with '%'"),
+        ("route delete fe80::1%eth0",
+         "'fe80::1%eth0' carries a zone; leave away what begins with '%'"),
     ],
 )  # fmt: skip
 def test_errors_say_what_would_be_right(line: str, text: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(line.split())
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "show",
+        "show route",
+        "show routes",
+        "show routes source",
+        "route add 10.0.0.0/8 metric",
+        "route add 10.0.0.0/8 lease",
+    ],
+)
+def test_a_word_of_any_length_is_quoted_in_part(before: str) -> None:
+    """Python refuses to read a number of some thousand digits, which ended in a traceback."""
+    for digit in ("1", "x"):
+        with pytest.raises(ParseError) as caught:
+            parse([*before.split(), digit * 5_000])
+        assert len(str(caught.value)) < 400
 
 
 def test_an_empty_word_is_no_abbreviation() -> None:
