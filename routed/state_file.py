@@ -25,6 +25,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["STATE_MAX_BYTES", "StateFileError", "read_state", "write_state"]
 
@@ -51,8 +52,9 @@ def read_state(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:
-        _check_owner(os.fstat(descriptor))
-        content = file.read(STATE_MAX_BYTES + 1)
+        status = os.fstat(descriptor)
+        _check_owner(status)
+        content = _content(file, status.st_size)
     first_line, _, text = content.partition(b"\n")
     stated = _FIRST_LINE.fullmatch(first_line)
     if stated is None:
@@ -84,6 +86,18 @@ def write_state(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def _content(file: BinaryIO, size: int) -> bytes:
+    """The whole file; `read` allocates what it is asked for, so it is asked for no more than that.
+
+    Raises:
+        StateFileError: it does not fit into the memory that this process may have.
+    """
+    try:
+        return file.read(min(size, STATE_MAX_BYTES) + 1)  # one more: what grows is not whole
+    except MemoryError:
+        raise StateFileError("it does not fit into memory") from None
 
 
 def _check_owner(status: os.stat_result) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routed import state_file
 from routed.config.load import load_text
 from routed.last_good import LastGood
 from routed.state_file import StateFileError, read_state, write_state
@@ -46,6 +49,33 @@ def test_every_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: s
         return
     write_state(path, text)
     assert read_state(path) == text
+
+
+def test_reading_takes_no_more_memory_than_the_file_is_long(path: Path) -> None:
+    """A start under a memory limit must not fail for a small file."""
+    tracemalloc.start()
+    try:
+        assert read_state(path) == TEXT
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_file_that_does_not_fit_into_memory_costs_that_file_only(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(state_file.STATE_MAX_BYTES)
+    # Address space for this process as it is, and not for the file: the kernel's own refusal.
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    complaints: list[str] = []
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), before[1]))
+    try:
+        last_good = LastGood(path.parent, complaints.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert last_good.previous is None
+    assert complaints == [f"{path} is not used: it does not fit into memory"]
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
