@@ -111,7 +111,7 @@ def _compared(rule: Rule, candidate: Candidate) -> str:
     route = candidate.route
     match rule:
         case Rule.ELIGIBILITY:
-            return candidate.problem or "usable"
+            return "usable" if _contender(candidate).is_eligible else candidate.problem
         case Rule.DISTANCE:
             return str(route.distance)
         case Rule.METRIC:

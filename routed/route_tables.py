@@ -91,7 +91,7 @@ class RouteTables:
                         _TYPE_WORDS[wish.type],
                         shared.hops(wish.next_hops),
                         _STATE_WORDS[self._fib_state(prefix)],
-                        self._reason(prefix),
+                        self._reason(prefix) or self._missing(prefix),
                     )
                 )
         return TablePage(rows, next_after)
@@ -119,9 +119,9 @@ class RouteTables:
         self, candidate: Candidate, shared: _Shared, fib_state: FibState | None, now: float
     ) -> tuple[object, ...]:
         """What `to_row(self.view(candidate))` would be; `fib_state` if all routes have the same."""
-        prefix, attributes, next_hops, _, is_selected, installed_at = candidate
+        prefix, attributes, next_hops, problem, is_selected, installed_at = candidate
         first, owner, is_kernels = shared.words(attributes)
-        reason: object = ""
+        reason: object = candidate.reason if problem else ""
         if fib_state is None or not is_selected or is_kernels or self._router.fib.kernel_filter:
             fib_state, reason = self._fib_of(candidate)
         return (
@@ -174,14 +174,14 @@ class RouteTables:
     def _fib_of(self, candidate: Candidate) -> tuple[FibState | None, str]:
         """How the kernel stands to a candidate, and why; None where it is not meant to have it."""
         if not candidate.is_selected or candidate.attributes.source in KERNELS_OWN:
-            return None, candidate.problem
+            return None, candidate.reason
         prefix = candidate.prefix
         refusal = self._router.fib.kernel_filter.refusal(
             prefix, candidate.attributes.source, candidate.attributes.tag
         )
         if refusal:
             return None, refusal
-        return self._fib_state(prefix), self._reason(prefix)
+        return self._fib_state(prefix), self._reason(prefix) or candidate.reason
 
     def _common_fib_state(self) -> FibState | None:
         """The state of all routes that the kernel should have, when it is one and the same."""
@@ -210,6 +210,11 @@ class RouteTables:
                 return wishes.preferred_to(prefix)
             case _:
                 return ""
+
+    def _missing(self, prefix: Prefix) -> str:
+        """Why a route has not all of its next hops."""
+        candidates = self._router.rib.candidates(prefix)
+        return candidates[0].reason if candidates and candidates[0].is_selected else ""
 
     def _lease_left(self, candidate: Candidate, now: float) -> float | None:
         owner = candidate.attributes.owner

@@ -42,7 +42,20 @@ from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, NextHop, PathAttributes, RouteSource
 from routed.rib.own_addresses import OwnAddresses
 
-__all__ = ["NOTHING_ASKED", "Asked", "Cover", "Dependencies", "Resolution", "Unresolved", "resolve"]
+__all__ = [
+    "NOTHING_ASKED",
+    "PROBLEMS_SHOWN",
+    "Asked",
+    "Cover",
+    "Dependencies",
+    "Resolution",
+    "Unresolved",
+    "resolve",
+]
+
+
+PROBLEMS_SHOWN = 4
+"""Gateways of a set that are named because they cannot be used; of more only the number is said."""
 
 
 class Unresolved(Exception):
@@ -135,10 +148,15 @@ def resolve(
             work.problems.append(str(error))
     return Resolution(
         next_hops=_merge(work.hops),
-        problem="; ".join(work.problems),
+        problem=_listed(work.problems),
         through=frozenset(work.through),
         asked=Asked(frozenset(work.addresses), frozenset(work.ifnames), frozenset(work.gateways)),
     )
+
+
+def _listed(problems: list[str]) -> str:
+    more = len(problems) - PROBLEMS_SHOWN
+    return "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:

@@ -40,6 +40,7 @@ from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
+    DISTANCE_NEVER,
     NextHop,
     PathAttributes,
     Route,
@@ -97,6 +98,13 @@ class Candidate(NamedTuple):
     def route(self) -> Route:
         """The prefix and what is offered for it."""
         return Route.of(self.prefix, self.attributes)
+
+    @property
+    def reason(self) -> str:
+        """The problem in words for people; it says whether some of the next hops are usable."""
+        if self.problem and self.next_hops and self.attributes.distance < DISTANCE_NEVER:
+            return f"some next hops are missing: {self.problem}"
+        return self.problem
 
 
 Dirty = dict[int, Selection | None]

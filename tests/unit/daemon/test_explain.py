@@ -8,8 +8,9 @@ import pytest
 
 from routed.control.views import NextHopView, RouteView
 from routed.explain import WAITING_MAX, explain
+from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import DEFAULT_DISTANCE, Route, RouteSource, RouteType
+from routed.model.route import DEFAULT_DISTANCE, Gateway, Route, RouteSource, RouteType
 from routed.neighbor.events import LearnedRow
 from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import Candidate, Rib
@@ -81,6 +82,21 @@ def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
             "administrative distance 255 is never used against usable",
         ),
     ]  # fmt: skip
+
+
+def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: Rooms) -> None:
+    rooms.rib.link_changed(
+        Interface(
+            ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+            is_loopback=False, has_multicast=True,
+            addresses=(InterfaceAddress(Address.parse("192.0.2.9"), 24),),
+        )
+    )  # fmt: skip
+    gateways = (Gateway(None, "eth0"), Gateway(Address.parse("203.0.113.1"), None))
+    rooms.install("10.0.0.0/8", RouteSource.STATIC, type=RouteType.UNICAST, gateways=gateways)
+    rooms.install("10.0.0.0/8", RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert found.candidates[1].verdict.endswith("is never used against usable")
 
 
 def test_prefixes_around_are_named(rooms: Rooms) -> None:

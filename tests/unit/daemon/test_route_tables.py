@@ -14,6 +14,7 @@ from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, Route, RouteSource, RouteType
+from routed.rib.nexthop import PROBLEMS_SHOWN
 from routed.rib.table import Rib
 from routed.route_tables import RouteTables
 from routed.router import Router
@@ -145,6 +146,46 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     assert not rooms.fib.wishes.preferred_to(route_of_boot.prefix)
     rooms.fib.wishes.progress(99, (), (), FibCounters(is_coupled=False))
     assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
+
+
+def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
+    rooms: Rooms,
+) -> None:
+    """It is installed through the others, and looks whole in every other column."""
+    part = route(
+        "10.4.0.0/16", RouteSource.STATIC, gateways=(*via("192.0.2.1"), *via("203.0.113.1"))
+    )
+    rooms.rib.install(part)
+    rooms.settle()
+    reason = "some next hops are missing: 203.0.113.1 is not reachable: no route covers it"
+    tables = tables_of(rooms)
+    (candidate,) = rooms.rib.candidates(part.prefix)
+    assert tables.view(candidate).fib_reason == reason
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.4.0.0/16"] == ("installed", reason)
+    fib = {row[0]: row[4:] for row in tables.fib(RouteSelector(), None, 100).rows}
+    assert fib["10.4.0.0/16"] == ("installed", reason)
+    assert fib["10.0.0.0/8"] == ("installed", "")
+    rooms.fib.wishes.progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.4.0.0/16"] == ("failed", "no")
+
+
+def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: Rooms) -> None:
+    gateways = tuple(Gateway(Address.parse(f"203.0.113.{n}"), None) for n in range(1, 129))
+    rooms.rib.install(route("10.4.0.0/16", RouteSource.STATIC, gateways=gateways))
+    rooms.settle()
+    (candidate,) = rooms.rib.candidates(Prefix.parse("10.4.0.0/16"))
+    assert candidate.reason.count("not reachable") == PROBLEMS_SHOWN
+    assert candidate.reason.endswith(f"; and {128 - PROBLEMS_SHOWN} more")
+
+
+def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: Rooms) -> None:
+    never = route("10.4.0.0/16", RouteSource.STATIC, gateways=via("192.0.2.1"), distance=255)
+    rooms.rib.install(never)
+    rooms.settle()
+    (candidate,) = rooms.rib.candidates(never.prefix)
+    assert candidate.reason == "administrative distance 255 is never used"
 
 
 @pytest.mark.parametrize(
