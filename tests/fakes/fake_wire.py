@@ -40,6 +40,7 @@ from routed.neighbor.events import (
 )
 from routed.neighbor.instance import NeighborInstance
 from routed.neighbor.keys import KeyRing
+from routed.neighbor.recording_format import NewInstance
 
 __all__ = ["FakeWire", "Node", "Segment", "WireFaults", "link_settings", "router_id"]
 
@@ -112,6 +113,8 @@ class Node:
         self.router_id = router_id
         self.rng = rng
         self.lives = 0
+        self.new: NewInstance
+        """How the present instance was made."""
         self.instance = self._new_instance()
         self.is_alive = True
         self.links: dict[int, tuple[Segment, LinkSettings]] = {}
@@ -137,12 +140,9 @@ class Node:
 
     def _new_instance(self) -> NeighborInstance:
         self.lives += 1
-        return NeighborInstance(
-            self.router_id,
-            boot_id=self.rng.getrandbits(32),
-            origin_seqno=self.lives << 16,
-            rng=random.Random(self.rng.getrandbits(64)),
-        )
+        boot_id, seed = self.rng.getrandbits(32), self.rng.getrandbits(64)
+        new = self.new = NewInstance(self.router_id, boot_id, self.lives << 16, seed)
+        return NeighborInstance(new.router_id, new.boot_id, new.origin_seqno, random.Random(seed))
 
     def start_life(self, now: float) -> None:
         """A new instance with the same links and prefixes; forwarding stays as it is."""
