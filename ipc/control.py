@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
 
 __all__ = [
+    "CONFIG_SECTIONS",
     "DEFAULT_SOCKET",
     "LEFT_OUT",
     "PAGE_BYTES",
@@ -110,6 +111,13 @@ LEFT_OUT = "left_out"
 text, were left out, by column."""
 
 RESULT_LINE_BYTES_MAX = 2000
+CONFIG_SECTIONS = (
+    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
+    "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
+    "allow_martians", "metrics",
+)  # fmt: skip
+"""The keys at the top of routes.yaml; a test holds them to it."""
+
 ROUTE_NEXT_HOPS_MAX = 256
 """Next hops of one injected route."""
 

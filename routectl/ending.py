@@ -55,6 +55,8 @@ def run_to_end(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
+        if error.errno is None:
+            raise  # not of a system call, so not of writing
         _forget_output()
         _complain(error)
         return UNWRITTEN

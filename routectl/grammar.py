@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ipc.control import (
+    CONFIG_SECTIONS,
     AddressFamily,
     Lease,
     Request,
@@ -74,14 +75,6 @@ __all__ = [
 
 ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed", "kernel")
 """The words of RouteSource; a test holds them to it."""
-
-
-CONFIG_SECTIONS = (
-    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
-    "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
-    "allow_martians", "metrics",
-)  # fmt: skip
-"""The keys at the top of routes.yaml; a test holds them to it."""
 
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")

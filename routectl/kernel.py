@@ -16,6 +16,11 @@ it. Prefix, metric, table and protocol are then another route's, and its next ho
 next hop that packets take now is true: that one is asked for, without RTM_F_FIB_MATCH, and the
 rest is left open.
 
+While there are no policy rules Linux keeps the IPv4 tables local and main as one, and names main
+for the routes of both: the table of a local or broadcast route is left open then. A packet of this
+host to 0.0.0.0 stays in the host, whatever the routes; the kernel answers EHOSTUNREACH to the
+question for an entry, because there is none.
+
 Sources: rtnetlink(7); linux/rtnetlink.h; linux/nexthop.h; net/ipv4/route.c, inet_rtm_getroute;
 net/ipv6/route.c, rt6_get_pcpu_route.
 """
@@ -59,6 +64,10 @@ _REFUSALS = {
     errno.EACCES: "prohibit",
 }
 _OF_THE_HOST = {"local", "broadcast", "anycast", "multicast"}
+_IPV4_UNSPECIFIED = bytes(4)
+_TABLE_MAIN = 254
+_OF_TABLE_LOCAL = {"local", "broadcast"}
+_NO_ENTRY: Row = dict.fromkeys(("prefix", "table", "protocol", "priority"))
 
 
 class KernelError(Exception):
@@ -81,6 +90,8 @@ def ask_kernel(address: str) -> Row:
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     packed = socket.inet_pton(family, address)
+    if packed == _IPV4_UNSPECIFIED:
+        return {**_NO_ENTRY, "type": "local", "next_hops": []}
     destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
@@ -110,7 +121,7 @@ def _is_of_shared_object(message: bytes) -> bool:
 
 def _without_entry(row: Row) -> Row:
     """An answer with nothing of what tells one route from another."""
-    return {**row, **dict.fromkeys(("prefix", "table", "protocol", "priority"))}
+    return {**row, **_NO_ENTRY}
 
 
 def _exchange(netlink: socket.socket, kind: int, body: bytes) -> bytes:
@@ -154,21 +165,23 @@ def _read(message: bytes, object_hops: Callable[[int], list[Row]]) -> Row:
         refusal = _REFUSALS.get(-code)
         if refusal is None and -code not in (errno.ENETUNREACH, errno.ESRCH):
             raise KernelError(os.strerror(-code))
-        empty = dict.fromkeys(("prefix", "table", "protocol", "priority"))
-        return {"type": refusal or "none", **empty, "next_hops": []}
+        return {**_NO_ENTRY, "type": refusal or "none", "next_hops": []}
     if kind != _RTM_NEWROUTE:
         raise KernelError(f"it answers with message type {kind}")
     fields = _ROUTE.unpack_from(message, _HEADER.size)
-    family, length, table, protocol, route_type = (fields[i] for i in (0, 1, 4, 5, 7))
+    family, length, table_number, protocol, type_number = (fields[i] for i in (0, 1, 4, 5, 7))
     attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
     hops = _next_hops(family, attributes)
     nexthop_id = _number(attributes.get(_RTA_NH_ID))
+    route_type = _TYPES.get(type_number, str(type_number))
+    table = _number(attributes.get(_RTA_TABLE)) or table_number
+    is_merged = family == socket.AF_INET and route_type in _OF_TABLE_LOCAL and table == _TABLE_MAIN
     destination = attributes.get(_RTA_DST, bytes(16 if family == socket.AF_INET6 else 4))
     return {
-        "type": _TYPES.get(route_type, str(route_type)),
+        "type": route_type,
         "prefix": f"{socket.inet_ntop(family, destination)}/{length}",
         "next_hops": hops or ([] if nexthop_id is None else object_hops(nexthop_id)),
-        "table": _number(attributes.get(_RTA_TABLE)) or table,
+        "table": None if is_merged else table,
         "protocol": protocol,
         "priority": _number(attributes.get(_RTA_PRIORITY)),
     }

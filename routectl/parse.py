@@ -274,6 +274,9 @@ def _take_argument(position: _Position, word: str) -> None:
         name = _match(word, list(words), before)
         _take_word(position, words[name])
     else:
+        choices = _WORDS.get(positional.kind)
+        if choices is not None and word in position.given_words() and word not in choices:
+            raise ParseError(f"{word!r} after {' '.join(position.spelled)} is given twice")
         earlier = position.values.get(positional.name, ())
         position.values[positional.name] = (*earlier, _checked(positional.kind, word))
 

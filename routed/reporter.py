@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.control import RouteOperation
@@ -51,7 +51,7 @@ from routed.control.views import (
 )
 from routed.counter_words import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
 from routed.explain import explain
-from routed.log import timestamp
+from routed.log import EVENTS, timestamp
 from routed.model.prefix import Address, Prefix
 from routed.model.route import DEFAULT_DISTANCE, NextHop
 from routed.neighbor.events import AdjacencyState, TraceCode
@@ -335,6 +335,10 @@ class Reporter:
             LogView(timestamp(line.at), line.level, line.process, line.event, line.text)
             for line in self.lines
         ]
+
+    def log_events(self) -> Collection[str]:
+        """The names of all events that the log can have."""
+        return EVENTS
 
     def memory(self) -> Sequence[MemoryView]:
         """What the snapshot and both processes take."""

@@ -306,7 +306,7 @@ LOG = Table(
         _column("PROCESS", "process"),
         _column("LINE", "text"),
     ),
-    empty="nothing was logged yet",
+    empty="no such lines among the last of the log",
 )
 
 MEMORY = Table(
@@ -350,7 +350,8 @@ def _kernel_text(row: Row) -> str:
         words.append(next_hops_text("unicast", kernel["next_hops"]).replace("\n", ", "))
     if kernel["protocol"] is not None:
         table = _TABLE_NAMES.get(kernel["table"], str(kernel["table"]))
-        words.append(f"(protocol {kernel['protocol']}, table {table})")
+        in_table = "" if kernel["table"] is None else f", table {table}"
+        words.append(f"(protocol {kernel['protocol']}{in_table})")
     return " ".join(words)
 
 

@@ -7,7 +7,7 @@ be kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,9 @@ class Daemon(Protocol):
 
     def log(self) -> Sequence[LogView]:
         """The last lines of the log, oldest first."""
+
+    def log_events(self) -> Collection[str]:
+        """The names of all events that the log can have."""
 
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""

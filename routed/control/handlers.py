@@ -10,11 +10,13 @@ Failure: what the caller got wrong is a `Final` with a result code; an exception
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from ipc.control import (
+    CONFIG_SECTIONS,
     AddressFamily,
     ClearNeighbor,
     Configure,
@@ -47,6 +49,8 @@ from ipc.control import (
     Topology,
 )
 from ipc.internal import FibCommand, ReloadAction, ReloadRequested
+from ipc.route_rules import quoted
+from ipc.texts import clip_text
 from routed.control.answers import Answer, Dump, Final, Stream, Views
 from routed.control.caller import Caller
 from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
@@ -192,6 +196,11 @@ async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller)
 
 async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:
     """All lines, or those of one section."""
+    if request.section not in (None, *CONFIG_SECTIONS):
+        return _usage(
+            f"{quoted(request.section)} is no section of the configuration: "
+            f"{', '.join(CONFIG_SECTIONS)}"
+        )
     chunks = daemon.configuration(request.section, is_all=request.is_all)
     return Dump(ConfigView, chunks)
 
@@ -205,6 +214,8 @@ async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
     """The lines at or above a level, of one event or of all."""
     if request.level not in (None, *_LOG_LEVELS):
         return _no_level(request.level)
+    if request.event is not None and request.event not in daemon.log_events():
+        return _usage(_no_event(request.event, daemon.log_events()))
     least = 0 if request.level is None else _LOG_LEVELS.index(request.level)
     found = [
         line
@@ -404,6 +415,16 @@ def _outcome(outcome: Outcome) -> Final:
 
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _no_event(word: str, events: Collection[str]) -> str:
+    near = difflib.get_close_matches(clip_text(word, _EVENT_BYTES), events, 1)
+    hint = f"; did you mean {near[0]}?" if near else ": the first word of a line is one"
+    return f"{quoted(word)} is no event of the log{hint}"
+
+
+_EVENT_BYTES = 60
+"""Of a word that is compared with the names of events: the cost grows with its length."""
 
 
 def _no_level(word: str | None) -> Final:

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from routed.control.views import (
     TopologyView,
 )
 from routed.listener import close_listener, open_management_listener
+from routed.log import EVENTS
 from routed.model.prefix import Address, Prefix
 from tests.fakes.fake_views import (
     CHUNK,
@@ -180,6 +181,9 @@ class FakeDaemon:
 
     def log(self) -> Sequence[LogView]:
         return LOG
+
+    def log_events(self) -> Collection[str]:
+        return EVENTS
 
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY

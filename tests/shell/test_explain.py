@@ -151,6 +151,41 @@ def test_the_kernel_answers_for_its_own_loopback() -> None:
     assert ask_kernel("::1")["type"] == "local"
 
 
+def test_a_packet_to_no_address_stays_in_the_host() -> None:
+    """The kernel has no entry for it, and says EHOSTUNREACH, which is no route to refuse it."""
+    answer = ask_kernel("0.0.0.0")
+    assert (answer["type"], answer["prefix"], answer["protocol"]) == ("local", None, None)
+    assert agreement(explained(None), answer)[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "route_type", "table", "said"),
+    [
+        (socket.AF_INET, 2, 254, None),
+        (socket.AF_INET, 3, 254, None),
+        (socket.AF_INET, 2, 255, 255),
+        (socket.AF_INET, 1, 254, 254),
+        (socket.AF_INET6, 2, 255, 255),
+        (socket.AF_INET6, 2, 254, 254),
+    ],
+)
+def test_a_table_is_left_open_where_linux_names_main_for_local(
+    family: int, route_type: int, table: int, said: int | None
+) -> None:
+    """It does, while there are no policy rules."""
+    body = struct.pack("=BBBBBBBBI", family, 32, 0, 0, table, 2, 0, route_type, 0)
+    message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
+    assert kernel._read(message, nobody_asks)["table"] == said
+
+
+def test_a_table_that_is_left_open_is_not_shown(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer: Row = {**NONE, "type": "local", "prefix": "10.1.2.3/32", "protocol": 2}
+    monkeypatch.setattr(kernel, "ask_kernel", lambda _address: answer)
+    assert "kernel     local 10.1.2.3/32 (protocol 2)\n" in run(socket_path, "explain 10.1.2.3")
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 

@@ -307,3 +307,13 @@ def test_help_with_what_is_no_command_says_so(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path} show nonsense --help")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "'nonsense' after show is unknown" in ended.stderr
+
+
+def test_an_error_of_no_system_call_is_not_called_one_of_writing() -> None:
+    """Its exit status would say that the command may have been done."""
+
+    def run() -> int:
+        raise OSError("illegal IP address string passed to inet_pton")
+
+    with pytest.raises(OSError, match="illegal IP address"):
+        ending.run_to_end(run)

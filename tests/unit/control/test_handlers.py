@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ipc.control import (
+    CONFIG_SECTIONS,
     REQUEST_TYPES,
     AddressFamily,
     ClearNeighbor,
@@ -17,6 +18,7 @@ from ipc.control import (
     Reload,
     Request,
     ResultCode,
+    ShowConfig,
     ShowCounters,
     ShowFib,
     ShowInterfaces,
@@ -138,6 +140,21 @@ async def test_requests_show_what_they_select(
             ResultCode.USAGE,
             "'magic' is no route source: "
             "connected, static, injected, neighbor, redistributed, kernel",
+        ),
+        (
+            ShowConfig("statik"),
+            ResultCode.USAGE,
+            f"'statik' is no section of the configuration: {', '.join(CONFIG_SECTIONS)}",
+        ),
+        (
+            ShowLog(None, "redy"),
+            ResultCode.USAGE,
+            "'redy' is no event of the log; did you mean ready?",
+        ),
+        (
+            ShowLog(None, "0" * 50_000),
+            ResultCode.USAGE,
+            f"'{'0' * 57}...' is no event of the log: the first word of a line is one",
         ),
     ],
 )

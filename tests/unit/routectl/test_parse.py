@@ -87,6 +87,7 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("show routes 10.0.0.0/8 longr",
          "'longr' after show routes is unknown; did you mean longer?"),
         ("show routes longer longer 10.0.0.0/8", "'longer' is not an IP prefix (like 10.0.0.0/8)"),
+        ("show config all all", "'all' after show config is given twice"),
         ("show routes 10.0.0.0/8 longer longer", "'longer' after show routes is given twice"),
         ("route add 10.0.0.0/8 via 10.0.0.2 via 10.0.1.2", "'via' after route add is given twice"),
         ("route add 10.0.0.0/8 prefix",
