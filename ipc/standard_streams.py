@@ -1,15 +1,25 @@
-"""Standard streams that a program was started without, as by `program >&-`.
+"""Standard streams that a program was started without, or that cannot be written.
 
-A descriptor that is not open is the next one that anything opens gets: what is printed later would
-go into a pid file or a socket. So the places are taken by /dev/null first.
+By `program >&-` a descriptor is not open; it is the next one that anything opens gets, and what is
+printed later would go into a pid file or a socket. So the places are taken by /dev/null first.
+
+A disk may be full, a reader gone, and a pipe full that nobody reads. A message is then lost, and
+the program goes on.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import sys
+import time
 
-__all__ = ["occupy_standard_streams"]
+__all__ = ["MESSAGE_WAIT_S", "occupy_standard_streams", "write_message"]
+
+MESSAGE_WAIT_S = 1.0
+"""How long a whole message may wait for a reader: a terminal takes a few kilobytes at a time."""
+
+_STDERR = 2
 
 
 def occupy_standard_streams() -> None:
@@ -29,3 +39,22 @@ def occupy_standard_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def write_message(text: str, descriptor: int = _STDERR) -> None:
+    """Write a message as far as it can be written within MESSAGE_WAIT_S; the rest is lost.
+
+    poll(2) says that a pipe is writable when PIPE_BUF bytes fit (pipe(7)), so no write waits.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    until = time.monotonic() + MESSAGE_WAIT_S
+    while data:
+        left_ms = max(until - time.monotonic(), 0.0) * 1000
+        try:
+            if not poll.poll(left_ms):
+                return
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+        except OSError:  # a full disk, a reader who has left
+            return

@@ -4,6 +4,10 @@ Exit statuses:
     0    the daemon runs (background), has stopped in order (foreground), or the check passed
     1    it cannot run here: somebody else runs, a socket is in use, a privilege is missing, ...
     2    the command line or the configuration is wrong; nothing was touched
+    5    standard output cannot be written, and was to have the version, the schema or the help
+
+A check's verdict, a wrong command line and how a start went are in the status, wherever the words
+go: a message that cannot be written is lost, and changes nothing.
 
 The configuration is loaded by the same code for `--check`, a start and a reload. The engine's role
 is started by the parent only; its options are not for people.
@@ -18,12 +22,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from ipc.standard_streams import occupy_standard_streams
+from ipc.standard_streams import occupy_standard_streams, write_message
 from routed import __version__
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
+    from _typeshed import SupportsWrite
+
     from routed.config.schema import Config
     from routed.parent import StartedBy
 
@@ -33,6 +39,8 @@ DEFAULT_CONFIG = "/etc/routed/routes.yaml"
 
 EXIT_OK = 0
 EXIT_USAGE = 2
+EXIT_UNWRITTEN = 5
+"""The same as routectl's."""
 
 
 class _Version(argparse.Action):
@@ -47,12 +55,54 @@ class _Version(argparse.Action):
             "Python" if half is None else "C" for half in (native, native_parts, native_tables)
         )
         fib = f"FIB: searched in {searched}, written in {written}; kernel tables in {kernel}"
-        print(f"routed {__version__} ({fib})")
-        parser.exit()
+        parser.exit(_answer(f"routed {__version__} ({fib})\n"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose help is an answer like any other, and whose errors have their status always."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print it, and end: argparse passes over in silence that it cannot be written."""
+        self.exit(_answer(self.format_help()))
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        _complain(f"{self.format_usage()}{self.prog}: error: {message}")
+        self.exit(EXIT_USAGE)
+
+
+def _answer(text: str) -> int:
+    """Print what was asked for; the exit status. A reader who has left (`head`) wants no more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        _forget_output()
+        if isinstance(error, BrokenPipeError):
+            return EXIT_OK
+        _complain(f"routed: standard output cannot be written: {error.strerror}")
+        return EXIT_UNWRITTEN
+    return EXIT_OK
+
+
+def _complain(text: str) -> None:
+    """Tell the person at the terminal, who may read slowly."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _forget_output(sys.stderr)  # the exit status says it
+
+
+def _forget_output(stream: TextIO | None = None) -> None:
+    """Python writes what is buffered once more when it ends, and would fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
+    os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="routed",
         description="A routing daemon for Linux whose kernel table never drifts.",
         epilog="Talk to it with routectl. Signals: HUP reloads, TERM stops, USR1 logs a diagnosis, "
@@ -128,7 +178,7 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
     from routed.parent import StartedBy
 
     def complain(problem: str) -> None:
-        print(f"routed: {problem}", file=sys.stderr)
+        write_message(f"routed: {problem}\n")  # the log has it as well, once there is one
 
     last_good = LastGood(Path(config.pid_file).parent, complain)
     instead = last_good.instead_of(text)
@@ -149,8 +199,7 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
 def _print_schema() -> int:
     from routed.config.load import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
-    return EXIT_OK
+    return _answer(json.dumps(json_schema(), indent=2) + "\n")
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
@@ -169,15 +218,19 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         text = read_text(path, is_from_terminal=True)
         config = load_text(text, path)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        # Whoever asks for a check waits for its answer; a start waits for nobody.
+        if arguments.check:
+            _complain(str(error))
+        else:
+            write_message(f"{error}\n")
         return EXIT_USAGE
     if arguments.check:
         try:
             read_secrets(config, path)
         except KeyFileError as error:
-            print(error, file=sys.stderr)
+            _complain(str(error))
             return EXIT_USAGE
-        print(f"{path}: ok")
+        _answer(f"{path}: ok\n")
         return EXIT_OK
 
     # Imported before the fork, so that a broken installation is said on the terminal; no thread
@@ -189,6 +242,4 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     _calm_collector()
     signals.hold(*signals.SERVED)
     ready = stay_in_foreground() if arguments.foreground else daemonize()
-    status = run_parent(start, ready, is_foreground=arguments.foreground)
-    sys.stdout.flush()
-    return status
+    return run_parent(start, ready, is_foreground=arguments.foreground)

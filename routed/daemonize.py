@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ipc.standard_streams import write_message
 from routed import signals
 
 __all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
@@ -92,15 +93,18 @@ def daemonize() -> ReadyPipe:
 
 
 def _await_word(read_end: int) -> int:
-    """Wait for the daemon's word, print it, and return the exit status that it names."""
+    """Wait for the daemon's word, print it, and return the exit status that it names.
+
+    That is the status also where the word cannot be printed.
+    """
     word = b""
     while chunk := os.read(read_end, 65_536):
         word += chunk
     if not word:
-        os.write(2, b"routed: the daemon died before it was ready; see its log\n")
+        write_message("routed: the daemon died before it was ready; see its log\n")
         return 1
     if len(word) > 1:
-        os.write(2, word[1:].rstrip(b"\n") + b"\n")
+        write_message(word[1:].decode("utf-8", "replace").rstrip("\n") + "\n")
     return word[0]
 
 

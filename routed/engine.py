@@ -21,7 +21,6 @@ import dataclasses
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -79,6 +78,7 @@ from ipc.internal import (
     Stopped,
 )
 from ipc.message_frames import frames_of, frames_or_problem
+from ipc.standard_streams import write_message
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
 from routed.config.transfer import ConfigTransfer, unpack
@@ -136,7 +136,7 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
         _say_hello(channel)
         trio.run(_be_engine, channel, uid, gid, sandbox)
     except ConfinementError as error:
-        print(f"routed engine: {error}", file=sys.stderr)  # noqa: T201  (its only way to speak)
+        write_message(f"routed engine: {error}\n")  # its only way to speak
         return 1
     return 0
 

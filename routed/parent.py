@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -55,6 +54,7 @@ from ipc.internal import (
     ReloadFinished,
     RulesChanged,
 )
+from ipc.standard_streams import write_message
 from routed import __version__, signals
 from routed.clock import origin_seqno
 from routed.config.plan import LinkPlan
@@ -132,7 +132,7 @@ def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> in
 
 def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
     if is_foreground or not ready.is_open:
-        print(f"routed: {message}", file=sys.stderr)  # noqa: T201  (the last word of a foreground run)
+        write_message(f"routed: {message}\n")
     ready.report(EXIT_FAILED, f"routed: {message}")
     return EXIT_FAILED
 

@@ -49,6 +49,10 @@ def wait_for_route(lab: Lab) -> None:
     )
 
 
+def wait_for_end(lab: Lab, pids: list[int]) -> None:
+    wait_until(lambda: not any(map(lab.is_running, pids)), DEADLINE_S, "the daemon's end")
+
+
 def fill(pipe: int) -> None:
     """Write until there is no room for another byte."""
     os.set_blocking(pipe, False)
@@ -99,6 +103,30 @@ def test_a_log_that_nobody_reads_stops_nothing(lab: Lab) -> None:
         assert daemon.wait(DEADLINE_S) == 0
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.parametrize("options", [(), ("-f",)], ids=["background", "foreground"])
+def test_a_start_by_the_last_good_configuration_waits_for_no_reader(
+    options: tuple[str, ...], lab: Lab
+) -> None:
+    """After a crash within an unconfirmed reload there is something to say, and perhaps no room."""
+    assert lab.run("R", shell(lab, "")).returncode == 0
+    text = lab.read_config("R")
+    lab.write_config("R", text.replace("10.9.0.0/16", "10.8.0.0/16"))
+    assert lab.run("R", ["routectl", "reload", "confirm", "1h"]).returncode == 0
+    assert [route.prefix for route in lab.kernel_routes("R")] == ["10.8.0.0/16"]
+    pids = lab.kill("R", "daemon")
+    wait_for_end(lab, pids)
+    read_end, write_end = os.pipe()
+    fill(write_end)
+    for stderr in (os.open("/dev/full", os.O_WRONLY), write_end):
+        with lab.popen("R", shell(lab, "", *options), stderr=stderr) as command:
+            wait_for_route(lab)
+            pids = lab.kill("R", "daemon", signal.SIGTERM)
+            assert command.wait(DEADLINE_S) == 0
+            wait_for_end(lab, pids)
+        os.close(stderr)
+    os.close(read_end)
 
 
 def test_dev_stdout_is_a_log_file(lab: Lab) -> None:

@@ -35,7 +35,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.log_relay": {"ipc", "routed.log"},
     "routed.declaration": {"ipc", "routed", "routed.config.transfer"},
     "routed.code_on_disk": set(),
-    "routed.daemonize": {"routed", "routed.signals"},
+    "routed.daemonize": {"ipc.standard_streams", "routed", "routed.signals"},
     "routed.signals": set(),
     "routed.lockfile": set(),
     "routed.instance_lock": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},

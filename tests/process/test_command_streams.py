@@ -1,0 +1,104 @@
+"""The command `routed` where its output cannot be written: the exit status is the truth."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipc.standard_streams import write_message
+from routed.last_good import LastGood
+
+GOOD = "router_id: 10.255.0.1\nuser: root\npid_file: {directory}/routed.pid\n"
+TIMEOUT_S = 60.0
+"""For a program that would wait for ever."""
+
+CHOOSE_START = """
+import sys
+from routed.cli import _start_of
+from routed.config.load import load_text, read_text
+text = read_text(sys.argv[1])
+start = _start_of(load_text(text), text, sys.argv[1])
+print(start.is_instead)
+"""
+
+
+def run(words: str, redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = f'exec "$0" {words} {redirections}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable, *arguments],
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "routes.yaml"
+    path.write_text(GOOD.format(directory=tmp_path))
+    return path
+
+
+@pytest.mark.parametrize("redirections", ["", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
+@pytest.mark.parametrize(("text", "status"), [("", 0), ("statik: []\n", 2)])
+def test_a_check_has_its_status_wherever_its_words_go(
+    config: Path, text: str, status: int, redirections: str
+) -> None:
+    config.write_text(config.read_text() + text)
+    done = run('-m routed --check -c "$1"', redirections, str(config))
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--version", "--print-schema", "--help"])
+def test_an_answer_that_cannot_be_written_has_a_status_of_its_own(option: str) -> None:
+    done = run(f"-m routed {option}", ">/dev/full")
+    assert (done.returncode, done.stderr) == (
+        5, "routed: standard output cannot be written: No space left on device\n",
+    )  # fmt: skip
+    assert run(f"-m routed {option}", ">/dev/full 2>&1").returncode == 5
+    assert run(f"-m routed {option}", "| head -c 1").stderr == ""
+
+
+def test_a_wrong_command_line_has_its_status_wherever_its_words_go() -> None:
+    assert "unrecognized arguments: --nonsense" in run("-m routed --nonsense", "").stderr
+    assert run("-m routed --nonsense", "2>/dev/full").returncode == 2
+
+
+def test_a_message_is_lost_where_it_cannot_be_written() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    write_message("x", full)
+    read_end, write_end = os.pipe()
+    write_message("x" * 100_000, write_end)  # more than it holds, and nobody reads
+    assert os.read(read_end, 100_000).startswith(b"xxxx")
+    os.close(read_end)
+    write_message("x", write_end)
+    for descriptor in (full, write_end):
+        os.close(descriptor)
+
+
+def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None:
+    last_good = LastGood(config.parent, pytest.fail)
+    last_good.put_in_force(config.read_text())
+    config.write_text(config.read_text() + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
+    last_good.refuse(config.read_text())
+    program = [sys.executable, "-c", CHOOSE_START, str(config)]
+    read_end, write_end = os.pipe()
+    write_message("x" * 100_000, write_end)  # it is full
+    for stderr in (write_end, os.open("/dev/full", os.O_WRONLY)):
+        done = subprocess.run(
+            program, stdout=subprocess.PIPE, stderr=stderr, timeout=TIMEOUT_S, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, b"True\n")
+        os.close(stderr)
+    os.close(read_end)
+
+
+@pytest.mark.parametrize("message", ["", "routed: 1 of 2 routes in the kernel"])
+def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_written(
+    message: str,
+) -> None:
+    program = f"from routed.daemonize import daemonize; daemonize().report(0, {message!r})"
+    assert run('-c "$1"', "2>/dev/full", program).returncode == 0
