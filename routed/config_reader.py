@@ -46,11 +46,19 @@ class ConfigReader:
         Raises:
             ConfigError: unreadable, not in time, or wrong.
         """
+        text = await self.text()
+        return await self.decode(text, self.path), text
+
+    async def text(self) -> str:
+        """What the file says, right or wrong.
+
+        Raises:
+            ConfigError: unreadable, or not in time.
+        """
         try:
-            text = await self._read(lambda: read_text(self.path))
+            return await self._read(lambda: read_text(self.path))
         except trio.TooSlowError:
             raise ConfigError([Problem(self.path, 1, 1, "(file)", _too_slow())]) from None
-        return await self.decode(text, self.path), text
 
     async def decode(self, text: str, name: str) -> Config:
         """A configuration of a text.

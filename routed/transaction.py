@@ -477,7 +477,7 @@ class Transactions:
                 return self._give_up(error.lines)
         self._keep(Event.SWITCHED, text)
         self._log.emit("rolled-back", why=asked_by)
-        return ReloadFinished(True, (*lines, *self._not_kept(), self._still_says()))
+        return ReloadFinished(True, (*lines, *self._not_kept(), *await self._still_says(text)))
 
     async def _go_back(self, event: Event, why: str) -> ReloadFinished:
         """Return without having been asked."""
@@ -506,7 +506,8 @@ class Transactions:
         self._log_done(list(delta.changes), started)
         self._log.emit("rolled-back", why=why)
         lines = list(delta.changes) or ["nothing changed"]
-        return ReloadFinished(True, (*lines, *problems, *self._not_kept(), self._still_says()))
+        still = await self._still_says(self._last_good.running)
+        return ReloadFinished(True, (*lines, *problems, *self._not_kept(), *still))
 
     # --- words
 
@@ -518,8 +519,14 @@ class Transactions:
             f"{self._last_good.directory} cannot be written: the next start goes by {self._path}"
         ]
 
-    def _still_says(self) -> str:
-        return f"{self._path} still says otherwise: mend it before the next reload"
+    async def _still_says(self, in_force: str | None) -> list[str]:
+        """What a person must know of a file that does not say what is in force."""
+        try:
+            if await self._reader.text() == in_force:
+                return []
+        except ConfigError as error:
+            return [f"{error.problems[0]}: mend it before the next reload"]
+        return [f"{self._path} still says otherwise: mend it before the next reload"]
 
     def _is_refused(self) -> str:
         return (

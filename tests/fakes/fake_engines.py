@@ -30,9 +30,8 @@ RESTART_S = 0.05
 class DirectReader(ConfigReader):
     """Reads at once: a thread and a virtual clock do not know of each other."""
 
-    async def load(self) -> tuple[Config, str]:
-        text = read_text(self.path)
-        return await self.decode(text, self.path), text
+    async def text(self) -> str:
+        return read_text(self.path)
 
     async def decode(self, text: str, name: str) -> Config:
         await trio.lowlevel.checkpoint()

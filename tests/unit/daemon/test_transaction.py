@@ -257,9 +257,31 @@ async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path)
             "static 10.9.1.0/24 added",
             f"{scene.path} still says otherwise: mend it before the next reload",
         )
-        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.lines == ("static 10.9.1.0/24 removed", "static 10.9.2.0/24 added"), (
+            "the file says just this"
+        )
         assert scene.host.config == load_text(text_with(2))
         assert "rolled-back" in scene.events
+
+
+async def test_a_rollback_to_what_the_file_says_by_now_does_not_blame_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+        scene.write(1)
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.lines == ("static 10.9.2.0/24 removed", "static 10.9.1.0/24 added")
+
+
+async def test_a_rollback_without_a_file_that_can_be_read_says_why(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+        scene.path.unlink()
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.is_ok
+        assert "No such file or directory: mend it before the next reload" in answer.lines[-1]
 
 
 async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: Path) -> None:
