@@ -353,7 +353,7 @@ TREE = Branch(
         ),
         Branch(
             "record",
-            "What goes into NUP, written down to be lived through again (python -m routed.replay)",
+            "What goes into NUP, recorded so that it can be replayed (python -m routed.replay)",
             (
                 Leaf(
                     "on",

@@ -1,4 +1,4 @@
-"""A daemon's life, recorded through a cut on an authenticated link, and lived through again."""
+"""A daemon is recorded while an authenticated link is cut and comes back, and is replayed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pytest
 
 from tests.integration.conftest import LabBuilder
 from tests.integration.test_daemon_keys import OURS, write_keys
+from tests.replay.__main__ import main as add_case
+from tests.replay.corpus import differences
 
 pytestmark = pytest.mark.root
 
 DEADLINE_S = 30.0
 
 
-def test_what_a_daemon_lived_through_is_replayed_to_the_same_outputs(
+def test_what_a_daemon_did_is_replayed_to_the_same_outputs_and_becomes_a_case(
     build_lab: LabBuilder, tmp_path: Path
 ) -> None:
     lab = build_lab("triangle")
@@ -48,3 +50,8 @@ def test_what_a_daemon_lived_through_is_replayed_to_the_same_outputs(
     assert "AdjacencyChanged" in replayed.stdout
     assert "link_down" in replayed.stdout
     assert replayed.stdout.endswith(" 0 differences\n")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    arguments = ["add", "cut", str(recording), "--shows", "A link is cut and comes back."]
+    assert add_case(arguments, corpus) == 0
+    assert differences(corpus / "cut") == ""

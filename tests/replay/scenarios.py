@@ -10,17 +10,29 @@ from collections.abc import Callable
 
 from routed.config import scalars
 from routed.neighbor.damping import Damping
-from routed.neighbor.events import AdjacencyReason, AdjacencyState
+from routed.neighbor.events import AdjacencyReason, AdjacencyState, Datagram
 from routed.neighbor.linkcost import RttCost
 from routed.neighbor.policy import Policy, Rule
+from routed.neighbor.wire import (
+    Flag,
+    Hello,
+    Message,
+    MessageType,
+    NeighborHeard,
+    Sender,
+    Tlv,
+    decode,
+    encode,
+)
 from tests.fakes import nup_keys
-from tests.fakes.fake_wire import Node, WireFaults
+from tests.fakes.fake_wire import Node, WireFaults, link_settings, router_id
 from tests.fakes.nup_pair import IPV6, LOOPBACK, many_prefixes
 from tests.replay.corpus import Case
 from tests.replay.scene import Scene
 
 __all__ = ["SCENARIOS", "record"]
 
+NO_FLAGS = Flag(0)
 SCENARIOS: dict[str, Callable[[Scene], None]] = {}
 """By the name of the case."""
 
@@ -438,6 +450,52 @@ def follows(scene: Scene) -> None:
     scene.change_cost(left, 40)
     scene.run(0.3)
     assert c.learned[LOOPBACK].metric == 50
+
+
+def beat(number: int, sequence: int, *heard: NeighborHeard, flags: Flag = NO_FLAGS) -> bytes:
+    """A heartbeat of router number n, by hand."""
+    sender = Sender(router_id(number), 7)
+    tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 1500, 0), *heard)
+    return encode(Message(MessageType.HEARTBEAT, flags, sequence, 1, sender, tlvs))
+
+
+@scenario("partial-heartbeats")
+def partial(scene: Scene) -> None:
+    """A list of neighbors that needs several heartbeats is marked partial: being absent from one
+    of them ends nothing, being absent from a whole one does."""
+    b = scene.observe("b")
+    scene.phase("80 routers are heard on one link; b's list does not fit into one heartbeat")
+    scene.connect("b")
+    settings = b.links[1][1]
+    sources = {number: link_settings(number, 1).local_address for number in range(10, 90)}
+    burst = [Datagram(beat(number, 1), source, 1, 255) for number, source in sources.items()]
+    b.instance.receive_burst(burst, scene.now)
+    scene.kick("b")
+    scene.run(1.2)
+    pages = [Flag.PARTIAL_LIST in message.flags for message in map(decode, scene.sent())]
+    assert pages.count(True) >= 2
+
+    def hear(sequence: int, *heard: NeighborHeard, flags: Flag = NO_FLAGS) -> AdjacencyState:
+        data = beat(10, sequence, *heard, flags=flags)
+        b.instance.receive_datagram(data, sources[10], settings.ifindex, 255, scene.now)
+        scene.kick("b")
+        rows = b.instance.neighbors(scene.now)
+        return next(row.state for row in rows if row.router_id == router_id(10))
+
+    scene.phase("one of them lists b: both ways are heard")
+    session = next(
+        tlv.session
+        for message in map(decode, scene.sent())
+        for tlv in message.tlvs
+        if isinstance(tlv, NeighborHeard) and tlv.router_id == router_id(10)
+    )
+    hears_b = NeighborHeard(b.router_id, b.new.boot_id, 99, session, 0, 0)
+    formed = hear(2, hears_b)
+    assert formed is not AdjacencyState.INIT
+    scene.phase("a partial heartbeat without b changes nothing")
+    assert hear(3, flags=Flag.PARTIAL_LIST) is formed
+    scene.phase("a whole heartbeat without b does: it is one-way")
+    assert hear(4) is AdjacencyState.INIT
 
 
 @scenario("damaged-datagrams")

@@ -77,6 +77,11 @@ class Scene(FakeWire):
         node, _ = self._observed()
         return node.instance.counters()[counter]
 
+    def sent(self) -> list[bytes]:
+        """All datagrams that the recorded router has sent."""
+        _, counted = self._observed()
+        return [bytes.fromhex(each["data"]) for each in counted.outputs if "data" in each]
+
     def case(self, shows: str) -> Case:
         """What was recorded; its replay gives the outputs that the scene has seen."""
         node, counted = self._observed()
