@@ -350,6 +350,8 @@ class NextHopReport:
     active: NextHops
     """As the kernel has them."""
     problem: Reason
+    left_out: int
+    """How many more next hops the longer of the two lists has."""
 
 
 @dataclass(frozen=True, slots=True)

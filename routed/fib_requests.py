@@ -18,8 +18,9 @@ from typing import TypeVar
 from ipc.internal import FibUpdate, NextHopsSuspected
 from routed.config.schema import Config
 from routed.kernel_filter import KernelFilter
+from routed.log import Logger
 from routed.model.prefix import Address, Prefix
-from routed.model.route import NEXT_HOPS_MAX, RouteSource
+from routed.model.route import RouteSource
 from routed.neighbor.events import AdjacencyChanged
 from routed.rib.table import BestChanges, Selection
 from routed.wishes import FibWishes, Wish
@@ -42,14 +43,18 @@ T = TypeVar("T")
 class FibRequests:
     """Owns the wishes and the suspicions."""
 
-    def __init__(self, config: Config, best: Callable[[Prefix], Selection | None]) -> None:
+    def __init__(
+        self, config: Config, best: Callable[[Prefix], Selection | None], log: Logger
+    ) -> None:
         """Begin with no wish.
 
         Args:
             config: the first configuration.
             best: what the RIB has selected for a prefix.
+            log: for routes with more next hops than are used.
         """
         self._best = best
+        self._log = log
         self.wishes = FibWishes(config.fib.table_id, self.wish_of)
         self.kernel_filter = KernelFilter(config.filters.kernel)
         """What the RIB decides and the kernel does not get."""
@@ -89,9 +94,24 @@ class FibRequests:
         distinct = {id(selection): selection for selection in selections}
         wishes = {number: _wish_for(selection) for number, selection in distinct.items()}
         wanted = [wishes[id(selection)] for selection in selections]
+        if any(wish is not None and wish.left_out for wish in wishes.values()):
+            self._say_cut(changes, wishes)
         if self.kernel_filter:
             wanted = self._filtered(changes, wanted)
         self.wishes.changed(family, _scattered(keys), _scattered(wanted))
+
+    def _say_cut(self, changes: BestChanges, wishes: dict[int, Wish | None]) -> None:
+        """Log what is cut, with the first prefix of each choice that is."""
+        for key, selection in zip(changes.keys, changes.selections, strict=True):
+            wish = wishes.pop(id(selection), None)
+            if wish is not None and wish.left_out:
+                used = len(wish.next_hops)
+                self._log.emit(
+                    "next-hops-left-out",
+                    prefix=Prefix.from_int(changes.family, key),
+                    next_hops=used + wish.left_out,
+                    used=used,
+                )
 
     def _filtered(self, changes: BestChanges, wishes: list[Wish | None]) -> list[Wish | None]:
         """The same wishes, without those that stay out of the kernel."""
@@ -184,4 +204,4 @@ def _wish_for(selection: Selection | None) -> Wish | None:
     """What the kernel should have; None where it has a route by itself."""
     if selection is None or selection.attributes.source in KERNELS_OWN:
         return None
-    return Wish(selection.attributes.type, selection.next_hops[:NEXT_HOPS_MAX])
+    return Wish(selection.attributes.type, selection.next_hops, selection.left_out)

@@ -40,7 +40,7 @@ from routed.fib.links import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.netlink import DumpInterrupted, EventSocket
 from routed.fib.nexthop_codec import SeenNextHop
-from routed.fib.nexthops import NextHopBook
+from routed.fib.nexthops import NextHopBook, NextHopState
 from routed.fib.object_sync import ObjectSync
 from routed.fib.ownership import KernelRoute, Ownership
 from routed.fib.request_socket import RequestSocket
@@ -262,12 +262,7 @@ class KernelSide:
         states = [] if self._objects is None else self._objects.states()
         wanted = (state for state in states if state.id > after_id)
         reports = [
-            NextHopReport(
-                state.id,
-                state.next_hops[:NEXT_HOPS_MAX],
-                state.active[:NEXT_HOPS_MAX],
-                state.problem,
-            )
+            report_nexthop(state, self._log)
             for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)
         ]
         return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
@@ -366,6 +361,21 @@ class KernelSide:
         if may_have_lost_routes:
             self._learn.look_again()
         self._host.on_link(change)
+
+
+def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:
+    """One nexthop object for people. Who replaced it may have given it more members than are shown:
+    that is logged."""
+    longest = max(len(state.next_hops), len(state.active))
+    if longest > NEXT_HOPS_MAX:
+        log.emit("nexthop-cut", id=state.id, next_hops=longest, shown=NEXT_HOPS_MAX)
+    return NextHopReport(
+        state.id,
+        state.next_hops[:NEXT_HOPS_MAX],
+        state.active[:NEXT_HOPS_MAX],
+        state.problem,
+        max(longest - NEXT_HOPS_MAX, 0),
+    )
 
 
 def _own(link: Interface) -> frozenset[Address]:

@@ -159,6 +159,8 @@ EVENTS: dict[str, EventSpec] = {
     "rule-failed": EventSpec(_W, ("rule", "reason"), _STRANGERS),
     "netlink-error": EventSpec(_W, ("what", "error"), _STRANGERS),
     "routes-not-learned": EventSpec(_I, ("routes", "reason"), _STRANGERS),
+    "next-hops-left-out": _engines(_W, ("prefix", "next_hops", "used"), _STRANGERS),
+    "nexthop-cut": EventSpec(_I, ("id", "next_hops", "shown"), _STRANGERS),
     # neighbors
     "adjacency-up": _engines(_I, ("neighbor", "link", "address"), 600),
     "adjacency-down": _engines(_I, ("neighbor", "link", "address", "reason"), 600),

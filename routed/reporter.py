@@ -286,7 +286,7 @@ class Reporter:
                 next_hops=self._hop_views(report.next_hops),
                 active=self._hop_views(report.active),
                 state=_object_state(report),
-                reason=report.problem,
+                reason=nexthop_reason(report),
             )
             for report in await self._ask_nexthops()
         ]
@@ -452,6 +452,14 @@ class Reporter:
 def _rounded(figure: float | None) -> float | None:
     """To three places: as exact as anybody can use, and short to read."""
     return None if figure is None else round(figure, 3)
+
+
+def nexthop_reason(report: NextHopReport) -> str:
+    """What there is to say of a nexthop object: why the kernel has refused it, or what is cut."""
+    if report.problem or not report.left_out:
+        return report.problem
+    shown = max(len(report.next_hops), len(report.active))
+    return f"{shown + report.left_out} next hops, and {shown} of them are shown"
 
 
 def _object_state(report: NextHopReport) -> FibState:

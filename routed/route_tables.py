@@ -16,7 +16,7 @@ from routed.control.tables import TablePage
 from routed.control.views import FibState, NextHopView, RouteSelector, RouteView
 from routed.fib_requests import KERNELS_OWN
 from routed.model.prefix import Prefix
-from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
+from routed.model.route import NEXT_HOPS_MAX, NextHop, PathAttributes, RouteSource, RouteType
 from routed.rib.table import Candidate
 from routed.router import Router
 
@@ -122,7 +122,14 @@ class RouteTables:
         prefix, attributes, next_hops, problem, is_selected, installed_at = candidate
         first, owner, is_kernels = shared.words(attributes)
         reason: object = candidate.reason if problem else ""
-        if fib_state is None or not is_selected or is_kernels or self._router.fib.kernel_filter:
+        may_be_cut = len(next_hops) == NEXT_HOPS_MAX
+        if (
+            fib_state is None
+            or not is_selected
+            or is_kernels
+            or may_be_cut
+            or self._router.fib.kernel_filter
+        ):
             fib_state, reason = self._fib_of(candidate)
         return (
             str(prefix),
@@ -209,7 +216,11 @@ class RouteTables:
             case FibState.SHADOWED:
                 return wishes.preferred_to(prefix)
             case _:
-                return ""
+                wish = wishes.wish(prefix)
+                if wish is None or not wish.left_out:
+                    return ""
+                used = len(wish.next_hops)
+                return f"{used + wish.left_out} next hops, and {used} of them are used"
 
     def _missing(self, prefix: Prefix) -> str:
         """Why a route has not all of its next hops."""

@@ -134,7 +134,7 @@ class Router:
         progress."""
         self.convergence = ConvergenceClock()
         self.rib = Rib()
-        self.fib = FibRequests(config, self.rib.best)
+        self.fib = FibRequests(config, self.rib.best, log)
         self.snapshot = FibSnapshot(config.router_id, daemon_pid, memory=snapshot_memory)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
         self.neighbors = NeighborInstance(

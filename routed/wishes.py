@@ -43,6 +43,8 @@ class Wish(NamedTuple):
 
     type: RouteType
     next_hops: tuple[NextHop, ...]
+    left_out: int = 0
+    """How many more next hops the RIB has found than a route may have."""
 
 
 class _Unsaid:

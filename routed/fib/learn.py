@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from routed.fib.ledger import SeenRoute
-from routed.fib.nexthop_codec import NextHopForm
+from routed.fib.nexthop_codec import Hop, NextHopForm
 from routed.fib.nexthops import resolve
 from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, RouteKey
 from routed.model.prefix import Family, Prefix
@@ -152,7 +152,7 @@ class RouteLearner:
         rule = self._rule_for(identity.key, identity.protocol)
         if rule is None:
             return
-        if _reason_to_leave_out(route):
+        if self.reason_to_leave_out(route):
             self._forget(identity)
             return
         next_hops = route.value.next_hops
@@ -169,7 +169,7 @@ class RouteLearner:
             metric=identity.key.priority,
             tag=rule.tag,
             type=route.value.type,
-            next_hops=next_hops[:NEXT_HOPS_MAX],
+            next_hops=next_hops,
         )
         if self._learned.get(identity) != learned:
             self._put(identity, learned)
@@ -185,6 +185,16 @@ class RouteLearner:
     def is_wanted(self, route: KernelRoute) -> bool:
         """Whether a rule accepts a route."""
         return self._rule_for(route.key, route.protocol) is not None
+
+    def reason_to_leave_out(self, route: KernelRoute) -> str:
+        """What the RIB has no word for; empty when it can say all of a route."""
+        if route.key.tos:
+            return "only for a TOS"
+        form = self.objects.get(route.value.nexthop_id)
+        members = 0 if form is None or isinstance(form, Hop) else len(form)
+        if max(members, len(route.value.next_hops)) > NEXT_HOPS_MAX:
+            return f"more than {NEXT_HOPS_MAX} next hops"
+        return "encapsulated" if route.is_encapsulated else ""
 
     def _rule_for(self, key: RouteKey, protocol: int) -> LearnRule | None:
         if _is_of_one_link(key.prefix):
@@ -240,7 +250,9 @@ class LearnDump:
         for seen, keys in self._seen:
             for key in keys:
                 route = KernelRoute(seen.space.key(key), *seen[1:])
-                if (reason := _reason_to_leave_out(route)) and self._learner.is_wanted(route):
+                if (reason := self._learner.reason_to_leave_out(route)) and self._learner.is_wanted(
+                    route
+                ):
                     left_out[reason] += 1
                 identity = _Identity(route.key, route.protocol)
                 if identity not in self.overtaken:
@@ -248,15 +260,6 @@ class LearnDump:
                     self._learner.see(identity, route)
         self._learner.keep_only(self._table_id, self._family, identities)
         return left_out
-
-
-def _reason_to_leave_out(route: KernelRoute) -> str:
-    """What the RIB has no word for; empty when it can say all of a route."""
-    if route.key.tos:
-        return "only for a TOS"
-    if len(route.value.next_hops) > NEXT_HOPS_MAX:
-        return f"more than {NEXT_HOPS_MAX} next hops"
-    return "encapsulated" if route.is_encapsulated else ""
 
 
 def _is_of_one_link(prefix: Prefix) -> bool:

@@ -39,7 +39,14 @@ from typing import Generic, NamedTuple, TypeVar
 
 from routed.model.link import Interface
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
-from routed.model.route import MAX_WEIGHT, Gateway, NextHop, PathAttributes, RouteSource
+from routed.model.route import (
+    MAX_WEIGHT,
+    NEXT_HOPS_MAX,
+    Gateway,
+    NextHop,
+    PathAttributes,
+    RouteSource,
+)
 from routed.rib.own_addresses import OwnAddresses
 
 __all__ = [
@@ -96,11 +103,18 @@ class Resolution:
     """What became of a candidate's gateways."""
 
     next_hops: tuple[NextHop, ...] = ()
-    """Sorted; those gateways that resolve, all together."""
+    """Sorted; those gateways that resolve, all together, NEXT_HOPS_MAX at most."""
+    left_out: int = 0
+    """How many more there would be."""
     problem: str = ""
     """Why there are none, or why some are missing; empty when all resolve."""
     through: frozenset[Prefix] = frozenset()
     asked: Asked = NOTHING_ASKED
+
+    @property
+    def outcome(self) -> tuple[object, ...]:
+        """What a route gets by it."""
+        return self.next_hops, self.left_out, self.through
 
     @property
     def is_usable(self) -> bool:
@@ -146,8 +160,10 @@ def resolve(
             work.hops += _resolve_gateway(gateway, work)
         except Unresolved as error:
             work.problems.append(str(error))
+    next_hops = _merge(work.hops)
     return Resolution(
-        next_hops=_merge(work.hops),
+        next_hops=next_hops[:NEXT_HOPS_MAX],
+        left_out=max(len(next_hops) - NEXT_HOPS_MAX, 0),
         problem=_listed(work.problems),
         through=frozenset(work.through),
         asked=Asked(frozenset(work.addresses), frozenset(work.ifnames), frozenset(work.gateways)),

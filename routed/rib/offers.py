@@ -25,7 +25,13 @@ from typing import NamedTuple
 
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import DISTANCE_NEVER, Gateway, NextHop, PathAttributes
+from routed.model.route import (
+    DISTANCE_NEVER,
+    NEXT_HOPS_MAX,
+    Gateway,
+    NextHop,
+    PathAttributes,
+)
 from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 from routed.rib.own_addresses import OwnAddresses
 
@@ -40,6 +46,8 @@ class Selection(NamedTuple):
     """Sorted; empty for a type that has none."""
     through: frozenset[Prefix] = frozenset()
     """The prefixes of other routes that the next hops rest on."""
+    left_out: int = 0
+    """How many more next hops there would be: NEXT_HOPS_MAX are used, the first in order."""
 
 
 class _GatewaySet:
@@ -76,7 +84,7 @@ class Offer:
         self.users = 0
         """Rows that refer to it."""
         self.selection = (
-            _selection(attributes, attributes.next_hops)
+            _given(attributes)
             if gateway_set is None
             else _resolved(attributes, gateway_set.resolution)
         )
@@ -93,7 +101,7 @@ class Offer:
     def next_hops_for(self, prefix: Prefix) -> tuple[NextHop, ...]:
         """Those of its gateways that can be used, even when it may not be selected."""
         if self.gateway_set is None:
-            return self.attributes.next_hops
+            return self.attributes.next_hops[:NEXT_HOPS_MAX]
         resolution = self._resolution_for(prefix)
         return () if resolution is None else resolution.next_hops
 
@@ -223,7 +231,7 @@ class OfferPool:
             found.own.extend(gateway_set.own)
             old = gateway_set.resolution
             # Whoever uses a set that was never resolved is new, and decided for that.
-            if old is not None and (old.next_hops, old.through) != (new.next_hops, new.through):
+            if old is not None and old.outcome != new.outcome:
                 found.moved.update(gateway_set.offers)
         self._stale.clear()
         return found
@@ -245,7 +253,7 @@ class OfferPool:
             return
         own = resolve(prefix, gateway_set.gateways, self._links, self._own, self._cover)
         if not may_recurse and own.through:
-            own.next_hops, own.through = (), frozenset()
+            own.next_hops, own.left_out, own.through = (), 0, frozenset()
             own.problem = "its next hops rest on one another in a circle"
         gateway_set.own[prefix] = own
 
@@ -271,19 +279,27 @@ def _selection(
     attributes: PathAttributes,
     next_hops: tuple[NextHop, ...],
     through: frozenset[Prefix] = frozenset(),
+    left_out: int = 0,
 ) -> Selection | None:
     """What a prefix gets that chooses these attributes; None when they cannot be used."""
     if attributes.distance >= DISTANCE_NEVER:
         return None
     if attributes.type.has_next_hops and not next_hops:
         return None
-    return Selection(attributes, next_hops, through)
+    return Selection(attributes, next_hops, through, left_out)
+
+
+def _given(attributes: PathAttributes) -> Selection | None:
+    """The same of attributes with next hops that need no resolution."""
+    next_hops = attributes.next_hops
+    left_out = max(len(next_hops) - NEXT_HOPS_MAX, 0)
+    return _selection(attributes, next_hops[:NEXT_HOPS_MAX], left_out=left_out)
 
 
 def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> Selection | None:
     if resolution is None:
         return None
-    return _selection(attributes, resolution.next_hops, resolution.through)
+    return _selection(attributes, resolution.next_hops, resolution.through, resolution.left_out)
 
 
 def _has_part(prefix: Prefix, resolution: Resolution) -> bool:

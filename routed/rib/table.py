@@ -403,7 +403,7 @@ class Rib:
             return None
         selection = self.best(prefix)
         assert selection is not None  # it matched
-        return Cover(prefix, *selection)
+        return Cover(prefix, selection.attributes, selection.next_hops, selection.through)
 
     # --- questions
 

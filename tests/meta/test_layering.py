@@ -81,8 +81,8 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "routed.model", "routed.rib.table", "trio",
     },
     "routed.fib_requests": {
-        "ipc.internal", "routed.config.schema", "routed.kernel_filter", "routed.model",
-        "routed.neighbor.events", "routed.rib.table", "routed.wishes",
+        "ipc.internal", "routed.config.schema", "routed.kernel_filter", "routed.log",
+        "routed.model", "routed.neighbor.events", "routed.rib.table", "routed.wishes",
     },
     "routed.kernel_news": {"routed.model", "routed.neighbor.instance", "routed.wishes"},
     "routed.router": {

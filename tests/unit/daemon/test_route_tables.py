@@ -10,15 +10,18 @@ from routed.config.load import load_text
 from routed.control.rows import columns_of, to_row
 from routed.control.views import RouteSelector, RouteView
 from routed.fib_requests import FibRequests
+from routed.log import Level, Logger
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import Gateway, Route, RouteSource, RouteType
+from routed.model.route import NEXT_HOPS_MAX, Gateway, NextHop, Route, RouteSource, RouteType
 from routed.rib.nexthop import PROBLEMS_SHOWN
 from routed.rib.table import Rib
 from routed.route_tables import RouteTables
 from routed.router import Router
+from tests.unit.fib.test_sync import ListSink
 
+LOG = Logger(ListSink(), "engine", Level.INFO)
 CONFIG = "router_id: 10.255.0.1\nuser: root\n"
 
 
@@ -28,7 +31,7 @@ class Rooms:
     def __init__(self) -> None:
         self.version = 0
         self.rib = Rib(now=lambda: 0.0)
-        self.fib = FibRequests(load_text(CONFIG), self.rib.best)
+        self.fib = FibRequests(load_text(CONFIG), self.rib.best, LOG)
         self.injected = self
         self.rib.link_changed(
             Interface(
@@ -226,3 +229,21 @@ def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None
     assert found["10.2.0.0/16"]["fib_state"] is None
     assert found["10.2.0.0/16"]["fib_reason"] == "kept out by rule 1 of filters.kernel"
     assert found["10.1.0.0/16"]["fib_state"] == "installed"
+
+
+def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: Rooms) -> None:
+    hops = tuple(NextHop(Address(Family.IPV4, n), 2) for n in range(1, NEXT_HOPS_MAX + 3))
+    for prefix, count in (("10.6.0.0/16", NEXT_HOPS_MAX), ("10.7.0.0/16", NEXT_HOPS_MAX + 2)):
+        source = RouteSource.NEIGHBOR
+        rooms.rib.install(route(prefix, source, gateways=(), next_hops=hops[:count]))
+    rooms.settle()
+    reason = "1026 next hops, and 1024 of them are used"
+    rows = {row[0]: row for row in walk(rooms, RouteSelector())}
+    position = columns_of(RouteView).index("fib_reason")
+    assert rows["10.6.0.0/16"][position] == ""
+    assert rows["10.7.0.0/16"][position] == reason
+    (candidate,) = rooms.rib.candidates(Prefix.parse("10.7.0.0/16"))
+    assert tables_of(rooms).view(candidate).fib_reason == reason
+    assert len(tables_of(rooms).view(candidate).next_hops) == NEXT_HOPS_MAX
+    page = tables_of(rooms).fib(RouteSelector(), None, 100)
+    assert [row[-1] for row in page.rows if row[0] == "10.7.0.0/16"] == [reason]

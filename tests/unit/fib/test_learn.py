@@ -15,7 +15,7 @@ from routed.fib.ledger import SeenRoute
 from routed.fib.nexthop_codec import Hop
 from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
 from routed.log import Level, Logger
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel
 from tests.unit.fib.test_sync import ListSink
@@ -200,6 +200,26 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
         news = bench.sync.learner.take_news()
         assert news is not None
         assert [learned.next_hops for learned in news.install] == [(NextHop(first.via, 1),)]
+
+
+async def test_a_route_through_a_larger_group_than_a_route_may_have_is_left_out_and_counted(
+    autojump_clock: MockClock,
+) -> None:
+    bench = Bench()
+    bench.learner.want([ANY])
+    for number in range(1, 1026):
+        bench.kernel.put_object(number, Hop(Address(Family.IPV4, 0xC000_0200 + number), 1), BIRD)
+    bench.kernel.put_object(2000, tuple((number, 1) for number in range(1, 1026)), BIRD)
+    bench.kernel.put_object(2001, tuple((number, 1) for number in range(1, 1025)), BIRD)
+    for prefix, through in (("10.1.0.0/16", 2000), ("10.2.0.0/16", 2001)):
+        value = RouteValue(RouteType.UNICAST, (), through)
+        bench.kernel.put(route(prefix).key, value, DHCP)
+    async with bench.running():
+        news = bench.sync.learner.take_news()
+        assert news is not None
+        assert [str(learned.prefix) for learned in news.install] == ["10.2.0.0/16"]
+        assert len(news.install[0].next_hops) == 1024
+        assert bench.sync.learner.left_out == {"more than 1024 next hops": 1}
 
 
 TOS = KernelRoute(RouteKey(254, Prefix.parse("10.5.0.0/16"), 0x10, 100), DHCP, BLACKHOLE)
