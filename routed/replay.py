@@ -1,7 +1,7 @@
 """python -m routed.replay FILE: replay a recording of `routectl record`, step by step.
 
-Prints each input and what came of it, in the words of the recording, and says where anything
-differs from then. Whoever looks for a fault reads along, or runs it in a debugger:
+Prints each input and what came of it, and names what differs from the recording. To look for a
+fault, read along, or run it in a debugger:
 
     routectl record on
     ...                              the fault happens
@@ -9,7 +9,7 @@ differs from then. Whoever looks for a fault reads along, or runs it in a debugg
     python -m routed.replay fault.jsonl
 
 `--state` prints the state that the recording begins with instead, one object a line
-(`routed/neighbor/instance_state.py` says how).
+(`routed/neighbor/instance_state.py` has the form).
 
 Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of this release.
 """
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             inputs += step.name not in ("out", "end")
             differing += bool(step.differs)
             if not options.quiet:
-                _say(f"{step.line}: {step.name}", *step.says)
+                _say(f"{step.line}: {step.name}", *step.text)
             if step.differs:
                 _say(f"{step.line}: DIFFERS: {step.differs}")
     except (OSError, UnicodeDecodeError, RecordingError) as error:

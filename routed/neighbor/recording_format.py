@@ -14,7 +14,7 @@ Values are written by the annotations of their class: the arguments of an input 
 method of `NeighborInstance`, a dataclass or named tuple as an object of its fields (a field that
 has its default is left out). Addresses and prefixes are text, bytes are hexadecimal digits, members
 of an enumeration are their names, an infinite float is "inf" or "-inf". A field whose type is a
-protocol holds the name of its class as "class". The key "says" is for people: readers skip it.
+protocol holds the name of its class as "class". The key "summary" is for people: readers skip it.
 
 Reading calls nothing but the constructors of the declared classes, with values of the declared
 types: no text chooses what is called.
@@ -57,7 +57,7 @@ __all__ = [
     "read_line",
     "read_value",
     "summarize_state",
-    "without_says",
+    "without_summaries",
     "write_arguments",
     "write_output",
     "write_value",
@@ -189,13 +189,13 @@ def summarize_state(instance: NeighborInstance, now: float) -> dict[str, Any]:
     }
 
 
-def without_says(value: Any) -> Any:
+def without_summaries(value: Any) -> Any:
     """A written value without what is there for people only."""
     match value:
         case dict():
-            return {key: without_says(item) for key, item in value.items() if key != "says"}
+            return {key: without_summaries(item) for key, item in value.items() if key != "summary"}
         case list():
-            return [without_says(item) for item in value]
+            return [without_summaries(item) for item in value]
     return value
 
 
@@ -269,7 +269,7 @@ def _write_fields(kind: type, value: Any) -> dict[str, Any]:
     }
     match value:
         case Datagram(data) | SendDatagram(data=data):
-            written["says"] = _describe(data)
+            written["summary"] = _describe(data)
     return written
 
 
@@ -360,7 +360,7 @@ def _read_fields(kind: type, value: Any, others: Sequence[type]) -> Any:
     if not isinstance(value, dict):
         raise RecordingError(f"expected the fields of {kind.__name__}")
     fields = _fields(kind)
-    unknown = value.keys() - fields.keys() - {"says"}
+    unknown = value.keys() - fields.keys() - {"summary"}
     missing = [
         name
         for name, (_, default) in fields.items()

@@ -27,7 +27,7 @@ from routed.neighbor.recording_format import (
     read_line,
     read_value,
     summarize_state,
-    without_says,
+    without_summaries,
     write_output,
 )
 
@@ -98,7 +98,7 @@ class Step:
     """Of the recording, from 1."""
     name: str
     """Of the input; `out` for outputs, `end` for the last line."""
-    says: tuple[str, ...]
+    text: tuple[str, ...]
     """The input, or the outputs as they are now, for people."""
     differs: str = ""
     """How it differs from the recording; empty when it does not."""
@@ -133,9 +133,13 @@ class Replay:
         for number, text in enumerate(self._lines[1:], start=2):
             line = read_line(text, number)
             try:
-                yield self._step(number, line)
+                step = self._step(number, line)
             except RecordingError as error:
                 raise RecordingError(f"line {number}: {error}") from error
+            except Exception as error:
+                # A state that was made up may hold what no output and no view can be made of.
+                raise RecordingError(f"line {number}: {type(error).__name__}: {error}") from error
+            yield step
 
     def _step(self, number: int, line: dict[str, Any]) -> Step:
         if "in" in line:
@@ -157,41 +161,40 @@ class Replay:
         for at in range(max(len(written), len(expected))):
             now = written[at] if at < len(written) else None
             then = expected[at] if at < len(expected) else None
-            if without_says(now) != without_says(then):
-                differs = f"output {at + 1}: then {_in_words(then)}; now {_in_words(now)}"
+            if without_summaries(now) != without_summaries(then):
+                differs = (
+                    f"output {at + 1}: then {_describe_output(then)}; now {_describe_output(now)}"
+                )
                 break
-        return Step(number, "out", tuple(map(_in_words, written)), differs)
+        return Step(number, "out", tuple(map(_describe_output, written)), differs)
 
     def _finish(self, number: int, now: float, expected: dict[str, Any]) -> Step:
-        try:
-            state = summarize_state(self.instance, now)
-        except Exception as error:
-            raise RecordingError(f"{type(error).__name__}: {error}") from error
+        state = summarize_state(self.instance, now)
         different = [name for name in state if state[name] != expected.get(name)]
-        words = [f"{name}: then {expected.get(name)}; now {state[name]}" for name in different]
-        return Step(number, "end", ("complete",), "; ".join(words))
+        parts = [f"{name}: then {expected.get(name)}; now {state[name]}" for name in different]
+        return Step(number, "end", ("complete",), "; ".join(parts))
 
 
 def describe_input(line: Mapping[str, Any]) -> str:
     """The arguments of an input for people, short."""
-    words = []
+    parts = []
     for name, value in line.items():
         match value:
             case [{"data": _}, *_]:
-                words += [
-                    f"link {each.get('ifindex')} from {each.get('source')}: {each.get('says')}"
+                parts += [
+                    f"link {each.get('ifindex')} from {each.get('source')}: {each.get('summary')}"
                     for each in value
                 ]
             case {"ifname": ifname, "ifindex": ifindex}:
-                words.append(f"{ifname} ({ifindex})")
+                parts.append(f"{ifname} ({ifindex})")
             case dict():
-                words.append(name)
+                parts.append(name)
             case _ if name != "in":
-                words.append(f"{name} {_short(value)}")
-    return ", ".join(words)
+                parts.append(f"{name} {_short(value)}")
+    return ", ".join(parts)
 
 
-def _in_words(output: Any) -> str:
+def _describe_output(output: Any) -> str:
     if not isinstance(output, dict):
         return "nothing" if output is None else str(output)
     fields = [f"{name}={_short(each)}" for name, each in output.items() if name != "out"]

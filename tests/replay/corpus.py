@@ -12,7 +12,7 @@ from typing import Any
 from routed.config.scalars import PrefixMatch
 from routed.neighbor.events import LearnedRow, NeighborRow
 from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.recording_format import read_line, without_says, write_output, write_value
+from routed.neighbor.recording_format import read_line, without_summaries, write_output, write_value
 from routed.neighbor.replay import RecordingError, apply_input, start_instance
 
 __all__ = [
@@ -165,7 +165,7 @@ def differences(folder: Path) -> str:
 
 def _comparable(line: str) -> object:
     """A line without what is for people only; a line of a state is no JSON by itself."""
-    return without_says(json.loads(line)) if line.startswith('{"after"') else line
+    return without_summaries(json.loads(line)) if line.startswith('{"after"') else line
 
 
 # --- writing

@@ -9,7 +9,7 @@ from typing import Any
 
 from routed.neighbor.events import LinkSettings, Output
 from routed.neighbor.recorder import Recorder
-from routed.neighbor.recording_format import without_says, write_output
+from routed.neighbor.recording_format import without_summaries, write_output
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults
 from tests.replay.corpus import Case, Phase, replay
 
@@ -107,7 +107,9 @@ class Scene(FakeWire):
         came = [json.loads(line) for found in replay(case) for line in found.output]
         for each in came:
             del each["after"]
-        assert without_says(came) == without_says(recorded), "the replay is not the recording"
+        assert without_summaries(came) == without_summaries(recorded), (
+            "the replay is not the recording"
+        )
 
     def _observed(self) -> tuple[Node, _Counted]:
         assert self._recorded is not None, "no router is observed"

@@ -109,7 +109,7 @@ def differences(text: str) -> list[Step]:
     return [step for step in Replay(text).steps() if step.differs]
 
 
-def test_a_replay_says_and_knows_the_same() -> None:
+def test_a_replay_gives_the_same_outputs_and_the_same_state() -> None:
     wire, a, b = pair(BAD_WIRE)
     text = eventful(wire, a, b)
     replay = Replay(text)
@@ -205,7 +205,7 @@ def test_a_recording_ends_at_its_limit_and_what_it_has_can_be_replayed() -> None
     text = recorder.text(b.instance, wire.now)
     assert len(text) < 33_000
     *_, last = Replay(text).steps()
-    assert last.says == ("the recording was full",)
+    assert last.text == ("the recording was full",)
     assert differences(text) == []
 
 
@@ -240,7 +240,7 @@ def test_every_input_of_a_new_instance_is_text_that_a_person_can_read() -> None:
     assert heard["datagrams"] == [
         {
             "data": heartbeat(2).hex(), "source": "fe80::2:1", "ifindex": 1, "hop_limit": 255,
-            "says": "HEARTBEAT 1 Hello",
+            "summary": "HEARTBEAT 1 Hello",
         }
     ]  # fmt: skip
     assert {each["out"] for each in out["out"]} >= {"SendDatagram", "AdjacencyChanged"}
@@ -335,6 +335,18 @@ def test_a_state_that_nup_is_never_in_ends_the_replay_with_the_line() -> None:
     text = packed(INSTANCE) + '\n{"in": "handle_timer", "now": 1.0}'
     with pytest.raises(RecordingError, match="line 2: handle_timer: AttributeError"):
         list(Replay(text).steps())
+
+
+def test_a_state_whose_outputs_cannot_be_written_ends_the_replay_with_the_line() -> None:
+    wire, _, b = pair()
+    wire.run(1)
+    pending: list[object] = b.instance._log._outputs  # type: ignore[assignment]
+    pending.append(7)
+    recorder = start_recording(wire, b)
+    pending.clear()
+    wire.run(2)
+    with pytest.raises(RecordingError, match=r"line [0-9]+: TypeError"):
+        list(Replay(recorder.text(b.instance, wire.now)).steps())
 
 
 def test_a_state_unpacks_to_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
