@@ -12,10 +12,12 @@ Failure: `KeyFileError` with every problem, each by the path of its key in route
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from ipc.internal import SharedSecret
+from routed.config.load import ConfigError, read_text
 from routed.config.schema import Config, KeyAlgorithm, KeyConfig
 
 __all__ = ["KeyFileError", "read_secrets"]
@@ -45,7 +47,7 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
         KeyFileError: a file is missing, open to others, too short or too long.
     """
     directory = Path(config_path).parent
-    problems: list[str] = []
+    problems: list[tuple[str, KeyConfig, str]] = []
     secrets: list[SharedSecret] = []
     for key_set in config.keys:
         for index, key in enumerate(key_set.keys):
@@ -55,10 +57,37 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
                 where = f"keys.{key_set.name}[{index}].secret_file"
-                problems.append(f"{config_path}: {where}: {path}: {reason}")
+                problems.append((where, key, f"{path}: {reason}"))
     if problems:
-        raise KeyFileError(problems)
+        text = _text_of(config_path)
+        raise KeyFileError(
+            [
+                f"{config_path}{_place_of(key, text)}: {where}: {problem}"
+                for where, key, problem in problems
+            ]
+        )
     return tuple(secrets)
+
+
+def _text_of(config_path: str) -> str:
+    """What the file says now; nothing when it cannot be read once more, as a pipe."""
+    try:
+        return read_text(config_path)
+    except ConfigError:
+        return ""
+
+
+def _place_of(key: KeyConfig, text: str) -> str:
+    """`:LINE:COLUMN` of the first place where the file names a key file; empty when there is none.
+
+    Two keys of one file have one place: what is wrong with it is the same.
+    """
+    name = re.escape(str(key.secret_file))
+    found = re.search(rf"secret_file['\"]?\s*:\s*['\"]?({name})(?![^\s'\",}}])", text)
+    if found is None:
+        return ""
+    at = found.start(1)
+    return f":{text.count(chr(10), 0, at) + 1}:{at - text.rfind(chr(10), 0, at)}"
 
 
 def _read(path: Path, key: KeyConfig, config: Config) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["foreign_file", "syntax_hint", "unprintable_characters"]
+__all__ = ["foreign_file", "odd_space", "syntax_hint", "unprintable_characters"]
 
 GUESSED_CHARACTERS = 64 * 1024
 
@@ -20,6 +20,12 @@ _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )  # fmt: skip
 """What YAML 1.1 does not take anywhere (5.1, c-printable)."""
+
+_ODD_SPACE = re.compile(
+    "(?m)(?:^|(?<=[ :,\\[{-]))([\xa0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff])"
+)
+"""What looks like a blank, or like nothing, where a blank would separate; YAML takes it as a part
+of a word."""
 
 _FOREIGN_FILES = (
     (
@@ -58,6 +64,27 @@ def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
         )
 
 
+def odd_space(text: str, line: int) -> tuple[int, int, str] | None:
+    """The last character that looks like a blank and is none, up to where the parser stopped.
+
+    Args:
+        text: the file.
+        line: from 0, where the parser stopped.
+
+    Returns:
+        Its line and column, from 0, and what to say.
+    """
+    end = _start_of(text, line + 1)
+    begin = max(end - GUESSED_CHARACTERS, 0)
+    found = list(_ODD_SPACE.finditer(text, begin, end))
+    if not found:
+        return None
+    last = found[-1]
+    at = last.start(1)
+    words = f"U+{ord(last[1]):04X} looks like a blank and is none: put a blank there"
+    return text.count("\n", 0, at), at - text.rfind("\n", 0, at) - 1, words
+
+
 def foreign_file(text: str) -> str:
     """Another program's configuration, if it looks like one: what to say, else nothing."""
     start = text[:GUESSED_CHARACTERS]
@@ -82,6 +109,14 @@ def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
         return "a tab; YAML takes spaces alone for the indent and before a value"
     if _TEMPLATE.search(words):
         return _TEMPLATE_LEFT
+    if "expected a single document" in problem:
+        return "a second document begins here (`---`), and routes.yaml is one: take the rest out"
+    if "undefined alias" in problem and (alias := _ALIAS.match(words, column)):
+        name = alias[1]
+        return (
+            f"no anchor &{name} stands before *{name} (a text that begins with * needs quotes: "
+            f"'*{name}')"
+        )
     if "alias" in problem and (star := words.rfind("*", 0, column + 1)) >= 0:
         return _needs_quotes(words[star:])
     if here == ":" and "node content" in problem:
@@ -91,6 +126,7 @@ def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
     return ""
 
 
+_ALIAS = re.compile(r"\*([^\s,\]}]+)")
 _TEMPLATE_LEFT = "{{ }} or {% %} is left of a template: render the file first"
 
 
@@ -103,9 +139,16 @@ def _needs_quotes(rest: str) -> str:
 
 
 def _line_of(text: str, line: int) -> str:
+    start = _start_of(text, line)
+    end = text.find("\n", start)
+    return text[start:] if end < 0 else text[start:end]
+
+
+def _start_of(text: str, line: int) -> int:
+    """Where a line begins; the end of the text for one that there is not."""
     start = 0
     for _ in range(line):
         start = text.find("\n", start) + 1
         if not start:
-            return ""
-    return text[start:].partition("\n")[0] if start or not line else ""
+            return len(text)
+    return start

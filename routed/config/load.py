@@ -270,6 +270,8 @@ def _load_text(text: str, file: str) -> Config:
         raise ConfigError(
             [Problem(file, 1, 1, "(top)", "the file is empty; router_id is required")]
         )
+    if problems := [_tag_problem(node, file) for node in _tagged_nodes(root, text)]:
+        raise ConfigError(problems)
     if not isinstance(root, yaml.MappingNode) and (hint := hints.foreign_file(text)):
         raise ConfigError([Problem(file, 1, 1, "(top)", hint)])
     decoder = _Decoder(file, min(MAX_NODES, len(text) + ALIASED_MAX))
@@ -287,8 +289,51 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
     words = " ".join(part for part in (error.problem, error.context) if part)
     if mark is None:
         return Problem(file, 1, 1, "(syntax)", words)
-    hint = hints.syntax_hint(text, mark.line, mark.column, words) or hints.foreign_file(text)
+    hint = hints.syntax_hint(text, mark.line, mark.column, words)
+    if not hint and (odd := hints.odd_space(text, mark.line)) is not None:
+        line, column, odd_words = odd
+        return Problem(file, line + 1, column + 1, "(syntax)", odd_words)
+    hint = hint or hints.foreign_file(text)
     return Problem(file, mark.line + 1, mark.column + 1, "(syntax)", hint or words)
+
+
+_TAG = re.compile(r"(?m)(?:^|[\s,:\[{-])!")
+"""Where a tag may stand; a quoted text may have it, too."""
+_PLAIN_TAGS: dict[type, tuple[str, ...]] = {
+    yaml.ScalarNode: ("str", "int", "bool", "float", "null"),
+    yaml.MappingNode: ("map", "str"),
+    yaml.SequenceNode: ("seq", "str"),
+}
+"""Tags that say what is so anyway; `_Loader.resolve` has `str` for every node without one."""
+
+
+def _tagged_nodes(root: Any, text: str) -> typing.Iterator[Any]:
+    """Nodes whose tag would be passed over.
+
+    Cost: a search of the text; linear in the nodes where that finds what may be a tag.
+    """
+    if not _TAG.search(text):
+        return
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS[type(node)]:
+            yield node
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            waiting += itertools.chain.from_iterable(node.value)
+
+
+def _tag_problem(node: Any, file: str) -> Problem:
+    tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+    mark = node.start_mark
+    words = f"the tag {tag} means nothing here: take it out, or put a text with ! in quotes"
+    return Problem(file, mark.line + 1, mark.column + 1, "(syntax)", words)
 
 
 class _Decoder:

@@ -143,12 +143,18 @@ def is_accepted(matches: tuple[PrefixMatch, ...], prefix: Prefix) -> bool:
     return not matches or any(match.matches(prefix) for match in matches)
 
 
+_DIGITS_MAX = 20
+"""Of any number here, with its sign. Python refuses to read a number of some thousand digits."""
+
+
 def whole_number(low: int, high: int) -> Reader[int]:
     """A decimal number in a range, both ends included."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[-+]?[0-9]+", text):
             raise ValueError(f"expected a whole number from {low} to {high}, got {text!r}")
+        if len(text) > _DIGITS_MAX:
+            raise ValueError(f"{text} is outside {low} to {high}")
         value = int(text)
         if not low <= value <= high:
             raise ValueError(f"{value} is outside {low} to {high}")
@@ -280,7 +286,7 @@ router_id = Reader(_read_router_id, {"type": "string", "format": "ipv4"})
 def _read_table(text: str) -> int:
     if text in TABLE_NAMES:
         table_id = TABLE_NAMES[text]
-    elif re.fullmatch(r"[0-9]+", text) and 1 <= int(text) < 1 << 32:
+    elif re.fullmatch(r"[0-9]{1,20}", text) and 1 <= int(text) < 1 << 32:
         table_id = int(text)
     elif text.startswith("vrf:") and text != "vrf:":
         table_id = table_of_vrf(text.removeprefix("vrf:"))

@@ -65,7 +65,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     },
     "routed.injection": {"routed.model"},
     "routed.injection_journal": {"ipc", "routed.injection", "routed.model"},
-    "routed.keyfiles": {"ipc", "routed.config.schema"},
+    "routed.keyfiles": {"ipc", "routed.config.load", "routed.config.schema"},
     "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
     "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
     "routed.kernel_filter": {"routed.config.schema", "routed.model"},

@@ -93,6 +93,38 @@ def loaded(text: str) -> Config:
             "interfaces:\n  *: {cost: 10}",
             "f:4:4: (syntax): what begins with * needs quotes: '*'",
         ),
+        (
+            "interfaces: {eth0: *lan}",
+            "f:3:20: (syntax): no anchor &lan stands before *lan (a text that begins with * needs "
+            "quotes: '*lan')",
+        ),
+        (
+            "static:\u00a0[]\nlearn: []",
+            "f:3:8: (syntax): U+00A0 looks like a blank and is none: put a blank there",
+        ),
+        (
+            "static:\n  -\u200b{prefix: 10.0.0.0/8, type: blackhole}\nlearn: []",
+            "f:4:4: (syntax): U+200B looks like a blank and is none: put a blank there",
+        ),
+        (
+            "static: []\n---\nlearn: []",
+            "f:4:1: (syntax): a second document begins here (`---`), and routes.yaml is one: "
+            "take the rest out",
+        ),
+        (
+            "static: !foo []",
+            "f:3:9: (syntax): the tag !foo means nothing here: take it out, or put a text with ! "
+            "in quotes",
+        ),
+        (
+            "pid_file: !!python/object:os.system [x]",
+            "f:3:11: (syntax): the tag !!python/object:os.system means nothing here: take it out, "
+            "or put a text with ! in quotes",
+        ),
+        (
+            f"static: [{{prefix: 10.0.0.0/8, type: blackhole, metric: {'1' * 5000}}}]",
+            f"f:3:56: static[0].metric: {'1' * 400}...",
+        ),
         ("interfaces:\n  @x: {}", "f:4:3: (syntax): what begins with @ needs quotes: '@x'"),
         (
             "interfaces:\n  {{ iface }}: {cost: 10}",

@@ -59,6 +59,28 @@ def test_what_cannot_be_a_secret_is_refused(
     assert content not in problem
 
 
+def test_the_place_is_that_of_the_files_name_in_the_configuration(tmp_path: Path) -> None:
+    """Where there is one: a configuration may have come by a pipe."""
+    path = tmp_path / "routes.yaml"
+    text = (
+        "router_id: 10.255.0.1\nuser: root\nkeys:\n  core:\n    - {id: 1, secret_file: /no/such}\n"
+        "    - id: 2\n      secret_file: '/no/such.key'\n"
+    )
+    path.write_text(text)
+    with pytest.raises(KeyFileError) as caught:
+        read_secrets(load_text(text), str(path))
+    assert caught.value.problems == [
+        f"{path}:5:28: keys.core[0].secret_file: /no/such: No such file or directory",
+        f"{path}:7:21: keys.core[1].secret_file: /no/such.key: No such file or directory",
+    ]
+    path.unlink()
+    with pytest.raises(KeyFileError) as caught:
+        read_secrets(load_text(text), str(path))
+    assert caught.value.problems[0] == (
+        f"{path}: keys.core[0].secret_file: /no/such: No such file or directory"
+    )
+
+
 OURS, SUPPLEMENTARY, STRANGERS = 501, 502, 503
 
 
