@@ -37,6 +37,7 @@ from ipc.internal import (
     LogLevelChanged,
     LogLevelRequested,
     LogLine,
+    MessagesDropped,
     NextHopsAsked,
     NextHopsJudged,
     NextHopsSuspected,
@@ -81,6 +82,7 @@ class MessageType(enum.IntEnum):
     LINK_CHANGED = 10
     LINK_REMOVED = 11
     LINKS_COMPLETE = 12
+    MESSAGES_DROPPED = 13
     SOCKET_READY = 15
     JOURNAL_READY = 16
     FIB_UPDATE = 20
@@ -151,6 +153,7 @@ AUTHORITY: dict[MessageType, Authority] = {
     # its parent.
     MessageType.REFUSALS_WATCHED: Authority(Role.ENGINE, RefusalsWatched, True, _STARTING),
     MessageType.REFUSALS_COUNTED: Authority(Role.PARENT, RefusalsCounted, False, _RUNNING),
+    MessageType.MESSAGES_DROPPED: Authority(Role.PARENT, MessagesDropped, False, _RUNNING),
     MessageType.LINK_CHANGED: Authority(Role.PARENT, LinkChanged, False, _RUNNING),
     MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
     MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),

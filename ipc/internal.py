@@ -87,6 +87,7 @@ __all__ = [
     "LogLevelChanged",
     "LogLevelRequested",
     "LogLine",
+    "MessagesDropped",
     "NextHopReport",
     "NextHopsAsked",
     "NextHopsJudged",
@@ -535,6 +536,13 @@ class RefusalsCounted:
 
     calls: Annotated[dict[Word, int], Items(REFUSED_CALLS_MAX)]
     """By the system call's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesDropped:
+    """How many messages to its engines the parent could not send so far."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ from ipc.internal import (
     LogLevelChanged,
     LogLevelRequested,
     LogLine,
+    MessagesDropped,
     NextHopReport,
     NextHopsAsked,
     NextHopsJudged,
@@ -307,6 +308,8 @@ class Engine:
                 self._running.reporter.config_state_changed(message, self._clock.now())
             case RefusalsCounted(calls=calls):
                 self._running.reporter.refused_calls = calls
+            case MessagesDropped(count=count):
+                self._running.reporter.parent_messages_dropped = count
             case FibCommandDone():
                 _hand_over(self._fib_commands, request_id, message)
             case NextHopsTold():

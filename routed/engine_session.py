@@ -239,9 +239,12 @@ class EngineSession:
             self.send(LinkChanged(link))
 
     def tell_refusals(self) -> None:
-        """Tell what this daemon's engines were refused so far."""
+        """Tell what this daemon's engines were refused so far, and how many messages to them were
+        dropped."""
         if self._conduct.refusals:
             self._outbox.tell_refusals(self._conduct.refusals)
+        if self._conduct.messages_dropped:
+            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
 
     def mark_learned(self) -> None:
         """Routes of others have changed."""
@@ -425,6 +428,7 @@ class EngineSession:
         if problem:
             name = type(item.message).__name__
             self._conduct.messages_dropped[name] += 1
+            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
             self._log.emit("message-dropped", message=name, problem=problem)
 
     async def _receive_loop(self) -> None:

@@ -83,6 +83,15 @@ class Exporter:
         yield Family(
             "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
         ).add_all("call", _by_call(self._reporter.refused_calls))
+        yield (
+            Family(
+                "routed_messages_dropped",
+                Kind.COUNTER,
+                "Messages between parent and engine that could not be sent, by sender: a defect.",
+            )
+            .add(counters["messages_dropped"], sender="engine")
+            .add(counters["parent_messages_dropped"], sender="parent")
+        )
         yield Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.").add_all(
             "outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads)
         )

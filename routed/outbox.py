@@ -30,6 +30,7 @@ from ipc.internal import (
     LinkChanged,
     LinkRemoved,
     LogLine,
+    MessagesDropped,
     RefusalsCounted,
     RoutesLearned,
 )
@@ -79,6 +80,7 @@ class Outbox:
         self._has_progress = False
         self._has_learned = False
         self._refusals: Mapping[str, int] | None = None
+        self._dropped: int | None = None
         self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         self._is_closed = False
 
@@ -118,6 +120,11 @@ class Outbox:
             calls: by name; read when its turn comes.
         """
         self._refusals = calls
+        self.wake()
+
+    def tell_dropped(self, count: int) -> None:
+        """So many messages to engines could not be sent so far."""
+        self._dropped = count
         self.wake()
 
     def send_line(self, line: LogLine) -> None:
@@ -162,6 +169,9 @@ class Outbox:
         if self._refusals is not None:
             calls, self._refusals = dict(self._refusals), None
             return Outgoing(RefusalsCounted(calls))
+        if self._dropped is not None:
+            count, self._dropped = self._dropped, None
+            return Outgoing(MessagesDropped(count))
         if self._log_lines:
             return Outgoing(self._log_lines.popleft())
         return None

@@ -125,6 +125,8 @@ class Reporter:
         """System calls that the sandbox refused, by name; the parent's, as last told."""
         self.messages_dropped = 0
         """Messages to the parent that this engine could not send."""
+        self.parent_messages_dropped = 0
+        """Messages to its engines that the parent could not send, as last told."""
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
         """The last lines of the log, as the parent told them."""
         self.reloads: Counter[str] = Counter()
@@ -274,6 +276,8 @@ class Reporter:
             views.append(CounterView(name, violations.get(kind, 0), help_text))
         text = "messages to the parent that could not be sent: a defect; the log has each"
         views.append(CounterView("messages_dropped", self.messages_dropped, text))
+        text = "messages to an engine that the parent could not send: a defect; the log has each"
+        views.append(CounterView("parent_messages_dropped", self.parent_messages_dropped, text))
         for call, count in sorted(self.refused_calls.items()):
             views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views

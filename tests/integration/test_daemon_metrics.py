@@ -184,12 +184,15 @@ def test_all_series_of_an_idle_daemon_exist_from_the_start_and_alerts_use_no_oth
         "routed_netlink_errors_total": ("kind", exporter.NETLINK_ERRORS),
         "routed_sandbox_refusals_total": ("call", ("kill", "socket", "openat", "other")),
         "routed_engine_violations_total": ("kind", ("channel", "flood", "syscall")),
+        "routed_messages_dropped_total": ("sender", ("engine", "parent")),
         "routed_nup_drops_total": ("reason", ("source_port", "by_kernel", *DROPS)),
     }
     for name, (label, values) in expected.items():
         series = metrics[name]
         assert {((label, value),) for value in values} <= series.keys(), name
         assert not any(series.values()), name
+    counted = {row["name"]: row["value"] for row in lab.routectl("R", "show", "counters")}
+    assert counted["messages_dropped"] == counted["parent_messages_dropped"] == 0
     alerts = yaml.safe_load((CONFIGS / "prometheus" / "alerts.yaml").read_text(encoding="utf-8"))
     rules = [rule for group in alerts["groups"] for rule in group["rules"]]
     used = [found for rule in rules for found in SELECTOR.findall(rule["expr"])]

@@ -409,7 +409,9 @@ async def test_an_engine_cannot_silence_the_parents_own_lines(take_over: TakeOve
 
 async def test_a_message_that_cannot_be_sent_costs_that_message(take_over: TakeOver) -> None:
     take_over(
-        "take_configuration()\ntake_until(internal.Ping)\nsend(internal.FibInSync(0))\nread_nothing()\n",
+        "take_configuration()\ntake_until(internal.Ping)\n"
+        "while take_until(internal.MessagesDropped).count < 2:\n    pass\n"
+        "send(internal.FibInSync(0))\nread_nothing()\n",
     )
     siege = Siege(until_in_sync=True)
     siege.tell = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,7 @@ async def test_a_fifo_is_refused_and_a_file_is_read(tmp_path: Path) -> None:
     path.write_text(TEXT)
     reader = ConfigReader(str(path))
     assert await reader.load() == (load_text(TEXT), TEXT)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is a FIFO, not a plain file"):
+        await reader.load()

@@ -19,6 +19,7 @@ from ipc.internal import (
     ConfSecrets,
     LinkChanged,
     LogEvent,
+    MessagesDropped,
     NextHopsTold,
     Pong,
     RuleReport,
@@ -101,6 +102,12 @@ def test_hundreds_of_secrets_arrive_whole_and_replace_those_before(ends: Ends) -
         give(engine, begin)
         give(engine, ConfSecrets(several))
         assert engine._secrets == several
+
+
+def test_what_the_parent_could_not_send_is_counted_with_us(ends: Ends) -> None:
+    engine, _, rooms = ends
+    give(engine, MessagesDropped(3))
+    assert rooms.reporter.parent_messages_dropped == 3
 
 
 def test_a_second_answer_to_one_question_ends_nothing(ends: Ends) -> None:
