@@ -73,9 +73,9 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import Rule, RuleAction
 from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.instance_state import load_state, read_state, save_state
+from routed.neighbor.instance_state import read_state, save_state
 from routed.neighbor.recorder import Recorder
-from routed.neighbor.recording_format import NewInstance
+from routed.neighbor.recording_format import FORMAT, NewInstance
 from routed.neighbor.replay import RecordingError, Replay
 from routed.neighbor.wire import HEADER_BYTES, DecodeError, checksum, decode, encode
 from routed.rib.snapshot import FibSnapshot
@@ -303,16 +303,22 @@ def _recording_seeds() -> Iterator[bytes]:
 
 def _replay_state(data: bytes) -> None:
     """The state that a recording begins with, unpacked: the packing stands in the way otherwise."""
-    state = base64.b64encode(zlib.compress(data)).decode()
-    with contextlib.suppress(RecordingError):
-        load_state(state)
+    packed = base64.b64encode(zlib.compress(data)).decode()
+    lines: tuple[dict[str, object], ...] = (
+        {"routed-recording": FORMAT, "at": 0.0, "start": {"state": packed}},
+        {"in": "handle_timer", "now": 1.0},
+        {"out": []},
+        {"in": "handle_timer", "now": 60.0},
+        {"end": "complete", "at": 60.0, "state": {}},
+    )
+    _replay("\n".join(map(json.dumps, lines)).encode())
 
 
 def _state_seeds() -> Iterator[bytes]:
     instance = NeighborInstance(router_id(1), 1, 1000, random.Random(1))
     instance.link_up(link_settings(1, 1), 0.0)
     instance.receive_datagram(heartbeat(2), PEER, 1, 255, 0.5)
-    yield "\n".join(map(json.dumps, [read_state(save_state(instance, lambda key: key))])).encode()
+    yield json.dumps(read_state(save_state(instance, lambda key: key))).encode()
 
 
 # --- the kernel

@@ -18,6 +18,7 @@ from routed.config import scalars
 from routed.config.scalars import PrefixMatch
 from routed.model.martians import MartianRules
 from routed.neighbor import instance_state
+from routed.neighbor.auth import signed_by_another
 from routed.neighbor.damping import Damping
 from routed.neighbor.events import Datagram
 from routed.neighbor.instance import NeighborInstance
@@ -33,6 +34,7 @@ from routed.neighbor.recording_format import (
     write_arguments,
 )
 from routed.neighbor.replay import Replay, Step
+from routed.neighbor.wire import Mac, decode
 from tests.fakes import nup_keys
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults, link_settings, router_id
 from tests.fakes.nup_pair import IPV6, LOOPBACK, PEER, heartbeat, many_prefixes, pair
@@ -181,6 +183,39 @@ def test_signatures_are_judged_as_they_were_and_secrets_stay_at_home() -> None:
     for written in (text, state):
         assert secret.hex() not in written
         assert secret.decode() not in written
+
+
+def test_keys_that_change_during_a_recording_are_replaced_too() -> None:
+    old = nup_keys.key(1, secret=b"the secret of yesterday")
+    new = nup_keys.key(2, secret=b"the secret of tomorrow", send=(0.0, math.inf))
+    wire = FakeWire(1)
+    a, b = wire.add_node("a"), wire.add_node("b")
+    wire.connect("a", "b", key_rings=dict.fromkeys("ab", nup_keys.ring(old)))
+    wire.run(2)
+    recorder = start_recording(wire, b)
+    for ring in (nup_keys.ring(old), nup_keys.ring(old, new), nup_keys.ring(new), None):
+        for node in (a, b):
+            settings = dataclasses.replace(node.links[1][1], key_ring=ring)
+            wire.reconfigure(node, 1, settings)
+        wire.originate("a", str(LOOPBACK))
+        wire.run(2)
+    wire.cut(wire.segments[0])
+    text = recorder.text(b.instance, wire.now)
+    assert differences(text) == []
+    assert old.secret.hex() not in text
+    assert new.secret.hex() not in text
+    sent = [
+        bytes.fromhex(output["data"])
+        for line in map(json.loads, text.splitlines())
+        for output in line.get("out", ())
+        if "data" in output
+    ]
+    keys = {old.id: old, new.id: new}
+    own = b.links[1][1].local_address
+    signed = [data for data in sent if isinstance(decode(data).tlvs[-1], Mac)]
+    assert {decode(data).tlvs[-1].key_id for data in signed} == keys.keys()  # type: ignore[union-attr]
+    for data in signed:
+        assert all(signed_by_another(data, key, key, own) is None for key in keys.values())
 
 
 def test_prefix_tests_of_another_room_are_named_by_the_caller() -> None:
