@@ -93,6 +93,22 @@ def test_two_routers_with_one_id_do_not_flap_the_network_and_are_named() -> None
     assert any("another router has our router id: 192.0.2.0/24" in each for each in problems)
 
 
+def test_a_router_that_issues_seqnos_of_ours_again_and_again_is_named_at_once() -> None:
+    """It is none of our earlier lives: these issue nothing any more."""
+    wire, nodes = cloned(2)
+    began = wire.now
+    wire.run(3)
+    wire.originate("a", "192.0.2.0/24")
+    for _ in range(8):
+        wire.originate("clone", "192.0.2.0/24")
+        wire.run(8)
+        wire.withdraw("clone", "192.0.2.0/24")
+    problem = "another router has our router id: 192.0.2.0/24 is announced with it"
+    assert row(wire, nodes[0]).problem == problem
+    assert nodes[0].instance.counters()["own_id_elsewhere"] == 1
+    assert wire.now < began + LEFTOVER_S
+
+
 def test_a_router_with_our_id_and_other_prefixes_is_named() -> None:
     wire, nodes = cloned()
     wire.originate("a", "192.0.2.0/24")
