@@ -180,9 +180,7 @@ class FibWishes:
                 self._preferred.pop(prefix, None)
         for route in preferred:
             if route.table_id == self.table_id:
-                self._preferred[route.prefix] = (
-                    f"preferred foreign route: protocol {route.protocol}, priority {route.priority}"
-                )
+                self._preferred[route.prefix] = route.reason
         self.counters = counters
         return tried
 

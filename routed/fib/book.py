@@ -267,6 +267,7 @@ class RouteBook:
             self._several.add(key)
         was_wanted = self.tracker.desired(key)
         self.tracker.set_kernel(key, value)
+        self._look_beside(key)
         if was_wanted is None:
             return None
         if self._is_link_route(was_wanted):
@@ -359,6 +360,7 @@ class RouteBook:
         if is_replacing and was_first and self.tracker.kernel(key) is not None:
             drift = self.gone([key], now)
         self._look_who_is_first(key)
+        self._look_beside(key)
         self._judge_rival(key)
         return drift[0] if drift else None
 
@@ -381,6 +383,16 @@ class RouteBook:
             return
         self._rewrites.add(key)
         self.tracker.set_kernel(key, value._replace(is_altered=True))
+
+    def _look_beside(self, key: int) -> None:
+        """IPv6: among routes of one key the kernel uses whichever it can reach, ours or not."""
+        if self.space.family is not Family.IPV6:
+            return
+        protocol = self._rivals.get(key)
+        if protocol is not None and key in self.tracker.same:
+            self.shadows.equal_found(key, self.space.priority, protocol, is_beside=True)
+        else:
+            self.shadows.equal_gone(key)
 
     def found_several(self, keys: Iterable[int], now: float) -> list[Drift]:
         """A dump shows each of these more than once."""

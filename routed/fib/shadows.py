@@ -1,6 +1,9 @@
 """Foreign routes that win against ours in the kernel: same table and prefix, lower priority, or the
 same priority and (`ip route prepend`) the first place. Pure.
 
+IPv6 has no first place: among routes of one priority Linux uses whichever has a router that answers
+(net/ipv6/route.c, rt6_select). So one beside ours takes packets, or may at any time.
+
 Such a route is nobody's mistake that we could repair: it is left alone, and ours stays where it is,
 for the day on which the other goes. But packets do not go where the RIB says. So the state of such
 a route is `shadowed`, with the foreign route as its reason (the engine is sent each change), and
@@ -30,6 +33,8 @@ class Shadow(NamedTuple):
     """The best of the foreign ones."""
     protocol: int
     """Whose that is."""
+    is_beside: bool = False
+    """IPv6: it has our priority, and the kernel uses either."""
 
 
 class Shadows:
@@ -74,9 +79,11 @@ class Shadows:
                 del self._routes[key]
             self._compare(key)
 
-    def equal_found(self, key: int, priority: int, protocol: int) -> None:
-        """A foreign route of our own key comes before ours."""
-        self._equals[key] = Shadow(key, priority, protocol)
+    def equal_found(
+        self, key: int, priority: int, protocol: int, *, is_beside: bool = False
+    ) -> None:
+        """A foreign route of our own key comes before ours, or (IPv6) beside it."""
+        self._equals[key] = Shadow(key, priority, protocol, is_beside)
         self._compare(key)
 
     def equal_gone(self, key: int) -> None:

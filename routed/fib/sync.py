@@ -630,6 +630,7 @@ class FibSync:
                     key.prefix,
                     PROTOCOL_NAMES.get(shadow.protocol, str(shadow.protocol)),
                     shadow.priority,
+                    shadow.is_beside,
                 )
                 for key, shadow in preferred
                 if shadow is not None

@@ -44,6 +44,16 @@ class PreferredRoute:
     protocol: Word
     """Its rtm_protocol by name, or by number."""
     priority: int
+    is_beside: bool = False
+    """IPv6: it has the priority of ours, and the kernel uses either."""
+
+    @property
+    def reason(self) -> str:
+        """Why ours is not used, in words for people."""
+        whose = f"protocol {self.protocol}, priority {self.priority}"
+        if self.is_beside:
+            return f"foreign route of the same priority, and the kernel uses either: {whose}"
+        return f"preferred foreign route: {whose}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -387,6 +387,30 @@ async def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(side: Si
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
+async def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
+    side: Side,
+) -> None:
+    """The foreign one has no gateway, so that the kernel does not make one route of both."""
+    await filled(side)
+    prefix = "2001:db8:77::/48"
+    ours = NextHop(Address.parse("2001:db8:0::2"), side.namespace.ifindexes["v0"])
+    side.want_in(Family.IPV6, {prefix: (ours,)})
+    await until_stack(side, prefix, [205])
+    theirs = RouteValue(RouteType.UNICAST, (NextHop(None, side.namespace.ifindexes["v1"]),))
+    with side.namespace.here.inside():
+        bird = RequestSocket(12)
+    with bird:
+        assert add_equal(bird, 12, key(prefix), theirs, is_first=False).errno == 0
+        await side.until(lambda: side.sync.counters().shadowed_now == 1)
+        await side.sync.resync()
+        counters = side.sync.counters()
+        assert (counters.shadowed_now, counters.failed) == (1, 0)
+        assert await stack(side, prefix) == [12, 205]
+        assert do(bird, OpKind.REMOVE, key(prefix), theirs).errno == 0
+    await side.until(lambda: side.sync.counters().shadowed_now == 0)
+    assert await stack(side, prefix) == [205]
+
+
 async def test_strays_of_our_own_protocol_are_removed(side: Side) -> None:
     await filled(side)
     kinds = [RouteType.BLACKHOLE, RouteType.UNREACHABLE, RouteType.PROHIBIT]

@@ -111,6 +111,44 @@ def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(
     assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
 
 
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed", "found by a dump"])
+def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
+    bench: Bench, is_noticed: bool
+) -> None:
+    """Linux uses whichever has a gateway that answers: no order decides."""
+    foreign = bench.kernel.append(C, via("2001:db8::88"), OPENR)
+    if is_noticed:
+        notify(bench, foreign)
+    for _ in range(2):
+        if not is_noticed:
+            bench.dump()
+        bench.settle()
+        assert shadowed(bench) == {str(C.prefix): OPENR}
+        assert bench.ledger.totals == (3, 3, 0, 0)
+    told = [shadow for _, shadow in bench.ledger.take_preferred(10)]
+    assert [shadow.is_beside for shadow in told if shadow is not None] == [True]
+    bench.kernel.take_out(foreign)
+    if is_noticed:
+        notify(bench, foreign, is_removed=True)
+    else:
+        bench.dump()
+    bench.settle()
+    assert shadowed(bench) == {}
+    assert [shadow for _, shadow in bench.ledger.take_preferred(10)] == [None]
+    assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
+
+
+def test_an_ipv6_route_that_was_there_beside_a_foreign_one_at_the_start_is_told_apart() -> None:
+    bench = Bench()
+    bench.kernel.put(C, OURS, 205)
+    bench.kernel.append(C, THEIRS, OPENR)
+    bench.want(C, OURS)
+    bench.dump()
+    bench.ledger.open_gate()
+    bench.settle()
+    assert shadowed(bench) == {str(C.prefix): OPENR}
+
+
 def test_another_wish_never_overwrites_the_foreign_route_before_ours(bench: Bench) -> None:
     first = bench.kernel.prepend(A, THEIRS, OPENR)
     second = bench.kernel.append(B, THEIRS, OPENR)
