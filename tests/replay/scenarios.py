@@ -500,8 +500,8 @@ def partial(scene: Scene) -> None:
 
 @scenario("damaged-datagrams")
 def damaged(scene: Scene) -> None:
-    """What is cut, changed, forwarded from elsewhere or of no known version is dropped and counted,
-    and the adjacency goes on."""
+    """What is empty, cut, changed or forwarded from elsewhere is dropped and counted by reason, and
+    the adjacency goes on."""
     a, b = pair(scene)
     heard = listen(scene)
     scene.run(1.1)
