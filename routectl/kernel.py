@@ -224,9 +224,13 @@ def _ifname(ifindex: int | None) -> str | None:
     if not ifindex:
         return None
     try:
-        return socket.if_indextoname(ifindex)
+        name = socket.if_indextoname(ifindex)
+        name.encode()
     except OSError:
         return f"if{ifindex}"
+    except UnicodeEncodeError:
+        return f"if:{ifindex}"  # as the daemon calls a link whose name is no UTF-8
+    return name
 
 
 def _number(value: bytes | None) -> int | None:

@@ -504,7 +504,13 @@ class Config:
         return MartianRules.of(self.allow_martians, [static.prefix for static in self.static])
 
     def interface_for(self, ifname: str) -> InterfaceConfig | None:
-        """The entry of `interfaces` for a link of this name; None when NUP does not run on it."""
+        """The entry of `interfaces` for a link of this name; None when NUP does not run on it.
+
+        A link whose name is no UTF-8 is called `if:INDEX`; no pattern means it, because its socket
+        is bound by name.
+        """
+        if ":" in ifname:
+            return None
         for entry in self.interfaces:
             if entry.pattern == ifname:
                 return entry

@@ -109,7 +109,7 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
     found = dict(attributes(payload, _IFINFO.size, len(payload)))
     return LinkEvent(
         ifindex=ifindex,
-        ifname=found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
+        ifname=_name(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"), ifindex),
         is_removed=message.type == _RTM_DELLINK,
         is_admin_up=bool(flags & _IFF_UP),
         # IFF_RUNNING follows the carrier up to a second late (linkwatch), IFF_LOWER_UP is it.
@@ -131,6 +131,15 @@ def _vrf_table(link_info: bytes) -> int:
     data = info.get(_IFLA_INFO_DATA, b"")
     table = dict(attributes(data, 0, len(data))).get(_IFLA_VRF_TABLE)
     return 0 if table is None else decode_u32(table)
+
+
+def _name(name: bytes, ifindex: int) -> str:
+    """A link's name. One that is no UTF-8 could be neither shown nor written in a file: the link is
+    called `if:INDEX` then, which no link is, because Linux takes no colon in a name."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return f"if:{ifindex}"
 
 
 def _is_port(link_info: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 from typing import Any
 
 import pytest
@@ -115,6 +116,25 @@ def test_without_its_own_attribute_the_flags_are_the_headers() -> None:
     seen = decode_address(message(ifaddrmsg, RTM_NEWADDR, fields))
     assert seen is not None
     assert not seen.address.is_usable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"eth0", "eth0"),
+        (b"\xc3\xa9th0", "\u00e9th0"),
+        (b"\xef\xbf\xbd", "\ufffd"),
+        (b"\x80\xff", "if:7"),
+        (b"eth\xe9", "if:7"),
+    ],
+)
+def test_a_name_that_is_no_utf_8_is_told_apart_from_every_other(name: bytes, shown: str) -> None:
+    """Linux takes any bytes but blanks, slashes and colons."""
+    header = struct.pack("=BBHiII", 0, 0, 1, 7, 0, 0)
+    attribute = struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
+    seen = decode_link(NetlinkMessage(RTM_NEWLINK, 0, 0, 0, header + attribute))
+    assert seen is not None
+    assert seen.ifname == shown
 
 
 @pytest.mark.parametrize("family", [AF_BRIDGE, AF_MPLS])

@@ -210,6 +210,13 @@ def test_a_nexthop_object_is_asked_for_when_the_route_has_nothing_else() -> None
     assert asked == [77]
 
 
+def test_a_link_whose_name_is_no_text_is_called_as_the_daemon_calls_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: os.fsdecode(b"\x80\xff"))
+    assert kernel._ifname(7) == "if:7"
+
+
 def nexthop_message(family: int, *attributes: bytes) -> bytes:
     body = struct.pack("=BBBBI", family, 0, 205, 0, 0) + b"".join(attributes)
     return struct.pack("=IHHII", 16 + len(body), 104, 0, 1, 0) + body

@@ -156,6 +156,13 @@ def test_an_exact_interface_name_goes_before_patterns_in_file_order() -> None:
     assert costs == {"eth7": 3, "eth0": 1, "ens3": 2, "lan0": 10, "wg0": None}
 
 
+def test_no_pattern_means_a_link_whose_name_is_no_text() -> None:
+    """Its socket could not be bound, and that would be tried again every second."""
+    config = load_text(MINIMAL + "interfaces: {'*': {cost: 1}}\n")
+    assert config.interface_for("if7") is not None
+    assert config.interface_for("if:7") is None
+
+
 @pytest.mark.parametrize(
     ("match", "inside", "outside"),
     [
