@@ -183,11 +183,16 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
     last_good = LastGood(Path(config.pid_file).parent, complain)
     instead = last_good.instead_of(text)
     if instead is None:
+        if text == last_good.refused:
+            complain(
+                f"{path} was taken back or never confirmed, and there is no "
+                f"{last_good.running_path} to start by instead: starting by it"
+            )
         return StartedBy(config, text, path)
     try:
         good = load_text(instead, last_good.running_path)
     except ConfigError as error:
-        complain(f"{error}\n{path} was taken back, but this cannot be used instead")
+        complain(f"{error}\n{path} was taken back, but this cannot be used instead: starting by it")
         return StartedBy(config, text, path)
     complain(
         f"{path} was taken back or never confirmed: starting by {last_good.running_path} instead. "

@@ -2,11 +2,13 @@
 
 A file may lie on a mount whose server is gone; a system call on it does not return then, and no
 cancellation reaches it. So each read happens in a thread that is abandoned when it takes longer
-than READ_TIMEOUT_S, or when the daemon ends. Decoding is a matter of the text's length alone; it
-happens in a thread, too, so that the event loop turns meanwhile.
+than READ_TIMEOUT_S, or when the daemon ends, and that holds no file of ours open meanwhile
+(`routed.file_threads`). The state files beside the pid file are written in the same way. Decoding
+is a matter of the text's length alone; it happens in a thread, too, so that the event loop turns
+meanwhile.
 
-Bounds: READERS_MAX threads that hang in a file system; while there are as many, a further read
-fails without one.
+Bounds: READERS_MAX threads that hang in a file system, and one that writes; while there are as
+many, a further read fails without one.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ import trio
 from ipc.internal import SharedSecret
 from routed.config.load import ConfigError, Problem, load_text, read_text
 from routed.config.schema import Config
+from routed.file_threads import call_apart
 from routed.keyfiles import KeyFileError, read_secrets
 
-__all__ = ["READERS_MAX", "READ_TIMEOUT_S", "ConfigReader"]
+__all__ = ["READERS_MAX", "READ_TIMEOUT_S", "WRITE_TIMEOUT_S", "ConfigReader"]
 
 READ_TIMEOUT_S = 10.0
 """Longer than a file system takes that works; 256 MB from a slow disk included."""
+
+WRITE_TIMEOUT_S = 5.0
+"""For a few small files that are synced one by one; a client waits meanwhile."""
 
 READERS_MAX = 4
 
@@ -38,6 +44,7 @@ class ConfigReader:
         """Args: path of routes.yaml, absolute."""
         self.path = path
         self._readers = trio.CapacityLimiter(READERS_MAX)
+        self._writer = trio.CapacityLimiter(1)
         self._decoders = trio.CapacityLimiter(2)
 
     async def load(self) -> tuple[Config, str]:
@@ -87,10 +94,21 @@ class ConfigReader:
         except trio.TooSlowError:
             raise KeyFileError([f"{self.path}: key files: {_too_slow()}"]) from None
 
+    async def write(self, write: Callable[[], object]) -> None:
+        """Write files, one call at a time.
+
+        Raises:
+            trio.TooSlowError: not in time, as while an earlier call does not end.
+        """
+        with trio.fail_after(WRITE_TIMEOUT_S):
+            await trio.to_thread.run_sync(
+                call_apart, write, abandon_on_cancel=True, limiter=self._writer
+            )
+
     async def _read(self, read: Callable[[], _T]) -> _T:
         with trio.fail_after(READ_TIMEOUT_S):
             return await trio.to_thread.run_sync(
-                read, abandon_on_cancel=True, limiter=self._readers
+                call_apart, read, abandon_on_cancel=True, limiter=self._readers
             )
 
 

@@ -24,7 +24,7 @@ from typing import Protocol
 
 import trio
 
-from ipc.internal import ConfBegin, SocketKind, SocketReady
+from ipc.internal import ConfBegin, SharedSecret, SocketKind, SocketReady
 from routed.config.diff import ConfigDelta
 from routed.config.scalars import ListenAddress
 from routed.config.schema import Config
@@ -35,7 +35,7 @@ from routed.keyfiles import KeyFileError
 from routed.listener import Listener, ListenerError
 from routed.start import Opened
 from routed.supervisor import Supervisor
-from routed.transaction import InForce, SwitchError
+from routed.transaction import SECRETS_CHANGED, InForce, SwitchError
 
 __all__ = ["METRICS_RETRY_S", "SWITCH_BACK_TIMEOUT_S", "ConfigSwitch"]
 
@@ -139,13 +139,22 @@ class ConfigSwitch:
 
     # --- there
 
-    async def problems_of(self, new: Config) -> list[str]:
-        """What is wrong with the key files that a configuration names."""
+    async def changes_beside(self, new: Config) -> list[str]:
+        """What a switch would change beside the configuration: the secrets in its key files.
+
+        Raises:
+            SwitchError: they cannot be read.
+        """
+        return self._beside(await self._secrets(new))
+
+    async def _secrets(self, new: Config) -> tuple[SharedSecret, ...]:
         try:
-            await self._reader.secrets(new)
+            return await self._reader.secrets(new)
         except KeyFileError as error:
-            return list(error.problems)
-        return []
+            raise SwitchError(error.problems) from error
+
+    def _beside(self, secrets: tuple[SharedSecret, ...]) -> list[str]:
+        return [] if secrets == self.in_force.secrets else [SECRETS_CHANGED]
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
         """Follow a configuration on both sides.
@@ -160,11 +169,8 @@ class ConfigSwitch:
         Raises:
             SwitchError: it cannot be; the old one is in force.
         """
-        try:
-            secrets = await self._reader.secrets(new)
-        except KeyFileError as error:
-            raise SwitchError(error.problems) from error
-        beside = [] if secrets == self.in_force.secrets else ["secrets changed"]
+        secrets = await self._secrets(new)
+        beside = self._beside(secrets)
         if delta.is_empty and not beside:
             return beside
         session = self._supervisor.running

@@ -100,7 +100,9 @@ EVENTS: dict[str, EventSpec] = {
     "reload-unconfirmed": EventSpec(_I, ("within_s", "token"), 120),
     "reload-confirmed": EventSpec(_I, ("asked_by",), 120),
     "config-refused": EventSpec(_W, ("path", "instead")),
+    "config-refused-in-force": EventSpec(_W, ("path", "missing")),
     "state-file-problem": EventSpec(_W, ("problem",), 120),
+    "state-files-written": EventSpec(_I, ("directory",), 120),
     "rolled-back": EventSpec(_W, ("why",), 120),
     "reload-failed": EventSpec(_E, ("problem",), 600),  # a file may have many problems
     "reload-needs-restart": EventSpec(_W, ("keys",), 120),

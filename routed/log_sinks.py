@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from routed.file_threads import leave_shared_files
 from routed.log import Level, Record, Sink, format_json, format_text, timestamp, wall_time
 
 __all__ = [
@@ -107,13 +108,18 @@ class StreamSink:
 
 
 class _FileThread:
-    """Writes a regular file from a bounded queue, so that a file system that hangs stops nobody."""
+    """Writes a regular file from a bounded queue, so that a file system that hangs stops nobody.
+
+    Nor does it keep anything of a dead process open (`routed.file_threads`).
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
         self._has_ended = False
+        self._has_own_files = False
+        """Whether the descriptor is open twice: in the thread's table, and in everybody's."""
         self._failure: OSError | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log file", daemon=True)
@@ -142,8 +148,11 @@ class _FileThread:
             self._has_ended = True
             self._changed.notify_all()
         self._thread.join(CLOSE_WAIT_S)
+        if self._has_own_files:
+            os.close(self._descriptor)
 
     def _run(self) -> None:
+        self._has_own_files = leave_shared_files(self._descriptor)
         while (line := self._next_line()) is not None:
             try:
                 while line:

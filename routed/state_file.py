@@ -20,6 +20,7 @@ Source: rename(2) replaces atomically.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -80,12 +81,17 @@ def write_state(path: Path, text: str) -> None:
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)  # of a start that was killed, or planted: not to be written into
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(fresh, flags, 0o600), "wb") as file:
-        file.write(f"# routed 1 {path.name} {len(content)} bytes sha256 {digest}\n".encode())
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with open(os.open(fresh, flags, 0o600), "wb") as file:
+            file.write(f"# routed 1 {path.name} {len(content)} bytes sha256 {digest}\n".encode())
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
 
 
 def _content(file: BinaryIO, size: int) -> bytes:

@@ -23,15 +23,17 @@ Invariants:
     A configuration is on disk as refused before the switch to it begins, and no longer when it is
     in force for good: whenever the parent ends, the next start goes by what was confirmed.
     `LastGood.running` is always a configuration that was confirmed (a plain reload is).
+    What is not on disk although it should be is in the answer, and written as soon as it can be.
     SIGHUP never loads a text that is refused; an edited file or `routectl reload` does.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from os.path import dirname
 from typing import Protocol
 
 import trio
@@ -47,7 +49,15 @@ from routed.log import Logger
 from routed.reload_phases import TRANSITIONS, Action, Event, Phase
 from routed.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
 
-__all__ = ["InForce", "Switch", "SwitchError", "TransactionHost", "Transactions"]
+__all__ = [
+    "KEEP_RETRY_S",
+    "SECRETS_CHANGED",
+    "InForce",
+    "Switch",
+    "SwitchError",
+    "TransactionHost",
+    "Transactions",
+]
 
 SIGNAL_ATTEMPTS = 3
 """Engines that a reload by signal is tried with; a client would ask again."""
@@ -55,6 +65,11 @@ SIGNAL_ATTEMPTS = 3
 AMBIGUOUS_S = 3600.0
 """How long a configuration that was taken back may be meant by a plain `confirm`: the longest time
 that there is for a confirmation."""
+
+KEEP_RETRY_S = 30.0
+"""Between two attempts to write state files that could not be written."""
+
+SECRETS_CHANGED = "secrets changed"
 
 _TOKEN_BYTES = 3
 
@@ -122,8 +137,12 @@ class Switch(Protocol):
         """Return once there is an engine that runs."""
         ...
 
-    async def problems_of(self, new: Config) -> list[str]:
-        """What else is wrong with a configuration that was read: its key files."""
+    async def changes_beside(self, new: Config) -> list[str]:
+        """What a switch would change beside the configuration: the secrets in its key files.
+
+        Raises:
+            SwitchError: they cannot be read.
+        """
         ...
 
 
@@ -190,6 +209,9 @@ class Transactions:
         self._unconfirmed: _Unconfirmed | None = None
         self._must_return = False
         self._returned_at = float("-inf")
+        self._elsewhere: str | None = None
+        """A text that was loaded and moves the pid file: a start by it looks for what is refused
+        where nothing of that is."""
         self._has_started = trio.Event()
         self._queue = ReloadQueue()
         self._news = trio.Event()
@@ -202,9 +224,12 @@ class Transactions:
             text: of the configuration in force.
             is_instead: it is the last good one, because the file's is refused.
         """
-        self._last_good.put_in_force(text)
         if is_instead:
             self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
+        elif text == self._last_good.refused:
+            missing = self._last_good.running_path
+            self._log.emit("config-refused-in-force", path=self._path, missing=missing)
+        self._last_good.put_in_force(text)
         self._has_started.set()
 
     def ask(self, request: ReloadRequest) -> None:
@@ -244,6 +269,8 @@ class Transactions:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._review_loop)
             await self._has_started.wait()
+            await self._write_state()
+            nursery.start_soon(self._write_state_loop)
             while True:
                 await self._carry_out_next()
 
@@ -287,7 +314,7 @@ class Transactions:
             case ReloadAction.ROLLBACK, Action.GO_BACK:
                 return await self._return_to_former(request.asked_by)
             case ReloadAction.CONFIRM, Action.KEEP_NEW:
-                return self._confirm(request)
+                return await self._confirm(request)
             case _:
                 return self._refuse(request, problem)
 
@@ -337,14 +364,18 @@ class Transactions:
             return ReloadFinished(
                 False, tuple(str(problem) for problem in error.problems), changes_state=False
             )
-        problems = await self._switch.problems_of(new)
-        if problems:
-            return ReloadFinished(False, tuple(problems), changes_state=False)
+        try:
+            beside = await self._switch.changes_beside(new)
+        except SwitchError as error:
+            return ReloadFinished(False, error.lines, changes_state=False)
         in_force = self._switch.in_force.config
         delta = compare(in_force, new)
-        lines = list(delta.changes)
+        lines = [*delta.changes, *beside]
         if action is ReloadAction.PLAN:
             lines = plan(in_force, delta.effective, self._host.link_plans(new))
+            lines += [
+                f"adjacency   {change}: links sign and verify accordingly" for change in beside
+            ]
         if action is ReloadAction.CHECK:
             noun = "change" if len(lines) == 1 else "changes"
             lines = [f"{self._path} is right; a reload would make {len(lines)} {noun}"]
@@ -382,18 +413,22 @@ class Transactions:
             raise SwitchError([self._is_refused()])
         former = self._switch.in_force
         delta = compare(former.config, new)
+        if dirname(new.pid_file) != dirname(former.config.pid_file):
+            self._elsewhere = text
         if request.confirm_s is not None and "pid_file" in delta.needs_restart:
             raise SwitchError(["pid_file: where the way back is kept; change it without `confirm`"])
         refused = None if text == self._last_good.running else text
-        with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
+        async with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
             lines = await self._switch_to(new, delta, started)
         if request.confirm_s is None:
-            self._keep(Event.SWITCHED, text)
-            return ReloadFinished(True, tuple(lines))
+            await self._keep(Event.SWITCHED, text)
+            return ReloadFinished(True, (*lines, *self._not_kept()))
         return self._await_confirmation(request, request.confirm_s, text, former, lines)
 
-    @contextmanager
-    def _refused_meanwhile(self, text: str | None, *, is_required: bool) -> Iterator[None]:
+    @asynccontextmanager
+    async def _refused_meanwhile(
+        self, text: str | None, *, is_required: bool
+    ) -> AsyncIterator[None]:
         """Have a text refused on disk from before the switch away from, or to, it.
 
         Args:
@@ -404,15 +439,39 @@ class Transactions:
             SwitchError: it is required and cannot be written.
         """
         before = self._last_good.refused
-        if text is not None and not self._last_good.refuse(text) and is_required:
-            self._last_good.restore_refused(before)
+        if text is not None and not await self._refuse_text(text) and is_required:
+            await self._refuse_text(before)
             raise SwitchError([f"{self._last_good.directory} cannot be written: no way back"])
         try:
             yield
         except SwitchError as error:
             if not error.was_applied:
-                self._last_good.restore_refused(before)
+                await self._refuse_text(before)
+            else:
+                error.lines += tuple(self._not_kept())
             raise
+
+    async def _refuse_text(self, text: str | None) -> bool:
+        """Have no start go by a text; whether that holds after the end of this process."""
+        self._last_good.refuse(text)
+        return await self._write_state()
+
+    async def _write_state(self) -> bool:
+        """Have on disk what a new daemon is to go by; whether it is."""
+        try:
+            await self._reader.write(self._last_good.keep)
+        except trio.TooSlowError:
+            problem = f"{self._last_good.directory}: the file system does not answer"
+            self._log.emit("state-file-problem", problem=problem)
+        self._last_good.report_problems()
+        return self._last_good.is_kept
+
+    async def _write_state_loop(self) -> None:
+        """Write later what could not be written."""
+        while True:
+            await trio.sleep(KEEP_RETRY_S)
+            if not self._last_good.is_kept and await self._write_state():
+                self._log.emit("state-files-written", directory=self._last_good.directory)
 
     def _await_confirmation(
         self,
@@ -429,6 +488,8 @@ class Transactions:
         self._host.config_state_changed()
         self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
         advice = f"say `confirm` within {confirm_s:g} s, or the old configuration comes back"
+        if SECRETS_CHANGED in lines:
+            lines.append("a new daemon would read the key files as they are, confirmed or not")
         return ReloadFinished(True, (*lines, f"{advice}; this one is {token}"))
 
     async def _switch_to(self, new: Config, delta: ConfigDelta, started: float) -> list[str]:
@@ -443,19 +504,21 @@ class Transactions:
         took_ms = round((trio.current_time() - started) * 1000)
         self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
 
-    def _keep(self, event: Event, text: str) -> None:
+    async def _keep(self, event: Event, text: str) -> None:
         """What is in force is so for good."""
         self._step(event)
+        self._switch.forget_former()
         self._last_good.put_in_force(text)
-        self._switch.forget_former()
+        await self._write_state()
 
-    def _confirm(self, request: ReloadRequest) -> ReloadFinished:
+    async def _confirm(self, request: ReloadRequest) -> ReloadFinished:
         assert self._unconfirmed is not None  # the table says so
-        self._last_good.put_in_force(self._unconfirmed.text)
+        text, self._unconfirmed = self._unconfirmed.text, None
         self._switch.forget_former()
-        self._unconfirmed = None
+        self._last_good.put_in_force(text)
+        await self._write_state()
         self._log.emit("reload-confirmed", asked_by=request.asked_by)
-        return ReloadFinished(True, ("confirmed",))
+        return ReloadFinished(True, ("confirmed", *self._not_kept()))
 
     # --- going back
 
@@ -469,13 +532,13 @@ class Transactions:
             try:
                 new = await self._reader.decode(text, self._last_good.previous_path)
                 delta = compare(self._switch.in_force.config, new)
-                with self._refused_meanwhile(self._last_good.running, is_required=False):
+                async with self._refused_meanwhile(self._last_good.running, is_required=False):
                     lines = await self._switch_to(new, delta, started)
             except ConfigError as error:
                 return self._give_up([str(problem) for problem in error.problems])
             except SwitchError as error:
                 return self._give_up(error.lines)
-        self._keep(Event.SWITCHED, text)
+        await self._keep(Event.SWITCHED, text)
         self._log.emit("rolled-back", why=asked_by)
         return ReloadFinished(True, (*lines, *self._not_kept(), *await self._still_says(text)))
 
@@ -503,6 +566,7 @@ class Transactions:
         self._step(Event.ENGINE_FOLLOWS)
         if waiting.text == self._last_good.running:  # only secrets had changed
             self._last_good.put_in_force(waiting.text)
+            await self._write_state()
         self._log_done(list(delta.changes), started)
         self._log.emit("rolled-back", why=why)
         lines = list(delta.changes) or ["nothing changed"]
@@ -512,21 +576,35 @@ class Transactions:
     # --- words
 
     def _not_kept(self) -> list[str]:
-        """What a person must know of a way back that does not outlive this process."""
-        if self._last_good.is_kept:
+        """What a person must know of a change that does not outlive this process."""
+        kept = self._last_good
+        if kept.refused is not None and kept.refused == self._elsewhere:
+            where = f"what was taken back is kept in {kept.directory} only"
+            return [f"{self._path} names another pid_file: {where}, and the next start goes by it"]
+        if kept.is_kept:
             return []
-        return [
-            f"{self._last_good.directory} cannot be written: the next start goes by {self._path}"
-        ]
+        assert kept.running is not None  # the daemon runs
+        # After a rollback `running` is what a start goes by; the file says something else then.
+        is_former = kept.next_start(kept.running) != kept.running
+        goes_by = f"the former configuration, {kept.running_path}" if is_former else self._path
+        return [f"{kept.directory} cannot be written: the next start goes by {goes_by}"]
 
     async def _still_says(self, in_force: str | None) -> list[str]:
         """What a person must know of a file that does not say what is in force."""
         try:
             if await self._reader.text() == in_force:
-                return []
+                return await self._keys_still_hold()
         except ConfigError as error:
             return [f"{error.problems[0]}: mend it before the next reload"]
         return [f"{self._path} still says otherwise: mend it before the next reload"]
+
+    async def _keys_still_hold(self) -> list[str]:
+        """The same of key files."""
+        try:
+            beside = await self._switch.changes_beside(self._switch.in_force.config)
+        except SwitchError as error:
+            return list(error.lines)
+        return ["key files hold other secrets: mend them before the next reload"] if beside else []
 
     def _is_refused(self) -> str:
         return (

@@ -33,6 +33,9 @@ class DirectReader(ConfigReader):
     async def text(self) -> str:
         return read_text(self.path)
 
+    async def write(self, write: Callable[[], object]) -> None:
+        write()
+
     async def decode(self, text: str, name: str) -> Config:
         await trio.lowlevel.checkpoint()
         return load_text(text, name)

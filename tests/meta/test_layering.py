@@ -123,7 +123,10 @@ ROOM_IMPORTS: dict[str, set[str]] = {
     "routed.last_good": {"routed.state_file"},
     "routed.reload_phases": set(),
     "routed.reload_queue": {"ipc.internal"},
-    "routed.config_reader": {"ipc.internal", "routed.config", "routed.keyfiles", "trio"},
+    "routed.file_threads": {"routed.sandbox.kernel"},
+    "routed.config_reader": {
+        "ipc.internal", "routed.config", "routed.file_threads", "routed.keyfiles", "trio",
+    },
     "routed.config_switch": {
         "ipc.internal", "routed.config", "routed.config_reader", "routed.engine_session",
         "routed.instance_lock", "routed.keyfiles", "routed.listener", "routed.start",
@@ -133,7 +136,7 @@ ROOM_IMPORTS: dict[str, set[str]] = {
         "ipc", "routed.config", "routed.config_reader", "routed.last_good", "routed.log",
         "routed.reload_phases", "routed.reload_queue", "trio",
     },
-    "routed.log_sinks": {"routed.log"},
+    "routed.log_sinks": {"routed.file_threads", "routed.log"},
     "routed.orphans": {"trio"},
     "routed.daemon_log": {
         "ipc.internal", "routed.config.schema", "routed.log", "routed.log_sinks", "routed.outbox",

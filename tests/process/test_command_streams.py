@@ -83,7 +83,9 @@ def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None
     last_good = LastGood(config.parent, pytest.fail)
     last_good.put_in_force(config.read_text())
     config.write_text(config.read_text() + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
+    last_good.keep()
     last_good.refuse(config.read_text())
+    last_good.keep()
     program = [sys.executable, "-c", CHOOSE_START, str(config)]
     read_end, write_end = os.pipe()
     write_message("x" * 100_000, write_end)  # it is full
@@ -102,3 +104,17 @@ def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_writ
 ) -> None:
     program = f"from routed.daemonize import daemonize; daemonize().report(0, {message!r})"
     assert run('-c "$1"', "2>/dev/full", program).returncode == 0
+
+
+def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: Path) -> None:
+    last_good = LastGood(config.parent, pytest.fail)
+    last_good.put_in_force("what was confirmed")
+    last_good.refuse(config.read_text())
+    last_good.keep()
+    Path(last_good.running_path).unlink()
+    done = run('-c "$1" "$2"', "", CHOOSE_START, str(config))
+    assert (done.stdout, done.stderr) == (
+        "False\n",
+        f"routed: {config} was taken back or never confirmed, and there is no "
+        f"{last_good.running_path} to start by instead: starting by it\n",
+    )

@@ -88,10 +88,11 @@ class KillableFiles(LastGood):
         self._point()
         return is_written
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str) -> bool:
         self._point()
-        super()._remove(name)
+        is_removed = super()._remove(name)
         self._point()
+        return is_removed
 
 
 class World:

@@ -163,7 +163,7 @@ OURS_OR_THE_ADMINISTRATORS = {
     "nexthop-compat-mode",
     "nexthop-weight-limit",
     # asked for by root, with a signal; at a start
-    "diagnostic", "config-refused",
+    "diagnostic", "config-refused", "config-refused-in-force",
 }  # fmt: skip
 
 

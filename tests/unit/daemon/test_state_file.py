@@ -141,6 +141,19 @@ def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path: Path) -> Non
         read_state(tmp_path / "refused.yaml")
 
 
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="No space"):
+        write_state(path, "new")
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert read_state(path) == TEXT
+
+
 def test_nothing_is_written_into_a_file_that_is_there(path: Path) -> None:
     planted = path.with_suffix(".new")
     planted.write_text("planted")
@@ -156,7 +169,10 @@ def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path
     last_good = LastGood(tmp_path, complaints.append)
     for text in ("a", "b"):
         last_good.put_in_force(text)
+        last_good.keep()
     last_good.refuse("c")
+    last_good.keep()
+    last_good.report_problems()
     for name in ("running.yaml", "previous.yaml", "refused.yaml"):
         with (tmp_path / name).open("a") as file:
             file.write("#")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,14 @@ from routed.last_good import LastGood
 from routed.log import Level, Logger
 from routed.reload_phases import TRANSITIONS, Action, Event, Phase, table_text
 from routed.reload_queue import QUEUE_MAX, ReloadRequest
-from routed.transaction import AMBIGUOUS_S, SIGNAL_ATTEMPTS, InForce, SwitchError, Transactions
+from routed.transaction import (
+    AMBIGUOUS_S,
+    KEEP_RETRY_S,
+    SIGNAL_ATTEMPTS,
+    InForce,
+    SwitchError,
+    Transactions,
+)
 from tests.fakes.fake_engines import DirectReader, Sink
 
 BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
@@ -41,6 +48,7 @@ class Host:
         self.failures: list[SwitchError] = []
         """What the next switches fail by."""
         self.secret_problems: list[str] = []
+        self.changed_secrets: list[str] = []
         self.has_engine = trio.Event()
         self.has_engine.set()
         self.may_switch, self.may_review = trio.Event(), trio.Event()
@@ -55,9 +63,11 @@ class Host:
     def config(self) -> Config:
         return self.in_force.config
 
-    async def problems_of(self, new: Config) -> list[str]:
+    async def changes_beside(self, new: Config) -> list[str]:
         await self.may_review.wait()
-        return self.secret_problems
+        if self.secret_problems:
+            raise SwitchError(self.secret_problems)
+        return self.changed_secrets
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
         await self.may_switch.wait()
@@ -67,7 +77,7 @@ class Host:
         if not delta.is_empty:
             self.switches.append(delta.changes)
             self.in_force = InForce(delta.effective)
-        return []
+        return self.changed_secrets
 
     async def switch_back(self, former: InForce) -> list[str]:
         self.in_force = former
@@ -98,14 +108,16 @@ class Host:
 
 
 class Scene:
-    def __init__(self, directory: Path, *, is_ready: bool = True) -> None:
+    def __init__(
+        self, directory: Path, state: Path | None = None, *, is_ready: bool = True
+    ) -> None:
         self.path = directory / "routes.yaml"
         if not self.path.exists():
             self.write(1)
         self.host = Host(self.path)
         self.sink = Sink()
         self.complaints: list[str] = []
-        self.last_good = LastGood(directory, self.complaints.append)
+        self.last_good = LastGood(state or directory, self.complaints.append)
         self.transactions = Transactions(
             self.host,
             self.host,
@@ -163,8 +175,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Scene]:
-    scene = Scene(directory)
+async def running(directory: Path, state: Path | None = None) -> AsyncIterator[Scene]:
+    scene = Scene(directory, state)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.transactions.run)
         yield scene
@@ -342,18 +354,34 @@ async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Pat
 def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Path) -> None:
     complaints: list[str] = []
     last_good = LastGood(tmp_path, complaints.append)
-    last_good.put_in_force("a")
-    last_good.put_in_force("b")
+    put_in_force(last_good, "a", "b")
     assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
         "running.yaml": 0o600, "previous.yaml": 0o600,
     }  # fmt: skip
     again = LastGood(tmp_path, complaints.append)
     assert (again.running, again.previous, complaints) == ("b", "a", [])
     nowhere = LastGood(tmp_path / "nowhere", complaints.append)
-    nowhere.put_in_force("a")
-    nowhere.put_in_force("b")
+    put_in_force(nowhere, "a", "b")
     assert nowhere.previous == "a", "in memory it is kept all the same"
     assert "No such file" in complaints[0]
+    count = len(complaints)
+    put_in_force(nowhere, "b")
+    assert len(complaints) == count, "the same is said once"
+    (tmp_path / "nowhere").mkdir()
+    was_kept = nowhere.is_kept
+    put_in_force(nowhere, "b")
+    assert (was_kept, nowhere.is_kept) == (False, True), (
+        "what could not be written is written later"
+    )
+    later = LastGood(tmp_path / "nowhere", complaints.append)
+    assert (later.running, later.previous) == ("b", "a")
+
+
+def put_in_force(last_good: LastGood, *texts: str) -> None:
+    for text in texts:
+        last_good.put_in_force(text)
+        last_good.keep()
+        last_good.report_problems()
 
 
 def test_a_plan_names_sockets_and_announcements() -> None:
@@ -484,6 +512,138 @@ async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_pa
         scene.path.write_text(text_with(3) + pid_file)
         answer = await scene.ask(confirm_s=60.0)
         assert "pid_file" in answer.lines[0]
+
+
+@contextlib.contextmanager
+def full_disk(directory: Path) -> Iterator[None]:
+    """Nothing can be written or removed, also by root: the directory has been moved away."""
+    moved = directory.rename(directory.with_name("moved"))
+    try:
+        directory.write_text("in its place")
+        yield
+    finally:
+        directory.unlink()
+        moved.rename(directory)
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Path:
+    """A place for the state files that is not that of the configuration."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    return directory
+
+
+async def test_a_confirmation_that_cannot_be_kept_says_so_and_is_kept_later(
+    tmp_path: Path, apart: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The answer was "confirmed", and the next start went by the former configuration."""
+    async with running(tmp_path, apart) as scene:
+        scene.write(2)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+        with full_disk(apart):
+            answer = await scene.ask(ReloadAction.CONFIRM)
+            assert answer.lines == (
+                "confirmed",
+                f"{apart} cannot be written: the next start goes by the former configuration, "
+                f"{apart}/running.yaml",
+            )
+            await trio.sleep(10 * KEEP_RETRY_S)
+        assert LastGood(apart, print).instead_of(text_with(2)) == text_with(1)
+        await trio.sleep(KEEP_RETRY_S)
+        assert LastGood(apart, print).instead_of(text_with(2)) is None
+        assert LastGood(apart, print).running == text_with(2)
+        assert scene.events[-1] == "state-files-written"
+        assert len(scene.complaints) == 3, "each file once"
+
+
+async def test_a_reload_with_a_confirmation_is_done_when_the_disk_has_room_again(
+    tmp_path: Path, apart: Path
+) -> None:
+    """After one write that failed it was refused for good."""
+    async with running(tmp_path, apart) as scene:
+        scene.write(2)
+        with full_disk(apart):
+            answer = await scene.ask()
+            warning = f"{apart} cannot be written: the next start goes by {scene.path}"
+            assert answer.lines == (
+                "static 10.9.1.0/24 removed", "static 10.9.2.0/24 added", warning,
+            )  # fmt: skip
+            scene.write(3)
+            answer = await scene.ask(confirm_s=60.0)
+            assert answer.lines == (f"{apart} cannot be written: no way back",)
+        assert (await scene.ask(confirm_s=60.0)).is_ok
+        assert LastGood(apart, print).instead_of(text_with(3)) == text_with(2)
+
+
+async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
+    tmp_path: Path, apart: Path
+) -> None:
+    async with running(tmp_path, apart) as scene:
+        assert (await scene.ask(ReloadAction.DIFF)).is_ok
+        assert LastGood(apart, print).running == text_with(1)
+        scene.write(2)
+        (apart / "running.new").mkdir()  # no running.yaml can be written
+        assert (await scene.ask()).is_ok
+        seen: list[str | None] = []
+        scene.host.on_switch = lambda: seen.append(LastGood(apart, print).instead_of(text_with(3)))
+        scene.write(3)
+        assert (await scene.ask()).is_ok
+        assert seen == [None], "a new daemon goes by the file rather than by the first text"
+
+
+async def test_a_rollback_of_what_moves_the_pid_file_says_that_no_start_knows_of_it(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.path.write_text(text_with(2) + "pid_file: /nonexistent/elsewhere/routed.pid\n")
+        assert (await scene.ask()).lines[-1] == "pid_file changes at the next restart only"
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert answer.lines[2] == (
+            f"{scene.path} names another pid_file: what was taken back is kept in {tmp_path} only, "
+            "and the next start goes by it"
+        )
+        scene.write(3)
+        assert (await scene.ask()).is_ok
+        assert "another pid_file" not in str((await scene.ask(ReloadAction.ROLLBACK)).lines)
+
+
+def test_a_start_by_a_refused_configuration_for_want_of_another_is_in_the_log(
+    tmp_path: Path,
+) -> None:
+    """It was started by without a word, and was confirmed by that."""
+    first = LastGood(tmp_path, pytest.fail)
+    first.put_in_force(text_with(1))
+    first.refuse(text_with(2))
+    first.keep()
+    (tmp_path / "running.yaml").unlink()
+    scene = Scene(tmp_path, is_ready=False)
+    scene.transactions.started(text_with(2))
+    assert scene.events == ["config-refused-in-force"]
+
+
+async def test_looking_at_secrets_that_a_reload_would_change_names_them(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.host.changed_secrets = ["secrets changed"]
+        assert (await scene.ask(ReloadAction.DIFF)).lines == ("secrets changed",)
+        assert (await scene.ask(ReloadAction.PLAN)).lines == (
+            "adjacency   secrets changed: links sign and verify accordingly",
+        )
+        assert (await scene.ask(ReloadAction.CHECK)).lines[0].endswith("would make 1 change")
+
+
+async def test_secrets_that_wait_for_a_confirmation_are_said_to_be_what_a_new_daemon_reads(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as scene:
+        scene.host.changed_secrets = ["secrets changed"]
+        answer = await scene.ask(confirm_s=60.0)
+        assert answer.lines[:2] == (
+            "secrets changed",
+            "a new daemon would read the key files as they are, confirmed or not",
+        )
+        answer = await scene.ask(ReloadAction.ROLLBACK)
+        assert "key files hold other secrets: mend them before the next reload" in answer.lines
 
 
 async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Path) -> None:

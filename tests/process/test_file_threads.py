@@ -1,0 +1,59 @@
+"""Threads that a file system may never let go: what they share with the process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from routed.file_threads import call_apart
+from routed.log import Level, Record
+from routed.log_sinks import FileSink
+from waiting import wait_until
+
+
+def descriptors(thread_id: int) -> list[str]:
+    """What a thread has open, by name; the standard streams aside."""
+    directory = Path(f"/proc/self/task/{thread_id}/fd")
+    names = []
+    for entry in sorted(directory.iterdir()):
+        if int(entry.name) > 2:
+            try:
+                names.append(os.readlink(entry))
+            except OSError:
+                continue  # that of the listing itself
+    return names
+
+
+def test_a_call_apart_holds_nothing_of_the_process_open() -> None:
+    """Its process may be dead and it may be in the kernel still; locks and names must be free."""
+    with socket.socket() as held:
+        assert f"socket:[{os.fstat(held.fileno()).st_ino}]" in descriptors(
+            threading.get_native_id()
+        )
+        within = call_apart(lambda: descriptors(threading.get_native_id()))
+        assert not [name for name in within if not name.startswith("/proc/")]
+        held.getsockname()  # it is open still here
+
+
+def test_a_call_apart_answers_and_fails_as_here() -> None:
+    assert call_apart(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        call_apart(lambda: 1 // 0)
+
+
+def test_the_thread_of_a_log_file_holds_that_file_only_and_lets_go_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with socket.socket():
+        sink = FileSink(str(path), as_json=False, has_thread=True)
+        sink.write(Record(Level.INFO, "test", {}, "parent"))
+        wait_until(lambda: path.read_text() != "", 30.0, "a line in the log")
+        (thread,) = (each for each in threading.enumerate() if each.name == "log file")
+        assert thread.native_id is not None
+        assert descriptors(thread.native_id) == [str(path)]
+        sink.reopen()
+        sink.close()
+    assert str(path) not in descriptors(threading.get_native_id())
