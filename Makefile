@@ -80,19 +80,19 @@ sanitize: $(STAMP) ## the C extensions in their tests, under the sanitizers of g
 	@rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	@git ls-files -z | xargs -0 cp --parents -t $(SANITIZED)
 	@cd $(SANITIZED) && CC=gcc CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
-	@cd $(SANITIZED) && ls ipc/_fib*.so routed/fib/_native*.so routed/rib/_writer*.so > /dev/null
+	@cd $(SANITIZED) && ls ipc/_fib*.so routed/fib/routes/_native*.so routed/snapshot/_writer*.so > /dev/null
 	@cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	  $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider tests/unit/fib tests/unit/rib \
-	  tests/property/test_lctrie.py tests/property/test_fib_search.py tests/property/test_delta_tracker.py
+	  $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider tests/unit/fib tests/unit/rib tests/unit/snapshot \
+	  tests/property/test_trie.py tests/property/test_fib_search.py tests/property/test_delta_tracker.py
 
 clean: ## remove the virtual environment, caches and build products
-	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so routed/*/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so routed/*/*.so routed/*/*/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is begun again. Where the checkout
 # cannot be written, a .pth file does what an editable installation would do.
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml setup.py $(wildcard ipc/*.[ch] routed/*/*.[ch])
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml setup.py $(wildcard ipc/native/*.[ch] routed/*/native/*.[ch] routed/*/*/native/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is missing or older than Python 3.11:" >&2; \
 	  echo "install a newer one and name it, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \

@@ -13,7 +13,8 @@ def optional_extension(name: str, sources: list[str], depends: list[str]) -> Ext
     return Extension(
         name,
         sources,
-        depends=["ipc/fib_snapshot.h", *depends],
+        depends=["ipc/native/fib_snapshot.h", *depends],
+        include_dirs=["ipc/native"],
         extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra"],
         optional=True,
         py_limited_api=True,
@@ -22,14 +23,16 @@ def optional_extension(name: str, sources: list[str], depends: list[str]) -> Ext
 
 setup(
     ext_modules=[
-        optional_extension("ipc._fib", ["ipc/_fib.c"], []),
+        optional_extension("ipc._fib", ["ipc/native/_fib.c"], []),
         optional_extension(
-            "routed.fib._native",
-            sorted(glob("routed/fib/*.c")),
-            ["routed/fib/_native.h", "routed/fib/_native_store.h"],
+            "routed.fib.routes._native",
+            sorted(glob("routed/fib/routes/native/*.c")),
+            ["routed/fib/routes/native/_native.h", "routed/fib/routes/native/_native_store.h"],
         ),
         optional_extension(
-            "routed.rib._writer", sorted(glob("routed/rib/*.c")), ["routed/rib/_writer.h"]
+            "routed.snapshot._writer",
+            sorted(glob("routed/snapshot/native/*.c")),
+            ["routed/snapshot/native/_writer.h"],
         ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -125,7 +125,7 @@ PARTING_REQUEST_ID = 0
 
 
 class ControlType(enum.IntEnum):
-    """Frame types; a client cannot even name a message of `ipc.internal`."""
+    """Frame types; a client cannot even name a message of `routed.imsg.messages`."""
 
     HELLO = 1
     ROWS = 2

@@ -1,7 +1,7 @@
 """The FIB in shared memory: its layout, for the writer, for readers, and for people.
 
-The writer is `routed/rib/snapshot.py`; readers are `ipc/snapshot.py` (Python), `_fib.c` (its native
-half) and `fib_snapshot.h` (C).
+The writer is `routed/snapshot/writer.py`; readers are `ipc/snapshot.py` (Python), `_fib.c` (its
+native half) and `fib_snapshot.h` (C).
 
 Everything is 32-bit words in host byte order; "address" below means a word's index in the file.
 

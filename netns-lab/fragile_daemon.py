@@ -21,12 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import routed.engine
-from routed import cli, privsep
-from routed.rib import compaction
-from routed.rib.lctrie import LcTrie
-from routed.rib.parts import python_parts
-from routed.rib.snapshot import FibSnapshot
+import routed.engine.main
+from routed import cli
+from routed.parent.engine_process import spawn as privsep
+from routed.snapshot import compaction
+from routed.snapshot.parts import python_parts
+from routed.snapshot.trie import LcTrie
+from routed.snapshot.writer import FibSnapshot
 
 _MARK = "fragile-engine"
 _YEAR_S = 365 * 86400
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
     """The daemon; or, started by it, an engine."""
     if arguments[0] == _MARK:
         what, mark, *rest = arguments[1:]
-        assert routed.engine is not None
+        assert routed.engine.main is not None
         if what == "clock":
             _break_clock()
         elif os.path.exists(mark):

@@ -15,8 +15,9 @@ import resource
 import sys
 from pathlib import Path
 
-import routed.engine
-from routed import cli, privsep
+import routed.engine.main
+from routed import cli
+from routed.parent.engine_process import spawn as privsep
 
 _MARK = "lean-engine"
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
         except FileNotFoundError:
             pass  # an engine before this one was the lean one
         else:
-            assert routed.engine is not None
+            assert routed.engine.main is not None
             _limit(what, int(amount))
         return cli.main(rest)
     what, amount, *rest = arguments

@@ -30,7 +30,7 @@ ENGINE_KILLS_MAX = 4
 ENGINE_KILLS_ROUNDS = 90
 """At most so often in so many rounds, of 0.8 s and more each, the engine of one router is killed.
 The fifth time in a minute is one too many for its daemon, by design: it gives up
-(`routed.supervisor`)."""
+(`routed.parent.engine_process.supervisor`)."""
 
 _VIEWS = ("status", "neighbors", "routes", "fib", "counters", "memory", "log")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipc.blocking import ControlError, ExitStatus
 from routed.config.load import ConfigError, load_file
-from routed.keyfiles import KeyFileError, read_secrets
+from routed.config.secrets import KeyFileError, read_secrets
 
 __all__ = ["check_file"]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
     from _typeshed import SupportsWrite
 
     from routed.config.schema import Config
-    from routed.parent import StartedBy
+    from routed.parent.main import StartedBy
 
 __all__ = ["main"]
 
@@ -48,8 +48,8 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from ipc.fib_native import native
-        from routed.fib.native import native as native_tables
-        from routed.rib.parts import native_parts
+        from routed.fib.routes.extension import native as native_tables
+        from routed.snapshot.parts import native_parts
 
         searched, written, kernel = (
             "Python" if half is None else "C" for half in (native, native_parts, native_tables)
@@ -147,10 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_engine(ids: str, sandbox: str) -> int:
-    from routed import signals
+    from routed.parent import signals
 
     signals.ignore()  # they are the parent's
-    from routed.engine import run_engine
+    from routed.engine.main import run_engine
 
     _calm_collector()
     uid_text, _, gid_text = ids.partition(":")
@@ -174,8 +174,8 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
     """What to start by: the last good configuration when the file's was taken back, or when nobody
     had confirmed it before the daemon ended."""
     from routed.config.load import ConfigError, load_text
-    from routed.last_good import LastGood
-    from routed.parent import StartedBy
+    from routed.parent.config_history import LastGood
+    from routed.parent.main import StartedBy
 
     def complain(problem: str) -> None:
         write_message(f"routed: {problem}\n")  # the log has it as well, once there is one
@@ -208,9 +208,9 @@ def _print_schema() -> int:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
-    from routed import signals
     from routed.config.load import ConfigError, load_text, read_text
-    from routed.keyfiles import KeyFileError, read_secrets
+    from routed.config.secrets import KeyFileError, read_secrets
+    from routed.parent import signals
 
     signals.heed_children()
     if arguments.check:
@@ -240,8 +240,8 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
 
     # Imported before the fork, so that a broken installation is said on the terminal; no thread
     # and no event loop exists until `run_parent`.
-    from routed.daemonize import daemonize, stay_in_foreground
-    from routed.parent import run_parent
+    from routed.parent.daemonize import daemonize, stay_in_foreground
+    from routed.parent.main import run_parent
 
     start = _start_of(config, text, path)
     _calm_collector()

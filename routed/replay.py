@@ -9,7 +9,7 @@ fault, read along, or run it in a debugger:
     python -m routed.replay fault.jsonl
 
 `--state` prints the state that the recording begins with instead, one object a line
-(`routed/neighbor/instance_state.py` has the form).
+(`routed/nup/recording/saved_state.py` has the form).
 
 Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of this release.
 """
@@ -23,9 +23,9 @@ import sys
 from pathlib import Path
 
 from routed.config.scalars import PrefixMatch
-from routed.neighbor.instance_state import read_state
-from routed.neighbor.recording_format import RECORDING_BYTES_MAX, read_line
-from routed.neighbor.replay import RecordingError, Replay
+from routed.nup.recording.replay import RecordingError, Replay
+from routed.nup.recording.saved_state import read_state
+from routed.nup.recording.text import RECORDING_BYTES_MAX, read_line
 
 __all__ = ["MEMORY_BYTES_MAX", "main", "read_recording"]
 

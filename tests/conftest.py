@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import privilege
-from routed.fib import native
+from routed.fib.routes import extension as native
 from tests.skips import KERNEL_LACKS, is_excused
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and what it starts inherits

@@ -1,7 +1,7 @@
 /* Look addresses up in routed's FIB: fib_lookup ADDRESS...
  *
  * The snapshot is expected as descriptor 3; docs/snapshot.md shows how to get it there.
- *     cc -I ipc -o fib_lookup docs/examples/fib_lookup.c
+ *     cc -I ipc/native -o fib_lookup docs/examples/fib_lookup.c
  */
 #include <arpa/inet.h>
 #include <stdio.h>

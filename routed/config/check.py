@@ -38,7 +38,7 @@ from routed.model.rule import Rule
 __all__ = ["Draft", "find_problems"]
 
 STATE_FILES = ("running.yaml", "previous.yaml", "refused.yaml")
-"""What the daemon keeps beside its pid file (`routed.last_good`)."""
+"""What the daemon keeps beside its pid file (`routed.parent.config_history`)."""
 
 T = TypeVar("T")
 Numbered = Sequence[tuple[int, T]]

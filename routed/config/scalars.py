@@ -470,7 +470,7 @@ absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
 
 _UNIX_PATH_MAX = 103
 """sizeof(sun_path) - 1 of unix(7), less the suffix that a socket has while it is made
-(`routed/listener.py`)."""
+(`routed/parent/listeners.py`)."""
 
 
 def _read_socket_path(text: str) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ipc.internal import FibCommand, ReloadRequested
 from routed.control.changes import ChangeFeed, Topic
 from routed.control.injection import Injection, Refusal
 from routed.control.tables import TablePage
@@ -31,6 +30,8 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
+from routed.imsg.messages import ReloadRequested
+from routed.model.command import FibCommand
 from routed.model.prefix import Address, Prefix
 
 __all__ = ["Daemon", "Outcome"]

@@ -48,7 +48,6 @@ from ipc.control import (
     SnapshotOpen,
     Topology,
 )
-from ipc.internal import FibCommand, ReloadAction, ReloadRequested
 from ipc.route_rules import quoted
 from ipc.texts import clip_text
 from routed.control.answers import Answer, Dump, Final, Stream, Views
@@ -83,6 +82,8 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
+from routed.imsg.messages import ReloadRequested
+from routed.model.command import FibCommand, ReloadAction
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 

@@ -70,7 +70,6 @@ from ipc.framing import (
     FrameError,
     IpcError,
 )
-from ipc.internal import ReloadAction
 from routed.control.answers import Final
 from routed.control.caller import Caller
 from routed.control.daemon import Daemon
@@ -78,6 +77,7 @@ from routed.control.handlers import HANDLERS
 from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
 from routed.control.sending import AnswerSender
 from routed.control.session import Goodbye, Misuse, Session, pack_result
+from routed.model.command import ReloadAction
 
 __all__ = [
     "EVENT_CHANGED",

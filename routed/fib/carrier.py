@@ -27,9 +27,9 @@ from typing import Protocol
 
 import trio
 
-from routed.fib.codec import DecodeError, NetlinkMessage
-from routed.fib.events import link_flags
-from routed.fib.netlink import NetlinkError
+from routed.fib.links.codec import link_flags
+from routed.netlink.message import DecodeError, NetlinkMessage
+from routed.netlink.socket import NetlinkError
 
 __all__ = ["LINKS_EACH_LOOK", "CarrierCheck", "LinkAsker"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from routed.fib.ledger import SeenRoute
-from routed.fib.ownership import RouteValue
-from routed.fib.plan import FibBatch, Refusals
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import RouteValue
+from routed.fib.routes.plan import FibBatch, Refusals
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Family, Prefix
 

@@ -22,31 +22,25 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from routed.fib import events
-from routed.fib.codec import (
-    NLM_F_REPLACE,
-    RTM_DELROUTE,
-    RTM_NEWROUTE,
-    DecodeError,
-    NetlinkMessage,
-    decode_route,
-)
-from routed.fib.links import LinkChange, LinkTable
-from routed.fib.netlink import (
-    DumpInterrupted,
-    EventSocket,
-    NetlinkError,
-    Overrun,
-)
-from routed.fib.nexthop_codec import (
+from routed.fib.links import codec as events
+from routed.fib.links.table import LinkChange, LinkTable
+from routed.fib.nexthops.codec import (
     NEXTHOP_MESSAGES,
     RTM_DELNEXTHOP,
     SeenNextHop,
     decode_nexthop,
 )
-from routed.fib.ownership import KernelRoute
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_route
+from routed.fib.routes.ownership import KernelRoute
 from routed.fib.rule_codec import RULE_MESSAGES
+from routed.netlink.message import NLM_F_REPLACE, DecodeError, NetlinkMessage
+from routed.netlink.socket import (
+    DumpInterrupted,
+    EventSocket,
+    NetlinkError,
+    Overrun,
+)
 
 __all__ = ["DUMP_ATTEMPTS", "RETRY_FIRST_S", "RETRY_LIMIT_S", "KernelMonitor"]
 

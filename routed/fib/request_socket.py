@@ -28,30 +28,10 @@ from typing import cast
 
 import trio
 
-from routed.fib import events
-from routed.fib.bulk import DumpDecoder, encode_batch
-from routed.fib.codec import (
-    NLM_F_DUMP_INTR,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    DecodeError,
-    NetlinkMessage,
-    decode_end,
-    decode_error,
-    encode_barrier,
-    encode_route_dump,
-)
-from routed.fib.device_routes import CONNECTED_PROTOCOLS, find_devices, is_refusing
-from routed.fib.ledger import SeenRoute
-from routed.fib.links import AddressEvent, LinkEvent
-from routed.fib.netlink import (
-    RECEIVE_BYTES,
-    DumpInterrupted,
-    NetlinkError,
-    NetlinkSocket,
-    raise_overrun,
-)
-from routed.fib.nexthop_codec import (
+from routed.fib.links import codec as events
+from routed.fib.links.device_routes import CONNECTED_PROTOCOLS, find_devices, is_refusing
+from routed.fib.links.table import AddressEvent, LinkEvent
+from routed.fib.nexthops.codec import (
     NEXTHOP_MESSAGES,
     OWN_GATEWAY,
     NextHopKind,
@@ -61,8 +41,11 @@ from routed.fib.nexthop_codec import (
     encode_nexthop,
     encode_nexthop_dump,
 )
-from routed.fib.ownership import KernelRoute
-from routed.fib.plan import FibBatch, Outcome, Refusals
+from routed.fib.routes.bulk import DumpDecoder, encode_batch
+from routed.fib.routes.codec import decode_end, encode_barrier, encode_route_dump
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import KernelRoute
+from routed.fib.routes.plan import FibBatch, Outcome, Refusals
 from routed.fib.rule_codec import (
     RULE_MESSAGES,
     SeenRule,
@@ -72,6 +55,21 @@ from routed.fib.rule_codec import (
 )
 from routed.model.prefix import Family
 from routed.model.rule import Rule
+from routed.netlink.message import (
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    DecodeError,
+    NetlinkMessage,
+    decode_error,
+)
+from routed.netlink.socket import (
+    RECEIVE_BYTES,
+    DumpInterrupted,
+    NetlinkError,
+    NetlinkSocket,
+    raise_overrun,
+)
 
 __all__ = ["RequestSocket"]
 

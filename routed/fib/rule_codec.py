@@ -17,7 +17,9 @@ import functools
 import ipaddress
 from typing import Any, NamedTuple
 
-from routed.fib.codec import (
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.rule import ANY_MARK, Rule, RuleAction
+from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
@@ -27,8 +29,6 @@ from routed.fib.codec import (
     attributes,
     pack_message,
 )
-from routed.model.prefix import Address, Family, Prefix
-from routed.model.rule import ANY_MARK, Rule, RuleAction
 
 __all__ = ["RULE_MESSAGES", "SeenRule", "decode_rule", "encode_rule", "encode_rule_dump"]
 

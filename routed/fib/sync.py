@@ -29,21 +29,21 @@ from typing import NamedTuple
 import trio
 
 from routed.clock import jitter
-from routed.fib.book import Drift
-from routed.fib.hints import add_hints
-from routed.fib.ledger import Ledger
-from routed.fib.link_prefixes import LinkPrefixes
 from routed.fib.messages import FibUpdate, Progress, ResyncReport, RouteKernel
-from routed.fib.netlink import DumpInterrupted, NetlinkError
-from routed.fib.nexthop_codec import SeenNextHop
-from routed.fib.object_sync import NO_OBJECTS, ObjectSync
-from routed.fib.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
-from routed.fib.plan import FibBatch, OpKind, Refusals
-from routed.log import Logger
+from routed.fib.nexthop_sync import NO_OBJECTS, ObjectSync
+from routed.fib.nexthops.codec import SeenNextHop
+from routed.fib.routes.book import Drift
+from routed.fib.routes.hints import add_hints
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.link_prefixes import LinkPrefixes
+from routed.fib.routes.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind, Refusals
+from routed.log.logger import Logger
 from routed.model.columns import ValueColumn
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
+from routed.netlink.socket import DumpInterrupted, NetlinkError
 
 __all__ = ["JUDGMENT_S", "FibSync"]
 
@@ -152,7 +152,7 @@ class FibSync:
         """Take the engine's wishes in, each in its turn.
 
         They wait here until those before them were tried, so `applied_serial` is exact; the engine
-        does not let many of them wait (`routed.wishes`).
+        does not let many of them wait (`routed.engine.fib.desired`).
         """
         self._updates.append(update)
         self._wake.set()

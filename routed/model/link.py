@@ -1,7 +1,7 @@
 """Links of this host as the kernel reports them, with their addresses.
 
 A link's identity is its index: names can change and be reused. The parent owns the table of links
-(`routed/fib/links.py`); the engine holds a copy that the parent keeps current by message.
+(`routed/fib/links/table.py`); the engine holds a copy that the parent keeps current by message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class InterfaceAddress:
     """False while IPv6 duplicate address detection runs or has failed: the kernel refuses to send
     from such an address."""
     is_connected: bool = True
-    """Whether the kernel routes the subnet to the link (`routed/fib/device_routes.py`)."""
+    """Whether the kernel routes the subnet to the link (`routed/fib/links/device_routes.py`)."""
 
     @property
     def subnet(self) -> Prefix:

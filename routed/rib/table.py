@@ -48,7 +48,7 @@ from routed.model.route import (
 )
 from routed.rib.candidates import CandidateRows, Chunk
 from routed.rib.nexthop import Cover
-from routed.rib.offers import Offer, OfferPool, Selection
+from routed.rib.paths import Offer, OfferPool, Selection
 
 __all__ = ["MAX_ROUNDS", "BestChanges", "Candidate", "Rib", "Selection"]
 

@@ -11,7 +11,7 @@ Three answers:
 
 No allowed call takes a path. glibc's fstat(3) is newfstatat(2) with an empty path on some machines;
 a filter cannot see whether the path is empty, so that it is refused: what the engine maps was made
-before (`routed.rib.snapshot.SnapshotMemory`).
+before (`routed.snapshot.writer.SnapshotMemory`).
 
 Calls that are newer than the tables are answered with ENOSYS, so that a future C library falls
 back to what it knows instead of failing. clone3 too: it takes its flags by pointer, where a filter
@@ -70,7 +70,7 @@ ALLOWED: tuple[str, ...] = (
     # threads, signals, ending
     "futex", "set_robust_list", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
     "sigaltstack", "restart_syscall", "sched_yield", "exit", "exit_group",
-    # ending in time, whatever becomes of the rest (`routed.engine`)
+    # ending in time, whatever becomes of the rest (`routed.engine.main`)
     "setitimer",
     # time, chance, and questions about oneself
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",

@@ -18,8 +18,6 @@ from pathlib import Path
 import kernel
 import router_config
 from ipc import codec
-from ipc.authority import AUTHORITY
-from ipc.authority import Role as End
 from ipc.control import PROTOCOL_VERSION, REQUEST_CLASSES, Hello, Monitor
 from ipc.control import ControlType as Request
 from ipc.framing import (
@@ -29,8 +27,10 @@ from ipc.framing import (
     Frame,
     pack_frame,
 )
-from ipc.internal import FibCommanded, LogLevelRequested
-from routed.neighbor.assigned import GROUP_IPV6, NUP_PORT
+from routed.imsg.authority import AUTHORITY
+from routed.imsg.authority import Role as End
+from routed.imsg.messages import FibCommanded, LogLevelRequested
+from routed.model.nup_addresses import GROUP_IPV6, NUP_PORT
 from testbed import Lab
 from tests.attack.scene import DEADLINE_S, METRICS_PORT, READER, STRANGER, Scene, attacked_network
 from tests.fakes.wired_samples import sample

@@ -12,9 +12,9 @@ import random
 import time
 
 from routed.model.prefix import Address
-from routed.rib.parts import MakeParts, native_parts, python_parts
-from routed.rib.snapshot import TICK_NS, FibSnapshot
 from routed.rib.table import BestChanges
+from routed.snapshot.parts import MakeParts, native_parts, python_parts
+from routed.snapshot.writer import TICK_NS, FibSnapshot
 from tests.bench import tables
 from tests.bench.harness import Bench, seconds
 from tests.bench.loading import best_changes

@@ -18,23 +18,24 @@ from pathlib import Path
 import trio
 
 from ipc import codec
-from ipc.columns import pack_indices, pack_keys
-from ipc.internal import FibColumns, FibUpdate, FibValue
 from netns import RouterNamespaces
-from routed.fib.bulk import encode_batch
-from routed.fib.codec import encode_barrier
-from routed.fib.ledger import BATCH_OPERATIONS, Ledger
-from routed.fib.nexthops import NextHopBook
-from routed.fib.object_sync import ObjectSync
-from routed.fib.ownership import Ownership, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
+from routed.engine.fib.desired import UPDATE_ROUTES_MAX
+from routed.fib.nexthop_sync import ObjectSync
+from routed.fib.nexthops.book import NextHopBook
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.bulk import encode_batch
+from routed.fib.routes.codec import encode_barrier
+from routed.fib.routes.ledger import BATCH_OPERATIONS, Ledger
+from routed.fib.routes.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.sync import FibSync
-from routed.fib_updates import judge_update
-from routed.log import Level, Logger, Record
+from routed.imsg.columns import pack_indices, pack_keys
+from routed.imsg.messages import FibColumns, FibUpdate, FibValue
+from routed.log.events import Level
+from routed.log.logger import Logger, Record
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, RouteType
-from routed.wishes import UPDATE_ROUTES_MAX
+from routed.parent.route_admission import judge_update
 from rtnetlink import LinkEnd, Rtnetlink
 from tests.bench import tables
 

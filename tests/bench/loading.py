@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, PathAttributes, RouteSource
-from routed.rib.snapshot import FibSnapshot
 from routed.rib.table import BestChanges, Selection
+from routed.snapshot.writer import FibSnapshot
 from tests.bench import tables
 
 __all__ = ["best_changes", "publish"]

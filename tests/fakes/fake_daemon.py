@@ -16,7 +16,6 @@ from pathlib import Path
 
 import trio
 
-from ipc.internal import FibCommand, ReloadAction, ReloadRequested
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
 from routed.control.daemon import Outcome
 from routed.control.injection import Injection, Refusal
@@ -41,9 +40,11 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
-from routed.listener import close_listener, open_management_listener
-from routed.log import EVENTS
+from routed.imsg.messages import ReloadRequested
+from routed.log.events import EVENTS
+from routed.model.command import FibCommand, ReloadAction
 from routed.model.prefix import Address, Prefix
+from routed.parent.listeners import close_listener, open_management_listener
 from tests.fakes.fake_views import (
     CHUNK,
     CONFIG,

@@ -12,17 +12,19 @@ from typing import cast
 
 import trio
 
-from ipc.internal import ConfBegin, SharedSecret
 from routed.config.load import load_text, read_text
 from routed.config.schema import Config
-from routed.config_reader import ConfigReader
-from routed.config_switch import ConfigSwitch
-from routed.engine_session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
-from routed.instance_lock import OtherInstanceError
-from routed.log import Level, Logger, Record
-from routed.start import Opened
-from routed.supervisor import Supervisor
-from routed.transaction import InForce
+from routed.imsg.messages import ConfBegin
+from routed.log.events import Level
+from routed.log.logger import Logger, Record
+from routed.model.secret import SharedSecret
+from routed.parent.config_reader import ConfigReader
+from routed.parent.config_switch import ConfigSwitch
+from routed.parent.engine_process.session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
+from routed.parent.engine_process.supervisor import Supervisor
+from routed.parent.instance_lock import OtherInstanceError
+from routed.parent.reload import InForce
+from routed.parent.startup import Opened
 
 RESTART_S = 0.05
 
@@ -60,7 +62,7 @@ class FakeListeners:
     is_taken = False
 
     def prepare_metrics(self, where: object) -> None:
-        from routed.listener import ListenerError
+        from routed.parent.listeners import ListenerError
 
         if self.is_taken and where is not None:
             raise ListenerError(f"metrics at {where}: address in use")

@@ -14,9 +14,8 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from routed.fib.ledger import SeenRoute
-from routed.fib.netlink import DumpInterrupted, NetlinkError
-from routed.fib.nexthop_codec import (
+from routed.fib.nexthops.book import resolve
+from routed.fib.nexthops.codec import (
     OWN_GATEWAY,
     Hop,
     NextHopForm,
@@ -24,13 +23,14 @@ from routed.fib.nexthop_codec import (
     NextHopWrite,
     SeenNextHop,
 )
-from routed.fib.nexthops import resolve
-from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind, Outcome, Refusals
 from routed.fib.rule_codec import SeenRule
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.model.rule import Rule, RuleAction
+from routed.netlink.socket import DumpInterrupted, NetlinkError
 
 __all__ = ["FakeKernel", "FakeRuleKernel", "Operation", "operations_of", "single"]
 

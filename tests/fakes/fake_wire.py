@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor.events import (
+from routed.nup.auth.keys import KeyRing
+from routed.nup.events import (
     AdjacencyChanged,
     AdjacencyState,
     LearnedPath,
-    LinkSettings,
     RouteHeld,
     RouteLost,
     RoutesLearned,
@@ -38,9 +38,9 @@ from routed.neighbor.events import (
     Trace,
     TraceCode,
 )
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.keys import KeyRing
-from routed.neighbor.recording_format import NewInstance
+from routed.nup.instance import NeighborInstance
+from routed.nup.link.settings import LinkSettings
+from routed.nup.recording.text import NewInstance
 
 __all__ = ["FakeWire", "Node", "Segment", "WireFaults", "link_settings", "router_id"]
 

@@ -12,9 +12,9 @@ from ipc.fib_search import PythonSearch, Search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
-from routed.rib.parts import MakeParts, native_parts, python_parts
-from routed.rib.snapshot import TICK_NS, FibSnapshot
 from routed.rib.table import BestChanges, Selection
+from routed.snapshot.parts import MakeParts, native_parts, python_parts
+from routed.snapshot.writer import TICK_NS, FibSnapshot
 from tests.fakes.lpm_oracle import LpmOracle
 
 MakeSearch = Callable[[mmap.mmap], Search]

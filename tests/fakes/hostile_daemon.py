@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from routed import cli, privsep
+from routed import cli
+from routed.parent.engine_process import spawn as privsep
 
 if __name__ == "__main__":
     engine = Path(__file__).with_name("hostile_engine.py")

@@ -4,7 +4,8 @@
 
 SCRIPT defines `async def attack(engine, send_raw)`, which runs once, in the daemon's first engine,
 confined like everything else there. It is read before that. Nothing installed leads here: a test
-starts the daemon by `hostile_daemon.py`, which replaces `routed.privsep.ENGINE_COMMAND`.
+starts the daemon by `hostile_daemon.py`, which replaces
+`routed.parent.engine_process.spawn.ENGINE_COMMAND`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 
 import trio
 
-import routed.engine
-from ipc.internal import SocketKind, SocketReady
+import routed.engine.main
 from routed import cli
-from routed.engine import Engine
-from routed.process_memory import ProcessMemory
-from routed.rib.snapshot import SnapshotMemory
+from routed.engine.main import Engine
+from routed.engine.show.memory import ProcessMemory
+from routed.imsg.messages import SocketKind, SocketReady
 from routed.sandbox.confine import Confinement
+from routed.snapshot.writer import SnapshotMemory
 
 
 class TakenOver(Engine):
@@ -69,5 +70,5 @@ class TakenOver(Engine):
 
 if __name__ == "__main__":
     TakenOver.source = Path(sys.argv[1]).read_text(encoding="utf-8")
-    routed.engine.Engine = TakenOver  # type: ignore[misc]
+    routed.engine.main.Engine = TakenOver  # type: ignore[misc]
     sys.exit(cli.main(sys.argv[2:]))

@@ -4,7 +4,7 @@
 
 It is confined like the real one and says nothing by itself; SCRIPT finds `send`, `take`, the
 message classes and the standard library. Nothing installed leads here: a test replaces
-`routed.privsep.ENGINE_COMMAND`.
+`routed.parent.engine_process.spawn.ENGINE_COMMAND`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import sys
 import threading
 from pathlib import Path
 
-from ipc import authority, codec, internal
+from ipc import codec
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
-from routed.declaration import hello_of_this_process
+from routed.imsg import authority
+from routed.imsg import messages as internal
+from routed.imsg.declaration import hello_of_this_process
 from routed.sandbox.confine import confine_engine
 
 channel = socket.socket(fileno=3)

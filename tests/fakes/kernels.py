@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from netns import RouterNamespaces
-from routed.fib.bulk import encode_batch
-from routed.fib.codec import NLMSG_HEADER
-from routed.fib.ledger import SeenRoute
 from routed.fib.messages import RouteKernel
-from routed.fib.nexthop_codec import NextHopForm, NextHopKind, NextHopWrite
-from routed.fib.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.plan import OpKind, Outcome
+from routed.fib.nexthops.codec import NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.bulk import encode_batch
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
+from routed.fib.routes.plan import OpKind, Outcome
 from routed.model.prefix import Address, Family, Prefix
+from routed.netlink.message import NLMSG_HEADER
 from rtnetlink import LinkEnd, Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel, single
 

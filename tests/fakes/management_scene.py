@@ -29,8 +29,8 @@ from routed.control.policy import AccessList
 from routed.control.server import (
     ManagementServer,
 )
-from routed.listener import open_management_listener
-from routed.log import EVENTS
+from routed.log.events import EVENTS
+from routed.parent.listeners import open_management_listener
 from tests.fakes.fake_daemon import FakeDaemon
 
 ME = os.getuid()
@@ -144,7 +144,9 @@ async def running(
                     client.socket.close()
                 nursery.cancel_scope.cancel()
     for event, fields in events:
-        assert set(fields) == set(EVENTS[event].fields), f"{event} is not as routed/log.py says"
+        assert set(fields) == set(EVENTS[event].fields), (
+            f"{event} is not as routed/log/logger.py says"
+        )
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor.wire import RouteUpdate
+from routed.nup.wire.message import RouteUpdate
 from tests.fakes.fake_wire import FakeWire, Node, Segment
 from tests.fakes.next_hop_graph import NextHopGraph
 

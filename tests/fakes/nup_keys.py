@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from routed.neighbor.keys import Algorithm, AuthKey, KeyRing
+from routed.nup.auth.keys import Algorithm, AuthKey, KeyRing
 
 __all__ = ["SECRET", "key", "ring"]
 

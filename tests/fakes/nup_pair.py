@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from routed.model.prefix import Address, Prefix
-from routed.neighbor.events import AdjacencyState
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.wire import (
+from routed.nup.events import AdjacencyState
+from routed.nup.instance import NeighborInstance
+from routed.nup.wire.message import (
     Flag,
     Hello,
     Message,

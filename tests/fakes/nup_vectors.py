@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from routed.model.prefix import Address, Prefix
-from routed.neighbor import wire
-from routed.neighbor.wire import Flag, Message, MessageType
+from routed.nup.wire import message as wire
+from routed.nup.wire.message import Flag, Message, MessageType
 
 __all__ = ["VECTORS_DIR", "load_vectors", "message_from_fields", "message_to_fields"]
 

@@ -12,7 +12,7 @@ from ipc.fib_layout import (
     RECORD_FLAG,
     RECORD_MASK,
 )
-from routed.rib.walk import TrieShape
+from routed.snapshot.trace import TrieShape
 
 
 def lookup(shape: TrieShape, addr_bits: int) -> int:

@@ -25,9 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipc import codec, columns
-from ipc.authority import AUTHORITY, AuthorityError, Phase, check_authority
-from ipc.authority import Role as End
+from ipc import codec
 from ipc.control import (
     REQUEST_CLASSES,
     ControlType,
@@ -53,32 +51,36 @@ from ipc.framing import (
 from ipc.snapshot import FibReader
 from routectl.iproute import LineError, parse_attributes, parse_prefix, split_line
 from routed.config.load import ConfigError, load_text
-from routed.fib import codec as netlink
-from routed.fib import native as fib_extension
-from routed.fib.bulk import DumpDecoder, encode_batch
-from routed.fib.events import decode_address, decode_link
-from routed.fib.ledger import SeenRoute
-from routed.fib.nexthop_codec import (
+from routed.engine.injection.journal import Journal, Kept, _committed, fold
+from routed.fib.links.codec import decode_address, decode_link
+from routed.fib.nexthops.codec import (
     Hop,
     NextHopKind,
     NextHopWrite,
     decode_nexthop,
     encode_nexthop,
 )
-from routed.fib.ownership import RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
+from routed.fib.routes import codec as route_codec
+from routed.fib.routes import extension as fib_extension
+from routed.fib.routes.bulk import DumpDecoder, encode_batch
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.rule_codec import decode_rule, encode_rule
-from routed.injection_journal import Journal, Kept, _committed, fold
+from routed.imsg import columns
+from routed.imsg.authority import AUTHORITY, AuthorityError, Phase, check_authority
+from routed.imsg.authority import Role as End
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import Rule, RuleAction
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.instance_state import read_state, save_state
-from routed.neighbor.recorder import Recorder
-from routed.neighbor.recording_format import FORMAT, NewInstance
-from routed.neighbor.replay import RecordingError, Replay
-from routed.neighbor.wire import HEADER_BYTES, DecodeError, checksum, decode, encode
-from routed.rib.snapshot import FibSnapshot
+from routed.netlink import message as netlink
+from routed.nup.instance import NeighborInstance
+from routed.nup.recording.recorder import Recorder
+from routed.nup.recording.replay import RecordingError, Replay
+from routed.nup.recording.saved_state import read_state, save_state
+from routed.nup.recording.text import FORMAT, NewInstance
+from routed.nup.wire.message import HEADER_BYTES, DecodeError, checksum, decode, encode
+from routed.snapshot.writer import FibSnapshot
 from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.fib_writer import add, gathered, hop
 from tests.fakes.nup_pair import PEER, heartbeat
@@ -334,7 +336,7 @@ def _netlink(data: bytes) -> None:
 
 
 _NETLINK_DECODERS: tuple[Callable[[netlink.NetlinkMessage], object], ...] = (
-    lambda message: netlink.decode_route(message.payload),
+    lambda message: route_codec.decode_route(message.payload),
     decode_link,
     decode_address,
     decode_nexthop,

@@ -37,8 +37,8 @@ def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
 
 _FOREIGN_ROUTE = """
 import sys
-from routed.fib.ownership import RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
+from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Prefix
 from routed.model.route import RouteType

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import pytest
 import trio
 
-from routed.fib.links import LinkChange, LinkTable
+from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket
 from routed.fib.request_socket import RequestSocket
 from routed.model.link import Interface
 from routed.model.prefix import Address
+from routed.netlink.socket import EventSocket
 from rtnetlink import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, Rtnetlink, SubnetRoute
 from tests.fakes.kernels import Namespace
 

@@ -10,8 +10,8 @@ import pytest
 import kernel
 import router_config
 from kernel import KernelRoute
-from routed.fib.codec import NetlinkMessage
-from routed.fib.nexthop_codec import Hop, decode_nexthop
+from routed.fib.nexthops.codec import Hop, decode_nexthop
+from routed.netlink.message import NetlinkMessage
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until

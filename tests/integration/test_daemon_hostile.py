@@ -9,7 +9,7 @@ import struct
 import pytest
 
 import router_config
-from routed.neighbor.assigned import GROUP_IPV6, NUP_PORT
+from routed.model.nup_addresses import GROUP_IPV6, NUP_PORT
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until

@@ -24,9 +24,11 @@ DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
 HEAD = """
 import array, ctypes, json, mmap, os, signal, socket, sys
 import trio
-from ipc import authority, codec, internal
+from routed.imsg import authority
+from ipc import codec
+from routed.imsg import messages as internal
 from ipc.framing import Frame, INTERNAL_FRAME_MAX_BYTES, pack_frame
-from ipc.columns import pack_indices, pack_keys
+from routed.imsg.columns import pack_indices, pack_keys
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop, RouteType
 

@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import topology
-from routed import exporter
-from routed.neighbor.events import TraceCode
+from routed.engine.show import metrics as exporter
+from routed.nup.events import TraceCode
 from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until

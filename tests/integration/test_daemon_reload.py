@@ -11,10 +11,10 @@ import pytest
 
 import kernel
 import router_config
-from routed.fib.codec import NLMSG_DONE, split_messages
 from routed.fib.rule_codec import RULE_MESSAGES, decode_rule, encode_rule_dump
 from routed.model.prefix import Family
 from routed.model.rule import Rule
+from routed.netlink.message import NLMSG_DONE, split_messages
 from testbed import Lab
 from tests.fakes.route_monitor import RouteMonitor
 from tests.integration.conftest import LabBuilder

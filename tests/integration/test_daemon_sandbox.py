@@ -84,10 +84,9 @@ def test_required_refuses_to_start_where_something_is_missing(build_lab: LabBuil
 
 ON_A_FOREIGN_MACHINE = """
 import sys
-import routed.privsep
+import routed.parent.engine_process.spawn
 engine = "import platform, sys; platform.machine = lambda: 'riscv64'; " \\
     "from routed.cli import main; sys.exit(main(sys.argv[1:]))"
-routed.privsep.ENGINE_COMMAND = (sys.executable, "-c", engine, "--role", "engine")
-from routed.cli import main
-sys.exit(main(sys.argv[1:]))
+routed.parent.engine_process.spawn.ENGINE_COMMAND = (sys.executable, "-c", engine, "--role",
+"engine") from routed.cli import main sys.exit(main(sys.argv[1:]))
 """

@@ -111,8 +111,8 @@ LEARNED, WIDTH = 300, 64
 
 WIDE_ROUTES = f"""
 import sys
-from routed.fib.ownership import RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
+from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType

@@ -17,11 +17,23 @@ import pytest
 import trio
 
 from routed.fib import request_socket
-from routed.fib.bulk import encode_batch
-from routed.fib.codec import (
+from routed.fib.links.table import LinkChange
+from routed.fib.monitor import KernelMonitor
+from routed.fib.nexthops.codec import SeenNextHop
+from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.bulk import encode_batch
+from routed.fib.routes.codec import RTM_GETROUTE
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
+from routed.fib.rule_sync import RuleKernel
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop, RouteType
+from routed.model.rule import ANY_MARK, Rule, RuleAction
+from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_REQUEST,
-    RTM_GETROUTE,
     DecodeError,
     NetlinkMessage,
     attributes,
@@ -30,19 +42,7 @@ from routed.fib.codec import (
     pack_u32_attribute,
     split_messages,
 )
-from routed.fib.ledger import Ledger
-from routed.fib.links import LinkChange
-from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket, NetlinkError
-from routed.fib.nexthop_codec import SeenNextHop
-from routed.fib.ownership import KernelRoute, Ownership, RouteKey, RouteValue
-from routed.fib.plan import FibBatch, OpKind
-from routed.fib.request_socket import RequestSocket
-from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
-from routed.fib.rules import RuleKernel
-from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NextHop, RouteType
-from routed.model.rule import ANY_MARK, Rule, RuleAction
+from routed.netlink.socket import EventSocket, NetlinkError
 from rtnetlink import Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel, FakeRuleKernel, single
 from tests.fakes.kernels import Contract, Namespace, add_equal, do, dump, key, ours

@@ -18,21 +18,22 @@ import trio
 
 import kernel
 from routed.fib.carrier import CarrierCheck
-from routed.fib.ledger import Ledger
-from routed.fib.links import LinkChange
+from routed.fib.links.table import LinkChange
 from routed.fib.messages import FibRows, FibUpdate
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket
-from routed.fib.nexthop_codec import Hop, NextHopForm, NextHopKind, NextHopWrite
-from routed.fib.nexthops import NextHopBook
-from routed.fib.object_sync import ObjectSync
-from routed.fib.ownership import Ownership, RouteSpace, RouteValue
-from routed.fib.plan import FibBatch, OpKind
+from routed.fib.nexthop_sync import ObjectSync
+from routed.fib.nexthops.book import NextHopBook
+from routed.fib.nexthops.codec import Hop, NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.sync import FibSync
-from routed.log import Level, Logger
+from routed.log.events import Level
+from routed.log.logger import Logger
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+from routed.netlink.socket import EventSocket
 from rtnetlink import RTM_NEWLINK, LinkEnd, Rtnetlink, attribute
 from tests.fakes.kernels import Namespace, add_equal, do, dump, key
 from tests.unit.fib.test_sync import ListSink

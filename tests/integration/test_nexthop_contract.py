@@ -7,10 +7,8 @@ import errno
 import pytest
 import trio
 
-from routed.fib.ledger import Ledger
 from routed.fib.monitor import KernelMonitor
-from routed.fib.netlink import EventSocket
-from routed.fib.nexthop_codec import (
+from routed.fib.nexthops.codec import (
     OWN_GATEWAY,
     Hop,
     NextHopForm,
@@ -19,11 +17,13 @@ from routed.fib.nexthop_codec import (
     SeenNextHop,
     encode_nexthop,
 )
-from routed.fib.ownership import Ownership, RouteValue
-from routed.fib.plan import OpKind
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import Ownership, RouteValue
+from routed.fib.routes.plan import OpKind
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
+from routed.netlink.socket import EventSocket
 from tests.fakes.kernels import Contract, Namespace, do, key, objects, ours, write_object
 from waiting import wait_until
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from routed import exporter
 from routed.config.load import load_file
 from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, options_of
+from routed.engine.show import metrics as exporter
 from routed.fib.compat_mode import COMPAT_MODE_PATH
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -84,7 +84,9 @@ def test_the_protocol_number_has_its_name() -> None:
 
 def _exported_names() -> set[str]:
     """Every sample name that the exporter can give, by its own text."""
-    text = (CONFIGS.parent / "routed" / "exporter.py").read_text(encoding="utf-8")
+    text = (CONFIGS.parent / "routed" / "engine" / "show" / "metrics.py").read_text(
+        encoding="utf-8"
+    )
     names = {"routed_info", *(f"routed_fib_{name}_total" for name in exporter.FIB_COUNTERS)}
     for name, kind in re.findall(r'"(routed_[a-z_]+)",\s*Kind\.([A-Z]+)', text):
         names.add(f"{name}_total" if kind == "COUNTER" else name)

@@ -1,7 +1,9 @@
 """Who may import whom. The table below is the one place where that is written down.
 
-Rooms meet only in the composition roots (`routed/parent.py`, `routed/router.py` and what they are
-made of); inside a room, core modules import no edge and nothing that does I/O.
+The first folder says the process: `routed/parent/` runs as root, `routed/engine/` without any
+privilege, and neither imports the other. Whatever both need is neutral, stands below them, and does
+not know that there are processes. Inside a package, core modules import no edge and nothing that
+does I/O.
 """
 
 from __future__ import annotations
@@ -17,167 +19,42 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ipc", "routed", "routectl")
 
-ROOM_IMPORTS: dict[str, set[str]] = {
-    # room: what it may import of ours, and of others
-    "routed.model": set(),
-    "ipc": {"ipc", "routed.model", "msgpack", "trio"},
-    "routed.config": {"routed.model", "yaml"},
-    "routed.rib": {"routed.model", "routed.clock", "ipc.fib_layout", "ipc.fib_native"},
-    "routed.fib": {"routed.model", "routed.clock", "routed.log", "trio", "pyroute2"},
-    "routed.neighbor": {"routed.model", "routed.clock", "trio"},
-    "routed.control": {"routed.model", "ipc", "trio"},
-    "routectl": {
-        "ipc", "routectl", "prompt_toolkit", "routed.config.load", "routed.keyfiles",
-    },
-    # single modules beside the rooms
+PACKAGE_IMPORTS: dict[str, set[str]] = {
+    # package: what it may import of ours, and of others
+    "ipc": {"msgpack", "trio"},
+    "routectl": {"ipc", "prompt_toolkit", "routed.config", "routed.netlink.message"},
+    # neutral, from the bottom up
     "routed.clock": set(),
+    "routed.model": set(),
     "routed.log": {"ipc.texts"},
-    "routed.log_relay": {"ipc", "routed.log"},
-    "routed.declaration": {"ipc", "routed", "routed.config.transfer"},
-    "routed.code_on_disk": set(),
-    "routed.daemonize": {"ipc.standard_streams", "routed", "routed.signals"},
-    "routed.signals": set(),
-    "routed.lockfile": set(),
-    "routed.instance_lock": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
-    "routed.pidfile": {"routed.lockfile"},
-    "routed.notify": set(),
-    "routed.privsep": {"routed.signals"},
-    "routed.process_memory": set(),
-    "routed.latency": {"routed.metrics"},
+    "routed.netlink": {"routed.model", "trio"},
+    "routed.config": {"routed.model", "routed.netlink.message", "yaml"},
+    "routed.imsg": {"ipc", "routed", "routed.config.transfer", "routed.model"},
+    "routed.rib": {"routed.clock", "routed.model"},
+    "routed.snapshot": {"ipc.fib_layout", "ipc.fib_native", "routed.model", "routed.rib.table"},
+    "routed.fib": {
+        "pyroute2", "routed.clock", "routed.log", "routed.model", "routed.netlink", "trio",
+    },
+    "routed.nup": {"routed.model", "trio"},
+    "routed.control": {"ipc", "routed.imsg.messages", "routed.model", "trio"},
     "routed.metrics": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
     "routed.sandbox": set(),
-    "routed.listener": {
-        "ipc.closing", "ipc.fdpass", "routed.config.scalars", "routed.lockfile",
-    },
-    "routed.sockets": {"routed.model", "routed.neighbor.assigned"},
-    "routed.wishes": {"ipc", "routed.model"},
-    "routed.fib_updates": {"ipc", "routed.fib", "routed.log", "routed.model"},
-    "routed.outbox": {"ipc.internal", "routed.model", "trio"},
-    "routed.engine_session": {
-        "ipc", "routed.config", "routed.declaration", "routed.engine_output", "routed.log",
-        "routed.log_relay", "routed.outbox", "routed.privsep", "routed.sandbox.refusals", "trio",
-    },
-    "routed.engine_output": {"trio"},
-    "routed.journals": {"ipc.internal", "routed.log"},
-    "routed.supervisor": {
-        "ipc", "routed", "routed.code_on_disk", "routed.config", "routed.engine_session",
-        "routed.log", "routed.privsep", "trio",
-    },
-    "routed.injection": {"routed.model"},
-    "routed.injection_journal": {"ipc", "routed.injection", "routed.model"},
-    "routed.keyfiles": {"ipc", "routed.config.load", "routed.config.schema"},
-    "routed.neighbor_links": {"ipc", "routed.config.schema", "routed.model", "routed.neighbor"},
-    "routed.neighbor_policy": {"routed.config.schema", "routed.neighbor"},
-    "routed.kernel_filter": {"routed.config.schema", "routed.model"},
-    "routed.redistribution": {
-        "routed.config.schema", "routed.model", "routed.neighbor", "routed.rib.table",
-    },
-    "routed.sources": {
-        "routed.config.schema", "routed.model", "routed.neighbor.events", "routed.redistribution",
-        "routed.rib.table",
-    },
-    "routed.injecting": {
-        "ipc.columns", "routed.injection", "routed.injection_journal", "routed.log",
-        "routed.model", "routed.rib.table", "trio",
-    },
-    "routed.fib_requests": {
-        "ipc.internal", "routed.config.schema", "routed.kernel_filter", "routed.log",
-        "routed.model", "routed.neighbor.events", "routed.rib.table", "routed.wishes",
-    },
-    "routed.kernel_news": {"routed.model", "routed.neighbor.instance", "routed.wishes"},
-    "routed.router": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.fib_requests", "routed.injecting",
-        "routed.kernel_news", "routed.latency", "routed.log", "routed.model", "routed.neighbor",
-        "routed.neighbor_links", "routed.neighbor_policy", "routed.redistribution", "routed.rib",
-        "routed.sources", "trio",
-    },
-    "routed.explain": {
-        "routed.control", "routed.model", "routed.rib", "routed.router",
-    },
-    "routed.topology": {"routed.control", "routed.model", "routed.router"},
-    "routed.watching": {"routed.control", "routed.model", "routed.neighbor", "routed.rib"},
-    "routed.route_tables": {
-        "routed.control", "routed.fib_requests", "routed.model", "routed.rib", "routed.router",
-    },
-    "routed.protocols": {"routed.config.schema", "routed.model", "routed.neighbor.events"},
-    "routed.counter_words": {"routed.neighbor.events"},
-    "routed.reporter": {
-        "ipc", "routed", "routed.log", "routed.config.schema", "routed.config.written",
-        "routed.control", "routed.counter_words", "routed.explain",
-        "routed.model", "routed.neighbor", "routed.process_memory", "routed.protocols",
-        "routed.rib", "routed.route_tables", "routed.router", "routed.topology", "routed.watching",
-    },
-    "routed.parent_watch": {"routed.log", "trio"},
-    "routed.diagnosis": {"routed.reporter"},
-    "routed.exporter": {
-        "routed.metrics", "routed.model", "routed.reporter", "routed.router", "routed.sandbox",
-    },
+    # the processes
     "routed.engine": {
-        "ipc", "routed.clock", "routed.config.schema", "routed.config.transfer",
-        "routed.control", "routed.declaration", "routed.log", "routed.diagnosis",
-        "routed.exporter", "routed.injection_journal", "routed.metrics", "routed.model",
-        "routed.parent_watch", "routed.privsep", "routed.process_memory", "routed.reporter",
-        "routed.rib.snapshot", "routed.router", "routed.sandbox", "trio",
-    },
-    "routed.state_file": set(),
-    "routed.last_good": {"routed.state_file"},
-    "routed.reload_phases": set(),
-    "routed.reload_queue": {"ipc.internal"},
-    "routed.file_threads": {"routed.sandbox.kernel"},
-    "routed.config_reader": {
-        "ipc.internal", "routed.config", "routed.file_threads", "routed.keyfiles", "trio",
-    },
-    "routed.config_switch": {
-        "ipc.internal", "routed.config", "routed.config_reader", "routed.engine_session",
-        "routed.instance_lock", "routed.keyfiles", "routed.listener", "routed.start",
-        "routed.supervisor", "routed.transaction", "trio",
-    },
-    "routed.transaction": {
-        "ipc", "routed.config", "routed.config_reader", "routed.last_good", "routed.log",
-        "routed.reload_phases", "routed.reload_queue", "trio",
-    },
-    "routed.log_sinks": {"routed.file_threads", "routed.log"},
-    "routed.orphans": {"trio"},
-    "routed.daemon_log": {
-        "ipc.internal", "routed.config.schema", "routed.log", "routed.log_sinks", "routed.outbox",
-    },
-    "routed.start": {
-        "ipc", "routed.config.permissions", "routed.config.schema", "routed.daemon_log",
-        "routed.instance_lock",
-        "routed.keyfiles", "routed.listener", "routed.lockfile", "routed.pidfile",
-        "routed.privsep", "routed.sandbox",
-    },
-    "routed.neighbor_sockets": {
-        "ipc", "routed.config.schema", "routed.log", "routed.model", "routed.sockets", "trio",
-    },
-    "routed.kernel_side": {
-        "ipc", "routed.config.schema", "routed.fib", "routed.fib_updates", "routed.log",
-        "routed.model", "trio",
-    },
-    "routed.engine_desk": {
-        "ipc", "routed.daemon_log", "routed.kernel_side", "routed.model", "routed.reload_queue",
-        "routed.supervisor", "routed.transaction", "trio",
+        "ipc", "routed", "routed.clock", "routed.config", "routed.control", "routed.imsg",
+        "routed.log", "routed.metrics", "routed.model", "routed.nup", "routed.rib",
+        "routed.sandbox", "routed.snapshot", "trio",
     },
     "routed.parent": {
-        "ipc", "routed", "routed.clock", "routed.config", "routed.daemonize",
-        "routed.engine_desk", "routed.engine_session", "routed.fib.links", "routed.fib.netlink",
-        "routed.config_reader", "routed.config_switch", "routed.instance_lock",
-        "routed.kernel_side",
-        "routed.journals", "routed.last_good", "routed.signals", "routed.reload_queue",
-        "routed.model", "routed.neighbor_sockets", "routed.notify", "routed.orphans",
-        "routed.start",
-        "routed.supervisor", "routed.transaction", "trio",
+        "ipc", "routed", "routed.clock", "routed.config", "routed.fib", "routed.imsg",
+        "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
     },
+    # what both start from
     "routed.cli": {
-        "ipc.fib_native", "ipc.standard_streams", "routed", "routed.config", "routed.daemonize",
-        "routed.engine", "routed.fib.native", "routed.keyfiles", "routed.last_good",
-        "routed.parent",
-        "routed.rib.parts", "routed.signals",
+        "ipc.fib_native", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
+        "routed.fib.routes.extension", "routed.parent", "routed.snapshot.parts",
     },
-    "routed.replay": {
-        "routed.config.scalars", "routed.neighbor.instance_state",
-        "routed.neighbor.recording_format", "routed.neighbor.replay",
-    },
+    "routed.replay": {"routed.config.scalars", "routed.nup"},
     "routed.__main__": {"routed.cli"},
 }  # fmt: skip
 
@@ -196,20 +73,22 @@ EDGES = {
     "routed.control.server",
     "routed.control.session",
     "routed.metrics.server",
-    "routed.fib.events", "routed.fib.monitor", "routed.fib.netlink", "routed.fib.rules",
+    "routed.fib.links.codec", "routed.fib.monitor", "routed.netlink.socket", "routed.fib.rule_sync",
     "routed.fib.carrier", "routed.fib.request_socket",
-    "routed.fib.compat_mode", "routed.fib.learn_sync", "routed.fib.object_sync",
+    "routed.fib.compat_mode", "routed.fib.import_sync", "routed.fib.nexthop_sync",
     "routed.fib.sync",
-    "routed.neighbor.network",
-    "routed.rib.snapshot",
+    "routed.nup.network",
+    "routed.snapshot.writer",
 }  # fmt: skip
-"""Modules of a room that touch the world."""
+"""Modules of a package that touch the world."""
 
 NO_CORE_IMPORTS = {"trio", "socket", "os", "time", "secrets", "select", "subprocess", "threading"}
-"""What a core module of a room may not import. `random` is there for the type of the generator that
+"""What a core module may not import. `random` is there for the type of the generator that
 is passed in; ruff bans its module functions."""
 
-CORE_ROOMS = ("routed.model", "routed.rib", "routed.fib", "routed.neighbor", "routed.control")
+CORE_PACKAGES = (
+    "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.control",
+)  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -239,16 +118,20 @@ def imports_of(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative imports hide the room"
+            assert not node.level, f"{path}: relative imports hide the package"
             assert node.module is not None
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else node.module
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     """The longest entry of the table that a module belongs to."""
-    candidates = [room for room in ROOM_IMPORTS if module == room or module.startswith(room + ".")]
+    candidates = [
+        package
+        for package in PACKAGE_IMPORTS
+        if module == package or module.startswith(package + ".")
+    ]
     return max(candidates, key=len, default=module)
 
 
@@ -265,8 +148,8 @@ def test_imports_follow_the_table(module: str) -> None:
     if module == "routed":
         assert list(imports_of(MODULES[module])) == []
         return
-    room = room_of(module)
-    allowed = ROOM_IMPORTS[room] | {room}
+    package = package_of(module)
+    allowed = PACKAGE_IMPORTS[package] | {package}
     for imported in imports_of(MODULES[module]):
         if imported.split(".")[0] in sys.stdlib_module_names:
             continue
@@ -288,16 +171,17 @@ def test_a_library_has_one_door(library: str) -> None:
     sorted(
         module
         for module in MODULES
-        if module not in EDGES and any(module.startswith(room + ".") for room in CORE_ROOMS)
+        if module not in EDGES
+        and any(module.startswith(package + ".") for package in CORE_PACKAGES)
     ),
 )
 def test_core_modules_decide_and_touch_nothing(module: str) -> None:
     for imported in imports_of(MODULES[module]):
         # os.strerror is words, not deeds.
-        if imported == "os" and module == "routed.fib.plan":
+        if imported == "os" and module == "routed.fib.routes.plan":
             continue
         assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
-        if room_of(imported) == room_of(module):
+        if package_of(imported) == package_of(module):
             assert imported not in EDGES, f"core {module} imports the edge {imported}"
 
 
@@ -312,7 +196,7 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_privileged_process_loads_no_code_that_reads_from_strangers() -> None:
     """NUP's decoders, the management protocol's, and what nobody needs at a start."""
-    loaded = modules_after("import routed.parent")
-    assert "routed.parent" in loaded
-    rooms = {"routed.neighbor.wire", "routed.neighbor.tlvs", "routed.control", "ipc.control"}
-    assert not loaded & (rooms | {"pyroute2"})
+    loaded = modules_after("import routed.parent.main")
+    assert "routed.parent.main" in loaded
+    packages = {"routed.nup.wire.message", "routed.nup.wire.tlvs", "routed.control", "ipc.control"}
+    assert not loaded & (packages | {"pyroute2"})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from routed.log import EVENTS
+from routed.log.events import EVENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
@@ -46,7 +46,7 @@ def events_in(module: str) -> set[str]:
     }
 
 
-ENGINE = loaded_by("routed.engine") - {"routed.log"}
+ENGINE = loaded_by("routed.engine.main") - {"routed.log.events"}
 WORDS = {"ready", "starting", "stopping", "stopped"}
 """Events whose names are words that stand for something else elsewhere."""
 

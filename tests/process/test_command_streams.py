@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipc.standard_streams import write_message
-from routed.last_good import LastGood
+from routed.parent.config_history import LastGood
 
 GOOD = "router_id: 10.255.0.1\nuser: root\npid_file: {directory}/routed.pid\n"
 TIMEOUT_S = 60.0
@@ -102,7 +102,7 @@ def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None
 def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_written(
     message: str,
 ) -> None:
-    program = f"from routed.daemonize import daemonize; daemonize().report(0, {message!r})"
+    program = f"from routed.parent.daemonize import daemonize; daemonize().report(0, {message!r})"
     assert run('-c "$1"', "2>/dev/full", program).returncode == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 
 SCRIPT = """
 import os, sys
-from routed.daemonize import daemonize
+from routed.parent.daemonize import daemonize
 ready = daemonize()
 facts = [os.getpid(), os.getsid(0), os.getppid(), os.getcwd(), os.readlink("/proc/self/fd/0"),
          os.readlink("/proc/self/fd/2")]
@@ -62,7 +62,7 @@ def test_a_daemon_that_dies_without_a_word_is_an_error(tmp_path: Path, mode: str
 
 LOCK_SCRIPT = """
 import sys, signal
-from routed.pidfile import PidFile
+from routed.parent.pidfile import PidFile
 lock = PidFile(sys.argv[1])
 print("locked", flush=True)
 sys.stdin.read()
@@ -70,7 +70,7 @@ sys.stdin.read()
 
 
 def test_the_pid_files_lock_dies_with_its_holder(tmp_path: Path) -> None:
-    from routed.pidfile import AlreadyRunning, PidFile
+    from routed.parent.pidfile import AlreadyRunning, PidFile
 
     path = tmp_path / "deep" / "routed.pid"
     with subprocess.Popen(
@@ -92,7 +92,7 @@ def test_the_pid_files_lock_dies_with_its_holder(tmp_path: Path) -> None:
 
 
 def test_a_pid_file_is_never_a_symbolic_link(tmp_path: Path) -> None:
-    from routed.pidfile import PidFile
+    from routed.parent.pidfile import PidFile
 
     (tmp_path / "target").write_text("precious")
     (tmp_path / "routed.pid").symlink_to(tmp_path / "target")

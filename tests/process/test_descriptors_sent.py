@@ -19,10 +19,10 @@ import pytest
 import trio
 
 from ipc.closing import CLOSING_THREADS_MAX
-from routed import listener
 from routed.control.policy import AccessList
-from routed.listener import close_listener, open_metrics_listener
 from routed.metrics.server import MetricsServer
+from routed.parent import listeners as listener
+from routed.parent.listeners import close_listener, open_metrics_listener
 from tests.fakes.fake_daemon import FakeDaemon, ServerThread
 
 DEADLINE_S = 30.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ipc.fib_native import implementation, native
-from routed.fib import native as kernel_tables
-from routed.rib.parts import native_parts
+from routed.fib.routes import extension as kernel_tables
+from routed.snapshot.parts import native_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINT_VERSION = "from routed.cli import main; main(['--version'])"
@@ -39,7 +39,7 @@ def test_version_says_which_halves_work_on_the_fib() -> None:
     assert implementation() == ("pure Python" if native is None else "C extension")
     missing = "import sys; " + "".join(
         f"sys.modules['{name}'] = None; "
-        for name in ("ipc._fib", "routed.rib._writer", "routed.fib._native")
+        for name in ("ipc._fib", "routed.snapshot._writer", "routed.fib.routes._native")
     )
     assert version(missing).endswith(
         "(FIB: searched in Python, written in Python; kernel tables in Python)"
@@ -50,8 +50,8 @@ def test_version_says_which_halves_work_on_the_fib() -> None:
     ("package", "module", "said"),
     [
         ("ipc", "_fib", "searched in Python,"),
-        ("routed.rib", "_writer", "written in Python;"),
-        ("routed.fib", "_native", "tables in Python)"),
+        ("routed.snapshot", "_writer", "written in Python;"),
+        ("routed.fib.routes", "_native", "tables in Python)"),
     ],
 )
 def test_an_extension_of_another_layout_is_not_used(package: str, module: str, said: str) -> None:
@@ -82,7 +82,7 @@ def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: 
     )
     (built,) = (tmp_path / "build").glob("lib*")
     assert (built / "ipc" / "snapshot.py").is_file()
-    assert (built / "ipc" / "fib_snapshot.h").is_file()
-    assert (built / "routed" / "fib" / "_native.pyi").is_file()
-    for name in ("ipc/_fib*.so", "routed/fib/_native*.so", "routed/rib/_writer*.so"):
+    assert (built / "ipc" / "native" / "fib_snapshot.h").is_file()
+    assert (built / "routed" / "fib" / "routes" / "_native.pyi").is_file()
+    for name in ("ipc/_fib*.so", "routed/fib/routes/_native*.so", "routed/snapshot/_writer*.so"):
         assert bool(list(built.glob(name))) == (compiler == "cc")

@@ -19,7 +19,8 @@ import trio
 from ipc import channel
 from ipc.fdpass import refuse_descriptors
 from ipc.framing import IpcError
-from ipc.internal import (
+from routed.config.load import load_text
+from routed.imsg.messages import (
     ConfBegin,
     FibCommanded,
     FibProgress,
@@ -34,23 +35,24 @@ from ipc.internal import (
     SocketKind,
     SocketReady,
 )
-from routed import engine_session, privsep
-from routed.code_on_disk import CodeOnDisk
-from routed.config.load import load_text
-from routed.engine_session import (
+from routed.log.events import Level
+from routed.log.logger import Logger, Record, format_text
+from routed.model.fib import FibCounters
+from routed.model.link import Interface
+from routed.model.prefix import Address
+from routed.parent.engine_process import session as engine_session
+from routed.parent.engine_process import spawn as privsep
+from routed.parent.engine_process.code_on_disk import CodeOnDisk
+from routed.parent.engine_process.log_relay import LOG_BYTES_BURST, LOG_LINES_BURST
+from routed.parent.engine_process.session import (
     REFUSALS_BURST,
     REQUESTS_MAX,
     Conduct,
     EngineFailed,
     EngineSession,
 )
-from routed.log import Level, Logger, Record, format_text
-from routed.log_relay import LOG_BYTES_BURST, LOG_LINES_BURST
-from routed.model.fib import FibCounters
-from routed.model.link import Interface
-from routed.model.prefix import Address
+from routed.parent.engine_process.supervisor import Supervisor
 from routed.sandbox.kernel import here
-from routed.supervisor import Supervisor
 from tests.fakes.management_scene import until
 
 pytestmark = pytest.mark.root
@@ -318,7 +320,7 @@ async def test_an_engine_that_closes_its_channel_and_lives_on_is_ended(take_over
 async def test_an_engine_that_reads_nothing_is_ended_before_what_waits_fills_memory(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("routed.outbox.MESSAGES_MAX", 100)
+    monkeypatch.setattr("routed.parent.engine_process.send_queue.MESSAGES_MAX", 100)
     take_over("take_configuration()\nread_nothing()\n")
     siege = Siege()
     siege.tell = [LogLevelChanged("x" * 100)] * 100_000

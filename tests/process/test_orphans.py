@@ -11,7 +11,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from routed.orphans import reap_orphans
+from routed.parent.orphans import reap_orphans
 
 
 def child_that_ends() -> int:

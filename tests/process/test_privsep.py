@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from routed import privsep
-from routed.privsep import is_uid_mapped
+from routed.parent.engine_process import spawn as privsep
+from routed.parent.engine_process.spawn import is_uid_mapped
 from routed.sandbox import capabilities
 from routed.sandbox.capabilities import Capability
 
@@ -113,7 +113,7 @@ def test_an_engine_that_cannot_be_watched_is_ended_and_leaves_nothing(
 
 STARTER = """
 import os, socket
-from routed import privsep
+from routed.parent.engine_process import spawn as privsep
 engine = privsep.start_engine(os.getuid(), os.getgid(), "off", 1 << 16)
 engine.channel.close()
 os.waitpid(engine.pid, 0)
@@ -151,7 +151,7 @@ def test_module_paths_are_absolute_and_the_working_directory_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    package = str(Path(privsep.__file__).parents[1])
+    package = str(Path(privsep.__file__).parents[3])
     assert privsep.module_path("", "/usr/bin", False) == ""
     assert privsep.module_path(":a:/b::a", "/usr/bin", False) == f"{tmp_path}/a:/b"
     assert privsep.module_path("/b", package, False) == f"/b:{package}"

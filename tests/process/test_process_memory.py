@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 
-from routed.process_memory import ProcessMemory
+from routed.engine.show.memory import ProcessMemory
 
 CHILD = """
 import mmap, os, sys
-from routed.process_memory import ProcessMemory
+from routed.engine.show.memory import ProcessMemory
 memory = ProcessMemory()
 before = memory.resident_bytes()
 block = mmap.mmap(-1, 32 << 20)
@@ -35,7 +35,7 @@ def test_a_child_sees_its_own_growth_and_its_parents_size() -> None:
 def test_a_parent_that_has_ended_has_no_size() -> None:
     script = (
         "import os, sys\n"
-        "from routed.process_memory import ProcessMemory\n"
+        "from routed.engine.show.memory import ProcessMemory\n"
         "if os.fork():\n    sys.stdin.read()\n    os._exit(0)\n"
         "memory = ProcessMemory()\n"
         "before = memory.parent_resident_bytes()\n"

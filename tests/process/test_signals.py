@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from routed.privsep import start_engine
-from routed.signals import END, SERVED
+from routed.parent.engine_process.spawn import start_engine
+from routed.parent.signals import END, SERVED
 
 HELD = """
 import os, signal, sys
-from routed import signals
+from routed.parent import signals
 signals.hold(*signals.SERVED)
 for number in signals.SERVED:
     os.kill(os.getpid(), number)
@@ -81,8 +81,8 @@ def test_a_command_that_holds_nothing_yet_may_be_interrupted(
 
 WAITING = """
 import os, signal, sys
-from routed import signals
-from routed.daemonize import daemonize
+from routed.parent import signals
+from routed.parent.daemonize import daemonize
 signals.hold(*signals.SERVED)
 with open(sys.argv[1], "w") as facts:
     facts.write(str(os.getpid()))
@@ -111,7 +111,7 @@ def test_whoever_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
 
 ENGINE = """
 import os, signal
-from routed import signals
+from routed.parent import signals
 signals.ignore()
 for number in signals.SERVED:
     os.kill(os.getpid(), number)
@@ -125,7 +125,7 @@ def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is started with all of them held, so that not even its first instruction is too late."""
-    from routed import privsep
+    from routed.parent.engine_process import spawn as privsep
 
     monkeypatch.setattr(privsep, "ENGINE_COMMAND", (sys.executable, "-c", ENGINE))
     engine = start_engine(os.getuid(), os.getgid(), "off", 65_536)
@@ -144,7 +144,7 @@ def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
 def test_children_are_heeded_although_whoever_started_us_ignores_them() -> None:
     """An ignored SIGCHLD outlives exec(2): the kernel then reaps the engine by itself."""
     program = (
-        "import os, signal; from routed import signals; signals.heed_children()\n"
+        "import os, signal; from routed.parent import signals; signals.heed_children()\n"
         "pid = os.fork()\n"
         "if not pid: os._exit(7)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from routed.fib.delta import DeltaTracker
-from routed.fib.native import native
-from routed.fib.native_tracker import NativeTracker
-from routed.fib.ownership import RouteValue
-from routed.fib.pending import Pending
-from routed.fib.tracker import RouteTracker
+from routed.fib.routes.delta import DeltaTracker
+from routed.fib.routes.extension import native
+from routed.fib.routes.native_tracker import NativeTracker
+from routed.fib.routes.ownership import RouteValue
+from routed.fib.routes.pending import Pending
+from routed.fib.routes.tracker import RouteTracker
 from routed.model.columns import KeyColumn, ValueColumn
 from routed.model.prefix import Family, Prefix
 from routed.model.route import RouteType

@@ -23,8 +23,8 @@ from ipc.fib_native import native
 from ipc.fib_search import PythonSearch
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
-from routed.rib.parts import ROOT_BITS, MakeParts
-from routed.rib.snapshot import FibSnapshot
+from routed.snapshot.parts import ROOT_BITS, MakeParts
+from routed.snapshot.writer import FibSnapshot
 from tests.fakes.fib_writer import (
     PARTS,
     SEARCHES,

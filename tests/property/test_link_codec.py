@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from routed.fib.codec import DecodeError, NetlinkMessage, pack_attribute, split_messages
-from routed.fib.events import decode_address, decode_link
-from routed.fib.links import AddressEvent, LinkEvent
+from routed.fib.links.codec import decode_address, decode_link
+from routed.fib.links.table import AddressEvent, LinkEvent
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address
+from routed.netlink.message import DecodeError, NetlinkMessage, pack_attribute, split_messages
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 20, 21
 AF_UNSPEC, AF_BRIDGE, AF_MPLS = 0, 7, 28

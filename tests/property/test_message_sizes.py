@@ -10,7 +10,6 @@ import msgpack
 import pytest
 
 from ipc import control
-from ipc.authority import AUTHORITY, MessageType
 from ipc.codec import CodecError, decode, encode, worst_bytes
 from ipc.control import PAGE_BYTES, REQUEST_CLASSES, ROW_BYTES_MAX, Result, ResultCode, Rows
 from ipc.framing import (
@@ -20,7 +19,15 @@ from ipc.framing import (
     pack_frame,
     unpack_frame,
 )
-from ipc.internal import (
+from routed.control.changes import ChangeView
+from routed.control.injection import Refusal
+from routed.control.rows import columns_of, pack_pages
+from routed.control.session import pack_result
+from routed.control.views import VIEW_CLASSES
+from routed.engine.fib.desired import UPDATE_ROUTES_MAX, FibWishes, Wish
+from routed.imsg.authority import AUTHORITY, MessageType
+from routed.imsg.frames import BODY_BYTES_MAX, Divisible, frames_of, frames_or_problem
+from routed.imsg.messages import (
     ConfSecrets,
     FibUpdate,
     LinkChanged,
@@ -28,16 +35,9 @@ from ipc.internal import (
     RoutesLearned,
     RulesChanged,
 )
-from ipc.message_frames import BODY_BYTES_MAX, Divisible, frames_of, frames_or_problem
-from routed.control.changes import ChangeView
-from routed.control.injection import Refusal
-from routed.control.rows import columns_of, pack_pages
-from routed.control.session import pack_result
-from routed.control.views import VIEW_CLASSES
 from routed.model.fib import FibCounters
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
-from routed.wishes import UPDATE_ROUTES_MAX, FibWishes, Wish
 from tests.fakes.worst_messages import TEXTS, worst
 
 KEPT_SHORT_BY_THEIR_SENDER = {MessageType.FIB_UPDATE}

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routed.model.prefix import Address
-from routed.neighbor.events import Output, SendDatagram, Trace, TraceCode
-from routed.neighbor.wire import (
+from routed.nup.events import Output, SendDatagram, Trace, TraceCode
+from routed.nup.wire.message import (
     Flag,
     Goodbye,
     Message,

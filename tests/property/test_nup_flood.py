@@ -16,9 +16,9 @@ from time import process_time
 import pytest
 
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor.handler import MAX_NEIGHBORS_PER_LINK
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.wire import (
+from routed.nup.instance import NeighborInstance
+from routed.nup.receive import MAX_NEIGHBORS_PER_LINK
+from routed.nup.wire.message import (
     Ack,
     EndOfTable,
     Flag,

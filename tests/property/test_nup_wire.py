@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routed.model.prefix import Address, Family, Prefix
-from routed.neighbor.events import TraceCode
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.wire import (
+from routed.nup.events import TraceCode
+from routed.nup.instance import NeighborInstance
+from routed.nup.wire.message import (
     MAX_DATAGRAM_BYTES,
     Ack,
     AckRange,

@@ -18,15 +18,16 @@ import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ipc.internal import ReloadAction, ReloadFinished
 from routed.cli import _start_of
 from routed.config.load import load_text
 from routed.config.plan import LinkPlan
 from routed.config.schema import Config
-from routed.last_good import LastGood
-from routed.reload_phases import Phase
-from routed.reload_queue import ReloadRequest
-from routed.transaction import Transactions
+from routed.imsg.messages import ReloadFinished
+from routed.model.command import ReloadAction
+from routed.parent.config_history import LastGood
+from routed.parent.reload import Transactions
+from routed.parent.reload_phases import Phase
+from routed.parent.reload_queue import ReloadRequest
 from tests.fakes.fake_engines import FakeEngine, FakeParent
 
 CONFIRM_S = 60.0

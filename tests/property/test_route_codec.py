@@ -12,22 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from routed.fib.bulk import DumpDecoder, encode_batch
-from routed.fib.codec import (
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    NLMSG_HEADER,
-    RTM_DELROUTE,
-    RTM_NEWROUTE,
-    DecodeError,
-    NetlinkMessage,
-    decode_end,
-    decode_error,
-    decode_route,
-    split_messages,
-)
-from routed.fib.ledger import SeenRoute
-from routed.fib.ownership import (
+from routed.fib.routes.bulk import DumpDecoder, encode_batch
+from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_end, decode_route
+from routed.fib.routes.ledger import SeenRoute
+from routed.fib.routes.ownership import (
     NEXT_HOPS_MAX,
     KernelRoute,
     RouteKey,
@@ -35,9 +23,18 @@ from routed.fib.ownership import (
     RouteValue,
     find_violation,
 )
-from routed.fib.plan import FibBatch, OpKind
+from routed.fib.routes.plan import FibBatch, OpKind
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+from routed.netlink.message import (
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSG_HEADER,
+    DecodeError,
+    NetlinkMessage,
+    decode_error,
+    split_messages,
+)
 from tests.fakes.fake_kernel import Operation, single
 
 pytestmark = pytest.mark.usefixtures("kernel_tables")

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from routed.neighbor.replay import RecordingError, Replay
+from routed.nup.recording.replay import RecordingError, Replay
 from tests.replay.corpus import CORPUS, OTHERS, case_names, case_of_recording, save_case
 from tests.replay.scenarios import SCENARIOS, record
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from routed.config.scalars import PrefixMatch
-from routed.neighbor.events import LearnedRow, NeighborRow
-from routed.neighbor.instance import NeighborInstance
-from routed.neighbor.recording_format import read_line, without_summaries, write_output, write_value
-from routed.neighbor.replay import RecordingError, apply_input, start_instance
+from routed.nup.events import LearnedRow, NeighborRow
+from routed.nup.instance import NeighborInstance
+from routed.nup.recording.replay import RecordingError, apply_input, start_instance
+from routed.nup.recording.text import read_line, without_summaries, write_output, write_value
 
 __all__ = [
     "CORPUS", "Case", "Phase", "case_names", "case_of_recording", "differences", "read_case",

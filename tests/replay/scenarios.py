@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from routed.config import scalars
-from routed.neighbor.damping import Damping
-from routed.neighbor.events import AdjacencyReason, AdjacencyState, Datagram
-from routed.neighbor.linkcost import RttCost
-from routed.neighbor.policy import Policy, Rule
-from routed.neighbor.wire import (
+from routed.nup.events import AdjacencyReason, AdjacencyState, Datagram
+from routed.nup.link.cost import RttCost
+from routed.nup.link.damping import Damping
+from routed.nup.routes.policy import Policy, Rule
+from routed.nup.wire.message import (
     Flag,
     Hello,
     Message,

@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from routed.neighbor.events import LinkSettings, Output
-from routed.neighbor.recorder import Recorder
-from routed.neighbor.recording_format import without_summaries, write_output
+from routed.nup.events import Output
+from routed.nup.link.settings import LinkSettings
+from routed.nup.recording.recorder import Recorder
+from routed.nup.recording.text import without_summaries, write_output
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults
 from tests.replay.corpus import Case, Phase, replay
 

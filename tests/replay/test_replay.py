@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from routed.neighbor.recorder import Recorder
-from routed.neighbor.replay import RecordingError
+from routed.nup.recording.recorder import Recorder
+from routed.nup.recording.replay import RecordingError
 from tests.fakes.nup_pair import many_prefixes, pair
 from tests.replay.__main__ import main
 from tests.replay.corpus import (

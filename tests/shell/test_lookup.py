@@ -16,7 +16,7 @@ from routectl.cli import command_line_for
 from routed.control.policy import AccessList
 from routed.model.prefix import Address
 from routed.model.route import NextHop
-from routed.rib.snapshot import FibSnapshot
+from routed.snapshot.writer import FibSnapshot
 from tests.fakes.fake_daemon import FakeDaemon, serving
 from tests.fakes.fib_writer import add, gathered
 

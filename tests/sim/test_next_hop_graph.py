@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop
-from routed.neighbor.events import LearnedPath
+from routed.nup.events import LearnedPath
 from tests.fakes.fake_wire import FakeWire, router_id
 from tests.fakes.network_laws import LoopWatch, build_ring
 from tests.fakes.next_hop_graph import NextHopGraph

@@ -14,10 +14,10 @@ import pytest
 
 from routed.model.prefix import Address, Prefix
 from routed.model.seqno import REACH
-from routed.neighbor.distances import SOURCE_GC_S
-from routed.neighbor.raising import BURST, LEAP
-from routed.neighbor.seqno_wishes import REQUEST_RETRY_MAX_S
-from routed.neighbor.wire import RouteUpdate, SeqnoRequest
+from routed.nup.routes.distances import SOURCE_GC_S
+from routed.nup.routes.seqno_limits import BURST, LEAP
+from routed.nup.routes.seqno_requests import REQUEST_RETRY_MAX_S
+from routed.nup.wire.message import RouteUpdate, SeqnoRequest
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults
 from tests.fakes.network_laws import (
     LoopWatch,

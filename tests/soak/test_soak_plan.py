@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routed.supervisor import RESTARTS_MAX
+from routed.parent.engine_process.supervisor import RESTARTS_MAX
 from soak_plan import ENGINE_KILLS_MAX, ENGINE_KILLS_ROUNDS, Action, Plan, Round
 
 ROUTERS = [f"r{n}" for n in range(1, 9)]

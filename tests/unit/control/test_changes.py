@@ -18,10 +18,10 @@ from routed.control.changes import (
     Topic,
 )
 from routed.control.rows import columns_of
+from routed.engine.show.changes import ChangeObserver
 from routed.model.prefix import Family, Prefix
 from routed.model.route import PathAttributes, RouteSource
 from routed.rib.table import BestChanges, Selection
-from routed.watching import ChangeObserver
 
 SUBJECT = columns_of(ChangeView).index("subject")
 LOST = columns_of(ChangeView).index("lost")
@@ -168,7 +168,7 @@ def test_of_a_million_routes_the_observer_looks_at_the_newest(
         looks.append(prefix)
         return len(looks) == 1
 
-    monkeypatch.setattr("routed.watching.CHANGES_MAX", 10)
+    monkeypatch.setattr("routed.engine.show.changes.CHANGES_MAX", 10)
     observer = ChangeObserver(str)
     feed = observer.watch(EVERYTHING, 0)
     assert feed is not None

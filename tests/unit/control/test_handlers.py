@@ -31,13 +31,13 @@ from ipc.control import (
     ShowStatus,
     SnapshotOpen,
 )
-from ipc.internal import FibCommand
 from routed.control.answers import Answer, Dump, Final, Views
 from routed.control.caller import Caller
 from routed.control.daemon import Outcome
 from routed.control.handlers import HANDLERS
 from routed.control.rows import to_row
 from routed.control.tables import Table
+from routed.model.command import FibCommand
 from routed.model.prefix import Address
 from tests.fakes.fake_daemon import FakeDaemon
 

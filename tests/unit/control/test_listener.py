@@ -12,7 +12,7 @@ import pytest
 
 from ipc.fdpass import may_carry_descriptors
 from routed.config.scalars import ListenAddress
-from routed.listener import (
+from routed.parent.listeners import (
     ListenerError,
     Listeners,
     close_listener,

@@ -33,7 +33,6 @@ from ipc.control import (
 )
 from ipc.fdpass import DESCRIPTORS_MAX
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
-from routed import listener
 from routed.control.daemon import Outcome
 from routed.control.policy import AccessList
 from routed.control.server import (
@@ -44,6 +43,7 @@ from routed.control.server import (
     ManagementServer,
 )
 from routed.control.views import StatusView
+from routed.parent import listeners as listener
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.management_scene import (
     ADMIN,

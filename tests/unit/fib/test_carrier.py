@@ -10,8 +10,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from routed.fib.carrier import LINKS_EACH_LOOK, CarrierCheck
-from routed.fib.codec import NetlinkMessage
-from routed.fib.netlink import NetlinkError
+from routed.netlink.message import NetlinkMessage
+from routed.netlink.socket import NetlinkError
 
 UP, DOWN = 0x11043, 0x1003
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from routed.fib.ownership import KernelRoute
-from tests.unit.fib.test_ledger import A, B, Bench, C, via
+from routed.fib.routes.ownership import KernelRoute
+from tests.unit.fib.test_route_ledger import A, B, Bench, C, via
 
 OPENR = 99
 OURS, THEIRS, STRAY = via("192.0.2.1"), via("192.0.2.88"), via("192.0.2.66")

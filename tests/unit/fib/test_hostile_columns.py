@@ -1,20 +1,20 @@
 """Columns that are well formed and that no honest engine sends: the books stay sound.
 
-The engine may be an intruder's. Keys are checked one by one (`routed.fib_updates`); that each comes
-once is not, so the books must not count on it.
+The engine may be an intruder's. Keys are checked one by one (`routed.parent.route_admission`); that
+each comes once is not, so the books must not count on it.
 """
 
 from __future__ import annotations
 
 import random
 
-from ipc.columns import pack_indices, pack_keys
-from ipc.internal import FibColumns, FibUpdate, FibValue
-from routed.fib.ledger import Ledger
-from routed.fib.ownership import Ownership
-from routed.fib_updates import judge_update
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import Ownership
+from routed.imsg.columns import pack_indices, pack_keys
+from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.model.prefix import Family, Prefix
 from routed.model.route import RouteType
+from routed.parent.route_admission import judge_update
 from tests.fakes.fake_kernel import FakeKernel
 
 OURS = Ownership(protocol=205, priority=205, tables=frozenset({254}))

@@ -10,12 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from routed.fib.codec import NetlinkMessage
-from routed.fib.links import AddressEvent, LinkEvent
+from routed.fib.links.table import AddressEvent, LinkEvent
 from routed.fib.monitor import DUMP_ATTEMPTS, RETRY_LIMIT_S, KernelMonitor
-from routed.fib.netlink import DumpInterrupted, EventSocket, NetlinkError, Overrun
-from routed.fib.ownership import KernelRoute
 from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.ownership import KernelRoute
+from routed.netlink.message import NetlinkMessage
+from routed.netlink.socket import DumpInterrupted, EventSocket, NetlinkError, Overrun
 
 Dump = tuple[list[LinkEvent], list[AddressEvent]]
 

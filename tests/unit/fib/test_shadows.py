@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routed.fib import shadows as shadows_module
-from routed.fib.ledger import Ledger
-from routed.fib.ownership import KernelRoute
-from routed.fib.shadows import Shadow, Shadows
-from tests.unit.fib.test_ledger import BLACKHOLE, A, B, Bench, key, via
+from routed.fib.routes import shadows as shadows_module
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import KernelRoute
+from routed.fib.routes.shadows import Shadow, Shadows
+from tests.unit.fib.test_route_ledger import BLACKHOLE, A, B, Bench, key, via
 
 STATIC, BIRD = 4, 12
 BETTER = key("10.1.0.0/16", 32)

@@ -12,13 +12,14 @@ from trio.testing import MockClock
 
 from ipc.codec import encode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
-from ipc.internal import FibProgress
-from routed.fib.ledger import Ledger
 from routed.fib.messages import FibRemovals, FibRows, FibUpdate
-from routed.fib.ownership import Ownership, RouteKey, RouteValue
-from routed.fib.plan import OpKind
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
+from routed.fib.routes.plan import OpKind
 from routed.fib.sync import JUDGMENT_S, FibSync
-from routed.log import Level, Logger, Record
+from routed.imsg.messages import FibProgress
+from routed.log.events import Level
+from routed.log.logger import Logger, Record
 from routed.model.fib import PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType

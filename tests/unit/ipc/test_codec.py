@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.authority import AUTHORITY
 from ipc.codec import CodecError, decode, decode_plain, encode, encode_plain
+from routed.imsg.authority import AUTHORITY
 from routed.model.prefix import Address, Prefix
 
 

@@ -255,7 +255,8 @@ def test_the_c_example_gives_the_same_answers(writer: Writer, tmp_path: Path) ->
         pytest.skip("no C compiler (cc) on this machine")
     program = tmp_path / "fib_lookup"
     subprocess.run(
-        [compiler, "-std=gnu99", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'ipc'}",
+        [compiler, "-std=gnu99", "-O2", "-Wall", "-Wextra", "-Werror",
+         "-I", str(ROOT / "ipc" / "native"),
          "-o", program, ROOT / "docs" / "examples" / "fib_lookup.c"],
         check=True,
     )  # fmt: skip
@@ -292,7 +293,7 @@ def _c_line(address: str, found: FoundRoute | None) -> str:
 
 
 def test_the_c_header_has_the_same_numbers() -> None:
-    text = (ROOT / "ipc" / "fib_snapshot.h").read_text(encoding="utf-8")
+    text = (ROOT / "ipc" / "native" / "fib_snapshot.h").read_text(encoding="utf-8")
     for entry in Header:
         name = "IPV4" if entry is Header.IPV4 else entry.name
         assert f"RFIB_W_{name} = {entry.value}" in text

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_families
 
-from routed.latency import ConvergenceClock
+from routed.engine.fib.latency import ConvergenceClock
 from routed.metrics.exposition import Family, Form, Histogram, Kind, render, wanted_form
 
 

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from ipc.credentials import PeerCredentials
-from routed.listener import ListenerError, close_listener, open_metrics_listener
 from routed.metrics.exposition import Form
 from routed.metrics.server import CONNECTIONS_MAX, REQUEST_MAX_BYTES, MetricsServer
+from routed.parent.listeners import ListenerError, close_listener, open_metrics_listener
 
 BODY = "# EOF\n"
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"

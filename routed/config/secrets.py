@@ -1,0 +1,115 @@
+"""Secrets from their files: read by the privileged process, which hands them to the engine.
+
+routes.yaml names files and holds no secret, so that it can be shown, kept under version control and
+sent in a report. A file must be a plain file of ours or root's that nobody else can read; a secret
+that others may have read is refused rather than used. The group may read it when it is root's, one
+of the daemon's or the engine's: whoever starts the daemon in that group has given it the secret,
+and 0440 is the strictest that some can do (Kubernetes with fsGroup).
+
+Failure: `KeyFileError` with every problem, each by the path of its key in routes.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from routed.config.load import ConfigError, read_text
+from routed.config.schema import Config, KeyAlgorithm, KeyConfig
+from routed.model.secret import SharedSecret
+
+__all__ = ["KeyFileError", "read_secrets"]
+
+SECRET_MIN_BYTES = 16
+"""128 bits, if it is random; what is shorter is guessed from one recorded datagram."""
+_SECRET_MAX_BYTES = {KeyAlgorithm.HMAC_SHA256: 1024, KeyAlgorithm.BLAKE2S: 32}
+_FILE_MAX_BYTES = 4096
+
+
+class KeyFileError(Exception):
+    """Some secret cannot be used."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
+    """Read every secret that a configuration names.
+
+    Args:
+        config: the configuration.
+        config_path: its file; relative names start from that file's directory.
+
+    Raises:
+        KeyFileError: a file is missing, open to others, too short or too long.
+    """
+    directory = Path(config_path).parent
+    problems: list[tuple[str, KeyConfig, str]] = []
+    secrets: list[SharedSecret] = []
+    for key_set in config.keys:
+        for index, key in enumerate(key_set.keys):
+            path = directory / key.secret_file
+            try:
+                secrets.append(SharedSecret(key_set.name, key.id, _read(path, key, config)))
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                where = f"keys.{key_set.name}[{index}].secret_file"
+                problems.append((where, key, f"{path}: {reason}"))
+    if problems:
+        text = _text_of(config_path)
+        raise KeyFileError(
+            [
+                f"{config_path}{_place_of(key, text)}: {where}: {problem}"
+                for where, key, problem in problems
+            ]
+        )
+    return tuple(secrets)
+
+
+def _text_of(config_path: str) -> str:
+    """What the file says now; nothing when it cannot be read once more, as a pipe."""
+    try:
+        return read_text(config_path)
+    except ConfigError:
+        return ""
+
+
+def _place_of(key: KeyConfig, text: str) -> str:
+    """`:LINE:COLUMN` of the first place where the file names a key file; empty when there is none.
+
+    Two keys of one file have one place: what is wrong with it is the same.
+    """
+    name = re.escape(str(key.secret_file))
+    found = re.search(rf"secret_file['\"]?\s*:\s*['\"]?({name})(?![^\s'\",}}])", text)
+    if found is None:
+        return ""
+    at = found.start(1)
+    return f":{text.count(chr(10), 0, at) + 1}:{at - text.rfind(chr(10), 0, at)}"
+
+
+def _read(path: Path, key: KeyConfig, config: Config) -> bytes:
+    """One secret: the file's content without white space at its ends."""
+    # Not blocking: a name that leads to a FIFO must not hang the daemon's start.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a plain file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise ValueError(f"belongs to uid {status.st_uid}: give it to root (chown root)")
+        groups = {0, os.getegid(), *os.getgroups(), config.user.gid}
+        closed = 0o037 if status.st_gid in groups else 0o077
+        if status.st_mode & closed:
+            mode = stat.S_IMODE(status.st_mode)
+            raise ValueError(f"is open to others (mode {mode:04o}): chmod 600, and a new secret")
+        secret = file.read(_FILE_MAX_BYTES + 1).strip()
+    longest = _SECRET_MAX_BYTES[key.algorithm]
+    if not SECRET_MIN_BYTES <= len(secret) <= longest:
+        raise ValueError(
+            f"has a secret of {len(secret)} bytes; {key.algorithm.value} takes "
+            f"{SECRET_MIN_BYTES} to {longest}"
+        )
+    return secret

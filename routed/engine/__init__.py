@@ -1,0 +1,1 @@
+"""The unprivileged process: RIB, protocols, control socket."""

@@ -1,0 +1,1 @@
+"""The engine's side of kernel programming: desired routes and their acknowledgements."""

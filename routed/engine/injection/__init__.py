@@ -1,0 +1,1 @@
+"""Routes that clients inject, with leases and a journal."""

@@ -1,0 +1,35 @@
+"""Filters and summaries of the configuration, as the rules that NUP applies."""
+
+from __future__ import annotations
+
+from routed.config.schema import Config, FilterAction, FilterRule, FilterSource, ImportRule
+from routed.nup.routes.policy import Policy, Rule, Suppression
+
+__all__ = ["neighbor_policy"]
+
+
+def neighbor_policy(config: Config) -> Policy:
+    """The rules of a configuration, in its order."""
+    return Policy(
+        imports=tuple(_rule(rule) for rule in config.filters.imports),
+        exports=tuple(_rule(rule) for rule in config.filters.exports),
+        suppressions=tuple(
+            Suppression(summary.prefix, summary.interface)
+            for summary in config.summaries
+            if summary.only
+        ),
+    )
+
+
+def _rule(rule: FilterRule) -> Rule:
+    return Rule(
+        is_accepted=rule.action is FilterAction.ACCEPT,
+        prefixes=rule.match,
+        is_external=None if rule.source is None else rule.source is FilterSource.REDISTRIBUTED,
+        tag=rule.tag,
+        neighbor=rule.neighbor,
+        interface=rule.interface,
+        set_metric=rule.set_metric,
+        set_tag=rule.set_tag,
+        set_distance=rule.set_distance if isinstance(rule, ImportRule) else None,
+    )

@@ -1,0 +1,1 @@
+"""What the engine shows to clients: routes, topology, counters, metrics, diagnosis."""

@@ -1,0 +1,144 @@
+"""`explain ADDRESS`: which route an address takes, which others there are, and why they lost.
+
+Every prefix that covers the address is looked at, the longest first. Within the one that decides,
+each losing candidate is compared with the winner by the rules of `rib/decision.py`, and the first
+rule in which they differ is named with both values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from routed.control.views import ExplainedCandidate, ExplainView, NextHopView, RouteView
+from routed.engine.router import Router
+from routed.model.prefix import Address, Prefix
+from routed.rib.decision import Contender, Rule, deciding_rule
+from routed.rib.table import Candidate
+
+__all__ = ["explain"]
+
+WAITING_MAX = 16
+"""Routes that are named because they wait."""
+REASON_MAX = 200
+"""Characters of why a prefix cannot be used: one has up to 128 of them."""
+
+
+def explain(
+    router: Router, address: Address, view_of: Callable[[Candidate], RouteView]
+) -> ExplainView:
+    """Say how an address is routed.
+
+    Args:
+        router: whose rooms are looked at.
+        address: any.
+        view_of: shows a candidate.
+
+    Cost: one dictionary look-up for each prefix length of the family.
+    """
+    covering = _covering(router, address)
+    decided = router.rib.match(address)
+    unusable = [
+        prefix for prefix in covering if decided is None or prefix.prefix_len > decided.prefix_len
+    ]
+    return ExplainView(
+        address=address,
+        prefix=decided,
+        candidates=() if decided is None else _candidates(router, decided, view_of),
+        unusable=tuple(map(str, unusable)),
+        shorter=tuple(
+            str(prefix)
+            for prefix in covering
+            if decided is not None and prefix.prefix_len < decided.prefix_len
+        ),
+        trie_path=tuple(router.snapshot.path(address)),
+        unusable_reasons=tuple(_reason(router, prefix) for prefix in unusable),
+        waiting=tuple(_waiting(router, address)),
+    )
+
+
+def _waiting(router: Router, address: Address) -> Iterator[str]:
+    """What neighbors offer and is not feasible, the longest prefix first."""
+    for row in router.neighbors.waiting_for(address)[:WAITING_MAX]:
+        yield (
+            f"{row.prefix}: {row.router_id} on {router.ifname_of(row.ifindex)} offers it at metric "
+            f"{row.metric}, not feasible until {row.origin} has raised its seqno"
+        )
+
+
+def _reason(router: Router, prefix: Prefix) -> str:
+    problem = router.rib.candidates(prefix)[0].problem
+    return f"{prefix}: {problem[:REASON_MAX]}"
+
+
+def _covering(router: Router, address: Address) -> list[Prefix]:
+    """Every prefix of the RIB that covers the address, the longest first."""
+    width = address.family.width
+    prefixes = (
+        Prefix.masked(address.family, address.addr_bits, length) for length in range(width, -1, -1)
+    )
+    return [prefix for prefix in prefixes if router.rib.candidates(prefix)]
+
+
+def _candidates(
+    router: Router, prefix: Prefix, view_of: Callable[[Candidate], RouteView]
+) -> tuple[ExplainedCandidate, ...]:
+    found = router.rib.candidates(prefix)
+    winner = found[0]
+    return tuple(
+        _explained(view_of(candidate), *_verdict(winner, candidate)) for candidate in found
+    )
+
+
+def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
+    if candidate is winner:
+        return None, "wins"
+    rule = deciding_rule(_contender(winner), _contender(candidate))
+    ours, theirs = _compared(rule, candidate), _compared(rule, winner)
+    return int(rule), f"loses by rule {int(rule)} ({_RULE_WORDS[rule]}): {ours} against {theirs}"
+
+
+_RULE_WORDS = {
+    Rule.ELIGIBILITY: "only what can be used may win",
+    Rule.DISTANCE: "lower distance",
+    Rule.METRIC: "lower metric",
+    Rule.SOURCE: "order of sources",
+    Rule.OWNER: "order of owners",
+}
+
+
+def _compared(rule: Rule, candidate: Candidate) -> str:
+    """What a rule looks at, of one candidate."""
+    route = candidate.route
+    match rule:
+        case Rule.ELIGIBILITY:
+            return "usable" if _contender(candidate).is_eligible else candidate.problem
+        case Rule.DISTANCE:
+            return str(route.distance)
+        case Rule.METRIC:
+            return str(route.metric)
+        case Rule.SOURCE:
+            return route.source.label
+        case Rule.OWNER:
+            return route.owner
+
+
+def _contender(candidate: Candidate) -> Contender:
+    is_resolved = bool(candidate.next_hops) or not candidate.route.type.has_next_hops
+    return Contender(candidate.route.attributes, is_resolved)
+
+
+def _explained(view: RouteView, rule: int | None, verdict: str) -> ExplainedCandidate:
+    hops: tuple[NextHopView, ...] = view.next_hops
+    return ExplainedCandidate(
+        source=view.source,
+        owner=view.owner,
+        distance=view.distance,
+        metric=view.metric,
+        type=view.type,
+        next_hops=hops,
+        selected=view.selected,
+        fib_state=view.fib_state,
+        fib_reason=view.fib_reason,
+        rule=rule,
+        verdict=verdict,
+    )

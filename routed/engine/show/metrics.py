@@ -1,0 +1,200 @@
+"""What the engine tells Prometheus: every room's state as metric families.
+
+The numbers are those of `show`: they come from the same views, so that a graph and a terminal never
+disagree. Names follow the field's habits: `routed_` first, the unit last, labels for what one
+would sum over.
+
+Cost: one pass over neighbors and links; nothing here walks a table of routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from routed.engine.router import Router
+from routed.engine.show.daemon import Reporter
+from routed.metrics.exposition import Family, Form, Kind, render
+from routed.model.route import RouteSource
+from routed.sandbox.kernel import here
+from routed.sandbox.syscalls import COMMON_REFUSALS, CONDITIONS
+
+__all__ = ["FIB_COUNTERS", "Exporter"]
+
+ADJACENCY_STATES = ("down", "init", "two_way", "loading", "up")
+
+
+RELOAD_OUTCOMES = ("done", "failed")
+CLIENT_REFUSAL_REASONS = ("admission", "idle", "misuse", "role")
+NETLINK_ERRORS = (
+    "EAFNOSUPPORT", "EBUSY", "EEXIST", "EHOSTUNREACH", "EINVAL", "EMFILE", "EMSGSIZE", "ENETDOWN",
+    "ENETUNREACH", "ENFILE", "ENOBUFS", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "EOPNOTSUPP",
+    "EPERM", "ESRCH", "ETIMEDOUT",
+)  # fmt: skip
+"""What the kernel answers to writes of routes, as far as its sources say; another has a series from
+its first time on."""
+
+
+class Exporter:
+    """Turns the rooms into an exposition."""
+
+    def __init__(
+        self, reporter: Reporter, router: Router, client_refusals: Mapping[str, int]
+    ) -> None:
+        """Look at a reporter's views and at what they leave out.
+
+        Args:
+            reporter: of the same router.
+            router: whose rooms are looked at.
+            client_refusals: management clients turned away, by what for; live.
+        """
+        self._reporter = reporter
+        self._router = router
+        self._client_refusals = client_refusals
+
+    def collect(self, form: Form = Form.OPENMETRICS) -> str:
+        """The exposition, now."""
+        return render(self._families(), form)
+
+    def _families(self) -> Iterator[Family]:
+        yield from self._daemon()
+        yield from self._routes()
+        yield from self._nup()
+        yield from self._memory()
+
+    def _daemon(self) -> Iterator[Family]:
+        status = self._reporter.status()
+        counters = {view.name: view.value for view in self._reporter.counters()}
+        yield Family("routed", Kind.INFO, "The daemon.").add(
+            1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
+        )
+        yield Family("routed_uptime_seconds", Kind.GAUGE, "Since the daemon started.").add(
+            status.uptime_s
+        )
+        yield Family("routed_engine_restarts", Kind.COUNTER, "Engines that have died.").add(
+            status.engine_restarts
+        )
+        violations = Family(
+            "routed_engine_violations", Kind.COUNTER, "Rules that engines broke, by kind."
+        )
+        for name, value in counters.items():
+            if name.startswith("engine_violations_"):
+                violations.add(value, kind=name.removeprefix("engine_violations_"))
+        yield violations
+        yield Family(
+            "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
+        ).add_all("call", _by_call(self._reporter.refused_calls))
+        yield (
+            Family(
+                "routed_messages_dropped",
+                Kind.COUNTER,
+                "Messages between parent and engine that could not be sent, by sender: a defect.",
+            )
+            .add(counters["messages_dropped"], sender="engine")
+            .add(counters["parent_messages_dropped"], sender="parent")
+        )
+        yield Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.").add_all(
+            "outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads)
+        )
+        yield Family(
+            "routed_client_refusals", Kind.COUNTER, "Management clients turned away, by reason."
+        ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
+
+    def _routes(self) -> Iterator[Family]:
+        by_source = self._router.rib.candidates_by_source
+        candidates = Family("routed_rib_candidates", Kind.GAUGE, "Candidate routes, by source.")
+        for source in RouteSource:
+            candidates.add(by_source[source], source=source.label)
+        yield candidates
+        yield Family("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
+            len(self._router.rib)
+        )
+        fib = self._router.fib.wishes.counters
+        states = Family("routed_fib_routes", Kind.GAUGE, "Kernel routes, by state.")
+        for state in ("installed", "failed", "pending", "stale"):
+            states.add(getattr(fib, state), state=state)
+        yield states
+        yield Family(
+            "routed_fib_routes_shadowed",
+            Kind.GAUGE,
+            "Routes of ours to which the kernel prefers a foreign one.",
+        ).add(fib.shadowed_now)
+        for name, help_text in FIB_COUNTERS.items():
+            yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
+        yield Family(
+            "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
+        ).add_all("kind", _from_zero(NETLINK_ERRORS, fib.errors))
+        yield self._router.convergence.histogram.family(
+            "routed_convergence_seconds", "From a decision to the kernel having it."
+        )
+
+    def _nup(self) -> Iterator[Family]:
+        rows = self._reporter.neighbors()
+        adjacencies = Family("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
+        for state in ADJACENCY_STATES:
+            adjacencies.add(sum(row.state == state for row in rows), state=state)
+        yield adjacencies
+        rtt = Family("routed_nup_rtt_seconds", Kind.GAUGE, "Smoothed round-trip time.")
+        prefixes = Family("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
+        resent = Family("routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up.")
+        for row in rows:
+            # Strangers choose their names: whoever was never heard both ways makes no series.
+            if row.router_id is None or (row.state == "init" and not row.prefixes):
+                continue
+            # A router with two links to one wire is two neighbors.
+            labels = {
+                "neighbor": str(row.router_id),
+                "interface": row.interface,
+                "address": str(row.address),
+            }
+            if row.rtt_ms is not None:
+                rtt.add(row.rtt_ms / 1000, **labels)
+            prefixes.add(row.prefixes, **labels)
+            resent.add(row.retransmissions, **labels)
+        yield from (rtt, prefixes, resent)
+        packets = Family("routed_nup_packets", Kind.COUNTER, "Datagrams, by direction.")
+        for direction, count in self._router.datagrams.items():
+            packets.add(count, direction=direction)
+        yield packets
+        drops = Family("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
+        drops.add_all("reason", self._router.datagrams_refused)
+        events = Family("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
+        for name, count in sorted(self._router.neighbors.counters().items()):
+            if name.startswith("dropped_"):
+                drops.add(count, reason=name.removeprefix("dropped_"))
+            else:
+                events.add(count, event=name)
+        yield from (drops, events)
+
+    def _memory(self) -> Iterator[Family]:
+        memory = Family("routed_memory_bytes", Kind.GAUGE, "Memory, by what takes it.")
+        for row in self._reporter.memory():
+            memory.add(row.size_bytes, part=row.part)
+        yield memory
+
+
+FIB_COUNTERS = {
+    "adopted": "Routes of an earlier life that were equal and kept.",
+    "swept": "Routes of an earlier life that nobody wanted.",
+    "repaired": "Routes that somebody else deleted or changed, put back.",
+    "shadowed": "Routes of ours found to lose against somebody else's of a better priority.",
+    "resyncs": "Times the kernel table was read and compared.",
+    "overruns": "Times the kernel dropped notifications.",
+    "refused": "Wishes of the engine that it had no right to.",
+    "kernel_writes": "Operations sent to the kernel.",
+}
+
+
+def _from_zero(known: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts with every known label value: a counter that appears at 1 has not increased, for
+    whoever asks for its increase, and fires no alert."""
+    return {**dict.fromkeys(known, 0), **counts}
+
+
+def _by_call(refused: Mapping[str, int]) -> dict[str, int]:
+    """Refused calls by name; those without a name, which only an intruder makes, together."""
+    machine = here()
+    names = COMMON_REFUSALS[machine].keys() | CONDITIONS.keys() if machine is not None else set()
+    counts = _from_zero(sorted(names | {"other"}), {})
+    for call, count in refused.items():
+        counts[call if call in names else "other"] += count
+    return counts

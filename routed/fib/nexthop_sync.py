@@ -1,0 +1,283 @@
+"""Nexthop objects kept as the routes need them: written before the routes, swept after them.
+
+    FibSync --value_for, work, sweep--> ObjectSync --NextHopBook.plan--> kernel
+    kernel's news, suspicions --------------^
+
+Everything here is synchronous and short, on a socket of its own, so a next hop that dies is taken
+out of its groups in the middle of whatever `FibSync` is waiting for.
+
+Failure: a request that fails as a whole is logged, and the objects are read again with the routes.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from routed.fib.nexthops.book import NextHopBook, NextHopState
+from routed.fib.nexthops.codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
+from routed.fib.routes.ledger import BATCH_OPERATIONS, Ledger
+from routed.fib.routes.ownership import PROTOCOL_NAMES, RouteValue
+from routed.fib.routes.plan import FibBatch, Outcome, Refusals
+from routed.log.logger import Logger
+from routed.model.columns import ValueColumn
+from routed.model.prefix import Address, Family
+from routed.model.route import MAX_WEIGHT
+from routed.netlink.socket import DumpInterrupted, NetlinkError
+
+__all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
+
+NO_OBJECTS = "routes have their own (this kernel has no nexthop objects)"
+
+SWEEP_GAP_S = 1.0
+"""Least time between two walks over all routes for objects that nobody uses."""
+
+SWEEP_SHARE = 0.01
+"""Share of the time that such walks may take: a million routes take 50 ms."""
+
+_MODE_READ_S = 1.0
+
+DRIFT_LINES = 5
+"""Log lines for as many objects that somebody has replaced at a time."""
+
+DUMP_ATTEMPTS = 5
+"""How often an interrupted dump is repeated at once."""
+
+
+class NextHopKernel(Protocol):
+    """Where nexthop objects are: a `netlink.RequestSocket` of its own, or the tests' fake."""
+
+    def dump_nexthops(self) -> list[SeenNextHop] | None:
+        """Every object; None when the kernel has no such thing. DumpInterrupted to be asked
+        again, NetlinkError if refused."""
+        ...
+
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+        """Do all of them, in order; errno 0 for what was done."""
+        ...
+
+
+class ObjectSync:
+    """Runs a book of nexthop objects against a kernel, for the routes of a ledger."""
+
+    def __init__(
+        self,
+        book: NextHopBook,
+        kernel: NextHopKernel,
+        ledger: Ledger,
+        log: Logger,
+        compat_mode: Callable[[], int | None],
+    ) -> None:
+        """Args:
+        book: of the objects; nobody else plans or records in it.
+        kernel: where they are; never in the middle of a dump when something is called here.
+        ledger: of the routes that go through them.
+        log: for what fails.
+        compat_mode: net.ipv4.nexthop_compat_mode as it is; None where there is none.
+        """
+        self.book = book
+        self.is_trusted = False
+        """Whether the book is what the kernel has, as far as can be known."""
+        self._kernel = kernel
+        self._ledger = ledger
+        self._log = log
+        self._compat_mode = compat_mode
+        self._mode: int | None = None
+        self._mode_read_at = -math.inf
+        self._needs_sweep = False
+        self._sweep_at = 0.0
+
+    # --- facts
+
+    def read(self) -> None:
+        """Read every object.
+
+        Raises:
+            NetlinkError: the kernel refused, or was interrupted DUMP_ATTEMPTS times.
+        """
+        for attempt in range(DUMP_ATTEMPTS):
+            try:
+                seen = self._kernel.dump_nexthops()
+            except DumpInterrupted:
+                if attempt == DUMP_ATTEMPTS - 1:
+                    raise
+                continue
+            self.book.read(seen or ())
+            self._tell_taken()
+            self.is_trusted = True
+            self._needs_sweep = True
+            return
+
+    def notified(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
+        """Somebody else changed an object; whether routes of ours may have gone with it."""
+        may_have_lost_routes = self.book.changed(seen, is_removed=is_removed)
+        self._tell_taken()
+        self._needs_sweep = True
+        return may_have_lost_routes
+
+    def _tell_taken(self) -> None:
+        taken, self.book.taken_news = self.book.taken_news, []
+        for seen in taken[:DRIFT_LINES]:
+            protocol = PROTOCOL_NAMES.get(seen.protocol, seen.protocol)
+            self._log.emit("nexthop-drift", id=seen.id, by=protocol)
+
+    def links_changed(self, *, may_have_lost_objects: bool) -> None:
+        """A link or an address changed. One that went down has taken objects along."""
+        if may_have_lost_objects:
+            self._read_again()
+        self.book.links_changed()
+
+    def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> int:
+        """Take next hops that are likely dead out of every group that has others, at once.
+
+        Returns:
+            The groups that were written.
+        """
+        if not self.book.suspect(legs) or not self.is_trusted:
+            return 0
+        writes = self.book.plan_regroup(now, BATCH_OPERATIONS)
+        if writes:
+            self._carry_out(writes, now)
+        return len(writes)
+
+    # --- what routes want
+
+    def values_for(self, values: Sequence[RouteValue], family: Family) -> Sequence[RouteValue]:
+        """The same routes through objects; each distinct value is looked at once."""
+        self._needs_sweep = True
+        return ValueColumn.of(values).mapped(lambda value: self.book.value_for(value, family))
+
+    # --- work
+
+    def work(self, now: float, *, has_links_only: bool = False) -> int:
+        """Write what is due, up to a batch; how much that was.
+
+        Args:
+            now: trio.current_time().
+            has_links_only: only objects without a gateway.
+        """
+        plan = self.book.plan_link_routes if has_links_only else self.book.plan
+        writes = plan(now, BATCH_OPERATIONS)
+        if not writes or not self.is_trusted:
+            return 0
+        self._carry_out(writes, now)
+        return len(writes)
+
+    def _carry_out(self, writes: Sequence[NextHopWrite], now: float) -> None:
+        weight_limit = self.book.weight_limit
+        try:
+            outcomes = self._kernel.write_nexthops(writes)
+        except (NetlinkError, OSError) as error:
+            self._distrust("writing nexthop objects", error)
+            return
+        has_evicted = any(self.book.is_to_go(write.id) for write in writes)
+        recovered = self.book.record(writes, outcomes, now)
+        for write, outcome in zip(writes, outcomes, strict=True):
+            self._log_refusal(write, outcome)
+        if recovered:
+            self._ledger.retry_through(recovered)
+        if has_evicted or any(map(_is_surprise, writes, outcomes)):
+            self.is_trusted = False  # it is not as we believed, or routes have gone with it
+        if self.book.weight_limit != weight_limit:
+            self._log.emit("nexthop-weight-limit", limit=self.book.weight_limit)
+
+    def _log_refusal(self, write: NextHopWrite, outcome: Outcome) -> None:
+        """Say which next hop groups go without; routes through nothing else have a line each."""
+        form = write.form
+        if outcome.errno and isinstance(form, Hop) and self.book.is_new_failure_in_groups(write.id):
+            self._log.emit(
+                "nexthop-refused",
+                via=form.via or "",
+                ifindex=form.ifindex,
+                reason=outcome.words,
+            )
+
+    def explain(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals]) -> None:
+        """Put the object's own reason in the place of "no such nexthop" in refused routes. Where it
+        has none the objects are read again: one may be missing that should be there."""
+        unexplained = set()
+        for batch, refused in zip(batches, refusals, strict=True):
+            for position, outcome in refused.items():
+                nexthop_id = batch.values[position].nexthop_id
+                if not nexthop_id or outcome.errno not in _NO_SUCH_OBJECT:
+                    continue
+                reason = self.book.failure_of(nexthop_id)
+                if reason is None:
+                    unexplained.add(nexthop_id)
+                else:
+                    refused[position] = reason
+        if unexplained:
+            self._read_again()
+            self.is_trusted &= all(map(self.book.is_there, unexplained))
+
+    def sweep_at(self) -> float:
+        """When objects that no route uses may be looked for; never while routes are to move."""
+        ledger = self._ledger
+        if not self._needs_sweep or not ledger.is_gate_open or not ledger.is_settled:
+            return float("inf")
+        return self._sweep_at
+
+    def due_at(self) -> float:
+        """When there will be something to do: a refused object, a sweep."""
+        return min(self.book.retry_at(), self.sweep_at())
+
+    def sweep(self, now: float) -> int:
+        """Remove what no route goes through; how many that were.
+
+        Cost: 50 ns a route, and 10 us for each object removed.
+        """
+        began = time.perf_counter()
+        writes = self.book.plan_sweep(self._ledger.nexthop_ids())
+        took_s = time.perf_counter() - began
+        self._needs_sweep = False
+        self._sweep_at = now + max(SWEEP_GAP_S, took_s / SWEEP_SHARE)
+        for start in range(0, len(writes), BATCH_OPERATIONS):
+            self._carry_out(writes[start : start + BATCH_OPERATIONS], now)
+        return len(writes)
+
+    def _read_again(self) -> None:
+        try:
+            self.read()
+        except (NetlinkError, OSError) as error:
+            self._distrust("reading nexthop objects", error)
+
+    def _distrust(self, what: str, error: Exception) -> None:
+        self.is_trusted = False
+        self._log.emit("netlink-error", what=what, error=error)
+
+    # --- what is told
+
+    @property
+    def words(self) -> str:
+        """Whether routes go through objects, and how the kernel shows that.
+
+        It is said with every progress, and the switch is a file: it is read once a second.
+        """
+        if not self.book.is_enabled:
+            return "routes have their own (`nexthop_objects: off`)"
+        now = time.monotonic()
+        if now - self._mode_read_at >= _MODE_READ_S:
+            self._mode, self._mode_read_at = self._compat_mode(), now
+        mode, limit = self._mode, self.book.weight_limit
+        text = "objects" if limit == MAX_WEIGHT else f"objects with weights up to {limit}"
+        if mode:
+            return f"{text}, slow (net.ipv4.nexthop_compat_mode={mode})"
+        return text if mode is None else f"{text} (net.ipv4.nexthop_compat_mode=0)"
+
+    def states(self) -> Iterator[NextHopState]:
+        """Every object of ours, by id."""
+        return self.book.states()
+
+
+def _is_surprise(write: NextHopWrite, outcome: Outcome) -> bool:
+    """Whether the kernel has another object than we believed, or has lost one with its routes."""
+    if outcome.errno == errno.EADDRINUSE:
+        return write.kind is NextHopKind.REPLACE
+    return outcome.errno in (errno.EEXIST, errno.ENOENT)
+
+
+_NO_SUCH_OBJECT = frozenset({errno.EINVAL, errno.ENOENT, errno.ESRCH, errno.ENODEV})
+"""What a route through an object that is not there is refused with (fib_check_nexthop)."""

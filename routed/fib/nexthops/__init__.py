@@ -1,0 +1,1 @@
+"""Nexthop objects of the kernel."""

@@ -1,0 +1,1 @@
+"""Routes of the kernel: desired and actual, plans, codec."""

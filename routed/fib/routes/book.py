@@ -1,0 +1,733 @@
+"""The book of one space of the kernel FIB (a table, a family): wanted, there, failed, why. Pure.
+
+    want / withdraw ------------------> +-----------+ --wanted, unwanted--> plan
+    found / lost / rivals (kernel) ---> | RouteBook |
+    carried out / refused ------------> +-----------+ --news, recovered--> report
+
+A refused route waits (`tracker.held`), with a reason for people, until its retry is due, until
+something relevant changed, or until its wish is another. So does a route whose key a foreign route
+holds, for as long as it does, and a route that somebody else takes away again and again: the first
+loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause. A route
+that went with its link is nobody's loss: it waits for the link, or until its wish is another.
+
+Routes without a gateway have their turn before all others: the kernel takes a gateway only over
+such a route. What was refused is tried again as soon as one appears that its gateway stands on.
+
+Failure: what the kernel refuses concerns its own key only.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from routed.fib.routes.ownership import PROTOCOL_NAMES, SEVERAL, RouteKey, RouteSpace, RouteValue
+from routed.fib.routes.pending import Pending
+from routed.fib.routes.plan import (
+    FibBatch,
+    OpKind,
+    Outcome,
+    Refusals,
+    plan_pending,
+    plan_removals,
+)
+from routed.fib.routes.shadows import Shadows
+from routed.fib.routes.tracker import RouteTracker, new_tracker
+from routed.model.columns import ValueColumn
+from routed.model.prefix import Address, Family
+
+__all__ = ["Drift", "LedgerCounts", "RouteBook"]
+
+REPAIR_MEMORY_S = 30.0
+"""A route that was put back this long ago or less and is gone again is being fought over."""
+
+_RETRY_FIRST_S = 0.5
+_RETRY_LIMIT_S = 60.0
+_REPAIRS_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class LedgerCounts:
+    """Since the daemon started."""
+
+    adopted: int = 0
+    swept: int = 0
+    repaired: int = 0
+    kernel_writes: int = 0
+    shadowed: int = 0
+
+
+class Drift(NamedTuple):
+    """Somebody changed or deleted a route of ours."""
+
+    key: RouteKey
+    value: RouteValue
+    """As we had left it."""
+    what: str
+    """`deleted` or `changed`."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    reason: str
+    attempts: int
+    retry_at: float
+    """math.inf: not by time alone."""
+    is_news: bool
+    """Whether the log says it: what was taken from us is logged as drift already."""
+
+
+class _Repair(NamedTuple):
+    times: int
+    at: float
+
+
+def _is_never_dead(_value: RouteValue) -> bool:
+    return False
+
+
+def _names_links_alone(value: RouteValue) -> bool:
+    return value.is_link_route
+
+
+class RouteBook:
+    """Desired and kernel routes of one space, with failures and rivals."""
+
+    def __init__(
+        self,
+        space: RouteSpace,
+        counts: LedgerCounts,
+        is_over_dead_link: Callable[[RouteValue], bool] = _is_never_dead,
+        is_link_route: Callable[[RouteValue], bool] = _names_links_alone,
+    ) -> None:
+        """Args:
+        space: table, family and priority.
+        counts: shared by all books.
+        is_over_dead_link: whether a route cannot be in the kernel for want of its link.
+        is_link_route: whether gateways of other routes may stand on a route.
+        """
+        self.space = space
+        self._is_over_dead_link = is_over_dead_link
+        self._is_link_route = is_link_route
+        self._link_routes: deque[int] = deque()
+        """Keys of such routes that may be wanted, in the order of their turn."""
+        self._rewrites: set[int] = set()
+        """To be written again although the kernel shows them as wanted (`rewrite`)."""
+        self.tracker: RouteTracker = new_tracker(space.family)
+        self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
+        self.unsaid: dict[int, None] = {}
+        """Keys whose failure has begun, changed or ended, and the engine does not know."""
+        self.news: dict[int, str] = {}
+        """What has newly failed, for the log."""
+        self.recovered: list[int] = []
+        """What fails no longer, for the log."""
+        self._counts = counts
+        self._failures: dict[int, _Failure] = {}
+        self._retries: list[tuple[float, int]] = []
+        """A heap; entries of failures that were forgiven since are skipped."""
+        self._rivals: dict[int, int] = {}
+        self._first: set[int] = set()
+        """Keys of `_rivals` on which the kernel has ours before the foreign one."""
+        self._several: set[int] = set()
+        """Keys under which the kernel may have more than one route of ours."""
+        self._unclaimed: set[int] = set()
+        """Wishes of the engine before, not yet repeated by this one."""
+        self._retired: set[int] = set()
+        """Keys of `unwanted` that were wanted in this life; the others are an earlier one's."""
+        self._lost: set[int] = set()
+        """Taken from us by somebody else and not yet put back."""
+        self._repairs: dict[int, _Repair] = {}
+        self._told: set[int] = set()
+        """Keys whose failure the engine knows."""
+        self._parked: dict[int, RouteValue] | None = None
+        """While decoupled: what is wanted, and must not be in the kernel."""
+
+    # --- what the engine wants
+
+    def want(self, keys: Sequence[int], values: Sequence[RouteValue]) -> None:
+        """Want routes; what is there already as wanted costs nothing.
+
+        Cost: 0.1 us for each, in Python alone three times as much.
+        """
+        tracker = self.tracker
+        if self._unclaimed:
+            self._unclaimed.difference_update(keys)
+        if self._parked is not None:
+            self._parked.update(zip(keys, values, strict=True))
+            return
+        if self._failures:
+            self._forgive_changed(keys, values)
+        again = self._retired.intersection(keys) if self._retired else set()
+        self._retired -= again
+        column = ValueColumn.of(values)
+        claimed = tracker.want_all(keys, column)
+        self._put_first(keys, column)
+        self._counts.adopted += claimed - sum(key in tracker.same for key in again)
+        if self._rivals:
+            for key in self._rivals.keys() & keys:
+                self._judge_rival(key)
+        self.shadows.wanted(keys)
+
+    def _put_first(self, keys: Sequence[int], values: ValueColumn[RouteValue]) -> None:
+        """Those among them that gateways may stand on have their turn before all others."""
+        first = {id(value) for value in values.distinct if self._is_link_route(value)}
+        if len(first) == len(values.distinct):
+            self._link_routes.extend(keys)
+        elif first:
+            self._link_routes.extend(
+                key for key, value in zip(keys, values, strict=True) if id(value) in first
+            )
+
+    def withdraw(self, keys: Iterable[int]) -> None:
+        """Want routes no longer."""
+        keys = list(keys)
+        if self._unclaimed:
+            self._unclaimed.difference_update(keys)
+        if self._parked is not None:
+            for key in keys:
+                self._parked.pop(key, None)
+            return
+        if self._lost:
+            self._lost.difference_update(keys)
+        if self._failures:
+            for key in keys:
+                self._forgive(key)
+        self.shadows.withdrawn(keys)
+        if self._first:
+            self._first.difference_update(keys)
+        self._rewrites.difference_update(keys)
+        self._retired.update(self.tracker.withdraw_all(keys))
+
+    def decouple(self) -> None:
+        """Want nothing in the kernel, and remember what was wanted."""
+        if self._parked is None:
+            keys, values = self.tracker.desired_rows()
+            parked = dict(zip(keys, values, strict=True))
+            self.withdraw(keys)
+            self._parked = parked
+
+    def couple(self) -> None:
+        """Want again what has been wanted meanwhile."""
+        if self._parked is not None:
+            parked, self._parked = self._parked, None
+            self.want(list(parked), list(parked.values()))
+
+    def desired_keys(self) -> Sequence[int]:
+        """Every key that is wanted, coupled or not."""
+        return list(self._parked) if self._parked is not None else self.tracker.desired_rows()[0]
+
+    @property
+    def desired_count(self) -> int:
+        """How many these are."""
+        return self.tracker.desired_count if self._parked is None else len(self._parked)
+
+    def begin_session(self) -> None:
+        """A new engine starts: what the one before wanted is to be claimed; it knows no failure."""
+        self._unclaimed = set(self.desired_keys())
+        self.unsaid = dict.fromkeys(self._failures)
+        self._told.clear()
+        self.shadows.begin_session()
+
+    def end_claims(self) -> None:
+        """The engine has said everything: what nobody claimed is wanted no longer."""
+        unclaimed, self._unclaimed = self._unclaimed, set()
+        self.withdraw(unclaimed)
+
+    def _forgive_changed(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            if key in self._failures and self.tracker.desired(key) != value:
+                self._forgive(key)
+
+    # --- what the kernel says
+
+    def found(
+        self, key: int, value: RouteValue, now: float, *, is_alone: bool = False
+    ) -> Drift | None:
+        """A route of ours is there, with this value, and we did not just write it.
+
+        Args:
+            key: of the route.
+            value: of the route.
+            now: the time.
+            is_alone: whether it has taken the place of another one, and the kernel has one only.
+        """
+        before = self.tracker.kernel(key)
+        if key in self._rewrites:
+            value = value._replace(is_altered=True)
+        if before == value:
+            return None
+        if before is not None and not is_alone:
+            value = SEVERAL
+            self._several.add(key)
+        was_wanted = self.tracker.desired(key)
+        self.tracker.set_kernel(key, value)
+        self._look_beside(key)
+        if was_wanted is None:
+            return None
+        if self._is_link_route(was_wanted):
+            self._link_routes.append(key)
+        if key in self.tracker.same:
+            self._forgive(key)
+            if key in self._lost:
+                self._lost.discard(key)
+            elif before is None:
+                self._counts.adopted += 1
+            return None
+        return self._lose(key, was_wanted, "changed", now) if before == was_wanted else None
+
+    def found_all(self, keys: Sequence[int], value: RouteValue, now: float) -> list[Drift]:
+        """A dump shows these routes of ours, alike and not as we believed."""
+        if not self.tracker.desired_count:
+            self.tracker.set_kernel_all(keys, value)
+            return []
+        drift = [self.found(key, value, now) for key in keys]
+        return [entry for entry in drift if entry is not None]
+
+    def gone(self, keys: Iterable[int], now: float) -> list[Drift]:
+        """Routes of ours are there no longer, and we did not remove them."""
+        drift: list[Drift] = []
+        known: dict[RouteValue, tuple[bool, bool]] = {}
+        for key in keys:
+            wanted = self.tracker.same.get(key)
+            self.tracker.delete_kernel(key)
+            self._retired.discard(key)
+            self._rewrites.discard(key)
+            self.shadows.equal_gone(key)
+            if wanted is None:
+                continue
+            if wanted not in known:
+                known[wanted] = self._is_over_dead_link(wanted), self._is_link_route(wanted)
+            is_over_dead_link, is_link_route = known[wanted]
+            if is_link_route:
+                self._link_routes.append(key)
+            if is_over_dead_link:
+                self._fail(key, "its link is down", 1, math.inf, is_news=False)
+                drift.append(Drift(self.space.key(key), wanted, "deleted"))
+            else:
+                drift.append(self._lose(key, wanted, "deleted", now))
+        return drift
+
+    def rewrite(self, addresses: Container[Address]) -> list[int]:
+        """These are addresses of this host no longer. The kernel takes an IPv4 gateway that is one
+        without using it, and does not show that of a route with next hops of its own; so such
+        routes are written again, whatever it shows.
+
+        Returns:
+            Their keys.
+
+        Cost: as of `kernel_values`; a walk over all routes where some value has such a gateway.
+        """
+        values = {
+            value
+            for value in self.tracker.kernel_values()
+            if any(hop.via in addresses for hop in value.next_hops)
+        }
+        if not values:
+            return []
+        keys, wanted = self.tracker.desired_rows()
+        same = self.tracker.same
+        again = [
+            key for key, value in zip(keys, wanted, strict=True) if value in values and key in same
+        ]
+        for key in again:
+            is_behind = key in self._rivals and key not in self._first
+            there = SEVERAL if is_behind else same[key]._replace(is_altered=True)
+            self.tracker.set_kernel(key, there)
+        self._rewrites.update(again)
+        return again
+
+    def rival_found(
+        self, key: int, protocol: int, now: float, *, is_replacing: bool = False
+    ) -> Drift | None:
+        """A foreign route is there under a key of this space.
+
+        Args:
+            key: of the route.
+            protocol: whose it is.
+            now: the time.
+            is_replacing: whether it has taken the place of the first route of that key.
+        """
+        was_first = key not in self._rivals or key in self._first
+        self._rivals[key] = protocol
+        self._first.discard(key)
+        drift: list[Drift] = []
+        if is_replacing and was_first and self.tracker.kernel(key) is not None:
+            drift = self.gone([key], now)
+        self._look_who_is_first(key)
+        self._look_beside(key)
+        self._judge_rival(key)
+        return drift[0] if drift else None
+
+    def rival_gone(self, key: int) -> None:
+        """It is there no longer."""
+        if self._rivals.pop(key, None) is None:
+            return
+        self._first.discard(key)
+        self.shadows.equal_gone(key)
+        self._forgive(key)
+        self._look_who_is_first(key)
+
+    def _look_who_is_first(self, key: int) -> None:
+        """Ours may come before or after a foreign route of its key. The kernel does not say which,
+        but it replaces the first one only: writing ours again as it is changes nothing, and is
+        refused (EEXIST) where ours is not the first. IPv6 always appends: ours was there before.
+        """
+        value = self.tracker.same.get(key)
+        if value is None or self.space.family is Family.IPV6 or self._is_over_dead_link(value):
+            return
+        self._rewrites.add(key)
+        self.tracker.set_kernel(key, value._replace(is_altered=True))
+
+    def _look_beside(self, key: int) -> None:
+        """IPv6: among routes of one key the kernel uses whichever it can reach, ours or not."""
+        if self.space.family is not Family.IPV6:
+            return
+        protocol = self._rivals.get(key)
+        if protocol is not None and key in self.tracker.same:
+            self.shadows.equal_found(key, self.space.priority, protocol, is_beside=True)
+        else:
+            self.shadows.equal_gone(key)
+
+    def found_several(self, keys: Iterable[int], now: float) -> list[Drift]:
+        """A dump shows each of these more than once."""
+        drift = []
+        for key in keys:
+            if self.tracker.kernel(key) is None:
+                continue
+            self._several.add(key)
+            drift.append(self.found(key, SEVERAL, now))
+        return [entry for entry in drift if entry is not None]
+
+    def is_contested(self, key: int) -> bool:
+        """Whether the kernel has a route of ours and a foreign one under this key."""
+        return key in self._rivals and self.tracker.kernel(key) is not None
+
+    def rival_replaced(self, key: int) -> None:
+        """A route of ours has taken the place of the first one of this key."""
+        if key not in self._first:
+            self.rival_gone(key)
+
+    def rival_keys(self) -> list[int]:
+        """Keys that foreign routes hold."""
+        return list(self._rivals)
+
+    def _judge_rival(self, key: int) -> None:
+        protocol = self._rivals.get(key)
+        tracker = self.tracker
+        is_missing = key in tracker.wanted or key in tracker.held
+        if protocol is None or not is_missing or key in tracker.replaced:
+            return
+        name = PROTOCOL_NAMES.get(protocol, str(protocol))
+        reason = (
+            f"a route of protocol {name} holds this prefix with our priority "
+            f"{self.space.priority}; give one of them another priority"
+        )
+        self._fail(key, reason, 1, math.inf)
+
+    def _lose(self, key: int, value: RouteValue, what: str, now: float) -> Drift:
+        self._lost.add(key)
+        repair = self._repairs.get(key)
+        if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
+            reason = f"{what} by somebody else, {repair.times + 1} times in a row"
+            self._fail(key, reason, repair.times, now + _pause(repair.times), is_news=False)
+        return Drift(self.space.key(key), value, what)
+
+    # --- what is to be done, and what became of it
+
+    def plan_link_routes(self, limit: int) -> list[FibBatch]:
+        """The next wishes for routes that gateways may stand on, at most `limit` of them."""
+        wanted, replaced = self.tracker.wanted, self.tracker.replaced
+        pending: dict[int, RouteValue] = {}
+        while self._link_routes and len(pending) < limit:
+            key = self._link_routes.popleft()
+            value = wanted.get(key)
+            if value is not None:
+                pending[key] = value
+        there = [replaced.get(key) for key in pending] if replaced else None
+        return self._plan(Pending(list(pending), list(pending.values()), there))
+
+    @property
+    def has_link_routes(self) -> bool:
+        """Whether there may be such wishes."""
+        return bool(self._link_routes)
+
+    def plan_writes(self, limit: int) -> list[FibBatch]:
+        """The next wishes to carry out, at most `limit` of them."""
+        return self._plan(self.tracker.take_wanted(limit))
+
+    def _plan(self, pending: Pending[int, RouteValue]) -> list[FibBatch]:
+        """What to do about these wishes. Where a foreign route has a key of ours, a replace would
+        change the first one, whosever that is."""
+        keys, values, there = pending
+        if self._rivals and there is not None:
+            rows = zip(keys, values, there, strict=True)
+            there = [self._replaceable(key, wanted, before) for key, wanted, before in rows]
+        return plan_pending(self.space, Pending(keys, values, there))
+
+    def _replaceable(
+        self, key: int, wanted: RouteValue, there: RouteValue | None
+    ) -> RouteValue | None:
+        if there is None or key not in self._rivals or key in self._first:
+            return there
+        is_same = key in self._rewrites and there == wanted._replace(is_altered=True)
+        return there if is_same else SEVERAL
+
+    def plan_removals(self, limit: int) -> list[FibBatch]:
+        """The next routes to take out, at most `limit` of them."""
+        return plan_removals(self.space, self.tracker, limit)
+
+    def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
+        """Enter what became of a batch that was planned from this book a moment ago.
+
+        Returns:
+            False when the kernel's state is not what we believed and should be read again.
+        """
+        kind, _, keys, values = batch
+        self._counts.kernel_writes += len(keys)
+        if refusals:
+            done = [
+                (key, value)
+                for position, (key, value) in enumerate(zip(keys, values, strict=True))
+                if position not in refusals
+            ]
+            keys, values = [key for key, _ in done], [value for _, value in done]
+        if kind is OpKind.REMOVE:
+            self._removed(keys)
+            if self._several:
+                self._look_for_more(self._several.intersection(keys))
+        else:
+            self._note_first(kind, keys)
+            self.tracker.written(keys, values)
+            if self._rewrites:
+                self._rewrites.difference_update(keys)
+            if self._failures:
+                for key in keys:
+                    self._forgive(key)
+            if self._lost:
+                self._repaired(keys, now)
+        agrees = [
+            self._refused(kind, batch.keys[position], outcome, now)
+            for position, outcome in refusals.items()
+        ]
+        return all(agrees)
+
+    def _removed(self, keys: Sequence[int]) -> None:
+        self.shadows.equals_gone(keys)
+        retired = self._retired.intersection(keys) if self._retired else set()
+        self._retired -= retired
+        self._counts.swept += self.tracker.removed(keys) - len(retired)
+
+    def _look_for_more(self, keys: Iterable[int]) -> None:
+        """One route of ours is removed from each of these; others of the same key may be there."""
+        for key in keys:
+            if self.tracker.desired(key) is None:
+                self.tracker.set_kernel(key, SEVERAL)
+                self._retired.add(key)
+
+    def _note_first(self, kind: OpKind, keys: Iterable[int]) -> None:
+        """Ours are written: an install says that they are alone, a replace that they come first."""
+        if self._several and kind is OpKind.INSTALL:
+            self._several.difference_update(keys)
+        for key in self._rivals.keys() & keys if self._rivals else ():
+            self.shadows.equal_gone(key)
+            if kind is OpKind.REPLACE:
+                self._first.add(key)
+
+    def _repaired(self, keys: Iterable[int], now: float) -> None:
+        if len(self._repairs) > _REPAIRS_REMEMBERED:
+            self._repairs.clear()
+        for key in keys:
+            if key not in self._lost:
+                continue
+            self._lost.discard(key)
+            self._counts.repaired += 1
+            repair = self._repairs.get(key)
+            is_fought = repair is not None and now - repair.at <= 2 * _RETRY_LIMIT_S
+            self._repairs[key] = _Repair(repair.times + 1 if repair and is_fought else 1, now)
+
+    def _refused(self, kind: OpKind, key: int, outcome: Outcome, now: float) -> bool:
+        match kind, outcome.errno:
+            case OpKind.REMOVE, errno.ESRCH:
+                self._several.discard(key)
+                self._removed([key])
+            case OpKind.REPLACE, errno.EEXIST if self.space.family is Family.IPV4:
+                self._is_behind(key)
+            case OpKind.INSTALL, errno.EEXIST if key in self._several:
+                self.tracker.set_kernel(key, SEVERAL)
+            case OpKind.INSTALL, errno.EEXIST if key in self._rivals:
+                self._judge_rival(key)
+            case OpKind.REPLACE, errno.ENOENT | errno.ESRCH:
+                self.tracker.delete_kernel(key)
+                self.shadows.equal_gone(key)
+                return False
+            case OpKind.INSTALL, errno.EEXIST:
+                self._refuse(key, "the kernel already has a route under this key", now)
+                return False
+            case OpKind.REMOVE, _:
+                # Nothing is gained by trying at once; the next dump finds it again.
+                self.tracker.removed([key])
+                self._retired.discard(key)
+                self.news[key] = f"cannot be removed: {outcome.words}"
+            case _:
+                self._refuse(key, outcome.words, now)
+        return True
+
+    def _is_behind(self, key: int) -> None:
+        """The kernel has ours as it is wanted, and another route of its key before it."""
+        self._rewrites.discard(key)
+        protocol = self._rivals.get(key)
+        wanted = self.tracker.desired(key)
+        if protocol is None or wanted is None:
+            self._several.add(key)
+            self.tracker.set_kernel(key, SEVERAL)
+            return
+        self.tracker.set_kernel(key, wanted)
+        self._lost.discard(key)
+        self._forgive(key)
+        self.shadows.equal_found(key, self.space.priority, protocol)
+
+    # --- failures
+
+    def _refuse(self, key: int, reason: str, now: float) -> None:
+        failure = self._failures.get(key)
+        attempts = failure.attempts + 1 if failure else 1
+        self._fail(key, reason, attempts, now + _pause(attempts))
+
+    def _fail(
+        self, key: int, reason: str, attempts: int, retry_at: float, *, is_news: bool = True
+    ) -> None:
+        old = self._failures.get(key)
+        self._failures[key] = _Failure(reason, attempts, retry_at, is_news)
+        self.tracker.hold(key)
+        if retry_at < math.inf:
+            heapq.heappush(self._retries, (retry_at, key))
+        if old is None or old.reason != reason:
+            self.unsaid[key] = None
+            if is_news:
+                self.news[key] = reason
+
+    def _forgive(self, key: int) -> None:
+        failure = self._failures.pop(key, None) if self._failures else None
+        if failure is not None:
+            self._release(key)
+            if key in self._told:
+                self.unsaid[key] = None
+            else:  # it began and ended between two reports
+                self.unsaid.pop(key, None)
+            if self.news.pop(key, None) is None and failure.is_news:
+                self.recovered.append(key)
+
+    def take_unsaid(self, limit: int) -> tuple[dict[int, str], list[int]]:
+        """What the engine should know: failures with their reasons, and ends of failures."""
+        failures: dict[int, str] = {}
+        recovered: list[int] = []
+        for key in list(itertools.islice(self.unsaid, limit)):
+            del self.unsaid[key]
+            failure = self._failures.get(key)
+            if failure is not None:
+                failures[key] = failure.reason
+                self._told.add(key)
+            else:
+                recovered.append(key)
+                self._told.discard(key)
+        return failures, recovered
+
+    def retry_everything(self) -> None:
+        """A link or an address changed: what failed for want of one may work now.
+
+        Cost: 0.5 us for each failed route; one look at each distinct value among them.
+        """
+        is_dead: dict[RouteValue, bool] = {}
+        for key, failure in self._failures.items():
+            wanted = self.tracker.desired(key)
+            if key in self._rivals:
+                continue
+            if wanted is not None:
+                if wanted not in is_dead:
+                    is_dead[wanted] = self._is_over_dead_link(wanted)
+                if is_dead[wanted]:
+                    continue
+            failure.attempts = 0
+            self._release(key)
+
+    def retry_if(self, is_ready: Callable[[RouteValue], bool]) -> None:
+        """Try those refused routes again for which something has changed.
+
+        Cost: one call for each distinct value among them.
+        """
+        known: dict[RouteValue, bool] = {}
+        for key, failure in self._failures.items():
+            wanted = self.tracker.desired(key)
+            if wanted is None or key in self._rivals or not failure.is_news:
+                continue
+            if wanted not in known:
+                known[wanted] = is_ready(wanted) and not self._is_over_dead_link(wanted)
+            if known[wanted]:
+                failure.attempts = 0
+                self._release(key)
+
+    def _release(self, key: int) -> None:
+        self.tracker.release(key)
+        wanted = self.tracker.desired(key)
+        if wanted is not None and self._is_link_route(wanted):
+            self._link_routes.append(key)
+
+    def retry_at(self) -> float:
+        """When the next held route is due, on the clock of `now`; math.inf when none waits."""
+        while self._retries and not self._is_current(*self._retries[0]):
+            heapq.heappop(self._retries)
+        return self._retries[0][0] if self._retries else math.inf
+
+    def release_due(self, now: float) -> None:
+        """Try again what has waited long enough."""
+        while self.retry_at() <= now:
+            _, key = heapq.heappop(self._retries)
+            self._release(key)
+
+    def _is_current(self, retry_at: float, key: int) -> bool:
+        failure = self._failures.get(key)
+        return failure is not None and failure.retry_at == retry_at and key in self.tracker.held
+
+    def nexthop_ids(self) -> set[int]:
+        """Nexthop objects that routes go through, or are to.
+
+        Cost: as of `values_in_use`; nothing to speak of with the C extension.
+        """
+        parked = {id(value): value for value in (self._parked or {}).values()}
+        ids = {value.nexthop_id for value in (*self.tracker.values_in_use(), *parked.values())}
+        ids.discard(0)
+        return ids
+
+    def legs(self) -> set[tuple[Address, int]]:
+        """Gateways and their links that kernel routes of ours name themselves, without an object.
+
+        Cost: as of `kernel_values`.
+        """
+        hops = {hop for value in self.tracker.kernel_values() for hop in value.next_hops}
+        return {(hop.via, hop.ifindex) for hop in hops if hop.via is not None}
+
+    @property
+    def failed_count(self) -> int:
+        """Wishes that failed and have not been granted since."""
+        return len(self._failures)
+
+    def failure_of(self, key: int) -> str:
+        """Why a route is not as it is wanted; empty when it did not fail."""
+        failure = self._failures.get(key)
+        return "" if failure is None else failure.reason
+
+    @property
+    def leftover_count(self) -> int:
+        """Routes of an earlier life that nobody has claimed or swept yet."""
+        return len(self.tracker.unwanted) - len(self._retired)
+
+
+def _pause(attempts: int) -> float:
+    """Seconds until the next attempt: doubling, up to a minute."""
+    return float(min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S))

@@ -1,0 +1,682 @@
+/* RouteTable: what is done with many keys at once, and its methods (routed/fib/routes/native_tracker.py). */
+#include "_native_store.h"
+
+/* --- many keys ------------------------------------------------------------------------------ */
+
+typedef struct Work Work;
+struct Work {
+    Table *table;
+    const uint8_t *keys;
+    size_t count;
+    /* What is done with one key; its entry is NULL when there is none. */
+    void (*act)(Work *work, Entry *entry, const uint8_t *key, size_t position);
+    const uint32_t *numbers;            /* of values */
+    const char *indices;                /* into these; NULL when all have the first */
+    uint8_t *found;                     /* keys for the answer */
+    size_t found_count, tally;
+};
+
+static inline uint32_t value_at(const Work *work, size_t position)
+{
+    return work->numbers[work->indices ? load_index(work->indices, position) : 0];
+}
+
+static void note(Work *work, const uint8_t *key)
+{
+    size_t size = work->table->key_bytes;
+
+    memcpy(work->found + size * work->found_count++, key, size);
+}
+
+static void run(Work *work)
+{
+    Table *table = work->table;
+    size_t size = table->key_bytes;
+
+    for (size_t start = 0; start < work->count; start += AHEAD) {
+        size_t end = start + AHEAD < work->count ? start + AHEAD : work->count;
+        uint32_t slots[AHEAD];
+        if (table->slots) {
+            for (size_t at = start; at < end; at++) {
+                const uint8_t *key = work->keys + at * size;
+                slots[at - start] = slot_of(table, address_of(table, key), key[size - 1]);
+                __builtin_prefetch(&table->slots[slots[at - start]]);
+            }
+            for (size_t at = start; at < end; at++)
+                if (table->slots[slots[at - start]])
+                    __builtin_prefetch(entry_at(table, table->slots[slots[at - start]] - 1));
+        }
+        for (size_t at = start; at < end; at++) {
+            const uint8_t *key = work->keys + at * size;
+            work->act(work, find(table, key), key, at);
+        }
+    }
+}
+
+static int take_keys(Work *work, const char *keys, Py_ssize_t length)
+{
+    if (length % (Py_ssize_t)work->table->key_bytes) {
+        PyErr_Format(PyExc_ValueError, "a column of %zd bytes for keys of %zd", length,
+                     (Py_ssize_t)work->table->key_bytes);
+        return -1;
+    }
+    work->keys = (const uint8_t *)keys;
+    work->count = (size_t)length / work->table->key_bytes;
+    return 0;
+}
+
+/* Intern a list of values; their numbers are the caller's to free. */
+static uint32_t *intern_all(Table *table, PyObject *values)
+{
+    Py_ssize_t count = PyList_Size(values);
+    uint32_t *numbers = count < 0 ? NULL : malloc((size_t)(count ? count : 1) * sizeof *numbers);
+
+    if (!numbers) {
+        if (count >= 0)
+            PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t at = 0; at < count; at++) {
+        numbers[at] = intern(table, PyList_GetItem(values, at));
+        if (!numbers[at]) {
+            free(numbers);
+            settle(table);
+            return NULL;
+        }
+    }
+    return numbers;
+}
+
+/* Do something with keys and their values; -1 with an exception. */
+static int run_valued(Work *work, PyObject *args)
+{
+    Table *table = work->table;
+    const char *keys, *indices;
+    Py_ssize_t keys_length, indices_length;
+    PyObject *values;
+    uint32_t *numbers;
+
+    if (!PyArg_ParseTuple(args, "y#Oy#", &keys, &keys_length, &values, &indices, &indices_length))
+        return -1;
+    if (take_keys(work, keys, keys_length) ||
+        native_check_indices(indices, indices_length, work->count, PyList_Size(values)) ||
+        reserve(table, work->count))
+        return -1;
+    numbers = intern_all(table, values);
+    if (!numbers)
+        return -1;
+    work->numbers = numbers;
+    work->indices = indices;
+    run(work);
+    free(numbers);
+    return settle(table);
+}
+
+/* Do something with keys; -1 with an exception. */
+static int run_plain(Work *work, PyObject *args)
+{
+    const char *keys;
+    Py_ssize_t length;
+
+    if (!PyArg_ParseTuple(args, "y#", &keys, &length) || take_keys(work, keys, length) ||
+        reserve(work->table, work->count))
+        return -1;
+    run(work);
+    give_back(work->table);
+    return settle(work->table);
+}
+
+static void act_want(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    uint32_t value = value_at(work, position);
+
+    if (!entry)
+        entry = new_entry(work->table, key);
+    if (entry->desired != value) {
+        work->tally += !entry->desired && entry->kernel == value;
+        change(work->table, entry, value, entry->kernel, 0);
+    }
+}
+
+static void act_withdraw(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)position;
+    if (entry && entry->desired)
+        change(work->table, entry, 0, entry->kernel, 0);
+    else if (!entry || !entry->kernel)
+        return;
+    if (entry->flags & F_LIVE)
+        note(work, key);
+}
+
+static void act_hold(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    if (entry && side_of(entry) == WANTED)
+        change(work->table, entry, entry->desired, entry->kernel, 1);
+}
+
+static void act_release(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    if (entry && side_of(entry) == HELD)
+        change(work->table, entry, entry->desired, entry->kernel, 0);
+}
+
+static void act_set_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    uint32_t value = value_at(work, position);
+
+    if (!entry)
+        entry = new_entry(work->table, key);
+    if (entry->kernel != value)
+        change(work->table, entry, entry->desired, value,
+               entry->flags & F_HELD && entry->desired != value);
+}
+
+static void act_delete_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    if (entry && entry->kernel)
+        change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
+}
+
+static void act_written(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    if (entry && side_of(entry) == WANTED)
+        change(work->table, entry, entry->desired, entry->desired, 0);
+    else
+        work->tally++;
+}
+
+static void act_removed(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    if (entry && entry->kernel && entry->kernel != entry->desired) {
+        work->tally += !entry->desired;
+        change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
+    }
+}
+
+static void act_count_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)key, (void)position;
+    work->tally += entry && entry->kernel;
+}
+
+static void act_mark(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)work, (void)key, (void)position;
+    if (entry)
+        entry->flags |= F_MARKED;
+}
+
+static void act_compare(Work *work, Entry *entry, const uint8_t *key, size_t position)
+{
+    (void)position;
+    if (!entry || side_of(entry) != SAME || entry->desired != work->numbers[0])
+        note(work, key);
+}
+
+/* --- rows for Python: keys, distinct values, indices into them ------------------------------- */
+
+typedef struct {
+    Table *table;
+    PyObject *keys, *values, *indices;
+    uint8_t *next_key, *next_index;
+    int is_complete;
+} Rows;
+
+static int open_rows(Rows *rows, Table *table, size_t count)
+{
+    rows->table = table;
+    rows->keys = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * table->key_bytes));
+    rows->indices = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * 4));
+    rows->values = PyList_New(0);
+    rows->is_complete = rows->keys && rows->indices && rows->values;
+    if (rows->is_complete) {
+        rows->next_key = (uint8_t *)PyBytes_AsString(rows->keys);
+        rows->next_index = (uint8_t *)PyBytes_AsString(rows->indices);
+    }
+    return rows->is_complete ? 0 : -1;
+}
+
+static void add_index(Rows *rows, uint32_t number)
+{
+    Value *value = &rows->table->values[number];
+    uint32_t index;
+
+    if (!value->local) {
+        if (PyList_Append(rows->values, number ? value->object : Py_None)) {
+            rows->is_complete = 0;
+            return;
+        }
+        value->local = (uint32_t)PyList_Size(rows->values);
+        value->next_local = rows->table->locals;
+        rows->table->locals = number + 1;
+    }
+    index = htonl(value->local - 1);
+    memcpy(rows->next_index, &index, sizeof index);
+    rows->next_index += sizeof index;
+}
+
+static void add_key(Rows *rows, const Entry *entry)
+{
+    size_t size = rows->table->address_bytes, padding = rows->table->key_bytes - 1 - size;
+
+    memset(rows->next_key, 0, padding);
+    memcpy(rows->next_key + padding, entry->address, size);
+    rows->next_key[padding + size] = entry->prefix_len;
+    rows->next_key += rows->table->key_bytes;
+}
+
+static PyObject *close_rows(Rows *rows)
+{
+    Table *table = rows->table;
+    PyObject *answer = NULL;
+
+    while (table->locals) {
+        Value *value = &table->values[table->locals - 1];
+        table->locals = value->next_local;
+        value->local = 0;
+    }
+    if (rows->is_complete)
+        answer = PyTuple_Pack(3, rows->keys, rows->values, rows->indices);
+    Py_XDECREF(rows->keys);
+    Py_XDECREF(rows->values);
+    Py_XDECREF(rows->indices);
+    return answer;
+}
+
+/* --- methods -------------------------------------------------------------------------------- */
+
+static PyObject *found_keys(Work *work, int status)
+{
+    PyObject *answer = NULL;
+
+    if (!status)
+        answer = PyBytes_FromStringAndSize((char *)work->found,
+                                           (Py_ssize_t)(work->found_count * work->table->key_bytes));
+    free(work->found);
+    return answer;
+}
+
+static int open_found(Work *work, PyObject *keys)
+{
+    Py_ssize_t length = PyBytes_Size(keys);
+
+    if (length < 0)
+        return -1;
+    work->found = malloc((size_t)length + 1);
+    if (!work->found)
+        PyErr_NoMemory();
+    return work->found ? 0 : -1;
+}
+
+static PyObject *table_want(Table *self, PyObject *args)
+{
+    Work work = {.table = self, .act = act_want};
+
+    if (run_valued(&work, args))
+        return NULL;
+    return PyLong_FromSize_t(work.tally);
+}
+
+static PyObject *table_set_kernel(Table *self, PyObject *args)
+{
+    Work work = {.table = self, .act = act_set_kernel};
+
+    if (run_valued(&work, args))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *plain(Table *self, PyObject *args,
+                       void (*act)(Work *, Entry *, const uint8_t *, size_t))
+{
+    Work work = {.table = self, .act = act};
+
+    if (run_plain(&work, args))
+        return NULL;
+    return PyLong_FromSize_t(work.tally);
+}
+
+static PyObject *table_hold(Table *self, PyObject *args)
+{
+    return plain(self, args, act_hold);
+}
+
+static PyObject *table_release(Table *self, PyObject *args)
+{
+    return plain(self, args, act_release);
+}
+
+static PyObject *table_delete_kernel(Table *self, PyObject *args)
+{
+    return plain(self, args, act_delete_kernel);
+}
+
+static PyObject *table_written(Table *self, PyObject *args)
+{
+    Work work = {.table = self, .act = act_written};
+
+    if (run_plain(&work, args))
+        return NULL;
+    if (work.tally)
+        return PyErr_Format(PyExc_KeyError, "%zd of the keys written were not wanted",
+                            (Py_ssize_t)work.tally);
+    Py_RETURN_NONE;
+}
+
+static PyObject *table_removed(Table *self, PyObject *args)
+{
+    return plain(self, args, act_removed);
+}
+
+static PyObject *table_count_kernel(Table *self, PyObject *args)
+{
+    return plain(self, args, act_count_kernel);
+}
+
+static PyObject *table_mark(Table *self, PyObject *args)
+{
+    return plain(self, args, act_mark);
+}
+
+static PyObject *table_withdraw(Table *self, PyObject *args)
+{
+    Work work = {.table = self, .act = act_withdraw};
+    PyObject *keys;
+
+    if (!PyArg_ParseTuple(args, "S", &keys) || open_found(&work, keys))
+        return NULL;
+    return found_keys(&work, run_plain(&work, args));
+}
+
+static PyObject *table_compare(Table *self, PyObject *args)
+{
+    Work work = {.table = self, .act = act_compare};
+    PyObject *keys, *value, *known;
+    uint32_t number = 0;
+
+    if (!PyArg_ParseTuple(args, "SO", &keys, &value))
+        return NULL;
+    known = PyDict_GetItemWithError(self->interned, value);
+    if (known)
+        number = (uint32_t)PyLong_AsUnsignedLong(known);
+    else if (PyErr_Occurred())
+        return NULL;
+    if (take_keys(&work, PyBytes_AsString(keys), PyBytes_Size(keys)) || open_found(&work, keys))
+        return NULL;
+    work.numbers = &number;
+    run(&work);
+    return found_keys(&work, 0);
+}
+
+static PyObject *table_unmarked(Table *self, PyObject *unused)
+{
+    Work work = {.table = self};
+    size_t count = self->counts[SAME] + self->replaced + self->counts[UNWANTED];
+
+    (void)unused;
+    work.found = malloc(count * self->key_bytes + 1);
+    if (!work.found)
+        return PyErr_NoMemory();
+    for (uint32_t number = 0; number < self->used; number++) {
+        Entry *entry = entry_at(self, number);
+        if (entry->flags & F_LIVE && entry->kernel && !(entry->flags & F_MARKED)) {
+            Rows one = {.table = self};
+            one.next_key = work.found + self->key_bytes * work.found_count++;
+            add_key(&one, entry);
+        }
+    }
+    return found_keys(&work, 0);
+}
+
+static PyObject *table_clear_marks(Table *self, PyObject *unused)
+{
+    (void)unused;
+    for (uint32_t number = 0; number < self->used; number++)
+        entry_at(self, number)->flags &= (uint8_t)~F_MARKED;
+    Py_RETURN_NONE;
+}
+
+static PyObject *table_find(Table *self, PyObject *args)
+{
+    Work work = {.table = self};
+    const char *key;
+    Py_ssize_t length;
+    const Entry *entry;
+
+    if (!PyArg_ParseTuple(args, "y#", &key, &length) || take_keys(&work, key, length))
+        return NULL;
+    if (work.count != 1) {
+        PyErr_SetString(PyExc_ValueError, "one key is looked up at a time");
+        return NULL;
+    }
+    entry = find(self, work.keys);
+    if (!entry)
+        Py_RETURN_NONE;
+    return Py_BuildValue("iOO", side_of(entry),
+                         entry->desired ? self->values[entry->desired].object : Py_None,
+                         entry->kernel ? self->values[entry->kernel].object : Py_None);
+}
+
+static PyObject *table_counts(Table *self, PyObject *unused)
+{
+    (void)unused;
+    return Py_BuildValue("nnnnn", (Py_ssize_t)self->counts[SAME],
+                         (Py_ssize_t)self->counts[WANTED], (Py_ssize_t)self->counts[HELD],
+                         (Py_ssize_t)self->counts[UNWANTED], (Py_ssize_t)self->replaced);
+}
+
+static PyObject *table_values(Table *self, PyObject *unused)
+{
+    (void)unused;
+    return PyDict_Keys(self->interned);
+}
+
+/* select(side): every key of a side; SIDES stands for what is replaced. */
+static PyObject *table_select(Table *self, PyObject *args)
+{
+    Rows rows;
+    int side;
+
+    if (!PyArg_ParseTuple(args, "i", &side))
+        return NULL;
+    if (side < 0 || side > SIDES) {
+        PyErr_SetString(PyExc_ValueError, "no such side");
+        return NULL;
+    }
+    if (!open_rows(&rows, self, side == SIDES ? self->replaced : self->counts[side]))
+        for (uint32_t number = 0; number < self->used; number++) {
+            const Entry *entry = entry_at(self, number);
+            if (!(entry->flags & F_LIVE) ||
+                !(side == SIDES ? is_replaced(entry) : side_of(entry) == side))
+                continue;
+            add_key(&rows, entry);
+            add_index(&rows, side >= UNWANTED ? entry->kernel : entry->desired);
+        }
+    return close_rows(&rows);
+}
+
+/* Queue again what was taken and is still to be done: an attempt failed as a whole. */
+static int refill(Table *table, Queue *queue, int side, uint8_t flag)
+{
+    if (reserve_queue(queue, table->counts[side]))
+        return -1;
+    for (uint32_t number = 0; number < table->used; number++) {
+        Entry *entry = entry_at(table, number);
+        if (entry->flags & F_LIVE && side_of(entry) == side)
+            enqueue(queue, entry, number, flag);
+    }
+    return 0;
+}
+
+/* The kernel takes a sorted million out three times slower than a shuffled one. */
+static void scatter_next(Table *table, Queue *queue)
+{
+    size_t length = queue->tail - queue->head, other;
+    uint32_t number = queue->numbers[queue->head];
+
+    table->dice = table->dice * 6364136223846793005u + 1442695040888963407u;
+    other = queue->head + (size_t)((table->dice >> 32) * length >> 32);
+    queue->numbers[queue->head] = queue->numbers[other];
+    queue->numbers[other] = number;
+}
+
+static PyObject *taken_rows(Table *table, const uint32_t *taken, size_t count, int is_kernels)
+{
+    Rows rows;
+
+    if (!open_rows(&rows, table, count))
+        for (size_t at = 0; at < count; at++) {
+            const Entry *entry = entry_at(table, taken[at]);
+            add_key(&rows, entry);
+            add_index(&rows, is_kernels ? entry->kernel : entry->desired);
+        }
+    return close_rows(&rows);
+}
+
+/* take(side, limit): the next keys of `wanted` or `unwanted` with their values, and what the kernel
+ * has instead (None when there is nothing for any). */
+static PyObject *table_take(Table *self, PyObject *args)
+{
+    int side, is_scattered;
+    Py_ssize_t limit;
+    uint32_t *taken, count = 0;
+    uint8_t flag;
+    Queue *queue;
+    PyObject *rows, *instead;
+
+    if (!PyArg_ParseTuple(args, "in", &side, &limit))
+        return NULL;
+    if (limit < 0 || (side != WANTED && side != UNWANTED)) {
+        PyErr_SetString(PyExc_ValueError, "no such side, or limit");
+        return NULL;
+    }
+    queue = side == WANTED ? &self->wanted : &self->unwanted;
+    flag = side == WANTED ? F_QUEUED_WANTED : F_QUEUED_UNWANTED;
+    if ((size_t)limit > self->counts[side])
+        limit = (Py_ssize_t)self->counts[side];
+    taken = malloc(((size_t)limit + 1) * sizeof *taken);
+    if (!taken)
+        return PyErr_NoMemory();
+    is_scattered = side == UNWANTED && self->counts[side] > SCATTER_FROM;
+    while (limit) {
+        for (; count < limit && queue->head < queue->tail; queue->head++) {
+            Entry *entry;
+            if (is_scattered)
+                scatter_next(self, queue);
+            entry = entry_at(self, queue->numbers[queue->head]);
+            entry->flags &= (uint8_t)~flag;
+            if (entry->flags & F_LIVE && side_of(entry) == side)
+                taken[count++] = queue->numbers[queue->head];
+        }
+        if (count)
+            break;
+        if (refill(self, queue, side, flag)) {
+            free(taken);
+            return NULL;
+        }
+    }
+    rows = taken_rows(self, taken, count, side == UNWANTED);
+    if (side == WANTED && self->replaced)
+        instead = taken_rows(self, taken, count, 1);
+    else
+        Py_INCREF(instead = Py_None);
+    free(taken);
+    give_back(self);
+    if (!rows || !instead) {
+        Py_XDECREF(rows);
+        Py_XDECREF(instead);
+        return NULL;
+    }
+    return Py_BuildValue("NN", rows, instead);
+}
+
+static void table_dealloc(Table *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    for (uint32_t number = 1; number < self->values_used; number++)
+        Py_XDECREF(self->values[number].object);
+    Py_XDECREF(self->interned);
+    free(self->entries);
+    free(self->slots);
+    free(self->wanted.numbers);
+    free(self->unwanted.numbers);
+    free(self->values);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    int address_bytes;
+    unsigned long long first, second;
+    Table *self;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "iKK", &address_bytes, &first, &second))
+        return NULL;
+    if (address_bytes != 4 && address_bytes != 16) {
+        PyErr_SetString(PyExc_ValueError, "an address has 4 or 16 bytes");
+        return NULL;
+    }
+    self = (Table *)allocate(type, 0);
+    if (!self)
+        return NULL;
+    self->address_bytes = (size_t)address_bytes;
+    self->key_bytes = address_bytes == 4 ? 8 : 17;
+    self->stride = sizeof(Entry) + self->address_bytes;
+    self->seed[0] = first | 1;
+    self->seed[1] = second | 1;
+    self->dice = first;
+    self->interned = PyDict_New();
+    if (!self->interned) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyMethodDef table_methods[] = {
+    {"want", (PyCFunction)table_want, METH_VARARGS, "want(keys, values, indices): how many claimed"},
+    {"withdraw", (PyCFunction)table_withdraw, METH_VARARGS, "withdraw(keys): those unwanted now"},
+    {"hold", (PyCFunction)table_hold, METH_VARARGS, "hold(keys)"},
+    {"release", (PyCFunction)table_release, METH_VARARGS, "release(keys)"},
+    {"set_kernel", (PyCFunction)table_set_kernel, METH_VARARGS, "set_kernel(keys, values, indices)"},
+    {"delete_kernel", (PyCFunction)table_delete_kernel, METH_VARARGS, "delete_kernel(keys)"},
+    {"written", (PyCFunction)table_written, METH_VARARGS, "written(keys)"},
+    {"removed", (PyCFunction)table_removed, METH_VARARGS, "removed(keys): how many were unwanted"},
+    {"compare", (PyCFunction)table_compare, METH_VARARGS, "compare(keys, value): those not so"},
+    {"count_kernel", (PyCFunction)table_count_kernel, METH_VARARGS, "count_kernel(keys): how many"},
+    {"mark", (PyCFunction)table_mark, METH_VARARGS, "mark(keys)"},
+    {"clear_marks", (PyCFunction)table_clear_marks, METH_NOARGS, "clear_marks()"},
+    {"unmarked", (PyCFunction)table_unmarked, METH_NOARGS, "unmarked(): keys there and not marked"},
+    {"find", (PyCFunction)table_find, METH_VARARGS, "find(key): side, desired, kernel, or None"},
+    {"counts", (PyCFunction)table_counts, METH_NOARGS, "same, wanted, held, unwanted, replaced"},
+    {"values", (PyCFunction)table_values, METH_NOARGS, "every value in use"},
+    {"select", (PyCFunction)table_select, METH_VARARGS, "select(side): keys, values, indices"},
+    {"take", (PyCFunction)table_take, METH_VARARGS, "take(side, limit): rows, rows instead or None"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot table_slots[] = {
+    {Py_tp_doc, "Desired and kernel routes of one family (routed/fib/routes/native_tracker.py)"},
+    {Py_tp_new, table_new},
+    {Py_tp_dealloc, table_dealloc},
+    {Py_tp_methods, table_methods},
+    {0, NULL},
+};
+
+PyType_Spec native_table_spec = {
+    .name = "routed.fib.routes._native.RouteTable",
+    .basicsize = sizeof(Table),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = table_slots,
+};

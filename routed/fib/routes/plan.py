@@ -1,0 +1,151 @@
+"""From the pending difference to the operations that close it, in the order that hurts least.
+
+Routes without a gateway first, because gateways of others may stand on them
+(`RouteBook.plan_link_routes`), then all that is new or changed, removals last: a destination that
+moves from one prefix to another keeps a path all the while. Replacing in place leaves no moment
+without a route, so it is used wherever the kernel does it reliably:
+
+    IPv4    RTM_NEWROUTE with NLM_F_REPLACE replaces the one route of that key
+    IPv6    it replaces only between routes of one kind (through gateways of their own or not: the
+            kernel's `rt6_qualify_for_ecmp`; one through a nexthop object is of the other kind);
+            across kinds it may leave both, so that is remove + install, next to each other in one
+            buffer
+
+Where one key may have several routes (`ownership.SEVERAL`) a replace would change the first of
+them, whosever that is: that is remove + install too.
+
+Operations are columns: one kind, one space, keys and values side by side, because what is done to a
+million routes is done to columns (`fib/bulk.py`).
+
+Source: fib6_add_rt2node of Linux (net/ipv6/ip6_fib.c).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.pending import Pending
+from routed.fib.routes.tracker import RouteTracker
+from routed.model.prefix import Family
+
+__all__ = [
+    "FibBatch",
+    "OpKind",
+    "Outcome",
+    "Refusals",
+    "plan_pending",
+    "plan_removals",
+]
+
+
+class OpKind(enum.Enum):
+    """What is asked of the kernel."""
+
+    INSTALL = "install"
+    """Must not exist yet (NLM_F_CREATE | NLM_F_EXCL): never overwrites somebody else's route."""
+    REPLACE = "replace"
+    """Must exist, and is ours as far as we know (NLM_F_REPLACE)."""
+    REMOVE = "remove"
+
+
+class FibBatch(NamedTuple):
+    """The same thing done to many routes of one space."""
+
+    kind: OpKind
+    space: RouteSpace
+    keys: Sequence[int]
+    """`Prefix.as_int` of each."""
+    values: Sequence[RouteValue]
+    """What to install, side by side with `keys`; for a removal what is there now."""
+
+
+class Outcome(NamedTuple):
+    """Why the kernel refused one operation."""
+
+    errno: int
+    detail: str
+    """The kernel's own words (extended acknowledgement), or empty."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        words = os.strerror(self.errno)
+        return f"{self.detail} ({words})" if self.detail else words
+
+
+Refusals = dict[int, Outcome]
+"""What a batch was refused, by position; all others were carried out."""
+
+
+def plan_pending(space: RouteSpace, pending: Pending[int, RouteValue]) -> list[FibBatch]:
+    """What to do about these wishes."""
+    keys, values, there = pending
+    if not keys:
+        return []
+    if there is None:
+        return [FibBatch(OpKind.INSTALL, space, keys, values)]
+    ways = [
+        _way(space.family, before, wanted) for before, wanted in zip(there, values, strict=True)
+    ]
+    if all(way is OpKind.REPLACE for way in ways):
+        return [FibBatch(OpKind.REPLACE, space, keys, values)]
+    installs, replaces, removals = _Columns(), _Columns(), _Columns()
+    for key, wanted, before, way in zip(keys, values, there, ways, strict=True):
+        if way is OpKind.REPLACE:
+            replaces.add(key, wanted)
+            continue
+        if before is not None:
+            removals.add(key, before)
+        installs.add(key, wanted)
+    batches = [
+        replaces.batch(OpKind.REPLACE, space),
+        removals.batch(OpKind.REMOVE, space),
+        installs.batch(OpKind.INSTALL, space),
+    ]
+    return [batch for batch in batches if batch.keys]
+
+
+def _way(family: Family, there: RouteValue | None, wanted: RouteValue) -> OpKind:
+    """Whether a wish is carried out by a replace or by an install, a removal before it if need
+    be."""
+    if there is not None and is_replaceable(family, there, wanted):
+        return OpKind.REPLACE
+    return OpKind.INSTALL
+
+
+def plan_removals(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
+    """What to do about the next keys of `unwanted`, at most `limit` of them."""
+    keys, values, _ = tracker.take_unwanted(limit)
+    return [FibBatch(OpKind.REMOVE, space, keys, values)] if keys else []
+
+
+class _Columns:
+    def __init__(self) -> None:
+        self._keys: list[int] = []
+        self._values: list[RouteValue] = []
+
+    def add(self, key: int, value: RouteValue) -> None:
+        self._keys.append(key)
+        self._values.append(value)
+
+    def batch(self, kind: OpKind, space: RouteSpace) -> FibBatch:
+        return FibBatch(kind, space, self._keys, self._values)
+
+
+def is_replaceable(family: Family, there: RouteValue, wanted: RouteValue) -> bool:
+    """Whether the kernel changes `there` into `wanted` by one replace."""
+    if there.is_several:
+        return False
+    if family is Family.IPV4:
+        return True
+    if there.nexthop_id and wanted.nexthop_id:
+        return True
+    return _is_gatewayed(there) and _is_gatewayed(wanted)
+
+
+def _is_gatewayed(value: RouteValue) -> bool:
+    return bool(value.next_hops) and all(hop.via is not None for hop in value.next_hops)

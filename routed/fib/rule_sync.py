@@ -1,0 +1,168 @@
+"""Policy routing rules kept equal to the configuration: dump, compare, add, remove.
+
+    routes.yaml (`rules:`) --want--+
+    kernel's news, timer ----------+--> RuleSync --add, remove--> kernel
+
+Rules are few, so every round is the same: read the kernel's, and close the difference. What is ours
+is known by FRA_PROTOCOL, as routes are: an equal rule of an earlier life is adopted without a
+write, a stale one is removed, a rule of anybody else is never touched. New rules are added before
+old ones are removed, so that no packet falls between them.
+
+Failure: a rule that the kernel refuses is logged with its words and tried again at the next round;
+a round that fails as a whole is logged, and the next one follows after RETRY_S.
+
+Sources: ip-rule(8); linux/fib_rules.h; FRA_PROTOCOL since Linux 4.17.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import trio
+
+from routed.fib.routes.plan import Outcome
+from routed.fib.rule_codec import SeenRule
+from routed.log.logger import Logger
+from routed.model.rule import Rule
+from routed.netlink.socket import DumpInterrupted, NetlinkError
+
+__all__ = ["RuleKernel", "RuleState", "RuleSync", "plan_rules"]
+
+RETRY_S = 5.0
+"""After a round that failed, or in which the kernel refused something."""
+
+
+class RuleState(NamedTuple):
+    """How one wanted rule stands."""
+
+    rule: Rule
+    problem: str
+    """Why the kernel does not have it; empty when it has."""
+
+
+class RuleKernel(Protocol):
+    """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
+
+    async def dump_rules(self) -> list[SeenRule]:
+        """Every rule of both families that can be told in our words; not the kernel's own."""
+        ...
+
+    def add_rule(self, rule: Rule) -> Outcome:
+        """Add a rule of ours; errno 0 when it is there."""
+        ...
+
+    def remove_rule(self, rule: Rule) -> Outcome:
+        """Remove a rule of ours."""
+        ...
+
+
+def plan_rules(
+    wanted: Iterable[Rule], seen: Iterable[SeenRule], protocol: int
+) -> tuple[list[Rule], list[Rule]]:
+    """What to add, and what to remove, each in the order of priority."""
+    ours = {entry.rule for entry in seen if entry.protocol == protocol}
+    return sorted(set(wanted) - ours, key=_order), sorted(ours - set(wanted), key=_order)
+
+
+def _order(rule: Rule) -> tuple[int, int, str]:
+    return rule.family, rule.priority, str(rule)
+
+
+class RuleSync:
+    """Runs the rules of one configuration against a kernel."""
+
+    def __init__(
+        self,
+        kernel: RuleKernel,
+        protocol: int,
+        *,
+        resync_s: float,
+        log: Logger,
+        on_states: Callable[[], None],
+    ) -> None:
+        """Args:
+        kernel: where rules are read and written; this task's own.
+        protocol: FRA_PROTOCOL of what is ours.
+        resync_s: seconds between two rounds that nothing asked for.
+        log: for what was added, removed and refused.
+        on_states: called when `states` has changed.
+        """
+        self.resync_s = resync_s
+        self.states: tuple[RuleState, ...] = ()
+        """Of every wanted rule, as of the last round."""
+        self._kernel = kernel
+        self._protocol = protocol
+        self._log = log
+        self._on_states = on_states
+        self._wanted: frozenset[Rule] = frozenset()
+        self._told: dict[Rule, str] = {}
+        self._wake = trio.Event()
+
+    def want(self, rules: Iterable[Rule]) -> None:
+        """Follow a configuration."""
+        self._wanted = frozenset(rules)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Something may have changed in the kernel."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the kernel's rules equal for ever."""
+        while True:
+            self._wake = trio.Event()
+            is_settled = await self.round()
+            with trio.move_on_after(self.resync_s if is_settled else RETRY_S):
+                await self._wake.wait()
+
+    async def round(self) -> bool:
+        """Compare and close the difference once; whether nothing is left to do."""
+        try:
+            seen = await self._kernel.dump_rules()
+        except DumpInterrupted:
+            return False
+        except (NetlinkError, OSError) as error:
+            self._log.emit("netlink-error", what="reading rules", error=error)
+            return False
+        additions, removals = plan_rules(self._wanted, seen, self._protocol)
+        problems = self._do(additions, removals)
+        states = tuple(
+            RuleState(rule, problems.get(rule, "")) for rule in sorted(self._wanted, key=_order)
+        )
+        if states != self.states:
+            self.states = states
+            self._on_states()
+        return not problems
+
+    async def flush(self) -> int:
+        """Remove every rule of ours; returns how many are left."""
+        self._wanted = frozenset()
+        await self.round()
+        try:
+            seen = await self._kernel.dump_rules()
+        except (NetlinkError, OSError) as error:
+            self._log.emit("netlink-error", what="reading rules", error=error)
+            return 0
+        return sum(entry.protocol == self._protocol for entry in seen)
+
+    def _do(self, additions: Sequence[Rule], removals: Sequence[Rule]) -> dict[Rule, str]:
+        problems = {}
+        for rule in additions:
+            outcome = self._kernel.add_rule(rule)
+            if outcome.errno:
+                problems[rule] = outcome.words
+            else:
+                self._log.emit("rule-added", rule=rule)
+        for rule in removals:
+            outcome = self._kernel.remove_rule(rule)
+            if outcome.errno in (0, errno.ENOENT):
+                self._log.emit("rule-removed", rule=rule)
+            else:
+                problems[rule] = outcome.words
+        for rule, problem in problems.items():
+            if self._told.get(rule) != problem:
+                self._log.emit("rule-failed", rule=rule, reason=problem)
+        self._told = problems
+        return problems

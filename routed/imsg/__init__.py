@@ -1,0 +1,1 @@
+"""Messages between parent and engine: their classes, who may send them, and their frames."""

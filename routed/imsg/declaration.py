@@ -1,0 +1,29 @@
+"""What parent and engine compare before anything else: the version, and a digest of all messages.
+
+    engine --ENGINE_HELLO(version, digest)--> parent: the same as mine?
+
+The parent may have run for months when an engine dies, and the code on disk may be another version
+by then. A new engine would read the parent's messages wrongly, or mean something else by its own;
+so it gets no message unless both are the same.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from routed import __version__
+from routed.config.transfer import ConfigTransfer
+from routed.imsg.authority import MESSAGE_CLASSES
+from routed.imsg.digest import declaration_of
+from routed.imsg.messages import EngineHello
+
+__all__ = ["hello_of_this_process"]
+
+
+@functools.cache
+def hello_of_this_process() -> EngineHello:
+    """The version that this process runs.
+
+    Cost: about 10 ms the first time.
+    """
+    return EngineHello(__version__, declaration_of([*MESSAGE_CLASSES, ConfigTransfer]))

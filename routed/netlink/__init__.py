@@ -1,0 +1,1 @@
+"""Netlink: messages, attributes and sockets, for every family."""

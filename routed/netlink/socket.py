@@ -1,0 +1,227 @@
+"""AF_NETLINK sockets under trio: what they share, and the one that listens. The kernel's edge.
+
+Requests and notifications use separate sockets, so that a flood of notifications can never push an
+answer out of its buffer. Both get a large receive buffer by SO_RCVBUFFORCE (which CAP_NET_ADMIN
+allows past rmem_max). Our own writes would echo on the event socket, a million of them when a
+million routes are written; a socket filter drops them inside the kernel, by the port id of the
+request socket (`request_socket.py`). Their outcome is known from the answers, and an old echo could
+only mislead.
+
+Failure: `Overrun` when the kernel dropped notifications (ENOBUFS): the caller must read everything
+again. Messages that do not come from the kernel (port id not 0) are ignored.
+
+Sources: netlink(7), rtnetlink(7); the synchronous send is netlink_rcv_skb of Linux.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, cast
+
+import trio
+
+from routed.netlink.message import DecodeError, NetlinkMessage, split_messages
+
+__all__ = [
+    "RECEIVE_BYTES",
+    "DumpInterrupted",
+    "EventSocket",
+    "NetlinkError",
+    "NetlinkSocket",
+    "Overrun",
+    "raise_overrun",
+]
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+
+RECEIVE_BYTES = 64 * 1024
+"""The kernel fills at most 32 KiB a datagram in a dump; a notification is far smaller."""
+_EVENT_BUFFER_BYTES = 16 * 1024 * 1024
+
+EVENT_BURST = 1000
+"""Notifications taken in one go before other tasks get a turn: about 3 ms of work."""
+
+_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE = 1, 5, 7
+_RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV6_ROUTE = 9, 11
+_RTNLGRP_IPV4_RULE, _RTNLGRP_IPV6_RULE = 8, 19
+_RTNLGRP_NEXTHOP = 32
+_EVENT_GROUPS = (
+    _RTNLGRP_LINK,
+    _RTNLGRP_IPV4_IFADDR,
+    _RTNLGRP_IPV4_ROUTE,
+    _RTNLGRP_IPV6_IFADDR,
+    _RTNLGRP_IPV6_ROUTE,
+    _RTNLGRP_IPV4_RULE,
+    _RTNLGRP_IPV6_RULE,
+    _RTNLGRP_NEXTHOP,
+)
+
+
+class NetlinkError(Exception):
+    """The kernel refused a whole request, or answered what cannot be understood."""
+
+
+class DumpInterrupted(NetlinkError):
+    """The table changed under a dump: what came is not to be believed."""
+
+
+class Overrun(NetlinkError):
+    """Notifications were lost."""
+
+
+class NetlinkSocket:
+    """What both sockets share: buffers, options and receiving."""
+
+    def __init__(self, receive_buffer_bytes: int, groups: Sequence[int]) -> None:
+        raw = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        try:
+            raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
+        except PermissionError:  # inside a user namespace: as much as anybody may
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            _switch_on(raw, option)
+        raw.bind((0, sum(1 << (group - 1) for group in groups)))
+        self.port_id = int(raw.getsockname()[0])
+        self._raw = raw
+        self._socket = trio.socket.from_stdlib_socket(raw)
+
+    async def _receive(self) -> list[NetlinkMessage]:
+        """Wait for a datagram from the kernel; its messages.
+
+        Raises:
+            Overrun: the kernel had to drop something.
+            NetlinkError: bytes that are no netlink messages.
+        """
+        while True:
+            try:
+                received = await self._socket.recvmsg(RECEIVE_BYTES)
+            except OSError as error:
+                raise_overrun(error)
+                raise
+            messages = _accept(received[0], received[2], received[3])
+            if messages:
+                return messages
+
+    def _receive_waiting(self) -> list[NetlinkMessage]:
+        """The messages of a datagram that is there already; none when there is none.
+
+        Raises:
+            Overrun, NetlinkError: as `_receive`.
+        """
+        try:
+            received = self._raw.recvmsg(RECEIVE_BYTES, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise_overrun(error)
+            raise
+        return _accept(received[0], received[2], received[3])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class EventSocket(NetlinkSocket):
+    """Notifications of links, addresses, routes, rules and nexthop objects, without our echoes."""
+
+    def __init__(
+        self, *ignored_port_ids: int, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            ignored_port_ids: of request sockets whose writes are not news; at most 200.
+            receive_buffer_bytes: how much may wait before the kernel drops notifications.
+        """
+        super().__init__(receive_buffer_bytes, _EVENT_GROUPS)
+        _ignore_ports(self._raw, ignored_port_ids)
+
+    async def receive(self) -> list[NetlinkMessage]:
+        """Wait for notifications and take what is there, up to EVENT_BURST datagrams.
+
+        Raises:
+            Overrun: some were lost; read everything again.
+            NetlinkError: bytes that are no netlink messages; the same.
+        """
+        messages = await self._receive()
+        for _ in range(EVENT_BURST):
+            more = self._receive_waiting()
+            if not more:
+                break
+            messages += more
+        return messages
+
+
+def _switch_on(raw: socket.socket, option: int) -> None:
+    """Switch an option on where the kernel has it.
+
+    Without NETLINK_EXT_ACK (Linux 4.12) refusals come without words. Without NETLINK_GET_STRICT_CHK
+    (4.20) a dump shows other tables, too, which whoever compares it leaves out by their numbers.
+    """
+    try:
+        raw.setsockopt(_SOL_NETLINK, option, 1)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+
+
+def raise_overrun(error: OSError) -> None:
+    if error.errno == errno.ENOBUFS:
+        raise Overrun("the kernel dropped messages (ENOBUFS)") from error
+
+
+def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
+    """Judge one datagram: who sent it, and is it whole."""
+    source_port, _groups = cast("tuple[int, int]", source)
+    if source_port != 0:
+        return []  # only the kernel has port 0; anybody may send to a netlink port
+    if flags & socket.MSG_TRUNC:
+        raise Overrun("a message was cut off")
+    try:
+        return list(split_messages(buffer))
+    except DecodeError as error:
+        raise NetlinkError(str(error)) from error
+
+
+def _ignore_ports(listener: socket.socket, port_ids: Sequence[int]) -> None:
+    """Drop every message that was caused by one of these ports, before it takes room in the buffer.
+
+    A classic BPF program, because it needs no privilege and no map:
+
+        load the word at 12 (nlmsg_pid; loads are big-endian, netlink is in host order)
+        equal to a port id -> the last instruction, which takes 0 bytes, that is, drops
+        else take all
+
+    Source: socket(7), SO_ATTACH_FILTER; linux/filter.h; netlink_broadcast runs the filter.
+    """
+    load_word, jump_if_equal, take = 0x20, 0x15, 0x06
+    instructions = [(load_word, 0, 0, 12)]
+    for position, port_id in enumerate(port_ids):
+        (as_loaded,) = struct.unpack(">I", struct.pack("=I", port_id))
+        instructions.append((jump_if_equal, len(port_ids) - position, 0, as_loaded))
+    instructions += [(take, 0, 0, 0xFFFF_FFFF), (take, 0, 0, 0)]
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+    code = ctypes.create_string_buffer(program)
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)

@@ -1,0 +1,1 @@
+"""Authentication of NUP: keys, replay protection, challenges."""

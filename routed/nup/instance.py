@@ -1,0 +1,661 @@
+"""The neighbor protocol as one object without I/O: inputs in, outputs out, time passed in.
+
+    receive_datagram --+                                  +--> SendDatagram
+    link_up, _down     |     Adjacency (table)            |    AdjacencyChanged
+    originate,         +--> ReliableSender / Receiver  ---+--> RoutesLearned, RouteHeld, RouteLost
+      withdraw         |     RouteTable (feasibility)     |    Trace
+    handle_timer ------+     LinkAdvertiser               +
+
+Each input runs to completion: it changes state, then `_settle` carries the consequences out in a
+fixed order: what has expired, which seqno requests are due, which selections changed (reported, and
+marked dirty on the links), and last what each link has to send. Nothing in the last step can change
+a selection, so one pass is enough. Of a link's neighbors only those are looked at that something
+has happened to, or whose time has come (`Link.attend`, `Link.take_alarms`); and only those links
+(`agenda`).
+
+The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
+come. `now` is a float of seconds on one monotonic clock and never goes back.
+
+What the caller promises: a prefix is originated here only while this router's own forwarding of it
+does not rest on a route learned here (otherwise two routers could each advertise the other's).
+
+Failure: nothing that arrives from the network raises. It is dropped with a `Trace` whose code is
+counted. A misuse by the caller raises `UsageError`.
+
+Bounds: MAX_NEIGHBORS_PER_LINK neighbors per link, whoever claims to be there; the rest as stated
+in `reliable` and `feasibility`.
+
+Graceful restart. When a neighbor comes back with a new boot id, or announced that it would, its
+routes stay in use, marked stale, while the adjacency forms anew; END_OF_TABLE sweeps what was not
+told again, and the end of the grace sweeps all. While it restarts, it forwards by its old table, so
+nothing changes along the paths through it; `feasibility` says why that is free of loops. A router
+that itself restarts must not touch its kernel table before `is_loaded`: only the whole of its
+neighbors' tables tells its true successors from the neighbors that were reached through it.
+
+When neighbors restart together, each may have to learn from the other what it is to tell a third.
+So CONVERGING stays set on a link until the tables from all other links are whole: what comes by the
+link itself is not told there, and in a network without circles of restarting routers nobody waits
+for himself. Where there is one, the dead interval ends it.
+
+Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the restart.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+
+from routed.model.martians import MartianRules
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import METRIC_INFINITY
+from routed.nup.auth.guard import LinkGuard
+from routed.nup.auth.keys import KeyRing
+from routed.nup.events import (
+    AdjacencyReason,
+    Datagram,
+    InputRecorder,
+    LearnedRow,
+    NeighborRow,
+    Output,
+    TraceCode,
+)
+from routed.nup.lifecycle import Lifecycle
+from routed.nup.link.addresses import is_heard, off_link_reason
+from routed.nup.link.adjacency import (
+    AdjacencyEvent,
+)
+from routed.nup.link.schedule import Agenda
+from routed.nup.link.settings import LinkSettings, UsageError
+from routed.nup.link.state import Link, LinkMemory
+from routed.nup.loading import Loading
+from routed.nup.outputs import OutputLog
+from routed.nup.pending_updates import LinkMarker
+from routed.nup.receive import MAX_NEIGHBORS_PER_LINK, MessageHandler
+from routed.nup.route_changes import RouteReporter
+from routed.nup.routes.policy import Imported, Policy
+from routed.nup.routes.table import NeighborKey, RouteTable
+from routed.nup.seqno_relay import RequestRelay
+from routed.nup.transmit import Transmitter
+from routed.nup.transport.advertise import (
+    OriginTable,
+    RetractionHold,
+)
+from routed.nup.transport.forwarding_wait import ForwardingWait
+from routed.nup.transport.table_dumps import TableOrder
+from routed.nup.views import learned_rows, neighbor_row, refusal_row, waiting_rows
+from routed.nup.wire.message import (
+    DecodeError,
+    Goodbye,
+    RestartNotice,
+    RouteUpdate,
+    Sender,
+    Tlv,
+    decode,
+)
+from routed.nup.wire.tlv_fields import is_router_id
+
+__all__ = ["MAX_NEIGHBORS_PER_LINK", "NeighborInstance"]
+
+REQUIRED_HOP_LIMIT = 255
+"""Nothing that was forwarded even once still has it (RFC 5082)."""
+OWN_GRACE_S = 30.0
+"""What we ask for when we announce a restart."""
+MAX_LINKS_REMEMBERED = 256
+"""Links that are down and may come back. One that is forgotten and comes back all the same starts
+its counters again: neighbors that still know it drop what it says until they take it for dead."""
+
+
+class NeighborInstance:
+    """One router's side of NUP on all its links."""
+
+    def __init__(
+        self, router_id: Address, boot_id: int, origin_seqno: int, rng: random.Random
+    ) -> None:
+        """Begin a life of the protocol.
+
+        Args:
+            router_id: an IPv4 address, unique in the network.
+            boot_id: random, 32 bits, new for each life.
+            origin_seqno: later than any that an earlier life of this router used; 32 bits, serial.
+            rng: jitter and session numbers come from it; seed it to repeat a run.
+
+        Raises:
+            UsageError: the router id is no unicast IPv4 address.
+        """
+        if router_id.family is not Family.IPV4 or not is_router_id(router_id.addr_bits):
+            raise UsageError(f"{router_id} is no router id: a unicast IPv4 address is wanted")
+        self.router_id = router_id
+        self.boot_id = boot_id
+        self._rng = rng
+        self._links: dict[int, Link] = {}
+        self._agenda = Agenda(self._links)
+        self._policy = Policy()
+        self._table = RouteTable(router_id, self._judge_import)
+        self._origins = OriginTable(origin_seqno)
+        self._hold = RetractionHold()
+        self._wait = ForwardingWait()
+        self._log = OutputLog()
+        self._reporter = RouteReporter(
+            self._log, self._table, self._origins, self._hold, self._links, self._wait
+        )
+        self._marker = LinkMarker(self._links, self._table)
+        own = Sender(router_id, boot_id)
+        self._transmitter = Transmitter(
+            own, rng, self._log, self._hold, self._wait, self._advertisement
+        )
+        order = TableOrder(self._origins.prefixes, self._table.selections)
+        self._table.order = self._origins.order = order
+        self._lifecycle = Lifecycle(
+            rng, self._log, self._table, order, self._reporter, self._transmitter
+        )
+        self._relay = RequestRelay(
+            router_id, self._log, self._table, self._origins, self._links, self._marker.mark
+        )
+        self._handler = MessageHandler(
+            own,
+            rng,
+            self._log,
+            self._table,
+            self._origins,
+            self._reporter,
+            self._transmitter,
+            self._lifecycle,
+            self._relay,
+            self._marker.mark,
+            self._links,
+        )
+        self._loading = Loading(self._links)
+        self._memories: dict[int, LinkMemory] = {}
+        """Of links that are down, the last one last."""
+        self._wall_offset_s = 0.0
+        self._is_stopped = False
+        self._recorder: InputRecorder | None = None
+
+    # Inputs: links
+
+    def link_up(self, settings: LinkSettings, now: float) -> None:
+        """Start on a link that carries traffic; for a link that is known, the same as a change."""
+        if self._is_stopped:
+            return
+        self._record_input("link_up", settings, now)
+        if settings.ifindex in self._links:
+            self._change_link(settings, now)
+            return
+        link = Link(
+            settings,
+            LinkGuard(self._rng, self._wall_offset),
+            self._memories.pop(settings.ifindex, LinkMemory()),
+            self._agenda,
+            now,
+            is_converging=not self._loading.has_loaded,
+        )
+        self._table.distances.note_dead_interval(settings.dead_interval_s)
+        self._loading.begin_link(link, now)
+        self._links[settings.ifindex] = link
+        self._agenda.add(settings.ifindex)
+        self._settle(now)
+
+    def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
+        """Learn whom our earlier life was forwarding to, before the links come up.
+
+        Until they are heard and have told whole tables (one that restarts, too, says when), or
+        the dead interval has passed, this router is not loaded, and says so to its neighbors
+        (CONVERGING): they keep what the earlier life told them. For others it does not wait:
+        nothing that the earlier life told rests on them.
+
+        Args:
+            addresses: of next hops, with their links.
+            until: when to wait no longer, seconds, monotonic.
+        """
+        known = sorted(set(addresses))
+        self._record_input("expect_neighbors", known, until)
+        self._loading.expect(known, until)
+
+    def link_changed(self, settings: LinkSettings, now: float) -> None:
+        """Take on new settings or addresses of a link; no adjacency is dropped for it.
+
+        Raises:
+            UsageError: the link was never brought up.
+        """
+        if self._is_stopped:
+            return
+        if settings.ifindex not in self._links:
+            raise UsageError(f"link {settings.ifindex} is not up")
+        self._record_input("link_changed", settings, now)
+        self._change_link(settings, now)
+
+    def _change_link(self, settings: LinkSettings, now: float) -> None:
+        link = self._links[settings.ifindex]
+        if link.settings == settings:
+            return
+        link.take_settings(settings)
+        self._table.distances.note_dead_interval(settings.dead_interval_s)
+        for neighbor in link.neighbors.values():
+            self._lifecycle.refresh_path(link, neighbor, now)
+        self._transmitter.hasten_heartbeat(link, now)
+        self._settle(now)
+
+    def link_down(self, ifindex: int, now: float) -> None:
+        """The link lost its carrier, or NUP no longer runs on it; unknown links are ignored."""
+        link = self._links.get(ifindex)
+        if link is None or self._is_stopped:
+            return
+        self._record_input("link_down", ifindex, now)
+        for neighbor in list(link.neighbors.values()):
+            self._lifecycle.fire(
+                link, neighbor, AdjacencyEvent.LINK_LOST, AdjacencyReason.LINK_DOWN, now
+            )
+        while len(self._memories) >= MAX_LINKS_REMEMBERED:
+            del self._memories[next(iter(self._memories))]
+        self._memories[ifindex] = link.remember(now)
+        del self._links[ifindex]
+        self._agenda.drop(ifindex)
+        self._settle(now)
+
+    def set_wall_clock(self, wall_offset_s: float) -> None:
+        """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
+        self._record_input("set_wall_clock", wall_offset_s)
+        self._wall_offset_s = wall_offset_s
+
+    # Inputs: routes
+
+    def originate(
+        self, prefix: Prefix, metric: int, tag: int, is_external: bool, now: float
+    ) -> None:
+        """Bring a prefix into the network; see `originate_all`."""
+        self.originate_all([prefix], metric, tag, is_external, now)
+
+    def originate_all(
+        self, prefixes: Iterable[Prefix], metric: int, tag: int, is_external: bool, now: float
+    ) -> None:
+        """Bring prefixes into the network, all alike, or change how they are brought in.
+
+        Args:
+            prefixes: not learned here, as far as this router's forwarding goes (module docstring).
+            metric: 0 to METRIC_INFINITY - 1.
+            tag: 0 to 2**32 - 1.
+            is_external: redistributed from another source.
+            now: seconds, monotonic.
+
+        Raises:
+            UsageError: the metric is infinite.
+        """
+        if metric >= METRIC_INFINITY:
+            raise UsageError("an originated prefix has a finite metric")
+        if self._is_stopped:
+            return
+        known = list(prefixes)
+        self._record_input("originate_all", known, metric, tag, is_external, now)
+        changed = self._origins.originate(known, metric, tag, is_external=is_external)
+        self._reporter.cancel_hold(changed)
+        self._wait.await_all(changed, now)
+        self._marker.mark_all(changed, now)  # a timer then tells; nothing else follows from it
+
+    def withdraw(self, prefix: Prefix, now: float) -> None:
+        """Take a prefix out of the network; see `withdraw_all`."""
+        self.withdraw_all([prefix], now)
+
+    def withdraw_all(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """Take prefixes out of the network; unknown ones are ignored."""
+        if self._is_stopped:
+            return
+        known = list(prefixes)
+        self._record_input("withdraw_all", known, now)
+        self._marker.mark_all([each for each in known if self._origins.withdraw(each)], now)
+
+    def set_policy(self, policy: Policy, now: float) -> None:
+        """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
+        if self._is_stopped or policy == self._policy:
+            return
+        self._record_input("set_policy", policy, now)
+        self._policy = policy
+        self._table.is_judged_by_prefix = policy.imports_by_prefix
+        self._table.judge_again(now)
+        self._marker.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
+        self._settle(now)
+
+    def set_martians(self, martians: MartianRules, now: float) -> None:
+        """Follow other rules of what is never learned: what they refuse now is forgotten, and
+        neighbors are asked for what they refused before."""
+        if self._is_stopped or martians == self._table.martians:
+            return
+        self._record_input("set_martians", martians, now)
+        self._table.follow_martians(martians, now)
+        for link in self._links.values():
+            for neighbor in link.neighbors.values():
+                self._lifecycle.note_room(neighbor, now)
+                link.attend(neighbor)
+        self._settle(now)
+
+    # Inputs: forwarding
+
+    def await_forwarding(self, is_on: bool, now: float) -> None:
+        """From now on tell neighbors what is better than before only when `forwarding_followed` has
+        said that this router forwards by it (`following`); or at once again.
+
+        Without it, as at first: for a router whose forwarding is what was reported last.
+        """
+        if self._is_stopped or is_on is self._wait.is_on:
+            return
+        self._record_input("await_forwarding", is_on, now)
+        self._wait.is_on = is_on
+        if not is_on:
+            self._marker.mark_followed(self._wait.end_all(), now)
+            self._settle(now)
+
+    def take_awaited(self) -> list[Prefix]:
+        """Prefixes of which neighbors are told when forwarding has followed: those since the last
+        call. What was reported of them is in the outputs drained before."""
+        awaited = self._wait.take_unasked()
+        if awaited:
+            self._record_input("take_awaited")
+        return awaited
+
+    def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """This router forwards by what was reported of these prefixes before they were last got by
+        `take_awaited`, or has found something else to forward by."""
+        if self._is_stopped:
+            return
+        followed = self._wait.end(prefixes)
+        if followed:
+            self._record_input("forwarding_followed", followed, now)
+            self._marker.mark_followed(followed, now)
+            self._settle(now)
+
+    def forwarding_alive(self, now: float) -> bool:
+        """Whoever writes the kernel for this router is alive at this moment.
+
+        Once this has been called, what has waited for too long is told only when it was called
+        again since: a process that hangs is no reason to advertise.
+
+        Returns:
+            Whether `handle_timer` has something to do.
+        """
+        if self._is_stopped or (not self._wait and math.isfinite(self._wait.driver_heard_at)):
+            return False
+        self._record_input("forwarding_alive", now)
+        self._wait.driver_heard_at = now
+        due = self._wait.next_timer()
+        return due is not None and due <= now
+
+    # Inputs: the network and the clock
+
+    def receive_datagram(
+        self, data: bytes, source: Address, ifindex: int, hop_limit: int | None, now: float
+    ) -> None:
+        """Take in one datagram, whatever is in it.
+
+        Args:
+            data: the UDP payload.
+            source: the address it came from.
+            ifindex: the link it arrived on, as the kernel says.
+            hop_limit: its hop limit or TTL on arrival; None (unknown) is refused, because Linux
+                does not enforce a minimum for UDP.
+            now: seconds, monotonic.
+        """
+        self.receive_burst([Datagram(data, source, ifindex, hop_limit)], now)
+
+    def receive_burst(self, datagrams: Iterable[Datagram], now: float) -> None:
+        """Take in what has been waiting, before the clock is consulted.
+
+        A process that was kept from running finds its timers overdue and its buffers full. Judged
+        one by one, the first datagram's consequences would include the death of neighbors whose
+        heartbeats are next in line.
+
+        Args:
+            datagrams: in the order of arrival on each link.
+            now: seconds, monotonic.
+        """
+        if self._is_stopped:
+            return
+        burst = list(datagrams)
+        self._record_input("receive_burst", burst, now)
+        for datagram in burst:
+            self._take_datagram(datagram, now)
+        self._judge_silence(now)
+        self._settle(now)
+
+    def _take_datagram(self, datagram: Datagram, now: float) -> None:
+        data, source, ifindex, hop_limit = datagram
+        link = self._links.get(ifindex)
+        if link is None:
+            self._log.trace(TraceCode.DROPPED_UNKNOWN_LINK, ifindex, source)
+        elif hop_limit != REQUIRED_HOP_LIMIT:
+            self._log.trace(TraceCode.DROPPED_HOP_LIMIT, ifindex, source, f"hop limit {hop_limit}")
+            link.refusals.note(
+                source,
+                f"hop limit {hop_limit}, not {REQUIRED_HOP_LIMIT}: it is not on the link",
+                now,
+            )
+        elif not is_heard(link.settings, source):
+            self._log.trace(TraceCode.DROPPED_SOURCE_OFF_LINK, ifindex, source)
+            link.refusals.note(source, off_link_reason(link.settings, source), now)
+        else:
+            try:
+                message = decode(data)
+            except DecodeError as error:
+                code = TraceCode[f"DROPPED_{error.reason.name}"]
+                self._log.trace(code, ifindex, source, str(error))
+            else:
+                self._handler.receive(link, source, data, message, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due; too early or too late is harmless."""
+        if not self._is_stopped:
+            self._record_input("handle_timer", now)
+            self._judge_silence(now)
+            self._settle(now)
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` should be called next, on the clock of `now`; None for never."""
+        if self._is_stopped:
+            return None
+        rooms = (self._agenda, self._table, self._wait, self._loading)
+        times = [room.next_timer() for room in rooms]
+        return min((moment for moment in times if moment is not None), default=None)
+
+    def outputs(self) -> list[Output]:
+        """Drain what has accumulated, in order."""
+        drained = self._log.drain()
+        if self._recorder is not None:
+            self._recorder.record_outputs(drained)
+        return drained
+
+    def clear_neighbor(self, router_id: Address, now: float) -> bool:
+        """Start every adjacency with a router afresh (operator); whether there was one."""
+        self._record_input("clear_neighbor", router_id, now)
+        found = [
+            (link, neighbor)
+            for link in self._links.values()
+            for neighbor in link.neighbors_of(router_id)
+        ]
+        for link, neighbor in found:
+            link.memory.damper.forgive(router_id)
+            self._lifecycle.fire(
+                link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now
+            )
+            self._transmitter.hasten_heartbeat(link, now)
+        self._settle(now)
+        return bool(found)
+
+    def stop(self, is_restart: bool, now: float) -> None:
+        """Leave: GOODBYE, or RESTART when this router goes on forwarding and comes back.
+
+        Nothing is reported for routes and adjacencies; drain the outputs once more, then drop the
+        instance.
+        """
+        if self._is_stopped:
+            return
+        self._record_input("stop", is_restart, now)
+        notice: Tlv = RestartNotice(int(OWN_GRACE_S * 1000)) if is_restart else Goodbye()
+        for link in self._links.values():
+            self._transmitter.send_control(link, notice, now)
+        self._is_stopped = True
+
+    # Recording
+
+    def record_to(self, recorder: InputRecorder | None) -> None:
+        """Have a recorder write down every input and output from now on; None for no longer."""
+        self._recorder = recorder
+
+    def _record_input(self, name: str, *arguments: object) -> None:
+        if self._recorder is not None:
+            self._recorder.record_input(name, arguments)
+
+    def key_rings(self) -> dict[int, KeyRing]:
+        """The keys of each link that is authenticated, by its index."""
+        rings = {ifindex: link.settings.key_ring for ifindex, link in self._links.items()}
+        return {ifindex: ring for ifindex, ring in rings.items() if ring is not None}
+
+    def _wall_offset(self) -> float:
+        return self._wall_offset_s
+
+    # Views
+
+    def neighbors(self, now: float) -> list[NeighborRow]:
+        """Every adjacency, and every address that is not believed, by link and address."""
+        fillers = self._table.counts.fillers()
+        rows = [
+            neighbor_row(link, neighbor, self._table, fillers, now)
+            for link in self._links.values()
+            for neighbor in link.neighbors.values()
+        ]
+        known = {(row.ifindex, row.address) for row in rows}
+        rows += [
+            refusal_row(link, refusal)
+            for link in self._links.values()
+            for refusal in link.refusals.recent(now)
+            if (link.settings.ifindex, refusal.source) not in known
+        ]
+        return sorted(rows, key=lambda row: (row.ifindex, row.address))
+
+    def learned(self) -> list[LearnedRow]:
+        """Every route as every neighbor tells it, by prefix and neighbor."""
+        return learned_rows(self._table)
+
+    def waiting_for(self, address: Address) -> list[LearnedRow]:
+        """Routes to an address that neighbors offer and that wait for a newer seqno, the longest
+        prefix first.
+
+        Cost: a dictionary look-up for each prefix length of the family.
+        """
+        width = address.family.width
+        return [
+            row
+            for length in range(width, -1, -1)
+            for row in waiting_rows(
+                self._table, Prefix.masked(address.family, address.addr_bits, length)
+            )
+        ]
+
+    def counters(self) -> Mapping[str, int]:
+        """How often each `TraceCode` has happened, by its value; every code is present."""
+        return self._log.counters()
+
+    @property
+    def highest_origin_seqno(self) -> int:
+        """The newest seqno used for any prefix of ours: the next life must start later."""
+        return self._origins.highest_seqno
+
+    def pending_adjacencies(self, now: float) -> int:
+        """How many adjacencies are forming; a one-way one counts for its dead interval only."""
+        return self._loading.pending_adjacencies(now)
+
+    def is_loaded(self, now: float) -> bool:
+        """Whether all neighbors that are there have been heard and have told their tables; after a
+        restart, whether these were whole."""
+        return self._loading.is_loaded(now)
+
+    @property
+    def awaits_links(self) -> bool:
+        """Whether a link is not up yet that an earlier life had neighbors on."""
+        return self._loading.awaits_links
+
+    def _judge_silence(self, now: float) -> None:
+        """Expire who has been silent; only where all that has arrived has been read (the edge)."""
+        for ifindex in self._agenda.due(now):
+            link = self._links[ifindex]
+            for neighbor in link.take_alarms(now):
+                link.attend(neighbor)
+                self._lifecycle.expire(link, neighbor, now)
+
+    # Settling: what follows from an input
+
+    def _settle(self, now: float) -> None:
+        """Carry out everything that is due, in an order in which one pass is enough."""
+        self._loading.settle(now)
+        self._table.collect(now, self._marker.is_marked, self._has_gap)
+        self._relay.send_due(now)
+        changes = self._table.take_changes()
+        if changes:
+            better = self._table.take_improvements()
+            self._marker.mark_reported(self._reporter.report_all(changes, better, now), now)
+        late = self._wait.expire(now)
+        if late:
+            self._log.count(TraceCode.FORWARDING_LATE, len(late))
+            self._marker.mark_followed(late, now)
+        self._gather_heartbeats(now)
+        for ifindex in self._agenda.take(now):
+            self._serve_link(self._links[ifindex], now)
+            self._agenda.arm(ifindex)
+        if self._loading.take_loaded(now):
+            self._agenda.touch_all()  # each tells its neighbors, once it has told everything
+
+    def _has_gap(self, key: NeighborKey) -> bool:
+        """Whether messages of a neighbor are missing that later ones have overtaken."""
+        link = self._links.get(key.ifindex)
+        neighbor = None if link is None else link.neighbors.get(key)
+        return neighbor is not None and neighbor.exchange.receiver.has_gap
+
+    def _gather_heartbeats(self, now: float) -> None:
+        """With a heartbeat that is due leave those of other links that may leave already.
+
+        To wake a process costs more than a heartbeat; chance decides about the first of them, as it
+        would have about each, so routers do not fall into step.
+        """
+        if all(self._links[ifindex].heartbeat_due > now for ifindex in self._agenda.due(now)):
+            return
+        for link in self._links.values():
+            if link.heartbeat_open_at <= now < link.heartbeat_due:
+                link.heartbeat_due = now
+                link.touch()
+
+    def _serve_link(self, link: Link, now: float) -> None:
+        """Send what one link has to send, and note how far it has come."""
+        if link.listening_until is not None and now >= link.listening_until:
+            link.listening_until = None
+        self._transmitter.serve_link(link, now)
+        has_told = self._loading.has_loaded and link.has_told_all and not self._wait
+        if not (link.is_converging and has_told):
+            return
+        if self._loading.has_whole_tables(but_for=link):  # what comes by the link is not told there
+            link.is_converging = False
+            self._transmitter.hasten_heartbeat(link, now)
+
+    def _advertisement(self, prefix: Prefix, ifindex: int) -> RouteUpdate | None:
+        """What a link may be told of a prefix: ours, or selected and not reached through it."""
+        ifname = self._links[ifindex].settings.ifname
+        own = self._origins.get(prefix)
+        if own is not None:
+            ours = RouteUpdate(
+                prefix, own.metric, own.tag, own.is_external, self.router_id, own.seqno
+            )
+            return self._policy.export(ours, (), ifname)
+        selection = self._table.selection(prefix)
+        if selection is None or any(key.ifindex == ifindex for key in selection.neighbors):
+            return None
+        update = RouteUpdate(
+            prefix,
+            selection.metric,
+            selection.tag,
+            selection.is_external,
+            selection.origin,
+            selection.seqno,
+        )
+        learned_from = tuple(key.router_id for key in selection.neighbors)
+        return self._policy.export(update, learned_from, ifname)
+
+    def _judge_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
+        ifname = self._links[key.ifindex].settings.ifname
+        return self._policy.judge_import(update, key.router_id, ifname)

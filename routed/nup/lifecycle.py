@@ -1,0 +1,328 @@
+"""What the transition table says is carried out here, for every adjacency of an instance.
+
+`fire` is the only place where an adjacency changes its state: it looks the event up
+(`adjacency.TRANSITIONS`), says so, and does what the action asks of the other parts: sessions are
+numbered, table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
+
+State that lives here: how many sessions were opened, and the key of their numbers. Everything else
+belongs to those it is held by (`links`) or to the room that decides about it (`feasibility`,
+`report`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from routed.model.prefix import Family
+from routed.model.route import NextHop
+from routed.model.seqno import is_newer
+from routed.nup.events import (
+    AdjacencyChanged,
+    AdjacencyReason,
+    AdjacencyState,
+    TraceCode,
+)
+from routed.nup.link.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
+from routed.nup.link.state import Exchange, Link, Neighbor
+from routed.nup.outputs import OutputLog
+from routed.nup.route_changes import RouteReporter
+from routed.nup.routes.table import RouteTable
+from routed.nup.transmit import Transmitter
+from routed.nup.transport.advertise import TableDump
+from routed.nup.transport.table_dumps import TableOrder
+from routed.nup.wire.message import BeginTable, Stream, TableRequest
+
+__all__ = ["Lifecycle", "has_settled"]
+
+_NO_FLAPS = frozenset(
+    {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
+)
+"""Ends of an adjacency that move no traffic, or that somebody asked for."""
+
+TABLE_REQUEST_GAP_S = 30.0
+"""A neighbor is asked for its whole table no sooner than this after the last time."""
+TABLE_ANSWER_GAP_S = 15.0
+"""A neighbor's request is answered no sooner than this after its last one: half of what it has to
+wait, so that no delay on the way makes an honest one too early."""
+TABLE_REQUEST_WAIT_S = 1.0
+"""Until the next look while its first table is not whole, or its window is full."""
+
+GRACE_MIN_S = 10.0
+"""A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
+
+
+class Lifecycle:
+    """Moves adjacencies through their states."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        log: OutputLog,
+        table: RouteTable,
+        order: TableOrder,
+        reporter: RouteReporter,
+        transmitter: Transmitter,
+    ) -> None:
+        self._session_key = rng.randbytes(32)
+        self._sessions = 0
+        """How many were opened; hashed with the key, so that none can be told from another."""
+        self._rng = rng
+        self._log = log
+        self._table = table
+        self._order = order
+        self._reporter = reporter
+        self._transmitter = transmitter
+
+    def fire(
+        self,
+        link: Link,
+        neighbor: Neighbor,
+        event: AdjacencyEvent,
+        reason: AdjacencyReason,
+        now: float,
+        *,
+        grace_s: float | None = None,
+    ) -> None:
+        """Look an event up in the table, change the state, carry out the action."""
+        link.attend(neighbor)
+        adjacency = neighbor.adjacency
+        old = adjacency.state
+        transition = TRANSITIONS[old, event]
+        adjacency.state = transition.state
+        if transition.state is not old:
+            self._log.emit(
+                AdjacencyChanged(
+                    adjacency.router_id,
+                    link.settings.ifindex,
+                    adjacency.address,
+                    old,
+                    transition.state,
+                    reason,
+                    _lost_next_hops(link, neighbor, old, transition.action),
+                )
+            )
+        if old is AdjacencyState.UP is not transition.state and event not in _NO_FLAPS:
+            self._note_flap(link, neighbor, now)
+        match transition.action:
+            case AdjacencyAction.IGNORE:
+                pass
+            case AdjacencyAction.GREET:
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.BEGIN_EXCHANGE:
+                self._transmitter.hasten_heartbeat(link, now)
+                self._begin_exchange(link, neighbor, now)
+            case AdjacencyAction.ESTABLISH:
+                adjacency.up_since = now
+                adjacency.loading_until = None
+            case AdjacencyAction.FALL_BACK:
+                self._end_exchange(link, neighbor)
+                self._table.remove_neighbor(neighbor.key, now)
+                neighbor.retained_until = None
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.RETAIN:
+                self._end_exchange(link, neighbor)
+                self._retain_routes(neighbor, grace_s, now)
+                self._open_session(link, neighbor, now)
+            case AdjacencyAction.EXPIRE:
+                self._end_exchange(link, neighbor)
+                if neighbor.retained_until is None or neighbor.retained_until <= now:
+                    self._drop_neighbor(link, neighbor, now)
+            case AdjacencyAction.FORGET:
+                self._end_exchange(link, neighbor)
+                self._drop_neighbor(link, neighbor, now)
+
+    def _note_flap(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        if link.note_flap(neighbor, now):
+            self._log.trace(
+                TraceCode.NEIGHBOR_DAMPED,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{neighbor.key.router_id} for {link.held_for(neighbor, now):.0f} s",
+            )
+
+    def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Number the new incarnation and let the neighbor know soon."""
+        neighbor.adjacency.open_session(self._next_session(neighbor.adjacency.session), now)
+        self._transmitter.hasten_heartbeat(link, now)
+
+    def _next_session(self, last: int) -> int:
+        """An unpredictable number: not 0, which means unknown, nor the last of the adjacency."""
+        while True:
+            self._sessions += 1
+            counted = self._sessions.to_bytes(8, "big")
+            digest = hashlib.blake2s(counted, key=self._session_key, digest_size=4).digest()
+            session = int.from_bytes(digest, "big")
+            if session not in (0, last):
+                return session
+
+    def _begin_exchange(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Tell a neighbor our table; from here on the multicast stream is for it too."""
+        link.newcomers.pop(neighbor.key, None)
+        reason = AdjacencyReason.TABLES_BEGUN
+        self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
+        neighbor.adjacency.begin_loading(now)
+        self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
+        self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
+        neighbor.exchange.begin_dump(TableDump(self._order.listed()), now)
+        link.advertiser.pause(now)
+        self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
+
+    def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:
+        """Nothing of this incarnation counts any more."""
+        for delivered in neighbor.exchange.sender.abandon():
+            self._reporter.note_delivered(link.settings.ifindex, delivered)
+        neighbor.exchange = Exchange.fresh(self._rng)
+        if not link.listeners():
+            link.advertiser.reset()
+            self._reporter.note_link_empty(link.settings.ifindex)
+
+    def _retain_routes(self, neighbor: Neighbor, grace_s: float | None, now: float) -> None:
+        """Keep a restarting neighbor's routes for its grace; a second restart adds none."""
+        self._table.mark_stale(neighbor.key, now)
+        if neighbor.retained_until is None:
+            unannounced_s = max(neighbor.adjacency.dead_interval_s, GRACE_MIN_S)
+            neighbor.retained_until = now + (unannounced_s if grace_s is None else grace_s)
+
+    def _drop_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        self._table.remove_neighbor(neighbor.key, now)
+        link.remove_neighbor(neighbor)
+
+    def check_exchanged(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Sweep when the neighbor's table is whole; come UP when ours is acknowledged too."""
+        exchange = neighbor.exchange
+        if exchange.neighbor_end is not None and not exchange.is_table_received:
+            end_sequence, count = exchange.neighbor_end
+            cumulative = exchange.receiver.streams[Stream.UNICAST].cumulative
+            if cumulative is not None and not is_newer(end_sequence, cumulative):
+                exchange.is_table_received = True
+                self._check_count(link, neighbor, count)
+        if neighbor.retained_until is not None and has_settled(exchange):
+            self._table.sweep_stale(neighbor.key, now)
+            neighbor.retained_until = None
+            self.note_room(neighbor, now)
+        if exchange.is_table_received and exchange.is_table_acknowledged:
+            reason = AdjacencyReason.TABLES_EXCHANGED
+            self.fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
+
+    def _check_count(self, link: Link, neighbor: Neighbor, count: int) -> None:
+        received = neighbor.exchange.updates_received
+        if received != count:
+            self._log.trace(
+                TraceCode.TABLE_COUNT_MISMATCH,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{received} of {count} updates",
+            )
+
+    def expire(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Do what the clock says about one neighbor: dead, one-way, given up, grace over."""
+        adjacency = neighbor.adjacency
+        if adjacency.state is not AdjacencyState.DOWN and now >= adjacency.dead_at:
+            event, reason = AdjacencyEvent.DEAD_TIMER, AdjacencyReason.DEAD_INTERVAL
+            self.fire(link, neighbor, event, reason, now)
+        elif neighbor.exchanges_routes:
+            if now >= adjacency.unconfirmed_at:
+                event, reason = AdjacencyEvent.HELLO_ONE_WAY, AdjacencyReason.ONE_WAY
+                self.fire(link, neighbor, event, reason, now)
+            elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
+                link.note_given_up(neighbor, now)
+                event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
+                self.fire(link, neighbor, event, reason, now)
+        if adjacency.loading_until is not None and now >= adjacency.loading_until:
+            adjacency.loading_until = None  # `loading` looks at this
+        request_at = neighbor.exchange.table_request_at
+        if neighbor.exchanges_routes and request_at is not None and now >= request_at:
+            self._ask_again(link, neighbor, now)
+        self.report_own_id(link, neighbor, now)
+        if neighbor.retained_until is not None and now >= neighbor.retained_until:
+            neighbor.retained_until = None
+            self._table.sweep_stale(neighbor.key, now)
+            if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
+                self._drop_neighbor(link, neighbor, now)
+
+    def report_own_id(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Say once that another router has our router id, when a neighbor's routes show it."""
+        watch = neighbor.exchange.own_ids
+        prefix = watch.found(now)
+        if prefix is not None and not watch.is_reported:
+            watch.is_reported = True
+            self._log.trace(
+                TraceCode.OWN_ID_ELSEWHERE,
+                link.settings.ifindex,
+                neighbor.adjacency.address,
+                f"{prefix} is announced by another router with our router id",
+            )
+
+    def note_room(self, neighbor: Neighbor, now: float) -> None:
+        """Plan to ask for a table that was refused in part, where there may be room for it now."""
+        exchange = neighbor.exchange
+        if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
+            exchange.table_request_at = max(now, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
+
+    def plan_table_request(self, neighbor: Neighbor, at: float) -> None:
+        """Ask for a table that was refused in part, no sooner than this."""
+        exchange = neighbor.exchange
+        if exchange.table_request_at is None:
+            exchange.table_request_at = max(at, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
+
+    def _ask_again(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Ask for what was refused; only a table that has been told whole can be told again."""
+        exchange = neighbor.exchange
+        if not (exchange.is_table_received and exchange.sender.has_room):
+            exchange.table_request_at = now + TABLE_REQUEST_WAIT_S
+            return
+        exchange.table_request_at = None
+        if self._table.counts.has_room_again(neighbor.key):
+            exchange.table_requested_at = now
+            self._table.counts.forgive(neighbor.key)
+            self._log.count(TraceCode.TABLE_REQUESTED)
+            self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
+
+    def tell_again(self, neighbor: Neighbor, now: float) -> None:
+        """A neighbor asks for our table again: from its beginning, if it is being told."""
+        exchange = neighbor.exchange
+        if now < exchange.table_told_at + TABLE_ANSWER_GAP_S:
+            self._log.count(TraceCode.IGNORED_TABLE_REQUEST)
+            return
+        exchange.table_told_at = now
+        told = exchange.dump.count if exchange.dump is not None else 0
+        exchange.begin_dump(TableDump(self._order.listed(), told), now)
+
+    def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
+        return link.neighbors.get(neighbor.key) is neighbor
+
+    def refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """The link's cost or somebody's addresses changed: choose again, name next hops again."""
+        if not neighbor.exchanges_routes and neighbor.retained_until is None:
+            return
+        through = self._table.prefixes_through(neighbor.key)
+        self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
+        self._reporter.report_all(through, (), now)
+        self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
+        self.note_room(neighbor, now)
+        link.attend(neighbor)
+
+
+def has_settled(exchange: Exchange) -> bool:
+    """Whether a neighbor's new life has told everything, and all of it has arrived."""
+    cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
+    return (
+        exchange.is_table_received
+        and exchange.settled_sequence is not None
+        and cumulative is not None
+        and not is_newer(exchange.settled_sequence, cumulative)
+    )
+
+
+_LOSING = frozenset({AdjacencyAction.FALL_BACK, AdjacencyAction.EXPIRE, AdjacencyAction.FORGET})
+"""Actions after which nothing goes to the neighbor; one that is retained keeps forwarding."""
+
+
+def _lost_next_hops(
+    link: Link, neighbor: Neighbor, old: AdjacencyState, action: AdjacencyAction
+) -> tuple[NextHop, ...]:
+    if old is not AdjacencyState.UP or action not in _LOSING:
+        return ()
+    ways = (neighbor.next_hop(link.settings, family) for family in Family)
+    return tuple(dict.fromkeys(way for way in ways if way is not None))

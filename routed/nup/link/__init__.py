@@ -1,0 +1,1 @@
+"""A NUP link: adjacencies, cost, quality, damping."""

@@ -1,0 +1,470 @@
+"""The protocol's state per link and per neighbor: who owns what, and when it next needs attention.
+
+    NeighborInstance
+      +-- Link (per interface)         settings, heartbeat clock, multicast sequence, LinkAdvertiser
+            +-- Neighbor (per router)  Adjacency, and what it exchanges: Exchange
+
+These are holders: they keep together what lives and dies together. The decisions are in the modules
+that they hold, the order of events in `instance`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NextHop
+from routed.nup.auth.guard import LinkGuard
+from routed.nup.events import AdjacencyState
+from routed.nup.link.addresses import next_hop
+from routed.nup.link.adjacency import LATE_INTERVALS, Adjacency
+from routed.nup.link.damping import FlapDamper
+from routed.nup.link.refusals import RefusalList
+from routed.nup.link.schedule import Agenda
+from routed.nup.link.settings import LinkSettings
+from routed.nup.own_ids import OwnIdWatch
+from routed.nup.routes.table import NeighborKey, Path
+from routed.nup.transport.advertise import LinkAdvertiser, TableDump
+from routed.nup.transport.reliable import ReliableReceiver, ReliableSender
+from routed.nup.transport.table_dumps import DumpLimits
+from routed.nup.wire.message import SeqnoRequest, Stream
+
+__all__ = ["Exchange", "Link", "LinkMemory", "Neighbor"]
+
+PATIENCE_S = 0.02
+"""So long the multicast stream waits for neighbors whose windows are full, while others have room:
+longer than an ACK is delayed."""
+LISTENING_INTERVALS = 1.25
+"""A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
+PATIENT_MAX_S = 120.0
+"""No neighbor keeps what a restarted router told it for longer (`handler.GRACE_MAX_S`)."""
+ADDRESSES_TOLD = 3
+"""Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
+ADDRESSES_EVERY = 16
+MAX_NEIGHBORS_PER_LINK = 256
+ALARMS_EACH, ALARMS_SLACK = 4, 64
+"""So many alarms for each neighbor, and so many more, are kept; most of them are replaced ones."""
+GIVEN_UP_S = 60.0
+"""So long `show neighbors` says of one that is not UP that it was given up."""
+LEAVING_S = 2.0
+"""After GOODBYE or RESTART nothing of that life is believed for so long: it may have been on its
+way, or its sender may take a moment to end."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one incarnation of an adjacency has exchanged; replaced as a whole when it ends."""
+
+    sender: ReliableSender
+    receiver: ReliableReceiver
+    dump: TableDump | None = None
+    """Our table on its way; None before the exchange begins and after END_OF_TABLE was sent."""
+    dump_at: float | None = None
+    """When the first of it may leave; None once it has (`DumpLimits`)."""
+    end_sequence: int | None = None
+    """Of our END_OF_TABLE on the unicast stream, once sent."""
+    neighbor_end: tuple[int, int] | None = None
+    """Sequence and count of the neighbor's END_OF_TABLE, once received."""
+    updates_received: int = 0
+    """On the unicast stream, to hold against that count."""
+    is_table_received: bool = False
+    table_request_at: float | None = None
+    """When to ask the neighbor for its table again; None while there is no reason to."""
+    table_requested_at: float = -math.inf
+    table_told_at: float = -math.inf
+    """When the neighbor last asked for our table again, and got it."""
+    settled_sequence: int | None = None
+    """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
+    it learned. None while it says that it is converging."""
+    requests: dict[tuple[Prefix, Address, int], SeqnoRequest] = field(default_factory=dict)
+    """Seqno requests waiting for room, by prefix, origin and seqno."""
+    own_ids: OwnIdWatch = field(default_factory=OwnIdWatch)
+    """What it tells as if we had announced it."""
+
+    @classmethod
+    def fresh(cls, rng: random.Random) -> Exchange:
+        """Nothing sent, nothing received."""
+        return cls(ReliableSender(), ReliableReceiver(rng))
+
+    def begin_dump(self, dump: TableDump, now: float) -> None:
+        """Our table is to be told, as soon as it may be."""
+        self.dump, self.dump_at = dump, now
+
+    @property
+    def is_table_acknowledged(self) -> bool:
+        """Whether the neighbor has all of our table."""
+        return self.end_sequence is not None and self.sender.is_acknowledged(
+            Stream.UNICAST, self.end_sequence
+        )
+
+
+@dataclass(slots=True)
+class Neighbor:
+    """One router on one link."""
+
+    key: NeighborKey
+    adjacency: Adjacency
+    exchange: Exchange
+    retained_until: float | None = None
+    """Its routes are stale and kept until then, or until its table has been told anew."""
+    alarm_at: float | None = None
+    """The earliest entry that the link's alarms have for it."""
+    _ways: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
+    """Its next hops, and what they were worked out from."""
+
+    @property
+    def exchanges_routes(self) -> bool:
+        """Whether DATA flows."""
+        return self.adjacency.state.exchanges_routes
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it was heard within its dead interval, or is waited for after a restart."""
+        return self.adjacency.state is not AdjacencyState.DOWN or self.retained_until is not None
+
+    def next_hop(self, settings: LinkSettings, family: Family) -> NextHop | None:
+        """How to send packets of one family to it over a link with these settings.
+
+        Cost: worked out once for as long as neither side's addresses change; with many equal paths
+        each changed route asks for all of them.
+        """
+        addresses = self.adjacency.addresses
+        if self._ways is None or self._ways[0] is not settings or self._ways[1] is not addresses:
+            hops = {family: next_hop(settings, self.adjacency, family) for family in Family}
+            self._ways = settings, addresses, hops
+        return self._ways[2][family]
+
+    def path(self, settings: LinkSettings) -> Path:
+        """What it takes to use its routes."""
+        families = frozenset(
+            family for family in Family if self.next_hop(settings, family) is not None
+        )
+        return Path(self.adjacency.cost(settings.cost), families)
+
+    def next_timer(self) -> float | None:
+        """When this neighbor needs attention by itself."""
+        adjacency = self.adjacency
+        times: list[float | None] = [self.retained_until]
+        if adjacency.state is not AdjacencyState.DOWN:
+            times.append(adjacency.dead_at)
+        if self.exchanges_routes:
+            times += [
+                adjacency.unconfirmed_at,
+                adjacency.ask_at,
+                adjacency.loading_until,
+                self.exchange.table_request_at,
+                self.exchange.dump_at,
+                self.exchange.own_ids.next_timer(),
+                self.exchange.sender.next_timer(),
+                self.exchange.receiver.ack_due_at,
+            ]
+        return min((moment for moment in times if moment is not None), default=None)
+
+
+@dataclass(slots=True)
+class LinkMemory:
+    """What of a link outlives its going down."""
+
+    multicast_sequence: int = 0
+    control_sequence: int = 0
+    """What the next incarnation sends must be newer than what is still on the wire."""
+    damper: FlapDamper = field(default_factory=FlapDamper)
+    dump_limits: DumpLimits = field(default_factory=DumpLimits)
+
+
+class Link:
+    """One interface that NUP runs on."""
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        guard: LinkGuard,
+        memory: LinkMemory,
+        agenda: Agenda,
+        now: float,
+        *,
+        is_converging: bool,
+    ) -> None:
+        self.guard = guard
+        self._agenda = agenda
+        self.refusals = RefusalList()
+        self.take_settings(settings)
+        self.is_converging = is_converging
+        """Whether our neighbors on the link should wait for more before they sweep stale routes."""
+        self.advertiser = LinkAdvertiser()
+        self.neighbors: dict[NeighborKey, Neighbor] = {}
+        self._by_router: dict[Address, dict[NeighborKey, Neighbor]] = {}
+        self.newcomers: dict[NeighborKey, None] = {}
+        """Neighbors that were never heard both ways, the first one first."""
+        self._departed: dict[tuple[Address, Address], tuple[int, float]] = {}
+        """Router id and address of those who left lately: their boot id, and until when nothing of
+        that life is believed. At most MAX_NEIGHBORS_PER_LINK."""
+        self._given_up: dict[NeighborKey, float] = {}
+        """When neighbors were given up, the last one last. At most MAX_NEIGHBORS_PER_LINK."""
+        self.memory = memory
+        self.multicast_sequence = memory.multicast_sequence
+        """Of the last DATA on the link's multicast stream."""
+        self.control_sequence = memory.control_sequence
+        """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
+        self.addresses_due = ADDRESSES_TOLD
+        """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
+        self._alarms: list[tuple[float, NeighborKey]] = []
+        """A heap: when neighbors may need attention, never later than when they do."""
+        self._attention: dict[NeighborKey, Neighbor] = {}
+        self._stalled_since: float | None = None
+        """When the multicast stream first found a window full, since all were open."""
+        self.heartbeat_due = now
+        self.heartbeat_open_at = now
+        """From when on the next one may leave, when there is an occasion."""
+        self.heartbeat_at: float | None = None
+        """When the last one left."""
+        self.is_hastened = False
+        """Whether the next one leaves before its time."""
+        self.hastened_until = 0.0
+        """Until when those that left before their time have used up what is allowed of them."""
+        self.answer_open_at = -math.inf
+        """When the next HEARTBEAT_REQUEST may be answered."""
+        self._missing: set[Address] = set()
+        """Neighbors of our earlier life that have not been heard in this one."""
+        self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
+        """Until then a neighbor may be there that has not been heard yet; None afterwards."""
+
+    def take_settings(self, settings: LinkSettings) -> None:
+        """Follow the configuration; the guard's index and what it has proven stay."""
+        self.settings = settings
+        self.addresses_due = ADDRESSES_TOLD
+        self.guard.ring = settings.key_ring
+        self.guard.accepts_unsigned = settings.accepts_unsigned
+
+    def expect(self, addresses: Iterable[Address], now: float) -> None:
+        """We restart, and these neighbors of our earlier life, perhaps none, are on the link.
+
+        One that is not heard restarts as we do: it goes on forwarding, and all the others wait for
+        it until it is dead. So do we.
+        """
+        self._missing.update(addresses)
+        patience_s = min(self.settings.dead_interval_s, PATIENT_MAX_S) if self._missing else 0.0
+        self.listening_until = now + patience_s
+
+    def note_heard(self, addresses: Iterable[Address], now: float) -> None:
+        """Somebody with these addresses is there."""
+        if not self._missing:
+            return
+        self._missing.difference_update(addresses)
+        if not self._missing and self.listening_until is not None:
+            self.listening_until = now
+
+    def add_neighbor(self, neighbor: Neighbor) -> None:
+        """Somebody has been heard for the first time."""
+        key = neighbor.key
+        self.neighbors[key] = neighbor
+        self._by_router.setdefault(key.router_id, {})[key] = neighbor
+        self.newcomers[key] = None
+
+    def remove_neighbor(self, neighbor: Neighbor) -> None:
+        """A neighbor is forgotten."""
+        key = neighbor.key
+        del self.neighbors[key]
+        same_router = self._by_router[key.router_id]
+        del same_router[key]
+        if not same_router:
+            del self._by_router[key.router_id]
+        self.newcomers.pop(key, None)
+
+    def neighbors_of(self, router_id: Address) -> list[Neighbor]:
+        """What is known of one router: one neighbor for each of its links to the wire."""
+        return list(self._by_router.get(router_id, {}).values())
+
+    def note_departure(self, neighbor: Neighbor, now: float) -> None:
+        """A neighbor has said GOODBYE or RESTART."""
+        adjacency = neighbor.adjacency
+        who = adjacency.router_id, adjacency.address
+        self._departed.pop(who, None)
+        if len(self._departed) >= MAX_NEIGHBORS_PER_LINK:
+            del self._departed[next(iter(self._departed))]
+        self._departed[who] = adjacency.boot_id, now + LEAVING_S
+
+    def note_given_up(self, neighbor: Neighbor, now: float) -> None:
+        """A neighbor has left DATA unacknowledged for too long."""
+        self._given_up.pop(neighbor.key, None)
+        if len(self._given_up) >= MAX_NEIGHBORS_PER_LINK:
+            del self._given_up[next(iter(self._given_up))]
+        self._given_up[neighbor.key] = now
+
+    def was_given_up(self, neighbor: Neighbor, now: float) -> bool:
+        """Whether a neighbor was given up lately."""
+        given_up_at = self._given_up.get(neighbor.key)
+        return given_up_at is not None and now < given_up_at + GIVEN_UP_S
+
+    def has_departed(self, router_id: Address, boot_id: int, source: Address, now: float) -> bool:
+        """Whether this life of a neighbor has just said that it ends."""
+        departed = self._departed.get((router_id, source))
+        return departed is not None and departed[0] == boot_id and now < departed[1]
+
+    def listeners(self) -> list[Neighbor]:
+        """Neighbors that the multicast stream is for."""
+        return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
+
+    def tells_addresses(self) -> bool:
+        """Whether the next heartbeat is to name our addresses, which are most of its bytes.
+
+        They are needed by those who are about to use us, and by everybody when they change; now and
+        then they are repeated all the same, for somebody who missed them.
+        """
+        neighbors = self.neighbors.values()
+        if any(neighbor.adjacency.state is not AdjacencyState.UP for neighbor in neighbors):
+            self.addresses_due = ADDRESSES_TOLD
+        is_due = self.addresses_due > 0 or self.control_sequence % ADDRESSES_EVERY == 0
+        self.addresses_due = max(self.addresses_due - 1, 0)
+        return is_due or not neighbors
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether everybody on the link is UP and nothing is measured: half the heartbeats will do.
+
+        Who does not hear one in time asks for it (`Adjacency.ask_at`), so no death is noticed later
+        or with less evidence.
+        """
+        settings = self.settings
+        return (
+            settings.multiplier > LATE_INTERVALS
+            and not (settings.is_loss_based or settings.rtt_cost is not None)
+            and self.addresses_due == 0
+            and self.listening_until is None
+            and not self.is_converging
+            and bool(self.neighbors)
+            and all(
+                neighbor.adjacency.state is AdjacencyState.UP and neighbor.retained_until is None
+                for neighbor in self.neighbors.values()
+            )
+        )
+
+    def held_for(self, neighbor: Neighbor, now: float) -> float:
+        """How much longer a neighbor is kept away because it flapped; seconds, 0 when it is not."""
+        damping = self.settings.damping
+        if damping is None:
+            return 0.0
+        return self.memory.damper.held_for(neighbor.key.router_id, damping, now)
+
+    def note_flap(self, neighbor: Neighbor, now: float) -> bool:
+        """A neighbor was UP and is not any more; whether it is kept away for it."""
+        damping = self.settings.damping
+        if damping is None:
+            return False
+        return self.memory.damper.note_flap(neighbor.key.router_id, damping, now)
+
+    def remember(self, now: float) -> LinkMemory:
+        """The link goes down: what its next incarnation has to know."""
+        self.memory.multicast_sequence = self.multicast_sequence
+        self.memory.control_sequence = self.control_sequence
+        self.memory.damper.clean(self.settings.damping, now)
+        return self.memory
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is anybody whom the multicast stream is for."""
+        return any(neighbor.exchanges_routes for neighbor in self.neighbors.values())
+
+    @property
+    def has_told_all(self) -> bool:
+        """Whether nothing is left to be told on the link."""
+        return self.advertiser.flush_at is None and all(
+            neighbor.exchange.dump is None for neighbor in self.neighbors.values()
+        )
+
+    def has_room(self, now: float) -> bool:
+        """Whether the multicast stream may go on.
+
+        It may while every neighbor's window is open. Once some are full it waits, but not for long
+        while others are open; and then goes on without waiting until all have caught up.
+        """
+        rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
+        if False not in rooms:
+            self._stalled_since = None
+            return True
+        if self._stalled_since is None:
+            self._stalled_since = now
+        return True in rooms and now >= self._stalled_since + PATIENCE_S
+
+    def _flush_due(self) -> float | None:
+        """When dirty prefixes may be told, as far as that depends on time."""
+        flush_at = self.advertiser.flush_at
+        if flush_at is None or self._stalled_since is None:
+            return flush_at
+        rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
+        if False not in rooms:
+            return flush_at  # the last one has caught up meanwhile
+        if True not in rooms:
+            return None  # an ACK will say
+        return max(flush_at, self._stalled_since + PATIENCE_S)
+
+    def next_timer(self) -> float:
+        """When this link needs attention by itself."""
+        times = [self.heartbeat_due]
+        if self.listening_until is not None:
+            times.append(self.listening_until)
+        flush_due = self._flush_due()
+        if flush_due is not None:
+            times.append(flush_due)
+        if self._alarms:
+            times.append(self._alarms[0][0])
+        return min(times)
+
+    # Who needs attention: a LAN has many neighbors, and few of them have news at any time
+
+    def attend(self, neighbor: Neighbor) -> None:
+        """Something concerns a neighbor: it is looked at before the input ends."""
+        self._attention[neighbor.key] = neighbor
+        self._agenda.touch(neighbor.key.ifindex)
+
+    def touch(self) -> None:
+        """Something about the link has changed: it is looked at before the input ends."""
+        self._agenda.touch(self.settings.ifindex)
+
+    def take_attention(self) -> list[Neighbor]:
+        """Who has to be looked at, each once; those that have gone meanwhile are left out."""
+        if not self._attention:
+            return []
+        waiting, self._attention = self._attention, {}
+        return [
+            neighbor for key, neighbor in waiting.items() if self.neighbors.get(key) is neighbor
+        ]
+
+    def take_alarms(self, now: float) -> list[Neighbor]:
+        """Neighbors whose time may have come. Cost: O(log n) for each."""
+        rung = []
+        while self._alarms and self._alarms[0][0] <= now:
+            moment, key = heapq.heappop(self._alarms)
+            neighbor = self.neighbors.get(key)
+            if neighbor is None or neighbor.alarm_at != moment:
+                continue  # it is gone, or an earlier alarm has taken the place of this one
+            neighbor.alarm_at = None
+            rung.append(neighbor)
+        return rung
+
+    def set_alarm(self, neighbor: Neighbor) -> None:
+        """Have a neighbor looked at in time; a later moment is left to the next look."""
+        moment = neighbor.next_timer()
+        if moment is None or (neighbor.alarm_at is not None and neighbor.alarm_at <= moment):
+            return
+        neighbor.alarm_at = moment
+        heapq.heappush(self._alarms, (moment, neighbor.key))
+        if len(self._alarms) > ALARMS_EACH * len(self.neighbors) + ALARMS_SLACK:
+            self._drop_stale_alarms()
+
+    def _drop_stale_alarms(self) -> None:
+        """Forget alarms that others have replaced, or whose neighbors are gone.
+
+        Each would be passed over when its time comes; but newcomers may come and go faster.
+        """
+        self._alarms = [
+            alarm
+            for alarm in self._alarms
+            if (neighbor := self.neighbors.get(alarm[1])) is not None
+            and neighbor.alarm_at == alarm[0]
+        ]
+        heapq.heapify(self._alarms)

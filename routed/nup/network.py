@@ -1,0 +1,296 @@
+"""The trio edge of NUP: datagrams in, outputs out, one timer.
+
+    socket readable --> receive_burst (as many as are there) --+
+    timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_outputs
+    kick() (somebody called the instance) ---------------------+         --> timer, if earlier
+
+Before a timer is judged, every socket is read: a process that the scheduler kept waiting must not
+take its own delay for the silence of its neighbors.
+
+One reader task per socket and one timer task; everything else is synchronous, so the instance is
+never entered twice. Sending does not wait: a full socket buffer is a lost datagram, which the
+protocol repairs by itself.
+
+Failure: errors of the network (link gone, unreachable, no buffers, not permitted) are counted by
+errno name in `socket_errors` and end nothing. What the instance raises is our bug, and escapes.
+
+Cancellation leaves the instance consistent; sockets are closed when `run` ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from routed.model.nup_addresses import GROUP_IPV4, GROUP_IPV6, NUP_PORT
+from routed.model.prefix import Address, Family
+from routed.nup.events import Datagram, Output, SendDatagram
+from routed.nup.instance import NeighborInstance
+from routed.nup.wire.message import MAX_DATAGRAM_BYTES
+
+__all__ = ["NeighborNetwork"]
+
+READ_BURST = 64
+"""Datagrams taken from one socket before others get a turn."""
+STALE_MAX = 16_384
+"""Datagrams thrown away from a socket that is taken over: what waited in it was for the engine
+before. More than its buffer holds."""
+_ANCILLARY_BYTES = 256
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("@9I")
+_MEMINFO_DROPS = 8
+_IP_PKTINFO = 8
+_IN_PKTINFO = struct.Struct("@i4s4s")
+_IN6_PKTINFO = struct.Struct("@16si")
+_INT = struct.Struct("@i")
+
+
+@dataclass(slots=True, eq=False)
+class _LinkSocket:
+    ifindex: int
+    family: Family
+    sock: socket.socket
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    drops_before: int = 0
+    """What the kernel had dropped when we took the socket over."""
+
+    def kernel_drops(self) -> int:
+        """Datagrams that the kernel dropped since then: by the filter, or for want of room."""
+        return (_drops(self.sock) - self.drops_before) & 0xFFFF_FFFF
+
+    def target(self, destination: Address | None) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Where to send: one neighbor, or the family's group."""
+        if self.family is Family.IPV6:
+            return (str(destination or GROUP_IPV6), NUP_PORT, 0, self.ifindex)
+        return (str(destination or GROUP_IPV4), NUP_PORT)
+
+    def source_control(self, source: Address | None) -> list[tuple[int, int, bytes]]:
+        """What to send from, as ancillary data: a link may have several addresses."""
+        if source is None or source.family is not self.family:
+            return []
+        if self.family is Family.IPV6:
+            info = _IN6_PKTINFO.pack(source.packed, self.ifindex)
+            return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)]
+        info = _IN_PKTINFO.pack(self.ifindex, source.packed, bytes(4))
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+
+
+class NeighborNetwork:
+    """Carries one `NeighborInstance` on real sockets."""
+
+    def __init__(
+        self,
+        instance: NeighborInstance,
+        clock: Callable[[], float],
+        on_outputs: Callable[[list[Output]], None],
+    ) -> None:
+        """Join an instance to the world.
+
+        Args:
+            instance: the protocol.
+            clock: seconds, monotonic; the same clock for every call of the instance.
+            on_outputs: takes the outputs that are no datagrams, at once and in order; must not call
+                the instance.
+        """
+        self.socket_errors: Counter[str] = Counter()
+        """Errors of the network, by errno name."""
+        self.received = 0
+        self.sent = 0
+        """Datagrams, whatever became of them."""
+        self.dropped_source_port = 0
+        """Datagrams from another port than NUP's."""
+        self._drops_of_closed = 0
+        self._instance = instance
+        self._clock = clock
+        self._on_outputs = on_outputs
+        self._sockets: dict[int, _LinkSocket] = {}
+        self._nursery: trio.Nursery | None = None
+        self._rearm = trio.Event()
+        self._armed_for = -math.inf
+        """When the timer task looks again by itself; never later than `next_timer`."""
+
+    def add_socket(self, ifindex: int, family: Family, sock: socket.socket) -> None:
+        """Take over a link's socket (see `routed.parent.nup_socket_options`); replaces an earlier
+        one."""
+        self.remove_socket(ifindex)
+        sock.setblocking(False)
+        _throw_away(sock)
+        link_socket = _LinkSocket(ifindex, family, sock, drops_before=_drops(sock))
+        self._sockets[ifindex] = link_socket
+        if self._nursery is not None:
+            self._nursery.start_soon(self._read, link_socket)
+
+    def remove_socket(self, ifindex: int) -> None:
+        """Close a link's socket; unknown links are ignored."""
+        link_socket = self._sockets.pop(ifindex, None)
+        if link_socket is not None:
+            self._drops_of_closed += link_socket.kernel_drops()
+            link_socket.scope.cancel()
+            trio.lowlevel.notify_closing(link_socket.sock)
+            link_socket.sock.close()
+
+    @property
+    def dropped_by_kernel(self) -> int:
+        """Datagrams that the kernel dropped: by the sockets' filter, or because a buffer was full.
+
+        Cost: a system call for each link.
+        """
+        now = sum(link_socket.kernel_drops() for link_socket in self._sockets.values())
+        return self._drops_of_closed + now
+
+    def kick(self) -> None:
+        """Somebody has called the instance: carry out what follows."""
+        others: list[Output] = []
+        for output in self._instance.outputs():
+            if isinstance(output, SendDatagram):
+                self._send(output)
+            else:
+                others.append(output)
+        if others:
+            self._on_outputs(others)
+        moment = self._instance.next_timer()
+        if moment is not None and moment < self._armed_for:
+            self._rearm.set()  # most inputs put no timer forward, and a task's turn is not free
+
+    async def run(self) -> None:
+        """Serve until cancelled; then close the sockets."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for link_socket in self._sockets.values():
+                    nursery.start_soon(self._read, link_socket)
+                self.kick()
+                await self._keep_time()
+        finally:
+            self._nursery = None
+            for ifindex in list(self._sockets):
+                self.remove_socket(ifindex)
+
+    async def _keep_time(self) -> None:
+        """Call the instance when it asked to be called; look again after every kick."""
+        while True:
+            self._rearm = trio.Event()
+            moment = self._instance.next_timer()
+            self._armed_for = math.inf if moment is None else moment
+            with trio.move_on_after(max(self._armed_for - self._clock(), 0)) as scope:
+                await self._rearm.wait()
+            if scope.cancelled_caught:
+                self._take_in(self._sockets.values())
+
+    async def _read(self, link_socket: _LinkSocket) -> None:
+        with link_socket.scope:
+            while True:
+                # Removed before its first turn, or by what it took in: a closed socket has no
+                # number to wait for.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                try:
+                    await trio.lowlevel.wait_readable(link_socket.sock)
+                except trio.ClosedResourceError:
+                    return
+                self._take_in(self._sockets.values() if self._is_late() else [link_socket])
+
+    def _is_late(self) -> bool:
+        """Whether a timer is overdue: then no buffer may stay unread when it is judged."""
+        moment = self._instance.next_timer()
+        return moment is not None and moment <= self._clock()
+
+    def _take_in(self, link_sockets: Iterable[_LinkSocket]) -> None:
+        """Feed what is there, then what the clock says; carry out what follows."""
+        datagrams = [
+            datagram for link_socket in link_sockets for datagram in self._waiting(link_socket)
+        ]
+        self._instance.receive_burst(datagrams, self._clock())
+        self.kick()
+
+    def _waiting(self, link_socket: _LinkSocket) -> Iterator[Datagram]:
+        """What has arrived on a socket, at most a burst."""
+        for _ in range(READ_BURST):
+            try:
+                received = link_socket.sock.recvmsg(MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._count(error)
+                return
+            datagram = self._judged(link_socket, *received)
+            if datagram is not None:
+                yield datagram
+
+    def _judged(
+        self,
+        link_socket: _LinkSocket,
+        data: bytes,
+        ancillary: list[tuple[int, int, bytes]],
+        _flags: int,
+        source: tuple[str, int],
+    ) -> Datagram | None:
+        """A datagram as the instance takes it; None from a port that anybody may send from."""
+        self.received += 1
+        if source[1] != NUP_PORT:
+            self.dropped_source_port += 1
+            return None
+        hop_limit, ifindex = _read_ancillary(ancillary)
+        address = Address.parse(source[0].partition("%")[0])
+        arrived_on = link_socket.ifindex if ifindex is None else ifindex
+        return Datagram(data, address, arrived_on, hop_limit)
+
+    def _send(self, datagram: SendDatagram) -> None:
+        link_socket = self._sockets.get(datagram.ifindex)
+        if link_socket is None:
+            self.socket_errors["NO_SOCKET"] += 1
+            return
+        try:
+            link_socket.sock.sendmsg(
+                [datagram.data],
+                link_socket.source_control(datagram.source),
+                0,
+                link_socket.target(datagram.destination),
+            )
+        except OSError as error:
+            self._count(error)
+        else:
+            self.sent += 1
+
+    def _count(self, error: OSError) -> None:
+        self.socket_errors[errno.errorcode.get(error.errno or 0, "UNKNOWN")] += 1
+
+
+def _throw_away(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # BlockingIOError: it is empty
+        for _ in range(STALE_MAX):
+            sock.recv(0)
+
+
+def _drops(sock: socket.socket) -> int:
+    """The kernel's count of datagrams dropped on a socket; 0 where it does not tell."""
+    try:
+        counts = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):
+        return 0
+    return int(counts[_MEMINFO_DROPS])
+
+
+def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:
+    """The hop limit and the interface that the kernel reports for a datagram."""
+    hop_limit: int | None = None
+    ifindex: int | None = None
+    for level, kind, value in ancillary:
+        match level, kind:
+            case (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT) | (
+                socket.IPPROTO_IP,
+                socket.IP_TTL,
+            ):
+                (hop_limit,) = _INT.unpack(value)
+            case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                _, ifindex = _IN6_PKTINFO.unpack(value)
+            case (socket.IPPROTO_IP, kind) if kind == _IP_PKTINFO:
+                ifindex, _, _ = _IN_PKTINFO.unpack(value)
+    return hop_limit, ifindex

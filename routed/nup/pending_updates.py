@@ -1,0 +1,90 @@
+"""What links are to be told again: the way from a change to the marks of the links.
+
+changed, told at once         --> every link that has listeners, but for split horizon
+changed, waits for forwarding --> links that were told of it: it may have to be retracted there
+the kernel has followed       --> as if it had changed now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from routed.model.prefix import Prefix
+from routed.nup.link.state import Link
+from routed.nup.route_changes import Reported, Through
+from routed.nup.routes.table import RouteTable, Selection
+
+__all__ = ["LinkMarker"]
+
+
+class LinkMarker:
+    """Marks prefixes on links, and touches those; owns nothing."""
+
+    def __init__(self, links: Mapping[int, Link], table: RouteTable) -> None:
+        self._links = links
+        self._table = table
+
+    def is_marked(self, prefix: Prefix) -> bool:
+        """Whether some link with listeners is still to be told of a prefix."""
+        return any(
+            link.advertiser.is_marked(prefix) for link in self._links.values() if link.has_listeners
+        )
+
+    def mark(self, prefix: Prefix, now: float) -> None:
+        """Every link is to be told of a prefix."""
+        self.mark_all([prefix], now)
+
+    def mark_all(self, prefixes: Sequence[Prefix], now: float) -> None:
+        """The same for several."""
+        for link in self._links.values():
+            if link.has_listeners:
+                link.advertiser.mark_all(prefixes, now)
+                link.touch()
+
+    def mark_reported(self, reported: Reported, now: float) -> None:
+        """Links are to be told what was reported, as far as it need not wait."""
+        self._mark_through(reported.through, now)
+        if reported.awaited:
+            for link in self._links.values():
+                if link.has_listeners:
+                    link.advertiser.mark_told(reported.awaited, now)
+                    link.touch()
+
+    def mark_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+        """Links are to be told what has waited; tables that stopped for it go on.
+
+        Cost: 0.2 us each where they are reached alike.
+        """
+        kinds: dict[int, tuple[Selection | None, list[Prefix]]] = {}
+        selection_of = self._table.selection
+        for prefix in prefixes:
+            selection = selection_of(prefix)
+            kind = kinds.get(id(selection))
+            if kind is None:
+                kinds[id(selection)] = (selection, [prefix])
+            else:
+                kind[1].append(prefix)
+        if not kinds:
+            return
+        through: Through = {}
+        for selection, alike in kinds.values():
+            keys = () if selection is None else selection.neighbors
+            through.setdefault(keys, []).extend(alike)
+        self._mark_through(through, now)
+        for link in self._links.values():
+            for neighbor in link.neighbors.values():
+                if neighbor.exchange.dump is not None:
+                    link.attend(neighbor)
+
+    def _mark_through(self, through: Through, now: float) -> None:
+        if not through:
+            return
+        for ifindex, link in self._links.items():
+            if not link.has_listeners:
+                continue
+            for keys, prefixes in through.items():
+                if any(key.ifindex == ifindex for key in keys):
+                    link.advertiser.mark_told(prefixes, now)
+                else:
+                    link.advertiser.mark_all(prefixes, now)
+            link.touch()

@@ -1,0 +1,1 @@
+"""Recordings of NUP: what is written while it runs, and its replay."""

@@ -1,0 +1,184 @@
+"""What the rest of the daemon is told about routes: learned, held, lost.
+
+What was said last and what is true now are compared, so that a seqno that changed, or a choice that
+came back to what it was, says nothing. A prefix that becomes unreachable while neighbors still
+believe in it is held first, and lost when all of them have acknowledged (see
+`advertise.RetractionHold`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from routed.model.prefix import Family, Prefix
+from routed.model.route import NextHop
+from routed.nup.events import LearnedPath, RouteHeld, RouteLost, RoutesLearned
+from routed.nup.link.state import Link
+from routed.nup.outputs import OutputLog
+from routed.nup.routes.table import NeighborKey, RouteTable, Selection
+from routed.nup.transport.advertise import OriginTable, RetractionHold
+from routed.nup.transport.forwarding_wait import ForwardingWait
+from routed.nup.transport.reliable import OutgoingData
+
+__all__ = ["Reported", "RouteReporter", "Through"]
+
+Through: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
+"""Prefixes by the neighbors through which they are reached; () for none."""
+
+
+class Reported(NamedTuple):
+    """What is to become of prefixes that were reported."""
+
+    through: Through
+    """To be told."""
+    awaited: Collection[Prefix]
+    """To be told when the kernel has followed."""
+
+
+class RouteReporter:
+    """Turns selections into RoutesLearned, RouteHeld and RouteLost."""
+
+    def __init__(
+        self,
+        log: OutputLog,
+        table: RouteTable,
+        origins: OriginTable,
+        hold: RetractionHold,
+        links: Mapping[int, Link],
+        wait: ForwardingWait,
+    ) -> None:
+        self._log = log
+        self._table = table
+        self._origins = origins
+        self._hold = hold
+        self._links = links
+        self._wait = wait
+        self._reported: dict[Prefix, LearnedPath] = {}
+
+    def report_all(
+        self, prefixes: Collection[Prefix], better: Collection[Prefix], now: float
+    ) -> Reported:
+        """Say how these prefixes are reached now, each if that differs from what was said last.
+
+        Args:
+            prefixes: any.
+            better: those of them of which we claim something better than before. Where neighbors
+                wait for the kernel these are said in any case: whoever listens is to say when it
+                has followed.
+            now: seconds, monotonic.
+
+        Cost: 0.5 us each where they are reached alike.
+        """
+        if not (better and self._wait.is_on):
+            return Reported(self._report(prefixes, is_always=False), ())
+        awaited, others = prefixes, []
+        if len(better) < len(prefixes):
+            awaited = [prefix for prefix in prefixes if prefix in better]
+            others = [prefix for prefix in prefixes if prefix not in better]
+        self._wait.await_all(awaited, now)
+        self._report(awaited, is_always=True)
+        return Reported(self._report(others, is_always=False), awaited)
+
+    def _report(self, prefixes: Collection[Prefix], *, is_always: bool) -> Through:
+        kinds: dict[tuple[int, Family], tuple[Selection | None, list[Prefix]]] = {}
+        selection_of = self._table.selection
+        for prefix in prefixes:
+            selection = selection_of(prefix)
+            kind = kinds.get((id(selection), prefix[0]))
+            if kind is None:
+                kinds[id(selection), prefix[0]] = (selection, [prefix])
+            else:
+                kind[1].append(prefix)
+        through: Through = {}
+        known: dict[tuple[tuple[NeighborKey, ...], Family], tuple[NextHop, ...]] = {}
+        waiting: tuple[Family, list[Prefix], LearnedPath] | None = None
+        for (_, family), (selection, alike) in kinds.items():
+            if selection is None:
+                through[()] = [*through.get((), ()), *alike]
+                self._report_unreachable(alike)
+                continue
+            neighbors = selection.neighbors
+            next_hops = known.get((neighbors, family))
+            if next_hops is None:
+                next_hops = known[neighbors, family] = self._next_hops(neighbors, family)
+            through.setdefault(neighbors, []).extend(alike)
+            path = _path(selection, next_hops)
+            # What was told in several messages, one after the other, is mostly one path.
+            if waiting is not None and path == waiting[2] and family is waiting[0]:
+                waiting[1].extend(alike)
+                continue
+            if waiting is not None:
+                self._report_reachable(*waiting, is_always=is_always)
+            waiting = (family, alike, path)
+        if waiting is not None:
+            self._report_reachable(*waiting, is_always=is_always)
+        return through
+
+    def _report_reachable(
+        self, family: Family, prefixes: list[Prefix], path: LearnedPath, *, is_always: bool
+    ) -> None:
+        self._hold.release(prefixes)
+        reported = self._reported
+        fresh = prefixes
+        if not is_always:
+            fresh = [prefix for prefix in prefixes if reported.get(prefix) != path]
+        if fresh:
+            for prefix in fresh:
+                reported[prefix] = path
+            self._log.emit(RoutesLearned(family, tuple(fresh), path))
+
+    def note_delivered(self, ifindex: int, message: OutgoingData) -> None:
+        """Every neighbor that was owed a message has acknowledged it, or is gone."""
+        self._report_lost(self._hold.note_delivered(message.retracted, ifindex, message.version))
+
+    def note_link_empty(self, ifindex: int) -> None:
+        """Nobody is left on a link who could believe in anything."""
+        self._report_lost(self._hold.note_link_empty(ifindex))
+
+    def cancel_hold(self, prefixes: Iterable[Prefix]) -> None:
+        """Prefixes become ours: neighbors will be told that they are reachable again."""
+        held = [prefix for prefix in prefixes if self._hold.is_held(prefix)]
+        self._hold.release(held)
+        self._report_lost(held)
+
+    def _report_unreachable(self, prefixes: Iterable[Prefix]) -> None:
+        """Hold prefixes as long as somebody was told that we reach them; not when we still do."""
+        for prefix in prefixes:
+            if self._reported.pop(prefix, None) is None:
+                continue
+            believers = [
+                ifindex
+                for ifindex, link in self._links.items()
+                if prefix in link.advertiser.advertised
+            ]
+            if believers and prefix not in self._origins:
+                self._hold.hold(prefix, believers)
+                self._log.emit(RouteHeld(prefix))
+            else:
+                self._log.emit(RouteLost(prefix))
+
+    def _report_lost(self, prefixes: Iterable[Prefix]) -> None:
+        for prefix in prefixes:
+            self._log.emit(RouteLost(prefix))
+
+    def _next_hops(self, keys: tuple[NeighborKey, ...], family: Family) -> tuple[NextHop, ...]:
+        """The selected neighbors as the kernel takes them; each has a next hop for the family."""
+        hops = []
+        for key in keys:
+            link = self._links[key.ifindex]
+            hop = link.neighbors[key].next_hop(link.settings, family)
+            if hop is not None:
+                hops.append(hop)
+        return tuple(sorted(hops, key=NextHop.sort_key))
+
+
+def _path(selection: Selection, next_hops: tuple[NextHop, ...]) -> LearnedPath:
+    return LearnedPath(
+        selection.metric,
+        selection.tag,
+        selection.is_external,
+        selection.origin,
+        next_hops,
+        selection.distance,
+    )

@@ -1,0 +1,1 @@
+"""NUP's route table: feasibility, selection, policy."""

@@ -1,0 +1,186 @@
+"""Feasibility distances: how well this router has ever reached a prefix of an origin. Pure.
+
+    selected                          --> in use, never dropped
+    deselected      --UNTOLD_S-->     every link has been told what replaced it? else once more
+    told            --told_s-->       forgotten; what waits for it is chosen anew
+
+A distance may be forgotten when no neighbor holds a claim of ours to the origin any more, since
+nobody can then use us by it. What voids the claim (a retraction, or an update with another origin)
+leaves as soon as a link's window has room, so it is looked at first whether it has left. After that
+a neighbor has acknowledged it within MESSAGE_LIFETIME_S or is given up (`reliable`); and a neighbor
+that is given up no longer hears itself listed, or hears nothing, and drops all that we claimed at
+the end of the dead interval that we have told it. So
+
+    told_s >= MESSAGE_LIFETIME_S + our longest dead interval
+
+whatever dead interval the neighbor has; that one only says how long we keep *its* claims.
+
+Bounds. In use there is one distance for each selected prefix. What is remembered beyond that is
+counted for the neighbor whose route was selected: a neighbor that tells one prefix with ever new
+origins fills 2 * `max_prefixes` (at least LEAST_PER_NEIGHBOR), and all of them together IN_ALL or
+twice the largest `max_prefixes`; then only LEAST_PER_LINK more for each link. A pair of prefix and
+origin that there is no room to remember is refused before it is selected; to forget one early would
+break the proof.
+
+Source: RFC 8966 section 3.7.3 and appendix B (a source table entry lives for 180 s there).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from routed.model.prefix import Address, Prefix
+from routed.nup.routes.entries import Distance, NeighborKey
+from routed.nup.transport.reliable import MESSAGE_LIFETIME_S
+
+__all__ = [
+    "IN_ALL",
+    "LEAST_PER_LINK",
+    "LEAST_PER_NEIGHBOR",
+    "SOURCE_GC_S",
+    "TOLD_S",
+    "UNTOLD_S",
+    "FeasibilityDistances",
+]
+
+UNTOLD_S = 60.0
+"""The first look at whether all links have been told."""
+TOLD_S = 120.0
+"""From then on, unless our own dead interval asks for more."""
+SOURCE_GC_S = UNTOLD_S + TOLD_S
+"""How long a distance is kept after it was last selected, with dead intervals of up to a minute."""
+IN_ALL = 500_000
+LEAST_PER_NEIGHBOR = 64
+LEAST_PER_LINK = 1024
+
+Pair: TypeAlias = tuple[Prefix, Address]
+
+
+class _Idle(NamedTuple):
+    """A distance that is not in use."""
+
+    since: float
+    key: NeighborKey
+    """The neighbor that it was used through."""
+
+
+_NOWHERE: dict[Prefix, Distance] = {}
+
+
+class FeasibilityDistances:
+    """Owns all distances, and how long each is kept."""
+
+    def __init__(self) -> None:
+        self._by_origin: dict[Address, dict[Prefix, Distance]] = {}
+        self._untold: OrderedDict[Pair, _Idle] = OrderedDict()
+        """Oldest first."""
+        self._told: OrderedDict[Pair, _Idle] = OrderedDict()
+        """Oldest first."""
+        self._counts: Counter[NeighborKey] = Counter()
+        self._by_link: Counter[int] = Counter()
+        self._told_s = TOLD_S
+        self._in_all = IN_ALL
+
+    def __len__(self) -> int:
+        """How many are kept that are not in use."""
+        return len(self._untold) + len(self._told)
+
+    def note_dead_interval(self, dead_interval_s: float) -> None:
+        """Neighbors may keep what we claim for so long after they last heard us."""
+        self._told_s = max(self._told_s, MESSAGE_LIFETIME_S + dead_interval_s)
+
+    def get(self, prefix: Prefix, origin: Address) -> Distance | None:
+        """The distance of a pair; None when there is none."""
+        return self._by_origin.get(origin, _NOWHERE).get(prefix)
+
+    def of_origin(self, origin: Address) -> Mapping[Prefix, Distance]:
+        """All distances of one origin; not to be changed."""
+        return self._by_origin.get(origin, _NOWHERE)
+
+    def improve(self, prefixes: Sequence[Prefix], origin: Address, distance: Distance) -> None:
+        """Routes of an origin have been selected that are better than any before."""
+        known = self._by_origin.setdefault(origin, {})
+        if len(prefixes) == 1:
+            known[prefixes[0]] = distance
+        else:
+            known.update(dict.fromkeys(prefixes, distance))
+
+    def begin_use(self, prefixes: Sequence[Prefix], origin: Address) -> None:
+        """Routes of an origin are selected."""
+        if self._untold or self._told:
+            for prefix in prefixes:
+                self._take((prefix, origin))
+
+    def end_use(self, prefix: Prefix, origin: Address, key: NeighborKey, now: float) -> None:
+        """A route of an origin is selected no more; it was reached through this neighbor."""
+        self._take((prefix, origin))
+        self._add(self._untold, (prefix, origin), _Idle(now, key))
+
+    def room(self, key: NeighborKey, max_prefixes: int) -> int:
+        """For how many new pairs there is room that a neighbor brings.
+
+        Args:
+            key: the neighbor.
+            max_prefixes: how many prefixes may be learned from it.
+        """
+        self._in_all = max(self._in_all, 2 * max_prefixes)
+        room = max(2 * max_prefixes, LEAST_PER_NEIGHBOR) - self._counts[key]
+        left = self._in_all - len(self)
+        if left < room:
+            room = min(room, max(left, LEAST_PER_LINK - self._by_link[key.ifindex]))
+        return max(room, 0)
+
+    def collect(self, now: float, is_untold: Callable[[Prefix], bool]) -> list[Prefix]:
+        """Forget what has outlived its use.
+
+        Args:
+            now: seconds, monotonic.
+            is_untold: whether some link has yet to be told of a prefix.
+
+        Returns:
+            The prefixes of which a distance was forgotten.
+        """
+        while self._untold:
+            pair, idle = next(iter(self._untold.items()))
+            if now < idle.since + UNTOLD_S:
+                break
+            self._take(pair)
+            kept = self._untold if is_untold(pair[0]) else self._told
+            self._add(kept, pair, idle._replace(since=now))
+        forgotten: dict[Prefix, None] = {}
+        while self._told:
+            pair, idle = next(iter(self._told.items()))
+            if now < idle.since + self._told_s:
+                break
+            self._take(pair)
+            prefix, origin = pair
+            known = self._by_origin[origin]
+            del known[prefix]
+            if not known:
+                del self._by_origin[origin]
+            forgotten[prefix] = None
+        return list(forgotten)
+
+    def next_times(self) -> list[float]:
+        """When `collect` has something to do."""
+        return [
+            next(iter(kept.values())).since + lifetime_s
+            for kept, lifetime_s in ((self._untold, UNTOLD_S), (self._told, self._told_s))
+            if kept
+        ]
+
+    def _add(self, kept: OrderedDict[Pair, _Idle], pair: Pair, idle: _Idle) -> None:
+        kept[pair] = idle
+        self._counts[idle.key] += 1
+        self._by_link[idle.key.ifindex] += 1
+
+    def _take(self, pair: Pair) -> None:
+        idle = self._untold.pop(pair, None) or self._told.pop(pair, None)
+        if idle is None:
+            return
+        self._by_link[idle.key.ifindex] -= 1
+        self._counts[idle.key] -= 1
+        if not self._counts[idle.key]:
+            del self._counts[idle.key]

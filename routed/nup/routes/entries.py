@@ -1,0 +1,187 @@
+"""What a neighbor tells of a prefix, what is chosen among it, and what became of an update.
+
+The nouns of `feasibility`, where the decision is.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import METRIC_INFINITY
+from routed.model.seqno import is_newer_origin
+from routed.nup.routes.policy import Imported
+from routed.nup.wire.message import RouteUpdate, SeqnoRequest
+
+__all__ = [
+    "Distance",
+    "LearnedRoute",
+    "NeighborKey",
+    "Offers",
+    "Outcome",
+    "Path",
+    "RequestTo",
+    "Selection",
+    "UpdateVerdict",
+    "add_cost",
+    "alike",
+    "improved",
+    "is_feasible",
+    "merged",
+]
+
+
+class NeighborKey(NamedTuple):
+    """A neighbor on a link; the order breaks ties."""
+
+    ifindex: int
+    router_id: Address
+    address: Address | None = None
+    """Its source address there: a router with two links on one wire is two neighbors. None where a
+    table has no use for the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What it takes to use a neighbor's routes."""
+
+    cost: int
+    families: frozenset[Family]
+    """For which a next hop can be named."""
+
+
+class LearnedRoute(NamedTuple):
+    """A prefix as one neighbor tells it; one object for all that were told alike."""
+
+    metric: int
+    tag: int
+    is_external: bool
+    origin: Address
+    seqno: int
+    version: int
+    claim_seqno: int
+    claim_metric: int
+    """The best (seqno, metric) it has claimed of this origin since its last retraction."""
+    imported: Imported
+    """What our policy makes of it."""
+    is_stale: bool = False
+
+
+Offers: TypeAlias = Mapping[NeighborKey, LearnedRoute]
+"""Who tells a prefix, and how: one object for all prefixes of one family that are told alike, and
+therefore never changed."""
+
+
+class Distance(NamedTuple):
+    """The feasibility distance of a prefix and an origin."""
+
+    seqno: int
+    metric: int
+
+
+class Selection(NamedTuple):
+    """How this router reaches a prefix, and what it tells others of it."""
+
+    metric: int
+    tag: int
+    is_external: bool
+    origin: Address
+    seqno: int
+    neighbors: tuple[NeighborKey, ...]
+    """All equal, in order."""
+    distance: int | None = None
+    """Set by our policy; None leaves it to the kind of route."""
+
+
+class RequestTo(NamedTuple):
+    """A request and the neighbor that it goes to."""
+
+    key: NeighborKey
+    request: SeqnoRequest
+
+
+class Outcome(NamedTuple):
+    """What became of updates that differ in nothing but their prefixes."""
+
+    verdict: UpdateVerdict
+    prefixes: Sequence[Prefix]
+    seqno: int
+    """That they had."""
+
+
+class UpdateVerdict(enum.Enum):
+    """What became of an update."""
+
+    ACCEPTED = "accepted"
+    PARKED = "kept until the restarted neighbor has told its table"
+    UNFEASIBLE = "kept, but not feasible"
+    OLD_VERSION = "older than what is known"
+    OWN_ORIGIN = "our own route, heard back"
+    TABLE_FULL = "too many routes from this neighbor"
+    OUT_OF_REACH = "kept, but its seqno is too far from the last one used"
+    ORIGINS_FULL = "too many origins from this neighbor"
+    MARTIAN = "a prefix that no protocol may bring in"
+
+
+def add_cost(metric: int, cost: int) -> int:
+    """Add along a path; infinity absorbs."""
+    return min(metric + cost, METRIC_INFINITY)
+
+
+def alike(updates: Sequence[RouteUpdate]) -> Iterator[Sequence[RouteUpdate]]:
+    """Cut a list into runs that differ in nothing but their prefixes, families apart."""
+    first, count = 0, len(updates)
+    while first < count:
+        at = first + 1
+        if at < count:
+            update = updates[first]
+            family, claim = update[0][0], update[1:]
+            while at < count and updates[at][1:] == claim and updates[at][0][0] is family:
+                at += 1
+        yield updates[first:at]
+        first = at
+
+
+def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
+    """Whether a route may be used, at this feasibility distance; None: there is none yet."""
+    if distance is None:
+        return True
+    if route.claim_seqno == distance.seqno:
+        return route.claim_metric < distance.metric
+    return is_newer_origin(route.claim_seqno, distance.seqno)
+
+
+def improved(distance: Distance | None, selection: Selection) -> Distance:
+    """The better of a feasibility distance and what is selected now."""
+    if (
+        distance is None
+        or is_newer_origin(selection.seqno, distance.seqno)
+        or (selection.seqno == distance.seqno and selection.metric < distance.metric)
+    ):
+        return Distance(selection.seqno, selection.metric)
+    return distance
+
+
+def merged(
+    route: LearnedRoute | None, update: RouteUpdate, version: int, imported: Imported
+) -> LearnedRoute:
+    """The route after an update, with the better of the old and the new claim."""
+    claim_seqno, claim_metric = update.seqno, update.metric
+    if (
+        route is not None
+        and not route.is_stale
+        and route.metric != METRIC_INFINITY
+        and route.origin == update.origin
+        and (
+            is_newer_origin(route.claim_seqno, claim_seqno)
+            or (route.claim_seqno == claim_seqno and route.claim_metric < claim_metric)
+        )
+    ):
+        claim_seqno, claim_metric = route.claim_seqno, route.claim_metric
+    _, metric, tag, is_external, origin, seqno = update
+    return LearnedRoute(
+        metric, tag, is_external, origin, seqno, version, claim_seqno, claim_metric, imported
+    )

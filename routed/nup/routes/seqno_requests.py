@@ -1,0 +1,110 @@
+"""Whom to ask for a newer seqno, and when: a better route, or the only one, is not feasible.
+
+A wish is asked for after a moment, then again and again in doubling intervals until it is granted,
+or is another. How many routes of each neighbor wait is counted, so that it can be seen.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from routed.model.prefix import Address, Prefix
+from routed.nup.routes.entries import NeighborKey
+
+__all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "SeqnoWishes"]
+
+REQUEST_DELAY_S = 0.002
+"""The retractions that make a request pointless usually arrive together with its cause."""
+REQUEST_RETRY_S = 0.35
+"""After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a
+relay passes it on to a router that it does not know to be dead yet."""
+REQUEST_RETRY_MAX_S = 8.0
+
+
+@dataclass(slots=True)
+class _Wish:
+    """What to ask the origin of a prefix for."""
+
+    origin: Address
+    seqno: int
+    keys: tuple[NeighborKey, ...]
+    """The neighbors whose routes are not feasible."""
+    since: float
+    next_at: float
+    interval_s: float = REQUEST_RETRY_S
+
+
+class SeqnoWishes:
+    """Owns the wishes, one for each prefix at most."""
+
+    def __init__(self) -> None:
+        self._wishes: dict[Prefix, _Wish] = {}
+        self._waiting: Counter[NeighborKey] = Counter()
+        self._heap: list[tuple[float, Prefix]] = []
+        """Of those that were dropped, or asked for since, there are entries to be skipped."""
+
+    def want(
+        self,
+        prefix: Prefix,
+        origin: Address,
+        seqno: int,
+        keys: tuple[NeighborKey, ...],
+        now: float,
+    ) -> None:
+        """Ask the origin to reach a seqno; a wish that is there already keeps its time.
+
+        Args:
+            prefix: what waits.
+            origin: of the route that waits.
+            seqno: that would make it feasible.
+            keys: the neighbors that offer such routes.
+            now: seconds, monotonic.
+        """
+        wish = self._wishes.get(prefix)
+        if wish is not None:
+            self._waiting.subtract(wish.keys)
+        self._waiting.update(keys)
+        if wish is not None and (wish.origin, wish.seqno) == (origin, seqno):
+            wish.keys = keys
+            return
+        since = now if wish is None else wish.since
+        self._wishes[prefix] = _Wish(origin, seqno, keys, since, now + REQUEST_DELAY_S)
+        heapq.heappush(self._heap, (now + REQUEST_DELAY_S, prefix))
+
+    def drop(self, prefixes: Iterable[Prefix]) -> None:
+        """Nothing is to be asked for these."""
+        if self._wishes:
+            for prefix in prefixes:
+                wish = self._wishes.pop(prefix, None)
+                if wish is not None:
+                    self._waiting.subtract(wish.keys)
+            if not self._wishes:
+                self._waiting.clear()
+
+    def waiting(self, key: NeighborKey) -> int:
+        """How many routes of a neighbor wait for a newer seqno."""
+        return self._waiting[key]
+
+    def waits_since(self, prefix: Prefix) -> float | None:
+        """Since when a route to a prefix waits; None when none does."""
+        wish = self._wishes.get(prefix)
+        return None if wish is None else wish.since
+
+    def take_due(self, now: float) -> Iterator[tuple[Prefix, Address, int]]:
+        """Prefix, origin and seqno of what is to be asked for now; it is due again later."""
+        while self._heap and self._heap[0][0] <= now:
+            next_at, prefix = heapq.heappop(self._heap)
+            wish = self._wishes.get(prefix)
+            if wish is None or wish.next_at != next_at:
+                continue  # granted, or moved
+            wish.next_at = now + wish.interval_s
+            wish.interval_s = min(wish.interval_s * 2, REQUEST_RETRY_MAX_S)
+            heapq.heappush(self._heap, (wish.next_at, prefix))
+            yield prefix, wish.origin, wish.seqno
+
+    def next_times(self) -> list[float]:
+        """When the next may be due, as a list of one or none."""
+        return [self._heap[0][0]] if self._heap else []

@@ -1,0 +1,696 @@
+"""Which route to use, so that no loop ever forms: Babel's feasibility condition.
+
+Every prefix a neighbor tells is kept per neighbor. Of these, a router may use only the *feasible*
+ones. Let the feasibility distance FD of (prefix, origin) be the best (seqno, metric) that this
+router has ever selected for it: newer seqno first, then lower metric. A neighbor's route is
+feasible when the neighbor's own claim is strictly better than our FD:
+
+    claim.seqno newer than FD.seqno, or equal and claim.metric < FD.metric
+
+Why this is loop-free, at every instant. A router's FD only ever improves. When j claims (s, m), j's
+FD is at least as good as (s, m), then and ever after. So i uses j only if FD(j) <= claim < FD(i):
+along next hops FD strictly improves, and a strictly ordered chain cannot close. It does not matter
+how late, how often or in what order messages arrive.
+
+The claim that counts is the *best* one that j has made of the origin since it last retracted the
+prefix, not the latest: FD(j) does not forget. Babel compares the latest update only, and so loses
+its route when a metric merely grows; here the route stays usable at its grown cost, without asking
+anyone. (A retraction voids the claim, as j may let its FD go once all its neighbors know.)
+
+All feasible routes of equal cost, origin and seqno form the ECMP set. Same origin and seqno,
+because FD orders routers only within one origin's seqno: with two origins the chain could mix two
+orders.
+
+When the best route is not feasible, the origin is asked for a newer seqno: a SEQNO_REQUEST goes to
+the neighbors that offer the route, hop by hop to the origin, which raises its seqno; the fresh
+update is feasible everywhere. Requests repeat with doubling intervals while the wish lasts. Where
+no request helps, the route waits until the distance is forgotten (`distances`), and is chosen then:
+nothing that is offered waits for ever.
+
+"Newer" is within a reach of the ring of seqnos (`routed.model.seqno.REACH`), so that no few updates
+can lead round it. An update from further ahead is kept and not used, like any other that is not
+feasible.
+
+Order of delivery: each update carries its sender's table version. An update that is older than the
+last one accepted for (neighbor, prefix) is ignored; a retraction stays as a tombstone with its
+version for TOMBSTONE_S, longer than any message is repeated (`reliable.MESSAGE_LIFETIME_S`), and as
+long as anything is missing of the neighbor's streams. Of tombstones that are gone the newest
+version is remembered: what is older than that and of an unknown prefix comes too late. So the
+transport need not keep order.
+
+A neighbor that restarts (`mark_stale`) goes on forwarding by the table it had. Its routes stay
+usable as they were claimed: its frozen table is as well ordered as its FD was. What it says of them
+meanwhile is parked: a new life that has heard only half of its neighbors would move traffic for
+nothing. When it has told all (`sweep_stale`), the parked updates replace the old claims, since the
+new life has forgotten the FD; what was not told again is gone.
+
+What is told alike is decided once. Updates of one message that differ in nothing but their prefixes
+share one `LearnedRoute`, their prefixes one mapping of who offers them (`Offers`), and what is
+chosen for them one `Selection`; all three are never changed, only replaced. So a loss, a change of
+cost or a filter costs a decision for each kind of prefix, and little more than a dictionary's entry
+for each prefix.
+
+Martians (`routed.model.martians`) are never learned: an update of one is counted and leaves nothing
+behind.
+
+Invariants: FD entries of unselected sources are kept for a while (`distances`), then dropped. Costs
+are at least 1. The order between candidates is total.
+
+Bounds. Of each neighbor at most `max_prefixes` reachable routes are learned; an update of a further
+prefix is refused, whatever our filters would make of it. With retractions, which are remembered for
+TOMBSTONE_S, it is twice as many: a retraction beyond that of a prefix that was never learned leaves
+nothing behind. Feasibility distances have bounds of their own (`distances`); an update whose prefix
+and origin there is no room to remember is refused.
+
+Sources: RFC 8966 sections 2.4 to 2.7, 3.5 to 3.8; Garcia-Luna-Aceves, Loop-free routing using
+diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
+
+from routed.model.martians import NO_EXCEPTIONS, MartianRules
+from routed.model.prefix import Address, Prefix
+from routed.model.route import METRIC_INFINITY
+from routed.model.seqno import is_newer_origin
+from routed.nup.routes.distances import SOURCE_GC_S, FeasibilityDistances
+from routed.nup.routes.entries import (
+    Distance,
+    LearnedRoute,
+    NeighborKey,
+    Offers,
+    Outcome,
+    Path,
+    RequestTo,
+    Selection,
+    UpdateVerdict,
+    add_cost,
+    alike,
+    improved,
+    is_feasible,
+    merged,
+)
+from routed.nup.routes.policy import Imported
+from routed.nup.routes.prefix_counts import PrefixCounts
+from routed.nup.routes.selection import SeqnoWish, Usable, choose
+from routed.nup.routes.seqno_requests import SeqnoWishes
+from routed.nup.transport.table_dumps import TableOrder
+from routed.nup.wire.message import RouteUpdate, SeqnoRequest
+
+__all__ = [
+    "REQUEST_HOP_COUNT",
+    "SOURCE_GC_S",
+    "TOMBSTONE_S",
+    "LearnedRoute",
+    "NeighborKey",
+    "Path",
+    "RequestTo",
+    "RouteTable",
+    "Selection",
+    "UpdateVerdict",
+    "add_cost",
+]
+
+_Value = TypeVar("_Value")
+
+JudgeImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
+"""What our policy makes of an update of a neighbor."""
+
+TOMBSTONE_S = 120.0
+REQUEST_HOP_COUNT = 64
+_NOBODY: Offers = {}
+
+_AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
+
+
+def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
+    """The policy of a router without filters."""
+    return Imported(is_accepted=True, least_metric=0, tag=update.tag, distance=None)
+
+
+class RouteTable:
+    """Everything learned from neighbors, and the selection among it."""
+
+    def __init__(self, router_id: Address, judge_import: JudgeImport = accept_all) -> None:
+        self._router_id = router_id
+        self._judge_import = judge_import
+        self.martians: MartianRules = NO_EXCEPTIONS
+        """What is never learned (`follow_martians`)."""
+        self.is_judged_by_prefix = False
+        """Whether updates that differ in their prefix only may be judged differently."""
+        self._offers: dict[Prefix, Offers] = {}
+        self._by_neighbor: dict[NeighborKey, dict[Prefix, None]] = {}
+        """What each has told, retractions among it."""
+        self.counts = PrefixCounts()
+        """How much of that is reachable, and how much may be."""
+        self._paths: dict[NeighborKey, Path] = {}
+        self.distances = FeasibilityDistances()
+        self._tombstones: OrderedDict[tuple[NeighborKey, Prefix], float] = OrderedDict()
+        """Retracted routes kept for their version, since when; oldest first."""
+        self._floors: dict[NeighborKey, int] = {}
+        """The newest version of any tombstone of a neighbor that is gone."""
+        self._told_anew: dict[NeighborKey, dict[Prefix, None]] = {}
+        """Of neighbors with stale routes: what they have told since, so that one that begins anew
+        again costs no more than that."""
+        self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
+        """What a restarted neighbor said of stale routes: applied when its new table is whole."""
+        self._selected: dict[Prefix, Selection] = {}
+        self.order: TableOrder | None = None
+        """Follows what is selected, if anybody asks for whole tables."""
+        self._changed: dict[Prefix, None] = {}
+        self._improved: dict[Prefix, None] = {}
+        """Of these, those whose feasibility distance has improved, too."""
+        self.wishes = SeqnoWishes()
+
+    # Inputs
+
+    def set_path(self, key: NeighborKey, path: Path, now: float) -> None:
+        """A neighbor's routes may be used, at this cost."""
+        if self._paths.get(key) == path:
+            return
+        self._paths[key] = path
+        for offers, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
+            self._select(offers, prefixes, now)
+
+    def remove_neighbor(self, key: NeighborKey, now: float) -> None:
+        """Forget a neighbor and all it told."""
+        self._paths.pop(key, None)
+        self._parked.pop(key, None)
+        self._told_anew.pop(key, None)
+        for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+            self._select(self._forget(key, offers, prefixes), prefixes, now)
+        self._by_neighbor.pop(key, None)
+        self._floors.pop(key, None)
+        self.counts.forget(key)
+
+    def judge_again(self, now: float) -> None:
+        """Our policy has changed: hold everything known against it."""
+        for key, known in self._by_neighbor.items():
+            for offers, prefixes in self._told_alike(known):
+                route = offers[key]
+                if route.metric == METRIC_INFINITY:
+                    continue
+                update = RouteUpdate(
+                    prefixes[0], route.metric, route.tag, route.is_external, route.origin,
+                    route.seqno,
+                )  # fmt: skip
+                for imported, judged in self._judged(key, update, prefixes):
+                    if imported != route.imported:
+                        as_judged = route._replace(imported=imported)
+                        self._select(self._tell(key, offers, judged, as_judged), judged, now)
+
+    def follow_martians(self, martians: MartianRules, now: float) -> None:
+        """Other prefixes are martians: forget those; neighbors are asked for what was refused."""
+        self.martians = martians
+        for key, known in self._by_neighbor.items():
+            refused = self.counts.martians(key)
+            allowed = _without(refused, martians.find_among(refused))
+            self.counts.forgive_martians(key, allowed)
+            found = martians.find_among(known)
+            self.counts.note_martians(key, found, is_offered=True)
+            for offers, prefixes in self._told_alike(found):
+                self._select(self._forget(key, offers, prefixes), prefixes, now)
+
+    def mark_stale(self, key: NeighborKey, now: float) -> None:
+        """A neighbor lives anew: keep what it told, wait for it to be told again."""
+        self._parked.pop(key, None)
+        self._floors.pop(key, None)
+        self.counts.forgive(key)
+        known = self._by_neighbor.get(key, {})
+        told = self._told_anew.pop(key, None)
+        fresh = known if told is None else [prefix for prefix in told if prefix in known]
+        for offers, prefixes in self._told_alike(fresh):
+            if offers[key].metric == METRIC_INFINITY:
+                self._select(self._forget(key, offers, prefixes), prefixes, now)
+            else:  # any version of the new life is newer
+                self._tell(key, offers, prefixes, offers[key]._replace(is_stale=True, version=-1))
+        self._told_anew[key] = {}
+
+    def sweep_stale(self, key: NeighborKey, now: float) -> None:
+        """Its table has been told anew: apply what was parked; what was not told again is gone."""
+        parked = self._parked.pop(key, {})
+        self._told_anew.pop(key, None)
+        for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+            if not offers[key].is_stale:
+                continue
+            gone = [prefix for prefix in prefixes if prefix not in parked]
+            if gone:
+                self._select(self._forget(key, offers, gone), gone, now)
+            retold: dict[tuple[object, ...], list[Prefix]] = {}
+            for prefix in prefixes:
+                if prefix in parked:
+                    update, version = parked[prefix]
+                    retold.setdefault((*update[1:], version), []).append(prefix)
+            for same in retold.values():
+                self._apply(key, offers, same, *parked[same[0]], now)
+
+    def accept_updates(
+        self, key: NeighborKey, updates: Sequence[RouteUpdate], version: int, now: float
+    ) -> list[Outcome]:
+        """Take in what a neighbor says of some prefixes.
+
+        Args:
+            key: the neighbor; `set_path` was called for it.
+            updates: what it says, in one message.
+            version: the table version of the message; higher is newer, duplicates are harmless.
+            now: seconds, monotonic.
+
+        Returns:
+            What was not simply accepted, in no order.
+
+        Cost: 2 us for an update that says the same as the one before it, of prefixes that are known
+        alike; 5 us for one that stands alone.
+        """
+        outcomes: list[Outcome] = []
+        for run in alike(updates):
+            prefixes = [update.prefix for update in run]
+            martians = self.martians.find_among(prefixes)
+            if martians:
+                is_offered = run[0].metric != METRIC_INFINITY
+                outcomes.append(Outcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
+                self.counts.note_martians(key, martians, is_offered=is_offered)
+                prefixes = _without(prefixes, martians)
+            for offers, same in self._told_alike(prefixes):
+                known = offers.get(key)
+                if known is not None and known.is_stale:
+                    outcomes += self._park(key, same, run[0], version)
+                else:
+                    outcomes += self._apply(key, offers, same, run[0], version, now)
+        return outcomes
+
+    def _park(
+        self, key: NeighborKey, prefixes: list[Prefix], update: RouteUpdate, version: int
+    ) -> list[Outcome]:
+        """Keep what a restarted neighbor says until it has told all."""
+        parked = self._parked.setdefault(key, {})
+        old = [prefix for prefix in prefixes if prefix in parked and version < parked[prefix][1]]
+        told = [prefix for prefix in prefixes if prefix not in old] if old else prefixes
+        for prefix in told:
+            parked[prefix] = (update._replace(prefix=prefix), version)
+        return [
+            Outcome(verdict, concerned, update.seqno)
+            for verdict, concerned in (
+                (UpdateVerdict.PARKED, told),
+                (UpdateVerdict.OLD_VERSION, old),
+            )
+            if concerned
+        ]
+
+    def _apply(
+        self,
+        key: NeighborKey,
+        offers: Offers,
+        prefixes: list[Prefix],
+        update: RouteUpdate,
+        version: int,
+        now: float,
+    ) -> list[Outcome]:
+        """Let an update take effect for prefixes that are known alike."""
+        known, seqno = offers.get(key), update.seqno
+        newest = self._floors.get(key, version) if known is None else known.version
+        if version < newest:
+            return [Outcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
+        is_retraction = update.metric == METRIC_INFINITY
+        if update.origin == self._router_id and not is_retraction:
+            # Our own route, come back, can only lead here; it replaces what was said before.
+            self._retract(key, offers, prefixes, update, version, now)
+            return [Outcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
+        outcomes: list[Outcome] = []
+        is_new = known is None or known.metric == METRIC_INFINITY
+        room = len(prefixes)
+        if is_new:
+            others = len(self._by_neighbor[key]) if known is None else 0
+            room = self.counts.room(
+                key, others, is_retraction=is_retraction, retracted=len(self._tombstones)
+            )
+        if room < len(prefixes):
+            refused, prefixes = prefixes[room:], prefixes[:room]
+            outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, refused, seqno))
+            if not is_retraction:
+                self.counts.note_refused(key, len(refused))
+            if not prefixes:
+                return outcomes
+        if is_retraction:
+            self._retract(key, offers, prefixes, update, version, now)
+            return outcomes
+        refused = self._unremembered(key, update, prefixes)
+        if refused:
+            outcomes.append(Outcome(UpdateVerdict.ORIGINS_FULL, refused, seqno))
+            self.counts.note_unremembered(key, len(refused))
+            if known is not None:  # what it said before is not true any more
+                self._retract(key, offers, refused, update, version, now)
+            prefixes = _without(prefixes, refused)
+            if not prefixes:
+                return outcomes
+        if self._tombstones:
+            for prefix in prefixes:
+                self._tombstones.pop((key, prefix), None)
+        for imported, judged in self._judged(key, update, prefixes):
+            route = merged(known, update, version, imported)
+            outcomes += self._unfeasible(route, judged)
+            self._select(self._tell(key, offers, judged, route), judged, now)
+        return outcomes
+
+    def _unremembered(
+        self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
+    ) -> list[Prefix]:
+        """Prefixes that there is no room to remember a distance of, from this origin."""
+        room = self.distances.room(key, self.counts.limit(key))
+        if room >= len(prefixes):
+            return []
+        known = self.distances.of_origin(update.origin)
+        return [prefix for prefix in prefixes if prefix not in known][room:]
+
+    def _unfeasible(self, route: LearnedRoute, prefixes: list[Prefix]) -> list[Outcome]:
+        """What there is to say of an update that may not be used for some prefixes."""
+        distances = self.distances.of_origin(route.origin)
+        if not distances:
+            return []
+        unfeasible: list[Prefix] = []
+        far: list[Prefix] = []
+        for prefix in prefixes:
+            distance = distances.get(prefix)
+            if distance is not None and not is_feasible(route, distance):
+                seqnos = route.claim_seqno, distance.seqno
+                is_near = is_newer_origin(*reversed(seqnos)) or seqnos[0] == seqnos[1]
+                (unfeasible if is_near else far).append(prefix)
+        return [
+            Outcome(verdict, concerned, route.seqno)
+            for verdict, concerned in (
+                (UpdateVerdict.UNFEASIBLE, unfeasible),
+                (UpdateVerdict.OUT_OF_REACH, far),
+            )
+            if concerned
+        ]
+
+    def _judged(
+        self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
+    ) -> Iterable[tuple[Imported, list[Prefix]]]:
+        """What our policy makes of an update, for each of these prefixes."""
+        if not self.is_judged_by_prefix:
+            return [(self._judge_import(key, update), prefixes)]
+        judged: dict[Imported, list[Prefix]] = {}
+        for prefix in prefixes:
+            imported = self._judge_import(key, update._replace(prefix=prefix))
+            judged.setdefault(imported, []).append(prefix)
+        return judged.items()
+
+    # Outputs
+
+    def take_changes(self) -> list[Prefix]:
+        """Prefixes whose selection has changed since the last call."""
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    def take_improvements(self) -> dict[Prefix, None]:
+        """Prefixes of which we claim something better than ever before, since the last call."""
+        improved, self._improved = self._improved, {}
+        return improved
+
+    def take_requests(self, now: float) -> list[RequestTo]:
+        """Seqno requests that are due, one for each neighbor whose route is not feasible."""
+        due: list[RequestTo] = []
+        for prefix, origin, seqno in self.wishes.take_due(now):
+            request = SeqnoRequest(prefix, origin, seqno, REQUEST_HOP_COUNT)
+            distance = self.distances.get(prefix, origin)
+            due += [
+                RequestTo(key, request)
+                for key in self._offering(prefix, origin)
+                if not is_feasible(self._offers[prefix][key], distance)
+            ]
+        return due
+
+    def forwarders(
+        self, request: SeqnoRequest, requester: NeighborKey
+    ) -> tuple[list[NeighborKey], bool]:
+        """Who is nearer to the origin than we are and should get a request that we cannot grant.
+
+        Returns:
+            The selected next hop if it serves, and True: next hops form no loop, so a request that
+            follows them arrives. Else whoever offers the route, and False. Never the requester.
+        """
+        selection = self._selected.get(request.prefix)
+        if selection is not None and selection.origin == request.origin:
+            chosen = [key for key in selection.neighbors if key != requester]
+            if chosen:
+                return chosen[:1], True
+        offering = self._offering(request.prefix, request.origin)
+        return [key for key in offering if key != requester], False
+
+    def next_timer(self) -> float | None:
+        """When a request is due, or something kept may be dropped."""
+        times = self.wishes.next_times() + self.distances.next_times()
+        if self._tombstones:
+            times.append(next(iter(self._tombstones.values())) + TOMBSTONE_S)
+        return min(times, default=None)
+
+    def collect(
+        self,
+        now: float,
+        is_untold: Callable[[Prefix], bool] = lambda _: False,
+        has_gap: Callable[[NeighborKey], bool] = lambda _: False,
+    ) -> None:
+        """Drop feasibility distances and tombstones that have outlived their use.
+
+        Args:
+            now: seconds, monotonic.
+            is_untold: whether some link has yet to be told of a prefix.
+            has_gap: whether messages of a neighbor are missing that later ones have overtaken.
+        """
+        for offers, prefixes in self._told_alike(self.distances.collect(now, is_untold)):
+            self._select(offers, prefixes, now)  # what was not feasible is now
+        buried: dict[NeighborKey, list[Prefix]] = {}
+        while self._tombstones:
+            (key, prefix), since = next(iter(self._tombstones.items()))
+            if now < since + TOMBSTONE_S:
+                break
+            del self._tombstones[key, prefix]
+            if has_gap(key):
+                self._tombstones[key, prefix] = now
+            else:
+                buried.setdefault(key, []).append(prefix)
+        for key, prefixes in buried.items():
+            for offers, same in self._told_alike(prefixes):
+                self._floors[key] = max(self._floors.get(key, -1), offers[key].version)
+                self._forget(key, offers, same)  # nobody has selected them
+
+    # Views
+
+    def selection(self, prefix: Prefix) -> Selection | None:
+        """How we reach a prefix; None when we do not."""
+        return self._selected.get(prefix)
+
+    def selections(self) -> dict[Prefix, Selection]:
+        """All of them; not to be changed."""
+        return self._selected
+
+    def prefixes_through(self, key: NeighborKey) -> list[Prefix]:
+        """Prefixes that are reached through a neighbor, perhaps among others."""
+        return [
+            prefix
+            for prefix in self._by_neighbor.get(key, {})
+            if (selection := self._selected.get(prefix)) and key in selection.neighbors
+        ]
+
+    def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
+        """Every route told and not retracted, and whether it is feasible."""
+        for prefix in self._offers:
+            yield from self.learned_of(prefix)
+
+    def learned_of(
+        self, prefix: Prefix
+    ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
+        """The same for one prefix."""
+        for key, route in self._offers.get(prefix, _NOBODY).items():
+            if route.metric != METRIC_INFINITY:
+                distance = self.distances.get(prefix, route.origin)
+                yield prefix, key, route, is_feasible(route, distance)
+
+    # The decision
+
+    def _candidates(self, offers: Offers, prefix: Prefix) -> Usable:
+        """Routes that lead somewhere."""
+        found = []
+        family = prefix.family
+        for key, route in offers.items():
+            path = self._paths.get(key)
+            imported = route.imported
+            if path is None or family not in path.families or not imported.is_accepted:
+                continue
+            total = max(route.metric + path.cost, imported.least_metric)
+            if total < METRIC_INFINITY:
+                found.append((key, route, total))
+        return found
+
+    def _select(self, offers: Offers, prefixes: Sequence[Prefix], now: float) -> None:
+        """Choose again for prefixes that are offered alike: once for all with equal distances."""
+        candidates = self._candidates(offers, prefixes[0])
+        if not candidates:
+            self._settle(prefixes, None, None, now)
+            return
+        origins = [candidates[0][1].origin]
+        if len(candidates) > 1:
+            origins = list({route.origin: None for _, route, _ in candidates})
+        columns = [self.distances.of_origin(origin) for origin in origins]
+        if len(prefixes) == 1 or not any(columns):
+            distances = [column.get(prefixes[0]) for column in columns]
+            self._conclude(candidates, origins, distances, prefixes, now)
+            return
+        kinds: dict[tuple[Distance | None, ...], list[Prefix]] = {}
+        rows = zip(*[map(column.get, prefixes) for column in columns], strict=True)
+        for prefix, kind in zip(prefixes, rows, strict=True):
+            kinds.setdefault(kind, []).append(prefix)
+        for kind, same in kinds.items():
+            self._conclude(candidates, origins, kind, same, now)
+
+    def _conclude(
+        self,
+        candidates: Usable,
+        origins: list[Address],
+        distances: Sequence[Distance | None],
+        prefixes: Sequence[Prefix],
+        now: float,
+    ) -> None:
+        """Choose for prefixes that are offered alike and are as far from each of the origins."""
+        selection, wish = choose(candidates, origins, distances)
+        self._settle(prefixes, selection, wish, now)
+        if selection is not None:
+            before = distances[origins.index(selection.origin)]
+            distance = improved(before, selection)
+            if distance is not before:  # selecting precedes advertising: it is never late
+                self.distances.improve(prefixes, selection.origin, distance)
+                _set_all(self._improved, prefixes, None)
+
+    def _settle(
+        self,
+        prefixes: Sequence[Prefix],
+        selection: Selection | None,
+        wish: SeqnoWish | None,
+        now: float,
+    ) -> None:
+        """This is how these prefixes are reached, and what is asked of whom for a better way."""
+        if wish is not None:
+            for prefix in prefixes:
+                self.wishes.want(prefix, *wish, now)
+        else:
+            self.wishes.drop(prefixes)
+        chosen = self._selected.get
+        changed = [prefix for prefix in prefixes if chosen(prefix) != selection]
+        if not changed:
+            return
+        _set_all(self._changed, changed, None)
+        for prefix in changed:
+            previous = chosen(prefix)
+            if previous is not None and (selection is None or selection.origin != previous.origin):
+                self.distances.end_use(prefix, previous.origin, previous.neighbors[0], now)
+        if selection is None:
+            for prefix in changed:
+                del self._selected[prefix]
+            if self.order is not None:
+                self.order.note_removed(len(changed))
+            return
+        if self.order is not None:
+            self.order.note_added([prefix for prefix in changed if prefix not in self._selected])
+        _set_all(self._selected, changed, selection)
+        self.distances.begin_use(changed, selection.origin)
+
+    # Bookkeeping
+
+    def _told_alike(self, prefixes: Collection[Prefix]) -> list[tuple[Offers, list[Prefix]]]:
+        """Prefixes, each once, by what is offered for them: each kind is dealt with once."""
+        offers_of = self._offers.get
+        if len(prefixes) == 1:
+            (prefix,) = prefixes
+            return [(offers_of(prefix, _NOBODY), [prefix])]
+        kinds: dict[int, tuple[Offers, list[Prefix]]] = {}
+        for prefix in dict.fromkeys(prefixes):
+            offers = offers_of(prefix, _NOBODY)
+            kind = kinds.get(id(offers))
+            if kind is None:
+                kinds[id(offers)] = (offers, [prefix])
+            else:
+                kind[1].append(prefix)
+        return list(kinds.values())
+
+    def _tell(
+        self, key: NeighborKey, offers: Offers, prefixes: Sequence[Prefix], route: LearnedRoute
+    ) -> Offers:
+        """A neighbor offers this for prefixes that had these offers; the new ones."""
+        before = offers.get(key)
+        offers = {**offers, key: route}
+        _set_all(self._offers, prefixes, offers)
+        if before is None:
+            _set_all(self._by_neighbor[key], prefixes, None)
+        if key in self._told_anew:
+            _set_all(self._told_anew[key], prefixes, None)
+        was_reachable = before is not None and before.metric != METRIC_INFINITY
+        is_reachable = route.metric != METRIC_INFINITY
+        if is_reachable is not was_reachable:
+            self.counts.add(key, len(prefixes) if is_reachable else -len(prefixes))
+        return offers
+
+    def _forget(self, key: NeighborKey, offers: Offers, prefixes: Sequence[Prefix]) -> Offers:
+        """Drop a neighbor's offer of prefixes that had these; what is left."""
+        left = {other: route for other, route in offers.items() if other != key}
+        if left:
+            _set_all(self._offers, prefixes, left)
+        else:
+            for prefix in prefixes:
+                del self._offers[prefix]
+        known = self._by_neighbor[key]
+        for prefix in prefixes:
+            del known[prefix]
+        if offers[key].metric != METRIC_INFINITY:
+            self.counts.add(key, -len(prefixes))
+        else:
+            for prefix in prefixes:
+                self._tombstones.pop((key, prefix), None)
+        return left
+
+    def _offering(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
+        candidates = self._candidates(self._offers.get(prefix, _NOBODY), prefix)
+        return sorted(key for key, route, _ in candidates if route.origin == origin)
+
+    def _retract(
+        self,
+        key: NeighborKey,
+        offers: Offers,
+        prefixes: Sequence[Prefix],
+        update: RouteUpdate,
+        version: int,
+        now: float,
+    ) -> None:
+        """Leave a tombstone: what is older and still on its way must not bring the route back."""
+        tombstone = LearnedRoute(
+            metric=METRIC_INFINITY,
+            tag=0,
+            is_external=False,
+            origin=update.origin,
+            seqno=update.seqno,
+            version=version,
+            claim_seqno=0,
+            claim_metric=METRIC_INFINITY,
+            imported=_AS_TOLD,
+        )
+        for prefix in prefixes:
+            self._tombstones.pop((key, prefix), None)
+            self._tombstones[key, prefix] = now
+        self._select(self._tell(key, offers, prefixes, tombstone), prefixes, now)
+
+
+def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:
+    """Prefixes less some of them, in order."""
+    dropped = set(others)
+    return [prefix for prefix in prefixes if prefix not in dropped]
+
+
+def _set_all(mapping: dict[Prefix, _Value], prefixes: Sequence[Prefix], value: _Value) -> None:
+    """One value for all of them; `fromkeys` is ten times as fast for many, and half for one."""
+    if len(prefixes) == 1:
+        mapping[prefixes[0]] = value
+    else:
+        mapping.update(dict.fromkeys(prefixes, value))

@@ -1,0 +1,1 @@
+"""Reliable delivery of NUP and what is advertised by it."""

@@ -1,0 +1,1 @@
+"""NUP's wire format."""

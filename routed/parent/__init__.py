@@ -1,0 +1,1 @@
+"""The privileged process: start, listeners, reload, kernel, route admission."""

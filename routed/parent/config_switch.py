@@ -1,0 +1,330 @@
+"""What the daemon runs by, and how both of its processes come to run by something else.
+
+    switch        the engine checks --> the kernel's side follows --> the engine applies
+                                          |                             | it ends, or says nothing
+                                          +<------- back at once -------+
+    switch_back   the kernel's side follows --> the engine applies, or is ended and replaced
+
+Three facts are kept apart, because the engine may end at any moment:
+
+    in_force   what the kernel's side follows, and what a reload compares with
+    agreed     what a new engine starts by: nothing that has not proven itself with an engine
+    followed   what the engine runs by that is there; None between two engines
+
+A switch that fails has changed nothing: an engine that ends while it applies a configuration is
+followed by one that starts by the old one. A way back does not fail: it needs no file and no
+consent of the engine, and a metrics address that is taken meanwhile is tried until it is free.
+
+Bounds: an engine that does not follow the way back within SWITCH_BACK_TIMEOUT_S ends.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from routed.config.diff import ConfigDelta
+from routed.config.scalars import ListenAddress
+from routed.config.schema import Config
+from routed.config.secrets import KeyFileError
+from routed.imsg.messages import ConfBegin, SocketKind, SocketReady
+from routed.model.secret import SharedSecret
+from routed.parent.config_reader import ConfigReader
+from routed.parent.engine_process.session import EngineFailed, EngineSession
+from routed.parent.engine_process.supervisor import Supervisor
+from routed.parent.instance_lock import OtherInstanceError
+from routed.parent.listeners import Listener, ListenerError
+from routed.parent.reload import SECRETS_CHANGED, InForce, SwitchError
+from routed.parent.startup import Opened
+
+__all__ = ["METRICS_RETRY_S", "SWITCH_BACK_TIMEOUT_S", "ConfigSwitch"]
+
+SWITCH_BACK_TIMEOUT_S = 5.0
+"""How long an engine may take to follow the way back."""
+
+METRICS_RETRY_S = 5.0
+"""Between two attempts to listen where metrics were served before."""
+
+
+class SwitchHost(Protocol):
+    """What the parent does for a switch."""
+
+    def follow(self, old: Config, new: Config) -> None:
+        """Have the parent's own side follow a configuration after another."""
+        ...
+
+    def conf_begin(self, total_bytes: int) -> ConfBegin:
+        """What opens a configuration of so many bytes on the channel."""
+        ...
+
+    def settle_sockets(self) -> None:
+        """An engine follows what is in force: open and close NUP sockets by it."""
+        ...
+
+
+class ConfigSwitch:
+    """Owns the configuration in force."""
+
+    def __init__(
+        self,
+        started_by: InForce,
+        reader: ConfigReader,
+        opened: Opened,
+        supervisor: Supervisor,
+        host: SwitchHost,
+    ) -> None:
+        """Begin with what the daemon has started by.
+
+        Args:
+            started_by: that.
+            reader: for key files.
+            opened: the listeners, which a configuration may move, and the log.
+            supervisor: of the engines.
+            host: the parent.
+        """
+        self.in_force = started_by
+        self.generation = 0
+        """Raised whenever an engine is given a configuration."""
+        self._agreed = started_by
+        self._followed: InForce | None = None
+        self._reader = reader
+        self._listeners = opened.listeners
+        self._instance = opened.instance
+        self._log = opened.log.logger
+        self._supervisor = supervisor
+        self._host = host
+        self._engine_news = trio.Event()
+        self._metrics_at = started_by.config.metrics.listen
+        self._is_metrics_missing = trio.Event()
+
+    @property
+    def config(self) -> Config:
+        """In force."""
+        return self.in_force.config
+
+    # --- engines
+
+    async def configure(self, session: EngineSession) -> None:
+        """Give a new engine what is agreed.
+
+        Raises:
+            EngineFailed: it does not take it, or something else was agreed meanwhile.
+        """
+        self.generation += 1
+        agreed = self._agreed
+        await session.prepare(agreed.config, agreed.secrets, self._host.conf_begin)
+        await session.commit()
+        if agreed is not self._agreed:
+            raise EngineFailed("the configuration has changed while the engine started")
+        self._set_followed(agreed)
+
+    def engine_ended(self) -> None:
+        """There is no engine until the next one is configured."""
+        self._set_followed(None)
+
+    async def wait_for_engine(self) -> None:
+        """Return once there is an engine that runs by what is agreed."""
+        while self._followed is not self._agreed or self._supervisor.running is None:
+            await self._engine_news.wait()
+
+    def _end(self, session: EngineSession) -> None:
+        """End an engine that does not follow; it counts as gone, although it may take a moment."""
+        session.kill()
+        self._set_followed(None)
+
+    def _set_followed(self, followed: InForce | None) -> None:
+        self._followed = followed
+        self._engine_news.set()
+        self._engine_news = trio.Event()
+
+    # --- there
+
+    async def changes_beside(self, new: Config) -> list[str]:
+        """What a switch would change beside the configuration: the secrets in its key files.
+
+        Raises:
+            SwitchError: they cannot be read.
+        """
+        return self._beside(await self._secrets(new))
+
+    async def _secrets(self, new: Config) -> tuple[SharedSecret, ...]:
+        try:
+            return await self._reader.secrets(new)
+        except KeyFileError as error:
+            raise SwitchError(error.problems) from error
+
+    def _beside(self, secrets: tuple[SharedSecret, ...]) -> list[str]:
+        return [] if secrets == self.in_force.secrets else [SECRETS_CHANGED]
+
+    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
+        """Follow a configuration on both sides.
+
+        Args:
+            new: as the file says.
+            delta: from the one in force.
+
+        Returns:
+            What changed beside the delta.
+
+        Raises:
+            SwitchError: it cannot be; the old one is in force.
+        """
+        secrets = await self._secrets(new)
+        beside = self._beside(secrets)
+        if delta.is_empty and not beside:
+            return beside
+        session = self._supervisor.running
+        if session is None:
+            raise SwitchError(
+                ["the engine is restarting; try again in a moment"], is_engine_gone=True
+            )
+        await self._switch(session, InForce(delta.effective, secrets))
+        return beside
+
+    async def _switch(self, session: EngineSession, new: InForce) -> None:
+        """Let the engine check the new configuration, then follow it on both sides.
+
+        Raises:
+            SwitchError: it cannot be; the old one is in force.
+        """
+        wanted = new.config.metrics.listen
+        is_moved = wanted != self._metrics_at
+        await self._claim_table(new.config.fib.table_id)
+        try:
+            metrics = self._listeners.prepare_metrics(wanted) if is_moved else None
+        except ListenerError as error:
+            self.forget_former()
+            raise SwitchError([str(error)]) from error
+        try:
+            await self._apply(session, new)
+        except BaseException:
+            if metrics is not None:
+                metrics.close()
+            self.forget_former()
+            raise
+        self._agreed = new
+        self._set_followed(new)
+        if is_moved:
+            self._serve_metrics(metrics, wanted)
+            self._hand_over_metrics(session)
+        self._host.settle_sockets()
+
+    async def _apply(self, session: EngineSession, new: InForce) -> None:
+        """Have the engine run by the new one, with the kernel's side following first."""
+        old = self.in_force
+        self.generation += 1
+        try:
+            await session.prepare(new.config, new.secrets, self._host.conf_begin)
+        except EngineFailed as error:
+            is_engine_gone = not session.is_running
+            self._end(session)
+            raise SwitchError([str(error)], is_engine_gone=is_engine_gone) from error
+        self._put_in_force(new)
+        try:
+            await session.commit()
+        except EngineFailed as error:
+            self._put_in_force(old)
+            self._end(session)  # whatever it runs by; the next one starts by the old one
+            raise SwitchError([str(error)], was_applied=True) from error
+
+    def _put_in_force(self, new: InForce) -> None:
+        old, self.in_force = self.in_force, new
+        self._host.follow(old.config, new.config)
+
+    async def _claim_table(self, table: int) -> None:
+        """Make sure that no other daemon keeps a table; the present one stays ours."""
+        if table == self.config.fib.table_id:
+            return
+        try:
+            warning = await trio.to_thread.run_sync(self._instance.claim, table)
+        except OtherInstanceError as error:
+            raise SwitchError([str(error)]) from error
+        if warning:
+            self._log.emit("instance-lock-missing", reason=warning)
+
+    def forget_former(self) -> None:
+        """There is no way back from what is in force: keep its table only."""
+        self._instance.keep_only(self.config.fib.table_id)
+
+    # --- and back
+
+    async def switch_back(self, former: InForce) -> list[str]:
+        """Return to what was in force before, whatever the engine does.
+
+        Args:
+            former: that.
+
+        Returns, once an engine runs by it:
+            What could not be restored and is tried on.
+        """
+        self._agreed = former
+        self._put_in_force(former)
+        wanted = former.config.metrics.listen
+        is_moved = wanted != self._metrics_at
+        problems = self._restore_metrics(wanted) if is_moved else []
+        session = self._supervisor.running
+        if session is not None and await self._follows(session, former):
+            self._set_followed(former)
+            if is_moved:
+                self._hand_over_metrics(session)
+            self._host.settle_sockets()
+        elif self._supervisor.session is not None:
+            self._end(self._supervisor.session)  # stopped, or just being given the other one
+        await self.wait_for_engine()
+        self.forget_former()
+        return problems
+
+    async def _follows(self, session: EngineSession, former: InForce) -> bool:
+        """Whether an engine takes the former configuration in time."""
+        self.generation += 1
+        try:
+            with trio.fail_after(SWITCH_BACK_TIMEOUT_S):
+                await session.prepare(former.config, former.secrets, self._host.conf_begin)
+                await session.commit()
+        except (EngineFailed, trio.TooSlowError):
+            return False
+        return True
+
+    # --- metrics
+
+    def hand_over_listeners(self, session: EngineSession) -> None:
+        """Give a new engine the sockets that clients and scrapers come to."""
+        session.send(
+            SocketReady(SocketKind.MANAGEMENT, 0, None),
+            descriptor=self._listeners.copy_management(),
+        )
+        self._hand_over_metrics(session)
+
+    def _hand_over_metrics(self, session: EngineSession) -> None:
+        copy = self._listeners.copy_metrics()
+        if copy is not None:
+            session.send(SocketReady(SocketKind.METRICS, 0, None), descriptor=copy)
+
+    def _serve_metrics(self, listener: Listener | None, at: ListenAddress | None) -> None:
+        self._listeners.replace_metrics(listener)
+        self._metrics_at = at
+
+    def _restore_metrics(self, wanted: ListenAddress | None) -> list[str]:
+        """Listen where metrics were served before; why not, if so, and then it is tried on."""
+        try:
+            self._serve_metrics(self._listeners.prepare_metrics(wanted), wanted)
+        except ListenerError as error:
+            self._serve_metrics(None, None)
+            self._is_metrics_missing.set()
+            self._log.emit("metrics-not-served", problem=error)
+            return [f"{error}; it is tried again"]
+        return []
+
+    async def run(self) -> None:
+        """Try on to serve metrics where they were before, whenever that has failed."""
+        while True:
+            await self._is_metrics_missing.wait()
+            await trio.sleep(METRICS_RETRY_S)
+            self._is_metrics_missing = trio.Event()
+            wanted = self.config.metrics.listen
+            session = self._supervisor.running
+            if wanted == self._metrics_at or self._restore_metrics(wanted):
+                continue
+            if session is not None:
+                self._hand_over_metrics(session)

@@ -1,0 +1,1 @@
+"""The engine as the parent's child process: spawn, session, supervision."""

@@ -1,0 +1,575 @@
+"""One life of an engine, from its start to its end, as the parent sees it.
+
+    EngineSession   sender    what it should know (`send_queue`)         -->  engine
+                    receiver  what it wants                          <--  (authority table first)
+                    output    its last words (`engine_output`)       <--  (stdout and stderr)
+                    watcher   pidfd: it has ended
+
+The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
+authority table), in meaning (the host judges each wish) and in amount: log lines beyond a rate are
+dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules (an answer counts
+once it has left this process), and one message is taken per turn of the event loop, so that a flood
+slows nothing but itself.
+
+An engine that breaks the rules of the channel is ended at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from ipc import codec
+from ipc.channel import Channel, ChannelClosed
+from ipc.closing import Closer
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, FrameError, IpcError
+from routed.config.schema import Config
+from routed.config.transfer import pack
+from routed.imsg.authority import MessageType, Phase, Role, check_authority
+from routed.imsg.declaration import hello_of_this_process
+from routed.imsg.frames import frames_or_problem
+from routed.imsg.messages import (
+    CONF_ITEM_BYTES,
+    ConfApplied,
+    ConfBegin,
+    ConfDone,
+    ConfDrain,
+    ConfItem,
+    ConfReady,
+    ConfSecrets,
+    EngineHello,
+    FibCommanded,
+    FibInSync,
+    FibUpdate,
+    LinkChanged,
+    LogEvent,
+    LogLevelRequested,
+    LogLine,
+    NextHopsAsked,
+    NextHopsJudged,
+    NextHopsSuspected,
+    Ping,
+    Pong,
+    ReloadRequested,
+    Stop,
+    Stopped,
+)
+from routed.log.logger import Logger, TokenBucket
+from routed.model.secret import SharedSecret
+from routed.parent.engine_process.log_relay import LogRelay, RelayBudget
+from routed.parent.engine_process.output import EngineOutput
+from routed.parent.engine_process.send_queue import MESSAGES_MAX, Outbox, OutboxSource, Outgoing
+from routed.parent.engine_process.spawn import EngineProcess
+from routed.sandbox.refusals import NotAListenerError, RefusalListener
+
+__all__ = [
+    "CONFIGURE_TIMEOUT_S",
+    "REFUSED_NAMES_MAX",
+    "REQUESTS_MAX",
+    "Conduct",
+    "EngineFailed",
+    "EngineHost",
+    "EngineSession",
+]
+
+CONFIGURE_TIMEOUT_S = 30.0
+"""An engine that has not taken its configuration by then is ended."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long goodbyes may take."""
+
+REQUESTS_MAX = 512
+"""Reload requests of one engine that wait for their answer: twice the management sessions."""
+REFUSALS_PER_S = 20.0
+REFUSALS_BURST = 1000
+"""Refused system calls that are counted, each of which costs the parent a turn: a defect makes a
+few. Beyond that the kernel refuses them alone."""
+
+CLOSED_S = 3.0
+"""How long an engine may live after its end of the channel is closed: it prints its last words."""
+
+PULSE_S = 5.0
+PULSES_MISSED_MAX = 12
+"""An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
+seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
+that an engine does in one piece, by far; neighbors have given it up long before."""
+
+REFUSED_NAMES_MAX = 500
+"""Names of refused system calls that are counted apart; all others are counted as `other`."""
+
+
+@dataclass(slots=True)
+class Conduct:
+    """What engines of this daemon did that they should not; for the daemon's life."""
+
+    violations: Counter[str] = field(default_factory=Counter)
+    """Rules broken, by kind: of the `channel`, a `flood`, or a fatal `syscall`."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """System calls refused, by name."""
+    messages_dropped: Counter[str] = field(default_factory=Counter)
+    """Messages to an engine that could not be sent, by class: a defect of the parent."""
+    log_budget: RelayBudget = field(default_factory=RelayBudget)
+    """What engines may still log."""
+
+    def count_refusal(self, call: str) -> None:
+        """Count a refused system call; the names may be of an intruder's choice."""
+        is_known = call in self.refusals or len(self.refusals) < REFUSED_NAMES_MAX
+        self.refusals[call if is_known else "other"] += 1
+
+
+class EngineFailed(Exception):
+    """The engine cannot be kept running, or did not take a configuration."""
+
+
+class VersionDiffersError(IpcError):
+    """The engine runs other code than this process: they do not understand each other."""
+
+
+class EngineHost(OutboxSource, Protocol):
+    """What the parent does for its engine; each is called with what the engine said."""
+
+    def fib_update(self, update: FibUpdate) -> None:
+        """Wishes."""
+        ...
+
+    def fib_in_sync(self) -> None:
+        """The gate opens."""
+        ...
+
+    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+        """Next hops are likely dead."""
+        ...
+
+    def nexthops_asked(self, request_id: int, after_id: int) -> None:
+        """A client wants to see the nexthop objects."""
+        ...
+
+    def nexthops_judged(self) -> None:
+        """The RIB has decided about them."""
+        ...
+
+    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
+        """A client asks for something to be done to the kernel FIB."""
+        ...
+
+    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
+        """A client asks for a reload."""
+        ...
+
+    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
+        """A client asks for more or fewer lines."""
+        ...
+
+
+class EngineSession:
+    """One life of an engine, from its start to its end."""
+
+    def __init__(
+        self,
+        process: EngineProcess,
+        host: EngineHost,
+        log: Logger,
+        conduct: Conduct,
+        closer: Closer | None = None,
+    ) -> None:
+        """Serve a started engine.
+
+        Args:
+            process: owned from now on.
+            host: asked for what the engine should know, told what it says.
+            log: for the session's events and the engine's own.
+            conduct: rules broken and calls refused; counted up here.
+            closer: closes descriptors that the engine sends; default: one of its own.
+        """
+        self.phase = Phase.CONFIGURING
+        self.has_wished = False
+        """Whether it has said what it wants in the kernel, which it does once it has read all."""
+        self.process = process
+        self._host = host
+        self._log = log
+        self._output = EngineOutput(process.output_fd, self._log_output)
+        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer or Closer())
+        self._outbox = Outbox(host)
+        self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
+        self._stopped = trio.Event()
+        self._status = 0
+        self._is_over = False
+        self._conduct = conduct
+        self._refusal_listener: RefusalListener | None = None
+        self._has_listener = trio.Event()
+        self._prepared: Config | None = None
+        self._agreed: Config | None = None
+        """What the engine runs by."""
+        self._unanswered = 0
+        self._pulses_missed = 0
+        self.other_version: str | None = None
+        """The engine's version, for people, when it is not this process's."""
+        self._greeted = trio.Event()
+        self._relay = LogRelay(log, conduct.log_budget)
+        self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, trio.current_time())
+
+    # --- what the engine should know
+
+    def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
+        """Queue one message; a descriptor is closed once it was sent, or the session ends."""
+        self._outbox.send(message, request_id, descriptor)
+        if self._outbox.is_full and not self._is_over:
+            self._conduct.violations["flood"] += 1
+            self._log.emit(
+                "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it does not read"
+            )
+            self.kill()
+            self._outbox.close()
+
+    def mark_link(self, ifindex: int) -> None:
+        """A link changed: its state when its turn comes is what is sent."""
+        self._outbox.mark_link(ifindex)
+
+    def send_link(self, ifindex: int) -> None:
+        """Queue a link as it is now, in order with the other messages."""
+        link = self._host.link(ifindex)
+        if link is not None:
+            self.send(LinkChanged(link))
+
+    def tell_refusals(self) -> None:
+        """Tell what this daemon's engines were refused so far, and how many messages to them were
+        dropped."""
+        if self._conduct.refusals:
+            self._outbox.tell_refusals(self._conduct.refusals)
+        if self._conduct.messages_dropped:
+            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
+
+    def mark_learned(self) -> None:
+        """Routes of others have changed."""
+        self._outbox.mark_learned()
+
+    def send_line(self, line: LogLine) -> None:
+        """Tell a line of the log; when the engine does not follow, the oldest are left out."""
+        self._outbox.send_line(line)
+
+    def mark_progress(self) -> None:
+        """The FIB has news."""
+        self._outbox.mark_progress()
+
+    async def prepare(
+        self,
+        config: Config,
+        secrets: tuple[SharedSecret, ...],
+        begin: Callable[[int], ConfBegin],
+    ) -> None:
+        """Hand over a configuration and have it checked; nothing changes yet.
+
+        Args:
+            config: the configuration.
+            secrets: of its keys.
+            begin: makes the opening message from the encoded size.
+
+        Raises:
+            EngineFailed: it says no, or nothing in time.
+        """
+        encoded = codec.encode(pack(config, self._agreed))
+        await self._await_hello()
+        opening = begin(len(encoded))
+        self.send(opening)
+        for offset in range(0, len(encoded), CONF_ITEM_BYTES):
+            self.send(ConfItem(encoded[offset : offset + CONF_ITEM_BYTES]))
+        self.send(ConfSecrets(secrets))
+        self.send(ConfDrain())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfReady) or answer.generation != opening.generation:
+            raise EngineFailed(f"the engine answered {type(answer).__name__} out of turn")
+        if answer.problem:
+            raise EngineFailed(f"the engine refused the configuration: {answer.problem}")
+        self._prepared = config
+
+    async def commit(self) -> None:
+        """Have the prepared configuration take effect.
+
+        Raises:
+            EngineFailed: nothing in time.
+        """
+        self.send(ConfDone())
+        answer = await self._await_answer()
+        if not isinstance(answer, ConfApplied):
+            raise EngineFailed("the engine answered CONF_DONE out of turn")
+        self._agreed = self._prepared
+
+    async def _await_hello(self) -> None:
+        """An engine of another version must not get a message that it would misread."""
+        try:
+            with trio.fail_after(CONFIGURE_TIMEOUT_S):
+                await self._greeted.wait()
+        except trio.TooSlowError as error:
+            raise EngineFailed("the engine did not say which version it is") from error
+
+    async def _await_answer(self) -> ConfReady | ConfApplied:
+        try:
+            with trio.fail_after(CONFIGURE_TIMEOUT_S):
+                return await self._answers.receive()
+        except (trio.TooSlowError, trio.EndOfChannel) as error:
+            raise EngineFailed("the engine did not take the configuration") from error
+
+    async def stop(self, *, is_restart: bool) -> None:
+        """Let it say goodbye; returns when it has, or when it took too long."""
+        self.phase = Phase.STOPPING
+        self.send(Stop(is_restart))
+        with trio.move_on_after(STOP_TIMEOUT_S):
+            await self._stopped.wait()
+
+    def kill(self) -> None:
+        """End the process now; no matter if it has ended."""
+        if self._is_over:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+
+    # --- its life
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether it has said that it runs the same code as this process."""
+        return self._greeted.is_set()
+
+    @property
+    def last_words(self) -> list[str]:
+        """What it printed last, for the message of a daemon that could not start."""
+        return list(self._output.last_words)
+
+    async def run(self) -> str:
+        """Serve the engine until it has ended.
+
+        Returns:
+            How it ended, for people: `exit status 1`, `killed by SIGKILL`.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._output.relay)
+                nursery.start_soon(self._send_loop)
+                nursery.start_soon(self._receive_loop)
+                nursery.start_soon(self._feel_pulse)
+                nursery.start_soon(self._answer_refused_calls)
+                await self._reap()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.kill()
+            self._close()
+        return _describe_status(self._status)
+
+    async def _feel_pulse(self) -> None:
+        """Ping a running engine now and then; end one that does not answer."""
+        while self._pulses_missed < PULSES_MISSED_MAX:
+            await trio.sleep(PULSE_S)
+            if self.phase is Phase.RUNNING:
+                if self._pulses_missed == 0:
+                    self.send(Ping())  # one at a time: it waits for an engine that comes back
+                self._pulses_missed += 1
+        self._log.emit("engine-hangs", pid=self.process.pid, pings=PULSES_MISSED_MAX)
+        self.kill()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives, and is past its configuration."""
+        return self.phase is Phase.RUNNING and not self._is_over
+
+    def was_killed_by(self, number: signal.Signals) -> bool:
+        """Whether the process has ended by this signal."""
+        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == number
+
+    async def _reap(self) -> None:
+        await trio.lowlevel.wait_readable(self.process.pidfd)
+        _, self._status = os.waitpid(self.process.pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended)
+        self._output.drain()
+
+    def _close(self) -> None:
+        self._is_over = True
+        self._stopped.set()
+        self._channel.close()
+        self._answer_in.close()
+        os.close(self.process.pidfd)
+        self._output.close()
+        self._outbox.close()
+        if self._refusal_listener is not None:
+            self._refusal_listener.close()
+
+    async def _send_loop(self) -> None:
+        try:
+            while True:
+                await self._outbox.wait()
+                while (item := self._outbox.take(is_running=self.is_running)) is not None:
+                    try:
+                        await self._send_item(item)
+                    finally:
+                        if item.descriptor is not None:
+                            os.close(item.descriptor)
+                    if item.request_id:
+                        self._unanswered = max(self._unanswered - 1, 0)
+        except ChannelClosed:
+            pass  # it is dying: `_reap` will tell how
+
+    async def _send_item(self, item: Outgoing) -> None:
+        """Send one message. One that cannot be sent is dropped, logged and counted.
+
+        Raises:
+            ChannelClosed: the engine is gone.
+        """
+        frames, problem = frames_or_problem(item.message, item.request_id)
+        try:
+            for frame in frames:
+                await self._channel.send(frame, item.descriptor)
+        except FrameError as error:
+            problem = str(error)
+        if problem:
+            name = type(item.message).__name__
+            self._conduct.messages_dropped[name] += 1
+            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
+            self._log.emit("message-dropped", message=name, problem=problem)
+
+    async def _receive_loop(self) -> None:
+        try:
+            while True:
+                frame, descriptor = await self._channel.receive()
+                has_descriptor = descriptor is not None
+                try:
+                    if not self.has_greeted:
+                        self._check_hello(frame)
+                    message_class = check_authority(
+                        frame.type, Role.ENGINE, self.phase, has_descriptor=has_descriptor
+                    )
+                    message: object = codec.decode(message_class, frame.body)
+                except IpcError:
+                    if descriptor is not None:
+                        self._channel.discard([descriptor])
+                    raise
+                if descriptor is None:
+                    self._take(message, frame.request_id)
+                else:
+                    self._take_listener(descriptor)
+        except ChannelClosed:
+            # It is dying, and `_reap` will tell how; but its last words may take a moment.
+            await trio.sleep(CLOSED_S)
+            self._conduct.violations["channel"] += 1
+            self._log.emit("engine-misbehaved", problem="it has closed the channel and lives on")
+            self.kill()
+        except VersionDiffersError:
+            self.kill()  # `_reap` will tell; the supervisor says why
+        except IpcError as error:
+            self._conduct.violations["flood" if isinstance(error, FloodError) else "channel"] += 1
+            self._log.emit("engine-misbehaved", problem=error)
+            self.kill()
+
+    def _check_hello(self, frame: Frame) -> None:
+        """Compare the engine's declaration of all messages with our own.
+
+        Raises:
+            VersionDiffersError: it is another one, or the engine is so old that it says none.
+        """
+        hello = None
+        if frame.type == MessageType.ENGINE_HELLO:
+            with contextlib.suppress(codec.CodecError):
+                hello = codec.decode(EngineHello, frame.body)
+        if hello != hello_of_this_process():
+            self.other_version = "unknown" if hello is None else hello.version
+            raise VersionDiffersError(f"the engine's version is {self.other_version}")
+
+    def _take(self, message: object, request_id: int) -> None:
+        match message:
+            case EngineHello():
+                if self.has_greeted:
+                    raise IpcError("a second hello")
+                self._greeted.set()
+            case FibUpdate():
+                self.has_wished = True
+                self._host.fib_update(message)
+            case FibInSync():
+                self._host.fib_in_sync()
+            case NextHopsSuspected():
+                self._host.nexthops_suspected(message)
+            case NextHopsAsked(after_id=after_id):
+                self._count_request(request_id)
+                self._host.nexthops_asked(request_id, after_id)
+            case NextHopsJudged():
+                self._host.nexthops_judged()
+            case ConfReady() | ConfApplied():
+                # Before it is handed a socket of strangers, whose descriptors it could pass on.
+                self._channel.refuse_descriptors()
+                # Here and not in `commit`: what the engine says next belongs to the new phase.
+                if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):
+                    self.phase = Phase.RUNNING
+                    self._outbox.wake()
+                try:
+                    self._answer_in.send_nowait(message)
+                except trio.WouldBlock:
+                    raise FloodError("answers that nobody asked for") from None
+            case ReloadRequested():
+                self._count_request(request_id)
+                self._host.reload_requested(request_id, message)
+            case FibCommanded():
+                self._count_request(request_id)
+                self._host.fib_commanded(request_id, message)
+            case LogLevelRequested():
+                self._count_request(request_id)
+                self._host.log_level_requested(request_id, message)
+            case Pong():
+                self._pulses_missed = 0
+            case LogEvent():
+                self._relay.relay(message, trio.current_time())
+            case Stopped():
+                self._stopped.set()
+
+    def _take_listener(self, descriptor: int) -> None:
+        """Hear of refused calls from now on, once in an engine's life."""
+        if self._refusal_listener is not None:
+            self._channel.discard([descriptor])
+            raise IpcError("a second listener for refused calls")
+        try:
+            self._refusal_listener = RefusalListener(descriptor)
+        except NotAListenerError as error:
+            raise IpcError(str(error)) from error
+        self._channel.refuse_descriptors()
+        self._has_listener.set()
+
+    async def _answer_refused_calls(self) -> None:
+        """Refuse each call and count it; beyond a rate the kernel refuses alone.
+
+        No number of refused calls ends the engine: a defect can put such a call where a client or
+        a neighbor decides how often it is made. Without a listener the kernel answers ENOSYS, at no
+        cost for this process.
+        """
+        await self._has_listener.wait()
+        listener = self._refusal_listener
+        assert listener is not None
+        while not listener.has_ended():
+            await trio.lowlevel.wait_readable(listener.fileno())
+            call = listener.refuse()
+            if call is None:
+                continue
+            self._conduct.count_refusal(call)
+            self._outbox.tell_refusals(self._conduct.refusals)
+            self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
+            if self._refusals.take(trio.current_time()) is None:
+                self._log.emit("sandbox-uncounted", pid=self.process.pid, call=call)
+                listener.close()
+                return
+
+    def _count_request(self, request_id: int) -> None:
+        self._unanswered += 1
+        if request_id == 0:
+            raise IpcError("a request without an id")
+        if self._unanswered > REQUESTS_MAX:
+            raise FloodError(f"{self._unanswered} requests at once")
+
+    def _log_output(self, line: str) -> None:
+        self._log.emit("engine-output", line=line)
+
+
+def _describe_status(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

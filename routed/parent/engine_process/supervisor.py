@@ -1,0 +1,205 @@
+"""Keep one engine running: start it, bury it, start the next.
+
+    Supervisor --start_engine--> EngineSession (one life)
+
+An engine that breaks the rules of the channel is ended at once, like one that died by itself: the
+kernel routes stay, and a new one starts after a back-off that doubles. RESTARTS_MAX deaths within
+RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel. It gives
+up at once when an engine is of another version than this process, as after an upgrade in place: the
+next one would be, too.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from ipc.closing import Closer
+from routed import __version__
+from routed.config.scalars import EngineUser
+from routed.config.schema import SandboxMode
+from routed.imsg.authority import Phase
+from routed.log.logger import Logger
+from routed.parent.engine_process.code_on_disk import CodeOnDisk
+from routed.parent.engine_process.session import Conduct, EngineFailed, EngineHost, EngineSession
+from routed.parent.engine_process.spawn import EngineProcess, start_engine
+
+__all__ = ["Supervisor"]
+
+RESTARTS_MAX = 5
+RESTART_WINDOW_S = 60.0
+_RESTART_FIRST_S = 0.05
+_RESTART_LIMIT_S = 5.0
+
+_CHANNEL_BUFFER_BYTES = 1024 * 1024
+
+
+class Supervisor:
+    """Keeps one engine running."""
+
+    def __init__(self, log: Logger) -> None:
+        self.session: EngineSession | None = None
+        self.restarts = 0
+        """Engines that have died in this daemon's life."""
+        self.conduct = Conduct()
+        self._closer = Closer()
+        self._log = log
+        self._is_ending = trio.Event()
+        """Set once no other engine is to be started."""
+        self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
+        self._code = CodeOnDisk()
+
+    @property
+    def running(self) -> EngineSession | None:
+        """The engine that lives and is past its configuration, if there is one."""
+        session = self.session
+        return session if session is not None and session.is_running else None
+
+    async def run(
+        self,
+        host: EngineHost,
+        user: EngineUser,
+        sandbox: SandboxMode,
+        settle: Callable[[EngineSession], Awaitable[None]],
+        on_death: Callable[[EngineSession], None],
+        goes_on: Callable[[], bool],
+    ) -> None:
+        """Run engines, one after another; returns when one was stopped on purpose.
+
+        Args:
+            host: asked for what they should know, told what they say.
+            user: whom they become.
+            sandbox: how they are held.
+            settle: configures a new engine and tells it everything; EngineFailed ends that engine.
+            on_death: told of an engine that ended without being stopped.
+            goes_on: asked when too many have died; True when the next one runs by something else.
+
+        Raises:
+            EngineFailed: too many died too quickly.
+        """
+        while (process := await self._start(user, sandbox)) is not None:
+            session = EngineSession(process, host, self._log, self.conduct, self._closer)
+            self.session = session
+            self._log.emit(
+                "engine-started", pid=process.pid, user=user.name, restarts=self.restarts
+            )
+            problem = ""
+
+            async def introduce(session: EngineSession = session) -> None:
+                nonlocal problem
+                try:
+                    await settle(session)
+                except (EngineFailed, OSError) as error:
+                    # OSError: no descriptor to spare for its sockets.
+                    problem = str(error)
+                    session.kill()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(introduce)
+                status = await session.run()
+                nursery.cancel_scope.cancel()
+            if self._is_ending.is_set():
+                return
+            self.restarts += 1
+            on_death(session)
+            self._bury(session, problem or status, goes_on)
+            await self._pause(self._delay())
+
+    def is_own(self, pid: int) -> bool:
+        """Whether a process is an engine, which its session waits for."""
+        return self.session is not None and self.session.process.pid == pid
+
+    async def stop(self, *, is_restart: bool) -> None:
+        """End the engine if there is one, and start no other: `run` returns.
+
+        An engine that runs may say goodbye first, or that this router comes back.
+        """
+        self._is_ending.set()
+        session = self.session
+        if session is None:
+            return
+        if session.is_running:
+            await session.stop(is_restart=is_restart)
+        session.phase = Phase.STOPPING
+        session.kill()
+
+    async def _pause(self, delay_s: float) -> None:
+        """Sleep, unless it is all over."""
+        with trio.move_on_after(delay_s):
+            await self._is_ending.wait()
+
+    async def _start(self, user: EngineUser, sandbox: SandboxMode) -> EngineProcess | None:
+        """Start an engine; where the system has no process or descriptor to spare, try on.
+
+        Returns:
+            The engine; None when none is wanted any more.
+
+        Raises:
+            EngineFailed: the daemon's first engine cannot be started at all.
+        """
+        while not self._is_ending.is_set():
+            try:
+                return start_engine(user.uid, user.gid, sandbox.value, _CHANNEL_BUFFER_BYTES)
+            except OSError as error:
+                if self.session is None:
+                    raise EngineFailed(f"the engine cannot be started: {error}") from error
+                self._log.emit("engine-not-started", error=error)
+                await self._pause(_RESTART_LIMIT_S)
+        return None
+
+    def _bury(self, session: EngineSession, status: str, goes_on: Callable[[], bool]) -> None:
+        now = trio.current_time()
+        self._deaths.append(now)
+        if session.was_killed_by(signal.SIGSYS):
+            self.conduct.violations["syscall"] += 1
+            self._log.emit("sandbox-violated", pid=session.process.pid)
+        self._refuse_other_code(session)
+        words = _last_sentence(session.last_words) or status
+        if self.restarts == 1 and session.phase is Phase.CONFIGURING:
+            # It has never worked here: say why at once, instead of trying again.
+            raise EngineFailed(f"the engine cannot start: {words}")
+        is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S
+        if is_limit and goes_on():
+            self._deaths.clear()
+        elif is_limit:
+            self._log.emit("engine-given-up", deaths=RESTARTS_MAX, within_s=int(RESTART_WINDOW_S))
+            raise EngineFailed(f"the engine died {RESTARTS_MAX} times, the last time: {words}")
+        self._log.emit(
+            "engine-died",
+            pid=session.process.pid,
+            status=status,
+            restart_in_ms=round(self._delay() * 1000),
+        )
+
+    def _refuse_other_code(self, session: EngineSession) -> None:
+        """Give up at once where no engine that is started now can work with this process.
+
+        Raises:
+            EngineFailed: the code on disk is another version than this process runs.
+        """
+        other = session.other_version
+        if other is None and not session.has_greeted and self._code.has_changed():
+            other = "unknown"  # it could not even say
+        if other is None:
+            return
+        self._log.emit("engine-version-differs", parent=__version__, engine=other)
+        raise EngineFailed(
+            f"the code on disk is not the version that this daemon runs ({__version__}, on disk: "
+            f"{other}): start the daemon again; its routes stay in the kernel until then"
+        )
+
+    def _delay(self) -> float:
+        now = trio.current_time()
+        recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
+        doublings = max(recent - 1, 0)
+        return min(_RESTART_FIRST_S * float(1 << doublings), _RESTART_LIMIT_S)
+
+
+def _last_sentence(lines: Iterable[str]) -> str:
+    """The last line that says something: the frame that Python draws around an exception group is
+    no reason."""
+    said = [line.strip("|+- ") for line in lines]
+    return next((line for line in reversed(said) if line), "")

@@ -1,0 +1,407 @@
+"""The kernel's side of the parent: netlink sockets, and what keeps the kernel as it should be.
+
+    EventSocket --> KernelMonitor --links--> host (engine, NUP sockets)
+                         |---routes--> FibSync   (our routes: desired against kernel)
+                         |---routes--> LearnSync (others' routes, as candidates)
+                         '---rules---> RuleSync  (policy rules)
+
+Each of the three syncs owns its own books and its own request socket, so that a long dump of one
+never stands in another's way. This room owns the sockets and passes each notification to whom it
+concerns; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Protocol, Self
+
+import trio
+
+from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
+from routed.fib.carrier import CarrierCheck
+from routed.fib.compat_mode import CompatMode
+from routed.fib.import_sync import LearnSync
+from routed.fib.imported import LearnRule
+from routed.fib.links.table import LinkChange, LinkTable
+from routed.fib.monitor import KernelMonitor
+from routed.fib.nexthop_sync import ObjectSync
+from routed.fib.nexthops.book import NextHopBook, NextHopState
+from routed.fib.nexthops.codec import SeenNextHop
+from routed.fib.request_socket import RequestSocket
+from routed.fib.routes.ledger import Ledger
+from routed.fib.routes.ownership import KernelRoute, Ownership
+from routed.fib.rule_sync import RuleSync
+from routed.fib.sync import FibSync
+from routed.imsg.messages import (
+    FORMER_LEGS_MAX,
+    FibCommandDone,
+    FibProgress,
+    NextHopReport,
+    NextHopsTold,
+    RoutesLearned,
+    RuleReport,
+)
+from routed.log.logger import Logger
+from routed.model.command import FibCommand
+from routed.model.fib import FibCounters
+from routed.model.link import Interface
+from routed.model.prefix import Address, Prefix
+from routed.model.route import NEXT_HOPS_MAX
+from routed.model.rule import Rule
+from routed.netlink.socket import DumpInterrupted, EventSocket
+from routed.parent.route_admission import WishGate
+
+__all__ = ["KernelHost", "KernelSide"]
+
+
+NEXTHOPS_TOLD_MAX = 100
+"""Objects in one answer; fewer where they have so many next hops that they do not fit
+(`NextHopsTold.halves`)."""
+
+
+class KernelHost(Protocol):
+    """Who is told what the kernel does; nothing here may block."""
+
+    def on_link(self, change: LinkChange) -> None:
+        """A link is another one than before; the syncs know it already."""
+        ...
+
+    def on_progress(self) -> None:
+        """`KernelSide.take_progress` may have something."""
+        ...
+
+    def on_learned(self) -> None:
+        """`KernelSide.take_learned` may have something."""
+        ...
+
+    def on_rules(self) -> None:
+        """`KernelSide.rule_reports` has changed."""
+        ...
+
+
+class KernelSide:
+    """Owns the netlink sockets and the syncs on them."""
+
+    def __init__(
+        self,
+        config: Config,
+        host: KernelHost,
+        log: Logger,
+        writer: RequestSocket,
+        reader: RequestSocket,
+        rule_writer: RequestSocket,
+        learn_reader: RequestSocket,
+        object_writer: RequestSocket,
+        link_asker: RequestSocket,
+        listener: EventSocket,
+    ) -> None:
+        """Use `open`."""
+        self._host = host
+        self._log = log
+        self._compat_mode = CompatMode()
+        ledger = Ledger(_ownership(config.fib))
+        self._objects = self._open_objects(config.fib, object_writer, ledger)
+        self.sync = FibSync(
+            ledger,
+            writer,
+            resync_s=config.fib.resync_s,
+            log=log,
+            rng=random.Random(),  # noqa: S311  (jitter, not a secret)
+            on_progress=host.on_progress,
+            is_link_up=self._is_link_up,
+            objects=self._objects,
+        )
+        self.wishes = WishGate(self.sync, log, config.martians)
+        self._rules = RuleSync(
+            rule_writer,
+            config.fib.protocol,
+            resync_s=config.fib.resync_s,
+            log=log,
+            on_states=host.on_rules,
+        )
+        self._rules.want(_rules_of(config))
+        self._learn = LearnSync(
+            learn_reader, resync_s=config.fib.resync_s, log=log, on_news=host.on_learned
+        )
+        self._learn.want(_learn_rules(config))
+        self._monitor = KernelMonitor(
+            listener,
+            reader,
+            on_link=self._on_link,
+            on_route=self._on_route,
+            on_rule=self._rules.look_again,
+            on_nexthop=self._on_nexthop,
+            on_overrun=self._on_overrun,
+            on_failure=self._on_failed_dump,
+            links=LinkTable(config.fib.table_id, config.fib.protocol),
+        )
+        self._carriers = CarrierCheck(
+            link_asker, self._links_up, self._monitor.link_answered, config.fib.carrier_check_s
+        )
+
+    def _links_up(self) -> list[int]:
+        return [link.ifindex for link in self.links if link.is_up and not link.is_loopback]
+
+    def _open_objects(
+        self, config: FibConfig, kernel: RequestSocket, ledger: Ledger
+    ) -> ObjectSync | None:
+        """What keeps nexthop objects; None when the kernel has no such thing."""
+        try:
+            if kernel.dump_nexthops() is None:
+                return None
+        except DumpInterrupted:
+            pass  # they change so fast because there are some
+        is_enabled = config.nexthop_objects is NextHopObjects.AUTO
+        if is_enabled:
+            problem = self._compat_mode.switch_off()
+            if self._compat_mode.value is not None:
+                self._log.emit("nexthop-compat-mode", mode=self._compat_mode.value, problem=problem)
+        book = NextHopBook(config.protocol, is_enabled=is_enabled, is_link_up=self._is_link_up)
+        return ObjectSync(book, kernel, ledger, self._log, lambda: self._compat_mode.value)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: Config, host: KernelHost, log: Logger) -> AsyncIterator[Self]:
+        """Subscribe, then read the links that there are.
+
+        Raises:
+            NetlinkError: the kernel refuses.
+        """
+        protocol = config.fib.protocol
+        with (
+            RequestSocket(protocol) as writer,
+            RequestSocket(protocol) as reader,
+            RequestSocket(protocol) as rule_writer,
+            RequestSocket(protocol) as learn_reader,
+            RequestSocket(protocol) as object_writer,
+            RequestSocket(protocol) as link_asker,
+            EventSocket(writer.port_id, object_writer.port_id) as listener,
+        ):
+            side = cls(
+                config,
+                host,
+                log,
+                writer,
+                reader,
+                rule_writer,
+                learn_reader,
+                object_writer,
+                link_asker,
+                listener,
+            )
+            await side._monitor.load()
+            yield side
+
+    async def run(self) -> None:
+        """Keep the kernel as it should be, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._monitor.run)
+            nursery.start_soon(self.sync.run)
+            nursery.start_soon(self._rules.run)
+            nursery.start_soon(self._learn.run)
+            nursery.start_soon(self._carriers.run)
+
+    def follow(self, old: Config, new: Config) -> None:
+        """Keep it by another configuration from now on."""
+        self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
+        self._rules.want(_rules_of(new))
+        self.wishes.martians = new.martians
+        if old.fib.carrier_check_s != new.fib.carrier_check_s:
+            self._carriers.period_s = new.fib.carrier_check_s
+        if old.learn != new.learn:
+            self._learn.want(_learn_rules(new))
+        if old.fib != new.fib:
+            self.sync.change_ownership(_ownership(new.fib))
+        if old.fib.table_id != new.fib.table_id:
+            self._monitor.follow_table(new.fib.table_id)
+
+    async def leave(self, on_exit: OnExit) -> int:
+        """Take our routes and rules away, or leave them; the number of routes left."""
+        if on_exit is OnExit.KEEP:
+            return self.counters.installed
+        kept = await self.sync.flush()
+        await self._rules.flush()
+        return kept
+
+    def begin_session(self) -> None:
+        """A new engine knows nothing of the kernel yet."""
+        self.sync.begin_session()
+        self._learn.learner.begin_session()
+
+    # --- what there is to know
+
+    @property
+    def counters(self) -> FibCounters:
+        """The FIB in numbers."""
+        return self.sync.counters()
+
+    @property
+    def overruns(self) -> int:
+        """How often the kernel had more notifications than its buffer."""
+        return self._monitor.overruns
+
+    @property
+    def links(self) -> list[Interface]:
+        """Every link, as it is now."""
+        return list(self._monitor.links.interfaces.values())
+
+    def link(self, ifindex: int) -> Interface | None:
+        """A link as it is now."""
+        return self._monitor.links.interfaces.get(ifindex)
+
+    @property
+    def rule_reports(self) -> tuple[RuleReport, ...]:
+        """Every policy rule of the configuration, and how it stands."""
+        return tuple(RuleReport(*state) for state in self._rules.states)
+
+    def nexthops_after(self, after_id: int) -> NextHopsTold:
+        """The nexthop objects with ids above one, as many as a message holds."""
+        states = [] if self._objects is None else self._objects.states()
+        wanted = (state for state in states if state.id > after_id)
+        reports = [
+            report_nexthop(state, self._log)
+            for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)
+        ]
+        return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
+
+    def former_legs(self) -> tuple[tuple[Address, int], ...]:
+        """Gateways and their links that the kernel routes of earlier lives go through.
+
+        Only what has been read by now: a daemon does not wait for a million routes to be read
+        before it starts its engine. Cost: 0.1 us a route.
+        """
+        ledger = self.sync.ledger
+        legs = ledger.legs()
+        if self._objects is not None:
+            legs |= self._objects.book.legs_of(ledger.nexthop_ids())
+        return tuple(sorted(legs)[:FORMER_LEGS_MAX])
+
+    def take_progress(self) -> FibProgress | None:
+        """The FIB's news as a message."""
+        progress = self.sync.take_progress()
+        return None if progress is None else FibProgress(*progress)
+
+    def take_learned(self) -> RoutesLearned | None:
+        """Others' routes as a message."""
+        news = self._learn.learner.take_news()
+        return None if news is None else RoutesLearned(*news)
+
+    async def carry_out(self, command: FibCommand) -> FibCommandDone:
+        """Do something to the FIB as a whole, and say in words how that went."""
+        match command:
+            case FibCommand.DECOUPLE:
+                left = await self.sync.decouple()
+                wanted = self.counters.desired
+                line = f"decoupled: {wanted} wanted routes are kept in mind, {left} in the kernel"
+                return FibCommandDone(not left, (line, "`fib couple` puts them back"))
+            case FibCommand.COUPLE:
+                now = await self.sync.couple()
+                lines = [f"coupled: {now.installed} of {now.desired} routes in the kernel"]
+                if now.failed:
+                    lines.append(f"{now.failed} failed; `show fib` says why")
+                return FibCommandDone(True, tuple(lines))
+            case FibCommand.RESYNC:
+                report = await self.sync.resync()
+                found = f"{report.missing} were missing, {report.changed} changed"
+                line = f"read {report.routes} routes in {report.took_s:.2f} s: {found}"
+                return FibCommandDone(True, (line,))
+
+    # --- what the kernel does
+
+    def _is_link_up(self, ifindex: int) -> bool:
+        link = self.link(ifindex)
+        return link is not None and link.is_up
+
+    def _on_overrun(self, reason: str) -> None:
+        self.sync.notifications_lost()
+        self._rules.look_again()
+        self._learn.look_again()
+
+    def _on_failed_dump(self, error: Exception) -> None:
+        self._log.emit("netlink-error", what="reading links", error=error)
+
+    def _on_route(self, route: KernelRoute, is_removed: bool, is_replacing: bool) -> None:
+        self.sync.route_notified(route, is_removed, is_replacing)
+        self._learn.route_notified(route, is_removed)
+
+    def _on_nexthop(self, seen: SeenNextHop, is_removed: bool) -> None:
+        self.sync.nexthop_notified(seen, is_removed)
+        self._learn.nexthop_notified()
+
+    def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
+        """Next hops that were in a connected subnet of a link and are no longer."""
+        old, new = before.connected_prefixes(), after.connected_prefixes()
+        if self._objects is None or set(old) <= set(new):
+            return []
+        legs = self._objects.book.legs_on(before.ifindex)
+        return [
+            (via, ifindex) for via, ifindex in legs if _is_in(via, old) and not _is_in(via, new)
+        ]
+
+    def _on_link(self, change: LinkChange) -> None:
+        before, after = change.before, change.after
+        was_up, is_up = before is not None and before.is_up, after is not None and after.is_up
+        if is_up and not was_up and after is not None:
+            self._log.emit("link-up", link=after.ifname, ifindex=change.ifindex)
+        elif was_up and not is_up and before is not None:
+            reason = "removed" if after is None else "carrier" if after.is_admin_up else "down"
+            self._log.emit("link-down", link=before.ifname, ifindex=change.ifindex, reason=reason)
+        lost_address = before is not None and (
+            after is None or change.has_lost_address or not _usable(before) <= _usable(after)
+        )
+        may_have_lost_routes = (was_up and not is_up) or lost_address
+        if is_up and before is not None and after is not None:
+            self.sync.suspect(self._cut_off(before, after))
+        if before is not None:
+            self.sync.addresses_left(_own(before) - (_own(after) if after else frozenset()))
+        self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
+        if may_have_lost_routes:
+            self._learn.look_again()
+        self._host.on_link(change)
+
+
+def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:
+    """One nexthop object for people. Who replaced it may have given it more members than are shown:
+    that is logged."""
+    longest = max(len(state.next_hops), len(state.active))
+    if longest > NEXT_HOPS_MAX:
+        log.emit("nexthop-cut", id=state.id, next_hops=longest, shown=NEXT_HOPS_MAX)
+    return NextHopReport(
+        state.id,
+        state.next_hops[:NEXT_HOPS_MAX],
+        state.active[:NEXT_HOPS_MAX],
+        state.problem,
+        max(longest - NEXT_HOPS_MAX, 0),
+    )
+
+
+def _own(link: Interface) -> frozenset[Address]:
+    return frozenset(entry.address for entry in link.addresses)
+
+
+def _usable(link: Interface) -> set[tuple[Address, Address | None, int]]:
+    return {
+        (entry.address, entry.peer, entry.prefix_len) for entry in link.addresses if entry.is_usable
+    }
+
+
+def _is_in(via: Address, prefixes: Iterable[Prefix]) -> bool:
+    return any(prefix.contains_address(via) for prefix in prefixes)
+
+
+def _learn_rules(config: Config) -> list[LearnRule]:
+    return [
+        LearnRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
+        for entry in config.learn
+    ]
+
+
+def _rules_of(config: Config) -> list[Rule]:
+    return [rule for entry in config.rules for rule in entry.rules]
+
+
+def _ownership(fib: FibConfig) -> Ownership:
+    return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))

@@ -1,0 +1,409 @@
+"""Where the parent's log lines end up: stderr, a file, journald or syslog.
+
+    StreamSink   a stream that somebody else opened: stderr of a foreground daemon
+    FileSink     a path: a regular file, a FIFO, a terminal, /dev/stdout
+    SyslogSink, JournalSink   datagrams
+
+No sink makes the daemon wait. A pipe, a terminal or a FIFO is written only as far as it has room; a
+regular file, whose file system may hang, is written by a thread from a bounded queue, once
+`begin_thread` was called. What finds no room is lost, counted by the logger, and the count is in
+the next line that gets through.
+
+Failure: OSError from `write`; the logger counts it. Nothing is raised by the thread: what it could
+not write is raised by the next `write`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import socket
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from routed.file_threads import leave_shared_files
+from routed.log.events import Level
+from routed.log.logger import Record, Sink, format_json, format_text, timestamp, wall_time
+
+__all__ = [
+    "QUEUE_BYTES_MAX",
+    "FileSink",
+    "JournalSink",
+    "StreamSink",
+    "SyslogSink",
+    "is_journal",
+    "is_standard_stream",
+    "system_sink",
+]
+
+QUEUE_BYTES_MAX = 1 << 20
+"""Lines that wait for a file system: some seconds of a busy log."""
+
+LINKS_MAX = 8
+"""Symbolic links that are followed one after the other."""
+
+CLOSE_WAIT_S = 1.0
+"""How long `close` waits for the thread to write what is queued."""
+
+
+class _Channel:
+    """A pipe, terminal, FIFO or socket, written without waiting whoever else holds it.
+
+    A line that found room for its beginning is finished before the next one begins.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._unfinished = b""
+
+    def write(self, line: bytes) -> None:
+        """Write a line, or as much of it as there is room for.
+
+        Raises:
+            BlockingIOError: there is no room; nothing of the line was written.
+            OSError: it cannot be written.
+        """
+        self._unfinished = self._written(self._unfinished)
+        if self._unfinished:
+            raise BlockingIOError("nobody reads the log")
+        rest = self._written(line)
+        if len(rest) == len(line):
+            raise BlockingIOError("nobody reads the log")
+        self._unfinished = rest
+
+    def _written(self, data: bytes) -> bytes:
+        """What is left after writing as much as there is room for.
+
+        poll(2) says that a pipe is writable when PIPE_BUF bytes fit (pipe(7)).
+        """
+        while data and self._poll.poll(0):
+            written = os.write(self.descriptor, data[: select.PIPE_BUF])
+            data = data[written:]
+        return data
+
+
+class StreamSink:
+    """Lines on a descriptor that somebody else opened: stderr of a foreground daemon."""
+
+    def __init__(self, descriptor: int, *, as_json: bool) -> None:
+        self._channel = _Channel(descriptor)
+        self._as_json = as_json
+
+    def write(self, record: Record) -> None:
+        """Write one line.
+
+        Raises:
+            OSError: there is no room for it, or it cannot be written.
+        """
+        self._channel.write(_stamped_line(record, as_json=self._as_json))
+
+    def close(self) -> None:
+        """The descriptor is its owner's to close."""
+
+
+class _FileThread:
+    """Writes a regular file from a bounded queue, so that a file system that hangs stops nobody.
+
+    Nor does it keep anything of a dead process open (`routed.file_threads`).
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._has_ended = False
+        self._has_own_files = False
+        """Whether the descriptor is open twice: in the thread's table, and in everybody's."""
+        self._failure: OSError | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="log file", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        """Queue a line.
+
+        Raises:
+            BlockingIOError: too much waits already.
+            OSError: an earlier line could not be written.
+        """
+        with self._changed:
+            failure, self._failure = self._failure, None
+            if self._queued_bytes + len(line) > QUEUE_BYTES_MAX:
+                raise BlockingIOError("the log file's file system does not answer")
+            self._lines.append(line)
+            self._queued_bytes += len(line)
+            self._changed.notify_all()
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Write what is queued, for CLOSE_WAIT_S at most; the descriptor is closed after it."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+        self._thread.join(CLOSE_WAIT_S)
+        if self._has_own_files:
+            os.close(self._descriptor)
+
+    def _run(self) -> None:
+        self._has_own_files = leave_shared_files(self._descriptor)
+        while (line := self._next_line()) is not None:
+            try:
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except OSError as error:
+                with self._changed:
+                    self._failure = error
+        os.close(self._descriptor)
+
+    def _next_line(self) -> bytes | None:
+        with self._changed:
+            while not self._lines:
+                if self._has_ended:
+                    return None
+                self._changed.wait()
+            line = self._lines.popleft()
+            self._queued_bytes -= len(line)
+            return line
+
+
+class FileSink:
+    """Lines appended to a file, which `reopen` follows after a rotation."""
+
+    def __init__(self, path: str, *, as_json: bool, has_thread: bool = False) -> None:
+        """Open it.
+
+        Args:
+            path: a regular file, which is made when it is not there, or a FIFO or terminal.
+            as_json: the form of a line.
+            has_thread: as after `begin_thread`.
+
+        Raises:
+            OSError: it cannot be opened, or is a symbolic link of somebody else.
+        """
+        self.path = path
+        self._as_json = as_json
+        self._has_thread = has_thread
+        self._descriptor = -1
+        self._writer: _Channel | _FileThread | None = None
+        self._open()
+
+    def _open(self) -> None:
+        descriptor = _open_log(self.path)
+        os.set_inheritable(descriptor, False)
+        self._close_writer()
+        self._descriptor = descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            self._writer = _Channel(descriptor)
+        elif self._has_thread:
+            self._writer = _FileThread(descriptor)
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if isinstance(writer, _FileThread):
+            writer.close()  # and the descriptor with it
+        elif self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def begin_thread(self) -> None:
+        """Write a regular file by a thread from now on: after the daemon has forked for the last
+        time and has given up its capabilities, which belong to each thread by itself."""
+        self._has_thread = True
+        if self._writer is None:
+            self._writer = _FileThread(self._descriptor)
+
+    def reopen(self) -> None:
+        """Open the path again; the old file stays in use when that fails.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._open()
+
+    def write(self, record: Record) -> None:
+        """Append one line.
+
+        Raises:
+            OSError: there is no room for it, or it cannot be written.
+        """
+        line = _stamped_line(record, as_json=self._as_json)
+        if self._writer is None:
+            os.write(self._descriptor, line)
+        else:
+            self._writer.write(line)
+
+    def close(self) -> None:
+        """Close the file, when what is queued was written."""
+        self._close_writer()
+
+
+_MAGIC = re.compile(r"/(?:proc/(?:self|\d+)|dev)/fd/\d+\Z")
+"""Paths that lead to an open descriptor and not to another path (proc(5))."""
+
+
+def _open_log(path: str) -> int:
+    """Open a log for appending, without waiting for a reader.
+
+    A symbolic link is followed when it belongs to root or to us: in a directory that others may
+    write, anybody could have put it there (as the kernel's fs.protected_symlinks does).
+
+    Raises:
+        OSError: it cannot be opened, or is a link that is not followed.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    for _ in range(LINKS_MAX):
+        if _MAGIC.match(path):
+            return _open(path, flags)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return _open(path, flags | os.O_NOFOLLOW)
+        if not stat.S_ISLNK(status.st_mode):
+            return _open(path, flags | os.O_NOFOLLOW)
+        if status.st_uid not in (0, os.geteuid()):
+            text = f"a symbolic link of uid {status.st_uid}, which routed does not follow"
+            raise OSError(0, text)
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    raise OSError(0, f"more than {LINKS_MAX} symbolic links one after the other")
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags, 0o640)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # open(2), O_NONBLOCK; a socket gives it as well
+            raise OSError(errno.ENXIO, "a FIFO that nobody reads, or a socket") from None
+        raise
+
+
+def is_standard_stream(path: str) -> bool:
+    """Whether a path is that of an open descriptor, such as /dev/stdout."""
+    return path in ("/dev/stdout", "/dev/stderr") or _MAGIC.match(path) is not None
+
+
+def _stamped_line(record: Record, *, as_json: bool) -> bytes:
+    now = timestamp(wall_time())
+    if as_json:
+        line = f'{{"time": "{now}", {format_json(record)[1:]}\n'
+    else:
+        line = f"{now} {record.level.name.lower()} {record.process}: {format_text(record)}\n"
+    return line.encode("utf-8", "backslashreplace")
+
+
+_SYSLOG_DAEMON = 3 << 3
+_SYSLOG_SEVERITY = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
+
+
+class _DatagramSink:
+    """Datagrams to a Unix socket, connected anew when the daemon behind it was restarted."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        connection.setblocking(False)
+        connection.connect(self._path)
+        return connection
+
+    def _send(self, datagram: bytes) -> None:
+        try:
+            self._socket.send(datagram)
+        except BlockingIOError:
+            raise  # full: the line is lost, and counted
+        except OSError:
+            self._socket.close()
+            self._socket = self._connect()
+            self._socket.send(datagram)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class SyslogSink(_DatagramSink):
+    """RFC 3164 datagrams to /dev/log."""
+
+    PATH = "/dev/log"
+
+    def __init__(self, *, as_json: bool, path: str = PATH) -> None:
+        super().__init__(path)
+        self._as_json = as_json
+
+    def write(self, record: Record) -> None:
+        """Send one datagram."""
+        text = format_json(record) if self._as_json else format_text(record)
+        priority = _SYSLOG_DAEMON | _SYSLOG_SEVERITY[record.level]
+        self._send(f"<{priority}>routed[{os.getpid()}]: {record.process}: {text}".encode())
+
+
+class JournalSink(_DatagramSink):
+    """journald's native protocol: every field of an event is a field of the journal entry.
+
+    Source: systemd's native journal protocol, as documented at
+    systemd.io/JOURNAL_NATIVE_PROTOCOL; values with newlines use the length-prefixed form.
+    """
+
+    PATH = "/run/systemd/journal/socket"
+
+    def __init__(self, path: str = PATH) -> None:
+        super().__init__(path)
+
+    def write(self, record: Record) -> None:
+        """Send one entry."""
+        entry: dict[str, str] = {
+            "MESSAGE": format_text(record),
+            "PRIORITY": str(_SYSLOG_SEVERITY[record.level]),
+            "SYSLOG_IDENTIFIER": "routed",
+            "ROUTED_EVENT": record.event,
+            "ROUTED_PROCESS": record.process,
+        }
+        entry |= {f"ROUTED_{name.upper()}": value for name, value in record.fields.items()}
+        self._send(b"".join(_journal_field(name, value) for name, value in entry.items()))
+
+
+def _journal_field(name: str, value: str) -> bytes:
+    encoded = value.encode("utf-8", "backslashreplace")
+    if b"\n" in encoded:
+        return name.encode() + b"\n" + len(encoded).to_bytes(8, "little") + encoded + b"\n"
+    return name.encode() + b"=" + encoded + b"\n"
+
+
+class _NullSink:
+    """Nowhere: a background daemon on a machine with neither journald nor syslog."""
+
+    def write(self, record: Record) -> None:
+        """Discard."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """Whether a stream goes to journald, which then takes fields better than lines.
+
+    Source: systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream it made for us.
+    """
+    status = os.fstat(descriptor)
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def system_sink(*, as_json: bool) -> Sink:
+    """The machine's log: journald when it is there, else syslog, else nowhere."""
+    makers: list[Callable[[], Any]] = [JournalSink, lambda: SyslogSink(as_json=as_json)]
+    for make in makers:
+        try:
+            sink: Sink = make()
+        except OSError:  # nobody listens there
+            continue
+        return sink
+    return _NullSink()

@@ -1,0 +1,211 @@
+"""The NUP sockets: which links should have one, and what the present engine was handed.
+
+The parent opens them, for an engine may not, and keeps them: an engine gets a copy. It never reads
+them. When an engine dies, and while a link is down, the port stays taken, so that nobody else on
+this machine can bind it; the next engine gets a copy of the same socket, once its options are what
+they were (`routed.parent.nup_socket_options.is_reusable`). What arrived meanwhile is thrown away by
+the engine.
+
+A link that goes takes its socket along; so does one that NUP runs on no longer, and one that
+changes its family. A socket that cannot be opened now (the engine still holds an old one, or
+descriptors are short) is tried again after SOCKET_RETRY_S, for as long as the link should have one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from routed.config.schema import Config
+from routed.imsg.messages import SocketKind, SocketReady
+from routed.log.logger import Logger
+from routed.model.link import Interface
+from routed.model.prefix import Family
+from routed.parent.nup_socket_options import is_reusable, open_neighbor_socket
+
+__all__ = ["SOCKET_RETRY_S", "NeighborSockets", "SocketTaker", "neighbor_family"]
+
+SOCKET_RETRY_S = 0.25
+"""After this long a NUP socket that could not be opened is tried again."""
+
+
+class SocketTaker(Protocol):
+    """The engine that sockets are handed to."""
+
+    def send_link(self, ifindex: int) -> None:
+        """Tell a link as it is now, in order with other messages."""
+        ...
+
+    def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
+        """Send a message; the descriptor is the taker's from then on."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    family: Family
+    sock: socket.socket
+    is_handed_over: bool = False
+    """To the present engine, which has not been told since that the link has none."""
+
+
+class NeighborSockets:
+    """Owns the sockets, and the links whose socket is tried again."""
+
+    def __init__(
+        self,
+        link: Callable[[int], Interface | None],
+        running: Callable[[], SocketTaker | None],
+        log: Logger,
+    ) -> None:
+        """Args:
+        link: a link as it is now, by ifindex.
+        running: the engine that is up, if one is.
+        log: for what was opened, and what could not be.
+        """
+        self._link = link
+        self._running = running
+        self._log = log
+        self._kept: dict[int, _Kept] = {}
+        self._due: dict[int, float] = {}
+        """When to try again, by link."""
+        self._has_due = trio.Event()
+        self._ports: set[int] = set()
+        """Links that NUP was to run on, and does not, because they are ports of others."""
+
+    def __len__(self) -> int:
+        return sum(kept.is_handed_over for kept in self._kept.values())
+
+    def __contains__(self, ifindex: int) -> bool:
+        kept = self._kept.get(ifindex)
+        return kept is not None and kept.is_handed_over
+
+    def begin_session(self) -> None:
+        """A new engine has none."""
+        for kept in self._kept.values():
+            kept.is_handed_over = False
+
+    def forget(self, ifindex: int) -> None:
+        """The link is gone, or NUP runs on it no longer, and its socket goes with it."""
+        kept = self._kept.pop(ifindex, None)
+        if kept is not None:
+            kept.sock.close()
+
+    def close(self) -> None:
+        """Give all of them up."""
+        for ifindex in list(self._kept):
+            self.forget(ifindex)
+
+    def settle_all(self, links: Iterable[Interface], config: Config) -> None:
+        """The same as `settle` for many."""
+        for link in links:
+            self.settle(link, config)
+
+    def settle(self, link: Interface, config: Config) -> None:
+        """Hand the engine a socket for a link, if it should have one and does not yet."""
+        family = neighbor_family(link, config)
+        self._note_port(link, config)
+        if family is None:
+            self._rest(link, config)
+            return
+        engine = self._running()
+        if engine is None:
+            return
+        kept = self._kept.get(link.ifindex)
+        if kept is not None and kept.family is family and kept.is_handed_over:
+            return
+        try:
+            kept = self._refreshed(link, family) or self._opened(link, family)
+            copy = os.dup(kept.sock.fileno())
+        except OSError as error:
+            self._log.emit("socket-failed", link=link.ifname, problem=error.strerror or error)
+            self._due.setdefault(link.ifindex, trio.current_time() + SOCKET_RETRY_S)
+            self._has_due.set()
+            return
+        kept.is_handed_over = True
+        engine.send_link(link.ifindex)  # the engine must know the link before its socket comes
+        engine.send(SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=copy)
+
+    def _rest(self, link: Interface, config: Config) -> None:
+        """A link that cannot speak now keeps its socket if it will again."""
+        kept = self._kept.get(link.ifindex)
+        if link.is_port or config.interface_for(link.ifname) is None:
+            self.forget(link.ifindex)
+        elif kept is not None:
+            kept.is_handed_over = False
+
+    def _refreshed(self, link: Interface, family: Family) -> _Kept | None:
+        """The link's socket, fit for another engine; None when there is no such socket."""
+        kept = self._kept.get(link.ifindex)
+        if kept is None:
+            return None
+        own = next((entry.address for entry in link.usable_addresses(family)), None)
+        if kept.family is family and is_reusable(kept.sock, link.ifindex, link.ifname, family, own):
+            return kept
+        self.forget(link.ifindex)
+        return None
+
+    def _opened(self, link: Interface, family: Family) -> _Kept:
+        """A new socket for a link.
+
+        Raises:
+            OSError: there can be none now.
+        """
+        kept = _Kept(family, open_neighbor_socket(link.ifindex, link.ifname, family))
+        self._kept[link.ifindex] = kept
+        self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
+        return kept
+
+    def _note_port(self, link: Interface, config: Config) -> None:
+        """Say once that NUP does not run on a link because it is a port of another one."""
+        is_refused = link.is_port and config.interface_for(link.ifname) is not None
+        if is_refused and link.ifindex not in self._ports:
+            self._log.emit("nup-not-on-port", link=link.ifname)
+        (self._ports.add if is_refused else self._ports.discard)(link.ifindex)
+
+    async def run(self, config: Callable[[], Config]) -> None:
+        """Try again, for ever.
+
+        Args:
+            config: the one in force.
+        """
+        while True:
+            await self._has_due.wait()
+            if not self._due:
+                self._has_due = trio.Event()
+                continue
+            await trio.sleep_until(min(self._due.values()))
+            now = trio.current_time()
+            for ifindex in [ifindex for ifindex, due in self._due.items() if due <= now]:
+                del self._due[ifindex]
+                link = self._link(ifindex)
+                if link is not None:
+                    self.settle(link, config())
+
+
+def neighbor_family(link: Interface, config: Config) -> Family | None:
+    """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.
+
+    On a port of a bridge or a bond nothing is ever received, and what is sent there comes from the
+    other one's address: neighbors would take the two for one that forgets them all the time.
+
+    While an IPv6 address is still being checked for duplicates nothing is opened: it will be
+    usable in a second, and the adjacency should not move from one family to the other.
+    """
+    entry = config.interface_for(link.ifname)
+    if entry is None or not link.is_up or link.is_loopback or link.is_port:
+        return None
+    if not entry.neighbors and not link.has_multicast:
+        return None
+    if entry.neighbors and entry.neighbors[0].family is Family.IPV4:
+        return Family.IPV4 if any(link.usable_addresses(Family.IPV4)) else None
+    if link.link_local() is not None:
+        return Family.IPV6
+    if any(entry.address.is_link_local and not entry.is_usable for entry in link.addresses):
+        return None
+    return Family.IPV4 if any(link.usable_addresses(Family.IPV4)) else None

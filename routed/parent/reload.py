@@ -1,0 +1,651 @@
+"""Changing the configuration of a running daemon, as a transaction.
+
+    check, diff, plan          read the file, say what it would do, change nothing
+    reload                     load, check, compare, let the engine check, switch: all or nothing
+    reload, confirm within N   the same; without a `confirm` in time the old one comes back
+    confirm                    it stays
+    rollback                   back to what was in force before
+
+Changes wait in a queue and are carried out one by one (`routed.parent.reload_queue`); what each
+does is in the table of `routed.parent.reload_phases`. Reviews change nothing and have a task of
+their own, so that a slow one delays neither a change nor the timer.
+
+While a configuration waits for its confirmation nothing else is loaded: the way back would no
+longer be clear. The timer runs here, in the process that no client can cut off, and the way back
+needs nobody's consent: the parent holds the former configuration with its secrets in memory, is
+back at once, and an engine that does not follow is replaced by one that starts by it.
+
+A confirmation is for one configuration. Each that waits has a token; a plain `confirm` is taken
+from the user who loaded it, unless another one was taken back lately, which may be meant instead.
+
+Invariants:
+    What a requester is told is in force, is. An error means that the old one is.
+    A configuration is on disk as refused before the switch to it begins, and no longer when it is
+    in force for good: whenever the parent ends, the next start goes by what was confirmed.
+    `LastGood.running` is always a configuration that was confirmed (a plain reload is).
+    What is not on disk although it should be is in the answer, and written as soon as it can be.
+    SIGHUP never loads a text that is refused; an edited file or `routectl reload` does.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from os.path import dirname
+from typing import Protocol
+
+import trio
+
+from routed.config.diff import ConfigDelta, compare
+from routed.config.load import ConfigError
+from routed.config.plan import LinkPlan, plan
+from routed.config.schema import Config
+from routed.imsg.messages import ConfigState, ReloadFinished
+from routed.log.logger import Logger
+from routed.model.command import ReloadAction
+from routed.model.secret import SharedSecret
+from routed.parent.config_history import LastGood
+from routed.parent.config_reader import ConfigReader
+from routed.parent.reload_phases import TRANSITIONS, Action, Event, Phase
+from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
+
+__all__ = [
+    "KEEP_RETRY_S",
+    "SECRETS_CHANGED",
+    "InForce",
+    "Switch",
+    "SwitchError",
+    "TransactionHost",
+    "Transactions",
+]
+
+SIGNAL_ATTEMPTS = 3
+"""Engines that a reload by signal is tried with; a client would ask again."""
+
+AMBIGUOUS_S = 3600.0
+"""How long a configuration that was taken back may be meant by a plain `confirm`: the longest time
+that there is for a confirmation."""
+
+KEEP_RETRY_S = 30.0
+"""Between two attempts to write state files that could not be written."""
+
+SECRETS_CHANGED = "secrets changed"
+
+_TOKEN_BYTES = 3
+
+_WAITS_LONG = ReloadFinished(False, ("too many reloads are waiting",), changes_state=False)
+_SUPERSEDED = ReloadFinished(False, ("superseded by a newer reload",), changes_state=False)
+
+
+class SwitchError(Exception):
+    """The daemon could not switch; it runs by the old configuration. The lines say why."""
+
+    def __init__(
+        self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
+    ) -> None:
+        """Args:
+        lines: the reasons.
+        was_applied: the engine ended on the new configuration, or may have.
+        is_engine_gone: there was no engine, or it ended before it had seen everything.
+        """
+        self.lines = tuple(lines)
+        self.was_applied = was_applied
+        self.is_engine_gone = is_engine_gone
+        super().__init__("; ".join(self.lines))
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """All that a daemon runs by: a configuration, and the secrets that its keys had."""
+
+    config: Config
+    secrets: tuple[SharedSecret, ...] = ()
+
+
+class Switch(Protocol):
+    """What has both sides follow a configuration (`routed.parent.config_switch`)."""
+
+    @property
+    def in_force(self) -> InForce:
+        """What both sides run by."""
+        ...
+
+    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
+        """Follow a configuration on both sides.
+
+        Returns:
+            What changed beside the delta.
+
+        Raises:
+            SwitchError: it cannot be; the old one is in force.
+        """
+        ...
+
+    async def switch_back(self, former: InForce) -> list[str]:
+        """Return to what was in force before, whatever the engine does.
+
+        Returns, once an engine runs by it:
+            What could not be restored and is tried on.
+        """
+        ...
+
+    def forget_former(self) -> None:
+        """What is in force stays: there is no way back to what was in force before."""
+        ...
+
+    async def wait_for_engine(self) -> None:
+        """Return once there is an engine that runs."""
+        ...
+
+    async def changes_beside(self, new: Config) -> list[str]:
+        """What a switch would change beside the configuration: the secrets in its key files.
+
+        Raises:
+            SwitchError: they cannot be read.
+        """
+        ...
+
+
+class TransactionHost(Protocol):
+    """Who asks for transactions, and is told of them."""
+
+    def link_plans(self, new: Config) -> list[LinkPlan]:
+        """Every link, with what NUP does there now and would do."""
+        ...
+
+    def answer(self, request_id: int, answer: ReloadFinished) -> None:
+        """Tell the engine."""
+        ...
+
+    def config_state_changed(self) -> None:
+        """`Transactions.state` is another one."""
+        ...
+
+    def begin_reload(self) -> None:
+        """A reload begins: for the service manager and the log file."""
+        ...
+
+    def end_reload(self) -> None:
+        """It has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    text: str
+    former: InForce
+    until: float
+    token: str
+    request: ReloadRequest
+
+
+class Transactions:
+    """Owns the queue of requests, the phase, and what waits for a confirmation."""
+
+    def __init__(
+        self,
+        host: TransactionHost,
+        switch: Switch,
+        log: Logger,
+        reader: ConfigReader,
+        last_good: LastGood,
+    ) -> None:
+        """Begin without requests.
+
+        Args:
+            host: told how each request went.
+            switch: carries changes out.
+            log: for what happens.
+            reader: of the configuration file.
+            last_good: the configurations worth going back to.
+        """
+        self.phase = Phase.CONFIRMED
+        self._host = host
+        self._switch = switch
+        self._log = log
+        self._reader = reader
+        self._path = reader.path
+        self._last_good = last_good
+        self._unconfirmed: _Unconfirmed | None = None
+        self._must_return = False
+        self._returned_at = float("-inf")
+        self._elsewhere: str | None = None
+        """A text that was loaded and moves the pid file: a start by it looks for what is refused
+        where nothing of that is."""
+        self._has_started = trio.Event()
+        self._queue = ReloadQueue()
+        self._news = trio.Event()
+        self._reviews_in, self._reviews = trio.open_memory_channel[ReloadRequest](QUEUE_MAX)
+
+    def started(self, text: str, *, is_instead: bool = False) -> None:
+        """The daemon has started by a text: that is what a rollback may come back to.
+
+        Args:
+            text: of the configuration in force.
+            is_instead: it is the last good one, because the file's is refused.
+        """
+        if is_instead:
+            self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
+        elif text == self._last_good.refused:
+            missing = self._last_good.running_path
+            self._log.emit("config-refused-in-force", path=self._path, missing=missing)
+        self._last_good.put_in_force(text)
+        self._has_started.set()
+
+    def ask(self, request: ReloadRequest) -> None:
+        """Queue a request; it is answered through the host."""
+        if request.action in (ReloadAction.CHECK, ReloadAction.DIFF, ReloadAction.PLAN):
+            try:
+                self._reviews_in.send_nowait(request)
+            except trio.WouldBlock:
+                self._host.answer(request.request_id, _WAITS_LONG)
+        elif self._queue.is_full_for(request):
+            self._host.answer(request.request_id, _WAITS_LONG)
+        else:
+            for superseded in self._queue.put(request):
+                if not superseded.is_signal:  # nobody waits for that
+                    self._host.answer(superseded.request_id, _SUPERSEDED)
+            self._wake()
+
+    def returns_from_dying_engines(self) -> bool:
+        """So many engines have died that the daemon would end; whether it goes back instead."""
+        if TRANSITIONS[self.phase, Event.ENGINES_DYING].action is not Action.GO_BACK:
+            return False
+        self._must_return = True
+        self._wake()
+        return True
+
+    @property
+    def state(self) -> ConfigState:
+        """How the configuration stands, for a new engine."""
+        waiting = self._unconfirmed
+        if waiting is None or self.phase is not Phase.UNCONFIRMED:
+            return ConfigState(self.phase.value)
+        left_ns = round((waiting.until - trio.current_time()) * 1e9)
+        return ConfigState(self.phase.value, waiting.token, left_ns, waiting.request.asked_by)
+
+    async def run(self) -> None:
+        """Carry out requests, and go back when a confirmation does not come."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._review_loop)
+            await self._has_started.wait()
+            await self._write_state()
+            nursery.start_soon(self._write_state_loop)
+            while True:
+                await self._carry_out_next()
+
+    def _wake(self) -> None:
+        self._news.set()
+
+    async def _carry_out_next(self) -> None:
+        """Wait for what comes first: a request, or the end of the time for a confirmation."""
+        self._news = trio.Event()
+        waiting = self._unconfirmed
+        if waiting is not None and self._must_return:
+            self._host.answer(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
+        elif waiting is not None and trio.current_time() >= waiting.until:
+            self._host.answer(0, await self._go_back(Event.TIME_UP, "nobody confirmed in time"))
+        elif (request := self._queue.pop()) is not None:
+            self._host.answer(request.request_id, await self._carry_out(request))
+        else:
+            with trio.move_on_at(float("inf") if waiting is None else waiting.until):
+                await self._news.wait()
+
+    def _step(self, event: Event) -> Action:
+        """Do what the table says; the caller carries the action out."""
+        before = self.phase
+        self.phase, action = TRANSITIONS[before, event]
+        if action is Action.DEFECT:
+            self._log.emit(
+                "internal-error", where="reload", error=f"{event.value} while {before.value}"
+            )
+        if self.phase is not before and self.phase is not Phase.UNCONFIRMED:
+            self._host.config_state_changed()
+        return action
+
+    async def _carry_out(self, request: ReloadRequest) -> ReloadFinished:
+        problem = self._refusal_of(request)
+        action = self._step(_event_of(request, is_refused=bool(problem)))
+        match request.action, action:
+            case ReloadAction.RELOAD, Action.SWITCH:
+                return await self._reload(request)
+            case ReloadAction.ROLLBACK, Action.SWITCH:
+                return await self._roll_back_to_previous(request.asked_by)
+            case ReloadAction.ROLLBACK, Action.GO_BACK:
+                return await self._return_to_former(request.asked_by)
+            case ReloadAction.CONFIRM, Action.KEEP_NEW:
+                return await self._confirm(request)
+            case _:
+                return self._refuse(request, problem)
+
+    def _refusal_of(self, request: ReloadRequest) -> str:
+        """Why a request cannot be carried out in this phase, by these people; empty when it can."""
+        if request.action is ReloadAction.CONFIRM:
+            return self._problem_with_confirm(request)
+        waiting = self._unconfirmed
+        if waiting is None or request.action is not ReloadAction.RELOAD:
+            return ""
+        left_s = max(waiting.until - trio.current_time(), 0.0)
+        return f"a configuration waits for `confirm` ({left_s:.0f} s left); or say `rollback`"
+
+    def _problem_with_confirm(self, request: ReloadRequest) -> str:
+        waiting = self._unconfirmed
+        if waiting is None:
+            return "nothing waits for a confirmation"
+        named = f"say `confirm {waiting.token}` for the one of {waiting.request.asked_by}"
+        if request.token:
+            wrong = f"{request.token[:40]} is not the configuration that waits; {named}"
+            return "" if request.token == waiting.token else wrong
+        if request.uid != waiting.request.uid:
+            return f"somebody else loaded what waits; {named}"
+        is_same_login = request.login is not None and request.login == waiting.request.login
+        if is_same_login or trio.current_time() >= self._returned_at + AMBIGUOUS_S:
+            return ""
+        return f"another configuration was taken back before this one; {named}"
+
+    def _refuse(self, request: ReloadRequest, problem: str) -> ReloadFinished:
+        if request.is_signal:  # a service manager waits for the end of what it asked for
+            self._host.begin_reload()
+            self._host.end_reload()
+        if request.action is ReloadAction.CONFIRM:
+            return ReloadFinished(False, (problem,), changes_state=False)
+        return self._failed([problem or "internal error; see the log"])
+
+    # --- looking
+
+    async def _review_loop(self) -> None:
+        async for request in self._reviews:
+            self._host.answer(request.request_id, await self._review(request.action))
+
+    async def _review(self, action: ReloadAction) -> ReloadFinished:
+        try:
+            new, _ = await self._reader.load()
+        except ConfigError as error:
+            return ReloadFinished(
+                False, tuple(str(problem) for problem in error.problems), changes_state=False
+            )
+        try:
+            beside = await self._switch.changes_beside(new)
+        except SwitchError as error:
+            return ReloadFinished(False, error.lines, changes_state=False)
+        in_force = self._switch.in_force.config
+        delta = compare(in_force, new)
+        lines = [*delta.changes, *beside]
+        if action is ReloadAction.PLAN:
+            lines = plan(in_force, delta.effective, self._host.link_plans(new))
+            lines += [
+                f"adjacency   {change}: links sign and verify accordingly" for change in beside
+            ]
+        if action is ReloadAction.CHECK:
+            noun = "change" if len(lines) == 1 else "changes"
+            lines = [f"{self._path} is right; a reload would make {len(lines)} {noun}"]
+        elif not lines:
+            lines = ["nothing would change"]
+        lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
+        return ReloadFinished(True, tuple(lines), changes_state=False)
+
+    # --- changing
+
+    async def _reload(self, request: ReloadRequest) -> ReloadFinished:
+        attempts = SIGNAL_ATTEMPTS if request.is_signal else 1
+        with self._announced():
+            self._log.emit("reload-begun", asked_by=request.asked_by)
+            while True:
+                attempts -= 1
+                if request.is_signal:
+                    await self._switch.wait_for_engine()
+                try:
+                    return await self._load_and_switch(request)
+                except ConfigError as error:
+                    return self._give_up([str(problem) for problem in error.problems])
+                except SwitchError as error:
+                    if not (error.is_engine_gone and attempts):
+                        return self._give_up(error.lines)
+
+    async def _load_and_switch(self, request: ReloadRequest) -> ReloadFinished:
+        """Raises:
+        ConfigError: the file is wrong.
+        SwitchError: it cannot be followed. Nothing has changed in either case.
+        """
+        started = trio.current_time()
+        new, text = await self._reader.load()
+        if request.is_signal and text == self._last_good.refused:
+            raise SwitchError([self._is_refused()])
+        former = self._switch.in_force
+        delta = compare(former.config, new)
+        if dirname(new.pid_file) != dirname(former.config.pid_file):
+            self._elsewhere = text
+        if request.confirm_s is not None and "pid_file" in delta.needs_restart:
+            raise SwitchError(["pid_file: where the way back is kept; change it without `confirm`"])
+        refused = None if text == self._last_good.running else text
+        async with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
+            lines = await self._switch_to(new, delta, started)
+        if request.confirm_s is None:
+            await self._keep(Event.SWITCHED, text)
+            return ReloadFinished(True, (*lines, *self._not_kept()))
+        return self._await_confirmation(request, request.confirm_s, text, former, lines)
+
+    @asynccontextmanager
+    async def _refused_meanwhile(
+        self, text: str | None, *, is_required: bool
+    ) -> AsyncIterator[None]:
+        """Have a text refused on disk from before the switch away from, or to, it.
+
+        Args:
+            text: that no start is to go by; None leaves things as they are.
+            is_required: without that there is no way back after the end of this process.
+
+        Raises:
+            SwitchError: it is required and cannot be written.
+        """
+        before = self._last_good.refused
+        if text is not None and not await self._refuse_text(text) and is_required:
+            await self._refuse_text(before)
+            raise SwitchError([f"{self._last_good.directory} cannot be written: no way back"])
+        try:
+            yield
+        except SwitchError as error:
+            if not error.was_applied:
+                await self._refuse_text(before)
+            else:
+                error.lines += tuple(self._not_kept())
+            raise
+
+    async def _refuse_text(self, text: str | None) -> bool:
+        """Have no start go by a text; whether that holds after the end of this process."""
+        self._last_good.refuse(text)
+        return await self._write_state()
+
+    async def _write_state(self) -> bool:
+        """Have on disk what a new daemon is to go by; whether it is."""
+        try:
+            await self._reader.write(self._last_good.keep)
+        except trio.TooSlowError:
+            problem = f"{self._last_good.directory}: the file system does not answer"
+            self._log.emit("state-file-problem", problem=problem)
+        self._last_good.report_problems()
+        return self._last_good.is_kept
+
+    async def _write_state_loop(self) -> None:
+        """Write later what could not be written."""
+        while True:
+            await trio.sleep(KEEP_RETRY_S)
+            if not self._last_good.is_kept and await self._write_state():
+                self._log.emit("state-files-written", directory=self._last_good.directory)
+
+    def _await_confirmation(
+        self,
+        request: ReloadRequest,
+        confirm_s: float,
+        text: str,
+        former: InForce,
+        lines: list[str],
+    ) -> ReloadFinished:
+        token = secrets.token_hex(_TOKEN_BYTES)
+        until = trio.current_time() + confirm_s
+        self._unconfirmed = _Unconfirmed(text, former, until, token, request)
+        self._step(Event.SWITCHED_UNCONFIRMED)
+        self._host.config_state_changed()
+        self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
+        advice = f"say `confirm` within {confirm_s:g} s, or the old configuration comes back"
+        if SECRETS_CHANGED in lines:
+            lines.append("a new daemon would read the key files as they are, confirmed or not")
+        return ReloadFinished(True, (*lines, f"{advice}; this one is {token}"))
+
+    async def _switch_to(self, new: Config, delta: ConfigDelta, started: float) -> list[str]:
+        if delta.needs_restart:
+            self._log.emit("reload-needs-restart", keys=", ".join(delta.needs_restart))
+        changes = [*delta.changes, *await self._switch.switch(new, delta)]
+        self._log_done(changes, started)
+        lines = changes or ["nothing changed"]
+        return lines + [f"{key} changes at the next restart only" for key in delta.needs_restart]
+
+    def _log_done(self, changes: list[str], started: float) -> None:
+        took_ms = round((trio.current_time() - started) * 1000)
+        self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
+
+    async def _keep(self, event: Event, text: str) -> None:
+        """What is in force is so for good."""
+        self._step(event)
+        self._switch.forget_former()
+        self._last_good.put_in_force(text)
+        await self._write_state()
+
+    async def _confirm(self, request: ReloadRequest) -> ReloadFinished:
+        assert self._unconfirmed is not None  # the table says so
+        text, self._unconfirmed = self._unconfirmed.text, None
+        self._switch.forget_former()
+        self._last_good.put_in_force(text)
+        await self._write_state()
+        self._log.emit("reload-confirmed", asked_by=request.asked_by)
+        return ReloadFinished(True, ("confirmed", *self._not_kept()))
+
+    # --- going back
+
+    async def _roll_back_to_previous(self, asked_by: str) -> ReloadFinished:
+        """To the configuration before the confirmed one: a switch like any other, by its text."""
+        text = self._last_good.previous
+        if text is None:
+            return self._give_up(["there is no earlier configuration to go back to"])
+        started = trio.current_time()
+        with self._announced():
+            try:
+                new = await self._reader.decode(text, self._last_good.previous_path)
+                delta = compare(self._switch.in_force.config, new)
+                async with self._refused_meanwhile(self._last_good.running, is_required=False):
+                    lines = await self._switch_to(new, delta, started)
+            except ConfigError as error:
+                return self._give_up([str(problem) for problem in error.problems])
+            except SwitchError as error:
+                return self._give_up(error.lines)
+        await self._keep(Event.SWITCHED, text)
+        self._log.emit("rolled-back", why=asked_by)
+        return ReloadFinished(True, (*lines, *self._not_kept(), *await self._still_says(text)))
+
+    async def _go_back(self, event: Event, why: str) -> ReloadFinished:
+        """Return without having been asked."""
+        self._step(event)
+        answer = await self._return_to_former(why)
+        # Whoever looks at the last reload should see that it did not last.
+        return ReloadFinished(False, (_NOT_KEPT[event], *answer.lines))
+
+    async def _return_to_former(self, why: str) -> ReloadFinished:
+        """End the wait for a confirmation: the former configuration, in memory, needs no check.
+
+        Cancelled, when the daemon ends: the next start goes by the former configuration.
+        """
+        waiting = self._unconfirmed
+        assert waiting is not None  # the table says so
+        started = trio.current_time()
+        delta = compare(self._switch.in_force.config, waiting.former.config)
+        with self._announced():
+            problems = await self._switch.switch_back(waiting.former)
+        self._unconfirmed = None
+        self._must_return = False
+        self._returned_at = trio.current_time()
+        self._step(Event.ENGINE_FOLLOWS)
+        if waiting.text == self._last_good.running:  # only secrets had changed
+            self._last_good.put_in_force(waiting.text)
+            await self._write_state()
+        self._log_done(list(delta.changes), started)
+        self._log.emit("rolled-back", why=why)
+        lines = list(delta.changes) or ["nothing changed"]
+        still = await self._still_says(self._last_good.running)
+        return ReloadFinished(True, (*lines, *problems, *self._not_kept(), *still))
+
+    # --- words
+
+    def _not_kept(self) -> list[str]:
+        """What a person must know of a change that does not outlive this process."""
+        kept = self._last_good
+        if kept.refused is not None and kept.refused == self._elsewhere:
+            where = f"what was taken back is kept in {kept.directory} only"
+            return [f"{self._path} names another pid_file: {where}, and the next start goes by it"]
+        if kept.is_kept:
+            return []
+        assert kept.running is not None  # the daemon runs
+        # After a rollback `running` is what a start goes by; the file says something else then.
+        is_former = kept.next_start(kept.running) != kept.running
+        goes_by = f"the former configuration, {kept.running_path}" if is_former else self._path
+        return [f"{kept.directory} cannot be written: the next start goes by {goes_by}"]
+
+    async def _still_says(self, in_force: str | None) -> list[str]:
+        """What a person must know of a file that does not say what is in force."""
+        try:
+            if await self._reader.text() == in_force:
+                return await self._keys_still_hold()
+        except ConfigError as error:
+            return [f"{error.problems[0]}: mend it before the next reload"]
+        return [f"{self._path} still says otherwise: mend it before the next reload"]
+
+    async def _keys_still_hold(self) -> list[str]:
+        """The same of key files."""
+        try:
+            beside = await self._switch.changes_beside(self._switch.in_force.config)
+        except SwitchError as error:
+            return list(error.lines)
+        return ["key files hold other secrets: mend them before the next reload"] if beside else []
+
+    def _is_refused(self) -> str:
+        return (
+            f"{self._path} is what was taken back or never confirmed: SIGHUP does not load it; "
+            "edit it, or say `routectl reload` to load it as it is"
+        )
+
+    @contextmanager
+    def _announced(self) -> Iterator[None]:
+        """Tell the service manager that a reload is under way."""
+        self._host.begin_reload()
+        try:
+            yield
+        finally:
+            self._host.end_reload()
+
+    def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
+        """End a switch that failed: the old configuration is in force."""
+        self._step(Event.FAILED)
+        return self._failed(problems)
+
+    def _failed(self, problems: Iterable[str]) -> ReloadFinished:
+        lines = tuple(problems)
+        for problem in lines:
+            self._log.emit("reload-failed", problem=problem)
+        return ReloadFinished(False, lines)
+
+
+_NOT_KEPT = {
+    Event.TIME_UP: "not confirmed in time: rolled back",
+    Event.ENGINES_DYING: "engines kept dying by it: rolled back",
+}
+
+
+def _event_of(request: ReloadRequest, *, is_refused: bool) -> Event:
+    match request.action:
+        case ReloadAction.CONFIRM:
+            return Event.CONFIRM_OTHER if is_refused else Event.CONFIRM
+        case ReloadAction.ROLLBACK:
+            return Event.ROLLBACK
+        case _:
+            return Event.SIGHUP if request.is_signal else Event.RELOAD

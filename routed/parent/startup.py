@@ -1,0 +1,150 @@
+"""Start-up: everything that can be refused is tried before anything is changed.
+
+    privileges -> key files -> pid file -> other daemons -> log -> management and metrics sockets
+    -> confinement
+
+In this order, because each step's message is the one that helps: who starts a second daemon should
+hear of the first one's pid, not of its socket. Nothing here touches the kernel's tables.
+
+Failure: `StartError`, one sentence for the person at the terminal; what was opened is closed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from routed.config.permissions import is_of_another
+from routed.config.schema import Config
+from routed.config.secrets import KeyFileError, read_secrets
+from routed.model.secret import SharedSecret
+from routed.parent.engine_process.spawn import is_uid_mapped
+from routed.parent.instance_lock import InstanceLock, OtherInstanceError
+from routed.parent.listeners import ListenerError, Listeners
+from routed.parent.lockfile import LockRefusedError
+from routed.parent.log_output import DaemonLog
+from routed.parent.pidfile import AlreadyRunning, PidFile
+from routed.sandbox import capabilities
+from routed.sandbox.capabilities import Capability
+from routed.sandbox.confine import ConfinementError, confine_parent
+
+__all__ = ["Opened", "StartError", "open_daemon"]
+
+
+class StartError(Exception):
+    """The daemon cannot start here; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the daemon holds once it may start."""
+
+    secrets: tuple[SharedSecret, ...]
+    pid_file: PidFile
+    log: DaemonLog
+    listeners: Listeners
+    instance: InstanceLock
+
+    def close(self) -> None:
+        """Remove what the file system has of us."""
+        self.listeners.close()
+        self.instance.close()
+        self.pid_file.remove()
+
+
+def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Opened:
+    """Try everything that can be refused, then give up the power that was only needed for it.
+
+    Args:
+        config: checked.
+        config_path: absolute; key files are looked for beside it.
+        is_foreground: log to stderr unless the configuration names a file.
+
+    Raises:
+        StartError: the daemon cannot start.
+    """
+    _check_privileges(config)
+    with ExitStack() as undo:
+        with _refusals():
+            secrets = read_secrets(config, config_path)
+        with _refusals(f"pid file {config.pid_file}: "):
+            pid_file = PidFile(config.pid_file)
+            undo.callback(pid_file.remove)
+        with _refusals():
+            instance = InstanceLock(config.fib.table_id, config.fib.protocol, config_path)
+            undo.callback(instance.close)
+        with _refusals(f"log file {config.log.file}: "):
+            log = DaemonLog(config.log, is_foreground=is_foreground)
+        with _refusals():
+            listeners = Listeners(config.management.socket, config.metrics.listen)
+            undo.callback(listeners.close)
+        with _refusals():
+            kept = confine_parent(config.user.uid)
+        undo.pop_all()
+    log.begin_thread()
+    log.logger.emit("privileges-dropped", kept=capabilities.names_of(kept))
+    if instance.warning:
+        log.logger.emit("instance-lock-missing", reason=instance.warning)
+    if (owner := _other_owner(config_path)) is not None:
+        log.logger.emit("config-of-another", path=config_path, owner=owner)
+    if not os.access(config_path, os.R_OK):
+        # Root read it by CAP_DAC_OVERRIDE, which is gone: say so now, not at the first reload.
+        log.logger.emit("config-out-of-reach", path=config_path, uid=os.getuid())
+    return Opened(secrets, pid_file, log, listeners, instance)
+
+
+def _other_owner(config_path: str) -> int | None:
+    """The uid that the configuration belongs to, if that is neither root nor ourselves."""
+    try:
+        status = os.stat(config_path)
+    except OSError:
+        return None  # removed since it was read; the next reload will say so
+    # In a user namespace all uids that it does not have look like one that may not exist there.
+    if not is_of_another(status) or not is_uid_mapped(status.st_uid):
+        return None
+    return status.st_uid
+
+
+@contextmanager
+def _refusals(where: str = "") -> Iterator[None]:
+    """Turn what a step may raise into a StartError.
+
+    Args:
+        where: put before the system's words; our own errors say it themselves.
+    """
+    try:
+        yield
+    except (
+        KeyFileError,
+        AlreadyRunning,
+        LockRefusedError,
+        OtherInstanceError,
+        ListenerError,
+        ConfinementError,
+    ) as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(f"{where}{error.strerror}") from error
+
+
+def _check_privileges(config: Config) -> None:
+    if not capabilities.has(Capability.NET_ADMIN):
+        raise StartError(
+            "needs the capability CAP_NET_ADMIN to write routes: run it as root, by the systemd "
+            "unit in configs/, or in a namespace of your own"
+        )
+    uid = config.user.uid
+    if uid == os.getuid():
+        return
+    if not capabilities.has(Capability.SETUID):
+        raise StartError(
+            f"cannot run the engine as user {config.user.name!r} without CAP_SETUID: run as root, "
+            "or set `user:` to the user that starts the daemon"
+        )
+    if not is_uid_mapped(uid):
+        raise StartError(
+            f"user {config.user.name!r} (uid {uid}) does not exist in this user namespace; "
+            "set `user: root`, which is the user that made the namespace"
+        )

@@ -1,0 +1,1 @@
+"""The shared-memory route table: writer, LC-trie, records, compaction."""

@@ -1,0 +1,90 @@
+"""Compaction of the tries' memory: a table that was large once does not stay spread out for ever.
+
+    the arena is sparse --coalesce--> holes
+    what lies above the limit --copied, a few at a time--> holes below it
+    old places --limbo--> free --coalesce--> the arena ends lower
+
+A move is a change like any other (`lctrie.py`): a copy is made where nobody looks, one store leads
+to it, and the old block waits until no reader can be in it. So it may stop at any instruction.
+
+It runs with the heartbeat, a bounded number of moves at a time, in rounds: each looks once for what
+lies above the limit, and the next one comes after the limbo has passed. What an arena no longer
+reaches stays allocated in the kernel (a sealed memfd takes no holes), and is used again first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from routed.snapshot.parts import Region, Trie
+
+__all__ = ["Compaction"]
+
+MOVES = 512
+"""In one step: about a millisecond."""
+
+REST_STEPS = 8
+"""Between two rounds; limbo takes three."""
+
+SLACK_WORDS = 1 << 16
+"""256 KiB: less is not worth a move."""
+
+
+class Compaction:
+    """Owns the work that is left of a round."""
+
+    def __init__(self, arena: Region, tries: Collection[Trie]) -> None:
+        """Args:
+        arena: of all the tries, and of nobody else.
+        tries: whose blocks may be moved; still empty.
+        """
+        self._arena = arena
+        self._tries = tries
+        self._root_words = arena.live_words
+        self._limit = 0
+        self._work: list[tuple[Trie, Any]] = []
+        self._rest = 0
+        self._settled_words = -1
+        """Live words when a round found nothing to do; looked at again when they have changed."""
+
+    def is_sparse(self) -> bool:
+        """Whether more is free than in use, root directories aside."""
+        in_use = self._arena.live_words - self._root_words
+        return self._arena.free_words > max(in_use, SLACK_WORDS)
+
+    def step(self) -> None:
+        """Do a little; to be called when the epoch has moved on."""
+        if self._rest:
+            self._rest -= 1
+        elif not self._work:
+            self._begin()
+        for _ in range(MOVES):
+            if not self._work:
+                return
+            trie, place = self._work.pop()
+            if not trie.move(place, self._limit):
+                self._settle()
+
+    def _begin(self) -> None:
+        arena = self._arena
+        if not self.is_sparse() or arena.live_words == self._settled_words:
+            return
+        self._rest = REST_STEPS
+        arena.coalesce()
+        if not self.is_sparse():
+            return
+        # Holes of the right sizes are rare near the end: leave them a quarter.
+        in_use = arena.live_words - self._root_words
+        self._limit = arena.first + arena.live_words + in_use // 4
+        self._work = [
+            (trie, place) for trie in self._tries for place in trie.places_above(self._limit)
+        ]
+        if not self._work:
+            self._settle()
+
+    def _settle(self) -> None:
+        """It is as dense as it gets, until something changes."""
+        self._settled_words = self._arena.live_words
+        self._work.clear()

@@ -1,0 +1,147 @@
+"""What the writer of the snapshot is made of, native or in Python.
+
+The C extension `_writer` has arenas, tries and the loops over records; without it the same is done
+by `arena.py`, `lctrie.py` and `records.py`, which are the reference. One test suite runs over both.
+"""
+
+from __future__ import annotations
+
+import functools
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ipc.fib_layout import LAYOUT_VERSION
+from routed.model.prefix import Family
+from routed.rib.table import BestChanges
+from routed.snapshot.arena import Arena
+from routed.snapshot.records import NativeRecordStore, NextHopSets, RecordStore
+from routed.snapshot.trie import LcTrie
+
+__all__ = [
+    "ROOT_BITS",
+    "STRIDE_BITS",
+    "MakeParts",
+    "Memory",
+    "Parts",
+    "Region",
+    "Trie",
+    "native_parts",
+    "python_parts",
+]
+
+try:
+    from routed.snapshot import _writer
+except ImportError:  # not built, which is allowed
+    _native = None
+else:
+    # One that was built from another version of these files is worse than none.
+    _native = _writer if _writer.LAYOUT_VERSION == LAYOUT_VERSION else None
+
+ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
+STRIDE_BITS = 8
+CROWDED = 256
+
+
+class Region(Protocol):
+    """Memory of one region; see `Arena`."""
+
+    @property
+    def live_words(self) -> int: ...
+    @property
+    def reached_words(self) -> int: ...
+    @property
+    def touched_words(self) -> int: ...
+    @property
+    def free_words(self) -> int: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    def advance(self) -> None: ...
+    def coalesce(self) -> None: ...
+
+
+class Trie(Protocol):
+    """See `LcTrie`. A place means something to the trie that told it, and to nobody else."""
+
+    @property
+    def root_address(self) -> int: ...
+    def __len__(self) -> int: ...
+    def update(self, entries: list[int], values: array[int], /) -> array[int]: ...
+    def get(self, addr_bits: int, prefix_len: int, /) -> int: ...
+    def places_above(self, address: int, /) -> Sequence[Any]: ...
+    def move(self, place: Any, limit: int, /) -> bool: ...
+
+
+class Records(Protocol):
+    """See `RecordStore`."""
+
+    def write(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> array[int]: ...
+    def drop(self, numbers: array[int]) -> None: ...
+
+
+class Memory(NamedTuple):
+    """Where the regions lie in the words of the snapshot."""
+
+    words: memoryview
+    """All of it, format "I"."""
+    trie_first: int
+    records_first: int
+    sets_first: int
+    end: int
+
+
+class Parts(NamedTuple):
+    """What works on them."""
+
+    trie_region: Region
+    record_region: Region
+    set_region: Region
+    tries: dict[Family, Trie]
+    records: Records
+    sets: NextHopSets
+
+
+MakeParts = Callable[[Memory], Parts]
+
+
+def _make(
+    memory: Memory,
+    make_arena: Callable[[int, int], Any],
+    make_trie: Callable[..., Trie],
+    make_records: Callable[[memoryview, Any, NextHopSets], Records],
+) -> Parts:
+    words, trie_first, records_first, sets_first, end = memory
+    trie_arena = make_arena(trie_first, records_first)
+    record_arena = make_arena(records_first, sets_first)
+    set_arena = make_arena(sets_first, end)
+    sets = NextHopSets(words, set_arena)
+    tries = {
+        family: make_trie(
+            words,
+            trie_arena,
+            width=family.width,
+            root_bits=ROOT_BITS[family],
+            stride_bits=STRIDE_BITS,
+            crowded=CROWDED,
+        )
+        for family in Family
+    }
+    records = make_records(words, record_arena, sets)
+    return Parts(trie_arena, record_arena, set_arena, tries, records, sets)
+
+
+def python_parts(memory: Memory) -> Parts:
+    """Make them of Python."""
+    return _make(memory, Arena, LcTrie, RecordStore)
+
+
+def _make_native(memory: Memory) -> Parts:
+    assert _native is not None
+    make_records = functools.partial(NativeRecordStore, _native)
+    return _make(memory, _native.Arena, _native.Trie, make_records)
+
+
+native_parts: MakeParts | None = None if _native is None else _make_native
+"""Makes them of C; None where the extension is not there."""

@@ -1,0 +1,344 @@
+"""The single writer of the shared-memory FIB: records, next-hop sets, two tries, one memfd.
+
+The layout and the rules for readers are in `ipc/snapshot.py`. What is published here is the RIB's
+choice for every prefix, kernel routes and connected ones alike.
+
+One burst of changes is published in an order that a reader can interrupt anywhere:
+
+    1  new records and next-hop sets, in memory that nobody can reach yet
+    2  the default routes and the tries' words, each by one aligned store: now they are reachable
+    3  the generation
+    4  what was replaced goes to limbo; the epoch moves on at most every TICK_S, and with it the
+       compaction of the tries
+
+What writes the words is in `parts.py`: native where the C extension is there, and Python elsewhere.
+
+The file is as large as the address width of the layout allows and sparse: memory is used as it is
+touched, an empty table costs one page. After it is mapped it is sealed: nobody can shrink or grow
+it, and nobody but this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers are handed a
+descriptor that was opened for reading: through one that was opened for writing, fallocate(2) would
+fill the holes in spite of the seals. The file's mode keeps them from opening it anew. That takes a
+file system, so that `SnapshotMemory` is made before the sandbox is entered.
+
+Failure: `ArenaFull` when a region is used up; what was published before stays right.
+
+Sources: memfd_create(2); kernel memory order: aligned 32-bit stores are single stores on every
+machine that Linux runs on, and x86-64 keeps their order. Elsewhere the C extension puts a release
+barrier where order matters; without it a reader on such a machine could in theory see a word before
+what it leads to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ipc.fib_layout import (
+    ADDRESS_MASK,
+    ENDIAN_MARK,
+    F_SEAL_FUTURE_WRITE,
+    FAMILY_WORDS,
+    HEADER_BYTES,
+    LAYOUT_VERSION,
+    MAGIC,
+    RECORD_WORDS,
+    FamilyHeader,
+    Header,
+)
+from ipc.fib_native import fence
+from routed.model.prefix import Address, Family, Prefix
+from routed.rib.table import BestChanges
+from routed.snapshot.compaction import Compaction
+from routed.snapshot.parts import (
+    ROOT_BITS,
+    STRIDE_BITS,
+    MakeParts,
+    Memory,
+    Region,
+    native_parts,
+    python_parts,
+)
+from routed.snapshot.trace import TrieShape, describe
+
+__all__ = ["FibSnapshot", "MemoryPart", "SnapshotMemory"]
+
+TRIE_WORDS = 1 << 26
+"""256 MiB, the reach of a trie word's address; a million IPv4 prefixes take about 14 MB of it."""
+DATA_WORDS = 1 << 26
+"""256 MiB, three quarters for records (four million routes) and one for next-hop sets."""
+
+TICK_NS = 10_000_000
+"""The epoch moves at most this often: a reader that is interrupted for less never has to retry."""
+
+_PAGE_WORDS = HEADER_BYTES // 4
+
+_DEFAULT_RECORD = {
+    family: Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.DEFAULT_RECORD
+    for position, family in enumerate(Family)
+}
+_ROUTES = {
+    family: Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.ROUTES
+    for position, family in enumerate(Family)
+}
+# Plain numbers for what every burst touches: an enumeration's member costs as much as the store.
+_EPOCH = int(Header.EPOCH)
+_GENERATION = Header.GENERATION // 2
+_HEARTBEAT_NS = Header.HEARTBEAT_NS // 2
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """What one region takes."""
+
+    name: str
+    used_bytes: int
+    items: int
+    help: str
+
+
+class SnapshotMemory:
+    """Owns a sealed memfd of a snapshot's size, its mapping, and a descriptor for readers."""
+
+    def __init__(self, *, trie_words: int = TRIE_WORDS, data_words: int = DATA_WORDS) -> None:
+        """Make it, all zeros.
+
+        Args:
+            trie_words: room for both tries, at most what a trie word can address.
+            data_words: room for records and next-hop sets.
+
+        Raises:
+            OSError: no memory, no descriptor, or a kernel before 5.1.
+        """
+        self.trie_end = min(_PAGE_WORDS + trie_words, ADDRESS_MASK + 1)
+        self.sets_first = self.trie_end + data_words * 3 // 4
+        self.sets_end = self.trie_end + data_words
+        total_words = -(-self.sets_end // _PAGE_WORDS) * _PAGE_WORDS
+        descriptor = os.memfd_create("routed-fib", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            self.mapping = _map_sealed(descriptor, 4 * total_words)
+            self.descriptor = _open_for_readers(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Unmap it; readers' mappings live on."""
+        self.mapping.close()
+        os.close(self.descriptor)
+
+
+class FibSnapshot:
+    """Owns the memfd and everything in it."""
+
+    def __init__(
+        self,
+        router_id: Address,
+        daemon_pid: int,
+        *,
+        memory: SnapshotMemory | None = None,
+        trie_words: int = TRIE_WORDS,
+        data_words: int = DATA_WORDS,
+        make_parts: MakeParts = native_parts or python_parts,
+    ) -> None:
+        """Make an empty snapshot.
+
+        Args:
+            router_id: for whoever maps it.
+            daemon_pid: the same.
+            memory: taken over; default: some of the size that the other arguments say.
+            trie_words: as in `SnapshotMemory`.
+            data_words: as in `SnapshotMemory`.
+            make_parts: what does the work, native or in Python.
+
+        Raises:
+            OSError: as in `SnapshotMemory`.
+        """
+        own = memory or SnapshotMemory(trie_words=trie_words, data_words=data_words)
+        self._is_closed = False
+        self._memory = own
+        self._words = memoryview(own.mapping).cast("I")
+        self._longs = memoryview(own.mapping).cast("Q")
+        self._parts = make_parts(
+            Memory(self._words, _PAGE_WORDS, own.trie_end, own.sets_first, own.sets_end)
+        )
+        self._compaction = Compaction(self._parts.trie_region, self._parts.tries.values())
+        self._ticked_at_ns = 0
+        self._write_header(router_id, daemon_pid)
+
+    def _write_header(self, router_id: Address, daemon_pid: int) -> None:
+        words = self._words
+        words[Header.LAYOUT_VERSION] = LAYOUT_VERSION
+        words[Header.ENDIAN_MARK] = ENDIAN_MARK
+        words[Header.ROUTER_ID] = router_id.addr_bits
+        words[Header.TOTAL_WORDS] = len(words)
+        words[Header.DAEMON_PID] = daemon_pid
+        for position, region in enumerate(self._regions):
+            words[Header.TRIE_FIRST + 2 * position] = region.first
+            words[Header.TRIE_END + 2 * position] = region.end
+        for family in Family:
+            block = _family_block(family)
+            words[block + FamilyHeader.ROOT_ADDRESS] = self._parts.tries[family].root_address
+            words[block + FamilyHeader.ROOT_BITS] = ROOT_BITS[family]
+            words[block + FamilyHeader.STRIDE_BITS] = STRIDE_BITS
+        words[Header.MAGIC] = MAGIC  # last: now it is a snapshot
+
+    @property
+    def _regions(self) -> tuple[Region, Region, Region]:
+        return self._parts.trie_region, self._parts.record_region, self._parts.set_region
+
+    # --- questions
+
+    def __contains__(self, prefix: Prefix) -> bool:
+        """Whether a route of exactly this prefix is published."""
+        family, addr_bits, prefix_len = prefix
+        if not prefix_len:
+            return bool(self._words[_DEFAULT_RECORD[family]])
+        return bool(self._parts.tries[family].get(addr_bits, prefix_len))
+
+    def path(self, address: Address) -> list[str]:
+        """How a search for an address goes through the trie, a line a step, for people."""
+        family = address.family
+        lines = describe(self._shape(family), address.addr_bits)
+        default = self._words[_family_block(family) + FamilyHeader.DEFAULT_RECORD]
+        return [*lines, f"default route: {f'record {default}' if default else 'none'}"]
+
+    def _shape(self, family: Family) -> TrieShape:
+        root_address = self._parts.tries[family].root_address
+        return TrieShape(self._words, root_address, ROOT_BITS[family], STRIDE_BITS, family.width)
+
+    # --- publishing
+
+    def apply(
+        self, changes: Iterable[BestChanges], ifname_of: Callable[[int], str], now_ns: int
+    ) -> None:
+        """Publish one burst of changes; none after `close`.
+
+        Args:
+            changes: each family at most once.
+            ifname_of: the name of a link, for the records.
+            now_ns: CLOCK_MONOTONIC.
+
+        Raises:
+            ArenaFull: a region is used up. What was replaced is not reused then, so whatever
+                readers still find stays as it was; the burst is published in part.
+        """
+        if self._is_closed:
+            return
+        records = self._parts.records
+        burst = [(change, records.write(change, ifname_of)) for change in changes]
+        fence()  # first the records, then the words that lead to them
+        for change, numbers in burst:
+            records.drop(self._publish(change, numbers))
+        self._longs[_GENERATION] += 1
+        self.heartbeat(now_ns)
+
+    def _publish(self, changes: BestChanges, numbers: array[int]) -> array[int]:
+        """Lead readers to the new records; returns the numbers of those that were replaced, and 0
+        where there was none."""
+        family, keys, _ = changes
+        trie, default = self._parts.tries[family], _DEFAULT_RECORD[family]
+        if keys[:1] == [0]:  # the default route: a prefix of length 0 is the first in order
+            before = self._words[default]
+            self._words[default] = numbers[0]
+            replaced = trie.update(keys[1:], numbers[1:])
+            replaced.append(before)
+        else:
+            replaced = trie.update(keys, numbers)
+        self._words[_ROUTES[family]] = len(trie) + bool(self._words[default])
+        return replaced
+
+    def heartbeat(self, now_ns: int) -> None:
+        """Give a sign of life, and let the epoch move on if it is time; nothing after `close`.
+
+        Args:
+            now_ns: CLOCK_MONOTONIC.
+        """
+        if self._is_closed:
+            return
+        self._longs[_HEARTBEAT_NS] = now_ns
+        if now_ns - self._ticked_at_ns >= TICK_NS:
+            self._ticked_at_ns = now_ns
+            # First the epoch: a reader must see it move before it can see memory reused.
+            fence()
+            self._words[_EPOCH] = self._words[_EPOCH] + 1 & 0xFFFF_FFFF
+            fence()
+            for region in self._regions:
+                region.advance()
+            self._compaction.step()
+
+    # --- its life
+
+    def fileno(self) -> int:
+        """The memfd, for handing out; whoever gets it can map it for reading only."""
+        return self._memory.descriptor
+
+    def close(self) -> None:
+        """Tell readers that nothing more will come, and unmap; their mappings live on."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._words[Header.IS_CLOSED] = 1
+        del self._compaction, self._parts  # they hold on to the memory
+        self._words.release()
+        self._longs.release()
+        self._memory.close()
+
+    def memory(self) -> Sequence[MemoryPart]:
+        """What the regions take, for `show memory`."""
+        own = self._parts
+        parts = (
+            (
+                "trie",
+                own.trie_region,
+                sum(map(len, own.tries.values())),
+                "LC-tries of both families; items are prefixes (zero pages cost nothing)",
+            ),
+            (
+                "records",
+                own.record_region,
+                own.record_region.live_words // RECORD_WORDS,
+                "one for each selected route",
+            ),
+            (
+                "next-hop sets",
+                own.set_region,
+                len(own.sets),
+                "shared by the routes that have the same next hops",
+            ),
+        )
+        return [
+            MemoryPart(name, 4 * region.touched_words, items, words)
+            for name, region, items, words in parts
+        ]
+
+
+def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
+    """Give a memfd its size for good, map it for writing, and let nobody else do that."""
+    os.ftruncate(descriptor, size)
+    memory = mmap.mmap(descriptor, size)
+    try:
+        fcntl.fcntl(
+            descriptor,
+            fcntl.F_ADD_SEALS,
+            fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL,
+        )
+    except OSError:
+        memory.close()
+        raise
+    return memory
+
+
+def _open_for_readers(descriptor: int) -> int:
+    """A second descriptor of a memfd, for reading only, which cannot be made one for writing."""
+    os.fchmod(descriptor, 0o400)
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.dup(descriptor)  # no /proc here: the seals have to do
+
+
+def _family_block(family: Family) -> int:
+    return Header.IPV4 + (FAMILY_WORDS if family is Family.IPV6 else 0)

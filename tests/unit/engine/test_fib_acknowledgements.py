@@ -1,0 +1,98 @@
+"""What the kernel has followed in reaches the neighbor protocol, prefix by prefix."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from routed.engine.fib.acknowledgements import KernelNews
+from routed.engine.fib.desired import FibWishes, Wish
+from routed.model.fib import FibCounters
+from routed.model.prefix import Prefix
+from routed.model.route import RouteType
+from routed.nup.instance import NeighborInstance
+from tests.fakes.fake_wire import router_id
+
+A = Prefix.parse("10.1.0.0/16")
+B = Prefix.parse("2001:db8:b::/48")
+BLACKHOLE = Wish(RouteType.BLACKHOLE, ())
+
+
+class _Listening(NeighborInstance):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(router_id(1), 1, 1, random.Random(1))
+        self.followed: list[Prefix] = []
+
+    def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+        told = list(prefixes)
+        self.followed += told
+        super().forwarding_followed(told, now)
+
+
+class Scene:
+    """An instance that waits, wishes, and the news between them."""
+
+    def __init__(self) -> None:
+        self.instance = _Listening()
+        self.instance.await_forwarding(True, 0.0)
+        self.wishes = FibWishes(254, lambda _: BLACKHOLE)
+        self.news = KernelNews(self.instance, self.wishes)
+
+    def choose(self, prefix: Prefix, metric: int) -> None:
+        self.instance.originate(prefix, metric, 0, False, 0.0)
+
+    def want(self, prefix: Prefix) -> None:
+        self.wishes.changed(prefix.family, [prefix.as_int], [BLACKHOLE])
+
+    def say(self) -> int:
+        update = self.wishes.take_update()
+        assert update is not None
+        return update.serial
+
+    def applied(self, serial: int) -> bool:
+        tried = self.wishes.progress(serial, [], [], FibCounters())
+        return self.news.tried(tried, 0.0)
+
+
+def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
+    scene = Scene()
+    for prefix in (A, B):
+        scene.choose(prefix, 0)
+        scene.want(prefix)
+    assert not scene.news.decided(0.0)
+    serial = scene.say()
+    assert not scene.applied(serial - 1)
+    assert scene.instance.followed == []
+    assert scene.applied(serial)
+    assert scene.instance.followed == [A, B]
+
+
+def test_what_the_kernel_has_already_is_followed_when_it_is_decided() -> None:
+    scene = Scene()
+    scene.choose(A, 0)
+    assert scene.news.decided(0.0)
+    assert scene.instance.followed == [A]
+    assert not scene.news.decided(0.0)
+
+
+def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None:
+    scene = Scene()
+    scene.choose(A, 0)
+    scene.want(A)
+    scene.news.decided(0.0)
+    first = scene.say()
+    scene.want(A)
+    assert not scene.applied(first)
+    second = scene.say()
+    assert scene.applied(second)
+    assert scene.instance.followed == [A]
+
+
+def test_what_nobody_awaits_is_not_told() -> None:
+    scene = Scene()
+    scene.want(A)
+    scene.news.decided(0.0)
+    assert not scene.applied(scene.say())
+    assert scene.instance.followed == []

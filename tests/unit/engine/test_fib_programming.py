@@ -1,0 +1,117 @@
+"""What the parent is asked for after a restart, before NUP has heard everybody."""
+
+from __future__ import annotations
+
+import pytest
+
+from routed.config.load import load_text
+from routed.engine.fib.programming import FibRequests
+from routed.engine.show.daemon import nexthop_reason
+from routed.fib.nexthops.book import NextHopState
+from routed.log.events import Level
+from routed.log.logger import Logger
+from routed.model.link import Interface, InterfaceAddress
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NEXT_HOPS_MAX, Gateway, NextHop, Route, RouteSource
+from routed.parent.kernel import report_nexthop
+from routed.rib.table import Rib
+from tests.unit.fib.test_sync import ListSink
+
+LOG = Logger(ListSink(), "engine", Level.INFO)
+LEARNED, BROUGHT_IN, STATIC = (Prefix.parse(f"10.{second}.0.0/16") for second in (1, 2, 3))
+
+
+@pytest.fixture
+def rib() -> Rib:
+    """Two routes that NUP has brought and a static one."""
+    rib = Rib(now=lambda: 0.0)
+    rib.link_changed(
+        Interface(
+            ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+            is_loopback=False, has_multicast=True,
+            addresses=(InterfaceAddress(Address.parse("192.0.2.9"), 24),),
+        )
+    )  # fmt: skip
+    gateways = (Gateway(Address.parse("192.0.2.1"), None),)
+    for prefix, source in (
+        (LEARNED, RouteSource.NEIGHBOR),
+        (BROUGHT_IN, RouteSource.REDISTRIBUTED),
+        (STATIC, RouteSource.STATIC),
+    ):
+        rib.install(Route(prefix=prefix, source=source, distance=1, metric=0, gateways=gateways))
+    return rib
+
+
+def pending(requests: FibRequests) -> set[Prefix]:
+    return {each for each in (LEARNED, BROUGHT_IN, STATIC) if requests.wishes.is_pending(each)}
+
+
+@pytest.mark.parametrize("is_restart", [False, True], ids=["cold", "restart"])
+def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
+    rib: Rib, is_restart: bool
+) -> None:
+    requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, LOG)
+    requests.defers_learned = is_restart
+    for changes in rib.process():
+        requests.want(changes)
+    expected = {STATIC} if is_restart else {LEARNED, BROUGHT_IN, STATIC}
+    assert pending(requests) == expected
+    requests.want_again(LEARNED)  # as a reload does
+    assert pending(requests) == expected
+    requests.defers_learned = False
+    requests.want_again(LEARNED)
+    assert pending(requests) == expected | {LEARNED}
+
+
+def wide(first: int, count: int) -> tuple[NextHop, ...]:
+    return tuple(NextHop(Address(Family.IPV4, 0xCB00_0000 + first + n), 2) for n in range(count))
+
+
+def test_more_next_hops_than_a_route_may_have_are_left_out_and_said() -> None:
+    """With both numbers: ready next hops, and those that gateways resolve to."""
+    rib = Rib(now=lambda: 0.0)
+    for number in (1, 2):  # what the gateways rest on
+        rib.install(
+            Route(
+                prefix=Prefix.parse(f"198.51.{number}.0/24"), source=RouteSource.NEIGHBOR,
+                distance=1, metric=0, next_hops=wide(number << 16, 600),
+            )
+        )  # fmt: skip
+    gateways = tuple(Gateway(Address.parse(f"198.51.{number}.1"), None) for number in (1, 2))
+    rib.install(
+        Route(prefix=STATIC, source=RouteSource.STATIC, distance=1, metric=0, gateways=gateways)
+    )
+    ready = wide(0, NEXT_HOPS_MAX + 76)
+    rib.install(
+        Route(prefix=LEARNED, source=RouteSource.NEIGHBOR, distance=1, metric=0, next_hops=ready)
+    )
+    sink = ListSink()
+    log = Logger(sink, "engine", Level.INFO)
+    requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, log)
+    for changes in rib.process():
+        requests.want(changes)
+    said = {each.fields["prefix"]: each.fields for each in sink.events("next-hops-left-out")}
+    assert said == {
+        str(LEARNED): {"prefix": str(LEARNED), "next_hops": "1100", "used": "1024"},
+        str(STATIC): {"prefix": str(STATIC), "next_hops": "1200", "used": "1024"},
+    }
+    wish = requests.wish_of(LEARNED)
+    assert wish is not None
+    assert (wish.next_hops, wish.left_out) == (ready[:NEXT_HOPS_MAX], 76)
+    (candidate,) = rib.candidates(STATIC)
+    assert len(candidate.next_hops) == NEXT_HOPS_MAX
+
+
+def test_a_nexthop_object_that_is_shown_in_part_says_so() -> None:
+    """Somebody has replaced a group of ours by a larger one."""
+    sink = ListSink()
+    log = Logger(sink, "parent", Level.INFO)
+    members = wide(0, NEXT_HOPS_MAX + 5)
+    report = report_nexthop(NextHopState(205_000_001, members[:2], members, ""), log)
+    assert (report.next_hops, report.active) == (members[:2], members[:NEXT_HOPS_MAX])
+    assert nexthop_reason(report) == "1029 next hops, and 1024 of them are shown"
+    (said,) = sink.events("nexthop-cut")
+    assert said.fields == {"id": "205000001", "next_hops": "1029", "shown": "1024"}
+    whole = report_nexthop(NextHopState(205_000_002, members[:2], members[:2], "refused"), log)
+    assert (whole.left_out, nexthop_reason(whole)) == (0, "refused")
+    assert len(sink.events("nexthop-cut")) == 1

@@ -1,0 +1,11 @@
+"""Every counter says what it counts."""
+
+from __future__ import annotations
+
+from routed.engine.show.counters import NUP_COUNTERS
+from routed.nup.events import TraceCode
+
+
+def test_every_code_has_a_line_of_its_own() -> None:
+    assert set(NUP_COUNTERS) == set(TraceCode)
+    assert len(set(NUP_COUNTERS.values())) == len(NUP_COUNTERS)

@@ -1,0 +1,153 @@
+"""Why an address is routed as it is: winner, losers by rule, prefixes around, the trie's path."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from routed.control.views import NextHopView, RouteView
+from routed.engine.router import Router
+from routed.engine.show.explain import WAITING_MAX, explain
+from routed.model.link import Interface, InterfaceAddress
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import DEFAULT_DISTANCE, Gateway, Route, RouteSource, RouteType
+from routed.nup.events import LearnedRow
+from routed.rib.table import Candidate, Rib
+from routed.snapshot.trace import describe
+from routed.snapshot.writer import FibSnapshot
+from tests.fakes.trie_search import lookup
+
+ROUTER_ID = Address.parse("10.255.0.1")
+
+
+class Rooms:
+    """The two rooms that are looked at."""
+
+    def __init__(self) -> None:
+        self.rib = Rib(lambda: 0.0)
+        self.neighbors = self
+        self.waiting: list[LearnedRow] = []
+        self.snapshot = FibSnapshot(ROUTER_ID, 1, trie_words=1 << 20, data_words=1 << 16)
+
+    def install(self, prefix: str, source: RouteSource, **fields: object) -> None:
+        values = {"type": RouteType.BLACKHOLE, "distance": DEFAULT_DISTANCE[source], **fields}
+        self.rib.install(Route(Prefix.parse(prefix), source, **values))  # type: ignore[arg-type]
+
+    def waiting_for(self, address: Address) -> list[LearnedRow]:
+        """As NUP's instance has it."""
+        return [row for row in self.waiting if row.prefix.contains_address(address)]
+
+    def ifname_of(self, ifindex: int) -> str:
+        """As the router has it."""
+        return f"eth{ifindex}"
+
+    def settle(self) -> Router:
+        self.snapshot.apply(self.rib.process(), str, 0)
+        return self  # type: ignore[return-value]  # it has what is asked for
+
+
+@pytest.fixture
+def rooms() -> Rooms:
+    return Rooms()
+
+
+def view_of(candidate: Candidate) -> RouteView:
+    route = candidate.route
+    hops = tuple(NextHopView(hop.via, str(hop.ifindex), hop.weight) for hop in candidate.next_hops)
+    return RouteView(
+        route.prefix, route.type, route.source, route.distance, route.metric, route.tag, hops,
+        candidate.is_selected, None, candidate.problem, 0.0, route.owner, None,
+    )  # fmt: skip
+
+
+def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
+    prefix = "10.0.0.0/8"
+    rooms.install(prefix, RouteSource.STATIC, metric=5, owner="1/5")
+    rooms.install(prefix, RouteSource.STATIC, metric=9, owner="1/9")
+    rooms.install(prefix, RouteSource.NEIGHBOR, owner="nup")
+    rooms.install(prefix, RouteSource.INJECTED, owner="uid0", distance=1, metric=5)
+    rooms.install(prefix, RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert str(found.prefix) == prefix
+    verdicts = [(each.owner, each.rule, each.verdict) for each in found.candidates]
+    assert verdicts == [
+        ("1/5", None, "wins"),
+        ("uid0", 4, "loses by rule 4 (order of sources): injected against static"),
+        ("1/9", 3, "loses by rule 3 (lower metric): 9 against 5"),
+        ("nup", 2, "loses by rule 2 (lower distance): 90 against 1"),
+        (
+            "255/0", 1,
+            "loses by rule 1 (only what can be used may win): "
+            "administrative distance 255 is never used against usable",
+        ),
+    ]  # fmt: skip
+
+
+def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: Rooms) -> None:
+    rooms.rib.link_changed(
+        Interface(
+            ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+            is_loopback=False, has_multicast=True,
+            addresses=(InterfaceAddress(Address.parse("192.0.2.9"), 24),),
+        )
+    )  # fmt: skip
+    gateways = (Gateway(None, "eth0"), Gateway(Address.parse("203.0.113.1"), None))
+    rooms.install("10.0.0.0/8", RouteSource.STATIC, type=RouteType.UNICAST, gateways=gateways)
+    rooms.install("10.0.0.0/8", RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert found.candidates[1].verdict.endswith("is never used against usable")
+
+
+def test_prefixes_around_are_named(rooms: Rooms) -> None:
+    rooms.install("0.0.0.0/0", RouteSource.STATIC)
+    rooms.install("10.0.0.0/8", RouteSource.STATIC)
+    rooms.install("10.1.0.0/16", RouteSource.STATIC)
+    rooms.install("10.1.2.0/24", RouteSource.STATIC, distance=255)
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert (str(found.prefix), found.unusable, found.shorter) == (
+        "10.1.0.0/16", ("10.1.2.0/24",), ("10.0.0.0/8", "0.0.0.0/0"),
+    )  # fmt: skip
+    assert found.unusable_reasons == ("10.1.2.0/24: administrative distance 255 is never used",)
+
+
+def test_routes_that_are_offered_and_not_feasible_are_named(rooms: Rooms) -> None:
+    for number in range(2 * WAITING_MAX):
+        rooms.waiting.append(
+            LearnedRow(
+                Prefix.parse("10.1.0.0/16"), Address.parse(f"10.255.0.{number}"), 3, 20, 0, False,
+                Address.parse("10.255.9.9"), 5, is_feasible=False, is_selected=False,
+                is_stale=False,
+            )
+        )  # fmt: skip
+    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    assert len(found.waiting) == WAITING_MAX
+    assert found.waiting[0] == (
+        "10.1.0.0/16: 10.255.0.0 on eth3 offers it at metric 20, not feasible until 10.255.9.9 has "
+        "raised its seqno"
+    )
+    assert explain(rooms.settle(), Address.parse("10.2.0.1"), view_of).waiting == ()
+
+
+def test_no_route_is_explained_too(rooms: Rooms) -> None:
+    found = explain(rooms.settle(), Address.parse("2001:db8::1"), view_of)
+    assert (found.prefix, found.candidates, found.shorter) == (None, (), ())
+    assert found.trie_path[-1] == "default route: none"
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_the_path_ends_where_a_lookup_does(rooms: Rooms, family: Family) -> None:
+    rng = random.Random(7)
+    for _ in range(600):
+        length = rng.randrange(family.width // 4, family.width + 1)
+        bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
+        rooms.install(str(Prefix.masked(family, bits, length)), RouteSource.STATIC)
+    rooms.settle()
+    shape = rooms.snapshot._shape(family)
+    for _ in range(500):
+        bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
+        lines = describe(shape, bits)
+        beside = [line.partition(", else record ")[2] for line in lines if ", else" in line]
+        end = lines[-1].partition(", else")[0].partition(" record ")[2]
+        assert str(lookup(shape, bits)) == (end or (beside or ["0"])[-1])
+    rooms.snapshot.close()

@@ -1,0 +1,250 @@
+"""Rows of large tables are what the views of the same routes become."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from routed.config.load import load_text
+from routed.control.rows import columns_of, to_row
+from routed.control.views import RouteSelector, RouteView
+from routed.engine.fib.programming import FibRequests
+from routed.engine.router import Router
+from routed.engine.show.routes import RouteTables
+from routed.log.events import Level
+from routed.log.logger import Logger
+from routed.model.fib import FibCounters, FibFailure, PreferredRoute
+from routed.model.link import Interface, InterfaceAddress
+from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import NEXT_HOPS_MAX, Gateway, NextHop, Route, RouteSource, RouteType
+from routed.rib.nexthop import PROBLEMS_SHOWN
+from routed.rib.table import Rib
+from tests.unit.fib.test_sync import ListSink
+
+LOG = Logger(ListSink(), "engine", Level.INFO)
+CONFIG = "router_id: 10.255.0.1\nuser: root\n"
+
+
+class Rooms:
+    """Of a router, what the tables look at."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.rib = Rib(now=lambda: 0.0)
+        self.fib = FibRequests(load_text(CONFIG), self.rib.best, LOG)
+        self.injected = self
+        self.rib.link_changed(
+            Interface(
+                ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+                is_loopback=False, has_multicast=True,
+                addresses=(InterfaceAddress(Address.parse("192.0.2.9"), 24),),
+            )
+        )  # fmt: skip
+
+    def decide(self) -> None:
+        """Choose, and want what is chosen."""
+        for changes in self.rib.process():
+            self.fib.want(changes)
+
+    def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
+        return 12.5 if owner == "uid0" else None
+
+    def ifname_of(self, ifindex: int) -> str:
+        return f"if{ifindex}"
+
+    def settle(self) -> None:
+        """Decide, and have the kernel follow."""
+        self.decide()
+        while self.fib.wishes.has_unsaid:
+            update = self.fib.next_update()
+            assert update is not None
+            self.fib.wishes.progress(update.serial, (), (), FibCounters())
+
+
+def route(prefix: str, source: RouteSource, **fields: object) -> Route:
+    values: dict[str, object] = {"distance": 1, "metric": 0, "gateways": (), **fields}
+    return Route(prefix=Prefix.parse(prefix), source=source, **values)  # type: ignore[arg-type]
+
+
+def via(address: str) -> tuple[Gateway, ...]:
+    return (Gateway(Address.parse(address), None),)
+
+
+@pytest.fixture
+def rooms() -> Rooms:
+    rooms = Rooms()
+    for each in (
+        route("10.0.0.0/8", RouteSource.STATIC, gateways=via("192.0.2.1"), tag=7),
+        route("10.0.0.0/8", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid0"),
+        route("10.1.0.0/16", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid7/a"),
+        route("10.2.0.0/16", RouteSource.STATIC, type=RouteType.BLACKHOLE, metric=5),
+        route("10.3.0.0/16", RouteSource.STATIC, gateways=via("203.0.113.1")),  # does not resolve
+        route("2001:db8::/32", RouteSource.STATIC, gateways=(Gateway(None, "eth0"),)),
+    ):
+        rooms.rib.install(each)
+    rooms.settle()
+    return rooms
+
+
+def tables_of(rooms: Rooms) -> RouteTables:
+    return RouteTables(cast("Router", rooms))
+
+
+def walk(rooms: Rooms, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
+    tables, after = tables_of(rooms), None
+    rows: list[tuple[object, ...]] = []
+    for _ in range(100):
+        page = tables.routes(selector, after, limit)
+        rows += page.rows
+        after = page.after
+        if after is None:
+            return rows
+    raise AssertionError("the walk does not end")
+
+
+AGE = columns_of(RouteView).index("age_s")
+
+
+def without_age(row: tuple[object, ...]) -> tuple[object, ...]:
+    return row[:AGE] + row[AGE + 1 :]
+
+
+def test_rows_are_what_views_become(rooms: Rooms) -> None:
+    views = [
+        tables_of(rooms).view(candidate)
+        for prefix in rooms.rib.prefixes_after(None, 100)
+        for candidate in rooms.rib.candidates(prefix)
+    ]
+    rows = walk(rooms, RouteSelector())
+    assert len(rows) > 6
+    assert list(map(without_age, rows)) == [without_age(to_row(view)) for view in views]
+    assert {row[AGE - 2] for row in rows} == {"installed", None}
+
+
+def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
+    failed = Prefix.parse("10.1.0.0/16")
+    rooms.fib.wishes.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
+    rooms.decide()
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.1.0.0/16", "injected"] == ("failed", "no")
+    assert states["10.0.0.0/8", "injected"] == ("pending", "")
+    assert states["2001:db8::/32", "static"] == ("installed", "")
+    fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    assert fib["10.1.0.0/16"] == ("failed", "no")
+    route_of_boot = PreferredRoute(254, Prefix.parse("2001:db8::/32"), "boot", 0)
+    elsewhere = PreferredRoute(100, Prefix.parse("10.2.0.0/16"), "boot", 0)
+    counters = FibCounters(shadowed_now=1)
+    rooms.fib.wishes.progress(99, (), (), counters, [route_of_boot, elsewhere])
+    shadowed = ("shadowed", "preferred foreign route: protocol boot, priority 0")
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["2001:db8::/32", "static"] == shadowed
+    assert states["10.2.0.0/16", "static"] == ("installed", "")
+    fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    assert fib["2001:db8::/32"] == shadowed
+    other_table, ours = (100, route_of_boot.prefix), (254, route_of_boot.prefix)
+    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [other_table])
+    assert rooms.fib.wishes.preferred_to(route_of_boot.prefix)
+    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [ours])
+    assert not rooms.fib.wishes.preferred_to(route_of_boot.prefix)
+    rooms.fib.wishes.progress(99, (), (), FibCounters(is_coupled=False))
+    assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
+
+
+def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
+    rooms: Rooms,
+) -> None:
+    """It is installed through the others, and looks whole in every other column."""
+    part = route(
+        "10.4.0.0/16", RouteSource.STATIC, gateways=(*via("192.0.2.1"), *via("203.0.113.1"))
+    )
+    rooms.rib.install(part)
+    rooms.settle()
+    reason = "some next hops are missing: 203.0.113.1 is not reachable: no route covers it"
+    tables = tables_of(rooms)
+    (candidate,) = rooms.rib.candidates(part.prefix)
+    assert tables.view(candidate).fib_reason == reason
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.4.0.0/16"] == ("installed", reason)
+    fib = {row[0]: row[4:] for row in tables.fib(RouteSelector(), None, 100).rows}
+    assert fib["10.4.0.0/16"] == ("installed", reason)
+    assert fib["10.0.0.0/8"] == ("installed", "")
+    rooms.fib.wishes.progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    assert states["10.4.0.0/16"] == ("failed", "no")
+
+
+def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: Rooms) -> None:
+    gateways = tuple(Gateway(Address.parse(f"203.0.113.{n}"), None) for n in range(1, 129))
+    rooms.rib.install(route("10.4.0.0/16", RouteSource.STATIC, gateways=gateways))
+    rooms.settle()
+    (candidate,) = rooms.rib.candidates(Prefix.parse("10.4.0.0/16"))
+    assert candidate.reason.count("not reachable") == PROBLEMS_SHOWN
+    assert candidate.reason.endswith(f"; and {128 - PROBLEMS_SHOWN} more")
+
+
+def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: Rooms) -> None:
+    never = route("10.4.0.0/16", RouteSource.STATIC, gateways=via("192.0.2.1"), distance=255)
+    rooms.rib.install(never)
+    rooms.settle()
+    (candidate,) = rooms.rib.candidates(never.prefix)
+    assert candidate.reason == "administrative distance 255 is never used"
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        (RouteSelector(prefix=Prefix.parse("10.0.0.0/8")), {"10.0.0.0/8"}),
+        (RouteSelector(prefix=Prefix.parse("10.9.0.0/16")), set()),
+        (
+            RouteSelector(prefix=Prefix.parse("10.0.0.0/8"), is_longer=True),
+            {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"},
+        ),
+        (RouteSelector(family=Family.IPV6), {"2001:db8::/32"}),
+        (RouteSelector(family=Family.IPV6, prefix=Prefix.parse("10.0.0.0/8")), set()),
+        (RouteSelector(source=RouteSource.INJECTED), {"10.0.0.0/8", "10.1.0.0/16"}),
+    ],
+)
+def test_only_what_is_wanted_is_shown(
+    rooms: Rooms, selector: RouteSelector, expected: set[str]
+) -> None:
+    for limit in (1, 2, 100):
+        assert {row[0] for row in walk(rooms, selector, limit)} == expected
+
+
+def test_only_the_selected_ones(rooms: Rooms) -> None:
+    rows = walk(rooms, RouteSelector(is_selected_only=True))
+    assert [row[0] for row in rows].count("10.0.0.0/8") == 1
+    assert all(row[7] for row in rows)
+
+
+def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None:
+    rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
+    assert rooms.fib.follow(load_text(CONFIG + rule))
+    assert not rooms.fib.follow(load_text(CONFIG + rule)), "nothing to be wanted again"
+    rooms.settle()
+    tables = RouteTables(cast("Router", rooms))
+    page = tables.routes(RouteSelector(), None, 100)
+    found = {row[0]: dict(zip(columns_of(RouteView), row, strict=True)) for row in page.rows}
+    assert found["10.2.0.0/16"]["fib_state"] is None
+    assert found["10.2.0.0/16"]["fib_reason"] == "kept out by rule 1 of filters.kernel"
+    assert found["10.1.0.0/16"]["fib_state"] == "installed"
+
+
+def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: Rooms) -> None:
+    hops = tuple(NextHop(Address(Family.IPV4, n), 2) for n in range(1, NEXT_HOPS_MAX + 3))
+    for prefix, count in (("10.6.0.0/16", NEXT_HOPS_MAX), ("10.7.0.0/16", NEXT_HOPS_MAX + 2)):
+        source = RouteSource.NEIGHBOR
+        rooms.rib.install(route(prefix, source, gateways=(), next_hops=hops[:count]))
+    rooms.settle()
+    reason = "1026 next hops, and 1024 of them are used"
+    rows = {row[0]: row for row in walk(rooms, RouteSelector())}
+    position = columns_of(RouteView).index("fib_reason")
+    assert rows["10.6.0.0/16"][position] == ""
+    assert rows["10.7.0.0/16"][position] == reason
+    (candidate,) = rooms.rib.candidates(Prefix.parse("10.7.0.0/16"))
+    assert tables_of(rooms).view(candidate).fib_reason == reason
+    assert len(tables_of(rooms).view(candidate).next_hops) == NEXT_HOPS_MAX
+    page = tables_of(rooms).fib(RouteSelector(), None, 100)
+    assert [row[-1] for row in page.rows if row[0] == "10.7.0.0/16"] == [reason]

@@ -1,0 +1,78 @@
+"""A start that the kernel refuses: the reason is said to whoever waits, and in the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from routed.config.load import load_text
+from routed.log.events import Level
+from routed.log.logger import Logger
+from routed.netlink.socket import NetlinkError
+from routed.parent import main as parent
+from routed.parent import signals
+from routed.parent.daemonize import ReadyPipe
+from routed.parent.kernel import KernelSide
+from tests.fakes.fake_engines import FakeInstance, FakeListeners, Sink
+
+
+class Ready(ReadyPipe):
+    """Somebody waits for the word."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.said: list[tuple[int, str]] = []
+
+    @property
+    def is_open(self) -> bool:
+        return True
+
+    def report(self, status: int, message: str = "") -> None:
+        self.said.append((status, message))
+
+
+@pytest.fixture
+def released() -> Iterator[None]:
+    """The daemon ends with its signals held; the tests go on."""
+    yield
+    signals.release()
+
+
+@pytest.mark.parametrize("reason", ["dump refused: EPERM", "the answer is cut off"])
+def test_what_the_kernel_refuses_at_the_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: None, reason: str
+) -> None:
+    """S10: `the daemon died before it was ready; see its log`, where the log had no reason."""
+
+    @asynccontextmanager
+    async def refuse(*refused: object) -> AsyncIterator[None]:
+        if refused:
+            raise NetlinkError(reason)
+        yield
+
+    sink = Sink()
+    opened = SimpleNamespace(
+        secrets=(),
+        log=SimpleNamespace(
+            logger=Logger(sink, "parent", Level.DEBUG),
+            on_line=None,
+            lines=[],
+            close=lambda: None,
+        ),
+        listeners=FakeListeners(),
+        instance=FakeInstance(),
+        close=lambda: None,
+    )
+    monkeypatch.setattr(parent, "open_daemon", lambda *_, **__: opened)
+    monkeypatch.setattr(KernelSide, "open", refuse)
+    text = f"router_id: 10.255.0.1\nuser: root\npid_file: {tmp_path}/routed.pid\n"
+    start = parent.StartedBy(load_text(text), text, str(tmp_path / "routes.yaml"))
+    ready = Ready()
+    assert parent.run_parent(start, ready, is_foreground=False) == parent.EXIT_FAILED
+    assert ready.said == [(parent.EXIT_FAILED, f"routed: {reason}")]
+    failed = [dict(record.fields) for record in sink.records if record.event == "daemon-failed"]
+    assert failed == [{"reason": reason}]
