@@ -3,7 +3,7 @@
 A file may lie on a mount whose server is gone; a system call on it does not return then, and no
 cancellation reaches it. So each read happens in a thread that is abandoned when it takes longer
 than READ_TIMEOUT_S, or when the daemon ends, and that holds no file of ours open meanwhile
-(`routed.file_threads`). The state files beside the pid file are written in the same way. Decoding
+(`routed.parent.file_threads`). The state files beside the pid file are written in the same way. Decoding
 is a matter of the text's length alone; it happens in a thread, too, so that the event loop turns
 meanwhile.
 
@@ -21,8 +21,8 @@ import trio
 from routed.config.load import ConfigError, Problem, load_text, read_text
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets
-from routed.file_threads import call_apart
 from routed.model.secret import SharedSecret
+from routed.parent.file_threads import call_apart
 
 __all__ = ["READERS_MAX", "READ_TIMEOUT_S", "WRITE_TIMEOUT_S", "ConfigReader"]
 

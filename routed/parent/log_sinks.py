@@ -26,9 +26,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from routed.file_threads import leave_shared_files
 from routed.log.events import Level
 from routed.log.logger import Record, Sink, format_json, format_text, timestamp, wall_time
+from routed.parent.file_threads import leave_shared_files
 
 __all__ = [
     "QUEUE_BYTES_MAX",
@@ -111,7 +111,7 @@ class StreamSink:
 class _FileThread:
     """Writes a regular file from a bounded queue, so that a file system that hangs stops nobody.
 
-    Nor does it keep anything of a dead process open (`routed.file_threads`).
+    Nor does it keep anything of a dead process open (`routed.parent.file_threads`).
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from routed.file_threads import call_apart
 from routed.log.events import Level
 from routed.log.logger import Record
+from routed.parent.file_threads import call_apart
 from routed.parent.log_sinks import FileSink
 from waiting import wait_until
 
