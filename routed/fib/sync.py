@@ -251,10 +251,12 @@ class FibSync:
 
     def change_ownership(self, ownership: Ownership) -> None:
         """Follow a reload."""
-        has_new_table = bool(ownership.tables - self.ledger.ownership.tables)
+        before = self.ledger.ownership
         self.ledger.change_ownership(ownership)
-        if has_new_table:
+        if ownership.tables - before.tables:
             self.request_resync("table")
+        elif ownership.priority != before.priority:
+            self.request_resync("priority")  # which foreign routes are preferred to ours now
         self._wake.set()
 
     @property

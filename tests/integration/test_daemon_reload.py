@@ -237,6 +237,37 @@ def test_a_reload_that_cuts_its_own_link_comes_back_by_itself(lab: Lab) -> None:
     lab.wait_converged(DEADLINE_S)
 
 
+@pytest.mark.parametrize(
+    ("key", "place"), [("priority: 9", (254, 9)), ("table: 100", (100, 205))], ids=str
+)
+def test_routes_move_with_their_priority_and_table_and_come_back(
+    lab: Lab, key: str, place: tuple[int, int]
+) -> None:
+    """With another priority they left the kernel for good, and were shown as installed."""
+
+    def places() -> set[tuple[str, int, int]]:
+        """Of every route of ours, in the tables and with the priorities that it may have."""
+        found = [*lab.kernel_routes("R"), *lab.kernel_routes("R", table=100)]
+        return {(route.prefix, route.table, route.priority) for route in found}
+
+    def wait_for_places(after: set[tuple[str, int, int]]) -> None:
+        wait_until(lambda: places() == after, DEADLINE_S, "every route is where it belongs")
+
+    before = places()
+    assert {prefix for prefix, *_ in before} >= expected(1, 2, 3)
+    moved = {(prefix, *place) for prefix, *_ in before}
+    lab.write_config("R", base(lab) + statics(1, 2, 3) + f"fib: {{{key}}}\n")
+    for words, after in (
+        (["reload", "confirm", "1h"], moved),
+        (["rollback"], before),
+        (["reload"], moved),
+    ):
+        assert lab.run("R", ["routectl", *words]).returncode == 0
+        wait_for_places(after)
+    (status,) = lab.routectl("R", "show", "status")
+    assert status["fib"]["installed"] == len(moved)
+
+
 def test_rollback_works_after_a_restart_of_the_daemon(lab: Lab) -> None:
     lab.write_config("R", base(lab) + statics(5))
     assert lab.run("R", ["routectl", "reload"]).returncode == 0

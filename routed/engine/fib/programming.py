@@ -56,6 +56,7 @@ class FibRequests:
         self._best = best
         self._log = log
         self.wishes = FibWishes(config.fib.table_id, self.wish_of)
+        self._priority = config.fib.priority
         self.kernel_filter = KernelFilter(config.filters.kernel)
         """What the RIB decides and the kernel does not get."""
         self.defers_learned = False
@@ -71,11 +72,15 @@ class FibRequests:
     # --- wishes
 
     def follow(self, config: Config) -> bool:
-        """Take on another configuration; whether every prefix is to be wanted again."""
-        before = self.wishes.table_id, self.kernel_filter.rules
+        """Take on another configuration; whether every prefix is to be wanted again.
+
+        The parent gives up what it keeps under another table or priority by itself, and begins with
+        nothing there.
+        """
+        before = self.wishes.table_id, self._priority, self.kernel_filter.rules
         self.kernel_filter = KernelFilter(config.filters.kernel)
-        self.wishes.table_id = config.fib.table_id  # the parent gives up the old one by itself
-        return before != (self.wishes.table_id, self.kernel_filter.rules)
+        self.wishes.table_id, self._priority = config.fib.table_id, config.fib.priority
+        return before != (self.wishes.table_id, self._priority, self.kernel_filter.rules)
 
     def want_again(self, prefix: Prefix) -> None:
         """What is wanted for a prefix may differ, although its best route does not."""

@@ -63,6 +63,26 @@ def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
     assert pending(requests) == expected | {LEARNED}
 
 
+@pytest.mark.parametrize(
+    ("changed", "is_wanted_again"),
+    [
+        ("fib: {table: 100}", True),
+        ("fib: {priority: 9}", True),
+        ("filters: {kernel: [{match: [10.1.0.0/16], action: deny}]}", True),
+        ("fib: {resync: 30s, on_exit: keep}", False),
+        ("", False),
+    ],
+)
+def test_what_the_parent_begins_anew_is_wanted_again(
+    rib: Rib, changed: str, is_wanted_again: bool
+) -> None:
+    """A priority was not: a reload that changed it took every route out of the kernel."""
+    base = "router_id: 10.255.0.1\nuser: root\n"
+    requests = FibRequests(load_text(base), rib.best, LOG)
+    assert requests.follow(load_text(f"{base}{changed}\n")) is is_wanted_again
+    assert requests.follow(load_text(base)) is is_wanted_again
+
+
 def wide(first: int, count: int) -> tuple[NextHop, ...]:
     return tuple(NextHop(Address(Family.IPV4, 0xCB00_0000 + first + n), 2) for n in range(count))
 

@@ -449,6 +449,21 @@ async def test_another_winner_is_told_and_logged_once(
     assert len(bench.sink.events("fib-route-shadowed")) == 1
 
 
+async def test_a_changed_priority_has_the_kernel_read_for_what_wins_now(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.kernel.put(key("10.1.0.0/16")._replace(priority=250), BLACKHOLE, 186)
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16"))
+        await bench.quiet()
+        assert told_preferred(bench) == (set(), set())
+        bench.sync.change_ownership(Ownership(205, 300, frozenset({254})))
+        bench.sync.update(update(2, "10.1.0.0/16"))
+        await bench.quiet()
+        (preferred,) = told_preferred(bench)[0]
+        assert (str(preferred.prefix), preferred.priority) == ("10.1.0.0/16", 250)
+
+
 async def test_many_that_lose_are_told_in_pieces_that_fit_a_frame(
     bench: Bench, autojump_clock: MockClock
 ) -> None:
