@@ -35,6 +35,8 @@ class InterfaceAddress:
     from such an address."""
     is_connected: bool = True
     """Whether the kernel routes the subnet to the link (`routed/fib/links/device_routes.py`)."""
+    is_preferred: bool = True
+    """Whether packets take that route, and not another one for the subnet to another link."""
 
     @property
     def subnet(self) -> Prefix:
@@ -96,8 +98,16 @@ class Interface:
         """The prefixes that this link makes reachable, when it is up.
 
         Link-local and loopback ranges are left out: they mean nothing to another router. So are
-        subnets that the kernel does not route to the link.
+        subnets that the kernel does not route to the link, or rather to another one.
         """
+        return self._subnets(is_preferred=True)
+
+    def on_link_prefixes(self) -> tuple[Prefix, ...]:
+        """The same with those that the kernel rather routes to another link: a gateway with `dev`
+        may be there."""
+        return self._subnets(is_preferred=False)
+
+    def _subnets(self, *, is_preferred: bool) -> tuple[Prefix, ...]:
         if not self.is_up:
             return ()
         found = {
@@ -105,6 +115,7 @@ class Interface:
             for entry in self.addresses
             if entry.is_usable
             and entry.is_connected
+            and (entry.is_preferred or not is_preferred)
             and not entry.address.is_link_local
             and not entry.address.is_loopback
         }

@@ -333,7 +333,7 @@ class KernelSide:
 
     def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
         """Next hops that were in a connected subnet of a link and are no longer."""
-        old, new = before.connected_prefixes(), after.connected_prefixes()
+        old, new = before.on_link_prefixes(), after.on_link_prefixes()
         if self._objects is None or set(old) <= set(new):
             return []
         legs = self._objects.book.legs_on(before.ifindex)

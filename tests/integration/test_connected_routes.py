@@ -358,6 +358,28 @@ async def test_the_same_subnet_on_two_links_is_judged_for_each(
 
 
 @BOTH
+async def test_a_subnet_is_connected_by_the_link_that_packets_take(
+    namespace: Namespace, family: Family
+) -> None:
+    """The kernel looks for a gateway by its link, so that there it is on link for both."""
+    best, good = (SubnetRoute(family.subnet, STATIC, priority) for priority in (40, 50))
+    async with watching(namespace) as scene:
+        scene.add(family.address, IFA_F_NOPREFIXROUTE)
+        scene.lab.add_subnet_route("v0", good)
+        await scene.until(lambda: family.subnet in scene.connected("v0"))
+        scene.lab.add_subnet_route("v1", best)
+        await scene.until(lambda: family.subnet not in scene.connected("v0"))
+        assert scene.link("v0").owner_of_subnet(Address.parse(family.via)) is not None
+        scene.add(family.second, IFA_F_NOPREFIXROUTE, ifname="v1")
+        await scene.until(lambda: family.subnet in scene.connected("v1"))
+    async with watching(namespace) as scene:
+        assert family.subnet not in scene.connected("v0"), "read at a start, too"
+        assert family.subnet in scene.connected("v1")
+        scene.lab.delete_subnet_route("v1", best)
+        await scene.until(lambda: family.subnet in scene.connected("v0"))
+
+
+@BOTH
 async def test_an_address_that_is_its_own_subnet_is_routed_by_the_local_table(
     namespace: Namespace, family: Family
 ) -> None:

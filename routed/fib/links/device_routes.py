@@ -23,6 +23,12 @@ A refusing route (blackhole, unreachable, prohibit) is preferred when its priori
 IPv4 also when it is the same: the kernel adds a second route of one key only in front of the first
 (`ip route prepend`), or behind it, where it would never be used.
 
+The kernel may have such routes for one subnet to several links. Packets take the one with the
+lowest priority: to the other links the subnet is on link for gateways that name the link (the
+kernel looks for those by link), and not connected (`is_preferred`). Where priorities are the same
+all links count. A route through a gateway for the very subnet is not compared, whatever its
+priority: every route of the host's administrator would have to be kept for that.
+
 A route through a nexthop object does not count: it names no link. The object may be changed without
 a notification for the route, and one that `ip route` writes has a scope that takes no gateway.
 
@@ -118,6 +124,24 @@ class DeviceRoutes:
             return bool(routes)
         return any(not _is_beaten(route, prefix.family, refusing) for route in routes)
 
+    def is_preferred(self, ifindex: int, prefix: Prefix) -> bool:
+        """Whether the kernel sends packets for a prefix to this link, rather than to another one
+        that it is routed to as well.
+
+        Cost: linear in the links that the prefix is routed to.
+        """
+        links = self._links.get(prefix, ())
+        if len(links) < 2:
+            return True
+        others = [kept for link in links if link != ifindex for kept in self._routes[link][prefix]]
+        return any(
+            not any(
+                other.table_id == ours.table_id and other.priority < ours.priority
+                for other in others
+            )
+            for ours in self._routes.get(ifindex, {}).get(prefix, ())
+        )
+
     @property
     def is_doubtful(self) -> bool:
         """The kernel may have removed routes without a notification: read them again."""
@@ -173,10 +197,16 @@ class DeviceRoutes:
             del self._refusing[prefix]
         return set(self._links.get(prefix, ()))
 
-    def forget_link(self, ifindex: int) -> None:
-        """A link is switched off or gone, and the kernel has removed the routes to it."""
-        for prefix in list(self._routes.get(ifindex, ())):
+    def forget_link(self, ifindex: int) -> set[int]:
+        """A link is switched off or gone, and the kernel has removed the routes to it.
+
+        Returns:
+            The other links that it may make a difference to.
+        """
+        prefixes = list(self._routes.get(ifindex, ()))
+        for prefix in prefixes:
             self._keep(ifindex, prefix, set())
+        return set().union(*(self._links.get(prefix, ()) for prefix in prefixes))
 
     def _devices(self, route: KernelRoute) -> list[int]:
         return [] if route.protocol == self._own_protocol else find_devices(route)
@@ -191,7 +221,7 @@ class DeviceRoutes:
                 before.add(kept)
                 self._count(kept, 1)
             self._links.setdefault(prefix, set()).add(ifindex)
-        return added
+        return added and set(self._links[prefix])
 
     def _remove(self, route: KernelRoute) -> set[int]:
         prefix, kept = route.key.prefix, _kept(route)
@@ -204,7 +234,7 @@ class DeviceRoutes:
         }
         for ifindex in found:
             self._keep(ifindex, prefix, self._routes[ifindex][prefix] - {kept})
-        return found
+        return found | self._links.get(prefix, set()) if found else found
 
     def _replace_key(self, route: KernelRoute) -> set[int]:
         """A replacement takes the place of the first of possibly several IPv4 routes of its key."""
@@ -222,6 +252,8 @@ class DeviceRoutes:
                 touched.add(ifindex)
                 count += len(before) - len(after)
                 self._keep(ifindex, prefix, after)
+        if touched:
+            touched |= self._links.get(prefix, set())
         self._has_doubts |= count > 1
         return touched
 

@@ -125,7 +125,7 @@ class LinkTable:
         else:
             self._links[ifindex] = event
         if event.is_removed or not event.is_admin_up:  # without a word for each route
-            self.device_routes.forget_link(ifindex)
+            self._noted.update(dict.fromkeys(self.device_routes.forget_link(ifindex)))
         if event.vrf_table or (before is not None and before.vrf_table):
             self._follow_vrf(ifindex)
         return self._settle(ifindex)
@@ -241,6 +241,8 @@ class LinkTable:
         )
         if in_local_table and not is_in_other_vrf:
             return entry
-        if self.device_routes.connects(link.ifindex, entry.subnet):
-            return entry
-        return replace(entry, is_connected=False)
+        if not self.device_routes.connects(link.ifindex, entry.subnet):
+            return replace(entry, is_connected=False)
+        if not self.device_routes.is_preferred(link.ifindex, entry.subnet):
+            return replace(entry, is_preferred=False)
+        return entry

@@ -51,6 +51,62 @@ def filled(table_id: int, *links: LinkEvent) -> LinkTable:
     return table
 
 
+def manual(ifindex: int, prefix: str, priority: int) -> KernelRoute:
+    """As `ip route add PREFIX dev LINK metric PRIORITY` makes it."""
+    value = RouteValue(RouteType.UNICAST, (NextHop(None, ifindex),))
+    return KernelRoute(RouteKey(MAIN, Prefix.parse(prefix), 0, priority), 3, value)
+
+
+def on_link(table: LinkTable, ifindex: int, via: str) -> bool:
+    return table.interfaces[ifindex].owner_of_subnet(Address.parse(via)) is not None
+
+
+def test_a_subnet_is_connected_by_the_link_that_packets_take() -> None:
+    """The other link has it still, for gateways that name that link."""
+    table = filled(MAIN, link(1), link(2))
+    for each in (
+        (subnet(1, "10.1.0.0/24"), True),
+        (manual(1, "10.1.0.0/24", 50), False),
+        (manual(2, "10.1.0.0/24", 40), False),
+    ):
+        route, is_removed = each
+        table.note_route(route, is_removed=is_removed, is_replacing=False)
+    table.take_changes()
+    assert "10.1.0.0/24" not in connected(table, 1)
+    assert on_link(table, 1, "10.1.0.9")
+    table.note(address(2, "10.1.0.2/24"))
+    assert [change.ifindex for change in table.take_changes()] == [2]
+    assert "10.1.0.0/24" in connected(table, 2)
+    assert "10.1.0.0/24" not in connected(table, 1)
+    table.note_route(manual(2, "10.1.0.0/24", 40), is_removed=True, is_replacing=False)
+    assert sorted(change.ifindex for change in table.take_changes()) == [1, 2]
+    assert "10.1.0.0/24" in connected(table, 1)
+    assert "10.1.0.0/24" not in connected(table, 2)
+
+
+def test_a_link_that_goes_down_leaves_its_subnets_to_the_next() -> None:
+    table = filled(MAIN, link(1), link(2))
+    table.note_route(subnet(1, "10.1.0.0/24"), is_removed=True, is_replacing=False)
+    table.note(address(2, "10.1.0.2/24"))
+    for ifindex, priority in ((1, 600), (2, 100)):
+        route = manual(ifindex, "10.1.0.0/24", priority)
+        table.note_route(route, is_removed=False, is_replacing=False)
+    table.take_changes()
+    assert "10.1.0.0/24" not in connected(table, 1)
+    table.apply(link(2, is_up=False))
+    table.take_changes()
+    assert "10.1.0.0/24" in connected(table, 1)
+
+
+def test_of_routes_of_one_priority_each_connects() -> None:
+    table = filled(MAIN, link(1), link(2))
+    table.note(address(2, "10.1.0.2/24"))
+    table.note_route(subnet(2, "10.1.0.0/24"), is_removed=False, is_replacing=False)
+    table.take_changes()
+    assert "10.1.0.0/24" in connected(table, 1)
+    assert "10.1.0.0/24" in connected(table, 2)
+
+
 VRF = link(9, vrf_table=RED)
 
 
