@@ -109,7 +109,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the hypothesis profile, start collecting skips."""
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if _is_ci() else "dev"))
-    config.pluginmanager.register(LeftOut(), "left-out")
+    if not hasattr(config, "workerinput"):  # with `-n` the process that hears of every test
+        config.pluginmanager.register(LeftOut(), "left-out")
 
 
 def _why_not(item: pytest.Item) -> str:

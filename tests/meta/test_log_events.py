@@ -4,6 +4,7 @@ engine that logs any other."""
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,13 @@ MODULES = {
 }
 
 
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
 def imports_of(module: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -36,14 +42,14 @@ def loaded_by(root: str) -> set[str]:
     return found
 
 
-def events_in(module: str) -> set[str]:
+@functools.cache
+def events_in(module: str) -> frozenset[str]:
     """Every declared event that a module names."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    return {
+    return frozenset(
         node.value
-        for node in ast.walk(tree)
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in EVENTS
-    }
+    )
 
 
 ENGINE = loaded_by("routed.engine.main") - {"routed.log.events"}
@@ -58,5 +64,5 @@ def test_what_the_engine_logs_is_declared_as_the_engines(module: str) -> None:
 
 
 def test_what_is_declared_as_the_engines_is_logged_there() -> None:
-    logged = set().union(*(events_in(module) for module in ENGINE))
+    logged: set[str] = set().union(*(events_in(module) for module in ENGINE))
     assert {name for name, spec in EVENTS.items() if spec.is_engines} <= logged

@@ -66,9 +66,9 @@ COMMANDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("golden") / "routed.sock"
+@pytest.fixture
+def socket_path(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "routed.sock"
     with (
         closing(FakeDaemon()) as daemon,
         serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
