@@ -2,12 +2,15 @@
 # make run      see it work: three routers in a line
 # make test     everything that this machine allows
 #
-# Nothing but Python 3.11 or newer (with venv), git and make is assumed. Two variables:
+# Nothing but Python 3.11 or newer (with venv), git and make is assumed. Three variables:
 #   PYTHON=python3.12    the interpreter that the virtual environment is made with
 #   VENV=DIR             where that is; needed when the checkout is not yours to write
+#   JOBS=N               how many processes run tests; 0: no other process, for a debugger
 
 PYTHON ?= python3
 VENV ?= .venv
+# Most tests wait for daemons, so more of them run at once than there are processors.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
@@ -21,6 +24,11 @@ ifeq ($(IS_WRITABLE),)
   export HYPOTHESIS_STORAGE_DIRECTORY = $(VENV)/cache/hypothesis
   export PYTEST_ADDOPTS = -o cache_dir=$(abspath $(VENV))/cache/pytest
 endif
+
+# Tests start thousands of Python programs, which do not compile routed each time.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
+# One test at a time is handed out, in the order of pyproject.toml.
+PYTEST_JOBS := --numprocesses $(JOBS) --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test lint type unit bench sim flood soak attack fuzz sanitize clean
@@ -36,7 +44,7 @@ run: $(STAMP) ## build three routers in a line, run routed in each, prove that t
 
 test: lint type ## check and test everything that this machine allows
 	@echo "pytest: all tests; what is left out is listed at the end"
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST) $(PYTEST_JOBS)
 
 lint: $(STAMP) ## check format and style (ruff)
 	@echo "ruff: format and style"
@@ -48,7 +56,7 @@ type: $(STAMP) ## check types (mypy, strict)
 	@$(BIN)/mypy --no-error-summary
 
 unit: $(STAMP) ## only the tests that need no privilege and no network
-	@$(BIN)/python -m pytest -q -m "not root"
+	@$(PYTEST) $(PYTEST_JOBS) -m "not root"
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)
@@ -57,7 +65,7 @@ sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)
 
 flood: $(STAMP) ## a million forged datagrams from 100,000 sources at one router, twice: five minutes
-	@NUP_FLOOD=1000000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 -o timeout=0 tests/property/test_nup_flood.py
+	@NUP_FLOOD=1000000 $(PYTEST) -o faulthandler_timeout=0 -o timeout=0 tests/property/test_nup_flood.py
 
 MINUTES ?= 20
 

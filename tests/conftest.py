@@ -50,7 +50,10 @@ pwd.getpwnam = _getpwnam_with_routed
 
 _INTEGRATION = Path(__file__).parent / "integration"
 
-settings.register_profile("dev", max_examples=50, deadline=None)
+# How long an example takes says something about what else the machine does, and nothing about us.
+settings.register_profile(
+    "dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile(
     "ci",
     max_examples=200,

@@ -682,7 +682,7 @@ async def test_an_intruders_system_call_ends_it_by_sigsys(take_over: TakeOver) -
 async def test_an_engine_that_hangs_is_ended(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_session, "PULSE_S", 0.02)
+    monkeypatch.setattr(engine_session, "PULSE_S", 0.1)
     take_over("take_configuration()\nread_nothing()\n")
     siege = await besiege()
     assert siege.status == "killed by SIGKILL"
@@ -692,7 +692,7 @@ async def test_an_engine_that_hangs_is_ended(
 async def test_an_engine_that_answers_its_pings_lives(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_session, "PULSE_S", 0.02)
+    monkeypatch.setattr(engine_session, "PULSE_S", 0.1)
     pings = engine_session.PULSES_MISSED_MAX * 2
     take_over(
         "take_configuration()\n"
