@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 ROUTER = "R"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 MANY = 10_000
 
 

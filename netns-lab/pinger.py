@@ -123,10 +123,14 @@ class Pinger:
         return _ECHO.pack(kind, 0, checksum, self._identifier, sequence) + _PAYLOAD
 
     def _collect(self, echoes: Echoes, until: float, *, until_all: bool) -> None:
-        """Read answers until a moment; or, when that is enough, until none is missing."""
+        """Read answers until a moment; or, when that is enough, until none is missing.
+
+        What is there is read however late it is: a busy machine delays this program, and that is
+        no loss.
+        """
         while not (until_all and len(echoes.answered) == len(echoes.sent_at)):
-            patience = until - time.monotonic()
-            if patience <= 0 or not select.select([self._connection], [], [], patience)[0]:
+            patience = max(0.0, until - time.monotonic())
+            if not select.select([self._connection], [], [], patience)[0]:
                 return
             try:
                 datagram, (peer, *_) = self._connection.recvfrom(2048)

@@ -28,7 +28,7 @@ __all__ = ["TOPOLOGY", "Survival", "run", "survive"]
 TOPOLOGY = "line3"
 INTERVAL_S = 0.001
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

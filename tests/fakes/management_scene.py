@@ -37,7 +37,7 @@ ME = os.getuid()
 ADMIN = AccessList(admin_uids=frozenset({ME}))
 READER = AccessList(read_uids=frozenset({ME}), admin_uids=frozenset({12345}))
 NOBODY = AccessList(admin_uids=frozenset({12345}))
-DEADLINE_S = 10
+DEADLINE_S = 60.0
 
 
 class Client:

@@ -14,7 +14,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 SUBNETS = ["10.20.9.0/24", "2001:db8:20:9::/64"]
 MARK = "10.20.8.0/24"
 

@@ -16,7 +16,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.replay.corpus import differences
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def test_what_a_daemon_did_is_replayed_to_the_same_outputs_and_becomes_a_case(

@@ -19,7 +19,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 METRICS = "/dev/shm/R/metrics.sock"
 FIRST, SECOND = "Kestrel-over-9-hills", "Quince!and#Medlar"
 

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 KEYS = """
 keys:
   core: [{id: 1, algorithm: hmac-sha256, secret_file: core.key}]

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.root
 
 _IFINFO, _IFADDR = struct.Struct("=BxHiII"), struct.Struct("=BBBBi")
 _RTM_DELLINK, _RTM_DELADDR, _IFLA_IFNAME, _IFA_LOCAL = 17, 21, 3, 2
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Side:

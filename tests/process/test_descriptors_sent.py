@@ -25,7 +25,7 @@ from routed.parent import listeners as listener
 from routed.parent.listeners import close_listener, open_metrics_listener
 from tests.fakes.fake_daemon import FakeDaemon, ServerThread
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 LINGER_S = 20_000
 CHUNK = bytes(1 << 16)
 

@@ -58,7 +58,7 @@ from tests.fakes.management_scene import until
 pytestmark = pytest.mark.root
 
 PROGRAM = Path(__file__).parents[1] / "fakes" / "hostile_program.py"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 TakeOver = Callable[[str], None]
 NOBODY = 65534
 CONFIG = load_text("router_id: 10.255.0.1\nuser: nobody\n", "routes.yaml")

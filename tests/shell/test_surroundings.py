@@ -31,7 +31,7 @@ from routectl.shell import history_path, open_history
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
