@@ -55,8 +55,8 @@ type: $(STAMP) ## check types (mypy, strict)
 	@echo "mypy: types"
 	@$(BIN)/mypy --no-error-summary
 
-unit: $(STAMP) ## only the tests that need no privilege and no network
-	@$(PYTEST) $(PYTEST_JOBS) -m "not root"
+unit: $(STAMP) ## only the tests of single modules, which need no privilege and no network
+	@$(PYTEST) $(PYTEST_JOBS) -m "not root" tests/unit tests/meta
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)

@@ -5,30 +5,11 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from routed.log.events import EVENTS
-
-ROOT = Path(__file__).resolve().parents[2]
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in sorted((ROOT / "routed").rglob("*.py"))
-}
-
-
-@functools.cache
-def tree_of(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
-
-
-def imports_of(module: str) -> Iterator[str]:
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+from tests.meta.test_layering import MODULES, imports_of
 
 
 def loaded_by(root: str) -> set[str]:
@@ -38,7 +19,7 @@ def loaded_by(root: str) -> set[str]:
         module = waiting.pop()
         if module in MODULES and module not in found:
             found.add(module)
-            waiting += imports_of(module)
+            waiting += imports_of(MODULES[module])
     return found
 
 
@@ -47,7 +28,7 @@ def events_in(module: str) -> frozenset[str]:
     """Every declared event that a module names."""
     return frozenset(
         node.value
-        for node in ast.walk(tree_of(module))
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in EVENTS
     )
 
