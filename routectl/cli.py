@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from ipc.blocking import DEFAULT_TIMEOUT_S, ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
+from ipc.texts import clip_text
 from routectl.commands import TREE
 from routectl.ending import prepare_streams, run_to_end
 from routectl.execute import Output, execute, hold
@@ -46,6 +47,10 @@ __all__ = ["CommandLine", "command_line_for", "main"]
 
 SOCKET_VARIABLE = "ROUTECTL_SOCKET"
 TIMEOUT_MAX_S = 86_400.0
+
+
+_SHOWN_BYTES = 60
+"""Of a line that an error quotes."""
 
 
 class CommandLine:
@@ -74,9 +79,9 @@ class CommandLine:
         import shlex  # a one-shot command has its words already
 
         try:
-            words = shlex.split(line, comments=True)
+            words = shlex.split(_without_comment(line))
         except ValueError as error:
-            return self._usage(f"{line.strip()}: {str(error).lower()}")
+            return self._usage(f"{clip_text(line.strip(), _SHOWN_BYTES)}: {str(error).lower()}")
         return self.run(words) if words else ExitStatus.DONE
 
     def run(self, arguments: Sequence[str]) -> ExitStatus | None:
@@ -142,6 +147,23 @@ class CommandLine:
         options.json |= is_json
         _output(options, self._out, self._errors).fail("usage", text)
         return ExitStatus.USAGE
+
+
+def _without_comment(line: str) -> str:
+    """A line up to a `#` at its start or after a blank, outside quotes; `shlex` would take one
+    within a word as well (`dev eth0#1`)."""
+    quote, before, characters = "", " ", iter(enumerate(line))
+    for at, character in characters:
+        if character == "\\" and quote != "'":
+            next(characters, None)
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character == "#" and before.isspace():
+            return line[:at]
+        before = character
+    return line
 
 
 @contextmanager

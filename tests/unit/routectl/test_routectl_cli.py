@@ -144,6 +144,33 @@ def test_commands_come_from_a_pipe_one_a_line(
     assert captured.err == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("show interfaces eth0#1", "no interface eth0#1"),
+        ("show interfaces '#z'", "no interface #z"),
+        ('show interfaces "#z"', "no interface #z"),
+        ("show interfaces \\#z", "no interface #z"),
+        ("show interfaces 'a # b' # c", "no interface a # b"),
+        ("show interfaces nope # it's a comment", "no interface nope"),
+        ("show interfaces 'x" + "y" * 5_000, "...: no closing quotation"),
+    ],
+)
+def test_a_comment_begins_after_a_blank_and_outside_quotes(
+    path: Path,
+    daemon: FakeDaemon,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    error: str,
+) -> None:
+    with serving(path, daemon, ADMIN):
+        from_pipe(f"{line}\n", monkeypatch)
+    errors = capsys.readouterr().err
+    assert errors.endswith(f"{error}\n")
+    assert len(errors) < 200
+
+
 def test_a_failing_line_does_not_stop_the_rest_and_gives_the_exit_status(
     path: Path,
     daemon: FakeDaemon,
