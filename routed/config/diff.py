@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from routed.config.options import Option
 from routed.config.schema import Config, LearnConfig, RuleConfig, StaticConfig, options_of
+from routed.config.written import written_value
 
 __all__ = ["ConfigDelta", "compare"]
 
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 LINES_MAX = 100
 """So many changes are listed one by one; of more only the number is said."""
+_VALUE_CHARACTERS = 200
+"""Of a value: a list of filters may be as long as the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +103,13 @@ def _scalar_changes(path: str, old: Any, new: Any, skip: Iterable[str] = ()) -> 
         if dataclasses.is_dataclass(after) and options_of(type(after)):
             yield from _scalar_changes(f"{path}{option.key}.", before, after)
         else:
-            yield f"{path}{option.key}: {_words(before)} -> {_words(after)}"
+            yield f"{path}{option.key}: {_words(option, before)} -> {_words(option, after)}"
 
 
-def _words(value: Any) -> str:
-    match value:
-        case tuple():
-            return (
-                f"[{', '.join(_words(item) for item in value)}]" if _is_plain(value) else str(value)
-            )
-        case _ if hasattr(value, "value"):
-            return str(value.value)
-        case _ if hasattr(value, "name"):
-            return str(value.name)
-    return str(value)
-
-
-def _is_plain(value: tuple[Any, ...]) -> bool:
-    """Whether a tuple is a list of the configuration, rather than an Address or a Prefix."""
-    return type(value) is tuple
+def _words(option: Option, value: Any) -> str:
+    """As the file says it, cut to a length."""
+    text = "(none)" if value is None else written_value(option, value)
+    return text if len(text) <= _VALUE_CHARACTERS else f"{text[: _VALUE_CHARACTERS - 3]}..."
 
 
 def _item_changes(

@@ -29,7 +29,7 @@ from routed.config.options import (
 from routed.config.scalars import Reader
 from routed.config.schema import Config
 
-__all__ = ["Line", "written"]
+__all__ = ["Line", "written", "written_value"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/](?:[A-Za-z0-9_./:+ -]*[A-Za-z0-9_/.+-])?\Z")
 """What needs no quotes in YAML, neither by itself nor among braces; narrower than it would have to
@@ -61,6 +61,17 @@ def written(config: Config, section: str | None = None, *, is_all: bool = False)
     for option in options_of(Config):
         if section in (None, option.key):
             yield from _lines(option, config, "", 0, is_all=is_all)
+
+
+def written_value(option: Option, value: Any) -> str:
+    """What stands behind a key, in one line; lists and mappings in braces.
+
+    Args:
+        option: the key.
+        value: of it, not None.
+    """
+    text = _flow_value(option, value)
+    return _flow_inside(option, value) if text is None else text
 
 
 def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool) -> Iterator[Line]:
