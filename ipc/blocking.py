@@ -20,6 +20,9 @@ neighbors`.
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 import struct
 from collections import deque
@@ -261,20 +264,33 @@ class ControlClient:
             if isinstance(message, LastRows):
                 return ALL_WELL, rows
 
-    def watch(self, request: Request) -> Iterator[list[Row]]:
+    def watch(self, request: Request, *, output: int | None = None) -> Iterator[list[Row]]:
         """Send a request whose rows come for as long as the caller reads them.
 
         The connection is for this alone; stopping to read closes it, which ends it at the daemon.
 
+        Args:
+            request: such a one.
+            output: where the caller writes the rows, if that is a descriptor: a pipe whose reader
+                leaves ends the watch at once, not at the next change.
+
         Raises:
             ControlError: the request failed, or the daemon has gone.
+            BrokenPipeError: whoever reads the output has left.
         """
         self.close()
         answer = self.ask(request)
         assert self._connection is not None  # `ask` makes one
         _limit_waiting(self._connection, None)
+        pages = answer.pages()
         try:
-            yield from answer.pages()
+            while True:
+                if output is not None and self._connection is not None:
+                    _await_rows(self._connection, output)
+                page = next(pages, None)
+                if page is None:
+                    return
+                yield page
         finally:
             self.close()
 
@@ -404,6 +420,19 @@ class ControlClient:
             # A peer that closes with our words unread resets us, and the kernel reports that
             # before what it had said; the second read gets the parting word, or the end.
             return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
+
+
+def _await_rows(connection: socket.socket, output: int) -> None:
+    """Wait for what the daemon says.
+
+    Raises:
+        BrokenPipeError: whoever reads the output leaves before.
+    """
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    waiting.register(output, 0)  # an error and a hang-up are always told
+    if any(descriptor == output for descriptor, _ in waiting.poll()):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _limit_waiting(connection: socket.socket, timeout_s: float | None) -> None:

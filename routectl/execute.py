@@ -44,6 +44,10 @@ __all__ = ["Output", "execute", "hold"]
 class Output(Protocol):
     """Where an answer goes: text for people or JSON for programs."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """What is written to, when it is a file of the system."""
+
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows."""
 
@@ -235,7 +239,8 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
 
             run_top(client)
         case Watch(build, form):
-            output.stream(form, _stamped(client.watch(build(invocation))))
+            changes = client.watch(build(invocation), output=output.descriptor)
+            output.stream(form, _stamped(changes))
         case Save(build):
             from routectl.saving import STANDARD_OUTPUT, save  # only a recording pays for it
 

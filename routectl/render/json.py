@@ -53,6 +53,13 @@ class JsonOutput:
         self._open()
         self._close()
 
+    @property
+    def descriptor(self) -> int | None:
+        """What is written to, when it is a file of the system."""
+        from routectl.render.text import descriptor_of  # only `monitor` pays for it
+
+        return descriptor_of(self._out)
+
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows as they come, for as long as they do: a document a line, without a frame."""
         del form

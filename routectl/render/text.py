@@ -38,6 +38,7 @@ __all__ = [
     "Sections",
     "Table",
     "TextOutput",
+    "descriptor_of",
     "duration_text",
     "ms_text",
     "next_hops_text",
@@ -194,6 +195,11 @@ class TextOutput:
                         self.write_line(printable(form.text(row)))
                     self._out.flush()
         self._out.flush()
+
+    @property
+    def descriptor(self) -> int | None:
+        """What is written to, when it is a file of the system."""
+        return descriptor_of(self._out)
 
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows as they come, for as long as they do."""
@@ -352,6 +358,14 @@ def _left_out(row: Row) -> Iterable[str]:
         first = next(iter(row.values()))
         for column, count in left_out.items():
             yield printable(f"... {first}: {count} more of {column} are left out")
+
+
+def descriptor_of(out: TextIO) -> int | None:
+    """The descriptor of a stream; None for one in memory."""
+    try:
+        return out.fileno()
+    except (OSError, ValueError):
+        return None
 
 
 def plain_text(value: object) -> str:

@@ -6,6 +6,8 @@ import functools
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,8 @@ from routed.control.views import NextHopView
 from routed.model.prefix import Address
 from routed.model.route import RouteSource, RouteType
 from tests.fakes.fake_daemon import FakeDaemon, ServerThread, serving
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ADDED = ChangeView(
     "route", "add", "10.1.0.0/16", source=RouteSource.INJECTED, metric=7, type=RouteType.UNICAST,
@@ -65,6 +69,46 @@ def watching(
 
 def _same(view: ChangeView) -> ChangeView:
     return view
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_a_monitor_ends_when_its_reader_leaves_although_nothing_changes(
+    tmp_path: Path, server: ServerThread, options: list[str]
+) -> None:
+    reader, writer = os.pipe()
+    arguments = ["-s", str(tmp_path / "routed.sock"), "monitor", *options]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "routectl", *arguments],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    os.close(writer)
+    os.close(reader)
+    _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (0, b"")
+
+
+def test_a_watch_that_is_read_goes_on(
+    tmp_path: Path, server: ServerThread, daemon: FakeDaemon
+) -> None:
+    reader, writer = os.pipe()
+    client = ControlClient(str(tmp_path / "routed.sock"))
+    pages = client.watch(Monitor(("links",)), output=writer)
+
+    def note_until_watched() -> None:
+        if daemon.hub.is_watched(Topic.LINKS):
+            daemon.hub.record(Topic.LINKS, [lambda: ChangeView("link", "up", "eth0")])
+        else:
+            server.soon(note_until_watched)
+
+    server.soon(note_until_watched)
+    assert [row["subject"] for row in next(pages)] == ["eth0"]
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        next(pages)
+    os.close(writer)
+    client.close()
 
 
 def read(pages: Iterator[list[Row]], count: int) -> list[Row]:
