@@ -13,9 +13,11 @@ Failure: a pager that cannot be started is done without.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TextIO, cast
@@ -38,21 +40,37 @@ def pager_command() -> list[str]:
     return ["less"]
 
 
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _width_of(line: str) -> int:
+    """The columns that a line takes on a terminal."""
+    if "\x1b" in line:
+        line = _COLOR.sub("", line)
+    if line.isascii():
+        return len(line)
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
+
+
 class PagedOut:
     """Text on its way to the terminal; a TextIO as far as the renderers look."""
 
-    def __init__(self, out: TextIO, command: list[str], lines: int) -> None:
+    def __init__(self, out: TextIO, command: list[str], lines: int, columns: int) -> None:
         """Write nothing yet.
 
         Args:
             out: the terminal.
             command: the pager's words.
             lines: how many the screen has.
+            columns: how many a line of the screen has.
         """
         self._out = out
         self._command = command
         self._room = lines - 1
         """A line is for the prompt that follows."""
+        self._columns = max(columns, 1)
+        self._width = 0
+        """Of the line that is not ended yet."""
         self._held: list[str] = []
         self._pager: subprocess.Popen[str] | None = None
 
@@ -67,13 +85,26 @@ class PagedOut:
             BrokenPipeError: the pager was left.
         """
         if self._command:
-            self._room -= text.count("\n")
+            self._room -= self._screen_lines(text)
             self._held.append(text)
             if self._room < 0:
                 self._open_pager()
         else:
             self._sink().write(text)
         return len(text)
+
+    def _screen_lines(self, text: str) -> int:
+        """How many lines of the screen a text ends: a long one takes several.
+
+        Cost: linear in the text.
+        """
+        *ended, rest = text.split("\n")
+        count = 0
+        for line in ended:
+            width, self._width = self._width + _width_of(line), 0
+            count += max(1, -(-width // self._columns))
+        self._width += _width_of(rest)
+        return count
 
     def flush(self) -> None:
         """What is held is held until it is too much, or the end; what is not, goes."""
@@ -127,7 +158,8 @@ def paging(out: TextIO) -> Iterator[TextIO]:
     if not command:
         yield out
         return
-    paged = PagedOut(out, command, shutil.get_terminal_size().lines)
+    size = shutil.get_terminal_size()
+    paged = PagedOut(out, command, size.lines, size.columns)
     try:
         yield cast("TextIO", paged)
     except BrokenPipeError:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from routectl.cli import CommandLine, command_line_for
-from routectl.pager import pager_command
+from routectl.pager import pager_command, paging
 from routectl.parse import parse
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -78,6 +78,33 @@ def test_what_does_not_fit_goes_to_the_pager_whole(
         command_line.run_line("show routes")
     assert out.getvalue() == ""
     assert len(seen.read_text().splitlines()) == 1 + 2 * 3000
+
+
+@pytest.mark.parametrize(
+    ("line", "count", "is_paged"),
+    [
+        ("x" * 80, 23, False),
+        ("x" * 81, 11, False),
+        ("x" * 81, 12, True),
+        ("\x1b[31m" + "x" * 80 + "\x1b[0m", 23, False),
+        ("\u4e2d" * 40, 23, False),
+        ("\u4e2d" * 41, 12, True),
+        ("", 23, False),
+        ("", 24, True),
+    ],
+)
+def test_a_line_that_is_longer_than_the_screen_is_wide_counts_as_often_as_it_wraps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, count: int, *, is_paged: bool
+) -> None:
+    seen = use_pager(monkeypatch, tmp_path, KEEPS_ALL)
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    with paging(terminal) as out:
+        for _ in range(count):
+            out.write(line[:7])
+            out.write(line[7:] + "\n")
+    assert seen.exists() is is_paged
+    assert bool(terminal.getvalue()) is not is_paged
 
 
 def test_leaving_the_pager_ends_the_command_and_not_the_session(
