@@ -9,12 +9,16 @@ text quotes at most _QUOTED_BYTES of what it is about.
 
 from __future__ import annotations
 
+import re
 import socket
 
 from ipc.control import ROUTE_NEXT_HOPS_MAX, RouteAttributes, RouteNextHop
 from ipc.texts import clip_text
 
 __all__ = [
+    "LEASE_MAX_S",
+    "LEASE_MIN_S",
+    "OWNER_NAME",
     "ROUTE_METRIC_MAX",
     "ROUTE_TAG_MAX",
     "ROUTE_TYPES",
@@ -23,11 +27,20 @@ __all__ = [
     "attributes_problem",
     "family_problem",
     "host_bits_problem",
+    "is_owner",
     "quoted",
 ]
 
 ROUTE_TYPES = ("unicast", "blackhole", "unreachable", "prohibit")
 """The words of RouteType; a test holds them to it."""
+
+LEASE_MIN_S = 1.0
+LEASE_MAX_S = 86_400.0
+"""A day; whoever wants longer wants no lease."""
+
+OWNER_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"
+"""What a client may call itself, as a regular expression."""
+_OWNER = re.compile(rf"uid\d{{1,10}}(/{OWNER_NAME})?", re.ASCII)
 
 ROUTE_METRIC_MAX = (1 << 32) - 2
 ROUTE_TAG_MAX = (1 << 32) - 1
@@ -42,6 +55,11 @@ _IPV6_LOOPBACK = bytes(15) + b"\1"
 def quoted(text: str) -> str:
     """A word as an error quotes it, cut to a length."""
     return repr(clip_text(text, _QUOTED_BYTES))
+
+
+def is_owner(text: str) -> bool:
+    """Whether routes may be owned by this: a user, and the name that a client of his gave."""
+    return _OWNER.fullmatch(text) is not None
 
 
 def address_problem(text: str) -> str | None:

@@ -27,7 +27,14 @@ from ipc.control import (
     RouteNextHop,
     RouteOperation,
 )
-from ipc.route_rules import attributes_problem, family_problem
+from ipc.route_rules import (
+    LEASE_MAX_S,
+    LEASE_MIN_S,
+    OWNER_NAME,
+    attributes_problem,
+    family_problem,
+    is_owner,
+)
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
 from routed.model.martians import MartianRules
@@ -46,12 +53,7 @@ __all__ = [
     "read_change",
 ]
 
-LEASE_MIN_S = 1.0
-LEASE_MAX_S = 86_400.0
-"""A day; whoever wants longer wants no lease."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}\Z")
-_WHOLE_OWNER = re.compile(r"uid\d{1,10}(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,63})?\Z")
+_NAME = re.compile(OWNER_NAME)
 
 
 class BatchError(Exception):
@@ -110,7 +112,7 @@ def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
         return f"uid{caller.uid}/pid{caller.pid}.{caller.session}"
     if not name:
         return f"uid{caller.uid}"
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise BatchError(f"{name!r} is no name of an owner: letters, digits and _ . : - (up to 64)")
     return f"uid{caller.uid}/{name}"
 
@@ -197,7 +199,7 @@ def _first_of_each(refusals: list[Refusal]) -> list[Refusal]:
 
 
 def _owners_for_delete(request: RouteChange, caller: Caller) -> tuple[str, ...]:
-    if _WHOLE_OWNER.match(request.owner):
+    if is_owner(request.owner):
         return (request.owner,)
     of_session = owner_of(caller, "", is_session=True)
     if request.lease.is_session:

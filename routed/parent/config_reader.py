@@ -3,9 +3,9 @@
 A file may lie on a mount whose server is gone; a system call on it does not return then, and no
 cancellation reaches it. So each read happens in a thread that is abandoned when it takes longer
 than READ_TIMEOUT_S, or when the daemon ends, and that holds no file of ours open meanwhile
-(`routed.parent.file_threads`). The state files beside the pid file are written in the same way. Decoding
-is a matter of the text's length alone; it happens in a thread, too, so that the event loop turns
-meanwhile.
+(`routed.parent.file_threads`). The state files beside the pid file are written in the same way.
+Decoding is a matter of the text's length alone; it happens in a thread, too, so that the event loop
+turns meanwhile.
 
 Bounds: READERS_MAX threads that hang in a file system, and one that writes; while there are as
 many, a further read fails without one.

@@ -74,6 +74,7 @@ from routed.parent.kernel import KernelSide
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import InForce, Transactions
+from routed.parent.reload_phases import Phase
 from routed.parent.reload_queue import ReloadRequest
 from routed.parent.service_manager import ServiceManager
 from routed.parent.startup import Opened, StartError, open_daemon
@@ -365,7 +366,11 @@ class Parent:
 
     def _bury_engine(self, session: EngineSession) -> None:
         self._switch.engine_ended()
-        self._journals.engine_died(has_wished=session.has_wished)
+        self._journals.engine_died(
+            has_wished=session.has_wished,
+            is_next_last=self._supervisor.is_next_last
+            and self._transactions.phase is not Phase.UNCONFIRMED,
+        )
         for problem in self._opened.listeners.renew():
             self._log.emit("listener-not-renewed", problem=problem)
 

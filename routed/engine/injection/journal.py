@@ -31,19 +31,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ipc import codec
+from ipc.control import RouteAttributes, RouteNextHop
 from ipc.framing import IpcError
+from ipc.route_rules import LEASE_MAX_S, attributes_problem, family_problem, is_owner
 from routed.engine.injection.leases import Attributes
 from routed.imsg.columns import pack_indices, pack_keys, unpack_keys, unpack_values
 from routed.imsg.messages import JOURNAL_BYTES_MAX
 from routed.model.prefix import Family
 from routed.model.route import Gateway, RouteColumn, RouteType
 
-__all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "fold"]
+__all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "check", "fold"]
 
 REWRITE_BYTES = 1024 * 1024
 """A file is written afresh when there may be so much more to leave out than to keep."""
-REWRITE_RENEWALS = 1_000_000
-"""The same after so many renewed leases, which cost `fold` time and the file nothing."""
 _ROUTES_IN_RECORD = 4096
 
 _HEADER = struct.Struct(">BII")
@@ -123,8 +123,51 @@ _KINDS: dict[type[Record], _Kind] = {
 }  # fmt: skip
 _CLASSES = {kind: record_class for record_class, kind in _KINDS.items()}
 
-_Held = dict[int, tuple[KeptAttributes, float | None]]
-"""By key: what the route is, and until when."""
+_Held = dict[int, tuple[KeptAttributes, float | None, int]]
+"""By key: what the route is, until when, and how many renewals of its owner came before that."""
+
+
+def check(records: Iterable[Record]) -> None:
+    """See that every record is one that a client's request may have led to: by the same rules.
+
+    An engine that was taken over writes what it likes, and whoever reads it later would end of
+    a number that no message can carry.
+
+    Raises:
+        IpcError: it is not.
+
+    Cost: linear in the bytes; equal attributes are looked at once.
+    """
+    right: set[tuple[Family, KeptAttributes]] = set()
+    for record in records:
+        if not is_owner(record.owner):
+            raise IpcError("an owner that nobody is")
+        if not isinstance(record, Kept):
+            continue
+        for attributes in record.attributes:
+            if (record.family, attributes) not in right:
+                _check_attributes(record.family, attributes)
+                right.add((record.family, attributes))
+
+
+def _check_attributes(family: Family, attributes: KeptAttributes) -> None:
+    hops = tuple(
+        RouteNextHop(
+            None if hop.via is None else str(hop.via), hop.ifname, hop.weight, hop.is_onlink
+        )
+        for hop in attributes.gateways
+    )
+    as_requested = RouteAttributes(
+        attributes.type.name.lower(), hops, attributes.metric, attributes.tag
+    )
+    problem = attributes_problem(as_requested) or family_problem(family.width // 8, as_requested)
+    if problem:
+        raise IpcError(problem)
+
+
+def _check_leases(kept: Iterable[Kept], now: float) -> None:
+    if any(each.until is not None and each.until > now + LEASE_MAX_S for each in kept):
+        raise IpcError("a lease that is longer than any")
 
 
 def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
@@ -133,14 +176,16 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
     Raises:
         IpcError: a record that no journal writes.
 
-    Cost: about 0.3 us a route and change.
+    Cost: about 0.3 us a route and change, however many routes a renewal was about.
     """
     held: dict[tuple[str, Family], _Held] = {}
+    renewals: dict[str, list[Renewed]] = {}
     for record in records:
         match record:
             case Kept():
                 _, keys, numbers = record.column()
-                shared = [(each, record.until) for each in record.attributes]
+                count = len(renewals.get(record.owner, ()))
+                shared = [(each, record.until, count) for each in record.attributes]
                 routes = held.setdefault((record.owner, record.family), {})
                 routes.update(zip(keys, [shared[number] for number in numbers], strict=True))
             case Removed():
@@ -148,21 +193,35 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
                 for key in unpack_keys(record.family, record.keys):
                     routes.pop(key, None)
             case Renewed():
-                for family in Family:
-                    _renew(held.get((record.owner, family), {}), record)
+                of_owner = renewals.setdefault(record.owner, [])
+                if of_owner and record.at < of_owner[-1].at:
+                    raise IpcError("a renewal before the last one")
+                of_owner.append(record)
     for (owner, family), routes in held.items():
-        yield from _packed(owner, family, routes, now)
+        yield from _packed(owner, family, routes, renewals.get(owner, ()), now)
 
 
-def _renew(routes: _Held, renewed: Renewed) -> None:
-    for key, (attributes, until) in routes.items():
-        if until is not None and until > renewed.at:
-            routes[key] = attributes, renewed.until
+def _ends(renewals: Sequence[Renewed]) -> list[float]:
+    """When a lease ends that still ran at each of these renewals: of what came after it, one may
+    have come too late. What has come too late for one has so for all that are still later."""
+    ends: list[float] = []
+    following: Renewed | None = None
+    for renewed in reversed(renewals):
+        is_renewed = following is not None and renewed.until > following.at
+        ends.append(ends[-1] if is_renewed else renewed.until)
+        following = renewed
+    return ends[::-1]
 
 
-def _packed(owner: str, family: Family, routes: _Held, now: float) -> Iterator[Kept]:
+def _packed(
+    owner: str, family: Family, routes: _Held, renewals: Sequence[Renewed], now: float
+) -> Iterator[Kept]:
+    ends = _ends(renewals)
     by_until: dict[float | None, list[tuple[int, KeptAttributes]]] = {}
-    for key, (attributes, until) in routes.items():
+    for key, (attributes, first_until, count) in routes.items():
+        until = first_until
+        if until is not None and count < len(ends) and until > renewals[count].at:
+            until = ends[count]
         if until is None or until > now:
             by_until.setdefault(until, []).append((key, attributes))
     for until, some in by_until.items():
@@ -198,7 +257,7 @@ class Journal:
             generation, records = _committed(_read(descriptor))
             if generation > self._generation:
                 self._current, self._generation, self._found = number, generation, records
-        self._size = self._idle = self._renewals = 0
+        self._size = self._idle = 0
 
     def restore(self, now: float) -> list[Kept]:
         """What is still wanted, and begin afresh with that.
@@ -208,22 +267,21 @@ class Journal:
         """
         found, self._found = self._found, []
         try:
+            check(found)
             kept = list(fold(found, now))
+            _check_leases(kept, now)
         except IpcError as error:
             self._complain(f"what an earlier engine left is damaged: {error}")
             kept = []
         self._rewrite(kept)
         return kept
 
-    def append(
-        self, record: Record, now: float, *, renewals: int = 0, is_new: bool = False
-    ) -> None:
+    def append(self, record: Record, now: float, *, is_new: bool = False) -> None:
         """Keep one change that was carried out.
 
         Args:
             record: the change.
             now: CLOCK_MONOTONIC, in seconds.
-            renewals: how many leases it renewed.
             is_new: no earlier record is about these routes, and they stay until they are removed:
                 a large import is not written twice.
         """
@@ -231,12 +289,10 @@ class Journal:
             return
         frame = _frame(_KINDS[type(record)], codec.encode(record))
         self._write(self._current, frame)
-        self._renewals += renewals
         if not is_new:
             # What is removed has a longer record before, which goes as well.
             self._idle += len(frame) * (3 if isinstance(record, Removed) else 1)
-        is_idle = self._idle > self._size - self._idle + REWRITE_BYTES
-        if is_idle or self._renewals > REWRITE_RENEWALS:
+        if self._idle > self._size - self._idle + REWRITE_BYTES:
             _, records = _committed(_read(self._descriptors[self._current]))
             self._rewrite(fold(records, now))
 
@@ -251,7 +307,7 @@ class Journal:
         self._generation += 1
         number = self._generation.to_bytes(8, "big")
         frames = [_frame(_KINDS[Kept], codec.encode(record)) for record in records]
-        self._size = self._renewals = 0
+        self._size = 0
         self._write(other, b"".join([_frame(_Kind.BEGIN, number), *frames]))
         self._write(other, _frame(_Kind.COMMIT, number))
         self._current, self._idle = other, 0

@@ -116,7 +116,7 @@ class Injecting:
         now = self._now()
         count = self._routes.renew(owner, lease_s, now)
         if self._journal is not None and count:
-            self._journal.append(Renewed(owner, now, now + lease_s), now, renewals=count)
+            self._journal.append(Renewed(owner, now, now + lease_s), now)
         self._to_expire.set()
         self._on_change()
         return count

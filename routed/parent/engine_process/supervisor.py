@@ -108,6 +108,13 @@ class Supervisor:
             self._bury(session, problem or status, goes_on)
             await self._pause(self._delay())
 
+    @property
+    def is_next_last(self) -> bool:
+        """Whether, after the death that is being looked into, one more would be one too many."""
+        now = trio.current_time()
+        recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
+        return recent + 1 >= RESTARTS_MAX - 1
+
     def is_own(self, pid: int) -> bool:
         """Whether a process is an engine, which its session waits for."""
         return self.session is not None and self.session.process.pid == pid

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import trio
 
 from routed.log.events import Level
 from routed.log.logger import Logger, Record
 from routed.parent.engine_process import journals
 from routed.parent.engine_process.journals import DEATHS_MAX, Journals
+from routed.parent.engine_process.supervisor import RESTART_WINDOW_S, Supervisor
 
 
 class ListSink:
@@ -89,6 +91,28 @@ def test_an_engine_that_lived_with_it_acquits_it(held: Journals) -> None:
             assert found(held)[0] == b"kept"
         held.engine_died(has_wished=True)
         assert found(held)[0] == b"kept"
+
+
+def test_the_last_engine_that_is_tried_does_without_it(held: Journals, sink: ListSink) -> None:
+    """What it holds may kill long after the first wish, and would then end the daemon."""
+    leave(held, b"poison", b"")
+    for _ in range(10):
+        held.engine_died(has_wished=True)
+        assert found(held) == [b"poison", b""]
+    held.engine_died(has_wished=True, is_next_last=True)
+    assert found(held) == [b"", b""]
+    assert [record.event for record in sink.records] == ["journal-given-up"]
+
+
+async def test_the_supervisor_knows_which_engine_is_the_last_one() -> None:
+    supervisor = Supervisor(Logger(ListSink(), "parent", Level.INFO))
+    now = trio.current_time()
+    said = []
+    for age_s in (RESTART_WINDOW_S + 1, 50, 40, 30):
+        said.append(supervisor.is_next_last)  # the death just now not counted among the others
+        supervisor._deaths.append(now - age_s)
+    assert said == [False] * 4
+    assert supervisor.is_next_last, "three within the minute, and this one; the fifth ends all"
 
 
 def test_engines_that_never_had_it_say_nothing_about_it(held: Journals) -> None:
