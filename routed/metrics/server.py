@@ -1,7 +1,7 @@
 """The metrics endpoint's trio end: enough of HTTP/1.1 to be scraped, on a listener from the parent.
 
-    GET /metrics    200, the exposition        (HEAD: without it), as OpenMetrics for a client whose
-                    Accept names it, else in the older text form
+    GET /metrics    200, the exposition        (HEAD: its length alone), as OpenMetrics for a client
+                    whose Accept names it, else in the older text form
     else            404, 405, 400, 403, 503; each with a line of text
 
 One request per connection. A client gets REQUEST_TIMEOUT_S and REQUEST_MAX_BYTES for its request,
@@ -55,6 +55,8 @@ class _Answer(NamedTuple):
     status: int
     body: str
     content_type: str = "text/plain; charset=utf-8"
+    is_head: bool = False
+    """Without the body (RFC 9110, section 9.3.2)."""
 
 
 class MetricsServer:
@@ -182,26 +184,43 @@ class MetricsServer:
         head = b""
         while b"\r\n\r\n" not in head:
             if len(head) > REQUEST_MAX_BYTES:
-                return _Answer(431, "the request is too long")
+                return _TOO_LONG
             chunk = await self._receive(connection)
             if not chunk:
                 return _Answer(400, "the request is not whole")
             head += chunk
-        lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        head = head.partition(b"\r\n\r\n")[0]
+        if len(head) > REQUEST_MAX_BYTES:
+            return _TOO_LONG
+        lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _Answer(400, "this is not HTTP/1.1")
         if words[0] not in ("GET", "HEAD"):
             return _Answer(405, "GET /metrics")
-        if words[1].partition("?")[0] != "/metrics":
+        return self._answer_to(words[1], lines[1:])._replace(is_head=words[0] == "HEAD")
+
+    def _answer_to(self, target: str, fields: list[str]) -> _Answer:
+        if _path_of(target) != "/metrics":
             return _Answer(404, "GET /metrics")
-        form = wanted_form(_header(lines[1:], "accept"))
+        form = wanted_form(_header(fields, "accept"))
         try:
             body = self._collect(form)
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the engine
             self._on_defect(error)
             return _Answer(500, "a defect; see routed's log")
-        return _Answer(200, body if words[0] == "GET" else "", form.value)
+        return _Answer(200, body, form.value)
+
+
+_TOO_LONG = _Answer(431, "the request is too long")
+
+
+def _path_of(target: str) -> str:
+    """The path of a request's target, in origin or absolute form (RFC 9112, section 3.2)."""
+    scheme, is_absolute, rest = target.partition("://")
+    if is_absolute and scheme.lower() == "http":
+        target = f"/{rest.partition('/')[2]}"
+    return target.partition("?")[0]
 
 
 def _header(lines: list[str], name: str) -> str:
@@ -229,10 +248,12 @@ async def _send_all(connection: socket.socket, content: bytes) -> None:
 
 def _response(answer: _Answer) -> bytes:
     content = answer.body.encode()
+    allow = "Allow: GET, HEAD\r\n" if answer.status == 405 else ""
     head = (
         f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
         f"Content-Type: {answer.content_type}\r\n"
         f"Content-Length: {len(content)}\r\n"
+        f"{allow}"
         "Connection: close\r\n\r\n"
     )
-    return head.encode() + content
+    return head.encode() + (b"" if answer.is_head else content)

@@ -54,6 +54,8 @@ FULL_LINES = (
     "show neighbors 192.0.2.77",
     "show config nosuch",
     "show config all all",
+    "show config stat",
+    "show config STATIC -j",
     "show log event nosuch",
     f"show status -t {'1' * 5_000}",
     "reload",

@@ -67,7 +67,42 @@ async def test_a_scraper_gets_the_exposition(path: Path) -> None:
         assert body == BODY.encode()
         head, body = await ask(path, GET.replace(b"GET", b"HEAD"))
         assert (head.split()[1], body) == (b"200", b"")
+        assert f"Content-Length: {len(BODY)}\r\n".encode() in head, "that of GET"
         assert server.answers == {200: 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://127.0.0.1:9705/metrics", b"200"),
+        (b"HTTP://x/metrics?name=a", b"200"),
+        (b"/metrics?name=http://x", b"200"),
+        (b"http://x", b"404"),
+        (b"http:///metrics/", b"404"),
+        (b"ftp://x/metrics", b"404"),
+    ],
+)
+async def test_the_target_may_be_in_absolute_form(path: Path, target: bytes, status: bytes) -> None:
+    async with serving(path):
+        head, _ = await ask(path, b"GET " + target + b" HTTP/1.1\r\n\r\n")
+        assert head.split()[1] == status
+
+
+@pytest.mark.parametrize("length", [REQUEST_MAX_BYTES, REQUEST_MAX_BYTES + 1])
+async def test_a_request_has_as_many_bytes_as_is_said(path: Path, length: int) -> None:
+    start = b"GET /metrics HTTP/1.1\r\nX: "
+    async with serving(path):
+        request = start.ljust(length, b"0") + b"\r\n\r\n"
+        head, _ = await ask(path, request)
+        assert head.split()[1] == (b"200" if length == REQUEST_MAX_BYTES else b"431")
+
+
+async def test_a_refused_head_has_no_body_and_another_method_is_told_the_two(path: Path) -> None:
+    async with serving(path):
+        head, body = await ask(path, b"HEAD /nothing HTTP/1.1\r\n\r\n")
+        assert (head.split()[1], body) == (b"404", b"")
+        head, _ = await ask(path, b"POST /metrics HTTP/1.1\r\n\r\n")
+        assert b"\r\nAllow: GET, HEAD\r\n" in head
 
 
 async def test_the_accept_header_decides_the_form(path: Path) -> None:
