@@ -21,7 +21,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from ipc.standard_streams import occupy_standard_streams, write_message
@@ -180,7 +179,7 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
     def complain(problem: str) -> None:
         write_message(f"routed: {problem}\n")  # the log has it as well, once there is one
 
-    last_good = LastGood(Path(config.pid_file).parent, complain)
+    last_good = LastGood(config.pid_file, complain)
     instead = last_good.instead_of(text)
     if instead is None:
         if text == last_good.refused:

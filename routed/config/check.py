@@ -30,15 +30,13 @@ from routed.config.schema import (
     StaticType,
     SummaryConfig,
 )
+from routed.config.state_names import is_state_file
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import Rule
 
 __all__ = ["Draft", "find_problems"]
-
-STATE_FILES = ("running.yaml", "previous.yaml", "refused.yaml")
-"""What the daemon keeps beside its pid file (`routed.parent.config_history`)."""
 
 T = TypeVar("T")
 Numbered = Sequence[tuple[int, T]]
@@ -114,10 +112,9 @@ def _files_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Problem]:
     """Files that would destroy each other: each has a path of its own."""
     taken = {os.path.abspath(file): "this configuration"}
-    directory = next((os.path.dirname(path) for option, path in files if option == "pid_file"), "")
-    for name in STATE_FILES:
-        taken[os.path.join(directory, name)] = f"the daemon's own {name}"
     for option, path in files:
+        if is_state_file(path):
+            yield option, f"{path} has the name of a state file, which a daemon replaces"
         is_socket = option in ("management.socket", "metrics.listen")
         for used in (path, f"{path}.lock", f"{path}.new") if is_socket else (path,):
             if used in taken:

@@ -41,7 +41,6 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
@@ -173,7 +172,7 @@ class Parent:
             self._log,
             reader,
             LastGood(
-                Path(start.config.pid_file).parent,
+                start.config.pid_file,
                 lambda problem: self._log.emit("state-file-problem", problem=problem),
             ),
         )

@@ -33,7 +33,6 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from os.path import dirname
 from typing import Protocol
 
 import trio
@@ -415,7 +414,7 @@ class Transactions:
             raise SwitchError([self._is_refused()])
         former = self._switch.in_force
         delta = compare(former.config, new)
-        if dirname(new.pid_file) != dirname(former.config.pid_file):
+        if new.pid_file != former.config.pid_file:
             self._elsewhere = text
         if request.confirm_s is not None and "pid_file" in delta.needs_restart:
             raise SwitchError(["pid_file: where the way back is kept; change it without `confirm`"])

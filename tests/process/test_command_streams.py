@@ -80,7 +80,7 @@ def test_a_message_is_lost_where_it_cannot_be_written() -> None:
 
 
 def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None:
-    last_good = LastGood(config.parent, pytest.fail)
+    last_good = LastGood(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force(config.read_text())
     config.write_text(config.read_text() + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
     last_good.keep()
@@ -107,7 +107,7 @@ def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_writ
 
 
 def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: Path) -> None:
-    last_good = LastGood(config.parent, pytest.fail)
+    last_good = LastGood(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force("what was confirmed")
     last_good.refuse(config.read_text())
     last_good.keep()

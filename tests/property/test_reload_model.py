@@ -80,7 +80,7 @@ class KillableFiles(LastGood):
     """Each side of each write may be the last thing that the parent does."""
 
     def __init__(self, directory: Path, point: Callable[[], None]) -> None:
-        super().__init__(directory, pytest.fail)
+        super().__init__(str(directory / "routed.pid"), pytest.fail)
         self._point = point
 
     def _write(self, name: str, text: str) -> bool:

@@ -488,16 +488,21 @@ def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.Mon
             "management.socket",
             "routed.sock.lock is `log.file` already",
         ),
-        ("log: {file: /run/routed/running.yaml}\n", "log.file", "the daemon's own running.yaml"),
+        (
+            "log: {file: /run/routed/routed.pid.running.yaml}\n",
+            "log.file",
+            "has the name of a state file",
+        ),
+        ("pid_file: /run/b.pid.refused.new\n", "pid_file", "has the name of a state file"),
         (
             "metrics: {listen: unix:/run/routed/routed.sock}\n",
             "metrics.listen",
             "is `management.socket` already",
         ),
         (
-            "pid_file: /srv/a\nmanagement: {socket: /srv/refused.yaml}\n",
+            "management: {socket: /srv/other.pid.refused.yaml}\n",
             "management.socket",
-            "the daemon's own refused.yaml",
+            "has the name of a state file",
         ),
     ],
 )

@@ -109,6 +109,10 @@ class Host:
         pass
 
 
+def last_good_of(directory: Path, complain: Callable[[str], None] = print) -> LastGood:
+    return LastGood(str(directory / "routed.pid"), complain)
+
+
 class Scene:
     def __init__(
         self, directory: Path, state: Path | None = None, *, is_ready: bool = True
@@ -119,7 +123,7 @@ class Scene:
         self.host = Host(self.path)
         self.sink = Sink()
         self.complaints: list[str] = []
-        self.last_good = LastGood(state or directory, self.complaints.append)
+        self.last_good = last_good_of(state or directory, self.complaints.append)
         self.transactions = Transactions(
             self.host,
             self.host,
@@ -303,15 +307,15 @@ async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: P
         scene.write(2)
         assert (await scene.ask(confirm_s=60.0)).is_ok
         assert scene.last_good.instead_of(text_with(2)) == text_with(1), "not confirmed yet"
-        assert LastGood(tmp_path, print).instead_of(text_with(2)) == text_with(1)
+        assert last_good_of(tmp_path, print).instead_of(text_with(2)) == text_with(1)
         assert (await scene.ask(ReloadAction.CONFIRM)).is_ok
         assert scene.last_good.instead_of(text_with(2)) is None
         assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
         assert scene.last_good.instead_of(text_with(2)) == text_with(1), "taken back"
         assert scene.last_good.instead_of(text_with(3)) is None, "somebody has mended the file"
         assert (await scene.ask()).is_ok
-        assert LastGood(tmp_path, print).instead_of(text_with(2)) is None, "wanted after all"
-    assert not (tmp_path / "refused.yaml").exists()
+        assert last_good_of(tmp_path, print).instead_of(text_with(2)) is None, "wanted after all"
+    assert not (tmp_path / "routed.pid.refused.yaml").exists()
 
 
 def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
@@ -355,14 +359,14 @@ async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Pat
 
 def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Path) -> None:
     complaints: list[str] = []
-    last_good = LastGood(tmp_path, complaints.append)
+    last_good = last_good_of(tmp_path, complaints.append)
     put_in_force(last_good, "a", "b")
     assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
-        "running.yaml": 0o600, "previous.yaml": 0o600,
+        "routed.pid.running.yaml": 0o600, "routed.pid.previous.yaml": 0o600,
     }  # fmt: skip
-    again = LastGood(tmp_path, complaints.append)
+    again = last_good_of(tmp_path, complaints.append)
     assert (again.running, again.previous, complaints) == ("b", "a", [])
-    nowhere = LastGood(tmp_path / "nowhere", complaints.append)
+    nowhere = last_good_of(tmp_path / "nowhere", complaints.append)
     put_in_force(nowhere, "a", "b")
     assert nowhere.previous == "a", "in memory it is kept all the same"
     assert "No such file" in complaints[0]
@@ -375,7 +379,7 @@ def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Pa
     assert (was_kept, nowhere.is_kept) == (False, True), (
         "what could not be written is written later"
     )
-    later = LastGood(tmp_path / "nowhere", complaints.append)
+    later = last_good_of(tmp_path / "nowhere", complaints.append)
     assert (later.running, later.previous) == ("b", "a")
 
 
@@ -432,7 +436,7 @@ async def test_the_way_back_needs_no_file(
     async with running(tmp_path) as scene:
         scene.write(1, 2)
         await scene.ask(confirm_s=60.0)
-        for name in ("running.yaml", "routes.yaml"):
+        for name in ("routed.pid.running.yaml", "routes.yaml"):
             (tmp_path / name).unlink()
         await trio.sleep(100)
         assert scene.host.config == load_text(text_with(1))
@@ -470,7 +474,7 @@ async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: 
     async with running(tmp_path) as scene:
         seen: list[str | None] = []
         scene.host.on_switch = lambda: seen.append(
-            LastGood(tmp_path, print).instead_of(scene.path.read_text())
+            last_good_of(tmp_path, print).instead_of(scene.path.read_text())
         )
         scene.write(2)
         await scene.ask(confirm_s=60.0)
@@ -479,7 +483,7 @@ async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: 
         scene.write(3)
         await scene.ask()
         assert seen == [text_with(1)] * 2, "a plain one, too, until it has succeeded"
-        assert LastGood(tmp_path, print).instead_of(text_with(3)) is None
+        assert last_good_of(tmp_path, print).instead_of(text_with(3)) is None
 
 
 @pytest.mark.parametrize("confirm_s", [None, 60.0])
@@ -491,7 +495,7 @@ async def test_what_engines_end_on_is_refused_by_the_next_start(
         scene.host.failures = [SwitchError(["it died"], was_applied=True)]
         assert not (await scene.ask(confirm_s=confirm_s)).is_ok
         assert scene.transactions.phase is Phase.CONFIRMED
-        assert LastGood(tmp_path, print).instead_of(text_with(2)) == text_with(1)
+        assert last_good_of(tmp_path, print).instead_of(text_with(2)) == text_with(1)
 
 
 async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Path) -> None:
@@ -499,12 +503,12 @@ async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Pa
         scene.write(2)
         scene.host.failures = [SwitchError(["metrics at 127.0.0.1 port 1: in use"])]
         assert not (await scene.ask(confirm_s=60.0)).is_ok
-        assert LastGood(tmp_path, print).instead_of(text_with(2)) is None
+        assert last_good_of(tmp_path, print).instead_of(text_with(2)) is None
 
 
 async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
-        (tmp_path / "refused.yaml").mkdir()  # as good as a full disk
+        (tmp_path / "routed.pid.refused.yaml").mkdir()  # as good as a full disk
         scene.write(2)
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines == (f"{tmp_path} cannot be written: no way back",)
@@ -548,13 +552,13 @@ async def test_a_confirmation_that_cannot_be_kept_says_so_and_is_kept_later(
             assert answer.lines == (
                 "confirmed",
                 f"{apart} cannot be written: the next start goes by the former configuration, "
-                f"{apart}/running.yaml",
+                f"{apart}/routed.pid.running.yaml",
             )
             await trio.sleep(10 * KEEP_RETRY_S)
-        assert LastGood(apart, print).instead_of(text_with(2)) == text_with(1)
+        assert last_good_of(apart, print).instead_of(text_with(2)) == text_with(1)
         await trio.sleep(KEEP_RETRY_S)
-        assert LastGood(apart, print).instead_of(text_with(2)) is None
-        assert LastGood(apart, print).running == text_with(2)
+        assert last_good_of(apart, print).instead_of(text_with(2)) is None
+        assert last_good_of(apart, print).running == text_with(2)
         assert scene.events[-1] == "state-files-written"
         assert len(scene.complaints) == 3, "each file once"
 
@@ -575,7 +579,7 @@ async def test_a_reload_with_a_confirmation_is_done_when_the_disk_has_room_again
             answer = await scene.ask(confirm_s=60.0)
             assert answer.lines == (f"{apart} cannot be written: no way back",)
         assert (await scene.ask(confirm_s=60.0)).is_ok
-        assert LastGood(apart, print).instead_of(text_with(3)) == text_with(2)
+        assert last_good_of(apart, print).instead_of(text_with(3)) == text_with(2)
 
 
 async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
@@ -583,12 +587,14 @@ async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
 ) -> None:
     async with running(tmp_path, apart) as scene:
         assert (await scene.ask(ReloadAction.DIFF)).is_ok
-        assert LastGood(apart, print).running == text_with(1)
+        assert last_good_of(apart, print).running == text_with(1)
         scene.write(2)
-        (apart / "running.new").mkdir()  # no running.yaml can be written
+        (apart / "routed.pid.running.new").mkdir()  # no running.yaml can be written
         assert (await scene.ask()).is_ok
         seen: list[str | None] = []
-        scene.host.on_switch = lambda: seen.append(LastGood(apart, print).instead_of(text_with(3)))
+        scene.host.on_switch = lambda: seen.append(
+            last_good_of(apart, print).instead_of(text_with(3))
+        )
         scene.write(3)
         assert (await scene.ask()).is_ok
         assert seen == [None], "a new daemon goes by the file rather than by the first text"
@@ -614,11 +620,11 @@ def test_a_start_by_a_refused_configuration_for_want_of_another_is_in_the_log(
     tmp_path: Path,
 ) -> None:
     """It was started by without a word, and was confirmed by that."""
-    first = LastGood(tmp_path, pytest.fail)
+    first = last_good_of(tmp_path, pytest.fail)
     first.put_in_force(text_with(1))
     first.refuse(text_with(2))
     first.keep()
-    (tmp_path / "running.yaml").unlink()
+    (tmp_path / "routed.pid.running.yaml").unlink()
     scene = Scene(tmp_path, is_ready=False)
     scene.transactions.started(text_with(2))
     assert scene.events == ["config-refused-in-force"]
@@ -652,7 +658,7 @@ async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Pat
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask()).is_ok
-        (tmp_path / "refused.yaml").mkdir()  # as good as a full disk
+        (tmp_path / "routed.pid.refused.yaml").mkdir()  # as good as a full disk
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.is_ok
         assert scene.host.config == load_text(text_with(1))

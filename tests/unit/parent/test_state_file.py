@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import tracemalloc
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routed.config.load import load_text
+from routed.config.state_names import PREVIOUS, REFUSED, RUNNING
 from routed.parent import state_file
 from routed.parent.config_history import LastGood
 from routed.parent.state_file import StateFileError, read_state, write_state
@@ -28,7 +30,7 @@ static:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "previous.yaml"
+    path = tmp_path / "routed.pid.previous.yaml"
     write_state(path, TEXT)
     return path
 
@@ -71,7 +73,7 @@ def test_a_file_that_does_not_fit_into_memory_costs_that_file_only(path: Path) -
     complaints: list[str] = []
     resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), before[1]))
     try:
-        last_good = LastGood(path.parent, complaints.append)
+        last_good = LastGood(str(path.parent / "routed.pid"), complaints.append)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert last_good.previous is None
@@ -99,7 +101,7 @@ def test_no_part_of_a_text_is_taken_for_the_whole(path: Path) -> None:
         (lambda whole: whole.partition(b"\n")[2], "or of an earlier release"),
         (lambda whole: b"", "first line is not that of routed"),
         (lambda whole: b"\xff\xfe\x00" * 40, "first line is not that of routed"),
-        (lambda whole: whole.replace(b" 1 previous", b" 2 previous"), "first line is not that"),
+        (lambda whole: whole.replace(b" 1 routed.pid", b" 2 routed.pid"), "first line is not that"),
     ],
 )
 def test_what_was_changed_is_refused(
@@ -112,7 +114,7 @@ def test_what_was_changed_is_refused(
 
 def test_one_file_cannot_stand_for_another(path: Path) -> None:
     path.rename(path.with_name("running.yaml"))
-    with pytest.raises(StateFileError, match=r"it was written as previous\.yaml"):
+    with pytest.raises(StateFileError, match=r"it was written as routed\.pid\.previous\.yaml"):
         read_state(path.with_name("running.yaml"))
 
 
@@ -166,7 +168,7 @@ def test_nothing_is_written_into_a_file_that_is_there(path: Path) -> None:
 
 def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path) -> None:
     complaints: list[str] = []
-    last_good = LastGood(tmp_path, complaints.append)
+    last_good = LastGood(str(tmp_path / "routed.pid"), complaints.append)
     for text in ("a", "b"):
         last_good.put_in_force(text)
         last_good.keep()
@@ -174,12 +176,103 @@ def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path
     last_good.keep()
     last_good.report_problems()
     for name in ("running.yaml", "previous.yaml", "refused.yaml"):
-        with (tmp_path / name).open("a") as file:
+        with (tmp_path / f"routed.pid.{name}").open("a") as file:
             file.write("#")
     assert complaints == []
-    after = LastGood(tmp_path, complaints.append)
+    after = LastGood(str(tmp_path / "routed.pid"), complaints.append)
     assert (after.running, after.previous, after.refused) == (None, None, None)
     assert complaints == [
-        f"{tmp_path}/{name} is not used: it has 2 bytes of 1"
+        f"{tmp_path}/routed.pid.{name} is not used: it has 2 bytes of 1"
         for name in ("running.yaml", "previous.yaml", "refused.yaml")
     ]
+
+
+def config_of(pid_file: Path, number: int) -> str:
+    return (
+        f"router_id: 10.255.0.1\nuser: root\npid_file: {pid_file}\n"
+        f"static: [{{prefix: 10.9.{number}.0/24, type: blackhole}}]\n"
+    )
+
+
+def test_daemons_whose_pid_files_share_a_directory_have_files_of_their_own(tmp_path: Path) -> None:
+    """A21: one started by the other's configuration, and rolled back to it."""
+    pid_files = [tmp_path / name for name in ("a.pid", "b.pid", "b", "b.pid.lock")]
+    daemons = [LastGood(str(pid_file), pytest.fail) for pid_file in pid_files]
+    for number in range(3):
+        for daemon, pid_file in zip(daemons, pid_files, strict=True):
+            daemon.put_in_force(config_of(pid_file, number))
+            daemon.refuse(config_of(pid_file, 9))
+            daemon.keep()
+    for pid_file in pid_files:
+        again = LastGood(str(pid_file), pytest.fail)
+        assert again.running == config_of(pid_file, 2)
+        assert again.previous == config_of(pid_file, 1)
+        assert again.instead_of(config_of(pid_file, 9)) == again.running
+
+
+def leave_unnamed(directory: Path, running: str, previous: str, refused: str) -> None:
+    for kind, text in zip((RUNNING, PREVIOUS, REFUSED), (running, previous, refused), strict=True):
+        write_state(directory / kind, text)
+
+
+class KilledError(BaseException):
+    """The daemon ends here."""
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_files_of_one_daemon_in_the_directory_get_its_name_whenever_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    pid_file = tmp_path / "a.pid"
+    running, previous, refused = (config_of(pid_file, number) for number in range(3))
+    leave_unnamed(tmp_path, running, previous, refused)
+    other = LastGood(str(tmp_path / "b.pid"), pytest.fail)
+    assert (other.running, other.previous, other.refused) == (None, None, None), "not its own"
+    first = LastGood(str(pid_file), pytest.fail)
+    assert first.instead_of(refused) == running
+    left = iter(range(steps))
+
+    def kill_in(patch: pytest.MonkeyPatch, name: str) -> None:
+        real = getattr(Path, name)
+
+        def killed_or_done(self: Path, *arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise KilledError
+            return real(self, *arguments, **options)
+
+        patch.setattr(Path, name, killed_or_done)
+
+    with monkeypatch.context() as context:
+        for name in ("unlink", "replace"):
+            kill_in(context, name)
+        first.put_in_force(running)
+        with contextlib.suppress(KilledError):
+            first.keep()
+    second = LastGood(str(pid_file), pytest.fail)
+    assert second.instead_of(refused) == running
+    assert second.previous == previous
+    second.put_in_force(refused)
+    second.keep()
+    third = LastGood(str(pid_file), pytest.fail)
+    assert (third.running, third.previous, third.refused) == (refused, running, None)
+    assert third.instead_of(refused) is None
+
+
+def test_files_of_an_earlier_release_go_when_they_are_written_anew(tmp_path: Path) -> None:
+    pid_file = tmp_path / "a.pid"
+    running, refused = config_of(pid_file, 0), config_of(pid_file, 2)
+    leave_unnamed(tmp_path, running, config_of(tmp_path / "b.pid", 1), refused)
+    (tmp_path / "a.pid.running.new").mkdir()  # it cannot be written
+    complaints: list[str] = []
+    daemon = LastGood(str(pid_file), complaints.append)
+    assert daemon.previous is None, "another daemon's"
+    daemon.put_in_force(running)
+    daemon.keep()
+    assert daemon.next_start(refused) == running
+    assert LastGood(str(pid_file), pytest.fail).instead_of(refused) == running
+    (tmp_path / "a.pid.running.new").rmdir()
+    daemon.keep()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.pid.running.yaml",
+        "a.pid.refused.yaml",
+    }
