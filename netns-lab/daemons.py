@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import router_config
+from asker import Asker
 from client import HolderClient, LabError
 from inside import Inside
 from topology import Node, Topology
@@ -19,6 +21,7 @@ __all__ = ["Daemons"]
 DAEMON = [sys.executable, "-m", "routed"]
 ROUTECTL = [sys.executable, "-m", "routectl"]
 _READY_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 60.0
 
 
 class Daemons(Inside):
@@ -28,6 +31,14 @@ class Daemons(Inside):
         """Take over a client; nothing is started yet."""
         super().__init__(client)
         self.topology = topology
+        self._askers: dict[str, Asker] = {}
+        self._ended_with_the_lab = contextlib.ExitStack()
+
+    def detach(self) -> None:
+        """Let go of the lab; whether it lives on is not decided here."""
+        self._askers.clear()
+        self._ended_with_the_lab.close()
+        super().detach()
 
     def node(self, router: str) -> Node:
         """A router of the topology.
@@ -154,7 +165,15 @@ class Daemons(Inside):
         return rows
 
     def _ask(self, router: str, *words: str) -> str:
-        done = self.run(router, self.routectl_command(router, *words))
+        if router not in self._askers:
+            asker = self._ended_with_the_lab.enter_context(Asker(self, router))
+            self._askers[router] = asker
+        socket_path = router_config.socket_path(router)
+        try:
+            done = self._askers[router].ask(["-s", socket_path, *words], _ANSWER_TIMEOUT_S)
+        except LabError:
+            del self._askers[router]  # the next question has a program of its own
+            raise
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()
             text = f"{router}: routectl {' '.join(words)} ended with {done.returncode}: {said}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from routed.config.load import load_text
-from testbed import Lab
+from testbed import Lab, LabError
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
 
@@ -29,6 +29,15 @@ def test_the_configuration_that_is_shown_is_the_one_in_force(lab: Lab) -> None:
         assert load_text("\n".join(lines)) == in_force
     (line,) = lab.routectl("R", "show", "config", "router_id")
     assert line["value"] == str(in_force.router_id)
+
+
+def test_what_a_lab_is_told_is_what_routectl_says(lab: Lab) -> None:
+    """A lab asks through a program that stays (`netns-lab/asker.py`)."""
+    for words in (("config", "all"), ("protocol",), ("rules",)):
+        command = lab.routectl_command("R", "show", *words)
+        assert lab.show("R", *words) == lab.run("R", command).stdout.rstrip("\n")
+    with pytest.raises(LabError, match="nonsense"):
+        lab.routectl("R", "show", "nonsense")
 
 
 def test_protocols_are_counted(lab: Lab) -> None:
