@@ -98,7 +98,7 @@ def _kill_engine_in_exchange(lab: Lab) -> None:
     with Watcher(lab, [ROUTER]) as watcher:
 
         def has_a_part() -> bool:
-            known = (watcher.status(ROUTER) or {"routes": 0})["routes"]
+            known: int = (watcher.status(ROUTER) or {"routes": 0})["routes"]
             if known >= MANY:  # this look came too late; the next engine is told the tables, too
                 _kill_engine(lab)
             return 0 < known < MANY
