@@ -30,6 +30,10 @@ A challenge that is not answered is asked again with the same nonce: whoever rep
 again and again would otherwise have each nonce replaced before a distant neighbor could answer it.
 Only after NONCE_S there is another one, and the one before still counts.
 
+A challenge that was answered is not answered again: whoever repeats old ones takes nothing from the
+one that a neighbor asks now. For each address the indices that were answered are remembered, each
+with the counter of the last request and a pace of its own.
+
 Invariants: at most MAX_PEERS indices are remembered per link, and only of those who know a key; one
 that was never proven makes room first, then the one heard longest ago. A forged datagram changes
 nothing but counters and the short list of refusals for `show neighbors`.
@@ -75,10 +79,16 @@ MAX_PEERS = 512
 REPLAY_WINDOW = 2048
 """Counters below the highest one that may still arrive: twice the transport's window."""
 CHALLENGE_INTERVAL_S = 0.3
-"""One address is challenged, and answered, at most this often (RFC 8967 section 4.3.1.1)."""
+"""One address is challenged at most this often (RFC 8967 section 4.3.1.1)."""
 NONCE_S = 10.0
 """So long a challenge is asked with one nonce; the next one counts beside it."""
-ANSWER_INTERVAL_S = 0.01
+ANSWER_INTERVAL_S = 0.1
+"""So often the challenges under one index are answered; they come at CHALLENGE_INTERVAL_S."""
+ANSWERED_MAX = 64
+"""Indices of one address whose answered challenges are remembered: that many earlier lives of a
+neighbor have to be recorded before one of their requests is answered a second time."""
+ANSWER_GAP_S = 0.001
+"""Between two answers to one address, whatever the indices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,14 @@ class Admission:
 _ADMITTED = Admission()
 
 
+@dataclass(slots=True)
+class _Answered:
+    """The last challenge under an index that was answered."""
+
+    counter: int
+    at: float
+
+
 class _Peer:
     """One address that knows a key: which of its indices is proven, and what came under it."""
 
@@ -108,6 +126,8 @@ class _Peer:
         """When it was first asked with."""
         self.challenged_at = float("-inf")
         self.answered_at = float("-inf")
+        self._answered: dict[int, _Answered] = {}
+        """By index; those answered longest ago first."""
         self._highest = 0
         self._seen = 0
         """Bit n: the counter `_highest - n` has been seen."""
@@ -132,6 +152,22 @@ class _Peer:
         if -ahead >= REPLAY_WINDOW or self._seen & bit:
             return False
         self._seen |= bit
+        return True
+
+    def may_answer(self, counter: ReplayCounter, now: float) -> bool:
+        """Whether a challenge is new, and due for an answer; notes that it is answered."""
+        last = self._answered.get(counter.index)
+        if last is not None and (
+            counter.counter <= last.counter or now < last.at + ANSWER_INTERVAL_S
+        ):
+            return False
+        if now < self.answered_at + ANSWER_GAP_S:
+            return False
+        self.answered_at = now
+        self._answered.pop(counter.index, None)
+        if len(self._answered) >= ANSWERED_MAX:
+            del self._answered[next(iter(self._answered))]
+        self._answered[counter.index] = _Answered(counter.counter, now)
         return True
 
 
@@ -236,17 +272,18 @@ class LinkGuard:
             self._note_heard(source, peer)
         request = next((tlv for tlv in message.tlvs if isinstance(tlv, ChallengeRequest)), None)
         if request is not None:
-            return self._answer(peer, request, now)
+            return self._answer(peer, request, counter, now)
         if is_known:
             # A reply to a challenge that was overtaken is spent.
             return _ADMITTED if reply is None else Admission(TraceCode.DROPPED_STALE_CHALLENGE)
         return self._challenge(peer, now)
 
-    def _answer(self, peer: _Peer, request: ChallengeRequest, now: float) -> Admission:
+    def _answer(
+        self, peer: _Peer, request: ChallengeRequest, counter: ReplayCounter, now: float
+    ) -> Admission:
         """Prove that we are here; also to one whose own index is not proven yet."""
-        if now < peer.answered_at + ANSWER_INTERVAL_S:
+        if not peer.may_answer(counter, now):
             return Admission(TraceCode.DROPPED_STALE_CHALLENGE)
-        peer.answered_at = now
         return Admission(TraceCode.CHALLENGE_ANSWERED, answer=ChallengeReply(request.nonce))
 
     def _challenge(self, peer: _Peer, now: float) -> Admission:

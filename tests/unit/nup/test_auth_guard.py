@@ -8,7 +8,15 @@ import random
 import pytest
 
 from routed.model.prefix import Address, Prefix
-from routed.nup.auth.guard import MAX_PEERS, NONCE_S, REPLAY_WINDOW, Admission, LinkGuard
+from routed.nup.auth.guard import (
+    ANSWERED_MAX,
+    CHALLENGE_INTERVAL_S,
+    MAX_PEERS,
+    NONCE_S,
+    REPLAY_WINDOW,
+    Admission,
+    LinkGuard,
+)
 from routed.nup.auth.keys import Algorithm, KeyRing
 from routed.nup.events import AdjacencyState, TraceCode
 from routed.nup.wire.message import (
@@ -257,6 +265,62 @@ def test_a_challenge_under_a_proven_index_is_answered_once() -> None:
     request = b.say(ChallengeRequest(7))
     assert isinstance(a.hear(request, B, now=1.0).answer, ChallengeReply)
     assert a.hear(request, B, now=2.0).refusal is TraceCode.DROPPED_REPLAY
+
+
+def recorded_challenges(lives: int, each: int = 1) -> list[bytes]:
+    """What an outsider has of B's earlier lives: challenges to A, each with a nonce of its own."""
+    recorded = []
+    for life in range(lives):
+        former = Station(B, seed=100 + life)
+        recorded += [former.say(ChallengeRequest(life << 16 | number)) for number in range(each)]
+    return recorded
+
+
+@pytest.mark.parametrize(("lives", "each"), [(1, 1), (1, 300), (ANSWERED_MAX - 1, 2)])
+@pytest.mark.parametrize("phase", range(5))
+def test_an_outsider_that_repeats_challenges_takes_no_answer_from_a_neighbor_that_starts(
+    lives: int, each: int, phase: int
+) -> None:
+    """C1: each new request had to hit the moment between an answer's 10 ms and the next repeat."""
+    a, b = Station(A), Station(B, seed=1)
+    recorded = recorded_challenges(lives, each)
+    for number in range(100):  # they go round before b starts
+        for data in recorded:
+            a.hear(data, B, now=number * 0.2 + phase * 0.002)
+    start = 30.0
+    for number, data in enumerate(recorded * (600 // len(recorded) + 1)):
+        a.hear(data, B, now=start - 0.2 + number * 0.0002)
+    asked = a.hear(b.say(ChallengeRequest(7)), B, now=start)
+    assert asked.answer == ChallengeReply(7)
+
+
+def test_what_an_outsider_repeats_is_answered_once() -> None:
+    a = Station(A)
+    recorded = recorded_challenges(ANSWERED_MAX, 3)
+    answers = [
+        a.hear(data, B, now=round_ * 10.0 + number * 0.01).answer
+        for round_ in range(20)
+        for number, data in enumerate(recorded)
+    ]
+    assert sum(answer is not None for answer in answers) <= len(recorded)
+
+
+def test_whatever_is_repeated_an_address_is_answered_at_a_pace() -> None:
+    a = Station(A)
+    recorded = recorded_challenges(2 * ANSWERED_MAX)
+    answers = [
+        a.hear(data, B, now=(round_ * len(recorded) + number) / 10_000).answer
+        for round_ in range(10)
+        for number, data in enumerate(recorded)
+    ]
+    assert sum(answer is not None for answer in answers) <= len(answers) / 10 + 1
+
+
+def test_a_neighbor_that_asks_again_is_answered_again() -> None:
+    a, b = Station(A), Station(B)
+    for number in range(10):
+        asked = a.hear(b.say(ChallengeRequest(7)), B, now=number * CHALLENGE_INTERVAL_S)
+        assert asked.answer == ChallengeReply(7)
 
 
 def test_a_counter_without_a_signature_is_no_signature() -> None:

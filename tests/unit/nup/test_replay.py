@@ -94,7 +94,7 @@ def test_the_state_at_the_start_can_be_read(
     assert main([str(recording), "--state"]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first.startswith('0: ["object", "instance.NeighborInstance", {"router_id": [')
-    assert any('"links.Link"' in line for line in others)
+    assert any('"state.Link"' in line for line in others)
 
 
 def test_a_recording_of_an_earlier_release_is_refused_with_what_to_do(
