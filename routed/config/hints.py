@@ -9,12 +9,14 @@ Cost: one line and the first GUESSED_CHARACTERS of the file are looked at.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
-__all__ = ["foreign_file", "odd_space", "syntax_hint", "unprintable_characters"]
+__all__ = ["foreign_file", "odd_space", "pieces", "syntax_hint", "unprintable_characters"]
 
 GUESSED_CHARACTERS = 64 * 1024
+_PIECE_CHARACTERS = 64 * 1024
 
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -44,13 +46,26 @@ _FOREIGN_FILES = (
 _TEMPLATE = re.compile(r"\{\{|\{%")
 
 
+def pieces(text: str, *, overlap: int = 0) -> Iterator[tuple[int, int]]:
+    """Where the pieces of a text begin and end, to be searched one by one: a search is one step for
+    all other threads.
+
+    Args:
+        text: of any length.
+        overlap: characters before each piece that belong to it as well.
+    """
+    for start in range(0, max(len(text), 1), _PIECE_CHARACTERS):
+        yield max(start - overlap, 0), start + _PIECE_CHARACTERS
+
+
 def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
     """Each character that YAML does not take: its line and column, from 1, and what to say.
 
     Cost: linear in the text.
     """
     line, line_start, counted = 1, 0, 0
-    for found in _UNPRINTABLE.finditer(text):
+    places = (_UNPRINTABLE.finditer(text, start, end) for start, end in pieces(text))
+    for found in itertools.chain.from_iterable(places):
         at = found.start()
         breaks = text.count("\n", counted, at)
         if breaks:

@@ -15,7 +15,10 @@ Failure: `ConfigError` with every problem found, sorted by position; nothing is 
 Bounds: a file of at most MAX_BYTES and MAX_DEPTH levels; at most one value for each byte, and
 ALIASED_MAX more by aliases, which are counted as often as they expand. Depth is checked while the
 file is composed, before anything recurses: neither libyaml's binding nor this decoder is ever
-deeper than MAX_DEPTH.
+deeper than MAX_DEPTH. So is the number of values, MAX_NODES.
+
+Other threads run meanwhile, however long the text: no call into C goes over all of it, and what was
+made of it is taken apart piece by piece.
 """
 
 from __future__ import annotations
@@ -82,14 +85,19 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
 
     _depth = 0
+    _count = 0
 
     def descend_resolver(self, parent: Any, index: object) -> None:
         """Called by both composers before each node, and so before they recurse into it.
 
         Raises:
-            yaml.MarkedYAMLError: the node is nested too deep.
+            yaml.MarkedYAMLError: the node is nested too deep, or is one too many.
         """
         del index
+        self._count += 1
+        if self._count > MAX_NODES:
+            words = f"more than {MAX_NODES} values"
+            raise yaml.MarkedYAMLError(problem=words, problem_mark=parent.start_mark)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             words = f"nested deeper than {MAX_DEPTH} levels"
@@ -103,6 +111,19 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         """The tag of a node without one; asked for each, and nobody looks at it."""
         del kind, value, implicit
         return "tag:yaml.org,2002:str"
+
+
+class _Stream:
+    """A text as the parser reads it: in pieces. Between two of them other threads have a turn."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def read(self, size: int = 1 << 14) -> str:
+        """The next characters; none at the end."""
+        at, self._at = self._at, self._at + size
+        return self._text[at : self._at]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -261,7 +282,7 @@ def _load_text(text: str, file: str) -> Config:
     if problems:
         raise ConfigError(problems)
     try:
-        root = yaml.compose(text, _Loader)
+        root = yaml.compose(_Stream(text), _Loader)
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_syntax_problem(error, text, file)]) from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -270,6 +291,26 @@ def _load_text(text: str, file: str) -> Config:
         raise ConfigError(
             [Problem(file, 1, 1, "(top)", "the file is empty; router_id is required")]
         )
+    try:
+        return _decoded(root, text, file)
+    finally:
+        _take_apart(root)
+
+
+def _take_apart(root: Any) -> None:
+    """Let go of nodes one by one: to free millions at once is one step that nothing interrupts."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            for pair in node.value:
+                waiting += pair
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        node.value = ()
+
+
+def _decoded(root: Any, text: str, file: str) -> Config:
     if problems := [_tag_problem(node, file) for node in _tagged_nodes(root, text)]:
         raise ConfigError(problems)
     if not isinstance(root, yaml.MappingNode) and (hint := hints.foreign_file(text)):
@@ -312,7 +353,7 @@ def _tagged_nodes(root: Any, text: str) -> typing.Iterator[Any]:
 
     Cost: a search of the text; linear in the nodes where that finds what may be a tag.
     """
-    if not _TAG.search(text):
+    if not any(_TAG.search(text, start, end) for start, end in hints.pieces(text, overlap=1)):
         return
     seen: set[int] = set()
     waiting = [root]

@@ -81,6 +81,14 @@ class ConfigReader:
             load_text, text, name, abandon_on_cancel=True, limiter=self._decoders
         )
 
+    async def compute(self, call: Callable[[], _T]) -> _T:
+        """Answer a question about configurations, which may have hundreds of thousands of routes.
+
+        Args:
+            call: pure, in Python: other threads have turns meanwhile.
+        """
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._decoders)
+
     async def secrets(self, config: Config) -> tuple[SharedSecret, ...]:
         """What the key files of a configuration hold.
 

@@ -370,10 +370,11 @@ class Transactions:
         except SwitchError as error:
             return ReloadFinished(False, error.lines, changes_state=False)
         in_force = self._switch.in_force.config
-        delta = compare(in_force, new)
+        delta = await self._compare(in_force, new)
         lines = [*delta.changes, *beside]
         if action is ReloadAction.PLAN:
-            lines = plan(in_force, delta.effective, self._host.link_plans(new))
+            links = self._host.link_plans(new)
+            lines = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
             lines += [
                 f"adjacency   {change}: links sign and verify accordingly" for change in beside
             ]
@@ -384,6 +385,9 @@ class Transactions:
             lines = ["nothing would change"]
         lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
         return ReloadFinished(True, tuple(lines), changes_state=False)
+
+    async def _compare(self, old: Config, new: Config) -> ConfigDelta:
+        return await self._reader.compute(lambda: compare(old, new))
 
     # --- changing
 
@@ -413,7 +417,7 @@ class Transactions:
         if request.is_signal and text == self._last_good.refused:
             raise SwitchError([self._is_refused()])
         former = self._switch.in_force
-        delta = compare(former.config, new)
+        delta = await self._compare(former.config, new)
         if new.pid_file != former.config.pid_file:
             self._elsewhere = text
         if request.confirm_s is not None and "pid_file" in delta.needs_restart:
@@ -532,7 +536,7 @@ class Transactions:
         with self._announced():
             try:
                 new = await self._reader.decode(text, self._last_good.previous_path)
-                delta = compare(self._switch.in_force.config, new)
+                delta = await self._compare(self._switch.in_force.config, new)
                 async with self._refused_meanwhile(self._last_good.running, is_required=False):
                     lines = await self._switch_to(new, delta, started)
             except ConfigError as error:
@@ -558,13 +562,14 @@ class Transactions:
         waiting = self._unconfirmed
         assert waiting is not None  # the table says so
         started = trio.current_time()
-        delta = compare(self._switch.in_force.config, waiting.former.config)
+        left = self._switch.in_force.config
         with self._announced():
             problems = await self._switch.switch_back(waiting.former)
         self._unconfirmed = None
         self._must_return = False
         self._returned_at = trio.current_time()
         self._step(Event.ENGINE_FOLLOWS)
+        delta = await self._compare(left, waiting.former.config)
         if waiting.text == self._last_good.running:  # only secrets had changed
             self._last_good.put_in_force(waiting.text)
             await self._write_state()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import trio
 
@@ -28,6 +28,8 @@ from routed.parent.startup import Opened
 
 RESTART_S = 0.05
 
+_T = TypeVar("_T")
+
 
 class DirectReader(ConfigReader):
     """Reads at once: a thread and a virtual clock do not know of each other."""
@@ -37,6 +39,10 @@ class DirectReader(ConfigReader):
 
     async def write(self, write: Callable[[], object]) -> None:
         write()
+
+    async def compute(self, call: Callable[[], _T]) -> _T:
+        await trio.lowlevel.checkpoint()
+        return call()
 
     async def decode(self, text: str, name: str) -> Config:
         await trio.lowlevel.checkpoint()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import threading
@@ -11,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc import codec
-from routed.config import load
+from routed.config import hints, load
 from routed.config.load import (
     PROBLEMS_SHOWN_MAX,
     ConfigError,
@@ -464,6 +467,60 @@ def test_a_person_may_have_a_pipe_checked(tmp_path: Path) -> None:
     config = load_file(path, is_from_terminal=True)
     writer.join()
     assert config == load_text(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    "long",
+    ["#" + "x" * 300_000, "log: {file: /" + "x" * 300_000 + "}", "\n" * 300_000, "# é\n" * 75_000],
+    ids=["comment", "scalar", "blank", "not ASCII"],
+)
+def test_no_step_that_nothing_interrupts_goes_over_a_whole_text(
+    long: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line of comment held up the parent for as long as the parser took for all of it."""
+    read: list[int] = []
+
+    class Counted(load._Stream):
+        def read(self, size: int = 1 << 14) -> str:
+            piece = super().read(size)
+            read.append(len(piece))
+            return piece
+
+    monkeypatch.setattr(load, "_Stream", Counted)
+    text = f"{MINIMAL}{long}\n"
+    with contextlib.suppress(ConfigError):  # the path is too long
+        load_text(text)
+    assert sum(read) == len(text)
+    assert max(read) <= 1 << 16
+    places = list(hints.pieces(text, overlap=1))
+    assert max(end - start for start, end in places) <= (1 << 16) + 1
+    assert (places[0][0], places[-1][1] >= len(text)) == (0, True)
+    assert all(next_[0] == end - 1 for (_, end), next_ in itertools.pairwise(places))
+
+
+def test_nodes_are_let_go_of_one_by_one() -> None:
+    root = yaml.compose("a: [1, {b: 2}, &x [3]]\nc: *x\n", load._Loader)
+    assert root is not None
+    (_, first), (_, second) = root.value
+    inside = [root, first, second, *first.value]
+    load._take_apart(root)
+    assert [node.value for node in inside] == [()] * len(inside)
+
+
+def test_values_are_bounded_in_number_before_they_are_all_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "MAX_NODES", 100)
+    with pytest.raises(ConfigError, match=r"routes.yaml:3:.* more than 100 values"):
+        load_text(f"{MINIMAL}allow_martians: [{'240.1.0.0/16, ' * 100}]\n")
+
+
+@pytest.mark.parametrize("before", [0, 65_535, 65_536, 65_537])
+def test_a_tag_is_found_wherever_it_stands(before: int) -> None:
+    text = f"{MINIMAL}#"
+    text += "x" * (before - len(text)) + "\nallow_martians: !x [240.1.0.0/16]\n"
+    with pytest.raises(ConfigError, match="the tag !x means nothing here"):
+        load_text(text)
 
 
 def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.MonkeyPatch) -> None:
