@@ -58,6 +58,8 @@ class FibUpdate(NamedTuple):
     """`Progress.applied_serial` reaches it when all of it was tried."""
     install: Sequence[FibRows]
     remove: Sequence[FibRemovals]
+    completes_start: bool = False
+    """With this one, all is here that the engine had decided when it sent its first."""
 
 
 class ResyncReport(NamedTuple):

@@ -133,6 +133,8 @@ class FibSync:
         """Not yet entered in the books."""
         self._taken_serial = 0
         self._applied_serial = 0
+        self._start_serial = 0
+        """Of the update with which the engine had said what it decided at its start."""
         self._drift: list[Drift] = []
         self._idle = trio.Event()
         self._last_resync = ResyncReport(0, 0, 0, 0.0)
@@ -145,7 +147,7 @@ class FibSync:
         """A new engine starts counting its updates from 1."""
         self.ledger.begin_session()
         self._updates.clear()
-        self._applied_serial = self._taken_serial = 0
+        self._applied_serial = self._taken_serial = self._start_serial = 0
         self._last_told = None
 
     def update(self, update: FibUpdate) -> None:
@@ -260,9 +262,9 @@ class FibSync:
         self._wake.set()
 
     @property
-    def has_applied_first_update(self) -> bool:
-        """Whether an engine has spoken and all that it first wanted was tried."""
-        return self._applied_serial > 0
+    def has_applied_start(self) -> bool:
+        """Whether all was tried that an engine had decided when it began to say what it wants."""
+        return 0 < self._start_serial <= self._applied_serial
 
     # --- commands, each of which waits until it is carried out
 
@@ -480,6 +482,8 @@ class FibSync:
                 values = self.objects.values_for(values, family)
             self.ledger.want(table_id, family, keys, values)
         self._taken_serial = update.serial
+        if update.completes_start:
+            self._start_serial = update.serial
         return True
 
     async def _resync(self) -> None:

@@ -326,6 +326,8 @@ class FibUpdate:
     values: tuple[FibValue, ...]
     install: tuple[FibColumns, ...]
     remove: tuple[FibColumns, ...]
+    completes_start: bool = False
+    """With this one, all is sent that the engine had decided when it sent its first."""
 
 
 @dataclass(frozen=True, slots=True)

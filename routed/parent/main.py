@@ -396,13 +396,13 @@ class Parent:
     # --- the kernel
 
     def on_progress(self) -> None:
-        """Tell the engine; its first update tried means that the daemon works."""
+        """Tell the engine; what it decided at its start was tried: the daemon works."""
         session = self._supervisor.running
         if session is None:
             return  # the next engine is told everything anyway
         session.mark_progress()
-        # Static routes are in, or failed visibly.
-        if not self._is_ready and self._kernel.sync.has_applied_first_update:
+        # All static routes are in, or failed visibly.
+        if not self._is_ready and self._kernel.sync.has_applied_start:
             self._transactions.started(self._start.text, is_instead=self._start.is_instead)
             self._is_ready = True
             took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000

@@ -137,7 +137,7 @@ def judge_update(
         for columns in message.remove
         if columns.table_id in ownership.tables
     ]
-    return FibUpdate(message.serial, install, remove), refused
+    return FibUpdate(message.serial, install, remove, message.completes_start), refused
 
 
 class _MessageValues:

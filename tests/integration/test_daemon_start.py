@@ -56,6 +56,25 @@ def test_a_start_says_how_many_routes_the_kernel_refused(build_lab: LabBuilder) 
     assert "routes=1 failed=1" in ready["text"]
 
 
+def test_a_start_ends_when_the_kernel_has_all_static_routes_or_refused_them(
+    build_lab: LabBuilder,
+) -> None:
+    """A14: it said so after the first 2,000, whatever became of the others."""
+    lab = build_lab("line3")
+    lab.write_config_unless_there("R")
+    prefixes = [f"10.{number >> 8}.{number & 0xFF}.0/24" for number in range(6000)]
+    static = "".join(f"  - {{prefix: {prefix}, type: blackhole}}\n" for prefix in prefixes)
+    lab.write_config("R", f"{lab.read_config('R')}static:\n{static}")
+    for prefix in prefixes[::1500]:
+        foreign_route(lab, "R", "INSTALL", prefix)
+    status, said = start(lab)
+    assert status == 0
+    words = "5996 of 6000 routes in the kernel, 4 failed; `routectl show fib` has the reasons"
+    assert said == f"routed: {words}"
+    (ready,) = [row for row in lab.routectl("R", "show", "log") if row["event"] == "ready"]
+    assert "routes=5996 failed=4" in ready["text"]
+
+
 def test_a_route_that_loses_in_the_kernel_does_not_look_healthy(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.write_config_unless_there("R")

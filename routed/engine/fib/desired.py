@@ -54,6 +54,9 @@ class _Unsaid:
         self.wishes: dict[int, Wish | None] = {}
         self._order: deque[int] = deque()
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     def add(self, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
         """Changes of one prefix are one change, in its first place.
 
@@ -111,6 +114,8 @@ class FibWishes:
         self._failures: dict[Prefix, str] = {}
         self._preferred: dict[Prefix, str] = {}
         self._serial = 0
+        self._start_left: dict[Family, int] = {}
+        """Of what was decided when the first update was sent: how many are still to be said."""
 
     def changed(self, family: Family, keys: Sequence[int], wishes: Sequence[Wish | None]) -> None:
         """Something else may be wanted for these prefixes now.
@@ -135,8 +140,10 @@ class FibWishes:
 
     def take_first_update(self) -> FibUpdate:
         """The first update of an engine's life, sent even when nothing is wanted: it says "I have
-        decided", on which the daemon's readiness waits."""
-        return self.take_update() or self._say()
+        decided", on which the daemon's readiness waits. That it waits for all that was decided by
+        then, and for nothing later, is said by `completes_start` of the last of these."""
+        self._start_left = {family: len(unsaid) for family, unsaid in self._unsaid.items()}
+        return self._say()
 
     def _say(self) -> FibUpdate:
         columns = _Columns()
@@ -146,12 +153,17 @@ class FibWishes:
             count = columns.take(family, keys, wishes)
             if count < len(keys):
                 self._unsaid[family].put_back(keys[count:], wishes[count:])
+            if self._start_left:
+                self._start_left[family] -= count
         if self._failures:
             for prefix in columns.removed():
                 self._failures.pop(prefix, None)
         self._serial += 1
         self._on_their_way.append((self._serial, columns.said()))
-        return columns.update(self._serial, self.table_id)
+        completes_start = bool(self._start_left) and max(self._start_left.values()) <= 0
+        if completes_start:
+            self._start_left = {}
+        return columns.update(self._serial, self.table_id, completes_start=completes_start)
 
     def progress(
         self,
@@ -294,7 +306,7 @@ class _Columns:
         """Everything that was taken; nothing more may be."""
         return Said({family: (keys, self._removals[family]) for family, keys in self._keys.items()})
 
-    def update(self, serial: int, table_id: int) -> FibUpdate:
+    def update(self, serial: int, table_id: int, *, completes_start: bool) -> FibUpdate:
         """The message."""
         install = tuple(
             FibColumns(table_id, family, pack_keys(family, keys), pack_indices(indices))
@@ -309,4 +321,4 @@ class _Columns:
             if keys
         )
         values = tuple(FibValue(wish.type, wish.next_hops[:NEXT_HOPS_MAX]) for wish in self._values)
-        return FibUpdate(serial, values, install, remove)
+        return FibUpdate(serial, values, install, remove, completes_start)

@@ -80,7 +80,34 @@ def test_a_failure_ends_with_its_wish() -> None:
 
 def test_the_first_update_is_said_even_when_nothing_is_wanted() -> None:
     update = Wanted().wishes.take_first_update()
-    assert update == FibUpdate(1, (), (), ())
+    assert update == FibUpdate(1, (), (), (), completes_start=True)
+
+
+@pytest.mark.parametrize("wish", [BLACKHOLE, None])
+def test_the_start_is_complete_with_the_last_of_what_was_decided_then(wish: Wish | None) -> None:
+    """A14: a daemon was ready when the kernel had the first 2,000 routes of 20,000."""
+    wanted = Wanted()
+    wishes = wanted.wishes
+    first = {Prefix(Family.IPV4, number << 8, 24) for number in range(2 * UPDATE_ROUTES_MAX)}
+    first |= {Prefix(Family.IPV6, number << 64, 64) for number in range(1, UPDATE_ROUTES_MAX)}
+    for prefix in first:
+        wanted.want(prefix, wish)
+    updates = [wishes.take_first_update()]
+    for number in range(9 * UPDATE_ROUTES_MAX):  # what comes later is not waited for
+        wanted.want(Prefix(Family.IPV4, (1 << 31) + (number << 8), 24))
+    while (update := wishes.take_update()) is not None:
+        updates.append(update)
+        wishes.progress(update.serial, [], [], FibCounters())
+    sent: set[Prefix] = set()
+    for update in updates:
+        install, remove = as_dict(update)
+        sent |= {*install, *remove}
+        if update.completes_start:
+            break
+        assert not first <= sent
+    assert first <= sent
+    assert [update.completes_start for update in updates].count(True) == 1
+    assert len(updates) > 10
 
 
 def test_many_changes_of_one_prefix_are_one() -> None:

@@ -119,6 +119,31 @@ async def test_wishes_reach_the_kernel_and_the_serial_follows(
         assert len(bench.sink.events("fib-in-sync")) == 1
 
 
+async def test_a_start_is_applied_when_all_of_it_was_tried(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    seen: list[bool] = []
+
+    async def look() -> None:
+        seen.append(bench.sync.has_applied_start)
+        await bench.quiet()
+        seen.append(bench.sync.has_applied_start)
+
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16"))
+        await look()
+        assert seen == [False, False], "there is more of it"
+        bench.sync.update(update(2, "10.2.0.0/16")._replace(completes_start=True))
+        bench.sync.update(update(3, "10.3.0.0/16"))
+        await look()
+        assert seen[2:] == [False, True]
+        bench.sync.begin_session()
+        bench.sync.update(update(1, "10.1.0.0/16"))
+        bench.sync.update(update(2, "10.2.0.0/16"))
+        await look()
+        assert seen[4:] == [False, False], "the next engine has a start of its own"
+
+
 async def test_an_interrupted_dump_is_repeated_and_judges_nothing(
     bench: Bench, autojump_clock: MockClock
 ) -> None:
