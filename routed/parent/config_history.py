@@ -25,7 +25,7 @@ from pathlib import Path
 
 from routed.config.load import ConfigError, load_text
 from routed.config.state_names import PREVIOUS, REFUSED, RUNNING, state_path
-from routed.parent.state_file import StateFileError, read_state, write_state
+from routed.parent.state_file import StateFileError, read_state, remove_state, write_state
 
 __all__ = ["LastGood"]
 
@@ -174,7 +174,7 @@ class LastGood:
         """Remove what has been written anew; no start looks at it any more."""
         for name in (RUNNING, PREVIOUS, REFUSED):
             with contextlib.suppress(OSError):
-                self._unnamed_path(name).unlink(missing_ok=True)
+                remove_state(self._unnamed_path(name))
 
     def _says(self, name: str, text: str | None) -> bool:
         return name in self._on_disk and self._on_disk[name] == text
@@ -193,8 +193,8 @@ class LastGood:
     def _remove(self, name: str) -> bool:
         def remove() -> None:
             if name in self._unnamed:
-                self._unnamed_path(name).unlink(missing_ok=True)
-            self._path(name).unlink(missing_ok=True)
+                remove_state(self._unnamed_path(name))
+            remove_state(self._path(name))
 
         return self._is_done(name, remove)
 

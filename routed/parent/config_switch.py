@@ -38,13 +38,16 @@ from routed.parent.listeners import Listener, ListenerError
 from routed.parent.reload import SECRETS_CHANGED, InForce, SwitchError
 from routed.parent.startup import Opened
 
-__all__ = ["METRICS_RETRY_S", "SWITCH_BACK_TIMEOUT_S", "ConfigSwitch"]
+__all__ = ["LOCK_RETRY_S", "METRICS_RETRY_S", "SWITCH_BACK_TIMEOUT_S", "ConfigSwitch"]
 
 SWITCH_BACK_TIMEOUT_S = 5.0
 """How long an engine may take to follow the way back."""
 
 METRICS_RETRY_S = 5.0
 """Between two attempts to listen where metrics were served before."""
+
+LOCK_RETRY_S = 60.0
+"""Between two attempts to have the name that tells a second daemon of this one."""
 
 
 class SwitchHost(Protocol):
@@ -97,6 +100,7 @@ class ConfigSwitch:
         self._engine_news = trio.Event()
         self._metrics_at = started_by.config.metrics.listen
         self._is_metrics_missing = trio.Event()
+        self._claiming = trio.Lock()
 
     @property
     def config(self) -> Config:
@@ -237,11 +241,34 @@ class ConfigSwitch:
         if table == self.config.fib.table_id:
             return
         try:
-            warning = await trio.to_thread.run_sync(self._instance.claim, table)
+            warning = await self._claim(table)
         except OtherInstanceError as error:
             raise SwitchError([str(error)]) from error
         if warning:
             self._log.emit("instance-lock-missing", reason=warning)
+
+    async def _claim(self, table: int) -> str:
+        async with self._claiming:
+            return await trio.to_thread.run_sync(self._instance.claim, table)
+
+    async def _claim_later(self) -> None:
+        """Have the name of the table in force, whenever it could not be had: any local user may
+        have it for a while."""
+        told = ""
+        while True:
+            await trio.sleep(LOCK_RETRY_S)
+            table = self.config.fib.table_id
+            if self._instance.holds(table):
+                continue
+            try:
+                problem = await self._claim(table)
+            except OtherInstanceError as error:
+                problem = str(error)
+            if not problem:
+                self._log.emit("instance-lock-held", table=table)
+            elif problem != told:
+                self._log.emit("instance-lock-missing", reason=problem)
+            told = problem
 
     def forget_former(self) -> None:
         """There is no way back from what is in force: keep its table only."""
@@ -317,7 +344,12 @@ class ConfigSwitch:
         return []
 
     async def run(self) -> None:
-        """Try on to serve metrics where they were before, whenever that has failed."""
+        """Try on what has failed: to serve metrics where they were before, to be the only one."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._claim_later)
+            await self._serve_metrics_later()
+
+    async def _serve_metrics_later(self) -> None:
         while True:
             await self._is_metrics_missing.wait()
             await trio.sleep(METRICS_RETRY_S)

@@ -13,8 +13,9 @@ network but not its /run, and without root there is no directory that all daemon
 
 Any local user may bind the name, too. So its holder counts only when the kernel says that it is
 root or our own user; whoever else has it can keep us from seeing a second daemon, which the log
-says, and from nothing else. A full queue that hides the holder is treated the same: this is a lock
-against a mistake of the administrator, and no stranger may have a say in whether the daemon starts.
+says, and from nothing else; the name is tried again every minute (`ConfigSwitch`). A full queue
+that hides the holder is treated the same: this is a lock against a mistake of the administrator,
+and no stranger may have a say in whether the daemon starts.
 
 Invariants:
     Nothing that a client says is read. Each gets one message, at most ANSWERS_MAX of them in
@@ -124,6 +125,10 @@ class InstanceLock:
         self._names[table] = bound
         self._waiting.register(bound, select.EPOLLIN)
         return ""
+
+    def holds(self, table: int) -> bool:
+        """Whether a second daemon for a table would be seen."""
+        return table in self._names
 
     def keep_only(self, table: int) -> None:
         """Give up every name but one."""

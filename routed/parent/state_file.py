@@ -15,12 +15,13 @@ therefore safe, though no good place: who removes the files there has the daemon
 
 Failure: `StateFileError` with a reason; OSError from the system.
 
-Source: rename(2) replaces atomically.
+Sources: rename(2) replaces atomically; fsync(2), the directory is synced by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -28,7 +29,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["STATE_MAX_BYTES", "StateFileError", "read_state", "write_state"]
+__all__ = ["STATE_MAX_BYTES", "StateFileError", "read_state", "remove_state", "write_state"]
 
 STATE_MAX_BYTES = 256 << 20
 """More than a configuration can have."""
@@ -92,6 +93,36 @@ def write_state(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
+    _sync_directory(path.parent)
+
+
+def remove_state(path: Path) -> None:
+    """Remove a text, if there is one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have on disk which file a name leads to, before anybody relies on it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing, fsync(2)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _content(file: BinaryIO, size: int) -> bytes:

@@ -91,16 +91,22 @@ class FakeInstance:
     def __init__(self) -> None:
         self.held = {254}
         self.taken: set[int] = set()
+        self.problem = ""
+        """Why no name can be had; nobody else is seen then."""
+
+    def holds(self, table: int) -> bool:
+        return table in self.held
 
     def claim(self, table: int) -> str:
+        if self.problem:
+            return self.problem
         if table in self.taken:
             raise OtherInstanceError(f"another routed keeps table {table}")
         self.held.add(table)
         return ""
 
     def keep_only(self, table: int) -> None:
-        assert table in self.held
-        self.held = {table}
+        self.held &= {table}
 
 
 class FakeOpened:

@@ -13,6 +13,7 @@ import trio.testing
 from routed.config.diff import compare
 from routed.config.load import load_text
 from routed.config.schema import Config
+from routed.parent import config_switch
 from routed.parent.config_switch import METRICS_RETRY_S, SWITCH_BACK_TIMEOUT_S
 from routed.parent.reload import InForce, SwitchError
 from tests.fakes.fake_engines import FakeEngine, FakeParent
@@ -143,6 +144,28 @@ async def test_a_metrics_address_that_is_taken_does_not_stop_the_way_back(
         await trio.sleep(2 * METRICS_RETRY_S)
         said = [record.event for record in parent.sink.records]
         assert said == ["metrics-not-served"], "once, and then it was free"
+
+
+async def test_a_name_that_somebody_else_had_is_ours_as_soon_as_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever had it for a moment at the start took the protection away for good."""
+    monkeypatch.setattr(config_switch, "LOCK_RETRY_S", 0.01)
+    async with running(tmp_path) as parent:
+        instance = parent.opened.instance
+        instance.held, instance.problem = set(), "uid 2 (pid 7) has its name"
+
+        async def said(*events: str) -> None:
+            with trio.fail_after(30):
+                while [record.event for record in parent.sink.records] != list(events):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+
+        await said("instance-lock-missing")
+        instance.problem, instance.taken = "", {254}
+        await said("instance-lock-missing", "instance-lock-missing")
+        instance.taken = set()
+        await said("instance-lock-missing", "instance-lock-missing", "instance-lock-held")
+        assert instance.held == {254}
 
 
 async def test_the_table_of_the_former_configuration_stays_ours_until_there_is_no_way_back(

@@ -17,7 +17,7 @@ from routed.config.load import load_text
 from routed.config.state_names import PREVIOUS, REFUSED, RUNNING
 from routed.parent import state_file
 from routed.parent.config_history import LastGood
-from routed.parent.state_file import StateFileError, read_state, write_state
+from routed.parent.state_file import StateFileError, read_state, remove_state, write_state
 
 TEXT = """router_id: 10.255.0.1
 user: root
@@ -154,6 +154,39 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(
         write_state(path, "new")
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert read_state(path) == TEXT
+
+
+def test_each_change_of_a_name_is_synced_after_the_content(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may otherwise bring back what was there, or the file under its first name."""
+    steps: list[str] = []
+    sync, replace, unlink = os.fsync, Path.replace, Path.unlink
+
+    def synced(descriptor: int) -> None:
+        steps.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        sync(descriptor)
+
+    def replaced(this: Path, other: Path) -> Path:
+        steps.append(f"rename to {other.name}")
+        return replace(this, other)
+
+    def unlinked(this: Path, missing_ok: bool = False) -> None:
+        if this.exists():
+            steps.append(f"remove {this.name}")
+        unlink(this, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    write_state(path, "new")
+    directory = f"sync {path.parent.name}"
+    assert steps == [f"sync {path.stem}.new", f"rename to {path.name}", directory]
+    steps.clear()
+    remove_state(path)
+    assert steps == [f"remove {path.name}", directory]
+    remove_state(path)
+    assert len(steps) == 2, "nothing has changed"
 
 
 def test_nothing_is_written_into_a_file_that_is_there(path: Path) -> None:
