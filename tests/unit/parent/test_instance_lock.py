@@ -21,8 +21,8 @@ CONFIG = "/etc/routed/routes.yaml"
 
 @pytest.fixture
 def table() -> int:
-    """A table that no other test of this machine keeps."""
-    return 1_000_000 + os.getpid()
+    """A table that no other test of this machine keeps, and the ones after it neither."""
+    return 1_000_000 + 16 * os.getpid()
 
 
 @pytest.fixture
