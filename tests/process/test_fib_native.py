@@ -68,11 +68,15 @@ def test_an_extension_of_another_layout_is_not_used(package: str, module: str, s
 def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: str) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} on this machine")
-    shutil.copytree(ROOT / "ipc", tmp_path / "ipc", ignore=shutil.ignore_patterns("*.so"))
+    shutil.copytree(
+        ROOT / "ipc", tmp_path / "ipc", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     for package in ("routed", "routectl"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.so"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+        )
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build"],
         cwd=tmp_path,
