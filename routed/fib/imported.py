@@ -11,10 +11,12 @@ Invariants:
     Our own routes are never learned: that would be talking to ourselves.
     Destinations that mean something on one link only (link-local, multicast, loopback) are not.
     A route of which the RIB could only say a part is not: one for a TOS, one whose packets are
-    encapsulated, or one of more than NEXT_HOPS_MAX next hops. How many a dump left out is counted
-    (`left_out`), and `learn_sync` logs it.
-    A route through a nexthop object of somebody has the object's next hops; one whose object cannot
-    be told (a tunnel, a blackhole) is not learned.
+    encapsulated, one of more than NEXT_HOPS_MAX next hops, or one through a nexthop object that
+    cannot be told (a tunnel).
+    How many a dump left out for any of these reasons is counted (`left_out`), and `import_sync`
+    logs it.
+    A route through a nexthop object of somebody has the object's next hops; the kernel says itself
+    when that is a blackhole.
     What is notified while a dump is under way is newer than the dump.
     News are states, not steps: what changes twice before it is told is told once.
 """
@@ -155,8 +157,9 @@ class RouteLearner:
         if self.reason_to_leave_out(route):
             self._forget(identity)
             return
-        next_hops = route.value.next_hops
-        if route.value.nexthop_id:
+        has_next_hops = route.value.type.has_next_hops
+        next_hops = route.value.next_hops if has_next_hops else ()
+        if route.value.nexthop_id and has_next_hops:
             next_hops = resolve(self.objects, route.value.nexthop_id)
             if not next_hops:
                 self.has_riddles = True
@@ -188,17 +191,21 @@ class RouteLearner:
 
     def reason_to_leave_out(self, route: KernelRoute) -> str:
         """What the RIB has no word for; empty when it can say all of a route."""
+        if _is_of_one_link(route.key.prefix):
+            return "link-local, loopback or multicast"
         if route.key.tos:
             return "only for a TOS"
-        form = self.objects.get(route.value.nexthop_id)
+        nexthop_id = route.value.nexthop_id
+        form = self.objects.get(nexthop_id)
+        is_known = nexthop_id in self.objects and route.value.type.has_next_hops
+        if is_known and not resolve(self.objects, nexthop_id):
+            return "through a nexthop object that cannot be told"
         members = 0 if form is None or isinstance(form, Hop) else len(form)
         if max(members, len(route.value.next_hops)) > NEXT_HOPS_MAX:
             return f"more than {NEXT_HOPS_MAX} next hops"
         return "encapsulated" if route.is_encapsulated else ""
 
     def _rule_for(self, key: RouteKey, protocol: int) -> LearnRule | None:
-        if _is_of_one_link(key.prefix):
-            return None
         for rule in self._rules:
             if (
                 rule.protocol == protocol

@@ -260,9 +260,11 @@ def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop
     ):
         raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if cover is None:
-        raise Unresolved(f"{via} is not reachable: no route covers it")
+        raise Unresolved(f"{via} is not reachable: no route that routed knows covers it")
     if cover.prefix.prefix_len == 0:
-        raise Unresolved(f"{via} is not reachable: only the default route covers it")
+        raise Unresolved(
+            f"{via} is not reachable: only the default route covers it, of those that routed knows"
+        )
     if prefix == cover.prefix or prefix in cover.through:
         raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if not cover.next_hops:

@@ -161,7 +161,10 @@ def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     )
     rooms.rib.install(part)
     rooms.settle()
-    reason = "some next hops are missing: 203.0.113.1 is not reachable: no route covers it"
+    reason = (
+        "some next hops are missing: 203.0.113.1 is not reachable: no route that routed knows "
+        "covers it"
+    )
     tables = tables_of(rooms)
     (candidate,) = rooms.rib.candidates(part.prefix)
     assert tables.view(candidate).fib_reason == reason

@@ -255,3 +255,41 @@ def test_a_dump_counts_what_it_leaves_out() -> None:
         dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
     assert counts == {"only for a TOS": 1, "encapsulated": 1, "more than 1024 next hops": 1}
+
+
+def test_a_blackhole_through_a_nexthop_object_is_learned_as_one() -> None:
+    """The kernel says the type of the route itself, and there is no next hop to be told."""
+    learner = RouteLearner()
+    learner.want([ANY])
+    learner.objects = {70: None}
+    value = RouteValue(RouteType.BLACKHOLE, (NextHop(None, 1),), 70)
+    learner.changed(route("10.1.0.0/16")._replace(value=value), is_removed=False)
+    news = learner.take_news()
+    assert news is not None
+    assert [(one.type, one.next_hops) for one in news.install] == [(RouteType.BLACKHOLE, ())]
+    assert not learner.has_riddles
+
+
+def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> None:
+    learner = RouteLearner()
+    learner.want([ANY])
+    learner.objects = {5: None}
+    tunnel = RouteValue(RouteType.UNICAST, (), 5)
+    counts = Counter[str]()
+    for seen in (
+        route("10.1.0.0/16")._replace(value=tunnel),
+        route("127.5.0.0/16"),
+        route("224.5.0.0/16"),
+        route("fe80:1::/64"),
+        route("fe80:1::/64", BIRD),
+    ):
+        prefix = seen.key.prefix
+        dump = learner.begin_dump(254, prefix.family)
+        dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
+        counts += dump.finish()
+    assert counts == {
+        "through a nexthop object that cannot be told": 1,
+        "link-local, loopback or multicast": 3,
+    }
+    assert told(learner) == ([], [])
+    assert not learner.has_riddles, "nothing is to be read once more"

@@ -135,7 +135,10 @@ TUNNEL = link(4, "tun4", "169.254.6.2/30")
 def test_an_ipv4_link_local_gateway_is_found_in_the_subnets_of_links(rib: Rib) -> None:
     """Q9: tunnels of AWS and Azure; nothing announces or routes 169.254.0.0/16."""
     settle(rib, static("10.0.0.0/8", "169.254.6.1"))
-    assert problem(rib, "10.0.0.0/8") == "169.254.6.1 is not reachable: no route covers it"
+    assert (
+        problem(rib, "10.0.0.0/8")
+        == "169.254.6.1 is not reachable: no route that routed knows covers it"
+    )
     rib.link_changed(TUNNEL)
     assert settle(rib) == {"10.0.0.0/8": (hop("169.254.6.1", 4),)}
     rib.link_changed(dataclasses.replace(TUNNEL, has_carrier=False))

@@ -107,7 +107,7 @@ def test_gateways_resolve(
 @pytest.mark.parametrize(
     ("gateways", "why"),
     [
-        (["203.0.113.9"], "203.0.113.9 is not reachable: no route covers it"),
+        (["203.0.113.9"], "203.0.113.9 is not reachable: no route that routed knows covers it"),
         (["%eth7"], "link eth7 does not exist"),
         (["192.0.2.2%eth1"], "192.0.2.2 is on no subnet of eth1"),
         (["10.9.9.9"], "10.9.9.9 is not reachable: 10.0.0.0/8 would resolve through itself"),
@@ -122,7 +122,9 @@ def test_what_cannot_be_resolved_says_why(rib: Rib, gateways: list[str], why: st
 def test_a_default_route_resolves_nobodys_gateway(rib: Rib) -> None:
     settle(rib, static("0.0.0.0/0", "192.0.2.2"))
     assert settle(rib, static("10.0.0.0/8", "203.0.113.9")) == {}
-    assert "only the default route covers it" in problem(rib, "10.0.0.0/8")
+    assert "only the default route covers it, of those that routed knows" in problem(
+        rib, "10.0.0.0/8"
+    )
 
 
 def test_a_link_that_goes_down_takes_its_routes_and_brings_them_back(rib: Rib) -> None:
@@ -241,7 +243,7 @@ def test_candidates_come_in_order_with_their_reasons(rib: Rib) -> None:
     found = rib.candidates(Prefix.parse("10.0.0.0/8"))
     assert [candidate.is_selected for candidate in found] == [True, False, False, False]
     assert [candidate.route.owner for candidate in found] == ["1/5", "1/9", "1/0", "255/0"]
-    assert "no route covers it" in found[2].problem
+    assert "no route that routed knows covers it" in found[2].problem
     assert "255" in found[3].problem
 
 
