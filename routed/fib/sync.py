@@ -112,6 +112,8 @@ class FibSync:
         self.errors: Counter[str] = Counter()
         self.refused = 0
         """Wishes that the engine had no right to."""
+        self.opened = trio.Event()
+        """An engine was in sync, and all that it wanted by then was tried."""
         self.resync_s = resync_s
         self._kernel = kernel
         self._log = log
@@ -340,6 +342,23 @@ class FibSync:
             How many are left because the kernel refused or time ran out.
         """
         self._updates.clear()
+        return await self._remove_everything()
+
+    async def sweep_all(self) -> int:
+        """Read the kernel once and remove every route of ours; instead of `run`.
+
+        Returns:
+            How many are left because the kernel refused or time ran out.
+
+        Raises:
+            NetlinkError: the kernel cannot be read.
+        """
+        await self._resync()
+        if not self.resyncs:
+            raise NetlinkError("its routes cannot be read")
+        return await self._remove_everything()
+
+    async def _remove_everything(self) -> int:
         self.ledger.want_nothing()
         with trio.move_on_after(FLUSH_TIMEOUT_S):
             while await self._work():
@@ -560,6 +579,7 @@ class FibSync:
 
     def _tell_gate(self) -> None:
         self._has_gate_news = False
+        self.opened.set()
         counts = self.ledger.counts
         self._log.emit(
             "fib-in-sync",

@@ -102,6 +102,8 @@ EVENTS: dict[str, EventSpec] = {
     "socket-failed": EventSpec(_W, ("link", "problem"), 60),
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
+    "former-table-swept": EventSpec(_I, ("table", "protocol", "routes")),
+    "former-table-left": EventSpec(_W, ("table", "protocol", "reason")),
     "fib-drift": EventSpec(_W, ("prefix", "what"), _STRANGERS),
     "nexthop-drift": EventSpec(_W, ("id", "by"), _STRANGERS),
     "nexthop-suspected": EventSpec(_I, ("groups",), _STRANGERS),

@@ -59,6 +59,12 @@ class LastGood:
         """Without a file while it is being changed: whoever looks meanwhile does not know."""
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All that this daemon has gone by, as far as it is known."""
+        known = (self.running, self.previous, self.refused)
+        return tuple(text for text in known if text is not None)
+
+    @property
     def is_kept(self) -> bool:
         """Whether the next start goes by what is in force: all that it needs is on disk."""
         return self._says(RUNNING, self.running) and self._says(REFUSED, self.refused)

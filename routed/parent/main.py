@@ -69,6 +69,7 @@ from routed.parent.engine_process.journals import Journals
 from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.engine_requests import EngineDesk
+from routed.parent.former_tables import sweep_former_tables
 from routed.parent.kernel import KernelSide
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.orphans import is_init, reap_orphans
@@ -159,23 +160,20 @@ class Parent:
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(self._log)
         self._supervisor = Supervisor(self._log)
-        reader = ConfigReader(start.path)
+        reader = self._reader = ConfigReader(start.path)
         self._switch = ConfigSwitch(
             InForce(start.config, opened.secrets), reader, opened, self._supervisor, self
         )
         self._sockets = NeighborSockets(
             lambda ifindex: self._kernel.link(ifindex), lambda: self._supervisor.running, self._log
         )
-        self._transactions = Transactions(
-            self,
-            self._switch,
-            self._log,
-            reader,
-            LastGood(
-                start.config.pid_file,
-                lambda problem: self._log.emit("state-file-problem", problem=problem),
-            ),
+        last_good = LastGood(
+            start.config.pid_file,
+            lambda problem: self._log.emit("state-file-problem", problem=problem),
         )
+        self._former = last_good.texts
+        """What earlier lives went by."""
+        self._transactions = Transactions(self, self._switch, self._log, reader, last_good)
         self._starting = trio.CancelScope()
         """Until the kernel has been read."""
         self._is_serving = False
@@ -230,6 +228,7 @@ class Parent:
             nursery.start_soon(self._kernel.run)
             nursery.start_soon(self._sockets.run, lambda: self._config)
             nursery.start_soon(self._transactions.run)
+            nursery.start_soon(self._sweep_former_tables)
             if self._manager.is_there:
                 nursery.start_soon(self._tell_status)
             nursery.start_soon(self._opened.instance.answer)
@@ -251,6 +250,12 @@ class Parent:
                 self._transactions.returns_from_dying_engines,
             )
             nursery.cancel_scope.cancel()
+
+    async def _sweep_former_tables(self) -> None:
+        """Remove what earlier lives left in tables that are not kept now, once it may go."""
+        await self._kernel.sync.opened.wait()
+        texts, self._former = set(self._former) - {self._start.text}, ()
+        await sweep_former_tables(texts, self._config, self._reader, self._log)
 
     @property
     def _config(self) -> Config:

@@ -57,6 +57,61 @@ def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBui
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
 
 
+def prefixes(lab: Lab, table: int, protocol: int = 205) -> set[str]:
+    return {route.prefix for route in lab.kernel_routes("R", protocol, table)}
+
+
+def crash(lab: Lab) -> None:
+    (pid,) = lab.kill("R", "daemon", signal.SIGKILL)
+    wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has gone")
+
+
+def test_what_an_earlier_life_left_in_another_table_or_protocol_is_removed(
+    build_lab: LabBuilder,
+) -> None:
+    """A19: it stayed for ever, and a policy rule that looks there forwarded by it."""
+    lab = build_lab("line3")
+    text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", text)
+    lab.start_daemons(["R"])
+    crash(lab)
+    lab.write_config("R", text + "fib: {table: 100}\n")
+    lab.start_daemons(["R"])
+    assert prefixes(lab, 100) == {"10.9.0.0/16"}
+    wait_until(lambda: not prefixes(lab, 254), DEADLINE_S, "the former table is left clean")
+    # A configuration that was never confirmed leaves nothing, either.
+    lab.write_config("R", text + "fib: {table: 101, protocol: 205}\n")
+    done = lab.run("R", ["routectl", "reload", "--confirm", "1h"])
+    assert done.returncode == 0, done.stdout
+    wait_until(lambda: prefixes(lab, 101) == {"10.9.0.0/16"}, DEADLINE_S, "it is in force")
+    crash(lab)
+    lab.start_daemons(["R"])
+    assert prefixes(lab, 100) == {"10.9.0.0/16"}
+    wait_until(lambda: not prefixes(lab, 101), DEADLINE_S, "the unconfirmed table is left clean")
+    crash(lab)
+    lab.write_config("R", text + "fib: {table: 100, protocol: 206}\n")
+    lab.start_daemons(["R"])
+    wait_until(lambda: not prefixes(lab, 100), DEADLINE_S, "the former protocol is left clean")
+    wait_until(lambda: prefixes(lab, 100, 206) == {"10.9.0.0/16"}, DEADLINE_S, "its place is taken")
+    assert "former-table-swept" in lab.log("R")
+
+
+def test_a_former_table_that_another_daemon_keeps_is_its_own(build_lab: LabBuilder) -> None:
+    lab = build_lab("line3")
+    text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", text)
+    lab.start_daemons(["R"])
+    crash(lab)
+    other = f"{os.path.dirname(router_config.config_path('R'))}/other.yaml"
+    lab.file(other).write_text(text.replace("routed.pid", "b.pid").replace("routed.sock", "b.sock"))
+    assert lab.run("R", ["routed", "-c", other]).returncode == 0
+    lab.write_config("R", text + "fib: {table: 100}\n")
+    lab.start_daemons(["R"])
+    wait_until(lambda: "former-table-left" in lab.log("R"), DEADLINE_S, "it is said")
+    assert "another routed keeps table 254" in lab.log("R")
+    assert prefixes(lab, 254) == prefixes(lab, 100) == {"10.9.0.0/16"}
+
+
 def test_a_foreground_daemon_goes_by_its_relative_paths_and_imports_nothing_from_there(
     build_lab: LabBuilder,
 ) -> None:

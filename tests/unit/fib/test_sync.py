@@ -23,6 +23,7 @@ from routed.log.logger import Logger, Record
 from routed.model.fib import PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
+from routed.netlink.socket import NetlinkError
 from tests.fakes.fake_kernel import FakeKernel
 
 
@@ -142,6 +143,30 @@ async def test_a_start_is_applied_when_all_of_it_was_tried(
         bench.sync.update(update(2, "10.2.0.0/16"))
         await look()
         assert seen[4:] == [False, False], "the next engine has a start of its own"
+
+
+async def test_a_sweep_removes_every_route_of_ours_in_its_table_and_no_other(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    ours = [key(f"10.{number}.0.0/16")._replace(priority=number) for number in range(4)]
+    for each in ours:
+        bench.kernel.put(each, BLACKHOLE, 205)
+    others = [ours[1]._replace(priority=77), ours[2]._replace(table_id=100)]
+    bench.kernel.put(others[0], BLACKHOLE, 12)
+    bench.kernel.put(others[1], BLACKHOLE, 205)
+    assert await bench.sync.sweep_all() == 0
+    assert set(bench.kernel.routes) == set(others)
+    assert bench.sync.counters().swept == 4
+
+
+async def test_a_sweep_that_cannot_read_the_kernel_says_so(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    bench.kernel.put(key("10.1.0.0/16"), BLACKHOLE, 205)
+    bench.kernel.refuse_dump = True
+    with pytest.raises(NetlinkError, match="cannot be read"):
+        await bench.sync.sweep_all()
+    assert set(bench.kernel.routes) == {key("10.1.0.0/16")}
 
 
 async def test_an_interrupted_dump_is_repeated_and_judges_nothing(
