@@ -257,7 +257,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "kill-first-sync", "kill -9 of both while the first 10,000 routes are written",
-        _kill_in_first_sync, dead_interval_s=WAITED_FOR_S,
+        _kill_in_first_sync, dead_interval_s=18.0,
     ),
     Fault(
         "kill-publishing", "SIGKILL of the engine between two stores of a snapshot's burst",

@@ -87,6 +87,9 @@ import sys
 import routed.parent.engine_process.spawn
 engine = "import platform, sys; platform.machine = lambda: 'riscv64'; " \\
     "from routed.cli import main; sys.exit(main(sys.argv[1:]))"
-routed.parent.engine_process.spawn.ENGINE_COMMAND = (sys.executable, "-c", engine, "--role",
-"engine") from routed.cli import main sys.exit(main(sys.argv[1:]))
+routed.parent.engine_process.spawn.ENGINE_COMMAND = (
+    sys.executable, "-c", engine, "--role", "engine"
+)
+from routed.cli import main
+sys.exit(main(sys.argv[1:]))
 """

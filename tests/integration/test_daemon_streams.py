@@ -114,7 +114,11 @@ def test_a_start_by_the_last_good_configuration_waits_for_no_reader(
     text = lab.read_config("R")
     lab.write_config("R", text.replace("10.9.0.0/16", "10.8.0.0/16"))
     assert lab.run("R", ["routectl", "reload", "confirm", "1h"]).returncode == 0
-    assert [route.prefix for route in lab.kernel_routes("R")] == ["10.8.0.0/16"]
+    wait_until(
+        lambda: [route.prefix for route in lab.kernel_routes("R")] == ["10.8.0.0/16"],
+        DEADLINE_S,
+        "the new route is there in the place of the old one",
+    )
     pids = lab.kill("R", "daemon")
     wait_for_end(lab, pids)
     read_end, write_end = os.pipe()
