@@ -82,11 +82,14 @@ def _source(row: Row) -> str:
 def _metric(row: Row) -> str:
     """A metric; that of a route which is only kept to refuse packets for a while is no figure."""
     metric = row.get("metric")
-    return "inf" if isinstance(metric, int) and metric >= _INFINITE else plain_text(metric)
+    is_held = row.get("source") in _FROM_NUP and row.get("type") != "unicast"
+    return "inf" if is_held and metric == _LARGEST else plain_text(metric)
 
 
-_INFINITE = 0xFFFF_FFFE
-"""The largest metric that a candidate can have."""
+_FROM_NUP = ("neighbor", "redistributed")
+_LARGEST = 0xFFFF_FFFE
+"""The largest metric that a candidate can have, and the one of those that are held; a route in use
+may have it, too."""
 
 
 def _column(title: str, name: str) -> Column:

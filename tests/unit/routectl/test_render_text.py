@@ -185,10 +185,18 @@ def test_next_hops_read_as_ip_route_writes_them() -> None:
 
 
 def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
-    route: Row = {"prefix": "10.0.0.0/8", "type": "unreachable", "distance": 90}
+    route: Row = {
+        "prefix": "10.0.0.0/8", "type": "unreachable", "distance": 90, "source": "neighbor"
+    }  # fmt: skip
+    largest = 2**32 - 2
     assert isinstance(ROUTES, Table)
-    assert "90/inf " in shown(ROUTES, [{**route, "metric": 2**32 - 2}])
+    assert "90/inf " in shown(ROUTES, [{**route, "metric": largest}])
+    assert "90/inf " in shown(ROUTES, [{**route, "metric": largest, "source": "redistributed"}])
     assert "90/77 " in shown(ROUTES, [{**route, "metric": 77}])
+    used: Row = {**route, "metric": largest, "type": "unicast"}
+    assert f"90/{largest} " in shown(ROUTES, [used]), "a route in use has a metric"
+    injected: Row = {**route, "metric": largest, "source": "injected"}
+    assert f"90/{largest} " in shown(ROUTES, [injected])
 
 
 def test_routes_that_nobody_wants_any_more_are_counted_and_make_the_daemon_busy() -> None:
