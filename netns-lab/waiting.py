@@ -28,8 +28,8 @@ def wait_until(
 ) -> T:
     """Call a function until it returns something true, and return that.
 
-    A check that takes long is made less often, so that two thirds of the time are left to what is
-    awaited: many checks start a program. With `poll_s` 0 one follows the other.
+    A check that takes long is made less often, so that half of the time is left to what is awaited:
+    some checks start a program. With `poll_s` 0 one follows the other.
 
     Args:
         check: asked at once, then every `poll_s`, and once more at the deadline.
@@ -53,4 +53,4 @@ def wait_until(
                 f"after {deadline_s:g} s still not: {what}" + (f"\n{detail}" if detail else "")
             )
         if poll_s:
-            pause.wait(max(poll_s, 2 * (time.monotonic() - began_at)))
+            pause.wait(max(poll_s, time.monotonic() - began_at))
