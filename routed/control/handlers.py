@@ -232,7 +232,7 @@ async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> 
 
 
 async def show_topology(daemon: Daemon, _request: Topology, _caller: Caller) -> Answer:
-    """This router first, then neighbors, then the others by distance."""
+    """This router first, then neighbors, then the others by router id."""
     return Dump(TopologyView, daemon.topology())
 
 

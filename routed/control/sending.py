@@ -11,7 +11,7 @@ Failure: as `Session.send`: the client has hung up, which ends what was being se
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NoReturn
 
 import trio
@@ -20,7 +20,7 @@ from ipc.control import ControlType, ResultCode
 from ipc.framing import Frame, FrameError
 from routed.control.answers import Dump, Final, Stream, Views
 from routed.control.rows import columns_of, pack_pages, pack_rows
-from routed.control.session import Misuse, Session
+from routed.control.session import Goodbye, Misuse, Session
 from routed.control.tables import PageShelf, Table
 
 __all__ = ["AnswerSender"]
@@ -81,13 +81,19 @@ class AnswerSender:
 
     async def _send_dump(self, session: Session, request_id: int, dump: Dump) -> Final:
         chunks = iter(dump.chunks)
-        while True:
-            async with self._dump_turn:
-                chunk = next(chunks, None)
-            if chunk is None:
-                return Final()
-            for body in _bodies(dump.view_class, chunk):
-                await session.send(Frame(ControlType.ROWS, request_id, body))
+        try:
+            while True:
+                async with self._dump_turn:
+                    if session.has_hung_up():  # as long as no row is sent, nothing else tells
+                        raise Goodbye
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return Final()
+                for body in _bodies(dump.view_class, chunk):
+                    await session.send(Frame(ControlType.ROWS, request_id, body))
+        finally:
+            if isinstance(chunks, Generator):
+                chunks.close()
 
     async def _send_table(self, session: Session, request_id: int, table: Table) -> Final | None:
         """Send a table; after its first page, which is short, it takes turns with all dumps."""

@@ -12,6 +12,7 @@ wrong. All three end the session, which the server then closes.
 
 from __future__ import annotations
 
+import select
 import socket
 
 import trio
@@ -100,6 +101,12 @@ class Session:
         """Hang up."""
         trio.lowlevel.notify_closing(self._connection)
         self._closer.close_connection(self._connection)
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has gone, whatever he has sent before."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     async def receive(self) -> Frame:
         """The next frame.

@@ -47,7 +47,7 @@ from routed.engine.show.explain import explain
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTables
-from routed.engine.show.topology import topology
+from routed.engine.show.topology import Topology
 from routed.imsg.messages import (
     ConfBegin,
     ConfigState,
@@ -135,6 +135,7 @@ class Reporter:
         self._begin = begin
         self._router = router
         self._tables = RouteTables(router)
+        self._topology = Topology(router)
         self._changes = ChangeObserver(router.ifname_of)
         router.observer = self._changes
         self._sandbox = sandbox
@@ -393,7 +394,7 @@ class Reporter:
 
     def topology(self) -> Iterator[Sequence[TopologyView]]:
         """Every router that NUP knows."""
-        return topology(self._router, self.config.router_id)
+        return self._topology.views(self.config.router_id)
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ipc.control import (
     ShowRoutes,
     ShowStatus,
     SnapshotOpen,
+    Topology,
 )
 from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.requests import RouteOptions, change_route
@@ -28,7 +30,7 @@ from routed.control.server import (
     EVENT_DEFECT,
     EVENT_REFUSED,
 )
-from routed.control.views import RouteView, StatusView
+from routed.control.views import RouteView, StatusView, TopologyView
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.fake_views import many_routes
 from tests.fakes.management_scene import (
@@ -186,3 +188,32 @@ async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
         (descriptor,) = take_descriptors(ancillary)
         with os.fdopen(descriptor, "rb") as snapshot:
             assert os.pread(snapshot.fileno(), 8, 0) == b"snapshot"
+
+
+class EndlessTopology(FakeDaemon):
+    """Of which no row ever comes."""
+
+    steps = 0
+    ends = 0
+
+    def topology(self) -> Iterator[Sequence[TopologyView]]:
+        try:
+            while True:
+                self.steps += 1
+                yield []
+        finally:
+            self.ends += 1
+
+
+async def test_a_walk_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
+    """A hang-up was noticed when a row was sent; what came before was walked to its end."""
+    daemon = EndlessTopology()
+    async with running(tmp_path, daemon=daemon) as scene:
+        clients = [await scene.greeted() for _ in range(5)]
+        for client in clients:
+            await client.request(Topology())
+        await until(lambda: daemon.steps > 50)
+        assert daemon.ends == 0, "they are there"
+        for client in clients:
+            client.socket.close()
+        await until(lambda: daemon.ends == len(clients))
