@@ -1,7 +1,8 @@
 """Standard streams that a program was started without, or that cannot be written.
 
 By `program >&-` a descriptor is not open; it is the next one that anything opens gets, and what is
-printed later would go into a pid file or a socket. So the places are taken by /dev/null first.
+printed later would go into a pid file or a socket. So the places are taken by /dev/null first, or
+where there is none, as in a container with an empty /dev, by an empty file in memory.
 
 A disk may be full, a reader gone, and a pipe full that nobody reads. A message is then lost, and
 the program goes on.
@@ -9,17 +10,34 @@ the program goes on.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import sys
 import time
 
-__all__ = ["MESSAGE_WAIT_S", "occupy_standard_streams", "write_message"]
+__all__ = ["MESSAGE_WAIT_S", "occupy_standard_streams", "open_nothing", "write_message"]
 
 MESSAGE_WAIT_S = 1.0
 """How long a whole message may wait for a reader: a terminal takes a few kilobytes at a time."""
 
 _STDERR = 2
+
+
+def open_nothing(*, takes_writes: bool = False) -> int:
+    """Open what reads as empty: /dev/null, or the same without a /dev.
+
+    Args:
+        takes_writes: writes succeed there, too, and take memory until it is closed; for what is
+            bounded. Otherwise they are errors.
+    """
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        descriptor = os.memfd_create("nothing", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        if not takes_writes:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
+        return descriptor
 
 
 def occupy_standard_streams() -> None:
@@ -31,7 +49,7 @@ def occupy_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            open_nothing()  # the lowest free number, which is this one
             os.set_inheritable(descriptor, True)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115  (it stays open, like the original)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ipc.standard_streams import open_nothing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +74,7 @@ def _status_of(run: Callable[[], int]) -> int:
 
 def _forget_output() -> None:
     """Python writes what is buffered once more when it ends, and would fail again."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    nowhere = open_nothing(takes_writes=True)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 

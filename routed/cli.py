@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from ipc.standard_streams import occupy_standard_streams, write_message
+from ipc.standard_streams import occupy_standard_streams, open_nothing, write_message
 from routed import __version__
 
 if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
@@ -95,7 +95,7 @@ def _complain(text: str) -> None:
 
 def _forget_output(stream: TextIO | None = None) -> None:
     """Python writes what is buffered once more when it ends, and would fail again."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    nowhere = open_nothing(takes_writes=True)
     os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
 

@@ -505,6 +505,13 @@ listen_address = Reader(
 )
 
 
+_ROOT = "root"
+"""Is 0 for the kernel, also on a system without /etc/passwd, such as an image with routed alone."""
+
+_UID_MAX = 0xFFFF_FFFE
+"""All ones means "none" to the kernel."""
+
+
 def _read_principal(text: str) -> Principal:
     kind_text, colon, name = text.rpartition(":")
     if colon and kind_text not in ("user", "group"):
@@ -515,6 +522,8 @@ def _read_principal(text: str) -> Principal:
     try:
         number = pwd.getpwnam(name).pw_uid if kind is PrincipalKind.USER else _group_id(name)
     except KeyError:
+        if name == _ROOT:
+            return Principal(kind, 0, text)
         hint = "" if colon or not _is_group(name) else f"; for the group write group:{name}"
         raise ValueError(f"this system has no {kind.value} {name!r}{hint}") from None
     return Principal(kind, number, text)
@@ -543,12 +552,24 @@ def _read_engine_user(text: str) -> EngineUser:
     try:
         entry = pwd.getpwnam(text)
     except KeyError:
+        if text == _ROOT:
+            return EngineUser(text, 0, 0)
+        if text.isascii() and text.isdigit() and int(text) <= _UID_MAX:
+            return _user_by_number(int(text))
         raise ValueError(
             f"this system has no user {text!r}; create it "
             f"(useradd --system --no-create-home --shell /usr/sbin/nologin {text}) "
             "or name another that no other service has"
         ) from None
     return EngineUser(text, entry.pw_uid, entry.pw_gid)
+
+
+def _user_by_number(uid: int) -> EngineUser:
+    """A user that has no name here has a group of the same number."""
+    try:
+        return EngineUser(str(uid), uid, pwd.getpwuid(uid).pw_gid)
+    except KeyError:
+        return EngineUser(str(uid), uid, uid)
 
 
 engine_user = Reader(_read_engine_user, {"type": "string"}, lambda user: user.name)

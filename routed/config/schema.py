@@ -431,7 +431,8 @@ class Config:
         "This router's name in the network: 32 bits, dotted, unique; usually a loopback address.",
     )
     user: EngineUser = _option(
-        Scalar(scalars.engine_user), "Whom the unprivileged engine runs as.",
+        Scalar(scalars.engine_user),
+        "Whom the unprivileged engine runs as: a name, or a number where the system has no names.",
         factory=lambda: scalars.engine_user.read("routed"), written="routed",
     )  # fmt: skip
     sandbox: SandboxMode = _option(

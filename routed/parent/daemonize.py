@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ipc.standard_streams import write_message
+from ipc.standard_streams import open_nothing, write_message
 from routed.parent import signals
 
 __all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
@@ -113,7 +113,7 @@ def _detach() -> None:
     os.umask(0o022)
     sys.stdout.flush()
     sys.stderr.flush()
-    null = os.open(os.devnull, os.O_RDWR)
+    null = open_nothing()
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     if null > 2:

@@ -115,9 +115,14 @@ def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> in
     """
     try:
         opened = open_daemon(start.config, start.path, is_foreground=is_foreground)
+        parent = Parent(start, opened, ready)
     except StartError as error:
         return _give_up(ready, str(error), is_foreground=is_foreground)
-    parent = Parent(start, opened, ready)
+    except Exception as error:  # noqa: BLE001  (said to whoever waits)
+        # A defect, or a system that lacks something: there may be no log yet to look into.
+        trace = "".join(traceback.format_exception(error))
+        message = f"internal error: {error}\n{trace.rstrip()}"
+        return _give_up(ready, message, is_foreground=is_foreground)
     try:
         trio.run(parent.run)
     except BaseExceptionGroup as group:

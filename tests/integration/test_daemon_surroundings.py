@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 
@@ -54,6 +55,32 @@ def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBui
     reload = lab.run("R", ["routectl", "-s", socket_path, "reload"])
     assert reload.returncode == 1
     assert "another routed keeps table 254" in reload.stdout + reload.stderr
+    assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
+
+
+BARE = {
+    "no /proc": "mount -t tmpfs none /proc",
+    "no users": "mount -t tmpfs none /etc",
+    # The lab's files stay where they are.
+    "no devices": "mount -t tmpfs none /mnt && mkdir /mnt/shm && mount --bind /dev/shm /mnt/shm"
+    " && mount --rbind /mnt /dev && ! test -e /dev/null",
+}
+"""What makes it so, in a mount namespace of its own."""
+
+
+@pytest.mark.parametrize("mounts", BARE.values(), ids=BARE)
+def test_a_daemon_starts_where_the_system_has_little(build_lab: LabBuilder, mounts: str) -> None:
+    """A10, A11, A12: a traceback, or in the background not a word."""
+    lab = build_lab("line3")
+    text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    if "/etc" in mounts:
+        text = re.sub(r"(?m)^user: .*$", "user: 64123", text)
+        text = re.sub(r"(?m)^management: .*$", "", text)
+    lab.write_config("R", text)
+    path = router_config.config_path("R")
+    start = f"{mounts} && exec routed -c {path} <&- >&- 2>{path}.said"
+    done = lab.run("R", ["unshare", "-m", "sh", "-c", start])
+    assert (done.returncode, lab.file(f"{path}.said").read_text()) == (0, "")
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
 
 

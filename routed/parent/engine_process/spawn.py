@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ipc.standard_streams import open_nothing
 from routed.imsg.messages import CHANNEL_FD
 from routed.parent.signals import SERVED
 
@@ -101,8 +102,11 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
         read_end, write_end = os.pipe()
         undo.callback(os.close, read_end)
         theirs_only.callback(os.close, write_end)
+        nothing = open_nothing()
+        theirs_only.callback(os.close, nothing)
         pid = _spawn(
             [*ENGINE_COMMAND, "--ids", f"{uid}:{gid}", "--sandbox", sandbox],
+            nothing,
             theirs.fileno(),
             write_end,
         )
@@ -112,7 +116,7 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
     return EngineProcess(pid, pidfd, ours, read_end)
 
 
-def _spawn(argv: list[str], channel: int, output: int) -> int:
+def _spawn(argv: list[str], nothing: int, channel: int, output: int) -> int:
     environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
     if _MODULE_PATH:
         environment["PYTHONPATH"] = _MODULE_PATH
@@ -121,7 +125,7 @@ def _spawn(argv: list[str], channel: int, output: int) -> int:
         argv,
         environment,
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, nothing, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD),
@@ -138,7 +142,13 @@ def _end(pid: int) -> None:
 
 
 def is_uid_mapped(uid: int) -> bool:
-    """Whether a uid exists in this user namespace: others cannot be switched to."""
-    with open("/proc/self/uid_map", encoding="ascii") as uid_map:
-        ranges = [tuple(map(int, line.split())) for line in uid_map]
+    """Whether a uid exists in this user namespace: others cannot be switched to.
+
+    Without a /proc it is taken to exist; setuid(2) has the last word.
+    """
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as uid_map:
+            ranges = [tuple(map(int, line.split())) for line in uid_map]
+    except OSError:
+        return True
     return any(first <= uid < first + count for first, _, count in ranges)

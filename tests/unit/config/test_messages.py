@@ -4,13 +4,14 @@ write instead, on one line, where it stands."""
 from __future__ import annotations
 
 import grp
+import pwd
 from pathlib import Path
 
 import pytest
 
 from routed.config import hints, scalars
 from routed.config.load import PROBLEMS_SHOWN_MAX, ConfigError, json_schema, load_text
-from routed.config.scalars import PrincipalKind
+from routed.config.scalars import EngineUser, PrincipalKind
 from routed.config.schema import Config
 
 HEAD = "router_id: 10.255.0.1\nuser: nobody\n"
@@ -323,3 +324,24 @@ def test_keys_at_the_top_that_begin_with_x_hold_anchors() -> None:
 def test_a_holder_deeper_down_is_an_unknown_key() -> None:
     (problem,) = problems(HEAD + "fib: {x-slow: 1}")
     assert problem.startswith("f:3:7: fib.x-slow: unknown key")
+
+
+def test_a_system_without_users_knows_root_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A11: every configuration was a traceback, because the default of `admin` is root."""
+
+    def knows_nobody(name: object) -> pwd.struct_passwd:
+        raise KeyError(name)
+
+    for function in ("getpwnam", "getpwuid"):
+        monkeypatch.setattr(pwd, function, knows_nobody)
+    monkeypatch.setattr(grp, "getgrnam", knows_nobody)
+    config = load_text("router_id: 10.255.0.1\nuser: root\n")
+    assert config.user == EngineUser("root", 0, 0)
+    assert [who.id for who in config.management.admin] == [0]
+    assert load_text("router_id: 10.255.0.1\nuser: 64123\n").user == EngineUser(
+        "64123", 64123, 64123
+    )
+    (problem,) = problems("router_id: 10.255.0.1\n")
+    assert "no user 'routed'" in problem
+    (problem,) = problems("router_id: 10.255.0.1\nuser: 4294967295\n")
+    assert "no user '4294967295'" in problem

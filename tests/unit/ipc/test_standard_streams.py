@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from ipc.standard_streams import open_nothing
 
 PROGRAM = """
 import os, sys
@@ -44,3 +47,19 @@ def test_closed_streams_are_occupied_before_anything_is_opened(closed: tuple[int
     os.close(read_end)
     assert opened > 2
     assert [places[number] for number in closed] == [os.devnull] * len(closed)
+
+
+def test_without_a_null_device_nothing_is_a_file_in_memory_that_stays_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A12: a start with closed streams in a container with an empty /dev ended by a traceback."""
+    monkeypatch.setattr(os, "devnull", str(tmp_path / "null"))
+    nothing, bounded = open_nothing(), open_nothing(takes_writes=True)
+    assert os.read(nothing, 1) == b""
+    with pytest.raises(PermissionError):
+        os.write(nothing, b"x")
+    assert os.fstat(nothing).st_size == 0
+    assert os.write(bounded, b"x") == 1
+    assert not os.get_inheritable(nothing)
+    for descriptor in (nothing, bounded):
+        os.close(descriptor)
