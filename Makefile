@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # Most tests wait for daemons, so more of them run at once than there are processors.
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores * 2 : 16)))
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
