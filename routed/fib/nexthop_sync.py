@@ -131,12 +131,13 @@ class ObjectSync:
         self.book.links_changed()
 
     def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> int:
-        """Take next hops that are likely dead out of every group that has others, at once.
+        """Take next hops that are likely dead out of every group that has others: of a first batch
+        of groups at once, of the others as `work` comes to them.
 
         Returns:
             The groups that were written.
         """
-        if not self.book.suspect(legs) or not self.is_trusted:
+        if not self.book.suspect(legs, now) or not self.is_trusted:
             return 0
         writes = self.book.plan_regroup(now, BATCH_OPERATIONS)
         if writes:

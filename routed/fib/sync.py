@@ -179,6 +179,7 @@ class FibSync:
         groups = self.objects.suspect(legs, trio.current_time())
         if groups:
             self._log.emit("nexthop-suspected", groups=groups)
+            self._wake.set()  # there may be more of them
 
     def judged(self) -> None:
         """The engine has decided about what was suspected up to now, and said so: once its wishes
@@ -379,6 +380,7 @@ class FibSync:
         batches: Sequence[FibBatch] = ()
         if self.ledger.has_link_routes:
             if self._write_objects(has_links_only=True):
+                await trio.lowlevel.checkpoint()
                 return True
             batches = self.ledger.plan_link_routes()
         if not batches:
@@ -492,7 +494,7 @@ class FibSync:
         if isinstance(update, _Judged):
             self._end_judgment()
             if self.objects is not None:
-                self.objects.book.lift(update.suspicions)
+                self.objects.book.lift(update.suspicions, trio.current_time())
             return True
         for removals in update.remove:
             self.ledger.withdraw(*removals)

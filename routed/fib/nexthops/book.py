@@ -64,9 +64,11 @@ from routed.model.prefix import Address, Family
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
 __all__ = [
+    "BATCH_MEMBERS",
     "IDS_PER_PROTOCOL",
     "MEMBERS_MAX",
     "OBJECTS_MAX",
+    "SUSPECT_PAUSE_S",
     "NextHopBook",
     "NextHopState",
     "resolve",
@@ -77,6 +79,13 @@ IDS_PER_PROTOCOL = 1_000_000
 
 OBJECTS_MAX = 16_384
 """Objects at a time; reading all of them takes some 50 ms."""
+
+BATCH_MEMBERS = 1024
+"""Members of groups that are written at once: one next hop may be in many large groups, and the
+kernel takes time for each member."""
+SUSPECT_PAUSE_S = 1.0
+"""A next hop that was lifted is not suspected again before: each time all its groups are written
+twice. Routes follow without that, a little later."""
 
 MEMBERS_MAX = 131_072
 """Members of all groups together: 2,048 groups of 64. It bounds the work of one link or next hop
@@ -172,6 +181,8 @@ class NextHopBook:
         """Ids whose object is not as it should be."""
         self._failures: dict[int, _Failure] = {}
         self._suspects: dict[_Leg, int] = {}
+        self._lifted_at: dict[_Leg, float] = {}
+        """When these were suspected last, of those that some object uses."""
         self._suspicions = 0
 
     def __len__(self) -> int:
@@ -337,15 +348,20 @@ class NextHopBook:
 
     # --- what dies
 
-    def suspect(self, legs: Iterable[tuple[Address | None, int]]) -> bool:
+    def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> bool:
         """Take next hops out of every group that has others, until `lift`.
+
+        Args:
+            legs: gateways and their links; passed over within SUSPECT_PAUSE_S after a `lift`.
+            now: seconds, monotonic.
 
         Returns:
             Whether something is to be written for it.
         """
         self._suspicions += 1
         had = len(self._pending)
-        known = self._known(legs)
+        since = now - SUSPECT_PAUSE_S
+        known = [leg for leg in self._known(legs) if self._lifted_at.get(leg, -math.inf) <= since]
         added = [leg for leg in known if leg not in self._suspects]
         self._suspects.update(dict.fromkeys(known, self._suspicions))
         self._judge_groups_with(added)
@@ -363,11 +379,17 @@ class NextHopBook:
         """How often somebody was suspected: what `lift` is told."""
         return self._suspicions
 
-    def lift(self, suspicions: int) -> None:
-        """The RIB has decided about everything that was suspected up to then."""
+    def lift(self, suspicions: int, now: float) -> None:
+        """The RIB has decided about everything that was suspected up to then.
+
+        Args:
+            suspicions: what `suspicions` was then.
+            now: seconds, monotonic.
+        """
         lifted = [leg for leg, number in self._suspects.items() if number <= suspicions]
         for leg in lifted:
             del self._suspects[leg]
+            self._lifted_at[leg] = now
         self._judge_groups_with(lifted)
 
     def _judge_groups_with(self, legs: Iterable[_Leg]) -> None:
@@ -441,7 +463,7 @@ class NextHopBook:
         """The next objects to write, at most `limit`, members before their groups."""
         due = [nexthop_id for nexthop_id in self._pending if self._retry_at(nexthop_id) <= now]
         due.sort(key=self._order)
-        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+        return self._batch(due, limit)
 
     def plan_link_routes(self, now: float, limit: int) -> list[NextHopWrite]:
         """Of the next objects those without any gateway, at most `limit`."""
@@ -451,7 +473,7 @@ class NextHopBook:
             if self.is_link_route(nexthop_id) and self._retry_at(nexthop_id) <= now
         ]
         due.sort(key=self._order)
-        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+        return self._batch(due, limit)
 
     def plan_regroup(self, now: float, limit: int) -> list[NextHopWrite]:
         """Of the next objects those groups that are in the kernel with other members."""
@@ -462,7 +484,19 @@ class NextHopBook:
             and not isinstance(self._forms[nexthop_id], Hop)
             and self._retry_at(nexthop_id) <= now
         ]
-        return [self._write(nexthop_id) for nexthop_id in due[:limit]]
+        return self._batch(due, limit)
+
+    def _batch(self, due: Sequence[int], limit: int) -> list[NextHopWrite]:
+        """The first of these: at most `limit`, with about BATCH_MEMBERS members together."""
+        writes: list[NextHopWrite] = []
+        members = 0
+        for nexthop_id in due[:limit]:
+            write = self._write(nexthop_id)
+            members += 0 if isinstance(write.form, Hop) else len(write.form)
+            if writes and members > BATCH_MEMBERS:
+                break
+            writes.append(write)
+        return writes
 
     def is_link_route(self, nexthop_id: int) -> bool:
         """Whether an object names links alone, no gateway. Cost: one look, once it is known."""
@@ -605,6 +639,7 @@ class NextHopBook:
         if isinstance(form, Hop):
             if not self._is_known((form.via, form.ifindex)):
                 self._suspects.pop((form.via, form.ifindex), None)
+                self._lifted_at.pop((form.via, form.ifindex), None)
             return
         self._members -= len(form)
         for member, _ in form:

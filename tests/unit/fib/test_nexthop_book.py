@@ -8,7 +8,13 @@ import random
 import pytest
 
 from routed.fib.nexthops import book as nexthops
-from routed.fib.nexthops.book import IDS_PER_PROTOCOL, OBJECTS_MAX, NextHopBook
+from routed.fib.nexthops.book import (
+    BATCH_MEMBERS,
+    IDS_PER_PROTOCOL,
+    OBJECTS_MAX,
+    SUSPECT_PAUSE_S,
+    NextHopBook,
+)
 from routed.fib.nexthops.codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
 from routed.fib.nexthops.weights import reduced
 from routed.fib.routes.ownership import RouteValue
@@ -19,6 +25,7 @@ from tests.fakes.fake_kernel import FakeKernel
 
 A, B, C = (Hop(Address.parse(f"192.0.{number}.2"), number + 1) for number in range(3))
 DONE = Outcome(0, "")
+LONG_AGO = -100.0
 
 
 def route(*hops: Hop, weights: tuple[int, ...] = ()) -> RouteValue:
@@ -113,7 +120,7 @@ def test_a_suspected_next_hop_leaves_every_group_that_has_others(bench: Bench) -
     both, three, alone, other = (
         bench.want(A, B), bench.want(A, B, C), bench.want(A), bench.want(B, C),
     )  # fmt: skip
-    assert bench.book.suspect([(A.via, A.ifindex)])
+    assert bench.book.suspect([(A.via, A.ifindex)], 0.0)
     writes = bench.work()
     assert {write.id for write in writes} == {both, three}
     assert {write.kind for write in writes} == {NextHopKind.REPLACE}
@@ -137,16 +144,46 @@ def test_naming_a_next_hop_a_thousand_times_costs_as_much_as_once(
 
     monkeypatch.setattr(bench.book, "_judge", counting)
     leg = (A.via, A.ifindex)
-    assert bench.book.suspect([leg] * 1000)
+    assert bench.book.suspect([leg] * 1000, 0.0)
     assert sorted(compared) == groups
     compared.clear()
-    bench.book.suspect([leg] * 1000)
+    bench.book.suspect([leg] * 1000, 0.0)
     assert compared == [], "it is suspected already"
     assert bench.work()
     assert all(bench.members(group) == {B} for group in groups)
     compared.clear()
-    bench.book.lift(bench.book.suspicions)
+    bench.book.lift(bench.book.suspicions, LONG_AGO)
     assert sorted(compared) == groups
+
+
+def test_what_was_lifted_a_moment_ago_is_not_suspected_again(bench: Bench) -> None:
+    """Each time all its groups are written twice, for a message of thirty bytes."""
+    group = bench.want(A, B)
+    leg = (A.via, A.ifindex)
+    for now in (0.0, 0.5, 0.9):
+        assert bench.book.suspect([leg], now) is (now == 0.0)
+        bench.work()
+        assert bench.members(group) == ({B} if now == 0.0 else {A, B})
+        bench.book.lift(bench.book.suspicions, 0.0)
+        bench.work()
+    assert bench.book.suspect([leg], SUSPECT_PAUSE_S)
+
+
+def test_large_groups_are_written_few_at_a_time(bench: Bench) -> None:
+    """Each member costs the kernel time, in which the parent waits."""
+    many = [Hop(Address.parse(f"10.0.{n >> 8}.{n & 255}"), 1) for n in range(300)]
+    groups = [bench.book.value_for(route(A, *many[first:])).nexthop_id for first in range(20)]
+    assert all(groups)
+    bench.work()
+    bench.book.suspect([(A.via, A.ifindex)], 0.0)
+    left = set(groups)
+    while left:
+        writes = bench.book.plan_regroup(0.0, 400)
+        members = [len(write.form) for write in writes if not isinstance(write.form, Hop)]
+        assert 0 < sum(members) <= BATCH_MEMBERS
+        bench.book.record(writes, [DONE] * len(writes), 0.0)
+        left -= {write.id for write in writes}
+    assert bench.book.plan_regroup(0.0, 400) == []
 
 
 def test_members_of_all_groups_together_have_a_limit(
@@ -166,7 +203,7 @@ def test_members_of_all_groups_together_have_a_limit(
 
 def test_what_no_object_stands_for_any_more_is_suspected_no_longer(bench: Bench) -> None:
     bench.want(A, B)
-    bench.book.suspect([(A.via, A.ifindex)])
+    bench.book.suspect([(A.via, A.ifindex)], 0.0)
     bench.work()
     bench.book.record(writes := bench.book.plan_sweep(set()), [DONE] * len(writes), 0.0)
     assert not bench.book._suspects
@@ -174,20 +211,20 @@ def test_what_no_object_stands_for_any_more_is_suspected_no_longer(bench: Bench)
 
 def test_a_lift_ends_what_was_suspected_before_it_and_nothing_later(bench: Bench) -> None:
     group = bench.want(A, B, C)
-    bench.book.suspect([(A.via, A.ifindex)])
+    bench.book.suspect([(A.via, A.ifindex)], 0.0)
     until_here = bench.book.suspicions
-    bench.book.suspect([(B.via, B.ifindex)])
-    bench.book.lift(until_here)
+    bench.book.suspect([(B.via, B.ifindex)], 0.0)
+    bench.book.lift(until_here, LONG_AGO)
     bench.work()
     assert bench.members(group) == {A, C}
-    bench.book.lift(bench.book.suspicions)
+    bench.book.lift(bench.book.suspicions, LONG_AGO)
     bench.work()
     assert bench.members(group) == {A, B, C}
 
 
 def test_a_group_never_becomes_empty(bench: Bench) -> None:
     group = bench.want(A, B)
-    bench.book.suspect([(A.via, A.ifindex), (B.via, B.ifindex)])
+    bench.book.suspect([(A.via, A.ifindex), (B.via, B.ifindex)], 0.0)
     bench.work()
     assert bench.members(group) == {A, B}
 
@@ -346,9 +383,9 @@ def test_the_kernel_has_what_is_wanted_whatever_happens() -> None:
                     bench.book.links_changed()
                 case 3:
                     hop = rng.choice(hops)
-                    bench.book.suspect([(hop.via, hop.ifindex)])
+                    bench.book.suspect([(hop.via, hop.ifindex)], 0.0)
                 case 4:
-                    bench.book.lift(bench.book.suspicions)
+                    bench.book.lift(bench.book.suspicions, LONG_AGO)
                 case 5:
                     for nexthop_id in list(wanted)[:1]:
                         if nexthop_id in bench.kernel.objects:
@@ -356,7 +393,7 @@ def test_the_kernel_has_what_is_wanted_whatever_happens() -> None:
                                 bench.book.changed(seen, is_removed=True)
             bench.work(now)
         bench.kernel.down_links.clear()
-        bench.book.lift(bench.book.suspicions)
+        bench.book.lift(bench.book.suspicions, LONG_AGO)
         bench.book.links_changed()
         bench.work(1e9)
         for nexthop_id, members in wanted.items():
