@@ -2,21 +2,22 @@
 
 Final     a result and no rows
 Views     rows that are at hand, and the result
-Dump      rows that are made in chunks while they are sent
+Dump      rows that are made in chunks while they are sent; a session holds one chunk
 Table     rows of a large table, by position (`routed/control/tables.py`)
 Stream    rows as they come, until the client hangs up
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ipc.control import Result, ResultCode
 from routed.control.changes import ChangeFeed
 from routed.control.tables import Table
 
-__all__ = ["Answer", "Dump", "Final", "Stream", "Views"]
+__all__ = ["Answer", "Chunks", "Dump", "Final", "Stream", "Views"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,18 @@ class Views:
     result: Result = field(default_factory=lambda: Result(ResultCode.OK))
 
 
+Chunks: TypeAlias = Generator[Sequence[object], None, None] | AsyncGenerator[Sequence[object], None]
+"""Rows in chunks, each 2 ms of work at most; a chunk may be empty. Closed when the client has gone.
+An asynchronous one waits for somebody else between two chunks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dump:
     """Rows, in chunks that are made when their turn comes."""
 
     view_class: type
-    chunks: Iterable[Sequence[object]]
+    chunks: Chunks
+    result_if_empty: Result = field(default_factory=lambda: Result(ResultCode.OK))
 
 
 @dataclass(frozen=True, slots=True)

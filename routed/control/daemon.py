@@ -7,7 +7,7 @@ be kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,11 +52,11 @@ class Daemon(Protocol):
     def status(self) -> StatusView:
         """The daemon as a whole."""
 
-    def neighbors(self) -> Sequence[NeighborView]:
-        """Every neighbor, in a stable order."""
+    def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
+        """Every neighbor, in a stable order, in chunks of bounded size."""
 
-    def interfaces(self) -> Sequence[InterfaceView]:
-        """Every link, by index."""
+    def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
+        """Every link, by index, in chunks of bounded size."""
 
     def tables_version(self) -> int:
         """Another number after any change of what `routes` and `fib` show, but for the time."""
@@ -78,13 +78,15 @@ class Daemon(Protocol):
     def counters(self) -> Sequence[CounterView]:
         """Every counter, by name."""
 
-    async def nexthops(self) -> Sequence[NextHopObjectView]:
-        """The kernel nexthop objects that routes go through, by id."""
+    def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
+        """The kernel nexthop objects that routes go through, by id, as the parent tells them."""
 
     def rules(self) -> Sequence[RuleView]:
         """Every policy rule of the configuration, in order."""
 
-    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+    def configuration(
+        self, section: str | None, *, is_all: bool
+    ) -> Generator[Sequence[ConfigView], None, None]:
         """The configuration in force, in chunks of bounded size; `is_all` with what is default."""
 
     def protocols(self) -> Sequence[ProtocolView]:
@@ -111,8 +113,8 @@ class Daemon(Protocol):
     def memory(self) -> Sequence[MemoryView]:
         """Every part that takes a notable share."""
 
-    def topology(self) -> Iterator[Sequence[TopologyView]]:
-        """Every router that NUP knows, in chunks of bounded size."""
+    def topology(self) -> Generator[Sequence[TopologyView], None, None]:
+        """Every router that NUP knows, in chunks of bounded size; some are empty."""
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""

@@ -110,23 +110,29 @@ async def show_status(daemon: Daemon, _request: ShowStatus, _caller: Caller) -> 
 
 async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller) -> Answer:
     """All, or those of one link, or the one with a router id or address."""
-    found = [
-        view
-        for view in daemon.neighbors()
-        if request.interface in (None, view.interface)
-        and request.neighbor in (None, str(view.router_id), str(view.address))
-    ]
-    if request.neighbor is not None and not found:
-        return _not_found(f"no neighbor {request.neighbor}")
-    return Views(NeighborView, found)
+    found = (
+        [
+            view
+            for view in chunk
+            if request.interface in (None, view.interface)
+            and request.neighbor in (None, str(view.router_id), str(view.address))
+        ]
+        for chunk in daemon.neighbors()
+    )
+    if request.neighbor is None:
+        return Dump(NeighborView, found)
+    return Dump(NeighborView, found, _not_found(f"no neighbor {request.neighbor}").result)
 
 
 async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Caller) -> Answer:
     """All, or the named one."""
-    found = [view for view in daemon.interfaces() if request.interface in (None, view.interface)]
-    if request.interface is not None and not found:
-        return _not_found(f"no interface {request.interface}")
-    return Views(InterfaceView, found)
+    found = (
+        [view for view in chunk if request.interface in (None, view.interface)]
+        for chunk in daemon.interfaces()
+    )
+    if request.interface is None:
+        return Dump(InterfaceView, found)
+    return Dump(InterfaceView, found, _not_found(f"no interface {request.interface}").result)
 
 
 async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
@@ -192,7 +198,7 @@ async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> An
 
 async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller) -> Answer:
     """All of them, as the parent knows them."""
-    return Views(NextHopObjectView, await daemon.nexthops())
+    return Dump(NextHopObjectView, daemon.nexthops())
 
 
 async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:

@@ -5,22 +5,26 @@ is sent page by page; pages that have to be made first are made one at a time in
 so that a short answer, a heartbeat or a route waits for one page at most, however many dumps there
 are.
 
+Before each piece of work the client is looked for: what is made for one who has hung up ends with
+the piece that was under way. What a session holds while its client does not read is one chunk of
+rows, or one page.
+
 Failure: as `Session.send`: the client has hung up, which ends what was being sent to it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import NoReturn
 
 import trio
 
 from ipc.control import ControlType, ResultCode
 from ipc.framing import Frame, FrameError
-from routed.control.answers import Dump, Final, Stream, Views
+from routed.control.answers import Chunks, Dump, Final, Stream, Views
 from routed.control.rows import columns_of, pack_pages, pack_rows
-from routed.control.session import Goodbye, Misuse, Session
+from routed.control.session import Misuse, Session
 from routed.control.tables import PageShelf, Table
 
 __all__ = ["AnswerSender"]
@@ -79,27 +83,27 @@ class AnswerSender:
         await session.send(Frame(ControlType.ROWS, request_id, held))
         return Final(answer.result)
 
-    async def _send_dump(self, session: Session, request_id: int, dump: Dump) -> Final:
-        chunks = iter(dump.chunks)
-        try:
-            while True:
-                async with self._dump_turn:
-                    if session.has_hung_up():  # as long as no row is sent, nothing else tells
-                        raise Goodbye
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    return Final()
+    async def _send_dump(self, session: Session, request_id: int, dump: Dump) -> Final | None:
+        """Send rows that are made in chunks, each in its turn. A body is held back until it is
+        known whether it is the last one."""
+        held = None
+        async with contextlib.aclosing(_in_turns(dump.chunks, session, self._dump_turn)) as chunks:
+            async for chunk in chunks:
                 for body in _bodies(dump.view_class, chunk):
-                    await session.send(Frame(ControlType.ROWS, request_id, body))
-        finally:
-            if isinstance(chunks, Generator):
-                chunks.close()
+                    if held is not None:
+                        await session.send(Frame(ControlType.ROWS, request_id, held))
+                    held = body
+        if held is None:
+            return Final(dump.result_if_empty)
+        await session.send(Frame(ControlType.LAST_ROWS, request_id, held))
+        return None
 
     async def _send_table(self, session: Session, request_id: int, table: Table) -> Final | None:
         """Send a table; after its first page, which is short, it takes turns with all dumps."""
         after, limit = None, FIRST_PREFIXES
         while True:
             async with _NO_TURN if after is None else self._dump_turn:
+                session.check_client()
                 page = self._shelf.page(table, after, limit, trio.current_time())
             last = len(page.bodies) - 1 if page.after is None else None
             for number, body in enumerate(page.bodies):
@@ -135,6 +139,30 @@ class AnswerSender:
         """Pages of changes, in turns with all dumps and streams; none when there is no change."""
         async with self._dump_turn:
             return list(pack_rows(columns_of(stream.view_class), stream.feed.take()))
+
+
+async def _in_turns(
+    chunks: Chunks, session: Session, turn: trio.Lock
+) -> AsyncGenerator[Sequence[object], None]:
+    """Chunks, each made in a turn of its own, for as long as the client is there.
+
+    What has to wait for others (an asynchronous source) takes no turn: it would hold up all dumps.
+    """
+    if isinstance(chunks, AsyncGenerator):
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+                session.check_client()
+        return
+    with contextlib.closing(chunks):
+        while True:
+            async with turn:
+                session.check_client()
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+            yield chunk
 
 
 def _bodies(view_class: type, views: Sequence[object]) -> Iterator[bytes]:

@@ -102,11 +102,16 @@ class Session:
         trio.lowlevel.notify_closing(self._connection)
         self._closer.close_connection(self._connection)
 
-    def has_hung_up(self) -> bool:
-        """Whether the client has gone, whatever he has sent before."""
+    def check_client(self) -> None:
+        """Look whether the client is still there, for whoever has work to do before the next send.
+
+        Raises:
+            Goodbye: the client has hung up.
+        """
         poll = select.poll()
-        poll.register(self._connection, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        poll.register(self._connection, 0)  # a hang-up is told without being asked for
+        if poll.poll(0):
+            raise Goodbye
 
     async def receive(self) -> Frame:
         """The next frame.

@@ -75,7 +75,6 @@ from routed.imsg.messages import (
     LogLevelRequested,
     LogLine,
     MessagesDropped,
-    NextHopReport,
     NextHopsAsked,
     NextHopsJudged,
     NextHopsTold,
@@ -556,17 +555,10 @@ class Engine:
     async def _set_log_level(self, level: str) -> Outcome:
         return await self._ask_parent(LogLevelRequested(level), self._log_levels)
 
-    async def _ask_nexthops(self) -> list[NextHopReport]:
-        """Every kernel nexthop object, as the parent knows it; as far as it answers."""
-        reports: list[NextHopReport] = []
-        while True:
-            after_id = reports[-1].id if reports else 0
-            told = await self._ask(NextHopsAsked(after_id), self._nexthops)
-            if told is None:
-                return reports
-            reports += told.objects
-            if told.is_last:
-                return reports
+    async def _ask_nexthops(self, after_id: int) -> NextHopsTold | None:
+        """The next kernel nexthop objects, as the parent knows them; None when it does not
+        answer."""
+        return await self._ask(NextHopsAsked(after_id), self._nexthops)
 
     async def _ask_parent(
         self, request: object, waiting: dict[int, trio.MemorySendChannel[_Deed]]

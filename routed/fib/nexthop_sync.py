@@ -268,9 +268,9 @@ class ObjectSync:
             return f"{text}, slow (net.ipv4.nexthop_compat_mode={mode})"
         return text if mode is None else f"{text} (net.ipv4.nexthop_compat_mode=0)"
 
-    def states(self) -> Iterator[NextHopState]:
-        """Every object of ours, by id."""
-        return self.book.states()
+    def states_after(self, nexthop_id: int) -> Iterator[NextHopState]:
+        """Every object of ours with an id above this one, in order."""
+        return self.book.states_after(nexthop_id)
 
 
 def _is_surprise(write: NextHopWrite, outcome: Outcome) -> bool:

@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Iterable, Mapping
 
 from routed.model.martians import MartianRules
@@ -53,6 +54,7 @@ from routed.nup.auth.guard import LinkGuard
 from routed.nup.auth.keys import KeyRing
 from routed.nup.events import (
     AdjacencyReason,
+    AdjacencyState,
     Datagram,
     InputRecorder,
     LearnedRow,
@@ -83,7 +85,7 @@ from routed.nup.transport.advertise import (
 )
 from routed.nup.transport.forwarding_wait import ForwardingWait
 from routed.nup.transport.table_dumps import TableOrder
-from routed.nup.views import learned_rows, neighbor_row, refusal_row, waiting_rows
+from routed.nup.views import NeighborPosition, learned_rows, neighbor_rows, waiting_rows
 from routed.nup.wire.message import (
     DecodeError,
     Goodbye,
@@ -514,21 +516,39 @@ class NeighborInstance:
     # Views
 
     def neighbors(self, now: float) -> list[NeighborRow]:
-        """Every adjacency, and every address that is not believed, by link and address."""
-        fillers = self._table.counts.fillers()
-        rows = [
-            neighbor_row(link, neighbor, self._table, fillers, now)
-            for link in self._links.values()
+        """Every adjacency, and every address that is not believed, by link, address and router
+        id."""
+        return self.neighbors_after(None, sys.maxsize, now)
+
+    def neighbors_after(
+        self, after: NeighborPosition | None, limit: int, now: float
+    ) -> list[NeighborRow]:
+        """The next of `neighbors` after one of them, at most so many.
+
+        Args:
+            after: the position of the last one seen; None to begin.
+            limit: how many.
+            now: seconds, monotonic.
+
+        Cost: a look at what is on the links that are shown, and 20 us a row.
+        """
+        return neighbor_rows(self._links, self._table, after, limit, now)
+
+    def adjacency_states(self) -> list[tuple[int, AdjacencyState]]:
+        """The link and the state of every adjacency."""
+        return [
+            (ifindex, neighbor.adjacency.state)
+            for ifindex, link in self._links.items()
             for neighbor in link.neighbors.values()
         ]
-        known = {(row.ifindex, row.address) for row in rows}
-        rows += [
-            refusal_row(link, refusal)
+
+    def neighbor_ids(self) -> set[Address]:
+        """The router ids of all adjacencies."""
+        return {
+            neighbor.adjacency.router_id
             for link in self._links.values()
-            for refusal in link.refusals.recent(now)
-            if (link.settings.ifindex, refusal.source) not in known
-        ]
-        return sorted(rows, key=lambda row: (row.ifindex, row.address))
+            for neighbor in link.neighbors.values()
+        }
 
     def learned(self) -> list[LearnedRow]:
         """Every route as every neighbor tells it, by prefix and neighbor."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from routed.model.martians import find_martian
-from routed.model.prefix import Prefix
+from routed.model.prefix import Address, Family, Prefix
 from routed.nup.events import AdjacencyReason, AdjacencyState, LearnedRow, NeighborRow
 from routed.nup.link.refusals import Refusal
 from routed.nup.link.state import Link, Neighbor
@@ -14,9 +14,75 @@ from routed.nup.routes.entries import LearnedRoute, NeighborKey
 from routed.nup.routes.prefix_counts import MAX_ROUTES
 from routed.nup.routes.table import RouteTable
 
-__all__ = ["learned_rows", "neighbor_row", "refusal_row", "waiting_rows"]
+__all__ = [
+    "NeighborPosition",
+    "learned_rows",
+    "neighbor_rows",
+    "position_of",
+    "waiting_rows",
+]
 
 Fillers: TypeAlias = Mapping[NeighborKey, int]
+
+NeighborPosition: TypeAlias = tuple[int, Address, Address]
+"""Where a row stands among all: its link, its address, and its router id (0.0.0.0 for none)."""
+
+_NO_ROUTER_ID = Address(Family.IPV4, 0)
+
+
+def position_of(row: NeighborRow) -> NeighborPosition:
+    """Where a row stands."""
+    return row.ifindex, row.address, row.router_id or _NO_ROUTER_ID
+
+
+def neighbor_rows(
+    links: Mapping[int, Link],
+    table: RouteTable,
+    after: NeighborPosition | None,
+    limit: int,
+    now: float,
+) -> list[NeighborRow]:
+    """Adjacencies, and addresses that are not believed, in the order of their positions.
+
+    Args:
+        links: all of them, by index.
+        table: what was learned.
+        after: the last one seen; None to begin.
+        limit: how many.
+        now: seconds, monotonic.
+    """
+    fillers = table.counts.fillers()
+    rows: list[NeighborRow] = []
+    for ifindex in sorted(links):
+        if after is not None and ifindex < after[0]:
+            continue
+        link = links[ifindex]
+        entries = _entries(link, now)
+        for position in sorted(entries):
+            if len(rows) == limit:
+                return rows
+            if after is None or position > after:
+                who = entries[position]
+                rows.append(
+                    refusal_row(link, who)
+                    if isinstance(who, Refusal)
+                    else neighbor_row(link, who, table, fillers, now)
+                )
+    return rows
+
+
+def _entries(link: Link, now: float) -> dict[NeighborPosition, Neighbor | Refusal]:
+    """Who is on a link, by position."""
+    ifindex = link.settings.ifindex
+    entries: dict[NeighborPosition, Neighbor | Refusal] = {
+        (ifindex, neighbor.adjacency.address, neighbor.adjacency.router_id): neighbor
+        for neighbor in link.neighbors.values()
+    }
+    known = {neighbor.adjacency.address for neighbor in link.neighbors.values()}
+    for refusal in link.refusals.recent(now):
+        if refusal.source not in known:
+            entries[ifindex, refusal.source, _NO_ROUTER_ID] = refusal
+    return entries
 
 
 def neighbor_row(

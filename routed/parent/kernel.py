@@ -12,7 +12,6 @@ concerns; it decides nothing.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -60,6 +59,9 @@ __all__ = ["KernelHost", "KernelSide"]
 NEXTHOPS_TOLD_MAX = 100
 """Objects in one answer; fewer where they have so many next hops that they do not fit
 (`NextHopsTold.halves`)."""
+
+NEXTHOP_MEMBERS_TOLD_MAX = 2000
+"""Next hops of them, as wanted and as the kernel has them: some milliseconds of work."""
 
 
 class KernelHost(Protocol):
@@ -258,14 +260,20 @@ class KernelSide:
         return tuple(RuleReport(*state) for state in self._rules.states)
 
     def nexthops_after(self, after_id: int) -> NextHopsTold:
-        """The nexthop objects with ids above one, as many as a message holds."""
-        states = [] if self._objects is None else self._objects.states()
-        wanted = (state for state in states if state.id > after_id)
-        reports = [
-            report_nexthop(state, self._log)
-            for state in itertools.islice(wanted, NEXTHOPS_TOLD_MAX)
-        ]
-        return NextHopsTold(tuple(reports), is_last=len(reports) < NEXTHOPS_TOLD_MAX)
+        """The next nexthop objects with ids above one: few enough for a message and for a moment.
+
+        Cost: NEXTHOPS_TOLD_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of
+        one object more, whatever there are.
+        """
+        states = () if self._objects is None else self._objects.states_after(after_id)
+        reports: list[NextHopReport] = []
+        members = 0
+        for state in states:
+            if len(reports) == NEXTHOPS_TOLD_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
+                return NextHopsTold(tuple(reports), is_last=False)
+            reports.append(report_nexthop(state, self._log))
+            members += len(state.next_hops) + len(state.active)
+        return NextHopsTold(tuple(reports), is_last=True)
 
     def former_legs(self) -> tuple[tuple[Address, int], ...]:
         """Gateways and their links that the kernel routes of earlier lives go through.

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,11 +104,11 @@ class FakeDaemon:
     def status(self) -> StatusView:
         return self.status_view
 
-    def neighbors(self) -> Sequence[NeighborView]:
-        return self.neighbor_views
+    def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
+        yield self.neighbor_views
 
-    def interfaces(self) -> Sequence[InterfaceView]:
-        return INTERFACES
+    def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
+        yield INTERFACES
 
     def tables_version(self) -> int:
         return self.version
@@ -148,13 +148,15 @@ class FakeDaemon:
     def counters(self) -> Sequence[CounterView]:
         return COUNTERS
 
-    async def nexthops(self) -> Sequence[NextHopObjectView]:
-        return NEXTHOPS
+    async def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
+        yield NEXTHOPS
 
     def rules(self) -> Sequence[RuleView]:
         return RULES
 
-    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+    def configuration(
+        self, section: str | None, *, is_all: bool
+    ) -> Generator[Sequence[ConfigView], None, None]:
         yield [
             line
             for line in CONFIG
@@ -189,7 +191,7 @@ class FakeDaemon:
     def memory(self) -> Sequence[MemoryView]:
         return MEMORY
 
-    def topology(self) -> Iterator[Sequence[TopologyView]]:
+    def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         yield TOPOLOGY
 
     def explain(self, address: Address) -> ExplainView:

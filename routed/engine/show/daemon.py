@@ -6,11 +6,22 @@ a dump of a million routes and the decision take turns.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
+
+import trio
 
 from ipc.control import RouteOperation
 from routed import __version__
@@ -47,12 +58,13 @@ from routed.engine.show.explain import explain
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTables
-from routed.engine.show.topology import Topology
+from routed.engine.show.topology import TopologyTable, neighbor_chunks
 from routed.imsg.messages import (
     ConfBegin,
     ConfigState,
     LogLine,
     NextHopReport,
+    NextHopsTold,
     ReloadRequested,
     RuleReport,
 )
@@ -61,13 +73,15 @@ from routed.log.logger import timestamp
 from routed.model.command import FibCommand
 from routed.model.prefix import Address, Prefix
 from routed.model.route import DEFAULT_DISTANCE, NextHop
-from routed.nup.events import AdjacencyState, TraceCode
+from routed.nup.events import AdjacencyState, NeighborRow, TraceCode
 
 __all__ = ["LastReload", "Reporter"]
 
 CHUNK_LINES = 256
 """Lines of a configuration between two turns of the event loop."""
 
+CHUNK_ROWS = 64
+"""Neighbors, or links, between two turns: 1 ms of work."""
 
 LOG_LINES_SHOWN = 500
 """For `show log`; the parent keeps as many for the next engine."""
@@ -96,7 +110,7 @@ class Reporter:
         counts_refusals: bool,
         configure: Callable[[ReloadRequested], Awaitable[Outcome]],
         command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
-        ask_nexthops: Callable[[], Awaitable[Sequence[NextHopReport]]],
+        ask_nexthops: Callable[[int], Awaitable[NextHopsTold | None]],
         set_log_level: Callable[[str], Awaitable[Outcome]],
         memory: ProcessMemory,
         parent_silent_since: Callable[[], float | None],
@@ -112,7 +126,8 @@ class Reporter:
             memory: of this process.
             configure: asks the parent.
             command_fib: asks the parent, likewise.
-            ask_nexthops: has the parent tell its nexthop objects.
+            ask_nexthops: has the parent tell its next nexthop objects after an id; None when it
+                does not answer.
             set_log_level: asks the parent, too.
             parent_silent_since: tells when the parent was last heard of, if it hangs.
         """
@@ -135,7 +150,6 @@ class Reporter:
         self._begin = begin
         self._router = router
         self._tables = RouteTables(router)
-        self._topology = Topology(router)
         self._changes = ChangeObserver(router.ifname_of)
         router.observer = self._changes
         self._sandbox = sandbox
@@ -144,6 +158,8 @@ class Reporter:
         self._configure = configure
         self._command_fib = command_fib
         self._ask_nexthops = ask_nexthops
+        self._nexthop_turn = trio.Lock()
+        self._topology = TopologyTable(router)
         self._set_log_level = set_log_level
 
     def config_state_changed(self, state: ConfigState, now: float) -> None:
@@ -175,8 +191,7 @@ class Reporter:
             else ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text),
             routes=len(self._router.rib),
             neighbors=sum(
-                row.state is AdjacencyState.UP
-                for row in self._router.neighbors.neighbors(now_ns / 1e9)
+                state is AdjacencyState.UP for _, state in self._router.neighbors.adjacency_states()
             ),
             fib=FibTotals(
                 totals.desired,
@@ -200,61 +215,40 @@ class Reporter:
             sandbox_refusals=sum(self.refused_calls.values()) if self._counts_refusals else None,
         )
 
-    def neighbors(self) -> Sequence[NeighborView]:
-        """Every adjacency."""
-        return [
-            NeighborView(
-                router_id=row.router_id,
-                interface=row.ifname,
-                address=row.address,
-                state=row.state.value,
-                uptime_s=_rounded(row.uptime_s) if row.state is AdjacencyState.UP else None,
-                dead_in_s=_rounded(row.dead_in_s),
-                rtt_ms=_rounded(row.rtt_ms),
-                rto_ms=_rounded(row.rto_ms),
-                cost=row.cost,
-                retransmissions=row.retransmissions,
-                prefixes=row.prefixes,
-                problem=row.problem,
-                window=row.window,
-                in_flight=row.in_flight,
-                sent=row.sent,
-                received=row.received,
-                duplicates=row.duplicates,
-                out_of_order=row.out_of_order,
-                is_restarting=row.is_restarting,
-                loss_here=round(row.loss_here, 3),
-                loss_there=round(row.loss_there, 3),
-                infeasible=row.infeasible,
-            )
-            for row in self._router.neighbors.neighbors(time.monotonic())
-        ]
+    def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
+        """Every adjacency; a walk holds nothing but its position between two chunks."""
+        for rows in neighbor_chunks(self._router):
+            yield [_neighbor_view(row) for row in rows]
 
-    def interfaces(self) -> Sequence[InterfaceView]:
-        """Every link."""
-        up_on: dict[int, int] = {}
-        for row in self._router.neighbors.neighbors(time.monotonic()):
-            up_on[row.ifindex] = up_on.get(row.ifindex, 0) + (row.state is AdjacencyState.UP)
-        views = []
-        for ifindex in sorted(self._router.links):
-            link = self._router.links[ifindex]
-            entry = self.config.interface_for(link.ifname) if not link.is_loopback else None
-            state = "up" if link.is_up else "no_carrier" if link.is_admin_up else "down"
-            views.append(
-                InterfaceView(
-                    interface=link.ifname,
-                    ifindex=ifindex,
-                    state=state,
-                    mtu=link.mtu,
-                    addresses=tuple(map(str, link.addresses)),
-                    has_nup=ifindex in self._router.neighbor_links,
-                    cost=entry.cost if entry else None,
-                    hello_interval_s=entry.hello_s if entry else None,
-                    neighbors=up_on.get(ifindex, 0),
-                    nup_over=self._router.neighbor_links.version_of(ifindex),
-                )
+    def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
+        """Every link; as `neighbors`."""
+        after = -1
+        while found := heapq.nsmallest(
+            CHUNK_ROWS, (ifindex for ifindex in self._router.links if ifindex > after)
+        ):
+            up_on = Counter(
+                ifindex
+                for ifindex, state in self._router.neighbors.adjacency_states()
+                if state is AdjacencyState.UP
             )
-        return views
+            yield [self._interface_view(ifindex, up_on[ifindex]) for ifindex in found]
+            after = found[-1]
+
+    def _interface_view(self, ifindex: int, neighbors_up: int) -> InterfaceView:
+        link = self._router.links[ifindex]
+        entry = self.config.interface_for(link.ifname) if not link.is_loopback else None
+        return InterfaceView(
+            interface=link.ifname,
+            ifindex=ifindex,
+            state="up" if link.is_up else "no_carrier" if link.is_admin_up else "down",
+            mtu=link.mtu,
+            addresses=tuple(map(str, link.addresses)),
+            has_nup=ifindex in self._router.neighbor_links,
+            cost=entry.cost if entry else None,
+            hello_interval_s=entry.hello_s if entry else None,
+            neighbors=neighbors_up,
+            nup_over=self._router.neighbor_links.version_of(ifindex),
+        )
 
     def counters(self) -> Sequence[CounterView]:
         """NUP's counters by reason, and the kernel side's."""
@@ -284,18 +278,31 @@ class Reporter:
             views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views
 
-    async def nexthops(self) -> Sequence[NextHopObjectView]:
-        """The kernel nexthop objects that routes go through, by id."""
-        return [
-            NextHopObjectView(
-                id=report.id,
-                next_hops=self._hop_views(report.next_hops),
-                active=self._hop_views(report.active),
-                state=_object_state(report),
-                reason=nexthop_reason(report),
-            )
-            for report in await self._ask_nexthops()
-        ]
+    async def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
+        """The kernel nexthop objects that routes go through, by id.
+
+        The parent is asked for a few at a time, and by one client at a time: what it does for those
+        who look is one answer, however many they are.
+        """
+        after_id = 0
+        while True:
+            async with self._nexthop_turn:
+                told = await self._ask_nexthops(after_id)
+            if told is None or not told.objects:
+                return
+            yield [self._nexthop_view(report) for report in told.objects]
+            if told.is_last:
+                return
+            after_id = told.objects[-1].id
+
+    def _nexthop_view(self, report: NextHopReport) -> NextHopObjectView:
+        return NextHopObjectView(
+            id=report.id,
+            next_hops=self._hop_views(report.next_hops),
+            active=self._hop_views(report.active),
+            state=_object_state(report),
+            reason=nexthop_reason(report),
+        )
 
     def _hop_views(self, hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
         ifname_of = self._router.ifname_of
@@ -319,7 +326,7 @@ class Reporter:
         counts = self._router.rib.candidates_by_source
         facts = protocol_facts(
             self.config,
-            [row.state for row in self._router.neighbors.neighbors(time.monotonic())],
+            [state for _, state in self._router.neighbors.adjacency_states()],
             [link.is_up for link in self._router.links.values()],
             sum(ifindex in self._router.neighbor_links for ifindex in self._router.links),
         )
@@ -329,7 +336,9 @@ class Reporter:
             for fact in [facts[source]]
         ]
 
-    def configuration(self, section: str | None, *, is_all: bool) -> Iterator[Sequence[ConfigView]]:
+    def configuration(
+        self, section: str | None, *, is_all: bool
+    ) -> Generator[Sequence[ConfigView], None, None]:
         """The configuration in force, line by line."""
         lines = written(self.config, section, is_all=is_all)
         while chunk := list(itertools.islice(lines, CHUNK_LINES)):
@@ -392,9 +401,9 @@ class Reporter:
 
     # --- questions about why, and what happens
 
-    def topology(self) -> Iterator[Sequence[TopologyView]]:
+    def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         """Every router that NUP knows."""
-        return self._topology.views(self.config.router_id)
+        return self._topology.rows(self.config.router_id)
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
@@ -453,6 +462,33 @@ class Reporter:
         prefix = self._router.rib.match(address)
         candidates = () if prefix is None else self._router.rib.candidates(prefix)
         return [self._tables.view(candidate) for candidate in candidates]
+
+
+def _neighbor_view(row: NeighborRow) -> NeighborView:
+    return NeighborView(
+        router_id=row.router_id,
+        interface=row.ifname,
+        address=row.address,
+        state=row.state.value,
+        uptime_s=_rounded(row.uptime_s) if row.state is AdjacencyState.UP else None,
+        dead_in_s=_rounded(row.dead_in_s),
+        rtt_ms=_rounded(row.rtt_ms),
+        rto_ms=_rounded(row.rto_ms),
+        cost=row.cost,
+        retransmissions=row.retransmissions,
+        prefixes=row.prefixes,
+        problem=row.problem,
+        window=row.window,
+        in_flight=row.in_flight,
+        sent=row.sent,
+        received=row.received,
+        duplicates=row.duplicates,
+        out_of_order=row.out_of_order,
+        is_restarting=row.is_restarting,
+        loss_here=round(row.loss_here, 3),
+        loss_there=round(row.loss_there, 3),
+        infeasible=row.infeasible,
+    )
 
 
 def _rounded(figure: float | None) -> float | None:

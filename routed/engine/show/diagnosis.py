@@ -6,6 +6,7 @@ neighbors, the counters that are not zero, no routes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from routed.engine.show.daemon import Reporter
@@ -21,7 +22,8 @@ def engine_facts(reporter: Reporter) -> Iterator[tuple[str, object]]:
     yield "sandbox", status.sandbox
     yield "prefixes", status.routes
     yield "neighbors", status.neighbors
-    for row in list(reporter.neighbors())[:NEIGHBORS_SHOWN]:
+    rows = (row for chunk in reporter.neighbors() for row in chunk)
+    for row in itertools.islice(rows, NEIGHBORS_SHOWN):
         yield (
             f"neighbor {row.router_id}",
             f"{row.state} on {row.interface}, {row.prefixes} prefixes, "

@@ -128,7 +128,7 @@ class Exporter:
         )
 
     def _nup(self) -> Iterator[Family]:
-        rows = self._reporter.neighbors()
+        rows = [row for chunk in self._reporter.neighbors() for row in chunk]
         adjacencies = Family("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
         for state in ADJACENCY_STATES:
             adjacencies.add(sum(row.state == state for row in rows), state=state)

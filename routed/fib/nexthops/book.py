@@ -690,9 +690,14 @@ class NextHopBook:
         }
         return resolve({**known, nexthop_id: form}, nexthop_id)
 
-    def states(self) -> Iterator[NextHopState]:
-        """Every object of ours, by id."""
-        for nexthop_id in sorted(self._forms.keys() | self._kernel.keys()):
+    def states_after(self, nexthop_id: int) -> Iterator[NextHopState]:
+        """Every object of ours with an id above this one, in order; made as they are taken.
+
+        Cost: a look at every id, and a name for each next hop of those that are taken.
+        """
+        after = nexthop_id
+        known = self._forms.keys() | self._kernel.keys()
+        for nexthop_id in sorted(each for each in known if each > after):
             outcome = self.failure_of(nexthop_id)
             yield NextHopState(
                 nexthop_id,
