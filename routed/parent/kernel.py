@@ -260,20 +260,9 @@ class KernelSide:
         return tuple(RuleReport(*state) for state in self._rules.states)
 
     def nexthops_after(self, after_id: int) -> NextHopsTold:
-        """The next nexthop objects with ids above one: few enough for a message and for a moment.
-
-        Cost: NEXTHOPS_TOLD_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of
-        one object more, whatever there are.
-        """
+        """The next nexthop objects with ids above one."""
         states = () if self._objects is None else self._objects.states_after(after_id)
-        reports: list[NextHopReport] = []
-        members = 0
-        for state in states:
-            if len(reports) == NEXTHOPS_TOLD_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
-                return NextHopsTold(tuple(reports), is_last=False)
-            reports.append(report_nexthop(state, self._log))
-            members += len(state.next_hops) + len(state.active)
-        return NextHopsTold(tuple(reports), is_last=True)
+        return report_nexthops(states, self._log)
 
     def former_legs(self) -> tuple[tuple[Address, int], ...]:
         """Gateways and their links that the kernel routes of earlier lives go through.
@@ -369,6 +358,22 @@ class KernelSide:
         if may_have_lost_routes:
             self._learn.look_again()
         self._host.on_link(change)
+
+
+def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsTold:
+    """The first of some nexthop objects: few enough for a message and for a moment.
+
+    Cost: NEXTHOPS_TOLD_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of one
+    object more, whatever there are.
+    """
+    reports: list[NextHopReport] = []
+    members = 0
+    for state in states:
+        if len(reports) == NEXTHOPS_TOLD_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
+            return NextHopsTold(tuple(reports), is_last=False)
+        reports.append(report_nexthop(state, log))
+        members += len(state.next_hops) + len(state.active)
+    return NextHopsTold(tuple(reports), is_last=True)
 
 
 def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:

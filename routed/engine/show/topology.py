@@ -23,7 +23,7 @@ import itertools
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from routed.control.tables import SHARED_S
 from routed.control.views import TopologyView
@@ -139,7 +139,6 @@ class TopologyWalk:
             self.summary.router_ids += found
             yield self
         self._runs = []
-        self.summary.made_at = time.monotonic()
 
     def _sum_up(self, prefixes: Sequence[Prefix]) -> Prefix:
         """Enter as many prefixes as there is work allowed; the last one of them."""
@@ -199,8 +198,13 @@ class TopologyWalk:
 class TopologyTable:
     """Shows summaries to readers; owns the two that there may be."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, now: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        router: whose rooms are looked at.
+        now: seconds, monotonic.
+        """
         self._router = router
+        self._now = now
         self._summary: TopologySummary | None = None
         self._walk: TopologyWalk | None = None
         self._readers = 0
@@ -212,7 +216,7 @@ class TopologyTable:
         """
         self._readers += 1
         try:
-            yield from self._make_summary(time.monotonic() - SHARED_S)
+            yield from self._make_summary(self._now() - SHARED_S)
             yield [TopologyView(router_id, "self", "", None, None, None, None, 0, ())]
             for chunk in neighbor_chunks(self._router):
                 yield [self._neighbor_view(row) for row in chunk]
@@ -235,6 +239,7 @@ class TopologyTable:
                 self._walk = TopologyWalk(self._router)
             if self._walk.step():
                 self._summary, self._walk = self._walk.summary, None
+                self._summary.made_at = self._now()
             yield ()
 
     def _router_ids_after(self, last: Address | None) -> Sequence[Address]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from ipc.control import (
     ResultCode,
     RouteOperation,
     ShowNeighbors,
+    ShowNextHops,
     ShowRoutes,
     ShowStatus,
     SnapshotOpen,
@@ -30,9 +31,15 @@ from routed.control.server import (
     EVENT_DEFECT,
     EVENT_REFUSED,
 )
-from routed.control.views import RouteView, StatusView, TopologyView
+from routed.control.views import (
+    NeighborView,
+    NextHopObjectView,
+    RouteView,
+    StatusView,
+    TopologyView,
+)
 from tests.fakes.fake_daemon import FakeDaemon
-from tests.fakes.fake_views import many_routes
+from tests.fakes.fake_views import NEIGHBORS, NEXTHOPS, many_routes
 from tests.fakes.management_scene import (
     ADMIN,
     Client,
@@ -196,7 +203,7 @@ class EndlessTopology(FakeDaemon):
     steps = 0
     ends = 0
 
-    def topology(self) -> Iterator[Sequence[TopologyView]]:
+    def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         try:
             while True:
                 self.steps += 1
@@ -212,8 +219,64 @@ async def test_a_walk_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
         clients = [await scene.greeted() for _ in range(5)]
         for client in clients:
             await client.request(Topology())
+            await client.request(ShowStatus(), 3)  # what waits does not hide the hang-up
         await until(lambda: daemon.steps > 50)
         assert daemon.ends == 0, "they are there"
         for client in clients:
             client.socket.close()
         await until(lambda: daemon.ends == len(clients))
+
+
+async def test_a_table_that_shows_nothing_ends_when_the_client_hangs_up(tmp_path: Path) -> None:
+    daemon = FakeDaemon(route_views=many_routes(20_000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        client = await scene.greeted()
+        await client.request(ShowRoutes(source="kernel"))
+        client.socket.close()
+        await until(lambda: scene.server.sessions == 0)
+        assert daemon.chunks_given < 200
+
+
+async def test_a_client_that_does_not_read_holds_one_chunk_of_a_dump(tmp_path: Path) -> None:
+    made = 0
+
+    class ManyNeighbors(FakeDaemon):
+        def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
+            nonlocal made
+            for _ in range(1000):
+                made += 1
+                yield self.neighbor_views * 50
+
+    async with running(tmp_path, daemon=ManyNeighbors()) as scene:
+        slow = await scene.greeted()
+        await slow.request(ShowNeighbors())
+        await until(lambda: made > 1)
+        other = await scene.greeted()
+        for _ in range(50):
+            await other.ask(ShowStatus())
+        stopped_at = made
+        assert stopped_at < 1000
+        await other.ask(ShowStatus())
+        assert made == stopped_at
+        pages, _ = await slow.answer()
+        assert sum(len(page.values) for page in pages) == 1000 * 50 * len(NEIGHBORS)
+
+
+async def test_an_answer_of_others_holds_up_no_other_dump(tmp_path: Path) -> None:
+    """The parent may be slow to tell its nexthop objects; routes are shown meanwhile."""
+    told = trio.Event()
+
+    class SlowParent(FakeDaemon):
+        async def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
+            await told.wait()
+            yield NEXTHOPS
+
+    daemon = SlowParent(route_views=many_routes(2000))
+    async with running(tmp_path, daemon=daemon) as scene:
+        waiting, other = await scene.greeted(), await scene.greeted()
+        await waiting.request(ShowNextHops())
+        pages, result = await other.ask(ShowRoutes())
+        assert result.code is ResultCode.OK
+        told.set()
+        pages, result = await waiting.answer()
+        assert sum(len(page.values) for page in pages) == len(NEXTHOPS)

@@ -1,137 +1,228 @@
-"""The network as NUP knows it: once for all who ask, in small steps, and gone with the last one."""
+"""`topology`: one summary for everybody who asks, made in turns, shown by position."""
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import cast
-
-import pytest
 
 from routed.control.views import TopologyView
 from routed.engine.router import Router
-from routed.engine.show.topology import CHUNK_VIEWS, SHARED_S, STEP_PREFIXES, Topology
+from routed.engine.show.topology import STEP_WORK, VIA_MAX, TopologySummary, TopologyTable
+from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NextHop
+from routed.model.route import NextHop, Route, RouteSource
+from routed.nup.events import AdjacencyState, NeighborRow
+from routed.nup.views import NeighborPosition, position_of
+from routed.rib.table import Rib, Selection
 
 SELF = Address.parse("10.255.0.1")
-NEIGHBORS = [Address.parse(f"10.255.1.{number}") for number in (1, 2)]
-HOPS = [NextHop(Address.parse(f"192.0.2.{number}"), 2) for number in (1, 2)]
 
 
-def origin(number: int) -> Address:
-    return Address(Family.IPV4, 0x0B00_0000 + number)
+def router_id(number: int) -> Address:
+    return Address(Family.IPV4, 0x0A01_0000 + number)
 
 
-class Scene:
-    """A router with so many prefixes of so many origins, and a clock."""
+def prefix(number: int) -> Prefix:
+    return Prefix(Family.IPV4, 0x1400_0000 + (number << 8), 24)
 
-    def __init__(self, prefixes: int, origins: int) -> None:
-        self.now = 0.0
-        self.looked_at = 0
-        self.origins = {
-            Prefix(Family.IPV4, 0x0A00_0000 + (number << 8), 24): origin(number % origins)
-            for number in range(prefixes)
-        }
-        rows = [
-            SimpleNamespace(
-                router_id=router_id, ifname="eth0", address=hop.via, ifindex=2, cost=10,
-                state=SimpleNamespace(value="up"),
+
+def neighbor(number: int) -> NeighborRow:
+    """An adjacency; its address ends as its router id does."""
+    return NeighborRow(
+        router_id=router_id(number), ifindex=2, ifname="eth0", address=gateway(number),
+        state=AdjacencyState.UP, uptime_s=1.0, dead_in_s=3.0, rtt_ms=None, rto_ms=1.0, cost=10,
+        loss_here=0.0, loss_there=0.0, retransmissions=0, prefixes=0, infeasible=0,
+        is_restarting=False, window=1, in_flight=0, sent=0, received=0, duplicates=0,
+        out_of_order=0, problem="",
+    )  # fmt: skip
+
+
+def gateway(number: int) -> Address:
+    return Address.parse(f"192.0.2.{number}")
+
+
+class CountedRib(Rib):
+    """Counts the looks of a walk."""
+
+    looks = 0
+
+    def best(self, prefix: Prefix) -> Selection | None:
+        self.looks += 1
+        return super().best(prefix)
+
+
+class Rooms:
+    """Of a router, what the topology is made of."""
+
+    def __init__(self, neighbors: int) -> None:
+        self.rib = CountedRib(now=lambda: 0.0)
+        self.origins: dict[Prefix, Address] = {}
+        self.neighbors = self
+        self.rows = [neighbor(number) for number in range(1, neighbors + 1)]
+        self.rib.link_changed(
+            Interface(
+                ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
+                is_loopback=False, has_multicast=True,
+                addresses=(InterfaceAddress(Address.parse("192.0.2.254"), 24),),
             )
-            for router_id, hop in zip(NEIGHBORS, HOPS, strict=True)
-        ]  # fmt: skip
-        router = SimpleNamespace(
-            origins=self.origins,
-            rib=SimpleNamespace(best=self.best),
-            neighbors=SimpleNamespace(neighbors=lambda _now: rows),
-        )
-        self.topology = Topology(cast("Router", router), lambda: self.now)
+        )  # fmt: skip
 
-    def best(self, prefix: Prefix) -> object:
-        self.looked_at += 1
-        number = prefix.as_int >> 16
-        metric = 10 + number % 7
-        return SimpleNamespace(
-            attributes=SimpleNamespace(metric=metric), next_hops=(HOPS[number % 2],)
-        )
+    def neighbors_after(
+        self, after: NeighborPosition | None, limit: int, now: float
+    ) -> list[NeighborRow]:
+        rows = [row for row in self.rows if after is None or position_of(row) > after]
+        return rows[:limit]
 
-    def views(self) -> Iterator[Sequence[TopologyView]]:
-        return self.topology.views(SELF)
+    def neighbor_ids(self) -> set[Address | None]:
+        return {row.router_id for row in self.rows}
+
+    def announce(self, number: int, origin: int, metric: int, *via: int) -> None:
+        """A prefix of a router is reached by some neighbors."""
+        self.origins[prefix(number)] = router_id(origin)
+        hops = tuple(NextHop(gateway(each), 2, 1) for each in via)
+        self.rib.install(
+            Route(
+                prefix=prefix(number), source=RouteSource.NEIGHBOR, distance=90, metric=metric,
+                next_hops=hops, owner="nup",
+            )
+        )  # fmt: skip
+
+    def decide(self) -> None:
+        for _ in self.rib.process():
+            pass
 
 
-def test_every_router_has_a_row_with_its_distance_and_who_leads_there() -> None:
-    scene = Scene(prefixes=6, origins=3)
-    rows = list(itertools.chain.from_iterable(scene.views()))
-    assert [(row.role, row.router_id) for row in rows] == [
-        ("self", SELF),
-        *(("neighbor", each) for each in NEIGHBORS),
-        *(("router", origin(number)) for number in range(3)),
+def many(routers: int, prefixes: int = 1) -> Rooms:
+    """Two neighbors, and routers behind them."""
+    rooms = Rooms(2)
+    for origin in range(routers):
+        for each in range(prefixes):
+            rooms.announce(origin * prefixes + each, 1000 + origin, origin, 1 + origin % 2)
+    rooms.decide()
+    return rooms
+
+
+def table_of(rooms: Rooms) -> TopologyTable:
+    return TopologyTable(cast("Router", rooms))
+
+
+def shown(table: TopologyTable) -> list[TopologyView]:
+    return list(itertools.chain.from_iterable(table.rows(SELF)))
+
+
+def summaries() -> int:
+    gc.collect()
+    return sum(isinstance(each, TopologySummary) for each in gc.get_objects())
+
+
+def test_it_shows_this_router_its_neighbors_and_who_is_behind_them() -> None:
+    rooms = Rooms(2)
+    rooms.announce(1, 1, 10, 1)  # of a neighbor itself
+    rooms.announce(2, 9, 30, 1, 2)
+    rooms.announce(3, 9, 20, 2)
+    rooms.announce(4, 8, 40, 1)
+    rooms.decide()
+    rows = [
+        (row.role, row.router_id, row.metric, row.prefixes, row.via)
+        for row in shown(table_of(rooms))
     ]
-    others = [(row.prefixes, row.metric, row.via) for row in rows[3:]]
-    both = tuple(map(str, NEIGHBORS))
-    assert others == [
-        (2, min(10 + (0xA0000 + n) % 7, 10 + (0xA0000 + n + 3) % 7), both) for n in range(3)
+    one, two = str(router_id(1)), str(router_id(2))
+    assert rows == [
+        ("self", SELF, None, 0, ()),
+        ("neighbor", router_id(1), 10, 1, (one,)),
+        ("neighbor", router_id(2), None, 0, ()),
+        ("router", router_id(8), 40, 1, (one,)),
+        ("router", router_id(9), 20, 2, (one, two)),
     ]
 
 
-@pytest.mark.parametrize("readers", [1, 200])
-def test_all_who_ask_together_share_one_walk_of_small_steps(readers: int) -> None:
-    """Each request walked the whole table for itself, and held a copy of it."""
-    scene = Scene(prefixes=3 * STEP_PREFIXES, origins=2 * STEP_PREFIXES)
-    walks = [scene.views() for _ in range(readers)]
-    counts = [0] * readers
-    while walks:
-        for number, walk in enumerate(list(walks)):
-            before = scene.looked_at
-            chunk = next(walk, None)
-            assert scene.looked_at - before <= STEP_PREFIXES
-            if chunk is None:
-                walks.remove(walk)
-            else:
-                counts[number % readers] += len(chunk)
-                assert len(chunk) <= CHUNK_VIEWS
-    assert scene.looked_at == len(scene.origins)
-    assert sum(counts) == readers * (1 + len(NEIGHBORS) + 2 * STEP_PREFIXES)
+def test_everybody_who_asks_at_the_same_time_shares_one_walk() -> None:
+    rooms = many(3 * STEP_WORK)
+    table = table_of(rooms)
+    readers = [table.rows(SELF) for _ in range(50)]
+    rows = [0] * len(readers)
+    for chunks in itertools.zip_longest(*readers):
+        for number, chunk in enumerate(chunks):
+            rows[number] += len(chunk or ())
+    assert rows == [3 + 3 * STEP_WORK] * 50
+    assert rooms.rib.looks == 3 * STEP_WORK
 
 
-def test_who_reads_slowly_holds_nothing_and_misses_nothing() -> None:
-    scene = Scene(prefixes=1000, origins=1000)
-    slow = []
-    for _ in range(50):  # each in the middle of its rows, a second after the one before
-        walk = scene.views()
-        seen = list(itertools.islice((row for chunk in walk for row in chunk), 300))
-        slow.append((walk, len(seen)))
-        scene.now += 2 * SHARED_S
-    summaries = [scene.topology._made, scene.topology._making]
-    assert [summary is not None for summary in summaries] == [True, False]
-    del scene.origins[Prefix.parse("10.0.0.0/24")]  # its row has been sent, whoever asks
-    fresh = list(itertools.chain.from_iterable(scene.views()))
-    assert len(fresh) == 1000 - 1 + 3
-    rest = {len(list(itertools.chain.from_iterable(walk))) for walk, _ in slow}
-    whole_chunks = 3 * CHUNK_VIEWS
-    assert rest == {1000 - whole_chunks}
+def test_readers_hold_one_summary_however_many_and_the_last_one_lets_go_of_it() -> None:
+    before = summaries()
+    table = table_of(many(500))
+    readers = [table.rows(SELF) for _ in range(200)]
+    for reader in readers:
+        while not next(reader):
+            pass
+    assert summaries() == before + 1
+    for reader in readers:
+        reader.close()
+    assert summaries() == before
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 8])
-def test_nothing_is_held_when_nobody_asks_any_more(steps: int) -> None:
-    scene = Scene(prefixes=3000, origins=3000)
-    walks = [scene.views() for _ in range(3)]
-    for walk in walks:
-        for _ in range(steps):
-            next(walk)
-    for walk in walks:
-        walk.close()  # type: ignore[attr-defined]
-    assert (scene.topology._made, scene.topology._making) == (None, None)
-    assert len(list(itertools.chain.from_iterable(scene.views()))) == 3003
+def test_a_walk_that_nobody_waits_for_any_more_is_given_up() -> None:
+    before = summaries()
+    rooms = many(20 * STEP_WORK)
+    reader = table_of(rooms).rows(SELF)
+    for _ in range(4):
+        assert next(reader) == ()
+    reader.close()
+    assert summaries() == before
+    assert rooms.rib.looks <= 4 * STEP_WORK
+
+
+def test_no_step_looks_at_more_than_there_is_work_allowed() -> None:
+    rooms = many(4 * STEP_WORK)
+    looks, most, longest = 0, 0, 0
+    for chunk in table_of(rooms).rows(SELF):
+        most = max(most, rooms.rib.looks - looks)
+        looks = rooms.rib.looks
+        longest = max(longest, len(chunk))
+    assert most <= STEP_WORK
+    assert longest <= 128
+
+
+def test_a_slow_reader_goes_on_in_the_next_summary() -> None:
+    before = summaries()
+    rooms = many(1000)
+    clock = [100.0]
+    table = TopologyTable(cast("Router", rooms), lambda: clock[0])
+    slow = table.rows(SELF)
+    seen: list[TopologyView] = []
+    while len(seen) < 300:
+        seen += next(slow)
+    for number in range(1000):  # all are farther now, and one is gone that was seen
+        rooms.announce(number, 1000 + number, 5000, 1)
+    del rooms.origins[prefix(0)]
+    rooms.decide()
+    clock[0] += 60
+    assert len(shown(table)) == 3 + 999
+    assert summaries() == before + 1
+    seen += itertools.chain.from_iterable(slow)
+    routers = [row for row in seen if row.role == "router"]
+    assert [row.router_id for row in routers] == [router_id(1000 + each) for each in range(1000)]
+    assert {row.metric for row in routers[-500:]} == {5000}
 
 
 def test_a_later_request_sees_what_has_changed() -> None:
-    scene = Scene(prefixes=10, origins=10)
-    held = scene.views()
+    rooms = many(10)
+    clock = [100.0]
+    table = TopologyTable(cast("Router", rooms), lambda: clock[0])
+    held = table.rows(SELF)
     next(held)
-    list(scene.views())
-    scene.origins.clear()
-    assert len(list(itertools.chain.from_iterable(scene.views()))) == 13
-    scene.now += 2 * SHARED_S
-    assert len(list(itertools.chain.from_iterable(scene.views()))) == 3
+    assert len(shown(table)) == 13
+    rooms.origins.clear()
+    assert len(shown(table)) == 13, "made a moment ago"
+    clock[0] += 60
+    assert len(shown(table)) == 3
+
+
+def test_so_many_neighbors_are_named_that_lead_to_a_router() -> None:
+    rooms = Rooms(100)
+    rooms.announce(1, 900, 10, *range(1, 101))
+    rooms.announce(2, 900, 10, *range(50, 101))
+    rooms.decide()
+    (row,) = [row for row in shown(table_of(rooms)) if row.role == "router"]
+    assert row.via == tuple(str(router_id(number)) for number in range(1, VIA_MAX + 1))

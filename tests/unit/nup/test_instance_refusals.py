@@ -9,9 +9,10 @@ import pytest
 
 from routed.model.prefix import Address
 from routed.model.route import METRIC_INFINITY
-from routed.nup.events import AdjacencyState, SendDatagram, TraceCode
+from routed.nup.events import AdjacencyState, NeighborRow, SendDatagram, TraceCode
 from routed.nup.instance import MAX_NEIGHBORS_PER_LINK, NeighborInstance
 from routed.nup.link.settings import UsageError
+from routed.nup.views import position_of
 from routed.nup.wire.message import (
     Flag,
     Hello,
@@ -115,6 +116,23 @@ def test_a_flood_of_forged_neighbors_is_bounded() -> None:
     assert instance.counters()[TraceCode.NEWCOMER_DISPLACED.value] == 38
     instance.handle_timer(3.2)
     assert instance.neighbors(3.2) == []
+
+
+def test_neighbors_are_shown_a_few_at_a_time() -> None:
+    instance = listening_instance()
+    for number in range(2, 40):
+        source = Address.parse(f"fe80::{number ^ 5:x}:1")
+        instance.receive_datagram(heartbeat(number), source, 1, 255, 0.1)
+    everyone = instance.neighbors(0.1)
+    assert len(everyone) == 38
+    shown: list[NeighborRow] = []
+    while rows := instance.neighbors_after(position_of(shown[-1]) if shown else None, 5, 0.1):
+        assert len(rows) <= 5
+        shown += rows
+    assert shown == everyone
+    (refused,) = [row for row in everyone if row.router_id is None]  # our own address
+    assert instance.adjacency_states() == [(1, AdjacencyState.INIT)] * 37
+    assert instance.neighbor_ids() == {row.router_id for row in everyone if row is not refused}
 
 
 def test_more_neighbors_than_fit_one_heartbeat_are_listed_in_several() -> None:
