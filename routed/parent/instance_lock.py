@@ -5,7 +5,10 @@ The pid file does not keep them apart: each may have its own.
 
     parent --binds--> \\0routed/table=254/protocol=205     an abstract Unix socket
     a second start: the name is taken -> connects -> SO_PEERCRED says whose it is,
-                    one message says the pid and the configuration -> it ends with these
+                    one message says the configuration -> it ends with these
+
+The pid is the kernel's word, not the holder's: it is the one that the process has in the reader's
+PID namespace, if any. A container that shares the host's network has pid 1 in its own.
 
 An abstract name exists once in a network namespace, which is what two daemons would fight for, and
 the kernel frees it with its holder. A lock file is not seen by a container that shares the host's
@@ -74,6 +77,11 @@ class _Holder:
     """0 when it is in a PID namespace that we do not see."""
     answer: str
 
+    @property
+    def process(self) -> str:
+        """For people."""
+        return f"pid {self.pid}" if self.pid else "a process that is not visible here"
+
 
 def name_of(table: int, protocol: int) -> str:
     """The lock's name, an abstract one."""
@@ -95,7 +103,7 @@ class InstanceLock:
             OtherInstanceError: a daemon of root's or of our own user has it.
         """
         self._protocol = protocol
-        self._answer = f"pid {os.getpid()}, configuration {config_path}".encode()
+        self._answer = f"configuration {config_path}".encode()
         self._closer = Closer()
         self._names: dict[int, socket.socket] = {}
         self._waiting = select.epoll()
@@ -197,12 +205,11 @@ class InstanceLock:
                 return f"its holder cannot be asked: {error.strerror}"
             if holder.uid in (0, os.geteuid()):
                 raise OtherInstanceError(self._describe(table, holder))
-            return f"uid {holder.uid} (pid {holder.pid}) has its name"
+            return f"uid {holder.uid} ({holder.process}) has its name"
         return "somebody has its name and does not listen"
 
     def _describe(self, table: int, holder: _Holder) -> str:
-        pid = f"pid {holder.pid}" if holder.pid else "a pid that is not visible here"
-        who = holder.answer or f"{pid}, which does not answer"
+        who = f"{holder.process}, {holder.answer or 'which does not answer'}"
         return (
             f"another routed keeps table {table} with protocol {self._protocol} in this network "
             f"namespace ({who}): end it, or give one of them another fib.table or fib.protocol"

@@ -215,10 +215,8 @@ def _lock(path: str, what: str) -> LockFile:
         _make_directory(os.path.dirname(path))
         return LockFile(f"{path}.lock", f"{os.getpid()}\n")
     except LockHeldError as error:
-        holder = str(error)
-        who = f"pid {holder}" if holder.isdecimal() else "another process"
         raise ListenerError(
-            f"{what} {path}: in use; is another routed running? {who} holds {path}.lock"
+            f"{what} {path}: in use; is another routed running? {error.holder} holds {path}.lock"
         ) from error
     except LockRefusedError as error:
         raise ListenerError(f"{what} {path}: {error}") from error

@@ -25,6 +25,8 @@ import stat
 __all__ = ["LockFile", "LockHeldError", "LockRefusedError"]
 
 _MODE = 0o600
+_LOCKS = "/proc/locks"
+"""Who holds which file's lock, as far as they have a pid in the reader's PID namespace."""
 _OPEN_ATTEMPTS_MAX = 100
 """How often the path may change its file between open and flock; each time another process has
 ended or started at that moment."""
@@ -34,6 +36,14 @@ _TEXT_MAX_BYTES = 512
 
 class LockHeldError(Exception):
     """Another process holds the lock. The text is what it wrote into the file."""
+
+    def __init__(self, text: str, holder: str) -> None:
+        """Args:
+        text: what it wrote.
+        holder: which process it is, in words.
+        """
+        self.holder = holder
+        super().__init__(text)
 
 
 class LockRefusedError(Exception):
@@ -92,13 +102,46 @@ def _open_locked(path: str) -> int:
                 return descriptor
         except BlockingIOError:
             text = os.pread(descriptor, _TEXT_MAX_BYTES, 0).decode("utf-8", "replace").strip()
+            holder = _describe_holder(os.fstat(descriptor).st_ino, text)
             os.close(descriptor)
-            raise LockHeldError(text) from None
+            raise LockHeldError(text, holder) from None
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
     raise LockRefusedError(f"{path} is replaced again and again by another process")
+
+
+def _describe_holder(inode: int, text: str) -> str:
+    """Which process holds a lock, for a message.
+
+    What it wrote is the pid that it has in its own PID namespace, such as 1 in a container; the
+    kernel says which it is here.
+    """
+    try:
+        pids = _pids_holding(inode)
+    except OSError:  # no /proc here
+        return f"pid {text} by its own count" if text.isdecimal() else "another process"
+    if text in pids:
+        return f"pid {text}"
+    # Files of several file systems may have one inode number.
+    return f"pid {pids.pop()}" if len(pids) == 1 else "a process that is not visible here"
+
+
+def _pids_holding(inode: int) -> set[str]:
+    """Those whom the kernel names as holders of flocks on files of a number.
+
+    Raises:
+        OSError: it does not say.
+    """
+    pids = set()
+    with open(_LOCKS, encoding="ascii") as locks:
+        for line in locks:
+            # 1: FLOCK  ADVISORY  WRITE 1234 08:01:131090 0 EOF; with "->" one that only waits.
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pids.add(words[4])
+    return pids - {"0", "-1"}
 
 
 def _check(descriptor: int, path: str) -> None:

@@ -24,7 +24,7 @@ class PidFile:
         """Create or take over the file, lock it and write our pid.
 
         Raises:
-            AlreadyRunning: somebody holds the lock; the message names the pid.
+            AlreadyRunning: somebody holds the lock; the message says which process.
             LockRefusedError: the file belongs to somebody else, or is no plain file.
             OSError: the directory or the file cannot be made.
         """
@@ -32,11 +32,7 @@ class PidFile:
         try:
             self._lock = LockFile(path, f"{os.getpid()}\n")
         except LockHeldError as error:
-            holder = str(error)
-            raise AlreadyRunning(
-                f"already running as pid {holder if holder.isdecimal() else 'unknown'} "
-                f"(it holds {path})"
-            ) from None
+            raise AlreadyRunning(f"already running as {error.holder} (it holds {path})") from None
 
     def remove(self) -> None:
         """Take the file away and release the lock."""

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,49 @@ def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBui
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
 
 
+def test_a_second_daemon_names_the_first_one_by_the_pid_that_it_has_here(
+    build_lab: LabBuilder,
+) -> None:
+    """A13: the first one's own word was "pid 1", and the message "end it"."""
+    lab = build_lab("line3")
+    text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    lab.write_config("R", text)
+    path = router_config.config_path("R")
+    other = f"{os.path.dirname(path)}/other.yaml"
+    lab.file(other).write_text(text.replace("routed.pid", "b.pid").replace("routed.sock", "b.sock"))
+    apart = ["unshare", "-p", "-f", "--mount-proc", sys.executable, "-m", "routed", "-f", "-c"]
+    first = lab.popen("R", [*apart, path])
+    inside = 0
+    try:
+        wait_until(lambda: bool(lab.kernel_routes("R")), DEADLINE_S, "it is there")
+        assert lab.file(f"{os.path.dirname(path)}/routed.pid").read_text() == "1\n"
+        inside, here = first_of_namespace(first.pid)
+        same, elsewhere = (lab.run("R", ["routed", "-c", file]).stderr for file in (path, other))
+        assert f"already running as pid {here} " in same
+        assert f"(pid {here}, configuration {path}): end it" in elsewhere
+        hidden = lab.run("R", [*apart, other]).stderr
+        assert f"(a process that is not visible here, configuration {path})" in hidden
+    finally:
+        if inside:
+            os.kill(inside, signal.SIGTERM)
+            first.wait(DEADLINE_S)
+        first.kill()
+        first.wait()
+
+
+def first_of_namespace(ancestor: int) -> tuple[int, int]:
+    """The descendant of a process that is pid 1 in a PID namespace of its own: its pid in this
+    one, and in the lab's, which surrounds that."""
+    pid = ancestor
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        (numbers,) = re.findall(r"(?m)^NSpid:(.*)$", status)
+        *outside, own = map(int, numbers.split())
+        if outside and own == 1:
+            return pid, outside[-1]
+        (pid,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
 BARE = {
     "no /proc": "mount -t tmpfs none /proc",
     "no users": "mount -t tmpfs none /etc",
@@ -78,7 +123,7 @@ def test_a_daemon_starts_where_the_system_has_little(build_lab: LabBuilder, moun
         text = re.sub(r"(?m)^management: .*$", "", text)
     lab.write_config("R", text)
     path = router_config.config_path("R")
-    start = f"{mounts} && exec routed -c {path} <&- >&- 2>{path}.said"
+    start = f"{mounts} && exec {sys.executable} -m routed -c {path} <&- >&- 2>{path}.said"
     done = lab.run("R", ["unshare", "-m", "sh", "-c", start])
     assert (done.returncode, lab.file(f"{path}.said").read_text()) == (0, "")
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]

@@ -118,6 +118,53 @@ def test_a_strangers_file_is_no_lock(path: Path) -> None:
     assert path.read_text() == "1\n"
 
 
+@pytest.mark.parametrize("wrote", ["1", "", "routes.yaml"])
+def test_the_holder_is_named_as_it_is_seen_from_here(path: Path, wrote: str) -> None:
+    """A13: a daemon in a container was "pid 1", which is somebody else outside."""
+    lock = LockFile(str(path), wrote)
+    with pytest.raises(LockHeldError) as caught:
+        LockFile(str(path), "x")
+    assert caught.value.holder == f"pid {os.getpid()}"
+    lock.remove()
+
+
+@pytest.mark.parametrize(
+    ("locks", "holder"),
+    [
+        ("", "a process that is not visible here"),
+        ("1: FLOCK  ADVISORY  WRITE 12 08:01:INODE 0 EOF\n", "pid 12"),
+        ("1: POSIX  ADVISORY  WRITE 12 08:01:INODE 0 EOF\n", "a process that is not visible here"),
+        ("1: FLOCK  ADVISORY  WRITE 12 08:01:1INODE 0 EOF\n", "a process that is not visible here"),
+        ("1: FLOCK  ADVISORY  WRITE 0 08:01:INODE 0 EOF\n", "a process that is not visible here"),
+        (
+            "1: FLOCK  ADVISORY  WRITE 12 08:01:INODE 0 EOF\n"
+            "2: FLOCK  ADVISORY  WRITE 13 08:02:INODE 0 EOF\n",
+            "a process that is not visible here",
+        ),
+        (
+            "1: FLOCK  ADVISORY  WRITE 12 08:01:INODE 0 EOF\n"
+            "2: FLOCK  ADVISORY  WRITE 7 08:02:INODE 0 EOF\n",
+            "pid 7",
+        ),
+        (None, "pid 7 by its own count"),
+    ],
+)
+def test_a_holder_in_another_pid_namespace_has_no_pid_here(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, locks: str | None, holder: str
+) -> None:
+    lock = LockFile(str(path), "7\n")
+    if locks is not None:
+        text = locks.replace("INODE", str(path.stat().st_ino))
+        (tmp_path / "locks").write_text(text)
+    monkeypatch.setattr(lockfile, "_LOCKS", str(tmp_path / "locks"))
+    with pytest.raises(LockHeldError) as caught:
+        LockFile(str(path), "x")
+    assert caught.value.holder == holder
+    with pytest.raises(AlreadyRunning, match=f"^already running as {holder} .it holds {path}.$"):
+        PidFile(str(path))
+    lock.remove()
+
+
 def test_what_the_holder_wrote_is_told(path: Path) -> None:
     lock = LockFile(str(path), "pid 7, routes.yaml\n")
     with pytest.raises(LockHeldError, match=r"^pid 7, routes\.yaml$"):
