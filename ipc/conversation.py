@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import math
 
 from ipc.codec import CodecError, decode, encode
 from ipc.control import (
@@ -155,10 +156,29 @@ def as_rows(message: Welcome | Rows) -> list[Row]:
     if isinstance(message, Welcome):
         raise DaemonUnreachable("routed greets in the middle of an answer")
     columns = message.columns
+    if not all(map(_is_showable, message.values)):
+        raise DaemonUnreachable("routed sent a value that no JSON has")
     try:
         return [dict(zip(columns, values, strict=True)) for values in message.values]
     except ValueError:
         raise DaemonUnreachable("routed sent a row that does not fit its columns") from None
+
+
+_ALWAYS_SHOWABLE = frozenset({type(None), bool, int, str})
+
+
+def _is_showable(value: object) -> bool:
+    """Whether a value can stand in a JSON document: no bytes, no number that is none."""
+    match value:
+        case None | bool() | int() | str():
+            return True
+        case float():
+            return math.isfinite(value)
+        case list() | tuple():
+            return _ALWAYS_SHOWABLE.issuperset(map(type, value)) or all(map(_is_showable, value))
+        case dict():
+            return all(type(key) is str for key in value) and _is_showable([*value.values()])
+    return False
 
 
 def raise_unless_ok(result: Result) -> None:

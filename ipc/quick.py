@@ -103,4 +103,19 @@ def _receive(connection: socket.socket, request_id: int) -> tuple[int, Any]:
     frame_type, _, answered = _HEADER.unpack_from(message)
     if answered != request_id:
         raise NotQuick
-    return frame_type, msgpack.unpackb(message[_HEADER.size :])
+    content = msgpack.unpackb(message[_HEADER.size :], max_bin_len=0)
+    if any(mark in message for mark in _MARKS_OF_NO_NUMBER) and not _is_finite(content):
+        raise NotQuick  # the full way says what is wrong
+    return frame_type, content
+
+
+_MARKS_OF_NO_NUMBER = (b"\xca\x7f", b"\xca\xff", b"\xcb\x7f", b"\xcb\xff")
+"""How msgpack begins NaN and the infinities, and a few things that are right."""
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return abs(value) < float("inf")  # which NaN is not either
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list) or all(map(_is_finite, value))

@@ -22,7 +22,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["INTERRUPTED", "UNWRITTEN", "prepare_streams", "run_to_end"]
+__all__ = [
+    "CANNOT_BE_SHOWN",
+    "INTERRUPTED",
+    "UNWRITTEN",
+    "cannot_be_shown",
+    "prepare_streams",
+    "run_to_end",
+]
+
+CANNOT_BE_SHOWN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What writing rows ends with that no honest daemon sends: a hop that is a number, a cost that is a
+list. They are the daemon's fault, and said in one line like any other."""
 
 UNWRITTEN = 5
 """`ExitStatus.UNWRITTEN`, which a quick `show` has no time to load; a test holds the two equal."""
@@ -44,6 +55,11 @@ def prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)  # a test may have put another there
         if reconfigure is not None:
             reconfigure(errors=errors)
+
+
+def cannot_be_shown(error: BaseException) -> str:
+    """What to say of it."""
+    return f"routed has sent what cannot be shown: {type(error).__name__}: {error}"[:500]
 
 
 def run_to_end(run: Callable[[], int]) -> int:

@@ -21,6 +21,7 @@ from ipc.control import (
     Topology,
 )
 from routectl.client import look_up
+from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown
 from routectl.grammar import (
     Ask,
     Check,
@@ -91,6 +92,9 @@ def execute(invocation: Invocation, client: ControlClient, output: Output) -> Ex
     except ParseError as error:
         output.fail("usage", str(error))
         return ExitStatus.USAGE
+    except CANNOT_BE_SHOWN as error:
+        output.fail("failed", cannot_be_shown(error))
+        return ExitStatus.REFUSED
 
 
 def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
@@ -182,7 +186,7 @@ def _report(client: ControlClient) -> list[str]:
     from routectl.render import views
     from routectl.render.report import ROUTES_SHOWN, html_report
 
-    status = next(client.ask(ShowStatus()).rows())
+    status = next(client.ask(ShowStatus()).rows(), {})
     topology = list(client.ask(Topology()).rows())
     routes = list(islice(client.ask(ShowRoutes()).rows(), ROUTES_SHOWN + 1))
     note = f"only the first {ROUTES_SHOWN} are shown" if len(routes) > ROUTES_SHOWN else ""

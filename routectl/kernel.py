@@ -86,10 +86,13 @@ def ask_kernel(address: str) -> Row:
         the next hop that packets take now, of possibly several.
 
     Raises:
-        KernelError: no netlink here.
+        KernelError: no netlink here, or no address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    packed = socket.inet_pton(family, address)
+    try:
+        packed = socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        raise KernelError("what routed answers for is no address") from None
     if packed == _IPV4_UNSPECIFIED:
         return {**_NO_ENTRY, "type": "local", "next_hops": []}
     destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed

@@ -21,7 +21,7 @@ import os
 import sys
 
 from ipc.quick import DEFAULT_TIMEOUT_S, NotQuick, StaysSilent, pages
-from routectl.ending import prepare_streams, run_to_end
+from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown, prepare_streams, run_to_end
 from routectl.quick_table import BRANCHES, COMMANDS
 
 TYPE_CHECKING = False
@@ -106,6 +106,9 @@ def _quick_status(arguments: list[str]) -> int | None:
         return 1
     except StaysSilent:
         return _fail_silent(options, output)
+    except CANNOT_BE_SHOWN as error:
+        output.fail("failed", cannot_be_shown(error))
+        return 1
     return 0
 
 

@@ -48,7 +48,10 @@ def _name(row: Row) -> str:
 
 
 def _edges(rows: Sequence[Row]) -> list[_Edge]:
-    center = next(_name(row) for row in rows if row["role"] == "self")
+    centers = [_name(row) for row in rows if row["role"] == "self"]
+    if not centers:
+        raise LookupError("no row is that of the router itself")
+    center = centers[0]
     edges = []
     for row in rows:
         if row["role"] == "neighbor":
