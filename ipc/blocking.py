@@ -35,8 +35,8 @@ from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
     REQUEST_TYPES,
+    ClientHello,
     ControlType,
-    Hello,
     LastRows,
     Request,
     Result,
@@ -347,7 +347,7 @@ class ControlClient:
 
     def _greet(self) -> Welcome:
         try:
-            self._send(ControlType.HELLO, encode(Hello(PROTOCOL_VERSION)))
+            self._send(ControlType.HELLO, encode(ClientHello(PROTOCOL_VERSION)))
         except _NotTaken:
             # Turned away before we spoke: what it said is waiting to be read.
             pass

@@ -28,8 +28,8 @@ Size: a page is at most PAGE_BYTES, a row at most ROW_BYTES_MAX; what is cut is 
 last line of a RESULT). So the daemon has no answer that does not fit a frame.
 
 Invariants:
-    Numbers are never reused. `Hello` and `Result` never change their fields: they are what two
-    programs of different versions still understand of each other.
+    Numbers are never reused. `ClientHello` and `Result` never change their fields: they are what
+    two programs of different versions still understand of each other.
 
 Failure: a body that is not its declared class is `CodecError`, of the sender's making.
 """
@@ -55,17 +55,16 @@ __all__ = [
     "ROW_BYTES_MAX",
     "AddressFamily",
     "ClearNeighbor",
+    "ClientHello",
     "Configure",
     "ControlType",
     "Explain",
     "Fib",
-    "Hello",
     "LastRows",
     "Lease",
-    "LogLevel",
     "Monitor",
     "PackedRoutes",
-    "Record",
+    "RecordNup",
     "Reload",
     "Request",
     "Result",
@@ -77,6 +76,7 @@ __all__ = [
     "RouteOperation",
     "RouteRenew",
     "Rows",
+    "SetLogLevel",
     "ShowConfig",
     "ShowCounters",
     "ShowFib",
@@ -200,7 +200,7 @@ class AddressFamily(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class ClientHello:
     """The first message of a client."""
 
     protocol_version: int
@@ -397,7 +397,7 @@ class ClearNeighbor:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLevel:
+class SetLogLevel:
     """Log as much as this, until a configuration says otherwise."""
 
     level: str
@@ -405,7 +405,7 @@ class LogLevel:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordNup:
     """Write down what goes into NUP; `off` answers with the recording, in rows of text."""
 
     action: str
@@ -518,8 +518,8 @@ Request = (
     | Reload
     | Configure
     | ClearNeighbor
-    | LogLevel
-    | Record
+    | SetLogLevel
+    | RecordNup
     | RouteChange
     | RouteRenew
 )
@@ -546,8 +546,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.RELOAD: Reload,
     ControlType.CONFIGURE: Configure,
     ControlType.CLEAR_NEIGHBOR: ClearNeighbor,
-    ControlType.LOG_LEVEL: LogLevel,
-    ControlType.RECORD: Record,
+    ControlType.LOG_LEVEL: SetLogLevel,
+    ControlType.RECORD: RecordNup,
     ControlType.ROUTE_CHANGE: RouteChange,
     ControlType.ROUTE_RENEW: RouteRenew,
 }

@@ -13,8 +13,8 @@ import math
 from ipc.codec import CodecError, decode, encode
 from ipc.control import (
     PROTOCOL_VERSION,
+    ClientHello,
     ControlType,
-    Hello,
     LastRows,
     Request,
     Result,
@@ -223,7 +223,7 @@ def stays_silent(socket_path: str, timeout_s: float) -> DaemonUnreachable:
     return DaemonUnreachable(f"routed at {socket_path} has not answered for {timeout_s:g} s")
 
 
-def encode_request(request: Request | Hello) -> bytes:
+def encode_request(request: Request | ClientHello) -> bytes:
     """The body of a request's frame.
 
     Raises:

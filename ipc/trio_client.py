@@ -28,8 +28,8 @@ from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
     REQUEST_TYPES,
+    ClientHello,
     ControlType,
-    Hello,
     LastRows,
     Request,
     Result,
@@ -229,12 +229,12 @@ class TrioClient:
         return channel
 
     async def _greet(self, channel: Channel) -> None:
-        request_id = await self._send(channel, ControlType.HELLO, Hello(PROTOCOL_VERSION))
+        request_id = await self._send(channel, ControlType.HELLO, ClientHello(PROTOCOL_VERSION))
         message = await self._receive(channel, request_id)
         check_welcome(message, self._socket_path)
 
     async def _send(
-        self, channel: Channel, frame_type: ControlType, message: Request | Hello
+        self, channel: Channel, frame_type: ControlType, message: Request | ClientHello
     ) -> int:
         self._request_id += 1
         body = encode_request(message)

@@ -4,8 +4,8 @@ A program of its own, because user and mount namespaces can only be entered by a
 single thread, and because the step is for good. It ends as the command ended.
 
 A PID namespace is entered by children only: hence the fork. The command dies with this program,
-its daemons do not (the wish to die is not inherited by fork); they become children of the lab's
-PID 1.
+its daemons do not (the request to be killed is not inherited by fork); they become children of the
+lab's PID 1.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from ipc.control import (
     Configure,
     Explain,
     Fib,
-    LogLevel,
     Monitor,
-    Record,
+    RecordNup,
     Reload,
     Request,
     Role,
+    SetLogLevel,
     ShowConfig,
     ShowCounters,
     ShowFib,
@@ -360,14 +360,14 @@ TREE = Branch(
                     "Begin: the state now, and every datagram and event from now on",
                     "record on",
                     Role.ADMIN,
-                    Command(Fields(Record, ("=on",))),
+                    Command(Fields(RecordNup, ("=on",))),
                 ),
                 Leaf(
                     "off",
                     "End, and write the recording to a file; secrets are not in it",
                     "record off fault.jsonl",
                     Role.ADMIN,
-                    Save(Fields(Record, ("=off",))),
+                    Save(Fields(RecordNup, ("=off",))),
                     (
                         Positional(
                             "file",
@@ -388,7 +388,7 @@ TREE = Branch(
                     "How much is logged, until the configuration says otherwise or a restart",
                     "log level debug",
                     Role.ADMIN,
-                    Command(Fields(LogLevel, ("level",))),
+                    Command(Fields(SetLogLevel, ("level",))),
                     (
                         Positional(
                             "level",

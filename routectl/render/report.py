@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from routectl.render import views
-from routectl.render.text import Column, Form, Record, Row, Table, printable
+from routectl.render.text import Column, Form, Record, Row, TextTable, printable
 from routectl.render.topology import as_svg
 
 __all__ = ["ROUTES_SHOWN", "html_report"]
@@ -72,7 +72,7 @@ def _table(form: Form, rows: Sequence[Row]) -> list[str]:
                 for column in fields
             ]
             return ["<table>", *body, "</table>"]
-        case Table(columns=columns, empty=empty):
+        case TextTable(columns=columns, empty=empty):
             if not rows:
                 return [f'<p class="note">{escape(empty)}</p>']
             heads = "".join(

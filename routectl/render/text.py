@@ -1,6 +1,6 @@
 """Rows as text for people: aligned tables, records, and a little colour.
 
-A `Table` has one line for each row, a `Record` one line for each field of a single row. Their
+A `TextTable` has one line for each row, a `Record` one line for each field of a single row. Their
 columns are functions from a row to text, so that units, several next hops (one below the other) and
 "nothing" look the same everywhere.
 
@@ -32,12 +32,12 @@ __all__ = [
     "Color",
     "Column",
     "Form",
-    "Lines",
     "Record",
     "Row",
     "Sections",
-    "Table",
+    "TextLines",
     "TextOutput",
+    "TextTable",
     "descriptor_of",
     "duration_text",
     "ms_text",
@@ -110,7 +110,7 @@ class Column:
         self.is_colored = is_colored
 
 
-class Table:
+class TextTable:
     """A row a line."""
 
     __slots__ = ("columns", "empty")
@@ -136,7 +136,7 @@ class Sections:
     __slots__ = ("parts",)
 
     def __init__(
-        self, parts: tuple[tuple[str, Callable[[Row], list[Row]], Table | Record], ...]
+        self, parts: tuple[tuple[str, Callable[[Row], list[Row]], TextTable | Record], ...]
     ) -> None:
         """Declare the sections: a heading (may be empty), which rows it shows, and how.
 
@@ -145,7 +145,7 @@ class Sections:
         self.parts = parts
 
 
-class Lines:
+class TextLines:
     """A line for each row, written as it comes."""
 
     __slots__ = ("text",)
@@ -155,8 +155,8 @@ class Lines:
 
 
 if TYPE_CHECKING:
-    Part = tuple[str, Callable[[Row], list[Row]], Table | Record]
-Form = Table | Record | Sections | Lines
+    Part = tuple[str, Callable[[Row], list[Row]], TextTable | Record]
+Form = TextTable | Record | Sections | TextLines
 
 
 class TextOutput:
@@ -179,7 +179,7 @@ class TextOutput:
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows in their form."""
         match form:
-            case Table():
+            case TextTable():
                 self._show_table(form, pages)
             case Record():
                 for page in pages:
@@ -189,7 +189,7 @@ class TextOutput:
                 for page in pages:
                     for row in page:
                         self._show_sections(form, row)
-            case Lines():
+            case TextLines():
                 for page in pages:
                     for row in page:
                         self.write_line(printable(form.text(row)))
@@ -267,7 +267,7 @@ class TextOutput:
                 self.write_line(self._paint(heading, Color.TITLE))
             self.show(form, [rows])
 
-    def _show_table(self, table: Table, pages: Iterable[Sequence[Row]]) -> None:
+    def _show_table(self, table: TextTable, pages: Iterable[Sequence[Row]]) -> None:
         writer = _TableWriter(self, table)
         batch: list[Row] = []
         for page in pages:
@@ -304,7 +304,7 @@ class TextOutput:
 class _TableWriter:
     """Lays one table out, batch by batch."""
 
-    def __init__(self, output: TextOutput, table: Table) -> None:
+    def __init__(self, output: TextOutput, table: TextTable) -> None:
         self._output = output
         self._columns = table.columns
         self._widths = [len(column.title) for column in table.columns]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from routectl.render.text import (
     Column,
-    Lines,
     Record,
     Row,
     Sections,
-    Table,
+    TextLines,
+    TextTable,
     duration_text,
     ms_text,
     next_hops_text,
@@ -199,7 +199,7 @@ STATUS = Record(
     )
 )
 
-NEIGHBORS = Table(
+NEIGHBORS = TextTable(
     (
         _column("ROUTER ID", "router_id"),
         _column("INTERFACE", "interface"),
@@ -216,7 +216,7 @@ NEIGHBORS = Table(
     empty="no neighbors",
 )
 
-INTERFACES = Table(
+INTERFACES = TextTable(
     (
         _column("INTERFACE", "interface"),
         _number("INDEX", "ifindex"),
@@ -233,7 +233,7 @@ INTERFACES = Table(
     empty="no interfaces",
 )
 
-ROUTES = Table(
+ROUTES = TextTable(
     (
         Column("", lambda row: "*" if row.get("selected") else ""),
         _column("PREFIX", "prefix"),
@@ -246,7 +246,7 @@ ROUTES = Table(
     empty="no routes",
 )
 
-FIB = Table(
+FIB = TextTable(
     (
         _column("PREFIX", "prefix"),
         Column(
@@ -261,7 +261,7 @@ FIB = Table(
 _TABLE_NAMES: dict[object, str] = {253: "default", 254: "main", 255: "local"}
 """Tables that every Linux has (rtnetlink(7))."""
 
-COUNTERS = Table(
+COUNTERS = TextTable(
     (
         _column("COUNTER", "name"),
         _number("VALUE", "value"),
@@ -270,9 +270,9 @@ COUNTERS = Table(
     empty="no counters",
 )
 
-CONFIG = Lines(lambda row: str(row.get("line")))
+CONFIG = TextLines(lambda row: str(row.get("line")))
 
-PROTOCOL = Table(
+PROTOCOL = TextTable(
     (
         _column("PROTOCOL", "protocol"),
         Column("STATE", _plain("state"), is_colored=True),
@@ -283,7 +283,7 @@ PROTOCOL = Table(
     empty="no protocols",
 )
 
-NEXTHOPS = Table(
+NEXTHOPS = TextTable(
     (
         _number("ID", "id"),
         Column("NEXT HOPS", lambda row: next_hops_text("unicast", row.get("next_hops"))),
@@ -293,7 +293,7 @@ NEXTHOPS = Table(
     empty="no nexthop objects",
 )
 
-RULES = Table(
+RULES = TextTable(
     (
         _column("FAMILY", "family"),
         _column("RULE", "rule"),
@@ -302,7 +302,7 @@ RULES = Table(
     empty="no policy rules are configured",
 )
 
-LOG = Table(
+LOG = TextTable(
     (
         _column("TIME", "time"),
         _column("LEVEL", "level"),
@@ -312,7 +312,7 @@ LOG = Table(
     empty="no such lines among the last of the log",
 )
 
-MEMORY = Table(
+MEMORY = TextTable(
     (
         _column("PART", "part"),
         Column("SIZE", lambda row: size_text(row.get("size_bytes")), is_right=True),
@@ -381,7 +381,7 @@ EXPLAIN = Sections(
         (
             "",
             _rows_of("candidates"),
-            Table(
+            TextTable(
                 (
                     Column("", lambda row: "*" if row.get("selected") else ""),
                     Column("SOURCE", _source),
@@ -426,9 +426,9 @@ def _change_text(row: Row) -> str:
     return " ".join(words)
 
 
-CHANGES = Lines(_change_text)
+CHANGES = TextLines(_change_text)
 
-TOPOLOGY = Table(
+TOPOLOGY = TextTable(
     (
         Column("ROUTER ID", lambda row: plain_text(row.get("router_id"))),
         _column("ROLE", "role"),
@@ -443,7 +443,7 @@ TOPOLOGY = Table(
     empty="no routers",
 )
 
-LOOKUP = Table(
+LOOKUP = TextTable(
     (
         _column("ADDRESS", "address"),
         Column("PREFIX", lambda row: str(row.get("prefix") or "no route")),

@@ -34,7 +34,7 @@ from routed.config.state_names import is_state_file
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 
 __all__ = ["Draft", "find_problems"]
 
@@ -190,7 +190,7 @@ def _protocol_problems(protocol: int, learn: Numbered[LearnConfig]) -> Iterator[
 
 
 def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
-    seen: dict[Rule, int] = {}
+    seen: dict[PolicyRule, int] = {}
     for index, rule in rules:
         path = f"rules[{index}]"
         prefixes = [prefix for prefix in (rule.source, rule.destination) if prefix is not None]

@@ -47,7 +47,7 @@ from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Princi
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
-from routed.model.rule import Rule, RuleAction
+from routed.model.rule import PolicyRule, RuleAction
 
 __all__ = [
     "Config",
@@ -387,11 +387,11 @@ class RuleConfig:
         return (Family[self.family.name],)
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[PolicyRule, ...]:
         """The same as the kernel has them: one for each family."""
         mark = self.fwmark or scalars.FirewallMark(0, 0)
         return tuple(
-            Rule(
+            PolicyRule(
                 family=family,
                 priority=self.priority,
                 action=RuleAction[self.type.name],

@@ -15,9 +15,9 @@ from typing import TypeAlias
 
 from ipc.control import Result, ResultCode
 from routed.control.changes import ChangeFeed
-from routed.control.tables import Table
+from routed.control.tables import ResultTable
 
-__all__ = ["Answer", "Chunks", "Dump", "Final", "Stream", "Views"]
+__all__ = ["Answer", "Chunks", "Dump", "Final", "RowStream", "Views"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class RowStream:
     """Rows as they come, until the client hangs up."""
 
     view_class: type
@@ -61,4 +61,4 @@ class Stream:
     """Closed by the server."""
 
 
-Answer = Final | Views | Dump | Table | Stream
+Answer = Final | Views | Dump | ResultTable | RowStream

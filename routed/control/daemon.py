@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from routed.control.changes import ChangeFeed, Topic
-from routed.control.injection import Injection, Refusal
+from routed.control.injection import Injection, InjectionRefusal
 from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
@@ -34,11 +34,11 @@ from routed.imsg.messages import ReloadRequested
 from routed.model.command import FibCommand
 from routed.model.prefix import Address, Prefix
 
-__all__ = ["Daemon", "Outcome"]
+__all__ = ["CommandOutcome", "Daemon"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandOutcome:
     """How something went that the daemon was told to do."""
 
     is_ok: bool
@@ -101,7 +101,7 @@ class Daemon(Protocol):
     def clear_neighbor(self, neighbor: Address) -> bool:
         """Begin the adjacencies with a router id or an address afresh; whether there were any."""
 
-    async def set_log_level(self, level: str) -> Outcome:
+    async def set_log_level(self, level: str) -> CommandOutcome:
         """Log from this level on, in both processes."""
 
     def log(self) -> Sequence[LogView]:
@@ -125,13 +125,13 @@ class Daemon(Protocol):
     def snapshot_fd(self) -> int:
         """The snapshot's read-only descriptor, which the daemon keeps."""
 
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
         """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
 
-    async def configure(self, request: ReloadRequested) -> Outcome:
+    async def configure(self, request: ReloadRequested) -> CommandOutcome:
         """Look at, change or take back the configuration."""
 
-    def inject(self, injection: Injection) -> Sequence[Refusal]:
+    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
         """Put or delete injected routes, all or none; why not, route by route."""
 
     def renew(self, owner: str, seconds: float) -> int:

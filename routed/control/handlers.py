@@ -23,15 +23,15 @@ from ipc.control import (
     ControlType,
     Explain,
     Fib,
-    LogLevel,
     Monitor,
-    Record,
+    RecordNup,
     Reload,
     Result,
     ResultCode,
     RouteChange,
     RouteOperation,
     RouteRenew,
+    SetLogLevel,
     ShowConfig,
     ShowCounters,
     ShowFib,
@@ -50,20 +50,20 @@ from ipc.control import (
 )
 from ipc.route_rules import quoted
 from ipc.texts import clip_text
-from routed.control.answers import Answer, Dump, Final, Stream, Views
+from routed.control.answers import Answer, Dump, Final, RowStream, Views
 from routed.control.caller import Caller
 from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
-from routed.control.daemon import Daemon, Outcome
+from routed.control.daemon import CommandOutcome, Daemon
 from routed.control.injection import (
     LEASE_MAX_S,
     LEASE_MIN_S,
     BatchError,
-    Refusal,
+    InjectionRefusal,
     owner_of,
     read_change,
 )
 from routed.control.rows import columns_of
-from routed.control.tables import Table, TablePage
+from routed.control.tables import ResultTable, TablePage
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -177,8 +177,8 @@ def _table(
     daemon: Daemon,
     selector: RouteSelector,
     take: Callable[[RouteSelector, Prefix | None, int], TablePage],
-) -> Table:
-    return Table(
+) -> ResultTable:
+    return ResultTable(
         columns_of(view_class),
         (view_class, selector),
         daemon.tables_version,
@@ -262,7 +262,7 @@ async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
     if feed is None:
         text = f"uid {caller.uid} has {WATCHES_PER_USER} monitors, which is all that one may have"
         return Final(Result(ResultCode.BUSY, (text,)))
-    return Stream(ChangeView, feed)
+    return RowStream(ChangeView, feed)
 
 
 async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: Caller) -> Answer:
@@ -316,7 +316,7 @@ async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller
     return Final(Result(ResultCode.OK, (f"cleared {neighbor}",)))
 
 
-async def record(daemon: Daemon, request: Record, _caller: Caller) -> Answer:
+async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
     """Begin a recording, or end it and hand it over."""
     if request.action == "on":
         if not daemon.start_recording():
@@ -331,7 +331,7 @@ async def record(daemon: Daemon, request: Record, _caller: Caller) -> Answer:
     return Dump(RecordingView, ([RecordingView(piece)] for piece in pieces))
 
 
-async def set_log_level(daemon: Daemon, request: LogLevel, _caller: Caller) -> Answer:
+async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -> Answer:
     """Log more, or less."""
     if request.level not in _LOG_LEVELS:
         return _no_level(request.level)
@@ -369,9 +369,9 @@ async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> A
     return Final(Result(ResultCode.OK, (f"renewed {_routes(count)}",)))
 
 
-def _refused(refusals: Sequence[Refusal], code: ResultCode) -> Views:
+def _refused(refusals: Sequence[InjectionRefusal], code: ResultCode) -> Views:
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-    return Views(Refusal, refusals, Result(code, (refusals[0].problem + more,)))
+    return Views(InjectionRefusal, refusals, Result(code, (refusals[0].problem + more,)))
 
 
 def _done(operation: RouteOperation, count: int) -> str:
@@ -416,7 +416,7 @@ HANDLERS: dict[ControlType, Handler] = {
 }
 
 
-def _outcome(outcome: Outcome) -> Final:
+def _outcome(outcome: CommandOutcome) -> Final:
     code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
     return Final(Result(code, outcome.lines))
 

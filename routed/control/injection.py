@@ -47,7 +47,7 @@ __all__ = [
     "BatchError",
     "InjectedAttributes",
     "Injection",
-    "Refusal",
+    "InjectionRefusal",
     "find_martian_routes",
     "owner_of",
     "read_change",
@@ -61,7 +61,7 @@ class BatchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InjectionRefusal:
     """One route that cannot be."""
 
     route: int
@@ -117,7 +117,9 @@ def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
     return f"uid{caller.uid}/{name}"
 
 
-def find_martian_routes(routes: Sequence[RouteColumn], allowed: Sequence[Prefix]) -> list[Refusal]:
+def find_martian_routes(
+    routes: Sequence[RouteColumn], allowed: Sequence[Prefix]
+) -> list[InjectionRefusal]:
     """The routes that the parent would not admit to the kernel (`routed.model.martians`).
 
     Args:
@@ -129,7 +131,7 @@ def find_martian_routes(routes: Sequence[RouteColumn], allowed: Sequence[Prefix]
         found = dict(rules.find_all(family, keys))
         refusals += (
             [
-                Refusal(
+                InjectionRefusal(
                     first + position,
                     f"{Prefix.from_int(family, key)} is a martian ({found[key].value}); "
                     "`allow_martians` in the configuration allows it",
@@ -144,7 +146,7 @@ def find_martian_routes(routes: Sequence[RouteColumn], allowed: Sequence[Prefix]
     return refusals
 
 
-def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusal]:
+def read_change(request: RouteChange, caller: Caller) -> Injection | list[InjectionRefusal]:
     """Decode a request; a list of refusals when some of its routes cannot be.
 
     Raises:
@@ -159,7 +161,7 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
         )
     is_delete = request.operation is RouteOperation.DELETE
     attributes = () if is_delete else tuple(map(_read_attributes, request.attributes))
-    refusals: list[Refusal] = []
+    refusals: list[InjectionRefusal] = []
     columns: list[RouteColumn] = []
     count = 0
     for family, packed in ((Family.IPV4, request.ipv4), (Family.IPV6, request.ipv6)):
@@ -190,9 +192,9 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Refusa
     )
 
 
-def _first_of_each(refusals: list[Refusal]) -> list[Refusal]:
+def _first_of_each(refusals: list[InjectionRefusal]) -> list[InjectionRefusal]:
     """One refusal a route, in the order of the request."""
-    by_route: dict[int, Refusal] = {}
+    by_route: dict[int, InjectionRefusal] = {}
     for refusal in refusals:
         by_route.setdefault(refusal.route, refusal)
     return [by_route[route] for route in sorted(by_route)]
@@ -209,7 +211,7 @@ def _owners_for_delete(request: RouteChange, caller: Caller) -> tuple[str, ...]:
 
 
 def _read_family(
-    family: Family, packed: PackedRoutes, first: int, refusals: list[Refusal]
+    family: Family, packed: PackedRoutes, first: int, refusals: list[InjectionRefusal]
 ) -> RouteColumn:
     try:
         addresses, lengths, numbers = unpack_columns(packed, family.width // 8)
@@ -229,13 +231,13 @@ def _read_family(
 
 def _refusals(
     family: Family, addresses: Sequence[int], lengths: bytes, first: int
-) -> list[Refusal]:
+) -> list[InjectionRefusal]:
     found = []
     for number, (bits, length) in enumerate(zip(addresses, lengths, strict=True), first):
         try:
             Prefix(family, bits, length)
         except ValueError as error:
-            found.append(Refusal(number, str(error)))
+            found.append(InjectionRefusal(number, str(error)))
     return found
 
 
@@ -243,14 +245,14 @@ def _check_numbers(
     column: RouteColumn,
     problems: Sequence[str | None],
     first: int,
-    refusals: list[Refusal],
+    refusals: list[InjectionRefusal],
 ) -> None:
     used = set(column.numbers)
     if used and max(used) >= len(problems):
         raise BatchError(f"a route names attributes {max(used)}, but {len(problems)} sets came")
     if any(problems[number] for number in used):
         refusals += [
-            Refusal(first + position, problem)
+            InjectionRefusal(first + position, problem)
             for position, number in enumerate(column.numbers)
             if (problem := problems[number]) is not None
         ]

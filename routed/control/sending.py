@@ -22,10 +22,10 @@ import trio
 
 from ipc.control import ControlType, ResultCode
 from ipc.framing import Frame, FrameError
-from routed.control.answers import Chunks, Dump, Final, Stream, Views
+from routed.control.answers import Chunks, Dump, Final, RowStream, Views
 from routed.control.rows import columns_of, pack_pages, pack_rows
 from routed.control.session import Misuse, Session
-from routed.control.tables import PageShelf, Table
+from routed.control.tables import ResultPages, ResultTable
 
 __all__ = ["AnswerSender"]
 
@@ -45,10 +45,10 @@ class AnswerSender:
 
     def __init__(self) -> None:
         self._dump_turn = trio.Lock()
-        self._shelf = PageShelf()
+        self._result_pages = ResultPages()
 
     async def send(
-        self, session: Session, request_id: int, answer: Views | Dump | Table | Stream
+        self, session: Session, request_id: int, answer: Views | Dump | ResultTable | RowStream
     ) -> Final | None:
         """Send the rows of an answer.
 
@@ -64,9 +64,9 @@ class AnswerSender:
                 return await self._send_views(session, request_id, answer)
             case Dump():
                 return await self._send_dump(session, request_id, answer)
-            case Table():
+            case ResultTable():
                 return await self._send_table(session, request_id, answer)
-            case Stream():
+            case RowStream():
                 return await self._send_stream(session, request_id, answer)
 
     async def _send_views(self, session: Session, request_id: int, answer: Views) -> Final | None:
@@ -98,13 +98,15 @@ class AnswerSender:
         await session.send(Frame(ControlType.LAST_ROWS, request_id, held))
         return None
 
-    async def _send_table(self, session: Session, request_id: int, table: Table) -> Final | None:
+    async def _send_table(
+        self, session: Session, request_id: int, table: ResultTable
+    ) -> Final | None:
         """Send a table; after its first page, which is short, it takes turns with all dumps."""
         after, limit = None, FIRST_PREFIXES
         while True:
             async with _NO_TURN if after is None else self._dump_turn:
                 session.check_client()
-                page = self._shelf.page(table, after, limit, trio.current_time())
+                page = self._result_pages.page(table, after, limit, trio.current_time())
             last = len(page.bodies) - 1 if page.after is None else None
             for number, body in enumerate(page.bodies):
                 kind = ControlType.LAST_ROWS if number == last else ControlType.ROWS
@@ -113,7 +115,7 @@ class AnswerSender:
                 return None if page.bodies else Final()
             after, limit = page.after, min(4 * limit, MOST_PREFIXES)
 
-    async def _send_stream(self, session: Session, request_id: int, stream: Stream) -> NoReturn:
+    async def _send_stream(self, session: Session, request_id: int, stream: RowStream) -> NoReturn:
         """Send changes as they come; ends when the client hangs up, or says anything."""
         has_changes = trio.Event()
 
@@ -135,7 +137,7 @@ class AnswerSender:
         finally:
             stream.feed.close()
 
-    async def _next_changes(self, stream: Stream) -> list[bytes]:
+    async def _next_changes(self, stream: RowStream) -> list[bytes]:
         """Pages of changes, in turns with all dumps and streams; none when there is no change."""
         async with self._dump_turn:
             return list(pack_rows(columns_of(stream.view_class), stream.feed.take()))

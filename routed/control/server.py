@@ -50,9 +50,9 @@ from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
     REQUEST_CLASSES,
+    ClientHello,
     Configure,
     ControlType,
-    Hello,
     Result,
     ResultCode,
     Role,
@@ -76,7 +76,7 @@ from routed.control.daemon import Daemon
 from routed.control.handlers import HANDLERS
 from routed.control.policy import REQUIRED_ROLE, AccessList, is_allowed
 from routed.control.sending import AnswerSender
-from routed.control.session import Goodbye, Misuse, Session, pack_result
+from routed.control.session import ClientGone, Misuse, Session, pack_result
 from routed.model.command import ReloadAction
 
 __all__ = [
@@ -241,7 +241,7 @@ class ManagementServer:
         try:
             with session.scope:
                 await self._converse(session)
-        except Goodbye:
+        except ClientGone:
             pass
         except IpcError as error:  # credentials, framing, codec: the client's doing
             self._refused(caller, "misuse", str(error))
@@ -266,7 +266,7 @@ class ManagementServer:
         frame = await session.receive()
         if frame.type != ControlType.HELLO:
             raise FrameError(f"no hello, but a message of type {frame.type}")
-        hello = decode(Hello, frame.body)
+        hello = decode(ClientHello, frame.body)
         status = self._daemon.status()
         welcome = Welcome(
             PROTOCOL_VERSION,
@@ -300,7 +300,7 @@ class ManagementServer:
                 end = answer
             else:
                 end = await self._sender.send(session, frame.request_id, answer)
-        except (Goodbye, CredentialsError, Misuse):
+        except (ClientGone, CredentialsError, Misuse):
             raise
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the daemon
             end = self._defect(request_type, error)

@@ -6,8 +6,8 @@ Waiting is for both ends of the conversation: a message is read when the kernel 
 there, which lets everybody else run first; an answer is sent at once while the client has room for
 it, and waits for him when not.
 
-Failure: `Goodbye` when the client has hung up; `CredentialsError` and `FrameError` for what he did
-wrong. All three end the session, which the server then closes.
+Failure: `ClientGone` when the client has hung up; `CredentialsError` and `FrameError` for what he
+did wrong. All three end the session, which the server then closes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ipc.framing import (
 )
 from ipc.texts import clip_lines
 
-__all__ = ["Goodbye", "Misuse", "Session", "pack_result"]
+__all__ = ["ClientGone", "Misuse", "Session", "pack_result"]
 
 CLOSER_RETRY_S = 0.1
 """Pause while descriptors of strangers fill the queue of those to be closed."""
@@ -50,7 +50,7 @@ CLOSER_RETRY_S = 0.1
 _ANCILLARY_SPACE = credentials_space() + descriptor_space()
 
 
-class Goodbye(Exception):
+class ClientGone(Exception):
     """The client has hung up."""
 
 
@@ -111,7 +111,7 @@ class Session:
         poll = select.poll()
         poll.register(self._connection, 0)  # a hang-up is told without being asked for
         if poll.poll(0):
-            raise Goodbye
+            raise ClientGone
 
     async def receive(self) -> Frame:
         """The next frame.
@@ -128,7 +128,7 @@ class Session:
             self._closer.close(strays)
             raise Misuse(f"{len(strays)} descriptors came along, and no request carries any")
         if not message:
-            raise Goodbye
+            raise ClientGone
         uid = message_uid(ancillary, flags)
         if uid != self.credentials.uid:
             raise CredentialsError(f"uid {uid} wrote on a connection of uid {self.credentials.uid}")
@@ -148,7 +148,7 @@ class Session:
             except BlockingIOError:
                 continue
             except ConnectionResetError:
-                raise Goodbye from None
+                raise ClientGone from None
             return message, ancillary, flags
 
     async def send(self, frame: Frame, descriptor: int | None = None) -> None:
@@ -176,7 +176,7 @@ class Session:
                 else:
                     return
         except (BrokenPipeError, ConnectionResetError):
-            raise Goodbye from None
+            raise ClientGone from None
 
 
 _RESULT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 256

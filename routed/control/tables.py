@@ -1,6 +1,6 @@
 """Large tables, page by page, made once for all who ask for the same at the same time. Pure.
 
-    Table.take(after, limit) --rows--> PageShelf --encoded pages--> as many sessions as want them
+    Table.take(after, limit) --rows--> ResultPages --encoded pages--> as many sessions as want them
 
 A table is walked by position: what comes after a prefix. So a walk holds nothing between two pages,
 survives any change of the table, and two walks of the same table at the same position want the same
@@ -10,7 +10,7 @@ little more than one.
 Invariants:
     A page from the shelf is as a page made now would be, but for ages and times left, which are at
     most SHARED_S old: any change of what a table shows raises its version.
-    The shelf holds at most SHELF_BYTES.
+    The shelf holds at most RESULT_PAGES_BYTES.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import NamedTuple
 from routed.control.rows import pack_rows
 from routed.model.prefix import Prefix
 
-__all__ = ["SHARED_S", "SHELF_BYTES", "Page", "PageShelf", "Table", "TablePage"]
+__all__ = ["RESULT_PAGES_BYTES", "SHARED_S", "Page", "ResultPages", "ResultTable", "TablePage"]
 
 SHARED_S = 1.0
-SHELF_BYTES = 2 * 1024 * 1024
+RESULT_PAGES_BYTES = 2 * 1024 * 1024
 
 
 class TablePage(NamedTuple):
@@ -39,7 +39,7 @@ class TablePage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ResultTable:
     """A question whose answer is a part of a large table."""
 
     columns: tuple[str, ...]
@@ -66,14 +66,14 @@ class _Shelved(NamedTuple):
     page: Page
 
 
-class PageShelf:
+class ResultPages:
     """Owns the pages that somebody else may want in a moment."""
 
     def __init__(self) -> None:
         self._pages: OrderedDict[Hashable, _Shelved] = OrderedDict()
         self._size = 0
 
-    def page(self, table: Table, after: Prefix | None, limit: int, now: float) -> Page:
+    def page(self, table: ResultTable, after: Prefix | None, limit: int, now: float) -> Page:
         """A page of a table, from the shelf or made.
 
         Args:
@@ -100,6 +100,6 @@ class PageShelf:
             self._size -= before.size
         self._pages[key] = shelved
         self._size += shelved.size
-        while self._size > SHELF_BYTES:
+        while self._size > RESULT_PAGES_BYTES:
             _, oldest = self._pages.popitem(last=False)
             self._size -= oldest.size

@@ -8,8 +8,8 @@ Here is the life of the process: privileges are dropped after every import and b
 is read; the configuration comes first, is decoded and answered for, and takes effect in one step;
 then every message is checked against the authority table and carried out.
 
-What is to be said has an order: next hops that die, answers, wishes, log lines, "in sync". Wishes
-stay in the room that owns them until the parent has room for them.
+What is to be said has an order: next hops that die, answers, desired routes, log lines, "in sync".
+Desired routes stay in the room that owns them until the parent has room for them.
 
 Failure: an exception ends the process with its traceback on stderr, which the parent logs; the
 kernel routes stay, and the next engine takes over. When the parent goes, so does the engine.
@@ -38,7 +38,7 @@ from ipc.standard_streams import write_message
 from routed.clock import MonotonicClock
 from routed.config.schema import Config
 from routed.config.transfer import ConfigTransfer, unpack
-from routed.control.daemon import Outcome
+from routed.control.daemon import CommandOutcome
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.engine.injection.journal import Journal
@@ -48,7 +48,7 @@ from routed.engine.show.daemon import LastReload, Reporter
 from routed.engine.show.diagnosis import engine_facts
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.metrics import Exporter
-from routed.imsg.authority import Phase, Role, check_authority
+from routed.imsg.authority import ChannelEnd, EnginePhase, check_authority
 from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_of, frames_or_problem
 from routed.imsg.messages import (
@@ -76,15 +76,15 @@ from routed.imsg.messages import (
     LogLine,
     MessagesDropped,
     NextHopsAsked,
-    NextHopsJudged,
-    NextHopsTold,
+    NextHopsReported,
+    NextHopsVerified,
     Ping,
     Pong,
     RefusalsCounted,
     RefusalsWatched,
     ReloadFinished,
     ReloadRequested,
-    RoutesLearned,
+    RoutesImported,
     RuleReport,
     RulesChanged,
     SocketKind,
@@ -93,7 +93,7 @@ from routed.imsg.messages import (
     Stopped,
 )
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.metrics.server import MetricsServer
 from routed.model.command import FibCommand
 from routed.model.link import InterfaceAddress
@@ -105,7 +105,7 @@ from routed.snapshot.writer import SnapshotMemory
 __all__ = ["Engine", "end_in_time", "run_engine"]
 
 _Deed = TypeVar("_Deed", ReloadFinished, FibCommandDone, LogLevelChanged)
-_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged, NextHopsTold)
+_Answer = TypeVar("_Answer", ReloadFinished, FibCommandDone, LogLevelChanged, NextHopsReported)
 
 REQUEST_TIMEOUT_S = 120.0
 """How long a client waits for what the parent has to do."""
@@ -189,10 +189,10 @@ class _ParentSink:
     """Log records on their way to the parent, bounded."""
 
     def __init__(self, wake: trio.Event) -> None:
-        self.records: deque[Record] = deque(maxlen=_LOG_BACKLOG)
+        self.records: deque[LogRecord] = deque(maxlen=_LOG_BACKLOG)
         self.wake = wake
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Queue one record."""
         self.records.append(record)
         self.wake.set()
@@ -216,7 +216,7 @@ class Engine:
         self._snapshot_memory = snapshot_memory
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._clock = MonotonicClock()
-        self._phase = Phase.CONFIGURING
+        self._phase = EnginePhase.CONFIGURING
         self._to_send = trio.Event()
         self._answers: deque[tuple[object, int]] = deque()
         self._log_sink = _ParentSink(self._to_send)
@@ -228,14 +228,14 @@ class Engine:
         self._pieces: list[bytes] = []
         self._secrets: tuple[SharedSecret, ...] = ()
         self._prepared: Config | None = None
-        self._rooms: _Rooms | None = None
+        self._rooms: _Components | None = None
         """There from the first configuration on."""
         self._server: ManagementServer | None = None
         self._metrics: MetricsServer | None = None
         self._reloads: dict[int, trio.MemorySendChannel[ReloadFinished]] = {}
         self._fib_commands: dict[int, trio.MemorySendChannel[FibCommandDone]] = {}
         self._log_levels: dict[int, trio.MemorySendChannel[LogLevelChanged]] = {}
-        self._nexthops: dict[int, trio.MemorySendChannel[NextHopsTold]] = {}
+        self._nexthops: dict[int, trio.MemorySendChannel[NextHopsReported]] = {}
         self._next_request_id = 1
         self._addresses: list[InterfaceAddress] = []
         """Of a link that takes several messages; the same for the rules."""
@@ -266,11 +266,14 @@ class Engine:
                 return  # the parent is gone, and we with it
             for frame, descriptor in burst:
                 message_class = check_authority(
-                    frame.type, Role.PARENT, self._phase, has_descriptor=descriptor is not None
+                    frame.type,
+                    ChannelEnd.PARENT,
+                    self._phase,
+                    has_descriptor=descriptor is not None,
                 )
                 message: object = codec.decode(message_class, frame.body)
                 if isinstance(message, Stop):
-                    self._phase = Phase.STOPPING
+                    self._phase = EnginePhase.STOPPING
                     await self._say_goodbye(message)
                     return
                 self._take(message, frame.request_id, descriptor)
@@ -286,7 +289,7 @@ class Engine:
                 self._take_link(message)
             case LinkRemoved(ifindex=ifindex):
                 self._running.router.link_removed(ifindex)
-            case LinksComplete(former_legs=legs):
+            case LinksComplete(former_next_hops=legs):
                 self._running.router.links_complete(legs)
             case SocketReady():
                 assert descriptor is not None  # the authority table says so
@@ -296,8 +299,8 @@ class Engine:
                 self._take_journal(descriptor)
             case FibProgress():
                 self._running.router.progressed(message)
-                self._wake_sender()  # there is room for more wishes
-            case RoutesLearned():
+                self._wake_sender()  # there is room for more desired routes
+            case RoutesImported():
                 self._running.router.kernel_routes_changed(message.install, message.remove)
             case RulesChanged(rules=rules, continues=continues):
                 self._rule_reports += rules
@@ -312,7 +315,7 @@ class Engine:
                 self._running.reporter.parent_messages_dropped = count
             case FibCommandDone():
                 _hand_over(self._fib_commands, request_id, message)
-            case NextHopsTold():
+            case NextHopsReported():
                 _hand_over(self._nexthops, request_id, message)
             case LogLevelChanged(level=level):
                 self._log.level = Level[level.upper()]
@@ -328,7 +331,7 @@ class Engine:
                 self._reload_finished(request_id, message)
 
     @property
-    def _running(self) -> _Rooms:
+    def _running(self) -> _Components:
         assert self._rooms is not None  # phase RUNNING, says the authority table
         return self._rooms
 
@@ -428,13 +431,14 @@ class Engine:
             self._log.emit("message-dropped", message=type(message).__name__, problem=problem)
 
     def _next_message(self) -> tuple[object, int] | None:
-        """What to say next: dying next hops, answers, wishes, log lines, then what ends them."""
-        suspects = None if self._rooms is None else self._rooms.router.fib.take_suspects()
+        """What to say next: dying next hops, answers, desired routes, log lines, then what ends
+        them."""
+        suspects = None if self._rooms is None else self._rooms.router.fib.pop_next_hops_to_verify()
         if suspects is not None:
             return suspects, 0
         if self._answers:
             return self._answers.popleft()
-        # Wishes before log lines: their window is small, so that the lines get their turn, and
+        # Desired routes come before log lines. Their window is small, so the lines get a turn, and
         # clients that fill the log do not hold up the kernel.
         update = None if self._rooms is None else self._rooms.router.next_update()
         if update is not None:
@@ -444,9 +448,9 @@ class Engine:
             return LogEvent(record.event, dict(record.fields)), 0
         if self._rooms is None:
             return None
-        if self._rooms.router.fib.take_judged():
-            return NextHopsJudged(), 0
-        return (FibInSync(0), 0) if self._rooms.router.take_in_sync() else None
+        if self._rooms.router.fib.pop_next_hops_verified():
+            return NextHopsVerified(), 0
+        return (FibInSync(0), 0) if self._rooms.router.receive_in_sync() else None
 
     async def _say_goodbye(self, stop: Stop) -> None:
         if self._rooms is not None:
@@ -477,7 +481,7 @@ class Engine:
                 assert self._begin is not None
                 assert self._prepared is not None
                 self._apply(self._begin, self._prepared)
-                self._phase = Phase.RUNNING
+                self._phase = EnginePhase.RUNNING
                 self._say(ConfApplied(self._begin.generation))
 
     def _prepare(self, begin: ConfBegin) -> str:
@@ -506,7 +510,7 @@ class Engine:
         if config.metrics.listen is None:
             self._stop_metrics()
 
-    def _build_rooms(self, begin: ConfBegin, config: Config) -> _Rooms:
+    def _build_rooms(self, begin: ConfBegin, config: Config) -> _Components:
         """Once, when the first configuration takes effect."""
         self._report_confinement(begin)
         router = Router(
@@ -514,7 +518,7 @@ class Engine:
             daemon_pid=begin.daemon_pid,
             origin_seqno=begin.origin_seqno,
             log=self._log,
-            on_news=self._wake_sender,
+            on_change=self._wake_sender,
             snapshot_memory=self._snapshot_memory,
         )
         self._nursery.start_soon(router.run)
@@ -531,7 +535,7 @@ class Engine:
             memory=self._memory,
             parent_silent_since=lambda: self._parent_watch.silent_since,
         )
-        return _Rooms(config, router, reporter)
+        return _Components(config, router, reporter)
 
     def _report_confinement(self, begin: ConfBegin) -> None:
         """Say once in a daemon's life what the sandbox lacks; every engine says what it has.
@@ -546,28 +550,28 @@ class Engine:
 
     # --- management
 
-    async def _configure(self, request: ReloadRequested) -> Outcome:
+    async def _configure(self, request: ReloadRequested) -> CommandOutcome:
         return await self._ask_parent(request, self._reloads)
 
-    async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+    async def _command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
         return await self._ask_parent(FibCommanded(command, uid, pid), self._fib_commands)
 
-    async def _set_log_level(self, level: str) -> Outcome:
+    async def _set_log_level(self, level: str) -> CommandOutcome:
         return await self._ask_parent(LogLevelRequested(level), self._log_levels)
 
-    async def _ask_nexthops(self, after_id: int) -> NextHopsTold | None:
+    async def _ask_nexthops(self, after_id: int) -> NextHopsReported | None:
         """The next kernel nexthop objects, as the parent knows them; None when it does not
         answer."""
         return await self._ask(NextHopsAsked(after_id), self._nexthops)
 
     async def _ask_parent(
         self, request: object, waiting: dict[int, trio.MemorySendChannel[_Deed]]
-    ) -> Outcome:
+    ) -> CommandOutcome:
         """Have something done on behalf of a client; how that went."""
         answer = await self._ask(request, waiting)
         if answer is None:
-            return Outcome(False, (f"no answer within {REQUEST_TIMEOUT_S:g} s",))
-        return Outcome(answer.is_ok, answer.lines)
+            return CommandOutcome(False, (f"no answer within {REQUEST_TIMEOUT_S:g} s",))
+        return CommandOutcome(answer.is_ok, answer.lines)
 
     async def _ask(
         self, request: object, waiting: dict[int, trio.MemorySendChannel[_Answer]]
@@ -620,7 +624,7 @@ def _hand_over(
 
 
 @dataclass(slots=True)
-class _Rooms:
+class _Components:
     """What there is once a configuration is in force."""
 
     config: Config

@@ -56,7 +56,7 @@ class NeighborLinks:
         family = self._running.get(ifindex)
         return None if family is None else family.name.lower()
 
-    def take_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
+    def set_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
         """Make the key rings of a configuration; `settle` then gives them to the links."""
         values = {(secret.key_set, secret.id): secret.value for secret in secrets}
         self._key_rings = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from routed.config.schema import Config, FilterAction, FilterRule, FilterSource, ImportRule
-from routed.nup.routes.policy import Policy, Rule, Suppression
+from routed.nup.routes.policy import NeighborRule, Policy, Suppression
 
 __all__ = ["neighbor_policy"]
 
@@ -21,8 +21,8 @@ def neighbor_policy(config: Config) -> Policy:
     )
 
 
-def _rule(rule: FilterRule) -> Rule:
-    return Rule(
+def _rule(rule: FilterRule) -> NeighborRule:
+    return NeighborRule(
         is_accepted=rule.action is FilterAction.ACCEPT,
         prefixes=rule.match,
         is_external=None if rule.source is None else rule.source is FilterSource.REDISTRIBUTED,

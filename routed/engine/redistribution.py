@@ -30,7 +30,7 @@ from routed.model.martians import NO_EXCEPTIONS, MartianRules
 from routed.model.prefix import Family, Prefix
 from routed.model.route import PathAttributes, RouteSource
 from routed.nup.instance import NeighborInstance
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 
 __all__ = ["SUMMARY_OWNER", "Redistribution"]
 
@@ -38,7 +38,7 @@ SUMMARY_OWNER = "summary"
 """The owner of the unreachable routes that stand behind summaries."""
 
 
-class _Word(NamedTuple):
+class _Announcement(NamedTuple):
     """How a prefix is announced."""
 
     metric: int
@@ -46,8 +46,8 @@ class _Word(NamedTuple):
     is_external: bool
 
 
-def _attributes(selection: Selection | None) -> PathAttributes | None:
-    return None if selection is None else selection.attributes
+def _attributes(best_path: BestPath | None) -> PathAttributes | None:
+    return None if best_path is None else best_path.attributes
 
 
 class Redistribution:
@@ -90,7 +90,7 @@ class Redistribution:
         self._rules, self._summaries = config.redistribute, config.summaries
         return True
 
-    def follow_best(self, changes: BestChanges, now: float) -> None:
+    def follow_best(self, changes: BestPathChanges, now: float) -> None:
         """Settle what was decided anew.
 
         Cost: 0.2 us for a prefix that no rule speaks of, as long as there are no summaries; 1 us
@@ -98,13 +98,13 @@ class Redistribution:
         """
         spoken_of = {rule.source for rule in self._rules}
         sources = {source for source, word in _REDISTRIBUTABLE.items() if word in spoken_of}
-        family, keys, selections = changes
+        family, keys, best_paths = changes
         originated, has_summaries = self._originated[family], bool(self._summaries)
         self._settle_all(
             family,
             [
                 (key, best)
-                for key, best in zip(keys, map(_attributes, selections), strict=True)
+                for key, best in zip(keys, map(_attributes, best_paths), strict=True)
                 if has_summaries
                 or (best is not None and best.source in sources)
                 or key in originated
@@ -124,16 +124,16 @@ class Redistribution:
             rows = [(key, None if key in martians else best) for key, best in rows]
         originated = self._originated[family]
         by_prefix = {rule.source for rule in self._rules if rule.match}
-        said: dict[int, _Word | None] = {}
+        said: dict[int, _Announcement | None] = {}
         """Of attributes, by identity, where the prefix does not matter."""
-        announced: dict[_Word, list[Prefix]] = {}
+        announced: dict[_Announcement, list[Prefix]] = {}
         withdrawn: list[Prefix] = []
         for key, best in rows:
             prefix = Prefix.from_int(family, key)
             if id(best) in said:
                 word = said[id(best)]
             else:
-                word = self._word_of(prefix, best)
+                word = self._announcement_of(prefix, best)
                 source = None if best is None else _REDISTRIBUTABLE.get(best.source)
                 if not self._summaries and source not in by_prefix:
                     said[id(best)] = word
@@ -148,18 +148,18 @@ class Redistribution:
         if withdrawn:
             self._nup.withdraw_all(withdrawn, now)
 
-    def _word_of(self, prefix: Prefix, best: PathAttributes | None) -> _Word | None:
+    def _announcement_of(self, prefix: Prefix, best: PathAttributes | None) -> _Announcement | None:
         """How a prefix is announced; None when it is not."""
         rule = None if best is None else self._rule_for(prefix, best)
         is_learned = best is not None and best.source in _LEARNED
         self._settle_summaries(prefix, is_announced=rule is not None or is_learned)
         summary = self._active_summary(prefix)
         if summary is not None and best is not None and best.owner == SUMMARY_OWNER:
-            return _Word(summary.metric, summary.tag, False)
+            return _Announcement(summary.metric, summary.tag, False)
         if rule is None or best is None:
             return None
         tag = best.tag if rule.tag is None else rule.tag
-        return _Word(rule.metric, tag, best.source is not RouteSource.CONNECTED)
+        return _Announcement(rule.metric, tag, best.source is not RouteSource.CONNECTED)
 
     def _active_summary(self, prefix: Prefix) -> SummaryConfig | None:
         for summary in self._summaries:

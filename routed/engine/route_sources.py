@@ -19,7 +19,7 @@ from routed.model.prefix import Address, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
     METRIC_INFINITY,
-    LearnedRoute,
+    ImportedRoute,
     PathAttributes,
     Route,
     RouteSource,
@@ -61,7 +61,7 @@ class CandidateSources:
     # --- the kernel
 
     def follow_kernel(
-        self, install: Iterable[LearnedRoute], remove: Iterable[tuple[Prefix, str]]
+        self, install: Iterable[ImportedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
         """What others keep in the kernel has changed."""
         for learned in install:
@@ -117,10 +117,10 @@ class CandidateSources:
         )
 
     def _install_learned(self, route: Route) -> None:
-        self._note_source(route.prefix, route.source)
+        self._record_source(route.prefix, route.source)
         self._rib.install(route)
 
-    def _note_source(self, prefix: Prefix, source: RouteSource) -> None:
+    def _record_source(self, prefix: Prefix, source: RouteSource) -> None:
         """NUP offers a prefix from one source at a time."""
         before = self._learned.get(prefix)
         if before is not source:

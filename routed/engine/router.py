@@ -1,11 +1,12 @@
 """What a router does, in the unprivileged process: it joins the rooms.
 
     neighbors <--NUP--> NeighborInstance --learned--> Rib --best--> FibSnapshot (shared memory)
-                              ^                        ^  \\--best--> FibWishes --> parent, kernel
+                              ^                        ^  \\--best--> DesiredFib --> parent, kernel
                               |                        |   \\
                               +-- Redistribution ------|----+
                               ^                        |
-                              +------ KernelNews ------+----- what the kernel has followed in
+                              +------ FibAcknowledgements ------+----- what the kernel has followed
+                              in
                                                        |
     links, sockets, configuration, progress -----------+        (facts, from `routed.engine.main`)
 
@@ -20,8 +21,8 @@ passed and NUP calls itself loaded, at the latest after SYNC_LIMIT_S.
 Invariants:
     Nothing is said of the FIB before links are complete: a first decision without them would take
     back routes that the kernel rightly has.
-    After `stop` no wish changes any more: the neighbors' routes are lost to NUP then, but the
-    kernel goes on with them.
+    After `stop` no desired route changes any more: the neighbors' routes are lost to NUP then, but
+    the kernel goes on with them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import trio
 
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
-from routed.engine.fib.acknowledgements import KernelNews
+from routed.engine.fib.acknowledgements import FibAcknowledgements
 from routed.engine.fib.latency import ConvergenceClock
 from routed.engine.fib.programming import FibRequests, is_learned
 from routed.engine.injection.service import Injecting
@@ -51,7 +52,7 @@ from routed.model.link import Interface
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import (
-    LearnedRoute,
+    ImportedRoute,
 )
 from routed.model.secret import SharedSecret
 from routed.nup.events import (
@@ -67,7 +68,7 @@ from routed.nup.events import (
 from routed.nup.instance import NeighborInstance
 from routed.nup.network import NeighborNetwork
 from routed.nup.recording.recorder import Recorder
-from routed.rib.table import BestChanges, Rib
+from routed.rib.table import BestPathChanges, Rib
 from routed.snapshot.writer import FibSnapshot, SnapshotMemory
 
 __all__ = ["Observer", "Router"]
@@ -78,7 +79,7 @@ SYNC_LIMIT_S = 30.0
 HEARTBEAT_S = 1.0
 """How often the snapshot's heartbeat is written; readers call it stale after some of them."""
 
-SUSPECTS_MAX = 1000
+NEXT_HOPS_TO_VERIFY_MAX = 1000
 """Next hops in one message; what is beyond waits for the RIB."""
 
 _NUP_OWNER = "nup"
@@ -91,7 +92,7 @@ class Observer(Protocol):
         """Whether `routes_changed` is worth a call now."""
         ...
 
-    def routes_changed(self, changes: BestChanges, had_route: Callable[[Prefix], bool]) -> None:
+    def routes_changed(self, changes: BestPathChanges, had_route: Callable[[Prefix], bool]) -> None:
         """The choice for some prefixes changes; `had_route` is asked about them meanwhile."""
         ...
 
@@ -114,7 +115,7 @@ class Router:
         daemon_pid: int,
         origin_seqno: int,
         log: Logger,
-        on_news: Callable[[], None],
+        on_change: Callable[[], None],
         snapshot_memory: SnapshotMemory | None = None,
     ) -> None:
         """Build the rooms.
@@ -124,7 +125,7 @@ class Router:
             daemon_pid: of the parent, for the snapshot's header.
             origin_seqno: above that of any earlier life.
             log: where adjacencies and traces go.
-            on_news: called when `next_update` or `take_in_sync` may have something to say.
+            on_change: called when `next_update` or `receive_in_sync` may have something to say.
             snapshot_memory: made before the sandbox was entered; default: made now.
         """
         self.links: dict[int, Interface] = {}
@@ -146,7 +147,7 @@ class Router:
         )
         self._config = config
         self._log = log
-        self._on_news = on_news
+        self._on_change = on_change
         self._clock = MonotonicClock()
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
         self._recorder: Recorder | None = None
@@ -154,7 +155,7 @@ class Router:
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self._sources = CandidateSources(self.rib)
-        self._kernel_news = KernelNews(self.neighbors, self.fib.wishes)
+        self._acknowledgements = FibAcknowledgements(self.neighbors, self.fib.desired)
         self.injected = Injecting(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
@@ -196,7 +197,7 @@ class Router:
 
     def apply(self, config: Config, secrets: tuple[SharedSecret, ...]) -> None:
         """Follow a configuration, in one step."""
-        self.neighbor_links.take_keys(config, secrets)
+        self.neighbor_links.set_keys(config, secrets)
         self._config = config
         self._sources.follow_statics(config)
         for link in self.links.values():
@@ -220,7 +221,7 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, link)
         self.rib.link_changed(link)
-        self.fib.must_judge()
+        self.fib.must_verify()
         self.neighbor_links.settle(link, self._config)
         self._to_decide.set()
 
@@ -232,15 +233,15 @@ class Router:
         if self.observer is not None:
             self.observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
-        self.fib.must_judge()
+        self.fib.must_verify()
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
 
-    def links_complete(self, former_legs: Iterable[tuple[Address, int]]) -> None:
+    def links_complete(self, former_next_hops: Iterable[tuple[Address, int]]) -> None:
         """Every link that there is has been told, and NUP is about to begin.
 
         Args:
-            former_legs: next hops, with their links, that kernel routes of an earlier life go
+            former_next_hops: next hops, with their links, that kernel routes of an earlier life go
                 through. With them, learned routes are kept from the kernel until NUP is loaded.
         """
         self._are_links_complete = True
@@ -249,7 +250,7 @@ class Router:
         # Who was on a link that is down has seen its carrier go, too, and keeps nothing for us.
         legs = [
             (ifindex, via)
-            for via, ifindex in former_legs
+            for via, ifindex in former_next_hops
             if (link := self.links.get(ifindex)) is not None and link.is_up
         ]
         self.neighbors.expect_neighbors(legs, self._in_sync_at)
@@ -258,7 +259,7 @@ class Router:
         self._to_decide.set()
 
     def kernel_routes_changed(
-        self, install: Iterable[LearnedRoute], remove: Iterable[tuple[Prefix, str]]
+        self, install: Iterable[ImportedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
         """What others keep in the kernel has changed."""
         self._sources.follow_kernel(install, remove)
@@ -334,7 +335,7 @@ class Router:
             case AdjacencyChanged():
                 self._log_adjacency(output)
                 if self.fib.suspect(output):
-                    self._on_news()
+                    self._on_change()
                 self._to_decide.set()
             case Trace(code=code, ifindex=ifindex, source=source, detail=detail):
                 event = "nup-dropped" if code in _WORTH_A_LINE else "nup-trace"
@@ -376,10 +377,10 @@ class Router:
             self._decide()
             self._release_learned()
             self.fib.end_decision(is_judgment=is_judgment)
-            if self._kernel_news.decided(self._clock.now()):
+            if self._acknowledgements.decided(self._clock.now()):
                 self._network.kick()
             self._settle_sync()
-            self._on_news()
+            self._on_change()
 
     def _decide(self) -> None:
         changes = self.rib.process()
@@ -388,12 +389,12 @@ class Router:
             self._tell_observer(changes)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             for of_family in changes:
-                self.fib.want(of_family)
+                self.fib.set_desired(of_family)
                 self._redistribution.follow_best(of_family, self._clock.now())
             self._network.kick()
         self._has_decided = self._are_links_complete
 
-    def _tell_observer(self, changes: Sequence[BestChanges]) -> None:
+    def _tell_observer(self, changes: Sequence[BestPathChanges]) -> None:
         if self.observer is not None and self.observer.watches_routes():
             for of_family in changes:
                 self.observer.routes_changed(of_family, self.snapshot.__contains__)
@@ -405,17 +406,18 @@ class Router:
     # --- what the parent is told
 
     def next_update(self) -> FibUpdate | None:
-        """The next wishes to send; None when there is nothing to say now, or nothing decided."""
+        """The next desired routes to send; None when there is nothing to say now, or nothing
+        decided."""
         update = self.fib.next_update() if self._has_decided else None
         if update is not None:
-            self.convergence.said(update.serial, is_all=not self.fib.wishes.has_unsaid)
+            self.convergence.said(update.serial, is_all=not self.fib.desired.has_unsent)
         return update
 
     def progressed(self, progress: FibProgress) -> None:
         """The parent says how far the kernel has followed."""
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
-        tried = self.fib.wishes.progress(
+        tried = self.fib.desired.progress(
             progress.applied_serial,
             progress.failures,
             progress.recovered,
@@ -423,7 +425,7 @@ class Router:
             progress.preferred,
             progress.unpreferred,
         )
-        if self._kernel_news.tried(tried, self._clock.now()):
+        if self._acknowledgements.tried(tried, self._clock.now()):
             self._network.kick()
 
     def parent_heard(self) -> None:
@@ -445,9 +447,9 @@ class Router:
             "by_kernel": network.dropped_by_kernel,
         }
 
-    def take_in_sync(self) -> bool:
-        """Whether "in sync" is to be said now: once, and after every wish."""
-        if not self._is_in_sync or self._has_said_in_sync or self.fib.wishes.has_unsaid:
+    def receive_in_sync(self) -> bool:
+        """Whether "in sync" is to be said now: once, and after every desired route."""
+        if not self._is_in_sync or self._has_said_in_sync or self.fib.desired.has_unsent:
             return False
         self._has_said_in_sync = True
         return True
@@ -461,8 +463,8 @@ class Router:
         self.fib.defers_learned = False
         self.neighbors.await_forwarding(True, now)
         for choices in self.rib.choices():
-            for prefix, selection in choices.items():
-                if is_learned(selection):
+            for prefix, best_path in choices.items():
+                if is_learned(best_path):
                     self.fib.want_again(prefix)
 
     def _seconds_to_sync_check(self) -> float:

@@ -28,7 +28,7 @@ from typing import Protocol
 import trio
 
 from routed.fib.links.codec import link_flags
-from routed.netlink.message import DecodeError, NetlinkMessage
+from routed.netlink.message import NetlinkDecodeError, NetlinkMessage
 from routed.netlink.socket import NetlinkError
 
 __all__ = ["LINKS_EACH_LOOK", "CarrierCheck", "LinkAsker"]
@@ -108,6 +108,6 @@ class CarrierCheck:
                 flags[ifindex] = link_flags(answer)
                 if self._flags.get(ifindex) != flags[ifindex]:
                     self._on_answer(answer)
-            except (NetlinkError, DecodeError, OSError):
+            except (NetlinkError, NetlinkDecodeError, OSError):
                 self.failures += 1
         self._flags = flags

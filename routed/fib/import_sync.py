@@ -18,8 +18,8 @@ import trio
 
 from routed.fib.imported import LearnRule, RouteLearner
 from routed.fib.nexthops.codec import SeenNextHop
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import KernelRoute
+from routed.fib.routes.tables import SeenRoute
 from routed.log.logger import Logger
 from routed.model.prefix import Family
 from routed.netlink.socket import DumpInterrupted, NetlinkError
@@ -47,25 +47,25 @@ class LearnSync:
     """Runs a learner against a kernel."""
 
     def __init__(
-        self, kernel: LearnKernel, *, resync_s: float, log: Logger, on_news: Callable[[], None]
+        self, kernel: LearnKernel, *, resync_s: float, log: Logger, on_change: Callable[[], None]
     ) -> None:
         """Args:
         kernel: where routes are read; this task's own.
         resync_s: seconds between two rounds that nothing asked for.
         log: for dumps that fail.
-        on_news: called when `learner.take_news` may have something.
+        on_change: called when `learner.pop_changes` may have something.
         """
         self.learner = RouteLearner()
         self.resync_s = resync_s
         self._kernel = kernel
         self._log = log
-        self._on_news = on_news
+        self._on_change = on_change
         self._wake = trio.Event()
 
-    def want(self, rules: Sequence[LearnRule]) -> None:
+    def set_desired(self, rules: Sequence[LearnRule]) -> None:
         """Follow a configuration."""
-        self.learner.want(rules)
-        self._on_news()
+        self.learner.set_desired(rules)
+        self._on_change()
         self.look_again()
 
     def look_again(self) -> None:
@@ -78,7 +78,7 @@ class LearnSync:
         self.learner.changed(route, is_removed=is_removed)
         if self.learner.has_riddles:
             self.look_again()
-        self._on_news()
+        self._on_change()
 
     def nexthop_notified(self) -> None:
         """Somebody has changed a nexthop object: routes through it may go elsewhere."""
@@ -90,7 +90,7 @@ class LearnSync:
         while True:
             self._wake = trio.Event()
             is_complete = await self._round()
-            self._on_news()
+            self._on_change()
             with trio.move_on_after(self.resync_s if is_complete else RETRY_S):
                 await self._wake.wait()
 

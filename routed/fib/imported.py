@@ -1,7 +1,7 @@
 """Routes that others keep in the kernel, as candidates of our RIB: which, and the news. Pure.
 
     routes.yaml (`learn:`) --want----------+
-    kernel --changed, begin_dump / take----+--> RouteLearner --take_news--> engine
+    kernel --changed, begin_dump / take----+--> RouteLearner --pop_changes--> engine
 
 What is learned is seen and told; it is never written, and what another daemon holds stays its own.
 A rule names the protocol whose routes are learned and the table that they are in; the first rule
@@ -28,16 +28,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from routed.fib.nexthops.book import resolve
 from routed.fib.nexthops.codec import Hop, NextHopForm
-from routed.fib.routes.ledger import SeenRoute
+from routed.fib.nexthops.table import resolve
 from routed.fib.routes.ownership import PROTOCOL_NAMES, KernelRoute, RouteKey
+from routed.fib.routes.tables import SeenRoute
 from routed.model.prefix import Family, Prefix
-from routed.model.route import NEXT_HOPS_MAX, LearnedRoute
+from routed.model.route import NEXT_HOPS_MAX, ImportedRoute
 
-__all__ = ["NEWS_MAX", "LearnDump", "LearnRule", "LearnedNews", "RouteLearner"]
+__all__ = ["IMPORTED_CHANGES_MAX", "ImportedChanges", "LearnDump", "LearnRule", "RouteLearner"]
 
-NEWS_MAX = 300
+IMPORTED_CHANGES_MAX = 300
 """Routes told at a time: with eight next hops each well under the frame limit."""
 
 
@@ -51,10 +51,10 @@ class LearnRule(NamedTuple):
     accepts: Callable[[Prefix], bool]
 
 
-class LearnedNews(NamedTuple):
+class ImportedChanges(NamedTuple):
     """What has changed since the engine was told."""
 
-    install: tuple[LearnedRoute, ...]
+    install: tuple[ImportedRoute, ...]
     remove: tuple[tuple[Prefix, str], ...]
     """(prefix, owner) of each."""
 
@@ -81,8 +81,8 @@ class RouteLearner:
 
     def __init__(self) -> None:
         self._rules: tuple[LearnRule, ...] = ()
-        self._learned: dict[_Identity, LearnedRoute] = {}
-        self._unsaid: dict[_Identity, None] = {}
+        self._learned: dict[_Identity, ImportedRoute] = {}
+        self._unsent: dict[_Identity, None] = {}
         self._dump: LearnDump | None = None
         self.objects: Mapping[int, NextHopForm | None] = {}
         """Nexthop objects of everybody, as last read."""
@@ -104,7 +104,7 @@ class RouteLearner:
         """Protocols whose routes in a table some rule is about."""
         return frozenset(rule.protocol for rule in self._rules if rule.table_id == table_id)
 
-    def want(self, rules: Sequence[LearnRule]) -> None:
+    def set_desired(self, rules: Sequence[LearnRule]) -> None:
         """Follow a configuration. What no rule accepts any longer goes at once; what one accepts
         now comes with the next dump."""
         self._rules = tuple(rules)
@@ -117,7 +117,7 @@ class RouteLearner:
 
     def begin_session(self) -> None:
         """A new engine knows nothing."""
-        self._unsaid = dict.fromkeys(self._learned)
+        self._unsent = dict.fromkeys(self._learned)
 
     def changed(self, route: KernelRoute, *, is_removed: bool) -> None:
         """Take over one notification, about whomever's route."""
@@ -134,20 +134,20 @@ class RouteLearner:
         self._dump = LearnDump(self, table_id, family)
         return self._dump
 
-    def take_news(self) -> LearnedNews | None:
+    def pop_changes(self) -> ImportedChanges | None:
         """What the engine should be told next; None when it knows everything."""
-        identities = list(itertools.islice(self._unsaid, NEWS_MAX))
+        identities = list(itertools.islice(self._unsent, IMPORTED_CHANGES_MAX))
         if not identities:
             return None
         install, remove = [], []
         for identity in identities:
-            del self._unsaid[identity]
+            del self._unsent[identity]
             learned = self._learned.get(identity)
             if learned is None:
                 remove.append((identity.key.prefix, identity.owner))
             else:
                 install.append(learned)
-        return LearnedNews(tuple(install), tuple(remove))
+        return ImportedChanges(tuple(install), tuple(remove))
 
     def see(self, identity: _Identity, route: KernelRoute) -> None:
         """A kernel route is there; learned if a rule accepts it."""
@@ -165,7 +165,7 @@ class RouteLearner:
                 self.has_riddles = True
                 self._forget(identity)
                 return
-        learned = LearnedRoute(
+        learned = ImportedRoute(
             prefix=identity.key.prefix,
             owner=identity.owner,
             distance=rule.distance,
@@ -177,15 +177,15 @@ class RouteLearner:
         if self._learned.get(identity) != learned:
             self._put(identity, learned)
 
-    def _put(self, identity: _Identity, learned: LearnedRoute) -> None:
+    def _put(self, identity: _Identity, learned: ImportedRoute) -> None:
         self._learned[identity] = learned
-        self._unsaid[identity] = None
+        self._unsent[identity] = None
 
     def _forget(self, identity: _Identity) -> None:
         if self._learned.pop(identity, None) is not None:
-            self._unsaid[identity] = None
+            self._unsent[identity] = None
 
-    def is_wanted(self, route: KernelRoute) -> bool:
+    def is_desired(self, route: KernelRoute) -> bool:
         """Whether a rule accepts a route."""
         return self._rule_for(route.key, route.protocol) is not None
 
@@ -243,7 +243,7 @@ class LearnDump:
 
     def take(self, seen: SeenRoute, keys: Sequence[int]) -> None:
         """A run of routes that differ in their prefix only."""
-        if seen.protocol in self._protocols and seen.space.table_id == self._table_id:
+        if seen.protocol in self._protocols and seen.table_key.table_id == self._table_id:
             self._seen.append((seen, list(keys)))
 
     def finish(self) -> Counter[str]:
@@ -256,10 +256,10 @@ class LearnDump:
         left_out: Counter[str] = Counter()
         for seen, keys in self._seen:
             for key in keys:
-                route = KernelRoute(seen.space.key(key), *seen[1:])
-                if (reason := self._learner.reason_to_leave_out(route)) and self._learner.is_wanted(
-                    route
-                ):
+                route = KernelRoute(seen.table_key.key(key), *seen[1:])
+                if (
+                    reason := self._learner.reason_to_leave_out(route)
+                ) and self._learner.is_desired(route):
                     left_out[reason] += 1
                 identity = _Identity(route.key, route.protocol)
                 if identity not in self.overtaken:

@@ -1,6 +1,6 @@
 """What is said to the loop that keeps the kernel FIB, and what it says.
 
-wishes --FibUpdate--> FibSync --RouteKernel--> kernel
+desired routes --FibUpdate--> FibSync --RouteKernel--> kernel
                          +--Progress, ResyncReport--> engine, people
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import RouteValue
 from routed.fib.routes.plan import FibBatch, Refusals
+from routed.fib.routes.tables import SeenRoute
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Family, Prefix
 
-__all__ = ["FibRemovals", "FibRows", "FibUpdate", "Progress", "ResyncReport", "RouteKernel"]
+__all__ = ["DesiredChanges", "FibRemovals", "FibRows", "Progress", "ResyncReport", "RouteKernel"]
 
 
 class RouteKernel(Protocol):
@@ -34,7 +34,7 @@ class RouteKernel(Protocol):
 
 
 class FibRows(NamedTuple):
-    """Wishes for one table and family, side by side."""
+    """Desired routes for one table and family, side by side."""
 
     table_id: int
     family: Family
@@ -51,8 +51,8 @@ class FibRemovals(NamedTuple):
     keys: Sequence[int]
 
 
-class FibUpdate(NamedTuple):
-    """One message of the engine's wishes."""
+class DesiredChanges(NamedTuple):
+    """One message of the engine's desired routes."""
 
     serial: int
     """`Progress.applied_serial` reaches it when all of it was tried."""
@@ -76,7 +76,7 @@ class Progress(NamedTuple):
     """What changed since the engine was last told."""
 
     applied_serial: int
-    """Every wish up to this update was tried."""
+    """Every desired route up to this update was tried."""
     failures: tuple[FibFailure, ...]
     """New or with a new reason."""
     recovered: tuple[tuple[int, Prefix], ...]

@@ -34,7 +34,7 @@ from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_route
 from routed.fib.routes.ownership import KernelRoute
 from routed.fib.rule_codec import RULE_MESSAGES
-from routed.netlink.message import NLM_F_REPLACE, DecodeError, NetlinkMessage
+from routed.netlink.message import NLM_F_REPLACE, NetlinkDecodeError, NetlinkMessage
 from routed.netlink.socket import (
     DumpInterrupted,
     EventSocket,
@@ -144,8 +144,8 @@ class KernelMonitor:
                         self._take(message)
                 if self.links.device_routes.is_doubtful:
                     await self._read_device_routes()
-                self._tell(self.links.take_changes())
-            except (Overrun, DecodeError, NetlinkError) as error:
+                self._tell(self.links.pop_changes())
+            except (Overrun, NetlinkDecodeError, NetlinkError) as error:
                 self.overruns += isinstance(error, Overrun)
                 await self.load()
                 self._on_overrun(str(error))
@@ -160,7 +160,7 @@ class KernelMonitor:
         elif message.type in events.ADDRESS_MESSAGES:
             address = events.decode_address(message)
             if address is not None:
-                self.links.note(address)
+                self.links.record(address)
         elif message.type in RULE_MESSAGES:
             self._on_rule()
         elif message.type in NEXTHOP_MESSAGES:
@@ -170,7 +170,7 @@ class KernelMonitor:
             if route is not None:
                 is_removed = message.type == RTM_DELROUTE
                 is_replacing = bool(message.flags & NLM_F_REPLACE)
-                self.links.note_route(route, is_removed=is_removed, is_replacing=is_replacing)
+                self.links.record_route(route, is_removed=is_removed, is_replacing=is_replacing)
                 self._on_route(route, is_removed, is_replacing)
 
     def _apply_link(self, message: NetlinkMessage) -> None:

@@ -1,6 +1,6 @@
 """Nexthop objects kept as the routes need them: written before the routes, swept after them.
 
-    FibSync --value_for, work, sweep--> ObjectSync --NextHopBook.plan--> kernel
+    FibSync --value_for, work, sweep--> ObjectSync --NexthopTable.plan--> kernel
     kernel's news, suspicions --------------^
 
 Everything here is synchronous and short, on a socket of its own, so a next hop that dies is taken
@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from routed.fib.nexthops.book import NextHopBook, NextHopState
 from routed.fib.nexthops.codec import Hop, NextHopKind, NextHopWrite, SeenNextHop
-from routed.fib.routes.ledger import BATCH_OPERATIONS, Ledger
+from routed.fib.nexthops.table import NextHopState, NexthopTable
 from routed.fib.routes.ownership import PROTOCOL_NAMES, RouteValue
-from routed.fib.routes.plan import FibBatch, Outcome, Refusals
+from routed.fib.routes.plan import FibBatch, KernelRefusal, Refusals
+from routed.fib.routes.tables import BATCH_OPERATIONS, FibTables
 from routed.log.logger import Logger
 from routed.model.columns import ValueColumn
 from routed.model.prefix import Address, Family
@@ -55,7 +55,7 @@ class NextHopKernel(Protocol):
         again, NetlinkError if refused."""
         ...
 
-    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
         """Do all of them, in order; errno 0 for what was done."""
         ...
 
@@ -65,9 +65,9 @@ class ObjectSync:
 
     def __init__(
         self,
-        book: NextHopBook,
+        nexthop_table: NexthopTable,
         kernel: NextHopKernel,
-        ledger: Ledger,
+        fib_tables: FibTables,
         log: Logger,
         compat_mode: Callable[[], int | None],
     ) -> None:
@@ -78,11 +78,11 @@ class ObjectSync:
         log: for what fails.
         compat_mode: net.ipv4.nexthop_compat_mode as it is; None where there is none.
         """
-        self.book = book
+        self.nexthop_table = nexthop_table
         self.is_trusted = False
         """Whether the book is what the kernel has, as far as can be known."""
         self._kernel = kernel
-        self._ledger = ledger
+        self._fib_tables = fib_tables
         self._log = log
         self._compat_mode = compat_mode
         self._mode: int | None = None
@@ -105,7 +105,7 @@ class ObjectSync:
                 if attempt == DUMP_ATTEMPTS - 1:
                     raise
                 continue
-            self.book.read(seen or ())
+            self.nexthop_table.read(seen or ())
             self._tell_taken()
             self.is_trusted = True
             self._needs_sweep = True
@@ -113,13 +113,13 @@ class ObjectSync:
 
     def notified(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
         """Somebody else changed an object; whether routes of ours may have gone with it."""
-        may_have_lost_routes = self.book.changed(seen, is_removed=is_removed)
+        may_have_lost_routes = self.nexthop_table.changed(seen, is_removed=is_removed)
         self._tell_taken()
         self._needs_sweep = True
         return may_have_lost_routes
 
     def _tell_taken(self) -> None:
-        taken, self.book.taken_news = self.book.taken_news, []
+        taken, self.nexthop_table.popped_changes = self.nexthop_table.popped_changes, []
         for seen in taken[:DRIFT_LINES]:
             protocol = PROTOCOL_NAMES.get(seen.protocol, seen.protocol)
             self._log.emit("nexthop-drift", id=seen.id, by=protocol)
@@ -128,18 +128,18 @@ class ObjectSync:
         """A link or an address changed. One that went down has taken objects along."""
         if may_have_lost_objects:
             self._read_again()
-        self.book.links_changed()
+        self.nexthop_table.links_changed()
 
-    def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> int:
+    def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> int:
         """Take next hops that are likely dead out of every group that has others: of a first batch
         of groups at once, of the others as `work` comes to them.
 
         Returns:
             The groups that were written.
         """
-        if not self.book.suspect(legs, now) or not self.is_trusted:
+        if not self.nexthop_table.suspect(hops, now) or not self.is_trusted:
             return 0
-        writes = self.book.plan_regroup(now, BATCH_OPERATIONS)
+        writes = self.nexthop_table.plan_regroup(now, BATCH_OPERATIONS)
         if writes:
             self._carry_out(writes, now)
         return len(writes)
@@ -149,7 +149,9 @@ class ObjectSync:
     def values_for(self, values: Sequence[RouteValue], family: Family) -> Sequence[RouteValue]:
         """The same routes through objects; each distinct value is looked at once."""
         self._needs_sweep = True
-        return ValueColumn.of(values).mapped(lambda value: self.book.value_for(value, family))
+        return ValueColumn.of(values).mapped(
+            lambda value: self.nexthop_table.value_for(value, family)
+        )
 
     # --- work
 
@@ -160,7 +162,7 @@ class ObjectSync:
             now: trio.current_time().
             has_links_only: only objects without a gateway.
         """
-        plan = self.book.plan_link_routes if has_links_only else self.book.plan
+        plan = self.nexthop_table.plan_link_routes if has_links_only else self.nexthop_table.plan
         writes = plan(now, BATCH_OPERATIONS)
         if not writes or not self.is_trusted:
             return 0
@@ -168,27 +170,31 @@ class ObjectSync:
         return len(writes)
 
     def _carry_out(self, writes: Sequence[NextHopWrite], now: float) -> None:
-        weight_limit = self.book.weight_limit
+        weight_limit = self.nexthop_table.weight_limit
         try:
             outcomes = self._kernel.write_nexthops(writes)
         except (NetlinkError, OSError) as error:
             self._distrust("writing nexthop objects", error)
             return
-        has_evicted = any(self.book.is_to_go(write.id) for write in writes)
-        recovered = self.book.record(writes, outcomes, now)
+        has_evicted = any(self.nexthop_table.is_to_go(write.id) for write in writes)
+        recovered = self.nexthop_table.record(writes, outcomes, now)
         for write, outcome in zip(writes, outcomes, strict=True):
             self._log_refusal(write, outcome)
         if recovered:
-            self._ledger.retry_through(recovered)
+            self._fib_tables.retry_through(recovered)
         if has_evicted or any(map(_is_surprise, writes, outcomes)):
             self.is_trusted = False  # it is not as we believed, or routes have gone with it
-        if self.book.weight_limit != weight_limit:
-            self._log.emit("nexthop-weight-limit", limit=self.book.weight_limit)
+        if self.nexthop_table.weight_limit != weight_limit:
+            self._log.emit("nexthop-weight-limit", limit=self.nexthop_table.weight_limit)
 
-    def _log_refusal(self, write: NextHopWrite, outcome: Outcome) -> None:
+    def _log_refusal(self, write: NextHopWrite, outcome: KernelRefusal) -> None:
         """Say which next hop groups go without; routes through nothing else have a line each."""
         form = write.form
-        if outcome.errno and isinstance(form, Hop) and self.book.is_new_failure_in_groups(write.id):
+        if (
+            outcome.errno
+            and isinstance(form, Hop)
+            and self.nexthop_table.is_new_failure_in_groups(write.id)
+        ):
             self._log.emit(
                 "nexthop-refused",
                 via=form.via or "",
@@ -205,25 +211,25 @@ class ObjectSync:
                 nexthop_id = batch.values[position].nexthop_id
                 if not nexthop_id or outcome.errno not in _NO_SUCH_OBJECT:
                     continue
-                reason = self.book.failure_of(nexthop_id)
+                reason = self.nexthop_table.failure_of(nexthop_id)
                 if reason is None:
                     unexplained.add(nexthop_id)
                 else:
                     refused[position] = reason
         if unexplained:
             self._read_again()
-            self.is_trusted &= all(map(self.book.is_there, unexplained))
+            self.is_trusted &= all(map(self.nexthop_table.is_there, unexplained))
 
     def sweep_at(self) -> float:
         """When objects that no route uses may be looked for; never while routes are to move."""
-        ledger = self._ledger
-        if not self._needs_sweep or not ledger.is_gate_open or not ledger.is_settled:
+        fib_tables = self._fib_tables
+        if not self._needs_sweep or not fib_tables.is_gate_open or not fib_tables.is_settled:
             return float("inf")
         return self._sweep_at
 
     def due_at(self) -> float:
         """When there will be something to do: a refused object, a sweep."""
-        return min(self.book.retry_at(), self.sweep_at())
+        return min(self.nexthop_table.retry_at(), self.sweep_at())
 
     def sweep(self, now: float) -> int:
         """Remove what no route goes through; how many that were.
@@ -231,7 +237,7 @@ class ObjectSync:
         Cost: 50 ns a route, and 10 us for each object removed.
         """
         began = time.perf_counter()
-        writes = self.book.plan_sweep(self._ledger.nexthop_ids())
+        writes = self.nexthop_table.plan_sweep(self._fib_tables.nexthop_ids())
         took_s = time.perf_counter() - began
         self._needs_sweep = False
         self._sweep_at = now + max(SWEEP_GAP_S, took_s / SWEEP_SHARE)
@@ -257,12 +263,12 @@ class ObjectSync:
 
         It is said with every progress, and the switch is a file: it is read once a second.
         """
-        if not self.book.is_enabled:
+        if not self.nexthop_table.is_enabled:
             return "routes have their own (`nexthop_objects: off`)"
         now = time.monotonic()
         if now - self._mode_read_at >= _MODE_READ_S:
             self._mode, self._mode_read_at = self._compat_mode(), now
-        mode, limit = self._mode, self.book.weight_limit
+        mode, limit = self._mode, self.nexthop_table.weight_limit
         text = "objects" if limit == MAX_WEIGHT else f"objects with weights up to {limit}"
         if mode:
             return f"{text}, slow (net.ipv4.nexthop_compat_mode={mode})"
@@ -270,10 +276,10 @@ class ObjectSync:
 
     def states_after(self, nexthop_id: int) -> Iterator[NextHopState]:
         """Every object of ours with an id above this one, in order."""
-        return self.book.states_after(nexthop_id)
+        return self.nexthop_table.states_after(nexthop_id)
 
 
-def _is_surprise(write: NextHopWrite, outcome: Outcome) -> bool:
+def _is_surprise(write: NextHopWrite, outcome: KernelRefusal) -> bool:
     """Whether the kernel has another object than we believed, or has lost one with its routes."""
     if outcome.errno == errno.EADDRINUSE:
         return write.kind is NextHopKind.REPLACE

@@ -43,9 +43,9 @@ from routed.fib.nexthops.codec import (
 )
 from routed.fib.routes.bulk import DumpDecoder, encode_batch
 from routed.fib.routes.codec import decode_end, encode_barrier, encode_route_dump
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import KernelRoute
-from routed.fib.routes.plan import FibBatch, Outcome, Refusals
+from routed.fib.routes.plan import FibBatch, KernelRefusal, Refusals
+from routed.fib.routes.tables import SeenRoute
 from routed.fib.rule_codec import (
     RULE_MESSAGES,
     SeenRule,
@@ -54,12 +54,12 @@ from routed.fib.rule_codec import (
     encode_rule_dump,
 )
 from routed.model.prefix import Family
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 from routed.netlink.message import (
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     decode_error,
 )
@@ -145,7 +145,9 @@ class RequestSocket(NetlinkSocket):
         for answer in self._answers_before(sequence):
             which = bisect.bisect_right(starts, answer.sequence) - 1
             if which >= 0:
-                refusals[which][answer.sequence - starts[which]] = Outcome(*_decode_error(answer))
+                refusals[which][answer.sequence - starts[which]] = KernelRefusal(
+                    *_decode_error(answer)
+                )
         return refusals
 
     def _apply_halves(self, batches: Sequence[FibBatch]) -> list[Refusals]:
@@ -209,7 +211,7 @@ class RequestSocket(NetlinkSocket):
                 continue
             try:
                 decoder.page(page)
-            except DecodeError as error:
+            except NetlinkDecodeError as error:
                 raise NetlinkError(str(error)) from error
             pages += 1
             if pages % DUMP_BURST == 0:
@@ -235,7 +237,7 @@ class RequestSocket(NetlinkSocket):
         def take(seen: SeenRoute, keys: Sequence[int]) -> None:
             next_hops = seen.value.next_hops
             if not next_hops or next_hops[0].via is None:
-                routes = (KernelRoute(seen.space.key(key), *seen[1:]) for key in keys)
+                routes = (KernelRoute(seen.table_key.key(key), *seen[1:]) for key in keys)
                 found.extend(route for route in routes if find_devices(route) or is_refusing(route))
 
         for table_id in sorted(tables):
@@ -273,7 +275,7 @@ class RequestSocket(NetlinkSocket):
                 for message in await self._dump(events.encode_address_dump)
                 if message.type in events.ADDRESS_MESSAGES
             ]
-        except DecodeError as error:
+        except NetlinkDecodeError as error:
             raise NetlinkError(str(error)) from error
         return (
             [link for link in links if link is not None],
@@ -294,7 +296,7 @@ class RequestSocket(NetlinkSocket):
             for message in await self._dump(encode, _NO_SUCH_FAMILY):
                 try:
                     seen = decode_rule(message) if message.type in RULE_MESSAGES else None
-                except DecodeError:
+                except NetlinkDecodeError:
                     seen = None  # of a kind that this version cannot tell: nobody's concern
                 if seen is not None:
                     found.append(seen)
@@ -324,7 +326,7 @@ class RequestSocket(NetlinkSocket):
                     raise NetlinkError(f"link: {detail or errno.errorcode.get(number)}")
         raise NetlinkError("the kernel did not answer")
 
-    def add_rule(self, rule: Rule) -> Outcome:
+    def add_rule(self, rule: PolicyRule) -> KernelRefusal:
         """Add a policy rule of ours; errno 0 when it is there now.
 
         Raises:
@@ -335,7 +337,7 @@ class RequestSocket(NetlinkSocket):
             lambda sequence: encode_rule(rule, self._protocol, sequence, is_removal=False)
         )
 
-    def remove_rule(self, rule: Rule) -> Outcome:
+    def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
         """Remove a policy rule of ours; raises as `add_rule`."""
         return self._request(
             lambda sequence: encode_rule(rule, self._protocol, sequence, is_removal=True)
@@ -370,7 +372,7 @@ class RequestSocket(NetlinkSocket):
                     found.append(_decode_nexthop(message))
         raise NetlinkError("the kernel did not answer")
 
-    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
         """Carry out operations on nexthop objects, in order; errno 0 for what was done.
 
         An IPv4 gateway that is an address of this host is refused by EADDRINUSE. The kernel would
@@ -386,7 +388,7 @@ class RequestSocket(NetlinkSocket):
         """
         return [self._write_nexthop(write) for write in writes]
 
-    def _write_nexthop(self, write: NextHopWrite) -> Outcome:
+    def _write_nexthop(self, write: NextHopWrite) -> KernelRefusal:
         echoes: list[NetlinkMessage] = []
         outcome = self._request(
             functools.partial(encode_nexthop, write, self._protocol), echoes.append
@@ -402,7 +404,7 @@ class RequestSocket(NetlinkSocket):
         self,
         encode: Callable[[int], bytes],
         on_echo: Callable[[NetlinkMessage], None] | None = None,
-    ) -> Outcome:
+    ) -> KernelRefusal:
         """Send one acknowledged request; the kernel has answered when the send returns."""
         sequence = self._next_sequence()
         self._raw.send(encode(sequence))
@@ -411,7 +413,7 @@ class RequestSocket(NetlinkSocket):
                 if message.sequence != sequence:
                     continue
                 if message.type == NLMSG_ERROR:
-                    return Outcome(*_decode_error(message))
+                    return KernelRefusal(*_decode_error(message))
                 if on_echo is not None:
                     on_echo(message)
         raise NetlinkError("the kernel did not answer")
@@ -446,7 +448,7 @@ def _check_end(end: NetlinkMessage, absent: frozenset[int]) -> bool:
     """
     try:
         number, detail = decode_end(end)
-    except DecodeError as error:
+    except NetlinkDecodeError as error:
         raise NetlinkError(str(error)) from error
     if number and number not in absent:
         raise NetlinkError(f"dump refused: {detail or errno.errorcode.get(number)}")
@@ -456,12 +458,12 @@ def _check_end(end: NetlinkMessage, absent: frozenset[int]) -> bool:
 def _decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
     try:
         return decode_nexthop(message)
-    except DecodeError as error:
+    except NetlinkDecodeError as error:
         raise NetlinkError(str(error)) from error
 
 
 def _decode_error(message: NetlinkMessage) -> tuple[int, str]:
     try:
         return decode_error(message)
-    except DecodeError as error:
+    except NetlinkDecodeError as error:
         raise NetlinkError(str(error)) from error

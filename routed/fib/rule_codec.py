@@ -18,13 +18,13 @@ import ipaddress
 from typing import Any, NamedTuple
 
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.rule import ANY_MARK, Rule, RuleAction
+from routed.model.rule import ANY_MARK, PolicyRule, RuleAction
 from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_HEADER,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     pack_message,
@@ -62,7 +62,7 @@ def _fibmsg() -> Any:
 class SeenRule(NamedTuple):
     """A rule as the kernel reported it."""
 
-    rule: Rule
+    rule: PolicyRule
     protocol: int
     """0 when the kernel did not say."""
 
@@ -73,7 +73,7 @@ def encode_rule_dump(family: Family, sequence: int) -> bytes:
     return pack_message(RTM_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, sequence, header)
 
 
-def encode_rule(rule: Rule, protocol: int, sequence: int, *, is_removal: bool) -> bytes:
+def encode_rule(rule: PolicyRule, protocol: int, sequence: int, *, is_removal: bool) -> bytes:
     """One request, to be acknowledged.
 
     Args:
@@ -131,7 +131,7 @@ def decode_rule(message: NetlinkMessage) -> SeenRule | None:
         return _seen(decoded)
     except Exception as error:
         # pyroute2 raises whatever its struct and attribute walkers raise, by version.
-        raise DecodeError(f"rule: {error}") from error
+        raise NetlinkDecodeError(f"rule: {error}") from error
 
 
 def _seen(decoded: Any) -> SeenRule | None:
@@ -148,7 +148,7 @@ def _seen(decoded: Any) -> SeenRule | None:
     family, action = Family(decoded["family"]), RuleAction(decoded["action"])
     table_id = int(attributes.get("FRA_TABLE") or decoded["table"])
     fwmark = int(attributes.get("FRA_FWMARK") or 0)
-    rule = Rule(
+    rule = PolicyRule(
         family=family,
         priority=int(attributes.get("FRA_PRIORITY") or 0),
         action=action,

@@ -22,10 +22,10 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from routed.fib.routes.plan import Outcome
+from routed.fib.routes.plan import KernelRefusal
 from routed.fib.rule_codec import SeenRule
 from routed.log.logger import Logger
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 from routed.netlink.socket import DumpInterrupted, NetlinkError
 
 __all__ = ["RuleKernel", "RuleState", "RuleSync", "plan_rules"]
@@ -37,7 +37,7 @@ RETRY_S = 5.0
 class RuleState(NamedTuple):
     """How one wanted rule stands."""
 
-    rule: Rule
+    rule: PolicyRule
     problem: str
     """Why the kernel does not have it; empty when it has."""
 
@@ -49,24 +49,24 @@ class RuleKernel(Protocol):
         """Every rule of both families that can be told in our words; not the kernel's own."""
         ...
 
-    def add_rule(self, rule: Rule) -> Outcome:
+    def add_rule(self, rule: PolicyRule) -> KernelRefusal:
         """Add a rule of ours; errno 0 when it is there."""
         ...
 
-    def remove_rule(self, rule: Rule) -> Outcome:
+    def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
         """Remove a rule of ours."""
         ...
 
 
 def plan_rules(
-    wanted: Iterable[Rule], seen: Iterable[SeenRule], protocol: int
-) -> tuple[list[Rule], list[Rule]]:
+    desired: Iterable[PolicyRule], seen: Iterable[SeenRule], protocol: int
+) -> tuple[list[PolicyRule], list[PolicyRule]]:
     """What to add, and what to remove, each in the order of priority."""
     ours = {entry.rule for entry in seen if entry.protocol == protocol}
-    return sorted(set(wanted) - ours, key=_order), sorted(ours - set(wanted), key=_order)
+    return sorted(set(desired) - ours, key=_order), sorted(ours - set(desired), key=_order)
 
 
-def _order(rule: Rule) -> tuple[int, int, str]:
+def _order(rule: PolicyRule) -> tuple[int, int, str]:
     return rule.family, rule.priority, str(rule)
 
 
@@ -96,11 +96,11 @@ class RuleSync:
         self._protocol = protocol
         self._log = log
         self._on_states = on_states
-        self._wanted: frozenset[Rule] = frozenset()
-        self._told: dict[Rule, str] = {}
+        self._wanted: frozenset[PolicyRule] = frozenset()
+        self._told: dict[PolicyRule, str] = {}
         self._wake = trio.Event()
 
-    def want(self, rules: Iterable[Rule]) -> None:
+    def set_desired(self, rules: Iterable[PolicyRule]) -> None:
         """Follow a configuration."""
         self._wanted = frozenset(rules)
         self.look_again()
@@ -147,7 +147,9 @@ class RuleSync:
             return 0
         return sum(entry.protocol == self._protocol for entry in seen)
 
-    def _do(self, additions: Sequence[Rule], removals: Sequence[Rule]) -> dict[Rule, str]:
+    def _do(
+        self, additions: Sequence[PolicyRule], removals: Sequence[PolicyRule]
+    ) -> dict[PolicyRule, str]:
         problems = {}
         for rule in additions:
             outcome = self._kernel.add_rule(rule)

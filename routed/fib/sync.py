@@ -1,6 +1,6 @@
 """The loop that keeps the kernel FIB equal to what is wanted: dump, gate, apply, retry, resync.
 
-    engine's wishes --+
+    engine's desired routes --+
     kernel's news ----+--> Ledger (pure) --plan--> kernel --outcomes--> Ledger --report--> engine
     timers -----------+
 
@@ -29,15 +29,15 @@ from typing import NamedTuple
 import trio
 
 from routed.clock import jitter
-from routed.fib.messages import FibUpdate, Progress, ResyncReport, RouteKernel
+from routed.fib.messages import DesiredChanges, Progress, ResyncReport, RouteKernel
 from routed.fib.nexthop_sync import NO_OBJECTS, ObjectSync
 from routed.fib.nexthops.codec import SeenNextHop
-from routed.fib.routes.book import Drift
 from routed.fib.routes.hints import add_hints
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.link_prefixes import LinkPrefixes
 from routed.fib.routes.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind, Refusals
+from routed.fib.routes.table import Drift
+from routed.fib.routes.tables import FibTables
 from routed.log.logger import Logger
 from routed.model.columns import ValueColumn
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute
@@ -74,7 +74,7 @@ class _InSync(NamedTuple):
     """The engine has said everything."""
 
 
-class _Judged(NamedTuple):
+class _Verified(NamedTuple):
     """The engine has decided about what was suspected."""
 
     suspicions: int
@@ -85,7 +85,7 @@ class FibSync:
 
     def __init__(
         self,
-        ledger: Ledger,
+        fib_tables: FibTables,
         kernel: RouteKernel,
         *,
         resync_s: float,
@@ -101,17 +101,17 @@ class FibSync:
         resync_s: mean time between two dumps that nothing asked for.
         log: for drift, failures and resyncs.
         rng: for jitter.
-        on_progress: called when `take_progress` may have something new.
+        on_progress: called when `pop_progress` may have something new.
         is_link_up: whether a link (by ifindex) carries packets now.
         objects: nexthop objects for the routes of this ledger; None where the kernel has none.
         """
-        self.ledger = ledger
+        self.fib_tables = fib_tables
         self.objects = objects
         self.resyncs = 0
         self.overruns = 0
         self.errors: Counter[str] = Counter()
         self.refused = 0
-        """Wishes that the engine had no right to."""
+        """Desired routes that the engine had no right to."""
         self.opened = trio.Event()
         """An engine was in sync, and all that it wanted by then was tried."""
         self.resync_s = resync_s
@@ -122,8 +122,8 @@ class FibSync:
         self._wake = trio.Event()
         self._resync_reason = "start"
         self._is_link_up = is_link_up
-        self.ledger.is_over_dead_link = self._is_over_dead_link
-        self.ledger.is_link_route = self._is_link_route
+        self.fib_tables.is_over_dead_link = self._is_over_dead_link
+        self.fib_tables.is_link_route = self._is_link_route
         self._link_prefixes = LinkPrefixes()
         """Of routes without a gateway that have come into the kernel, while something failed."""
         self._judgment_due = -math.inf
@@ -131,7 +131,7 @@ class FibSync:
         self._look_due = math.inf
         """When foreign routes are to be read again."""
         self._looked_at = -math.inf
-        self._updates: deque[FibUpdate | _InSync | _Judged] = deque()
+        self._updates: deque[DesiredChanges | _InSync | _Verified] = deque()
         """Not yet entered in the books."""
         self._taken_serial = 0
         self._applied_serial = 0
@@ -140,20 +140,20 @@ class FibSync:
         self._drift: list[Drift] = []
         self._idle = trio.Event()
         self._last_resync = ResyncReport(0, 0, 0, 0.0)
-        self._has_gate_news = False
+        self._has_gate_changed = False
         self._last_told: Progress | None = None
 
     # --- facts, entered by others
 
     def begin_session(self) -> None:
         """A new engine starts counting its updates from 1."""
-        self.ledger.begin_session()
+        self.fib_tables.begin_session()
         self._updates.clear()
         self._applied_serial = self._taken_serial = self._start_serial = 0
         self._last_told = None
 
-    def update(self, update: FibUpdate) -> None:
-        """Take the engine's wishes in, each in its turn.
+    def update(self, update: DesiredChanges) -> None:
+        """Take the engine's desired routes in, each in its turn.
 
         They wait here until those before them were tried, so `applied_serial` is exact; the engine
         does not let many of them wait (`routed.engine.fib.desired`).
@@ -171,21 +171,21 @@ class FibSync:
         self._updates.append(_InSync())
         self._wake.set()
 
-    def suspect(self, legs: Iterable[tuple[Address | None, int]]) -> None:
+    def suspect(self, hops: Iterable[tuple[Address | None, int]]) -> None:
         """Next hops (gateway, ifindex) are likely dead: take them out of every group that has
         others, now, whatever waits. `judged` ends that."""
         if self.objects is None:
             return
-        groups = self.objects.suspect(legs, trio.current_time())
+        groups = self.objects.suspect(hops, trio.current_time())
         if groups:
             self._log.emit("nexthop-suspected", groups=groups)
             self._wake.set()  # there may be more of them
 
     def judged(self) -> None:
-        """The engine has decided about what was suspected up to now, and said so: once its wishes
-        before this were tried, groups are again what routes want."""
-        suspicions = 0 if self.objects is None else self.objects.book.suspicions
-        self._updates.append(_Judged(suspicions))
+        """The engine has decided about what was suspected up to now, and said so: once its desired
+        routes before this were tried, groups are again what routes want."""
+        suspicions = 0 if self.objects is None else self.objects.nexthop_table.suspicions
+        self._updates.append(_Verified(suspicions))
         self._wake.set()
 
     def route_notified(
@@ -200,9 +200,9 @@ class FibSync:
         """
         if not is_removed and route.value.is_link_route and self._has_failures:
             self._link_prefixes.add(route.key.prefix)
-        if (is_removed or is_replacing) and self.ledger.is_contested(route.key):
+        if (is_removed or is_replacing) and self.fib_tables.is_contested(route.key):
             self._look_again()
-        drift = self.ledger.route_changed(
+        drift = self.fib_tables.route_changed(
             route, trio.current_time(), is_removed=is_removed, is_replacing=is_replacing
         )
         if drift is not None:
@@ -211,7 +211,7 @@ class FibSync:
 
     def links_changed(self, *, may_have_lost_routes: bool) -> None:
         """A link or address changed: retry what failed; look again if routes may be gone."""
-        self.ledger.retry_everything()
+        self.fib_tables.retry_everything()
         if self.objects is not None:
             self.objects.links_changed(may_have_lost_objects=may_have_lost_routes)
         if may_have_lost_routes:
@@ -224,16 +224,16 @@ class FibSync:
         ipv4 = frozenset(address for address in addresses if address.family is Family.IPV4)
         if not ipv4:
             return
-        self.ledger.rewrite(ipv4)
+        self.fib_tables.rewrite(ipv4)
         if self.objects is not None:
-            self.objects.book.rewrite(ipv4)
+            self.objects.nexthop_table.rewrite(ipv4)
         self._wake.set()
 
     def nexthop_notified(self, seen: SeenNextHop, is_removed: bool) -> None:
         """Somebody else changed a nexthop object."""
         if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
             self.request_resync("nexthop")
-        if is_removed and self.ledger.has_contested:
+        if is_removed and self.fib_tables.has_contested:
             self._look_again()  # foreign routes go with their object without a word
         self._wake.set()
 
@@ -256,8 +256,8 @@ class FibSync:
 
     def change_ownership(self, ownership: Ownership) -> None:
         """Follow a reload."""
-        before = self.ledger.ownership
-        self.ledger.change_ownership(ownership)
+        before = self.fib_tables.ownership
+        self.fib_tables.change_ownership(ownership)
         if ownership.tables - before.tables:
             self.request_resync("table")
         elif ownership.priority != before.priority:
@@ -272,18 +272,18 @@ class FibSync:
     # --- commands, each of which waits until it is carried out
 
     async def decouple(self) -> int:
-        """Take every route of ours out of the kernel; wishes are kept in mind.
+        """Take every route of ours out of the kernel; desired routes are kept in mind.
 
         Returns:
             How many are left, because the kernel would not let them go.
         """
-        self.ledger.decouple()
+        self.fib_tables.decouple()
         await self._settled()
-        return self.ledger.kernel_count
+        return self.fib_tables.kernel_count
 
     async def couple(self) -> FibCounters:
         """Put what is wanted back into the kernel; how that went."""
-        self.ledger.couple()
+        self.fib_tables.couple()
         await self._settled()
         return self.counters()
 
@@ -317,7 +317,7 @@ class FibSync:
                 continue
             self._idle.set()
             self._idle = trio.Event()
-            wake_at = min(resync_at, self.ledger.retry_at(), self._objects_at())
+            wake_at = min(resync_at, self.fib_tables.retry_at(), self._objects_at())
             wake_at = min(wake_at, self._look_due)
             if self._judgment_due > -math.inf:
                 wake_at = min(wake_at, self._judgment_due)
@@ -360,13 +360,13 @@ class FibSync:
         return await self._remove_everything()
 
     async def _remove_everything(self) -> int:
-        self.ledger.want_nothing()
+        self.fib_tables.clear_desired()
         with trio.move_on_after(FLUSH_TIMEOUT_S):
             while await self._work():
                 pass
             if self.objects is not None:
                 self.objects.sweep(trio.current_time())
-        return self.ledger.kernel_count
+        return self.fib_tables.kernel_count
 
     async def _work(self) -> bool:
         """One batch; returns whether there was anything to do.
@@ -374,30 +374,30 @@ class FibSync:
         What others stand on comes first: routes without a gateway (and the objects without one that
         they go through), then objects, then all other routes.
         """
-        has_taken = self.ledger.is_settled and self._take_update()
+        has_taken = self.fib_tables.is_settled and self._take_update()
         self._retry_covered()
         now = trio.current_time()
         batches: Sequence[FibBatch] = ()
-        if self.ledger.has_link_routes:
+        if self.fib_tables.has_link_routes:
             if self._write_objects(has_links_only=True):
                 await trio.lowlevel.checkpoint()
                 return True
-            batches = self.ledger.plan_link_routes()
+            batches = self.fib_tables.plan_link_routes()
         if not batches:
             if self._write_objects(has_links_only=False):
                 await trio.lowlevel.checkpoint()
                 return True
-            batches = self.ledger.plan(now)
+            batches = self.fib_tables.plan(now)
         if batches and not await self._apply(batches):
             return True
         if self.objects is not None and not self.objects.is_trusted:
             self.request_resync("nexthop")
-        if self.ledger.is_settled:
+        if self.fib_tables.is_settled:
             self._applied_serial = self._taken_serial
-            if self._has_gate_news and not batches:
+            if self._has_gate_changed and not batches:
                 self._tell_gate()
         self._tell_failures()
-        self._tell_shadows()
+        self._report_preferred_foreign()
         self._on_progress()
         if not batches and not has_taken:
             return False
@@ -425,7 +425,7 @@ class FibSync:
                 if batch.kind is OpKind.REPLACE and outcome.errno == errno.EEXIST:
                     continue  # no error: another route of the key comes before ours
                 self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
-        if not self.ledger.record(batches, refusals, trio.current_time()):
+        if not self.fib_tables.record(batches, refusals, trio.current_time()):
             self.request_resync("contradiction")
         if self._has_failures:
             for batch, refused in zip(batches, refusals, strict=True):
@@ -436,12 +436,12 @@ class FibSync:
 
     @property
     def _has_failures(self) -> bool:
-        has_failed_objects = self.objects is not None and self.objects.book.has_failures
-        return has_failed_objects or self.ledger.failed_count > 0
+        has_failed_objects = self.objects is not None and self.objects.nexthop_table.has_failures
+        return has_failed_objects or self.fib_tables.failed_count > 0
 
     def _is_link_route(self, value: RouteValue) -> bool:
         if value.nexthop_id and self.objects is not None:
-            return self.objects.book.is_link_route(value.nexthop_id)
+            return self.objects.nexthop_table.is_link_route(value.nexthop_id)
         return value.is_link_route
 
     def _add_link_prefixes(self, batch: FibBatch, refused: Refusals) -> None:
@@ -453,7 +453,7 @@ class FibSync:
             return
         for position, (key, value) in enumerate(zip(batch.keys, column, strict=True)):
             if position not in refused and self._is_link_route(value):
-                self._link_prefixes.add(Prefix.from_int(batch.space.family, key))
+                self._link_prefixes.add(Prefix.from_int(batch.table_key.family, key))
 
     def _retry_covered(self) -> None:
         """Try again what was refused for want of a route that is in the kernel now."""
@@ -461,12 +461,14 @@ class FibSync:
             return
         covers = self._link_prefixes.covers
         if self.objects is not None:
-            self.objects.book.retry_covered(covers)
-        self.ledger.retry_covered(covers, self._hops_of)
+            self.objects.nexthop_table.retry_covered(covers)
+        self.fib_tables.retry_covered(covers, self._hops_of)
         self._link_prefixes.clear()
 
     def _hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
-        return value.next_hops if self.objects is None else self.objects.book.hops_of(value)
+        return (
+            value.next_hops if self.objects is None else self.objects.nexthop_table.hops_of(value)
+        )
 
     def _is_over_dead_link(self, value: RouteValue) -> bool:
         return any(not self._is_link_up(hop.ifindex) for hop in self._hops_of(value))
@@ -483,25 +485,25 @@ class FibSync:
         return bool(self.objects.sweep(now))
 
     def _take_update(self) -> bool:
-        """Enter the next of the engine's wishes in the books; whether there was one."""
+        """Enter the next of the engine's desired routes in the books; whether there was one."""
         if not self._updates:
             return False
         update = self._updates.popleft()
         if isinstance(update, _InSync):
-            self.ledger.open_gate()
-            self._has_gate_news = True
+            self.fib_tables.open_gate()
+            self._has_gate_changed = True
             return True
-        if isinstance(update, _Judged):
+        if isinstance(update, _Verified):
             self._end_judgment()
             if self.objects is not None:
-                self.objects.book.lift(update.suspicions, trio.current_time())
+                self.objects.nexthop_table.lift(update.suspicions, trio.current_time())
             return True
         for removals in update.remove:
-            self.ledger.withdraw(*removals)
+            self.fib_tables.withdraw(*removals)
         for table_id, family, keys, values in update.install:
             if self.objects is not None:
                 values = self.objects.values_for(values, family)
-            self.ledger.want(table_id, family, keys, values)
+            self.fib_tables.set_desired(table_id, family, keys, values)
         self._taken_serial = update.serial
         if update.completes_start:
             self._start_serial = update.serial
@@ -515,7 +517,7 @@ class FibSync:
         try:
             if self.objects is not None:
                 self.objects.read()
-            for table_id in sorted(self.ledger.ownership.tables):
+            for table_id in sorted(self.fib_tables.ownership.tables):
                 for family in Family:
                     drift += await self._dump(table_id, family)
         except (NetlinkError, OSError) as error:
@@ -525,7 +527,7 @@ class FibSync:
         self._looked_at = trio.current_time()
         missing = sum(entry.what == "deleted" for entry in drift)
         self._last_resync = ResyncReport(
-            routes=self.ledger.kernel_count,
+            routes=self.fib_tables.kernel_count,
             missing=missing,
             changed=len(drift) - missing,
             took_s=trio.current_time() - began,
@@ -539,7 +541,7 @@ class FibSync:
         attempt, is_thorough = 0, False
         try:
             while True:
-                comparison = self.ledger.begin_dump(table_id, family, is_thorough=is_thorough)
+                comparison = self.fib_tables.begin_dump(table_id, family, is_thorough=is_thorough)
                 try:
                     await self._kernel.dump_routes(table_id, family, comparison.take)
                 except DumpInterrupted:
@@ -552,7 +554,7 @@ class FibSync:
                     return drift
                 is_thorough = True
         finally:
-            self.ledger.end_dump()
+            self.fib_tables.end_dump()
 
     async def _distrust(self, what: str, error: Exception) -> None:
         """A request went wrong as a whole: say so, wait a little, read everything again."""
@@ -580,18 +582,18 @@ class FibSync:
             self._log.emit("fib-drift-storm", routes=len(strange))
 
     def _tell_gate(self) -> None:
-        self._has_gate_news = False
+        self._has_gate_changed = False
         self.opened.set()
-        counts = self.ledger.counts
+        counts = self.fib_tables.counts
         self._log.emit(
             "fib-in-sync",
-            desired=self.ledger.totals[0],
+            desired=self.fib_tables.totals[0],
             adopted=counts.adopted,
             swept=counts.swept,
         )
 
     def _tell_failures(self) -> None:
-        report = self.ledger.take_news()
+        report = self.fib_tables.pop_changes()
         for key, reason in itertools.islice(report.failures.items(), FAILURE_LINES):
             self._log.emit("fib-route-failed", prefix=key.prefix, reason=reason)
         for key in report.recovered[:FAILURE_LINES]:
@@ -600,50 +602,50 @@ class FibSync:
         if more > 0:
             self._log.emit("fib-routes-failed", more=more)
 
-    def _tell_shadows(self) -> None:
+    def _report_preferred_foreign(self) -> None:
         """Log whose routes win against ours: each of a few, the number of many."""
-        news = self.ledger.take_shadows()
-        for key, shadow in news[:DRIFT_LINES]:
+        news = self.fib_tables.pop_preferred_foreign()
+        for key, foreign in news[:DRIFT_LINES]:
             self._log.emit(
                 "fib-route-shadowed",
                 prefix=key.prefix,
-                by=PROTOCOL_NAMES.get(shadow.protocol, shadow.protocol),
-                priority=shadow.priority,
+                by=PROTOCOL_NAMES.get(foreign.protocol, foreign.protocol),
+                priority=foreign.priority,
             )
         if len(news) > DRIFT_LINES:
             self._log.emit("fib-routes-shadowed", more=len(news) - DRIFT_LINES)
 
     def counters(self) -> FibCounters:
         """The numbers of `show fib` and `show status`."""
-        desired, installed, failed, pending = self.ledger.totals
-        counts = self.ledger.counts
+        desired, installed, failed, pending = self.fib_tables.totals
+        counts = self.fib_tables.counts
         return FibCounters(
             desired=desired,
             installed=installed,
             failed=failed,
             pending=pending,
-            stale=self.ledger.stale_count,
+            stale=self.fib_tables.stale_count,
             adopted=counts.adopted,
             swept=counts.swept,
             repaired=counts.repaired,
             shadowed=counts.shadowed,
-            shadowed_now=self.ledger.shadowed_count,
+            shadowed_now=self.fib_tables.shadowed_count,
             resyncs=self.resyncs,
             overruns=self.overruns,
             refused=self.refused,
             errors=dict(self.errors),
             kernel_writes=counts.kernel_writes,
-            nexthop_objects=0 if self.objects is None else len(self.objects.book),
+            nexthop_objects=0 if self.objects is None else len(self.objects.nexthop_table),
             nexthops=NO_OBJECTS if self.objects is None else self.objects.words,
-            is_coupled=self.ledger.is_coupled,
+            is_coupled=self.fib_tables.is_coupled,
         )
 
-    def take_progress(self) -> Progress | None:
+    def pop_progress(self) -> Progress | None:
         """What the engine should be told next; None when it knows everything."""
         is_judging = self._judgment_due > trio.current_time()
-        report = self.ledger.take_report(0 if is_judging else PROGRESS_ROUTES_MAX)
+        report = self.fib_tables.pop_report(0 if is_judging else PROGRESS_ROUTES_MAX)
         room = PROGRESS_ROUTES_MAX - len(report.failures) - len(report.recovered)
-        preferred = self.ledger.take_preferred(room)
+        preferred = self.fib_tables.pop_preferred(room)
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(
@@ -656,15 +658,15 @@ class FibSync:
                 PreferredRoute(
                     key.table_id,
                     key.prefix,
-                    PROTOCOL_NAMES.get(shadow.protocol, str(shadow.protocol)),
-                    shadow.priority,
-                    shadow.is_beside,
+                    PROTOCOL_NAMES.get(foreign.protocol, str(foreign.protocol)),
+                    foreign.priority,
+                    foreign.is_beside,
                 )
-                for key, shadow in preferred
-                if shadow is not None
+                for key, foreign in preferred
+                if foreign is not None
             ),
             unpreferred=tuple(
-                (key.table_id, key.prefix) for key, shadow in preferred if shadow is None
+                (key.table_id, key.prefix) for key, foreign in preferred if foreign is None
             ),
         )
         if (

@@ -39,16 +39,16 @@ from routed.imsg.messages import (
     LogLine,
     MessagesDropped,
     NextHopsAsked,
-    NextHopsJudged,
-    NextHopsSuspected,
-    NextHopsTold,
+    NextHopsReported,
+    NextHopsToVerify,
+    NextHopsVerified,
     Ping,
     Pong,
     RefusalsCounted,
     RefusalsWatched,
     ReloadFinished,
     ReloadRequested,
-    RoutesLearned,
+    RoutesImported,
     RulesChanged,
     SocketReady,
     Stop,
@@ -60,14 +60,14 @@ __all__ = [
     "MESSAGE_CLASSES",
     "Authority",
     "AuthorityError",
-    "MessageType",
-    "Phase",
-    "Role",
+    "ChannelEnd",
+    "EnginePhase",
+    "ImsgType",
     "check_authority",
 ]
 
 
-class MessageType(enum.IntEnum):
+class ImsgType(enum.IntEnum):
     """NOUN_VERB, a prefix per family."""
 
     CONF_BEGIN = 1
@@ -91,13 +91,13 @@ class MessageType(enum.IntEnum):
     FIB_COMMANDED = 23
     FIB_COMMAND_DONE = 24
     RULES_CHANGED = 25
-    ROUTES_LEARNED = 26
-    NEXTHOPS_SUSPECTED = 27
-    NEXTHOPS_JUDGED = 28
+    ROUTES_IMPORTED = 26
+    NEXTHOPS_TO_VERIFY = 27
+    NEXTHOPS_VERIFIED = 28
     NEXTHOPS_ASKED = 29
     RELOAD_REQUESTED = 30
     RELOAD_FINISHED = 31
-    NEXTHOPS_TOLD = 32
+    NEXTHOPS_REPORTED = 32
     CONFIG_STATE = 35
     LOG_EVENT = 40
     LOG_LINE = 41
@@ -111,14 +111,14 @@ class MessageType(enum.IntEnum):
     STOPPED = 51
 
 
-class Role(enum.Enum):
+class ChannelEnd(enum.Enum):
     """The two ends of the channel."""
 
     PARENT = "parent"
     ENGINE = "engine"
 
 
-class Phase(enum.Enum):
+class EnginePhase(enum.Enum):
     """How far an engine's life has come, as the parent sees it."""
 
     CONFIGURING = "configuring"
@@ -129,62 +129,64 @@ class Phase(enum.Enum):
 class Authority(NamedTuple):
     """Who may send a message, whether a descriptor rides along, and when."""
 
-    sender: Role
+    sender: ChannelEnd
     message: type
     carries_descriptor: bool
-    phases: frozenset[Phase]
+    phases: frozenset[EnginePhase]
 
 
-_ALWAYS = frozenset(Phase)
-_STARTING = frozenset({Phase.CONFIGURING})
-_RUNNING = frozenset({Phase.RUNNING, Phase.STOPPING})
-_CONFIGURED = frozenset({Phase.CONFIGURING, Phase.RUNNING})
+_ALWAYS = frozenset(EnginePhase)
+_STARTING = frozenset({EnginePhase.CONFIGURING})
+_RUNNING = frozenset({EnginePhase.RUNNING, EnginePhase.STOPPING})
+_CONFIGURED = frozenset({EnginePhase.CONFIGURING, EnginePhase.RUNNING})
 
-AUTHORITY: dict[MessageType, Authority] = {
-    MessageType.CONF_BEGIN: Authority(Role.PARENT, ConfBegin, False, _CONFIGURED),
-    MessageType.CONF_ITEM: Authority(Role.PARENT, ConfItem, False, _CONFIGURED),
-    MessageType.CONF_SECRETS: Authority(Role.PARENT, ConfSecrets, False, _CONFIGURED),
-    MessageType.CONF_DRAIN: Authority(Role.PARENT, ConfDrain, False, _CONFIGURED),
-    MessageType.CONF_READY: Authority(Role.ENGINE, ConfReady, False, _ALWAYS),
-    MessageType.CONF_DONE: Authority(Role.PARENT, ConfDone, False, _CONFIGURED),
-    MessageType.CONF_APPLIED: Authority(Role.ENGINE, ConfApplied, False, _ALWAYS),
-    MessageType.ENGINE_HELLO: Authority(Role.ENGINE, EngineHello, False, _STARTING),
+AUTHORITY: dict[ImsgType, Authority] = {
+    ImsgType.CONF_BEGIN: Authority(ChannelEnd.PARENT, ConfBegin, False, _CONFIGURED),
+    ImsgType.CONF_ITEM: Authority(ChannelEnd.PARENT, ConfItem, False, _CONFIGURED),
+    ImsgType.CONF_SECRETS: Authority(ChannelEnd.PARENT, ConfSecrets, False, _CONFIGURED),
+    ImsgType.CONF_DRAIN: Authority(ChannelEnd.PARENT, ConfDrain, False, _CONFIGURED),
+    ImsgType.CONF_READY: Authority(ChannelEnd.ENGINE, ConfReady, False, _ALWAYS),
+    ImsgType.CONF_DONE: Authority(ChannelEnd.PARENT, ConfDone, False, _CONFIGURED),
+    ImsgType.CONF_APPLIED: Authority(ChannelEnd.ENGINE, ConfApplied, False, _ALWAYS),
+    ImsgType.ENGINE_HELLO: Authority(ChannelEnd.ENGINE, EngineHello, False, _STARTING),
     # The one descriptor that an engine may hand over, before it has read a byte of anybody but
     # its parent.
-    MessageType.REFUSALS_WATCHED: Authority(Role.ENGINE, RefusalsWatched, True, _STARTING),
-    MessageType.REFUSALS_COUNTED: Authority(Role.PARENT, RefusalsCounted, False, _RUNNING),
-    MessageType.MESSAGES_DROPPED: Authority(Role.PARENT, MessagesDropped, False, _RUNNING),
-    MessageType.LINK_CHANGED: Authority(Role.PARENT, LinkChanged, False, _RUNNING),
-    MessageType.LINK_REMOVED: Authority(Role.PARENT, LinkRemoved, False, _RUNNING),
-    MessageType.LINKS_COMPLETE: Authority(Role.PARENT, LinksComplete, False, _RUNNING),
-    MessageType.SOCKET_READY: Authority(Role.PARENT, SocketReady, True, _RUNNING),
-    MessageType.JOURNAL_READY: Authority(Role.PARENT, JournalReady, True, _RUNNING),
-    MessageType.FIB_UPDATE: Authority(Role.ENGINE, FibUpdate, False, _RUNNING),
-    MessageType.FIB_IN_SYNC: Authority(Role.ENGINE, FibInSync, False, _RUNNING),
-    MessageType.NEXTHOPS_SUSPECTED: Authority(Role.ENGINE, NextHopsSuspected, False, _RUNNING),
-    MessageType.NEXTHOPS_JUDGED: Authority(Role.ENGINE, NextHopsJudged, False, _RUNNING),
-    MessageType.NEXTHOPS_ASKED: Authority(Role.ENGINE, NextHopsAsked, False, _RUNNING),
-    MessageType.NEXTHOPS_TOLD: Authority(Role.PARENT, NextHopsTold, False, _CONFIGURED),
-    MessageType.FIB_PROGRESS: Authority(Role.PARENT, FibProgress, False, _RUNNING),
-    MessageType.ROUTES_LEARNED: Authority(Role.PARENT, RoutesLearned, False, _RUNNING),
-    MessageType.RULES_CHANGED: Authority(Role.PARENT, RulesChanged, False, _RUNNING),
-    MessageType.FIB_COMMANDED: Authority(Role.ENGINE, FibCommanded, False, _RUNNING),
-    MessageType.FIB_COMMAND_DONE: Authority(Role.PARENT, FibCommandDone, False, _CONFIGURED),
-    MessageType.RELOAD_REQUESTED: Authority(Role.ENGINE, ReloadRequested, False, _RUNNING),
-    MessageType.RELOAD_FINISHED: Authority(Role.PARENT, ReloadFinished, False, _CONFIGURED),
-    MessageType.CONFIG_STATE: Authority(Role.PARENT, ConfigState, False, _RUNNING),
-    MessageType.LOG_EVENT: Authority(Role.ENGINE, LogEvent, False, _ALWAYS),
-    MessageType.LOG_LINE: Authority(Role.PARENT, LogLine, False, _RUNNING),
-    MessageType.LOG_LEVEL_REQUESTED: Authority(Role.ENGINE, LogLevelRequested, False, _RUNNING),
-    MessageType.LOG_LEVEL_CHANGED: Authority(Role.PARENT, LogLevelChanged, False, _RUNNING),
-    MessageType.DIAGNOSE: Authority(Role.PARENT, Diagnose, False, _RUNNING),
-    MessageType.PING: Authority(Role.PARENT, Ping, False, _RUNNING),
-    MessageType.PONG: Authority(Role.ENGINE, Pong, False, _RUNNING),
-    MessageType.STOP: Authority(Role.PARENT, Stop, False, _ALWAYS),
-    MessageType.STOPPED: Authority(Role.ENGINE, Stopped, False, frozenset({Phase.STOPPING})),
+    ImsgType.REFUSALS_WATCHED: Authority(ChannelEnd.ENGINE, RefusalsWatched, True, _STARTING),
+    ImsgType.REFUSALS_COUNTED: Authority(ChannelEnd.PARENT, RefusalsCounted, False, _RUNNING),
+    ImsgType.MESSAGES_DROPPED: Authority(ChannelEnd.PARENT, MessagesDropped, False, _RUNNING),
+    ImsgType.LINK_CHANGED: Authority(ChannelEnd.PARENT, LinkChanged, False, _RUNNING),
+    ImsgType.LINK_REMOVED: Authority(ChannelEnd.PARENT, LinkRemoved, False, _RUNNING),
+    ImsgType.LINKS_COMPLETE: Authority(ChannelEnd.PARENT, LinksComplete, False, _RUNNING),
+    ImsgType.SOCKET_READY: Authority(ChannelEnd.PARENT, SocketReady, True, _RUNNING),
+    ImsgType.JOURNAL_READY: Authority(ChannelEnd.PARENT, JournalReady, True, _RUNNING),
+    ImsgType.FIB_UPDATE: Authority(ChannelEnd.ENGINE, FibUpdate, False, _RUNNING),
+    ImsgType.FIB_IN_SYNC: Authority(ChannelEnd.ENGINE, FibInSync, False, _RUNNING),
+    ImsgType.NEXTHOPS_TO_VERIFY: Authority(ChannelEnd.ENGINE, NextHopsToVerify, False, _RUNNING),
+    ImsgType.NEXTHOPS_VERIFIED: Authority(ChannelEnd.ENGINE, NextHopsVerified, False, _RUNNING),
+    ImsgType.NEXTHOPS_ASKED: Authority(ChannelEnd.ENGINE, NextHopsAsked, False, _RUNNING),
+    ImsgType.NEXTHOPS_REPORTED: Authority(ChannelEnd.PARENT, NextHopsReported, False, _CONFIGURED),
+    ImsgType.FIB_PROGRESS: Authority(ChannelEnd.PARENT, FibProgress, False, _RUNNING),
+    ImsgType.ROUTES_IMPORTED: Authority(ChannelEnd.PARENT, RoutesImported, False, _RUNNING),
+    ImsgType.RULES_CHANGED: Authority(ChannelEnd.PARENT, RulesChanged, False, _RUNNING),
+    ImsgType.FIB_COMMANDED: Authority(ChannelEnd.ENGINE, FibCommanded, False, _RUNNING),
+    ImsgType.FIB_COMMAND_DONE: Authority(ChannelEnd.PARENT, FibCommandDone, False, _CONFIGURED),
+    ImsgType.RELOAD_REQUESTED: Authority(ChannelEnd.ENGINE, ReloadRequested, False, _RUNNING),
+    ImsgType.RELOAD_FINISHED: Authority(ChannelEnd.PARENT, ReloadFinished, False, _CONFIGURED),
+    ImsgType.CONFIG_STATE: Authority(ChannelEnd.PARENT, ConfigState, False, _RUNNING),
+    ImsgType.LOG_EVENT: Authority(ChannelEnd.ENGINE, LogEvent, False, _ALWAYS),
+    ImsgType.LOG_LINE: Authority(ChannelEnd.PARENT, LogLine, False, _RUNNING),
+    ImsgType.LOG_LEVEL_REQUESTED: Authority(ChannelEnd.ENGINE, LogLevelRequested, False, _RUNNING),
+    ImsgType.LOG_LEVEL_CHANGED: Authority(ChannelEnd.PARENT, LogLevelChanged, False, _RUNNING),
+    ImsgType.DIAGNOSE: Authority(ChannelEnd.PARENT, Diagnose, False, _RUNNING),
+    ImsgType.PING: Authority(ChannelEnd.PARENT, Ping, False, _RUNNING),
+    ImsgType.PONG: Authority(ChannelEnd.ENGINE, Pong, False, _RUNNING),
+    ImsgType.STOP: Authority(ChannelEnd.PARENT, Stop, False, _ALWAYS),
+    ImsgType.STOPPED: Authority(
+        ChannelEnd.ENGINE, Stopped, False, frozenset({EnginePhase.STOPPING})
+    ),
 }
 
-MESSAGE_CLASSES: dict[type, MessageType] = {
+MESSAGE_CLASSES: dict[type, ImsgType] = {
     authority.message: message_type for message_type, authority in AUTHORITY.items()
 }
 
@@ -193,7 +195,9 @@ class AuthorityError(IpcError):
     """A message that its sender may not send, or not now, or not like this."""
 
 
-def check_authority(type_number: int, sender: Role, phase: Phase, *, has_descriptor: bool) -> type:
+def check_authority(
+    type_number: int, sender: ChannelEnd, phase: EnginePhase, *, has_descriptor: bool
+) -> type:
     """Judge a message by the table before its body is looked at.
 
     Args:
@@ -210,7 +214,7 @@ def check_authority(type_number: int, sender: Role, phase: Phase, *, has_descrip
             missing.
     """
     try:
-        message_type = MessageType(type_number)
+        message_type = ImsgType(type_number)
     except ValueError:
         raise AuthorityError(f"message type {type_number} does not exist") from None
     authority = AUTHORITY[message_type]

@@ -16,7 +16,7 @@ One life of an engine:
       |  <-- CONF_APPLIED ------------      |      phase RUNNING
       |  -- LINK_CHANGED ..., LINKS_COMPLETE, SOCKET_READY ... -->
       |  <-- FIB_UPDATE ..., FIB_IN_SYNC    |
-      |  <-- NEXTHOPS_SUSPECTED -------     |      then FIB_UPDATE ..., NEXTHOPS_JUDGED
+      |  <-- NEXTHOPS_TO_VERIFY -------     |      then FIB_UPDATE ..., NEXTHOPS_VERIFIED
       |  -- FIB_PROGRESS ------------->     |
       |  -- RULES_CHANGED ------------>     |
       |  -- CONFIG_STATE ------------->     |
@@ -47,8 +47,8 @@ from routed.model.command import FibCommand, ReloadAction
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute, Reason
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import NEXT_HOPS_MAX, LearnedRoute, NextHop, OwnerName, RouteType
-from routed.model.rule import Rule
+from routed.model.route import NEXT_HOPS_MAX, ImportedRoute, NextHop, OwnerName, RouteType
+from routed.model.rule import PolicyRule
 from routed.model.secret import SharedSecret
 
 __all__ = [
@@ -56,14 +56,14 @@ __all__ = [
     "ANSWER_LINE_BYTES_MAX",
     "CHANNEL_FD",
     "CONF_ITEM_BYTES",
-    "FORMER_LEGS_MAX",
+    "FORMER_NEXT_HOPS_MAX",
     "JOURNAL_BYTES_MAX",
     "LOG_FIELD_BYTES_MAX",
     "LOG_LINES_KEPT",
     "LOG_TEXT_BYTES_MAX",
+    "NEXT_HOPS_SUSPECTED_MAX",
     "PROBLEM_BYTES_MAX",
     "REFUSED_CALLS_MAX",
-    "SUSPECTED_LEGS_MAX",
     "ConfApplied",
     "ConfBegin",
     "ConfDone",
@@ -94,16 +94,16 @@ __all__ = [
     "MessagesDropped",
     "NextHopReport",
     "NextHopsAsked",
-    "NextHopsJudged",
-    "NextHopsSuspected",
-    "NextHopsTold",
+    "NextHopsReported",
+    "NextHopsToVerify",
+    "NextHopsVerified",
     "Ping",
     "Pong",
     "RefusalsCounted",
     "RefusalsWatched",
     "ReloadFinished",
     "ReloadRequested",
-    "RoutesLearned",
+    "RoutesImported",
     "RuleReport",
     "RulesChanged",
     "SocketKind",
@@ -261,18 +261,18 @@ class LinkRemoved:
     ifindex: int
 
 
-FORMER_LEGS_MAX = 1000
+FORMER_NEXT_HOPS_MAX = 1000
 """Next hops in one message; a router has as many as it has neighbors."""
-SUSPECTED_LEGS_MAX = 1000
+NEXT_HOPS_SUSPECTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LinksComplete:
     """Every link that the host has was told: routes may be judged reachable or not."""
 
-    former_legs: Annotated[tuple[tuple[Address, int], ...], Items(FORMER_LEGS_MAX)]
+    former_next_hops: Annotated[tuple[tuple[Address, int], ...], Items(FORMER_NEXT_HOPS_MAX)]
     """Gateways and their links that routes of an earlier life go through; of an engine, or of a
-    daemon whose routes have been read by now. At most FORMER_LEGS_MAX."""
+    daemon whose routes have been read by now. At most FORMER_NEXT_HOPS_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,33 +360,33 @@ class NextHopReport:
 
 
 @dataclass(frozen=True, slots=True)
-class NextHopsTold:
+class NextHopsReported:
     """Some of them, by id."""
 
     objects: Annotated[tuple[NextHopReport, ...], Items(100)]
     is_last: bool
 
-    def halves(self) -> tuple[NextHopsTold, ...]:
+    def halves(self) -> tuple[NextHopsReported, ...]:
         """The first half alone: it is one answer, and the engine asks for those after it."""
         first, _ = _halved(self.objects)
-        return (NextHopsTold(first, is_last=False),) if first else ()
+        return (NextHopsReported(first, is_last=False),) if first else ()
 
 
 @dataclass(frozen=True, slots=True)
-class NextHopsSuspected:
+class NextHopsToVerify:
     """These are likely dead: groups that have others should do without them, at once.
 
-    Said before the RIB has decided anything; `NextHopsJudged` follows.
+    Said before the RIB has decided anything; `NextHopsVerified` follows.
     """
 
-    legs: Annotated[tuple[tuple[Address, int], ...], Items(SUSPECTED_LEGS_MAX)]
+    legs: Annotated[tuple[tuple[Address, int], ...], Items(NEXT_HOPS_SUSPECTED_MAX)]
     """(gateway, ifindex) of each."""
 
 
 @dataclass(frozen=True, slots=True)
-class NextHopsJudged:
-    """The RIB has decided about links and next hops as of now, and every wish that follows from it
-    was said: what was suspected is as the routes want it again."""
+class NextHopsVerified:
+    """The RIB has decided about links and next hops as of now, and every desired route that follows
+    from it was said: what was suspected is as the routes want it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +410,7 @@ class FibProgress:
 class RuleReport:
     """How one policy rule of the configuration stands in the kernel."""
 
-    rule: Rule
+    rule: PolicyRule
     problem: Reason
     """Why the kernel does not have it; empty when it has."""
 
@@ -432,22 +432,22 @@ class RulesChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class RoutesLearned:
+class RoutesImported:
     """What others keep in the kernel and we take into the RIB: what is new, and what is gone. No
     route is in both."""
 
-    install: Annotated[tuple[LearnedRoute, ...], Items(300)]
+    install: Annotated[tuple[ImportedRoute, ...], Items(300)]
     remove: Annotated[tuple[tuple[Prefix, OwnerName], ...], Items(300)]
     """(prefix, owner) of each."""
 
-    def halves(self) -> tuple[RoutesLearned, ...]:
+    def halves(self) -> tuple[RoutesImported, ...]:
         """The same as several messages; none when it is as short as can be."""
         if len(self.install) + len(self.remove) < 2:
             return ()
         if self.install and self.remove:
-            return RoutesLearned(self.install, ()), RoutesLearned((), self.remove)
+            return RoutesImported(self.install, ()), RoutesImported((), self.remove)
         install, remove = _halved(self.install), _halved(self.remove)
-        return tuple(map(RoutesLearned, install, remove))
+        return tuple(map(RoutesImported, install, remove))
 
 
 @dataclass(frozen=True, slots=True)

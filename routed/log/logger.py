@@ -37,8 +37,8 @@ from routed.log.events import EVENTS, Level
 __all__ = [
     "FIELD_BYTES_MAX",
     "RECORD_BYTES_MAX",
+    "LogRecord",
     "Logger",
-    "Record",
     "Sink",
     "TokenBucket",
     "clip_fields",
@@ -54,7 +54,7 @@ RECORD_BYTES_MAX = 4000
 """Of UTF-8, before it is escaped."""
 
 
-class Record(NamedTuple):
+class LogRecord(NamedTuple):
     """One line to be."""
 
     level: Level
@@ -67,7 +67,7 @@ class Record(NamedTuple):
 class Sink(Protocol):
     """Where records end up."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Write one record.
 
         Raises:
@@ -124,7 +124,7 @@ class Logger:
     ) -> None:
         self.level = level
         self.sink = sink
-        self.on_record: Callable[[Record], None] | None = None
+        self.on_record: Callable[[LogRecord], None] | None = None
         """Told of every record that passed level and limit, written or not."""
         self.lost = 0
         """Records that the sink failed to write since the last one that went through."""
@@ -162,7 +162,7 @@ class Logger:
                 fields = {**fields, "suppressed": str(suppressed)}
         if self.lost:
             fields = {**fields, "lines_lost": str(self.lost)}
-        record = Record(spec.level, event, clip_fields(fields), process)
+        record = LogRecord(spec.level, event, clip_fields(fields), process)
         if self.on_record is not None:
             self.on_record(record)
         try:
@@ -210,14 +210,14 @@ def _quoted(value: str) -> str:
     return value if plain else _escaped(json.dumps(value, ensure_ascii=False))
 
 
-def format_text(record: Record) -> str:
+def format_text(record: LogRecord) -> str:
     """`event key=value ...`: one line whatever the values hold."""
     words = [record.event]
     words += [f"{name}={_quoted(value)}" for name, value in record.fields.items()]
     return " ".join(words)
 
 
-def format_json(record: Record) -> str:
+def format_json(record: LogRecord) -> str:
     """One JSON object on one line."""
     return _escaped(
         json.dumps(

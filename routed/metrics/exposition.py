@@ -24,7 +24,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Family", "Form", "Histogram", "Kind", "render", "wanted_form"]
+__all__ = ["Form", "Histogram", "Kind", "MetricFamily", "render", "wanted_form"]
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -76,7 +76,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """One metric: its name, what it means, and its samples."""
 
     name: str
@@ -86,13 +86,13 @@ class Family:
     samples: list[tuple[str, Labels, float]] = field(default_factory=list)
     """(suffix, labels, value)."""
 
-    def add(self, value: float, /, **labels: str) -> Family:
+    def add(self, value: float, /, **labels: str) -> MetricFamily:
         """Add one sample; returns the family, so that one can be written in one expression."""
         suffix = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
         self.samples.append((suffix, tuple(labels.items()), value))
         return self
 
-    def add_all(self, label: str, values: Mapping[str, float]) -> Family:
+    def add_all(self, label: str, values: Mapping[str, float]) -> MetricFamily:
         """Add a sample for each value of one label, in the order of the labels."""
         for name in sorted(values):
             self.add(values[name], **{label: name})
@@ -115,9 +115,9 @@ class Histogram:
         self.count += 1
         self.sum += value
 
-    def family(self, name: str, help_text: str) -> Family:
+    def family(self, name: str, help_text: str) -> MetricFamily:
         """The histogram as a family."""
-        family = Family(name, Kind.HISTOGRAM, help_text)
+        family = MetricFamily(name, Kind.HISTOGRAM, help_text)
         total = 0
         for bound, count in zip((*map(_bound, self._bounds), "+Inf"), self._buckets, strict=True):
             total += count
@@ -127,7 +127,7 @@ class Histogram:
         return family
 
 
-def render(families: Iterable[Family], form: Form = Form.OPENMETRICS) -> str:
+def render(families: Iterable[MetricFamily], form: Form = Form.OPENMETRICS) -> str:
     """The exposition, whole. A family without samples is left out."""
     is_text = form is Form.TEXT
     lines = []
@@ -145,7 +145,7 @@ def render(families: Iterable[Family], form: Form = Form.OPENMETRICS) -> str:
     return "\n".join([*lines, "" if is_text else "# EOF\n"])
 
 
-def _text_name(family: Family) -> tuple[str, str]:
+def _text_name(family: MetricFamily) -> tuple[str, str]:
     """A family's name and type in the older form."""
     match family.kind:
         case Kind.INFO:

@@ -91,7 +91,8 @@ class FibCounters:
     )
     """What the kernel refused or failed, by the name of the errno."""
     refused: int = 0
-    """Wishes of the engine that it had no right to: another table, a next hop that cannot be."""
+    """Desired routes of the engine that it had no right to: another table, a next hop that cannot
+    be."""
 
     @property
     def text(self) -> str:

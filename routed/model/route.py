@@ -29,7 +29,7 @@ __all__ = [
     "METRIC_INFINITY",
     "NEXT_HOPS_MAX",
     "Gateway",
-    "LearnedRoute",
+    "ImportedRoute",
     "NextHop",
     "OwnerName",
     "PathAttributes",
@@ -211,7 +211,7 @@ class RouteColumn(NamedTuple):
         return (Prefix.from_int(self.family, key) for key in self.keys)
 
 
-class LearnedRoute(NamedTuple):
+class ImportedRoute(NamedTuple):
     """A route that somebody else keeps in the kernel, as a candidate of ours."""
 
     prefix: Prefix

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from routed.model.link import InterfaceName
 from routed.model.prefix import Family, Prefix
 
-__all__ = ["ANY_MARK", "Rule", "RuleAction"]
+__all__ = ["ANY_MARK", "PolicyRule", "RuleAction"]
 
 ANY_MARK = 0xFFFF_FFFF
 """The mask that compares a whole firewall mark; what the kernel assumes when none is given."""
@@ -23,7 +23,7 @@ class RuleAction(enum.IntEnum):
     PROHIBIT = 8
 
 
-class Rule(NamedTuple):
+class PolicyRule(NamedTuple):
     """One rule of one family; two equal ones are the same rule."""
 
     family: Family

@@ -25,7 +25,7 @@ __all__ = [
     "NLM_F_REPLACE",
     "NLM_F_REQUEST",
     "SEQUENCE_OFFSET",
-    "DecodeError",
+    "NetlinkDecodeError",
     "NetlinkMessage",
     "attributes",
     "decode_address",
@@ -76,7 +76,7 @@ _U32 = struct.Struct("=I")
 ERRNO = struct.Struct("=i")
 
 
-class DecodeError(Exception):
+class NetlinkDecodeError(Exception):
     """Bytes that are no netlink message, or no route message."""
 
 
@@ -101,7 +101,7 @@ def split_messages(buffer: bytes) -> Iterator[NetlinkMessage]:
     while offset + NLMSG_HEADER.size <= end:
         length, kind, flags, sequence, port_id = NLMSG_HEADER.unpack_from(buffer, offset)
         if length < NLMSG_HEADER.size or offset + length > end:
-            raise DecodeError(f"a message of {length} bytes at offset {offset} of {end}")
+            raise NetlinkDecodeError(f"a message of {length} bytes at offset {offset} of {end}")
         payload = buffer[offset + NLMSG_HEADER.size : offset + length]
         yield NetlinkMessage(kind, flags, sequence, port_id, payload)
         offset += (length + 3) & ~3
@@ -132,7 +132,7 @@ def attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, byt
     while offset + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(payload, offset)
         if length < _ATTRIBUTE.size or offset + length > end:
-            raise DecodeError(f"an attribute of {length} bytes at offset {offset} of {end}")
+            raise NetlinkDecodeError(f"an attribute of {length} bytes at offset {offset} of {end}")
         yield kind & _NLA_TYPE_MASK, payload[offset + _ATTRIBUTE.size : offset + length]
         offset += (length + 3) & ~3
 
@@ -140,7 +140,7 @@ def attributes(payload: bytes, offset: int, end: int) -> Iterator[tuple[int, byt
 def decode_u32(payload: bytes) -> int:
     """A number in host order; DecodeError when it is none."""
     if len(payload) != _U32.size:
-        raise DecodeError(f"a number of {len(payload)} bytes")
+        raise NetlinkDecodeError(f"a number of {len(payload)} bytes")
     return int(_U32.unpack(payload)[0])
 
 
@@ -149,7 +149,7 @@ def decode_address(payload: bytes) -> Address:
     try:
         return Address.unpack(payload)
     except ValueError as error:
-        raise DecodeError(str(error)) from error
+        raise NetlinkDecodeError(str(error)) from error
 
 
 def decode_error(message: NetlinkMessage) -> tuple[int, str]:
@@ -160,7 +160,7 @@ def decode_error(message: NetlinkMessage) -> tuple[int, str]:
     """
     payload = message.payload
     if len(payload) < ERRNO.size:
-        raise DecodeError("an error message without a number")
+        raise NetlinkDecodeError("an error message without a number")
     number = -ERRNO.unpack_from(payload)[0]
     if not message.flags & NLM_F_ACK_TLVS:
         return number, ""

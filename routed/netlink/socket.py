@@ -25,7 +25,7 @@ from typing import Self, cast
 
 import trio
 
-from routed.netlink.message import DecodeError, NetlinkMessage, split_messages
+from routed.netlink.message import NetlinkDecodeError, NetlinkMessage, split_messages
 
 __all__ = [
     "RECEIVE_BYTES",
@@ -200,7 +200,7 @@ def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
         raise Overrun("a message was cut off")
     try:
         return list(split_messages(buffer))
-    except DecodeError as error:
+    except NetlinkDecodeError as error:
         raise NetlinkError(str(error)) from error
 
 

@@ -10,8 +10,8 @@ Each input runs to completion: it changes state, then `_settle` carries the cons
 fixed order: what has expired, which seqno requests are due, which selections changed (reported, and
 marked dirty on the links), and last what each link has to send. Nothing in the last step can change
 a selection, so one pass is enough. Of a link's neighbors only those are looked at that something
-has happened to, or whose time has come (`Link.attend`, `Link.take_alarms`); and only those links
-(`agenda`).
+has happened to, or whose time has come (`Link.attend`, `Link.pop_timers`); and only those links
+(`schedule`).
 
 The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
 come. `now` is a float of seconds on one monotonic clock and never goes back.
@@ -67,7 +67,7 @@ from routed.nup.link.addresses import is_heard, off_link_reason
 from routed.nup.link.adjacency import (
     AdjacencyEvent,
 )
-from routed.nup.link.schedule import Agenda
+from routed.nup.link.schedule import Schedule
 from routed.nup.link.settings import LinkSettings, UsageError
 from routed.nup.link.state import Link, LinkMemory
 from routed.nup.loading import Loading
@@ -131,7 +131,7 @@ class NeighborInstance:
         self.boot_id = boot_id
         self._rng = rng
         self._links: dict[int, Link] = {}
-        self._agenda = Agenda(self._links)
+        self._schedule = Schedule(self._links)
         self._policy = Policy()
         self._table = RouteTable(router_id, self._judge_import)
         self._origins = OriginTable(origin_seqno)
@@ -188,14 +188,14 @@ class NeighborInstance:
             settings,
             LinkGuard(self._rng, self._wall_offset),
             self._memories.pop(settings.ifindex, LinkMemory()),
-            self._agenda,
+            self._schedule,
             now,
             is_converging=not self._loading.has_loaded,
         )
-        self._table.distances.note_dead_interval(settings.dead_interval_s)
+        self._table.distances.record_dead_interval(settings.dead_interval_s)
         self._loading.begin_link(link, now)
         self._links[settings.ifindex] = link
-        self._agenda.add(settings.ifindex)
+        self._schedule.add(settings.ifindex)
         self._settle(now)
 
     def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
@@ -231,8 +231,8 @@ class NeighborInstance:
         link = self._links[settings.ifindex]
         if link.settings == settings:
             return
-        link.take_settings(settings)
-        self._table.distances.note_dead_interval(settings.dead_interval_s)
+        link.set_settings(settings)
+        self._table.distances.record_dead_interval(settings.dead_interval_s)
         for neighbor in link.neighbors.values():
             self._lifecycle.refresh_path(link, neighbor, now)
         self._transmitter.hasten_heartbeat(link, now)
@@ -252,7 +252,7 @@ class NeighborInstance:
             del self._memories[next(iter(self._memories))]
         self._memories[ifindex] = link.remember(now)
         del self._links[ifindex]
-        self._agenda.drop(ifindex)
+        self._schedule.drop(ifindex)
         self._settle(now)
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
@@ -326,7 +326,7 @@ class NeighborInstance:
         self._table.follow_martians(martians, now)
         for link in self._links.values():
             for neighbor in link.neighbors.values():
-                self._lifecycle.note_room(neighbor, now)
+                self._lifecycle.record_room(neighbor, now)
                 link.attend(neighbor)
         self._settle(now)
 
@@ -346,17 +346,17 @@ class NeighborInstance:
             self._marker.mark_followed(self._wait.end_all(), now)
             self._settle(now)
 
-    def take_awaited(self) -> list[Prefix]:
+    def pop_awaited(self) -> list[Prefix]:
         """Prefixes of which neighbors are told when forwarding has followed: those since the last
         call. What was reported of them is in the outputs drained before."""
-        awaited = self._wait.take_unasked()
+        awaited = self._wait.pop_unasked()
         if awaited:
-            self._record_input("take_awaited")
+            self._record_input("pop_awaited")
         return awaited
 
     def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
         """This router forwards by what was reported of these prefixes before they were last got by
-        `take_awaited`, or has found something else to forward by."""
+        `pop_awaited`, or has found something else to forward by."""
         if self._is_stopped:
             return
         followed = self._wait.end(prefixes)
@@ -425,14 +425,14 @@ class NeighborInstance:
             self._log.trace(TraceCode.DROPPED_UNKNOWN_LINK, ifindex, source)
         elif hop_limit != REQUIRED_HOP_LIMIT:
             self._log.trace(TraceCode.DROPPED_HOP_LIMIT, ifindex, source, f"hop limit {hop_limit}")
-            link.refusals.note(
+            link.refusals.record(
                 source,
                 f"hop limit {hop_limit}, not {REQUIRED_HOP_LIMIT}: it is not on the link",
                 now,
             )
         elif not is_heard(link.settings, source):
             self._log.trace(TraceCode.DROPPED_SOURCE_OFF_LINK, ifindex, source)
-            link.refusals.note(source, off_link_reason(link.settings, source), now)
+            link.refusals.record(source, off_link_reason(link.settings, source), now)
         else:
             try:
                 message = decode(data)
@@ -453,7 +453,7 @@ class NeighborInstance:
         """When `handle_timer` should be called next, on the clock of `now`; None for never."""
         if self._is_stopped:
             return None
-        rooms = (self._agenda, self._table, self._wait, self._loading)
+        rooms = (self._schedule, self._table, self._wait, self._loading)
         times = [room.next_timer() for room in rooms]
         return min((moment for moment in times if moment is not None), default=None)
 
@@ -473,7 +473,7 @@ class NeighborInstance:
             for neighbor in link.neighbors_of(router_id)
         ]
         for link, neighbor in found:
-            link.memory.damper.forgive(router_id)
+            link.memory.damper.clear_damping(router_id)
             self._lifecycle.fire(
                 link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now
             )
@@ -594,9 +594,9 @@ class NeighborInstance:
 
     def _judge_silence(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
-        for ifindex in self._agenda.due(now):
+        for ifindex in self._schedule.due(now):
             link = self._links[ifindex]
-            for neighbor in link.take_alarms(now):
+            for neighbor in link.pop_timers(now):
                 link.attend(neighbor)
                 self._lifecycle.expire(link, neighbor, now)
 
@@ -607,20 +607,20 @@ class NeighborInstance:
         self._loading.settle(now)
         self._table.collect(now, self._marker.is_marked, self._has_gap)
         self._relay.send_due(now)
-        changes = self._table.take_changes()
+        changes = self._table.pop_changes()
         if changes:
-            better = self._table.take_improvements()
+            better = self._table.pop_improvements()
             self._marker.mark_reported(self._reporter.report_all(changes, better, now), now)
         late = self._wait.expire(now)
         if late:
             self._log.count(TraceCode.FORWARDING_LATE, len(late))
             self._marker.mark_followed(late, now)
         self._gather_heartbeats(now)
-        for ifindex in self._agenda.take(now):
+        for ifindex in self._schedule.take(now):
             self._serve_link(self._links[ifindex], now)
-            self._agenda.arm(ifindex)
-        if self._loading.take_loaded(now):
-            self._agenda.touch_all()  # each tells its neighbors, once it has told everything
+            self._schedule.arm(ifindex)
+        if self._loading.pop_loaded(now):
+            self._schedule.touch_all()  # each tells its neighbors, once it has told everything
 
     def _has_gap(self, key: NeighborKey) -> bool:
         """Whether messages of a neighbor are missing that later ones have overtaken."""
@@ -634,7 +634,7 @@ class NeighborInstance:
         To wake a process costs more than a heartbeat; chance decides about the first of them, as it
         would have about each, so routers do not fall into step.
         """
-        if all(self._links[ifindex].heartbeat_due > now for ifindex in self._agenda.due(now)):
+        if all(self._links[ifindex].heartbeat_due > now for ifindex in self._schedule.due(now)):
             return
         for link in self._links.values():
             if link.heartbeat_open_at <= now < link.heartbeat_due:

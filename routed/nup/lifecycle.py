@@ -103,7 +103,7 @@ class Lifecycle:
                 )
             )
         if old is AdjacencyState.UP is not transition.state and event not in _NO_FLAPS:
-            self._note_flap(link, neighbor, now)
+            self._record_flap(link, neighbor, now)
         match transition.action:
             case AdjacencyAction.IGNORE:
                 pass
@@ -132,8 +132,8 @@ class Lifecycle:
                 self._end_exchange(link, neighbor)
                 self._drop_neighbor(link, neighbor, now)
 
-    def _note_flap(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        if link.note_flap(neighbor, now):
+    def _record_flap(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        if link.record_flap(neighbor, now):
             self._log.trace(
                 TraceCode.NEIGHBOR_DAMPED,
                 link.settings.ifindex,
@@ -171,11 +171,11 @@ class Lifecycle:
     def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:
         """Nothing of this incarnation counts any more."""
         for delivered in neighbor.exchange.sender.abandon():
-            self._reporter.note_delivered(link.settings.ifindex, delivered)
+            self._reporter.record_delivered(link.settings.ifindex, delivered)
         neighbor.exchange = Exchange.fresh(self._rng)
         if not link.listeners():
             link.advertiser.reset()
-            self._reporter.note_link_empty(link.settings.ifindex)
+            self._reporter.record_link_empty(link.settings.ifindex)
 
     def _retain_routes(self, neighbor: Neighbor, grace_s: float | None, now: float) -> None:
         """Keep a restarting neighbor's routes for its grace; a second restart adds none."""
@@ -200,7 +200,7 @@ class Lifecycle:
         if neighbor.retained_until is not None and has_settled(exchange):
             self._table.sweep_stale(neighbor.key, now)
             neighbor.retained_until = None
-            self.note_room(neighbor, now)
+            self.record_room(neighbor, now)
         if exchange.is_table_received and exchange.is_table_acknowledged:
             reason = AdjacencyReason.TABLES_EXCHANGED
             self.fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
@@ -226,7 +226,7 @@ class Lifecycle:
                 event, reason = AdjacencyEvent.HELLO_ONE_WAY, AdjacencyReason.ONE_WAY
                 self.fire(link, neighbor, event, reason, now)
             elif neighbor.exchange.sender.has_given_up(now, adjacency.dead_interval_s):
-                link.note_given_up(neighbor, now)
+                link.record_given_up(neighbor, now)
                 event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
                 self.fire(link, neighbor, event, reason, now)
         if adjacency.loading_until is not None and now >= adjacency.loading_until:
@@ -254,7 +254,7 @@ class Lifecycle:
                 f"{prefix} is announced by another router with our router id",
             )
 
-    def note_room(self, neighbor: Neighbor, now: float) -> None:
+    def record_room(self, neighbor: Neighbor, now: float) -> None:
         """Plan to ask for a table that was refused in part, where there may be room for it now."""
         exchange = neighbor.exchange
         if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
@@ -275,7 +275,7 @@ class Lifecycle:
         exchange.table_request_at = None
         if self._table.counts.has_room_again(neighbor.key):
             exchange.table_requested_at = now
-            self._table.counts.forgive(neighbor.key)
+            self._table.counts.clear_damping(neighbor.key)
             self._log.count(TraceCode.TABLE_REQUESTED)
             self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
 
@@ -300,7 +300,7 @@ class Lifecycle:
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._reporter.report_all(through, (), now)
         self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
-        self.note_room(neighbor, now)
+        self.record_room(neighbor, now)
         link.attend(neighbor)
 
 

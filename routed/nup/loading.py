@@ -80,7 +80,7 @@ class Loading:
                 if link.is_converging:
                     link.touch()
 
-    def take_loaded(self, now: float) -> bool:
+    def pop_loaded(self, now: float) -> bool:
         """Whether everybody has now been heard for the first time."""
         if self.has_loaded or not self._links or self.awaits_links:
             return False

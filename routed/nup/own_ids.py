@@ -37,12 +37,12 @@ class OwnIdWatch:
         """Prefixes that we do not announce, or not like this; oldest first."""
         self._contested: Prefix | None = None
 
-    def note(self, prefix: Prefix, now: float) -> None:
+    def record(self, prefix: Prefix, now: float) -> None:
         """A prefix is told as ours that we do not announce, or not with so new a seqno."""
         if len(self._since) < REMEMBERED:
             self._since.setdefault(prefix, now)
 
-    def note_contested(self, prefix: Prefix) -> None:
+    def record_contested(self, prefix: Prefix) -> None:
         """Another router issues seqnos for a prefix that we announce."""
         self._contested = prefix
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from routed.model.prefix import Prefix
 from routed.nup.link.state import Link
-from routed.nup.route_changes import Reported, Through
-from routed.nup.routes.table import RouteTable, Selection
+from routed.nup.route_changes import ByNeighbors, Reported
+from routed.nup.routes.table import RouteTable, SelectedRoute
 
 __all__ = ["LinkMarker"]
 
@@ -43,7 +43,7 @@ class LinkMarker:
 
     def mark_reported(self, reported: Reported, now: float) -> None:
         """Links are to be told what was reported, as far as it need not wait."""
-        self._mark_through(reported.through, now)
+        self._mark_through(reported.by_next_hop, now)
         if reported.awaited:
             for link in self._links.values():
                 if link.has_listeners:
@@ -55,7 +55,7 @@ class LinkMarker:
 
         Cost: 0.2 us each where they are reached alike.
         """
-        kinds: dict[int, tuple[Selection | None, list[Prefix]]] = {}
+        kinds: dict[int, tuple[SelectedRoute | None, list[Prefix]]] = {}
         selection_of = self._table.selection
         for prefix in prefixes:
             selection = selection_of(prefix)
@@ -66,23 +66,23 @@ class LinkMarker:
                 kind[1].append(prefix)
         if not kinds:
             return
-        through: Through = {}
+        by_next_hop: ByNeighbors = {}
         for selection, alike in kinds.values():
             keys = () if selection is None else selection.neighbors
-            through.setdefault(keys, []).extend(alike)
-        self._mark_through(through, now)
+            by_next_hop.setdefault(keys, []).extend(alike)
+        self._mark_through(by_next_hop, now)
         for link in self._links.values():
             for neighbor in link.neighbors.values():
                 if neighbor.exchange.dump is not None:
                     link.attend(neighbor)
 
-    def _mark_through(self, through: Through, now: float) -> None:
-        if not through:
+    def _mark_through(self, by_next_hop: ByNeighbors, now: float) -> None:
+        if not by_next_hop:
             return
         for ifindex, link in self._links.items():
             if not link.has_listeners:
                 continue
-            for keys, prefixes in through.items():
+            for keys, prefixes in by_next_hop.items():
                 if any(key.ifindex == ifindex for key in keys):
                     link.advertiser.mark_told(prefixes, now)
                 else:

@@ -34,8 +34,8 @@ from routed.nup.wire.message import (
     ChallengeReply,
     ChallengeRequest,
     EndOfTable,
-    Flag,
     Goodbye,
+    HeaderFlag,
     HeartbeatRequest,
     Hello,
     LinkAddress,
@@ -125,12 +125,12 @@ class MessageHandler:
             self._log.trace(TraceCode.DROPPED_AFTER_LEAVING, ifindex, source)
         elif reason := unusable_reason(link.settings, source):
             self._log.trace(TraceCode.REFUSED_ADDRESS, ifindex, source, f"{source} {reason}")
-            link.refusals.note(source, f"its address {reason}", now)
+            link.refusals.record(source, f"its address {reason}", now)
         elif sender.router_id == self._own.router_id:
             self._log.trace(
                 TraceCode.DUPLICATE_ROUTER_ID, ifindex, source, str(self._own.router_id)
             )
-            link.refusals.note(source, f"has our router id {self._own.router_id}", now)
+            link.refusals.record(source, f"has our router id {self._own.router_id}", now)
         elif message.type is MessageType.HEARTBEAT:
             self._receive_heartbeat(link, source, message, now)
         else:
@@ -154,7 +154,7 @@ class MessageHandler:
         if admission.answer is not None:
             self._transmitter.send_control(link, admission.answer, now, source)
         if admission.is_proven_now:
-            link.refusals.forgive(source)
+            link.refusals.clear_damping(source)
         if admission.is_proven_now or isinstance(admission.answer, ChallengeReply):
             # Whoever proves itself has been heard in vain until now: both say hello again.
             self._transmitter.hasten_heartbeat(link, now)
@@ -162,7 +162,7 @@ class MessageHandler:
             return True
         self._log.trace(admission.refusal, link.settings.ifindex, source, admission.detail)
         if admission.refusal in _NAMED_REFUSALS:
-            link.refusals.note(source, admission.detail, now)
+            link.refusals.record(source, admission.detail, now)
         return False
 
     def _known_sender(self, link: Link, source: Address, message: Message) -> Neighbor | None:
@@ -192,24 +192,29 @@ class MessageHandler:
         adjacency = neighbor.adjacency
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):
-            adjacency.history.note(message.sequence)  # late is not lost
+            adjacency.history.record(message.sequence)  # late is not lost
             self._log.trace(TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, source)
             return
         hello = next(tlv for tlv in message.tlvs if isinstance(tlv, Hello))
-        self._note_mtu(link, adjacency, hello)
-        adjacency.note_hello(hello, message.sequence, message.timestamp, now)
+        self._record_mtu(link, adjacency, hello)
+        adjacency.record_hello(hello, message.sequence, message.timestamp, now)
         adjacency.is_signing = isinstance(message.tlvs[-1], Mac)
-        self._note_addresses(link, neighbor, message, now)
-        link.note_heard((source, *adjacency.addresses), now)
+        self._record_addresses(link, neighbor, message, now)
+        link.record_heard((source, *adjacency.addresses), now)
         self._judge_heard_list(link, neighbor, message, now)
         if neighbor.exchanges_routes:
-            neighbor.exchange.receiver.note_multicast_sequence(hello.multicast_sequence, now)
-            if not message.flags & Flag.CONVERGING and neighbor.exchange.settled_sequence is None:
+            neighbor.exchange.receiver.record_multicast_sequence(hello.multicast_sequence, now)
+            if (
+                not message.flags & HeaderFlag.CONVERGING
+                and neighbor.exchange.settled_sequence is None
+            ):
                 neighbor.exchange.settled_sequence = hello.multicast_sequence
         self._lifecycle.check_exchanged(link, neighbor, now)
         self._receive_acks(link, neighbor, message, now)
 
-    def _note_addresses(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
+    def _record_addresses(
+        self, link: Link, neighbor: Neighbor, message: Message, now: float
+    ) -> None:
         """Take in the addresses that a heartbeat names; one that names none repeats the last."""
         adjacency = neighbor.adjacency
         listed = [tlv.address for tlv in message.tlvs if isinstance(tlv, LinkAddress)]
@@ -247,7 +252,7 @@ class MessageHandler:
         elif neighbor.adjacency.boot_id != sender.boot_id:
             reason = AdjacencyReason.NEIGHBOR_RESTARTED
             self._lifecycle.fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESTARTED, reason, now)
-            neighbor.adjacency.note_boot(sender.boot_id)
+            neighbor.adjacency.record_boot(sender.boot_id)
         return neighbor
 
     def _has_place(self, link: Link, source: Address, message: Message, now: float) -> bool:
@@ -266,7 +271,7 @@ class MessageHandler:
             if not is_same_life and adjacency.state is not AdjacencyState.DOWN:
                 detail = f"{sender.router_id}, heard from {adjacency.address} as well"
                 self._log.trace(TraceCode.DUPLICATE_NEIGHBOR_ID, ifindex, source, detail)
-                link.refusals.note(source, f"has the router id {detail}", now)
+                link.refusals.record(source, f"has the router id {detail}", now)
                 return False
             if not is_same_life or (
                 adjacency.neighbor_session and adjacency.neighbor_session in sessions
@@ -300,7 +305,7 @@ class MessageHandler:
             and (tlv.router_id, tlv.boot_id) == (self._own.router_id, self._own.boot_id)
         ]
 
-    def _note_mtu(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
+    def _record_mtu(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
         is_news = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
         if is_news and hello.mtu != link.settings.mtu:
             detail = f"theirs {hello.mtu}, ours {link.settings.mtu}"
@@ -320,12 +325,12 @@ class MessageHandler:
         entries = self._entries_of_us(message)
         matching = [entry for entry in entries if entry.heard_session == adjacency.session]
         entry = matching[0] if matching else entries[0] if len(entries) == 1 else None
-        adjacency.is_unlisted = not entries and not message.flags & Flag.PARTIAL_LIST
+        adjacency.is_unlisted = not entries and not message.flags & HeaderFlag.PARTIAL_LIST
         if entries and entry is None:
             self._guess_entry(link, neighbor, entries, now)
             return
         if entry is None:
-            is_proof = not message.flags & Flag.PARTIAL_LIST
+            is_proof = not message.flags & HeaderFlag.PARTIAL_LIST
             event = AdjacencyEvent.HELLO_ONE_WAY if is_proof else AdjacencyEvent.HELLO_HEARD
             reason = (
                 AdjacencyReason.HEARD
@@ -342,11 +347,11 @@ class MessageHandler:
                 link, neighbor, AdjacencyEvent.HELLO_HEARD, AdjacencyReason.HEARD, now
             )
         adjacency.neighbor_session = entry.session
-        adjacency.note_echo(entry, now)
-        self._note_reception(adjacency, message, entry)
-        self._note_quality(link, neighbor, now)
+        adjacency.record_echo(entry, now)
+        self._record_reception(adjacency, message, entry)
+        self._record_quality(link, neighbor, now)
         if entry.heard_session == adjacency.session:
-            self._note_heard_both_ways(link, neighbor, now)
+            self._record_heard_both_ways(link, neighbor, now)
         else:
             self._transmitter.hasten_heartbeat(
                 link, now
@@ -369,7 +374,9 @@ class MessageHandler:
             adjacency.guessed_session = self._rng.choice(entries).session
         self._transmitter.hasten_heartbeat(link, now)
 
-    def _note_reception(self, adjacency: Adjacency, message: Message, entry: NeighborHeard) -> None:
+    def _record_reception(
+        self, adjacency: Adjacency, message: Message, entry: NeighborHeard
+    ) -> None:
         """What a heartbeat that lists us says of how ours arrive; nothing means all of them.
 
         RECEPTION follows the entry that it belongs to.
@@ -383,7 +390,7 @@ class MessageHandler:
                 adjacency.share_there = tlv.received / tlv.expected
                 return
 
-    def _note_quality(self, link: Link, neighbor: Neighbor, now: float) -> None:
+    def _record_quality(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Have the cost follow the round trip and the loss, where the link is told to."""
         adjacency, settings = neighbor.adjacency, link.settings
         before = adjacency.extra_cost, adjacency.loss_factor
@@ -400,8 +407,8 @@ class MessageHandler:
         if (adjacency.extra_cost, adjacency.loss_factor) != before:
             self._lifecycle.refresh_path(link, neighbor, now)
 
-    def _note_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        neighbor.adjacency.note_confirmed(now)
+    def _record_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        neighbor.adjacency.record_confirmed(now)
         reason = AdjacencyReason.HEARD_BOTH_WAYS
         self._lifecycle.fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
 
@@ -438,7 +445,7 @@ class MessageHandler:
         if stream is Stream.UNICAST:
             exchange.updates_received += len(updates)
             if not exchange.is_table_received:
-                neighbor.adjacency.note_progress(now)
+                neighbor.adjacency.record_progress(now)
         self._updates.receive(link, neighbor, updates, version, now)
         self._lifecycle.check_exchanged(link, neighbor, now)
 
@@ -451,7 +458,7 @@ class MessageHandler:
         elif receiver.session != adjacency.session or not adjacency.neighbor_session:
             code = TraceCode.DROPPED_STALE_SESSION
         else:
-            self._note_heard_both_ways(link, neighbor, now)
+            self._record_heard_both_ways(link, neighbor, now)
             return True
         self._log.trace(code, link.settings.ifindex, adjacency.address)
         return False
@@ -473,9 +480,9 @@ class MessageHandler:
                 self._log.count(TraceCode.IGNORED_ACK)
                 continue
             seen.add(tlv.stream)
-            neighbor.adjacency.note_confirmed(now)
+            neighbor.adjacency.record_confirmed(now)
             for delivered in neighbor.exchange.sender.acknowledge(tlv, now):
-                self._reporter.note_delivered(link.settings.ifindex, delivered)
+                self._reporter.record_delivered(link.settings.ifindex, delivered)
             self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_of_the_future(self, link: Link, neighbor: Neighbor, ack: Ack) -> bool:
@@ -509,13 +516,13 @@ class MessageHandler:
         adjacency.heartbeat_sequence = message.sequence
         notices = {type(tlv): tlv for tlv in message.tlvs}
         if Goodbye in notices:  # the stronger word, whatever stands beside it
-            link.note_departure(neighbor, now)
+            link.record_departure(neighbor, now)
             event, reason = AdjacencyEvent.GOODBYE_HEARD, AdjacencyReason.GOODBYE
             self._lifecycle.fire(link, neighbor, event, reason, now)
             return
         match notices.get(RestartNotice):
             case RestartNotice(grace_ms):
-                link.note_departure(neighbor, now)
+                link.record_departure(neighbor, now)
                 grace_s = min(grace_ms / 1000, GRACE_MAX_S)
                 event, reason = AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyReason.RESTART_ANNOUNCED
                 self._lifecycle.fire(link, neighbor, event, reason, now, grace_s=grace_s)

@@ -16,21 +16,21 @@ from routed.model.route import NextHop
 from routed.nup.events import LearnedPath, RouteHeld, RouteLost, RoutesLearned
 from routed.nup.link.state import Link
 from routed.nup.outputs import OutputLog
-from routed.nup.routes.table import NeighborKey, RouteTable, Selection
+from routed.nup.routes.table import NeighborKey, RouteTable, SelectedRoute
 from routed.nup.transport.advertise import OriginTable, RetractionHold
 from routed.nup.transport.forwarding_wait import ForwardingWait
 from routed.nup.transport.reliable import OutgoingData
 
-__all__ = ["Reported", "RouteReporter", "Through"]
+__all__ = ["ByNeighbors", "Reported", "RouteReporter"]
 
-Through: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
+ByNeighbors: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
 """Prefixes by the neighbors through which they are reached; () for none."""
 
 
 class Reported(NamedTuple):
     """What is to become of prefixes that were reported."""
 
-    through: Through
+    by_next_hop: ByNeighbors
     """To be told."""
     awaited: Collection[Prefix]
     """To be told when the kernel has followed."""
@@ -80,8 +80,8 @@ class RouteReporter:
         self._report(awaited, is_always=True)
         return Reported(self._report(others, is_always=False), awaited)
 
-    def _report(self, prefixes: Collection[Prefix], *, is_always: bool) -> Through:
-        kinds: dict[tuple[int, Family], tuple[Selection | None, list[Prefix]]] = {}
+    def _report(self, prefixes: Collection[Prefix], *, is_always: bool) -> ByNeighbors:
+        kinds: dict[tuple[int, Family], tuple[SelectedRoute | None, list[Prefix]]] = {}
         selection_of = self._table.selection
         for prefix in prefixes:
             selection = selection_of(prefix)
@@ -90,19 +90,19 @@ class RouteReporter:
                 kinds[id(selection), prefix[0]] = (selection, [prefix])
             else:
                 kind[1].append(prefix)
-        through: Through = {}
+        by_next_hop: ByNeighbors = {}
         known: dict[tuple[tuple[NeighborKey, ...], Family], tuple[NextHop, ...]] = {}
         waiting: tuple[Family, list[Prefix], LearnedPath] | None = None
         for (_, family), (selection, alike) in kinds.items():
             if selection is None:
-                through[()] = [*through.get((), ()), *alike]
+                by_next_hop[()] = [*by_next_hop.get((), ()), *alike]
                 self._report_unreachable(alike)
                 continue
             neighbors = selection.neighbors
             next_hops = known.get((neighbors, family))
             if next_hops is None:
                 next_hops = known[neighbors, family] = self._next_hops(neighbors, family)
-            through.setdefault(neighbors, []).extend(alike)
+            by_next_hop.setdefault(neighbors, []).extend(alike)
             path = _path(selection, next_hops)
             # What was told in several messages, one after the other, is mostly one path.
             if waiting is not None and path == waiting[2] and family is waiting[0]:
@@ -113,7 +113,7 @@ class RouteReporter:
             waiting = (family, alike, path)
         if waiting is not None:
             self._report_reachable(*waiting, is_always=is_always)
-        return through
+        return by_next_hop
 
     def _report_reachable(
         self, family: Family, prefixes: list[Prefix], path: LearnedPath, *, is_always: bool
@@ -128,13 +128,13 @@ class RouteReporter:
                 reported[prefix] = path
             self._log.emit(RoutesLearned(family, tuple(fresh), path))
 
-    def note_delivered(self, ifindex: int, message: OutgoingData) -> None:
+    def record_delivered(self, ifindex: int, message: OutgoingData) -> None:
         """Every neighbor that was owed a message has acknowledged it, or is gone."""
-        self._report_lost(self._hold.note_delivered(message.retracted, ifindex, message.version))
+        self._report_lost(self._hold.record_delivered(message.retracted, ifindex, message.version))
 
-    def note_link_empty(self, ifindex: int) -> None:
+    def record_link_empty(self, ifindex: int) -> None:
         """Nobody is left on a link who could believe in anything."""
-        self._report_lost(self._hold.note_link_empty(ifindex))
+        self._report_lost(self._hold.record_link_empty(ifindex))
 
     def cancel_hold(self, prefixes: Iterable[Prefix]) -> None:
         """Prefixes become ours: neighbors will be told that they are reachable again."""
@@ -173,7 +173,7 @@ class RouteReporter:
         return tuple(sorted(hops, key=NextHop.sort_key))
 
 
-def _path(selection: Selection, next_hops: tuple[NextHop, ...]) -> LearnedPath:
+def _path(selection: SelectedRoute, next_hops: tuple[NextHop, ...]) -> LearnedPath:
     return LearnedPath(
         selection.metric,
         selection.tag,

@@ -54,7 +54,7 @@ class RequestRelay:
 
     def send_due(self, now: float) -> None:
         """Queue what our own table asks for."""
-        for key, request in self._table.take_requests(now):
+        for key, request in self._table.pop_requests(now):
             self._log.count(TraceCode.SEQNO_REQUEST_SENT)
             self.queue(key, request)
 

@@ -21,7 +21,7 @@ from routed.nup.events import AdjacencyState, SendDatagram, TraceCode
 from routed.nup.link.adjacency import REST_INTERVALS, Adjacency, timestamp_us
 from routed.nup.link.state import Link, Neighbor
 from routed.nup.outputs import OutputLog
-from routed.nup.transport.advertise import RetractionHold, UpdateBatch, take_fitting
+from routed.nup.transport.advertise import RetractionHold, UpdateBatch, pop_fitting
 from routed.nup.transport.forwarding_wait import ForwardingWait
 from routed.nup.transport.reliable import OutgoingData
 from routed.nup.wire.message import (
@@ -29,7 +29,7 @@ from routed.nup.wire.message import (
     HEADER_BYTES,
     Ack,
     EndOfTable,
-    Flag,
+    HeaderFlag,
     HeartbeatRequest,
     Hello,
     LinkAddress,
@@ -99,7 +99,7 @@ class Transmitter:
         if destination is None:  # what only one neighbor gets would be a gap to all others
             link.control_sequence = next_seqno(link.control_sequence)
         sequence = link.control_sequence
-        self._send(link, destination, MessageType.CONTROL, Flag(0), sequence, (notice,), now)
+        self._send(link, destination, MessageType.CONTROL, HeaderFlag(0), sequence, (notice,), now)
 
     def serve_link(self, link: Link, now: float) -> None:
         """Send what one link has to send."""
@@ -108,10 +108,10 @@ class Transmitter:
         flush_at = link.advertiser.flush_at
         if flush_at is not None and now >= flush_at:
             self._flush_updates(link, now)
-        for neighbor in link.take_attention():
+        for neighbor in link.pop_attention():
             if neighbor.exchanges_routes:
                 self._serve_neighbor(link, neighbor, now)
-            link.set_alarm(neighbor)
+            link.set_timer(neighbor)
 
     def _serve_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Retransmissions first, then requests, then the rest of the table, then the ACK."""
@@ -122,7 +122,7 @@ class Transmitter:
                 link, neighbor.adjacency.address, transmission.message, now, is_repeated=True
             )
         while exchange.requests and exchange.sender.has_room:
-            self.send_unicast(link, neighbor, tuple(take_fitting(exchange.requests)), now)
+            self.send_unicast(link, neighbor, tuple(pop_fitting(exchange.requests)), now)
         self._continue_dump(link, neighbor, now)
         self._ask_for_heartbeat(link, neighbor.adjacency, now)
         ack_due_at = exchange.receiver.ack_due_at
@@ -131,7 +131,7 @@ class Transmitter:
                 neighbor.key.router_id, neighbor.adjacency.neighbor_session
             )
             destination = neighbor.adjacency.address
-            self._send(link, destination, MessageType.ACK, Flag(0), 0, tuple(acks), now)
+            self._send(link, destination, MessageType.ACK, HeaderFlag(0), 0, tuple(acks), now)
 
     def _ask_for_heartbeat(self, link: Link, adjacency: Adjacency, now: float) -> None:
         """Give a neighbor that is late the chance to say that it lives."""
@@ -146,7 +146,7 @@ class Transmitter:
         if not self._may_dump(link, neighbor, now):
             return
         while exchange.dump is not None and exchange.sender.has_room:
-            batch = exchange.dump.take_batch(
+            batch = exchange.dump.pop_batch(
                 lambda prefix: self._advertise(prefix, link.settings.ifindex), self._wait
             )
             if batch is not None:
@@ -173,14 +173,14 @@ class Transmitter:
             self._log.count(TraceCode.TABLE_DELAYED)
             return False
         exchange.dump_at = None
-        limits.note_begun(router_id, now)
+        limits.record_begun(router_id, now)
         return True
 
     def _flush_updates(self, link: Link, now: float) -> None:
         """Tell the dirty prefixes, as far as somebody's window allows."""
         ifindex = link.settings.ifindex
         while link.has_room(now):
-            batch = link.advertiser.take_batch(
+            batch = link.advertiser.pop_batch(
                 lambda prefix: self._advertise(prefix, ifindex),
                 self._sender.router_id,
                 now,
@@ -195,7 +195,7 @@ class Transmitter:
         link: Link,
         destination: Address | None,
         message_type: MessageType,
-        flags: Flag,
+        flags: HeaderFlag,
         sequence: int,
         tlvs: tuple[Tlv, ...],
         now: float,
@@ -208,7 +208,7 @@ class Transmitter:
         link: Link,
         destination: Address | None,
         message_type: MessageType,
-        flags: Flag,
+        flags: HeaderFlag,
         sequence: int,
         payload: bytes,
         now: float,
@@ -235,7 +235,7 @@ class Transmitter:
             version=self._table_version,
             retracted=batch.retracted,
         )
-        self._hold.note_sent(batch.retracted, link.settings.ifindex, message.version)
+        self._hold.record_sent(batch.retracted, link.settings.ifindex, message.version)
         for neighbor in link.listeners():
             neighbor.exchange.sender.owe(message, now)
             link.attend(neighbor)
@@ -273,9 +273,9 @@ class Transmitter:
         *,
         is_repeated: bool,
     ) -> None:
-        flags = Flag.UNICAST_STREAM if message.stream is Stream.UNICAST else Flag(0)
+        flags = HeaderFlag.UNICAST_STREAM if message.stream is Stream.UNICAST else HeaderFlag(0)
         if is_repeated:
-            flags |= Flag.RETRANSMISSION
+            flags |= HeaderFlag.RETRANSMISSION
         self._emit(
             link, destination, MessageType.DATA, flags, message.sequence, message.payload, now
         )
@@ -322,9 +322,9 @@ class Transmitter:
         fixed = self._heartbeat_head(link)
         room_bytes = CONTENT_MAX_BYTES - HEADER_BYTES - len(encode_tlvs(self._sender, fixed))
         pages = _paginate(heard.values(), room_bytes)
-        flags = Flag.PARTIAL_LIST if len(pages) > 1 else Flag(0)
+        flags = HeaderFlag.PARTIAL_LIST if len(pages) > 1 else HeaderFlag(0)
         if link.is_converging:
-            flags |= Flag.CONVERGING
+            flags |= HeaderFlag.CONVERGING
         for page in pages:
             used_bytes = sum(len(tlv_bytes(tlv)) for tlv in page)
             acks = self._riding_acks(link, room_bytes - used_bytes)

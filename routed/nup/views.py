@@ -8,7 +8,7 @@ from typing import TypeAlias
 from routed.model.martians import find_martian
 from routed.model.prefix import Address, Family, Prefix
 from routed.nup.events import AdjacencyReason, AdjacencyState, LearnedRow, NeighborRow
-from routed.nup.link.refusals import Refusal
+from routed.nup.link.refusals import RefusedSender
 from routed.nup.link.state import Link, Neighbor
 from routed.nup.routes.entries import LearnedRoute, NeighborKey
 from routed.nup.routes.prefix_counts import MAX_ROUTES
@@ -65,16 +65,16 @@ def neighbor_rows(
                 who = entries[position]
                 rows.append(
                     refusal_row(link, who)
-                    if isinstance(who, Refusal)
+                    if isinstance(who, RefusedSender)
                     else neighbor_row(link, who, table, fillers, now)
                 )
     return rows
 
 
-def _entries(link: Link, now: float) -> dict[NeighborPosition, Neighbor | Refusal]:
+def _entries(link: Link, now: float) -> dict[NeighborPosition, Neighbor | RefusedSender]:
     """Who is on a link, by position."""
     ifindex = link.settings.ifindex
-    entries: dict[NeighborPosition, Neighbor | Refusal] = {
+    entries: dict[NeighborPosition, Neighbor | RefusedSender] = {
         (ifindex, neighbor.adjacency.address, neighbor.adjacency.router_id): neighbor
         for neighbor in link.neighbors.values()
     }
@@ -114,7 +114,7 @@ def neighbor_row(
         loss_there=1 - adjacency.share_there,
         retransmissions=exchange.sender.retransmissions,
         prefixes=table.counts.reachable(neighbor.key),
-        infeasible=table.wishes.waiting(neighbor.key),
+        infeasible=table.seqno_requests.waiting(neighbor.key),
         is_restarting=neighbor.retained_until is not None,
         window=int(exchange.sender.window),
         in_flight=exchange.sender.in_flight,
@@ -209,7 +209,7 @@ def _one_way(link: Link, neighbor: Neighbor) -> str:
     return "one-way: it does not list us"
 
 
-def refusal_row(link: Link, refusal: Refusal) -> NeighborRow:
+def refusal_row(link: Link, refusal: RefusedSender) -> NeighborRow:
     """An address that is not believed, and why."""
     return NeighborRow(
         router_id=None,
@@ -246,7 +246,7 @@ def learned_rows(table: RouteTable) -> list[LearnedRow]:
 
 def waiting_rows(table: RouteTable, prefix: Prefix) -> list[LearnedRow]:
     """Routes to a prefix that may not be used until their origin's seqno is newer, by neighbor."""
-    if table.wishes.waits_since(prefix) is None:
+    if table.seqno_requests.waits_since(prefix) is None:
         return []
     rows = [_learned_row(table, *learned) for learned in table.learned_of(prefix)]
     waiting = [row for row in rows if not row.is_feasible]

@@ -61,7 +61,7 @@ class SwitchHost(Protocol):
         """What opens a configuration of so many bytes on the channel."""
         ...
 
-    def settle_sockets(self) -> None:
+    def adopt_sockets(self) -> None:
         """An engine follows what is in force: open and close NUP sockets by it."""
         ...
 
@@ -212,7 +212,7 @@ class ConfigSwitch:
         if is_moved:
             self._serve_metrics(metrics, wanted)
             self._hand_over_metrics(session)
-        self._host.settle_sockets()
+        self._host.adopt_sockets()
 
     async def _apply(self, session: EngineSession, new: InForce) -> None:
         """Have the engine run by the new one, with the kernel's side following first."""
@@ -295,7 +295,7 @@ class ConfigSwitch:
             self._set_followed(former)
             if is_moved:
                 self._hand_over_metrics(session)
-            self._host.settle_sockets()
+            self._host.adopt_sockets()
         elif self._supervisor.session is not None:
             self._end(self._supervisor.session)  # stopped, or just being given the other one
         await self.wait_for_engine()

@@ -1,6 +1,6 @@
 """What an engine may ask of the daemon, and where the answers go: the parent's counter.
 
-    engine --wishes--------> KernelSide   (judged first: `routed.parent.route_admission`)
+    engine --desired routes--------> KernelSide   (judged first: `routed.parent.route_admission`)
            --FIB commands--> KernelSide --answer--.
            --reloads-------> Transactions --answer-+--> the engine that asked
            --log level-----> DaemonLog ----answer--'
@@ -23,10 +23,10 @@ from routed.imsg.messages import (
     FibUpdate,
     LogLevelChanged,
     LogLevelRequested,
-    NextHopsSuspected,
+    NextHopsToVerify,
     ReloadFinished,
     ReloadRequested,
-    RoutesLearned,
+    RoutesImported,
 )
 from routed.model.command import FibCommand
 from routed.model.link import Interface
@@ -36,12 +36,12 @@ from routed.parent.log_output import DaemonLog
 from routed.parent.reload import Transactions
 from routed.parent.reload_queue import ReloadRequest
 
-__all__ = ["EngineDesk"]
+__all__ = ["EngineRequests"]
 
 _ID_BITS = 32
 
 
-class EngineDesk:
+class EngineRequests:
     """Stands between one engine after another and the rooms of the parent; their `EngineHost`."""
 
     def __init__(
@@ -55,7 +55,7 @@ class EngineDesk:
         """Open the counter.
 
         Args:
-            kernel: where wishes and FIB commands go.
+            kernel: where desired routes and FIB commands go.
             transactions: where reloads go.
             log: whose level clients set.
             supervisor: of the engines.
@@ -73,31 +73,31 @@ class EngineDesk:
         """A link as it is now."""
         return self._kernel.link(ifindex)
 
-    def take_progress(self) -> FibProgress | None:
+    def pop_progress(self) -> FibProgress | None:
         """The FIB's news as a message."""
-        return self._kernel.take_progress()
+        return self._kernel.pop_progress()
 
-    def take_learned(self) -> RoutesLearned | None:
+    def take_learned(self) -> RoutesImported | None:
         """Others' routes as a message."""
         return self._kernel.take_learned()
 
-    # --- wishes
+    # --- desired routes
 
     def fib_update(self, update: FibUpdate) -> None:
-        """The engine's wishes, judged before they are taken."""
-        self._kernel.wishes.update(update)
+        """The engine's desired routes, judged before they are taken."""
+        self._kernel.desired.update(update)
 
     def fib_in_sync(self) -> None:
         """The engine has said everything."""
-        self._kernel.wishes.in_sync()
+        self._kernel.desired.in_sync()
 
-    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+    def nexthops_to_verify(self, message: NextHopsToVerify) -> None:
         """Next hops are likely dead: the groups first, the routes when they are decided."""
         self._kernel.sync.suspect(message.legs)
 
-    def nexthops_judged(self) -> None:
+    def nexthops_verified(self) -> None:
         """The RIB has decided about them."""
-        self._kernel.wishes.judged()
+        self._kernel.desired.judged()
 
     # --- questions
 

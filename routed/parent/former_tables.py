@@ -32,8 +32,8 @@ import trio
 from routed.config.load import ConfigError
 from routed.config.schema import Config
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.ownership import Ownership
+from routed.fib.routes.tables import FibTables
 from routed.fib.sync import FibSync
 from routed.log.logger import Logger
 from routed.netlink.socket import NetlinkError
@@ -108,7 +108,7 @@ async def _sweep(table_id: int, protocol: int, log: Logger) -> tuple[int, int]:
     ownership = Ownership(protocol, 0, frozenset({table_id}))
     with RequestSocket(protocol) as kernel:
         sync = FibSync(
-            Ledger(ownership),
+            FibTables(ownership),
             kernel,
             resync_s=math.inf,
             log=log,

@@ -27,20 +27,20 @@ from routed.fib.imported import LearnRule
 from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthop_sync import ObjectSync
-from routed.fib.nexthops.book import NextHopBook, NextHopState
 from routed.fib.nexthops.codec import SeenNextHop
+from routed.fib.nexthops.table import NextHopState, NexthopTable
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.ownership import KernelRoute, Ownership
+from routed.fib.routes.tables import FibTables
 from routed.fib.rule_sync import RuleSync
 from routed.fib.sync import FibSync
 from routed.imsg.messages import (
-    FORMER_LEGS_MAX,
+    FORMER_NEXT_HOPS_MAX,
     FibCommandDone,
     FibProgress,
     NextHopReport,
-    NextHopsTold,
-    RoutesLearned,
+    NextHopsReported,
+    RoutesImported,
     RuleReport,
 )
 from routed.log.logger import Logger
@@ -49,16 +49,16 @@ from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 from routed.netlink.socket import DumpInterrupted, EventSocket
-from routed.parent.route_admission import WishGate
+from routed.parent.route_admission import RouteAdmission
 
 __all__ = ["KernelHost", "KernelSide"]
 
 
-NEXTHOPS_TOLD_MAX = 100
+NEXTHOPS_REPORTED_MAX = 100
 """Objects in one answer; fewer where they have so many next hops that they do not fit
-(`NextHopsTold.halves`)."""
+(`NextHopsReported.halves`)."""
 
 NEXTHOP_MEMBERS_TOLD_MAX = 2000
 """Next hops of them, as wanted and as the kernel has them: some milliseconds of work."""
@@ -72,7 +72,7 @@ class KernelHost(Protocol):
         ...
 
     def on_progress(self) -> None:
-        """`KernelSide.take_progress` may have something."""
+        """`KernelSide.pop_progress` may have something."""
         ...
 
     def on_learned(self) -> None:
@@ -104,10 +104,10 @@ class KernelSide:
         self._host = host
         self._log = log
         self._compat_mode = CompatMode()
-        ledger = Ledger(_ownership(config.fib))
-        self._objects = self._open_objects(config.fib, object_writer, ledger)
+        fib_tables = FibTables(_ownership(config.fib))
+        self._objects = self._open_objects(config.fib, object_writer, fib_tables)
         self.sync = FibSync(
-            ledger,
+            fib_tables,
             writer,
             resync_s=config.fib.resync_s,
             log=log,
@@ -116,7 +116,7 @@ class KernelSide:
             is_link_up=self._is_link_up,
             objects=self._objects,
         )
-        self.wishes = WishGate(self.sync, log, config.martians)
+        self.desired = RouteAdmission(self.sync, log, config.martians)
         self._rules = RuleSync(
             rule_writer,
             config.fib.protocol,
@@ -124,11 +124,11 @@ class KernelSide:
             log=log,
             on_states=host.on_rules,
         )
-        self._rules.want(_rules_of(config))
+        self._rules.set_desired(_rules_of(config))
         self._learn = LearnSync(
-            learn_reader, resync_s=config.fib.resync_s, log=log, on_news=host.on_learned
+            learn_reader, resync_s=config.fib.resync_s, log=log, on_change=host.on_learned
         )
-        self._learn.want(_learn_rules(config))
+        self._learn.set_desired(_learn_rules(config))
         self._monitor = KernelMonitor(
             listener,
             reader,
@@ -148,7 +148,7 @@ class KernelSide:
         return [link.ifindex for link in self.links if link.is_up and not link.is_loopback]
 
     def _open_objects(
-        self, config: FibConfig, kernel: RequestSocket, ledger: Ledger
+        self, config: FibConfig, kernel: RequestSocket, fib_tables: FibTables
     ) -> ObjectSync | None:
         """What keeps nexthop objects; None when the kernel has no such thing."""
         try:
@@ -161,8 +161,10 @@ class KernelSide:
             problem = self._compat_mode.switch_off()
             if self._compat_mode.value is not None:
                 self._log.emit("nexthop-compat-mode", mode=self._compat_mode.value, problem=problem)
-        book = NextHopBook(config.protocol, is_enabled=is_enabled, is_link_up=self._is_link_up)
-        return ObjectSync(book, kernel, ledger, self._log, lambda: self._compat_mode.value)
+        fib_table = NexthopTable(
+            config.protocol, is_enabled=is_enabled, is_link_up=self._is_link_up
+        )
+        return ObjectSync(fib_table, kernel, fib_tables, self._log, lambda: self._compat_mode.value)
 
     @classmethod
     @asynccontextmanager
@@ -209,12 +211,12 @@ class KernelSide:
     def follow(self, old: Config, new: Config) -> None:
         """Keep it by another configuration from now on."""
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
-        self._rules.want(_rules_of(new))
-        self.wishes.martians = new.martians
+        self._rules.set_desired(_rules_of(new))
+        self.desired.martians = new.martians
         if old.fib.carrier_check_s != new.fib.carrier_check_s:
             self._carriers.period_s = new.fib.carrier_check_s
         if old.learn != new.learn:
-            self._learn.want(_learn_rules(new))
+            self._learn.set_desired(_learn_rules(new))
         if old.fib != new.fib:
             self.sync.change_ownership(_ownership(new.fib))
         if old.fib.table_id != new.fib.table_id:
@@ -259,32 +261,32 @@ class KernelSide:
         """Every policy rule of the configuration, and how it stands."""
         return tuple(RuleReport(*state) for state in self._rules.states)
 
-    def nexthops_after(self, after_id: int) -> NextHopsTold:
+    def nexthops_after(self, after_id: int) -> NextHopsReported:
         """The next nexthop objects with ids above one."""
         states = () if self._objects is None else self._objects.states_after(after_id)
         return report_nexthops(states, self._log)
 
-    def former_legs(self) -> tuple[tuple[Address, int], ...]:
+    def former_next_hops(self) -> tuple[tuple[Address, int], ...]:
         """Gateways and their links that the kernel routes of earlier lives go through.
 
         Only what has been read by now: a daemon does not wait for a million routes to be read
         before it starts its engine. Cost: 0.1 us a route.
         """
-        ledger = self.sync.ledger
-        legs = ledger.legs()
+        fib_tables = self.sync.fib_tables
+        hops = fib_tables.hops()
         if self._objects is not None:
-            legs |= self._objects.book.legs_of(ledger.nexthop_ids())
-        return tuple(sorted(legs)[:FORMER_LEGS_MAX])
+            hops |= self._objects.nexthop_table.next_hops_of(fib_tables.nexthop_ids())
+        return tuple(sorted(hops)[:FORMER_NEXT_HOPS_MAX])
 
-    def take_progress(self) -> FibProgress | None:
+    def pop_progress(self) -> FibProgress | None:
         """The FIB's news as a message."""
-        progress = self.sync.take_progress()
+        progress = self.sync.pop_progress()
         return None if progress is None else FibProgress(*progress)
 
-    def take_learned(self) -> RoutesLearned | None:
+    def take_learned(self) -> RoutesImported | None:
         """Others' routes as a message."""
-        news = self._learn.learner.take_news()
-        return None if news is None else RoutesLearned(*news)
+        news = self._learn.learner.pop_changes()
+        return None if news is None else RoutesImported(*news)
 
     async def carry_out(self, command: FibCommand) -> FibCommandDone:
         """Do something to the FIB as a whole, and say in words how that went."""
@@ -333,9 +335,9 @@ class KernelSide:
         old, new = before.on_link_prefixes(), after.on_link_prefixes()
         if self._objects is None or set(old) <= set(new):
             return []
-        legs = self._objects.book.legs_on(before.ifindex)
+        hops = self._objects.nexthop_table.next_hops_on(before.ifindex)
         return [
-            (via, ifindex) for via, ifindex in legs if _is_in(via, old) and not _is_in(via, new)
+            (via, ifindex) for via, ifindex in hops if _is_in(via, old) and not _is_in(via, new)
         ]
 
     def _on_link(self, change: LinkChange) -> None:
@@ -360,20 +362,20 @@ class KernelSide:
         self._host.on_link(change)
 
 
-def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsTold:
+def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsReported:
     """The first of some nexthop objects: few enough for a message and for a moment.
 
-    Cost: NEXTHOPS_TOLD_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of one
-    object more, whatever there are.
+    Cost: NEXTHOPS_REPORTED_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of
+    one object more, whatever there are.
     """
     reports: list[NextHopReport] = []
     members = 0
     for state in states:
-        if len(reports) == NEXTHOPS_TOLD_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
-            return NextHopsTold(tuple(reports), is_last=False)
+        if len(reports) == NEXTHOPS_REPORTED_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
+            return NextHopsReported(tuple(reports), is_last=False)
         reports.append(report_nexthop(state, log))
         members += len(state.next_hops) + len(state.active)
-    return NextHopsTold(tuple(reports), is_last=True)
+    return NextHopsReported(tuple(reports), is_last=True)
 
 
 def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:
@@ -412,7 +414,7 @@ def _learn_rules(config: Config) -> list[LearnRule]:
     ]
 
 
-def _rules_of(config: Config) -> list[Rule]:
+def _rules_of(config: Config) -> list[PolicyRule]:
     return [rule for entry in config.rules for rule in entry.rules]
 
 

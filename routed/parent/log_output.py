@@ -18,7 +18,7 @@ from collections.abc import Callable
 from routed.config.schema import LogConfig, LogFormat
 from routed.imsg.messages import LOG_LINES_KEPT, LogLine
 from routed.log.events import Level
-from routed.log.logger import Logger, Record, Sink, format_text, wall_time
+from routed.log.logger import Logger, LogRecord, Sink, format_text, wall_time
 from routed.parent.log_sinks import (
     FileSink,
     StreamSink,
@@ -107,7 +107,7 @@ class DaemonLog:
         levels = list(Level)
         self.set_level(levels[levels.index(self.logger.level) - 1].name)
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: LogRecord) -> None:
         if record.level < Level.INFO:
             return
         level, text = record.level.name.lower(), format_text(record)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from routed.log.events import Level
-from routed.log.logger import Record, Sink, format_json, format_text, timestamp, wall_time
+from routed.log.logger import LogRecord, Sink, format_json, format_text, timestamp, wall_time
 from routed.parent.file_threads import leave_shared_files
 
 __all__ = [
@@ -96,7 +96,7 @@ class StreamSink:
         self._channel = _Channel(descriptor)
         self._as_json = as_json
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Write one line.
 
         Raises:
@@ -228,7 +228,7 @@ class FileSink:
         """
         self._open()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Append one line.
 
         Raises:
@@ -289,7 +289,7 @@ def is_standard_stream(path: str) -> bool:
     return path in ("/dev/stdout", "/dev/stderr") or _MAGIC.match(path) is not None
 
 
-def _stamped_line(record: Record, *, as_json: bool) -> bytes:
+def _stamped_line(record: LogRecord, *, as_json: bool) -> bytes:
     now = timestamp(wall_time())
     if as_json:
         line = f'{{"time": "{now}", {format_json(record)[1:]}\n'
@@ -339,7 +339,7 @@ class SyslogSink(_DatagramSink):
         super().__init__(path)
         self._as_json = as_json
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Send one datagram."""
         text = format_json(record) if self._as_json else format_text(record)
         priority = _SYSLOG_DAEMON | _SYSLOG_SEVERITY[record.level]
@@ -358,7 +358,7 @@ class JournalSink(_DatagramSink):
     def __init__(self, path: str = PATH) -> None:
         super().__init__(path)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Send one entry."""
         entry: dict[str, str] = {
             "MESSAGE": format_text(record),
@@ -381,7 +381,7 @@ def _journal_field(name: str, value: str) -> bytes:
 class _NullSink:
     """Nowhere: a background daemon on a machine with neither journald nor syslog."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Discard."""
 
     def close(self) -> None:

@@ -5,7 +5,7 @@
     KernelSide --links, progress--> Parent --config, links, sockets--> EngineSession --> engine
         ^                           |    |                              |
         |                  NeighborSockets  Transactions <--reloads--.   |
-        +------------------------- wishes ----------------------- EngineDesk
+        +------------------------- desired routes ----------------------- EngineRequests
 
     routed/parent/startup.py             what can be refused at start; opens what the daemon holds
     routed/parent/kernel.py       netlink: our routes, rules, learned routes, links
@@ -68,13 +68,13 @@ from routed.parent.daemonize import ReadyPipe
 from routed.parent.engine_process.journals import Journals
 from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
-from routed.parent.engine_requests import EngineDesk
+from routed.parent.engine_requests import EngineRequests
 from routed.parent.former_tables import sweep_former_tables
 from routed.parent.kernel import KernelSide
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import InForce, Transactions
-from routed.parent.reload_phases import Phase
+from routed.parent.reload_phases import ReloadPhase
 from routed.parent.reload_queue import ReloadRequest
 from routed.parent.service_manager import ServiceManager
 from routed.parent.startup import Opened, StartError, open_daemon
@@ -184,7 +184,7 @@ class Parent:
         self._is_serving = False
         """Whether there are a kernel's side and a desk."""
         self._kernel: KernelSide
-        self._desk: EngineDesk
+        self._engine_requests: EngineRequests
         opened.log.on_line = self._tell_line
 
     # --- life
@@ -242,12 +242,12 @@ class Parent:
             nursery.start_soon(self._switch.run)
             if self._manager.watchdog_period_s is not None:
                 nursery.start_soon(self._pet_watchdog, self._manager.watchdog_period_s)
-            self._desk = EngineDesk(
+            self._engine_requests = EngineRequests(
                 self._kernel, self._transactions, self._opened.log, self._supervisor, nursery
             )
             self._is_serving = True
             await self._supervisor.run(
-                self._desk,
+                self._engine_requests,
                 config.user,
                 config.sandbox,
                 self._settle_engine,
@@ -313,7 +313,7 @@ class Parent:
                 case signal.SIGUSR2:
                     self._opened.log.step_level()
                     if self._is_serving:
-                        self._desk.tell_level()
+                        self._engine_requests.tell_level()
 
     async def _stop(self, reason: str) -> None:
         if self._is_stopping:
@@ -362,23 +362,23 @@ class Parent:
             session.send_link(link.ifindex)
         for number, journal in enumerate(self._journals.copies()):
             session.send(JournalReady(number), descriptor=journal)
-        session.send(LinksComplete(self._kernel.former_legs()))
+        session.send(LinksComplete(self._kernel.former_next_hops()))
         self.on_rules()
         session.tell_refusals()
         session.mark_learned()
         self._switch.hand_over_listeners(session)
-        self._desk.tell_config_state()
-        self._desk.tell_level()
+        self._engine_requests.tell_config_state()
+        self._engine_requests.tell_level()
         for line in list(self._opened.log.lines):
             session.send_line(line)
-        self.settle_sockets()
+        self.adopt_sockets()
 
     def _bury_engine(self, session: EngineSession) -> None:
         self._switch.engine_ended()
         self._journals.engine_died(
-            has_wished=session.has_wished,
+            has_desired_routes=session.has_desired_routes,
             is_next_last=self._supervisor.is_next_last
-            and self._transactions.phase is not Phase.UNCONFIRMED,
+            and self._transactions.phase is not ReloadPhase.UNCONFIRMED,
         )
         for problem in self._opened.listeners.renew():
             self._log.emit("listener-not-renewed", problem=problem)
@@ -452,11 +452,11 @@ class Parent:
     def answer(self, request_id: int, answer: ReloadFinished) -> None:
         """Tell the engine how a reload went."""
         if self._is_serving:
-            self._desk.answer_reload(request_id, answer)
+            self._engine_requests.answer_reload(request_id, answer)
 
     def config_state_changed(self) -> None:
         """Tell the engine how the configuration stands."""
-        self._desk.tell_config_state()
+        self._engine_requests.tell_config_state()
 
     def begin_reload(self) -> None:
         """For the service manager, and for whoever has moved the log file away."""
@@ -488,6 +488,6 @@ class Parent:
         if old.log != new.log:
             self._opened.log.follow(new.log)
 
-    def settle_sockets(self) -> None:
+    def adopt_sockets(self) -> None:
         """Open and close NUP sockets by what is in force."""
         self._sockets.settle_all(self._kernel.links, self._config)

@@ -109,7 +109,7 @@ class NeighborSockets:
     def settle(self, link: Interface, config: Config) -> None:
         """Hand the engine a socket for a link, if it should have one and does not yet."""
         family = neighbor_family(link, config)
-        self._note_port(link, config)
+        self._record_port(link, config)
         if family is None:
             self._rest(link, config)
             return
@@ -161,7 +161,7 @@ class NeighborSockets:
         self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
         return kept
 
-    def _note_port(self, link: Interface, config: Config) -> None:
+    def _record_port(self, link: Interface, config: Config) -> None:
         """Say once that NUP does not run on a link because it is a port of another one."""
         is_refused = link.is_port and config.interface_for(link.ifname) is not None
         if is_refused and link.ifindex not in self._ports:

@@ -47,7 +47,7 @@ from routed.model.command import ReloadAction
 from routed.model.secret import SharedSecret
 from routed.parent.config_history import LastGood
 from routed.parent.config_reader import ConfigReader
-from routed.parent.reload_phases import TRANSITIONS, Action, Event, Phase
+from routed.parent.reload_phases import TRANSITIONS, Action, Event, ReloadPhase
 from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
 
 __all__ = [
@@ -200,7 +200,7 @@ class Transactions:
             reader: of the configuration file.
             last_good: the configurations worth going back to.
         """
-        self.phase = Phase.CONFIRMED
+        self.phase = ReloadPhase.CONFIRMED
         self._host = host
         self._switch = switch
         self._log = log
@@ -260,7 +260,7 @@ class Transactions:
     def state(self) -> ConfigState:
         """How the configuration stands, for a new engine."""
         waiting = self._unconfirmed
-        if waiting is None or self.phase is not Phase.UNCONFIRMED:
+        if waiting is None or self.phase is not ReloadPhase.UNCONFIRMED:
             return ConfigState(self.phase.value)
         left_ns = round((waiting.until - trio.current_time()) * 1e9)
         return ConfigState(self.phase.value, waiting.token, left_ns, waiting.request.asked_by)
@@ -300,7 +300,7 @@ class Transactions:
             self._log.emit(
                 "internal-error", where="reload", error=f"{event.value} while {before.value}"
             )
-        if self.phase is not before and self.phase is not Phase.UNCONFIRMED:
+        if self.phase is not before and self.phase is not ReloadPhase.UNCONFIRMED:
             self._host.config_state_changed()
         return action
 

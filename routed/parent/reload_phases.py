@@ -25,10 +25,10 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-__all__ = ["TRANSITIONS", "Action", "Event", "Phase", "Transition", "table_text"]
+__all__ = ["TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadTransition", "table_text"]
 
 
-class Phase(enum.Enum):
+class ReloadPhase(enum.Enum):
     """How the configuration in force stands."""
 
     CONFIRMED = "confirmed"
@@ -90,72 +90,77 @@ class Action(enum.Enum):
     DEFECT = "(cannot be)"
 
 
-class Transition(NamedTuple):
+class ReloadTransition(NamedTuple):
     """The next phase, and what is done."""
 
-    phase: Phase
+    phase: ReloadPhase
     action: Action
 
 
-_C, _S, _U, _R = Phase.CONFIRMED, Phase.SWITCHING, Phase.UNCONFIRMED, Phase.RETURNING
+_C, _S, _U, _R = (
+    ReloadPhase.CONFIRMED,
+    ReloadPhase.SWITCHING,
+    ReloadPhase.UNCONFIRMED,
+    ReloadPhase.RETURNING,
+)
 
-TRANSITIONS: dict[tuple[Phase, Event], Transition] = {
-    (_C, Event.RELOAD): Transition(_S, Action.SWITCH),
-    (_C, Event.SIGHUP): Transition(_S, Action.SWITCH),
-    (_C, Event.CONFIRM): Transition(_C, Action.DEFECT),
-    (_C, Event.CONFIRM_OTHER): Transition(_C, Action.REFUSE),
-    (_C, Event.ROLLBACK): Transition(_S, Action.SWITCH),
-    (_C, Event.SWITCHED): Transition(_C, Action.DEFECT),
-    (_C, Event.SWITCHED_UNCONFIRMED): Transition(_C, Action.DEFECT),
-    (_C, Event.FAILED): Transition(_C, Action.DEFECT),
-    (_C, Event.TIME_UP): Transition(_C, Action.IGNORE),
-    (_C, Event.ENGINES_DYING): Transition(_C, Action.END),
-    (_C, Event.ENGINE_FOLLOWS): Transition(_C, Action.IGNORE),
-    (_S, Event.RELOAD): Transition(_S, Action.WAIT),
-    (_S, Event.SIGHUP): Transition(_S, Action.WAIT),
-    (_S, Event.CONFIRM): Transition(_S, Action.DEFECT),
-    (_S, Event.CONFIRM_OTHER): Transition(_S, Action.WAIT),
-    (_S, Event.ROLLBACK): Transition(_S, Action.WAIT),
-    (_S, Event.SWITCHED): Transition(_C, Action.KEEP_NEW),
-    (_S, Event.SWITCHED_UNCONFIRMED): Transition(_U, Action.START_TIMER),
-    (_S, Event.FAILED): Transition(_C, Action.KEEP_OLD),
-    (_S, Event.TIME_UP): Transition(_S, Action.IGNORE),
-    (_S, Event.ENGINES_DYING): Transition(_S, Action.END),
-    (_S, Event.ENGINE_FOLLOWS): Transition(_S, Action.IGNORE),
-    (_U, Event.RELOAD): Transition(_U, Action.REFUSE),
-    (_U, Event.SIGHUP): Transition(_U, Action.REFUSE),
-    (_U, Event.CONFIRM): Transition(_C, Action.KEEP_NEW),
-    (_U, Event.CONFIRM_OTHER): Transition(_U, Action.REFUSE),
-    (_U, Event.ROLLBACK): Transition(_R, Action.GO_BACK),
-    (_U, Event.SWITCHED): Transition(_U, Action.DEFECT),
-    (_U, Event.SWITCHED_UNCONFIRMED): Transition(_U, Action.DEFECT),
-    (_U, Event.FAILED): Transition(_U, Action.DEFECT),
-    (_U, Event.TIME_UP): Transition(_R, Action.GO_BACK),
-    (_U, Event.ENGINES_DYING): Transition(_R, Action.GO_BACK),
-    (_U, Event.ENGINE_FOLLOWS): Transition(_U, Action.IGNORE),
-    (_R, Event.RELOAD): Transition(_R, Action.WAIT),
-    (_R, Event.SIGHUP): Transition(_R, Action.WAIT),
-    (_R, Event.CONFIRM): Transition(_R, Action.DEFECT),
-    (_R, Event.CONFIRM_OTHER): Transition(_R, Action.WAIT),
-    (_R, Event.ROLLBACK): Transition(_R, Action.WAIT),
-    (_R, Event.SWITCHED): Transition(_R, Action.DEFECT),
-    (_R, Event.SWITCHED_UNCONFIRMED): Transition(_R, Action.DEFECT),
-    (_R, Event.FAILED): Transition(_R, Action.DEFECT),
-    (_R, Event.TIME_UP): Transition(_R, Action.IGNORE),
-    (_R, Event.ENGINES_DYING): Transition(_R, Action.END),
-    (_R, Event.ENGINE_FOLLOWS): Transition(_C, Action.FINISH),
+TRANSITIONS: dict[tuple[ReloadPhase, Event], ReloadTransition] = {
+    (_C, Event.RELOAD): ReloadTransition(_S, Action.SWITCH),
+    (_C, Event.SIGHUP): ReloadTransition(_S, Action.SWITCH),
+    (_C, Event.CONFIRM): ReloadTransition(_C, Action.DEFECT),
+    (_C, Event.CONFIRM_OTHER): ReloadTransition(_C, Action.REFUSE),
+    (_C, Event.ROLLBACK): ReloadTransition(_S, Action.SWITCH),
+    (_C, Event.SWITCHED): ReloadTransition(_C, Action.DEFECT),
+    (_C, Event.SWITCHED_UNCONFIRMED): ReloadTransition(_C, Action.DEFECT),
+    (_C, Event.FAILED): ReloadTransition(_C, Action.DEFECT),
+    (_C, Event.TIME_UP): ReloadTransition(_C, Action.IGNORE),
+    (_C, Event.ENGINES_DYING): ReloadTransition(_C, Action.END),
+    (_C, Event.ENGINE_FOLLOWS): ReloadTransition(_C, Action.IGNORE),
+    (_S, Event.RELOAD): ReloadTransition(_S, Action.WAIT),
+    (_S, Event.SIGHUP): ReloadTransition(_S, Action.WAIT),
+    (_S, Event.CONFIRM): ReloadTransition(_S, Action.DEFECT),
+    (_S, Event.CONFIRM_OTHER): ReloadTransition(_S, Action.WAIT),
+    (_S, Event.ROLLBACK): ReloadTransition(_S, Action.WAIT),
+    (_S, Event.SWITCHED): ReloadTransition(_C, Action.KEEP_NEW),
+    (_S, Event.SWITCHED_UNCONFIRMED): ReloadTransition(_U, Action.START_TIMER),
+    (_S, Event.FAILED): ReloadTransition(_C, Action.KEEP_OLD),
+    (_S, Event.TIME_UP): ReloadTransition(_S, Action.IGNORE),
+    (_S, Event.ENGINES_DYING): ReloadTransition(_S, Action.END),
+    (_S, Event.ENGINE_FOLLOWS): ReloadTransition(_S, Action.IGNORE),
+    (_U, Event.RELOAD): ReloadTransition(_U, Action.REFUSE),
+    (_U, Event.SIGHUP): ReloadTransition(_U, Action.REFUSE),
+    (_U, Event.CONFIRM): ReloadTransition(_C, Action.KEEP_NEW),
+    (_U, Event.CONFIRM_OTHER): ReloadTransition(_U, Action.REFUSE),
+    (_U, Event.ROLLBACK): ReloadTransition(_R, Action.GO_BACK),
+    (_U, Event.SWITCHED): ReloadTransition(_U, Action.DEFECT),
+    (_U, Event.SWITCHED_UNCONFIRMED): ReloadTransition(_U, Action.DEFECT),
+    (_U, Event.FAILED): ReloadTransition(_U, Action.DEFECT),
+    (_U, Event.TIME_UP): ReloadTransition(_R, Action.GO_BACK),
+    (_U, Event.ENGINES_DYING): ReloadTransition(_R, Action.GO_BACK),
+    (_U, Event.ENGINE_FOLLOWS): ReloadTransition(_U, Action.IGNORE),
+    (_R, Event.RELOAD): ReloadTransition(_R, Action.WAIT),
+    (_R, Event.SIGHUP): ReloadTransition(_R, Action.WAIT),
+    (_R, Event.CONFIRM): ReloadTransition(_R, Action.DEFECT),
+    (_R, Event.CONFIRM_OTHER): ReloadTransition(_R, Action.WAIT),
+    (_R, Event.ROLLBACK): ReloadTransition(_R, Action.WAIT),
+    (_R, Event.SWITCHED): ReloadTransition(_R, Action.DEFECT),
+    (_R, Event.SWITCHED_UNCONFIRMED): ReloadTransition(_R, Action.DEFECT),
+    (_R, Event.FAILED): ReloadTransition(_R, Action.DEFECT),
+    (_R, Event.TIME_UP): ReloadTransition(_R, Action.IGNORE),
+    (_R, Event.ENGINES_DYING): ReloadTransition(_R, Action.END),
+    (_R, Event.ENGINE_FOLLOWS): ReloadTransition(_C, Action.FINISH),
 }
 
 
 def table_text() -> str:
     """The table as Markdown: an event a line, a phase a column."""
     lines = [
-        f"| event | {' | '.join(phase.value for phase in Phase)} |",
-        f"| --- {'| --- ' * len(Phase)}|",
+        f"| event | {' | '.join(phase.value for phase in ReloadPhase)} |",
+        f"| --- {'| --- ' * len(ReloadPhase)}|",
     ]
     for event in Event:
         cells = []
-        for phase in Phase:
+        for phase in ReloadPhase:
             follows, action = TRANSITIONS[phase, event]
             move = "" if follows is phase else f" → {follows.value}"
             cells.append(f"{action.value}{move}")

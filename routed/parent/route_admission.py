@@ -1,4 +1,4 @@
-"""The engine's wishes on their way into the parent's books: unpacked, judged, and bounded.
+"""The engine's desired routes on their way into the parent's books: unpacked, judged, and bounded.
 
 The engine is not trusted. Columns that are no columns end it (`ColumnError`); a route that it may
 not ask for (a table that is not configured, next hops that cannot be) is left out and reported, and
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ipc.framing import FloodError
-from routed.fib.messages import FibRemovals, FibRows, FibUpdate
+from routed.fib.messages import DesiredChanges, FibRemovals, FibRows
 from routed.fib.routes import extension
 from routed.fib.routes.ownership import Ownership, RouteValue, find_violation
 from routed.fib.sync import FibSync
@@ -35,7 +35,7 @@ __all__ = [
     "ROUTES_MAX",
     "UPDATES_WAITING_MAX",
     "Refused",
-    "WishGate",
+    "RouteAdmission",
     "judge_update",
 ]
 
@@ -57,25 +57,25 @@ class Refused(NamedTuple):
     problem: str
 
 
-class WishGate:
-    """What every wish of an engine passes; owns the count of what it has wished for."""
+class RouteAdmission:
+    """What every desired route of an engine passes; owns the count of what it has wished for."""
 
     def __init__(self, sync: FibSync, log: Logger, martians: MartianRules) -> None:
         self.martians = martians
         """What no engine may ask for; replaced by a reload."""
         self._sync = sync
         self._log = log
-        self._wished_since_counted = 0
+        self._desired_since_counted = 0
         """At least as many as there are: counting them anew is not for every update."""
 
     def update(self, message: FibUpdateMessage) -> None:
-        """Take the wishes that may be.
+        """Take the desired routes that may be.
 
         Raises:
             FloodError: no honest engine says so much.
         """
         self._check_flood()
-        judged, refused = judge_update(message, self._sync.ledger.ownership, self.martians)
+        judged, refused = judge_update(message, self._sync.fib_tables.ownership, self.martians)
         self._check_amount(sum(len(rows.keys) for rows in judged.install))
         self._sync.refused += len(refused)
         for prefix, problem in refused:
@@ -108,16 +108,16 @@ class WishGate:
 
     def _check_amount(self, routes: int) -> None:
         """Refuse to want more routes than can be meant."""
-        self._wished_since_counted += routes
-        if self._wished_since_counted > ROUTES_MAX:
-            self._wished_since_counted = self._sync.counters().desired + routes
-        if self._wished_since_counted > ROUTES_MAX:
+        self._desired_since_counted += routes
+        if self._desired_since_counted > ROUTES_MAX:
+            self._desired_since_counted = self._sync.counters().desired + routes
+        if self._desired_since_counted > ROUTES_MAX:
             raise FloodError(f"more than {ROUTES_MAX} routes wanted")
 
 
 def judge_update(
     message: FibUpdateMessage, ownership: Ownership, martians: MartianRules = NO_EXCEPTIONS
-) -> tuple[FibUpdate, list[Refused]]:
+) -> tuple[DesiredChanges, list[Refused]]:
     """Unpack an update and leave out what may not be.
 
     Raises:
@@ -137,7 +137,7 @@ def judge_update(
         for columns in message.remove
         if columns.table_id in ownership.tables
     ]
-    return FibUpdate(message.serial, install, remove, message.completes_start), refused
+    return DesiredChanges(message.serial, install, remove, message.completes_start), refused
 
 
 class _MessageValues:
@@ -175,7 +175,7 @@ def _judge(
         refused += [Refused(Prefix.from_int(family, key), problem) for key in keys]
         return FibRows(table_id, family, [], [])
     problems = values.problems(family)
-    martian_keys = dict(martians.find_all(family, _suspects(family, keys)))
+    martian_keys = dict(martians.find_all(family, _to_verify(family, keys)))
     if martian_keys or any(problems):
         found = unpack_values(columns.values, problems, len(keys))
         found = [
@@ -196,7 +196,7 @@ def _judge(
     return FibRows(table_id, family, keys, wanted)
 
 
-def _suspects(family: Family, keys: Sequence[int]) -> Sequence[int]:
+def _to_verify(family: Family, keys: Sequence[int]) -> Sequence[int]:
     """The keys that can be martians, by their first octets.
 
     Cost: 2 ns a key of a column.

@@ -41,16 +41,16 @@ Keys = Union["array[int]", list[int]]
 class Chunk(Generic[T]):
     """Consecutive rows."""
 
-    __slots__ = ("keys", "offers", "times")
+    __slots__ = ("keys", "paths", "times")
 
-    def __init__(self, keys: Keys, offers: list[T], times: array[int]) -> None:
+    def __init__(self, keys: Keys, paths: list[T], times: array[int]) -> None:
         self.keys = keys
-        self.offers = offers
+        self.paths = paths
         self.times = times
 
     def part(self, first: int, last: int) -> Chunk[T]:
         """A chunk of some of the rows."""
-        return Chunk(self.keys[first:last], self.offers[first:last], self.times[first:last])
+        return Chunk(self.keys[first:last], self.paths[first:last], self.times[first:last])
 
 
 class CandidateRows(Generic[T]):
@@ -86,13 +86,13 @@ class CandidateRows(Generic[T]):
         """
         bounds, bound = self._bounds, 0
         column: Keys = []
-        offers: list[T] = []
+        paths: list[T] = []
         last = count = 0
         for key in keys:
             if key >= bound:
                 number = bisect_right(bounds, key)
                 chunk = self._chunks[number - 1]
-                column, offers, last, count = chunk.keys, chunk.offers, 0, len(chunk.keys)
+                column, paths, last, count = chunk.keys, chunk.paths, 0, len(chunk.keys)
                 bound = bounds[number] if number < len(bounds) else key + _BEYOND
             # Mostly the very next row: a burst brings neighbors.
             if last == count or column[last] != key:
@@ -100,7 +100,7 @@ class CandidateRows(Generic[T]):
             first = last
             while last < count and column[last] == key:
                 last += 1
-            yield key, offers, first, last
+            yield key, paths, first, last
 
     def chunks(self) -> Iterator[Chunk[T]]:
         """All rows, in order; nothing may be inserted or removed meanwhile."""
@@ -123,10 +123,10 @@ class CandidateRows(Generic[T]):
 
     # --- changing
 
-    def insert(self, chunk: Chunk[T], position: int, key: int, offer: T, time: int) -> None:
+    def insert(self, chunk: Chunk[T], position: int, key: int, path: T, time: int) -> None:
         """Add a row where `find` said that it belongs."""
         chunk.keys.insert(position, key)
-        chunk.offers.insert(position, offer)
+        chunk.paths.insert(position, path)
         chunk.times.insert(position, time)
         if len(chunk.keys) > CHUNK_ROWS:
             self._split(bisect_right(self._bounds, key) - 1)
@@ -134,11 +134,11 @@ class CandidateRows(Generic[T]):
     def remove(self, chunk: Chunk[T], position: int) -> None:
         """Take a row away."""
         key = chunk.keys[position]
-        del chunk.keys[position], chunk.offers[position], chunk.times[position]
+        del chunk.keys[position], chunk.paths[position], chunk.times[position]
         if len(chunk.keys) < _SPARSE_ROWS:
             self._merge(bisect_right(self._bounds, key) - 1)
 
-    def insert_new(self, keys: Sequence[int], offer: T, time: int) -> list[int]:
+    def insert_new(self, keys: Sequence[int], path: T, time: int) -> list[int]:
         """Add one row to each prefix that has none yet.
 
         Args:
@@ -164,7 +164,7 @@ class CandidateRows(Generic[T]):
                 at += 1
                 continue
             chunk.keys[position:position] = self._column(keys[at:end])  # type: ignore[assignment]
-            chunk.offers[position:position] = [offer] * (end - at)
+            chunk.paths[position:position] = [path] * (end - at)
             chunk.times[position:position] = array("I", [time]) * (end - at)
             if len(chunk.keys) > CHUNK_ROWS:
                 self._split(number)
@@ -198,7 +198,7 @@ class CandidateRows(Generic[T]):
             chunk, following = self._chunks[left : left + 2]
             if len(chunk.keys) + len(following.keys) <= CHUNK_ROWS // 2 or not chunk.keys:
                 chunk.keys.extend(following.keys)
-                chunk.offers += following.offers
+                chunk.paths += following.paths
                 chunk.times += following.times
                 del self._chunks[left + 1], self._bounds[left + 1]
                 return

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 from routed.model.route import DISTANCE_NEVER, PathAttributes
 
-__all__ = ["Contender", "Rule", "deciding_rule", "preference_key"]
+__all__ = ["Contender", "DecisionRule", "deciding_rule", "preference_key"]
 
 
-class Rule(enum.IntEnum):
+class DecisionRule(enum.IntEnum):
     """The rules, as `explain` names them."""
 
     ELIGIBILITY = 1
@@ -39,11 +39,11 @@ class Rule(enum.IntEnum):
 
 
 _WORDS = {
-    Rule.ELIGIBILITY: "the other one is not eligible",
-    Rule.DISTANCE: "lower administrative distance",
-    Rule.METRIC: "lower metric",
-    Rule.SOURCE: "source order",
-    Rule.OWNER: "owner order",
+    DecisionRule.ELIGIBILITY: "the other one is not eligible",
+    DecisionRule.DISTANCE: "lower administrative distance",
+    DecisionRule.METRIC: "lower metric",
+    DecisionRule.SOURCE: "source order",
+    DecisionRule.OWNER: "owner order",
 }
 
 PreferenceKey = tuple[bool, int, int, int, str]
@@ -66,7 +66,7 @@ def preference_key(contender: Contender) -> PreferenceKey:
     return not contender.is_eligible, *contender.attributes[:4]
 
 
-def deciding_rule(winner: Contender, loser: Contender) -> Rule:
+def deciding_rule(winner: Contender, loser: Contender) -> DecisionRule:
     """Which rule put one candidate before the other.
 
     Raises:
@@ -76,4 +76,4 @@ def deciding_rule(winner: Contender, loser: Contender) -> Rule:
     if better >= worse:
         raise ValueError("that is not the winner")
     position = next(index for index, (a, b) in enumerate(zip(better, worse, strict=True)) if a != b)
-    return list(Rule)[position]
+    return list(DecisionRule)[position]

@@ -12,7 +12,7 @@ few, and only prefixes that contain an address somebody asked about can be among
 
 Invariants:
     An offer is in the pool as long as a row of the table refers to it (`users`, counted there).
-    `selection` is the attributes' own next hops, or what the gateways came to when the last
+    `best_path` is the attributes' own next hops, or what the gateways came to when the last
     `StaleResolved` took effect; None when it cannot be used.
     After `take_effect` every set's resolution is that of its links and covers, or the set is stale.
 """
@@ -35,10 +35,10 @@ from routed.model.route import (
 from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 from routed.rib.own_addresses import OwnAddresses
 
-__all__ = ["Offer", "OfferPool", "Selection", "StaleResolved"]
+__all__ = ["BestPath", "PathPool", "RoutePath", "StaleResolved"]
 
 
-class Selection(NamedTuple):
+class BestPath(NamedTuple):
     """The chosen route of a prefix; one object for all prefixes that have the same."""
 
     attributes: PathAttributes
@@ -53,11 +53,11 @@ class Selection(NamedTuple):
 class _GatewaySet:
     """Gateways that are used together, and what they resolve to."""
 
-    __slots__ = ("gateways", "offers", "own", "resolution")
+    __slots__ = ("gateways", "own", "paths", "resolution")
 
     def __init__(self, gateways: tuple[Gateway, ...]) -> None:
         self.gateways = gateways
-        self.offers: set[Offer] = set()
+        self.paths: set[RoutePath] = set()
         self.resolution: Resolution | None = None
         """For prefixes that have no part in it; None before the first time."""
         self.own: dict[Prefix, Resolution] = {}
@@ -65,14 +65,14 @@ class _GatewaySet:
 
     def take(self, resolution: Resolution) -> None:
         self.resolution = resolution
-        for offer in self.offers:
-            offer.selection = _resolved(offer.attributes, resolution)
+        for path in self.paths:
+            path.best_path = _resolved(path.attributes, resolution)
 
 
-class Offer:
+class RoutePath:
     """Path attributes, shared by the rows that have them."""
 
-    __slots__ = ("attributes", "gateway_set", "selection", "users")
+    __slots__ = ("attributes", "best_path", "gateway_set", "users")
 
     def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
         """Args:
@@ -83,20 +83,20 @@ class Offer:
         self.gateway_set = gateway_set
         self.users = 0
         """Rows that refer to it."""
-        self.selection = (
+        self.best_path = (
             _given(attributes)
             if gateway_set is None
             else _resolved(attributes, gateway_set.resolution)
         )
 
-    def selection_for(self, family: Family, key: int) -> Selection | None:
+    def selection_for(self, family: Family, key: int) -> BestPath | None:
         """What a prefix gets that chooses this; None when it cannot be used."""
         gateway_set = self.gateway_set
         if gateway_set is not None and gateway_set.own:
             own = gateway_set.own.get(Prefix.from_int(family, key))
             if own is not None:
                 return _resolved(self.attributes, own)
-        return self.selection
+        return self.best_path
 
     def next_hops_for(self, prefix: Prefix) -> tuple[NextHop, ...]:
         """Those of its gateways that can be used, even when it may not be selected."""
@@ -120,7 +120,7 @@ class Offer:
 class StaleResolved(NamedTuple):
     """What stale gateway sets resolve to now; nobody sees it before `take_effect`."""
 
-    moved: set[Offer]
+    moved: set[RoutePath]
     """Those that come to something else."""
     own: list[Prefix]
     """Prefixes that had an answer of their own and are to be decided anew."""
@@ -133,7 +133,7 @@ class StaleResolved(NamedTuple):
             gateway_set.take(resolution)
 
 
-class OfferPool:
+class PathPool:
     """Owns the offers, and knows which of them a change of a link or a route concerns."""
 
     def __init__(self, find_cover: Callable[[Address], Cover | None]) -> None:
@@ -143,7 +143,7 @@ class OfferPool:
             find_cover: the longest match among the selected routes, as of the last decision.
         """
         self._find_cover = find_cover
-        self._offers: dict[PathAttributes, Offer] = {}
+        self._paths: dict[PathAttributes, RoutePath] = {}
         self._gateway_sets: dict[tuple[Gateway, ...], _GatewaySet] = {}
         self._stale: dict[_GatewaySet, None] = {}
         self._links: dict[str, Interface] = {}
@@ -152,15 +152,15 @@ class OfferPool:
 
     # --- offers
 
-    def take(self, attributes: PathAttributes) -> Offer:
+    def take(self, attributes: PathAttributes) -> RoutePath:
         """The offer of these attributes, made if it is new; the caller counts its users."""
-        offer = self._offers.get(attributes)
-        if offer is None:
+        path = self._paths.get(attributes)
+        if path is None:
             gateway_set = self._gateway_set(attributes.gateways) if attributes.gateways else None
-            offer = self._offers[attributes] = Offer(attributes, gateway_set)
+            path = self._paths[attributes] = RoutePath(attributes, gateway_set)
             if gateway_set is not None:
-                gateway_set.offers.add(offer)
-        return offer
+                gateway_set.paths.add(path)
+        return path
 
     def _gateway_set(self, gateways: tuple[Gateway, ...]) -> _GatewaySet:
         found = self._gateway_sets.get(gateways)
@@ -169,20 +169,20 @@ class OfferPool:
             self._stale[found] = None
         return found
 
-    def forget_own(self, offer: Offer, family: Family, key: int) -> None:
+    def forget_own(self, path: RoutePath, family: Family, key: int) -> None:
         """A prefix has this offer no more."""
-        if offer.gateway_set is not None:
-            offer.gateway_set.own.pop(Prefix.from_int(family, key), None)
+        if path.gateway_set is not None:
+            path.gateway_set.own.pop(Prefix.from_int(family, key), None)
 
-    def forget_unused(self, offer: Offer) -> None:
+    def forget_unused(self, path: RoutePath) -> None:
         """Forget an offer that no row refers to."""
-        if offer.users:
+        if path.users:
             return
-        del self._offers[offer.attributes]
-        gateway_set = offer.gateway_set
+        del self._paths[path.attributes]
+        gateway_set = path.gateway_set
         if gateway_set is not None:
-            gateway_set.offers.discard(offer)
-            if not gateway_set.offers:
+            gateway_set.paths.discard(path)
+            if not gateway_set.paths:
                 del self._gateway_sets[gateway_set.gateways]
                 self._stale.pop(gateway_set, None)
                 self._dependencies.record(gateway_set, NOTHING_ASKED)
@@ -232,11 +232,11 @@ class OfferPool:
             old = gateway_set.resolution
             # Whoever uses a set that was never resolved is new, and decided for that.
             if old is not None and old.outcome != new.outcome:
-                found.moved.update(gateway_set.offers)
+                found.moved.update(gateway_set.paths)
         self._stale.clear()
         return found
 
-    def settle_own(self, offer: Offer, prefix: Prefix, *, may_recurse: bool) -> None:
+    def settle_own(self, path: RoutePath, prefix: Prefix, *, may_recurse: bool) -> None:
         """See whether a concerned prefix needs an answer of its own, and find it.
 
         Args:
@@ -244,7 +244,7 @@ class OfferPool:
             prefix: among the `concerned`.
             may_recurse: whether the answer may rest on other routes.
         """
-        gateway_set = offer.gateway_set
+        gateway_set = path.gateway_set
         if gateway_set is None:
             return
         assert gateway_set.resolution is not None  # `resolve_stale` came first
@@ -275,31 +275,31 @@ def _link_local_subnets(link: Interface | None) -> set[Prefix]:
     }
 
 
-def _selection(
+def _best_path(
     attributes: PathAttributes,
     next_hops: tuple[NextHop, ...],
     through: frozenset[Prefix] = frozenset(),
     left_out: int = 0,
-) -> Selection | None:
+) -> BestPath | None:
     """What a prefix gets that chooses these attributes; None when they cannot be used."""
     if attributes.distance >= DISTANCE_NEVER:
         return None
     if attributes.type.has_next_hops and not next_hops:
         return None
-    return Selection(attributes, next_hops, through, left_out)
+    return BestPath(attributes, next_hops, through, left_out)
 
 
-def _given(attributes: PathAttributes) -> Selection | None:
+def _given(attributes: PathAttributes) -> BestPath | None:
     """The same of attributes with next hops that need no resolution."""
     next_hops = attributes.next_hops
     left_out = max(len(next_hops) - NEXT_HOPS_MAX, 0)
-    return _selection(attributes, next_hops[:NEXT_HOPS_MAX], left_out=left_out)
+    return _best_path(attributes, next_hops[:NEXT_HOPS_MAX], left_out=left_out)
 
 
-def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> Selection | None:
+def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> BestPath | None:
     if resolution is None:
         return None
-    return _selection(attributes, resolution.next_hops, resolution.through, resolution.left_out)
+    return _best_path(attributes, resolution.next_hops, resolution.through, resolution.left_out)
 
 
 def _has_part(prefix: Prefix, resolution: Resolution) -> bool:

@@ -9,7 +9,7 @@ Facts only mark prefixes dirty; `process` then works the dirty set off to a fix-
 facts costs one decision per prefix, and a prefix that ends up as it was is not reported at all.
 
 A table has many routes and few sets of path attributes, so each set is kept once, as an offer, with
-what it comes to now (`offers.py`); the rows of the table (`candidates.py`) refer to it. The rows of
+what it comes to now (`paths.py`); the rows of the table (`candidates.py`) refer to it. The rows of
 a prefix stand in the order of preference, so the choice is the first one that can be used, and is
 stored nowhere.
 
@@ -48,9 +48,9 @@ from routed.model.route import (
 )
 from routed.rib.candidates import CandidateRows, Chunk
 from routed.rib.nexthop import Cover
-from routed.rib.paths import Offer, OfferPool, Selection
+from routed.rib.paths import BestPath, PathPool, RoutePath
 
-__all__ = ["MAX_ROUNDS", "BestChanges", "Candidate", "Rib", "Selection"]
+__all__ = ["MAX_ROUNDS", "BestPath", "BestPathChanges", "Candidate", "Rib"]
 
 MAX_ROUNDS = 16
 """How often one prefix may be decided anew in one `process`; chains of recursion are shorter."""
@@ -62,23 +62,23 @@ TICK_S = 0.1
 """The resolution of a route's age; 32 bits of it are 13 years."""
 
 
-class BestChanges(NamedTuple):
+class BestPathChanges(NamedTuple):
     """Prefixes of one family that have another choice now, or none."""
 
     family: Family
     keys: list[int]
     """`Prefix.as_int`, in order."""
-    selections: list[Selection | None]
+    best_paths: list[BestPath | None]
     """One for each."""
 
-    def items(self) -> Iterator[tuple[Prefix, Selection | None]]:
+    def items(self) -> Iterator[tuple[Prefix, BestPath | None]]:
         """Row by row."""
-        for key, selection in zip(self.keys, self.selections, strict=True):
-            yield Prefix.from_int(self.family, key), selection
+        for key, best_path in zip(self.keys, self.best_paths, strict=True):
+            yield Prefix.from_int(self.family, key), best_path
 
-    def newest(self, count: int) -> BestChanges:
+    def newest(self, count: int) -> BestPathChanges:
         """The last of them, `count` at most."""
-        return BestChanges(self.family, self.keys[-count:], self.selections[-count:])
+        return BestPathChanges(self.family, self.keys[-count:], self.best_paths[-count:])
 
 
 class Candidate(NamedTuple):
@@ -107,7 +107,7 @@ class Candidate(NamedTuple):
         return self.problem
 
 
-Dirty = dict[int, Selection | None]
+Dirty = dict[int, BestPath | None]
 """By prefix, what it had before it became dirty."""
 
 
@@ -116,21 +116,21 @@ class _Changed:
 
     def __init__(self) -> None:
         self.keys: list[int] = []
-        self.before: list[Selection | None] = []
-        self.after: list[Selection | None] = []
+        self.before: list[BestPath | None] = []
+        self.after: list[BestPath | None] = []
         self.rounds: Counter[int] = Counter()
         """How often a prefix that others asked about has changed."""
 
-    def told(self, family: Family) -> BestChanges:
+    def told(self, family: Family) -> BestPathChanges:
         """Those whose end differs from their beginning, in order."""
         keys, after = self.keys, self.after
         if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
-            return BestChanges(family, keys, after)  # each was decided once, in order
+            return BestPathChanges(family, keys, after)  # each was decided once, in order
         # Of several changes of a prefix the first beginning counts, and the last end.
         began = dict(zip(reversed(keys), reversed(self.before), strict=True))
         ended = dict(zip(keys, after, strict=True))
         keys = sorted(key for key in ended if began[key] != ended[key])
-        return BestChanges(family, keys, [ended[key] for key in keys])
+        return BestPathChanges(family, keys, [ended[key] for key in keys])
 
 
 class Rib:
@@ -145,12 +145,12 @@ class Rib:
         self.candidates_by_source: Counter[RouteSource] = Counter()
         self._now = now or MonotonicClock().now
         self._started_at = self._now()
-        self._rows: dict[Family, CandidateRows[Offer]] = {
+        self._rows: dict[Family, CandidateRows[RoutePath]] = {
             family: CandidateRows(family) for family in Family
         }
         self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
         """How many prefixes of each length have a candidate."""
-        self._offers = OfferPool(self._find_cover)
+        self._paths = PathPool(self._find_cover)
         self._dirty: dict[Family, Dirty] = {family: {} for family in Family}
         self._subnets: dict[Family, set[int]] = {family: set() for family in Family}
         """Those of links that are dirty."""
@@ -171,21 +171,21 @@ class Rib:
             self._lengths[family][key & 0xFF] += 1
             self.candidates_by_source[attributes.source] += 1
         else:
-            position = _position(chunk.offers, first, last, attributes.source, attributes.owner)
-            if position is not None and chunk.offers[position].attributes == attributes:
+            position = _position(chunk.paths, first, last, attributes.source, attributes.owner)
+            if position is not None and chunk.paths[position].attributes == attributes:
                 return
-            self._mark(family, key, chunk.offers[first:last])
+            self._mark(family, key, chunk.paths[first:last])
             if position is None:
                 self.candidates_by_source[attributes.source] += 1
             else:
                 self._remove(family, chunk, position)
                 self._lengths[family][key & 0xFF] += last - first == 1
                 chunk, first, last = rows.find(key)
-        offer = self._offers.take(attributes)
-        offer.users += 1
-        while first < last and chunk.offers[first].attributes < attributes:
+        path = self._paths.take(attributes)
+        path.users += 1
+        while first < last and chunk.paths[first].attributes < attributes:
             first += 1
-        rows.insert(chunk, first, key, offer, self._tick())
+        rows.insert(chunk, first, key, path, self._tick())
 
     def install_all(self, family: Family, keys: Sequence[int], attributes: PathAttributes) -> None:
         """Add one candidate to each of many prefixes, or replace it.
@@ -196,10 +196,10 @@ class Rib:
             attributes: of all of them.
         """
         ordered = sorted(set(keys))
-        offer = self._offers.take(attributes)
-        present = self._rows[family].insert_new(ordered, offer, self._tick())
+        path = self._paths.take(attributes)
+        present = self._rows[family].insert_new(ordered, path, self._tick())
         count = len(ordered) - len(present)
-        offer.users += count
+        path.users += count
         self.candidates_by_source[attributes.source] += count
         known = set(present)
         fresh = [key for key in ordered if key not in known] if known else ordered
@@ -210,35 +210,35 @@ class Rib:
         else:  # some were there a moment ago, and still answer with what they had
             for key in fresh:
                 dirty.setdefault(key, None)
-        self._install_present(family, present, offer)
-        self._offers.forget_unused(offer)
+        self._install_present(family, present, path)
+        self._paths.forget_unused(path)
 
-    def _install_present(self, family: Family, keys: Sequence[int], offer: Offer) -> None:
+    def _install_present(self, family: Family, keys: Sequence[int], path: RoutePath) -> None:
         """The same where there are candidates already: mostly the very one, offered otherwise."""
         rows, tick = self._rows[family], self._tick()
-        attributes = offer.attributes
+        attributes = path.attributes
         for key in keys:
             chunk, first, last = rows.find(key)
-            before = chunk.offers[first]
+            before = chunk.paths[first]
             source, owner = before.attributes.source, before.attributes.owner
             if last - first > 1 or source is not attributes.source or owner != attributes.owner:
                 self.install(Route.of(Prefix.from_int(family, key), attributes))
-            elif before is not offer:
+            elif before is not path:
                 self._mark(family, key, [before])
-                chunk.offers[first], chunk.times[first] = offer, tick
+                chunk.paths[first], chunk.times[first] = path, tick
                 before.users -= 1
-                offer.users += 1
-                self._offers.forget_own(before, family, key)
-                self._offers.forget_unused(before)
+                path.users += 1
+                self._paths.forget_own(before, family, key)
+                self._paths.forget_unused(before)
 
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
         """Take a candidate away; returns whether it was there."""
         family, key = prefix.family, prefix.as_int
         chunk, first, last = self._rows[family].find(key)
-        position = _position(chunk.offers, first, last, source, owner)
+        position = _position(chunk.paths, first, last, source, owner)
         if position is None:
             return False
-        self._mark(family, key, chunk.offers[first:last])
+        self._mark(family, key, chunk.paths[first:last])
         self._remove(family, chunk, position)
         self.candidates_by_source[source] -= 1
         return True
@@ -249,25 +249,25 @@ class Rib:
         """Those among prefixes (`Prefix.as_int`, in any order) that have such a candidate."""
         return {
             key
-            for key, offers, first, last in self._rows[family].find_each(sorted(set(keys)))
-            if _position(offers, first, last, source, owner) is not None
+            for key, paths, first, last in self._rows[family].find_each(sorted(set(keys)))
+            if _position(paths, first, last, source, owner) is not None
         }
 
-    def _remove(self, family: Family, chunk: Chunk[Offer], position: int) -> None:
-        key, offer = chunk.keys[position], chunk.offers[position]
+    def _remove(self, family: Family, chunk: Chunk[RoutePath], position: int) -> None:
+        key, path = chunk.keys[position], chunk.paths[position]
         self._rows[family].remove(chunk, position)
         _, first, last = self._rows[family].find(key)
         if first == last:
             self._lengths[family][key & 0xFF] -= 1
-        offer.users -= 1
-        self._offers.forget_own(offer, family, key)
-        self._offers.forget_unused(offer)
+        path.users -= 1
+        self._paths.forget_own(path, family, key)
+        self._paths.forget_unused(path)
 
-    def _mark(self, family: Family, key: int, offers: list[Offer]) -> None:
+    def _mark(self, family: Family, key: int, paths: list[RoutePath]) -> None:
         """A prefix with these offers is about to change: remember what it has."""
         dirty = self._dirty[family]
         if key not in dirty:
-            dirty[key] = _first_usable(family, key, offers)
+            dirty[key] = _first_usable(family, key, paths)
 
     def _tick(self) -> int:
         return int((self._now() - self._started_at) / TICK_S)
@@ -278,14 +278,14 @@ class Rib:
         """A link is there, or is different: its connected routes and whoever names it follow."""
         before = self._links.get(link.ifindex)
         self._links[link.ifindex] = link
-        self._offers.follow_link(before, link)
+        self._paths.follow_link(before, link)
         self._settle_connected(before, link)
 
     def link_removed(self, ifindex: int) -> None:
         """A link is gone."""
         before = self._links.pop(ifindex, None)
         if before is not None:
-            self._offers.follow_link(before, None)
+            self._paths.follow_link(before, None)
             self._settle_connected(before, None)
 
     def _settle_connected(self, before: Interface | None, after: Interface | None) -> None:
@@ -311,7 +311,7 @@ class Rib:
 
     # --- decision
 
-    def process(self) -> list[BestChanges]:
+    def process(self) -> list[BestPathChanges]:
         """Decide every dirty prefix and all that depends on it.
 
         Returns:
@@ -321,7 +321,7 @@ class Rib:
         changed = {family: _Changed() for family in Family}
         for family in Family:  # first: gateways resolve by these, and would be resolved twice
             self._decide_dirty(family, self._take_subnets(family), changed[family])
-        while self._offers.has_stale or any(self._dirty.values()):
+        while self._paths.has_stale or any(self._dirty.values()):
             self._resolve_stale()
             for family, dirty in self._dirty.items():
                 self._decide_dirty(family, sorted(dirty), changed[family])
@@ -330,45 +330,45 @@ class Rib:
 
     def _resolve_stale(self) -> None:
         """Resolve gateway sets anew, and mark who uses one that comes to something else now."""
-        found = self._offers.resolve_stale()
+        found = self._paths.resolve_stale()
         for prefix in found.own:
             chunk, first, last = self._rows[prefix.family].find(prefix.as_int)
-            self._mark(prefix.family, prefix.as_int, chunk.offers[first:last])
+            self._mark(prefix.family, prefix.as_int, chunk.paths[first:last])
         if found.moved:
             self._mark_users(found.moved)
         found.take_effect()  # only now: until here they answered with what they had
 
-    def _mark_users(self, moved: set[Offer]) -> None:
+    def _mark_users(self, moved: set[RoutePath]) -> None:
         for family, rows in self._rows.items():
             for chunk in rows.chunks():
-                if not moved.isdisjoint(chunk.offers):
-                    pairs = zip(chunk.keys, chunk.offers, strict=True)
-                    users = dict.fromkeys(key for key, offer in pairs if offer in moved)
-                    for key, offers, first, last in rows.find_each(list(users)):
-                        self._mark(family, key, offers[first:last])
+                if not moved.isdisjoint(chunk.paths):
+                    pairs = zip(chunk.keys, chunk.paths, strict=True)
+                    users = dict.fromkeys(key for key, path in pairs if path in moved)
+                    for key, paths, first, last in rows.find_each(list(users)):
+                        self._mark(family, key, paths[first:last])
 
     def _take_subnets(self, family: Family) -> list[int]:
         """The dirty prefixes that links offer and no gateway has a say in."""
         keys, self._subnets[family] = sorted(self._subnets[family]), set()
         return [
             key
-            for key, offers, first, last in self._rows[family].find_each(keys)
+            for key, paths, first, last in self._rows[family].find_each(keys)
             if key in self._dirty[family]
-            and not any(offer.attributes.gateways for offer in offers[first:last])
+            and not any(path.attributes.gateways for path in paths[first:last])
         ]
 
     def _decide_dirty(self, family: Family, keys: Sequence[int], changed: _Changed) -> None:
         dirty, rounds = self._dirty[family], changed.rounds
-        concerned = self._offers.concerned(family, keys)
-        for key, offers, first, last in self._rows[family].find_each(keys):
+        concerned = self._paths.concerned(family, keys)
+        for key, paths, first, last in self._rows[family].find_each(keys):
             if key in concerned:
                 may_recurse = rounds[key] < MAX_ROUNDS
-                new = self._decide(family, key, offers[first:last], may_recurse=may_recurse)
+                new = self._decide(family, key, paths[first:last], may_recurse=may_recurse)
                 old = dirty.pop(key)  # only now: until here it answers with what it had
             else:
                 old, new = dirty.pop(key), None
                 while first < last and new is None:
-                    new = offers[first].selection
+                    new = paths[first].best_path
                     first += 1
             if new is old or new == old:
                 continue
@@ -377,22 +377,22 @@ class Rib:
             changed.after.append(new)
             if key in concerned:
                 rounds[key] += 1
-                self._offers.follow_route(Prefix.from_int(family, key))
+                self._paths.follow_route(Prefix.from_int(family, key))
 
     def _decide(
-        self, family: Family, key: int, offers: list[Offer], *, may_recurse: bool
-    ) -> Selection | None:
+        self, family: Family, key: int, paths: list[RoutePath], *, may_recurse: bool
+    ) -> BestPath | None:
         """Choose for a prefix that contains an address which was asked about."""
         prefix = Prefix.from_int(family, key)
-        for offer in offers:
-            self._offers.settle_own(offer, prefix, may_recurse=may_recurse)
-        return _first_usable(family, key, offers)
+        for path in paths:
+            self._paths.settle_own(path, prefix, may_recurse=may_recurse)
+        return _first_usable(family, key, paths)
 
-    def _decided(self, family: Family, key: int) -> Selection | None:
+    def _decided(self, family: Family, key: int) -> BestPath | None:
         chunk, first, last = self._rows[family].find(key)
-        return _first_usable(family, key, chunk.offers[first:last])
+        return _first_usable(family, key, chunk.paths[first:last])
 
-    def _selected(self, family: Family, key: int) -> Selection | None:
+    def _selected(self, family: Family, key: int) -> BestPath | None:
         """What a prefix has, as of its last decision."""
         dirty = self._dirty[family]
         return dirty[key] if key in dirty else self._decided(family, key)
@@ -401,13 +401,13 @@ class Rib:
         prefix = self.match(address)
         if prefix is None:
             return None
-        selection = self.best(prefix)
-        assert selection is not None  # it matched
-        return Cover(prefix, selection.attributes, selection.next_hops, selection.through)
+        best_path = self.best(prefix)
+        assert best_path is not None  # it matched
+        return Cover(prefix, best_path.attributes, best_path.next_hops, best_path.through)
 
     # --- questions
 
-    def best(self, prefix: Prefix) -> Selection | None:
+    def best(self, prefix: Prefix) -> BestPath | None:
         """The selected route of exactly this prefix, as of the last `process`."""
         return self._selected(prefix.family, prefix.as_int)
 
@@ -429,30 +429,30 @@ class Rib:
         family, key = prefix.family, prefix.as_int
         chunk, first, last = self._rows[family].find(key)
         if last - first == 1 and key not in self._dirty[family]:
-            is_selected = chunk.offers[first].selection_for(family, key) is not None
+            is_selected = chunk.paths[first].selection_for(family, key) is not None
             return (self._candidate(prefix, chunk, first, is_selected=is_selected),)
-        selection = self._selected(family, key)
+        best_path = self._selected(family, key)
         usable: list[Candidate] = []
         others: list[Candidate] = []
         for position in range(first, last):
-            offer = chunk.offers[position]
-            found = offer.selection_for(family, key)
+            path = chunk.paths[position]
+            found = path.selection_for(family, key)
             is_selected = (
-                selection is not None and not usable and offer.attributes is selection.attributes
+                best_path is not None and not usable and path.attributes is best_path.attributes
             )
             candidate = self._candidate(prefix, chunk, position, is_selected=is_selected)
             (others if found is None else usable).append(candidate)
         return (*usable, *others)
 
     def _candidate(
-        self, prefix: Prefix, chunk: Chunk[Offer], position: int, *, is_selected: bool
+        self, prefix: Prefix, chunk: Chunk[RoutePath], position: int, *, is_selected: bool
     ) -> Candidate:
-        offer = chunk.offers[position]
+        path = chunk.paths[position]
         return Candidate(
             prefix,
-            offer.attributes,
-            offer.next_hops_for(prefix),
-            offer.problem_for(prefix),
+            path.attributes,
+            path.next_hops_for(prefix),
+            path.problem_for(prefix),
             is_selected,
             self._started_at + chunk.times[position] * TICK_S,
         )
@@ -477,7 +477,7 @@ class Rib:
                 break
         return found
 
-    def choices(self) -> Iterator[BestChanges]:
+    def choices(self) -> Iterator[BestPathChanges]:
         """What every prefix with a candidate has, as of the last `process`, in order.
 
         Each part is as it is when it is asked for; candidates may come and go in between.
@@ -487,27 +487,27 @@ class Rib:
         for family, rows in self._rows.items():
             dirty, after = self._dirty[family], -1
             while keys := rows.keys_after(after, CHOICES_AT_ONCE):
-                selections = [
-                    dirty[key] if key in dirty else _first_usable(family, key, offers[first:last])
-                    for key, offers, first, last in rows.find_each(keys)
+                best_paths = [
+                    dirty[key] if key in dirty else _first_usable(family, key, paths[first:last])
+                    for key, paths, first, last in rows.find_each(keys)
                 ]
-                yield BestChanges(family, keys, selections)
+                yield BestPathChanges(family, keys, best_paths)
                 after = keys[-1]
 
 
-def _first_usable(family: Family, key: int, offers: list[Offer]) -> Selection | None:
-    for offer in offers:
-        selection = offer.selection_for(family, key)
-        if selection is not None:
-            return selection
+def _first_usable(family: Family, key: int, paths: list[RoutePath]) -> BestPath | None:
+    for path in paths:
+        best_path = path.selection_for(family, key)
+        if best_path is not None:
+            return best_path
     return None
 
 
 def _position(
-    offers: list[Offer], first: int, last: int, source: RouteSource, owner: str
+    paths: list[RoutePath], first: int, last: int, source: RouteSource, owner: str
 ) -> int | None:
     for position in range(first, last):
-        attributes = offers[position].attributes
+        attributes = paths[position].attributes
         if attributes.source is source and attributes.owner == owner:
             return position
     return None

@@ -53,7 +53,7 @@ def write_records(
     arena: Arena,
     is_ipv6: bool,
     keys: list[int],
-    selections: list[_Selection | None],
+    best_paths: list[_Selection | None],
     head_of: Callable[[_Selection], bytes],
     /,
 ) -> tuple[array[int], list[int]]: ...

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ipc.fib_layout import LAYOUT_VERSION
 from routed.model.prefix import Family
-from routed.rib.table import BestChanges
+from routed.rib.table import BestPathChanges
 from routed.snapshot.arena import Arena
 from routed.snapshot.records import NativeRecordStore, NextHopSets, RecordStore
 from routed.snapshot.trie import LcTrie
@@ -77,7 +77,7 @@ class Trie(Protocol):
 class Records(Protocol):
     """See `RecordStore`."""
 
-    def write(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> array[int]: ...
+    def write(self, changes: BestPathChanges, ifname_of: Callable[[int], str]) -> array[int]: ...
     def drop(self, numbers: array[int]) -> None: ...
 
 

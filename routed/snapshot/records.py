@@ -34,7 +34,7 @@ from ipc.fib_layout import (
 )
 from routed.model.prefix import Family
 from routed.model.route import NextHop
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 from routed.snapshot.arena import Arena
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Heads(dict[int, bytes]):
 class _Common(NamedTuple):
     """What the records of a selection have in common."""
 
-    selection: Selection
+    best_path: BestPath
     """Held, so that no other object gets its identity."""
     ifnames: list[str]
     next_hops: _NextHopSet
@@ -117,7 +117,7 @@ class NextHopSets:
         return len(self._sets)
 
     def common(
-        self, family: Family, selection: Selection, ifname_of: Callable[[int], str]
+        self, family: Family, best_path: BestPath, ifname_of: Callable[[int], str]
     ) -> tuple[int, _Heads]:
         """What the records of a selection have in common.
 
@@ -133,15 +133,15 @@ class NextHopSets:
         Raises:
             ArenaFull: no room for the set.
         """
-        hops = selection.next_hops[:NEXT_HOPS_MAX]
+        hops = best_path.next_hops[:NEXT_HOPS_MAX]
         ifnames = [ifname_of(hop.ifindex) for hop in hops]
         known = self._common[family]
-        common = known.get(id(selection))
+        common = known.get(id(best_path))
         if common is not None and common.ifnames == ifnames:
             found = common.next_hops
             if self._sets_at.get(found.address) is found:  # else its last user has gone meanwhile
                 return found.address, common.heads
-        attributes = selection.attributes
+        attributes = best_path.attributes
         found = self._share(tuple(zip(hops, ifnames, strict=True)))
         heads = _Heads(
             _version(family) | attributes.source << 16 | attributes.type << 24,
@@ -150,7 +150,7 @@ class NextHopSets:
         )  # fmt: skip
         if len(known) >= _COMMON_MAX:
             known.clear()
-        known[id(selection)] = _Common(selection, ifnames, found, heads)
+        known[id(best_path)] = _Common(best_path, ifnames, found, heads)
         return found.address, heads
 
     def _share(self, key: _SetKey) -> _NextHopSet:
@@ -188,7 +188,7 @@ class RecordStore:
         self._arena = arena
         self._sets = sets
 
-    def write(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> array[int]:
+    def write(self, changes: BestPathChanges, ifname_of: Callable[[int], str]) -> array[int]:
         """Write the routes of a burst where nobody looks yet.
 
         Args:
@@ -203,23 +203,23 @@ class RecordStore:
 
         Cost: 0.5 us a route where many share their selections.
         """
-        family, keys, selections = changes
+        family, keys, best_paths = changes
         pack_network = _NETWORK[family]
         common: dict[int, tuple[int, _Heads]] = {}
         users: dict[int, int] = {}
         records: list[bytes] = []
-        for key, selection in zip(keys, selections, strict=True):
-            if selection is not None:
-                number = id(selection)
+        for key, best_path in zip(keys, best_paths, strict=True):
+            if best_path is not None:
+                number = id(best_path)
                 if number not in common:
-                    common[number] = self._sets.common(family, selection, ifname_of)
+                    common[number] = self._sets.common(family, best_path, ifname_of)
                     users[number] = 0
                 users[number] += 1
                 records.append(common[number][1][key & 0xFF] + pack_network(key >> 8))
         numbers = iter(self._store(records))
         for number, (address, _) in common.items():
             self._sets.count(address, users[number])
-        return array("I", [0 if selection is None else next(numbers) for selection in selections])
+        return array("I", [0 if best_path is None else next(numbers) for best_path in best_paths])
 
     def _store(self, records: list[bytes]) -> list[int]:
         """Store records in free places; returns their numbers."""
@@ -269,18 +269,18 @@ class NativeRecordStore:
         self._arena = arena
         self._sets = sets
 
-    def write(self, changes: BestChanges, ifname_of: Callable[[int], str]) -> array[int]:
+    def write(self, changes: BestPathChanges, ifname_of: Callable[[int], str]) -> array[int]:
         """As `RecordStore.write`. Cost: 0.1 us a route where many share their selections."""
-        family, keys, selections = changes
+        family, keys, best_paths = changes
         addresses: list[int] = []
 
-        def head_of(selection: Selection) -> bytes:
-            address, heads = self._sets.common(family, selection, ifname_of)
+        def head_of(best_path: BestPath) -> bytes:
+            address, heads = self._sets.common(family, best_path, ifname_of)
             addresses.append(address)
             return heads[0]  # without the length, which the extension adds
 
         numbers, users = self._write(
-            self._words, self._arena, family is Family.IPV6, keys, selections, head_of
+            self._words, self._arena, family is Family.IPV6, keys, best_paths, head_of
         )
         for address, count in zip(addresses, users, strict=True):
             self._sets.count(address, count)

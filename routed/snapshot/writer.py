@@ -51,7 +51,7 @@ from ipc.fib_layout import (
 )
 from ipc.fib_native import fence
 from routed.model.prefix import Address, Family, Prefix
-from routed.rib.table import BestChanges
+from routed.rib.table import BestPathChanges
 from routed.snapshot.compaction import Compaction
 from routed.snapshot.parts import (
     ROOT_BITS,
@@ -212,7 +212,7 @@ class FibSnapshot:
     # --- publishing
 
     def apply(
-        self, changes: Iterable[BestChanges], ifname_of: Callable[[int], str], now_ns: int
+        self, changes: Iterable[BestPathChanges], ifname_of: Callable[[int], str], now_ns: int
     ) -> None:
         """Publish one burst of changes; none after `close`.
 
@@ -235,7 +235,7 @@ class FibSnapshot:
         self._longs[_GENERATION] += 1
         self.heartbeat(now_ns)
 
-    def _publish(self, changes: BestChanges, numbers: array[int]) -> array[int]:
+    def _publish(self, changes: BestPathChanges, numbers: array[int]) -> array[int]:
         """Lead readers to the new records; returns the numbers of those that were replaced, and 0
         where there was none."""
         family, keys, _ = changes

@@ -18,7 +18,7 @@ from pathlib import Path
 import kernel
 import router_config
 from ipc import codec
-from ipc.control import PROTOCOL_VERSION, REQUEST_CLASSES, Hello, Monitor
+from ipc.control import PROTOCOL_VERSION, REQUEST_CLASSES, ClientHello, Monitor
 from ipc.control import ControlType as Request
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,
@@ -28,7 +28,7 @@ from ipc.framing import (
     pack_frame,
 )
 from routed.imsg.authority import AUTHORITY
-from routed.imsg.authority import Role as End
+from routed.imsg.authority import ChannelEnd as End
 from routed.imsg.messages import FibCommanded, LogLevelRequested
 from routed.model.nup_addresses import GROUP_IPV6, NUP_PORT
 from testbed import Lab
@@ -54,7 +54,7 @@ def garbage_clients(scene: Scene) -> None:
 def readers(scene: Scene) -> None:
     """A reader sends every request with values that it should not have, long texts among them."""
     rng = scene.rng
-    hello = _frame(Request.HELLO, Hello(PROTOCOL_VERSION))
+    hello = _frame(Request.HELLO, ClientHello(PROTOCOL_VERSION))
     frames = [hello]
     for number, request_class in REQUEST_CLASSES.items():
         if number in (Request.MONITOR, Request.SNAPSHOT_OPEN):
@@ -97,7 +97,7 @@ def monitors(scene: Scene) -> None:
 
 
 def _hex_monitor() -> str:
-    frames = [_frame(Request.HELLO, Hello(PROTOCOL_VERSION))]
+    frames = [_frame(Request.HELLO, ClientHello(PROTOCOL_VERSION))]
     frames.append(_frame(Request.MONITOR, Monitor()))
     return ",".join(frame.hex() for frame in frames)
 

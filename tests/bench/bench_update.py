@@ -12,7 +12,7 @@ import random
 import time
 
 from routed.model.prefix import Address
-from routed.rib.table import BestChanges
+from routed.rib.table import BestPathChanges
 from routed.snapshot.parts import MakeParts, native_parts, python_parts
 from routed.snapshot.writer import TICK_NS, FibSnapshot
 from tests.bench import tables
@@ -34,7 +34,7 @@ class Publisher:
         self.snapshot = FibSnapshot(router_id, os.getpid(), make_parts=make_parts)
         self._now_ns = itertools.count(TICK_NS, TICK_NS // 100)
 
-    def apply(self, changes: BestChanges) -> None:
+    def apply(self, changes: BestPathChanges) -> None:
         self.snapshot.apply([changes], lambda index: f"eth{index}", next(self._now_ns))
 
 
@@ -53,8 +53,8 @@ def measure(
     bench: Bench,
     name: str,
     make_parts: MakeParts,
-    v4: BestChanges,
-    v6: BestChanges,
+    v4: BestPathChanges,
+    v6: BestPathChanges,
     targets: tuple[float, float, float | None, float],
 ) -> None:
     """Load both tables, change single routes, change ten thousand at once."""
@@ -83,23 +83,23 @@ def measure(
     publisher.snapshot.close()
 
 
-def sample(changes: BestChanges, count: int) -> BestChanges:
+def sample(changes: BestPathChanges, count: int) -> BestPathChanges:
     """Some of them, in order."""
     chosen = sorted(random.Random(7).sample(range(len(changes.keys)), count))
-    return BestChanges(
+    return BestPathChanges(
         changes.family,
         [changes.keys[index] for index in chosen],
-        [changes.selections[index] for index in chosen],
+        [changes.best_paths[index] for index in chosen],
     )
 
 
-def single_changes(publisher: Publisher, changes: BestChanges, count: int) -> list[float]:
+def single_changes(publisher: Publisher, changes: BestPathChanges, count: int) -> list[float]:
     """Remove a route and bring it back, again and again; the times in us, sorted."""
     rng, times = random.Random(5), []
     for _ in range(-(-count // 2)):
         index = rng.randrange(len(changes.keys))
-        for selection in (None, changes.selections[index]):
-            one = BestChanges(changes.family, [changes.keys[index]], [selection])
+        for best_path in (None, changes.best_paths[index]):
+            one = BestPathChanges(changes.family, [changes.keys[index]], [best_path])
             began_ns = time.perf_counter_ns()
             publisher.apply(one)
             times.append((time.perf_counter_ns() - began_ns) / 1e3)

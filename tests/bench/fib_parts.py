@@ -21,18 +21,18 @@ from ipc import codec
 from netns import RouterNamespaces
 from routed.engine.fib.desired import UPDATE_ROUTES_MAX
 from routed.fib.nexthop_sync import ObjectSync
-from routed.fib.nexthops.book import NextHopBook
+from routed.fib.nexthops.table import NexthopTable
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.bulk import encode_batch
 from routed.fib.routes.codec import encode_barrier
-from routed.fib.routes.ledger import BATCH_OPERATIONS, Ledger
-from routed.fib.routes.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.routes.ownership import Ownership, RouteValue, TableKey
 from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.routes.tables import BATCH_OPERATIONS, FibTables
 from routed.fib.sync import FibSync
 from routed.imsg.columns import pack_indices, pack_keys
 from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, RouteType
 from routed.parent.route_admission import judge_update
@@ -138,7 +138,7 @@ class Table:
             )
             for number in range(LINKS)
         ]
-        self.space = RouteSpace(254, self.family, 0, PRIORITY)
+        self.table_key = TableKey(254, self.family, 0, PRIORITY)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -161,7 +161,7 @@ class Table:
         for start in range(0, len(self), BATCH_OPERATIONS):
             keys = self.keys[start : start + BATCH_OPERATIONS]
             values = [in_kernel[hop] for hop in self.hops[start : start + BATCH_OPERATIONS]]
-            batch = FibBatch(OpKind.INSTALL, self.space, keys, values)
+            batch = FibBatch(OpKind.INSTALL, self.table_key, keys, values)
             yield encode_batch(batch, PROTOCOL, 1) + encode_barrier(len(keys) + 1)
 
     def _kernel_values(self) -> list[RouteValue]:
@@ -171,7 +171,7 @@ class Table:
 
         async def main() -> list[RouteValue]:
             with RequestSocket(PROTOCOL) as requests:
-                book = NextHopBook(PROTOCOL, is_enabled=True, is_link_up=lambda _ifindex: True)
+                book = NexthopTable(PROTOCOL, is_enabled=True, is_link_up=lambda _ifindex: True)
                 book.read(requests.dump_nexthops() or ())
                 values = [book.value_for(value) for value in self.values]
                 while writes := book.plan(0.0, BATCH_OPERATIONS):
@@ -198,7 +198,7 @@ class Table:
                 for start in range(0, len(self), BATCH_OPERATIONS):
                     keys = self.keys[start : start + BATCH_OPERATIONS]
                     values = [self.values[0]] * len(keys)
-                    requests.apply([FibBatch(OpKind.REMOVE, self.space, keys, values)])
+                    requests.apply([FibBatch(OpKind.REMOVE, self.table_key, keys, values)])
 
         with self.arena.here.inside():
             trio.run(main)
@@ -207,7 +207,7 @@ class Table:
 class _Errors:
     """A log sink that lets nothing pass unseen."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         if record.event not in ("fib-resync", "fib-in-sync", "nexthop-suspected"):
             raise AssertionError(f"{record.event} {record.fields}")
 
@@ -222,21 +222,21 @@ class Daemon:
         self, requests: RequestSocket, object_requests: RequestSocket, *, by_object: bool
     ) -> None:
         self.progress = trio.Event()
-        ledger, log = Ledger(OURS), Logger(_Errors(), "parent", Level.DEBUG)
-        book = NextHopBook(PROTOCOL, is_enabled=by_object, is_link_up=lambda _ifindex: True)
+        fib_tables, log = FibTables(OURS), Logger(_Errors(), "parent", Level.DEBUG)
+        book = NexthopTable(PROTOCOL, is_enabled=by_object, is_link_up=lambda _ifindex: True)
         self.sync = FibSync(
-            ledger,
+            fib_tables,
             requests,
             resync_s=1e6,
             log=log,
-            objects=ObjectSync(book, object_requests, ledger, log, lambda: 0),
+            objects=ObjectSync(book, object_requests, fib_tables, log, lambda: 0),
             rng=random.Random(1),
             on_progress=self._on_progress,
             is_link_up=lambda _ifindex: True,
         )
 
     def _on_progress(self) -> None:
-        self.sync.take_progress()
+        self.sync.pop_progress()
         self.progress.set()
         self.progress = trio.Event()
 
@@ -248,7 +248,7 @@ class Daemon:
             self.sync.update(update)
             while self.sync.updates_waiting > 4:
                 await self.progress.wait()
-        while self.sync.updates_waiting or not self.sync.ledger.is_settled:
+        while self.sync.updates_waiting or not self.sync.fib_tables.is_settled:
             await self.progress.wait()
 
 

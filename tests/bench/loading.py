@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, PathAttributes, RouteSource
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 from routed.snapshot.writer import FibSnapshot
 from tests.bench import tables
 
@@ -19,15 +19,15 @@ HOPS = [
 
 
 SELECTIONS = [
-    Selection(PathAttributes(1, 0, RouteSource.STATIC, "", next_hops=hops), hops) for hops in HOPS
+    BestPath(PathAttributes(1, 0, RouteSource.STATIC, "", next_hops=hops), hops) for hops in HOPS
 ]
 
 
-def best_changes(shape: tables.Shape, routes: Sequence[tables.Route]) -> BestChanges:
+def best_changes(shape: tables.Shape, routes: Sequence[tables.Route]) -> BestPathChanges:
     """The routes as the RIB reports them, where many share their next hops."""
     family = Family.IPV4 if shape.width == 32 else Family.IPV6
     rows = sorted((network << 8 | length, hop) for network, length, hop in routes)
-    return BestChanges(family, [key for key, _ in rows], [SELECTIONS[hop] for _, hop in rows])
+    return BestPathChanges(family, [key for key, _ in rows], [SELECTIONS[hop] for _, hop in rows])
 
 
 def publish(content: Mapping[tables.Shape, Sequence[tables.Route]]) -> FibSnapshot:

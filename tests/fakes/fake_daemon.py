@@ -17,8 +17,8 @@ from pathlib import Path
 import trio
 
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
-from routed.control.daemon import Outcome
-from routed.control.injection import Injection, Refusal
+from routed.control.daemon import CommandOutcome
+from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.control.rows import to_row
 from routed.control.server import ManagementServer
@@ -75,14 +75,14 @@ class FakeDaemon:
     neighbor_views: tuple[NeighborView, ...] = NEIGHBORS
     route_views: tuple[RouteView, ...] = ROUTES
     fib_views: tuple[FibView, ...] = FIB
-    reload_outcome: Outcome = RELOADED
+    reload_outcome: CommandOutcome = RELOADED
     reloads: list[tuple[int, int]] = field(default_factory=list)
     """uid and pid of whoever asked."""
-    fib_outcome: Outcome = COUPLED
+    fib_outcome: CommandOutcome = COUPLED
     fib_commands: list[tuple[FibCommand, int, int]] = field(default_factory=list)
     hub: ChangeHub = field(default_factory=ChangeHub)
     injections: list[Injection] = field(default_factory=list)
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[InjectionRefusal, ...] = ()
     """What becomes of the next injections."""
     configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
@@ -178,9 +178,9 @@ class FakeDaemon:
         self.cleared.append(neighbor)
         return any(neighbor in (view.router_id, view.address) for view in self.neighbor_views)
 
-    async def set_log_level(self, level: str) -> Outcome:
+    async def set_log_level(self, level: str) -> CommandOutcome:
         self.log_levels.append(level)
-        return Outcome(True, (f"logging from {level} on",))
+        return CommandOutcome(True, (f"logging from {level} on",))
 
     def log(self) -> Sequence[LogView]:
         return LOG
@@ -203,11 +203,11 @@ class FakeDaemon:
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()
 
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
         self.fib_commands.append((command, uid, pid))
         return self.fib_outcome
 
-    def inject(self, injection: Injection) -> Sequence[Refusal]:
+    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
         self.injections.append(injection)
         return self.refusals
 
@@ -218,7 +218,7 @@ class FakeDaemon:
     def session_ended(self, session: int) -> None:
         self.ended_sessions.append(session)
 
-    async def configure(self, request: ReloadRequested) -> Outcome:
+    async def configure(self, request: ReloadRequested) -> CommandOutcome:
         if request.action is ReloadAction.RELOAD and request.confirm_s is None:
             self.reloads.append((request.uid, request.pid))
         self.configured.append((request.action, request.confirm_s))

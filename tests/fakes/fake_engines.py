@@ -16,7 +16,7 @@ from routed.config.load import load_text, read_text
 from routed.config.schema import Config
 from routed.imsg.messages import ConfBegin
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.model.secret import SharedSecret
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import ConfigSwitch
@@ -53,9 +53,9 @@ class Sink:
     """Remembers what was logged."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         self.records.append(record)
 
     def close(self) -> None:
@@ -205,5 +205,5 @@ class FakeParent:
     def conf_begin(self, total_bytes: int) -> ConfBegin:
         raise NotImplementedError
 
-    def settle_sockets(self) -> None:
+    def adopt_sockets(self) -> None:
         pass

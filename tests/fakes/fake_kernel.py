@@ -14,7 +14,6 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from routed.fib.nexthops.book import resolve
 from routed.fib.nexthops.codec import (
     OWN_GATEWAY,
     Hop,
@@ -23,13 +22,14 @@ from routed.fib.nexthops.codec import (
     NextHopWrite,
     SeenNextHop,
 )
-from routed.fib.routes.ledger import SeenRoute
+from routed.fib.nexthops.table import resolve
 from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.routes.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.fib.routes.plan import FibBatch, KernelRefusal, OpKind, Refusals
+from routed.fib.routes.tables import SeenRoute
 from routed.fib.rule_codec import SeenRule
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
-from routed.model.rule import Rule, RuleAction
+from routed.model.rule import PolicyRule, RuleAction
 from routed.netlink.socket import DumpInterrupted, NetlinkError
 
 __all__ = ["FakeKernel", "FakeRuleKernel", "Operation", "operations_of", "single"]
@@ -45,13 +45,13 @@ class Operation(NamedTuple):
 
 def single(kind: OpKind, key: RouteKey, value: RouteValue) -> FibBatch:
     """A batch of one operation."""
-    return FibBatch(kind, key.space, [key.prefix.as_int], [value])
+    return FibBatch(kind, key.table_key, [key.prefix.as_int], [value])
 
 
 def operations_of(batches: Iterable[FibBatch]) -> list[Operation]:
     """What batches ask for, one by one."""
     return [
-        Operation(batch.kind, batch.space.key(key), value)
+        Operation(batch.kind, batch.table_key.key(key), value)
         for batch in batches
         for key, value in zip(batch.keys, batch.values, strict=True)
     ]
@@ -74,7 +74,7 @@ class FakeKernel:
         self.refuse_apply = False
         self.during_dump: Callable[[], None] | None = None
         """Called once, after the next dump has read the table and before it is over."""
-        self._refusals: dict[tuple[OpKind, RouteKey], Outcome] = {}
+        self._refusals: dict[tuple[OpKind, RouteKey], KernelRefusal] = {}
         self.down_links: set[int] = set()
         self.objects: dict[int, SeenNextHop] = {}
         self.object_writes: list[NextHopWrite] = []
@@ -91,7 +91,7 @@ class FakeKernel:
 
     def refuse_next(self, kind: OpKind, key: RouteKey, number: int, detail: str = "") -> None:
         """Refuse the next operation of this kind on this key."""
-        self._refusals[kind, key] = Outcome(number, detail)
+        self._refusals[kind, key] = KernelRefusal(number, detail)
 
     @property
     def unconsumed(self) -> list[object]:
@@ -163,7 +163,7 @@ class FakeKernel:
         for key in self.routes:
             if key.table_id == table_id and key.prefix.family is family:
                 for route in self.stack(key):
-                    take(SeenRoute(key.space, route.protocol, route.value), [key.prefix.as_int])
+                    take(SeenRoute(key.table_key, route.protocol, route.value), [key.prefix.as_int])
         if self.during_dump is not None:
             meanwhile, self.during_dump = self.during_dump, None
             meanwhile()
@@ -181,41 +181,41 @@ class FakeKernel:
             refusals.append({at: outcome for at, outcome in enumerate(outcomes) if outcome})
         return refusals
 
-    def _apply(self, operation: Operation) -> Outcome | None:
+    def _apply(self, operation: Operation) -> KernelRefusal | None:
         kind, key, value = operation
         refusal = self._refusals.pop((kind, key), None)
         if refusal is not None:
             return refusal
         if key.prefix.family not in self.families:
-            return Outcome(errno.EOPNOTSUPP, "")
+            return KernelRefusal(errno.EOPNOTSUPP, "")
         there = self.routes.get(key)
         if kind is OpKind.REMOVE:
             for route in self.stack(key):
                 if route.protocol == self.protocol:
                     self.take_out(route)
                     return None
-            return Outcome(errno.ESRCH, "")
+            return KernelRefusal(errno.ESRCH, "")
         if any(hop.ifindex in self.down_links for hop in value.next_hops):
-            return Outcome(errno.ENETDOWN, "")
+            return KernelRefusal(errno.ENETDOWN, "")
         if value.nexthop_id and value.nexthop_id not in self.objects:
-            return Outcome(errno.EINVAL, "Nexthop id does not exist")
+            return KernelRefusal(errno.EINVAL, "Nexthop id does not exist")
         problem = self._problem_of_hops(key.prefix.family, value)
         if problem is not None:
             return problem
         if kind is OpKind.INSTALL and there is not None:
-            return Outcome(errno.EEXIST, "")
+            return KernelRefusal(errno.EEXIST, "")
         if kind is OpKind.REPLACE and there is None:
-            return Outcome(errno.ENOENT, "")
+            return KernelRefusal(errno.ENOENT, "")
         route = KernelRoute(key, self.protocol, value)
         if key.prefix.family is Family.IPV4 and route in self.behind.get(key, []):
-            return Outcome(errno.EEXIST, "")
+            return KernelRefusal(errno.EEXIST, "")
         self.routes[key] = route
         return None
 
-    def _problem_of_hops(self, family: Family, value: RouteValue) -> Outcome | None:
+    def _problem_of_hops(self, family: Family, value: RouteValue) -> KernelRefusal | None:
         hops = value.next_hops
         if family is Family.IPV6 and len(hops) > 1 and any(hop.via is None for hop in hops):
-            return Outcome(
+            return KernelRefusal(
                 errno.EINVAL,
                 "Device only routes can not be added for IPv6 using the multipath API",
             )
@@ -226,7 +226,7 @@ class FakeKernel:
                     return problem
         return None
 
-    def _problem_of_gateway(self, via: Address, ifindex: int) -> Outcome | None:
+    def _problem_of_gateway(self, via: Address, ifindex: int) -> KernelRefusal | None:
         """A gateway is reached over a route that names a link alone."""
         if self.subnets is None or via.is_link_local or via in self.addresses:
             return None
@@ -240,8 +240,8 @@ class FakeKernel:
             if at == ifindex and prefix.contains_address(via):
                 return None
         if via.family is Family.IPV6:
-            return Outcome(errno.EHOSTUNREACH, "")
-        return Outcome(errno.ENETUNREACH, "Nexthop has invalid gateway")
+            return KernelRefusal(errno.EHOSTUNREACH, "")
+        return KernelRefusal(errno.ENETUNREACH, "Nexthop has invalid gateway")
 
     def _hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
         forms = {seen.id: seen.form for seen in self.objects.values()}
@@ -253,24 +253,24 @@ class FakeKernel:
         """As `netlink.RequestSocket.dump_nexthops`."""
         return sorted(self.objects.values()) if self.has_objects else None
 
-    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[Outcome]:
+    def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
         """As `netlink.RequestSocket.write_nexthops`."""
         self.object_writes += writes
-        return [self._write_nexthop(*write) or Outcome(0, "") for write in writes]
+        return [self._write_nexthop(*write) or KernelRefusal(0, "") for write in writes]
 
     def _write_nexthop(
         self, kind: NextHopKind, nexthop_id: int, form: NextHopForm
-    ) -> Outcome | None:
+    ) -> KernelRefusal | None:
         if kind is NextHopKind.REMOVE:
             if nexthop_id not in self.objects:
-                return Outcome(errno.ENOENT, "")
+                return KernelRefusal(errno.ENOENT, "")
             self.remove_objects([nexthop_id])
             return None
         if kind is NextHopKind.INSTALL and nexthop_id in self.objects:
-            return Outcome(errno.EEXIST, "")
+            return KernelRefusal(errno.EEXIST, "")
         if isinstance(form, Hop):
             if form.ifindex in self.down_links:
-                return Outcome(errno.ENETDOWN, "Nexthop device is not up")
+                return KernelRefusal(errno.ENETDOWN, "Nexthop device is not up")
             if form.via is not None and not form.is_onlink:
                 problem = self._problem_of_gateway(form.via, form.ifindex)
                 if problem is not None:
@@ -279,9 +279,9 @@ class FakeKernel:
                 self.remove_objects([nexthop_id] if nexthop_id in self.objects else [])
                 return OWN_GATEWAY
         elif any(weight > self.weight_max for _, weight in form):
-            return Outcome(errno.EINVAL, "Invalid value for weight")
+            return KernelRefusal(errno.EINVAL, "Invalid value for weight")
         elif not all(member in self.objects for member, _ in form):
-            return Outcome(errno.EINVAL, "Invalid nexthop id")
+            return KernelRefusal(errno.EINVAL, "Invalid nexthop id")
         self.put_object(nexthop_id, form, self.protocol)
         return None
 
@@ -339,14 +339,14 @@ class FakeRuleKernel:
     def __init__(self, protocol: int = 205) -> None:
         self.protocol = protocol
         self.rules: list[SeenRule] = [
-            SeenRule(Rule(family, priority, RuleAction.LOOKUP, table_id), KERNELS_PROTOCOL)
+            SeenRule(PolicyRule(family, priority, RuleAction.LOOKUP, table_id), KERNELS_PROTOCOL)
             for family, priority, table_id in (
                 (Family.IPV4, 0, 255), (Family.IPV4, 32766, 254), (Family.IPV4, 32767, 253),
                 (Family.IPV6, 0, 255), (Family.IPV6, 32766, 254),
             )
         ]  # fmt: skip
-        self.writes: list[tuple[str, Rule]] = []
-        self.refuse: dict[Rule, Outcome] = {}
+        self.writes: list[tuple[str, PolicyRule]] = []
+        self.refuse: dict[PolicyRule, KernelRefusal] = {}
         """Rules that cannot be added, and why."""
         self.refuse_dump = False
 
@@ -357,23 +357,23 @@ class FakeRuleKernel:
             raise NetlinkError("dump refused")
         return [seen for seen in self.rules if seen.protocol != KERNELS_PROTOCOL]
 
-    def add_rule(self, rule: Rule) -> Outcome:
+    def add_rule(self, rule: PolicyRule) -> KernelRefusal:
         """As `netlink.RequestSocket.add_rule`."""
         self.writes.append(("add", rule))
         if rule in self.refuse:
             return self.refuse[rule]
         if any(seen.rule == rule for seen in self.rules):
-            return Outcome(errno.EEXIST, "")
+            return KernelRefusal(errno.EEXIST, "")
         self.rules.append(SeenRule(rule, self.protocol))
-        return Outcome(0, "")
+        return KernelRefusal(0, "")
 
-    def remove_rule(self, rule: Rule) -> Outcome:
+    def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
         """As `netlink.RequestSocket.remove_rule`."""
         self.writes.append(("remove", rule))
         if SeenRule(rule, self.protocol) not in self.rules:
-            return Outcome(errno.ENOENT, "")
+            return KernelRefusal(errno.ENOENT, "")
         self.rules.remove(SeenRule(rule, self.protocol))
-        return Outcome(0, "")
+        return KernelRefusal(0, "")
 
 
 KERNELS_PROTOCOL = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from routed.control.daemon import Outcome
+from routed.control.daemon import CommandOutcome
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -230,8 +230,8 @@ PROTOCOLS = (
     ProtocolView("kernel", "off", 254, 0, "nothing under `learn`"),
 )
 
-COUPLED = Outcome(True, ("coupled: 3 of 3 routes in the kernel",))
-RELOADED = Outcome(True, ("1 static route added",))
+COUPLED = CommandOutcome(True, ("coupled: 3 of 3 routes in the kernel",))
+RELOADED = CommandOutcome(True, ("1 static route added",))
 
 EXPLAINED = ExplainView(
     address=Address.parse("10.1.2.3"),

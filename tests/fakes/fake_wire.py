@@ -360,7 +360,7 @@ class FakeWire:
             What it was told.
         """
         node = self.nodes[name]
-        followed = node.instance.take_awaited() if prefixes is None else prefixes
+        followed = node.instance.pop_awaited() if prefixes is None else prefixes
         node.instance.forwarding_followed(followed, self.now)
         self._drain(node)
         return followed
@@ -473,7 +473,7 @@ class FakeWire:
             self._write(node, prefix, node.learned.get(prefix))
 
     def _write(self, node: Node, prefix: Prefix, route: LearnedPath | None) -> None:
-        self._note_changed(node, prefix)
+        self._record_changed(node, prefix)
         if route is not None:
             node.routes[prefix] = route
         else:
@@ -498,7 +498,7 @@ class FakeWire:
             lag_s = self.rng.uniform(self._kernel_lag_s / 10, self._kernel_lag_s)
             instance = node.instance
             self._at(self.now + lag_s, lambda: self._finish_writing(node, instance))
-        node.awaited.update(dict.fromkeys(node.instance.take_awaited()))
+        node.awaited.update(dict.fromkeys(node.instance.pop_awaited()))
         followed = node.awaited.keys() - node.unwritten.keys() - node.writing.keys()
         if followed:
             for prefix in followed:
@@ -519,7 +519,7 @@ class FakeWire:
         self.changed.update(dict.fromkeys((node.name, prefix) for prefix in node.routes))
         node.routes.clear()
 
-    def _note_changed(self, node: Node, prefix: Prefix) -> None:
+    def _record_changed(self, node: Node, prefix: Prefix) -> None:
         self.changed[node.name, prefix] = None
         self.changed_at = self.now
 

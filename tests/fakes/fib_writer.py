@@ -12,7 +12,7 @@ from ipc.fib_search import PythonSearch, Search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, PathAttributes, RouteSource, RouteType
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 from routed.snapshot.parts import MakeParts, native_parts, python_parts
 from routed.snapshot.writer import TICK_NS, FibSnapshot
 from tests.fakes.lpm_oracle import LpmOracle
@@ -34,27 +34,27 @@ WORDS = 1 << 20
 NAMES = {2: "eth0", 3: "a-name-of-15-ch"}
 
 
-BestChange = tuple[Prefix, Selection | None]
+BestChange = tuple[Prefix, BestPath | None]
 
 
-def gathered(changes: Iterable[BestChange]) -> list[BestChanges]:
+def gathered(changes: Iterable[BestChange]) -> list[BestPathChanges]:
     """Changes as the RIB reports them."""
-    found = [BestChanges(family, [], []) for family in Family]
+    found = [BestPathChanges(family, [], []) for family in Family]
     for prefix, best in sorted(changes, key=lambda change: change[0]):
         rows = found[list(Family).index(prefix.family)]
         rows.keys.append(prefix.as_int)
-        rows.selections.append(best)
+        rows.best_paths.append(best)
     return found
 
 
-def selection(*hops: NextHop, metric: int = 0, tag: int = 0) -> Selection:
+def best_path(*hops: NextHop, metric: int = 0, tag: int = 0) -> BestPath:
     kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
     attributes = PathAttributes(1, metric, RouteSource.STATIC, "", tag, kind, next_hops=hops)
-    return Selection(attributes, hops)
+    return BestPath(attributes, hops)
 
 
 def add(text: str, *hops: NextHop, metric: int = 0, tag: int = 0) -> BestChange:
-    return Prefix.parse(text), selection(*hops, metric=metric, tag=tag)
+    return Prefix.parse(text), best_path(*hops, metric=metric, tag=tag)
 
 
 def drop(text: str) -> BestChange:

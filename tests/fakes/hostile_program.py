@@ -53,7 +53,7 @@ def take() -> object:
     if not message:
         os._exit(0)
     frame = unpack_frame(message, INTERNAL_FRAME_MAX_BYTES)
-    return codec.decode(authority.AUTHORITY[authority.MessageType(frame.type)].message, frame.body)
+    return codec.decode(authority.AUTHORITY[authority.ImsgType(frame.type)].message, frame.body)
 
 
 def take_until(kind: type) -> object:

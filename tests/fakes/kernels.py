@@ -12,9 +12,9 @@ from routed.fib.messages import RouteKernel
 from routed.fib.nexthops.codec import NextHopForm, NextHopKind, NextHopWrite
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.bulk import encode_batch
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
-from routed.fib.routes.plan import OpKind, Outcome
+from routed.fib.routes.plan import KernelRefusal, OpKind
+from routed.fib.routes.tables import SeenRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.netlink.message import NLMSG_HEADER
 from rtnetlink import LinkEnd, Rtnetlink
@@ -153,7 +153,9 @@ async def dump(kernel: RouteKernel, table_id: int = 254) -> list[KernelRoute]:
     routes: list[KernelRoute] = []
 
     def take(seen: SeenRoute, keys: Sequence[int]) -> None:
-        routes.extend(KernelRoute(seen.space.key(key), seen.protocol, seen.value) for key in keys)
+        routes.extend(
+            KernelRoute(seen.table_key.key(key), seen.protocol, seen.value) for key in keys
+        )
 
     for family in Family:
         await kernel.dump_routes(table_id, family, take)
@@ -166,10 +168,10 @@ async def ours(contract: Contract, table_id: int = 254) -> dict[RouteKey, RouteV
     return {route.key: route.value for route in routes if route.protocol == 205}
 
 
-def do(kernel: RouteKernel, kind: OpKind, route: RouteKey, value: RouteValue) -> Outcome:
+def do(kernel: RouteKernel, kind: OpKind, route: RouteKey, value: RouteValue) -> KernelRefusal:
     """Carry out one operation; errno 0 when the kernel did it."""
     (refusals,) = kernel.apply([single(kind, route, value)])
-    return refusals.get(0, Outcome(0, ""))
+    return refusals.get(0, KernelRefusal(0, ""))
 
 
 def objects(contract: Contract) -> dict[int, NextHopForm | None]:
@@ -181,7 +183,7 @@ def objects(contract: Contract) -> dict[int, NextHopForm | None]:
 
 def write_object(
     contract: Contract, kind: NextHopKind, nexthop_id: int, form: NextHopForm = ()
-) -> Outcome:
+) -> KernelRefusal:
     """Carry out one operation on a nexthop object; errno 0 when the kernel did it."""
     (outcome,) = contract.kernel.write_nexthops([NextHopWrite(kind, nexthop_id, form)])
     return outcome
@@ -194,7 +196,7 @@ _ADD_FLAGS = 0x5
 
 def add_equal(
     requests: RequestSocket, protocol: int, route: RouteKey, value: RouteValue, *, is_first: bool
-) -> Outcome:
+) -> KernelRefusal:
     """`ip route prepend` or `ip route append`: one more route of a key that is there."""
     flags = _ADD_FLAGS | (_NLM_F_CREATE if is_first else _NLM_F_CREATE_AND_APPEND)
 

@@ -16,8 +16,8 @@ from ipc.codec import decode, encode
 from ipc.control import (
     PROTOCOL_VERSION,
     REQUEST_TYPES,
+    ClientHello,
     ControlType,
-    Hello,
     Request,
     Result,
     Rows,
@@ -52,7 +52,7 @@ class Client:
         return self
 
     async def greet(self) -> Welcome:
-        await self.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+        await self.send(Frame(ControlType.HELLO, 1, encode(ClientHello(PROTOCOL_VERSION))))
         frame = await self.receive()
         assert frame.type == ControlType.HELLO, frame
         return decode(Welcome, frame.body)

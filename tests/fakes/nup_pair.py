@@ -8,7 +8,7 @@ from routed.model.prefix import Address, Prefix
 from routed.nup.events import AdjacencyState
 from routed.nup.instance import NeighborInstance
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -43,7 +43,7 @@ def make_instance(number: int = 1) -> NeighborInstance:
 def heartbeat(number: int, sequence: int = 1, heard: tuple[NeighborHeard, ...] = ()) -> bytes:
     tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 1500, 0), *heard)
     sender = Sender(router_id(number), 7)
-    return encode(Message(MessageType.HEARTBEAT, Flag(0), sequence, 1, sender, tlvs))
+    return encode(Message(MessageType.HEARTBEAT, HeaderFlag(0), sequence, 1, sender, tlvs))
 
 
 def listening_instance() -> NeighborInstance:

@@ -15,7 +15,7 @@ from typing import Any
 
 from routed.model.prefix import Address, Prefix
 from routed.nup.wire import message as wire
-from routed.nup.wire.message import Flag, Message, MessageType
+from routed.nup.wire.message import HeaderFlag, Message, MessageType
 
 __all__ = ["VECTORS_DIR", "load_vectors", "message_from_fields", "message_to_fields"]
 
@@ -50,7 +50,7 @@ def message_to_fields(message: Message) -> dict[str, Any]:
     """A message as JSON."""
     return {
         "type": message.type.name,
-        "flags": [flag.name for flag in Flag if flag in message.flags],
+        "flags": [flag.name for flag in HeaderFlag if flag in message.flags],
         "sequence": message.sequence,
         "timestamp": message.timestamp,
         "sender": _plain(message.sender),
@@ -88,9 +88,9 @@ def _tlv_from_fields(fields: dict[str, Any]) -> Any:
 
 def message_from_fields(fields: dict[str, Any]) -> Message:
     """Undo `message_to_fields`."""
-    flags = Flag(0)
+    flags = HeaderFlag(0)
     for name in fields["flags"]:
-        flags |= Flag[name]
+        flags |= HeaderFlag[name]
     return Message(
         type=MessageType[fields["type"]],
         flags=flags,

@@ -63,16 +63,16 @@ from routed.fib.nexthops.codec import (
 from routed.fib.routes import codec as route_codec
 from routed.fib.routes import extension as fib_extension
 from routed.fib.routes.bulk import DumpDecoder, encode_batch
-from routed.fib.routes.ledger import SeenRoute
-from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.ownership import RouteValue, TableKey
 from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.routes.tables import SeenRoute
 from routed.fib.rule_codec import decode_rule, encode_rule
 from routed.imsg import columns
-from routed.imsg.authority import AUTHORITY, AuthorityError, Phase, check_authority
-from routed.imsg.authority import Role as End
+from routed.imsg.authority import AUTHORITY, AuthorityError, EnginePhase, check_authority
+from routed.imsg.authority import ChannelEnd as End
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
-from routed.model.rule import Rule, RuleAction
+from routed.model.rule import PolicyRule, RuleAction
 from routed.netlink import message as netlink
 from routed.nup.instance import NeighborInstance
 from routed.nup.recording.recorder import Recorder
@@ -192,7 +192,7 @@ _REQUESTS: dict[int, type] = {int(number): each for number, each in REQUEST_CLAS
 
 def _authority(data: bytes) -> None:
     """Frames from the engine, phase by phase: decided before a body is decoded."""
-    for phase in Phase:
+    for phase in EnginePhase:
         for has_descriptor in (False, True):
             with contextlib.suppress(IpcError, AuthorityError):
                 frame = unpack_frame(data, INTERNAL_FRAME_MAX_BYTES)
@@ -328,10 +328,10 @@ def _state_seeds() -> Iterator[bytes]:
 
 def _netlink(data: bytes) -> None:
     """A buffer of notifications."""
-    with contextlib.suppress(netlink.DecodeError):
+    with contextlib.suppress(netlink.NetlinkDecodeError):
         for message in netlink.split_messages(data):
             for one in _NETLINK_DECODERS:
-                with contextlib.suppress(netlink.DecodeError):
+                with contextlib.suppress(netlink.NetlinkDecodeError):
                     one(message)
 
 
@@ -351,7 +351,7 @@ def _netlink_seeds() -> Iterator[bytes]:
         NextHop(Address.parse("fe80::1"), 3, 1, is_onlink=True),
     )
     for family, prefix in ((Family.IPV4, "10.0.0.0/8"), (Family.IPV6, "2001:db8::/32")):
-        space = RouteSpace(1000, family, 0, 205)
+        table_key = TableKey(1000, family, 0, 205)
         keys = [Prefix.parse(prefix).as_int] * 3
         of_family = hops[1:] if family is Family.IPV6 else hops
         for value in (
@@ -359,12 +359,12 @@ def _netlink_seeds() -> Iterator[bytes]:
             RouteValue(RouteType.BLACKHOLE, ()),
             RouteValue(RouteType.UNICAST, (), 205_000_001),
         ):
-            yield encode_batch(FibBatch(OpKind.INSTALL, space, keys, [value] * 3), 205, 1)
+            yield encode_batch(FibBatch(OpKind.INSTALL, table_key, keys, [value] * 3), 205, 1)
     hop = Hop(Address.parse("192.0.2.1"), 2)
     yield encode_nexthop(NextHopWrite(NextHopKind.INSTALL, 205_000_001, hop), 205, 1)
     group = ((205_000_001, 2), (205_000_002, 256))
     yield encode_nexthop(NextHopWrite(NextHopKind.INSTALL, 205_000_003, group), 205, 1)
-    rule = Rule(
+    rule = PolicyRule(
         Family.IPV4, 1000, RuleAction.LOOKUP, 100, Prefix.parse("10.0.0.0/8"), None, "eth0", None,
         1, 255,
     )  # fmt: skip
@@ -395,7 +395,7 @@ def _read_dump(family: Family, page: bytes, native: object) -> object:
     fib_extension.native = native  # type: ignore[assignment]
     try:
         decoder.page(page)
-    except netlink.DecodeError:
+    except netlink.NetlinkDecodeError:
         return None
     finally:
         fib_extension.native = before

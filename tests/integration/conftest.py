@@ -37,14 +37,14 @@ def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
 
 _FOREIGN_ROUTE = """
 import sys
-from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.ownership import TableKey, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Prefix
 from routed.model.route import RouteType
 
 kind, prefix, priority = OpKind[sys.argv[1]], Prefix.parse(sys.argv[2]), int(sys.argv[3])
-space = RouteSpace(254, prefix.family, 0, priority)
+space = TableKey(254, prefix.family, 0, priority)
 batch = FibBatch(kind, space, [prefix.as_int], [RouteValue(RouteType.BLACKHOLE, ())])
 assert RequestSocket(12).apply([batch]) == [{}]
 """

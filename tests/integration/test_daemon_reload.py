@@ -14,7 +14,7 @@ import kernel
 import router_config
 from routed.fib.rule_codec import RULE_MESSAGES, decode_rule, encode_rule_dump
 from routed.model.prefix import Family
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 from routed.netlink.message import NLMSG_DONE, split_messages
 from testbed import Lab
 from tests.fakes.route_monitor import RouteMonitor
@@ -40,7 +40,7 @@ def expected(*numbers: int) -> set[str]:
     return {f"10.9.{number}.0/24" for number in numbers}
 
 
-def kernel_rules(lab: Lab, router: str, protocol: int = 205) -> list[Rule]:
+def kernel_rules(lab: Lab, router: str, protocol: int = 205) -> list[PolicyRule]:
     """A router's policy rules of one protocol number."""
     found = []
     with contextlib.closing(lab.open_socket(router, socket.AF_NETLINK, socket.SOCK_RAW, 0)) as raw:

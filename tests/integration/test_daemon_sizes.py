@@ -111,7 +111,7 @@ LEARNED, WIDTH = 300, 64
 
 WIDE_ROUTES = f"""
 import sys
-from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.ownership import TableKey, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.request_socket import RequestSocket
 from routed.model.prefix import Address, Family, Prefix
@@ -121,7 +121,7 @@ hops = [
     NextHop(Address.parse(f"192.0.2.{{n + 1}}"), int(sys.argv[1]), 1, True) for n in range({WIDTH})
 ]
 value = RouteValue.canonical(RouteType.UNICAST, hops)
-space = RouteSpace(254, Family.IPV4, 0, 20)
+space = TableKey(254, Family.IPV4, 0, 20)
 keys = [Prefix.parse(f"172.20.{{n >> 8}}.{{n & 255}}/32").as_int for n in range({LEARNED})]
 kernel = RequestSocket(186)
 for key in keys:

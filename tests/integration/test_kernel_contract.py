@@ -23,18 +23,18 @@ from routed.fib.nexthops.codec import SeenNextHop
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.bulk import encode_batch
 from routed.fib.routes.codec import RTM_GETROUTE
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.routes.tables import FibTables
 from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
 from routed.fib.rule_sync import RuleKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
-from routed.model.rule import ANY_MARK, Rule, RuleAction
+from routed.model.rule import ANY_MARK, PolicyRule, RuleAction
 from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_REQUEST,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     pack_attribute,
@@ -96,18 +96,18 @@ async def test_every_shape_reads_back_as_it_was_written(contract: Contract, pref
 async def test_any_shape_becomes_any_other_by_what_is_planned(
     contract: Contract, prefix: str
 ) -> None:
-    ledger = Ledger(Ownership(205, 205, frozenset({254})))
-    ledger.open_gate()
+    fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
+    fib_tables.open_gate()
     shapes = values(contract, prefix)
     for before in shapes:
         for after in shapes:
             for value in (before, after):
                 wanted = key(prefix).prefix
-                ledger.want(254, wanted.family, [wanted.as_int], [value])
-                batches = ledger.plan(0.0)
+                fib_tables.set_desired(254, wanted.family, [wanted.as_int], [value])
+                batches = fib_tables.plan(0.0)
                 refusals = contract.kernel.apply(batches)
                 assert not any(refusals), (before, after, refusals)
-                assert ledger.record(batches, refusals, 0.0)
+                assert fib_tables.record(batches, refusals, 0.0)
                 assert await ours(contract) == {key(prefix): value}, (before, after)
 
 
@@ -138,7 +138,7 @@ async def test_one_refusal_in_a_batch_is_told_apart_and_stops_nobody(contract: C
     value = values(contract, "203.0.113.0/24")[0]
     routes = [key(f"10.{number}.0.0/16") for number in range(50)]
     keys = [route.prefix.as_int for route in routes]
-    good = FibBatch(OpKind.INSTALL, routes[0].space, keys, [value] * 50)
+    good = FibBatch(OpKind.INSTALL, routes[0].table_key, keys, [value] * 50)
     again = good._replace(keys=[*keys[20:25], key("10.77.0.0/16").prefix.as_int])
     bad = single(OpKind.REMOVE, key("198.18.0.0/15"), value)
     refusals = contract.kernel.apply([good, bad, again._replace(values=[value] * 6)])
@@ -240,22 +240,22 @@ async def test_a_route_whose_gateway_was_our_own_address_is_written_again(
     gateway = Address.parse("192.0.0.9")
     value = RouteValue(RouteType.UNICAST, (NextHop(gateway, namespace.ifindexes["v0"]),))
     wanted = key("203.0.113.0/24").prefix
-    ledger = Ledger(Ownership(205, 205, frozenset({254})))
+    fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
     namespace.add_address("v0", "192.0.0.9/24")
     with namespace.here.inside(), RequestSocket(205) as requests:
 
         def write() -> None:
-            batches = ledger.plan(0.0)
-            assert ledger.record(batches, requests.apply(batches), 0.0)
+            batches = fib_tables.plan(0.0)
+            assert fib_tables.record(batches, requests.apply(batches), 0.0)
 
-        ledger.want(254, wanted.family, [wanted.as_int], [value])
+        fib_tables.set_desired(254, wanted.family, [wanted.as_int], [value])
         write()
         namespace.delete_address("v0", "192.0.0.9/24")
         assert gateway_in_use(requests, "203.0.113.1") is None
-        ledger.rewrite({gateway})
+        fib_tables.rewrite({gateway})
         write()
         assert gateway_in_use(requests, "203.0.113.1") == gateway
-    assert ledger.totals[1] == 1
+    assert fib_tables.totals[1] == 1
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
@@ -272,20 +272,20 @@ async def test_what_somebody_adds_to_a_route_of_ours_is_seen_and_replaced(
         additions["preference"] = pack_attribute(20, b"\x01")
     else:
         additions["source"] = pack_attribute(7, Address.parse("192.0.0.1").packed)
-    ledger = Ledger(Ownership(205, 205, frozenset({254})))
-    ledger.want(254, route.prefix.family, [route.prefix.as_int], [value])
+    fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
+    fib_tables.set_desired(254, route.prefix.family, [route.prefix.as_int], [value])
     with namespace.here.inside(), RequestSocket(205) as requests:
-        batches = ledger.plan(0.0)
-        assert ledger.record(batches, requests.apply(batches), 0.0)
+        batches = fib_tables.plan(0.0)
+        assert fib_tables.record(batches, requests.apply(batches), 0.0)
         for what, addition in additions.items():
             message = encode_batch(single(OpKind.REPLACE, route, value), 205, 1)
             outcome = requests._request(functools.partial(_altered, message, addition))
             assert outcome.errno == 0, (what, outcome)
             (found,) = [entry for entry in await dump(requests) if entry.protocol == 205]
             assert found.value == value._replace(is_altered=True), what
-            assert ledger.route_changed(found, 0.0, is_removed=False) is not None, "drift"
-            batches = ledger.plan(100.0)
-            assert ledger.record(batches, requests.apply(batches), 100.0)
+            assert fib_tables.route_changed(found, 0.0, is_removed=False) is not None, "drift"
+            batches = fib_tables.plan(100.0)
+            assert fib_tables.record(batches, requests.apply(batches), 100.0)
             assert [entry.value for entry in await dump(requests) if entry.protocol == 205] == [
                 value
             ], what
@@ -417,7 +417,7 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
     value = RouteValue(RouteType.BLACKHOLE, ())
     routes = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(400)]
     keys = [route.prefix.as_int for route in routes]
-    flood = FibBatch(OpKind.INSTALL, routes[0].space, keys, [value] * 400)
+    flood = FibBatch(OpKind.INSTALL, routes[0].table_key, keys, [value] * 400)
     with listener, requests, bird, trio.fail_after(10):
         bird.apply([flood])
         async with trio.open_nursery() as nursery:
@@ -429,19 +429,19 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
     assert monitor.links.interfaces, "links were read again"
 
 
-def rules() -> list[Rule]:
+def rules() -> list[PolicyRule]:
     """Every shape of rule that the configuration can ask for."""
     ipv4, ipv6 = Prefix.parse("10.1.0.0/16"), Prefix.parse("2001:db8:6::/48")
     return [
-        Rule(Family.IPV4, 1000, RuleAction.LOOKUP, 100, source=ipv4),
-        Rule(Family.IPV6, 1000, RuleAction.LOOKUP, 4711, source=ipv6, destination=ipv6),
-        Rule(Family.IPV4, 1001, RuleAction.LOOKUP, 254, iif="lo", oif="v0"),
-        Rule(Family.IPV6, 1002, RuleAction.LOOKUP, 100, fwmark=0x10, fwmask=0xFF),
-        Rule(Family.IPV4, 1003, RuleAction.LOOKUP, 100, fwmark=7, fwmask=ANY_MARK),
-        Rule(Family.IPV4, 1004, RuleAction.LOOKUP, 100, fwmark=0, fwmask=0xF0),
-        Rule(Family.IPV4, 1005, RuleAction.BLACKHOLE, destination=ipv4),
-        Rule(Family.IPV6, 1006, RuleAction.UNREACHABLE, destination=ipv6),
-        Rule(Family.IPV6, 1007, RuleAction.PROHIBIT, iif="gone0"),
+        PolicyRule(Family.IPV4, 1000, RuleAction.LOOKUP, 100, source=ipv4),
+        PolicyRule(Family.IPV6, 1000, RuleAction.LOOKUP, 4711, source=ipv6, destination=ipv6),
+        PolicyRule(Family.IPV4, 1001, RuleAction.LOOKUP, 254, iif="lo", oif="v0"),
+        PolicyRule(Family.IPV6, 1002, RuleAction.LOOKUP, 100, fwmark=0x10, fwmask=0xFF),
+        PolicyRule(Family.IPV4, 1003, RuleAction.LOOKUP, 100, fwmark=7, fwmask=ANY_MARK),
+        PolicyRule(Family.IPV4, 1004, RuleAction.LOOKUP, 100, fwmark=0, fwmask=0xF0),
+        PolicyRule(Family.IPV4, 1005, RuleAction.BLACKHOLE, destination=ipv4),
+        PolicyRule(Family.IPV6, 1006, RuleAction.UNREACHABLE, destination=ipv6),
+        PolicyRule(Family.IPV6, 1007, RuleAction.PROHIBIT, iif="gone0"),
     ]
 
 
@@ -456,7 +456,7 @@ async def rule_kernel(
         yield requests
 
 
-async def our_rules(kernel: RuleKernel) -> set[Rule]:
+async def our_rules(kernel: RuleKernel) -> set[PolicyRule]:
     return {seen.rule for seen in await kernel.dump_rules() if seen.protocol == 205}
 
 
@@ -530,12 +530,12 @@ async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_sam
         with RequestSocket(205) as requests:
             monkeypatch.undo()
             assert {route.key.table_id for route in await dump(requests)} == {254, 100}
-            ledger = Ledger(Ownership(205, 205, frozenset({254})))
+            fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
             for is_thorough in (False, True):
-                comparison = ledger.begin_dump(254, Family.IPV4, is_thorough=is_thorough)
+                comparison = fib_tables.begin_dump(254, Family.IPV4, is_thorough=is_thorough)
                 await requests.dump_routes(254, Family.IPV4, comparison.take)
                 assert comparison.finish(0.0) == []
-            assert ledger.kernel_count == 1
+            assert fib_tables.kernel_count == 1
             rejected = do(requests, OpKind.INSTALL, key("10.1.0.0/16"), value)
             assert (rejected.errno, rejected.detail) == (errno.EEXIST, "")
 
@@ -548,7 +548,7 @@ async def test_a_rule_that_cannot_be_told_costs_itself_alone(
     def knows_less(message: NetlinkMessage) -> SeenRule | None:
         seen = decode_rule(message)
         if seen is not None and seen.protocol == 12:
-            raise DecodeError("rule: what is this")
+            raise NetlinkDecodeError("rule: what is this")
         return seen
 
     ours, foreign = rules()[:2]

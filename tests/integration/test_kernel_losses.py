@@ -19,15 +19,15 @@ import trio
 import kernel
 from routed.fib.carrier import CarrierCheck
 from routed.fib.links.table import LinkChange
-from routed.fib.messages import FibRows, FibUpdate
+from routed.fib.messages import DesiredChanges, FibRows
 from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthop_sync import ObjectSync
-from routed.fib.nexthops.book import NextHopBook
 from routed.fib.nexthops.codec import Hop, NextHopForm, NextHopKind, NextHopWrite
+from routed.fib.nexthops.table import NexthopTable
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.ledger import Ledger
-from routed.fib.routes.ownership import Ownership, RouteSpace, RouteValue
+from routed.fib.routes.ownership import Ownership, RouteValue, TableKey
 from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.routes.tables import FibTables
 from routed.fib.sync import FibSync
 from routed.log.events import Level
 from routed.log.logger import Logger
@@ -63,17 +63,17 @@ class Side:
         self.by_object = by_object
         self.sink = ListSink()
         log = Logger(self.sink, "parent", Level.DEBUG)
-        ledger = Ledger(Ownership(205, 205, frozenset({254})))
-        book = NextHopBook(205, is_enabled=by_object, is_link_up=self._is_link_up)
+        fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
+        fib_table = NexthopTable(205, is_enabled=by_object, is_link_up=self._is_link_up)
         self.sync = FibSync(
-            ledger,
+            fib_tables,
             requests,
             resync_s=1e6,
             log=log,
             rng=random.Random(1),
             on_progress=self._ring,
             is_link_up=self._is_link_up,
-            objects=ObjectSync(book, object_requests, ledger, log, lambda: 0),
+            objects=ObjectSync(fib_table, object_requests, fib_tables, log, lambda: 0),
         )
         self.monitor = KernelMonitor(
             listener,
@@ -106,14 +106,14 @@ class Side:
         self.news.set()
         self.news = trio.Event()
 
-    def want(self, wanted: dict[str, tuple[NextHop, ...]]) -> None:
-        self.want_in(Family.IPV4, wanted)
+    def set_desired(self, wanted: dict[str, tuple[NextHop, ...]]) -> None:
+        self.set_desired_in(Family.IPV4, wanted)
 
-    def want_in(self, family: Family, wanted: dict[str, tuple[NextHop, ...]]) -> None:
+    def set_desired_in(self, family: Family, wanted: dict[str, tuple[NextHop, ...]]) -> None:
         self._serial += 1
         keys = [Prefix.parse(prefix).as_int for prefix in wanted]
         values = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in wanted.values()]
-        self.sync.update(FibUpdate(self._serial, [FibRows(254, family, keys, values)], []))
+        self.sync.update(DesiredChanges(self._serial, [FibRows(254, family, keys, values)], []))
 
     def routes(self) -> dict[str, set[str | None]]:
         """Our routes, and the gateways that the kernel sends their packets to."""
@@ -175,7 +175,9 @@ BOTH = {"10.2.0.0/16": {"192.0.0.2", "192.0.1.2"}}
 
 
 async def filled(side: Side) -> None:
-    side.want({"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)})
+    side.set_desired(
+        {"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)}
+    )
     side.sync.in_sync()
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
@@ -244,7 +246,9 @@ async def test_a_link_that_is_made_anew_has_another_index_and_its_routes(side: S
     side.namespace.set_up("w0", is_up=True)
     assert new != old
     side.namespace.ifindexes["v0"] = new
-    side.want({"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)})
+    side.set_desired(
+        {"10.1.0.0/16": hops(side.namespace, 0), "10.2.0.0/16": hops(side.namespace, 0, 1)}
+    )
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
@@ -280,10 +284,10 @@ async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss
 ) -> None:
     """Somebody writes and removes hundreds of routes and takes one of ours along, and the kernel
     has no room to say so."""
-    space = RouteSpace(254, Family.IPV4, 0, 32)
+    table_key = TableKey(254, Family.IPV4, 0, 32)
     keys = [Prefix.parse(f"172.16.{number}.0/24").as_int for number in range(250)]
     values = [RouteValue(RouteType.BLACKHOLE, ())] * len(keys)
-    ours = RouteSpace(254, Family.IPV4, 0, 205)
+    ours = TableKey(254, Family.IPV4, 0, 205)
     victim = [Prefix.parse("10.1.0.0/16").as_int]
     async with _opened(namespace, by_object=True, receive_buffer_bytes=2048) as side:
         await filled(side)
@@ -291,9 +295,9 @@ async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss
             bird, vandal = RequestSocket(12), RequestSocket(205)
         with bird, vandal:
             for _ in range(4):
-                bird.apply([FibBatch(OpKind.INSTALL, space, keys, values)])
+                bird.apply([FibBatch(OpKind.INSTALL, table_key, keys, values)])
                 vandal.apply([FibBatch(OpKind.REMOVE, ours, victim, values[:1])])
-                bird.apply([FibBatch(OpKind.REMOVE, space, keys, values)])
+                bird.apply([FibBatch(OpKind.REMOVE, table_key, keys, values)])
                 await side.until(lambda: side.routes() == ALONE | BOTH)
     losses = side.sync.counters().overruns
     assert losses >= 1
@@ -303,22 +307,22 @@ async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss
 
 async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> None:
     await filled(side)
-    space = RouteSpace(254, Family.IPV4, 0, 32)
+    table_key = TableKey(254, Family.IPV4, 0, 32)
     wanted = [Prefix.parse(prefix).as_int for prefix in ("10.1.0.0/16", "10.3.0.0/16")]
     values = [RouteValue(RouteType.BLACKHOLE, ())] * 2
     with side.namespace.here.inside():
         bird = RequestSocket(12)
     with bird:
-        bird.apply([FibBatch(OpKind.INSTALL, space, wanted, values)])
+        bird.apply([FibBatch(OpKind.INSTALL, table_key, wanted, values)])
         await side.until(lambda: side.sync.counters().shadowed == 1)
         (record,) = side.sink.events("fib-route-shadowed")
         assert record.fields["prefix"] == "10.1.0.0/16"
         assert (record.fields["by"], record.fields["priority"]) == ("bird", "32")
-        side.want({"10.3.0.0/16": hops(side.namespace, 1)})
+        side.set_desired({"10.3.0.0/16": hops(side.namespace, 1)})
         await side.until(lambda: side.sync.counters().shadowed == 2)
         await side.until(lambda: side.sync.counters().installed == 3)
         assert side.sync.counters().shadowed_now == 2
-        bird.apply([FibBatch(OpKind.REMOVE, space, wanted, values)])
+        bird.apply([FibBatch(OpKind.REMOVE, table_key, wanted, values)])
     await side.until(lambda: side.sync.counters().shadowed_now == 0)
     await side.until(lambda: side.routes() == ALONE | BOTH | {"10.3.0.0/16": {"192.0.1.2"}})
 
@@ -348,7 +352,7 @@ async def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes
     value = RouteValue(
         RouteType.UNICAST, (NextHop(Address.parse(gateway), side.namespace.ifindexes["v0"]),)
     )
-    side.want_in(family, {prefix: value.next_hops})
+    side.set_desired_in(family, {prefix: value.next_hops})
     await until_stack(side, prefix, [205])
     with side.namespace.here.inside():
         bird = RequestSocket(12)
@@ -356,7 +360,9 @@ async def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes
         for _ in range(2):
             assert do(bird, OpKind.REPLACE, key(prefix), value).errno == 0
             await side.until(lambda: side.sync.counters().failed == 1)
-            failed = side.sync.ledger.book(key(prefix).space).failure_of(key(prefix).prefix.as_int)
+            failed = side.sync.fib_tables.fib_table(key(prefix).table_key).failure_of(
+                key(prefix).prefix.as_int
+            )
             assert "protocol bird holds this prefix" in failed
             assert await stack(side, prefix) == [12]
             assert do(bird, OpKind.REMOVE, key(prefix), value).errno == 0
@@ -395,7 +401,7 @@ async def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alon
     await filled(side)
     prefix = "2001:db8:77::/48"
     ours = NextHop(Address.parse("2001:db8:0::2"), side.namespace.ifindexes["v0"])
-    side.want_in(Family.IPV6, {prefix: (ours,)})
+    side.set_desired_in(Family.IPV6, {prefix: (ours,)})
     await until_stack(side, prefix, [205])
     theirs = RouteValue(RouteType.UNICAST, (NextHop(None, side.namespace.ifindexes["v1"]),))
     with side.namespace.here.inside():

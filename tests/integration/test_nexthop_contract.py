@@ -18,9 +18,9 @@ from routed.fib.nexthops.codec import (
     encode_nexthop,
 )
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.ownership import Ownership, RouteValue
 from routed.fib.routes.plan import OpKind
+from routed.fib.routes.tables import FibTables
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
 from routed.netlink.socket import EventSocket
@@ -106,8 +106,8 @@ async def test_a_route_moves_between_objects_and_next_hops_by_what_is_planned(
     contract: Contract, prefix: str
 ) -> None:
     fill(contract)
-    ledger = Ledger(Ownership(205, 205, frozenset({254})))
-    ledger.open_gate()
+    fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
+    fib_tables.open_gate()
     via = "fe80::2" if ":" in prefix else "192.0.1.2"
     plain = RouteValue.canonical(RouteType.UNICAST, (NextHop(Address.parse(via), contract.v1),))
     bare = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, contract.v0),))
@@ -116,11 +116,11 @@ async def test_a_route_moves_between_objects_and_next_hops_by_what_is_planned(
     for before in shapes:
         for after in shapes:
             for value in (before, after):
-                ledger.want(254, wanted.family, [wanted.as_int], [value])
-                batches = ledger.plan(0.0)
+                fib_tables.set_desired(254, wanted.family, [wanted.as_int], [value])
+                batches = fib_tables.plan(0.0)
                 refusals = contract.kernel.apply(batches)
                 assert not any(refusals), (before, after, refusals)
-                assert ledger.record(batches, refusals, 0.0)
+                assert fib_tables.record(batches, refusals, 0.0)
                 assert await ours(contract) == {key(prefix): value}, (before, after)
 
 

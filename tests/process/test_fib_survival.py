@@ -27,7 +27,7 @@ from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.fib_search import PythonSearch, make_search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Family, Prefix
-from tests.fakes.fib_writer import PARTS, BestChange, Writer, selection
+from tests.fakes.fib_writer import PARTS, BestChange, Writer, best_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIXES = 400
@@ -58,7 +58,7 @@ def present_in(generation: int, index: int) -> bool:
 def burst(table: list[Prefix], generation: int) -> Iterator[BestChange]:
     for index, prefix in enumerate(table):
         if present_in(generation, index):
-            yield prefix, selection(metric=generation)
+            yield prefix, best_path(metric=generation)
         elif present_in(generation - 1, index):
             yield prefix, None
 

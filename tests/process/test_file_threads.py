@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from routed.log.events import Level
-from routed.log.logger import Record
+from routed.log.logger import LogRecord
 from routed.parent.file_threads import call_apart
 from routed.parent.log_sinks import FileSink
 from waiting import wait_until
@@ -50,7 +50,7 @@ def test_the_thread_of_a_log_file_holds_that_file_only_and_lets_go_of_it(tmp_pat
     path = tmp_path / "log"
     with socket.socket():
         sink = FileSink(str(path), as_json=False, has_thread=True)
-        sink.write(Record(Level.INFO, "test", {}, "parent"))
+        sink.write(LogRecord(Level.INFO, "test", {}, "parent"))
         wait_until(lambda: path.read_text() != "", 30.0, "a line in the log")
         (thread,) = (each for each in threading.enumerate() if each.name == "log file")
         assert thread.native_id is not None

@@ -28,7 +28,7 @@ from routed.imsg.messages import (
     LinksComplete,
     LogLevelChanged,
     LogLevelRequested,
-    NextHopsSuspected,
+    NextHopsToVerify,
     Ping,
     ReloadFinished,
     ReloadRequested,
@@ -36,7 +36,7 @@ from routed.imsg.messages import (
     SocketReady,
 )
 from routed.log.events import Level
-from routed.log.logger import Logger, Record, format_text
+from routed.log.logger import Logger, LogRecord, format_text
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address
@@ -66,9 +66,9 @@ CONFIG = load_text("router_id: 10.255.0.1\nuser: nobody\n", "routes.yaml")
 
 class ListSink:
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         self.records.append(record)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Host:
     def __init__(self) -> None:
         self.updates: list[FibUpdate] = []
         self.reloads: list[int] = []
-        self.suspected: list[NextHopsSuspected] = []
+        self.suspected: list[NextHopsToVerify] = []
         self.judged = 0
         self.in_sync = 0
         self.on_in_sync: Callable[[], None] = lambda: None
@@ -92,7 +92,7 @@ class Host:
     def link(self, ifindex: int) -> Interface | None:
         return None
 
-    def take_progress(self) -> FibProgress | None:
+    def pop_progress(self) -> FibProgress | None:
         return FibProgress(1, (), (), FibCounters())
 
     def take_learned(self) -> None:
@@ -107,10 +107,10 @@ class Host:
         self.in_sync += 1
         self.on_in_sync()
 
-    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+    def nexthops_to_verify(self, message: NextHopsToVerify) -> None:
         self.suspected.append(message)
 
-    def nexthops_judged(self) -> None:
+    def nexthops_verified(self) -> None:
         self.judged += 1
 
     def nexthops_asked(self, request_id: int, after_id: int) -> None:
@@ -328,7 +328,7 @@ async def test_an_engine_that_reads_nothing_is_ended_before_what_waits_fills_mem
     assert siege.status == "killed by SIGKILL"
     assert siege.conduct.violations == {"flood": 1}
     assert siege.session is not None
-    assert not siege.session._outbox._messages
+    assert not siege.session._send_queue._messages
 
 
 async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: TakeOver) -> None:
@@ -523,7 +523,7 @@ async def test_answers_that_are_not_taken_are_no_answers(take_over: TakeOver) ->
         assert siege.session is not None
         # As many bytes as an answer about nexthop objects has.
         siege.session.send(ReloadFinished(True, ("x" * 50_000,)), request_id=request_id)
-        waiting.append(len(siege.session._outbox))
+        waiting.append(len(siege.session._send_queue))
 
     siege.host.log_level_requested = answer  # type: ignore[method-assign]
     await siege.run()
@@ -544,7 +544,7 @@ async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOv
         for _ in range(100_000):
             session.mark_link(7)
             session.mark_progress()
-        assert len(session._outbox) <= 1
+        assert len(session._send_queue) <= 1
         session.kill()
 
     async with trio.open_nursery() as nursery:

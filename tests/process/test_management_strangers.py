@@ -23,8 +23,8 @@ from ipc.blocking import ControlClient
 from ipc.codec import encode
 from ipc.control import (
     PROTOCOL_VERSION,
+    ClientHello,
     ControlType,
-    Hello,
     Lease,
     Reload,
     RouteAttributes,
@@ -53,7 +53,7 @@ def frame(frame_type: ControlType, message: object, request_id: int = 2) -> str:
     return pack_frame(Frame(frame_type, request_id, encode(message)), 1 << 16).hex()
 
 
-HELLO = frame(ControlType.HELLO, Hello(PROTOCOL_VERSION), 1)
+HELLO = frame(ControlType.HELLO, ClientHello(PROTOCOL_VERSION), 1)
 RELOAD = frame(ControlType.RELOAD, Reload())
 STATUS = frame(ControlType.SHOW_STATUS, ShowStatus())
 

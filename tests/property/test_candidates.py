@@ -35,33 +35,33 @@ class RowsMachine(RuleBasedStateMachine):
         self.oracle: list[tuple[int, int]] = []
         """Key and offer, in the rows' order."""
 
-    @rule(key=KEYS, offer=st.integers(0, 9))
-    def insert(self, key: int, offer: int) -> None:
+    @rule(key=KEYS, path=st.integers(0, 9))
+    def insert(self, key: int, path: int) -> None:
         key <<= self.shift
         chunk, first, _ = self.rows.find(key)
-        self.rows.insert(chunk, first, key, offer, 1)
-        self.oracle.insert(bisect_left(self.oracle, key, key=lambda row: row[0]), (key, offer))
+        self.rows.insert(chunk, first, key, path, 1)
+        self.oracle.insert(bisect_left(self.oracle, key, key=lambda row: row[0]), (key, path))
 
-    @rule(keys=st.sets(KEYS, max_size=30), offer=st.integers(0, 9))
-    def insert_run(self, keys: set[int], offer: int) -> None:
+    @rule(keys=st.sets(KEYS, max_size=30), path=st.integers(0, 9))
+    def insert_run(self, keys: set[int], path: int) -> None:
         ordered = sorted(key << self.shift for key in keys)
         present = {key for key, _ in self.oracle}
-        assert self.rows.insert_new(ordered, offer, 1) == [key for key in ordered if key in present]
-        self.oracle += [(key, offer) for key in ordered if key not in present]
+        assert self.rows.insert_new(ordered, path, 1) == [key for key in ordered if key in present]
+        self.oracle += [(key, path) for key in ordered if key not in present]
         self.oracle.sort(key=lambda row: row[0])
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         if self.oracle:
-            key, offer = self.oracle.pop(data.draw(st.integers(0, len(self.oracle) - 1)))
+            key, path = self.oracle.pop(data.draw(st.integers(0, len(self.oracle) - 1)))
             chunk, first, last = self.rows.find(key)
-            self.rows.remove(chunk, chunk.offers.index(offer, first, last))
+            self.rows.remove(chunk, chunk.paths.index(path, first, last))
             rest = [row for row in self.oracle if row[0] == key]
             before = sum(1 for row in self.oracle if row[0] < key)
             chunk, first, last = self.rows.find(key)
             # Which of two equal offers went makes no difference; their order is the caller's.
             self.oracle[before : before + len(rest)] = [
-                (key, each) for each in chunk.offers[first:last]
+                (key, each) for each in chunk.paths[first:last]
             ]
 
     @rule(key=st.just(-1) | KEYS, limit=st.integers(1, 40))
@@ -75,16 +75,14 @@ class RowsMachine(RuleBasedStateMachine):
         if not hasattr(self, "rows"):
             return
         rows = [
-            row
-            for chunk in self.rows.chunks()
-            for row in zip(chunk.keys, chunk.offers, strict=True)
+            row for chunk in self.rows.chunks() for row in zip(chunk.keys, chunk.paths, strict=True)
         ]
         assert rows == self.oracle
         keys = [key << self.shift for key in range(61)]
-        for key, offers, first, last in self.rows.find_each(keys):
+        for key, paths, first, last in self.rows.find_each(keys):
             chunk, *span = self.rows.find(key)
-            assert (offers, first, last) == (chunk.offers, *span)
-            assert offers[first:last] == [offer for each, offer in self.oracle if each == key]
+            assert (paths, first, last) == (chunk.paths, *span)
+            assert paths[first:last] == [path for each, path in self.oracle if each == key]
 
 
 RowsMachine.TestCase.settings = settings(deadline=None, stateful_step_count=40)

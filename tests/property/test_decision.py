@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, Route, RouteSource
-from routed.rib.decision import Contender, Rule, deciding_rule, preference_key
+from routed.rib.decision import Contender, DecisionRule, deciding_rule, preference_key
 from routed.rib.table import Rib
 
 PREFIX = Prefix.parse("10.0.0.0/8")
@@ -72,16 +72,16 @@ def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[
 @pytest.mark.parametrize(
     ("winner", "loser", "rule"),
     [
-        ({}, {"is_resolved": False}, Rule.ELIGIBILITY),
-        ({"distance": 90}, {"distance": 255}, Rule.ELIGIBILITY),
-        ({"distance": 1, "metric": 9}, {"distance": 2, "metric": 1}, Rule.DISTANCE),
-        ({"metric": 1}, {"metric": 2}, Rule.METRIC),
-        ({"source": RouteSource.STATIC}, {"source": RouteSource.NEIGHBOR}, Rule.SOURCE),
-        ({"owner": "a"}, {"owner": "b"}, Rule.OWNER),
+        ({}, {"is_resolved": False}, DecisionRule.ELIGIBILITY),
+        ({"distance": 90}, {"distance": 255}, DecisionRule.ELIGIBILITY),
+        ({"distance": 1, "metric": 9}, {"distance": 2, "metric": 1}, DecisionRule.DISTANCE),
+        ({"metric": 1}, {"metric": 2}, DecisionRule.METRIC),
+        ({"source": RouteSource.STATIC}, {"source": RouteSource.NEIGHBOR}, DecisionRule.SOURCE),
+        ({"owner": "a"}, {"owner": "b"}, DecisionRule.OWNER),
     ],
 )
 def test_each_rule_decides_when_all_before_it_are_equal(
-    winner: dict[str, object], loser: dict[str, object], rule: Rule
+    winner: dict[str, object], loser: dict[str, object], rule: DecisionRule
 ) -> None:
     assert deciding_rule(contender(**winner), contender(**loser)) is rule
 

@@ -44,23 +44,23 @@ class TrackerMachine(RuleBasedStateMachine):
         self.tracker.set_desired(self.key(number), value)
         self.desired[self.key(number)] = value
 
-    @rule(wishes=st.lists(st.tuples(NUMBERS, VALUES)), as_columns=st.booleans())
-    def want_all(self, wishes: list[tuple[int, RouteValue]], as_columns: bool) -> None:
-        keys, values = [self.key(number) for number, _ in wishes], [value for _, value in wishes]
+    @rule(desired=st.lists(st.tuples(NUMBERS, VALUES)), as_columns=st.booleans())
+    def set_all_desired(self, desired: list[tuple[int, RouteValue]], as_columns: bool) -> None:
+        keys, values = [self.key(number) for number, _ in desired], [value for _, value in desired]
         expected = 0
         for key, value in zip(keys, values, strict=True):
             expected += key not in self.desired and self.kernel.get(key) == value
             self.desired[key] = value
         if as_columns:
             columns = KeyColumn.of(self.family, keys), ValueColumn.of(values)
-            assert self.tracker.want_all(*columns) == expected
+            assert self.tracker.set_all_desired(*columns) == expected
         else:
-            assert self.tracker.want_all(keys, values) == expected
+            assert self.tracker.set_all_desired(keys, values) == expected
 
     @rule(start=NUMBERS, count=st.integers(0, 200), value=VALUES)
     def want_a_run(self, start: int, count: int, value: RouteValue) -> None:
         keys = list(dict.fromkeys(self.key(start + number) for number in range(count)))
-        self.tracker.want_all(keys, ValueColumn.repeated(value, len(keys)))
+        self.tracker.set_all_desired(keys, ValueColumn.repeated(value, len(keys)))
         self.desired.update(dict.fromkeys(keys, value))
 
     @rule(number=NUMBERS)
@@ -95,9 +95,9 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def hold(self, number: int) -> None:
         key = self.key(number)
-        was_wanted = key in self.tracker.wanted
+        was_desired = key in self.tracker.wanted
         self.tracker.hold(key)
-        assert (key in self.tracker.held) >= was_wanted
+        assert (key in self.tracker.held) >= was_desired
         assert key not in self.tracker.wanted
 
     @rule(number=NUMBERS)
@@ -122,7 +122,7 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 250), is_done=st.booleans())
     def write(self, limit: int, is_done: bool) -> None:
         wanted = dict(self.tracker.wanted)
-        pending = self.tracker.take_wanted(limit)
+        pending = self.tracker.pop_wanted(limit)
         self.check_taken(pending, limit, wanted)
         assert pending.there is not None or not any(key in self.kernel for key in pending.keys)
         if is_done:  # otherwise the attempt failed as a whole
@@ -132,7 +132,7 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 250), is_done=st.booleans())
     def remove(self, limit: int, is_done: bool) -> None:
         unwanted = dict(self.tracker.unwanted)
-        pending = self.tracker.take_unwanted(limit)
+        pending = self.tracker.pop_unwanted(limit)
         self.check_taken(pending, limit, unwanted)
         if is_done:
             assert self.tracker.removed(pending.keys) == len(pending.keys)
@@ -142,7 +142,7 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule()
     def everything_has_its_turn(self) -> None:
         for _ in range(2 * len(self.keys) + 2):
-            pending = self.tracker.take_wanted(1)
+            pending = self.tracker.pop_wanted(1)
             self.tracker.written(pending.keys, pending.values)
             self.kernel.update(zip(pending.keys, pending.values, strict=True))
         assert not self.tracker.wanted
@@ -164,8 +164,8 @@ class TrackerMachine(RuleBasedStateMachine):
     def compare_with_a_dump(self, numbers: list[int], value: RouteValue) -> None:
         tracker = self.tracker
         keys = list(dict.fromkeys(self.key(number) for number in numbers))
-        as_wanted = [key for key in keys if self.desired.get(key) == value == self.kernel.get(key)]
-        assert set(tracker.differing(keys, value)) == set(keys) - set(as_wanted)
+        as_desired = [key for key in keys if self.desired.get(key) == value == self.kernel.get(key)]
+        assert set(tracker.differing(keys, value)) == set(keys) - set(as_desired)
         assert tracker.kernel_count_of(keys) == len(self.kernel.keys() & keys)
         tracker.clear_marks()
         tracker.mark(keys)
@@ -244,6 +244,6 @@ def test_columns_that_do_not_fit_each_other_are_refused_and_change_nothing() -> 
         (key, [[]], bytes(4), TypeError),
     ):
         with pytest.raises(error):
-            table.want(keys, values, indices)
+            table.set_desired(keys, values, indices)
         assert table.counts() == (0, 0, 0, 0, 0)
         assert table.values() == []

@@ -31,9 +31,9 @@ from tests.fakes.fib_writer import (
     MakeSearch,
     Writer,
     add,
+    best_path,
     gathered,
     hop,
-    selection,
     table,
 )
 from tests.fakes.lpm_oracle import LpmOracle
@@ -102,7 +102,7 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
                 writer.apply((prefix, None))
         else:
             oracle.put(prefix.addr_bits, prefix.prefix_len, value)
-            writer.apply((prefix, selection(metric=value)))
+            writer.apply((prefix, best_path(metric=value)))
         history.append(oracle.lookup(address))
 
     steps = 0

@@ -16,7 +16,12 @@ from routed.fib.links.codec import decode_address, decode_link
 from routed.fib.links.table import AddressEvent, LinkEvent
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address
-from routed.netlink.message import DecodeError, NetlinkMessage, pack_attribute, split_messages
+from routed.netlink.message import (
+    NetlinkDecodeError,
+    NetlinkMessage,
+    pack_attribute,
+    split_messages,
+)
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 20, 21
 AF_UNSPEC, AF_BRIDGE, AF_MPLS = 0, 7, 28
@@ -148,7 +153,7 @@ def test_an_address_of_another_family_or_without_a_value_is_none(family: int) ->
 def test_arbitrary_bytes_are_a_link_or_an_error(message_type: int, payload: bytes) -> None:
     try:
         seen = decode_link(NetlinkMessage(message_type, 0, 0, 0, payload))
-    except DecodeError:
+    except NetlinkDecodeError:
         return
     assert seen is None or seen.ifname is not None
 
@@ -160,7 +165,7 @@ def test_arbitrary_bytes_are_an_address_or_an_error(
     header = bytes((family,))
     try:
         seen = decode_address(NetlinkMessage(message_type, 0, 0, 0, header + rest))
-    except DecodeError:
+    except NetlinkDecodeError:
         return
     assert seen is None or str(ipaddress.ip_address(seen.address.address.packed))
 

@@ -20,19 +20,19 @@ from ipc.framing import (
     unpack_frame,
 )
 from routed.control.changes import ChangeView
-from routed.control.injection import Refusal
+from routed.control.injection import InjectionRefusal
 from routed.control.rows import columns_of, pack_pages
 from routed.control.session import pack_result
 from routed.control.views import VIEW_CLASSES
-from routed.engine.fib.desired import UPDATE_ROUTES_MAX, FibWishes, Wish
-from routed.imsg.authority import AUTHORITY, MessageType
+from routed.engine.fib.desired import UPDATE_ROUTES_MAX, DesiredFib, DesiredRoute
+from routed.imsg.authority import AUTHORITY, ImsgType
 from routed.imsg.frames import BODY_BYTES_MAX, Divisible, frames_of, frames_or_problem
 from routed.imsg.messages import (
     ConfSecrets,
     FibUpdate,
     LinkChanged,
-    NextHopsTold,
-    RoutesLearned,
+    NextHopsReported,
+    RoutesImported,
     RulesChanged,
 )
 from routed.model.fib import FibCounters
@@ -40,16 +40,16 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
 from tests.fakes.worst_messages import TEXTS, worst
 
-KEPT_SHORT_BY_THEIR_SENDER = {MessageType.FIB_UPDATE}
+KEPT_SHORT_BY_THEIR_SENDER = {ImsgType.FIB_UPDATE}
 """Classes without a bound of their own; each has a test of its sender below."""
 
-MESSAGE_TYPES = [kind for kind in MessageType if kind not in KEPT_SHORT_BY_THEIR_SENDER]
+MESSAGE_TYPES = [kind for kind in ImsgType if kind not in KEPT_SHORT_BY_THEIR_SENDER]
 
 PARTS: dict[type, tuple[str, ...]] = {
     ConfSecrets: ("secrets",),
     LinkChanged: ("link.addresses",),
-    NextHopsTold: ("objects",),
-    RoutesLearned: ("install", "remove"),
+    NextHopsReported: ("objects",),
+    RoutesImported: ("install", "remove"),
     RulesChanged: ("rules",),
 }
 """What is divided when a message is."""
@@ -71,12 +71,12 @@ def received(message: object) -> list[Any]:
     for frame in frames_of(message, 7):
         packed = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
         back = unpack_frame(packed, INTERNAL_FRAME_MAX_BYTES)
-        found.append(decode(AUTHORITY[MessageType(back.type)].message, back.body))
+        found.append(decode(AUTHORITY[ImsgType(back.type)].message, back.body))
     return found
 
 
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_every_message_has_a_worst_size_or_can_be_divided(kind: MessageType) -> None:
+def test_every_message_has_a_worst_size_or_can_be_divided(kind: ImsgType) -> None:
     message = AUTHORITY[kind].message
     size = worst_bytes(message)  # raises where a field has no bound
     assert size <= BODY_BYTES_MAX or issubclass(message, Divisible)
@@ -84,7 +84,7 @@ def test_every_message_has_a_worst_size_or_can_be_divided(kind: MessageType) -> 
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_the_worst_of_every_message_fits_its_frames(kind: MessageType, text: str) -> None:
+def test_the_worst_of_every_message_fits_its_frames(kind: ImsgType, text: str) -> None:
     message = worst(AUTHORITY[kind].message, TEXTS[text])
     parts = received(message)
     assert parts
@@ -95,9 +95,7 @@ def test_the_worst_of_every_message_fits_its_frames(kind: MessageType, text: str
 
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
 @pytest.mark.parametrize("text", TEXTS)
-def test_more_than_the_bound_raises_nothing_in_a_loop_that_sends(
-    kind: MessageType, text: str
-) -> None:
+def test_more_than_the_bound_raises_nothing_in_a_loop_that_sends(kind: ImsgType, text: str) -> None:
     """It becomes several messages, or is cut, or is left out with a reason."""
     message = worst(AUTHORITY[kind].message, TEXTS[text], beyond=1)
     frames, problem = frames_or_problem(message)
@@ -113,7 +111,7 @@ def test_a_divided_message_loses_nothing(message_class: type) -> None:
     message = worst(message_class, "x")
     longer = _with_lists_times(message, 10)
     parts = received(longer)
-    if message_class is NextHopsTold:  # an answer: the engine asks for the rest
+    if message_class is NextHopsReported:  # an answer: the engine asks for the rest
         (part,) = parts
         assert part.objects
         assert not part.is_last
@@ -154,13 +152,15 @@ def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> Non
     count = 3 * UPDATE_ROUTES_MAX if width < 2 else 20
     hops = tuple(NextHop(Address.parse("ffff::1"), 2**31 - 1, 256, True) for _ in range(width))
     kind = RouteType.UNICAST if width else RouteType.BLACKHOLE
-    wishes = [Wish(kind, hops and (hops[0]._replace(ifindex=n), *hops[1:])) for n in range(count)]
+    desired = [
+        DesiredRoute(kind, hops and (hops[0]._replace(ifindex=n), *hops[1:])) for n in range(count)
+    ]
     keys = [Prefix.trusted(family, (n + 1) << (family.width - 32), 32).as_int for n in range(count)]
-    fib = FibWishes(254, lambda prefix: None)
-    fib.changed(family, keys, wishes)
+    fib = DesiredFib(254, lambda prefix: None)
+    fib.changed(family, keys, desired)
     said = 0
     for serial in range(1, count + 2):
-        update = fib.take_update()
+        update = fib.pop_update()
         if update is None:
             break
         (part,) = received(update)
@@ -175,7 +175,7 @@ def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> Non
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize(
-    "view", [*VIEW_CLASSES, ChangeView, Refusal], ids=lambda view: view.__name__
+    "view", [*VIEW_CLASSES, ChangeView, InjectionRefusal], ids=lambda view: view.__name__
 )
 def test_the_worst_row_of_every_view_fits_its_page(view: type, text: str) -> None:
     row = worst(view, TEXTS[text])

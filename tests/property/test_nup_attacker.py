@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from routed.model.prefix import Address
 from routed.nup.events import Output, SendDatagram, Trace, TraceCode
 from routed.nup.wire.message import (
-    Flag,
     Goodbye,
+    HeaderFlag,
     Message,
     MessageType,
     RestartNotice,
@@ -108,7 +108,7 @@ def cut_short(data: bytes, rng: random.Random) -> bytes:
 def unsigned(data: bytes, rng: random.Random) -> bytes:
     notice: Tlv = Goodbye() if rng.random() < 0.5 else RestartNotice(30_000)
     sender = decode(data).sender
-    return encode(Message(MessageType.CONTROL, Flag(0), 2**31, 0, sender, (notice,)))
+    return encode(Message(MessageType.CONTROL, HeaderFlag(0), 2**31, 0, sender, (notice,)))
 
 
 def signed_by_another(data: bytes, rng: random.Random) -> bytes:
@@ -160,7 +160,7 @@ def test_the_attacks_above_work_where_nothing_is_signed() -> None:
     before = state_of(b, wire.now)
     a = wire.nodes["a"]
     sender = Sender(router_id(1), a.instance.boot_id)
-    forged = encode(Message(MessageType.CONTROL, Flag(0), 2**31 - 1, 0, sender, (Goodbye(),)))
+    forged = encode(Message(MessageType.CONTROL, HeaderFlag(0), 2**31 - 1, 0, sender, (Goodbye(),)))
     b.instance.receive_datagram(forged, a.links[1][1].local_address, 1, 255, wire.now)
     assert state_of(b, wire.now) != before
 

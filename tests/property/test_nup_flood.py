@@ -21,8 +21,8 @@ from routed.nup.receive import MAX_NEIGHBORS_PER_LINK
 from routed.nup.wire.message import (
     Ack,
     EndOfTable,
-    Flag,
     Goodbye,
+    HeaderFlag,
     Hello,
     LinkAddress,
     Message,
@@ -54,7 +54,7 @@ def stranger(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Add
     sender = Sender(Address(Family.IPV4, (172 << 24) + number), rng.choice([1, 2]))
     us, session = router_id(1), rng.getrandbits(32)
     kind = rng.choice(list(MessageType))
-    flags, tlvs = Flag(0), ()
+    flags, tlvs = HeaderFlag(0), ()
     made: tuple[Tlv, ...] = tlvs
     match kind:
         case MessageType.HEARTBEAT:
@@ -62,7 +62,7 @@ def stranger(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Add
             addresses = [LinkAddress(Address(Family.IPV4, rng.getrandbits(32))) for _ in range(40)]
             made = (Hello(rng.choice([10, 1000, 60_000]), 255, 1500, 7), heard, *addresses)
         case MessageType.DATA:
-            flags = rng.choice([Flag(0), Flag.UNICAST_STREAM])
+            flags = rng.choice([HeaderFlag(0), HeaderFlag.UNICAST_STREAM])
             update = RouteUpdate(
                 Prefix.masked(Family.IPV4, rng.getrandbits(32), 24), 1, 0, False,
                 sender.router_id, 1,

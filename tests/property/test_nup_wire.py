@@ -21,8 +21,8 @@ from routed.nup.wire.message import (
     DecodeError,
     DecodeReason,
     EndOfTable,
-    Flag,
     Goodbye,
+    HeaderFlag,
     Hello,
     LinkAddress,
     Message,
@@ -94,12 +94,12 @@ def runs(draw: st.DrawFn) -> list[RouteUpdate]:
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
     message_type = draw(st.sampled_from(MessageType))
-    flags = Flag(0)
+    flags = HeaderFlag(0)
     tlvs: list[Tlv] = []
     match message_type:
         case MessageType.DATA:
             if draw(st.booleans()):
-                flags = Flag.UNICAST_STREAM
+                flags = HeaderFlag.UNICAST_STREAM
                 tlvs.append(draw(st.builds(Receiver, ROUTER_IDS, U32)))
                 tlvs += draw(st.lists(REQUESTS, max_size=4))
                 tlvs += draw(st.lists(st.builds(BeginTable, U32), max_size=1))
@@ -159,7 +159,7 @@ def test_any_payload_under_a_right_header_decodes_or_is_refused(
     message_type: MessageType, payload: bytes
 ) -> None:
     with contextlib.suppress(DecodeError):
-        decode(seal(message_type, Flag(0), 1, 2, payload))
+        decode(seal(message_type, HeaderFlag(0), 1, 2, payload))
 
 
 @given(messages(), st.data())

@@ -26,7 +26,7 @@ from routed.imsg.messages import ReloadFinished
 from routed.model.command import ReloadAction
 from routed.parent.config_history import LastGood
 from routed.parent.reload import Transactions
-from routed.parent.reload_phases import Phase
+from routed.parent.reload_phases import ReloadPhase
 from routed.parent.reload_queue import ReloadRequest
 from tests.fakes.fake_engines import FakeEngine, FakeParent
 
@@ -247,7 +247,7 @@ class Daemon:
     async def reload(self, request: ReloadRequest) -> None:
         world, before = self.world, self.parent.switch.config
         text, was_refused = world.file, self.last_good.refused
-        is_waiting = self.transactions.phase is Phase.UNCONFIRMED
+        is_waiting = self.transactions.phase is ReloadPhase.UNCONFIRMED
         if not is_waiting:
             outcomes: list[tuple[str, str | None]] = [(world.confirmed, text)]  # an engine ended
             if request.confirm_s is None:
@@ -284,7 +284,7 @@ class Daemon:
 
     async def roll_back(self) -> None:
         world, before = self.world, self.parent.switch.config
-        is_waiting = self.transactions.phase is Phase.UNCONFIRMED
+        is_waiting = self.transactions.phase is ReloadPhase.UNCONFIRMED
         previous = self.last_good.previous
         if not is_waiting and previous is not None:
             self.may_end_as([(previous, world.confirmed), (world.confirmed, world.confirmed)])
@@ -303,7 +303,7 @@ class Daemon:
 
     async def wait(self) -> None:
         before = self.parent.switch.config
-        is_waiting = self.transactions.phase is Phase.UNCONFIRMED
+        is_waiting = self.transactions.phase is ReloadPhase.UNCONFIRMED
         await trio.sleep(CONFIRM_S + 60)
         if is_waiting:
             assert self.former is not None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, Route, RouteSource
-from routed.rib.table import Rib, Selection
+from routed.rib.table import BestPath, Rib
 
 ADDRESSES = [
     InterfaceAddress(Address.parse("192.0.2.1"), 24),
@@ -68,9 +68,9 @@ def link(state: Link) -> Interface:
     return Interface(2, "eth0", is_up, is_up, 1500, False, True, tuple(ADDRESSES[:count]))
 
 
-def selections(rib: Rib) -> dict[Prefix, Selection]:
+def best_paths(rib: Rib) -> dict[Prefix, BestPath]:
     found = {prefix: rib.best(prefix) for prefix in rib.prefixes_after(None, 100)}
-    return {prefix: selection for prefix, selection in found.items() if selection is not None}
+    return {prefix: best_path for prefix, best_path in found.items() if best_path is not None}
 
 
 @given(steps=steps)
@@ -78,17 +78,17 @@ def test_history_leaves_no_trace(steps: list[object]) -> None:
     rib = Rib(lambda: 0.0)
     state: Link = (2, True)
     present: dict[tuple[Prefix, str], Route] = {}
-    reported: dict[Prefix, Selection] = {}
+    reported: dict[Prefix, BestPath] = {}
 
     def process() -> None:
         for changes in rib.process():
             assert changes.keys == sorted(set(changes.keys))
-            for prefix, selection in changes.items():
-                assert selection != reported.get(prefix), "only what changed"
-                if selection is None:
+            for prefix, best_path in changes.items():
+                assert best_path != reported.get(prefix), "only what changed"
+                if best_path is None:
                     del reported[prefix]
                 else:
-                    reported[prefix] = selection
+                    reported[prefix] = best_path
 
     rib.link_changed(link(state))
     for step in steps:
@@ -118,9 +118,9 @@ def test_history_leaves_no_trace(steps: list[object]) -> None:
     for route in present.values():
         fresh.install(route)
     fresh.process()
-    assert selections(rib) == selections(fresh) == reported
+    assert best_paths(rib) == best_paths(fresh) == reported
     assert len(rib) == len(fresh)
     assert +rib.candidates_by_source == +fresh.candidates_by_source
-    assert rib._offers._offers.keys() == fresh._offers._offers.keys(), "nothing unused is kept"
+    assert rib._paths._paths.keys() == fresh._paths._paths.keys(), "nothing unused is kept"
     for prefix in rib.prefixes_after(None, 100):
         assert rib.candidates(prefix) == fresh.candidates(prefix)

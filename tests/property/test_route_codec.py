@@ -14,23 +14,23 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from routed.fib.routes.bulk import DumpDecoder, encode_batch
 from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_end, decode_route
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import (
     NEXT_HOPS_MAX,
     KernelRoute,
     RouteKey,
-    RouteSpace,
     RouteValue,
+    TableKey,
     find_violation,
 )
 from routed.fib.routes.plan import FibBatch, OpKind
+from routed.fib.routes.tables import SeenRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HEADER,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     decode_error,
     split_messages,
@@ -196,7 +196,7 @@ def test_another_scope_makes_it_another_route(operation: Operation, scope: int) 
 def test_any_bytes_are_a_route_or_a_decode_error(payload: bytes) -> None:
     try:
         decode_route(payload)
-    except DecodeError:
+    except NetlinkDecodeError:
         pass
 
 
@@ -207,7 +207,7 @@ def test_a_mutated_tail_is_a_route_or_a_decode_error(
     message = encode(operation, 1)[NLMSG_HEADER.size :]
     try:
         decode_route(message[:cut] + tail)
-    except DecodeError:
+    except NetlinkDecodeError:
         pass
 
 
@@ -216,7 +216,7 @@ def test_any_buffer_splits_or_raises(buffer: bytes) -> None:
     try:
         for message in split_messages(buffer):
             decode_error(message)
-    except DecodeError:
+    except NetlinkDecodeError:
         pass
 
 
@@ -255,8 +255,8 @@ def batches(draw: st.DrawFn) -> FibBatch:
             min_size=len(chosen), max_size=len(chosen), unique=True,
         )
     )  # fmt: skip
-    space = RouteSpace(draw(st.sampled_from([254, 100, 4711])), family, 0, 205)
-    return FibBatch(OpKind.INSTALL, space, keys, chosen)
+    table_key = TableKey(draw(st.sampled_from([254, 100, 4711])), family, 0, 205)
+    return FibBatch(OpKind.INSTALL, table_key, keys, chosen)
 
 
 def as_dumped(batch: FibBatch, sequence: int, flags: int = 0) -> bytes:
@@ -269,8 +269,8 @@ def as_dumped(batch: FibBatch, sequence: int, flags: int = 0) -> bytes:
         )
         header, attributes = message.payload[:12], message.payload[12:]
         if not key & 0xFF:
-            attributes = attributes[4 + batch.space.family.width // 8 :]
-        table = struct.pack("=HHI", 8, 15, batch.space.table_id)
+            attributes = attributes[4 + batch.table_key.family.width // 8 :]
+        table = struct.pack("=HHI", 8, 15, batch.table_key.table_id)
         payload = header + table + attributes
         page += NLMSG_HEADER.pack(16 + len(payload), RTM_NEWROUTE, flags, sequence, 0) + payload
     return page
@@ -280,21 +280,21 @@ class Taken:
     """Collects what a dump decoder finds."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[RouteSpace, int], tuple[int, RouteValue]] = {}
+        self.rows: dict[tuple[TableKey, int], tuple[int, RouteValue]] = {}
 
     def __call__(self, seen: SeenRoute, keys: Sequence[int]) -> None:
         for key in keys:
-            assert (seen.space, key) not in self.rows
-            self.rows[seen.space, key] = (seen.protocol, seen.value)
+            assert (seen.table_key, key) not in self.rows
+            self.rows[seen.table_key, key] = (seen.protocol, seen.value)
 
 
 @given(batches())
 def test_a_page_of_many_reads_as_its_messages_do_one_by_one(batch: FibBatch) -> None:
     taken = Taken()
-    decoder = DumpDecoder(batch.space.family, 9, taken)
+    decoder = DumpDecoder(batch.table_key.family, 9, taken)
     decoder.page(as_dumped(batch, 9))
     expected = {
-        (batch.space, key): (205, value)
+        (batch.table_key, key): (205, value)
         for key, value in zip(batch.keys, batch.values, strict=True)
     }
     assert taken.rows == expected
@@ -317,7 +317,7 @@ def test_a_buffer_of_many_holds_each_with_its_own_sequence_number(batch: FibBatc
 @given(batches(), st.integers(0, 40))
 def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at: int) -> None:
     taken = Taken()
-    decoder = DumpDecoder(batch.space.family, 9, taken)
+    decoder = DumpDecoder(batch.table_key.family, 9, taken)
     for number, key in enumerate(batch.keys):
         one = batch._replace(keys=[key], values=[batch.values[number]])
         decoder.page(as_dumped(one, 9, flags=0x10 if number == at else 0))
@@ -327,7 +327,7 @@ def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at
 @given(batches())
 def test_the_rest_of_an_older_dump_is_passed_over(batch: FibBatch) -> None:
     taken = Taken()
-    decoder = DumpDecoder(batch.space.family, 9, taken)
+    decoder = DumpDecoder(batch.table_key.family, 9, taken)
     decoder.page(as_dumped(batch, 8) + as_dumped(batch, 9))
     assert len(taken.rows) == len(batch.keys)
 
@@ -336,7 +336,7 @@ def test_the_rest_of_an_older_dump_is_passed_over(batch: FibBatch) -> None:
 def test_any_page_is_taken_or_refused(family: Family, page: bytes) -> None:
     try:
         DumpDecoder(family, 1, Taken()).page(page)
-    except DecodeError:
+    except NetlinkDecodeError:
         pass
 
 
@@ -346,6 +346,6 @@ def test_a_mutated_page_is_taken_or_refused(batch: FibBatch, data: st.DataObject
     for _ in range(data.draw(st.integers(1, 4))):
         page[data.draw(st.integers(0, len(page) - 1))] = data.draw(st.integers(0, 255))
     try:
-        DumpDecoder(batch.space.family, 1, lambda seen, keys: None).page(bytes(page))
-    except DecodeError:
+        DumpDecoder(batch.table_key.family, 1, lambda seen, keys: None).page(bytes(page))
+    except NetlinkDecodeError:
         pass

@@ -12,9 +12,9 @@ from routed.config import scalars
 from routed.nup.events import AdjacencyReason, AdjacencyState, Datagram
 from routed.nup.link.cost import RttCost
 from routed.nup.link.damping import Damping
-from routed.nup.routes.policy import Policy, Rule
+from routed.nup.routes.policy import NeighborRule, Policy
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -32,7 +32,7 @@ from tests.replay.scene import Scene
 
 __all__ = ["SCENARIOS", "record"]
 
-NO_FLAGS = Flag(0)
+NO_FLAGS = HeaderFlag(0)
 SCENARIOS: dict[str, Callable[[Scene], None]] = {}
 """By the name of the case."""
 
@@ -413,7 +413,10 @@ def filters(scene: Scene) -> None:
     scene.phase("IPv6 is refused, 10.255.0.0/16 costs 90 at least")
     inside = scalars.prefix_match.read("10.255.0.0/16 le 32")
     ipv6 = scalars.prefix_match.read("::/0 le 128")
-    imports = Rule(prefixes=(ipv6,), is_accepted=False), Rule(prefixes=(inside,), set_metric=90)
+    imports = (
+        NeighborRule(prefixes=(ipv6,), is_accepted=False),
+        NeighborRule(prefixes=(inside,), set_metric=90),
+    )
     b.instance.set_policy(Policy(imports=imports), scene.now)
     scene.kick("b")
     scene.run(0.5)
@@ -452,7 +455,7 @@ def follows(scene: Scene) -> None:
     assert c.learned[LOOPBACK].metric == 50
 
 
-def beat(number: int, sequence: int, *heard: NeighborHeard, flags: Flag = NO_FLAGS) -> bytes:
+def beat(number: int, sequence: int, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS) -> bytes:
     """A heartbeat of router number n, by hand."""
     sender = Sender(router_id(number), 7)
     tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 1500, 0), *heard)
@@ -472,10 +475,10 @@ def partial(scene: Scene) -> None:
     b.instance.receive_burst(burst, scene.now)
     scene.kick("b")
     scene.run(1.2)
-    pages = [Flag.PARTIAL_LIST in message.flags for message in map(decode, scene.sent())]
+    pages = [HeaderFlag.PARTIAL_LIST in message.flags for message in map(decode, scene.sent())]
     assert pages.count(True) >= 2
 
-    def hear(sequence: int, *heard: NeighborHeard, flags: Flag = NO_FLAGS) -> AdjacencyState:
+    def hear(sequence: int, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS) -> AdjacencyState:
         data = beat(10, sequence, *heard, flags=flags)
         b.instance.receive_datagram(data, sources[10], settings.ifindex, 255, scene.now)
         scene.kick("b")
@@ -493,7 +496,7 @@ def partial(scene: Scene) -> None:
     formed = hear(2, hears_b)
     assert formed is not AdjacencyState.INIT
     scene.phase("a partial heartbeat without b changes nothing")
-    assert hear(3, flags=Flag.PARTIAL_LIST) is formed
+    assert hear(3, flags=HeaderFlag.PARTIAL_LIST) is formed
     scene.phase("a whole heartbeat without b does: it is one-way")
     assert hear(4) is AdjacencyState.INIT
 

@@ -16,7 +16,7 @@ from ipc.control import RouteOperation
 from ipc.routes import BATCH_ROUTES
 from routectl.cli import command_line_for
 from routectl.render.text import TextOutput
-from routed.control.injection import Injection, Refusal
+from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.model.prefix import Prefix
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -88,8 +88,8 @@ def test_wrong_lines_are_named_and_cost_their_batch_alone(
 
 
 def test_what_the_daemon_refuses_is_named_by_line_too(tmp_path: Path, daemon: FakeDaemon) -> None:
-    def refuse(injection: Injection) -> tuple[Refusal, ...]:
-        return (Refusal(2, "uid0 has it"),)
+    def refuse(injection: Injection) -> tuple[InjectionRefusal, ...]:
+        return (InjectionRefusal(2, "uid0 has it"),)
 
     daemon.inject = refuse  # type: ignore[method-assign]
     status, out, errors = run(tmp_path, daemon, "# comment\n" + "".join(lines(5)))

@@ -1,11 +1,11 @@
 """What the kernel has followed in, told to the neighbor protocol: it has news that wait for it.
 
-    NUP chooses --> RIB decides --> a wish --> parent, kernel --> progress --+
+    NUP chooses --> RIB decides --> a desired route --> parent, kernel --> progress --+
      ^ awaited                                                               |
      +------------------------------ followed -------------------------------+
 
-A prefix has been followed when no wish for it is unsaid or on its way: the kernel has what is
-wanted, or has refused it, or nothing was to be changed. Why neighbors wait for that:
+A prefix has been followed when no desired route for it is unsaid or on its way: the kernel has what
+is wanted, or has refused it, or nothing was to be changed. Why neighbors wait for that:
 `routed.nup.transport.forwarding_wait`.
 
 Cost: half a microsecond for each prefix that is awaited.
@@ -16,29 +16,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from routed.engine.fib.desired import FibWishes, Said
+from routed.engine.fib.desired import DesiredFib, SentUpdate
 from routed.model.prefix import Family, Prefix
 from routed.nup.instance import NeighborInstance
 
-__all__ = ["KernelNews"]
+__all__ = ["FibAcknowledgements"]
 
 
-class KernelNews:
-    """Owns which prefixes are awaited and have a wish under way."""
+class FibAcknowledgements:
+    """Owns which prefixes are awaited and have a desired route under way."""
 
-    def __init__(self, neighbors: NeighborInstance, wishes: FibWishes) -> None:
+    def __init__(self, neighbors: NeighborInstance, desired: DesiredFib) -> None:
         self._neighbors = neighbors
-        self._wishes = wishes
+        self._desired = desired
         self._awaited: dict[Family, dict[int, Prefix]] = {family: {} for family in Family}
 
     def decided(self, now: float) -> bool:
-        """The RIB has decided about everything that NUP has said, and the wishes are made.
+        """The RIB has decided about everything that NUP has said, and the desired routes are made.
 
         Returns:
             Whether NUP was told something.
         """
         fresh: dict[Family, dict[int, Prefix]] = {family: {} for family in Family}
-        for prefix in self._neighbors.take_awaited():
+        for prefix in self._neighbors.pop_awaited():
             fresh[prefix.family][prefix.as_int] = prefix
         followed: list[Prefix] = []
         for family, prefixes in fresh.items():
@@ -47,7 +47,7 @@ class KernelNews:
                 followed += self._followed(family, prefixes.keys())
         return self._tell(followed, now)
 
-    def tried(self, updates: Iterable[Said], now: float) -> bool:
+    def tried(self, updates: Iterable[SentUpdate], now: float) -> bool:
         """The kernel was given some updates.
 
         Returns:
@@ -61,7 +61,7 @@ class KernelNews:
 
     def _followed(self, family: Family, keys: AbstractSet[int]) -> list[Prefix]:
         """Those of these that are pending no longer; they are not awaited any more."""
-        followed = keys - self._wishes.pending_among(family, keys)
+        followed = keys - self._desired.pending_among(family, keys)
         return [self._awaited[family].pop(key) for key in sorted(followed)]
 
     def _tell(self, followed: list[Prefix], now: float) -> bool:

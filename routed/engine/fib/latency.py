@@ -23,7 +23,7 @@ class ConvergenceClock:
     def __init__(self) -> None:
         self.histogram = Histogram(BOUNDS_S)
         self._decided_at: float | None = None
-        self._on_their_way: deque[tuple[int, float]] = deque()
+        self._in_flight: deque[tuple[int, float]] = deque()
 
     def decided(self, now: float) -> None:
         """The choice for some prefix has changed."""
@@ -33,11 +33,11 @@ class ConvergenceClock:
     def said(self, serial: int, *, is_all: bool) -> None:
         """An update was sent; is_all: nothing is left to say."""
         if self._decided_at is not None:
-            self._on_their_way.append((serial, self._decided_at))
+            self._in_flight.append((serial, self._decided_at))
         if is_all:
             self._decided_at = None
 
     def applied(self, serial: int, now: float) -> None:
         """The parent has tried every update up to a serial."""
-        while self._on_their_way and self._on_their_way[0][0] <= serial:
-            self.histogram.observe(now - self._on_their_way.popleft()[1])
+        while self._in_flight and self._in_flight[0][0] <= serial:
+            self.histogram.observe(now - self._in_flight.popleft()[1])

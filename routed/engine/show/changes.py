@@ -16,7 +16,7 @@ from routed.model.link import Interface
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, RouteSource
 from routed.nup.events import AdjacencyChanged
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 
 __all__ = ["ChangeObserver"]
 
@@ -36,7 +36,7 @@ class ChangeObserver:
         """Whether `routes_changed` is worth a call."""
         return self._hub.is_watched(Topic.ROUTES)
 
-    def routes_changed(self, changes: BestChanges, had_route: Callable[[Prefix], bool]) -> None:
+    def routes_changed(self, changes: BestPathChanges, had_route: Callable[[Prefix], bool]) -> None:
         """The choice for some prefixes changes; `had_route` says which had one before.
 
         Cost: the last CHANGES_MAX of them, whatever their number and that of the watchers.
@@ -45,18 +45,18 @@ class ChangeObserver:
         self._hub.record(
             Topic.ROUTES,
             [
-                functools.partial(self._route_view, prefix, selection, had_route(prefix))
-                for prefix, selection in newest.items()
+                functools.partial(self._route_view, prefix, best_path, had_route(prefix))
+                for prefix, best_path in newest.items()
             ],
             len(changes.keys) - len(newest.keys),
         )
 
     def _route_view(
-        self, prefix: Prefix, selection: Selection | None, was_known: bool
+        self, prefix: Prefix, best_path: BestPath | None, was_known: bool
     ) -> ChangeView:
-        if selection is None:
+        if best_path is None:
             return ChangeView("route", "delete", str(prefix))
-        best = selection.attributes
+        best = best_path.attributes
         return ChangeView(
             "route",
             "change" if was_known else "add",
@@ -64,7 +64,7 @@ class ChangeObserver:
             source=best.source,
             metric=best.metric,
             type=best.type,
-            next_hops=tuple(map(self._next_hop_view, selection.next_hops)),
+            next_hops=tuple(map(self._next_hop_view, best_path.next_hops)),
             owner=best.owner if best.source is RouteSource.INJECTED else "",
         )
 

@@ -28,8 +28,8 @@ from routed import __version__
 from routed.config.schema import Config
 from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
-from routed.control.daemon import Outcome
-from routed.control.injection import Injection, Refusal, find_martian_routes
+from routed.control.daemon import CommandOutcome
+from routed.control.injection import Injection, InjectionRefusal, find_martian_routes
 from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
@@ -64,7 +64,7 @@ from routed.imsg.messages import (
     ConfigState,
     LogLine,
     NextHopReport,
-    NextHopsTold,
+    NextHopsReported,
     ReloadRequested,
     RuleReport,
 )
@@ -108,10 +108,10 @@ class Reporter:
         *,
         sandbox: str,
         counts_refusals: bool,
-        configure: Callable[[ReloadRequested], Awaitable[Outcome]],
-        command_fib: Callable[[FibCommand, int, int], Awaitable[Outcome]],
-        ask_nexthops: Callable[[int], Awaitable[NextHopsTold | None]],
-        set_log_level: Callable[[str], Awaitable[Outcome]],
+        configure: Callable[[ReloadRequested], Awaitable[CommandOutcome]],
+        command_fib: Callable[[FibCommand, int, int], Awaitable[CommandOutcome]],
+        ask_nexthops: Callable[[int], Awaitable[NextHopsReported | None]],
+        set_log_level: Callable[[str], Awaitable[CommandOutcome]],
         memory: ProcessMemory,
         parent_silent_since: Callable[[], float | None],
     ) -> None:
@@ -179,7 +179,7 @@ class Reporter:
         now_ns = time.monotonic_ns()
         reload = self.last_reload
         state = self._config_state
-        totals = self._router.fib.wishes.counters
+        totals = self._router.fib.desired.counters
         return StatusView(
             version=__version__,
             pid=self._begin.daemon_pid,
@@ -260,7 +260,7 @@ class Reporter:
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
         for reason, count in self._router.datagrams_refused.items():
             views.append(CounterView(f"nup_dropped_{reason}", count, SOCKET_COUNTERS[reason]))
-        fib = self._router.fib.wishes.counters
+        fib = self._router.fib.desired.counters
         for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
         views.append(
@@ -375,15 +375,15 @@ class Reporter:
         """The shared FIB's descriptor."""
         return self._router.snapshot.fileno()
 
-    async def configure(self, request: ReloadRequested) -> Outcome:
+    async def configure(self, request: ReloadRequested) -> CommandOutcome:
         """Have the parent look at, change or take back the configuration."""
         return await self._configure(request)
 
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> Outcome:
+    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
         """Have the parent do something to the kernel FIB."""
         return await self._command_fib(command, uid, pid)
 
-    async def set_log_level(self, level: str) -> Outcome:
+    async def set_log_level(self, level: str) -> CommandOutcome:
         """Have the parent log from this level on, and tell us."""
         return await self._set_log_level(level)
 
@@ -415,13 +415,13 @@ class Reporter:
 
     # --- injected routes
 
-    def inject(self, injection: Injection) -> Sequence[Refusal]:
+    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
         """Put or delete; all or none."""
         if injection.operation is not RouteOperation.DELETE:
             refusals = find_martian_routes(injection.routes, self.config.allow_martians)
             if refusals:
                 return refusals
-        return [Refusal(*problem) for problem in self._inject(injection)]
+        return [InjectionRefusal(*problem) for problem in self._inject(injection)]
 
     def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:
         if injection.operation is RouteOperation.DELETE:

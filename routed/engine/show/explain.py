@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from routed.control.views import ExplainedCandidate, ExplainView, NextHopView, RouteView
 from routed.engine.router import Router
 from routed.model.prefix import Address, Prefix
-from routed.rib.decision import Contender, Rule, deciding_rule
+from routed.rib.decision import Contender, DecisionRule, deciding_rule
 from routed.rib.table import Candidate
 
 __all__ = ["explain"]
@@ -98,27 +98,27 @@ def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
 
 
 _RULE_WORDS = {
-    Rule.ELIGIBILITY: "only what can be used may win",
-    Rule.DISTANCE: "lower distance",
-    Rule.METRIC: "lower metric",
-    Rule.SOURCE: "order of sources",
-    Rule.OWNER: "order of owners",
+    DecisionRule.ELIGIBILITY: "only what can be used may win",
+    DecisionRule.DISTANCE: "lower distance",
+    DecisionRule.METRIC: "lower metric",
+    DecisionRule.SOURCE: "order of sources",
+    DecisionRule.OWNER: "order of owners",
 }
 
 
-def _compared(rule: Rule, candidate: Candidate) -> str:
+def _compared(rule: DecisionRule, candidate: Candidate) -> str:
     """What a rule looks at, of one candidate."""
     route = candidate.route
     match rule:
-        case Rule.ELIGIBILITY:
+        case DecisionRule.ELIGIBILITY:
             return "usable" if _contender(candidate).is_eligible else candidate.problem
-        case Rule.DISTANCE:
+        case DecisionRule.DISTANCE:
             return str(route.distance)
-        case Rule.METRIC:
+        case DecisionRule.METRIC:
             return str(route.metric)
-        case Rule.SOURCE:
+        case DecisionRule.SOURCE:
             return route.source.label
-        case Rule.OWNER:
+        case DecisionRule.OWNER:
             return route.owner
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from routed.engine.router import Router
 from routed.engine.show.daemon import Reporter
-from routed.metrics.exposition import Family, Form, Kind, render
+from routed.metrics.exposition import Form, Kind, MetricFamily, render
 from routed.model.route import RouteSource
 from routed.sandbox.kernel import here
 from routed.sandbox.syscalls import COMMON_REFUSALS, CONDITIONS
@@ -55,36 +55,36 @@ class Exporter:
         """The exposition, now."""
         return render(self._families(), form)
 
-    def _families(self) -> Iterator[Family]:
+    def _families(self) -> Iterator[MetricFamily]:
         yield from self._daemon()
         yield from self._routes()
         yield from self._nup()
         yield from self._memory()
 
-    def _daemon(self) -> Iterator[Family]:
+    def _daemon(self) -> Iterator[MetricFamily]:
         status = self._reporter.status()
         counters = {view.name: view.value for view in self._reporter.counters()}
-        yield Family("routed", Kind.INFO, "The daemon.").add(
+        yield MetricFamily("routed", Kind.INFO, "The daemon.").add(
             1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
         )
-        yield Family("routed_uptime_seconds", Kind.GAUGE, "Since the daemon started.").add(
+        yield MetricFamily("routed_uptime_seconds", Kind.GAUGE, "Since the daemon started.").add(
             status.uptime_s
         )
-        yield Family("routed_engine_restarts", Kind.COUNTER, "Engines that have died.").add(
+        yield MetricFamily("routed_engine_restarts", Kind.COUNTER, "Engines that have died.").add(
             status.engine_restarts
         )
-        violations = Family(
+        violations = MetricFamily(
             "routed_engine_violations", Kind.COUNTER, "Rules that engines broke, by kind."
         )
         for name, value in counters.items():
             if name.startswith("engine_violations_"):
                 violations.add(value, kind=name.removeprefix("engine_violations_"))
         yield violations
-        yield Family(
+        yield MetricFamily(
             "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
         ).add_all("call", _by_call(self._reporter.refused_calls))
         yield (
-            Family(
+            MetricFamily(
                 "routed_messages_dropped",
                 Kind.COUNTER,
                 "Messages between parent and engine that could not be sent, by sender: a defect.",
@@ -92,50 +92,56 @@ class Exporter:
             .add(counters["messages_dropped"], sender="engine")
             .add(counters["parent_messages_dropped"], sender="parent")
         )
-        yield Family("routed_reloads", Kind.COUNTER, "Reloads of this engine's life.").add_all(
-            "outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads)
-        )
-        yield Family(
+        yield MetricFamily(
+            "routed_reloads", Kind.COUNTER, "Reloads of this engine's life."
+        ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads))
+        yield MetricFamily(
             "routed_client_refusals", Kind.COUNTER, "Management clients turned away, by reason."
         ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
 
-    def _routes(self) -> Iterator[Family]:
+    def _routes(self) -> Iterator[MetricFamily]:
         by_source = self._router.rib.candidates_by_source
-        candidates = Family("routed_rib_candidates", Kind.GAUGE, "Candidate routes, by source.")
+        candidates = MetricFamily(
+            "routed_rib_candidates", Kind.GAUGE, "Candidate routes, by source."
+        )
         for source in RouteSource:
             candidates.add(by_source[source], source=source.label)
         yield candidates
-        yield Family("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
+        yield MetricFamily("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
             len(self._router.rib)
         )
-        fib = self._router.fib.wishes.counters
-        states = Family("routed_fib_routes", Kind.GAUGE, "Kernel routes, by state.")
+        fib = self._router.fib.desired.counters
+        states = MetricFamily("routed_fib_routes", Kind.GAUGE, "Kernel routes, by state.")
         for state in ("installed", "failed", "pending", "stale"):
             states.add(getattr(fib, state), state=state)
         yield states
-        yield Family(
+        yield MetricFamily(
             "routed_fib_routes_shadowed",
             Kind.GAUGE,
             "Routes of ours to which the kernel prefers a foreign one.",
         ).add(fib.shadowed_now)
         for name, help_text in FIB_COUNTERS.items():
-            yield Family(f"routed_fib_{name}", Kind.COUNTER, help_text).add(getattr(fib, name))
-        yield Family(
+            yield MetricFamily(f"routed_fib_{name}", Kind.COUNTER, help_text).add(
+                getattr(fib, name)
+            )
+        yield MetricFamily(
             "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
         ).add_all("kind", _from_zero(NETLINK_ERRORS, fib.errors))
         yield self._router.convergence.histogram.family(
             "routed_convergence_seconds", "From a decision to the kernel having it."
         )
 
-    def _nup(self) -> Iterator[Family]:
+    def _nup(self) -> Iterator[MetricFamily]:
         rows = [row for chunk in self._reporter.neighbors() for row in chunk]
-        adjacencies = Family("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
+        adjacencies = MetricFamily("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
         for state in ADJACENCY_STATES:
             adjacencies.add(sum(row.state == state for row in rows), state=state)
         yield adjacencies
-        rtt = Family("routed_nup_rtt_seconds", Kind.GAUGE, "Smoothed round-trip time.")
-        prefixes = Family("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
-        resent = Family("routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up.")
+        rtt = MetricFamily("routed_nup_rtt_seconds", Kind.GAUGE, "Smoothed round-trip time.")
+        prefixes = MetricFamily("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
+        resent = MetricFamily(
+            "routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up."
+        )
         for row in rows:
             # Strangers choose their names: whoever was never heard both ways makes no series.
             if row.router_id is None or (row.state == "init" and not row.prefixes):
@@ -151,13 +157,13 @@ class Exporter:
             prefixes.add(row.prefixes, **labels)
             resent.add(row.retransmissions, **labels)
         yield from (rtt, prefixes, resent)
-        packets = Family("routed_nup_packets", Kind.COUNTER, "Datagrams, by direction.")
+        packets = MetricFamily("routed_nup_packets", Kind.COUNTER, "Datagrams, by direction.")
         for direction, count in self._router.datagrams.items():
             packets.add(count, direction=direction)
         yield packets
-        drops = Family("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
+        drops = MetricFamily("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
         drops.add_all("reason", self._router.datagrams_refused)
-        events = Family("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
+        events = MetricFamily("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
         for name, count in sorted(self._router.neighbors.counters().items()):
             if name.startswith("dropped_"):
                 drops.add(count, reason=name.removeprefix("dropped_"))
@@ -165,8 +171,8 @@ class Exporter:
                 events.add(count, event=name)
         yield from (drops, events)
 
-    def _memory(self) -> Iterator[Family]:
-        memory = Family("routed_memory_bytes", Kind.GAUGE, "Memory, by what takes it.")
+    def _memory(self) -> Iterator[MetricFamily]:
+        memory = MetricFamily("routed_memory_bytes", Kind.GAUGE, "Memory, by what takes it.")
         for row in self._reporter.memory():
             memory.add(row.size_bytes, part=row.part)
         yield memory

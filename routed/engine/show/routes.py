@@ -78,18 +78,18 @@ class RouteTables:
             Rows as a FibView becomes.
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
-        wishes = self._router.fib.wishes
+        desired = self._router.fib.desired
         shared = _Shared(self)
         rows = []
         for prefix in prefixes:
-            wish = wishes.wish(prefix)
-            if wish is not None:
+            desired_route = desired.desired_route(prefix)
+            if desired_route is not None:
                 rows.append(
                     (
                         str(prefix),
-                        wishes.table_id,
-                        _TYPE_WORDS[wish.type],
-                        shared.hops(wish.next_hops),
+                        desired.table_id,
+                        _TYPE_WORDS[desired_route.type],
+                        shared.hops(desired_route.next_hops),
                         _STATE_WORDS[self._fib_state(prefix)],
                         self._reason(prefix) or self._missing(prefix),
                     )
@@ -106,8 +106,8 @@ class RouteTables:
         """
         first = selector.prefix
         if after is None and first is not None:
-            is_wanted = selector.matches_prefix(first)  # not of the other family
-            return [first] if is_wanted else [], first if selector.is_longer else None
+            is_desired = selector.matches_prefix(first)  # not of the other family
+            return [first] if is_desired else [], first if selector.is_longer else None
         chunk = self._router.rib.prefixes_after(after, limit)
         is_over = len(chunk) < limit or (first is not None and not first.covers(chunk[-1]))
         next_after = None if is_over else chunk[-1]
@@ -192,35 +192,35 @@ class RouteTables:
 
     def _common_fib_state(self) -> FibState | None:
         """The state of all routes that the kernel should have, when it is one and the same."""
-        wishes = self._router.fib.wishes
-        if not wishes.counters.is_coupled:
+        desired = self._router.fib.desired
+        if not desired.counters.is_coupled:
             return FibState.DECOUPLED
-        return FibState.INSTALLED if wishes.is_settled else None
+        return FibState.INSTALLED if desired.is_settled else None
 
     def _fib_state(self, prefix: Prefix) -> FibState:
-        wishes = self._router.fib.wishes
-        if not wishes.counters.is_coupled:
+        desired = self._router.fib.desired
+        if not desired.counters.is_coupled:
             return FibState.DECOUPLED
-        if wishes.failure_of(prefix):
+        if desired.failure_of(prefix):
             return FibState.FAILED
-        if wishes.is_pending(prefix):
+        if desired.is_pending(prefix):
             return FibState.PENDING
-        return FibState.SHADOWED if wishes.preferred_to(prefix) else FibState.INSTALLED
+        return FibState.SHADOWED if desired.preferred_to(prefix) else FibState.INSTALLED
 
     def _reason(self, prefix: Prefix) -> str:
         """Why a route's state is what it is, where that needs words."""
-        wishes = self._router.fib.wishes
+        desired = self._router.fib.desired
         match self._fib_state(prefix):
             case FibState.FAILED:
-                return wishes.failure_of(prefix)
+                return desired.failure_of(prefix)
             case FibState.SHADOWED:
-                return wishes.preferred_to(prefix)
+                return desired.preferred_to(prefix)
             case _:
-                wish = wishes.wish(prefix)
-                if wish is None or not wish.left_out:
+                desired_route = desired.desired_route(prefix)
+                if desired_route is None or not desired_route.left_out:
                     return ""
-                used = len(wish.next_hops)
-                return f"{used + wish.left_out} next hops, and {used} of them are used"
+                used = len(desired_route.next_hops)
+                return f"{used + desired_route.left_out} next hops, and {used} of them are used"
 
     def _missing(self, prefix: Prefix) -> str:
         """Why a route has not all of its next hops."""
@@ -243,7 +243,7 @@ def _asked_for(candidate: Candidate) -> tuple[NextHopView, ...]:
     )
 
 
-class _Words(NamedTuple):
+class _SharedColumns(NamedTuple):
     """What all routes of the same attributes have in common."""
 
     first: tuple[object, ...]
@@ -262,7 +262,7 @@ class _Shared:
     def __init__(self, tables: RouteTables) -> None:
         self._tables = tables
         self._hops: dict[int, tuple[tuple[NextHop, ...], object]] = {}
-        self._words: dict[int, tuple[PathAttributes, _Words]] = {}
+        self._words: dict[int, tuple[PathAttributes, _SharedColumns]] = {}
 
     def hops(self, next_hops: tuple[NextHop, ...]) -> object:
         """What a view's `next_hops` becomes."""
@@ -272,12 +272,12 @@ class _Shared:
             self._hops[id(next_hops)] = known
         return known[1]
 
-    def words(self, attributes: PathAttributes) -> _Words:
+    def words(self, attributes: PathAttributes) -> _SharedColumns:
         """The plain columns of a route."""
         known = self._words.get(id(attributes))
         if known is None:
             distance, metric, source, owner, tag, route_type, _, _ = attributes
-            words = _Words(
+            words = _SharedColumns(
                 (_TYPE_WORDS[route_type], _SOURCE_WORDS[source], distance, metric, tag),
                 owner if source is RouteSource.INJECTED else "",
                 source in KERNELS_OWN,

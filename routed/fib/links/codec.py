@@ -20,7 +20,7 @@ from routed.netlink import message as message_codec
 from routed.netlink.message import (
     NLM_F_DUMP,
     NLM_F_REQUEST,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     decode_u32,
@@ -81,7 +81,7 @@ def link_flags(message: NetlinkMessage) -> int:
         DecodeError: malformed.
     """
     if len(message.payload) < _IFINFO.size:
-        raise DecodeError(f"a link message of {len(message.payload)} bytes")
+        raise NetlinkDecodeError(f"a link message of {len(message.payload)} bytes")
     return int(_IFINFO.unpack_from(message.payload)[3])
 
 
@@ -161,7 +161,7 @@ def decode_address(message: NetlinkMessage) -> AddressEvent | None:
     """
     payload = message.payload
     if len(payload) < _IFADDR.size:
-        raise DecodeError(f"an address message of {len(payload)} bytes")
+        raise NetlinkDecodeError(f"an address message of {len(payload)} bytes")
     family, prefix_len, flags, _, ifindex = _IFADDR.unpack_from(payload)
     if family not in tuple(Family):
         return None

@@ -11,7 +11,7 @@ Whether an address' subnet is connected is answered by the device routes (`devic
 this table owns, because a link is told with the answer.
 
 A link with thousands of addresses is composed once for all the addresses and routes that came
-together (`note`, `take_changes`); what a link itself does is told at once (`apply`).
+together (`record`, `pop_changes`); what a link itself does is told at once (`apply`).
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class LinkTable:
         ports = [port.ifindex for port in self._links.values() if port.master == ifindex]
         self._noted.update(dict.fromkeys(ports))
 
-    def note(self, event: AddressEvent) -> None:
-        """Take in what became of an address; `take_changes` tells what that makes of its link."""
+    def record(self, event: AddressEvent) -> None:
+        """Take in what became of an address; `pop_changes` tells what that makes of its link."""
         of_link = self._addresses.setdefault(event.ifindex, {})
         key = _key_of(event.address)
         if not event.is_removed:
@@ -151,7 +151,7 @@ class LinkTable:
                 self.device_routes.doubt_source(event.address.address)
         self._noted[event.ifindex] = None
 
-    def note_route(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> None:
+    def record_route(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> None:
         """Take in what became of a kernel route; the same.
 
         Cost: 0.3 us for a route through a gateway.
@@ -161,7 +161,7 @@ class LinkTable:
         touched = self.device_routes.notify(route, is_removed=is_removed, is_replacing=is_replacing)
         self._noted.update(dict.fromkeys(touched))
 
-    def take_changes(self) -> list[LinkChange]:
+    def pop_changes(self) -> list[LinkChange]:
         """What was noted, link by link."""
         self.device_routes.settle_doubts()
         noted, self._noted = self._noted, {}
@@ -184,7 +184,7 @@ class LinkTable:
         """Take over a complete dump of the device routes in `tables`."""
         self.device_routes.replace(routes)
         self._noted = dict.fromkeys(sorted(self._links.keys() | self._interfaces.keys()))
-        return self.take_changes()
+        return self.pop_changes()
 
     def _settle(self, ifindex: int) -> LinkChange | None:
         before, after = self._interfaces.get(ifindex), self._compose(ifindex)

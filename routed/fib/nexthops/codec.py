@@ -12,7 +12,7 @@ The kernel looks an IPv4 gateway up when the object is written, and keeps the sc
 found. Scope `host` means that the gateway was an address of this host at that moment: packets then
 go out on the link as if there were no gateway, for as long as the object is not written again.
 
-Failure: `DecodeError` for bytes that are no nexthop message.
+Failure: `NetlinkDecodeError` for bytes that are no nexthop message.
 
 Sources: linux/nexthop.h; rtm_to_nh_config and nh_fill_node of Linux (net/ipv4/nexthop.c).
 """
@@ -25,7 +25,7 @@ import struct
 from typing import NamedTuple
 
 from routed.fib.routes.codec import RTNH_F_ONLINK
-from routed.fib.routes.plan import Outcome
+from routed.fib.routes.plan import KernelRefusal
 from routed.model.prefix import Address, Family
 from routed.netlink.message import (
     NLM_F_ACK,
@@ -35,7 +35,7 @@ from routed.netlink.message import (
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     decode_address,
@@ -129,7 +129,7 @@ class NextHopWrite(NamedTuple):
     """For a removal, what is there now."""
 
 
-OWN_GATEWAY = Outcome(errno.EADDRINUSE, "Gateway is an address of this host")
+OWN_GATEWAY = KernelRefusal(errno.EADDRINUSE, "Gateway is an address of this host")
 """For an IPv4 gateway that the kernel takes and would not use; IPv6 ones it refuses itself."""
 
 _FLAGS = {
@@ -177,11 +177,11 @@ def decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
     """
     payload = message.payload
     if len(payload) < _NHMSG.size:
-        raise DecodeError(f"a nexthop message of {len(payload)} bytes")
+        raise NetlinkDecodeError(f"a nexthop message of {len(payload)} bytes")
     family, scope, protocol, _zero, flags = _NHMSG.unpack_from(payload)
     found = dict(attributes(payload, _NHMSG.size, len(payload)))
     if _Nha.ID not in found:
-        raise DecodeError("a nexthop object without an id")
+        raise NetlinkDecodeError("a nexthop object without an id")
     form = _decode_form(found, family, is_onlink=bool(flags & RTNH_F_ONLINK))
     is_gateway_unused = scope == _RT_SCOPE_HOST and isinstance(form, Hop) and form.via is not None
     return SeenNextHop(decode_u32(found[_Nha.ID]), protocol, form, is_gateway_unused)
@@ -203,7 +203,7 @@ def _decode_form(found: dict[int, bytes], family: int, *, is_onlink: bool) -> Ne
 
 def _decode_group(payload: bytes) -> Group:
     if len(payload) % _MEMBER.size:
-        raise DecodeError(f"a nexthop group of {len(payload)} bytes")
+        raise NetlinkDecodeError(f"a nexthop group of {len(payload)} bytes")
     return tuple(
         sorted(
             (member, (high << 8 | low) + 1)

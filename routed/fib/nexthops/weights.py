@@ -1,7 +1,7 @@
 """Weights of next hops within what a kernel takes. Pure.
 
 A nexthop group of Linux holds weights up to 256 since 6.12, and up to 255 before. Which kernel it
-is shows when it refuses a group (`NextHopBook.record`); from then on heavier weights are reduced:
+is shows when it refuses a group (`NexthopTable.record`); from then on heavier weights are reduced:
 exactly where they have a common divisor, else in proportion, each at least 1.
 
 Source: nh_check_attr_group of Linux (net/ipv4/nexthop.c): "Invalid value for weight".

@@ -20,8 +20,8 @@ by hand) makes its value another one (`RouteValue.is_altered`), so that ours are
 Here is one message at a time; `fib/bulk.py` does the same to columns of them. Property tests hold
 both to pyroute2's message classes.
 
-Failure: `DecodeError` for bytes that are no route message; the kernel sends none, so it is logged
-and the table read again.
+Failure: `NetlinkDecodeError` for bytes that are no route message; the kernel sends none, so it is
+logged and the table read again.
 
 Sources: rtnetlink(7), linux/rtnetlink.h, linux/netlink.h; RTA_VIA as in RFC 5549's Linux support.
 """
@@ -34,8 +34,8 @@ from routed.fib.routes.ownership import (
     IPV6_DEFAULT_PRIORITY,
     KernelRoute,
     RouteKey,
-    RouteSpace,
     RouteValue,
+    TableKey,
 )
 from routed.fib.routes.plan import OpKind
 from routed.model.prefix import Address, Family, Prefix
@@ -51,7 +51,7 @@ from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_HEADER,
     NLMSG_NOOP,
-    DecodeError,
+    NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     decode_address,
@@ -135,17 +135,17 @@ def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
         hop = next_hops[0]
         via = _encode_via(family, hop.via) if hop.via is not None else b""
         return via + pack_u32_attribute(_Rta.OIF, hop.ifindex)
-    legs = []
+    hops = []
     for hop in next_hops:
         inner = _encode_via(family, hop.via) if hop.via is not None else b""
         flags = RTNH_F_ONLINK if hop.is_onlink else 0
         length = _RTNEXTHOP.size + len(inner)
-        legs.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
-    return pack_attribute(_Rta.MULTIPATH, b"".join(legs))
+        hops.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
+    return pack_attribute(_Rta.MULTIPATH, b"".join(hops))
 
 
 def encode_template(
-    kind: OpKind, space: RouteSpace, value: RouteValue | None, protocol: int
+    kind: OpKind, table_key: TableKey, value: RouteValue | None, protocol: int
 ) -> bytes:
     """One request in which the prefix and the sequence number are still zero.
 
@@ -162,21 +162,21 @@ def encode_template(
     message_type, flags = _OPERATION_HEADERS[kind]
     next_hops = () if value is None else value.next_hops
     # NOWHERE matches any scope.
-    scope = _RT_SCOPE_NOWHERE if value is None else scope_of(space.family, value)
+    scope = _RT_SCOPE_NOWHERE if value is None else scope_of(table_key.family, value)
     rtm_flags = 0
     if len(next_hops) == 1 and next_hops[0].is_onlink:
         rtm_flags = RTNH_F_ONLINK
-    body = pack_attribute(_Rta.DST, bytes(space.family.width // 8))
-    body += pack_u32_attribute(_Rta.PRIORITY, space.priority)
-    table = space.table_id if space.table_id < 256 else _RT_TABLE_UNSPEC
-    if table != space.table_id:
-        body += pack_u32_attribute(_Rta.TABLE, space.table_id)
+    body = pack_attribute(_Rta.DST, bytes(table_key.family.width // 8))
+    body += pack_u32_attribute(_Rta.PRIORITY, table_key.priority)
+    table = table_key.table_id if table_key.table_id < 256 else _RT_TABLE_UNSPEC
+    if table != table_key.table_id:
+        body += pack_u32_attribute(_Rta.TABLE, table_key.table_id)
     if next_hops:
-        body += _encode_next_hops(space.family, next_hops)
+        body += _encode_next_hops(table_key.family, next_hops)
     elif value is not None and value.nexthop_id:
         body += pack_u32_attribute(_Rta.NH_ID, value.nexthop_id)
     header = _RTMSG.pack(
-        space.family, 0, 0, space.tos, table, protocol, scope,
+        table_key.family, 0, 0, table_key.tos, table, protocol, scope,
         0 if value is None else value.type, rtm_flags,
     )  # fmt: skip
     return pack_message(message_type, flags, 0, header + body)
@@ -218,7 +218,7 @@ def _decode_multipath(payload: bytes) -> tuple[list[NextHop], set[int]]:
     while offset + _RTNEXTHOP.size <= end:
         length, flags, hops, ifindex = _RTNEXTHOP.unpack_from(payload, offset)
         if length < _RTNEXTHOP.size or offset + length > end:
-            raise DecodeError(f"a next hop of {length} bytes at offset {offset} of {end}")
+            raise NetlinkDecodeError(f"a next hop of {length} bytes at offset {offset} of {end}")
         via = None
         for kind, value in attributes(payload, offset + _RTNEXTHOP.size, offset + length):
             if kind in (_Rta.GATEWAY, _Rta.VIA):
@@ -243,7 +243,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     Cost: about 5 us.
     """
     if len(payload) < _RTMSG.size:
-        raise DecodeError(f"a route message of {len(payload)} bytes")
+        raise NetlinkDecodeError(f"a route message of {len(payload)} bytes")
     (
         family_number, prefix_len, src_len, tos, table_id, protocol, scope, type_number, flags,
     ) = _RTMSG.unpack_from(payload)  # fmt: skip
@@ -306,11 +306,11 @@ def scope_of(family: Family, value: RouteValue) -> int:
 
 def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefix:
     if destination and len(destination) * 8 != family.width:
-        raise DecodeError(f"a destination of {len(destination)} bytes")
+        raise NetlinkDecodeError(f"a destination of {len(destination)} bytes")
     try:
         return Prefix(family, int.from_bytes(destination, "big"), prefix_len)
     except ValueError as error:
-        raise DecodeError(str(error)) from error
+        raise NetlinkDecodeError(str(error)) from error
 
 
 def decode_end(message: NetlinkMessage) -> tuple[int, str]:

@@ -134,7 +134,7 @@ class DeltaTracker(Generic[K, V]):
 
     # --- taking what is to be done, a few at a time
 
-    def take_wanted(self, limit: int) -> Pending[K, V]:
+    def pop_wanted(self, limit: int) -> Pending[K, V]:
         """The next of `wanted`, at most `limit`, the oldest first; none only when there are none.
 
         They stay what they are until `written`, and are taken again when all others were.
@@ -144,8 +144,8 @@ class DeltaTracker(Generic[K, V]):
         there = [self._replaced.get(key) for key in keys] if self._replaced else None
         return Pending(keys, values, there)
 
-    def take_unwanted(self, limit: int) -> Pending[K, V]:
-        """The next of `unwanted`, far apart from each other; as `take_wanted`."""
+    def pop_unwanted(self, limit: int) -> Pending[K, V]:
+        """The next of `unwanted`, far apart from each other; as `pop_wanted`."""
         keys = self._removals.take(self._unwanted, limit)
         return Pending(keys, [self._unwanted[key] for key in keys], None)
 
@@ -187,9 +187,9 @@ class DeltaTracker(Generic[K, V]):
             if self._held[key] == value:
                 return
             del self._held[key]
-        self._want(key, value)
+        self._set_desired(key, value)
 
-    def _want(self, key: K, value: V) -> None:
+    def _set_desired(self, key: K, value: V) -> None:
         """Under a key that is wanted already, or has just been taken from another map."""
         if self._replaced and self._replaced.get(key) == value:
             del self._replaced[key]
@@ -202,8 +202,8 @@ class DeltaTracker(Generic[K, V]):
         """Want the key no longer; no matter if it was not wanted."""
         there = self._same.pop(key, None)
         if there is None:
-            is_wanted = self._wanted.pop(key, None) is not None
-            if is_wanted or self._held.pop(key, None) is not None:
+            is_desired = self._wanted.pop(key, None) is not None
+            if is_desired or self._held.pop(key, None) is not None:
                 there = self._replaced.pop(key, None)
         if there is not None:
             self._unwanted[key] = there
@@ -215,7 +215,7 @@ class DeltaTracker(Generic[K, V]):
             self.delete_desired(key)
         return [key for key in several if key in self._unwanted]
 
-    def want_all(self, keys: Iterable[K], values: Iterable[V]) -> int:
+    def set_all_desired(self, keys: Iterable[K], values: Iterable[V]) -> int:
         """Want many: as `set_desired` for each, at a third of its cost for keys that are new, or
         there already and not wanted yet.
 
@@ -288,7 +288,7 @@ class DeltaTracker(Generic[K, V]):
             self._unwanted.pop(key, None)
 
     def written(self, keys: Iterable[K], values: Iterable[V]) -> None:
-        """Learn that wishes were carried out: each key is in `wanted` with this very value.
+        """Learn that desired routes were carried out: each key is in `wanted` with this very value.
 
         Cost: 0.1 us for each.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from routed.fib.routes.plan import FibBatch, OpKind, Outcome, Refusals
+from routed.fib.routes.plan import FibBatch, KernelRefusal, OpKind, Refusals
 from routed.model.prefix import Family
 
 __all__ = ["LINKS_ALONE", "NO_IPV6", "add_hints"]
@@ -23,11 +23,11 @@ def add_hints(batch: FibBatch, refused: Refusals) -> None:
 
     Cost: one look at each refusal.
     """
-    if batch.space.family is not Family.IPV6 or batch.kind is OpKind.REMOVE:
+    if batch.table_key.family is not Family.IPV6 or batch.kind is OpKind.REMOVE:
         return
     for position, outcome in refused.items():
         hops = batch.values[position].next_hops
         if outcome.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-            refused[position] = Outcome(outcome.errno, outcome.detail or NO_IPV6)
+            refused[position] = KernelRefusal(outcome.errno, outcome.detail or NO_IPV6)
         if outcome.errno == errno.EINVAL and len(hops) > 1 and any(hop.via is None for hop in hops):
-            refused[position] = Outcome(outcome.errno, LINKS_ALONE)
+            refused[position] = KernelRefusal(outcome.errno, LINKS_ALONE)

@@ -145,15 +145,15 @@ class NativeTracker:
 
     # --- taking what is to be done, a few at a time
 
-    def take_wanted(self, limit: int) -> Pending[int, RouteValue]:
+    def pop_wanted(self, limit: int) -> Pending[int, RouteValue]:
         """The next of `wanted`, at most `limit`, the oldest first; none only when there are none.
 
         They stay what they are until `written`, and are taken again when all others were.
         """
         return self._take(_Side.WANTED, limit)
 
-    def take_unwanted(self, limit: int) -> Pending[int, RouteValue]:
-        """The next of `unwanted`, far apart from each other; as `take_wanted`."""
+    def pop_unwanted(self, limit: int) -> Pending[int, RouteValue]:
+        """The next of `unwanted`, far apart from each other; as `pop_wanted`."""
         return self._take(_Side.UNWANTED, limit)
 
     def _take(self, side: _Side, limit: int) -> Pending[int, RouteValue]:
@@ -186,7 +186,7 @@ class NativeTracker:
 
     def set_desired(self, key: int, value: RouteValue) -> None:
         """Want this value under this key; a key that was held may be tried again if it is new."""
-        self._table.want(self._one(key), [value], bytes(4))
+        self._table.set_desired(self._one(key), [value], bytes(4))
 
     def delete_desired(self, key: int) -> None:
         """Want the key no longer; no matter if it was not wanted."""
@@ -196,7 +196,7 @@ class NativeTracker:
         """Want many no longer, as `delete_desired` for each; those of them that are `unwanted`."""
         return self._column(self._table.withdraw(self._pack(keys)))
 
-    def want_all(self, keys: Iterable[int], values: Iterable[RouteValue]) -> int:
+    def set_all_desired(self, keys: Iterable[int], values: Iterable[RouteValue]) -> int:
         """Want many: as `set_desired` for each.
 
         Returns:
@@ -205,7 +205,7 @@ class NativeTracker:
         Cost: 0.1 us for each.
         """
         column = ValueColumn.of(values)
-        return self._table.want(self._pack(keys), list(column.distinct), column.indices)
+        return self._table.set_desired(self._pack(keys), list(column.distinct), column.indices)
 
     # --- what has to wait
 
@@ -233,7 +233,7 @@ class NativeTracker:
         self._table.delete_kernel(self._one(key))
 
     def written(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
-        """Learn that wishes were carried out: each key is in `wanted` with this very value.
+        """Learn that desired routes were carried out: each key is in `wanted` with this very value.
 
         Cost: 0.05 us for each.
         """

@@ -27,8 +27,8 @@ __all__ = [
     "KernelRoute",
     "Ownership",
     "RouteKey",
-    "RouteSpace",
     "RouteValue",
+    "TableKey",
     "find_violation",
 ]
 
@@ -46,7 +46,7 @@ PROTOCOL_NAMES = {
 """linux/rtnetlink.h, RTPROT_*."""
 
 
-class RouteSpace(NamedTuple):
+class TableKey(NamedTuple):
     """All of the kernel's identity of a route but the prefix: what a million routes share."""
 
     table_id: int
@@ -69,9 +69,9 @@ class RouteKey(NamedTuple):
     priority: int
 
     @property
-    def space(self) -> RouteSpace:
+    def table_key(self) -> TableKey:
         """What it shares with others."""
-        return RouteSpace(self.table_id, self.prefix.family, self.tos, self.priority)
+        return TableKey(self.table_id, self.prefix.family, self.tos, self.priority)
 
 
 class RouteValue(NamedTuple):
@@ -109,12 +109,12 @@ class RouteValue(NamedTuple):
         if len(next_hops) == 1:
             only = next_hops[0]
             return cls(route_type, next_hops if only.weight == 1 else (only._replace(weight=1),))
-        legs: dict[tuple[object, int], NextHop] = {}
+        hops: dict[tuple[object, int], NextHop] = {}
         for hop in next_hops:
-            legs.setdefault((hop.via, hop.ifindex), hop)
-        if len(legs) == 1:
-            return cls.canonical(route_type, tuple(legs.values()))
-        return cls(route_type, tuple(sorted(legs.values(), key=NextHop.sort_key)))
+            hops.setdefault((hop.via, hop.ifindex), hop)
+        if len(hops) == 1:
+            return cls.canonical(route_type, tuple(hops.values()))
+        return cls(route_type, tuple(sorted(hops.values(), key=NextHop.sort_key)))
 
 
 SEVERAL = RouteValue(RouteType.UNICAST, (), is_altered=True)
@@ -142,30 +142,34 @@ class Ownership:
     priority: int
     tables: frozenset[int]
 
-    def holds(self, space: RouteSpace) -> bool:
+    def holds(self, table_key: TableKey) -> bool:
         """Whether new routes of ours go there."""
-        return space.table_id in self.tables and space.priority == self.priority and not space.tos
+        return (
+            table_key.table_id in self.tables
+            and table_key.priority == self.priority
+            and not table_key.tos
+        )
 
-    def is_ours(self, space: RouteSpace, protocol: int) -> bool:
+    def is_ours(self, table_key: TableKey, protocol: int) -> bool:
         """Whether an earlier life of this daemon or this one wrote the route."""
-        return protocol == self.protocol and space.table_id in self.tables
+        return protocol == self.protocol and table_key.table_id in self.tables
 
-    def is_rival(self, space: RouteSpace, protocol: int) -> bool:
+    def is_conflict(self, table_key: TableKey, protocol: int) -> bool:
         """Whether a foreign route holds a key that one of ours would need."""
-        return protocol != self.protocol and self.holds(space)
+        return protocol != self.protocol and self.holds(table_key)
 
-    def is_shadow(self, space: RouteSpace, protocol: int) -> bool:
+    def is_preferred_foreign(self, table_key: TableKey, protocol: int) -> bool:
         """Whether the kernel prefers a foreign route to one of ours for the same prefix."""
         return (
             protocol != self.protocol
-            and space.table_id in self.tables
-            and not space.tos
-            and space.priority < self.priority
+            and table_key.table_id in self.tables
+            and not table_key.tos
+            and table_key.priority < self.priority
         )
 
-    def space_of(self, table_id: int, family: Family) -> RouteSpace:
+    def table_key_of(self, table_id: int, family: Family) -> TableKey:
         """Where our routes of one table and family are kept."""
-        return RouteSpace(table_id, family, 0, self.priority)
+        return TableKey(table_id, family, 0, self.priority)
 
 
 def find_violation(family: Family, value: RouteValue) -> str:

@@ -1,7 +1,7 @@
 """From the pending difference to the operations that close it, in the order that hurts least.
 
 Routes without a gateway first, because gateways of others may stand on them
-(`RouteBook.plan_link_routes`), then all that is new or changed, removals last: a destination that
+(`FibTable.plan_link_routes`), then all that is new or changed, removals last: a destination that
 moves from one prefix to another keeps a path all the while. Replacing in place leaves no moment
 without a route, so it is used wherever the kernel does it reliably:
 
@@ -27,15 +27,15 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from routed.fib.routes.ownership import RouteSpace, RouteValue
+from routed.fib.routes.ownership import RouteValue, TableKey
 from routed.fib.routes.pending import Pending
 from routed.fib.routes.tracker import RouteTracker
 from routed.model.prefix import Family
 
 __all__ = [
     "FibBatch",
+    "KernelRefusal",
     "OpKind",
-    "Outcome",
     "Refusals",
     "plan_pending",
     "plan_removals",
@@ -56,14 +56,14 @@ class FibBatch(NamedTuple):
     """The same thing done to many routes of one space."""
 
     kind: OpKind
-    space: RouteSpace
+    table_key: TableKey
     keys: Sequence[int]
     """`Prefix.as_int` of each."""
     values: Sequence[RouteValue]
     """What to install, side by side with `keys`; for a removal what is there now."""
 
 
-class Outcome(NamedTuple):
+class KernelRefusal(NamedTuple):
     """Why the kernel refused one operation."""
 
     errno: int
@@ -77,50 +77,51 @@ class Outcome(NamedTuple):
         return f"{self.detail} ({words})" if self.detail else words
 
 
-Refusals = dict[int, Outcome]
+Refusals = dict[int, KernelRefusal]
 """What a batch was refused, by position; all others were carried out."""
 
 
-def plan_pending(space: RouteSpace, pending: Pending[int, RouteValue]) -> list[FibBatch]:
-    """What to do about these wishes."""
+def plan_pending(table_key: TableKey, pending: Pending[int, RouteValue]) -> list[FibBatch]:
+    """What to do about these desired routes."""
     keys, values, there = pending
     if not keys:
         return []
     if there is None:
-        return [FibBatch(OpKind.INSTALL, space, keys, values)]
+        return [FibBatch(OpKind.INSTALL, table_key, keys, values)]
     ways = [
-        _way(space.family, before, wanted) for before, wanted in zip(there, values, strict=True)
+        _way(table_key.family, before, desired)
+        for before, desired in zip(there, values, strict=True)
     ]
     if all(way is OpKind.REPLACE for way in ways):
-        return [FibBatch(OpKind.REPLACE, space, keys, values)]
+        return [FibBatch(OpKind.REPLACE, table_key, keys, values)]
     installs, replaces, removals = _Columns(), _Columns(), _Columns()
-    for key, wanted, before, way in zip(keys, values, there, ways, strict=True):
+    for key, desired, before, way in zip(keys, values, there, ways, strict=True):
         if way is OpKind.REPLACE:
-            replaces.add(key, wanted)
+            replaces.add(key, desired)
             continue
         if before is not None:
             removals.add(key, before)
-        installs.add(key, wanted)
+        installs.add(key, desired)
     batches = [
-        replaces.batch(OpKind.REPLACE, space),
-        removals.batch(OpKind.REMOVE, space),
-        installs.batch(OpKind.INSTALL, space),
+        replaces.batch(OpKind.REPLACE, table_key),
+        removals.batch(OpKind.REMOVE, table_key),
+        installs.batch(OpKind.INSTALL, table_key),
     ]
     return [batch for batch in batches if batch.keys]
 
 
-def _way(family: Family, there: RouteValue | None, wanted: RouteValue) -> OpKind:
-    """Whether a wish is carried out by a replace or by an install, a removal before it if need
-    be."""
-    if there is not None and is_replaceable(family, there, wanted):
+def _way(family: Family, there: RouteValue | None, desired: RouteValue) -> OpKind:
+    """Whether a desired route is carried out by a replace or by an install, a removal before it if
+    need be."""
+    if there is not None and is_replaceable(family, there, desired):
         return OpKind.REPLACE
     return OpKind.INSTALL
 
 
-def plan_removals(space: RouteSpace, tracker: RouteTracker, limit: int) -> list[FibBatch]:
+def plan_removals(table_key: TableKey, tracker: RouteTracker, limit: int) -> list[FibBatch]:
     """What to do about the next keys of `unwanted`, at most `limit` of them."""
-    keys, values, _ = tracker.take_unwanted(limit)
-    return [FibBatch(OpKind.REMOVE, space, keys, values)] if keys else []
+    keys, values, _ = tracker.pop_unwanted(limit)
+    return [FibBatch(OpKind.REMOVE, table_key, keys, values)] if keys else []
 
 
 class _Columns:
@@ -132,19 +133,19 @@ class _Columns:
         self._keys.append(key)
         self._values.append(value)
 
-    def batch(self, kind: OpKind, space: RouteSpace) -> FibBatch:
-        return FibBatch(kind, space, self._keys, self._values)
+    def batch(self, kind: OpKind, table_key: TableKey) -> FibBatch:
+        return FibBatch(kind, table_key, self._keys, self._values)
 
 
-def is_replaceable(family: Family, there: RouteValue, wanted: RouteValue) -> bool:
-    """Whether the kernel changes `there` into `wanted` by one replace."""
+def is_replaceable(family: Family, there: RouteValue, desired: RouteValue) -> bool:
+    """Whether the kernel changes `there` into `desired` by one replace."""
     if there.is_several:
         return False
     if family is Family.IPV4:
         return True
-    if there.nexthop_id and wanted.nexthop_id:
+    if there.nexthop_id and desired.nexthop_id:
         return True
-    return _is_gatewayed(there) and _is_gatewayed(wanted)
+    return _is_gatewayed(there) and _is_gatewayed(desired)
 
 
 def _is_gatewayed(value: RouteValue) -> bool:

@@ -61,7 +61,7 @@ from routed.nup.wire.message import (
     MAC_ROOM_BYTES,
     ChallengeReply,
     ChallengeRequest,
-    Flag,
+    HeaderFlag,
     Mac,
     Message,
     MessageType,
@@ -199,7 +199,7 @@ class LinkGuard:
     def seal(
         self,
         message_type: MessageType,
-        flags: Flag,
+        flags: HeaderFlag,
         sequence: int,
         timestamp: int,
         payload: bytes,
@@ -264,12 +264,12 @@ class LinkGuard:
         if is_answer and not is_known:
             peer.prove(counter.index, counter.counter)
             self._unproven.pop(source, None)
-            self._note_heard(source, peer)
+            self._record_heard(source, peer)
             return Admission(TraceCode.PROVEN, is_proven_now=True)
         if is_known and not peer.accept(counter.counter):
             return Admission(TraceCode.DROPPED_REPLAY, f"counter {counter.counter} has been used")
         if is_known:
-            self._note_heard(source, peer)
+            self._record_heard(source, peer)
         request = next((tlv for tlv in message.tlvs if isinstance(tlv, ChallengeRequest)), None)
         if request is not None:
             return self._answer(peer, request, counter, now)
@@ -313,7 +313,7 @@ class LinkGuard:
             peer = self._unproven[source] = _Peer()
         return peer
 
-    def _note_heard(self, source: Address, peer: _Peer) -> None:
+    def _record_heard(self, source: Address, peer: _Peer) -> None:
         """Something new has come under a proven index."""
         self._proven.pop(source, None)
         self._proven[source] = peer

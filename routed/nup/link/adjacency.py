@@ -41,7 +41,7 @@ __all__ = [
     "Adjacency",
     "AdjacencyAction",
     "AdjacencyEvent",
-    "Transition",
+    "AdjacencyTransition",
     "timestamp_us",
 ]
 
@@ -97,31 +97,31 @@ class AdjacencyAction(enum.Enum):
     FORGET = "forget it and its routes"
 
 
-class Transition(NamedTuple):
+class AdjacencyTransition(NamedTuple):
     """Where to go and what to do."""
 
     state: AdjacencyState
     action: AdjacencyAction
 
 
-def _build_transitions() -> dict[tuple[AdjacencyState, AdjacencyEvent], Transition]:
+def _build_transitions() -> dict[tuple[AdjacencyState, AdjacencyEvent], AdjacencyTransition]:
     """Write the table row by row: one line per event, one column per state."""
     down, init, two_way = AdjacencyState.DOWN, AdjacencyState.INIT, AdjacencyState.TWO_WAY
     loading, up = AdjacencyState.LOADING, AdjacencyState.UP
     act, event = AdjacencyAction, AdjacencyEvent
 
-    greet = Transition(init, act.GREET)
-    begin = Transition(two_way, act.BEGIN_EXCHANGE)
-    load = Transition(loading, act.IGNORE)
-    establish = Transition(up, act.ESTABLISH)
-    back = Transition(init, act.FALL_BACK)
-    retain = Transition(init, act.RETAIN)
-    wait = Transition(down, act.RETAIN)
-    expire = Transition(down, act.EXPIRE)
-    forget = Transition(down, act.FORGET)
+    greet = AdjacencyTransition(init, act.GREET)
+    begin = AdjacencyTransition(two_way, act.BEGIN_EXCHANGE)
+    load = AdjacencyTransition(loading, act.IGNORE)
+    establish = AdjacencyTransition(up, act.ESTABLISH)
+    back = AdjacencyTransition(init, act.FALL_BACK)
+    retain = AdjacencyTransition(init, act.RETAIN)
+    wait = AdjacencyTransition(down, act.RETAIN)
+    expire = AdjacencyTransition(down, act.EXPIRE)
+    forget = AdjacencyTransition(down, act.FORGET)
     stay = None
 
-    rows: dict[AdjacencyEvent, tuple[Transition | None, ...]] = {
+    rows: dict[AdjacencyEvent, tuple[AdjacencyTransition | None, ...]] = {
         #                          DOWN    INIT    TWO_WAY  LOADING    UP
         event.HELLO_HEARD: (greet, stay, stay, stay, stay),
         event.HELLO_ONE_WAY: (greet, stay, back, back, back),
@@ -139,7 +139,7 @@ def _build_transitions() -> dict[tuple[AdjacencyState, AdjacencyEvent], Transiti
     }
     columns = (down, init, two_way, loading, up)
     return {
-        (state, an_event): cell or Transition(state, act.IGNORE)
+        (state, an_event): cell or AdjacencyTransition(state, act.IGNORE)
         for an_event, cells in rows.items()
         for state, cell in zip(columns, cells, strict=True)
     }
@@ -211,9 +211,9 @@ class Adjacency:
     def begin_loading(self, now: float) -> None:
         """Its table is to come."""
         self.loading_since = self.loading_until = now
-        self.note_progress(now)
+        self.record_progress(now)
 
-    def note_progress(self, now: float) -> None:
+    def record_progress(self, now: float) -> None:
         """More of its table has come; one that is not waited for any more stays so."""
         if self.loading_until is not None:
             patience_s = max(self.dead_interval_s, LOADING_MIN_S)
@@ -258,7 +258,7 @@ class Adjacency:
         self.confirmed_at = now
         self.up_since = None
 
-    def note_boot(self, boot_id: int) -> None:
+    def record_boot(self, boot_id: int) -> None:
         """The neighbor lives anew: its counters start again."""
         self.boot_id = boot_id
         self.heartbeat_sequence = None
@@ -266,21 +266,21 @@ class Adjacency:
         self.history = HeartbeatHistory()
         self.share_there = 1.0
 
-    def note_hello(self, hello: Hello, sequence: int, timestamp: int, now: float) -> None:
+    def record_hello(self, hello: Hello, sequence: int, timestamp: int, now: float) -> None:
         """Take in what a heartbeat says of its sender."""
         self.hello = hello
         self.heartbeat_sequence = sequence
-        self.history.note(sequence)
+        self.history.record(sequence)
         self.heard_at = now
         self._echo_timestamp = timestamp
         self._echo_heard_at = now
 
-    def note_confirmed(self, now: float) -> None:
+    def record_confirmed(self, now: float) -> None:
         """It spoke to our session: it lives, and hears us."""
         self.heard_at = now
         self.confirmed_at = now
 
-    def note_echo(self, entry: NeighborHeard, now: float) -> None:
+    def record_echo(self, entry: NeighborHeard, now: float) -> None:
         """Measure a round trip by our own echoed timestamp: no clocks need to agree."""
         if not entry.echo_timestamp:
             return

@@ -71,7 +71,7 @@ class FlapDamper:
         self._records: dict[Address, _Record] = {}
         """Longest without a flap first."""
 
-    def note_flap(self, router_id: Address, damping: Damping, now: float) -> bool:
+    def record_flap(self, router_id: Address, damping: Damping, now: float) -> bool:
         """An adjacency that was UP has ended; whether the neighbor is to be kept away now."""
         record = self._records.pop(router_id, None) or _Record(0.0, now)
         while len(self._records) >= MAX_DAMPED:
@@ -99,7 +99,7 @@ class FlapDamper:
         record = self._records.get(router_id)
         return 0.0 if record is None else _decayed(record, damping, now)
 
-    def forgive(self, router_id: Address) -> None:
+    def clear_damping(self, router_id: Address) -> None:
         """The operator wants it back now."""
         self._records.pop(router_id, None)
 

@@ -42,7 +42,7 @@ class HeartbeatHistory:
         self.expected = 0
         """0 to WINDOW."""
 
-    def note(self, sequence: int) -> None:
+    def record(self, sequence: int) -> None:
         """A heartbeat has arrived, perhaps late. Cost: O(1)."""
         ahead = WINDOW if self._newest is None else seqno_distance(sequence, self._newest)
         if ahead >= WINDOW:

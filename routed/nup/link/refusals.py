@@ -29,8 +29,8 @@ __all__ = [
     "MAX_KEPT",
     "MAX_SHOWN",
     "REFUSAL_S",
-    "Refusal",
     "RefusalList",
+    "RefusedSender",
 ]
 
 MAX_SHOWN = 16
@@ -44,7 +44,7 @@ ADMIT_EVERY = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedSender:
     """One address, and what is wrong with what comes from it."""
 
     source: Address
@@ -61,25 +61,25 @@ class RefusalList:
     """The refused sources of one link, those that keep coming before all others."""
 
     def __init__(self) -> None:
-        self._once: dict[Address, Refusal] = {}
+        self._once: dict[Address, RefusedSender] = {}
         """Refused in one second only, the first one first."""
-        self._again: dict[Address, Refusal] = {}
+        self._again: dict[Address, RefusedSender] = {}
         """Refused in several, the one that has been silent for longest first."""
         self._unplaced = 0
         """Messages of newcomers that there was no place for."""
         self._unplaced_at = 0.0
 
-    def note(self, source: Address, reason: str, now: float) -> None:
+    def record(self, source: Address, reason: str, now: float) -> None:
         """Something from this address was refused."""
         known = self._again.pop(source, None) or self._once.get(source)
         if known is None:
             if self._make_room(now):
-                self._once[source] = Refusal(source, reason, now, now, 1)
+                self._once[source] = RefusedSender(source, reason, now, now, 1)
             return
         if int(known.at) == int(now):
-            refusal = Refusal(source, reason, now, known.since, known.seconds)
+            refusal = RefusedSender(source, reason, now, known.since, known.seconds)
         else:
-            refusal = Refusal(source, reason, now, known.since, known.seconds + 1)
+            refusal = RefusedSender(source, reason, now, known.since, known.seconds + 1)
         if refusal.seconds > 1:
             self._once.pop(source, None)
             self._again[source] = refusal
@@ -107,12 +107,12 @@ class RefusalList:
         del self._once[first.source]
         return True
 
-    def forgive(self, source: Address) -> None:
+    def clear_damping(self, source: Address) -> None:
         """This address has been believed."""
         self._once.pop(source, None)
         self._again.pop(source, None)
 
-    def recent(self, now: float) -> list[Refusal]:
+    def recent(self, now: float) -> list[RefusedSender]:
         """Those that are not forgotten yet, the most persistent first: MAX_SHOWN at most. If there
         are more, the last one says so."""
         kept = [
@@ -128,5 +128,5 @@ class RefusalList:
             count = f"{hidden} or more" if is_more else str(hidden)
             last = shown.pop()
             reason = f"{last.reason} ({count} other addresses are refused and not shown)"
-            shown.append(Refusal(last.source, reason, last.at, last.since, last.seconds))
+            shown.append(RefusedSender(last.source, reason, last.at, last.since, last.seconds))
         return shown

@@ -18,14 +18,14 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-__all__ = ["Agenda"]
+__all__ = ["Schedule"]
 
 
 class _Timed(Protocol):
     def next_timer(self) -> float: ...
 
 
-class Agenda:
+class Schedule:
     """When each link needs attention, by index."""
 
     def __init__(self, links: Mapping[int, _Timed]) -> None:

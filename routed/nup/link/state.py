@@ -24,7 +24,7 @@ from routed.nup.link.addresses import next_hop
 from routed.nup.link.adjacency import LATE_INTERVALS, Adjacency
 from routed.nup.link.damping import FlapDamper
 from routed.nup.link.refusals import RefusalList
-from routed.nup.link.schedule import Agenda
+from routed.nup.link.schedule import Schedule
 from routed.nup.link.settings import LinkSettings
 from routed.nup.own_ids import OwnIdWatch
 from routed.nup.routes.table import NeighborKey, Path
@@ -111,7 +111,7 @@ class Neighbor:
     exchange: Exchange
     retained_until: float | None = None
     """Its routes are stale and kept until then, or until its table has been told anew."""
-    alarm_at: float | None = None
+    timer_at: float | None = None
     """The earliest entry that the link's alarms have for it."""
     _ways: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
     """Its next hops, and what they were worked out from."""
@@ -184,15 +184,15 @@ class Link:
         settings: LinkSettings,
         guard: LinkGuard,
         memory: LinkMemory,
-        agenda: Agenda,
+        schedule: Schedule,
         now: float,
         *,
         is_converging: bool,
     ) -> None:
         self.guard = guard
-        self._agenda = agenda
+        self._schedule = schedule
         self.refusals = RefusalList()
-        self.take_settings(settings)
+        self.set_settings(settings)
         self.is_converging = is_converging
         """Whether our neighbors on the link should wait for more before they sweep stale routes."""
         self.advertiser = LinkAdvertiser()
@@ -233,7 +233,7 @@ class Link:
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
         """Until then a neighbor may be there that has not been heard yet; None afterwards."""
 
-    def take_settings(self, settings: LinkSettings) -> None:
+    def set_settings(self, settings: LinkSettings) -> None:
         """Follow the configuration; the guard's index and what it has proven stay."""
         self.settings = settings
         self.addresses_due = ADDRESSES_TOLD
@@ -250,7 +250,7 @@ class Link:
         patience_s = min(self.settings.dead_interval_s, PATIENT_MAX_S) if self._missing else 0.0
         self.listening_until = now + patience_s
 
-    def note_heard(self, addresses: Iterable[Address], now: float) -> None:
+    def record_heard(self, addresses: Iterable[Address], now: float) -> None:
         """Somebody with these addresses is there."""
         if not self._missing:
             return
@@ -279,7 +279,7 @@ class Link:
         """What is known of one router: one neighbor for each of its links to the wire."""
         return list(self._by_router.get(router_id, {}).values())
 
-    def note_departure(self, neighbor: Neighbor, now: float) -> None:
+    def record_departure(self, neighbor: Neighbor, now: float) -> None:
         """A neighbor has said GOODBYE or RESTART."""
         adjacency = neighbor.adjacency
         who = adjacency.router_id, adjacency.address
@@ -288,7 +288,7 @@ class Link:
             del self._departed[next(iter(self._departed))]
         self._departed[who] = adjacency.boot_id, now + LEAVING_S
 
-    def note_given_up(self, neighbor: Neighbor, now: float) -> None:
+    def record_given_up(self, neighbor: Neighbor, now: float) -> None:
         """A neighbor has left DATA unacknowledged for too long."""
         self._given_up.pop(neighbor.key, None)
         if len(self._given_up) >= MAX_NEIGHBORS_PER_LINK:
@@ -350,12 +350,12 @@ class Link:
             return 0.0
         return self.memory.damper.held_for(neighbor.key.router_id, damping, now)
 
-    def note_flap(self, neighbor: Neighbor, now: float) -> bool:
+    def record_flap(self, neighbor: Neighbor, now: float) -> bool:
         """A neighbor was UP and is not any more; whether it is kept away for it."""
         damping = self.settings.damping
         if damping is None:
             return False
-        return self.memory.damper.note_flap(neighbor.key.router_id, damping, now)
+        return self.memory.damper.record_flap(neighbor.key.router_id, damping, now)
 
     def remember(self, now: float) -> LinkMemory:
         """The link goes down: what its next incarnation has to know."""
@@ -419,13 +419,13 @@ class Link:
     def attend(self, neighbor: Neighbor) -> None:
         """Something concerns a neighbor: it is looked at before the input ends."""
         self._attention[neighbor.key] = neighbor
-        self._agenda.touch(neighbor.key.ifindex)
+        self._schedule.touch(neighbor.key.ifindex)
 
     def touch(self) -> None:
         """Something about the link has changed: it is looked at before the input ends."""
-        self._agenda.touch(self.settings.ifindex)
+        self._schedule.touch(self.settings.ifindex)
 
-    def take_attention(self) -> list[Neighbor]:
+    def pop_attention(self) -> list[Neighbor]:
         """Who has to be looked at, each once; those that have gone meanwhile are left out."""
         if not self._attention:
             return []
@@ -434,24 +434,24 @@ class Link:
             neighbor for key, neighbor in waiting.items() if self.neighbors.get(key) is neighbor
         ]
 
-    def take_alarms(self, now: float) -> list[Neighbor]:
+    def pop_timers(self, now: float) -> list[Neighbor]:
         """Neighbors whose time may have come. Cost: O(log n) for each."""
         rung = []
         while self._alarms and self._alarms[0][0] <= now:
             moment, key = heapq.heappop(self._alarms)
             neighbor = self.neighbors.get(key)
-            if neighbor is None or neighbor.alarm_at != moment:
+            if neighbor is None or neighbor.timer_at != moment:
                 continue  # it is gone, or an earlier alarm has taken the place of this one
-            neighbor.alarm_at = None
+            neighbor.timer_at = None
             rung.append(neighbor)
         return rung
 
-    def set_alarm(self, neighbor: Neighbor) -> None:
+    def set_timer(self, neighbor: Neighbor) -> None:
         """Have a neighbor looked at in time; a later moment is left to the next look."""
         moment = neighbor.next_timer()
-        if moment is None or (neighbor.alarm_at is not None and neighbor.alarm_at <= moment):
+        if moment is None or (neighbor.timer_at is not None and neighbor.timer_at <= moment):
             return
-        neighbor.alarm_at = moment
+        neighbor.timer_at = moment
         heapq.heappush(self._alarms, (moment, neighbor.key))
         if len(self._alarms) > ALARMS_EACH * len(self.neighbors) + ALARMS_SLACK:
             self._drop_stale_alarms()
@@ -462,9 +462,9 @@ class Link:
         Each would be passed over when its time comes; but newcomers may come and go faster.
         """
         self._alarms = [
-            alarm
-            for alarm in self._alarms
-            if (neighbor := self.neighbors.get(alarm[1])) is not None
-            and neighbor.alarm_at == alarm[0]
+            timer
+            for timer in self._alarms
+            if (neighbor := self.neighbors.get(timer[1])) is not None
+            and neighbor.timer_at == timer[0]
         ]
         heapq.heapify(self._alarms)

@@ -87,7 +87,7 @@ class FeasibilityDistances:
         """How many are kept that are not in use."""
         return len(self._untold) + len(self._told)
 
-    def note_dead_interval(self, dead_interval_s: float) -> None:
+    def record_dead_interval(self, dead_interval_s: float) -> None:
         """Neighbors may keep what we claim for so long after they last heard us."""
         self._told_s = max(self._told_s, MESSAGE_LIFETIME_S + dead_interval_s)
 

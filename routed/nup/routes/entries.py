@@ -20,11 +20,11 @@ __all__ = [
     "Distance",
     "LearnedRoute",
     "NeighborKey",
-    "Offers",
-    "Outcome",
+    "NeighborRoutes",
     "Path",
     "RequestTo",
-    "Selection",
+    "SelectedRoute",
+    "UpdateOutcome",
     "UpdateVerdict",
     "add_cost",
     "alike",
@@ -70,7 +70,7 @@ class LearnedRoute(NamedTuple):
     is_stale: bool = False
 
 
-Offers: TypeAlias = Mapping[NeighborKey, LearnedRoute]
+NeighborRoutes: TypeAlias = Mapping[NeighborKey, LearnedRoute]
 """Who tells a prefix, and how: one object for all prefixes of one family that are told alike, and
 therefore never changed."""
 
@@ -82,7 +82,7 @@ class Distance(NamedTuple):
     metric: int
 
 
-class Selection(NamedTuple):
+class SelectedRoute(NamedTuple):
     """How this router reaches a prefix, and what it tells others of it."""
 
     metric: int
@@ -103,7 +103,7 @@ class RequestTo(NamedTuple):
     request: SeqnoRequest
 
 
-class Outcome(NamedTuple):
+class UpdateOutcome(NamedTuple):
     """What became of updates that differ in nothing but their prefixes."""
 
     verdict: UpdateVerdict
@@ -154,7 +154,7 @@ def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
     return is_newer_origin(route.claim_seqno, distance.seqno)
 
 
-def improved(distance: Distance | None, selection: Selection) -> Distance:
+def improved(distance: Distance | None, selection: SelectedRoute) -> Distance:
     """The better of a feasibility distance and what is selected now."""
     if (
         distance is None

@@ -15,7 +15,7 @@ from routed.nup.lifecycle import Lifecycle
 from routed.nup.link.state import Link, Neighbor
 from routed.nup.outputs import OutputLog
 from routed.nup.routes.distances import SOURCE_GC_S
-from routed.nup.routes.entries import Outcome, UpdateVerdict
+from routed.nup.routes.entries import UpdateOutcome, UpdateVerdict
 from routed.nup.routes.prefix_counts import MAX_ROUTES
 from routed.nup.routes.seqno_limits import Raise
 from routed.nup.routes.table import RouteTable
@@ -91,15 +91,15 @@ class UpdateReceiver:
             named = "" if reason is None else f" ({reason.value})"
             detail = f"offers martians, such as {martians[0]}{named}"
             self._say(link, neighbor, TraceCode.MARTIAN_REFUSED, detail)
-        self._lifecycle.note_room(neighbor, now)
+        self._lifecycle.record_room(neighbor, now)
 
-    def _judge_own(self, neighbor: Neighbor, outcome: Outcome, now: float) -> list[Prefix]:
+    def _judge_own(self, neighbor: Neighbor, outcome: UpdateOutcome, now: float) -> list[Prefix]:
         """Prefixes came with our router id as their origin; those that we do not announce so."""
         watch = neighbor.exchange.own_ids
         strange: list[Prefix] = []
         for prefix in outcome.prefixes:
             if prefix not in self._origins:
-                watch.note(prefix, now)
+                watch.record(prefix, now)
                 strange.append(prefix)
                 continue
             # An earlier life's route is newer than ours: outrun it, or nobody would believe it.
@@ -109,10 +109,10 @@ class UpdateReceiver:
                 self._mark_dirty(prefix, now)
             elif verdict is not Raise.BEHIND:
                 self._log.count(TraceCode.SEQNO_RAISE_REFUSED)
-                watch.note(prefix, now)
+                watch.record(prefix, now)
                 strange.append(prefix)
             if verdict is not Raise.BEHIND and self._origins.is_contested(prefix, now):
-                watch.note_contested(prefix)
+                watch.record_contested(prefix)
                 strange.append(prefix)
         return strange
 

@@ -27,7 +27,7 @@ from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.nup.wire.message import RouteUpdate
 
-__all__ = ["Imported", "Policy", "PrefixTest", "Rule", "Suppression"]
+__all__ = ["Imported", "NeighborRule", "Policy", "PrefixTest", "Suppression"]
 
 
 class PrefixTest(Protocol):
@@ -39,7 +39,7 @@ class PrefixTest(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NeighborRule:
     """One line of a filter; a condition that is None (or an empty tuple) always holds."""
 
     is_accepted: bool = True
@@ -106,8 +106,8 @@ def _as_told(tag: int) -> Imported:
 class Policy:
     """All rules of a router."""
 
-    imports: tuple[Rule, ...] = ()
-    exports: tuple[Rule, ...] = ()
+    imports: tuple[NeighborRule, ...] = ()
+    exports: tuple[NeighborRule, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
 
     @property

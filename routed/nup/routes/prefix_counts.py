@@ -79,15 +79,15 @@ class PrefixCounts:
         self._reachable[key] += count
         self.total += count
 
-    def note_refused(self, key: NeighborKey, count: int) -> None:
+    def record_refused(self, key: NeighborKey, count: int) -> None:
         """There was no room for so many updates."""
         self._refused[key] += count
 
-    def note_unremembered(self, key: NeighborKey, count: int) -> None:
+    def record_unremembered(self, key: NeighborKey, count: int) -> None:
         """There was no room to remember the origin of so many updates."""
         self._unremembered[key] += count
 
-    def note_martians(
+    def record_martians(
         self, key: NeighborKey, prefixes: Iterable[Prefix], *, is_offered: bool
     ) -> None:
         """A neighbor offers martians, or does not any more."""
@@ -100,9 +100,9 @@ class PrefixCounts:
         if not offered:
             del self._martians[key]
 
-    def forgive_martians(self, key: NeighborKey, prefixes: Collection[Prefix]) -> None:
+    def clear_martians(self, key: NeighborKey, prefixes: Collection[Prefix]) -> None:
         """Martians that a neighbor offers may be learned now: it is to be asked for them."""
-        self.note_martians(key, prefixes, is_offered=False)
+        self.record_martians(key, prefixes, is_offered=False)
         if prefixes:
             self._allowed[key] += len(prefixes)
 
@@ -150,7 +150,7 @@ class PrefixCounts:
             heapq.nlargest(FILLERS_NAMED, self._reachable.items(), key=lambda item: item[1])
         )
 
-    def forgive(self, key: NeighborKey) -> None:
+    def clear_damping(self, key: NeighborKey) -> None:
         """A neighbor tells its table anew: what is over the limit is counted again."""
         self._refused.pop(key, None)
         self._unremembered.pop(key, None)
@@ -159,6 +159,6 @@ class PrefixCounts:
 
     def forget(self, key: NeighborKey) -> None:
         """A neighbor is gone, with all that it told."""
-        self.forgive(key)
+        self.clear_damping(key)
         self.total -= self._reachable.pop(key, 0)
         self._limits.pop(key, None)

@@ -14,13 +14,13 @@ from routed.nup.routes.entries import (
     Distance,
     LearnedRoute,
     NeighborKey,
-    Selection,
+    SelectedRoute,
     is_feasible,
 )
 
-__all__ = ["SeqnoWish", "Usable", "choose"]
+__all__ = ["NeededSeqno", "Usable", "choose"]
 
-SeqnoWish: TypeAlias = tuple[Address, int, tuple[NeighborKey, ...]]
+NeededSeqno: TypeAlias = tuple[Address, int, tuple[NeighborKey, ...]]
 """The origin and seqno to ask for, and the neighbors whose routes are not feasible."""
 
 Usable: TypeAlias = list[tuple[NeighborKey, LearnedRoute, int]]
@@ -29,7 +29,7 @@ Usable: TypeAlias = list[tuple[NeighborKey, LearnedRoute, int]]
 
 def choose(
     candidates: Usable, origins: list[Address], distances: Sequence[Distance | None]
-) -> tuple[Selection | None, SeqnoWish | None]:
+) -> tuple[SelectedRoute | None, NeededSeqno | None]:
     """How to reach what these routes lead to.
 
     In order: feasible; internal before external; lower metric; lower origin; newer seqno. What is
@@ -63,20 +63,22 @@ def choose(
             best_rank, best = rank, [(key, route)]
         elif rank == best_rank:
             best.append((key, route))
-    wish = None
+    request = None
     if better is not None and (best_rank is None or best_rank[:2] > better[:2]):
         distance = distances[origins.index(better[2])]
         assert distance is not None  # or it would be feasible
-        wish = better[2], next_seqno(distance.seqno), tuple(waiting)
+        request = better[2], next_seqno(distance.seqno), tuple(waiting)
     if best_rank is None:
-        return None, wish
+        return None, request
     if len(best) > 1:
         best = _newest(best, distances[origins.index(best_rank[2])])
-    return _selection(best_rank[1], best[0][1], tuple([key for key, _ in best])), wish
+    return _selection(best_rank[1], best[0][1], tuple([key for key, _ in best])), request
 
 
-def _selection(total: int, route: LearnedRoute, neighbors: tuple[NeighborKey, ...]) -> Selection:
-    return Selection(
+def _selection(
+    total: int, route: LearnedRoute, neighbors: tuple[NeighborKey, ...]
+) -> SelectedRoute:
+    return SelectedRoute(
         total,
         route.imported.tag,
         route.is_external,

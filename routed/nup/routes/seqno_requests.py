@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from routed.model.prefix import Address, Prefix
 from routed.nup.routes.entries import NeighborKey
 
-__all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "SeqnoWishes"]
+__all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "PendingSeqnoRequests"]
 
 REQUEST_DELAY_S = 0.002
 """The retractions that make a request pointless usually arrive together with its cause."""
@@ -25,7 +25,7 @@ REQUEST_RETRY_MAX_S = 8.0
 
 
 @dataclass(slots=True)
-class _Wish:
+class _Pending:
     """What to ask the origin of a prefix for."""
 
     origin: Address
@@ -37,11 +37,11 @@ class _Wish:
     interval_s: float = REQUEST_RETRY_S
 
 
-class SeqnoWishes:
+class PendingSeqnoRequests:
     """Owns the wishes, one for each prefix at most."""
 
     def __init__(self) -> None:
-        self._wishes: dict[Prefix, _Wish] = {}
+        self._pending: dict[Prefix, _Pending] = {}
         self._waiting: Counter[NeighborKey] = Counter()
         self._heap: list[tuple[float, Prefix]] = []
         """Of those that were dropped, or asked for since, there are entries to be skipped."""
@@ -63,25 +63,25 @@ class SeqnoWishes:
             keys: the neighbors that offer such routes.
             now: seconds, monotonic.
         """
-        wish = self._wishes.get(prefix)
-        if wish is not None:
-            self._waiting.subtract(wish.keys)
+        request = self._pending.get(prefix)
+        if request is not None:
+            self._waiting.subtract(request.keys)
         self._waiting.update(keys)
-        if wish is not None and (wish.origin, wish.seqno) == (origin, seqno):
-            wish.keys = keys
+        if request is not None and (request.origin, request.seqno) == (origin, seqno):
+            request.keys = keys
             return
-        since = now if wish is None else wish.since
-        self._wishes[prefix] = _Wish(origin, seqno, keys, since, now + REQUEST_DELAY_S)
+        since = now if request is None else request.since
+        self._pending[prefix] = _Pending(origin, seqno, keys, since, now + REQUEST_DELAY_S)
         heapq.heappush(self._heap, (now + REQUEST_DELAY_S, prefix))
 
     def drop(self, prefixes: Iterable[Prefix]) -> None:
         """Nothing is to be asked for these."""
-        if self._wishes:
+        if self._pending:
             for prefix in prefixes:
-                wish = self._wishes.pop(prefix, None)
-                if wish is not None:
-                    self._waiting.subtract(wish.keys)
-            if not self._wishes:
+                request = self._pending.pop(prefix, None)
+                if request is not None:
+                    self._waiting.subtract(request.keys)
+            if not self._pending:
                 self._waiting.clear()
 
     def waiting(self, key: NeighborKey) -> int:
@@ -90,20 +90,20 @@ class SeqnoWishes:
 
     def waits_since(self, prefix: Prefix) -> float | None:
         """Since when a route to a prefix waits; None when none does."""
-        wish = self._wishes.get(prefix)
-        return None if wish is None else wish.since
+        request = self._pending.get(prefix)
+        return None if request is None else request.since
 
-    def take_due(self, now: float) -> Iterator[tuple[Prefix, Address, int]]:
+    def pop_due(self, now: float) -> Iterator[tuple[Prefix, Address, int]]:
         """Prefix, origin and seqno of what is to be asked for now; it is due again later."""
         while self._heap and self._heap[0][0] <= now:
             next_at, prefix = heapq.heappop(self._heap)
-            wish = self._wishes.get(prefix)
-            if wish is None or wish.next_at != next_at:
+            request = self._pending.get(prefix)
+            if request is None or request.next_at != next_at:
                 continue  # granted, or moved
-            wish.next_at = now + wish.interval_s
-            wish.interval_s = min(wish.interval_s * 2, REQUEST_RETRY_MAX_S)
-            heapq.heappush(self._heap, (wish.next_at, prefix))
-            yield prefix, wish.origin, wish.seqno
+            request.next_at = now + request.interval_s
+            request.interval_s = min(request.interval_s * 2, REQUEST_RETRY_MAX_S)
+            heapq.heappush(self._heap, (request.next_at, prefix))
+            yield prefix, request.origin, request.seqno
 
     def next_times(self) -> list[float]:
         """When the next may be due, as a list of one or none."""

@@ -45,10 +45,10 @@ nothing. When it has told all (`sweep_stale`), the parked updates replace the ol
 new life has forgotten the FD; what was not told again is gone.
 
 What is told alike is decided once. Updates of one message that differ in nothing but their prefixes
-share one `LearnedRoute`, their prefixes one mapping of who offers them (`Offers`), and what is
-chosen for them one `Selection`; all three are never changed, only replaced. So a loss, a change of
-cost or a filter costs a decision for each kind of prefix, and little more than a dictionary's entry
-for each prefix.
+share one `LearnedRoute`, their prefixes one mapping of who offers them (`NeighborRoutes`), and what
+is chosen for them one `SelectedRoute`; all three are never changed, only replaced. So a loss, a
+change of cost or a filter costs a decision for each kind of prefix, and little more than a
+dictionary's entry for each prefix.
 
 Martians (`routed.model.martians`) are never learned: an update of one is counted and leaves nothing
 behind.
@@ -81,11 +81,11 @@ from routed.nup.routes.entries import (
     Distance,
     LearnedRoute,
     NeighborKey,
-    Offers,
-    Outcome,
+    NeighborRoutes,
     Path,
     RequestTo,
-    Selection,
+    SelectedRoute,
+    UpdateOutcome,
     UpdateVerdict,
     add_cost,
     alike,
@@ -95,8 +95,8 @@ from routed.nup.routes.entries import (
 )
 from routed.nup.routes.policy import Imported
 from routed.nup.routes.prefix_counts import PrefixCounts
-from routed.nup.routes.selection import SeqnoWish, Usable, choose
-from routed.nup.routes.seqno_requests import SeqnoWishes
+from routed.nup.routes.selection import NeededSeqno, Usable, choose
+from routed.nup.routes.seqno_requests import PendingSeqnoRequests
 from routed.nup.transport.table_dumps import TableOrder
 from routed.nup.wire.message import RouteUpdate, SeqnoRequest
 
@@ -109,7 +109,7 @@ __all__ = [
     "Path",
     "RequestTo",
     "RouteTable",
-    "Selection",
+    "SelectedRoute",
     "UpdateVerdict",
     "add_cost",
 ]
@@ -121,7 +121,7 @@ JudgeImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
 
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-_NOBODY: Offers = {}
+_NOBODY: NeighborRoutes = {}
 
 _AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
@@ -141,7 +141,7 @@ class RouteTable:
         """What is never learned (`follow_martians`)."""
         self.is_judged_by_prefix = False
         """Whether updates that differ in their prefix only may be judged differently."""
-        self._offers: dict[Prefix, Offers] = {}
+        self._neighbor_routes: dict[Prefix, NeighborRoutes] = {}
         self._by_neighbor: dict[NeighborKey, dict[Prefix, None]] = {}
         """What each has told, retractions among it."""
         self.counts = PrefixCounts()
@@ -157,13 +157,13 @@ class RouteTable:
         again costs no more than that."""
         self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
         """What a restarted neighbor said of stale routes: applied when its new table is whole."""
-        self._selected: dict[Prefix, Selection] = {}
+        self._selected: dict[Prefix, SelectedRoute] = {}
         self.order: TableOrder | None = None
         """Follows what is selected, if anybody asks for whole tables."""
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
         """Of these, those whose feasibility distance has improved, too."""
-        self.wishes = SeqnoWishes()
+        self.seqno_requests = PendingSeqnoRequests()
 
     # Inputs
 
@@ -172,16 +172,16 @@ class RouteTable:
         if self._paths.get(key) == path:
             return
         self._paths[key] = path
-        for offers, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
-            self._select(offers, prefixes, now)
+        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
+            self._select(neighbor_routes, prefixes, now)
 
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
         self._parked.pop(key, None)
         self._told_anew.pop(key, None)
-        for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
-            self._select(self._forget(key, offers, prefixes), prefixes, now)
+        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+            self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
         self._by_neighbor.pop(key, None)
         self._floors.pop(key, None)
         self.counts.forget(key)
@@ -189,8 +189,8 @@ class RouteTable:
     def judge_again(self, now: float) -> None:
         """Our policy has changed: hold everything known against it."""
         for key, known in self._by_neighbor.items():
-            for offers, prefixes in self._told_alike(known):
-                route = offers[key]
+            for neighbor_routes, prefixes in self._told_alike(known):
+                route = neighbor_routes[key]
                 if route.metric == METRIC_INFINITY:
                     continue
                 update = RouteUpdate(
@@ -200,7 +200,9 @@ class RouteTable:
                 for imported, judged in self._judged(key, update, prefixes):
                     if imported != route.imported:
                         as_judged = route._replace(imported=imported)
-                        self._select(self._tell(key, offers, judged, as_judged), judged, now)
+                        self._select(
+                            self._tell(key, neighbor_routes, judged, as_judged), judged, now
+                        )
 
     def follow_martians(self, martians: MartianRules, now: float) -> None:
         """Other prefixes are martians: forget those; neighbors are asked for what was refused."""
@@ -208,48 +210,53 @@ class RouteTable:
         for key, known in self._by_neighbor.items():
             refused = self.counts.martians(key)
             allowed = _without(refused, martians.find_among(refused))
-            self.counts.forgive_martians(key, allowed)
+            self.counts.clear_martians(key, allowed)
             found = martians.find_among(known)
-            self.counts.note_martians(key, found, is_offered=True)
-            for offers, prefixes in self._told_alike(found):
-                self._select(self._forget(key, offers, prefixes), prefixes, now)
+            self.counts.record_martians(key, found, is_offered=True)
+            for neighbor_routes, prefixes in self._told_alike(found):
+                self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
 
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
         self._parked.pop(key, None)
         self._floors.pop(key, None)
-        self.counts.forgive(key)
+        self.counts.clear_damping(key)
         known = self._by_neighbor.get(key, {})
         told = self._told_anew.pop(key, None)
         fresh = known if told is None else [prefix for prefix in told if prefix in known]
-        for offers, prefixes in self._told_alike(fresh):
-            if offers[key].metric == METRIC_INFINITY:
-                self._select(self._forget(key, offers, prefixes), prefixes, now)
+        for neighbor_routes, prefixes in self._told_alike(fresh):
+            if neighbor_routes[key].metric == METRIC_INFINITY:
+                self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
             else:  # any version of the new life is newer
-                self._tell(key, offers, prefixes, offers[key]._replace(is_stale=True, version=-1))
+                self._tell(
+                    key,
+                    neighbor_routes,
+                    prefixes,
+                    neighbor_routes[key]._replace(is_stale=True, version=-1),
+                )
         self._told_anew[key] = {}
 
     def sweep_stale(self, key: NeighborKey, now: float) -> None:
         """Its table has been told anew: apply what was parked; what was not told again is gone."""
         parked = self._parked.pop(key, {})
         self._told_anew.pop(key, None)
-        for offers, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
-            if not offers[key].is_stale:
+        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+            if not neighbor_routes[key].is_stale:
                 continue
             gone = [prefix for prefix in prefixes if prefix not in parked]
             if gone:
-                self._select(self._forget(key, offers, gone), gone, now)
+                self._select(self._forget(key, neighbor_routes, gone), gone, now)
             retold: dict[tuple[object, ...], list[Prefix]] = {}
             for prefix in prefixes:
                 if prefix in parked:
                     update, version = parked[prefix]
                     retold.setdefault((*update[1:], version), []).append(prefix)
             for same in retold.values():
-                self._apply(key, offers, same, *parked[same[0]], now)
+                self._apply(key, neighbor_routes, same, *parked[same[0]], now)
 
     def accept_updates(
         self, key: NeighborKey, updates: Sequence[RouteUpdate], version: int, now: float
-    ) -> list[Outcome]:
+    ) -> list[UpdateOutcome]:
         """Take in what a neighbor says of some prefixes.
 
         Args:
@@ -264,26 +271,26 @@ class RouteTable:
         Cost: 2 us for an update that says the same as the one before it, of prefixes that are known
         alike; 5 us for one that stands alone.
         """
-        outcomes: list[Outcome] = []
+        outcomes: list[UpdateOutcome] = []
         for run in alike(updates):
             prefixes = [update.prefix for update in run]
             martians = self.martians.find_among(prefixes)
             if martians:
                 is_offered = run[0].metric != METRIC_INFINITY
-                outcomes.append(Outcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
-                self.counts.note_martians(key, martians, is_offered=is_offered)
+                outcomes.append(UpdateOutcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
+                self.counts.record_martians(key, martians, is_offered=is_offered)
                 prefixes = _without(prefixes, martians)
-            for offers, same in self._told_alike(prefixes):
-                known = offers.get(key)
+            for neighbor_routes, same in self._told_alike(prefixes):
+                known = neighbor_routes.get(key)
                 if known is not None and known.is_stale:
                     outcomes += self._park(key, same, run[0], version)
                 else:
-                    outcomes += self._apply(key, offers, same, run[0], version, now)
+                    outcomes += self._apply(key, neighbor_routes, same, run[0], version, now)
         return outcomes
 
     def _park(
         self, key: NeighborKey, prefixes: list[Prefix], update: RouteUpdate, version: int
-    ) -> list[Outcome]:
+    ) -> list[UpdateOutcome]:
         """Keep what a restarted neighbor says until it has told all."""
         parked = self._parked.setdefault(key, {})
         old = [prefix for prefix in prefixes if prefix in parked and version < parked[prefix][1]]
@@ -291,7 +298,7 @@ class RouteTable:
         for prefix in told:
             parked[prefix] = (update._replace(prefix=prefix), version)
         return [
-            Outcome(verdict, concerned, update.seqno)
+            UpdateOutcome(verdict, concerned, update.seqno)
             for verdict, concerned in (
                 (UpdateVerdict.PARKED, told),
                 (UpdateVerdict.OLD_VERSION, old),
@@ -302,23 +309,23 @@ class RouteTable:
     def _apply(
         self,
         key: NeighborKey,
-        offers: Offers,
+        neighbor_routes: NeighborRoutes,
         prefixes: list[Prefix],
         update: RouteUpdate,
         version: int,
         now: float,
-    ) -> list[Outcome]:
+    ) -> list[UpdateOutcome]:
         """Let an update take effect for prefixes that are known alike."""
-        known, seqno = offers.get(key), update.seqno
+        known, seqno = neighbor_routes.get(key), update.seqno
         newest = self._floors.get(key, version) if known is None else known.version
         if version < newest:
-            return [Outcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
+            return [UpdateOutcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
         is_retraction = update.metric == METRIC_INFINITY
         if update.origin == self._router_id and not is_retraction:
             # Our own route, come back, can only lead here; it replaces what was said before.
-            self._retract(key, offers, prefixes, update, version, now)
-            return [Outcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
-        outcomes: list[Outcome] = []
+            self._retract(key, neighbor_routes, prefixes, update, version, now)
+            return [UpdateOutcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
+        outcomes: list[UpdateOutcome] = []
         is_new = known is None or known.metric == METRIC_INFINITY
         room = len(prefixes)
         if is_new:
@@ -328,20 +335,20 @@ class RouteTable:
             )
         if room < len(prefixes):
             refused, prefixes = prefixes[room:], prefixes[:room]
-            outcomes.append(Outcome(UpdateVerdict.TABLE_FULL, refused, seqno))
+            outcomes.append(UpdateOutcome(UpdateVerdict.TABLE_FULL, refused, seqno))
             if not is_retraction:
-                self.counts.note_refused(key, len(refused))
+                self.counts.record_refused(key, len(refused))
             if not prefixes:
                 return outcomes
         if is_retraction:
-            self._retract(key, offers, prefixes, update, version, now)
+            self._retract(key, neighbor_routes, prefixes, update, version, now)
             return outcomes
         refused = self._unremembered(key, update, prefixes)
         if refused:
-            outcomes.append(Outcome(UpdateVerdict.ORIGINS_FULL, refused, seqno))
-            self.counts.note_unremembered(key, len(refused))
+            outcomes.append(UpdateOutcome(UpdateVerdict.ORIGINS_FULL, refused, seqno))
+            self.counts.record_unremembered(key, len(refused))
             if known is not None:  # what it said before is not true any more
-                self._retract(key, offers, refused, update, version, now)
+                self._retract(key, neighbor_routes, refused, update, version, now)
             prefixes = _without(prefixes, refused)
             if not prefixes:
                 return outcomes
@@ -351,7 +358,7 @@ class RouteTable:
         for imported, judged in self._judged(key, update, prefixes):
             route = merged(known, update, version, imported)
             outcomes += self._unfeasible(route, judged)
-            self._select(self._tell(key, offers, judged, route), judged, now)
+            self._select(self._tell(key, neighbor_routes, judged, route), judged, now)
         return outcomes
 
     def _unremembered(
@@ -364,7 +371,7 @@ class RouteTable:
         known = self.distances.of_origin(update.origin)
         return [prefix for prefix in prefixes if prefix not in known][room:]
 
-    def _unfeasible(self, route: LearnedRoute, prefixes: list[Prefix]) -> list[Outcome]:
+    def _unfeasible(self, route: LearnedRoute, prefixes: list[Prefix]) -> list[UpdateOutcome]:
         """What there is to say of an update that may not be used for some prefixes."""
         distances = self.distances.of_origin(route.origin)
         if not distances:
@@ -378,7 +385,7 @@ class RouteTable:
                 is_near = is_newer_origin(*reversed(seqnos)) or seqnos[0] == seqnos[1]
                 (unfeasible if is_near else far).append(prefix)
         return [
-            Outcome(verdict, concerned, route.seqno)
+            UpdateOutcome(verdict, concerned, route.seqno)
             for verdict, concerned in (
                 (UpdateVerdict.UNFEASIBLE, unfeasible),
                 (UpdateVerdict.OUT_OF_REACH, far),
@@ -400,27 +407,27 @@ class RouteTable:
 
     # Outputs
 
-    def take_changes(self) -> list[Prefix]:
+    def pop_changes(self) -> list[Prefix]:
         """Prefixes whose selection has changed since the last call."""
         changed = list(self._changed)
         self._changed.clear()
         return changed
 
-    def take_improvements(self) -> dict[Prefix, None]:
+    def pop_improvements(self) -> dict[Prefix, None]:
         """Prefixes of which we claim something better than ever before, since the last call."""
         improved, self._improved = self._improved, {}
         return improved
 
-    def take_requests(self, now: float) -> list[RequestTo]:
+    def pop_requests(self, now: float) -> list[RequestTo]:
         """Seqno requests that are due, one for each neighbor whose route is not feasible."""
         due: list[RequestTo] = []
-        for prefix, origin, seqno in self.wishes.take_due(now):
+        for prefix, origin, seqno in self.seqno_requests.pop_due(now):
             request = SeqnoRequest(prefix, origin, seqno, REQUEST_HOP_COUNT)
             distance = self.distances.get(prefix, origin)
             due += [
                 RequestTo(key, request)
                 for key in self._offering(prefix, origin)
-                if not is_feasible(self._offers[prefix][key], distance)
+                if not is_feasible(self._neighbor_routes[prefix][key], distance)
             ]
         return due
 
@@ -443,7 +450,7 @@ class RouteTable:
 
     def next_timer(self) -> float | None:
         """When a request is due, or something kept may be dropped."""
-        times = self.wishes.next_times() + self.distances.next_times()
+        times = self.seqno_requests.next_times() + self.distances.next_times()
         if self._tombstones:
             times.append(next(iter(self._tombstones.values())) + TOMBSTONE_S)
         return min(times, default=None)
@@ -461,8 +468,8 @@ class RouteTable:
             is_untold: whether some link has yet to be told of a prefix.
             has_gap: whether messages of a neighbor are missing that later ones have overtaken.
         """
-        for offers, prefixes in self._told_alike(self.distances.collect(now, is_untold)):
-            self._select(offers, prefixes, now)  # what was not feasible is now
+        for neighbor_routes, prefixes in self._told_alike(self.distances.collect(now, is_untold)):
+            self._select(neighbor_routes, prefixes, now)  # what was not feasible is now
         buried: dict[NeighborKey, list[Prefix]] = {}
         while self._tombstones:
             (key, prefix), since = next(iter(self._tombstones.items()))
@@ -474,17 +481,17 @@ class RouteTable:
             else:
                 buried.setdefault(key, []).append(prefix)
         for key, prefixes in buried.items():
-            for offers, same in self._told_alike(prefixes):
-                self._floors[key] = max(self._floors.get(key, -1), offers[key].version)
-                self._forget(key, offers, same)  # nobody has selected them
+            for neighbor_routes, same in self._told_alike(prefixes):
+                self._floors[key] = max(self._floors.get(key, -1), neighbor_routes[key].version)
+                self._forget(key, neighbor_routes, same)  # nobody has selected them
 
     # Views
 
-    def selection(self, prefix: Prefix) -> Selection | None:
+    def selection(self, prefix: Prefix) -> SelectedRoute | None:
         """How we reach a prefix; None when we do not."""
         return self._selected.get(prefix)
 
-    def selections(self) -> dict[Prefix, Selection]:
+    def selections(self) -> dict[Prefix, SelectedRoute]:
         """All of them; not to be changed."""
         return self._selected
 
@@ -498,25 +505,25 @@ class RouteTable:
 
     def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """Every route told and not retracted, and whether it is feasible."""
-        for prefix in self._offers:
+        for prefix in self._neighbor_routes:
             yield from self.learned_of(prefix)
 
     def learned_of(
         self, prefix: Prefix
     ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """The same for one prefix."""
-        for key, route in self._offers.get(prefix, _NOBODY).items():
+        for key, route in self._neighbor_routes.get(prefix, _NOBODY).items():
             if route.metric != METRIC_INFINITY:
                 distance = self.distances.get(prefix, route.origin)
                 yield prefix, key, route, is_feasible(route, distance)
 
     # The decision
 
-    def _candidates(self, offers: Offers, prefix: Prefix) -> Usable:
+    def _candidates(self, neighbor_routes: NeighborRoutes, prefix: Prefix) -> Usable:
         """Routes that lead somewhere."""
         found = []
         family = prefix.family
-        for key, route in offers.items():
+        for key, route in neighbor_routes.items():
             path = self._paths.get(key)
             imported = route.imported
             if path is None or family not in path.families or not imported.is_accepted:
@@ -526,9 +533,11 @@ class RouteTable:
                 found.append((key, route, total))
         return found
 
-    def _select(self, offers: Offers, prefixes: Sequence[Prefix], now: float) -> None:
+    def _select(
+        self, neighbor_routes: NeighborRoutes, prefixes: Sequence[Prefix], now: float
+    ) -> None:
         """Choose again for prefixes that are offered alike: once for all with equal distances."""
-        candidates = self._candidates(offers, prefixes[0])
+        candidates = self._candidates(neighbor_routes, prefixes[0])
         if not candidates:
             self._settle(prefixes, None, None, now)
             return
@@ -556,8 +565,8 @@ class RouteTable:
         now: float,
     ) -> None:
         """Choose for prefixes that are offered alike and are as far from each of the origins."""
-        selection, wish = choose(candidates, origins, distances)
-        self._settle(prefixes, selection, wish, now)
+        selection, request = choose(candidates, origins, distances)
+        self._settle(prefixes, selection, request, now)
         if selection is not None:
             before = distances[origins.index(selection.origin)]
             distance = improved(before, selection)
@@ -568,16 +577,16 @@ class RouteTable:
     def _settle(
         self,
         prefixes: Sequence[Prefix],
-        selection: Selection | None,
-        wish: SeqnoWish | None,
+        selection: SelectedRoute | None,
+        request: NeededSeqno | None,
         now: float,
     ) -> None:
         """This is how these prefixes are reached, and what is asked of whom for a better way."""
-        if wish is not None:
+        if request is not None:
             for prefix in prefixes:
-                self.wishes.want(prefix, *wish, now)
+                self.seqno_requests.want(prefix, *request, now)
         else:
-            self.wishes.drop(prefixes)
+            self.seqno_requests.drop(prefixes)
         chosen = self._selected.get
         changed = [prefix for prefix in prefixes if chosen(prefix) != selection]
         if not changed:
@@ -591,38 +600,44 @@ class RouteTable:
             for prefix in changed:
                 del self._selected[prefix]
             if self.order is not None:
-                self.order.note_removed(len(changed))
+                self.order.record_removed(len(changed))
             return
         if self.order is not None:
-            self.order.note_added([prefix for prefix in changed if prefix not in self._selected])
+            self.order.record_added([prefix for prefix in changed if prefix not in self._selected])
         _set_all(self._selected, changed, selection)
         self.distances.begin_use(changed, selection.origin)
 
     # Bookkeeping
 
-    def _told_alike(self, prefixes: Collection[Prefix]) -> list[tuple[Offers, list[Prefix]]]:
+    def _told_alike(
+        self, prefixes: Collection[Prefix]
+    ) -> list[tuple[NeighborRoutes, list[Prefix]]]:
         """Prefixes, each once, by what is offered for them: each kind is dealt with once."""
-        offers_of = self._offers.get
+        neighbor_routes_of = self._neighbor_routes.get
         if len(prefixes) == 1:
             (prefix,) = prefixes
-            return [(offers_of(prefix, _NOBODY), [prefix])]
-        kinds: dict[int, tuple[Offers, list[Prefix]]] = {}
+            return [(neighbor_routes_of(prefix, _NOBODY), [prefix])]
+        kinds: dict[int, tuple[NeighborRoutes, list[Prefix]]] = {}
         for prefix in dict.fromkeys(prefixes):
-            offers = offers_of(prefix, _NOBODY)
-            kind = kinds.get(id(offers))
+            neighbor_routes = neighbor_routes_of(prefix, _NOBODY)
+            kind = kinds.get(id(neighbor_routes))
             if kind is None:
-                kinds[id(offers)] = (offers, [prefix])
+                kinds[id(neighbor_routes)] = (neighbor_routes, [prefix])
             else:
                 kind[1].append(prefix)
         return list(kinds.values())
 
     def _tell(
-        self, key: NeighborKey, offers: Offers, prefixes: Sequence[Prefix], route: LearnedRoute
-    ) -> Offers:
+        self,
+        key: NeighborKey,
+        neighbor_routes: NeighborRoutes,
+        prefixes: Sequence[Prefix],
+        route: LearnedRoute,
+    ) -> NeighborRoutes:
         """A neighbor offers this for prefixes that had these offers; the new ones."""
-        before = offers.get(key)
-        offers = {**offers, key: route}
-        _set_all(self._offers, prefixes, offers)
+        before = neighbor_routes.get(key)
+        neighbor_routes = {**neighbor_routes, key: route}
+        _set_all(self._neighbor_routes, prefixes, neighbor_routes)
         if before is None:
             _set_all(self._by_neighbor[key], prefixes, None)
         if key in self._told_anew:
@@ -631,20 +646,22 @@ class RouteTable:
         is_reachable = route.metric != METRIC_INFINITY
         if is_reachable is not was_reachable:
             self.counts.add(key, len(prefixes) if is_reachable else -len(prefixes))
-        return offers
+        return neighbor_routes
 
-    def _forget(self, key: NeighborKey, offers: Offers, prefixes: Sequence[Prefix]) -> Offers:
+    def _forget(
+        self, key: NeighborKey, neighbor_routes: NeighborRoutes, prefixes: Sequence[Prefix]
+    ) -> NeighborRoutes:
         """Drop a neighbor's offer of prefixes that had these; what is left."""
-        left = {other: route for other, route in offers.items() if other != key}
+        left = {other: route for other, route in neighbor_routes.items() if other != key}
         if left:
-            _set_all(self._offers, prefixes, left)
+            _set_all(self._neighbor_routes, prefixes, left)
         else:
             for prefix in prefixes:
-                del self._offers[prefix]
+                del self._neighbor_routes[prefix]
         known = self._by_neighbor[key]
         for prefix in prefixes:
             del known[prefix]
-        if offers[key].metric != METRIC_INFINITY:
+        if neighbor_routes[key].metric != METRIC_INFINITY:
             self.counts.add(key, -len(prefixes))
         else:
             for prefix in prefixes:
@@ -652,13 +669,13 @@ class RouteTable:
         return left
 
     def _offering(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
-        candidates = self._candidates(self._offers.get(prefix, _NOBODY), prefix)
+        candidates = self._candidates(self._neighbor_routes.get(prefix, _NOBODY), prefix)
         return sorted(key for key, route, _ in candidates if route.origin == origin)
 
     def _retract(
         self,
         key: NeighborKey,
-        offers: Offers,
+        neighbor_routes: NeighborRoutes,
         prefixes: Sequence[Prefix],
         update: RouteUpdate,
         version: int,
@@ -679,7 +696,7 @@ class RouteTable:
         for prefix in prefixes:
             self._tombstones.pop((key, prefix), None)
             self._tombstones[key, prefix] = now
-        self._select(self._tell(key, offers, prefixes, tombstone), prefixes, now)
+        self._select(self._tell(key, neighbor_routes, prefixes, tombstone), prefixes, now)
 
 
 def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:

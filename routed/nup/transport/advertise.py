@@ -59,7 +59,7 @@ __all__ = [
     "RetractionHold",
     "TableDump",
     "UpdateBatch",
-    "take_fitting",
+    "pop_fitting",
 ]
 
 COALESCE_S = 0.001
@@ -123,15 +123,15 @@ class OriginTable:
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
         self._routes.update(dict.fromkeys(fresh, route))
         if self.order is not None:
-            self.order.note_added(fresh)
+            self.order.record_added(fresh)
         for seqno, changed in known_at.items():  # one step each, whatever others were driven to
-            self._note(next_seqno(seqno))
+            self._record(next_seqno(seqno))
             route = OwnRoute(metric, tag, is_external, next_seqno(seqno))
             self._routes.update(dict.fromkeys(changed, route))
             fresh += changed
         return fresh
 
-    def _note(self, seqno: int) -> None:
+    def _record(self, seqno: int) -> None:
         if is_newer(seqno, self.highest_seqno):
             self.highest_seqno = seqno
 
@@ -140,7 +140,7 @@ class OriginTable:
         if self._routes.pop(prefix, None) is None:
             return False
         if self.order is not None:
-            self.order.note_removed(1)
+            self.order.record_removed(1)
         self.highest_seqno = next_seqno(self.highest_seqno)
         return True
 
@@ -170,7 +170,7 @@ class OriginTable:
 
     def _set_seqno(self, prefix: Prefix, known: OwnRoute, seqno: int) -> None:
         self._routes[prefix] = OwnRoute(known.metric, known.tag, known.is_external, seqno)
-        self._note(seqno)
+        self._record(seqno)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class LinkAdvertiser:
         if self.flush_at is not None:
             self.flush_at = max(self.flush_at, now + COALESCE_S)
 
-    def take_batch(
+    def pop_batch(
         self,
         advertisement: Advertisement,
         own_id: Address,
@@ -299,7 +299,7 @@ class TableDump:
         """Whether nothing but END_OF_TABLE is left to send."""
         return self._next == self._end
 
-    def take_batch(
+    def pop_batch(
         self, advertisement: Advertisement, waiting: Container[Prefix] = ()
     ) -> UpdateBatch | None:
         """The next message's worth; prefixes that have gone meanwhile are passed over.
@@ -353,14 +353,14 @@ class RetractionHold:
                 for ifindex in self._waiting.pop(prefix, ()):
                     self._forget(ifindex, prefix)
 
-    def note_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
+    def record_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
         """A message with these retractions has left on a link."""
         for prefix in prefixes:
             links = self._waiting.get(prefix)
             if links is not None and ifindex in links:
                 links[ifindex] = version
 
-    def note_delivered(
+    def record_delivered(
         self, prefixes: Iterable[Prefix], ifindex: int, version: int
     ) -> list[Prefix]:
         """Every neighbor on a link has acknowledged a message; which prefixes that settles."""
@@ -373,7 +373,7 @@ class RetractionHold:
                 self._settle(prefix, settled)
         return settled
 
-    def note_link_empty(self, ifindex: int) -> list[Prefix]:
+    def record_link_empty(self, ifindex: int) -> list[Prefix]:
         """Nobody is left on a link who could believe anything; which prefixes that settles.
 
         Cost: linear in what waits for this link, whatever waits for others.
@@ -396,7 +396,7 @@ class RetractionHold:
             settled.append(prefix)
 
 
-def take_fitting(requests: dict[tuple[Prefix, Address, int], SeqnoRequest]) -> list[SeqnoRequest]:
+def pop_fitting(requests: dict[tuple[Prefix, Address, int], SeqnoRequest]) -> list[SeqnoRequest]:
     """Remove and return as many waiting requests as fit one message, oldest first."""
     taken: list[SeqnoRequest] = []
     room_bytes = UPDATE_ROOM_BYTES

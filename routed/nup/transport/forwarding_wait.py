@@ -64,7 +64,7 @@ class ForwardingWait:
             self._unasked.update(dict.fromkeys(prefixes))
             since.update(dict.fromkeys([each for each in prefixes if each not in since], now))
 
-    def take_unasked(self) -> list[Prefix]:
+    def pop_unasked(self) -> list[Prefix]:
         """What was chosen since the last call and waits; the caller is to say when it has ended."""
         unasked, self._unasked = self._unasked, {}
         return list(unasked)

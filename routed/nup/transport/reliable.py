@@ -460,7 +460,7 @@ class ReceiveStream:
             return ReceiveVerdict.DUPLICATE
         if distance > RECEIVE_WINDOW:
             return ReceiveVerdict.OUT_OF_WINDOW
-        verdict = self._note(self._position + distance)
+        verdict = self._record(self._position + distance)
         if verdict is ReceiveVerdict.NEW:
             if self.highest is None or is_newer(sequence, self.highest):
                 self.highest = sequence
@@ -471,7 +471,7 @@ class ReceiveStream:
                 self._position = reached
         return verdict
 
-    def _note(self, position: int) -> ReceiveVerdict:
+    def _record(self, position: int) -> ReceiveVerdict:
         """Add a position beyond the cumulative point to the runs."""
         starts, ends = self._starts, self._ends
         index = bisect_right(starts, position)
@@ -539,7 +539,7 @@ class ReliableReceiver:
             self.streams[Stream.MULTICAST] = ReceiveStream(base)
             self._schedule_ack(now, False)
 
-    def note_multicast_sequence(self, last_sent: int, now: float) -> None:
+    def record_multicast_sequence(self, last_sent: int, now: float) -> None:
         """Learn from a heartbeat how far the stream has come: a lost tail shows at once."""
         cumulative = self.streams[Stream.MULTICAST].cumulative
         if cumulative is not None and is_newer(last_sent, cumulative):

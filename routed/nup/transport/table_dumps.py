@@ -1,6 +1,6 @@
 """Whole tables: in which order they are told, and how often one may begin.
 
-    OriginTable, RouteTable --note_change--> TableOrder --listed--> TableDump, one for each neighbor
+    OriginTable, RouteTable --record_change--> TableOrder --listed--> TableDump (each neighbor)
                                              DumpLimits --open_at--> when that one may begin
 
 All dumps walk one list. It is sorted when somebody needs it after many changes, and only then: a
@@ -49,13 +49,13 @@ class TableOrder:
         """Only ever appended to: dumps walk it up to where it ended when they began."""
         self._changes = 0
 
-    def note_added(self, prefixes: Sequence[Prefix]) -> None:
+    def record_added(self, prefixes: Sequence[Prefix]) -> None:
         """These may be told from now on."""
         if self._listed is not None:
             self._listed += prefixes
             self._count(len(prefixes))
 
-    def note_removed(self, count: int) -> None:
+    def record_removed(self, count: int) -> None:
         """So many are not told any more."""
         if self._listed is not None:
             self._count(count)
@@ -87,7 +87,7 @@ class DumpLimits:
         own = self._routers.get(router_id, 0.0) - (DUMPS_AT_ONCE - 1) * DUMP_GAP_S
         return max(own, self._link - (LINK_DUMPS_AT_ONCE - 1) * LINK_DUMP_GAP_S)
 
-    def note_begun(self, router_id: Address, now: float) -> None:
+    def record_begun(self, router_id: Address, now: float) -> None:
         """A dump to a router begins."""
         used = self._routers.pop(router_id, 0.0)
         while len(self._routers) >= MAX_ROUTERS:

@@ -90,8 +90,8 @@ __all__ = [
     "DecodeError",
     "DecodeReason",
     "EndOfTable",
-    "Flag",
     "Goodbye",
+    "HeaderFlag",
     "HeartbeatRequest",
     "Hello",
     "LinkAddress",
@@ -143,7 +143,7 @@ class MessageType(enum.IntEnum):
     CONTROL = 4
 
 
-class Flag(enum.IntFlag):
+class HeaderFlag(enum.IntFlag):
     """Header flags. Unknown ones are sent as zero and ignored on receipt."""
 
     UNICAST_STREAM = 0x0001
@@ -158,7 +158,12 @@ class Flag(enum.IntFlag):
     neighbors; what it has not told may still come."""
 
 
-_KNOWN_FLAGS = Flag.UNICAST_STREAM | Flag.RETRANSMISSION | Flag.PARTIAL_LIST | Flag.CONVERGING
+_KNOWN_FLAGS = (
+    HeaderFlag.UNICAST_STREAM
+    | HeaderFlag.RETRANSMISSION
+    | HeaderFlag.PARTIAL_LIST
+    | HeaderFlag.CONVERGING
+)
 
 
 class DecodeError(Exception):
@@ -220,7 +225,7 @@ class Message:
     """One datagram, decoded."""
 
     type: MessageType
-    flags: Flag
+    flags: HeaderFlag
     sequence: int
     """DATA: the stream's. HEARTBEAT and CONTROL: one counter for a life of the sender. ACK: 0."""
     timestamp: int
@@ -231,7 +236,7 @@ class Message:
     @property
     def stream(self) -> Stream:
         """Which sequence space a DATA message counts in."""
-        return Stream.UNICAST if self.flags & Flag.UNICAST_STREAM else Stream.MULTICAST
+        return Stream.UNICAST if self.flags & HeaderFlag.UNICAST_STREAM else Stream.MULTICAST
 
 
 def checksum(data: bytes) -> int:
@@ -252,7 +257,7 @@ def encode_tlvs(sender: Sender, tlvs: tuple[Tlv, ...]) -> bytes:
 
 
 def seal(
-    message_type: MessageType, flags: Flag, sequence: int, timestamp: int, payload: bytes
+    message_type: MessageType, flags: HeaderFlag, sequence: int, timestamp: int, payload: bytes
 ) -> bytes:
     """Put the header before an encoded payload. A retransmission seals the same payload again.
 
@@ -298,7 +303,7 @@ def decode(data: bytes) -> Message:
     except ValueError:
         raise DecodeError(DecodeReason.BAD_TYPE, 1) from None
     sender, tlvs = _decode_payload(data, message_type)
-    known_flags = Flag(flags & _KNOWN_FLAGS)
+    known_flags = HeaderFlag(flags & _KNOWN_FLAGS)
     message = Message(message_type, known_flags, sequence, timestamp, sender, tlvs)
     _check_shape(message, len(data))
     return message

@@ -6,9 +6,9 @@ The parent never looks inside (`routed.engine.injection.journal` does, in the en
 a client said reaches it. But the files outlive every engine, so one that was taken over could leave
 something that pins the machine's memory, or that brings down each of its successors. Against the
 first, a file longer than an honest engine makes it is given up; against the second, both are, when
-engine after engine took them and ended before its first wish, or when the next engine that dies
-soon would end the daemon: what they hold may kill late. What is lost then is what clients injected;
-the log says so, and the daemon goes on.
+engine after engine took them and ended before its first desired route, or when the next engine that
+dies soon would end the daemon: what they hold may kill late. What is lost then is what clients
+injected; the log says so, and the daemon goes on.
 
 A dead engine may have handed a copy of its descriptors to another process, which could go on
 writing. So the next engine gets a copy of the content in a fresh file, and the old file is let go.
@@ -70,16 +70,16 @@ class Journals:
         self._is_shared = True
         return copies
 
-    def engine_died(self, *, has_wished: bool, is_next_last: bool = False) -> None:
+    def engine_died(self, *, has_desired_routes: bool, is_next_last: bool = False) -> None:
         """An engine has ended by itself.
 
         Args:
-            has_wished: it had read what there was, and said what it wants in the kernel.
+            has_desired_routes: it had read what there was, and said what it wants in the kernel.
             is_next_last: the daemon ends with the next engine that dies soon.
         """
         if is_next_last and self._was_handed_over:
             self._give_up("the next engine is the last one that is tried: it does without it")
-        if has_wished:
+        if has_desired_routes:
             self._deaths = 0
         elif self._was_handed_over:
             self._deaths += 1

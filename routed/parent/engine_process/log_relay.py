@@ -17,7 +17,7 @@ import math
 from ipc.framing import IpcError
 from routed.imsg.messages import LogEvent
 from routed.log.events import EVENTS, Level
-from routed.log.logger import Logger, Record, TokenBucket, clip_fields, format_text
+from routed.log.logger import Logger, LogRecord, TokenBucket, clip_fields, format_text
 
 __all__ = [
     "LOG_BYTES_BURST",
@@ -110,7 +110,7 @@ class LogRelay:
         if spec.level < self._log.level:
             return
         fields = clip_fields(line.fields, RELAYED_LINE_BYTES_MAX)
-        text = format_text(Record(spec.level, line.event, fields, "engine"))
+        text = format_text(LogRecord(spec.level, line.event, fields, "engine"))
         size = len(text.encode()) + _LINE_OVERHEAD_BYTES
         dropped = self._budget.take(spec.level, size, now)
         if dropped is None:

@@ -42,7 +42,7 @@ class EngineOutput:
         descriptor: the read end; closed by `close`.
         on_line: told each line.
         """
-        self.last_words: deque[str] = deque(maxlen=LINES_KEPT)
+        self.final_output: deque[str] = deque(maxlen=LINES_KEPT)
         """What it printed last, for the message of a daemon that could not start."""
         self._descriptor = descriptor
         self._on_line = on_line
@@ -90,5 +90,5 @@ class EngineOutput:
         for line in lines:
             for start in range(0, len(line), LINE_MAX):
                 text = line[start : start + LINE_MAX].decode("utf-8", "backslashreplace")
-                self.last_words.append(text)
+                self.final_output.append(text)
                 self._on_line(text)

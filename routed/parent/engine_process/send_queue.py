@@ -33,28 +33,28 @@ from routed.imsg.messages import (
     LogLine,
     MessagesDropped,
     RefusalsCounted,
-    RoutesLearned,
+    RoutesImported,
 )
 from routed.model.link import Interface
 
-__all__ = ["MESSAGES_MAX", "Outbox", "OutboxSource", "Outgoing"]
+__all__ = ["MESSAGES_MAX", "Outgoing", "SendQueue", "SendQueueSource"]
 
 MESSAGES_MAX = 16_384
 """In order: a configuration of hundreds of megabytes, or sockets of links that flap all along."""
 
 
-class OutboxSource(Protocol):
+class SendQueueSource(Protocol):
     """Where state is asked for when its turn comes."""
 
     def link(self, ifindex: int) -> Interface | None:
         """A link as it is now; None when it is gone."""
         ...
 
-    def take_progress(self) -> FibProgress | None:
+    def pop_progress(self) -> FibProgress | None:
         """What the engine should be told of the FIB; None when it knows."""
         ...
 
-    def take_learned(self) -> RoutesLearned | None:
+    def take_learned(self) -> RoutesImported | None:
         """What the engine should be told of others' routes; None when it knows."""
         ...
 
@@ -67,10 +67,10 @@ class Outgoing(NamedTuple):
     descriptor: int | None = None
 
 
-class Outbox:
+class SendQueue:
     """Owns what one engine has not been told yet."""
 
-    def __init__(self, source: OutboxSource) -> None:
+    def __init__(self, source: SendQueueSource) -> None:
         self._source = source
         self._wake = trio.Event()
         self._messages: deque[Outgoing] = deque()
@@ -155,7 +155,7 @@ class Outbox:
             link = self._source.link(ifindex)
             return Outgoing(LinkRemoved(ifindex) if link is None else LinkChanged(link))
         if self._has_progress:
-            progress = self._source.take_progress()
+            progress = self._source.pop_progress()
             self._has_progress = progress is not None
             if progress is not None:
                 return Outgoing(progress)

@@ -6,10 +6,10 @@
                     watcher   pidfd: it has ended
 
 The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
-authority table), in meaning (the host judges each wish) and in amount: log lines beyond a rate are
-dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules (an answer counts
-once it has left this process), and one message is taken per turn of the event loop, so that a flood
-slows nothing but itself.
+authority table), in meaning (the host judges each desired route) and in amount: log lines beyond a
+rate are dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules (an
+answer counts once it has left this process), and one message is taken per turn of the event loop,
+so that a flood slows nothing but itself.
 
 An engine that breaks the rules of the channel is ended at once.
 """
@@ -32,7 +32,7 @@ from ipc.closing import Closer
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, FrameError, IpcError
 from routed.config.schema import Config
 from routed.config.transfer import pack
-from routed.imsg.authority import MessageType, Phase, Role, check_authority
+from routed.imsg.authority import ChannelEnd, EnginePhase, ImsgType, check_authority
 from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_or_problem
 from routed.imsg.messages import (
@@ -53,8 +53,8 @@ from routed.imsg.messages import (
     LogLevelRequested,
     LogLine,
     NextHopsAsked,
-    NextHopsJudged,
-    NextHopsSuspected,
+    NextHopsToVerify,
+    NextHopsVerified,
     Ping,
     Pong,
     ReloadRequested,
@@ -65,7 +65,12 @@ from routed.log.logger import Logger, TokenBucket
 from routed.model.secret import SharedSecret
 from routed.parent.engine_process.log_relay import LogRelay, RelayBudget
 from routed.parent.engine_process.output import EngineOutput
-from routed.parent.engine_process.send_queue import MESSAGES_MAX, Outbox, OutboxSource, Outgoing
+from routed.parent.engine_process.send_queue import (
+    MESSAGES_MAX,
+    Outgoing,
+    SendQueue,
+    SendQueueSource,
+)
 from routed.parent.engine_process.spawn import EngineProcess
 from routed.sandbox.refusals import NotAListenerError, RefusalListener
 
@@ -132,18 +137,18 @@ class VersionDiffersError(IpcError):
     """The engine runs other code than this process: they do not understand each other."""
 
 
-class EngineHost(OutboxSource, Protocol):
+class EngineHost(SendQueueSource, Protocol):
     """What the parent does for its engine; each is called with what the engine said."""
 
     def fib_update(self, update: FibUpdate) -> None:
-        """Wishes."""
+        """Desired routes."""
         ...
 
     def fib_in_sync(self) -> None:
         """The gate opens."""
         ...
 
-    def nexthops_suspected(self, message: NextHopsSuspected) -> None:
+    def nexthops_to_verify(self, message: NextHopsToVerify) -> None:
         """Next hops are likely dead."""
         ...
 
@@ -151,7 +156,7 @@ class EngineHost(OutboxSource, Protocol):
         """A client wants to see the nexthop objects."""
         ...
 
-    def nexthops_judged(self) -> None:
+    def nexthops_verified(self) -> None:
         """The RIB has decided about them."""
         ...
 
@@ -188,15 +193,15 @@ class EngineSession:
             conduct: rules broken and calls refused; counted up here.
             closer: closes descriptors that the engine sends; default: one of its own.
         """
-        self.phase = Phase.CONFIGURING
-        self.has_wished = False
+        self.phase = EnginePhase.CONFIGURING
+        self.has_desired_routes = False
         """Whether it has said what it wants in the kernel, which it does once it has read all."""
         self.process = process
         self._host = host
         self._log = log
         self._output = EngineOutput(process.output_fd, self._log_output)
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer or Closer())
-        self._outbox = Outbox(host)
+        self._send_queue = SendQueue(host)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
@@ -219,18 +224,18 @@ class EngineSession:
 
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
         """Queue one message; a descriptor is closed once it was sent, or the session ends."""
-        self._outbox.send(message, request_id, descriptor)
-        if self._outbox.is_full and not self._is_over:
+        self._send_queue.send(message, request_id, descriptor)
+        if self._send_queue.is_full and not self._is_over:
             self._conduct.violations["flood"] += 1
             self._log.emit(
                 "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it does not read"
             )
             self.kill()
-            self._outbox.close()
+            self._send_queue.close()
 
     def mark_link(self, ifindex: int) -> None:
         """A link changed: its state when its turn comes is what is sent."""
-        self._outbox.mark_link(ifindex)
+        self._send_queue.mark_link(ifindex)
 
     def send_link(self, ifindex: int) -> None:
         """Queue a link as it is now, in order with the other messages."""
@@ -242,21 +247,21 @@ class EngineSession:
         """Tell what this daemon's engines were refused so far, and how many messages to them were
         dropped."""
         if self._conduct.refusals:
-            self._outbox.tell_refusals(self._conduct.refusals)
+            self._send_queue.tell_refusals(self._conduct.refusals)
         if self._conduct.messages_dropped:
-            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
+            self._send_queue.tell_dropped(self._conduct.messages_dropped.total())
 
     def mark_learned(self) -> None:
         """Routes of others have changed."""
-        self._outbox.mark_learned()
+        self._send_queue.mark_learned()
 
     def send_line(self, line: LogLine) -> None:
         """Tell a line of the log; when the engine does not follow, the oldest are left out."""
-        self._outbox.send_line(line)
+        self._send_queue.send_line(line)
 
     def mark_progress(self) -> None:
         """The FIB has news."""
-        self._outbox.mark_progress()
+        self._send_queue.mark_progress()
 
     async def prepare(
         self,
@@ -318,7 +323,7 @@ class EngineSession:
 
     async def stop(self, *, is_restart: bool) -> None:
         """Let it say goodbye; returns when it has, or when it took too long."""
-        self.phase = Phase.STOPPING
+        self.phase = EnginePhase.STOPPING
         self.send(Stop(is_restart))
         with trio.move_on_after(STOP_TIMEOUT_S):
             await self._stopped.wait()
@@ -338,9 +343,9 @@ class EngineSession:
         return self._greeted.is_set()
 
     @property
-    def last_words(self) -> list[str]:
+    def final_output(self) -> list[str]:
         """What it printed last, for the message of a daemon that could not start."""
-        return list(self._output.last_words)
+        return list(self._output.final_output)
 
     async def run(self) -> str:
         """Serve the engine until it has ended.
@@ -366,7 +371,7 @@ class EngineSession:
         """Ping a running engine now and then; end one that does not answer."""
         while self._pulses_missed < PULSES_MISSED_MAX:
             await trio.sleep(PULSE_S)
-            if self.phase is Phase.RUNNING:
+            if self.phase is EnginePhase.RUNNING:
                 if self._pulses_missed == 0:
                     self.send(Ping())  # one at a time: it waits for an engine that comes back
                 self._pulses_missed += 1
@@ -376,7 +381,7 @@ class EngineSession:
     @property
     def is_running(self) -> bool:
         """Whether it lives, and is past its configuration."""
-        return self.phase is Phase.RUNNING and not self._is_over
+        return self.phase is EnginePhase.RUNNING and not self._is_over
 
     def was_killed_by(self, number: signal.Signals) -> bool:
         """Whether the process has ended by this signal."""
@@ -394,15 +399,15 @@ class EngineSession:
         self._answer_in.close()
         os.close(self.process.pidfd)
         self._output.close()
-        self._outbox.close()
+        self._send_queue.close()
         if self._refusal_listener is not None:
             self._refusal_listener.close()
 
     async def _send_loop(self) -> None:
         try:
             while True:
-                await self._outbox.wait()
-                while (item := self._outbox.take(is_running=self.is_running)) is not None:
+                await self._send_queue.wait()
+                while (item := self._send_queue.take(is_running=self.is_running)) is not None:
                     try:
                         await self._send_item(item)
                     finally:
@@ -428,7 +433,7 @@ class EngineSession:
         if problem:
             name = type(item.message).__name__
             self._conduct.messages_dropped[name] += 1
-            self._outbox.tell_dropped(self._conduct.messages_dropped.total())
+            self._send_queue.tell_dropped(self._conduct.messages_dropped.total())
             self._log.emit("message-dropped", message=name, problem=problem)
 
     async def _receive_loop(self) -> None:
@@ -440,7 +445,7 @@ class EngineSession:
                     if not self.has_greeted:
                         self._check_hello(frame)
                     message_class = check_authority(
-                        frame.type, Role.ENGINE, self.phase, has_descriptor=has_descriptor
+                        frame.type, ChannelEnd.ENGINE, self.phase, has_descriptor=has_descriptor
                     )
                     message: object = codec.decode(message_class, frame.body)
                 except IpcError:
@@ -471,7 +476,7 @@ class EngineSession:
             VersionDiffersError: it is another one, or the engine is so old that it says none.
         """
         hello = None
-        if frame.type == MessageType.ENGINE_HELLO:
+        if frame.type == ImsgType.ENGINE_HELLO:
             with contextlib.suppress(codec.CodecError):
                 hello = codec.decode(EngineHello, frame.body)
         if hello != hello_of_this_process():
@@ -485,24 +490,24 @@ class EngineSession:
                     raise IpcError("a second hello")
                 self._greeted.set()
             case FibUpdate():
-                self.has_wished = True
+                self.has_desired_routes = True
                 self._host.fib_update(message)
             case FibInSync():
                 self._host.fib_in_sync()
-            case NextHopsSuspected():
-                self._host.nexthops_suspected(message)
+            case NextHopsToVerify():
+                self._host.nexthops_to_verify(message)
             case NextHopsAsked(after_id=after_id):
                 self._count_request(request_id)
                 self._host.nexthops_asked(request_id, after_id)
-            case NextHopsJudged():
-                self._host.nexthops_judged()
+            case NextHopsVerified():
+                self._host.nexthops_verified()
             case ConfReady() | ConfApplied():
                 # Before it is handed a socket of strangers, whose descriptors it could pass on.
                 self._channel.refuse_descriptors()
                 # Here and not in `commit`: what the engine says next belongs to the new phase.
-                if self.phase is Phase.CONFIGURING and isinstance(message, ConfApplied):
-                    self.phase = Phase.RUNNING
-                    self._outbox.wake()
+                if self.phase is EnginePhase.CONFIGURING and isinstance(message, ConfApplied):
+                    self.phase = EnginePhase.RUNNING
+                    self._send_queue.wake()
                 try:
                     self._answer_in.send_nowait(message)
                 except trio.WouldBlock:
@@ -551,7 +556,7 @@ class EngineSession:
             if call is None:
                 continue
             self._conduct.count_refusal(call)
-            self._outbox.tell_refusals(self._conduct.refusals)
+            self._send_queue.tell_refusals(self._conduct.refusals)
             self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
             if self._refusals.take(trio.current_time()) is None:
                 self._log.emit("sandbox-uncounted", pid=self.process.pid, call=call)

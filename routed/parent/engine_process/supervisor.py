@@ -21,7 +21,7 @@ from ipc.closing import Closer
 from routed import __version__
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
-from routed.imsg.authority import Phase
+from routed.imsg.authority import EnginePhase
 from routed.log.logger import Logger
 from routed.parent.engine_process.code_on_disk import CodeOnDisk
 from routed.parent.engine_process.session import Conduct, EngineFailed, EngineHost, EngineSession
@@ -130,7 +130,7 @@ class Supervisor:
             return
         if session.is_running:
             await session.stop(is_restart=is_restart)
-        session.phase = Phase.STOPPING
+        session.phase = EnginePhase.STOPPING
         session.kill()
 
     async def _pause(self, delay_s: float) -> None:
@@ -164,8 +164,8 @@ class Supervisor:
             self.conduct.violations["syscall"] += 1
             self._log.emit("sandbox-violated", pid=session.process.pid)
         self._refuse_other_code(session)
-        words = _last_sentence(session.last_words) or status
-        if self.restarts == 1 and session.phase is Phase.CONFIGURING:
+        words = _last_sentence(session.final_output) or status
+        if self.restarts == 1 and session.phase is EnginePhase.CONFIGURING:
             # It has never worked here: say why at once, instead of trying again.
             raise EngineFailed(f"the engine cannot start: {words}")
         is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S

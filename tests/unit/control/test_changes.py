@@ -21,7 +21,7 @@ from routed.control.rows import columns_of
 from routed.engine.show.changes import ChangeObserver
 from routed.model.prefix import Family, Prefix
 from routed.model.route import PathAttributes, RouteSource
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 
 SUBJECT = columns_of(ChangeView).index("subject")
 LOST = columns_of(ChangeView).index("lost")
@@ -172,9 +172,9 @@ def test_of_a_million_routes_the_observer_looks_at_the_newest(
     observer = ChangeObserver(str)
     feed = observer.watch(EVERYTHING, 0)
     assert feed is not None
-    best = Selection(PathAttributes(1, 0, RouteSource.STATIC, ""), ())
+    best = BestPath(PathAttributes(1, 0, RouteSource.STATIC, ""), ())
     keys = [Prefix(Family.IPV4, number << 8, 24).as_int for number in range(1000)]
-    observer.routes_changed(BestChanges(Family.IPV4, keys, [best] * 1000), had_route)
+    observer.routes_changed(BestPathChanges(Family.IPV4, keys, [best] * 1000), had_route)
     assert len(looks) == 10
     change = columns_of(ChangeView).index("change")
     assert [row[change] for row in feed.take()] == ["lost", "change", *["add"] * 9]

@@ -13,11 +13,11 @@ from ipc.control import (
     ClearNeighbor,
     ControlType,
     Fib,
-    LogLevel,
-    Record,
+    RecordNup,
     Reload,
     Request,
     ResultCode,
+    SetLogLevel,
     ShowConfig,
     ShowCounters,
     ShowFib,
@@ -33,10 +33,10 @@ from ipc.control import (
 )
 from routed.control.answers import Answer, Dump, Final, Views
 from routed.control.caller import Caller
-from routed.control.daemon import Outcome
+from routed.control.daemon import CommandOutcome
 from routed.control.handlers import HANDLERS
 from routed.control.rows import to_row
-from routed.control.tables import Table
+from routed.control.tables import ResultTable
 from routed.model.command import FibCommand
 from routed.model.prefix import Address
 from tests.fakes.fake_daemon import FakeDaemon
@@ -57,7 +57,7 @@ async def ask(daemon: FakeDaemon, request: Request) -> Answer:
 
 async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
     answer = await ask(daemon, request)
-    if isinstance(answer, Table):
+    if isinstance(answer, ResultTable):
         return [row[0] for row in answer.take(None, 1000).rows]
     assert isinstance(answer, Dump | Views)
     chunks = [answer.views] if isinstance(answer, Views) else await chunks_of(answer)
@@ -129,16 +129,16 @@ async def test_requests_show_what_they_select(
             "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
         ),
         (ShowFib(prefix="ten"), ResultCode.USAGE, "'ten' is not an IP prefix (like 10.0.0.0/8)"),
-        (Record("pause"), ResultCode.USAGE, "'pause' is nothing to do to a recording: on, off"),
+        (RecordNup("pause"), ResultCode.USAGE, "'pause' is nothing to do to a recording: on, off"),
         (
-            Record("off"),
+            RecordNup("off"),
             ResultCode.NOT_FOUND,
             "nothing is being recorded; begin with `record on`",
         ),
         (ClearNeighbor("you"), ResultCode.USAGE, "'you' is not an IP address"),
         (ClearNeighbor("10.9.9.9"), ResultCode.NOT_FOUND, "no adjacency with 10.9.9.9"),
         (
-            LogLevel("loud"),
+            SetLogLevel("loud"),
             ResultCode.USAGE,
             "'loud' is no log level: debug, info, warning, error",
         ),
@@ -187,11 +187,11 @@ async def test_a_neighbor_is_cleared_by_router_id_or_address(daemon: FakeDaemon)
 
 
 async def test_a_recording_is_begun_once_and_handed_over_in_pieces(daemon: FakeDaemon) -> None:
-    first, second = await ask(daemon, Record("on")), await ask(daemon, Record("on"))
+    first, second = await ask(daemon, RecordNup("on")), await ask(daemon, RecordNup("on"))
     assert isinstance(first, Final)
     assert isinstance(second, Final)
     assert (first.result.code, second.result.code) == (ResultCode.OK, ResultCode.FAILED)
-    dump = await ask(daemon, Record("off"))
+    dump = await ask(daemon, RecordNup("off"))
     assert isinstance(dump, Dump)
     pieces = [getattr(view, "text", "") for page in await chunks_of(dump) for view in page]
     assert len(pieces) == 2
@@ -199,7 +199,7 @@ async def test_a_recording_is_begun_once_and_handed_over_in_pieces(daemon: FakeD
 
 
 async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:
-    answer = await ask(daemon, LogLevel("debug"))
+    answer = await ask(daemon, SetLogLevel("debug"))
     assert isinstance(answer, Final)
     assert (answer.result.code, daemon.log_levels) == (ResultCode.OK, ["debug"])
 
@@ -213,7 +213,7 @@ async def test_a_reload_names_who_asked_and_hands_on_what_changed(daemon: FakeDa
 
 async def test_a_failed_reload_hands_on_every_error(daemon: FakeDaemon) -> None:
     lines = ("routes.yaml:3:5: static[0].prefix: expected a prefix", "routes.yaml:9:1: ...")
-    daemon.reload_outcome = Outcome(False, lines)
+    daemon.reload_outcome = CommandOutcome(False, lines)
     answer = await ask(daemon, Reload())
     assert isinstance(answer, Final)
     assert (answer.result.code, answer.result.lines) == (ResultCode.FAILED, lines)

@@ -24,7 +24,7 @@ from routed.control.handlers import change_routes, renew_routes
 from routed.control.injection import (
     BatchError,
     Injection,
-    Refusal,
+    InjectionRefusal,
     find_martian_routes,
     read_change,
 )
@@ -100,17 +100,19 @@ def test_the_owner_is_the_kernels_word_and_a_name(
 def test_every_wrong_route_is_named_by_its_number() -> None:
     request = change(("10.0.0.0/8", VIA), ("10.0.0.1/8", VIA), ("2001:db8::1/32", BLACKHOLE))
     assert read_change(request, CALLER) == [
-        Refusal(1, "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
-        Refusal(2, "2001:db8::1/32 has host bits set; did you mean 2001:db8::/32?"),
+        InjectionRefusal(1, "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
+        InjectionRefusal(2, "2001:db8::1/32 has host bits set; did you mean 2001:db8::/32?"),
     ]
     request = change(("10.0.0.0/8", BLACKHOLE), ("2001:db8::/32", VIA))
-    assert read_change(request, CALLER) == [Refusal(1, "an IPv6 route needs an IPv6 next hop")]
+    assert read_change(request, CALLER) == [
+        InjectionRefusal(1, "an IPv6 route needs an IPv6 next hop")
+    ]
 
 
 def test_a_prefix_length_that_cannot_be_is_refused() -> None:
     good = change(("10.0.0.0/8", BLACKHOLE))
     bad = dataclasses.replace(good, ipv4=dataclasses.replace(good.ipv4, prefix_lens=b"\x21"))
-    assert read_change(bad, CALLER) == [Refusal(0, "a prefix length is 0 to 32, not 33")]
+    assert read_change(bad, CALLER) == [InjectionRefusal(0, "a prefix length is 0 to 32, not 33")]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_the_rules_of_clients_are_those_of_the_model() -> None:
 
 async def test_the_handler_reports_routes_by_row_and_changes_nothing_itself() -> None:
     daemon = FakeDaemon()
-    daemon.refusals = (Refusal(0, "there already"), Refusal(1, "this one, too"))
+    daemon.refusals = (InjectionRefusal(0, "there already"), InjectionRefusal(1, "this one, too"))
     answer = await change_routes(daemon, change(("10.0.0.0/8", BLACKHOLE)), CALLER)
     assert isinstance(answer, Views)
     assert [to_row(row) for row in answer.views] == [(0, "there already"), (1, "this one, too")]

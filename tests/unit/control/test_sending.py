@@ -25,7 +25,7 @@ from ipc.control import (
 from ipc.fdpass import descriptor_space, take_descriptors
 from ipc.requests import RouteOptions, change_route
 from routed.control import tables
-from routed.control.injection import Refusal
+from routed.control.injection import InjectionRefusal
 from routed.control.rows import columns_of
 from routed.control.server import (
     EVENT_DEFECT,
@@ -82,7 +82,7 @@ async def test_a_short_answer_that_went_well_is_one_message(tmp_path: Path) -> N
 
 async def test_rows_that_went_wrong_have_a_result_of_their_own(tmp_path: Path) -> None:
     daemon = FakeDaemon()
-    daemon.refusals = (Refusal(0, "there already"),)
+    daemon.refusals = (InjectionRefusal(0, "there already"),)
     async with running(tmp_path, daemon=daemon) as scene:
         client = await scene.greeted()
         route: RouteOptions = {"type": "blackhole"}

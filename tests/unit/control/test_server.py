@@ -19,9 +19,9 @@ from ipc.codec import decode, encode
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
+    ClientHello,
     Configure,
     ControlType,
-    Hello,
     Reload,
     Result,
     ResultCode,
@@ -33,7 +33,7 @@ from ipc.control import (
 )
 from ipc.fdpass import DESCRIPTORS_MAX
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
-from routed.control.daemon import Outcome
+from routed.control.daemon import CommandOutcome
 from routed.control.policy import AccessList
 from routed.control.server import (
     EVENT_CHANGED,
@@ -78,7 +78,7 @@ async def test_a_message_before_hello_closes_that_client(tmp_path: Path) -> None
 async def test_another_protocol_version_is_told_ours_and_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.client()
-        await client.send(Frame(ControlType.HELLO, 1, encode(Hello(99))))
+        await client.send(Frame(ControlType.HELLO, 1, encode(ClientHello(99))))
         assert decode(Welcome, (await client.receive()).body).protocol_version == PROTOCOL_VERSION
         assert await client.is_hung_up()
 
@@ -161,7 +161,7 @@ async def test_a_reload_is_carried_out_and_logged_with_the_kernels_word_on_who_a
 
 async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: Path) -> None:
     lines = tuple(f"routes.yaml:{number}:1: {'x' * 100}" for number in range(2000))
-    daemon = FakeDaemon(reload_outcome=Outcome(False, lines))
+    daemon = FakeDaemon(reload_outcome=CommandOutcome(False, lines))
     async with running(tmp_path, daemon=daemon) as scene:
         _, result = await (await scene.greeted()).ask(Reload())
     assert result.code is ResultCode.FAILED
@@ -177,7 +177,9 @@ async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: 
         pytest.param(bytes(CONTROL_FRAME_MAX_BYTES + 1), id="oversize"),
         pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 7, 1), id="reserved field"),
         pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 0, 1) + b"\xc1", id="body"),
-        pytest.param(struct.pack("!HHI", ControlType.HELLO, 0, 1) + encode(Hello(1)), id="hello"),
+        pytest.param(
+            struct.pack("!HHI", ControlType.HELLO, 0, 1) + encode(ClientHello(1)), id="hello"
+        ),
     ],
 )
 async def test_garbage_closes_that_client_and_nobody_else(tmp_path: Path, garbage: bytes) -> None:
@@ -268,7 +270,7 @@ async def test_a_listener_without_passcred_refuses_every_message(tmp_path: Path)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             client = await Client(path).connect()
-            await client.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+            await client.send(Frame(ControlType.HELLO, 1, encode(ClientHello(PROTOCOL_VERSION))))
             assert await client.is_hung_up()
             nursery.cancel_scope.cancel()
         client.socket.close()
@@ -312,7 +314,7 @@ async def test_a_defect_in_the_greeting_ends_that_session_only(
         with monkeypatch.context() as patch:
             patch.setattr(scene.daemon, "status", explode)
             client = await scene.client()
-            await client.send(Frame(ControlType.HELLO, 1, encode(Hello(PROTOCOL_VERSION))))
+            await client.send(Frame(ControlType.HELLO, 1, encode(ClientHello(PROTOCOL_VERSION))))
             assert await client.is_hung_up()
         assert scene.logged(EVENT_DEFECT) == [
             {"where": "session", "error": "RuntimeError: of all things"}

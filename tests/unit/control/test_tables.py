@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipc.codec import decode
 from ipc.control import Rows
-from routed.control.tables import SHARED_S, SHELF_BYTES, PageShelf, Table, TablePage
+from routed.control.tables import RESULT_PAGES_BYTES, SHARED_S, ResultPages, ResultTable, TablePage
 from routed.model.prefix import Family, Prefix
 
 
@@ -23,16 +23,16 @@ class Numbers:
         is_over = start + limit >= 100
         return TablePage(rows, None if is_over else Prefix(Family.IPV4, start + limit - 1, 32))
 
-    def table(self, question: str = "all") -> Table:
-        return Table(("number", "filler"), question, lambda: self.version, self.take)
+    def table(self, question: str = "all") -> ResultTable:
+        return ResultTable(("number", "filler"), question, lambda: self.version, self.take)
 
 
 def test_a_walk_sees_every_row_once() -> None:
-    numbers, shelf = Numbers(), PageShelf()
+    numbers, result_pages = Numbers(), ResultPages()
     seen: list[object] = []
     after = None
     while True:
-        page = shelf.page(numbers.table(), after, 16, 0.0)
+        page = result_pages.page(numbers.table(), after, 16, 0.0)
         seen += [row[0] for body in page.bodies for row in decode(Rows, body).values]
         after = page.after
         if after is None:
@@ -41,29 +41,29 @@ def test_a_walk_sees_every_row_once() -> None:
 
 
 def test_the_same_page_is_made_once_until_something_changes_or_time_passes() -> None:
-    numbers, shelf = Numbers(), PageShelf()
-    first = shelf.page(numbers.table(), None, 16, 0.0)
-    assert shelf.page(numbers.table(), None, 16, SHARED_S) is first
+    numbers, result_pages = Numbers(), ResultPages()
+    first = result_pages.page(numbers.table(), None, 16, 0.0)
+    assert result_pages.page(numbers.table(), None, 16, SHARED_S) is first
     assert numbers.asked == 1
-    shelf.page(numbers.table("others"), None, 16, 0.0)
-    shelf.page(numbers.table(), first.after, 16, 0.0)
-    shelf.page(numbers.table(), None, 64, 0.0)
+    result_pages.page(numbers.table("others"), None, 16, 0.0)
+    result_pages.page(numbers.table(), first.after, 16, 0.0)
+    result_pages.page(numbers.table(), None, 64, 0.0)
     assert numbers.asked == 4
-    shelf.page(numbers.table(), None, 16, SHARED_S + 0.1)
+    result_pages.page(numbers.table(), None, 16, SHARED_S + 0.1)
     assert numbers.asked == 5
     numbers.version += 1
-    shelf.page(numbers.table(), None, 16, SHARED_S + 0.1)
+    result_pages.page(numbers.table(), None, 16, SHARED_S + 0.1)
     assert numbers.asked == 6
 
 
 def test_the_shelf_is_bounded_and_the_oldest_page_goes() -> None:
-    numbers, shelf = Numbers(width=20_000), PageShelf()
+    numbers, result_pages = Numbers(width=20_000), ResultPages()
     for question in range(20):
-        shelf.page(numbers.table(str(question)), None, 16, 0.0)
-        assert shelf._size <= SHELF_BYTES
-        assert shelf._size == sum(shelved.size for shelved in shelf._pages.values())
+        result_pages.page(numbers.table(str(question)), None, 16, 0.0)
+        assert result_pages._size <= RESULT_PAGES_BYTES
+        assert result_pages._size == sum(shelved.size for shelved in result_pages._pages.values())
     asked = numbers.asked
-    shelf.page(numbers.table("19"), None, 16, 0.0)
+    result_pages.page(numbers.table("19"), None, 16, 0.0)
     assert numbers.asked == asked
-    shelf.page(numbers.table("0"), None, 16, 0.0)
+    result_pages.page(numbers.table("0"), None, 16, 0.0)
     assert numbers.asked == asked + 1

@@ -15,7 +15,7 @@ from ipc.codec import decode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
 from routed.engine.main import Engine
 from routed.engine.show.memory import ProcessMemory
-from routed.imsg.authority import AUTHORITY, MessageType
+from routed.imsg.authority import AUTHORITY, ImsgType
 from routed.imsg.frames import frames_of
 from routed.imsg.messages import (
     ConfBegin,
@@ -23,14 +23,14 @@ from routed.imsg.messages import (
     LinkChanged,
     LogEvent,
     MessagesDropped,
-    NextHopsTold,
+    NextHopsReported,
     Pong,
     RuleReport,
     RulesChanged,
 )
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family
-from routed.model.rule import Rule
+from routed.model.rule import PolicyRule
 from routed.model.secret import SharedSecret
 from routed.snapshot.writer import SnapshotMemory
 
@@ -61,7 +61,7 @@ def give(engine: Engine, message: object) -> int:
     """What the parent sends for a message; returns in how many parts."""
     frames = frames_of(message)
     for frame in frames:
-        message_class = AUTHORITY[MessageType(frame.type)].message
+        message_class = AUTHORITY[ImsgType(frame.type)].message
         engine._take(decode(message_class, frame.body), 0, None)
     return len(frames)
 
@@ -87,7 +87,9 @@ def test_a_link_with_thousands_of_addresses_arrives_whole(ends: Ends, count: int
 def test_thousands_of_policy_rules_arrive_whole(ends: Ends) -> None:
     """9,000 ended the daemon, and every restart (S1c)."""
     engine, _, rooms = ends
-    reports = tuple(RuleReport(Rule(Family.IPV4, n, table_id=9), "x" * 200) for n in range(9000))
+    reports = tuple(
+        RuleReport(PolicyRule(Family.IPV4, n, table_id=9), "x" * 200) for n in range(9000)
+    )
     assert give(engine, RulesChanged(reports)) > 1
     assert rooms.reporter.rule_reports == reports
     give(engine, RulesChanged(reports[:1]))
@@ -122,7 +124,7 @@ def test_a_second_answer_to_one_question_ends_nothing(ends: Ends) -> None:
 
     engine._nexthops[5] = cast("Any", Full())
     for _ in range(2):
-        engine._take(NextHopsTold((), is_last=True), 5, None)
+        engine._take(NextHopsReported((), is_last=True), 5, None)
     assert len(taken) == 1
 
 
@@ -135,7 +137,7 @@ async def test_a_message_that_cannot_be_sent_costs_that_message(ends: Ends) -> N
     await engine._send_all()
     channel = Channel(ours, INTERNAL_FRAME_MAX_BYTES)
     first = (await channel.receive()).frame
-    assert first.type == MessageType.PONG, "what was queued after them"
+    assert first.type == ImsgType.PONG, "what was queued after them"
     dropped = [
         decode(LogEvent, (await channel.receive()).frame.body).fields["message"] for _ in range(2)
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from routed.engine.fib.acknowledgements import KernelNews
-from routed.engine.fib.desired import FibWishes, Wish
+from routed.engine.fib.acknowledgements import FibAcknowledgements
+from routed.engine.fib.desired import DesiredFib, DesiredRoute
 from routed.model.fib import FibCounters
 from routed.model.prefix import Prefix
 from routed.model.route import RouteType
@@ -15,7 +15,7 @@ from tests.fakes.fake_wire import router_id
 
 A = Prefix.parse("10.1.0.0/16")
 B = Prefix.parse("2001:db8:b::/48")
-BLACKHOLE = Wish(RouteType.BLACKHOLE, ())
+BLACKHOLE = DesiredRoute(RouteType.BLACKHOLE, ())
 
 
 class _Listening(NeighborInstance):
@@ -32,27 +32,27 @@ class _Listening(NeighborInstance):
 
 
 class Scene:
-    """An instance that waits, wishes, and the news between them."""
+    """An instance that waits, desired routes, and the news between them."""
 
     def __init__(self) -> None:
         self.instance = _Listening()
         self.instance.await_forwarding(True, 0.0)
-        self.wishes = FibWishes(254, lambda _: BLACKHOLE)
-        self.news = KernelNews(self.instance, self.wishes)
+        self.desired = DesiredFib(254, lambda _: BLACKHOLE)
+        self.news = FibAcknowledgements(self.instance, self.desired)
 
     def choose(self, prefix: Prefix, metric: int) -> None:
         self.instance.originate(prefix, metric, 0, False, 0.0)
 
-    def want(self, prefix: Prefix) -> None:
-        self.wishes.changed(prefix.family, [prefix.as_int], [BLACKHOLE])
+    def set_desired(self, prefix: Prefix) -> None:
+        self.desired.changed(prefix.family, [prefix.as_int], [BLACKHOLE])
 
     def say(self) -> int:
-        update = self.wishes.take_update()
+        update = self.desired.pop_update()
         assert update is not None
         return update.serial
 
     def applied(self, serial: int) -> bool:
-        tried = self.wishes.progress(serial, [], [], FibCounters())
+        tried = self.desired.progress(serial, [], [], FibCounters())
         return self.news.tried(tried, 0.0)
 
 
@@ -60,7 +60,7 @@ def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
     scene = Scene()
     for prefix in (A, B):
         scene.choose(prefix, 0)
-        scene.want(prefix)
+        scene.set_desired(prefix)
     assert not scene.news.decided(0.0)
     serial = scene.say()
     assert not scene.applied(serial - 1)
@@ -80,10 +80,10 @@ def test_what_the_kernel_has_already_is_followed_when_it_is_decided() -> None:
 def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None:
     scene = Scene()
     scene.choose(A, 0)
-    scene.want(A)
+    scene.set_desired(A)
     scene.news.decided(0.0)
     first = scene.say()
-    scene.want(A)
+    scene.set_desired(A)
     assert not scene.applied(first)
     second = scene.say()
     assert scene.applied(second)
@@ -92,7 +92,7 @@ def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None
 
 def test_what_nobody_awaits_is_not_told() -> None:
     scene = Scene()
-    scene.want(A)
+    scene.set_desired(A)
     scene.news.decided(0.0)
     assert not scene.applied(scene.say())
     assert scene.instance.followed == []

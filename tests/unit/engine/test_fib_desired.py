@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ipc.codec import encode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
-from routed.engine.fib.desired import UPDATE_ROUTES_MAX, WINDOW_UPDATES, FibWishes, Wish
+from routed.engine.fib.desired import UPDATE_ROUTES_MAX, WINDOW_UPDATES, DesiredFib, DesiredRoute
 from routed.fib.routes.ownership import Ownership, RouteValue
 from routed.imsg.messages import FibUpdate
 from routed.model.fib import FibCounters, FibFailure
@@ -18,24 +18,24 @@ from routed.model.route import NextHop, RouteType
 from routed.parent.route_admission import judge_update
 
 A = Prefix.parse("10.1.0.0/16")
-BLACKHOLE = Wish(RouteType.BLACKHOLE, ())
+BLACKHOLE = DesiredRoute(RouteType.BLACKHOLE, ())
 ANYTHING = MartianRules.of([Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")])
 OURS = Ownership(205, 205, frozenset({254}))
 
 
-class Wanted(dict[Prefix, Wish]):
-    """What a RIB would say, and the wishes that look at it."""
+class Wanted(dict[Prefix, DesiredRoute]):
+    """What a RIB would say, and the desired routes that look at it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wishes = FibWishes(254, self.get)
+        self.desired = DesiredFib(254, self.get)
 
-    def want(self, prefix: Prefix, wish: Wish | None = BLACKHOLE) -> None:
-        if wish is None:
+    def set_desired(self, prefix: Prefix, desired_route: DesiredRoute | None = BLACKHOLE) -> None:
+        if desired_route is None:
             self.pop(prefix, None)
         else:
-            self[prefix] = wish
-        self.wishes.changed(prefix.family, [prefix.as_int], [wish])
+            self[prefix] = desired_route
+        self.desired.changed(prefix.family, [prefix.as_int], [desired_route])
 
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
@@ -53,51 +53,53 @@ def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
 
 def test_a_wish_is_pending_then_installed_or_failed() -> None:
     wanted = Wanted()
-    wishes = wanted.wishes
-    wanted.want(A)
-    assert wishes.is_pending(A)
-    update = wishes.take_update()
+    desired = wanted.desired
+    wanted.set_desired(A)
+    assert desired.is_pending(A)
+    update = desired.pop_update()
     assert update is not None
-    assert wishes.is_pending(A)
-    wishes.progress(update.serial, [], [], FibCounters())
-    assert not wishes.is_pending(A)
-    wishes.progress(update.serial, [FibFailure(254, A, "no")], [], FibCounters())
-    assert wishes.failure_of(A) == "no"
-    wishes.progress(update.serial, [], [(254, A)], FibCounters())
-    assert wishes.failure_of(A) == ""
+    assert desired.is_pending(A)
+    desired.progress(update.serial, [], [], FibCounters())
+    assert not desired.is_pending(A)
+    desired.progress(update.serial, [FibFailure(254, A, "no")], [], FibCounters())
+    assert desired.failure_of(A) == "no"
+    desired.progress(update.serial, [], [(254, A)], FibCounters())
+    assert desired.failure_of(A) == ""
 
 
 def test_a_failure_ends_with_its_wish() -> None:
     wanted = Wanted()
-    wanted.want(A)
-    wanted.wishes.take_update()
-    wanted.wishes.progress(1, [FibFailure(254, A, "no")], [], FibCounters())
-    wanted.want(A, None)
-    wanted.wishes.take_update()
-    wanted.want(A)
-    assert wanted.wishes.failure_of(A) == ""
+    wanted.set_desired(A)
+    wanted.desired.pop_update()
+    wanted.desired.progress(1, [FibFailure(254, A, "no")], [], FibCounters())
+    wanted.set_desired(A, None)
+    wanted.desired.pop_update()
+    wanted.set_desired(A)
+    assert wanted.desired.failure_of(A) == ""
 
 
 def test_the_first_update_is_said_even_when_nothing_is_wanted() -> None:
-    update = Wanted().wishes.take_first_update()
+    update = Wanted().desired.pop_first_update()
     assert update == FibUpdate(1, (), (), (), completes_start=True)
 
 
 @pytest.mark.parametrize("wish", [BLACKHOLE, None])
-def test_the_start_is_complete_with_the_last_of_what_was_decided_then(wish: Wish | None) -> None:
+def test_the_start_is_complete_with_the_last_of_what_was_decided_then(
+    desired_route: DesiredRoute | None,
+) -> None:
     """A14: a daemon was ready when the kernel had the first 2,000 routes of 20,000."""
     wanted = Wanted()
-    wishes = wanted.wishes
+    desired = wanted.desired
     first = {Prefix(Family.IPV4, number << 8, 24) for number in range(2 * UPDATE_ROUTES_MAX)}
     first |= {Prefix(Family.IPV6, number << 64, 64) for number in range(1, UPDATE_ROUTES_MAX)}
     for prefix in first:
-        wanted.want(prefix, wish)
-    updates = [wishes.take_first_update()]
+        wanted.set_desired(prefix, desired_route)
+    updates = [desired.pop_first_update()]
     for number in range(9 * UPDATE_ROUTES_MAX):  # what comes later is not waited for
-        wanted.want(Prefix(Family.IPV4, (1 << 31) + (number << 8), 24))
-    while (update := wishes.take_update()) is not None:
+        wanted.set_desired(Prefix(Family.IPV4, (1 << 31) + (number << 8), 24))
+    while (update := desired.pop_update()) is not None:
         updates.append(update)
-        wishes.progress(update.serial, [], [], FibCounters())
+        desired.progress(update.serial, [], [], FibCounters())
     sent: set[Prefix] = set()
     for update in updates:
         install, remove = as_dict(update)
@@ -112,29 +114,29 @@ def test_the_start_is_complete_with_the_last_of_what_was_decided_then(wish: Wish
 
 def test_many_changes_of_one_prefix_are_one() -> None:
     wanted = Wanted()
-    wanted.want(A)
-    wanted.want(A, None)
-    wanted.want(A, Wish(RouteType.PROHIBIT, ()))
-    update = wanted.wishes.take_update()
+    wanted.set_desired(A)
+    wanted.set_desired(A, None)
+    wanted.set_desired(A, DesiredRoute(RouteType.PROHIBIT, ()))
+    update = wanted.desired.pop_update()
     assert update is not None
     assert as_dict(update) == ({A: RouteValue(RouteType.PROHIBIT, ())}, [])
-    assert wanted.wishes.take_update() is None
+    assert wanted.desired.pop_update() is None
 
 
 def test_no_more_than_a_window_is_on_its_way() -> None:
     wanted = Wanted()
     count = UPDATE_ROUTES_MAX * (WINDOW_UPDATES + 1)
     for number in range(count):
-        wanted.want(Prefix(Family.IPV4, number << 8, 24))
-    updates = [wanted.wishes.take_update() for _ in range(WINDOW_UPDATES)]
+        wanted.set_desired(Prefix(Family.IPV4, number << 8, 24))
+    updates = [wanted.desired.pop_update() for _ in range(WINDOW_UPDATES)]
     assert all(updates)
-    assert wanted.wishes.take_update() is None
-    assert wanted.wishes.has_unsaid
-    wanted.wishes.progress(1, [], [], FibCounters())
-    last = wanted.wishes.take_update()
+    assert wanted.desired.pop_update() is None
+    assert wanted.desired.has_unsent
+    wanted.desired.progress(1, [], [], FibCounters())
+    last = wanted.desired.pop_update()
     assert last is not None
     assert last.serial == WINDOW_UPDATES + 1
-    assert not wanted.wishes.has_unsaid
+    assert not wanted.desired.has_unsent
 
 
 @pytest.mark.parametrize("family", Family)
@@ -142,27 +144,27 @@ def test_the_largest_update_fits_a_frame(family: Family) -> None:
     wanted = Wanted()
     for number in range(UPDATE_ROUTES_MAX):
         hops = tuple(
-            NextHop(Address(Family.IPV6, (1 << 127) + number * 8 + leg), 2**31 - 1, 256)
-            for leg in range(8)
+            NextHop(Address(Family.IPV6, (1 << 127) + number * 8 + hop), 2**31 - 1, 256)
+            for hop in range(8)
         )
         prefix = Prefix(family, number << (family.width - 24), 24)
-        wanted.want(prefix, Wish(RouteType.UNICAST, hops))
+        wanted.set_desired(prefix, DesiredRoute(RouteType.UNICAST, hops))
     said: dict[Prefix, RouteValue] = {}
-    while (update := wanted.wishes.take_update()) is not None:
+    while (update := wanted.desired.pop_update()) is not None:
         assert len(encode(update)) < INTERNAL_FRAME_MAX_BYTES - 64
         said |= as_dict(update)[0]
-        wanted.wishes.progress(update.serial, [], [], FibCounters())
+        wanted.desired.progress(update.serial, [], [], FibCounters())
     assert len(said) == UPDATE_ROUTES_MAX
 
 
 PREFIXES = [Prefix(Family.IPV4, number << 24, 8) for number in range(1, 4)]
 PREFIXES += [Prefix(Family.IPV6, number << 120, 8) for number in range(1, 3)]
 WISHES = st.none() | st.sampled_from(RouteType).filter(lambda kind: not kind.has_next_hops).map(
-    lambda kind: Wish(kind, ())
+    lambda kind: DesiredRoute(kind, ())
 )
 
 
-class WishesMachine(RuleBasedStateMachine):
+class DesiredFibMachine(RuleBasedStateMachine):
     """The parent's copy, built from updates alone, ends up as what is wanted."""
 
     def __init__(self) -> None:
@@ -170,13 +172,13 @@ class WishesMachine(RuleBasedStateMachine):
         self.wanted = Wanted()
         self.parent: dict[Prefix, RouteValue] = {}
 
-    @rule(prefix=st.sampled_from(PREFIXES), wish=WISHES)
-    def want(self, prefix: Prefix, wish: Wish | None) -> None:
-        self.wanted.want(prefix, wish)
+    @rule(prefix=st.sampled_from(PREFIXES), desired_route=WISHES)
+    def set_desired(self, prefix: Prefix, desired_route: DesiredRoute | None) -> None:
+        self.wanted.set_desired(prefix, desired_route)
 
     @rule()
     def say(self) -> None:
-        update = self.wanted.wishes.take_update()
+        update = self.wanted.desired.pop_update()
         if update is None:
             return
         install, remove = as_dict(update)
@@ -184,35 +186,36 @@ class WishesMachine(RuleBasedStateMachine):
         self.parent |= install
         for prefix in remove:
             self.parent.pop(prefix, None)
-        self.wanted.wishes.progress(update.serial, [], [], FibCounters())
+        self.wanted.desired.progress(update.serial, [], [], FibCounters())
 
     @invariant()
     def what_was_said_is_what_is_wanted(self) -> None:
-        if self.wanted.wishes.has_unsaid:
+        if self.wanted.desired.has_unsent:
             return
         assert self.parent == {
-            prefix: RouteValue(wish.type, wish.next_hops) for prefix, wish in self.wanted.items()
+            prefix: RouteValue(desired_route.type, desired_route.next_hops)
+            for prefix, desired_route in self.wanted.items()
         }
 
 
-TestWishes = WishesMachine.TestCase
+TestDesiredFib = DesiredFibMachine.TestCase
 
 
 def test_of_what_changes_together_routes_without_a_gateway_are_said_first() -> None:
     """172.31.1.1/32 dev eth0 is in the first update, the default through it in no earlier one."""
-    link = Wish(RouteType.UNICAST, (NextHop(None, 2),))
-    through = Wish(RouteType.UNICAST, (NextHop(Address.parse("172.31.1.1"), 2),))
-    wishes = FibWishes(254, lambda _prefix: None)
+    link = DesiredRoute(RouteType.UNICAST, (NextHop(None, 2),))
+    through = DesiredRoute(RouteType.UNICAST, (NextHop(Address.parse("172.31.1.1"), 2),))
+    desired = DesiredFib(254, lambda _prefix: None)
     keys = [Prefix.parse("0.0.0.0/0").as_int]
     keys += [Prefix.masked(Family.IPV4, number << 8, 24).as_int for number in range(1, 5001)]
     base = Prefix.parse("172.31.1.1/32")
-    wishes.changed(Family.IPV4, [*keys, base.as_int], [*[through] * len(keys), link])
-    update = wishes.take_update()
+    desired.changed(Family.IPV4, [*keys, base.as_int], [*[through] * len(keys), link])
+    update = desired.pop_update()
     assert update is not None
     install, _ = as_dict(update)
     assert len(install) == UPDATE_ROUTES_MAX
     assert base in install
     said = set(install)
-    while (update := wishes.take_update()) is not None:
+    while (update := desired.pop_update()) is not None:
         said |= set(as_dict(update)[0])
     assert len(said) == 5002, "and each of the others in its turn"

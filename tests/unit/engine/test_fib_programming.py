@@ -7,7 +7,7 @@ import pytest
 from routed.config.load import load_text
 from routed.engine.fib.programming import FibRequests
 from routed.engine.show.daemon import nexthop_reason
-from routed.fib.nexthops.book import NextHopState
+from routed.fib.nexthops.table import NextHopState
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.link import Interface, InterfaceAddress
@@ -43,7 +43,7 @@ def rib() -> Rib:
 
 
 def pending(requests: FibRequests) -> set[Prefix]:
-    return {each for each in (LEARNED, BROUGHT_IN, STATIC) if requests.wishes.is_pending(each)}
+    return {each for each in (LEARNED, BROUGHT_IN, STATIC) if requests.desired.is_pending(each)}
 
 
 @pytest.mark.parametrize("is_restart", [False, True], ids=["cold", "restart"])
@@ -53,7 +53,7 @@ def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
     requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, LOG)
     requests.defers_learned = is_restart
     for changes in rib.process():
-        requests.want(changes)
+        requests.set_desired(changes)
     expected = {STATIC} if is_restart else {LEARNED, BROUGHT_IN, STATIC}
     assert pending(requests) == expected
     requests.want_again(LEARNED)  # as a reload does
@@ -109,15 +109,15 @@ def test_more_next_hops_than_a_route_may_have_are_left_out_and_said() -> None:
     log = Logger(sink, "engine", Level.INFO)
     requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, log)
     for changes in rib.process():
-        requests.want(changes)
+        requests.set_desired(changes)
     said = {each.fields["prefix"]: each.fields for each in sink.events("next-hops-left-out")}
     assert said == {
         str(LEARNED): {"prefix": str(LEARNED), "next_hops": "1100", "used": "1024"},
         str(STATIC): {"prefix": str(STATIC), "next_hops": "1200", "used": "1024"},
     }
-    wish = requests.wish_of(LEARNED)
-    assert wish is not None
-    assert (wish.next_hops, wish.left_out) == (ready[:NEXT_HOPS_MAX], 76)
+    desired_route = requests.desired_for(LEARNED)
+    assert desired_route is not None
+    assert (desired_route.next_hops, desired_route.left_out) == (ready[:NEXT_HOPS_MAX], 76)
     (candidate,) = rib.candidates(STATIC)
     assert len(candidate.next_hops) == NEXT_HOPS_MAX
 

@@ -67,9 +67,9 @@ def test_two_owners_offer_one_prefix_and_the_lower_metric_wins(scene: Scene) -> 
     scene.put(A, owner="uid0", metric=20)
     scene.put(A, owner="uid1000", metric=10)
     assert scene.owners(A) == ["uid1000", "uid0"]
-    selection = scene.rib.best(A)
-    assert selection is not None
-    assert (selection.attributes.source, selection.attributes.distance) == (RouteSource.INJECTED, 5)
+    best_path = scene.rib.best(A)
+    assert best_path is not None
+    assert (best_path.attributes.source, best_path.attributes.distance) == (RouteSource.INJECTED, 5)
 
 
 def test_adding_twice_changes_nothing_and_names_the_route(scene: Scene) -> None:
@@ -77,9 +77,9 @@ def test_adding_twice_changes_nothing_and_names_the_route(scene: Scene) -> None:
     problems = scene.put(A, B, C, metric=9)
     assert problems == [(1, f"uid0 has a route to {B} already; `replace` puts another there")]
     assert scene.owners(A) == []
-    selection = scene.rib.best(B)
-    assert selection is not None
-    assert selection.attributes.metric == 0
+    best_path = scene.rib.best(B)
+    assert best_path is not None
+    assert best_path.attributes.metric == 0
 
 
 def test_replace_takes_the_place_of_ones_own(scene: Scene) -> None:

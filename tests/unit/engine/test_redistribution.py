@@ -14,7 +14,7 @@ from routed.model.prefix import Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Gateway, NextHop, Route, RouteSource, RouteType
 from routed.nup.instance import NeighborInstance
 from routed.nup.transport.advertise import OwnRoute
-from routed.rib.table import BestChanges, Selection
+from routed.rib.table import BestPath, BestPathChanges
 from tests.fakes.fake_wire import router_id
 
 PREFIX = Prefix.parse("10.20.1.0/24")
@@ -141,11 +141,11 @@ def test_what_is_decided_together_is_announced_together(rules: str) -> None:
     rig = Rig(config(rules))
     keys = [Prefix.parse(f"10.9.{number}.0/24").as_int for number in range(10)]
     tagged, learned = route(tag=7), route(source=RouteSource.NEIGHBOR)
-    chosen = [Selection((tagged if number % 2 else learned).attributes, ()) for number in range(10)]
-    rig.room.follow_best(BestChanges(Family.IPV4, keys, [*chosen]), 0.0)
+    chosen = [BestPath((tagged if number % 2 else learned).attributes, ()) for number in range(10)]
+    rig.room.follow_best(BestPathChanges(Family.IPV4, keys, [*chosen]), 0.0)
     origins = rig.instance._origins
     announced = [Prefix.from_int(Family.IPV4, key) for key in keys[1::2]]
     assert list(origins.prefixes()) == announced
     assert {origins.get(prefix) for prefix in announced} == {OwnRoute(20, 7, True, 1)}
-    rig.room.follow_best(BestChanges(Family.IPV4, keys[:5], [None] * 5), 0.0)
+    rig.room.follow_best(BestPathChanges(Family.IPV4, keys[:5], [None] * 5), 0.0)
     assert list(origins.prefixes()) == announced[2:]

@@ -45,7 +45,7 @@ class Rooms:
     def decide(self) -> None:
         """Choose, and want what is chosen."""
         for changes in self.rib.process():
-            self.fib.want(changes)
+            self.fib.set_desired(changes)
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         return 12.5 if owner == "uid0" else None
@@ -56,10 +56,10 @@ class Rooms:
     def settle(self) -> None:
         """Decide, and have the kernel follow."""
         self.decide()
-        while self.fib.wishes.has_unsaid:
+        while self.fib.desired.has_unsent:
             update = self.fib.next_update()
             assert update is not None
-            self.fib.wishes.progress(update.serial, (), (), FibCounters())
+            self.fib.desired.progress(update.serial, (), (), FibCounters())
 
 
 def route(prefix: str, source: RouteSource, **fields: object) -> Route:
@@ -124,7 +124,7 @@ def test_rows_are_what_views_become(rooms: Rooms) -> None:
 
 def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     failed = Prefix.parse("10.1.0.0/16")
-    rooms.fib.wishes.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    rooms.fib.desired.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
     rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
     rooms.decide()
     states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
@@ -136,7 +136,7 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     route_of_boot = PreferredRoute(254, Prefix.parse("2001:db8::/32"), "boot", 0)
     elsewhere = PreferredRoute(100, Prefix.parse("10.2.0.0/16"), "boot", 0)
     counters = FibCounters(shadowed_now=1)
-    rooms.fib.wishes.progress(99, (), (), counters, [route_of_boot, elsewhere])
+    rooms.fib.desired.progress(99, (), (), counters, [route_of_boot, elsewhere])
     shadowed = ("shadowed", "preferred foreign route: protocol boot, priority 0")
     states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
     assert states["2001:db8::/32", "static"] == shadowed
@@ -144,11 +144,11 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
     assert fib["2001:db8::/32"] == shadowed
     other_table, ours = (100, route_of_boot.prefix), (254, route_of_boot.prefix)
-    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [other_table])
-    assert rooms.fib.wishes.preferred_to(route_of_boot.prefix)
-    rooms.fib.wishes.progress(99, (), (), FibCounters(), (), [ours])
-    assert not rooms.fib.wishes.preferred_to(route_of_boot.prefix)
-    rooms.fib.wishes.progress(99, (), (), FibCounters(is_coupled=False))
+    rooms.fib.desired.progress(99, (), (), FibCounters(), (), [other_table])
+    assert rooms.fib.desired.preferred_to(route_of_boot.prefix)
+    rooms.fib.desired.progress(99, (), (), FibCounters(), (), [ours])
+    assert not rooms.fib.desired.preferred_to(route_of_boot.prefix)
+    rooms.fib.desired.progress(99, (), (), FibCounters(is_coupled=False))
     assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
 
 
@@ -173,7 +173,7 @@ def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     fib = {row[0]: row[4:] for row in tables.fib(RouteSelector(), None, 100).rows}
     assert fib["10.4.0.0/16"] == ("installed", reason)
     assert fib["10.0.0.0/8"] == ("installed", "")
-    rooms.fib.wishes.progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
+    rooms.fib.desired.progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
     states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
     assert states["10.4.0.0/16"] == ("failed", "no")
 

@@ -14,7 +14,7 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, Route, RouteSource
 from routed.nup.events import AdjacencyState, NeighborRow
 from routed.nup.views import NeighborPosition, position_of
-from routed.rib.table import Rib, Selection
+from routed.rib.table import BestPath, Rib
 
 SELF = Address.parse("10.255.0.1")
 
@@ -47,7 +47,7 @@ class CountedRib(Rib):
 
     looks = 0
 
-    def best(self, prefix: Prefix) -> Selection | None:
+    def best(self, prefix: Prefix) -> BestPath | None:
         self.looks += 1
         return super().best(prefix)
 

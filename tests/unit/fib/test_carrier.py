@@ -40,10 +40,10 @@ class Bench:
         self.kernel = Kernel()
         self.answers: list[int] = []
         self.check = CarrierCheck(
-            self.kernel, lambda: self.kernel.flags, self._note, period_s=period_s
+            self.kernel, lambda: self.kernel.flags, self._record, period_s=period_s
         )
 
-    def _note(self, message: NetlinkMessage) -> None:
+    def _record(self, message: NetlinkMessage) -> None:
         self.answers.append(struct.unpack_from("=i", message.payload, 4)[0])
 
 

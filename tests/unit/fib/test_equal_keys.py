@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from routed.fib.routes.ownership import KernelRoute
-from tests.unit.fib.test_route_ledger import A, B, Bench, C, via
+from tests.unit.fib.test_fib_tables import A, B, Bench, C, via
 
 OPENR = 99
 OURS, THEIRS, STRAY = via("192.0.2.1"), via("192.0.2.88"), via("192.0.2.66")
@@ -16,9 +16,9 @@ OURS, THEIRS, STRAY = via("192.0.2.1"), via("192.0.2.88"), via("192.0.2.66")
 def bench() -> Bench:
     bench = Bench()
     bench.dump()
-    bench.ledger.open_gate()
+    bench.fib_tables.open_gate()
     for route in (A, B, C):
-        bench.want(route, OURS)
+        bench.set_desired(route, OURS)
     bench.settle()
     return bench
 
@@ -27,7 +27,7 @@ def notify(
     bench: Bench, route: KernelRoute, *, is_removed: bool = False, is_replacing: bool = False
 ) -> str:
     """What is logged as drift."""
-    drift = bench.ledger.route_changed(
+    drift = bench.fib_tables.route_changed(
         route, bench.now, is_removed=is_removed, is_replacing=is_replacing
     )
     return "" if drift is None else drift.what
@@ -35,11 +35,11 @@ def notify(
 
 def shadowed(bench: Bench) -> dict[str, int]:
     """Routes that lose, and the protocol of the winner."""
-    books = [bench.ledger.book(route.space) for route in (A, C)]
+    tables = [bench.fib_tables.fib_table(route.table_key) for route in (A, C)]
     return {
-        str(book.space.key(key).prefix): book.shadows._current[key].protocol
-        for book in books
-        for key in book.shadows._current
+        str(fib_table.table_key.key(key).prefix): fib_table.preferred_foreign._current[key].protocol
+        for fib_table in tables
+        for key in fib_table.preferred_foreign._current
     }
 
 
@@ -55,12 +55,12 @@ def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes(
     assert bench.kernel.routes[route] == foreign
     bench.dump()
     bench.settle()
-    assert bench.ledger.totals == (3, 2, 1, 0)
+    assert bench.fib_tables.totals == (3, 2, 1, 0)
     bench.kernel.take_out(foreign)
     notify(bench, foreign, is_removed=True)
     bench.settle()
     assert bench.kernel.stack(route) == [KernelRoute(route, 205, OURS)]
-    assert bench.ledger.totals == (3, 3, 0, 0)
+    assert bench.fib_tables.totals == (3, 3, 0, 0)
 
 
 def test_one_that_came_and_went_at_once_leaves_ours_installed(bench: Bench) -> None:
@@ -96,7 +96,7 @@ def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(
             bench.dump()
         bench.settle()
         assert shadowed(bench) == {"10.1.0.0/16": OPENR}
-        assert bench.ledger.totals == (3, 3, 0, 0)
+        assert bench.fib_tables.totals == (3, 3, 0, 0)
         assert [route.protocol for route in bench.kernel.stack(A)] == [OPENR, 205]
         assert [route.protocol for route in bench.kernel.stack(B)] == [205, OPENR]
     for foreign in (first, second):
@@ -107,7 +107,7 @@ def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(
         bench.dump()
     bench.settle()
     assert shadowed(bench) == {}
-    assert bench.ledger.totals == (3, 3, 0, 0)
+    assert bench.fib_tables.totals == (3, 3, 0, 0)
     assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
 
 
@@ -124,9 +124,9 @@ def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
             bench.dump()
         bench.settle()
         assert shadowed(bench) == {str(C.prefix): OPENR}
-        assert bench.ledger.totals == (3, 3, 0, 0)
-    told = [shadow for _, shadow in bench.ledger.take_preferred(10)]
-    assert [shadow.is_beside for shadow in told if shadow is not None] == [True]
+        assert bench.fib_tables.totals == (3, 3, 0, 0)
+    told = [preferred for _, preferred in bench.fib_tables.pop_preferred(10)]
+    assert [preferred.is_beside for preferred in told if preferred is not None] == [True]
     bench.kernel.take_out(foreign)
     if is_noticed:
         notify(bench, foreign, is_removed=True)
@@ -134,7 +134,7 @@ def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
         bench.dump()
     bench.settle()
     assert shadowed(bench) == {}
-    assert [shadow for _, shadow in bench.ledger.take_preferred(10)] == [None]
+    assert [preferred for _, preferred in bench.fib_tables.pop_preferred(10)] == [None]
     assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
 
 
@@ -142,9 +142,9 @@ def test_an_ipv6_route_that_was_there_beside_a_foreign_one_at_the_start_is_told_
     bench = Bench()
     bench.kernel.put(C, OURS, 205)
     bench.kernel.append(C, THEIRS, OPENR)
-    bench.want(C, OURS)
+    bench.set_desired(C, OURS)
     bench.dump()
-    bench.ledger.open_gate()
+    bench.fib_tables.open_gate()
     bench.settle()
     assert shadowed(bench) == {str(C.prefix): OPENR}
 
@@ -156,7 +156,7 @@ def test_another_wish_never_overwrites_the_foreign_route_before_ours(bench: Benc
         notify(bench, foreign)
     bench.settle()
     for route in (A, B):
-        bench.want(route, via("192.0.2.2"))
+        bench.set_desired(route, via("192.0.2.2"))
     bench.settle()
     assert first in bench.kernel.stack(A)
     assert "protocol openr holds this prefix" in bench.failure_of(A)
@@ -168,7 +168,7 @@ def test_another_wish_never_overwrites_the_foreign_route_before_ours(bench: Benc
 def test_a_wish_that_changes_before_the_look_overwrites_nobody(bench: Bench) -> None:
     foreign = bench.kernel.prepend(A, THEIRS, OPENR)
     notify(bench, foreign)
-    bench.want(A, via("192.0.2.2"))
+    bench.set_desired(A, via("192.0.2.2"))
     bench.settle()
     assert foreign in bench.kernel.stack(A)
 
@@ -201,16 +201,16 @@ def test_strays_of_our_own_protocol_are_removed(
     assert bench.dump() == []
     bench.settle()
     assert len(bench.kernel.writes) == writes
-    assert bench.ledger.totals == (3, 3, 0, 0)
+    assert bench.fib_tables.totals == (3, 3, 0, 0)
 
 
 def test_strays_of_a_route_that_is_wanted_no_longer_go_with_it(bench: Bench) -> None:
     for last in (66, 67):
         notify(bench, bench.kernel.prepend(A, via(f"192.0.2.{last}"), 205))
-    bench.ledger.withdraw(254, A.prefix.family, [A.prefix.as_int])
+    bench.fib_tables.withdraw(254, A.prefix.family, [A.prefix.as_int])
     bench.settle()
     assert bench.kernel.stack(A) == []
-    assert bench.ledger.kernel_count == 2
+    assert bench.fib_tables.kernel_count == 2
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])
@@ -219,7 +219,7 @@ def test_what_an_earlier_life_left_twice_is_there_once(place: str) -> None:
     bench.kernel.put(A, OURS, 205)
     (bench.kernel.prepend if place == "before" else bench.kernel.append)(A, STRAY, 205)
     bench.dump()
-    bench.want(A, OURS)
-    bench.ledger.open_gate()
+    bench.set_desired(A, OURS)
+    bench.fib_tables.open_gate()
     bench.settle()
     assert bench.kernel.stack(A) == [KernelRoute(A, 205, OURS)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.ownership import Ownership
+from routed.fib.routes.tables import FibTables
 from routed.imsg.columns import pack_indices, pack_keys
 from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.model.prefix import Family, Prefix
@@ -32,7 +32,7 @@ class Victim:
     """The parent's books and a kernel."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger(OURS)
+        self.fib_tables = FibTables(OURS)
         self.kernel = FakeKernel()
         self.serial = 0
 
@@ -49,18 +49,18 @@ class Victim:
         update, refused = judge_update(message, OURS)
         assert not refused
         for removals in update.remove:
-            self.ledger.withdraw(*removals)
+            self.fib_tables.withdraw(*removals)
         for rows in update.install:
-            self.ledger.want(*rows)
+            self.fib_tables.set_desired(*rows)
 
     def settle(self) -> None:
         now = 100.0
         for _ in range(20):
             now += 1
-            batches = self.ledger.plan(now)
+            batches = self.fib_tables.plan(now)
             if not batches:
                 return
-            assert self.ledger.record(batches, self.kernel.apply(batches), now)
+            assert self.fib_tables.record(batches, self.kernel.apply(batches), now)
         raise AssertionError("the books do not come to rest")
 
     def installed(self) -> dict[int, RouteType]:
@@ -72,22 +72,22 @@ def test_a_prefix_that_comes_twice_counts_once_and_the_last_word_holds() -> None
         victim = Victim()
         one, two = prefixes(family, 2)
         victim.say(family, [one, two, one, one], [0, 1, 1, 2], [])
-        assert victim.ledger.totals[0] == 2
+        assert victim.fib_tables.totals[0] == 2
         victim.settle()
-        assert victim.ledger.totals[:2] == (2, 2)
+        assert victim.fib_tables.totals[:2] == (2, 2)
         assert victim.installed() == {one: TYPES[2], two: TYPES[1]}
         victim.say(family, [], [], [one, one, two, one])
         victim.settle()
-        assert victim.ledger.totals[:2] == (0, 0)
+        assert victim.fib_tables.totals[:2] == (0, 0)
 
 
 def test_removals_of_what_was_never_wanted_leave_nothing_behind() -> None:
     for family in Family:
         victim = Victim()
         victim.say(family, [], [], prefixes(family, 5000) * 2)
-        assert victim.ledger.totals == (0, 0, 0, 0)
-        assert victim.ledger.kernel_count == 0
-        assert not victim.ledger.plan(100.0)
+        assert victim.fib_tables.totals == (0, 0, 0, 0)
+        assert victim.fib_tables.kernel_count == 0
+        assert not victim.fib_tables.plan(100.0)
 
 
 def test_random_columns_end_as_the_last_words_say() -> None:
@@ -104,10 +104,10 @@ def test_random_columns_end_as_the_last_words_say() -> None:
             for key in remove:
                 wanted.pop(key, None)
             wanted.update(zip(install, indices, strict=True))
-            assert victim.ledger.totals[0] == len(wanted)
+            assert victim.fib_tables.totals[0] == len(wanted)
             if rng.random() < 0.3:
                 victim.settle()
-        victim.ledger.open_gate()
+        victim.fib_tables.open_gate()
         victim.settle()
-        assert victim.ledger.totals == (len(wanted), len(wanted), 0, 0)
+        assert victim.fib_tables.totals == (len(wanted), len(wanted), 0, 0)
         assert victim.installed() == {key: TYPES[index] for key, index in wanted.items()}

@@ -10,10 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from routed.fib.import_sync import LearnSync
-from routed.fib.imported import NEWS_MAX, LearnRule, RouteLearner
+from routed.fib.imported import IMPORTED_CHANGES_MAX, LearnRule, RouteLearner
 from routed.fib.nexthops.codec import Hop
-from routed.fib.routes.ledger import SeenRoute
 from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
+from routed.fib.routes.tables import SeenRoute
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.prefix import Address, Family, Prefix
@@ -33,15 +33,17 @@ def route(prefix: str, protocol: int = DHCP, priority: int = 100, table: int = 2
 def told(learner: RouteLearner) -> tuple[list[str], list[str]]:
     """Everything that is still to be told: prefixes that are new, and prefixes that are gone."""
     install, remove = [], []
-    while (news := learner.take_news()) is not None:
-        install += [str(learned.prefix) for learned in news.install]
-        remove += [str(prefix) for prefix, _ in news.remove]
+    while (changes := learner.pop_changes()) is not None:
+        install += [str(learned.prefix) for learned in changes.install]
+        remove += [str(prefix) for prefix, _ in changes.remove]
     return install, remove
 
 
 def test_a_rule_says_whose_routes_and_how_they_are_trusted() -> None:
     learner = RouteLearner()
-    learner.want([ANY._replace(accepts=lambda prefix: prefix.prefix_len == 0), ANY._replace(tag=9)])
+    learner.set_desired(
+        [ANY._replace(accepts=lambda prefix: prefix.prefix_len == 0), ANY._replace(tag=9)]
+    )
     for seen in (
         route("0.0.0.0/0"),
         route("10.1.0.0/16", priority=5),
@@ -52,18 +54,18 @@ def test_a_rule_says_whose_routes_and_how_they_are_trusted() -> None:
         route("127.0.0.0/8"),
     ):
         learner.changed(seen, is_removed=False)
-    news = learner.take_news()
-    assert news is not None
-    assert [(str(one.prefix), one.owner, one.metric, one.tag) for one in news.install] == [
+    changes = learner.pop_changes()
+    assert changes is not None
+    assert [(str(one.prefix), one.owner, one.metric, one.tag) for one in changes.install] == [
         ("0.0.0.0/0", "dhcp/main/100", 100, 7),
         ("10.1.0.0/16", "dhcp/main/5", 5, 9),
     ]
-    assert learner.take_news() is None
+    assert learner.pop_changes() is None
 
 
 def test_what_changes_twice_before_it_is_told_is_told_once() -> None:
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     learner.changed(route("10.1.0.0/16"), is_removed=False)
     learner.changed(route("10.1.0.0/16"), is_removed=True)
     assert told(learner) == ([], ["10.1.0.0/16"])
@@ -73,14 +75,14 @@ def test_what_changes_twice_before_it_is_told_is_told_once() -> None:
 
 def test_a_new_engine_is_told_everything_in_pieces() -> None:
     learner = RouteLearner()
-    learner.want([ANY])
-    for number in range(NEWS_MAX + 1):
+    learner.set_desired([ANY])
+    for number in range(IMPORTED_CHANGES_MAX + 1):
         learner.changed(route(f"10.{number >> 8}.{number & 255}.0/24"), is_removed=False)
     told(learner)
     learner.begin_session()
-    news = learner.take_news()
-    assert news is not None
-    assert len(news.install) == NEWS_MAX
+    changes = learner.pop_changes()
+    assert changes is not None
+    assert len(changes.install) == IMPORTED_CHANGES_MAX
     assert len(told(learner)[0]) == 1
 
 
@@ -88,13 +90,13 @@ class Bench:
     def __init__(self) -> None:
         self.kernel = FakeKernel()
         self.sink = ListSink()
-        self.news = 0
+        self.changes = 0
         log = Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time)
-        self.sync = LearnSync(self.kernel, resync_s=300, log=log, on_news=self._count)
+        self.sync = LearnSync(self.kernel, resync_s=300, log=log, on_change=self._count)
         self.learner = self.sync.learner
 
     def _count(self) -> None:
-        self.news += 1
+        self.changes += 1
 
     def put(self, seen: KernelRoute, value: RouteValue = BLACKHOLE) -> None:
         self.kernel.put(seen.key, value, seen.protocol)
@@ -113,7 +115,7 @@ async def test_the_kernel_is_read_and_what_is_gone_is_gone(autojump_clock: MockC
     first, second, other = route("10.1.0.0/16"), route("2001:db8::/32"), route("10.9.0.0/16", BIRD)
     for seen in (first, second, other):
         bench.put(seen)
-    bench.sync.want([ANY])
+    bench.sync.set_desired([ANY])
     async with bench.running():
         assert told(bench.learner) == (["10.1.0.0/16", "2001:db8::/32"], [])
         bench.kernel.lose([first.key])
@@ -121,17 +123,17 @@ async def test_the_kernel_is_read_and_what_is_gone_is_gone(autojump_clock: MockC
         bench.sync.look_again()
         await trio.testing.wait_all_tasks_blocked()
         assert told(bench.learner) == (["2001:db8::/32"], ["10.1.0.0/16"])
-        bench.sync.want([ANY._replace(protocol=BIRD)])
+        bench.sync.set_desired([ANY._replace(protocol=BIRD)])
         await trio.testing.wait_all_tasks_blocked()
         assert told(bench.learner) == (["10.9.0.0/16"], ["2001:db8::/32"])
-        bench.sync.want([])
+        bench.sync.set_desired([])
         assert told(bench.learner) == ([], ["10.9.0.0/16"])
 
 
 async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock) -> None:
     bench = Bench()
     bench.put(route("10.1.0.0/16"))
-    bench.sync.want([ANY])
+    bench.sync.set_desired([ANY])
 
     def meanwhile() -> None:
         bench.sync.route_notified(route("10.1.0.0/16"), True)
@@ -147,7 +149,7 @@ async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
 ) -> None:
     bench = Bench()
     bench.put(route("10.1.0.0/16"))
-    bench.sync.want([ANY])
+    bench.sync.set_desired([ANY])
     async with bench.running():
         told(bench.learner)
         bench.kernel.refuse_dump = True
@@ -162,20 +164,20 @@ async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
 
 def test_a_changed_distance_is_news_without_a_dump() -> None:
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     learner.changed(route("10.1.0.0/16"), is_removed=False)
     told(learner)
-    learner.want([ANY._replace(distance=20)])
-    news = learner.take_news()
-    assert news is not None
-    assert news.install[0].distance == 20
+    learner.set_desired([ANY._replace(distance=20)])
+    changes = learner.pop_changes()
+    assert changes is not None
+    assert changes.install[0].distance == 20
 
 
 async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_for(
     autojump_clock: MockClock,
 ) -> None:
     bench = Bench()
-    bench.learner.want([ANY])
+    bench.learner.set_desired([ANY])
     first, second = (Hop(Address.parse(f"192.0.{n}.2"), n + 1) for n in range(2))
     bench.kernel.put_object(1, first, BIRD)
     bench.kernel.put_object(2, second, BIRD)
@@ -183,31 +185,31 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
     key = route("10.1.0.0/16").key
     bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 10), DHCP)
     async with bench.running():
-        news = bench.sync.learner.take_news()
-        assert news is not None
-        assert [learned.next_hops for learned in news.install] == [
+        changes = bench.sync.learner.pop_changes()
+        assert changes is not None
+        assert [learned.next_hops for learned in changes.install] == [
             (NextHop(first.via, 1, 1), NextHop(second.via, 2, 3))
         ]
         bench.kernel.put_object(10, ((2, 1),), BIRD)
         bench.sync.nexthop_notified()
         await trio.testing.wait_all_tasks_blocked()
-        news = bench.sync.learner.take_news()
-        assert news is not None
-        assert [learned.next_hops for learned in news.install] == [(NextHop(second.via, 2, 1),)]
+        changes = bench.sync.learner.pop_changes()
+        assert changes is not None
+        assert [learned.next_hops for learned in changes.install] == [(NextHop(second.via, 2, 1),)]
         bench.kernel.put_object(3, first, BIRD)  # is not among those last read
         changed = bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 3), DHCP)
         bench.sync.route_notified(changed, is_removed=False)
         await trio.testing.wait_all_tasks_blocked()
-        news = bench.sync.learner.take_news()
-        assert news is not None
-        assert [learned.next_hops for learned in news.install] == [(NextHop(first.via, 1),)]
+        changes = bench.sync.learner.pop_changes()
+        assert changes is not None
+        assert [learned.next_hops for learned in changes.install] == [(NextHop(first.via, 1),)]
 
 
 async def test_a_route_through_a_larger_group_than_a_route_may_have_is_left_out_and_counted(
     autojump_clock: MockClock,
 ) -> None:
     bench = Bench()
-    bench.learner.want([ANY])
+    bench.learner.set_desired([ANY])
     for number in range(1, 1026):
         bench.kernel.put_object(number, Hop(Address(Family.IPV4, 0xC000_0200 + number), 1), BIRD)
     bench.kernel.put_object(2000, tuple((number, 1) for number in range(1, 1026)), BIRD)
@@ -216,10 +218,10 @@ async def test_a_route_through_a_larger_group_than_a_route_may_have_is_left_out_
         value = RouteValue(RouteType.UNICAST, (), through)
         bench.kernel.put(route(prefix).key, value, DHCP)
     async with bench.running():
-        news = bench.sync.learner.take_news()
-        assert news is not None
-        assert [str(learned.prefix) for learned in news.install] == ["10.2.0.0/16"]
-        assert len(news.install[0].next_hops) == 1024
+        changes = bench.sync.learner.pop_changes()
+        assert changes is not None
+        assert [str(learned.prefix) for learned in changes.install] == ["10.2.0.0/16"]
+        assert len(changes.install[0].next_hops) == 1024
         assert bench.sync.learner.left_out == {"more than 1024 next hops": 1}
 
 
@@ -235,7 +237,7 @@ BROAD = route("10.8.0.0/16")._replace(
 def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
     """Q8: a TOS and an encapsulation change who is forwarded, and how."""
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     for left_out in (TOS, ENCAPSULATED, BROAD):
         learner.changed(left_out, is_removed=False)
     assert told(learner) == ([], [])
@@ -247,12 +249,12 @@ def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
 
 def test_a_dump_counts_what_it_leaves_out() -> None:
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     counts = Counter[str]()
     for seen in (TOS, ENCAPSULATED, BROAD, route("10.6.0.0/16"), TOS._replace(protocol=BIRD)):
         prefix = seen.key.prefix
         dump = learner.begin_dump(254, prefix.family)
-        dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
+        dump.take(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
     assert counts == {"only for a TOS": 1, "encapsulated": 1, "more than 1024 next hops": 1}
 
@@ -260,19 +262,19 @@ def test_a_dump_counts_what_it_leaves_out() -> None:
 def test_a_blackhole_through_a_nexthop_object_is_learned_as_one() -> None:
     """The kernel says the type of the route itself, and there is no next hop to be told."""
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     learner.objects = {70: None}
     value = RouteValue(RouteType.BLACKHOLE, (NextHop(None, 1),), 70)
     learner.changed(route("10.1.0.0/16")._replace(value=value), is_removed=False)
-    news = learner.take_news()
-    assert news is not None
-    assert [(one.type, one.next_hops) for one in news.install] == [(RouteType.BLACKHOLE, ())]
+    changes = learner.pop_changes()
+    assert changes is not None
+    assert [(one.type, one.next_hops) for one in changes.install] == [(RouteType.BLACKHOLE, ())]
     assert not learner.has_riddles
 
 
 def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> None:
     learner = RouteLearner()
-    learner.want([ANY])
+    learner.set_desired([ANY])
     learner.objects = {5: None}
     tunnel = RouteValue(RouteType.UNICAST, (), 5)
     counts = Counter[str]()
@@ -285,7 +287,7 @@ def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> N
     ):
         prefix = seen.key.prefix
         dump = learner.begin_dump(254, prefix.family)
-        dump.take(SeenRoute(seen.key.space, *seen[1:]), [prefix.as_int])
+        dump.take(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
     assert counts == {
         "through a nexthop object that cannot be told": 1,

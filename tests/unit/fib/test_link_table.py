@@ -70,39 +70,39 @@ def test_a_subnet_is_connected_by_the_link_that_packets_take() -> None:
         (manual(2, "10.1.0.0/24", 40), False),
     ):
         route, is_removed = each
-        table.note_route(route, is_removed=is_removed, is_replacing=False)
-    table.take_changes()
+        table.record_route(route, is_removed=is_removed, is_replacing=False)
+    table.pop_changes()
     assert "10.1.0.0/24" not in connected(table, 1)
     assert on_link(table, 1, "10.1.0.9")
-    table.note(address(2, "10.1.0.2/24"))
-    assert [change.ifindex for change in table.take_changes()] == [2]
+    table.record(address(2, "10.1.0.2/24"))
+    assert [change.ifindex for change in table.pop_changes()] == [2]
     assert "10.1.0.0/24" in connected(table, 2)
     assert "10.1.0.0/24" not in connected(table, 1)
-    table.note_route(manual(2, "10.1.0.0/24", 40), is_removed=True, is_replacing=False)
-    assert sorted(change.ifindex for change in table.take_changes()) == [1, 2]
+    table.record_route(manual(2, "10.1.0.0/24", 40), is_removed=True, is_replacing=False)
+    assert sorted(change.ifindex for change in table.pop_changes()) == [1, 2]
     assert "10.1.0.0/24" in connected(table, 1)
     assert "10.1.0.0/24" not in connected(table, 2)
 
 
 def test_a_link_that_goes_down_leaves_its_subnets_to_the_next() -> None:
     table = filled(MAIN, link(1), link(2))
-    table.note_route(subnet(1, "10.1.0.0/24"), is_removed=True, is_replacing=False)
-    table.note(address(2, "10.1.0.2/24"))
+    table.record_route(subnet(1, "10.1.0.0/24"), is_removed=True, is_replacing=False)
+    table.record(address(2, "10.1.0.2/24"))
     for ifindex, priority in ((1, 600), (2, 100)):
         route = manual(ifindex, "10.1.0.0/24", priority)
-        table.note_route(route, is_removed=False, is_replacing=False)
-    table.take_changes()
+        table.record_route(route, is_removed=False, is_replacing=False)
+    table.pop_changes()
     assert "10.1.0.0/24" not in connected(table, 1)
     table.apply(link(2, is_up=False))
-    table.take_changes()
+    table.pop_changes()
     assert "10.1.0.0/24" in connected(table, 1)
 
 
 def test_of_routes_of_one_priority_each_connects() -> None:
     table = filled(MAIN, link(1), link(2))
-    table.note(address(2, "10.1.0.2/24"))
-    table.note_route(subnet(2, "10.1.0.0/24"), is_removed=False, is_replacing=False)
-    table.take_changes()
+    table.record(address(2, "10.1.0.2/24"))
+    table.record_route(subnet(2, "10.1.0.0/24"), is_removed=False, is_replacing=False)
+    table.pop_changes()
     assert "10.1.0.0/24" in connected(table, 1)
     assert "10.1.0.0/24" in connected(table, 2)
 
@@ -126,9 +126,9 @@ def test_links_of_another_vrf_connect_nothing(table_id: int, in_main: bool, in_r
 def test_a_link_that_moves_into_a_vrf_takes_its_addresses_along() -> None:
     table = filled(MAIN, VRF, link(3))
     assert connected(table, 3) == ["10.3.0.0/24", "10.9.9.3/32"]
-    table.note_route(subnet(3, "10.3.0.0/24"), is_removed=True, is_replacing=False)
+    table.record_route(subnet(3, "10.3.0.0/24"), is_removed=True, is_replacing=False)
     table.apply(link(3, master=9))
-    table.take_changes()
+    table.pop_changes()
     assert connected(table, 3) == []
 
 
@@ -153,8 +153,8 @@ def test_a_link_with_thousands_of_addresses_is_composed_once_a_burst(
 
     monkeypatch.setattr(LinkTable, "_compose", counted)
     for number in range(16_000):
-        table.note(address(2, f"10.77.{number >> 8}.{number & 255}/32"))
-    (change,) = table.take_changes()
+        table.record(address(2, f"10.77.{number >> 8}.{number & 255}/32"))
+    (change,) = table.pop_changes()
     assert composed == [2]
     assert change.after is not None
     assert len(change.after.addresses) == 16_002
@@ -164,20 +164,20 @@ def test_an_address_that_went_and_came_back_within_a_burst_is_told_as_lost() -> 
     """IPv4 routes may have gone with it."""
     table = filled(MAIN, link(2))
     for is_removed in (True, False):
-        table.note(address(2, "10.2.0.1/24", is_removed=is_removed))
-    (change,) = table.take_changes()
+        table.record(address(2, "10.2.0.1/24", is_removed=is_removed))
+    (change,) = table.pop_changes()
     assert change.before == change.after
     assert change.has_lost_address
-    assert table.take_changes() == []
+    assert table.pop_changes() == []
 
 
 def test_a_link_that_goes_down_is_told_at_once_with_what_was_noted() -> None:
     table = filled(MAIN, link(2))
-    table.note(address(2, "198.51.100.1/32"))
+    table.record(address(2, "198.51.100.1/32"))
     change = table.apply(link(2, is_up=False))
     assert change is not None
     assert change.after is not None
     assert len(change.after.addresses) == 3
-    assert table.take_changes() == []
+    assert table.pop_changes() == []
     table.apply(link(2))
     assert connected(table, 2) == ["10.9.9.2/32", "198.51.100.1/32"], "its subnet route is gone"

@@ -11,13 +11,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from routed.fib.messages import FibRemovals, FibRows, FibUpdate
+from routed.fib.messages import DesiredChanges, FibRemovals, FibRows
 from routed.fib.nexthop_sync import ObjectSync
-from routed.fib.nexthops.book import NextHopBook
 from routed.fib.nexthops.codec import Hop, NextHopKind
-from routed.fib.routes.ledger import Ledger
+from routed.fib.nexthops.table import NexthopTable
 from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import OpKind
+from routed.fib.routes.tables import FibTables
 from routed.fib.sync import FibSync
 from routed.log.events import Level
 from routed.log.logger import Logger
@@ -38,12 +38,12 @@ def value(*hops: Hop) -> RouteValue:
     return RouteValue.canonical(RouteType.UNICAST, next_hops)
 
 
-def update(serial: int, wanted: dict[str, RouteValue], *gone: str) -> FibUpdate:
-    keys = [Prefix.parse(prefix).as_int for prefix in wanted]
+def update(serial: int, desired: dict[str, RouteValue], *gone: str) -> DesiredChanges:
+    keys = [Prefix.parse(prefix).as_int for prefix in desired]
     removals = [Prefix.parse(prefix).as_int for prefix in gone]
-    return FibUpdate(
+    return DesiredChanges(
         serial,
-        [FibRows(254, Family.IPV4, keys, list(wanted.values()))],
+        [FibRows(254, Family.IPV4, keys, list(desired.values()))],
         [FibRemovals(254, Family.IPV4, removals)],
     )
 
@@ -55,17 +55,17 @@ class Bench:
         self.kernel = kernel
         self.sink = ListSink()
         log = Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time)
-        ledger = Ledger(Ownership(205, 205, frozenset({254})))
-        book = NextHopBook(205, is_enabled=is_enabled, is_link_up=self._is_link_up)
+        fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
+        nexthop_table = NexthopTable(205, is_enabled=is_enabled, is_link_up=self._is_link_up)
         self.sync = FibSync(
-            ledger,
+            fib_tables,
             kernel,
             resync_s=300,
             log=log,
             rng=random.Random(1),
             on_progress=lambda: None,
             is_link_up=self._is_link_up,
-            objects=ObjectSync(book, kernel, ledger, log, lambda: 0),
+            objects=ObjectSync(nexthop_table, kernel, fib_tables, log, lambda: 0),
         )
 
     def _is_link_up(self, ifindex: int) -> bool:
@@ -123,9 +123,9 @@ async def test_routes_go_through_objects_that_are_there_before_them(
 async def test_a_suspected_next_hop_goes_by_one_message_and_no_route_is_written(
     bench: Bench, autojump_clock: MockClock
 ) -> None:
-    wanted = {f"10.{number}.0.0/16": value(A, B) for number in range(50)}
+    desired = {f"10.{number}.0.0/16": value(A, B) for number in range(50)}
     async with bench.running():
-        bench.sync.update(update(1, wanted))
+        bench.sync.update(update(1, desired))
         await bench.quiet()
         routes, objects = len(bench.kernel.writes), len(bench.kernel.object_writes)
         bench.sync.suspect([(A.via, A.ifindex)])
@@ -166,15 +166,15 @@ async def test_objects_go_after_the_last_route_through_them(
 async def test_a_restart_adopts_routes_and_objects_without_a_write(
     kernel: FakeKernel, autojump_clock: MockClock
 ) -> None:
-    wanted = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C), "10.3.0.0/16": value(B, C)}
+    desired = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C), "10.3.0.0/16": value(B, C)}
     first, second = Bench(kernel), Bench(kernel)
     async with first.running():
-        first.sync.update(update(1, wanted))
+        first.sync.update(update(1, desired))
         first.sync.in_sync()
         await first.quiet()
     writes, object_writes = len(kernel.writes), len(kernel.object_writes)
     async with second.running():
-        second.sync.update(update(1, wanted))
+        second.sync.update(update(1, desired))
         await second.quiet()
         assert (len(kernel.writes), len(kernel.object_writes)) == (writes, object_writes)
         assert second.sync.counters().adopted == 3
@@ -207,25 +207,25 @@ async def test_nothing_of_an_earlier_life_is_swept_before_the_gate(
 async def test_switched_off_the_routes_leave_their_objects_and_these_go(
     kernel: FakeKernel, autojump_clock: MockClock
 ) -> None:
-    wanted = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C)}
+    desired = {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(C)}
     first, second = Bench(kernel), Bench(kernel, is_enabled=False)
     async with first.running():
-        first.sync.update(update(1, wanted))
+        first.sync.update(update(1, desired))
         await first.quiet()
     async with second.running():
-        second.sync.update(update(1, wanted))
+        second.sync.update(update(1, desired))
         second.sync.in_sync()
         await trio.sleep(5)
-    assert kernel.ours() == {key(prefix): route for prefix, route in wanted.items()}
+    assert kernel.ours() == {key(prefix): route for prefix, route in desired.items()}
     assert kernel.objects == {}
 
 
 async def test_a_removed_object_and_the_routes_that_went_with_it_come_back(
     bench: Bench, autojump_clock: MockClock
 ) -> None:
-    wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}
+    desired = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B)}
     async with bench.running():
-        bench.sync.update(update(1, wanted))
+        bench.sync.update(update(1, desired))
         await bench.quiet()
         single = bench.kernel.routes[key("10.1.0.0/16")].value.nexthop_id
         for seen in bench.kernel.remove_objects([single]):
@@ -271,7 +271,7 @@ async def test_a_route_fails_with_its_objects_reason_and_is_retried_with_the_lin
     async with bench.running():
         bench.sync.update(update(1, {"10.1.0.0/16": value(A)}))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert [failure.reason for failure in progress.failures] == [
             "Nexthop device is not up (Network is down)"
@@ -324,15 +324,15 @@ def link_route(ifindex: int = 1) -> RouteValue:
     return RouteValue(RouteType.UNICAST, (NextHop(None, ifindex),))
 
 
-def rows(serial: int, wanted: dict[str, RouteValue]) -> FibUpdate:
+def rows(serial: int, desired: dict[str, RouteValue]) -> DesiredChanges:
     """Routes of both families."""
     found = []
     for family in Family:
-        prefixes = {Prefix.parse(text): value for text, value in wanted.items()}
+        prefixes = {Prefix.parse(text): value for text, value in desired.items()}
         of_family = {key: value for key, value in prefixes.items() if key.family is family}
         keys = [prefix.as_int for prefix in of_family]
         found.append(FibRows(254, family, keys, list(of_family.values())))
-    return FibUpdate(serial, found, [])
+    return DesiredChanges(serial, found, [])
 
 
 def via(text: str, ifindex: int = 1) -> RouteValue:
@@ -410,9 +410,9 @@ async def test_more_objects_than_a_batch_are_there_before_their_routes(
     kernel: FakeKernel, autojump_clock: MockClock
 ) -> None:
     bench = Bench(kernel)
-    wanted = {f"10.{n >> 8}.{n & 255}.0/24": via(f"192.0.{n >> 8}.{n & 255}") for n in range(900)}
+    desired = {f"10.{n >> 8}.{n & 255}.0/24": via(f"192.0.{n >> 8}.{n & 255}") for n in range(900)}
     async with bench.running():
-        bench.sync.update(rows(1, wanted))
+        bench.sync.update(rows(1, desired))
         await bench.quiet()
     assert bench.sync.counters().installed == 900
     assert bench.sync.counters().errors == {}
@@ -425,9 +425,9 @@ async def test_an_ipv6_route_over_several_links_alone_is_installed(
     kernel.subnets = set()
     bench = Bench(kernel)
     links = RouteValue.canonical(RouteType.UNICAST, (NextHop(None, 1), NextHop(None, 2)))
-    wanted = {"2001:db8:5::/48": via("2001:db8:2::1"), "2001:db8:2::1/128": links}
+    desired = {"2001:db8:5::/48": via("2001:db8:2::1"), "2001:db8:2::1/128": links}
     async with bench.running():
-        bench.sync.update(rows(1, wanted))
+        bench.sync.update(rows(1, desired))
         await bench.quiet()
     assert bench.sync.counters().installed == 2
     assert bench.sync.counters().errors == {}, "and what stands on it comes after it"
@@ -441,7 +441,7 @@ async def test_without_objects_the_reason_says_what_would_help(
     async with bench.running():
         bench.sync.update(rows(1, {"2001:db8:2::1/128": links}))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
     assert progress is not None
     (failure,) = progress.failures
     assert "nexthop objects" in failure.reason
@@ -471,9 +471,9 @@ async def test_routes_are_written_again_when_their_gateway_is_our_own_address_no
     kernel: FakeKernel, autojump_clock: MockClock
 ) -> None:
     bench = Bench(kernel, is_enabled=False)
-    wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(C)}
+    desired = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(C)}
     async with bench.running():
-        bench.sync.update(update(1, wanted))
+        bench.sync.update(update(1, desired))
         await bench.quiet()
         kernel.writes.clear()
         assert A.via is not None
@@ -497,7 +497,7 @@ async def test_a_gateway_that_is_our_own_address_fails_until_it_has_left(
     async with bench.running():
         bench.sync.update(update(1, {"10.1.0.0/16": value(A), "10.2.0.0/16": value(B)}))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         (failure,) = progress.failures
         assert "address of this host" in failure.reason
@@ -565,7 +565,7 @@ async def test_a_kernel_without_ipv6_has_the_rest_and_says_why(
     async with bench.running():
         bench.sync.update(rows(1, {"10.1.0.0/16": value(A), "2001:db8:5::/48": link_route()}))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
     assert progress is not None
     assert progress.counters.installed == 1
     (failure,) = progress.failures
@@ -623,8 +623,8 @@ async def test_routes_fail_where_the_kernel_refuses_to_put_their_object_back(
     kernel.subnets = {(Prefix.parse(f"192.0.{number}.0/24"), number + 1) for number in range(3)}
     bench = Bench(kernel)
     async with bench.running():
-        wanted = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(B)}
-        bench.sync.update(update(1, wanted))
+        desired = {"10.1.0.0/16": value(A), "10.2.0.0/16": value(A, B), "10.3.0.0/16": value(B)}
+        bench.sync.update(update(1, desired))
         bench.sync.in_sync()
         await bench.quiet()
         subnet = (Prefix.parse("192.0.0.0/24"), A.ifindex)
@@ -635,7 +635,7 @@ async def test_routes_fail_where_the_kernel_refuses_to_put_their_object_back(
         await trio.sleep(3)
         assert bench.through() == {"10.2.0.0/16": {B}, "10.3.0.0/16": {B}}
         assert entry.id not in kernel.objects, "nothing of it is left"
-        (failure,) = bench.sync.ledger.take_report(10).failures.items()
+        (failure,) = bench.sync.fib_tables.pop_report(10).failures.items()
         assert failure[0] == key("10.1.0.0/16")
         assert "gateway" in failure[1]
         kernel.subnets.add(subnet)

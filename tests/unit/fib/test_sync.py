@@ -12,14 +12,14 @@ from trio.testing import MockClock
 
 from ipc.codec import encode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
-from routed.fib.messages import FibRemovals, FibRows, FibUpdate
-from routed.fib.routes.ledger import Ledger
+from routed.fib.messages import DesiredChanges, FibRemovals, FibRows
 from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import OpKind
+from routed.fib.routes.tables import FibTables
 from routed.fib.sync import JUDGMENT_S, FibSync
 from routed.imsg.messages import FibProgress
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.model.fib import PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -31,27 +31,27 @@ class ListSink:
     """Keeps records."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         self.records.append(record)
 
     def close(self) -> None:
         self.records.clear()
 
-    def events(self, name: str) -> list[Record]:
+    def events(self, name: str) -> list[LogRecord]:
         return [record for record in self.records if record.event == name]
 
 
 BLACKHOLE = RouteValue(RouteType.BLACKHOLE, ())
 
 
-def update(serial: int, *install: str, remove: Sequence[str] = ()) -> FibUpdate:
+def update(serial: int, *install: str, remove: Sequence[str] = ()) -> DesiredChanges:
     """Blackholes for these IPv4 prefixes, and none for those."""
-    wanted = [Prefix.parse(prefix).as_int for prefix in install]
+    desired = [Prefix.parse(prefix).as_int for prefix in install]
     gone = [Prefix.parse(prefix).as_int for prefix in remove]
-    rows = FibRows(254, Family.IPV4, wanted, [BLACKHOLE] * len(wanted))
-    return FibUpdate(serial, [rows], [FibRemovals(254, Family.IPV4, gone)])
+    rows = FibRows(254, Family.IPV4, desired, [BLACKHOLE] * len(desired))
+    return DesiredChanges(serial, [rows], [FibRemovals(254, Family.IPV4, gone)])
 
 
 def key(prefix: str) -> RouteKey:
@@ -64,7 +64,7 @@ class Bench:
         self.sink = ListSink()
         self.progress = 0
         self.sync = FibSync(
-            Ledger(Ownership(205, 205, frozenset({254}))),
+            FibTables(Ownership(205, 205, frozenset({254}))),
             self.kernel,
             resync_s=300,
             log=Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time),
@@ -106,11 +106,11 @@ async def test_wishes_reach_the_kernel_and_the_serial_follows(
         bench.sync.update(update(1, "10.1.0.0/16", "10.2.0.0/16"))
         await bench.quiet()
         assert set(bench.kernel.ours()) == {key("10.1.0.0/16"), key("10.2.0.0/16")}
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert progress.applied_serial == 1
         assert progress.counters.installed == 2
-        assert bench.sync.take_progress() is None, "told already"
+        assert bench.sync.pop_progress() is None, "told already"
         bench.sync.update(update(2, remove=["10.1.0.0/16"]))
         await bench.quiet()
         assert len(bench.kernel.ours()) == 2, "the gate is closed"
@@ -241,12 +241,12 @@ async def test_a_failed_route_is_retried_by_itself(bench: Bench, autojump_clock:
     async with bench.running():
         bench.sync.update(update(1, "10.1.0.0/16"))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert progress.applied_serial == 1, "tried counts"
         assert [str(failure.prefix) for failure in progress.failures] == ["10.1.0.0/16"]
         await trio.sleep(2)
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert [str(prefix) for _, prefix in progress.recovered] == ["10.1.0.0/16"]
 
@@ -258,9 +258,9 @@ async def test_a_new_engine_is_told_every_failure_that_stands(
     async with bench.running():
         bench.sync.update(update(1, "10.1.0.0/16"))
         await bench.quiet()
-        bench.sync.take_progress()
+        bench.sync.pop_progress()
         bench.sync.begin_session()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert len(progress.failures) == 1
 
@@ -306,7 +306,7 @@ async def test_updates_are_tried_one_after_the_other(
         bench.sync.in_sync()
         bench.sync.update(update(3, "10.3.0.0/16", remove=["10.2.0.0/16"]))
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert progress.applied_serial == 3, "a failure holds nobody up"
         assert [str(write.key.prefix) for write in bench.kernel.writes] == [
@@ -343,7 +343,7 @@ async def test_what_goes_with_its_link_is_no_drift(bench: Bench, autojump_clock:
     value = RouteValue(RouteType.UNICAST, (NextHop(Address.parse("192.0.2.1"), 7),))
     rows = FibRows(254, Family.IPV4, [Prefix.parse("10.1.0.0/16").as_int], [value])
     async with bench.running():
-        bench.sync.update(FibUpdate(1, [rows], []))
+        bench.sync.update(DesiredChanges(1, [rows], []))
         await bench.quiet()
         bench.kernel.down_links.add(7)
         bench.kernel.lose([key("10.1.0.0/16")])
@@ -366,7 +366,7 @@ async def test_many_failures_are_told_in_pieces_that_fit_a_frame(
         bench.sync.update(update(1, *prefixes))
         await bench.quiet()
         told: list[str] = []
-        while (progress := bench.sync.take_progress()) is not None:
+        while (progress := bench.sync.pop_progress()) is not None:
             message = FibProgress(*progress)
             assert len(encode(message)) < INTERNAL_FRAME_MAX_BYTES - 64
             told += [str(failure.prefix) for failure in progress.failures]
@@ -375,7 +375,7 @@ async def test_many_failures_are_told_in_pieces_that_fit_a_frame(
         bench.sync.links_changed(may_have_lost_routes=False)
         await bench.quiet()
         ended = 0
-        while (progress := bench.sync.take_progress()) is not None:
+        while (progress := bench.sync.pop_progress()) is not None:
             ended += len(progress.recovered)
         assert ended == 1000
 
@@ -384,7 +384,7 @@ async def lose_link(bench: Bench) -> None:
     """A route is there, and goes with its link."""
     value = RouteValue.canonical(RouteType.UNICAST, (NextHop(Address.parse("192.0.2.1"), 2),))
     rows = FibRows(254, Family.IPV4, [key("10.1.0.0/16").prefix.as_int], [value])
-    bench.sync.update(FibUpdate(1, [rows], []))
+    bench.sync.update(DesiredChanges(1, [rows], []))
     await bench.quiet()
     bench.kernel.down_links.add(2)
     bench.kernel.lose([key("10.1.0.0/16")])
@@ -397,11 +397,11 @@ async def test_what_went_with_a_link_is_told_once_the_engine_has_judged(
 ) -> None:
     async with bench.running():
         await lose_link(bench)
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is None or progress.failures == ()
         bench.sync.judged()
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert [failure.reason for failure in progress.failures] == ["its link is down"]
     assert bench.sink.events("fib-drift") == []
@@ -416,7 +416,7 @@ async def test_what_the_engine_wants_elsewhere_is_never_told_as_failed(
         bench.sync.update(update(2, "10.1.0.0/16"))
         bench.sync.judged()
         await bench.quiet()
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert (progress.applied_serial, progress.failures, progress.recovered) == (2, (), ())
         assert progress.counters.installed == 1
@@ -427,12 +427,12 @@ async def test_an_engine_that_does_not_judge_is_told_all_the_same(
 ) -> None:
     async with bench.running():
         await lose_link(bench)
-        bench.sync.take_progress()
+        bench.sync.pop_progress()
         told = bench.progress
         await trio.sleep(JUDGMENT_S)
         await bench.quiet()
         assert bench.progress > told, "nobody else would have asked"
-        progress = bench.sync.take_progress()
+        progress = bench.sync.pop_progress()
         assert progress is not None
         assert len(progress.failures) == 1
 
@@ -444,7 +444,7 @@ def told_preferred(bench: Bench) -> tuple[set[PreferredRoute], set[str]]:
     """Every change that the engine is sent until it knows all of them."""
     preferred: set[PreferredRoute] = set()
     ended: set[str] = set()
-    while (progress := bench.sync.take_progress()) is not None:
+    while (progress := bench.sync.pop_progress()) is not None:
         assert not {(route.table_id, route.prefix) for route in progress.preferred} & set(
             progress.unpreferred
         )
@@ -525,7 +525,7 @@ async def test_many_that_lose_are_told_in_pieces_that_fit_a_frame(
         bench.sync.update(update(1, *prefixes))
         await bench.quiet()
         seen = 0
-        while (progress := bench.sync.take_progress()) is not None:
+        while (progress := bench.sync.pop_progress()) is not None:
             message = FibProgress(*progress)
             assert len(encode(message)) < INTERNAL_FRAME_MAX_BYTES - 64
             seen += len(message.preferred)

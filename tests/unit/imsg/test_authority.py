@@ -9,30 +9,30 @@ from routed.imsg.authority import (
     AUTHORITY,
     MESSAGE_CLASSES,
     AuthorityError,
-    MessageType,
-    Phase,
-    Role,
+    ChannelEnd,
+    EnginePhase,
+    ImsgType,
     check_authority,
 )
 
 
 def test_every_type_has_an_authority_and_a_class_of_its_own() -> None:
-    assert set(AUTHORITY) == set(MessageType)
-    assert len(MESSAGE_CLASSES) == len(MessageType)
-    assert len({member.value for member in MessageType}) == len(MessageType) >= 18
+    assert set(AUTHORITY) == set(ImsgType)
+    assert len(MESSAGE_CLASSES) == len(ImsgType)
+    assert len({member.value for member in ImsgType}) == len(ImsgType) >= 18
 
 
-@pytest.mark.parametrize("message_type", MessageType)
-def test_every_message_can_be_encoded(message_type: MessageType) -> None:
+@pytest.mark.parametrize("message_type", ImsgType)
+def test_every_message_can_be_encoded(message_type: ImsgType) -> None:
     assert _compiled(AUTHORITY[message_type].message)
 
 
-@pytest.mark.parametrize("message_type", MessageType)
-@pytest.mark.parametrize("sender", Role)
-@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("message_type", ImsgType)
+@pytest.mark.parametrize("sender", ChannelEnd)
+@pytest.mark.parametrize("phase", EnginePhase)
 @pytest.mark.parametrize("has_descriptor", [False, True])
 def test_only_what_the_table_allows_passes(
-    message_type: MessageType, sender: Role, phase: Phase, has_descriptor: bool
+    message_type: ImsgType, sender: ChannelEnd, phase: EnginePhase, has_descriptor: bool
 ) -> None:
     authority = AUTHORITY[message_type]
     is_allowed = (
@@ -53,11 +53,11 @@ def test_an_engine_may_hand_over_one_descriptor_before_it_is_configured() -> Non
     found = {
         message_type: authority.phases
         for message_type, authority in AUTHORITY.items()
-        if authority.sender is Role.ENGINE and authority.carries_descriptor
+        if authority.sender is ChannelEnd.ENGINE and authority.carries_descriptor
     }
-    assert found == {MessageType.REFUSALS_WATCHED: {Phase.CONFIGURING}}
+    assert found == {ImsgType.REFUSALS_WATCHED: {EnginePhase.CONFIGURING}}
 
 
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(AuthorityError, match="999 does not exist"):
-        check_authority(999, Role.PARENT, Phase.RUNNING, has_descriptor=False)
+        check_authority(999, ChannelEnd.PARENT, EnginePhase.RUNNING, has_descriptor=False)

@@ -29,7 +29,7 @@ from ipc.control import (
     Welcome,
 )
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame
-from routed.control.daemon import Outcome
+from routed.control.daemon import CommandOutcome
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 from tests.fakes.fake_views import many_routes
@@ -110,7 +110,7 @@ def test_a_refusal_carries_code_text_and_exit_status(
 
 
 def test_a_failed_reload_has_every_line(path: Path, daemon: FakeDaemon) -> None:
-    daemon.reload_outcome = Outcome(False, ("routes.yaml:1:1: no", "routes.yaml:2:1: no"))
+    daemon.reload_outcome = CommandOutcome(False, ("routes.yaml:1:1: no", "routes.yaml:2:1: no"))
     with serving(path, daemon, ADMIN), ControlClient(str(path)) as client:
         with pytest.raises(ControlError, match=r"1:1: no\nroutes\.yaml:2:1: no") as caught:
             client.ask(Reload()).result()

@@ -12,13 +12,12 @@ from ipc.control import (
     REQUEST_TYPES,
     AddressFamily,
     ClearNeighbor,
+    ClientHello,
     Configure,
     ControlType,
     Explain,
     Fib,
-    Hello,
-    LogLevel,
-    Record,
+    RecordNup,
     Request,
     Result,
     ResultCode,
@@ -28,6 +27,7 @@ from ipc.control import (
     RouteOperation,
     RouteRenew,
     Rows,
+    SetLogLevel,
     ShowFib,
     ShowNeighbors,
     ShowRoute,
@@ -36,7 +36,7 @@ from ipc.control import (
 )
 
 MESSAGES: list[object] = [
-    Hello(1),
+    ClientHello(1),
     Welcome(1, "0.1.0", "10.255.0.1", Role.READ),
     Rows(("prefix", "next_hops"), (("10.0.0.0/8", [{"via": None, "dev": "eth0", "weight": 1}]),)),
     Result(ResultCode.NOT_FOUND, ("no route covers 192.0.2.1",)),
@@ -58,8 +58,8 @@ SMALLEST: dict[type[Request], Request] = {
     ClearNeighbor: ClearNeighbor("10.255.0.2"),
     Configure: Configure("diff"),
     Fib: Fib("couple"),
-    LogLevel: LogLevel("debug"),
-    Record: Record("on"),
+    SetLogLevel: SetLogLevel("debug"),
+    RecordNup: RecordNup("on"),
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
 }

@@ -12,7 +12,7 @@ from routed.log.logger import (
     FIELD_BYTES_MAX,
     RECORD_BYTES_MAX,
     Logger,
-    Record,
+    LogRecord,
     format_json,
     format_text,
 )
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 class ListSink:
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
         self.fail = False
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         if self.fail:
             raise OSError("no")
         self.records.append(record)
@@ -79,7 +79,7 @@ def test_a_failing_sink_costs_lines_and_nothing_else() -> None:
 
 
 def test_a_value_cannot_break_out_of_its_line() -> None:
-    record = Record(Level.INFO, "engine-output", {"line": 'x\n" evil=1'}, "parent")
+    record = LogRecord(Level.INFO, "engine-output", {"line": 'x\n" evil=1'}, "parent")
     assert format_text(record) == 'engine-output line="x\\n\\" evil=1"'
     (line,) = format_json(record).splitlines()
     assert json.loads(line)["line"] == 'x\n" evil=1'
@@ -101,7 +101,7 @@ UNPRINTABLE = [
 @pytest.mark.parametrize("text", UNPRINTABLE, ids=ascii)
 def test_what_is_not_printable_is_escaped(text: str) -> None:
     """C1 controls steer a terminal, U+2028 ends a line for many readers, U+202E turns text."""
-    record = Record(Level.INFO, "engine-output", {"line": f"a{text}b"}, "engine")
+    record = LogRecord(Level.INFO, "engine-output", {"line": f"a{text}b"}, "engine")
     for line in (format_text(record), format_json(record)):
         assert line.isprintable()
         assert line.encode()
@@ -111,7 +111,7 @@ def test_what_is_not_printable_is_escaped(text: str) -> None:
 
 def test_a_value_that_looks_like_an_escape_is_told_from_one() -> None:
     escaped, literal = (
-        format_text(Record(Level.INFO, "engine-output", {"line": text}, "engine"))
+        format_text(LogRecord(Level.INFO, "engine-output", {"line": text}, "engine"))
         for text in ("\x9b", "\\u009b")
     )
     assert escaped != literal

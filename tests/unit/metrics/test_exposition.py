@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_families
 
 from routed.engine.fib.latency import ConvergenceClock
-from routed.metrics.exposition import Family, Form, Histogram, Kind, render, wanted_form
+from routed.metrics.exposition import Form, Histogram, Kind, MetricFamily, render, wanted_form
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
@@ -30,7 +30,7 @@ def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     )
 )
 def test_gauges_come_back_whatever_their_labels(values: dict[str, float]) -> None:
-    family = Family("routed_test", Kind.GAUGE, 'help with "quotes" \\ and\nlines')
+    family = MetricFamily("routed_test", Kind.GAUGE, 'help with "quotes" \\ and\nlines')
     family.add_all("label", values)
     found = parsed(render([family]))
     assert found.get("routed_test", {}) == {(name,): value for name, value in values.items()}
@@ -39,9 +39,9 @@ def test_gauges_come_back_whatever_their_labels(values: dict[str, float]) -> Non
 def test_counters_and_infos_have_their_suffixes() -> None:
     text = render(
         [
-            Family("routed_a", Kind.COUNTER, "a").add(3, kind="x").add(4, kind="y"),
-            Family("routed", Kind.INFO, "b").add(1, version="0.1.0"),
-            Family("routed_empty", Kind.GAUGE, "left out"),
+            MetricFamily("routed_a", Kind.COUNTER, "a").add(3, kind="x").add(4, kind="y"),
+            MetricFamily("routed", Kind.INFO, "b").add(1, version="0.1.0"),
+            MetricFamily("routed_empty", Kind.GAUGE, "left out"),
         ]
     )
     assert parsed(text) == {
@@ -56,8 +56,8 @@ def test_the_older_form_has_no_type_that_its_readers_do_not_know() -> None:
     histogram.observe(0.25)
     text = render(
         [
-            Family("routed_a", Kind.COUNTER, 'with "quotes"').add(3, kind="x"),
-            Family("routed", Kind.INFO, "b").add(1, version="0.1.0"),
+            MetricFamily("routed_a", Kind.COUNTER, 'with "quotes"').add(3, kind="x"),
+            MetricFamily("routed", Kind.INFO, "b").add(1, version="0.1.0"),
             histogram.family("routed_seconds", "c"),
         ],
         Form.TEXT,

@@ -13,11 +13,11 @@ from routed.nup.transport.advertise import (
     OriginTable,
     RetractionHold,
     TableDump,
-    take_fitting,
+    pop_fitting,
 )
 from routed.nup.wire.message import (
     CONTENT_MAX_BYTES,
-    Flag,
+    HeaderFlag,
     MessageType,
     Receiver,
     RouteUpdate,
@@ -95,14 +95,14 @@ def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     assert link.flush_at == 1.0, "news after a quiet while"
-    assert link.take_batch(reachable, OURS, 1.0) is not None
+    assert link.pop_batch(reachable, OURS, 1.0) is not None
     link.mark(PREFIX, 1.001)
     link.mark(PREFIX, 1.002)
     assert link.flush_at == 1.0 + COALESCE_S
-    batch = link.take_batch(reachable, OURS, 1.0 + COALESCE_S)
+    batch = link.pop_batch(reachable, OURS, 1.0 + COALESCE_S)
     assert batch is not None
     assert [update.prefix for update in batch.updates] == [PREFIX]
-    assert link.take_batch(reachable, OURS, 1.0 + COALESCE_S) is None
+    assert link.pop_batch(reachable, OURS, 1.0 + COALESCE_S) is None
 
 
 def test_what_has_changed_waits_while_somebody_begins_to_listen() -> None:
@@ -115,11 +115,11 @@ def test_what_has_changed_waits_while_somebody_begins_to_listen() -> None:
 def test_a_retraction_goes_only_to_where_the_prefix_was_told() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
-    assert link.take_batch(gone, OURS, 1.0) is None
+    assert link.pop_batch(gone, OURS, 1.0) is None
     link.mark(PREFIX, 2.0)
-    link.take_batch(reachable, OURS, 1.0)
+    link.pop_batch(reachable, OURS, 1.0)
     link.mark(PREFIX, 3.0)
-    batch = link.take_batch(gone, OURS, 1.0)
+    batch = link.pop_batch(gone, OURS, 1.0)
     assert batch is not None
     assert batch.retracted == (PREFIX,)
     assert batch.updates[0].metric == METRIC_INFINITY
@@ -133,10 +133,10 @@ def test_many_changes_fill_messages_to_the_brim_and_none_is_lost() -> None:
     told: list[Prefix] = []
     sizes: list[int] = []
     sender, receiver = Sender(OURS, 1), Receiver(OURS, 1)
-    while (batch := link.take_batch(reachable, OURS, 1.0)) is not None:
+    while (batch := link.pop_batch(reachable, OURS, 1.0)) is not None:
         told += [update.prefix for update in batch.updates]
         payload = encode_tlvs(sender, (receiver, TableVersion(1), *batch.updates))
-        sizes.append(len(seal(MessageType.DATA, Flag.UNICAST_STREAM, 1, 0, payload)))
+        sizes.append(len(seal(MessageType.DATA, HeaderFlag.UNICAST_STREAM, 1, 0, payload)))
     assert told == PREFIXES
     assert max(sizes) <= CONTENT_MAX_BYTES
     assert min(sizes[:-1]) > CONTENT_MAX_BYTES - 40
@@ -147,7 +147,7 @@ def test_a_dump_passes_over_what_has_gone_and_counts_what_it_told() -> None:
     told: list[Prefix] = []
     survivors = set(PREFIXES[::2])
     while (
-        batch := dump.take_batch(lambda prefix: reachable(prefix) if prefix in survivors else None)
+        batch := dump.pop_batch(lambda prefix: reachable(prefix) if prefix in survivors else None)
     ) is not None:
         told += [update.prefix for update in batch.updates]
     assert told == PREFIXES[::2]
@@ -158,19 +158,19 @@ def test_a_dump_passes_over_what_has_gone_and_counts_what_it_told() -> None:
 def test_a_hold_ends_when_every_link_has_acknowledged_the_retraction_itself() -> None:
     hold = RetractionHold()
     hold.hold(PREFIX, [1, 2])
-    assert hold.note_delivered([PREFIX], 1, version=3) == []  # an older message
-    hold.note_sent([PREFIX], 1, version=4)
-    hold.note_sent([PREFIX], 2, version=5)
-    assert hold.note_delivered([PREFIX], 1, version=4) == []
-    assert hold.note_delivered([PREFIX], 2, version=5) == [PREFIX]
+    assert hold.record_delivered([PREFIX], 1, version=3) == []  # an older message
+    hold.record_sent([PREFIX], 1, version=4)
+    hold.record_sent([PREFIX], 2, version=5)
+    assert hold.record_delivered([PREFIX], 1, version=4) == []
+    assert hold.record_delivered([PREFIX], 2, version=5) == [PREFIX]
     assert not hold.is_held(PREFIX)
 
 
 def test_a_link_without_listeners_holds_nothing() -> None:
     hold = RetractionHold()
     hold.hold(PREFIX, [1, 2])
-    assert hold.note_link_empty(1) == []
-    assert hold.note_link_empty(2) == [PREFIX]
+    assert hold.record_link_empty(1) == []
+    assert hold.record_link_empty(2) == [PREFIX]
 
 
 def test_an_empty_link_costs_what_waits_for_it_whatever_waits_for_others() -> None:
@@ -180,31 +180,31 @@ def test_an_empty_link_costs_what_waits_for_it_whatever_waits_for_others() -> No
     for prefix in many:
         hold.hold(prefix, [1])
     hold.hold(PREFIX, [1, 2])
-    assert operations(lambda: hold.note_link_empty(3)) < 20
-    assert operations(lambda: hold.note_link_empty(2)) < 20
+    assert operations(lambda: hold.record_link_empty(3)) < 20
+    assert operations(lambda: hold.record_link_empty(2)) < 20
     hold.hold(PREFIX, [2])
     hold.hold(PREFIX, [1])
-    assert hold.note_link_empty(2) == [], "it is held anew, for another link"
+    assert hold.record_link_empty(2) == [], "it is held anew, for another link"
     hold.release(many[:4998])
-    hold.note_sent(many[4998:], 1, version=7)
-    assert hold.note_delivered(many[4998:4999], 1, version=7) == many[4998:4999]
-    assert operations(lambda: hold.note_link_empty(1)) < 40
+    hold.record_sent(many[4998:], 1, version=7)
+    assert hold.record_delivered(many[4998:4999], 1, version=7) == many[4998:4999]
+    assert operations(lambda: hold.record_link_empty(1)) < 40
     assert not any(map(hold.is_held, (*many, PREFIX)))
 
 
 def test_a_prefix_that_came_back_is_not_held() -> None:
     hold = RetractionHold()
     hold.hold(PREFIX, [1])
-    hold.note_sent([PREFIX], 1, version=4)
+    hold.record_sent([PREFIX], 1, version=4)
     hold.release([PREFIX])
-    assert hold.note_delivered([PREFIX], 1, version=4) == []
+    assert hold.record_delivered([PREFIX], 1, version=4) == []
 
 
 def test_requests_leave_in_messages_that_fit() -> None:
     waiting = {(prefix, OURS, 1): SeqnoRequest(prefix, OURS, 1, 64) for prefix in PREFIXES}
     taken: list[Prefix] = []
     while waiting:
-        fitting = take_fitting(waiting)
+        fitting = pop_fitting(waiting)
         assert fitting
         taken += [request.prefix for request in fitting]
     assert taken == PREFIXES
@@ -215,8 +215,8 @@ def test_resetting_a_link_forgets_what_was_told_and_what_was_not(told: bool) -> 
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     if told:
-        link.take_batch(reachable, OURS, 1.0)
+        link.pop_batch(reachable, OURS, 1.0)
     link.reset()
     assert link.advertised == set()
     assert link.flush_at is None
-    assert link.take_batch(reachable, OURS, 1.0) is None
+    assert link.pop_batch(reachable, OURS, 1.0) is None

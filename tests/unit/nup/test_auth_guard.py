@@ -22,8 +22,8 @@ from routed.nup.events import AdjacencyState, TraceCode
 from routed.nup.wire.message import (
     ChallengeReply,
     ChallengeRequest,
-    Flag,
     Goodbye,
+    HeaderFlag,
     MessageType,
     ReplayCounter,
     Sender,
@@ -50,7 +50,7 @@ class Station:
 
     def say(self, *tlvs: Tlv, now: float = 0.0) -> bytes:
         payload = encode_tlvs(SENDERS[self.address], tlvs or (Goodbye(),))
-        data = self.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, self.address, now)
+        data = self.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, self.address, now)
         assert data is not None
         return data
 
@@ -186,7 +186,7 @@ def test_when_the_last_key_has_ended_nothing_is_sent() -> None:
     a = Station(A, ring(key(send=(0, 10))))
     a.say(now=9)
     payload = encode_tlvs(SENDERS[A], (Goodbye(),))
-    assert a.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, A, 10.0) is None
+    assert a.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, A, 10.0) is None
     assert a.guard.silenced == 1
 
 
@@ -195,7 +195,7 @@ def test_what_is_remembered_of_stations_is_bounded() -> None:
     payload = encode_tlvs(SENDERS[B], (Goodbye(),))
     for number in range(MAX_PEERS + 50):
         source = Address(A.family, A.addr_bits + 100 + number)
-        data = b.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, source, 0.0)
+        data = b.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, source, 0.0)
         assert data is not None
         a.hear(data, source)
     assert len(a.guard._proven) + len(a.guard._unproven) == MAX_PEERS
@@ -207,7 +207,7 @@ def test_a_proven_neighbor_is_not_forgotten_for_addresses_that_were_never_proven
     payload = encode_tlvs(SENDERS[B], (Goodbye(),))
     for number in range(2 * MAX_PEERS):
         source = Address(A.family, A.addr_bits + 100 + number)
-        data = stranger.guard.seal(MessageType.CONTROL, Flag(0), 1, 0, payload, source, 0.0)
+        data = stranger.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, source, 0.0)
         assert data is not None
         assert a.hear(data, source).refusal is TraceCode.DROPPED_UNPROVEN
     assert a.hear(b.say(), B).refusal is None

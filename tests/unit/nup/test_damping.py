@@ -17,18 +17,22 @@ PEER = router_id(2)
 
 def test_the_third_flap_within_a_half_life_is_too_many() -> None:
     damper = FlapDamper()
-    assert [damper.note_flap(PEER, DAMPING, now) for now in (0.0, 1.0, 2.0)] == [False, False, True]
+    assert [damper.record_flap(PEER, DAMPING, now) for now in (0.0, 1.0, 2.0)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_flaps_far_apart_are_forgiven() -> None:
     damper = FlapDamper()
-    assert not any(damper.note_flap(PEER, DAMPING, 20.0 * number) for number in range(20))
+    assert not any(damper.record_flap(PEER, DAMPING, 20.0 * number) for number in range(20))
 
 
 def test_a_penalty_halves_in_a_half_life_and_is_served_until_reuse() -> None:
     damper = FlapDamper()
     for _ in range(4):
-        damper.note_flap(PEER, DAMPING, 100.0)
+        damper.record_flap(PEER, DAMPING, 100.0)
     assert damper.penalty(PEER, DAMPING, 100.0) == pytest.approx(4000)
     assert damper.penalty(PEER, DAMPING, 110.0) == pytest.approx(2000)
     assert damper.held_for(PEER, DAMPING, 100.0) == pytest.approx(20)  # 4000 to 1000: two halvings
@@ -38,29 +42,29 @@ def test_a_penalty_halves_in_a_half_life_and_is_served_until_reuse() -> None:
 
 def test_between_reuse_and_suppress_the_past_decides() -> None:
     damper = FlapDamper()
-    damper.note_flap(PEER, DAMPING, 0.0)
-    damper.note_flap(PEER, DAMPING, 0.0)
+    damper.record_flap(PEER, DAMPING, 0.0)
+    damper.record_flap(PEER, DAMPING, 0.0)
     assert damper.held_for(PEER, DAMPING, 0.0) == 0  # 2000, on its way up
-    damper.note_flap(PEER, DAMPING, 0.0)
+    damper.record_flap(PEER, DAMPING, 0.0)
     assert damper.held_for(PEER, DAMPING, 5.0) > 0  # about 2100, on its way down
 
 
 def test_nobody_is_kept_away_for_longer_than_was_said() -> None:
     damper = FlapDamper()
     for _ in range(1000):
-        damper.note_flap(PEER, DAMPING, 50.0)
+        damper.record_flap(PEER, DAMPING, 50.0)
     assert damper.held_for(PEER, DAMPING, 50.0) == pytest.approx(30.0)
 
 
 def test_memory_is_bounded_and_ends_with_the_penalty() -> None:
     damper = FlapDamper()
     for number in range(1000):
-        damper.note_flap(router_id(number), DAMPING, 0.0)
+        damper.record_flap(router_id(number), DAMPING, 0.0)
     remembered = [n for n in range(1000) if damper.penalty(router_id(n), DAMPING, 0.0)]
     assert remembered == list(range(1000 - 256, 1000))
     assert damper.clean(DAMPING, 1.0)
     assert not damper.clean(DAMPING, 60.0)
-    damper.note_flap(PEER, DAMPING, 61.0)
+    damper.record_flap(PEER, DAMPING, 61.0)
     assert not damper.clean(None, 61.0)
 
 

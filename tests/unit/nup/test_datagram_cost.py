@@ -33,8 +33,8 @@ from routed.nup.wire.message import (
     ChallengeReply,
     ChallengeRequest,
     EndOfTable,
-    Flag,
     Goodbye,
+    HeaderFlag,
     HeartbeatRequest,
     Hello,
     LinkAddress,
@@ -175,7 +175,7 @@ def worst(cls: type, victim: Victim) -> Iterator[tuple[MessageType, tuple[Tlv, .
 def cost(victim: Victim, kind: MessageType, tlvs: tuple[Tlv, ...]) -> tuple[int, int]:
     """Operations and bytes of one datagram, with what is sent because of it."""
     instance = victim.instance
-    flags = Flag.UNICAST_STREAM if kind is MessageType.DATA else Flag(0)
+    flags = HeaderFlag.UNICAST_STREAM if kind is MessageType.DATA else HeaderFlag(0)
     sequence = victim.unicast_sequence + 900 if kind is MessageType.DATA else 1000
     data = encode(Message(kind, flags, sequence, 1, Sender(router_id(2), victim.boot_id), tlvs))
     now = victim.now

@@ -11,7 +11,15 @@ from routed.model.prefix import Address, Prefix
 from routed.nup.events import AdjacencyState
 from routed.nup.link.adjacency import LOADING_MAX_S, LOADING_MIN_S, Adjacency
 from routed.nup.loading import LIFE_MAX_S
-from routed.nup.wire.message import EndOfTable, Flag, Hello, Message, MessageType, decode, encode
+from routed.nup.wire.message import (
+    EndOfTable,
+    HeaderFlag,
+    Hello,
+    Message,
+    MessageType,
+    decode,
+    encode,
+)
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults, link_settings
 from tests.fakes.nup_pair import heartbeat, make_instance
 
@@ -34,7 +42,7 @@ class EndlessWire(FakeWire):
         if self.hello is not None:
             tlvs = [self.hello if isinstance(tlv, Hello) else tlv for tlv in tlvs]
         is_heartbeat = message.type is MessageType.HEARTBEAT
-        flags = message.flags | Flag.CONVERGING if is_heartbeat else message.flags
+        flags = message.flags | HeaderFlag.CONVERGING if is_heartbeat else message.flags
         return dataclasses.replace(message, flags=flags, tlvs=tuple(tlvs))
 
 
@@ -90,7 +98,7 @@ def test_a_long_table_is_waited_for_while_more_of_it_comes() -> None:
     adjacency.begin_loading(0.0)
     waited = [0.0]
     while adjacency.loading_until is not None and waited[-1] < adjacency.loading_until:
-        adjacency.note_progress(waited[-1])
+        adjacency.record_progress(waited[-1])
         waited.append(waited[-1] + LOADING_MIN_S / 2)
     assert waited[-1] == LOADING_MAX_S
 

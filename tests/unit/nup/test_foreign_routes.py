@@ -142,7 +142,7 @@ def test_what_an_earlier_life_left_is_no_other_router() -> None:
 def test_few_prefixes_are_remembered_for_it() -> None:
     watch = OwnIdWatch()
     for number in range(10 * REMEMBERED):
-        watch.note(Prefix.parse(f"10.0.{number}.0/24"), 0.0)
+        watch.record(Prefix.parse(f"10.0.{number}.0/24"), 0.0)
     assert len(watch._since) == REMEMBERED
     watch.clear([Prefix.parse("10.0.0.0/24")])
     assert watch.found(LEFTOVER_S - 1) is None

@@ -95,7 +95,7 @@ def test_what_got_worse_while_it_waited_is_told_as_it_is() -> None:
 def test_what_was_chosen_after_the_question_waits_for_another_answer() -> None:
     line = learned_line()
     line.cost(line.left, 4)
-    asked = line.b.instance.take_awaited()
+    asked = line.b.instance.pop_awaited()
     line.cost(line.left, 2)
     line.wire.follow("b", asked)
     line.wire.run(0.1)
@@ -197,7 +197,7 @@ def test_an_answer_counts_only_for_what_was_asked() -> None:
     wait.is_on = True
     wait.await_all([A], 1.0)
     assert wait.end([A]) == []
-    assert wait.take_unasked() == [A]
+    assert wait.pop_unasked() == [A]
     assert wait.end([B, A]) == [A]
     assert wait.next_timer() is None
 
@@ -208,7 +208,7 @@ def test_nothing_waits_while_it_is_off(is_on: bool) -> None:
     wait.is_on = is_on
     wait.await_all([A], 1.0)
     assert (A in wait) is is_on
-    assert wait.take_unasked() == [A] * is_on
+    assert wait.pop_unasked() == [A] * is_on
     assert wait.end_all() == [A] * is_on
     assert A not in wait
 

@@ -14,7 +14,7 @@ from routed.nup.transmit import (
     TRIGGERED_REFILL_MAX_S,
 )
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     HeartbeatRequest,
     Hello,
     Message,
@@ -68,12 +68,12 @@ def say(wire: FakeWire, message: Message, source: Address = SOURCE) -> None:
 
 
 def request(sender: Sender) -> Message:
-    return Message(MessageType.CONTROL, Flag(0), 0, 0, sender, (HeartbeatRequest(),))
+    return Message(MessageType.CONTROL, HeaderFlag(0), 0, 0, sender, (HeartbeatRequest(),))
 
 
 def heartbeat(sequence: int, *heard: Tlv, sender: Sender = STRANGER) -> Message:
     hello = Hello(1000, 3, 1500, 0)
-    return Message(MessageType.HEARTBEAT, Flag(0), sequence, 0, sender, (hello, *heard))
+    return Message(MessageType.HEARTBEAT, HeaderFlag(0), sequence, 0, sender, (hello, *heard))
 
 
 def test_a_station_that_does_not_hear_us_gets_no_heartbeat_for_its_requests() -> None:

@@ -14,7 +14,7 @@ from routed.nup.instance import MAX_NEIGHBORS_PER_LINK, NeighborInstance
 from routed.nup.link.settings import UsageError
 from routed.nup.views import position_of
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -84,7 +84,7 @@ def test_two_neighbors_with_one_router_id_do_not_displace_each_other() -> None:
     other = encode(
         Message(
             MessageType.HEARTBEAT,
-            Flag(0),
+            HeaderFlag(0),
             1,
             1,
             Sender(router_id(2), 8),
@@ -144,7 +144,7 @@ def test_more_neighbors_than_fit_one_heartbeat_are_listed_in_several() -> None:
     beats = [
         decode(output.data) for output in instance.outputs() if isinstance(output, SendDatagram)
     ]
-    full = [beat for beat in beats if Flag.PARTIAL_LIST in beat.flags]
+    full = [beat for beat in beats if HeaderFlag.PARTIAL_LIST in beat.flags]
     heard = {tlv.router_id for beat in full for tlv in beat.tlvs if isinstance(tlv, NeighborHeard)}
     assert heard == {router_id(number) for number in range(2, 102)}
 

@@ -17,8 +17,8 @@ from routed.nup.wire.message import (
     Ack,
     BeginTable,
     EndOfTable,
-    Flag,
     Goodbye,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -37,7 +37,7 @@ from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.nup_pair import LOOPBACK, PEER, make_instance
 
 OURS = Sender(router_id(1), 101)
-NO_FLAGS = Flag(0)
+NO_FLAGS = HeaderFlag(0)
 THEIR_SESSION = 77
 PREFIX = Prefix.parse("198.51.100.0/24")
 
@@ -91,14 +91,14 @@ class Puppet:
         self.now = end
 
     def send(
-        self, kind: MessageType, *tlvs: Tlv, flags: Flag = NO_FLAGS, sequence: int = 0
+        self, kind: MessageType, *tlvs: Tlv, flags: HeaderFlag = NO_FLAGS, sequence: int = 0
     ) -> None:
         sender = Sender(router_id(2), self.boot_id)
         data = encode(Message(kind, flags, sequence, 1, sender, tlvs))
         self.instance.receive_datagram(data, PEER, 1, 255, self.now)
         self.drain()
 
-    def heartbeat(self, *heard: NeighborHeard, flags: Flag = NO_FLAGS) -> None:
+    def heartbeat(self, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS) -> None:
         self.sequence += 1
         hello = Hello(1000, 3, 1500, 0)
         self.send(MessageType.HEARTBEAT, hello, *heard, flags=flags, sequence=self.sequence)
@@ -119,7 +119,7 @@ class Puppet:
             Receiver(OURS.router_id, self.session),
             TableVersion(self.unicast_sequence),
             *content,
-            flags=Flag.UNICAST_STREAM,
+            flags=HeaderFlag.UNICAST_STREAM,
             sequence=self.unicast_sequence,
         )
 
@@ -171,7 +171,7 @@ def _new_life(puppet: Puppet) -> None:
 
 
 CAUSES: dict[AdjacencyEvent, Callable[[Puppet], object]] = {
-    AdjacencyEvent.HELLO_HEARD: lambda puppet: puppet.heartbeat(flags=Flag.PARTIAL_LIST),
+    AdjacencyEvent.HELLO_HEARD: lambda puppet: puppet.heartbeat(flags=HeaderFlag.PARTIAL_LIST),
     AdjacencyEvent.HELLO_ONE_WAY: Puppet.heartbeat,
     AdjacencyEvent.HELLO_TWO_WAY: Puppet.hears_us,
     AdjacencyEvent.TABLES_EXCHANGED: Puppet.exchange_tables,

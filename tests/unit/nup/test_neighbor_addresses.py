@@ -15,8 +15,8 @@ from routed.nup.link.settings import UsageError
 from routed.nup.wire.message import (
     DecodeError,
     DecodeReason,
-    Flag,
     Goodbye,
+    HeaderFlag,
     Hello,
     LinkAddress,
     Message,
@@ -38,7 +38,7 @@ def naming(*addresses: str) -> bytes:
     named: list[Tlv] = [LinkAddress(Address.parse(address)) for address in addresses]
     tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 1500, 0), *named)
     sender = Sender(router_id(2), 7)
-    return encode(Message(MessageType.HEARTBEAT, Flag(0), 1, 1, sender, tlvs))
+    return encode(Message(MessageType.HEARTBEAT, HeaderFlag(0), 1, 1, sender, tlvs))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,9 @@ def test_what_came_through_a_router_or_from_off_the_link_is_named() -> None:
 @pytest.mark.parametrize("text", ["0.0.0.0", "224.0.0.5", "240.0.0.1", "255.255.255.255"])
 def test_an_id_that_can_be_no_routers_is_refused(text: str) -> None:
     address = Address.parse(text)
-    data = encode(Message(MessageType.CONTROL, Flag(0), 1, 1, Sender(address, 7), (Goodbye(),)))
+    data = encode(
+        Message(MessageType.CONTROL, HeaderFlag(0), 1, 1, Sender(address, 7), (Goodbye(),))
+    )
     with pytest.raises(DecodeError) as caught:
         decode(data)
     assert caught.value.reason is DecodeReason.BAD_VALUE

@@ -12,7 +12,7 @@ import pytest
 from routed.config.load import load_file
 from routed.imsg.messages import SocketReady
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.nup_addresses import NUP_PORT
 from routed.model.prefix import Address
@@ -46,7 +46,7 @@ class Engine:
 
 
 class Sink:
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Nobody looks at it."""
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from routed.nup.instance import NeighborInstance
 from routed.nup.link.settings import LinkSettings
 from routed.nup.network import NeighborNetwork
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -59,7 +59,7 @@ def open_socket(address: str) -> socket.socket:
 def heartbeat(sequence: int, heard: tuple[NeighborHeard, ...] = ()) -> bytes:
     tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 65_536, 0), *heard)
     sender = Sender(router_id(2), 7)
-    return encode(Message(MessageType.HEARTBEAT, Flag(0), sequence, 1, sender, tlvs))
+    return encode(Message(MessageType.HEARTBEAT, HeaderFlag(0), sequence, 1, sender, tlvs))
 
 
 def loopback_settings() -> LinkSettings:

@@ -7,7 +7,7 @@ from routed.nup.events import AdjacencyReason, AdjacencyState, SendDatagram, Tra
 from routed.nup.instance import MAX_NEIGHBORS_PER_LINK, NeighborInstance
 from routed.nup.link.state import ALARMS_EACH, ALARMS_SLACK
 from routed.nup.wire.message import (
-    Flag,
+    HeaderFlag,
     Hello,
     Message,
     MessageType,
@@ -32,7 +32,7 @@ def say(
     source = Address(Family.IPV6, (0xFE80 << 112) + (number << 16) + 1)
     sender = Sender(router_id(number), 7)
     tlvs = (SLOWEST, *heard)
-    data = encode(Message(MessageType.HEARTBEAT, Flag(0), sequence, 1, sender, tlvs))
+    data = encode(Message(MessageType.HEARTBEAT, HeaderFlag(0), sequence, 1, sender, tlvs))
     instance.receive_datagram(data, source, 1, 255, now)
     instance.handle_timer(now + 0.02)
     return [

@@ -9,7 +9,7 @@ import pytest
 from routed.config.load import load_text
 from routed.engine.nup_policy import neighbor_policy
 from routed.model.prefix import Prefix
-from routed.nup.routes.policy import Policy, Rule, Suppression
+from routed.nup.routes.policy import NeighborRule, Policy, Suppression
 from tests.fakes.fake_wire import FakeWire, Node, router_id
 from tests.fakes.network_laws import LoopWatch, assert_converged, build_ring, originate_loopbacks
 
@@ -46,7 +46,7 @@ def follow(wire: FakeWire, node: Node, policy: Policy) -> None:
 
 def test_a_denied_import_is_not_used_nor_passed_on_until_the_rule_goes() -> None:
     wire, _, b, c = line()
-    follow(wire, b, Policy(imports=(Rule(False, (Exactly(LOOPBACK),)),)))
+    follow(wire, b, Policy(imports=(NeighborRule(False, (Exactly(LOOPBACK),)),)))
     assert b.learned == {}
     assert c.learned == {}
     follow(wire, b, Policy())
@@ -55,7 +55,7 @@ def test_a_denied_import_is_not_used_nor_passed_on_until_the_rule_goes() -> None
 
 def test_a_denied_export_is_used_here_and_told_nobody() -> None:
     wire, _, b, c = line()
-    follow(wire, b, Policy(exports=(Rule(False, interface="eth2"),)))
+    follow(wire, b, Policy(exports=(NeighborRule(False, interface="eth2"),)))
     assert LOOPBACK in b.learned
     assert c.learned == {}
     assert not b.held
@@ -65,7 +65,7 @@ def test_a_denied_export_is_used_here_and_told_nobody() -> None:
 
 def test_an_import_rule_sets_metric_tag_and_distance() -> None:
     wire, _, b, c = line()
-    rule = Rule(neighbor=router_id(1), set_metric=500, set_tag=7, set_distance=33)
+    rule = NeighborRule(neighbor=router_id(1), set_metric=500, set_tag=7, set_distance=33)
     follow(wire, b, Policy(imports=(rule,)))
     learned = b.learned[LOOPBACK]
     assert (learned.metric, learned.tag, learned.distance) == (500, 7, 33)
@@ -76,7 +76,7 @@ def test_an_import_rule_sets_metric_tag_and_distance() -> None:
 @pytest.mark.parametrize("where", ["import", "export"])
 def test_a_metric_is_raised_and_never_lowered(where: str) -> None:
     wire, _, b, c = line()
-    rules = (Rule(set_metric=1),)
+    rules = (NeighborRule(set_metric=1),)
     follow(wire, b, Policy(imports=rules) if where == "import" else Policy(exports=rules))
     assert b.learned[LOOPBACK].metric == 10
     assert c.learned[LOOPBACK].metric == 20
@@ -85,18 +85,18 @@ def test_a_metric_is_raised_and_never_lowered(where: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "is_fitting"),
     [
-        (Rule(False), True),
-        (Rule(False, is_external=True), False),
-        (Rule(False, is_external=False), True),
-        (Rule(False, tag=5), False),
-        (Rule(False, tag=0), True),
-        (Rule(False, neighbor=router_id(9)), False),
-        (Rule(False, interface="eth9"), False),
-        (Rule(False, interface="eth*"), True),
-        (Rule(False, (Exactly(SUMMARY),)), False),
+        (NeighborRule(False), True),
+        (NeighborRule(False, is_external=True), False),
+        (NeighborRule(False, is_external=False), True),
+        (NeighborRule(False, tag=5), False),
+        (NeighborRule(False, tag=0), True),
+        (NeighborRule(False, neighbor=router_id(9)), False),
+        (NeighborRule(False, interface="eth9"), False),
+        (NeighborRule(False, interface="eth*"), True),
+        (NeighborRule(False, (Exactly(SUMMARY),)), False),
     ],
 )
-def test_every_condition_counts(rule: Rule, is_fitting: bool) -> None:
+def test_every_condition_counts(rule: NeighborRule, is_fitting: bool) -> None:
     wire, _, b, _ = line()
     follow(wire, b, Policy(imports=(rule,)))
     assert (LOOPBACK not in b.learned) is is_fitting
@@ -104,7 +104,7 @@ def test_every_condition_counts(rule: Rule, is_fitting: bool) -> None:
 
 def test_the_first_rule_that_fits_decides() -> None:
     wire, _, b, _ = line(LOOPBACK, INSIDE)
-    follow(wire, b, Policy(imports=(Rule(True, (Exactly(LOOPBACK),)), Rule(False))))
+    follow(wire, b, Policy(imports=(NeighborRule(True, (Exactly(LOOPBACK),)), NeighborRule(False))))
     assert b.learned.keys() == {LOOPBACK}
 
 
@@ -125,7 +125,7 @@ def test_changing_filters_in_a_ring_makes_no_loop() -> None:
     for step in range(30):
         node = wire.nodes[wire.rng.choice(list(wire.nodes))]
         rules = tuple(
-            Rule(
+            NeighborRule(
                 wire.rng.random() < 0.7,
                 interface=wire.rng.choice(["eth1", "eth2"]),
                 set_metric=wire.rng.randint(0, 200),
@@ -157,7 +157,7 @@ def test_the_configuration_becomes_rules_in_its_order() -> None:
     assert not first.prefixes[0].matches(LOOPBACK)
     assert (first.neighbor, first.tag, first.set_distance) == (router_id(2), 7, 99)
     assert (second.is_accepted, second.is_external, second.interface) == (False, True, "wg*")
-    assert policy.exports == (Rule(is_external=False, set_metric=5, set_tag=6),)
+    assert policy.exports == (NeighborRule(is_external=False, set_metric=5, set_tag=6),)
     assert policy.suppressions == (Suppression(SUMMARY, "eth0"),)
 
 

@@ -17,14 +17,14 @@ from tests.fakes.nup_pair import LOOPBACK, PEER
 def history_of(*sequences: int) -> HeartbeatHistory:
     history = HeartbeatHistory()
     for sequence in sequences:
-        history.note(sequence)
+        history.record(sequence)
     return history
 
 
 def test_gaps_in_the_numbers_are_losses() -> None:
     history = history_of(*(number for number in range(1, 33) if number % 4))
     assert (history.received, history.expected) == (24, 31)  # 32 is not known to have been sent
-    history.note(33)
+    history.record(33)
     assert (history.received, history.expected) == (24, WINDOW)
     assert history.share == 0.75
 
@@ -32,8 +32,8 @@ def test_gaps_in_the_numbers_are_losses() -> None:
 def test_a_late_heartbeat_was_not_lost_and_a_repeated_one_counts_once() -> None:
     history = history_of(*range(1, 10), 11)
     assert (history.received, history.expected) == (10, 11)
-    history.note(10)
-    history.note(10)
+    history.record(10)
+    history.record(10)
     assert (history.received, history.expected) == (11, 11)
 
 
@@ -142,6 +142,6 @@ def test_where_the_metric_is_fixed_loss_is_shown_and_costs_nothing() -> None:
 def test_a_neighbors_new_life_has_a_new_history() -> None:
     adjacency = Adjacency(router_id(2), PEER, boot_id=1, now=0.0)
     for sequence in range(1, 40, 2):
-        adjacency.history.note(sequence)
-    adjacency.note_boot(2)
+        adjacency.history.record(sequence)
+    adjacency.record_boot(2)
     assert adjacency.history.expected == 0

@@ -33,7 +33,7 @@ from routed.nup.recording.text import (
     read_arguments,
     write_arguments,
 )
-from routed.nup.routes.policy import Policy, Rule, Suppression
+from routed.nup.routes.policy import NeighborRule, Policy, Suppression
 from routed.nup.wire.message import Mac, decode
 from tests.fakes import nup_keys
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults, link_settings, router_id
@@ -61,8 +61,12 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "set_martians": (MartianRules((LOOPBACK,), frozenset(PREFIXES)), 1.5),
     "set_policy": (
         Policy(
-            (Rule(prefixes=(scalars.prefix_match.read("10.0.0.0/8 le 32"),), neighbor=PEER),),
-            (Rule(is_accepted=False, interface="eth*", set_tag=4),),
+            (
+                NeighborRule(
+                    prefixes=(scalars.prefix_match.read("10.0.0.0/8 le 32"),), neighbor=PEER
+                ),
+            ),
+            (NeighborRule(is_accepted=False, interface="eth*", set_tag=4),),
             (Suppression(IPV6),),
         ),
         1.5,
@@ -73,7 +77,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "stop": (True, 1.5),
     "expect_neighbors": ([(3, PEER)], math.inf),
     "await_forwarding": (False, 1.5),
-    "take_awaited": (),
+    "pop_awaited": (),
     "forwarding_followed": (PREFIXES, 1.5),
     "forwarding_alive": (1.5,),
 }
@@ -88,7 +92,7 @@ def eventful(wire: FakeWire, a: Node, b: Node) -> str:
     wire.originate("b", "192.0.2.0/24")
     wire.run(2)
     wire.reconfigure(b, 1, dataclasses.replace(b.links[1][1], cost=33))
-    b.instance.set_policy(Policy(imports=(Rule(tag=5, is_accepted=False),)), wire.now)
+    b.instance.set_policy(Policy(imports=(NeighborRule(tag=5, is_accepted=False),)), wire.now)
     b.instance.set_wall_clock(1e9)
     wire.withdraw("b", "192.0.2.0/24")
     wire.cut(wire.segments[0])
@@ -223,7 +227,9 @@ def test_prefix_tests_of_another_room_are_named_by_the_caller() -> None:
     wire.run(1)
     recorder = start_recording(wire, b)
     test = scalars.prefix_match.read("10.0.0.0/8 le 32")
-    b.instance.set_policy(Policy(imports=(Rule(prefixes=(test,), set_metric=99),)), wire.now)
+    b.instance.set_policy(
+        Policy(imports=(NeighborRule(prefixes=(test,), set_metric=99),)), wire.now
+    )
     text = recorder.text(b.instance, wire.now)
     with pytest.raises(RecordingError, match="PrefixMatch"):
         list(Replay(text).steps())

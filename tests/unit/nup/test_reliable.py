@@ -334,7 +334,7 @@ def test_a_heartbeat_that_shows_a_lost_tail_hastens_the_acknowledgement() -> Non
     receiver = ReliableReceiver(random.Random(1))
     receiver.start_multicast(7, 0.0)
     receiver.acks(ROUTER_ID, 5)
-    receiver.note_multicast_sequence(7, 1.0)
+    receiver.record_multicast_sequence(7, 1.0)
     assert receiver.ack_due_at is None
-    receiver.note_multicast_sequence(8, 1.0)
+    receiver.record_multicast_sequence(8, 1.0)
     assert receiver.ack_due_at == pytest.approx(1.001)

@@ -8,7 +8,7 @@ import pytest
 
 from routed.config import scalars
 from routed.nup.recording.recorder import Recorder
-from routed.nup.routes.policy import Policy, Rule
+from routed.nup.routes.policy import NeighborRule, Policy
 from routed.replay import main
 from tests.fakes.nup_pair import many_prefixes, pair
 
@@ -20,7 +20,9 @@ def recording(tmp_path: Path) -> Path:
     recorder = Recorder(b.instance, b"salt" * 4, wire.now)
     b.instance.record_to(recorder)
     test = scalars.prefix_match.read("172.16.0.0/16 le 32")
-    b.instance.set_policy(Policy(imports=(Rule(prefixes=(test,), set_metric=99),)), wire.now)
+    b.instance.set_policy(
+        Policy(imports=(NeighborRule(prefixes=(test,), set_metric=99),)), wire.now
+    )
     wire.originate("a", *many_prefixes(20))
     wire.run(2)
     path = tmp_path / "recording.jsonl"

@@ -103,7 +103,7 @@ def test_a_feasible_alternate_takes_over_at_once(told: Told) -> None:
     assert told(C, 19) is UpdateVerdict.ACCEPTED
     told(B, METRIC_INFINITY)
     assert told.chosen() == (29, (C,))
-    assert told.table.take_requests(100.0) == []
+    assert told.table.pop_requests(100.0) == []
 
 
 def test_a_grown_metric_keeps_the_route_since_the_old_claim_still_holds(told: Told) -> None:
@@ -130,14 +130,14 @@ def test_starvation_asks_the_origin_for_the_next_seqno_again_and_again(told: Tol
     told(B, 10)
     told(C, 30)
     told(B, METRIC_INFINITY, now=1.0)
-    assert told.table.take_requests(1.0) == []
-    ((key, request),) = told.table.take_requests(1.0 + REQUEST_DELAY_S)
+    assert told.table.pop_requests(1.0) == []
+    ((key, request),) = told.table.pop_requests(1.0 + REQUEST_DELAY_S)
     assert (key, request.origin, request.seqno) == (C, ORIGIN, 2)
-    assert told.table.take_requests(1.0 + REQUEST_RETRY_S) == []
-    assert len(told.table.take_requests(1.0 + REQUEST_DELAY_S + REQUEST_RETRY_S)) == 1
+    assert told.table.pop_requests(1.0 + REQUEST_RETRY_S) == []
+    assert len(told.table.pop_requests(1.0 + REQUEST_DELAY_S + REQUEST_RETRY_S)) == 1
     told(C, 30, seqno=2, now=2.0)
     assert told.chosen() == (40, (C,))
-    assert told.table.take_requests(100.0) == []
+    assert told.table.pop_requests(100.0) == []
 
 
 def test_a_better_route_that_is_not_feasible_is_asked_for_too(told: Told) -> None:
@@ -145,7 +145,7 @@ def test_a_better_route_that_is_not_feasible_is_asked_for_too(told: Told) -> Non
     told(C, 30)
     told(B, 100)
     assert told.chosen() == (110, (B,))
-    ((key, _),) = told.table.take_requests(1.0)
+    ((key, _),) = told.table.pop_requests(1.0)
     assert key == C
 
 
@@ -154,7 +154,7 @@ def test_a_request_that_loses_its_point_within_its_delay_is_never_sent(told: Tol
     told(C, 30)
     told(B, METRIC_INFINITY)
     told(C, METRIC_INFINITY)
-    assert told.table.take_requests(100.0) == []
+    assert told.table.pop_requests(100.0) == []
 
 
 def test_an_older_version_is_ignored_and_a_repeated_one_harmless(told: Told) -> None:
@@ -221,7 +221,7 @@ def test_stale_routes_are_used_until_swept_and_updates_to_them_wait_for_the_swee
     assert told.chosen() == (20, (B,))
     told.table.sweep_stale(B, 2.0)
     assert told.chosen() is None  # 300 is no claim below 20, and the new life has forgotten the old
-    ((key, request),) = told.table.take_requests(3.0)
+    ((key, request),) = told.table.pop_requests(3.0)
     assert (key, request.seqno) == (B, 2)
 
 
@@ -259,9 +259,9 @@ def test_requests_are_passed_to_the_next_hop_and_never_back(told: Told) -> None:
 
 def test_changes_are_reported_once(told: Told) -> None:
     told(B, 10)
-    assert told.table.take_changes() == [PREFIX]
+    assert told.table.pop_changes() == [PREFIX]
     told(C, 500)
-    assert told.table.take_changes() == []
+    assert told.table.pop_changes() == []
 
 
 # Runs: what is told alike is decided once, and differently known prefixes part company
@@ -307,8 +307,8 @@ def test_a_run_comes_to_the_same_as_its_updates_one_by_one() -> None:
     together, apart = tables
     assert together.selections() == apart.selections()
     assert sorted(together.learned()) == sorted(apart.learned())
-    assert set(together.take_changes()) == set(apart.take_changes())
-    assert sorted(together.take_requests(9.0)) == sorted(apart.take_requests(9.0))
+    assert set(together.pop_changes()) == set(apart.pop_changes())
+    assert sorted(together.pop_requests(9.0)) == sorted(apart.pop_requests(9.0))
     assert sorted(seen[0], key=str) == sorted(seen[1], key=str)
     for key in (B, C):
         told = [row for row in together.learned() if row[1] == key]

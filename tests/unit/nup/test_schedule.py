@@ -13,7 +13,7 @@ from routed.nup.auth.guard import LinkGuard
 from routed.nup.events import AdjacencyState
 from routed.nup.instance import NeighborInstance
 from routed.nup.link.adjacency import Adjacency
-from routed.nup.link.schedule import Agenda
+from routed.nup.link.schedule import Schedule
 from routed.nup.link.state import Exchange, Link, LinkMemory, Neighbor
 from routed.nup.routes.table import NeighborKey
 from routed.nup.transport.reliable import INITIAL_WINDOW, OutgoingData
@@ -37,43 +37,43 @@ class Alarm:
         return self.moment
 
 
-def agenda_of(**moments: float) -> tuple[Agenda, dict[int, Alarm]]:
+def schedule_of(**moments: float) -> tuple[Schedule, dict[int, Alarm]]:
     links = {int(name[1:]): Alarm(moment) for name, moment in moments.items()}
-    agenda = Agenda(links)
+    schedule = Schedule(links)
     for ifindex in links:
-        agenda.add(ifindex)
-    for ifindex in agenda.take(0):
-        agenda.arm(ifindex)
-    return agenda, links
+        schedule.add(ifindex)
+    for ifindex in schedule.take(0):
+        schedule.arm(ifindex)
+    return schedule, links
 
 
 def test_links_are_taken_when_touched_or_due_in_the_order_in_which_they_came_up() -> None:
-    agenda, _ = agenda_of(_9=2.0, _5=7.0, _1=3.0)
-    assert agenda.take(1.0) == []
-    agenda.touch(1)
-    agenda.touch(9)
-    assert agenda.take(1.0) == [9, 1]
-    agenda.touch(1)
-    assert agenda.take(2.0) == [9, 1]
-    assert agenda.due(3.0) == [9, 1]
+    schedule, _ = schedule_of(_9=2.0, _5=7.0, _1=3.0)
+    assert schedule.take(1.0) == []
+    schedule.touch(1)
+    schedule.touch(9)
+    assert schedule.take(1.0) == [9, 1]
+    schedule.touch(1)
+    assert schedule.take(2.0) == [9, 1]
+    assert schedule.due(3.0) == [9, 1]
 
 
 def test_the_next_moment_follows_a_touched_link_and_forgets_one_that_is_gone() -> None:
-    agenda, links = agenda_of(_1=5.0, _2=6.0)
+    schedule, links = schedule_of(_1=5.0, _2=6.0)
     links[2].moment = 1.0
-    agenda.touch(2)
-    assert agenda.next_timer() == 1.0
-    agenda.drop(2)
-    assert agenda.next_timer() == 5.0
-    agenda.drop(1)
-    assert agenda.next_timer() is None
-    assert agenda.take(9.0) == []
+    schedule.touch(2)
+    assert schedule.next_timer() == 1.0
+    schedule.drop(2)
+    assert schedule.next_timer() == 5.0
+    schedule.drop(1)
+    assert schedule.next_timer() is None
+    assert schedule.take(9.0) == []
 
 
 def test_what_concerns_all_touches_all() -> None:
-    agenda, _ = agenda_of(_1=5.0, _2=6.0)
-    agenda.touch_all()
-    assert agenda.take(0.0) == [1, 2]
+    schedule, _ = schedule_of(_1=5.0, _2=6.0)
+    schedule.touch_all()
+    assert schedule.take(0.0) == [1, 2]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -88,9 +88,9 @@ def test_no_change_of_a_link_goes_by_unnoticed(seed: int) -> None:
     def look() -> None:
         nonlocal looked_at
         for node in wire.nodes.values():
-            links, agenda = node.instance._links, node.instance._agenda
-            for ifindex, moment in agenda._moments.items():
-                if ifindex not in agenda._touched:
+            links, schedule = node.instance._links, node.instance._schedule
+            for ifindex, moment in schedule._moments.items():
+                if ifindex not in schedule._touched:
                     assert moment == links[ifindex].next_timer(), (node.name, ifindex)
                     looked_at += 1
 
@@ -151,9 +151,9 @@ def test_strangers_who_get_no_further_do_not_make_every_datagram_dearer(
 
 
 def test_a_link_whose_last_window_has_opened_goes_on_at_once() -> None:
-    agenda = Agenda({})
+    schedule = Schedule({})
     guard = LinkGuard(random.Random(1), lambda: 0.0)
-    link = Link(link_settings(1, 1), guard, LinkMemory(), agenda, 0.0, is_converging=False)
+    link = Link(link_settings(1, 1), guard, LinkMemory(), schedule, 0.0, is_converging=False)
     adjacency = Adjacency(router_id(2), PEER, 7, 0.0)
     adjacency.state = AdjacencyState.UP
     neighbor = Neighbor(NeighborKey(1, router_id(2)), adjacency, Exchange.fresh(random.Random(1)))

@@ -14,7 +14,7 @@ from routed.nup.link.adjacency import Adjacency, timestamp_us
 from routed.nup.wire.message import (
     BeginTable,
     EndOfTable,
-    Flag,
+    HeaderFlag,
     MessageType,
     NeighborHeard,
     Receiver,
@@ -64,7 +64,7 @@ def test_the_content_of_a_message_may_stand_in_any_order() -> None:
         puppet.reach(AdjacencyState.LOADING)
         everything = (*content, Receiver(router_id(1), puppet.session))
         tlvs = tuple(everything[index] for index in order)
-        puppet.send(MessageType.DATA, *tlvs, flags=Flag.UNICAST_STREAM, sequence=1)
+        puppet.send(MessageType.DATA, *tlvs, flags=HeaderFlag.UNICAST_STREAM, sequence=1)
         assert puppet.knows_route
         assert puppet.instance.counters()[TraceCode.TABLE_COUNT_MISMATCH.value] == 0
 
@@ -85,10 +85,10 @@ def test_an_implausible_round_trip_is_none(age_s: float) -> None:
     now = 5000.0
     adjacency = Adjacency(router_id(2), PEER, 7, now)
     echoed = timestamp_us(now - age_s)
-    adjacency.note_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
+    adjacency.record_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
     assert adjacency.rtt_s is None
     echoed = timestamp_us(now - 9.9)
-    adjacency.note_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
+    adjacency.record_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
     assert adjacency.rtt_s == pytest.approx(9.9)
 
 

@@ -78,20 +78,20 @@ def test_a_route_that_no_request_makes_feasible_is_used_when_the_distance_is_for
 ) -> None:
     steal_and_leave(table, REACH)
     assert through(table) == ()
-    assert table.wishes.waiting(HONEST) == 1
+    assert table.seqno_requests.waiting(HONEST) == 1
     asked = 0
     now = 1.0
     while now < 1.0 + SOURCE_GC_S:
-        asked += len(table.take_requests(now))
+        asked += len(table.pop_requests(now))
         table.collect(now)
         assert through(table) == ()
         now = min(each for each in [table.next_timer()] if each is not None)
     assert asked > 20, "requests go on for as long as it waits"
     table.collect(now)
     assert through(table) == (HONEST,)
-    assert table.take_changes() == [PREFIX]
-    assert table.wishes.waiting(HONEST) == 0
-    assert table.take_requests(now + 100) == []
+    assert table.pop_changes() == [PREFIX]
+    assert table.seqno_requests.waiting(HONEST) == 0
+    assert table.pop_requests(now + 100) == []
 
 
 @pytest.mark.parametrize("ahead", [REACH + 1, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 31) + 1])
@@ -126,7 +126,7 @@ def test_the_choice_among_equals_does_not_depend_on_who_came_first(first: int) -
 
 
 def test_a_distance_outlives_the_dead_interval_that_neighbors_were_told(table: RouteTable) -> None:
-    table.distances.note_dead_interval(300.0)
+    table.distances.record_dead_interval(300.0)
     steal_and_leave(table, 1)
     table.collect(1.0 + UNTOLD_S)
     table.collect(1.0 + UNTOLD_S + MESSAGE_LIFETIME_S + 299)
@@ -189,7 +189,7 @@ def test_ever_new_origins_fill_no_memory(table: RouteTable) -> None:
     for _ in range(2):
         now += SOURCE_GC_S
         table.collect(now)
-    table.counts.forgive(LIAR)
+    table.counts.clear_damping(LIAR)
     assert tell(table, LIAR, 0, 1, 9999, now, by=origin(9999)) == []
     assert through(table) == (LIAR,)
 

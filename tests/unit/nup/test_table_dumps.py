@@ -124,12 +124,12 @@ def test_the_list_has_everything_and_is_made_anew_after_many_changes() -> None:
     first = order.listed()
     assert list(first) == sorted(known)
     known[prefix(1)] = None
-    order.note_added([prefix(1)])
+    order.record_added([prefix(1)])
     assert order.listed() is first
     assert set(order.listed()) == set(known)
     for number in range(0, 400, 2):
         del known[prefix(number)]
-    order.note_removed(200)
+    order.record_removed(200)
     assert list(order.listed()) == sorted(known)
 
 
@@ -138,12 +138,12 @@ def test_a_router_and_a_link_have_a_share_each() -> None:
     first = router_id(1)
     for _ in range(DUMPS_AT_ONCE):
         assert limits.open_at(first) <= now
-        limits.note_begun(first, now)
+        limits.record_begun(first, now)
     assert limits.open_at(first) == pytest.approx(now + DUMP_GAP_S)
     others = [Address(Family.IPV4, (9 << 24) + n) for n in range(LINK_DUMPS_AT_ONCE)]
     begun = DUMPS_AT_ONCE
     while limits.open_at(others[begun % len(others)]) <= now:
-        limits.note_begun(others[begun], now)
+        limits.record_begun(others[begun], now)
         begun += 1
     assert begun == LINK_DUMPS_AT_ONCE
     assert limits.open_at(others[-1]) == pytest.approx(now + LINK_DUMP_GAP_S)

@@ -10,7 +10,7 @@ from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NextHop
 from routed.nup.events import AdjacencyReason, AdjacencyState, SendDatagram
-from routed.nup.wire.message import Flag, MessageType, NeighborHeard, decode
+from routed.nup.wire.message import HeaderFlag, MessageType, NeighborHeard, decode
 from tests.fakes.fake_wire import FakeWire, Node, WireFaults
 from tests.fakes.nup_pair import LOOPBACK, heartbeat, listening_instance
 
@@ -120,7 +120,7 @@ def test_a_list_of_several_pages_names_all_links_of_a_router_on_one() -> None:
         decode(output.data) for output in instance.outputs() if isinstance(output, SendDatagram)
     ]
     assert len(pages) > 1
-    assert all(Flag.PARTIAL_LIST in page.flags for page in pages)
+    assert all(HeaderFlag.PARTIAL_LIST in page.flags for page in pages)
     assert len({page.sequence for page in pages}) == len(pages)
     listed = [
         {tlv.router_id for tlv in page.tlvs if isinstance(tlv, NeighborHeard)} for page in pages

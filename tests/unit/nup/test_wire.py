@@ -17,8 +17,8 @@ from routed.nup.wire.message import (
     Ack,
     DecodeError,
     DecodeReason,
-    Flag,
     Goodbye,
+    HeaderFlag,
     Hello,
     MessageType,
     Reception,
@@ -99,26 +99,28 @@ def test_a_datagram_over_the_limit_is_refused() -> None:
 
 def test_a_payload_over_the_limit_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        seal(MessageType.DATA, Flag(0), 1, 0, bytes(MAX_DATAGRAM_BYTES))
+        seal(MessageType.DATA, HeaderFlag(0), 1, 0, bytes(MAX_DATAGRAM_BYTES))
 
 
 def test_an_unknown_optional_tlv_is_skipped() -> None:
     unknown = (0x00FF).to_bytes(2, "big") + (3).to_bytes(2, "big") + b"abc"
     payload = encode_tlvs(SENDER, ()) + unknown + tlv_bytes(Goodbye())
-    message = decode(seal(MessageType.CONTROL, Flag(0), 1, 0, payload))
+    message = decode(seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload))
     assert message.tlvs == (Goodbye(),)
 
 
 def test_unknown_flags_are_ignored() -> None:
     payload = encode_tlvs(SENDER, (Goodbye(),))
-    assert decode(seal(MessageType.CONTROL, Flag(0x8000), 1, 0, payload)).flags == Flag(0)
+    assert decode(seal(MessageType.CONTROL, HeaderFlag(0x8000), 1, 0, payload)).flags == HeaderFlag(
+        0
+    )
 
 
 @pytest.mark.parametrize("hello", [Hello(9, 3, 1500, 0), Hello(60_001, 3, 1500, 0)])
 def test_a_hello_interval_out_of_range_is_refused(hello: Hello) -> None:
     payload = encode_tlvs(SENDER, (hello,))
     with pytest.raises(DecodeError) as caught:
-        decode(seal(MessageType.HEARTBEAT, Flag(0), 1, 0, payload))
+        decode(seal(MessageType.HEARTBEAT, HeaderFlag(0), 1, 0, payload))
     assert caught.value.reason is DecodeReason.BAD_VALUE
 
 
@@ -156,7 +158,7 @@ def test_the_checksum_of_data_that_sums_to_nothing_is_zero() -> None:
 
 def test_an_empty_data_message_has_a_version_only() -> None:
     payload = encode_tlvs(SENDER, (TableVersion(2**64 - 1),))
-    message = decode(seal(MessageType.DATA, Flag(0), 7, 0, payload))
+    message = decode(seal(MessageType.DATA, HeaderFlag(0), 7, 0, payload))
     assert message.tlvs == (TableVersion(2**64 - 1),)
 
 
@@ -168,7 +170,7 @@ RUN = tuple(
 
 def data(*tlvs: bytes) -> bytes:
     payload = encode_tlvs(SENDER, (TableVersion(1),)) + b"".join(tlvs)
-    return seal(MessageType.DATA, Flag(0), 7, 0, payload)
+    return seal(MessageType.DATA, HeaderFlag(0), 7, 0, payload)
 
 
 def test_a_host_bit_within_a_run_is_found_where_it_is() -> None:
@@ -199,7 +201,7 @@ def test_a_known_number_with_the_other_mandatory_bit_is_an_unknown_tlv() -> None
     value = SENDER.pack()
     optional = (1).to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
     payload = encode_tlvs(SENDER, ()) + optional + tlv_bytes(Goodbye())
-    assert decode(seal(MessageType.CONTROL, Flag(0), 1, 0, payload)).tlvs == (Goodbye(),)
+    assert decode(seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload)).tlvs == (Goodbye(),)
 
 
 def test_unknown_flags_of_a_message_and_of_a_route_are_ignored() -> None:
@@ -207,12 +209,12 @@ def test_unknown_flags_of_a_message_and_of_a_route_are_ignored() -> None:
     packed = bytearray(tlv_bytes(update))
     packed[6] |= 0xFE
     payload = encode_tlvs(SENDER, (TableVersion(1),)) + bytes(packed)
-    message = decode(seal(MessageType.DATA, Flag(0xFFF0), 1, 0, payload))
-    assert (message.flags, message.tlvs[1]) == (Flag(0), update)
+    message = decode(seal(MessageType.DATA, HeaderFlag(0xFFF0), 1, 0, payload))
+    assert (message.flags, message.tlvs[1]) == (HeaderFlag(0), update)
 
 
 def test_reception_may_speak_of_more_heartbeats_than_a_receiver_remembers() -> None:
     heard = tlv_bytes(Reception(SENDER.router_id, 254, 255))
     payload = encode_tlvs(SENDER, (Hello(1000, 3, 1500, 0),)) + heard
-    message = decode(seal(MessageType.HEARTBEAT, Flag(0), 1, 0, payload))
+    message = decode(seal(MessageType.HEARTBEAT, HeaderFlag(0), 1, 0, payload))
     assert message.tlvs[1] == Reception(SENDER.router_id, 254, 255)

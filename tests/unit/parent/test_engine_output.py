@@ -40,7 +40,7 @@ async def test_lines_are_whole_wherever_the_reads_cut_them(
     os.close(printing.write_end)
     await printing.output.relay()
     assert printing.lines == said
-    assert list(printing.output.last_words) == said[-LINES_KEPT:]
+    assert list(printing.output.final_output) == said[-LINES_KEPT:]
 
 
 async def test_it_ends_with_the_stream_and_not_before(

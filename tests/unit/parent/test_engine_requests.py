@@ -14,12 +14,12 @@ from routed.imsg.messages import (
     FibCommanded,
     LogLevelChanged,
     LogLevelRequested,
-    NextHopsTold,
+    NextHopsReported,
     ReloadFinished,
     ReloadRequested,
 )
 from routed.model.command import FibCommand
-from routed.parent.engine_requests import EngineDesk
+from routed.parent.engine_requests import EngineRequests
 from routed.parent.log_output import DaemonLog
 from routed.parent.reload_queue import ReloadRequest
 
@@ -62,8 +62,8 @@ class Kernel:
         await self.may_finish.wait()
         return DONE
 
-    def nexthops_after(self, after_id: int) -> NextHopsTold:
-        return NextHopsTold((), is_last=True)
+    def nexthops_after(self, after_id: int) -> NextHopsReported:
+        return NextHopsReported((), is_last=True)
 
 
 class Transactions:
@@ -83,20 +83,20 @@ class Counter:
         transactions: Any = self.transactions
         engines: Any = self.engines
         log = DaemonLog(LogConfig(), is_foreground=True)
-        self.desk = EngineDesk(kernel, transactions, log, engines, nursery)
+        self.engine_requests = EngineRequests(kernel, transactions, log, engines, nursery)
 
 
 async def test_an_answer_reaches_the_engine_that_asked(nursery: trio.Nursery) -> None:
     counter = Counter(nursery)
     engine = counter.engines.running
     assert engine is not None
-    counter.desk.fib_commanded(7, FibCommanded(FibCommand.RESYNC, 0, 1))
-    counter.desk.nexthops_asked(8, 0)
-    counter.desk.log_level_requested(9, LogLevelRequested("debug"))
+    counter.engine_requests.fib_commanded(7, FibCommanded(FibCommand.RESYNC, 0, 1))
+    counter.engine_requests.nexthops_asked(8, 0)
+    counter.engine_requests.log_level_requested(9, LogLevelRequested("debug"))
     counter.kernel.may_finish.set()
     await trio.testing.wait_all_tasks_blocked()
     assert engine.got == [
-        (NextHopsTold((), is_last=True), 8), (LogLevelChanged("debug"), 9), (DONE, 7),
+        (NextHopsReported((), is_last=True), 8), (LogLevelChanged("debug"), 9), (DONE, 7),
     ]  # fmt: skip
 
 
@@ -105,17 +105,17 @@ async def test_the_next_engine_does_not_get_its_predecessors_answers(
 ) -> None:
     """Its own request may have the same id."""
     counter = Counter(nursery)
-    counter.desk.fib_commanded(1, FibCommanded(FibCommand.RESYNC, 0, 1))
-    counter.desk.reload_requested(2, ReloadRequested(0, 1))
+    counter.engine_requests.fib_commanded(1, FibCommanded(FibCommand.RESYNC, 0, 1))
+    counter.engine_requests.reload_requested(2, ReloadRequested(0, 1))
     await trio.testing.wait_all_tasks_blocked()
     counter.engines.die()
-    counter.desk.tell_level()  # nobody is there to hear it
+    counter.engine_requests.tell_level()  # nobody is there to hear it
     successor = counter.engines.start()
-    counter.desk.reload_requested(2, ReloadRequested(0, 1))
+    counter.engine_requests.reload_requested(2, ReloadRequested(0, 1))
     counter.kernel.may_finish.set()
     first, second = counter.transactions.asked
-    counter.desk.answer_reload(first.request_id, ReloadFinished(False, ("the first",)))
-    counter.desk.answer_reload(second.request_id, ReloadFinished(True, ("the second",)))
+    counter.engine_requests.answer_reload(first.request_id, ReloadFinished(False, ("the first",)))
+    counter.engine_requests.answer_reload(second.request_id, ReloadFinished(True, ("the second",)))
     await trio.testing.wait_all_tasks_blocked()
     assert successor.got == [(ReloadFinished(True, ("the second",)), 2)]
 
@@ -127,11 +127,11 @@ async def test_whichever_engine_there_is_hears_of_a_reload_by_signal(
     counter.engines.die()
     engine = counter.engines.start()
     answer = ReloadFinished(True, ("nothing changed",))
-    counter.desk.answer_reload(0, answer)
+    counter.engine_requests.answer_reload(0, answer)
     assert engine.got == [(answer, 0)]
 
 
 async def test_a_level_that_does_not_exist_breaks_a_rule(nursery: trio.Nursery) -> None:
     counter = Counter(nursery)
     with pytest.raises(IpcError, match="log level 'loud' does not exist"):
-        counter.desk.log_level_requested(1, LogLevelRequested("loud"))
+        counter.engine_requests.log_level_requested(1, LogLevelRequested("loud"))

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from routed.log.events import Level
-from routed.log.logger import Logger, Record
+from routed.log.logger import Logger, LogRecord
 from routed.parent.engine_process import journals
 from routed.parent.engine_process.journals import DEATHS_MAX, Journals
 from routed.parent.engine_process.supervisor import RESTART_WINDOW_S, Supervisor
@@ -18,9 +18,9 @@ from routed.parent.engine_process.supervisor import RESTART_WINDOW_S, Supervisor
 
 class ListSink:
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         self.records.append(record)
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ def found(held: Journals) -> list[bytes]:
 def test_what_one_engine_leaves_the_next_one_finds(held: Journals, sink: ListSink) -> None:
     leave(held, b"one", b"two")
     assert found(held) == [b"one", b"two"]
-    held.engine_died(has_wished=True)
+    held.engine_died(has_desired_routes=True)
     assert found(held) == [b"one", b"two"]
     assert sink.records == []
 
@@ -76,9 +76,9 @@ def test_a_file_longer_than_an_honest_engine_writes_is_given_up(
 def test_engines_that_die_of_it_are_not_told_any_more(held: Journals, sink: ListSink) -> None:
     leave(held, b"poison", b"")
     for _ in range(DEATHS_MAX - 1):
-        held.engine_died(has_wished=False)
+        held.engine_died(has_desired_routes=False)
         assert found(held) == [b"poison", b""]
-    held.engine_died(has_wished=False)
+    held.engine_died(has_desired_routes=False)
     assert found(held) == [b"", b""]
     assert [record.fields["number"] for record in sink.records] == ["0"], "the other one was empty"
 
@@ -87,19 +87,19 @@ def test_an_engine_that_lived_with_it_acquits_it(held: Journals) -> None:
     leave(held, b"kept", b"")
     for _ in range(10):
         for _ in range(DEATHS_MAX - 1):
-            held.engine_died(has_wished=False)
+            held.engine_died(has_desired_routes=False)
             assert found(held)[0] == b"kept"
-        held.engine_died(has_wished=True)
+        held.engine_died(has_desired_routes=True)
         assert found(held)[0] == b"kept"
 
 
 def test_the_last_engine_that_is_tried_does_without_it(held: Journals, sink: ListSink) -> None:
-    """What it holds may kill long after the first wish, and would then end the daemon."""
+    """What it holds may kill long after the first desired route, and would then end the daemon."""
     leave(held, b"poison", b"")
     for _ in range(10):
-        held.engine_died(has_wished=True)
+        held.engine_died(has_desired_routes=True)
         assert found(held) == [b"poison", b""]
-    held.engine_died(has_wished=True, is_next_last=True)
+    held.engine_died(has_desired_routes=True, is_next_last=True)
     assert found(held) == [b"", b""]
     assert [record.event for record in sink.records] == ["journal-given-up"]
 
@@ -117,9 +117,9 @@ async def test_the_supervisor_knows_which_engine_is_the_last_one() -> None:
 
 def test_engines_that_never_had_it_say_nothing_about_it(held: Journals) -> None:
     leave(held, b"kept", b"")
-    held.engine_died(has_wished=False)
+    held.engine_died(has_desired_routes=False)
     for _ in range(10):
-        held.engine_died(has_wished=False)
+        held.engine_died(has_desired_routes=False)
     assert found(held)[0] == b"kept"
 
 
@@ -137,7 +137,7 @@ def test_a_copy_that_a_dead_engine_gave_away_reaches_no_later_engine(held: Journ
     """S12: whoever holds it could go on saying what clients have injected."""
     given_away = held.copies()
     os.write(given_away[0], b"injected")
-    held.engine_died(has_wished=True)
+    held.engine_died(has_desired_routes=True)
     assert found(held) == [b"injected", b""]
     os.write(given_away[0], b" and forged")
     os.ftruncate(given_away[1], 0)

@@ -7,7 +7,7 @@ import pytest
 from ipc.framing import IpcError
 from routed.imsg.messages import LogEvent
 from routed.log.events import EVENTS, Level
-from routed.log.logger import Logger, Record, format_text
+from routed.log.logger import Logger, LogRecord, format_text
 from routed.parent.engine_process.log_relay import (
     LOG_BYTES_BURST,
     LOG_BYTES_PER_S,
@@ -19,9 +19,9 @@ from routed.parent.engine_process.log_relay import (
 
 class ListSink:
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         self.records.append(record)
 
     def close(self) -> None:

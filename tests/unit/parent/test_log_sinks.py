@@ -14,7 +14,7 @@ import pytest
 
 from routed.config.schema import LogConfig
 from routed.log.events import Level
-from routed.log.logger import Record
+from routed.log.logger import LogRecord
 from routed.parent import log_sinks
 from routed.parent.log_output import DaemonLog
 from routed.parent.log_sinks import (
@@ -28,11 +28,11 @@ from routed.parent.log_sinks import (
 DEADLINE_S = 30.0
 
 
-def record(level: str = "info") -> Record:
-    return Record(Level.INFO, "log-level", {"level": level}, "parent")
+def record(level: str = "info") -> LogRecord:
+    return LogRecord(Level.INFO, "log-level", {"level": level}, "parent")
 
 
-def write_until_full(write: Callable[[Record], None]) -> int:
+def write_until_full(write: Callable[[LogRecord], None]) -> int:
     """How many lines went through before one did not."""
     for count in range(100_000):
         try:
@@ -203,7 +203,9 @@ def datagrams(tmp_path: Path) -> socket.socket:
 
 def test_syslog_and_journal_datagrams(datagrams: socket.socket) -> None:
     path = datagrams.getsockname()
-    record = Record(Level.WARNING, "link-down", {"link": "eth0", "reason": "two\nlines"}, "parent")
+    record = LogRecord(
+        Level.WARNING, "link-down", {"link": "eth0", "reason": "two\nlines"}, "parent"
+    )
     with datagrams:
         syslog, journal = SyslogSink(as_json=False, path=path), JournalSink(path=path)
         syslog.write(record)

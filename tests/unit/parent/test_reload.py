@@ -28,7 +28,7 @@ from routed.parent.reload import (
     SwitchError,
     Transactions,
 )
-from routed.parent.reload_phases import TRANSITIONS, Action, Event, Phase, table_text
+from routed.parent.reload_phases import TRANSITIONS, Action, Event, ReloadPhase, table_text
 from routed.parent.reload_queue import QUEUE_MAX, ReloadRequest
 from tests.fakes.fake_engines import DirectReader, Sink
 
@@ -466,7 +466,7 @@ async def test_a_review_holds_up_neither_the_timer_nor_a_rollback(
         scene.host.may_review = trio.Event()
         scene.transactions.ask(ReloadRequest(8, "test", ReloadAction.CHECK))
         await trio.sleep(100)
-        assert scene.transactions.phase is Phase.CONFIRMED
+        assert scene.transactions.phase is ReloadPhase.CONFIRMED
         assert scene.host.config == load_text(text_with(1))
 
 
@@ -494,7 +494,7 @@ async def test_what_engines_end_on_is_refused_by_the_next_start(
         scene.write(2)
         scene.host.failures = [SwitchError(["it died"], was_applied=True)]
         assert not (await scene.ask(confirm_s=confirm_s)).is_ok
-        assert scene.transactions.phase is Phase.CONFIRMED
+        assert scene.transactions.phase is ReloadPhase.CONFIRMED
         assert last_good_of(tmp_path, print).instead_of(text_with(2)) == text_with(1)
 
 
@@ -823,7 +823,7 @@ async def test_a_late_confirm_does_not_confirm_somebody_elses(
         assert b_token in answer.lines[0]
         answer = await scene.ask(ReloadAction.CONFIRM, login=1, token=a_token)
         assert f"{a_token} is not the configuration that waits" in answer.lines[0]
-        assert scene.transactions.phase is Phase.UNCONFIRMED
+        assert scene.transactions.phase is ReloadPhase.UNCONFIRMED
         answer = await scene.ask(ReloadAction.CONFIRM, login=2)
         assert answer.is_ok, "who loaded it from here need not name it"
         assert scene.host.config == load_text(text_with(3))
@@ -885,16 +885,16 @@ def drive(scene: Scene, event: Event) -> None:
             pass  # the caller lets it pass
 
 
-async def reach(scene: Scene, phase: Phase, *, confirm_s: float | None) -> None:
+async def reach(scene: Scene, phase: ReloadPhase, *, confirm_s: float | None) -> None:
     """Bring a daemon into a phase, and hold it there."""
     scene.write(1, 2)
     match phase:
-        case Phase.SWITCHING:
+        case ReloadPhase.SWITCHING:
             scene.host.may_switch = trio.Event()
             scene.transactions.ask(ReloadRequest(1, "test", confirm_s=confirm_s, uid=0, login=1))
-        case Phase.UNCONFIRMED | Phase.RETURNING:
+        case ReloadPhase.UNCONFIRMED | ReloadPhase.RETURNING:
             await scene.ask(confirm_s=60.0)
-            if phase is Phase.RETURNING:
+            if phase is ReloadPhase.RETURNING:
                 scene.host.has_engine = trio.Event()
                 scene.transactions.ask(ReloadRequest(2, "test", ReloadAction.ROLLBACK))
     await trio.testing.wait_all_tasks_blocked()
@@ -902,9 +902,9 @@ async def reach(scene: Scene, phase: Phase, *, confirm_s: float | None) -> None:
 
 
 @pytest.mark.parametrize("event", list(Event))
-@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("phase", list(ReloadPhase))
 async def test_each_event_does_in_each_phase_what_the_table_says(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, phase: Phase, event: Event
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, phase: ReloadPhase, event: Event
 ) -> None:
     follows, action = TRANSITIONS[phase, event]
     async with running(tmp_path) as scene:
@@ -943,6 +943,6 @@ def drain(scene: Scene) -> list[tuple[int, ReloadFinished]]:
 
 
 def test_the_table_is_complete_and_so_is_the_page() -> None:
-    assert set(TRANSITIONS) == {(phase, event) for phase in Phase for event in Event}
+    assert set(TRANSITIONS) == {(phase, event) for phase in ReloadPhase for event in Event}
     page = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
     assert table_text() in page.read_text(encoding="utf-8")

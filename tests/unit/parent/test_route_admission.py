@@ -1,4 +1,5 @@
-"""The engine's wishes, judged: what it may not ask for is left out, what is nonsense ends it."""
+"""The engine's desired routes, judged: what it may not ask for is left out, what is nonsense ends
+it."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from routed.imsg.messages import FibProgress, LinkRemoved, Ping, RoutesLearned
+from routed.imsg.messages import FibProgress, LinkRemoved, Ping, RoutesImported
 from routed.model.link import Interface
-from routed.parent.engine_process.send_queue import Outbox
+from routed.parent.engine_process.send_queue import SendQueue
 
 
 class Nothing:
@@ -15,10 +15,10 @@ class Nothing:
     def link(self, ifindex: int) -> Interface | None:
         return None
 
-    def take_progress(self) -> FibProgress | None:
+    def pop_progress(self) -> FibProgress | None:
         return None
 
-    def take_learned(self) -> RoutesLearned | None:
+    def take_learned(self) -> RoutesImported | None:
         return None
 
 
@@ -31,30 +31,30 @@ def is_open(descriptor: int) -> bool:
 
 
 def test_messages_in_order_come_first_and_state_is_said_once() -> None:
-    outbox = Outbox(Nothing())
-    outbox.mark_link(7)
-    outbox.send(Ping())
-    outbox.mark_link(7)
-    first, second = outbox.take(is_running=True), outbox.take(is_running=True)
+    send_queue = SendQueue(Nothing())
+    send_queue.mark_link(7)
+    send_queue.send(Ping())
+    send_queue.mark_link(7)
+    first, second = send_queue.take(is_running=True), send_queue.take(is_running=True)
     assert first is not None
     assert second is not None
     assert (first.message, second.message) == (Ping(), LinkRemoved(7))
-    assert outbox.take(is_running=True) is None
+    assert send_queue.take(is_running=True) is None
 
 
 def test_an_engine_that_is_configured_is_told_no_state() -> None:
-    outbox = Outbox(Nothing())
-    outbox.mark_link(7)
-    assert outbox.take(is_running=False) is None
-    assert len(outbox) == 1
+    send_queue = SendQueue(Nothing())
+    send_queue.mark_link(7)
+    assert send_queue.take(is_running=False) is None
+    assert len(send_queue) == 1
 
 
 def test_no_descriptor_outlives_the_engine_that_it_was_for() -> None:
-    outbox = Outbox(Nothing())
+    send_queue = SendQueue(Nothing())
     waiting, late = os.memfd_create("waiting"), os.memfd_create("late")
-    outbox.send(Ping(), descriptor=waiting)
-    outbox.close()
+    send_queue.send(Ping(), descriptor=waiting)
+    send_queue.close()
     assert not is_open(waiting)
-    outbox.send(Ping(), descriptor=late)
+    send_queue.send(Ping(), descriptor=late)
     assert not is_open(late)
-    assert outbox.take(is_running=True) is None
+    assert send_queue.take(is_running=True) is None

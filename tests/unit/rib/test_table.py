@@ -57,9 +57,9 @@ def settle(rib: Rib, *routes: Route) -> dict[str, tuple[NextHop, ...] | None]:
     for route in routes:
         rib.install(route)
     return {
-        str(prefix): selection.next_hops if selection else None
+        str(prefix): best_path.next_hops if best_path else None
         for changes in rib.process()
-        for prefix, selection in changes.items()
+        for prefix, best_path in changes.items()
     }
 
 
@@ -206,8 +206,8 @@ def test_a_circle_with_a_way_out_comes_to_rest(rib: Rib) -> None:
     settle(rib, static("10.0.0.0/8", "172.16.0.1"), static("172.16.0.0/12", "10.0.0.1"))
     assert rib.process() == []
     for prefix in ("10.0.0.0/8", "172.16.0.0/12"):
-        selection = rib.best(Prefix.parse(prefix))
-        assert selection is None or selection.next_hops == (hop("192.0.2.2", 2),)
+        best_path = rib.best(Prefix.parse(prefix))
+        assert best_path is None or best_path.next_hops == (hop("192.0.2.2", 2),)
 
 
 def test_a_gateway_behind_a_blackhole_is_not_reachable(rib: Rib) -> None:

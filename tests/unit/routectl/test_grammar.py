@@ -31,7 +31,7 @@ from routectl.grammar import (
     leaves,
 )
 from routectl.parse import describe, parse
-from routectl.render.text import Lines, Record, Sections, Table
+from routectl.render.text import Record, Sections, TextLines, TextTable
 from routed.control.changes import Topic
 from routed.control.policy import REQUIRED_ROLE
 from routed.model.route import RouteSource, RouteType
@@ -90,7 +90,7 @@ def test_every_request_has_the_role_that_the_daemon_asks_for(
 def test_every_answer_has_a_text_form(words: tuple[str, ...], leaf: Leaf) -> None:
     match leaf.action:
         case Ask(_, form) | Lookup(form) | ExplainAddress(_, form) | Watch(_, form) | Draw(_, form):
-            assert isinstance(form, (Table, Record, Sections, Lines))
+            assert isinstance(form, (TextTable, Record, Sections, TextLines))
         case Check() | Command() | Import() | Local() | Save():
             pass  # lines of text: tests/shell/test_golden.py has each
 

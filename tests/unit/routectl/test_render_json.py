@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from routectl.render.json import JSON_VERSION, JsonOutput
-from routectl.render.text import Row, Table
+from routectl.render.text import Row, TextTable
 
-FORM = Table((), "")
+FORM = TextTable((), "")
 both_forms = pytest.mark.parametrize("is_pretty", [False, True])
 
 

@@ -12,8 +12,8 @@ from routectl.render.text import (
     Column,
     Record,
     Row,
-    Table,
     TextOutput,
+    TextTable,
     duration_text,
     ms_text,
     next_hops_text,
@@ -22,7 +22,7 @@ from routectl.render.text import (
 )
 from routectl.render.views import ROUTES, STATUS, fib_counts, health
 
-TABLE = Table(
+TABLE = TextTable(
     (
         Column("NAME", lambda row: str(row["name"]), is_colored=True),
         Column("N", lambda row: str(row["n"]), is_right=True),
@@ -31,7 +31,7 @@ TABLE = Table(
 )
 
 
-def shown(form: Table | Record, *pages: list[Row], has_color: bool = False) -> str:
+def shown(form: TextTable | Record, *pages: list[Row], has_color: bool = False) -> str:
     out = io.StringIO()
     TextOutput(out, io.StringIO(), has_color=has_color).show(form, pages)
     return out.getvalue()
@@ -189,7 +189,7 @@ def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
         "prefix": "10.0.0.0/8", "type": "unreachable", "distance": 90, "source": "neighbor"
     }  # fmt: skip
     largest = 2**32 - 2
-    assert isinstance(ROUTES, Table)
+    assert isinstance(ROUTES, TextTable)
     assert "90/inf " in shown(ROUTES, [{**route, "metric": largest}])
     assert "90/inf " in shown(ROUTES, [{**route, "metric": largest, "source": "redistributed"}])
     assert "90/77 " in shown(ROUTES, [{**route, "metric": 77}])

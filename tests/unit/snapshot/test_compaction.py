@@ -11,7 +11,7 @@ import pytest
 
 from routed.model.prefix import Prefix
 from routed.snapshot.compaction import SLACK_WORDS
-from tests.fakes.fib_writer import NAMES, PARTS, Writer, add, drop, hop, selection
+from tests.fakes.fib_writer import NAMES, PARTS, Writer, add, best_path, drop, hop
 
 
 @pytest.fixture(params=list(PARTS.values()), ids=list(PARTS))
@@ -35,7 +35,7 @@ def test_memory_is_given_back_when_everything_is_removed(writer: Writer) -> None
 
 
 def test_a_selection_of_both_families_is_of_each(writer: Writer) -> None:
-    shared = selection(metric=7)
+    shared = best_path(metric=7)
     prefixes = ["10.0.0.0/8", "2001:db8::/32", "10.1.0.0/16"]
     for text in prefixes:
         writer.apply((Prefix.parse(text), shared))

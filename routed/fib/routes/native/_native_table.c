@@ -53,7 +53,7 @@ static void run(Work *work)
     }
 }
 
-static int take_keys(Work *work, const char *keys, Py_ssize_t length)
+static int set_keys(Work *work, const char *keys, Py_ssize_t length)
 {
     if (length % (Py_ssize_t)work->table->key_bytes) {
         PyErr_Format(PyExc_ValueError, "a column of %zd bytes for keys of %zd", length,
@@ -98,7 +98,7 @@ static int run_valued(Work *work, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "y#Oy#", &keys, &keys_length, &values, &indices, &indices_length))
         return -1;
-    if (take_keys(work, keys, keys_length) ||
+    if (set_keys(work, keys, keys_length) ||
         native_check_indices(indices, indices_length, work->count, PyList_Size(values)) ||
         reserve(table, work->count))
         return -1;
@@ -118,7 +118,7 @@ static int run_plain(Work *work, PyObject *args)
     const char *keys;
     Py_ssize_t length;
 
-    if (!PyArg_ParseTuple(args, "y#", &keys, &length) || take_keys(work, keys, length) ||
+    if (!PyArg_ParseTuple(args, "y#", &keys, &length) || set_keys(work, keys, length) ||
         reserve(work->table, work->count))
         return -1;
     run(work);
@@ -314,7 +314,7 @@ static int open_found(Work *work, PyObject *keys)
     return work->found ? 0 : -1;
 }
 
-static PyObject *table_want(Table *self, PyObject *args)
+static PyObject *table_set_desired(Table *self, PyObject *args)
 {
     Work work = {.table = self, .act = act_want};
 
@@ -407,7 +407,7 @@ static PyObject *table_compare(Table *self, PyObject *args)
         number = (uint32_t)PyLong_AsUnsignedLong(known);
     else if (PyErr_Occurred())
         return NULL;
-    if (take_keys(&work, PyBytes_AsString(keys), PyBytes_Size(keys)) || open_found(&work, keys))
+    if (set_keys(&work, PyBytes_AsString(keys), PyBytes_Size(keys)) || open_found(&work, keys))
         return NULL;
     work.numbers = &number;
     run(&work);
@@ -449,7 +449,7 @@ static PyObject *table_find(Table *self, PyObject *args)
     Py_ssize_t length;
     const Entry *entry;
 
-    if (!PyArg_ParseTuple(args, "y#", &key, &length) || take_keys(&work, key, length))
+    if (!PyArg_ParseTuple(args, "y#", &key, &length) || set_keys(&work, key, length))
         return NULL;
     if (work.count != 1) {
         PyErr_SetString(PyExc_ValueError, "one key is looked up at a time");
@@ -645,7 +645,8 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 }
 
 static PyMethodDef table_methods[] = {
-    {"want", (PyCFunction)table_want, METH_VARARGS, "want(keys, values, indices): how many claimed"},
+    {"set_desired", (PyCFunction)table_set_desired, METH_VARARGS,
+     "set_desired(keys, values, indices): how many claimed"},
     {"withdraw", (PyCFunction)table_withdraw, METH_VARARGS, "withdraw(keys): those unwanted now"},
     {"hold", (PyCFunction)table_hold, METH_VARARGS, "hold(keys)"},
     {"release", (PyCFunction)table_release, METH_VARARGS, "release(keys)"},

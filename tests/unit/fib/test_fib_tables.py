@@ -8,11 +8,11 @@ import math
 import pytest
 import trio
 
-from routed.fib.routes.book import Drift
-from routed.fib.routes.ledger import Ledger
 from routed.fib.routes.link_prefixes import PREFIXES_MAX, LinkPrefixes
 from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import OpKind
+from routed.fib.routes.table import Drift
+from routed.fib.routes.tables import FibTables
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel, operations_of
@@ -37,44 +37,44 @@ class Bench:
     """A ledger, a fake kernel and a clock."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger(OURS)
+        self.fib_tables = FibTables(OURS)
         self.kernel = FakeKernel()
         self.now = 100.0
 
-    def want(self, route: RouteKey, value: RouteValue) -> None:
+    def set_desired(self, route: RouteKey, value: RouteValue) -> None:
         prefix = route.prefix
-        self.ledger.want(route.table_id, prefix.family, [prefix.as_int], [value])
+        self.fib_tables.set_desired(route.table_id, prefix.family, [prefix.as_int], [value])
 
     def withdraw(self, route: RouteKey) -> None:
-        self.ledger.withdraw(route.table_id, route.prefix.family, [route.prefix.as_int])
+        self.fib_tables.withdraw(route.table_id, route.prefix.family, [route.prefix.as_int])
 
     def dump(self) -> list[Drift]:
         drift: list[Drift] = []
         for family in Family:
             found, is_thorough = None, False
             while found is None:
-                comparison = self.ledger.begin_dump(254, family, is_thorough=is_thorough)
+                comparison = self.fib_tables.begin_dump(254, family, is_thorough=is_thorough)
                 trio.run(self.kernel.dump_routes, 254, family, comparison.take)
                 found, is_thorough = comparison.finish(self.now), True
             drift += found
-        self.ledger.end_dump()
+        self.fib_tables.end_dump()
         return drift
 
     def step(self) -> bool:
         """Plan, apply and record once; returns whether the book agreed with the kernel."""
-        batches = self.ledger.plan(self.now)
-        return self.ledger.record(batches, self.kernel.apply(batches), self.now)
+        batches = self.fib_tables.plan(self.now)
+        return self.fib_tables.record(batches, self.kernel.apply(batches), self.now)
 
     def planned(self) -> list[OpKind]:
         """The kinds of the next operations, without doing them."""
-        return [operation.kind for operation in operations_of(self.ledger.plan(self.now))]
+        return [operation.kind for operation in operations_of(self.fib_tables.plan(self.now))]
 
     def failure_of(self, route: RouteKey) -> str:
-        return self.ledger.book(route.space).failure_of(route.prefix.as_int)
+        return self.fib_tables.fib_table(route.table_key).failure_of(route.prefix.as_int)
 
     def settle(self) -> None:
         for _ in range(10):
-            if not self.ledger.plan(self.now):
+            if not self.fib_tables.plan(self.now):
                 return
             if not self.step():
                 self.dump()
@@ -87,23 +87,23 @@ def bench() -> Bench:
 
 
 def test_wanted_routes_are_installed_and_a_second_round_writes_nothing(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
-    bench.want(C, BLACKHOLE)
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(C, BLACKHOLE)
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.1"), C: BLACKHOLE}
     writes = len(bench.kernel.writes)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
 
 
 def test_set_unset_set_same_before_apply_costs_no_write(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     writes = len(bench.kernel.writes)
-    bench.want(A, via("192.0.2.9"))
+    bench.set_desired(A, via("192.0.2.9"))
     bench.withdraw(A)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
 
@@ -114,42 +114,42 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
     bench.kernel.put(A, via("192.0.2.1"), 205)
     bench.kernel.put(B, via("192.0.2.1"), 205)
     bench.dump()
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     assert bench.kernel.writes == []
     assert set(bench.kernel.ours()) == {A, B}, "nothing is swept before the gate"
-    assert bench.ledger.stale_count == 1
-    bench.ledger.open_gate()
+    assert bench.fib_tables.stale_count == 1
+    bench.fib_tables.open_gate()
     bench.settle()
     assert set(bench.kernel.ours()) == {A}
-    assert bench.ledger.stale_count == 0
-    assert (bench.ledger.counts.adopted, bench.ledger.counts.swept) == (1, 1)
+    assert bench.fib_tables.stale_count == 0
+    assert (bench.fib_tables.counts.adopted, bench.fib_tables.counts.swept) == (1, 1)
 
 
 def test_the_legs_are_those_that_kernel_routes_of_ours_go_through(bench: Bench) -> None:
     bench.kernel.put(A, via("192.0.2.1", "192.0.2.2"), 205)
     bench.kernel.put(B, via("192.0.2.3"), 2)
-    assert bench.ledger.legs() == set()
+    assert bench.fib_tables.hops() == set()
     bench.dump()
-    bench.want(B, via("192.0.2.4"))  # not there yet
-    assert bench.ledger.legs() == {(Address.parse(f"192.0.2.{last}"), 2) for last in (1, 2)}
+    bench.set_desired(B, via("192.0.2.4"))  # not there yet
+    assert bench.fib_tables.hops() == {(Address.parse(f"192.0.2.{last}"), 2) for last in (1, 2)}
 
 
 def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
     bench.kernel.put(A, via("192.0.2.1"), 205)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.dump()
     bench.settle()
     assert bench.kernel.writes == []
-    assert bench.ledger.counts.adopted == 1
+    assert bench.fib_tables.counts.adopted == 1
 
 
 def test_additions_come_before_removals(bench: Bench) -> None:
-    bench.ledger.open_gate()
-    bench.want(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.withdraw(A)
-    bench.want(B, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
     bench.settle()
     assert [write.kind for write in bench.kernel.writes[1:]] == [OpKind.INSTALL, OpKind.REMOVE]
 
@@ -157,8 +157,8 @@ def test_additions_come_before_removals(bench: Bench) -> None:
 def test_a_foreign_route_is_never_touched_and_its_key_is_reported(bench: Bench) -> None:
     foreign = bench.kernel.put(A, via("192.0.2.99"), 12)
     bench.dump()
-    bench.ledger.open_gate()
-    bench.want(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     assert bench.kernel.routes[A] == foreign
     assert "protocol bird" in bench.failure_of(A)
@@ -168,16 +168,16 @@ def test_a_foreign_route_is_never_touched_and_its_key_is_reported(bench: Bench) 
 def test_our_route_goes_in_as_soon_as_the_foreign_one_leaves(bench: Bench) -> None:
     foreign = bench.kernel.put(A, via("192.0.2.99"), 12)
     bench.dump()
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
-    bench.ledger.route_changed(foreign, bench.now, is_removed=True)
+    bench.fib_tables.route_changed(foreign, bench.now, is_removed=True)
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
 
 
 def test_a_foreign_route_that_beats_us_to_the_key_is_found_by_reading_again(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.kernel.put(A, via("192.0.2.99"), 12)  # unnoticed yet
     assert not bench.step(), "EEXIST contradicts the book"
     bench.dump()
@@ -187,22 +187,22 @@ def test_a_foreign_route_that_beats_us_to_the_key_is_found_by_reading_again(benc
 
 
 def test_a_route_deleted_by_hand_comes_back(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     (gone,) = bench.kernel.lose([A])
-    drift = bench.ledger.route_changed(gone, bench.now, is_removed=True)
+    drift = bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
     assert drift is not None
     assert drift.what == "deleted"
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
-    assert bench.ledger.counts.repaired == 1
+    assert bench.fib_tables.counts.repaired == 1
 
 
 def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     changed = bench.kernel.put(A, via("192.0.2.66"), 205)
-    drift = bench.ledger.route_changed(changed, bench.now, is_removed=False, is_replacing=True)
+    drift = bench.fib_tables.route_changed(changed, bench.now, is_removed=False, is_replacing=True)
     assert drift is not None
     assert drift.what == "changed"
     bench.settle()
@@ -211,27 +211,27 @@ def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
 
 
 def test_a_silent_loss_is_found_by_a_dump(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
     bench.dump()
     bench.settle()
     assert A in bench.kernel.ours()
-    assert bench.ledger.counts.repaired == 1
+    assert bench.fib_tables.counts.repaired == 1
 
 
 def test_a_refused_route_is_visible_retried_with_backoff_and_stops_nobody_else(
     bench: Bench,
 ) -> None:
     bench.kernel.refuse_next(OpKind.INSTALL, A, errno.ENETUNREACH, "Nexthop has invalid gateway")
-    bench.want(A, via("192.0.2.1"))
-    bench.want(B, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
     bench.step()
     assert set(bench.kernel.ours()) == {B}
     assert bench.failure_of(A) == "Nexthop has invalid gateway (Network is unreachable)"
-    assert bench.ledger.totals == (2, 1, 1, 0)
-    assert bench.ledger.plan(bench.now) == [], "held back"
-    assert bench.ledger.retry_at() < math.inf
+    assert bench.fib_tables.totals == (2, 1, 1, 0)
+    assert bench.fib_tables.plan(bench.now) == [], "held back"
+    assert bench.fib_tables.retry_at() < math.inf
     bench.now += 1
     bench.settle()
     assert set(bench.kernel.ours()) == {A, B}
@@ -240,12 +240,12 @@ def test_a_refused_route_is_visible_retried_with_backoff_and_stops_nobody_else(
 
 
 def test_backoff_doubles_up_to_a_minute(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     waits = []
     for _ in range(10):
         bench.kernel.refuse_next(OpKind.INSTALL, A, errno.ENETUNREACH)
         bench.step()
-        retry_at = bench.ledger.retry_at()
+        retry_at = bench.fib_tables.retry_at()
         assert retry_at < math.inf
         waits.append(retry_at - bench.now)
         bench.now = retry_at
@@ -255,34 +255,34 @@ def test_backoff_doubles_up_to_a_minute(bench: Bench) -> None:
 
 def test_a_link_event_retries_what_failed_at_once(bench: Bench) -> None:
     bench.kernel.down_links.add(2)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.step()
     assert bench.failure_of(A)
     bench.kernel.down_links.clear()
-    bench.ledger.retry_everything()
+    bench.fib_tables.retry_everything()
     bench.settle()
     assert A in bench.kernel.ours()
 
 
 def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None:
     bench.kernel.down_links.add(2)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.step()
-    assert set(bench.ledger.take_report(100).failures) == {A}
+    assert set(bench.fib_tables.pop_report(100).failures) == {A}
     bench.now += 10
     bench.step()
-    assert bench.ledger.take_report(100).failures == {}, "the same reason is no news"
+    assert bench.fib_tables.pop_report(100).failures == {}, "the same reason is no news"
     bench.kernel.down_links.clear()
     bench.now += 100
     bench.settle()
-    assert bench.ledger.take_report(100).recovered == (A,)
+    assert bench.fib_tables.pop_report(100).recovered == (A,)
 
 
 def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench) -> None:
-    bench.ledger.is_over_dead_link = lambda value: any(
+    bench.fib_tables.is_over_dead_link = lambda value: any(
         hop.ifindex in bench.kernel.down_links for hop in value.next_hops
     )
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     for _ in range(3):  # no matter how often within REPAIR_MEMORY_S
         bench.kernel.down_links.add(2)
@@ -290,23 +290,23 @@ def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench)
         assert [entry.what for entry in bench.dump()] == ["deleted"]
         assert bench.planned() == [], "the kernel would only refuse it"
         assert bench.failure_of(A) == "its link is down"
-        bench.ledger.retry_everything()
+        bench.fib_tables.retry_everything()
         assert bench.planned() == [], "another link changed"
         bench.kernel.down_links.clear()
-        bench.ledger.retry_everything()
+        bench.fib_tables.retry_everything()
         bench.settle()
         assert A in bench.kernel.ours()
-    assert bench.ledger.counts.repaired == 0
-    assert bench.ledger.take_news().failures == {}, "the log has the link"
+    assert bench.fib_tables.counts.repaired == 0
+    assert bench.fib_tables.pop_changes().failures == {}, "the log has the link"
 
 
 def test_what_went_with_its_link_goes_elsewhere_at_once(bench: Bench) -> None:
-    bench.ledger.is_over_dead_link = lambda value: value.next_hops[0].ifindex == 2
-    bench.want(A, via("192.0.2.1"))
+    bench.fib_tables.is_over_dead_link = lambda value: value.next_hops[0].ifindex == 2
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
     bench.dump()
-    bench.want(A, via("198.51.100.1", ifindex=3))
+    bench.set_desired(A, via("198.51.100.1", ifindex=3))
     assert bench.planned() == [OpKind.INSTALL]
     bench.settle()
     assert not bench.failure_of(A)
@@ -314,44 +314,44 @@ def test_what_went_with_its_link_goes_elsewhere_at_once(bench: Bench) -> None:
 
 def test_a_failure_that_ends_before_it_is_reported_is_no_news(bench: Bench) -> None:
     bench.kernel.down_links.add(2)
-    bench.want(A, via("192.0.2.1"))
-    bench.want(B, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
     bench.step()
-    assert len(bench.ledger.take_report(1).failures) == 1
+    assert len(bench.fib_tables.pop_report(1).failures) == 1
     bench.kernel.down_links.clear()
-    bench.ledger.retry_everything()
+    bench.fib_tables.retry_everything()
     bench.settle()
-    report = bench.ledger.take_report(100)
+    report = bench.fib_tables.pop_report(100)
     assert (report.failures, report.recovered) == ({}, (A,)), "of B nobody has heard"
 
 
 def test_a_removal_of_what_is_gone_already_counts_as_done(bench: Bench) -> None:
-    bench.ledger.open_gate()
-    bench.want(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
     bench.withdraw(A)
     bench.settle()
-    assert bench.ledger.plan(bench.now) == []
+    assert bench.fib_tables.plan(bench.now) == []
     assert bench.failure_of(A) == ""
 
 
 def test_a_replace_of_what_is_gone_already_becomes_an_install(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.kernel.lose([A])
-    bench.want(A, via("192.0.2.2"))
+    bench.set_desired(A, via("192.0.2.2"))
     bench.settle()
     assert bench.kernel.ours() == {A: via("192.0.2.2")}
 
 
 def test_ipv6_is_replaced_in_place_only_between_routes_through_gateways(bench: Bench) -> None:
-    bench.want(C, via("fe80::1"))
+    bench.set_desired(C, via("fe80::1"))
     bench.settle()
-    bench.want(C, via("fe80::1", "fe80::2"))
+    bench.set_desired(C, via("fe80::1", "fe80::2"))
     assert bench.planned() == [OpKind.REPLACE]
     bench.settle()
-    bench.want(C, BLACKHOLE)
+    bench.set_desired(C, BLACKHOLE)
     kinds = bench.planned()
     assert kinds == [OpKind.REMOVE, OpKind.INSTALL]
     bench.settle()
@@ -359,30 +359,30 @@ def test_ipv6_is_replaced_in_place_only_between_routes_through_gateways(bench: B
 
 
 def test_wishes_of_a_dead_engine_hold_until_the_next_one_is_in_sync(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
-    bench.want(B, via("192.0.2.1"))
-    bench.ledger.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
     bench.settle()
-    bench.ledger.begin_session()
+    bench.fib_tables.begin_session()
     (gone,) = bench.kernel.lose([A])
-    bench.ledger.route_changed(gone, bench.now, is_removed=True)
+    bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
     bench.settle()
     assert set(bench.kernel.ours()) == {A, B}, "defended while no engine runs"
     writes = len(bench.kernel.writes)
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes
-    bench.ledger.open_gate()
+    bench.fib_tables.open_gate()
     bench.settle()
     assert set(bench.kernel.ours()) == {A}
 
 
 def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
-    bench.ledger.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
     bench.settle()
-    bench.ledger.change_ownership(Ownership(205, 300, frozenset({254})))
-    bench.want(key("10.1.0.0/16", 300), via("192.0.2.1"))
+    bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
+    bench.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
     bench.settle()
     assert set(bench.kernel.ours()) == {key("10.1.0.0/16", 300)}
 
@@ -391,19 +391,19 @@ def test_decoupled_routes_leave_the_kernel_and_come_back_as_they_are_wanted_by_t
     bench: Bench,
 ) -> None:
     for route in (A, B):
-        bench.want(route, via("192.0.2.1"))
+        bench.set_desired(route, via("192.0.2.1"))
     bench.settle()
-    bench.ledger.decouple()
+    bench.fib_tables.decouple()
     bench.settle()
     assert bench.kernel.ours() == {}, "the gate keeps none of them: somebody asked for this"
-    assert bench.ledger.totals[:2] == (2, 0)
+    assert bench.fib_tables.totals[:2] == (2, 0)
     bench.withdraw(A)
-    bench.want(B, via("192.0.2.2"))
-    bench.want(C, BLACKHOLE)
+    bench.set_desired(B, via("192.0.2.2"))
+    bench.set_desired(C, BLACKHOLE)
     bench.settle()
     bench.dump()
     assert bench.kernel.ours() == {}
-    bench.ledger.couple()
+    bench.fib_tables.couple()
     bench.settle()
     assert bench.kernel.ours() == {B: via("192.0.2.2"), C: BLACKHOLE}
 
@@ -411,12 +411,12 @@ def test_decoupled_routes_leave_the_kernel_and_come_back_as_they_are_wanted_by_t
 def test_what_a_dead_engine_wanted_while_decoupled_is_forgotten_at_the_next_gate(
     bench: Bench,
 ) -> None:
-    bench.want(A, via("192.0.2.1"))
-    bench.ledger.decouple()
-    bench.ledger.begin_session()
-    bench.want(B, via("192.0.2.1"))
-    bench.ledger.open_gate()
-    bench.ledger.couple()
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.fib_tables.decouple()
+    bench.fib_tables.begin_session()
+    bench.set_desired(B, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.fib_tables.couple()
     bench.settle()
     assert set(bench.kernel.ours()) == {B}
 
@@ -424,29 +424,29 @@ def test_what_a_dead_engine_wanted_while_decoupled_is_forgotten_at_the_next_gate
 def test_wanting_nothing_removes_all_of_ours_and_nothing_else(bench: Bench) -> None:
     bench.kernel.put(B, via("192.0.2.1"), 12)
     bench.dump()
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
-    bench.ledger.want_nothing()
+    bench.fib_tables.clear_desired()
     bench.settle()
     assert set(bench.kernel.routes) == {B}
 
 
 def test_routes_of_another_table_or_protocol_are_not_ours() -> None:
-    other_table = A._replace(table_id=100).space
+    other_table = A._replace(table_id=100).table_key
     assert not OURS.is_ours(other_table, 205)
-    assert not OURS.is_ours(A.space, 4)
-    assert not OURS.is_rival(other_table, 4)
-    assert OURS.is_rival(A.space, 4)
+    assert not OURS.is_ours(A.table_key, 4)
+    assert not OURS.is_conflict(other_table, 4)
+    assert OURS.is_conflict(A.table_key, 4)
 
 
 def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     waits = []
     for _ in range(5):
         (gone,) = bench.kernel.lose([A])
-        bench.ledger.route_changed(gone, bench.now, is_removed=True)
-        retry_at = min(bench.ledger.retry_at(), bench.now + 1000)
+        bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
+        retry_at = min(bench.fib_tables.retry_at(), bench.now + 1000)
         if not bench.planned():
             waits.append(retry_at - bench.now)
             assert "by somebody else" in bench.failure_of(A)
@@ -457,18 +457,18 @@ def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench
     assert waits == [0.5, 1.0, 2.0, 4.0]
     bench.now += 3600
     (gone,) = bench.kernel.lose([A])
-    bench.ledger.route_changed(gone, bench.now, is_removed=True)
+    bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
     assert bench.planned() == [OpKind.INSTALL], "long forgotten: at once"
 
 
 def test_what_is_notified_during_a_dump_is_newer_than_the_dump(bench: Bench) -> None:
-    bench.want(A, via("192.0.2.1"))
-    bench.want(B, via("192.0.2.1"))
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
     bench.settle()
 
     def lose_one() -> None:
         (gone,) = bench.kernel.lose([A])
-        bench.ledger.route_changed(gone, bench.now, is_removed=True)
+        bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
 
     bench.kernel.during_dump = lose_one
     assert bench.dump() == [], "the notification has told it already"
@@ -480,14 +480,14 @@ def test_what_is_notified_during_a_dump_is_newer_than_the_dump(bench: Bench) -> 
 def test_a_route_that_the_kernel_will_not_remove_is_tried_again_at_the_next_dump(
     bench: Bench,
 ) -> None:
-    bench.ledger.open_gate()
-    bench.want(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.set_desired(A, via("192.0.2.1"))
     bench.settle()
     bench.withdraw(A)
     bench.kernel.refuse_next(OpKind.REMOVE, A, errno.EPERM)
     bench.settle()
     assert bench.planned() == [], "not at once"
-    assert "cannot be removed" in bench.ledger.take_news().failures[A]
+    assert "cannot be removed" in bench.fib_tables.pop_changes().failures[A]
     bench.dump()
     bench.settle()
     assert bench.kernel.ours() == {}
@@ -497,17 +497,17 @@ def test_a_thousand_failures_delay_nobody_and_come_in_when_they_can(bench: Bench
     bench.kernel.down_links.add(9)
     stuck = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(1000)]
     for route in stuck:
-        bench.want(route, via("192.0.2.1", ifindex=9))
+        bench.set_desired(route, via("192.0.2.1", ifindex=9))
     bench.settle()
-    assert bench.ledger.totals == (1000, 0, 1000, 0)
+    assert bench.fib_tables.totals == (1000, 0, 1000, 0)
     writes = len(bench.kernel.writes)
-    bench.want(C, via("fe80::1"))
+    bench.set_desired(C, via("fe80::1"))
     bench.settle()
     assert len(bench.kernel.writes) == writes + 1
     bench.kernel.down_links.clear()
-    bench.ledger.retry_everything()
+    bench.fib_tables.retry_everything()
     bench.settle()
-    assert bench.ledger.totals == (1001, 1001, 0, 0)
+    assert bench.fib_tables.totals == (1001, 1001, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -534,21 +534,21 @@ def test_what_waits_for_a_gateway_costs_a_look_at_each_distinct_value(bench: Ben
     )
     keys = [Prefix.masked(Family.IPV4, number << 8, 24).as_int for number in range(1, 10_001)]
     values = [first, second] * 5000
-    bench.ledger.want(254, Family.IPV4, keys, values)
-    while batches := bench.ledger.plan(bench.now):
-        bench.ledger.record(batches, bench.kernel.apply(batches), bench.now)
-    assert bench.ledger.failed_count == 10_000
+    bench.fib_tables.set_desired(254, Family.IPV4, keys, values)
+    while batches := bench.fib_tables.plan(bench.now):
+        bench.fib_tables.record(batches, bench.kernel.apply(batches), bench.now)
+    assert bench.fib_tables.failed_count == 10_000
     looks: list[RouteValue] = []
 
     def hops_of(value: RouteValue) -> tuple[NextHop, ...]:
         looks.append(value)
         return value.next_hops
 
-    bench.ledger.retry_covered(lambda via: via == Address.parse("198.51.100.1"), hops_of)
+    bench.fib_tables.retry_covered(lambda via: via == Address.parse("198.51.100.1"), hops_of)
     assert sorted(looks) == sorted([first, second])
-    pending = bench.ledger.totals[0] - bench.ledger.totals[1]
+    pending = bench.fib_tables.totals[0] - bench.fib_tables.totals[1]
     assert pending == 10_000
-    again = bench.ledger.plan(bench.now, 20_000)
+    again = bench.fib_tables.plan(bench.now, 20_000)
     assert sum(len(batch.keys) for batch in again) == 5000, "those that it concerns"
 
 

@@ -1,7 +1,7 @@
 """The book of kernel nexthop objects: which there should be, which there are, what to do. Pure.
 
     value_for (a route's next hops) --> +-------------+ --plan--> kernel
-    kernel's dump and news -----------> | NextHopBook |
+    kernel's dump and news -----------> | NexthopTable |
     suspect / lift -------------------> +-------------+ --forms, failures--> people
 
 A route with gateways goes through an object: a single one for one gateway, a group of single ones
@@ -59,7 +59,7 @@ from routed.fib.nexthops.codec import (
 )
 from routed.fib.nexthops.weights import OLD_WEIGHT_LIMIT, reduced
 from routed.fib.routes.ownership import RouteValue
-from routed.fib.routes.plan import Outcome
+from routed.fib.routes.plan import KernelRefusal
 from routed.model.prefix import Address, Family
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
@@ -69,8 +69,8 @@ __all__ = [
     "MEMBERS_MAX",
     "OBJECTS_MAX",
     "SUSPECT_PAUSE_S",
-    "NextHopBook",
     "NextHopState",
+    "NexthopTable",
     "resolve",
 ]
 
@@ -97,7 +97,7 @@ _RETRY_LIMIT_S = 60.0
 
 @dataclass(slots=True)
 class _Failure:
-    outcome: Outcome
+    outcome: KernelRefusal
     attempts: int
     retry_at: float
 
@@ -118,7 +118,7 @@ class NextHopState(NamedTuple):
     """What the kernel said; empty when it did as asked."""
 
 
-_Leg = tuple[Address | None, int]
+_Hop = tuple[Address | None, int]
 """A gateway and its link: what dies."""
 
 
@@ -137,7 +137,7 @@ def resolve(objects: Mapping[int, NextHopForm | None], nexthop_id: int) -> tuple
     return tuple(sorted(hops, key=NextHop.sort_key))
 
 
-class NextHopBook:
+class NexthopTable:
     """Owns the ids."""
 
     def __init__(
@@ -175,13 +175,13 @@ class NextHopBook:
         self._taken: set[int] = set()
         """Ids of claimed objects in whose place somebody else has put another one, under whichever
         protocol."""
-        self.taken_news: list[SeenNextHop] = []
+        self.popped_changes: list[SeenNextHop] = []
         """What is new among these, for the log."""
         self._pending: dict[int, None] = {}
         """Ids whose object is not as it should be."""
         self._failures: dict[int, _Failure] = {}
-        self._suspects: dict[_Leg, int] = {}
-        self._lifted_at: dict[_Leg, float] = {}
+        self._to_verify: dict[_Hop, int] = {}
+        self._lifted_at: dict[_Hop, float] = {}
         """When these were suspected last, of those that some object uses."""
         self._suspicions = 0
 
@@ -261,7 +261,7 @@ class NextHopBook:
         """Take over a complete dump."""
         before, self._kernel, self._foreign = self._kernel, {}, set()
         for entry in sorted(seen, key=lambda entry: entry.id):
-            self._note(entry, before)
+            self._record(entry, before)
         self._taken &= self._kernel.keys()
         for nexthop_id in before.keys() | self._kernel.keys() | self._pending.keys():
             self._judge(nexthop_id)
@@ -281,18 +281,18 @@ class NextHopBook:
             if failure is not None:
                 failure.retry_now()
         else:
-            self._note(seen, self._kernel)
+            self._record(seen, self._kernel)
             was_ours = False
         self._judge(seen.id)
         for group in self._groups_of.get(seen.id, ()):
             self._judge(group)
         return was_ours
 
-    def _note(self, seen: SeenNextHop, before: Container[int]) -> None:
+    def _record(self, seen: SeenNextHop, before: Container[int]) -> None:
         if not self._first_id < seen.id < self._first_id + IDS_PER_PROTOCOL:
             return
         if seen.protocol != self.protocol:
-            self._note_foreign(seen, before)
+            self._record_foreign(seen, before)
             return
         self._foreign.discard(seen.id)
         meant = self._forms.get(seen.id) if seen.id in self._claimed else None
@@ -304,12 +304,12 @@ class NextHopBook:
         if seen.id not in self._forms and seen.form is not None:
             self._define(seen.id, seen.form)
 
-    def _note_foreign(self, seen: SeenNextHop, before: Container[int]) -> None:
+    def _record_foreign(self, seen: SeenNextHop, before: Container[int]) -> None:
         """Somebody has put an object under an id of our range. The kernel keeps the routes of one
         that is replaced, so they go where the new one says."""
         if seen.id in self._claimed and seen.id in before:
             if seen.id not in self._taken:
-                self.taken_news.append(seen)
+                self.popped_changes.append(seen)
                 self._failures.pop(seen.id, None)
             self._taken.add(seen.id)
             self._kernel[seen.id] = None
@@ -348,11 +348,11 @@ class NextHopBook:
 
     # --- what dies
 
-    def suspect(self, legs: Iterable[tuple[Address | None, int]], now: float) -> bool:
+    def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> bool:
         """Take next hops out of every group that has others, until `lift`.
 
         Args:
-            legs: gateways and their links; passed over within SUSPECT_PAUSE_S after a `lift`.
+            next hops: gateways and their links; passed over within SUSPECT_PAUSE_S after a `lift`.
             now: seconds, monotonic.
 
         Returns:
@@ -361,18 +361,18 @@ class NextHopBook:
         self._suspicions += 1
         had = len(self._pending)
         since = now - SUSPECT_PAUSE_S
-        known = [leg for leg in self._known(legs) if self._lifted_at.get(leg, -math.inf) <= since]
-        added = [leg for leg in known if leg not in self._suspects]
-        self._suspects.update(dict.fromkeys(known, self._suspicions))
+        known = [hop for hop in self._known(hops) if self._lifted_at.get(hop, -math.inf) <= since]
+        added = [hop for hop in known if hop not in self._to_verify]
+        self._to_verify.update(dict.fromkeys(known, self._suspicions))
         self._judge_groups_with(added)
         return len(self._pending) > had
 
-    def _known(self, legs: Iterable[tuple[Address | None, int]]) -> list[_Leg]:
+    def _known(self, hops: Iterable[tuple[Address | None, int]]) -> list[_Hop]:
         """Those that some object uses, each once; an engine may name what it likes."""
-        return [leg for leg in dict.fromkeys(legs) if self._is_known(leg)]
+        return [hop for hop in dict.fromkeys(hops) if self._is_known(hop)]
 
-    def _is_known(self, leg: _Leg) -> bool:
-        return Hop(*leg) in self._ids or Hop(*leg, is_onlink=True) in self._ids
+    def _is_known(self, hop: _Hop) -> bool:
+        return Hop(*hop) in self._ids or Hop(*hop, is_onlink=True) in self._ids
 
     @property
     def suspicions(self) -> int:
@@ -386,27 +386,27 @@ class NextHopBook:
             suspicions: what `suspicions` was then.
             now: seconds, monotonic.
         """
-        lifted = [leg for leg, number in self._suspects.items() if number <= suspicions]
-        for leg in lifted:
-            del self._suspects[leg]
-            self._lifted_at[leg] = now
+        lifted = [hop for hop, number in self._to_verify.items() if number <= suspicions]
+        for hop in lifted:
+            del self._to_verify[hop]
+            self._lifted_at[hop] = now
         self._judge_groups_with(lifted)
 
-    def _judge_groups_with(self, legs: Iterable[_Leg]) -> None:
+    def _judge_groups_with(self, hops: Iterable[_Hop]) -> None:
         """Compare every group that has one of these members, each group once.
 
         Cost: the members of those groups, MEMBERS_MAX at most.
         """
         groups: dict[int, None] = {}
-        for leg in legs:
+        for hop in hops:
             for is_onlink in (False, True):
-                single = self._ids.get(Hop(*leg, is_onlink))
+                single = self._ids.get(Hop(*hop, is_onlink))
                 if single is not None:
                     groups.update(dict.fromkeys(self._groups_of.get(single, ())))
         for group in groups:
             self._judge(group)
 
-    def legs_on(self, ifindex: int) -> list[tuple[Address, int]]:
+    def next_hops_on(self, ifindex: int) -> list[tuple[Address, int]]:
         """The gateways on a link that some object uses."""
         return [
             (form.via, form.ifindex)
@@ -415,18 +415,18 @@ class NextHopBook:
             if form.via is not None
         ]
 
-    def legs_of(self, nexthop_ids: Iterable[int]) -> set[tuple[Address, int]]:
+    def next_hops_of(self, nexthop_ids: Iterable[int]) -> set[tuple[Address, int]]:
         """The gateways, and their links, that these objects stand for."""
-        legs: set[tuple[Address, int]] = set()
+        hops: set[tuple[Address, int]] = set()
         for nexthop_id in nexthop_ids:
             form = self._forms.get(nexthop_id, ())
             singles = [form] if isinstance(form, Hop) else [self._forms.get(id_) for id_, _ in form]
-            legs.update(
+            hops.update(
                 (hop.via, hop.ifindex)
                 for hop in singles
                 if isinstance(hop, Hop) and hop.via is not None
             )
-        return legs
+        return hops
 
     def _effective(self, form: NextHopForm) -> NextHopForm:
         if isinstance(form, Hop):
@@ -441,7 +441,7 @@ class NextHopBook:
             return False
         if nexthop_id in self._failures and nexthop_id not in self._kernel:
             return False  # refused
-        return (hop.via, hop.ifindex) not in self._suspects and self._is_link_up(hop.ifindex)
+        return (hop.via, hop.ifindex) not in self._to_verify and self._is_link_up(hop.ifindex)
 
     def _judge(self, nexthop_id: int) -> None:
         """Enter an id among the pending ones, or take it out."""
@@ -552,7 +552,7 @@ class NextHopBook:
         ]
 
     def record(
-        self, writes: Sequence[NextHopWrite], outcomes: Sequence[Outcome], now: float
+        self, writes: Sequence[NextHopWrite], outcomes: Sequence[KernelRefusal], now: float
     ) -> set[int]:
         """Enter what became of planned writes.
 
@@ -596,7 +596,7 @@ class NextHopBook:
                 failure.retry_now()
             self._judge(group)
 
-    def _is_too_heavy(self, form: NextHopForm, outcome: Outcome) -> bool:
+    def _is_too_heavy(self, form: NextHopForm, outcome: KernelRefusal) -> bool:
         """Whether the kernel has refused a group for a weight that only newer ones take."""
         if isinstance(form, Hop) or outcome.errno != errno.EINVAL:
             return False
@@ -607,7 +607,7 @@ class NextHopBook:
             and all(member in self._kernel for member, _ in form)
         )
 
-    def _refused(self, nexthop_id: int, outcome: Outcome, now: float) -> None:
+    def _refused(self, nexthop_id: int, outcome: KernelRefusal, now: float) -> None:
         form = self._forms[nexthop_id]
         if outcome.errno == errno.EADDRINUSE:
             self._kernel.pop(nexthop_id, None)
@@ -615,7 +615,7 @@ class NextHopBook:
             failed = [self._failures[member] for member, _ in form if member in self._failures]
             outcome = failed[0].outcome if failed else outcome
         elif nexthop_id in self._foreign:
-            outcome = Outcome(outcome.errno, f"nexthop {nexthop_id} belongs to somebody else")
+            outcome = KernelRefusal(outcome.errno, f"nexthop {nexthop_id} belongs to somebody else")
         old = self._failures.get(nexthop_id)
         attempts = old.attempts + 1 if old else 1
         pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S)
@@ -638,7 +638,7 @@ class NextHopBook:
             del self._ids[form]
         if isinstance(form, Hop):
             if not self._is_known((form.via, form.ifindex)):
-                self._suspects.pop((form.via, form.ifindex), None)
+                self._to_verify.pop((form.via, form.ifindex), None)
                 self._lifted_at.pop((form.via, form.ifindex), None)
             return
         self._members -= len(form)
@@ -660,7 +660,7 @@ class NextHopBook:
         """Whether the kernel has refused some object and it waits for its next attempt."""
         return bool(self._failures)
 
-    def failure_of(self, nexthop_id: int) -> Outcome | None:
+    def failure_of(self, nexthop_id: int) -> KernelRefusal | None:
         """Why an object is not as it should be."""
         failure = self._failures.get(nexthop_id)
         return None if failure is None else failure.outcome

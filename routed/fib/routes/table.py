@@ -1,14 +1,15 @@
 """The book of one space of the kernel FIB (a table, a family): wanted, there, failed, why. Pure.
 
     want / withdraw ------------------> +-----------+ --wanted, unwanted--> plan
-    found / lost / rivals (kernel) ---> | RouteBook |
+    found / lost / rivals (kernel) ---> | FibTable |
     carried out / refused ------------> +-----------+ --news, recovered--> report
 
 A refused route waits (`tracker.held`), with a reason for people, until its retry is due, until
-something relevant changed, or until its wish is another. So does a route whose key a foreign route
-holds, for as long as it does, and a route that somebody else takes away again and again: the first
-loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause. A route
-that went with its link is nobody's loss: it waits for the link, or until its wish is another.
+something relevant changed, or until its desired route is another. So does a route whose key a
+foreign route holds, for as long as it does, and a route that somebody else takes away again and
+again: the first loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the
+pause. A route that went with its link is nobody's loss: it waits for the link, or until its desired
+route is another.
 
 Routes without a gateway have their turn before all others: the kernel takes a gateway only over
 such a route. What was refused is tried again as soon as one appears that its gateway stands on.
@@ -27,22 +28,22 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routed.fib.routes.ownership import PROTOCOL_NAMES, SEVERAL, RouteKey, RouteSpace, RouteValue
+from routed.fib.routes.ownership import PROTOCOL_NAMES, SEVERAL, RouteKey, RouteValue, TableKey
 from routed.fib.routes.pending import Pending
 from routed.fib.routes.plan import (
     FibBatch,
+    KernelRefusal,
     OpKind,
-    Outcome,
     Refusals,
     plan_pending,
     plan_removals,
 )
-from routed.fib.routes.shadows import Shadows
+from routed.fib.routes.preferred_foreign import PreferredForeignRoutes
 from routed.fib.routes.tracker import RouteTracker, new_tracker
 from routed.model.columns import ValueColumn
 from routed.model.prefix import Address, Family
 
-__all__ = ["Drift", "LedgerCounts", "RouteBook"]
+__all__ = ["Drift", "FibTable", "FibTableCounts"]
 
 REPAIR_MEMORY_S = 30.0
 """A route that was put back this long ago or less and is gone again is being fought over."""
@@ -53,7 +54,7 @@ _REPAIRS_REMEMBERED = 100_000
 
 
 @dataclass(slots=True)
-class LedgerCounts:
+class FibTableCounts:
     """Since the daemon started."""
 
     adopted: int = 0
@@ -96,13 +97,13 @@ def _names_links_alone(value: RouteValue) -> bool:
     return value.is_link_route
 
 
-class RouteBook:
+class FibTable:
     """Desired and kernel routes of one space, with failures and rivals."""
 
     def __init__(
         self,
-        space: RouteSpace,
-        counts: LedgerCounts,
+        table_key: TableKey,
+        counts: FibTableCounts,
         is_over_dead_link: Callable[[RouteValue], bool] = _is_never_dead,
         is_link_route: Callable[[RouteValue], bool] = _names_links_alone,
     ) -> None:
@@ -112,16 +113,18 @@ class RouteBook:
         is_over_dead_link: whether a route cannot be in the kernel for want of its link.
         is_link_route: whether gateways of other routes may stand on a route.
         """
-        self.space = space
+        self.table_key = table_key
         self._is_over_dead_link = is_over_dead_link
         self._is_link_route = is_link_route
         self._link_routes: deque[int] = deque()
         """Keys of such routes that may be wanted, in the order of their turn."""
         self._rewrites: set[int] = set()
         """To be written again although the kernel shows them as wanted (`rewrite`)."""
-        self.tracker: RouteTracker = new_tracker(space.family)
-        self.shadows = Shadows(lambda key: self.tracker.desired(key) is not None)
-        self.unsaid: dict[int, None] = {}
+        self.tracker: RouteTracker = new_tracker(table_key.family)
+        self.preferred_foreign = PreferredForeignRoutes(
+            lambda key: self.tracker.desired(key) is not None
+        )
+        self.unsent: dict[int, None] = {}
         """Keys whose failure has begun, changed or ended, and the engine does not know."""
         self.news: dict[int, str] = {}
         """What has newly failed, for the log."""
@@ -131,13 +134,13 @@ class RouteBook:
         self._failures: dict[int, _Failure] = {}
         self._retries: list[tuple[float, int]] = []
         """A heap; entries of failures that were forgiven since are skipped."""
-        self._rivals: dict[int, int] = {}
+        self._conflicts: dict[int, int] = {}
         self._first: set[int] = set()
-        """Keys of `_rivals` on which the kernel has ours before the foreign one."""
+        """Keys of `_conflicts` on which the kernel has ours before the foreign one."""
         self._several: set[int] = set()
         """Keys under which the kernel may have more than one route of ours."""
         self._unclaimed: set[int] = set()
-        """Wishes of the engine before, not yet repeated by this one."""
+        """Desired routes of the engine before, not yet repeated by this one."""
         self._retired: set[int] = set()
         """Keys of `unwanted` that were wanted in this life; the others are an earlier one's."""
         self._lost: set[int] = set()
@@ -150,7 +153,7 @@ class RouteBook:
 
     # --- what the engine wants
 
-    def want(self, keys: Sequence[int], values: Sequence[RouteValue]) -> None:
+    def set_desired(self, keys: Sequence[int], values: Sequence[RouteValue]) -> None:
         """Want routes; what is there already as wanted costs nothing.
 
         Cost: 0.1 us for each, in Python alone three times as much.
@@ -162,17 +165,17 @@ class RouteBook:
             self._parked.update(zip(keys, values, strict=True))
             return
         if self._failures:
-            self._forgive_changed(keys, values)
+            self._clear_changed_damping(keys, values)
         again = self._retired.intersection(keys) if self._retired else set()
         self._retired -= again
         column = ValueColumn.of(values)
-        claimed = tracker.want_all(keys, column)
+        claimed = tracker.set_all_desired(keys, column)
         self._put_first(keys, column)
         self._counts.adopted += claimed - sum(key in tracker.same for key in again)
-        if self._rivals:
-            for key in self._rivals.keys() & keys:
-                self._judge_rival(key)
-        self.shadows.wanted(keys)
+        if self._conflicts:
+            for key in self._conflicts.keys() & keys:
+                self._evaluate_conflict(key)
+        self.preferred_foreign.desired(keys)
 
     def _put_first(self, keys: Sequence[int], values: ValueColumn[RouteValue]) -> None:
         """Those among them that gateways may stand on have their turn before all others."""
@@ -197,8 +200,8 @@ class RouteBook:
             self._lost.difference_update(keys)
         if self._failures:
             for key in keys:
-                self._forgive(key)
-        self.shadows.withdrawn(keys)
+                self._clear_damping(key)
+        self.preferred_foreign.withdrawn(keys)
         if self._first:
             self._first.difference_update(keys)
         self._rewrites.difference_update(keys)
@@ -216,7 +219,7 @@ class RouteBook:
         """Want again what has been wanted meanwhile."""
         if self._parked is not None:
             parked, self._parked = self._parked, None
-            self.want(list(parked), list(parked.values()))
+            self.set_desired(list(parked), list(parked.values()))
 
     def desired_keys(self) -> Sequence[int]:
         """Every key that is wanted, coupled or not."""
@@ -230,19 +233,19 @@ class RouteBook:
     def begin_session(self) -> None:
         """A new engine starts: what the one before wanted is to be claimed; it knows no failure."""
         self._unclaimed = set(self.desired_keys())
-        self.unsaid = dict.fromkeys(self._failures)
+        self.unsent = dict.fromkeys(self._failures)
         self._told.clear()
-        self.shadows.begin_session()
+        self.preferred_foreign.begin_session()
 
     def end_claims(self) -> None:
         """The engine has said everything: what nobody claimed is wanted no longer."""
         unclaimed, self._unclaimed = self._unclaimed, set()
         self.withdraw(unclaimed)
 
-    def _forgive_changed(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
+    def _clear_changed_damping(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
         for key, value in zip(keys, values, strict=True):
             if key in self._failures and self.tracker.desired(key) != value:
-                self._forgive(key)
+                self._clear_damping(key)
 
     # --- what the kernel says
 
@@ -265,21 +268,21 @@ class RouteBook:
         if before is not None and not is_alone:
             value = SEVERAL
             self._several.add(key)
-        was_wanted = self.tracker.desired(key)
+        was_desired = self.tracker.desired(key)
         self.tracker.set_kernel(key, value)
         self._look_beside(key)
-        if was_wanted is None:
+        if was_desired is None:
             return None
-        if self._is_link_route(was_wanted):
+        if self._is_link_route(was_desired):
             self._link_routes.append(key)
         if key in self.tracker.same:
-            self._forgive(key)
+            self._clear_damping(key)
             if key in self._lost:
                 self._lost.discard(key)
             elif before is None:
                 self._counts.adopted += 1
             return None
-        return self._lose(key, was_wanted, "changed", now) if before == was_wanted else None
+        return self._lose(key, was_desired, "changed", now) if before == was_desired else None
 
     def found_all(self, keys: Sequence[int], value: RouteValue, now: float) -> list[Drift]:
         """A dump shows these routes of ours, alike and not as we believed."""
@@ -298,7 +301,7 @@ class RouteBook:
             self.tracker.delete_kernel(key)
             self._retired.discard(key)
             self._rewrites.discard(key)
-            self.shadows.equal_gone(key)
+            self.preferred_foreign.equal_gone(key)
             if wanted is None:
                 continue
             if wanted not in known:
@@ -308,7 +311,7 @@ class RouteBook:
                 self._link_routes.append(key)
             if is_over_dead_link:
                 self._fail(key, "its link is down", 1, math.inf, is_news=False)
-                drift.append(Drift(self.space.key(key), wanted, "deleted"))
+                drift.append(Drift(self.table_key.key(key), wanted, "deleted"))
             else:
                 drift.append(self._lose(key, wanted, "deleted", now))
         return drift
@@ -336,13 +339,13 @@ class RouteBook:
             key for key, value in zip(keys, wanted, strict=True) if value in values and key in same
         ]
         for key in again:
-            is_behind = key in self._rivals and key not in self._first
+            is_behind = key in self._conflicts and key not in self._first
             there = SEVERAL if is_behind else same[key]._replace(is_altered=True)
             self.tracker.set_kernel(key, there)
         self._rewrites.update(again)
         return again
 
-    def rival_found(
+    def conflict_found(
         self, key: int, protocol: int, now: float, *, is_replacing: bool = False
     ) -> Drift | None:
         """A foreign route is there under a key of this space.
@@ -353,24 +356,24 @@ class RouteBook:
             now: the time.
             is_replacing: whether it has taken the place of the first route of that key.
         """
-        was_first = key not in self._rivals or key in self._first
-        self._rivals[key] = protocol
+        was_first = key not in self._conflicts or key in self._first
+        self._conflicts[key] = protocol
         self._first.discard(key)
         drift: list[Drift] = []
         if is_replacing and was_first and self.tracker.kernel(key) is not None:
             drift = self.gone([key], now)
         self._look_who_is_first(key)
         self._look_beside(key)
-        self._judge_rival(key)
+        self._evaluate_conflict(key)
         return drift[0] if drift else None
 
-    def rival_gone(self, key: int) -> None:
+    def conflict_gone(self, key: int) -> None:
         """It is there no longer."""
-        if self._rivals.pop(key, None) is None:
+        if self._conflicts.pop(key, None) is None:
             return
         self._first.discard(key)
-        self.shadows.equal_gone(key)
-        self._forgive(key)
+        self.preferred_foreign.equal_gone(key)
+        self._clear_damping(key)
         self._look_who_is_first(key)
 
     def _look_who_is_first(self, key: int) -> None:
@@ -379,20 +382,22 @@ class RouteBook:
         refused (EEXIST) where ours is not the first. IPv6 always appends: ours was there before.
         """
         value = self.tracker.same.get(key)
-        if value is None or self.space.family is Family.IPV6 or self._is_over_dead_link(value):
+        if value is None or self.table_key.family is Family.IPV6 or self._is_over_dead_link(value):
             return
         self._rewrites.add(key)
         self.tracker.set_kernel(key, value._replace(is_altered=True))
 
     def _look_beside(self, key: int) -> None:
         """IPv6: among routes of one key the kernel uses whichever it can reach, ours or not."""
-        if self.space.family is not Family.IPV6:
+        if self.table_key.family is not Family.IPV6:
             return
-        protocol = self._rivals.get(key)
+        protocol = self._conflicts.get(key)
         if protocol is not None and key in self.tracker.same:
-            self.shadows.equal_found(key, self.space.priority, protocol, is_beside=True)
+            self.preferred_foreign.equal_found(
+                key, self.table_key.priority, protocol, is_beside=True
+            )
         else:
-            self.shadows.equal_gone(key)
+            self.preferred_foreign.equal_gone(key)
 
     def found_several(self, keys: Iterable[int], now: float) -> list[Drift]:
         """A dump shows each of these more than once."""
@@ -406,19 +411,19 @@ class RouteBook:
 
     def is_contested(self, key: int) -> bool:
         """Whether the kernel has a route of ours and a foreign one under this key."""
-        return key in self._rivals and self.tracker.kernel(key) is not None
+        return key in self._conflicts and self.tracker.kernel(key) is not None
 
-    def rival_replaced(self, key: int) -> None:
+    def conflict_replaced(self, key: int) -> None:
         """A route of ours has taken the place of the first one of this key."""
         if key not in self._first:
-            self.rival_gone(key)
+            self.conflict_gone(key)
 
-    def rival_keys(self) -> list[int]:
+    def conflict_keys(self) -> list[int]:
         """Keys that foreign routes hold."""
-        return list(self._rivals)
+        return list(self._conflicts)
 
-    def _judge_rival(self, key: int) -> None:
-        protocol = self._rivals.get(key)
+    def _evaluate_conflict(self, key: int) -> None:
+        protocol = self._conflicts.get(key)
         tracker = self.tracker
         is_missing = key in tracker.wanted or key in tracker.held
         if protocol is None or not is_missing or key in tracker.replaced:
@@ -426,7 +431,7 @@ class RouteBook:
         name = PROTOCOL_NAMES.get(protocol, str(protocol))
         reason = (
             f"a route of protocol {name} holds this prefix with our priority "
-            f"{self.space.priority}; give one of them another priority"
+            f"{self.table_key.priority}; give one of them another priority"
         )
         self._fail(key, reason, 1, math.inf)
 
@@ -436,12 +441,13 @@ class RouteBook:
         if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
             reason = f"{what} by somebody else, {repair.times + 1} times in a row"
             self._fail(key, reason, repair.times, now + _pause(repair.times), is_news=False)
-        return Drift(self.space.key(key), value, what)
+        return Drift(self.table_key.key(key), value, what)
 
     # --- what is to be done, and what became of it
 
     def plan_link_routes(self, limit: int) -> list[FibBatch]:
-        """The next wishes for routes that gateways may stand on, at most `limit` of them."""
+        """The next desired routes for routes that gateways may stand on, at most `limit` of
+        them."""
         wanted, replaced = self.tracker.wanted, self.tracker.replaced
         pending: dict[int, RouteValue] = {}
         while self._link_routes and len(pending) < limit:
@@ -454,33 +460,33 @@ class RouteBook:
 
     @property
     def has_link_routes(self) -> bool:
-        """Whether there may be such wishes."""
+        """Whether there may be such desired routes."""
         return bool(self._link_routes)
 
     def plan_writes(self, limit: int) -> list[FibBatch]:
-        """The next wishes to carry out, at most `limit` of them."""
-        return self._plan(self.tracker.take_wanted(limit))
+        """The next desired routes to carry out, at most `limit` of them."""
+        return self._plan(self.tracker.pop_wanted(limit))
 
     def _plan(self, pending: Pending[int, RouteValue]) -> list[FibBatch]:
-        """What to do about these wishes. Where a foreign route has a key of ours, a replace would
-        change the first one, whosever that is."""
+        """What to do about these desired routes. Where a foreign route has a key of ours, a replace
+        would change the first one, whosever that is."""
         keys, values, there = pending
-        if self._rivals and there is not None:
+        if self._conflicts and there is not None:
             rows = zip(keys, values, there, strict=True)
             there = [self._replaceable(key, wanted, before) for key, wanted, before in rows]
-        return plan_pending(self.space, Pending(keys, values, there))
+        return plan_pending(self.table_key, Pending(keys, values, there))
 
     def _replaceable(
         self, key: int, wanted: RouteValue, there: RouteValue | None
     ) -> RouteValue | None:
-        if there is None or key not in self._rivals or key in self._first:
+        if there is None or key not in self._conflicts or key in self._first:
             return there
         is_same = key in self._rewrites and there == wanted._replace(is_altered=True)
         return there if is_same else SEVERAL
 
     def plan_removals(self, limit: int) -> list[FibBatch]:
         """The next routes to take out, at most `limit` of them."""
-        return plan_removals(self.space, self.tracker, limit)
+        return plan_removals(self.table_key, self.tracker, limit)
 
     def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
         """Enter what became of a batch that was planned from this book a moment ago.
@@ -502,13 +508,13 @@ class RouteBook:
             if self._several:
                 self._look_for_more(self._several.intersection(keys))
         else:
-            self._note_first(kind, keys)
+            self._record_first(kind, keys)
             self.tracker.written(keys, values)
             if self._rewrites:
                 self._rewrites.difference_update(keys)
             if self._failures:
                 for key in keys:
-                    self._forgive(key)
+                    self._clear_damping(key)
             if self._lost:
                 self._repaired(keys, now)
         agrees = [
@@ -518,7 +524,7 @@ class RouteBook:
         return all(agrees)
 
     def _removed(self, keys: Sequence[int]) -> None:
-        self.shadows.equals_gone(keys)
+        self.preferred_foreign.equals_gone(keys)
         retired = self._retired.intersection(keys) if self._retired else set()
         self._retired -= retired
         self._counts.swept += self.tracker.removed(keys) - len(retired)
@@ -530,12 +536,12 @@ class RouteBook:
                 self.tracker.set_kernel(key, SEVERAL)
                 self._retired.add(key)
 
-    def _note_first(self, kind: OpKind, keys: Iterable[int]) -> None:
+    def _record_first(self, kind: OpKind, keys: Iterable[int]) -> None:
         """Ours are written: an install says that they are alone, a replace that they come first."""
         if self._several and kind is OpKind.INSTALL:
             self._several.difference_update(keys)
-        for key in self._rivals.keys() & keys if self._rivals else ():
-            self.shadows.equal_gone(key)
+        for key in self._conflicts.keys() & keys if self._conflicts else ():
+            self.preferred_foreign.equal_gone(key)
             if kind is OpKind.REPLACE:
                 self._first.add(key)
 
@@ -551,20 +557,20 @@ class RouteBook:
             is_fought = repair is not None and now - repair.at <= 2 * _RETRY_LIMIT_S
             self._repairs[key] = _Repair(repair.times + 1 if repair and is_fought else 1, now)
 
-    def _refused(self, kind: OpKind, key: int, outcome: Outcome, now: float) -> bool:
+    def _refused(self, kind: OpKind, key: int, outcome: KernelRefusal, now: float) -> bool:
         match kind, outcome.errno:
             case OpKind.REMOVE, errno.ESRCH:
                 self._several.discard(key)
                 self._removed([key])
-            case OpKind.REPLACE, errno.EEXIST if self.space.family is Family.IPV4:
+            case OpKind.REPLACE, errno.EEXIST if self.table_key.family is Family.IPV4:
                 self._is_behind(key)
             case OpKind.INSTALL, errno.EEXIST if key in self._several:
                 self.tracker.set_kernel(key, SEVERAL)
-            case OpKind.INSTALL, errno.EEXIST if key in self._rivals:
-                self._judge_rival(key)
+            case OpKind.INSTALL, errno.EEXIST if key in self._conflicts:
+                self._evaluate_conflict(key)
             case OpKind.REPLACE, errno.ENOENT | errno.ESRCH:
                 self.tracker.delete_kernel(key)
-                self.shadows.equal_gone(key)
+                self.preferred_foreign.equal_gone(key)
                 return False
             case OpKind.INSTALL, errno.EEXIST:
                 self._refuse(key, "the kernel already has a route under this key", now)
@@ -581,7 +587,7 @@ class RouteBook:
     def _is_behind(self, key: int) -> None:
         """The kernel has ours as it is wanted, and another route of its key before it."""
         self._rewrites.discard(key)
-        protocol = self._rivals.get(key)
+        protocol = self._conflicts.get(key)
         wanted = self.tracker.desired(key)
         if protocol is None or wanted is None:
             self._several.add(key)
@@ -589,8 +595,8 @@ class RouteBook:
             return
         self.tracker.set_kernel(key, wanted)
         self._lost.discard(key)
-        self._forgive(key)
-        self.shadows.equal_found(key, self.space.priority, protocol)
+        self._clear_damping(key)
+        self.preferred_foreign.equal_found(key, self.table_key.priority, protocol)
 
     # --- failures
 
@@ -608,27 +614,27 @@ class RouteBook:
         if retry_at < math.inf:
             heapq.heappush(self._retries, (retry_at, key))
         if old is None or old.reason != reason:
-            self.unsaid[key] = None
+            self.unsent[key] = None
             if is_news:
                 self.news[key] = reason
 
-    def _forgive(self, key: int) -> None:
+    def _clear_damping(self, key: int) -> None:
         failure = self._failures.pop(key, None) if self._failures else None
         if failure is not None:
             self._release(key)
             if key in self._told:
-                self.unsaid[key] = None
+                self.unsent[key] = None
             else:  # it began and ended between two reports
-                self.unsaid.pop(key, None)
+                self.unsent.pop(key, None)
             if self.news.pop(key, None) is None and failure.is_news:
                 self.recovered.append(key)
 
-    def take_unsaid(self, limit: int) -> tuple[dict[int, str], list[int]]:
+    def pop_unsent(self, limit: int) -> tuple[dict[int, str], list[int]]:
         """What the engine should know: failures with their reasons, and ends of failures."""
         failures: dict[int, str] = {}
         recovered: list[int] = []
-        for key in list(itertools.islice(self.unsaid, limit)):
-            del self.unsaid[key]
+        for key in list(itertools.islice(self.unsent, limit)):
+            del self.unsent[key]
             failure = self._failures.get(key)
             if failure is not None:
                 failures[key] = failure.reason
@@ -646,7 +652,7 @@ class RouteBook:
         is_dead: dict[RouteValue, bool] = {}
         for key, failure in self._failures.items():
             wanted = self.tracker.desired(key)
-            if key in self._rivals:
+            if key in self._conflicts:
                 continue
             if wanted is not None:
                 if wanted not in is_dead:
@@ -664,7 +670,7 @@ class RouteBook:
         known: dict[RouteValue, bool] = {}
         for key, failure in self._failures.items():
             wanted = self.tracker.desired(key)
-            if wanted is None or key in self._rivals or not failure.is_news:
+            if wanted is None or key in self._conflicts or not failure.is_news:
                 continue
             if wanted not in known:
                 known[wanted] = is_ready(wanted) and not self._is_over_dead_link(wanted)
@@ -704,7 +710,7 @@ class RouteBook:
         ids.discard(0)
         return ids
 
-    def legs(self) -> set[tuple[Address, int]]:
+    def hops(self) -> set[tuple[Address, int]]:
         """Gateways and their links that kernel routes of ours name themselves, without an object.
 
         Cost: as of `kernel_values`.
@@ -714,7 +720,7 @@ class RouteBook:
 
     @property
     def failed_count(self) -> int:
-        """Wishes that failed and have not been granted since."""
+        """Desired routes that failed and have not been granted since."""
         return len(self._failures)
 
     def failure_of(self, key: int) -> str:

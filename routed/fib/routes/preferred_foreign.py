@@ -9,8 +9,9 @@ for the day on which the other goes. But packets do not go where the RIB says. S
 a route is `shadowed`, with the foreign route as its reason (the engine is sent each change), and
 the log says it once.
 
-Bounds: SHADOWS_MAX foreign prefixes are remembered for each table and family; what is beyond is not
-reported. (A whole table of another daemon under a better priority says enough by its first ones.)
+Bounds: PREFERRED_FOREIGN_MAX foreign prefixes are remembered for each table and family; what is
+beyond is not reported. (A whole table of another daemon under a better priority says enough by its
+first ones.)
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import itertools
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["SHADOWS_MAX", "Shadow", "Shadows"]
+__all__ = ["PREFERRED_FOREIGN_MAX", "PreferredForeignRoute", "PreferredForeignRoutes"]
 
-SHADOWS_MAX = 100_000
+PREFERRED_FOREIGN_MAX = 100_000
 
 
-class Shadow(NamedTuple):
+class PreferredForeignRoute(NamedTuple):
     """A route of ours is there, and another one is used."""
 
     key: int
@@ -37,21 +38,21 @@ class Shadow(NamedTuple):
     """IPv6: it has our priority, and the kernel uses either."""
 
 
-class Shadows:
+class PreferredForeignRoutes:
     """The foreign routes of one table and family that are better than ours would be."""
 
-    def __init__(self, is_wanted: Callable[[int], bool]) -> None:
+    def __init__(self, is_desired: Callable[[int], bool]) -> None:
         """Args:
         is_wanted: whether a route of ours is wanted for a prefix.
         """
-        self.news: list[Shadow] = []
+        self.news: list[PreferredForeignRoute] = []
         """What is to be logged: once for each route of ours that begins to lose."""
-        self._is_wanted = is_wanted
+        self._is_wanted = is_desired
         self._routes: dict[int, dict[int, int]] = {}
         """By prefix and priority, whose."""
-        self._equals: dict[int, Shadow] = {}
+        self._equals: dict[int, PreferredForeignRoute] = {}
         """By prefix, foreign routes of our own priority that come before ours."""
-        self._current: dict[int, Shadow] = {}
+        self._current: dict[int, PreferredForeignRoute] = {}
         """By prefix, for routes of ours that are wanted."""
         self._unsent: dict[int, None] = {}
         """Prefixes for which the engine does not know that."""
@@ -66,7 +67,7 @@ class Shadows:
 
     def found(self, key: int, priority: int, protocol: int) -> None:
         """Somebody has such a route."""
-        if key in self._routes or len(self._routes) < SHADOWS_MAX:
+        if key in self._routes or len(self._routes) < PREFERRED_FOREIGN_MAX:
             self._routes.setdefault(key, {})[priority] = protocol
             self._compare(key)
 
@@ -83,7 +84,7 @@ class Shadows:
         self, key: int, priority: int, protocol: int, *, is_beside: bool = False
     ) -> None:
         """A foreign route of our own key comes before ours, or (IPv6) beside it."""
-        self._equals[key] = Shadow(key, priority, protocol, is_beside)
+        self._equals[key] = PreferredForeignRoute(key, priority, protocol, is_beside)
         self._compare(key)
 
     def equal_gone(self, key: int) -> None:
@@ -102,11 +103,13 @@ class Shadows:
             del self._routes[key]
             self._compare(key)
         for key, routes in seen.items():
-            if key not in overtaken and (key in self._routes or len(self._routes) < SHADOWS_MAX):
+            if key not in overtaken and (
+                key in self._routes or len(self._routes) < PREFERRED_FOREIGN_MAX
+            ):
                 self._routes[key] = dict(routes)
                 self._compare(key)
 
-    def wanted(self, keys: Iterable[int]) -> None:
+    def desired(self, keys: Iterable[int]) -> None:
         """Routes of ours are wanted from now on."""
         if self._routes or self._equals:
             for key in (self._routes.keys() | self._equals.keys()).intersection(keys):
@@ -128,19 +131,19 @@ class Shadows:
             if self._current.pop(key, None) is not None:
                 self._unsent[key] = None
             return
-        shadow = Shadow(key, *min(routes.items())) if routes else equal
-        assert shadow is not None, "there are such routes"
-        if shadow != before:
-            self._current[key] = shadow
+        foreign = PreferredForeignRoute(key, *min(routes.items())) if routes else equal
+        assert foreign is not None, "there are such routes"
+        if foreign != before:
+            self._current[key] = foreign
             self._unsent[key] = None
             if before is None:
-                self.news.append(shadow)
+                self.news.append(foreign)
 
     def begin_session(self) -> None:
         """A new engine knows nothing of them."""
         self._unsent = dict.fromkeys(self._current)
 
-    def take_unsent(self, limit: int) -> list[tuple[int, Shadow | None]]:
+    def pop_unsent_tables(self, limit: int) -> list[tuple[int, PreferredForeignRoute | None]]:
         """What the engine should know: prefixes of ours that lose, and to whom; None for those that
         do no longer."""
         keys = list(itertools.islice(self._unsent, max(0, limit)))
