@@ -207,6 +207,7 @@ def _print_schema() -> int:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
+    from routed.config.files import check_files
     from routed.config.load import ConfigError, load_text, read_text
     from routed.config.secrets import KeyFileError, read_secrets
     from routed.parent import signals
@@ -221,6 +222,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         # By a pipe, too: nothing runs yet, and whoever waits for one may interrupt.
         text = read_text(path, is_from_terminal=True)
         config = load_text(text, path)
+        check_files(config, path)
     except ConfigError as error:
         # Whoever asks for a check waits for its answer; a start waits for nobody.
         if arguments.check:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import trio
 
+from routed.config.files import check_files
 from routed.config.load import ConfigError, Problem, load_text, read_text
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets
@@ -54,7 +55,9 @@ class ConfigReader:
             ConfigError: unreadable, not in time, or wrong.
         """
         text = await self.text()
-        return await self.decode(text, self.path), text
+        config = await self.decode(text, self.path)
+        await self._read_file(lambda: check_files(config, self.path))
+        return config, text
 
     async def text(self) -> str:
         """What the file says, right or wrong.
@@ -62,8 +65,14 @@ class ConfigReader:
         Raises:
             ConfigError: unreadable, or not in time.
         """
+        return await self._read_file(lambda: read_text(self.path))
+
+    async def _read_file(self, read: Callable[[], _T]) -> _T:
+        """Raises:
+        ConfigError: not in time.
+        """
         try:
-            return await self._read(lambda: read_text(self.path))
+            return await self._read(read)
         except trio.TooSlowError:
             raise ConfigError([Problem(self.path, 1, 1, "(file)", _too_slow())]) from None
 

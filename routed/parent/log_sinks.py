@@ -279,9 +279,22 @@ def _open(path: str, flags: int) -> int:
     try:
         return os.open(path, flags, 0o640)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # open(2), O_NONBLOCK; a socket gives it as well
-            raise OSError(errno.ENXIO, "a FIFO that nobody reads, or a socket") from None
+        if error.errno == errno.ENXIO:  # open(2), O_NONBLOCK
+            raise OSError(errno.ENXIO, _why_no_reader(path)) from None
         raise
+
+
+def _why_no_reader(path: str) -> str:
+    """Why there is no device or address behind a path, in words."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return os.strerror(errno.ENXIO)
+    if stat.S_ISFIFO(mode):
+        return "a FIFO that nobody reads"
+    if stat.S_ISSOCK(mode):
+        return "a socket, which cannot be opened as a file"
+    return "a device that is not there, such as /dev/tty without a terminal"
 
 
 def is_standard_stream(path: str) -> bool:

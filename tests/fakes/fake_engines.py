@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 import trio
 
-from routed.config.load import load_text, read_text
+from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.imsg.messages import ConfBegin
 from routed.log.events import Level
@@ -34,8 +34,8 @@ _T = TypeVar("_T")
 class DirectReader(ConfigReader):
     """Reads at once: a thread and a virtual clock do not know of each other."""
 
-    async def text(self) -> str:
-        return read_text(self.path)
+    async def _read(self, read: Callable[[], _T]) -> _T:
+        return read()
 
     async def write(self, write: Callable[[], object]) -> None:
         write()

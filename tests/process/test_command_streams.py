@@ -79,6 +79,15 @@ def test_a_message_is_lost_where_it_cannot_be_written() -> None:
         os.close(descriptor)
 
 
+def test_a_check_refuses_a_log_that_is_the_pid_file_by_a_link(config: Path) -> None:
+    (config.parent / "log").symlink_to("routed.pid")
+    config.write_text(f"{config.read_text()}log: {{file: {config.parent}/log}}\n")
+    done = run('-m routed --check -c "$1"', "", str(config))
+    assert done.returncode == 2
+    assert "log.file: " in done.stderr
+    assert "is the same file as" in done.stderr
+
+
 def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None:
     last_good = LastGood(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force(config.read_text())

@@ -51,6 +51,14 @@ async def test_a_read_that_does_not_return_is_given_up(hung: HungFiles) -> None:
         await reader.secrets(load_text(TEXT + KEYS))
 
 
+async def test_a_reload_refuses_files_that_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(f"{TEXT}pid_file: {tmp_path}/pid\nlog: {{file: {tmp_path}/log}}\n")
+    (tmp_path / "log").symlink_to("pid")
+    with pytest.raises(ConfigError, match=r"log\.file: .* is the same file as "):
+        await ConfigReader(str(path)).load()
+
+
 async def test_reads_that_do_not_return_are_bounded_in_number(hung: HungFiles) -> None:
     reader = ConfigReader("/mnt/routes.yaml")
     for _ in range(5 * READERS_MAX):

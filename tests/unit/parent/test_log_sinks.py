@@ -6,6 +6,8 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +170,29 @@ def test_an_open_descriptor_by_its_path(tmp_path: Path) -> None:
     sink.close()
     os.close(read_end)
     os.close(write_end)
+
+
+def test_a_socket_is_not_called_a_fifo(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        with pytest.raises(OSError, match="a socket, which cannot be opened as a file"):
+            FileSink(str(tmp_path / "socket"), as_json=False)
+
+
+def test_a_terminal_that_is_not_there_is_not_called_a_fifo() -> None:
+    program = (
+        "from routed.parent.log_sinks import FileSink\n"
+        "try: FileSink('/dev/tty', as_json=False)\n"
+        "except OSError as error: print(error.strerror)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        start_new_session=True,
+    )
+    assert done.stdout == "a device that is not there, such as /dev/tty without a terminal\n"
 
 
 def test_a_fifo_without_a_reader_is_refused_and_one_with_a_reader_never_waits(
