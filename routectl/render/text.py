@@ -154,8 +154,6 @@ class TextLines:
         self.text = text
 
 
-if TYPE_CHECKING:
-    Part = tuple[str, Callable[[Row], list[Row]], TextTable | Record]
 Form = TextTable | Record | Sections | TextLines
 
 

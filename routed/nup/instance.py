@@ -573,11 +573,6 @@ class NeighborInstance:
         """How often each `TraceCode` has happened, by its value; every code is present."""
         return self._log.counters()
 
-    @property
-    def highest_origin_seqno(self) -> int:
-        """The newest seqno used for any prefix of ours: the next life must start later."""
-        return self._origins.highest_seqno
-
     def pending_adjacencies(self, now: float) -> int:
         """How many adjacencies are forming; a one-way one counts for its dead interval only."""
         return self._loading.pending_adjacencies(now)

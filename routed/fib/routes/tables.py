@@ -333,11 +333,6 @@ class FibTables:
         return not any(fib_table.tracker.wanted for fib_table in self._tables.values())
 
     @property
-    def leftovers(self) -> int:
-        """Routes of an earlier life that nobody has claimed or swept yet."""
-        return sum(fib_table.leftover_count for fib_table in self._tables.values())
-
-    @property
     def totals(self) -> tuple[int, int, int, int]:
         """Routes desired, installed, failed, pending."""
         tables = self._tables.values()

@@ -68,7 +68,6 @@ from routed.nup.wire.message import (
     ReplayCounter,
     Tlv,
     checksum,
-    decode,
     seal,
     tlv_bytes,
 )
@@ -348,14 +347,6 @@ def signed_by_another(data: bytes, key: AuthKey, other: AuthKey, source: Address
     signed[CHECKSUM_BYTES_AT : CHECKSUM_BYTES_AT + 2] = bytes(2)
     signed[CHECKSUM_BYTES_AT : CHECKSUM_BYTES_AT + 2] = checksum(bytes(signed)).to_bytes(2, "big")
     return bytes(signed)
-
-
-def unsigned_part(data: bytes) -> bytes:
-    """All of our own datagram that no secret has a part in."""
-    tlvs = decode(data).tlvs
-    last = tlvs[-1] if tlvs else None
-    end = len(data) - len(last.digest) if isinstance(last, Mac) else len(data)
-    return data[:CHECKSUM_BYTES_AT] + data[CHECKSUM_BYTES_AT + 2 : end]
 
 
 def _is_challenge(message: Message) -> bool:

@@ -23,11 +23,6 @@ class Algorithm(enum.Enum):
     HMAC_SHA256 = "hmac-sha256"
     BLAKE2S = "blake2s"
 
-    @property
-    def max_secret_bytes(self) -> int:
-        """Longer secrets are not taken; BLAKE2s has 32-byte keys (RFC 7693)."""
-        return 32 if self is Algorithm.BLAKE2S else 1024
-
     def digest(self, secret: bytes, data: bytes) -> bytes:
         """The digest: 32 bytes of HMAC-SHA256, 16 of BLAKE2s (as RFC 8967 section 4.1)."""
         if self is Algorithm.BLAKE2S:

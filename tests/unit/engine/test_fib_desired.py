@@ -83,7 +83,7 @@ def test_the_first_update_is_said_even_when_nothing_is_wanted() -> None:
     assert update == FibUpdate(1, (), (), (), completes_start=True)
 
 
-@pytest.mark.parametrize("wish", [BLACKHOLE, None])
+@pytest.mark.parametrize("desired_route", [BLACKHOLE, None])
 def test_the_start_is_complete_with_the_last_of_what_was_decided_then(
     desired_route: DesiredRoute | None,
 ) -> None:
