@@ -7,27 +7,38 @@
 
 Invariants:
     A place that cannot be opened changes nothing: the lines go where they went, and say so.
+    Nobody waits for a file system but `run` and `reopen`, which give up after OPEN_TIMEOUT_S.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
+
+import trio
 
 from routed.config.schema import LogConfig, LogFormat
 from routed.imsg.messages import LOG_LINES_KEPT, LogLine
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord, Sink, format_text, wall_time
+from routed.parent.file_threads import open_apart
 from routed.parent.log_sinks import (
     FileSink,
     StreamSink,
     is_journal,
     is_standard_stream,
+    open_log,
     system_sink,
 )
 
 __all__ = ["DaemonLog"]
+
+OPEN_TIMEOUT_S = 5.0
+
+OPENERS_MAX = 2
+"""Threads that a file system may hold; another attempt waits for one of them, as long as it may."""
 
 _STDERR = 2
 
@@ -43,6 +54,10 @@ class DaemonLog:
         """
         self._is_foreground = is_foreground
         self._has_thread = False
+        self._config = config
+        self._to_open = trio.Event()
+        self._opening = trio.Lock()
+        self._openers = trio.CapacityLimiter(OPENERS_MAX)
         sink = _open_sink(config, is_foreground=is_foreground, has_thread=False)
         self.logger = Logger(sink, "parent", Level[config.level.name])
         self.logger.on_record = self._remember
@@ -52,17 +67,58 @@ class DaemonLog:
         """Told each of them as it comes."""
 
     def follow(self, config: LogConfig) -> None:
-        """Log by another configuration from now on."""
+        """Log by another configuration: at its level from now on, and to its place as soon as `run`
+        has opened that."""
         self.logger.level = Level[config.level.name]
-        try:
-            sink = _open_sink(
+        self._config = config
+        self._to_open.set()
+
+    async def run(self) -> None:
+        """Open what is to be opened, until cancelled."""
+        while True:
+            await self._to_open.wait()
+            self._to_open = trio.Event()
+            await self._open_again()
+
+    async def reopen(self) -> None:
+        """Somebody may have moved the file away; return when that was looked at."""
+        if isinstance(self.logger.sink, FileSink):
+            await self._open_again()
+
+    async def _open_again(self) -> None:
+        async with self._opening:
+            config = self._config
+            try:
+                sink = await self._sink_of(config)
+            except OSError as error:
+                self.logger.emit("internal-error", where="log file", error=error.strerror)
+            except trio.TooSlowError:
+                problem = "the file system does not answer"
+                self.logger.emit("internal-error", where="log file", error=problem)
+            else:
+                self.logger.sink.close()
+                self.logger.sink = sink
+
+    async def _sink_of(self, config: LogConfig) -> Sink:
+        """Raises:
+        OSError: the place cannot be opened.
+        trio.TooSlowError: not in time.
+        """
+        path = config.file
+        if path is None or is_standard_stream(path):
+            return _open_sink(
                 config, is_foreground=self._is_foreground, has_thread=self._has_thread
             )
-        except OSError as error:
-            self.logger.emit("internal-error", where="log file", error=error.strerror)
-            return
-        self.logger.sink.close()
-        self.logger.sink = sink
+        opening = _Opening(path)
+        try:
+            with trio.fail_after(OPEN_TIMEOUT_S):
+                descriptor = await trio.to_thread.run_sync(
+                    opening.run, abandon_on_cancel=True, limiter=self._openers
+                )
+        except BaseException:
+            opening.abandon()
+            raise
+        return _file_sink(config, path, has_thread=self._has_thread, descriptor=descriptor)
 
     def begin_thread(self) -> None:
         """Let no file system hold up the daemon from now on; see `FileSink.begin_thread`."""
@@ -74,13 +130,10 @@ class DaemonLog:
         """Write what waits; nothing is logged after it."""
         self.logger.sink.close()
 
-    def reopen(self) -> None:
-        """Somebody may have moved the file away."""
+    def begin_reopening(self) -> None:
+        """The same, by `run`."""
         if isinstance(self.logger.sink, FileSink):
-            try:
-                self.logger.sink.reopen()
-            except OSError as error:
-                self.logger.emit("internal-error", where="log file", error=error.strerror)
+            self._to_open.set()
 
     @property
     def level(self) -> str:
@@ -117,12 +170,49 @@ class DaemonLog:
             self.on_line(line)
 
 
+class _Opening:
+    """A file that is opened in a thread, perhaps for nobody any more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._is_abandoned = False
+
+    def run(self) -> int:
+        """Open it; the caller's from then on, unless it is abandoned.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        descriptor = open_apart(lambda: open_log(self._path))
+        with self._lock:
+            if self._is_abandoned:
+                os.close(descriptor)
+            self._descriptor = descriptor
+        return descriptor
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        with self._lock:
+            self._is_abandoned = True
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+
+
+def _file_sink(
+    config: LogConfig, path: str, *, has_thread: bool, descriptor: int | None = None
+) -> FileSink:
+    as_json = config.format is LogFormat.JSON
+    return FileSink(path, as_json=as_json, has_thread=has_thread, descriptor=descriptor)
+
+
 def _open_sink(config: LogConfig, *, is_foreground: bool, has_thread: bool) -> Sink:
     as_json = config.format is LogFormat.JSON
     if config.file is not None:
         if not is_foreground and is_standard_stream(config.file):
             raise OSError(0, "it leads nowhere in the background: start with --foreground")
-        return FileSink(config.file, as_json=as_json, has_thread=has_thread)
+        return _file_sink(config, config.file, has_thread=has_thread)
     if is_foreground and not is_journal(_STDERR, os.environ):
         return StreamSink(_STDERR, as_json=as_json)
     return system_sink(as_json=as_json)

@@ -38,6 +38,7 @@ __all__ = [
     "SyslogSink",
     "is_journal",
     "is_standard_stream",
+    "open_log",
     "system_sink",
 ]
 
@@ -177,13 +178,16 @@ class _FileThread:
 class FileSink:
     """Lines appended to a file, which `reopen` follows after a rotation."""
 
-    def __init__(self, path: str, *, as_json: bool, has_thread: bool = False) -> None:
+    def __init__(
+        self, path: str, *, as_json: bool, has_thread: bool = False, descriptor: int | None = None
+    ) -> None:
         """Open it.
 
         Args:
             path: a regular file, which is made when it is not there, or a FIFO or terminal.
             as_json: the form of a line.
             has_thread: as after `begin_thread`.
+            descriptor: from `open_log`, when it is open already; the sink's from now on.
 
         Raises:
             OSError: it cannot be opened, or is a symbolic link of somebody else.
@@ -193,10 +197,10 @@ class FileSink:
         self._has_thread = has_thread
         self._descriptor = -1
         self._writer: _Channel | _FileThread | None = None
-        self._open()
+        self.use(open_log(path) if descriptor is None else descriptor)
 
-    def _open(self) -> None:
-        descriptor = _open_log(self.path)
+    def use(self, descriptor: int) -> None:
+        """Write to the path as it was opened again, by `open_log`."""
         os.set_inheritable(descriptor, False)
         self._close_writer()
         self._descriptor = descriptor
@@ -226,7 +230,7 @@ class FileSink:
         Raises:
             OSError: it cannot be opened.
         """
-        self._open()
+        self.use(open_log(self.path))
 
     def write(self, record: LogRecord) -> None:
         """Append one line.
@@ -249,7 +253,7 @@ _MAGIC = re.compile(r"/(?:proc/(?:self|\d+)|dev)/fd/\d+\Z")
 """Paths that lead to an open descriptor and not to another path (proc(5))."""
 
 
-def _open_log(path: str) -> int:
+def open_log(path: str) -> int:
     """Open a log for appending, without waiting for a reader.
 
     A symbolic link is followed when it belongs to root or to us: in a directory that others may

@@ -181,6 +181,7 @@ class Parent:
         self._transactions = Transactions(self, self._switch, self._log, reader, last_good)
         self._starting = trio.CancelScope()
         """Until the kernel has been read."""
+        self._hung_up = trio.Event()
         self._is_serving = False
         """Whether there are a kernel's side and a desk."""
         self._kernel: KernelSide
@@ -207,6 +208,8 @@ class Parent:
             signals.release()
             try:
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._opened.log.run)
+                    nursery.start_soon(self._reload_by_signal)
                     nursery.start_soon(self._follow_signals, numbers)
                     await self._start_and_serve()
                     nursery.cancel_scope.cancel()
@@ -299,13 +302,19 @@ class Parent:
 
     # --- signals
 
+    async def _reload_by_signal(self) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up = trio.Event()
+            # First of all, whatever becomes of the reload: somebody may have moved it.
+            await self._opened.log.reopen()
+            self._transactions.ask(ReloadRequest(0, "SIGHUP"))
+
     async def _follow_signals(self, numbers: AsyncIterator[int]) -> None:
         async for number in numbers:
             match signal.Signals(number):
                 case signal.SIGHUP:
-                    # First of all, whatever becomes of the reload: somebody may have moved it.
-                    self._opened.log.reopen()
-                    self._transactions.ask(ReloadRequest(0, "SIGHUP"))
+                    self._hung_up.set()
                 case signal.SIGTERM | signal.SIGINT:
                     await self._stop(signal.Signals(number).name)
                 case signal.SIGUSR1:
@@ -461,7 +470,7 @@ class Parent:
     def begin_reload(self) -> None:
         """For the service manager, and for whoever has moved the log file away."""
         self._manager.reloading()
-        self._opened.log.reopen()
+        self._opened.log.begin_reopening()
 
     def end_reload(self) -> None:
         """For the service manager."""

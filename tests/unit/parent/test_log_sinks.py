@@ -9,15 +9,17 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from routed.config.schema import LogConfig
 from routed.log.events import Level
 from routed.log.logger import LogRecord
-from routed.parent import log_sinks
+from routed.parent import log_output, log_sinks
 from routed.parent.log_output import DaemonLog
 from routed.parent.log_sinks import (
     FileSink,
@@ -25,6 +27,7 @@ from routed.parent.log_sinks import (
     StreamSink,
     SyslogSink,
     _journal_field,
+    open_log,
 )
 
 DEADLINE_S = 30.0
@@ -213,6 +216,81 @@ def test_a_fifo_without_a_reader_is_refused_and_one_with_a_reader_never_waits(
 def test_a_standard_stream_is_no_place_in_the_background(file: str) -> None:
     with pytest.raises(OSError, match="start with --foreground"):
         DaemonLog(LogConfig(file=file), is_foreground=False)
+
+
+@asynccontextmanager
+async def followed(path: Path) -> AsyncIterator[DaemonLog]:
+    log = DaemonLog(LogConfig(file=str(path)), is_foreground=False)
+    log.begin_thread()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        yield log
+        nursery.cancel_scope.cancel()
+    log.close()
+
+
+def events_of(path: Path) -> list[str]:
+    return [line.split()[3] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def lines_in(path: Path, count: int) -> list[str]:
+    """The events in a log, once there are so many."""
+    with trio.fail_after(DEADLINE_S):
+        while len(events := events_of(path)) < count:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    return events
+
+
+async def test_a_log_is_opened_again_where_it_is_and_where_it_goes(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with followed(first) as log:
+        log.set_level("error")
+        first.rename(tmp_path / "first.1")
+        await log.reopen()
+        log.set_level("info")
+        assert await lines_in(first, 1) == ["log-level"]
+        log.follow(LogConfig(file=str(second)))
+        with trio.fail_after(DEADLINE_S):
+            while not os.path.exists(second):  # noqa: ASYNC110, ASYNC240
+                await trio.sleep(0.01)
+        log.set_level("error")
+        assert await lines_in(second, 1) == ["log-level"]
+        log.follow(LogConfig(file=str(tmp_path / "nowhere" / "log")))
+        assert await lines_in(second, 2) == ["log-level", "internal-error"], "it goes on here"
+
+
+async def test_a_file_system_that_does_not_open_the_log_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reload and each SIGHUP opened it in the event loop: a dead mount stopped the parent."""
+    returns = threading.Event()
+    opened: list[int] = []
+
+    def hangs(path: str) -> int:
+        returns.wait()
+        opened.append(open_log(path))
+        return opened[-1]
+
+    path = tmp_path / "log"
+    async with followed(path) as log:
+        monkeypatch.setattr(log_output, "open_log", hangs)
+        monkeypatch.setattr(log_output, "OPEN_TIMEOUT_S", 0.01)
+        for _ in range(2 * log_output.OPENERS_MAX):
+            await log.reopen()
+        log.begin_reopening()
+        log.follow(LogConfig(file=str(path)))
+        events = await lines_in(path, 2 * log_output.OPENERS_MAX)
+        assert set(events) == {"internal-error"}
+        before = set(os.listdir("/proc/self/fd"))
+        returns.set()
+        with trio.fail_after(30):
+            while len(opened) < log_output.OPENERS_MAX:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            while [each for each in threading.enumerate() if each.name == "files"]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        monkeypatch.setattr(log_output, "OPEN_TIMEOUT_S", 30.0)
+        await log.reopen()
+        assert len(os.listdir("/proc/self/fd")) <= len(before), "nothing was left open"
 
 
 def test_a_journal_entry_takes_what_is_no_text() -> None:

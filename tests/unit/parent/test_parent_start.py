@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
 
 from routed.config.load import load_text
 from routed.log.events import Level
@@ -62,6 +63,7 @@ def test_what_the_kernel_refuses_at_the_start_is_said(
             on_line=None,
             lines=[],
             close=lambda: None,
+            run=trio.sleep_forever,
         ),
         listeners=FakeListeners(),
         instance=FakeInstance(),
