@@ -163,6 +163,8 @@ OURS_OR_THE_ADMINISTRATORS = {
     "nexthop-weight-limit",
     # asked for by root, with a signal; at a start
     "diagnostic", "config-refused", "config-refused-in-force",
+    # once for each table of an earlier life
+    "former-table-swept",
 }  # fmt: skip
 
 
