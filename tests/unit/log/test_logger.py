@@ -164,7 +164,7 @@ OURS_OR_THE_ADMINISTRATORS = {
     # asked for by root, with a signal; at a start
     "diagnostic", "config-refused", "config-refused-in-force",
     # once for each table of an earlier life
-    "former-table-swept",
+    "former-table-swept", "former-table-left",
 }  # fmt: skip
 
 
