@@ -31,30 +31,38 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from routectl.render.text import Row
+from routed.netlink.message import (
+    NHMSG,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    RTM_GETNEXTHOP,
+    RTM_GETROUTE,
+    RTM_NEWNEXTHOP,
+    RTM_NEWROUTE,
+    RTMSG,
+    NetlinkDecodeError,
+    NetlinkMessage,
+    Nha,
+    Rta,
+    attributes,
+    decode_address,
+    decode_error,
+    decode_group,
+    decode_multipath,
+    decode_u32,
+    decode_via,
+    pack_attribute,
+    pack_message,
+    pack_u32_attribute,
+    split_messages,
+)
 
 __all__ = ["KernelError", "agreement", "ask_kernel"]
 
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_NLMSG_ERROR, _NLM_F_REQUEST = 2, 1
 _RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = (
-    1, 4, 5, 6, 9, 15, 18,
-)  # fmt: skip
-
-_RTA_NH_ID = 30
-
-_RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
-_NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
-
-_HEADER = struct.Struct("=IHHII")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
-_NEXT_HOP = struct.Struct("=HBBI")
-_NEXTHOP_OBJECT = struct.Struct("=BBBBI")
-_GROUP_MEMBER = struct.Struct("=IBBH")
 _TIMEOUT_S = 2.0
 
 _TYPES = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"}
@@ -95,132 +103,122 @@ def ask_kernel(address: str) -> Row:
         raise KernelError("what routed answers for is no address") from None
     if packed == _IPV4_UNSPECIFIED:
         return {**_NO_ENTRY, "type": "local", "next_hops": []}
-    destination = _ATTRIBUTE.pack(4 + len(packed), _RTA_DST) + packed
+    destination = pack_attribute(Rta.DST, packed)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
             netlink.settimeout(_TIMEOUT_S)
 
-            def answer(flags: int) -> bytes:
+            def answer(flags: int) -> NetlinkMessage:
                 fields = (family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE | flags)
-                return _exchange(netlink, _RTM_GETROUTE, _ROUTE.pack(*fields) + destination)
+                return _exchange(netlink, RTM_GETROUTE, RTMSG.pack(*fields) + destination)
 
             matched = answer(_RTM_F_FIB_MATCH)
             if _is_of_shared_object(matched):
-                return _without_entry(_read(answer(0), lambda _number: []))
-            return _read(matched, lambda number: _object_hops(netlink, number, 1))
+                return _without_entry(_decode_route(answer(0), lambda _number: []))
+            return _decode_route(matched, lambda number: _object_hops(netlink, number, 1))
     except OSError as error:
         raise KernelError(str(error.strerror or error)) from error
+    except NetlinkDecodeError as error:
+        raise KernelError(f"its answer cannot be read: {error}") from error
 
 
-def _is_of_shared_object(message: bytes) -> bool:
+def _is_of_shared_object(message: NetlinkMessage) -> bool:
     """Whether an answer may show another route of the same nexthop object."""
-    _, kind, *_ = _HEADER.unpack_from(message)
-    if kind != _RTM_NEWROUTE:
+    if message.type != RTM_NEWROUTE:
         return False
-    family, *_ = _ROUTE.unpack_from(message, _HEADER.size)
-    attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
-    return bool(family == socket.AF_INET6 and _RTA_NH_ID in attributes)
+    family, found = _decode_attributes(message, RTMSG)
+    return family == socket.AF_INET6 and Rta.NH_ID in found
 
 
 def _without_entry(row: Row) -> Row:
-    """An answer with nothing of what tells one route from another."""
+    """Leave out of an answer whatever distinguishes one route from another."""
     return {**row, **_NO_ENTRY}
 
 
-def _exchange(netlink: socket.socket, kind: int, body: bytes) -> bytes:
-    header = _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST, 1, 0)
-    netlink.send(header + body)
-    return netlink.recv(65_536)
+def _exchange(netlink: socket.socket, kind: int, body: bytes) -> NetlinkMessage:
+    netlink.send(pack_message(kind, NLM_F_REQUEST, 1, body))
+    answer = next(split_messages(netlink.recv(65_536)), None)
+    if answer is None:
+        raise NetlinkDecodeError("it is empty")
+    return answer
+
+
+def _decode_attributes(
+    message: NetlinkMessage, header: struct.Struct
+) -> tuple[int, dict[int, bytes]]:
+    """The family that a header begins with, and the attributes after the header."""
+    payload = message.payload
+    if len(payload) < header.size:
+        raise NetlinkDecodeError(f"it has {len(payload)} bytes")
+    return payload[0], dict(attributes(payload, header.size, len(payload)))
 
 
 def _object_hops(netlink: socket.socket, number: int, weight: int) -> list[Row]:
-    """The next hops of a nexthop object, or of the members of a group; none when it has gone."""
-    attribute = _ATTRIBUTE.pack(8, _NHA_ID) + struct.pack("=I", number)
-    body = _NEXTHOP_OBJECT.pack(0, 0, 0, 0, 0) + attribute
-    message = _exchange(netlink, _RTM_GETNEXTHOP, body)
-    _, kind, *_ = _HEADER.unpack_from(message)
-    if kind != _RTM_NEWNEXTHOP:
+    """List the next hops of a nexthop object, or of a group's members; none if it is gone."""
+    body = NHMSG.pack(0, 0, 0, 0, 0) + pack_u32_attribute(Nha.ID, number)
+    message = _exchange(netlink, RTM_GETNEXTHOP, body)
+    if message.type != RTM_NEWNEXTHOP:
         return []
-    family, *_ = _NEXTHOP_OBJECT.unpack_from(message, _HEADER.size)
-    attributes = dict(_attributes(message[_HEADER.size + _NEXTHOP_OBJECT.size :]))
-    if _NHA_GROUP in attributes:
-        members = _GROUP_MEMBER.iter_unpack(attributes[_NHA_GROUP])
+    _, found = _decode_attributes(message, NHMSG)
+    if Nha.GROUP in found:
         # A group has no groups inside (linux/nexthop.h), so this ends.
         return [
             hop
-            for member, low, high, _ in members
-            for hop in _object_hops(netlink, member, (high << 8 | low) + 1)
+            for member, member_weight in decode_group(found[Nha.GROUP])
+            for hop in _object_hops(netlink, member, member_weight)
         ]
-    gateway = attributes.get(_NHA_GATEWAY)
+    gateway = found.get(Nha.GATEWAY)
     return [
         {
-            "via": None if gateway is None else socket.inet_ntop(family, gateway),
-            "dev": _ifname(_number(attributes.get(_NHA_OIF))),
+            "via": None if gateway is None else str(decode_address(gateway)),
+            "dev": _ifname(_number(found.get(Nha.OIF))),
             "weight": weight,
         }
     ]
 
 
-def _read(message: bytes, object_hops: Callable[[int], list[Row]]) -> Row:
-    _, kind, *_ = _HEADER.unpack_from(message)
-    if kind == _NLMSG_ERROR:
-        (code,) = struct.unpack_from("=i", message, _HEADER.size)
-        refusal = _REFUSALS.get(-code)
-        if refusal is None and -code not in (errno.ENETUNREACH, errno.ESRCH):
-            raise KernelError(os.strerror(-code))
+def _decode_route(message: NetlinkMessage, object_hops: Callable[[int], list[Row]]) -> Row:
+    if message.type == NLMSG_ERROR:
+        code, _ = decode_error(message)
+        refusal = _REFUSALS.get(code)
+        if refusal is None and code not in (errno.ENETUNREACH, errno.ESRCH):
+            raise KernelError(os.strerror(code))
         return {**_NO_ENTRY, "type": refusal or "none", "next_hops": []}
-    if kind != _RTM_NEWROUTE:
-        raise KernelError(f"it answers with message type {kind}")
-    fields = _ROUTE.unpack_from(message, _HEADER.size)
-    family, length, table_number, protocol, type_number = (fields[i] for i in (0, 1, 4, 5, 7))
-    attributes = dict(_attributes(message[_HEADER.size + _ROUTE.size :]))
-    hops = _next_hops(family, attributes)
-    nexthop_id = _number(attributes.get(_RTA_NH_ID))
+    if message.type != RTM_NEWROUTE:
+        raise KernelError(f"it answers with message type {message.type}")
+    family, found = _decode_attributes(message, RTMSG)
+    _, length, _, _, table_number, protocol, _, type_number, _ = RTMSG.unpack_from(message.payload)
+    hops = _next_hops(found)
+    nexthop_id = _number(found.get(Rta.NH_ID))
     route_type = _TYPES.get(type_number, str(type_number))
-    table = _number(attributes.get(_RTA_TABLE)) or table_number
+    table = _number(found.get(Rta.TABLE)) or table_number
     is_merged = family == socket.AF_INET and route_type in _OF_TABLE_LOCAL and table == _TABLE_MAIN
-    destination = attributes.get(_RTA_DST, bytes(16 if family == socket.AF_INET6 else 4))
+    destination = found.get(Rta.DST, bytes(16 if family == socket.AF_INET6 else 4))
     return {
         "type": route_type,
-        "prefix": f"{socket.inet_ntop(family, destination)}/{length}",
+        "prefix": f"{decode_address(destination)}/{length}",
         "next_hops": hops or ([] if nexthop_id is None else object_hops(nexthop_id)),
         "table": None if is_merged else table,
         "protocol": protocol,
-        "priority": _number(attributes.get(_RTA_PRIORITY)),
+        "priority": _number(found.get(Rta.PRIORITY)),
     }
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & 0x3FFF, data[at + _ATTRIBUTE.size : at + length]
-        at += length + 3 & ~3
+def _next_hops(found: dict[int, bytes]) -> list[Row]:
+    if Rta.MULTIPATH in found:
+        return [
+            _next_hop(ifindex, dict(inner), weight)
+            for _flags, weight, ifindex, inner in decode_multipath(found[Rta.MULTIPATH])
+        ]
+    hop = _next_hop(_number(found.get(Rta.OIF)), found, 1)
+    return [hop] if hop["dev"] or hop["via"] else []
 
 
-def _next_hops(family: int, attributes: dict[int, bytes]) -> list[Row]:
-    if _RTA_MULTIPATH not in attributes:
-        hop = _next_hop(family, _number(attributes.get(_RTA_OIF)), attributes, 1)
-        return [hop] if hop["dev"] or hop["via"] else []
-    hops, data, at = [], attributes[_RTA_MULTIPATH], 0
-    while at + _NEXT_HOP.size <= len(data):
-        length, _, hop_weight, ifindex = _NEXT_HOP.unpack_from(data, at)
-        inner = dict(_attributes(data[at + _NEXT_HOP.size : at + length]))
-        hops.append(_next_hop(family, ifindex, inner, hop_weight + 1))
-        at += max(length + 3 & ~3, _NEXT_HOP.size)
-    return hops
-
-
-def _next_hop(family: int, ifindex: int | None, attributes: dict[int, bytes], weight: int) -> Row:
-    via = None
-    if _RTA_GATEWAY in attributes:
-        via = socket.inet_ntop(family, attributes[_RTA_GATEWAY])
-    elif _RTA_VIA in attributes:
-        value = attributes[_RTA_VIA]
-        via = socket.inet_ntop(struct.unpack_from("=H", value)[0], value[2:])
-    return {"via": via, "dev": _ifname(ifindex), "weight": weight}
+def _next_hop(ifindex: int | None, found: dict[int, bytes], weight: int) -> Row:
+    via = next(
+        (decode_via(kind, found[kind]) for kind in (Rta.GATEWAY, Rta.VIA) if kind in found), None
+    )
+    return {"via": None if via is None else str(via), "dev": _ifname(ifindex), "weight": weight}
 
 
 def _ifname(ifindex: int | None) -> str | None:
@@ -237,10 +235,7 @@ def _ifname(ifindex: int | None) -> str | None:
 
 
 def _number(value: bytes | None) -> int | None:
-    return None if value is None else int.from_bytes(value, "little" if _IS_LITTLE else "big")
-
-
-_IS_LITTLE = struct.pack("=H", 1) == b"\x01\0"
+    return None if value is None else decode_u32(value)
 
 
 def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:

@@ -26,15 +26,21 @@ from routed.fib.links import codec as events
 from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.nexthops.codec import (
     NEXTHOP_MESSAGES,
-    RTM_DELNEXTHOP,
     SeenNextHop,
     decode_nexthop,
 )
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_route
+from routed.fib.routes.codec import decode_route
 from routed.fib.routes.ownership import KernelRoute
 from routed.fib.rule_codec import RULE_MESSAGES
-from routed.netlink.message import NLM_F_REPLACE, NetlinkDecodeError, NetlinkMessage
+from routed.netlink.message import (
+    NLM_F_REPLACE,
+    RTM_DELNEXTHOP,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    NetlinkDecodeError,
+    NetlinkMessage,
+)
 from routed.netlink.socket import (
     DumpInterrupted,
     EventSocket,

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from network import Network
-from routed.fib.routes.codec import RTM_DELROUTE, decode_route
-from routed.netlink.message import split_messages
+from routed.fib.routes.codec import decode_route
+from routed.netlink.message import RTM_DELROUTE, split_messages
 
 __all__ = ["RouteMonitor"]
 

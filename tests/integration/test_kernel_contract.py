@@ -22,7 +22,6 @@ from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthops.codec import SeenNextHop
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.bulk import encode_batch
-from routed.fib.routes.codec import RTM_GETROUTE
 from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.routes.tables import FibTables
@@ -34,6 +33,7 @@ from routed.model.rule import ANY_MARK, PolicyRule, RuleAction
 from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_REQUEST,
+    RTM_GETROUTE,
     NetlinkDecodeError,
     NetlinkMessage,
     attributes,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from routed.fib.routes.bulk import DumpDecoder, encode_batch
-from routed.fib.routes.codec import RTM_DELROUTE, RTM_NEWROUTE, decode_end, decode_route
+from routed.fib.routes.codec import decode_end, decode_route
 from routed.fib.routes.ownership import (
     NEXT_HOPS_MAX,
     KernelRoute,
@@ -30,6 +30,8 @@ from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HEADER,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
     NetlinkDecodeError,
     NetlinkMessage,
     decode_error,

@@ -19,6 +19,7 @@ from routectl.cli import command_line_for
 from routectl.kernel import KernelError, agreement, ask_kernel
 from routectl.render.text import Row
 from routed.control.policy import AccessList
+from routed.netlink.message import NetlinkMessage, split_messages
 from tests.fakes.fake_daemon import FakeDaemon, serving
 from tests.shell.test_golden import compare
 
@@ -175,7 +176,7 @@ def test_a_table_is_left_open_where_linux_names_main_for_local(
     """It does, while there are no policy rules."""
     body = struct.pack("=BBBBBBBBI", family, 32, 0, 0, table, 2, 0, route_type, 0)
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert kernel._read(message, nobody_asks)["table"] == said
+    assert kernel._decode_route(parsed(message), nobody_asks)["table"] == said
 
 
 def test_a_table_that_is_left_open_is_not_shown(
@@ -188,6 +189,11 @@ def test_a_table_that_is_left_open_is_not_shown(
 
 def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def parsed(message: bytes) -> NetlinkMessage:
+    (only,) = split_messages(message)
+    return only
 
 
 def nobody_asks(number: int) -> list[Row]:
@@ -206,7 +212,7 @@ def test_a_nexthop_object_is_asked_for_when_the_route_has_nothing_else() -> None
         asked.append(number)
         return [hop]
 
-    assert kernel._read(message, object_hops)["next_hops"] == [hop]
+    assert kernel._decode_route(parsed(message), object_hops)["next_hops"] == [hop]
     assert asked == [77]
 
 
@@ -229,9 +235,9 @@ def test_a_group_is_its_members_with_their_weights(monkeypatch: pytest.MonkeyPat
         9: nexthop_message(socket.AF_INET6, attribute(6, socket.inet_pton(10, "fe80::7"))),
     }
 
-    def exchange(_: object, kind: int, body: bytes) -> bytes:
+    def exchange(_: object, kind: int, body: bytes) -> NetlinkMessage:
         assert kind == 106
-        return objects[struct.unpack_from("=I", body, 12)[0]]
+        return parsed(objects[struct.unpack_from("=I", body, 12)[0]])
 
     monkeypatch.setattr(kernel, "_exchange", exchange)
     assert kernel._object_hops(None, 7, 1) == [  # type: ignore[arg-type]
@@ -248,7 +254,7 @@ def test_several_next_hops_and_the_other_family_are_read() -> None:
     body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
     body += attribute(1, b"\n\0\0\0") + attribute(9, hops) + attribute(6, b"\xcd\0\0\0")
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert kernel._read(message, nobody_asks) == {
+    assert kernel._decode_route(parsed(message), nobody_asks) == {
         "type": "unicast",
         "prefix": "10.0.0.0/8",
         "next_hops": [

@@ -18,12 +18,18 @@ from routed.model.link import InterfaceAddress
 from routed.model.prefix import Family
 from routed.netlink import message as message_codec
 from routed.netlink.message import (
+    IFINFOMSG,
     NLM_F_DUMP,
     NLM_F_REQUEST,
+    RTM_DELLINK,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+    Ifla,
     NetlinkDecodeError,
     NetlinkMessage,
     attributes,
     decode_u32,
+    decode_vrf_table,
     pack_message,
     pack_u32_attribute,
 )
@@ -39,22 +45,16 @@ __all__ = [
     "link_flags",
 ]
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-LINK_MESSAGES = frozenset({_RTM_NEWLINK, _RTM_DELLINK})
+LINK_MESSAGES = frozenset({RTM_NEWLINK, RTM_DELLINK})
 ADDRESS_MESSAGES = frozenset({_RTM_NEWADDR, _RTM_DELADDR})
 
 _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 _IFF_LOWER_UP = 0x10000
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 10, 18, 29
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
-_IFLA_INFO_SLAVE_KIND = 4
 _PORT_KINDS = frozenset({b"bridge", b"bond", b"team", b"openvswitch"})
 """What takes all that arrives on its ports; a VRF leaves it to them."""
 _SKIP_STATS = 8
-_IFINFO = struct.Struct("=BxHiII")
-"""Family, hardware type, index, flags, which flags changed."""
 _IFADDR = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index."""
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
@@ -64,14 +64,14 @@ _IFA_F_NOPREFIXROUTE = 0x200
 
 def encode_link_dump(sequence: int) -> bytes:
     """Ask for every link."""
-    payload = _IFINFO.pack(0, 0, 0, 0, 0)
-    return pack_message(_RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
+    payload = IFINFOMSG.pack(0, 0, 0, 0, 0)
+    return pack_message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
 def encode_link_request(ifindex: int, sequence: int) -> bytes:
     """Ask for one link, without its statistics."""
-    payload = _IFINFO.pack(0, 0, ifindex, 0, 0) + pack_u32_attribute(_IFLA_EXT_MASK, _SKIP_STATS)
-    return pack_message(_RTM_GETLINK, NLM_F_REQUEST, sequence, payload)
+    payload = IFINFOMSG.pack(0, 0, ifindex, 0, 0) + pack_u32_attribute(Ifla.EXT_MASK, _SKIP_STATS)
+    return pack_message(RTM_GETLINK, NLM_F_REQUEST, sequence, payload)
 
 
 def link_flags(message: NetlinkMessage) -> int:
@@ -80,9 +80,9 @@ def link_flags(message: NetlinkMessage) -> int:
     Raises:
         DecodeError: malformed.
     """
-    if len(message.payload) < _IFINFO.size:
+    if len(message.payload) < IFINFOMSG.size:
         raise NetlinkDecodeError(f"a link message of {len(message.payload)} bytes")
-    return int(_IFINFO.unpack_from(message.payload)[3])
+    return int(IFINFOMSG.unpack_from(message.payload)[3])
 
 
 def encode_address_dump(sequence: int) -> bytes:
@@ -103,34 +103,24 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
     """
     payload = message.payload
     flags = link_flags(message)
-    family, _, ifindex, _, _ = _IFINFO.unpack_from(payload)
+    family, _, ifindex, _, _ = IFINFOMSG.unpack_from(payload)
     if family == _AF_BRIDGE:
         return None
-    found = dict(attributes(payload, _IFINFO.size, len(payload)))
+    found = dict(attributes(payload, IFINFOMSG.size, len(payload)))
     return LinkEvent(
         ifindex=ifindex,
-        ifname=_name(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"), ifindex),
-        is_removed=message.type == _RTM_DELLINK,
+        ifname=_name(found.get(Ifla.IFNAME, b"").rstrip(b"\0"), ifindex),
+        is_removed=message.type == RTM_DELLINK,
         is_admin_up=bool(flags & _IFF_UP),
         # IFF_RUNNING follows the carrier up to a second late (linkwatch), IFF_LOWER_UP is it.
         has_carrier=bool(flags & _IFF_RUNNING and flags & _IFF_LOWER_UP),
-        mtu=decode_u32(found[_IFLA_MTU]) if _IFLA_MTU in found else 0,
+        mtu=decode_u32(found[Ifla.MTU]) if Ifla.MTU in found else 0,
         is_loopback=bool(flags & _IFF_LOOPBACK),
         has_multicast=bool(flags & _IFF_MULTICAST),
-        is_port=_is_port(found.get(_IFLA_LINKINFO, b"")),
-        master=decode_u32(found[_IFLA_MASTER]) if _IFLA_MASTER in found else 0,
-        vrf_table=_vrf_table(found.get(_IFLA_LINKINFO, b"")),
+        is_port=_is_port(found.get(Ifla.LINKINFO, b"")),
+        master=decode_u32(found[Ifla.MASTER]) if Ifla.MASTER in found else 0,
+        vrf_table=decode_vrf_table(found.get(Ifla.LINKINFO, b"")),
     )
-
-
-def _vrf_table(link_info: bytes) -> int:
-    """The table of a VRF device; 0 for any other link."""
-    info = dict(attributes(link_info, 0, len(link_info)))
-    if info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0") != b"vrf":
-        return 0
-    data = info.get(_IFLA_INFO_DATA, b"")
-    table = dict(attributes(data, 0, len(data))).get(_IFLA_VRF_TABLE)
-    return 0 if table is None else decode_u32(table)
 
 
 def _name(name: bytes, ifindex: int) -> str:
@@ -147,7 +137,7 @@ def _is_port(link_info: bytes) -> bool:
     if not link_info:
         return False
     kinds = dict(attributes(link_info, 0, len(link_info)))
-    return kinds.get(_IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") in _PORT_KINDS
+    return kinds.get(Ifla.INFO_SLAVE_KIND, b"").rstrip(b"\0") in _PORT_KINDS
 
 
 def decode_address(message: NetlinkMessage) -> AddressEvent | None:

@@ -1,8 +1,5 @@
 """Kernel nexthop objects <-> rtnetlink bytes.
 
-    nhmsg (8)         family u8 | scope u8 | protocol u8 | zero u8 | flags u32
-    nexthop_grp (8)   id u32 | weight - 1, low u8 | the same, high u8 | zero u16
-
 A single object is a gateway on a link, or a link alone for IPv6 routes; a group is a list of single
 objects with weights. Kinds that this daemon never makes (blackholes, links alone for IPv4, tunnels,
 FDB and resilient groups) decode to an object without a form: they are there, and that is all that
@@ -21,13 +18,14 @@ from __future__ import annotations
 
 import enum
 import errno
-import struct
 from typing import NamedTuple
 
 from routed.fib.routes.codec import RTNH_F_ONLINK
 from routed.fib.routes.plan import KernelRefusal
 from routed.model.prefix import Address, Family
 from routed.netlink.message import (
+    NEXTHOP_GRP,
+    NHMSG,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -35,10 +33,15 @@ from routed.netlink.message import (
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
+    RTM_DELNEXTHOP,
+    RTM_GETNEXTHOP,
+    RTM_NEWNEXTHOP,
     NetlinkDecodeError,
     NetlinkMessage,
+    Nha,
     attributes,
     decode_address,
+    decode_group,
     decode_u32,
     pack_attribute,
     pack_message,
@@ -48,7 +51,6 @@ from routed.netlink.message import (
 __all__ = [
     "NEXTHOP_MESSAGES",
     "OWN_GATEWAY",
-    "RTM_DELNEXTHOP",
     "Group",
     "Hop",
     "NextHopForm",
@@ -60,27 +62,10 @@ __all__ = [
     "encode_nexthop_dump",
 ]
 
-RTM_NEWNEXTHOP, RTM_DELNEXTHOP, _RTM_GETNEXTHOP = 104, 105, 106
 NEXTHOP_MESSAGES = frozenset({RTM_NEWNEXTHOP, RTM_DELNEXTHOP})
 
-_NHMSG = struct.Struct("=BBBBI")
-_MEMBER = struct.Struct("=IBBH")
 _AF_UNSPEC = 0
 _RT_SCOPE_HOST = 254
-
-
-class _Nha:
-    """Nexthop attributes (NHA_*)."""
-
-    ID = 1
-    GROUP = 2
-    GROUP_TYPE = 3
-    """0: multipath; others (resilient) are not made here."""
-    BLACKHOLE = 4
-    OIF = 5
-    GATEWAY = 6
-    ENCAP = 8
-    FDB = 11
 
 
 class Hop(NamedTuple):
@@ -144,29 +129,29 @@ def encode_nexthop(write: NextHopWrite, protocol: int, sequence: int) -> bytes:
     kernel has understood it."""
     kind, nexthop_id, form = write
     flags = NLM_F_REQUEST | NLM_F_ACK | _FLAGS[kind]
-    body = pack_u32_attribute(_Nha.ID, nexthop_id)
+    body = pack_u32_attribute(Nha.ID, nexthop_id)
     if kind is NextHopKind.REMOVE:
-        payload = _NHMSG.pack(_AF_UNSPEC, 0, 0, 0, 0) + body
+        payload = NHMSG.pack(_AF_UNSPEC, 0, 0, 0, 0) + body
         return pack_message(RTM_DELNEXTHOP, flags, sequence, payload)
     if isinstance(form, Hop):
         rtnh_flags = RTNH_F_ONLINK if form.is_onlink else 0
         family = Family.IPV6 if form.via is None else form.via.family
-        header = _NHMSG.pack(family, 0, protocol, 0, rtnh_flags)
-        body += pack_u32_attribute(_Nha.OIF, form.ifindex)
+        header = NHMSG.pack(family, 0, protocol, 0, rtnh_flags)
+        body += pack_u32_attribute(Nha.OIF, form.ifindex)
         if form.via is not None:
-            body += pack_attribute(_Nha.GATEWAY, form.via.packed)
+            body += pack_attribute(Nha.GATEWAY, form.via.packed)
             flags |= NLM_F_ECHO
     else:
-        header = _NHMSG.pack(_AF_UNSPEC, 0, protocol, 0, 0)
-        members = [_MEMBER.pack(member, weight - 1, 0, 0) for member, weight in form]
-        body += pack_attribute(_Nha.GROUP, b"".join(members))
+        header = NHMSG.pack(_AF_UNSPEC, 0, protocol, 0, 0)
+        members = [NEXTHOP_GRP.pack(member, weight - 1, 0, 0) for member, weight in form]
+        body += pack_attribute(Nha.GROUP, b"".join(members))
     return pack_message(RTM_NEWNEXTHOP, flags, sequence, header + body)
 
 
 def encode_nexthop_dump(sequence: int) -> bytes:
     """Ask for every object, whoever made it."""
-    payload = _NHMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
-    return pack_message(_RTM_GETNEXTHOP, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
+    payload = NHMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
+    return pack_message(RTM_GETNEXTHOP, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
 def decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
@@ -176,37 +161,26 @@ def decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
         DecodeError: malformed.
     """
     payload = message.payload
-    if len(payload) < _NHMSG.size:
+    if len(payload) < NHMSG.size:
         raise NetlinkDecodeError(f"a nexthop message of {len(payload)} bytes")
-    family, scope, protocol, _zero, flags = _NHMSG.unpack_from(payload)
-    found = dict(attributes(payload, _NHMSG.size, len(payload)))
-    if _Nha.ID not in found:
+    family, scope, protocol, _zero, flags = NHMSG.unpack_from(payload)
+    found = dict(attributes(payload, NHMSG.size, len(payload)))
+    if Nha.ID not in found:
         raise NetlinkDecodeError("a nexthop object without an id")
     form = _decode_form(found, family, is_onlink=bool(flags & RTNH_F_ONLINK))
     is_gateway_unused = scope == _RT_SCOPE_HOST and isinstance(form, Hop) and form.via is not None
-    return SeenNextHop(decode_u32(found[_Nha.ID]), protocol, form, is_gateway_unused)
+    return SeenNextHop(decode_u32(found[Nha.ID]), protocol, form, is_gateway_unused)
 
 
 def _decode_form(found: dict[int, bytes], family: int, *, is_onlink: bool) -> NextHopForm | None:
-    if found.keys() & {_Nha.BLACKHOLE, _Nha.ENCAP, _Nha.FDB}:
+    if found.keys() & {Nha.BLACKHOLE, Nha.ENCAP, Nha.FDB}:
         return None
-    if _Nha.GROUP in found:
-        is_multipath = not any(found.get(_Nha.GROUP_TYPE, b""))
-        return _decode_group(found[_Nha.GROUP]) if is_multipath else None
-    if _Nha.OIF not in found:
+    if Nha.GROUP in found:
+        is_multipath = not any(found.get(Nha.GROUP_TYPE, b""))
+        return tuple(sorted(decode_group(found[Nha.GROUP]))) if is_multipath else None
+    if Nha.OIF not in found:
         return None
-    if _Nha.GATEWAY not in found:
+    if Nha.GATEWAY not in found:
         is_alone = family == Family.IPV6 and not is_onlink
-        return Hop(None, decode_u32(found[_Nha.OIF])) if is_alone else None
-    return Hop(decode_address(found[_Nha.GATEWAY]), decode_u32(found[_Nha.OIF]), is_onlink)
-
-
-def _decode_group(payload: bytes) -> Group:
-    if len(payload) % _MEMBER.size:
-        raise NetlinkDecodeError(f"a nexthop group of {len(payload)} bytes")
-    return tuple(
-        sorted(
-            (member, (high << 8 | low) + 1)
-            for member, low, high, _zero in _MEMBER.iter_unpack(payload)
-        )
-    )
+        return Hop(None, decode_u32(found[Nha.OIF])) if is_alone else None
+    return Hop(decode_address(found[Nha.GATEWAY]), decode_u32(found[Nha.OIF]), is_onlink)

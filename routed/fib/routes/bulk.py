@@ -26,7 +26,6 @@ from routed.fib.routes import extension
 from routed.fib.routes.codec import (
     DESTINATION_OFFSET,
     PREFIX_LEN_OFFSET,
-    RTM_NEWROUTE,
     decode_route,
     encode_template,
 )
@@ -40,6 +39,7 @@ from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HEADER,
+    RTM_NEWROUTE,
     SEQUENCE_OFFSET,
     NetlinkDecodeError,
     NetlinkMessage,

@@ -1,12 +1,6 @@
 """Route <-> rtnetlink bytes: our own encoder and decoder, because this is the daemon's main work.
 
-    nlmsghdr (16)   length u32 | type u16 | flags u16 | sequence u32 | port id u32
-    rtmsg    (12)   family u8 | dst_len u8 | src_len u8 | tos u8 |
-                    table u8 | protocol u8 | scope u8 | type u8 | flags u32
-    rtattr          length u16 | type u16 | payload, padded to 4
-    rtnexthop (8)   length u16 | flags u8 | hops u8 | ifindex i32 | rtattrs
-
-Native byte order throughout, as netlink has it; addresses in network order.
+The layout of the headers is drawn in `netlink/message.py`.
 
 Normalisation, so that what we read equals what we wrote:
     next hops are sorted; weight is rtnh_hops + 1; a type without next hops has none, although the
@@ -51,12 +45,20 @@ from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_HEADER,
     NLMSG_NOOP,
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
+    RTMSG,
+    RTNEXTHOP,
     NetlinkDecodeError,
     NetlinkMessage,
+    Rta,
     attributes,
     decode_address,
     decode_error,
+    decode_multipath,
     decode_u32,
+    decode_via,
     pack_attribute,
     pack_message,
     pack_u32_attribute,
@@ -65,9 +67,6 @@ from routed.netlink.message import (
 __all__ = [
     "DESTINATION_OFFSET",
     "PREFIX_LEN_OFFSET",
-    "RTM_DELROUTE",
-    "RTM_GETROUTE",
-    "RTM_NEWROUTE",
     "RTNH_F_ONLINK",
     "decode_end",
     "decode_route",
@@ -77,43 +76,18 @@ __all__ = [
 ]
 
 
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 _RTM_F_CLONED = 0x200
 RTNH_F_ONLINK = 4
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 _RT_TABLE_UNSPEC = 0
 
 
-class _Rta:
-    """Route attributes (RTA_*); plain numbers, because `match` compares millions of them."""
-
-    DST = 1
-    OIF = 4
-    GATEWAY = 5
-    PRIORITY = 6
-    PREFSRC = 7
-    METRICS = 8
-    MULTIPATH = 9
-    FLOW = 11
-    TABLE = 15
-    VIA = 18
-    PREF = 20
-    ENCAP_TYPE = 21
-    ENCAP = 22
-    EXPIRES = 23
-    NH_ID = 30
-
-
-_ALTERING = frozenset(
-    {_Rta.PREFSRC, _Rta.METRICS, _Rta.FLOW, _Rta.ENCAP_TYPE, _Rta.ENCAP, _Rta.EXPIRES}
-)
+_ALTERING = frozenset({Rta.PREFSRC, Rta.METRICS, Rta.FLOW, Rta.ENCAP_TYPE, Rta.ENCAP, Rta.EXPIRES})
 """Attributes that change what a route does, and that this daemon never writes."""
 
 
-_RTMSG = struct.Struct("=BBBBBBBBI")
 PREFIX_LEN_OFFSET = NLMSG_HEADER.size + 1
-DESTINATION_OFFSET = NLMSG_HEADER.size + _RTMSG.size + 4
-_RTNEXTHOP = struct.Struct("=HBBi")
+DESTINATION_OFFSET = NLMSG_HEADER.size + RTMSG.size + 4
 
 _OPERATION_HEADERS = {
     OpKind.INSTALL: (RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL),
@@ -126,22 +100,22 @@ _ROUTE_TYPES = {int(route_type): route_type for route_type in RouteType}
 
 def _encode_via(family: Family, via: Address) -> bytes:
     if via.family is family:
-        return pack_attribute(_Rta.GATEWAY, via.packed)
-    return pack_attribute(_Rta.VIA, struct.pack("=H", via.family) + via.packed)
+        return pack_attribute(Rta.GATEWAY, via.packed)
+    return pack_attribute(Rta.VIA, struct.pack("=H", via.family) + via.packed)
 
 
 def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
     if len(next_hops) == 1:
         hop = next_hops[0]
         via = _encode_via(family, hop.via) if hop.via is not None else b""
-        return via + pack_u32_attribute(_Rta.OIF, hop.ifindex)
+        return via + pack_u32_attribute(Rta.OIF, hop.ifindex)
     hops = []
     for hop in next_hops:
         inner = _encode_via(family, hop.via) if hop.via is not None else b""
         flags = RTNH_F_ONLINK if hop.is_onlink else 0
-        length = _RTNEXTHOP.size + len(inner)
-        hops.append(_RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
-    return pack_attribute(_Rta.MULTIPATH, b"".join(hops))
+        length = RTNEXTHOP.size + len(inner)
+        hops.append(RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
+    return pack_attribute(Rta.MULTIPATH, b"".join(hops))
 
 
 def encode_template(
@@ -166,16 +140,16 @@ def encode_template(
     rtm_flags = 0
     if len(next_hops) == 1 and next_hops[0].is_onlink:
         rtm_flags = RTNH_F_ONLINK
-    body = pack_attribute(_Rta.DST, bytes(table_key.family.width // 8))
-    body += pack_u32_attribute(_Rta.PRIORITY, table_key.priority)
+    body = pack_attribute(Rta.DST, bytes(table_key.family.width // 8))
+    body += pack_u32_attribute(Rta.PRIORITY, table_key.priority)
     table = table_key.table_id if table_key.table_id < 256 else _RT_TABLE_UNSPEC
     if table != table_key.table_id:
-        body += pack_u32_attribute(_Rta.TABLE, table_key.table_id)
+        body += pack_u32_attribute(Rta.TABLE, table_key.table_id)
     if next_hops:
         body += _encode_next_hops(table_key.family, next_hops)
     elif value is not None and value.nexthop_id:
-        body += pack_u32_attribute(_Rta.NH_ID, value.nexthop_id)
-    header = _RTMSG.pack(
+        body += pack_u32_attribute(Rta.NH_ID, value.nexthop_id)
+    header = RTMSG.pack(
         table_key.family, 0, 0, table_key.tos, table, protocol, scope,
         0 if value is None else value.type, rtm_flags,
     )  # fmt: skip
@@ -202,31 +176,22 @@ def encode_route_dump(family: Family, table_id: int, sequence: int, protocol: in
     Source: NETLINK_GET_STRICT_CHK, socket option of netlink(7) since Linux 4.20.
     """
     table = table_id if table_id < 256 else _RT_TABLE_UNSPEC
-    header = _RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
-    payload = header + pack_u32_attribute(_Rta.TABLE, table_id)
+    header = RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
+    payload = header + pack_u32_attribute(Rta.TABLE, table_id)
     return pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
-def _decode_via(kind: int, payload: bytes) -> Address:
-    return decode_address(payload if kind == _Rta.GATEWAY else payload[2:])
-
-
-def _decode_multipath(payload: bytes) -> tuple[list[NextHop], set[int]]:
-    """The next hops, and which attributes beside gateways they have."""
+def _decode_next_hops(payload: bytes) -> tuple[list[NextHop], set[int]]:
+    """Decode RTA_MULTIPATH: the next hops, and which attributes they have besides gateways."""
     next_hops, others = [], set()
-    offset, end = 0, len(payload)
-    while offset + _RTNEXTHOP.size <= end:
-        length, flags, hops, ifindex = _RTNEXTHOP.unpack_from(payload, offset)
-        if length < _RTNEXTHOP.size or offset + length > end:
-            raise NetlinkDecodeError(f"a next hop of {length} bytes at offset {offset} of {end}")
+    for flags, weight, ifindex, found in decode_multipath(payload):
         via = None
-        for kind, value in attributes(payload, offset + _RTNEXTHOP.size, offset + length):
-            if kind in (_Rta.GATEWAY, _Rta.VIA):
-                via = _decode_via(kind, value)
+        for kind, value in found:
+            if kind in (Rta.GATEWAY, Rta.VIA):
+                via = decode_via(kind, value)
             else:
                 others.add(kind)
-        next_hops.append(NextHop(via, ifindex, hops + 1, bool(flags & RTNH_F_ONLINK)))
-        offset += (length + 3) & ~3
+        next_hops.append(NextHop(via, ifindex, weight, bool(flags & RTNH_F_ONLINK)))
     return next_hops, others
 
 
@@ -242,11 +207,11 @@ def decode_route(payload: bytes) -> KernelRoute | None:
 
     Cost: about 5 us.
     """
-    if len(payload) < _RTMSG.size:
+    if len(payload) < RTMSG.size:
         raise NetlinkDecodeError(f"a route message of {len(payload)} bytes")
     (
         family_number, prefix_len, src_len, tos, table_id, protocol, scope, type_number, flags,
-    ) = _RTMSG.unpack_from(payload)  # fmt: skip
+    ) = RTMSG.unpack_from(payload)  # fmt: skip
     family = _FAMILIES.get(family_number)
     route_type = _ROUTE_TYPES.get(type_number)
     if family is None or route_type is None or src_len or flags & _RTM_F_CLONED:
@@ -255,26 +220,26 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     source, others = None, set[int]()
     next_hops: list[NextHop] = []
     is_altered = False
-    for kind, value in attributes(payload, _RTMSG.size, len(payload)):
+    for kind, value in attributes(payload, RTMSG.size, len(payload)):
         match kind:
-            case _Rta.DST:
+            case Rta.DST:
                 destination = value
-            case _Rta.OIF:
+            case Rta.OIF:
                 oif = decode_u32(value)
-            case _Rta.GATEWAY | _Rta.VIA:
-                via = _decode_via(kind, value)
-            case _Rta.PRIORITY:
+            case Rta.GATEWAY | Rta.VIA:
+                via = decode_via(kind, value)
+            case Rta.PRIORITY:
                 priority = decode_u32(value)
-            case _Rta.MULTIPATH:
-                next_hops, of_hops = _decode_multipath(value)
+            case Rta.MULTIPATH:
+                next_hops, of_hops = _decode_next_hops(value)
                 others |= of_hops
-            case _Rta.TABLE:
+            case Rta.TABLE:
                 table_id = decode_u32(value)
-            case _Rta.NH_ID:
+            case Rta.NH_ID:
                 nexthop_id = decode_u32(value)
-            case _Rta.PREF:
+            case Rta.PREF:
                 is_altered |= any(value)
-            case _Rta.PREFSRC:
+            case Rta.PREFSRC:
                 source = decode_address(value)
                 others.add(kind)
             case _:
@@ -295,7 +260,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
         found = found._replace(is_wide=True)
     if is_altered or not others.isdisjoint(_ALTERING) or scope != scope_of(family, found):
         found = found._replace(is_altered=True)
-    return KernelRoute(key, protocol, found, source, _Rta.ENCAP in others)
+    return KernelRoute(key, protocol, found, source, Rta.ENCAP in others)
 
 
 def scope_of(family: Family, value: RouteValue) -> int:

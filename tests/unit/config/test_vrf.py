@@ -47,8 +47,8 @@ def test_the_table_is_what_the_device_says() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.ENODEV), "there is no VRF 'red'"),
-        (struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.EPERM), "Operation not permitted"),
+        (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.ENODEV), "there is no VRF 'red'"),
+        (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.EPERM), "Operation not permitted"),
         (link(b"red", linkinfo(b"veth")), "the link 'red' is no VRF"),
         (link(b"lo", b""), "the link 'red' is no VRF"),
     ],
