@@ -18,6 +18,7 @@ long as it takes. What was known stays known, and notifications wait in their so
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import trio
@@ -33,6 +34,7 @@ from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.codec import decode_route
 from routed.fib.routes.ownership import KernelRoute
 from routed.fib.rule_codec import RULE_MESSAGES
+from routed.model.backoff import Backoff
 from routed.netlink.message import (
     NLM_F_REPLACE,
     RTM_DELNEXTHOP,
@@ -42,20 +44,17 @@ from routed.netlink.message import (
     NetlinkMessage,
 )
 from routed.netlink.socket import (
+    DUMP_ATTEMPTS,
     DumpInterrupted,
     EventSocket,
     NetlinkError,
     Overrun,
 )
 
-__all__ = ["DUMP_ATTEMPTS", "RETRY_FIRST_S", "RETRY_LIMIT_S", "KernelMonitor"]
+__all__ = ["RETRY", "KernelMonitor"]
 
-DUMP_ATTEMPTS = 5
-"""How often an interrupted dump is repeated at once, before there is a pause."""
-
-RETRY_FIRST_S = 0.1
-RETRY_LIMIT_S = 5.0
-"""The pause between two rounds of attempts, the first and the longest."""
+RETRY = Backoff(first_s=0.1, limit_s=5.0)
+"""Between two rounds of DUMP_ATTEMPTS dumps."""
 
 
 class KernelMonitor:
@@ -103,14 +102,14 @@ class KernelMonitor:
 
         Cancelled: what was known stays known.
         """
-        pause_s = RETRY_FIRST_S
-        while True:
+        for rounds in itertools.count(1):
             try:
-                return await self._load_once()
+                await self._load_once()
             except (NetlinkError, OSError) as error:
                 self._on_failure(error)
-            await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, RETRY_LIMIT_S)
+            else:
+                return
+            await trio.sleep(RETRY.pause_s(rounds))
 
     async def _load_once(self) -> None:
         """Read every link, address and device route.

@@ -26,7 +26,7 @@ from routed.log.logger import Logger
 from routed.model.columns import ValueColumn
 from routed.model.prefix import Address, Family
 from routed.model.route import MAX_WEIGHT
-from routed.netlink.socket import DumpInterrupted, NetlinkError
+from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 
 __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
 
@@ -42,9 +42,6 @@ _MODE_READ_S = 1.0
 
 DRIFT_LINES = 5
 """Log lines for as many objects that somebody has replaced at a time."""
-
-DUMP_ATTEMPTS = 5
-"""How often an interrupted dump is repeated at once."""
 
 
 class NextHopKernel(Protocol):

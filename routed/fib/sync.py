@@ -43,15 +43,12 @@ from routed.model.columns import ValueColumn
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
-from routed.netlink.socket import DumpInterrupted, NetlinkError
+from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 
 __all__ = ["JUDGMENT_S", "FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
-
-DUMP_ATTEMPTS = 5
-"""How often an interrupted dump is repeated at once."""
 
 RESYNC_GAP_S = 1.0
 """Least time between two dumps that failed."""

@@ -28,6 +28,7 @@ import trio
 from routed.netlink.message import NetlinkDecodeError, NetlinkMessage, split_messages
 
 __all__ = [
+    "DUMP_ATTEMPTS",
     "RECEIVE_BYTES",
     "DumpInterrupted",
     "EventSocket",
@@ -44,6 +45,9 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 RECEIVE_BYTES = 64 * 1024
 """The kernel fills at most 32 KiB a datagram in a dump; a notification is far smaller."""
 _EVENT_BUFFER_BYTES = 16 * 1024 * 1024
+
+DUMP_ATTEMPTS = 5
+"""How often a dump that is interrupted is repeated at once, before it counts as failed."""
 
 EVENT_BURST = 1000
 """Notifications taken in one go before other tasks get a turn: about 3 ms of work."""

@@ -60,6 +60,7 @@ from routed.fib.nexthops.codec import (
 from routed.fib.nexthops.weights import OLD_WEIGHT_LIMIT, reduced
 from routed.fib.routes.ownership import RouteValue
 from routed.fib.routes.plan import KernelRefusal
+from routed.model.backoff import Backoff
 from routed.model.prefix import Address, Family
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType
 
@@ -91,8 +92,7 @@ MEMBERS_MAX = 131_072
 """Members of all groups together: 2,048 groups of 64. It bounds the work of one link or next hop
 that changes, 0.1 s, whatever an engine asks for; what is beyond goes without an object."""
 
-_RETRY_FIRST_S = 0.5
-_RETRY_LIMIT_S = 60.0
+_RETRY = Backoff(first_s=0.5, limit_s=60.0)
 
 
 @dataclass(slots=True)
@@ -618,7 +618,7 @@ class NexthopTable:
             outcome = KernelRefusal(outcome.errno, f"nexthop {nexthop_id} belongs to somebody else")
         old = self._failures.get(nexthop_id)
         attempts = old.attempts + 1 if old else 1
-        pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S)
+        pause = _RETRY.pause_s(attempts)
         if nexthop_id in self._taken:
             pause = 0.0  # what is there instead goes at once
         self._failures[nexthop_id] = _Failure(outcome, attempts, now + pause)

@@ -40,6 +40,7 @@ from routed.fib.routes.plan import (
 )
 from routed.fib.routes.preferred_foreign import PreferredForeignRoutes
 from routed.fib.routes.tracker import RouteTracker, new_tracker
+from routed.model.backoff import Backoff
 from routed.model.columns import ValueColumn
 from routed.model.prefix import Address, Family
 
@@ -48,8 +49,7 @@ __all__ = ["Drift", "FibTable", "FibTableCounts"]
 REPAIR_MEMORY_S = 30.0
 """A route that was put back this long ago or less and is gone again is being fought over."""
 
-_RETRY_FIRST_S = 0.5
-_RETRY_LIMIT_S = 60.0
+_RETRY = Backoff(first_s=0.5, limit_s=60.0)
 _REPAIRS_REMEMBERED = 100_000
 
 
@@ -440,7 +440,7 @@ class FibTable:
         repair = self._repairs.get(key)
         if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
             reason = f"{what} by somebody else, {repair.times + 1} times in a row"
-            self._fail(key, reason, repair.times, now + _pause(repair.times), is_news=False)
+            self._fail(key, reason, repair.times, now + _RETRY.pause_s(repair.times), is_news=False)
         return Drift(self.table_key.key(key), value, what)
 
     # --- what is to be done, and what became of it
@@ -554,7 +554,7 @@ class FibTable:
             self._lost.discard(key)
             self._counts.repaired += 1
             repair = self._repairs.get(key)
-            is_fought = repair is not None and now - repair.at <= 2 * _RETRY_LIMIT_S
+            is_fought = repair is not None and now - repair.at <= 2 * _RETRY.limit_s
             self._repairs[key] = _Repair(repair.times + 1 if repair and is_fought else 1, now)
 
     def _refused(self, kind: OpKind, key: int, outcome: KernelRefusal, now: float) -> bool:
@@ -603,7 +603,7 @@ class FibTable:
     def _refuse(self, key: int, reason: str, now: float) -> None:
         failure = self._failures.get(key)
         attempts = failure.attempts + 1 if failure else 1
-        self._fail(key, reason, attempts, now + _pause(attempts))
+        self._fail(key, reason, attempts, now + _RETRY.pause_s(attempts))
 
     def _fail(
         self, key: int, reason: str, attempts: int, retry_at: float, *, is_news: bool = True
@@ -732,8 +732,3 @@ class FibTable:
     def leftover_count(self) -> int:
         """Routes of an earlier life that nobody has claimed or swept yet."""
         return len(self.tracker.unwanted) - len(self._retired)
-
-
-def _pause(attempts: int) -> float:
-    """Seconds until the next attempt: doubling, up to a minute."""
-    return float(min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LIMIT_S))

@@ -23,6 +23,7 @@ from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
 from routed.imsg.authority import EnginePhase
 from routed.log.logger import Logger
+from routed.model.backoff import Backoff
 from routed.parent.engine_process.code_on_disk import CodeOnDisk
 from routed.parent.engine_process.session import Conduct, EngineFailed, EngineHost, EngineSession
 from routed.parent.engine_process.spawn import EngineProcess, start_engine
@@ -31,8 +32,7 @@ __all__ = ["Supervisor"]
 
 RESTARTS_MAX = 5
 RESTART_WINDOW_S = 60.0
-_RESTART_FIRST_S = 0.05
-_RESTART_LIMIT_S = 5.0
+_RESTART = Backoff(first_s=0.05, limit_s=5.0)
 
 _CHANNEL_BUFFER_BYTES = 1024 * 1024
 
@@ -154,7 +154,7 @@ class Supervisor:
                 if self.session is None:
                     raise EngineFailed(f"the engine cannot be started: {error}") from error
                 self._log.emit("engine-not-started", error=error)
-                await self._pause(_RESTART_LIMIT_S)
+                await self._pause(_RESTART.limit_s)
         return None
 
     def _bury(self, session: EngineSession, status: str, goes_on: Callable[[], bool]) -> None:
@@ -201,8 +201,7 @@ class Supervisor:
     def _delay(self) -> float:
         now = trio.current_time()
         recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
-        doublings = max(recent - 1, 0)
-        return min(_RESTART_FIRST_S * float(1 << doublings), _RESTART_LIMIT_S)
+        return _RESTART.pause_s(max(recent, 1))
 
 
 def _last_sentence(lines: Iterable[str]) -> str:

@@ -11,11 +11,11 @@ import trio
 import trio.testing
 
 from routed.fib.links.table import AddressEvent, LinkEvent
-from routed.fib.monitor import DUMP_ATTEMPTS, RETRY_LIMIT_S, KernelMonitor
+from routed.fib.monitor import RETRY, KernelMonitor
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.ownership import KernelRoute
 from routed.netlink.message import NetlinkMessage
-from routed.netlink.socket import DumpInterrupted, EventSocket, NetlinkError, Overrun
+from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, EventSocket, NetlinkError, Overrun
 
 Dump = tuple[list[LinkEvent], list[AddressEvent]]
 
@@ -95,7 +95,7 @@ async def test_interrupted_dumps_after_an_overrun_are_repeated_for_ever(
     longer = [pause for pause in pauses if pause > 0]
     assert len(longer) == rounds
     assert longer == sorted(longer), "the back-off only grows"
-    assert max(longer) == pytest.approx(RETRY_LIMIT_S)
+    assert max(longer) == pytest.approx(RETRY.limit_s)
 
 
 @pytest.mark.parametrize("error", [NetlinkError("refused"), OSError(105, "no buffer space")])
