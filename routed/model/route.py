@@ -145,9 +145,8 @@ class Gateway(NamedTuple):
 class PathAttributes(NamedTuple):
     """Everything of a route but its prefix (the term of RFC 4271 section 3.1).
 
-    The first four fields stand in the order of the decision (`rib/decision.py`), so that of two
-    candidates of a prefix the lesser one is preferred. No two of them agree in source and owner,
-    hence nothing that follows is ever compared.
+    Which of two candidates of a prefix is preferred is decided in `rib/decision.py` alone; no two
+    candidates of a prefix agree in source and owner.
     """
 
     distance: int

@@ -1,4 +1,4 @@
-"""Which of two candidates for one prefix wins: a numbered, strict, total order. Pure.
+"""The decision between the candidates of one prefix: a numbered, strict, total order. Pure.
 
     1  eligible before ineligible     next hops resolved, distance below 255
     2  lower administrative distance
@@ -6,9 +6,12 @@
     4  source, by its fixed number    connected, static, injected, neighbor, redistributed, kernel
     5  owner, by its text             within one source no two candidates have the same owner
 
-Rules 4 and 5 exist only so that no tie is left: the answer must not depend on the order of arrival
+Rules 4 and 5 exist only so that no tie is left: the result must not depend on the order of arrival
 or on a hash seed. Equal cost within one source is not a tie between candidates: a source that has
 several equal next hops (static `next_hops`, NUP's ECMP) offers them as one candidate.
+
+The RIB decides by this module and by nothing else. It keeps the candidates of a prefix sorted by
+`preference_key` (rules 2 to 5), and the first one that `is_eligible` (rule 1) is the best path.
 
 Source: the shape is OpenBGPD's decision function, one list from top to bottom.
 """
@@ -20,7 +23,14 @@ from typing import NamedTuple
 
 from routed.model.route import DISTANCE_NEVER, PathAttributes
 
-__all__ = ["Contender", "DecisionRule", "deciding_rule", "preference_key"]
+__all__ = [
+    "Contender",
+    "DecisionRule",
+    "PreferenceKey",
+    "deciding_rule",
+    "is_eligible",
+    "preference_key",
+]
 
 
 class DecisionRule(enum.IntEnum):
@@ -32,25 +42,27 @@ class DecisionRule(enum.IntEnum):
     SOURCE = 4
     OWNER = 5
 
-    @property
-    def words(self) -> str:
-        """For people: why the winner won."""
-        return _WORDS[self]
+
+PreferenceKey = tuple[int, int, int, str]
 
 
-_WORDS = {
-    DecisionRule.ELIGIBILITY: "the other one is not eligible",
-    DecisionRule.DISTANCE: "lower administrative distance",
-    DecisionRule.METRIC: "lower metric",
-    DecisionRule.SOURCE: "source order",
-    DecisionRule.OWNER: "owner order",
-}
+def is_eligible(attributes: PathAttributes, is_resolved: bool) -> bool:
+    """Apply rule 1: whether a candidate may be selected at all.
 
-PreferenceKey = tuple[bool, int, int, int, str]
+    Args:
+        attributes: of the candidate.
+        is_resolved: whether it has next hops that can be used, or its type needs none.
+    """
+    return is_resolved and attributes.distance < DISTANCE_NEVER
+
+
+def preference_key(attributes: PathAttributes) -> PreferenceKey:
+    """Return rules 2 to 5 as a sort key: the least one wins; no two candidates have the same."""
+    return attributes.distance, attributes.metric, attributes.source, attributes.owner
 
 
 class Contender(NamedTuple):
-    """A candidate and whether its next hops can be used."""
+    """A candidate, and whether its next hops can be used."""
 
     attributes: PathAttributes
     is_resolved: bool
@@ -58,21 +70,21 @@ class Contender(NamedTuple):
     @property
     def is_eligible(self) -> bool:
         """Whether it may be selected at all."""
-        return self.is_resolved and self.attributes.distance < DISTANCE_NEVER
+        return is_eligible(self.attributes, self.is_resolved)
 
-
-def preference_key(contender: Contender) -> PreferenceKey:
-    """The order as a sort key: the least one wins, and two candidates never have the same."""
-    return not contender.is_eligible, *contender.attributes[:4]
+    @property
+    def sort_key(self) -> tuple[bool, int, int, int, str]:
+        """All five rules as a sort key; the least one wins."""
+        return not self.is_eligible, *preference_key(self.attributes)
 
 
 def deciding_rule(winner: Contender, loser: Contender) -> DecisionRule:
-    """Which rule put one candidate before the other.
+    """Return the rule that put one candidate before the other.
 
     Raises:
         ValueError: the winner does not win, or both are the same candidate (the caller's bug).
     """
-    better, worse = preference_key(winner), preference_key(loser)
+    better, worse = winner.sort_key, loser.sort_key
     if better >= worse:
         raise ValueError("that is not the winner")
     position = next(index for index, (a, b) in enumerate(zip(better, worse, strict=True)) if a != b)

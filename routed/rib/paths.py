@@ -32,6 +32,7 @@ from routed.model.route import (
     NextHop,
     PathAttributes,
 )
+from routed.rib.decision import is_eligible, preference_key
 from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 from routed.rib.own_addresses import OwnAddresses
 
@@ -72,7 +73,7 @@ class _GatewaySet:
 class RoutePath:
     """Path attributes, shared by the rows that have them."""
 
-    __slots__ = ("attributes", "best_path", "gateway_set", "users")
+    __slots__ = ("attributes", "best_path", "gateway_set", "preference", "users")
 
     def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
         """Args:
@@ -80,6 +81,8 @@ class RoutePath:
         gateway_set: the gateways.
         """
         self.attributes = attributes
+        self.preference = preference_key(attributes)
+        """Its place among the candidates of a prefix (`decision`), computed once for all rows."""
         self.gateway_set = gateway_set
         self.users = 0
         """Rows that refer to it."""
@@ -282,9 +285,8 @@ def _best_path(
     left_out: int = 0,
 ) -> BestPath | None:
     """What a prefix gets that chooses these attributes; None when they cannot be used."""
-    if attributes.distance >= DISTANCE_NEVER:
-        return None
-    if attributes.type.has_next_hops and not next_hops:
+    is_resolved = bool(next_hops) or not attributes.type.has_next_hops
+    if not is_eligible(attributes, is_resolved):
         return None
     return BestPath(attributes, next_hops, through, left_out)
 

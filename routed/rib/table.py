@@ -183,7 +183,8 @@ class Rib:
                 chunk, first, last = rows.find(key)
         path = self._paths.take(attributes)
         path.users += 1
-        while first < last and chunk.paths[first].attributes < attributes:
+        preference = path.preference  # rules 2 to 5 of `decision`
+        while first < last and chunk.paths[first].preference < preference:
             first += 1
         rows.insert(chunk, first, key, path, self._tick())
 
@@ -367,7 +368,7 @@ class Rib:
                 old = dirty.pop(key)  # only now: until here it answers with what it had
             else:
                 old, new = dirty.pop(key), None
-                while first < last and new is None:
+                while first < last and new is None:  # rule 1 of `decision`: the first eligible one
                     new = paths[first].best_path
                     first += 1
             if new is old or new == old:
@@ -496,6 +497,7 @@ class Rib:
 
 
 def _first_usable(family: Family, key: int, paths: list[RoutePath]) -> BestPath | None:
+    """Return the first path that is eligible (rule 1 of `decision`); the rest is in their order."""
     for path in paths:
         best_path = path.selection_for(family, key)
         if best_path is not None:
