@@ -145,8 +145,8 @@ class Gateway(NamedTuple):
 class PathAttributes(NamedTuple):
     """Everything of a route but its prefix (the term of RFC 4271 section 3.1).
 
-    Which of two candidates of a prefix is preferred is decided in `rib/decision.py` alone; no two
-    candidates of a prefix agree in source and owner.
+    The first four fields are those that the decision compares (`rib/decision.py`), in its order. No
+    two candidates of a prefix agree in source and owner.
     """
 
     distance: int

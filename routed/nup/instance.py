@@ -6,12 +6,11 @@
       withdraw         |     RouteTable (feasibility)     |    Trace
     handle_timer ------+     LinkAdvertiser               +
 
-Each input runs to completion: it changes state, then `_settle` carries the consequences out in a
-fixed order: what has expired, which seqno requests are due, which selections changed (reported, and
-marked dirty on the links), and last what each link has to send. Nothing in the last step can change
-a selection, so one pass is enough. Of a link's neighbors only those are looked at that something
-has happened to, or whose time has come (`Link.attend`, `Link.pop_timers`); and only those links
-(`schedule`).
+Each input runs to completion: it changes state, then `_finish_input` carries out the consequences
+in a fixed order: expired state, seqno requests that are due, changed selections (reported, and
+marked dirty on the links), and last what each link has to send. The last step cannot change a
+selection, so one pass is enough. Only links and neighbors that an input or a timer concerns are
+visited (`schedule`, `Link.queue_service`, `Link.pop_timers`).
 
 The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
 come. `now` is a float of seconds on one monotonic clock and never goes back.
@@ -72,7 +71,7 @@ from routed.nup.link.settings import LinkSettings, UsageError
 from routed.nup.link.state import Link, LinkMemory
 from routed.nup.loading import Loading
 from routed.nup.outputs import OutputLog
-from routed.nup.pending_updates import LinkMarker
+from routed.nup.pending_updates import PendingUpdates
 from routed.nup.receive import MAX_NEIGHBORS_PER_LINK, MessageHandler
 from routed.nup.route_changes import RouteReporter
 from routed.nup.routes.policy import Imported, Policy
@@ -133,7 +132,7 @@ class NeighborInstance:
         self._links: dict[int, Link] = {}
         self._schedule = Schedule(self._links)
         self._policy = Policy()
-        self._table = RouteTable(router_id, self._judge_import)
+        self._table = RouteTable(router_id, self._apply_import)
         self._origins = OriginTable(origin_seqno)
         self._hold = RetractionHold()
         self._wait = ForwardingWait()
@@ -141,7 +140,7 @@ class NeighborInstance:
         self._reporter = RouteReporter(
             self._log, self._table, self._origins, self._hold, self._links, self._wait
         )
-        self._marker = LinkMarker(self._links, self._table)
+        self._pending_updates = PendingUpdates(self._links, self._table)
         own = Sender(router_id, boot_id)
         self._transmitter = Transmitter(
             own, rng, self._log, self._hold, self._wait, self._advertisement
@@ -152,7 +151,12 @@ class NeighborInstance:
             rng, self._log, self._table, order, self._reporter, self._transmitter
         )
         self._relay = RequestRelay(
-            router_id, self._log, self._table, self._origins, self._links, self._marker.mark
+            router_id,
+            self._log,
+            self._table,
+            self._origins,
+            self._links,
+            self._pending_updates.mark,
         )
         self._handler = MessageHandler(
             own,
@@ -164,7 +168,7 @@ class NeighborInstance:
             self._transmitter,
             self._lifecycle,
             self._relay,
-            self._marker.mark,
+            self._pending_updates.mark,
             self._links,
         )
         self._loading = Loading(self._links)
@@ -192,11 +196,11 @@ class NeighborInstance:
             now,
             is_converging=not self._loading.has_loaded,
         )
-        self._table.distances.record_dead_interval(settings.dead_interval_s)
+        self._table.distances.extend_for_dead_interval(settings.dead_interval_s)
         self._loading.begin_link(link, now)
         self._links[settings.ifindex] = link
         self._schedule.add(settings.ifindex)
-        self._settle(now)
+        self._finish_input(now)
 
     def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
         """Learn whom our earlier life was forwarding to, before the links come up.
@@ -232,11 +236,11 @@ class NeighborInstance:
         if link.settings == settings:
             return
         link.set_settings(settings)
-        self._table.distances.record_dead_interval(settings.dead_interval_s)
+        self._table.distances.extend_for_dead_interval(settings.dead_interval_s)
         for neighbor in link.neighbors.values():
             self._lifecycle.refresh_path(link, neighbor, now)
         self._transmitter.hasten_heartbeat(link, now)
-        self._settle(now)
+        self._finish_input(now)
 
     def link_down(self, ifindex: int, now: float) -> None:
         """The link lost its carrier, or NUP no longer runs on it; unknown links are ignored."""
@@ -253,7 +257,7 @@ class NeighborInstance:
         self._memories[ifindex] = link.remember(now)
         del self._links[ifindex]
         self._schedule.drop(ifindex)
-        self._settle(now)
+        self._finish_input(now)
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
         """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
@@ -291,8 +295,10 @@ class NeighborInstance:
         self._record_input("originate_all", known, metric, tag, is_external, now)
         changed = self._origins.originate(known, metric, tag, is_external=is_external)
         self._reporter.cancel_hold(changed)
-        self._wait.await_all(changed, now)
-        self._marker.mark_all(changed, now)  # a timer then tells; nothing else follows from it
+        self._wait.add(changed, now)
+        self._pending_updates.mark_all(
+            changed, now
+        )  # a timer then tells; nothing else follows from it
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
         """Take a prefix out of the network; see `withdraw_all`."""
@@ -304,7 +310,9 @@ class NeighborInstance:
             return
         known = list(prefixes)
         self._record_input("withdraw_all", known, now)
-        self._marker.mark_all([each for each in known if self._origins.withdraw(each)], now)
+        self._pending_updates.mark_all(
+            [each for each in known if self._origins.withdraw(each)], now
+        )
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
@@ -312,10 +320,10 @@ class NeighborInstance:
             return
         self._record_input("set_policy", policy, now)
         self._policy = policy
-        self._table.is_judged_by_prefix = policy.imports_by_prefix
-        self._table.judge_again(now)
-        self._marker.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
-        self._settle(now)
+        self._table.imports_by_prefix = policy.imports_by_prefix
+        self._table.reapply_policy(now)
+        self._pending_updates.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
+        self._finish_input(now)
 
     def set_martians(self, martians: MartianRules, now: float) -> None:
         """Follow other rules of what is never learned: what they refuse now is forgotten, and
@@ -326,14 +334,14 @@ class NeighborInstance:
         self._table.follow_martians(martians, now)
         for link in self._links.values():
             for neighbor in link.neighbors.values():
-                self._lifecycle.record_room(neighbor, now)
-                link.attend(neighbor)
-        self._settle(now)
+                self._lifecycle.plan_request_if_room(neighbor, now)
+                link.queue_service(neighbor)
+        self._finish_input(now)
 
     # Inputs: forwarding
 
     def await_forwarding(self, is_on: bool, now: float) -> None:
-        """From now on tell neighbors what is better than before only when `forwarding_followed` has
+        """From now on tell neighbors what is better than before only when `forwarding_updated` has
         said that this router forwards by it (`following`); or at once again.
 
         Without it, as at first: for a router whose forwarding is what was reported last.
@@ -343,27 +351,27 @@ class NeighborInstance:
         self._record_input("await_forwarding", is_on, now)
         self._wait.is_on = is_on
         if not is_on:
-            self._marker.mark_followed(self._wait.end_all(), now)
-            self._settle(now)
+            self._pending_updates.mark_forwarded(self._wait.end_all(), now)
+            self._finish_input(now)
 
-    def pop_awaited(self) -> list[Prefix]:
+    def pop_forwarding_waits(self) -> list[Prefix]:
         """Prefixes of which neighbors are told when forwarding has followed: those since the last
         call. What was reported of them is in the outputs drained before."""
-        awaited = self._wait.pop_unasked()
+        awaited = self._wait.pop_new()
         if awaited:
-            self._record_input("pop_awaited")
+            self._record_input("pop_forwarding_waits")
         return awaited
 
-    def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+    def forwarding_updated(self, prefixes: Iterable[Prefix], now: float) -> None:
         """This router forwards by what was reported of these prefixes before they were last got by
-        `pop_awaited`, or has found something else to forward by."""
+        `pop_forwarding_waits`, or has found something else to forward by."""
         if self._is_stopped:
             return
         followed = self._wait.end(prefixes)
         if followed:
-            self._record_input("forwarding_followed", followed, now)
-            self._marker.mark_followed(followed, now)
-            self._settle(now)
+            self._record_input("forwarding_updated", followed, now)
+            self._pending_updates.mark_forwarded(followed, now)
+            self._finish_input(now)
 
     def forwarding_alive(self, now: float) -> bool:
         """Whoever writes the kernel for this router is alive at this moment.
@@ -374,10 +382,10 @@ class NeighborInstance:
         Returns:
             Whether `handle_timer` has something to do.
         """
-        if self._is_stopped or (not self._wait and math.isfinite(self._wait.driver_heard_at)):
+        if self._is_stopped or (not self._wait and math.isfinite(self._wait.driver_alive_at)):
             return False
         self._record_input("forwarding_alive", now)
-        self._wait.driver_heard_at = now
+        self._wait.driver_alive_at = now
         due = self._wait.next_timer()
         return due is not None and due <= now
 
@@ -414,11 +422,11 @@ class NeighborInstance:
         burst = list(datagrams)
         self._record_input("receive_burst", burst, now)
         for datagram in burst:
-            self._take_datagram(datagram, now)
-        self._judge_silence(now)
-        self._settle(now)
+            self._process_datagram(datagram, now)
+        self._expire_neighbors(now)
+        self._finish_input(now)
 
-    def _take_datagram(self, datagram: Datagram, now: float) -> None:
+    def _process_datagram(self, datagram: Datagram, now: float) -> None:
         data, source, ifindex, hop_limit = datagram
         link = self._links.get(ifindex)
         if link is None:
@@ -446,15 +454,15 @@ class NeighborInstance:
         """Do what is due; too early or too late is harmless."""
         if not self._is_stopped:
             self._record_input("handle_timer", now)
-            self._judge_silence(now)
-            self._settle(now)
+            self._expire_neighbors(now)
+            self._finish_input(now)
 
     def next_timer(self) -> float | None:
         """When `handle_timer` should be called next, on the clock of `now`; None for never."""
         if self._is_stopped:
             return None
-        rooms = (self._schedule, self._table, self._wait, self._loading)
-        times = [room.next_timer() for room in rooms]
+        timed = (self._schedule, self._table, self._wait, self._loading)
+        times = [each.next_timer() for each in timed]
         return min((moment for moment in times if moment is not None), default=None)
 
     def outputs(self) -> list[Output]:
@@ -478,7 +486,7 @@ class NeighborInstance:
                 link, neighbor, AdjacencyEvent.CLEARED, AdjacencyReason.CLEARED, now
             )
             self._transmitter.hasten_heartbeat(link, now)
-        self._settle(now)
+        self._finish_input(now)
         return bool(found)
 
     def stop(self, is_restart: bool, now: float) -> None:
@@ -587,31 +595,33 @@ class NeighborInstance:
         """Whether a link is not up yet that an earlier life had neighbors on."""
         return self._loading.awaits_links
 
-    def _judge_silence(self, now: float) -> None:
+    def _expire_neighbors(self, now: float) -> None:
         """Expire who has been silent; only where all that has arrived has been read (the edge)."""
         for ifindex in self._schedule.due(now):
             link = self._links[ifindex]
             for neighbor in link.pop_timers(now):
-                link.attend(neighbor)
+                link.queue_service(neighbor)
                 self._lifecycle.expire(link, neighbor, now)
 
     # Settling: what follows from an input
 
-    def _settle(self, now: float) -> None:
+    def _finish_input(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""
-        self._loading.settle(now)
-        self._table.collect(now, self._marker.is_marked, self._has_gap)
+        self._loading.update(now)
+        self._table.collect(now, self._pending_updates.is_pending, self._has_gap)
         self._relay.send_due(now)
         changes = self._table.pop_changes()
         if changes:
             better = self._table.pop_improvements()
-            self._marker.mark_reported(self._reporter.report_all(changes, better, now), now)
+            self._pending_updates.mark_reported(
+                self._reporter.report_all(changes, better, now), now
+            )
         late = self._wait.expire(now)
         if late:
             self._log.count(TraceCode.FORWARDING_LATE, len(late))
-            self._marker.mark_followed(late, now)
+            self._pending_updates.mark_forwarded(late, now)
         self._gather_heartbeats(now)
-        for ifindex in self._schedule.take(now):
+        for ifindex in self._schedule.pop_due(now):
             self._serve_link(self._links[ifindex], now)
             self._schedule.arm(ifindex)
         if self._loading.pop_loaded(now):
@@ -641,7 +651,7 @@ class NeighborInstance:
         if link.listening_until is not None and now >= link.listening_until:
             link.listening_until = None
         self._transmitter.serve_link(link, now)
-        has_told = self._loading.has_loaded and link.has_told_all and not self._wait
+        has_told = self._loading.has_loaded and link.has_sent_all and not self._wait
         if not (link.is_converging and has_told):
             return
         if self._loading.has_whole_tables(but_for=link):  # what comes by the link is not told there
@@ -671,6 +681,6 @@ class NeighborInstance:
         learned_from = tuple(key.router_id for key in selection.neighbors)
         return self._policy.export(update, learned_from, ifname)
 
-    def _judge_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
+    def _apply_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
         ifname = self._links[key.ifindex].settings.ifname
-        return self._policy.judge_import(update, key.router_id, ifname)
+        return self._policy.apply_import(update, key.router_id, ifname)

@@ -33,7 +33,7 @@ from routed.nup.transport.advertise import TableDump
 from routed.nup.transport.table_dumps import TableOrder
 from routed.nup.wire.message import BeginTable, Stream, TableRequest
 
-__all__ = ["Lifecycle", "has_settled"]
+__all__ = ["Lifecycle", "has_complete_table"]
 
 _NO_FLAPS = frozenset(
     {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
@@ -85,7 +85,7 @@ class Lifecycle:
         grace_s: float | None = None,
     ) -> None:
         """Look an event up in the table, change the state, carry out the action."""
-        link.attend(neighbor)
+        link.queue_service(neighbor)
         adjacency = neighbor.adjacency
         old = adjacency.state
         transition = TRANSITIONS[old, event]
@@ -138,7 +138,7 @@ class Lifecycle:
                 TraceCode.NEIGHBOR_DAMPED,
                 link.settings.ifindex,
                 neighbor.adjacency.address,
-                f"{neighbor.key.router_id} for {link.held_for(neighbor, now):.0f} s",
+                f"{neighbor.key.router_id} for {link.suppressed_for(neighbor, now):.0f} s",
             )
 
     def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
@@ -197,10 +197,10 @@ class Lifecycle:
             if cumulative is not None and not is_newer(end_sequence, cumulative):
                 exchange.is_table_received = True
                 self._check_count(link, neighbor, count)
-        if neighbor.retained_until is not None and has_settled(exchange):
+        if neighbor.retained_until is not None and has_complete_table(exchange):
             self._table.sweep_stale(neighbor.key, now)
             neighbor.retained_until = None
-            self.record_room(neighbor, now)
+            self.plan_request_if_room(neighbor, now)
         if exchange.is_table_received and exchange.is_table_acknowledged:
             reason = AdjacencyReason.TABLES_EXCHANGED
             self.fire(link, neighbor, AdjacencyEvent.TABLES_EXCHANGED, reason, now)
@@ -233,17 +233,17 @@ class Lifecycle:
             adjacency.loading_until = None  # `loading` looks at this
         request_at = neighbor.exchange.table_request_at
         if neighbor.exchanges_routes and request_at is not None and now >= request_at:
-            self._ask_again(link, neighbor, now)
-        self.report_own_id(link, neighbor, now)
+            self._request_table(link, neighbor, now)
+        self.report_duplicate_id(link, neighbor, now)
         if neighbor.retained_until is not None and now >= neighbor.retained_until:
             neighbor.retained_until = None
             self._table.sweep_stale(neighbor.key, now)
-            if adjacency.state is AdjacencyState.DOWN and self._is_held(link, neighbor):
+            if adjacency.state is AdjacencyState.DOWN and self._is_current(link, neighbor):
                 self._drop_neighbor(link, neighbor, now)
 
-    def report_own_id(self, link: Link, neighbor: Neighbor, now: float) -> None:
+    def report_duplicate_id(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Say once that another router has our router id, when a neighbor's routes show it."""
-        watch = neighbor.exchange.own_ids
+        watch = neighbor.exchange.duplicate_ids
         prefix = watch.found(now)
         if prefix is not None and not watch.is_reported:
             watch.is_reported = True
@@ -254,7 +254,7 @@ class Lifecycle:
                 f"{prefix} is announced by another router with our router id",
             )
 
-    def record_room(self, neighbor: Neighbor, now: float) -> None:
+    def plan_request_if_room(self, neighbor: Neighbor, now: float) -> None:
         """Plan to ask for a table that was refused in part, where there may be room for it now."""
         exchange = neighbor.exchange
         if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
@@ -266,7 +266,7 @@ class Lifecycle:
         if exchange.table_request_at is None:
             exchange.table_request_at = max(at, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
 
-    def _ask_again(self, link: Link, neighbor: Neighbor, now: float) -> None:
+    def _request_table(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Ask for what was refused; only a table that has been told whole can be told again."""
         exchange = neighbor.exchange
         if not (exchange.is_table_received and exchange.sender.has_room):
@@ -275,43 +275,43 @@ class Lifecycle:
         exchange.table_request_at = None
         if self._table.counts.has_room_again(neighbor.key):
             exchange.table_requested_at = now
-            self._table.counts.clear_damping(neighbor.key)
+            self._table.counts.clear_refused(neighbor.key)
             self._log.count(TraceCode.TABLE_REQUESTED)
             self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
 
-    def tell_again(self, neighbor: Neighbor, now: float) -> None:
+    def resend_table(self, neighbor: Neighbor, now: float) -> None:
         """A neighbor asks for our table again: from its beginning, if it is being told."""
         exchange = neighbor.exchange
-        if now < exchange.table_told_at + TABLE_ANSWER_GAP_S:
+        if now < exchange.table_resent_at + TABLE_ANSWER_GAP_S:
             self._log.count(TraceCode.IGNORED_TABLE_REQUEST)
             return
-        exchange.table_told_at = now
+        exchange.table_resent_at = now
         told = exchange.dump.count if exchange.dump is not None else 0
         exchange.begin_dump(TableDump(self._order.listed(), told), now)
 
-    def _is_held(self, link: Link, neighbor: Neighbor) -> bool:
+    def _is_current(self, link: Link, neighbor: Neighbor) -> bool:
         return link.neighbors.get(neighbor.key) is neighbor
 
     def refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """The link's cost or somebody's addresses changed: choose again, name next hops again."""
         if not neighbor.exchanges_routes and neighbor.retained_until is None:
             return
-        through = self._table.prefixes_through(neighbor.key)
+        through = self._table.prefixes_via(neighbor.key)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._reporter.report_all(through, (), now)
         self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
-        self.record_room(neighbor, now)
-        link.attend(neighbor)
+        self.plan_request_if_room(neighbor, now)
+        link.queue_service(neighbor)
 
 
-def has_settled(exchange: Exchange) -> bool:
+def has_complete_table(exchange: Exchange) -> bool:
     """Whether a neighbor's new life has told everything, and all of it has arrived."""
     cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
     return (
         exchange.is_table_received
-        and exchange.settled_sequence is not None
+        and exchange.converged_sequence is not None
         and cumulative is not None
-        and not is_newer(exchange.settled_sequence, cumulative)
+        and not is_newer(exchange.converged_sequence, cumulative)
     )
 
 
@@ -324,5 +324,5 @@ def _lost_next_hops(
 ) -> tuple[NextHop, ...]:
     if old is not AdjacencyState.UP or action not in _LOSING:
         return ()
-    ways = (neighbor.next_hop(link.settings, family) for family in Family)
-    return tuple(dict.fromkeys(way for way in ways if way is not None))
+    hops = (neighbor.next_hop(link.settings, family) for family in Family)
+    return tuple(dict.fromkeys(hop for hop in hops if hop is not None))

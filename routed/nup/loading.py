@@ -1,16 +1,16 @@
-"""What a life of the protocol has yet to hear before it may rely on its table.
+"""What an instance waits for after its start, before it may rely on its table.
 
     link up, listening --> neighbors heard --> their tables received --> loaded
-    restart: as well, whom the earlier life forwarded to, and that their tables are whole
+    after a restart also: the neighbors that the previous boot forwarded to, with complete tables
 
-A table is whole when its sender, if it restarts as well, has been told everything itself
-(`lifecycle.has_settled`). What `instance` does with the answers: CONVERGING stays set on a link as
-long as another link may bring what this one is to be told.
+A table is complete when its sender, if it restarts as well, has received everything itself
+(`lifecycle.has_complete_table`). `instance` keeps CONVERGING set on a link as long as routes that
+are to be advertised there may still arrive on another link.
 
-Bounds: `expect` says until when; a link is listened to for LISTENING_INTERVALS; a table is waited
-for as long as more of it comes, at most LOADING_MAX_S. LIFE_MAX_S after its first link came up a
-life has loaded whatever its neighbors do: nobody keeps what its earlier life told for longer, and
-stations that come and go would be waited for without end.
+Bounds: `expect` sets a deadline; a link listens for LISTENING_INTERVALS; a table is waited for as
+long as more of it arrives, at most LOADING_MAX_S. An instance counts as loaded BOOT_MAX_S after its
+first link came up, whatever its neighbors do: no neighbor keeps the routes of the previous boot for
+longer, and flapping stations would otherwise delay it without end.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Iterable, Mapping
 
 from routed.model.prefix import Address
 from routed.nup.events import AdjacencyState
-from routed.nup.lifecycle import has_settled
+from routed.nup.lifecycle import has_complete_table
 from routed.nup.link.adjacency import Adjacency
 from routed.nup.link.state import Link
 
 __all__ = ["Loading"]
 
-LIFE_MAX_S = 120.0
+BOOT_MAX_S = 120.0
 """After this a life counts as loaded (`handler.GRACE_MAX_S`)."""
 
 
@@ -59,7 +59,7 @@ class Loading:
     def begin_link(self, link: Link, now: float) -> None:
         """A link has come up: those that are expected there are expected of it."""
         if self._over_at is None:
-            self._over_at = now + LIFE_MAX_S
+            self._over_at = now + BOOT_MAX_S
         if self._is_restart:
             link.expect(self._expected.pop(link.settings.ifindex, ()), now)
 
@@ -70,7 +70,7 @@ class Loading:
             times.append(max(self._over_at, self._expected_until))
         return min(times, default=None)
 
-    def settle(self, now: float) -> None:
+    def update(self, now: float) -> None:
         """While whole tables are awaited, what comes by one link may be what another waits for."""
         if now >= self._expected_until:
             self._expected.clear()
@@ -102,7 +102,7 @@ class Loading:
     def has_whole_tables(self, but_for: Link | None = None) -> bool:
         """Whether no neighbor, those on one link aside, restarts as we do and has yet to learn."""
         return not self._awaits_tables or all(
-            has_settled(neighbor.exchange)
+            has_complete_table(neighbor.exchange)
             for link in self._links.values()
             if link is not but_for
             for neighbor in link.neighbors.values()

@@ -183,7 +183,7 @@ class NeighborNetwork:
             with trio.move_on_after(max(self._armed_for - self._clock(), 0)) as scope:
                 await self._rearm.wait()
             if scope.cancelled_caught:
-                self._take_in(self._sockets.values())
+                self._read_sockets(self._sockets.values())
 
     async def _read(self, link_socket: _LinkSocket) -> None:
         with link_socket.scope:
@@ -195,14 +195,14 @@ class NeighborNetwork:
                     await trio.lowlevel.wait_readable(link_socket.sock)
                 except trio.ClosedResourceError:
                     return
-                self._take_in(self._sockets.values() if self._is_late() else [link_socket])
+                self._read_sockets(self._sockets.values() if self._is_late() else [link_socket])
 
     def _is_late(self) -> bool:
         """Whether a timer is overdue: then no buffer may stay unread when it is judged."""
         moment = self._instance.next_timer()
         return moment is not None and moment <= self._clock()
 
-    def _take_in(self, link_sockets: Iterable[_LinkSocket]) -> None:
+    def _read_sockets(self, link_sockets: Iterable[_LinkSocket]) -> None:
         """Feed what is there, then what the clock says; carry out what follows."""
         datagrams = [
             datagram for link_socket in link_sockets for datagram in self._waiting(link_socket)
@@ -220,11 +220,11 @@ class NeighborNetwork:
             except OSError as error:
                 self._count(error)
                 return
-            datagram = self._judged(link_socket, *received)
+            datagram = self._to_datagram(link_socket, *received)
             if datagram is not None:
                 yield datagram
 
-    def _judged(
+    def _to_datagram(
         self,
         link_socket: _LinkSocket,
         data: bytes,

@@ -14,20 +14,22 @@ from routed.nup.link.state import Link
 from routed.nup.route_changes import ByNeighbors, Reported
 from routed.nup.routes.table import RouteTable, SelectedRoute
 
-__all__ = ["LinkMarker"]
+__all__ = ["PendingUpdates"]
 
 
-class LinkMarker:
+class PendingUpdates:
     """Marks prefixes on links, and touches those; owns nothing."""
 
     def __init__(self, links: Mapping[int, Link], table: RouteTable) -> None:
         self._links = links
         self._table = table
 
-    def is_marked(self, prefix: Prefix) -> bool:
+    def is_pending(self, prefix: Prefix) -> bool:
         """Whether some link with listeners is still to be told of a prefix."""
         return any(
-            link.advertiser.is_marked(prefix) for link in self._links.values() if link.has_listeners
+            link.advertiser.is_pending(prefix)
+            for link in self._links.values()
+            if link.has_listeners
         )
 
     def mark(self, prefix: Prefix, now: float) -> None:
@@ -43,14 +45,14 @@ class LinkMarker:
 
     def mark_reported(self, reported: Reported, now: float) -> None:
         """Links are to be told what was reported, as far as it need not wait."""
-        self._mark_through(reported.by_next_hop, now)
-        if reported.awaited:
+        self._mark_by_next_hop(reported.by_next_hop, now)
+        if reported.waiting_prefixes:
             for link in self._links.values():
                 if link.has_listeners:
-                    link.advertiser.mark_told(reported.awaited, now)
+                    link.advertiser.mark_advertised(reported.waiting_prefixes, now)
                     link.touch()
 
-    def mark_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+    def mark_forwarded(self, prefixes: Iterable[Prefix], now: float) -> None:
         """Links are to be told what has waited; tables that stopped for it go on.
 
         Cost: 0.2 us each where they are reached alike.
@@ -70,13 +72,13 @@ class LinkMarker:
         for selection, alike in kinds.values():
             keys = () if selection is None else selection.neighbors
             by_next_hop.setdefault(keys, []).extend(alike)
-        self._mark_through(by_next_hop, now)
+        self._mark_by_next_hop(by_next_hop, now)
         for link in self._links.values():
             for neighbor in link.neighbors.values():
                 if neighbor.exchange.dump is not None:
-                    link.attend(neighbor)
+                    link.queue_service(neighbor)
 
-    def _mark_through(self, by_next_hop: ByNeighbors, now: float) -> None:
+    def _mark_by_next_hop(self, by_next_hop: ByNeighbors, now: float) -> None:
         if not by_next_hop:
             return
         for ifindex, link in self._links.items():
@@ -84,7 +86,7 @@ class LinkMarker:
                 continue
             for keys, prefixes in by_next_hop.items():
                 if any(key.ifindex == ifindex for key in keys):
-                    link.advertiser.mark_told(prefixes, now)
+                    link.advertiser.mark_advertised(prefixes, now)
                 else:
                     link.advertiser.mark_all(prefixes, now)
             link.touch()

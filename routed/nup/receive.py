@@ -137,7 +137,7 @@ class MessageHandler:
             neighbor = self._known_sender(link, source, message)
             if neighbor is None:
                 return
-            link.attend(neighbor)
+            link.queue_service(neighbor)
             match message.type:
                 case MessageType.DATA:
                     self._receive_data(link, neighbor, message, now)
@@ -154,7 +154,7 @@ class MessageHandler:
         if admission.answer is not None:
             self._transmitter.send_control(link, admission.answer, now, source)
         if admission.is_proven_now:
-            link.refusals.clear_damping(source)
+            link.refusals.clear(source)
         if admission.is_proven_now or isinstance(admission.answer, ChallengeReply):
             # Whoever proves itself has been heard in vain until now: both say hello again.
             self._transmitter.hasten_heartbeat(link, now)
@@ -188,7 +188,7 @@ class MessageHandler:
         neighbor = self._heartbeat_sender(link, source, message, now)
         if neighbor is None:
             return
-        link.attend(neighbor)
+        link.queue_service(neighbor)
         adjacency = neighbor.adjacency
         newest = adjacency.heartbeat_sequence
         if newest is not None and not is_newer(message.sequence, newest):
@@ -196,23 +196,23 @@ class MessageHandler:
             self._log.trace(TraceCode.DROPPED_OLD_SEQUENCE, link.settings.ifindex, source)
             return
         hello = next(tlv for tlv in message.tlvs if isinstance(tlv, Hello))
-        self._record_mtu(link, adjacency, hello)
+        self._trace_mtu_mismatch(link, adjacency, hello)
         adjacency.record_hello(hello, message.sequence, message.timestamp, now)
         adjacency.is_signing = isinstance(message.tlvs[-1], Mac)
-        self._record_addresses(link, neighbor, message, now)
+        self._update_addresses(link, neighbor, message, now)
         link.record_heard((source, *adjacency.addresses), now)
-        self._judge_heard_list(link, neighbor, message, now)
+        self._process_heard_list(link, neighbor, message, now)
         if neighbor.exchanges_routes:
             neighbor.exchange.receiver.record_multicast_sequence(hello.multicast_sequence, now)
             if (
                 not message.flags & HeaderFlag.CONVERGING
-                and neighbor.exchange.settled_sequence is None
+                and neighbor.exchange.converged_sequence is None
             ):
-                neighbor.exchange.settled_sequence = hello.multicast_sequence
+                neighbor.exchange.converged_sequence = hello.multicast_sequence
         self._lifecycle.check_exchanged(link, neighbor, now)
         self._receive_acks(link, neighbor, message, now)
 
-    def _record_addresses(
+    def _update_addresses(
         self, link: Link, neighbor: Neighbor, message: Message, now: float
     ) -> None:
         """Take in the addresses that a heartbeat names; one that names none repeats the last."""
@@ -252,7 +252,7 @@ class MessageHandler:
         elif neighbor.adjacency.boot_id != sender.boot_id:
             reason = AdjacencyReason.NEIGHBOR_RESTARTED
             self._lifecycle.fire(link, neighbor, AdjacencyEvent.NEIGHBOR_RESTARTED, reason, now)
-            neighbor.adjacency.record_boot(sender.boot_id)
+            neighbor.adjacency.begin_boot(sender.boot_id)
         return neighbor
 
     def _has_place(self, link: Link, source: Address, message: Message, now: float) -> bool:
@@ -305,7 +305,7 @@ class MessageHandler:
             and (tlv.router_id, tlv.boot_id) == (self._own.router_id, self._own.boot_id)
         ]
 
-    def _record_mtu(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
+    def _trace_mtu_mismatch(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
         is_news = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
         if is_news and hello.mtu != link.settings.mtu:
             detail = f"theirs {hello.mtu}, ours {link.settings.mtu}"
@@ -313,7 +313,7 @@ class MessageHandler:
                 TraceCode.MTU_MISMATCH, link.settings.ifindex, adjacency.address, detail
             )
 
-    def _judge_heard_list(
+    def _process_heard_list(
         self, link: Link, neighbor: Neighbor, message: Message, now: float
     ) -> None:
         """What a heartbeat says about us.
@@ -347,11 +347,11 @@ class MessageHandler:
                 link, neighbor, AdjacencyEvent.HELLO_HEARD, AdjacencyReason.HEARD, now
             )
         adjacency.neighbor_session = entry.session
-        adjacency.record_echo(entry, now)
-        self._record_reception(adjacency, message, entry)
-        self._record_quality(link, neighbor, now)
+        adjacency.measure_rtt(entry, now)
+        self._update_reception(adjacency, message, entry)
+        self._update_cost(link, neighbor, now)
         if entry.heard_session == adjacency.session:
-            self._record_heard_both_ways(link, neighbor, now)
+            self._confirm_two_way(link, neighbor, now)
         else:
             self._transmitter.hasten_heartbeat(
                 link, now
@@ -374,7 +374,7 @@ class MessageHandler:
             adjacency.guessed_session = self._rng.choice(entries).session
         self._transmitter.hasten_heartbeat(link, now)
 
-    def _record_reception(
+    def _update_reception(
         self, adjacency: Adjacency, message: Message, entry: NeighborHeard
     ) -> None:
         """What a heartbeat that lists us says of how ours arrive; nothing means all of them.
@@ -390,7 +390,7 @@ class MessageHandler:
                 adjacency.share_there = tlv.received / tlv.expected
                 return
 
-    def _record_quality(self, link: Link, neighbor: Neighbor, now: float) -> None:
+    def _update_cost(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Have the cost follow the round trip and the loss, where the link is told to."""
         adjacency, settings = neighbor.adjacency, link.settings
         before = adjacency.extra_cost, adjacency.loss_factor
@@ -407,8 +407,8 @@ class MessageHandler:
         if (adjacency.extra_cost, adjacency.loss_factor) != before:
             self._lifecycle.refresh_path(link, neighbor, now)
 
-    def _record_heard_both_ways(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        neighbor.adjacency.record_confirmed(now)
+    def _confirm_two_way(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        neighbor.adjacency.confirm(now)
         reason = AdjacencyReason.HEARD_BOTH_WAYS
         self._lifecycle.fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
 
@@ -437,7 +437,7 @@ class MessageHandler:
                 case BeginTable():
                     exchange.receiver.start_multicast(tlv.multicast_base, now)
                 case TableRequest():
-                    self._lifecycle.tell_again(neighbor, now)
+                    self._lifecycle.resend_table(neighbor, now)
                 case EndOfTable():
                     exchange.neighbor_end = (message.sequence, tlv.count)
                 case _:
@@ -458,7 +458,7 @@ class MessageHandler:
         elif receiver.session != adjacency.session or not adjacency.neighbor_session:
             code = TraceCode.DROPPED_STALE_SESSION
         else:
-            self._record_heard_both_ways(link, neighbor, now)
+            self._confirm_two_way(link, neighbor, now)
             return True
         self._log.trace(code, link.settings.ifindex, adjacency.address)
         return False
@@ -480,7 +480,7 @@ class MessageHandler:
                 self._log.count(TraceCode.IGNORED_ACK)
                 continue
             seen.add(tlv.stream)
-            neighbor.adjacency.record_confirmed(now)
+            neighbor.adjacency.confirm(now)
             for delivered in neighbor.exchange.sender.acknowledge(tlv, now):
                 self._reporter.record_delivered(link.settings.ifindex, delivered)
             self._lifecycle.check_exchanged(link, neighbor, now)

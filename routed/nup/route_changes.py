@@ -32,7 +32,7 @@ class Reported(NamedTuple):
 
     by_next_hop: ByNeighbors
     """To be told."""
-    awaited: Collection[Prefix]
+    waiting_prefixes: Collection[Prefix]
     """To be told when the kernel has followed."""
 
 
@@ -72,13 +72,13 @@ class RouteReporter:
         """
         if not (better and self._wait.is_on):
             return Reported(self._report(prefixes, is_always=False), ())
-        awaited, others = prefixes, []
+        waiting_prefixes, others = prefixes, []
         if len(better) < len(prefixes):
-            awaited = [prefix for prefix in prefixes if prefix in better]
+            waiting_prefixes = [prefix for prefix in prefixes if prefix in better]
             others = [prefix for prefix in prefixes if prefix not in better]
-        self._wait.await_all(awaited, now)
-        self._report(awaited, is_always=True)
-        return Reported(self._report(others, is_always=False), awaited)
+        self._wait.add(waiting_prefixes, now)
+        self._report(waiting_prefixes, is_always=True)
+        return Reported(self._report(others, is_always=False), waiting_prefixes)
 
     def _report(self, prefixes: Collection[Prefix], *, is_always: bool) -> ByNeighbors:
         kinds: dict[tuple[int, Family], tuple[SelectedRoute | None, list[Prefix]]] = {}
@@ -147,13 +147,13 @@ class RouteReporter:
         for prefix in prefixes:
             if self._reported.pop(prefix, None) is None:
                 continue
-            believers = [
+            advertised_on = [
                 ifindex
                 for ifindex, link in self._links.items()
                 if prefix in link.advertiser.advertised
             ]
-            if believers and prefix not in self._origins:
-                self._hold.hold(prefix, believers)
+            if advertised_on and prefix not in self._origins:
+                self._hold.hold(prefix, advertised_on)
                 self._log.emit(RouteHeld(prefix))
             else:
                 self._log.emit(RouteLost(prefix))

@@ -139,4 +139,4 @@ class RequestRelay:
             return  # it is asked for again: whoever waits for it asks again and again
         if neighbor.exchanges_routes:
             waiting[name] = request
-            link.attend(neighbor)
+            link.queue_service(neighbor)

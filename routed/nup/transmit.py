@@ -108,7 +108,7 @@ class Transmitter:
         flush_at = link.advertiser.flush_at
         if flush_at is not None and now >= flush_at:
             self._flush_updates(link, now)
-        for neighbor in link.pop_attention():
+        for neighbor in link.pop_service_queue():
             if neighbor.exchanges_routes:
                 self._serve_neighbor(link, neighbor, now)
             link.set_timer(neighbor)
@@ -152,7 +152,7 @@ class Transmitter:
             if batch is not None:
                 link.advertiser.advertised.update([update.prefix for update in batch.updates])
                 self.send_unicast(link, neighbor, (), now, batch.packed)
-            elif exchange.dump.is_told:
+            elif exchange.dump.is_sent:
                 end = EndOfTable(exchange.dump.count)
                 exchange.dump = None
                 exchange.end_sequence = self.send_unicast(link, neighbor, (end,), now)
@@ -238,7 +238,7 @@ class Transmitter:
         self._hold.record_sent(batch.retracted, link.settings.ifindex, message.version)
         for neighbor in link.listeners():
             neighbor.exchange.sender.owe(message, now)
-            link.attend(neighbor)
+            link.queue_service(neighbor)
         self._transmit(link, None, message, now, is_repeated=False)
 
     def send_unicast(
@@ -316,7 +316,9 @@ class Transmitter:
         link.heartbeat_open_at = now + interval_s * (limit - jitter)
         heard: dict[Address, list[Tlv]] = {}  # by router: a page has all entries of one, or none
         for key, neighbor in link.neighbors.items():
-            if neighbor.adjacency.state is AdjacencyState.DOWN or link.held_for(neighbor, now):
+            if neighbor.adjacency.state is AdjacencyState.DOWN or link.suppressed_for(
+                neighbor, now
+            ):
                 continue
             heard.setdefault(key.router_id, []).extend(_heard(neighbor.adjacency, now))
         fixed = self._heartbeat_head(link)
@@ -327,7 +329,7 @@ class Transmitter:
             flags |= HeaderFlag.CONVERGING
         for page in pages:
             used_bytes = sum(len(tlv_bytes(tlv)) for tlv in page)
-            acks = self._riding_acks(link, room_bytes - used_bytes)
+            acks = self._piggyback_acks(link, room_bytes - used_bytes)
             link.control_sequence = next_seqno(link.control_sequence)
             self._send(
                 link,
@@ -355,7 +357,7 @@ class Transmitter:
             mtu=settings.mtu,
             multicast_sequence=link.multicast_sequence,
         )
-        if not link.tells_addresses():
+        if not link.lists_addresses():
             return (hello,)
         usable = sorted({entry.address for entry in settings.addresses if entry.is_usable})
         # IPv4 sorts first, and then link-local before global would not hold: name what serves as a
@@ -367,7 +369,7 @@ class Transmitter:
         ]
         return (hello, *named[:MAX_LISTED_ADDRESSES])
 
-    def _riding_acks(self, link: Link, room_bytes: int) -> list[Ack]:
+    def _piggyback_acks(self, link: Link, room_bytes: int) -> list[Ack]:
         """Acknowledgements that are owed on a link, as many as fit."""
         riding: list[Ack] = []
         for neighbor in link.listeners():

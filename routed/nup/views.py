@@ -131,7 +131,7 @@ def _problem(
 ) -> str:
     """Why a neighbor is kept away, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
-    held_s = link.held_for(neighbor, now)
+    held_s = link.suppressed_for(neighbor, now)
     if damping is not None and held_s:
         penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
         return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
@@ -171,7 +171,7 @@ def _route_problem(
     link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
 ) -> str:
     """What is wrong with the routes that a neighbor tells."""
-    own = neighbor.exchange.own_ids.found(now)
+    own = neighbor.exchange.duplicate_ids.found(now)
     if own is not None:
         return f"another router has our router id: {own} is announced with it"
     counts, key = table.counts, neighbor.key

@@ -1,12 +1,12 @@
 """The candidates of one family, in prefix order: columns in chunks. Pure.
 
     key      prefix as one integer (`Prefix.as_int`)    8 bytes; IPv6: an int object
-    offer    what is offered for it, shared by many     8 bytes, a reference
+    path     attributes and next hops, shared           8 bytes, a reference
     time     when it was installed                      4 bytes
 
-A row is one candidate. The rows of a prefix stand together, the preferred one first, and never in
-two chunks; so what the RIB wants of a prefix is one bisection away, and a listing in order is a
-walk. A million objects of a class would take 300 MB, and their dictionary another 100.
+A row is one candidate. The rows of a prefix are adjacent, the preferred one first, and never in two
+chunks. So the candidates of a prefix are found by one bisection, and a listing in order is a walk.
+A million objects of a class would take 300 MB, and their dictionary another 100.
 
 Invariants:
     Keys never decrease along the chunks; each chunk's keys are at least its bound, and less than
@@ -14,7 +14,7 @@ Invariants:
     No chunk is empty, unless it is the only one.
 
 Cost: finding, about 1 us; inserting one row, the same and moving at most CHUNK_ROWS references;
-inserting a run where nothing is yet, 0.1 us a row.
+inserting a run into an empty range, 0.1 us a row.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Chunk(Generic[T]):
 
 
 class CandidateRows(Generic[T]):
-    """Owns the rows of one family."""
+    """Owner of the rows of one family."""
 
     def __init__(self, family: Family) -> None:
         self._is_narrow = family is Family.IPV4
         self._chunks: list[Chunk[T]] = [Chunk(self._column([]), [], array("I"))]
         self._bounds: list[int] = [0]
-        """Of each chunk, the least key that belongs there."""
+        """The least key of each chunk's range."""
 
     def _column(self, keys: Sequence[int]) -> Keys:
         return array("Q", keys) if self._is_narrow else list(keys)
@@ -68,7 +68,8 @@ class CandidateRows(Generic[T]):
     # --- finding
 
     def find(self, key: int) -> tuple[Chunk[T], int, int]:
-        """The rows of a prefix: their chunk, the first one's position, and that after the last."""
+        """Find the rows of a prefix: their chunk, the position of the first, and that after the
+        last."""
         chunk = self._chunks[bisect_right(self._bounds, key) - 1]
         keys = chunk.keys
         first = last = bisect_left(keys, key)
@@ -77,7 +78,8 @@ class CandidateRows(Generic[T]):
         return chunk, first, last
 
     def find_each(self, keys: Sequence[int]) -> Iterator[tuple[int, list[T], int, int]]:
-        """The same for many prefixes, with the offers in place of their chunk.
+        """Find the rows of many prefixes; yields each key with the paths of its chunk, first and
+        end.
 
         Args:
             keys: in order, each once. Nothing may be inserted or removed meanwhile.
@@ -94,7 +96,7 @@ class CandidateRows(Generic[T]):
                 chunk = self._chunks[number - 1]
                 column, paths, last, count = chunk.keys, chunk.paths, 0, len(chunk.keys)
                 bound = bounds[number] if number < len(bounds) else key + _BEYOND
-            # Mostly the very next row: a burst brings neighbors.
+            # Mostly the very next row: the prefixes of a burst are adjacent.
             if last == count or column[last] != key:
                 last = bisect_left(column, key, last)
             first = last
@@ -103,11 +105,11 @@ class CandidateRows(Generic[T]):
             yield key, paths, first, last
 
     def chunks(self) -> Iterator[Chunk[T]]:
-        """All rows, in order; nothing may be inserted or removed meanwhile."""
+        """Iterate over all rows, in order; nothing may be inserted or removed meanwhile."""
         return iter(self._chunks)
 
     def keys_after(self, key: int, limit: int) -> list[int]:
-        """The next prefixes after this one, each once, in order, at most so many.
+        """Return the next prefixes after a key, each once, in order, `limit` at most.
 
         Args:
             key: of the last one seen; -1 to begin.
@@ -124,7 +126,7 @@ class CandidateRows(Generic[T]):
     # --- changing
 
     def insert(self, chunk: Chunk[T], position: int, key: int, path: T, time: int) -> None:
-        """Add a row where `find` said that it belongs."""
+        """Insert a row at the position that `find` gave."""
         chunk.keys.insert(position, key)
         chunk.paths.insert(position, path)
         chunk.times.insert(position, time)
@@ -132,7 +134,7 @@ class CandidateRows(Generic[T]):
             self._split(bisect_right(self._bounds, key) - 1)
 
     def remove(self, chunk: Chunk[T], position: int) -> None:
-        """Take a row away."""
+        """Remove a row."""
         key = chunk.keys[position]
         del chunk.keys[position], chunk.paths[position], chunk.times[position]
         if len(chunk.keys) < _SPARSE_ROWS:
@@ -143,7 +145,7 @@ class CandidateRows(Generic[T]):
 
         Args:
             keys: in order, each once.
-            offer: of all of them.
+            path: of all of them.
             time: of all of them.
 
         Returns:
@@ -175,7 +177,7 @@ class CandidateRows(Generic[T]):
         """Cut a chunk between two prefixes, so that the parts have room for more."""
         chunk = self._chunks[number]
         count = len(chunk.keys)
-        # What comes in order comes at the end: a part that is left behind there stays as it is.
+        # Keys that arrive in order are appended: a part behind the last chunk gets no more rows.
         is_last = number + 1 == len(self._chunks)
         size = CHUNK_ROWS * 7 // 8 if is_last or count > 2 * CHUNK_ROWS else count // 2
         cuts, cut = [0], size
@@ -191,7 +193,7 @@ class CandidateRows(Generic[T]):
         self._bounds[number + 1 : number + 1] = [part.keys[0] for part in parts[1:]]
 
     def _merge(self, number: int) -> None:
-        """Join a sparse chunk with the next one, or the one before, if both fit in half a chunk."""
+        """Join a sparse chunk with the next or the previous one, if both fit in half a chunk."""
         for left in (number, number - 1):
             if not 0 <= left < len(self._chunks) - 1:
                 continue

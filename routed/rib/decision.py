@@ -11,7 +11,7 @@ or on a hash seed. Equal cost within one source is not a tie between candidates:
 several equal next hops (static `next_hops`, NUP's ECMP) offers them as one candidate.
 
 The RIB decides by this module and by nothing else. It keeps the candidates of a prefix sorted by
-`preference_key` (rules 2 to 5), and the first one that `is_eligible` (rule 1) is the best path.
+`is_preferred` (rules 2 to 5), and the first one that `is_eligible` (rule 1) is the best path.
 
 Source: the shape is OpenBGPD's decision function, one list from top to bottom.
 """
@@ -19,6 +19,8 @@ Source: the shape is OpenBGPD's decision function, one list from top to bottom.
 from __future__ import annotations
 
 import enum
+import operator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from routed.model.route import DISTANCE_NEVER, PathAttributes
@@ -26,10 +28,9 @@ from routed.model.route import DISTANCE_NEVER, PathAttributes
 __all__ = [
     "Contender",
     "DecisionRule",
-    "PreferenceKey",
     "deciding_rule",
     "is_eligible",
-    "preference_key",
+    "is_preferred",
 ]
 
 
@@ -43,7 +44,22 @@ class DecisionRule(enum.IntEnum):
     OWNER = 5
 
 
-PreferenceKey = tuple[int, int, int, str]
+_FIELDS = {
+    DecisionRule.DISTANCE: "distance",
+    DecisionRule.METRIC: "metric",
+    DecisionRule.SOURCE: "source",
+    DecisionRule.OWNER: "owner",
+}
+"""The field of the path attributes that each rule compares; the lower value wins."""
+_COUNT = len(_FIELDS)
+assert PathAttributes._fields[:_COUNT] == tuple(_FIELDS[rule] for rule in sorted(_FIELDS))
+
+is_preferred: Callable[[PathAttributes, PathAttributes], bool] = operator.lt
+"""Apply rules 2 to 5: whether the first of two candidates of a prefix stands before the second.
+
+A tuple comparison, since the path attributes begin with the fields of these rules in this order.
+Two candidates of a prefix differ in source or owner, so nothing beyond these fields is compared.
+"""
 
 
 def is_eligible(attributes: PathAttributes, is_resolved: bool) -> bool:
@@ -54,11 +70,6 @@ def is_eligible(attributes: PathAttributes, is_resolved: bool) -> bool:
         is_resolved: whether it has next hops that can be used, or its type needs none.
     """
     return is_resolved and attributes.distance < DISTANCE_NEVER
-
-
-def preference_key(attributes: PathAttributes) -> PreferenceKey:
-    """Return rules 2 to 5 as a sort key: the least one wins; no two candidates have the same."""
-    return attributes.distance, attributes.metric, attributes.source, attributes.owner
 
 
 class Contender(NamedTuple):
@@ -75,7 +86,7 @@ class Contender(NamedTuple):
     @property
     def sort_key(self) -> tuple[bool, int, int, int, str]:
         """All five rules as a sort key; the least one wins."""
-        return not self.is_eligible, *preference_key(self.attributes)
+        return not self.is_eligible, *self.attributes[:4]
 
 
 def deciding_rule(winner: Contender, loser: Contender) -> DecisionRule:

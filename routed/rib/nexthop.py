@@ -1,32 +1,34 @@
-"""From a gateway as somebody wrote it to next hops that the kernel can take. Pure.
+"""Resolution of gateways, as configured or injected, to next hops that the kernel accepts. Pure.
 
     dev                 the destination is on that link
     via + dev           the router is on that link: on one of its subnets, link-local, reached by an
                         on-link route there, or declared `onlink`
-    via                 the RIB's longest match for the router says where it is: on a connected
-                        subnet it is a neighbor; behind another route, that route's next hops are
-                        taken over (recursion)
+    via                 the RIB's longest match for the router decides: on a connected subnet it is
+                        a neighbor; behind another route, that route's next hops are used
+                        (recursion)
 
-An address of this router itself is no gateway (`own_addresses.py`), nor is one behind a loopback
-link. An IPv4 link-local gateway (tunnels of clouds have 169.254.x.x) without `dev` is looked for in
-the subnets of the links, because the RIB has no routes to such; IPv6 link-local needs `dev`.
+An address of this router itself cannot be a gateway (`own_addresses.py`), nor can one behind a
+loopback link. An IPv4 link-local gateway (cloud tunnels have 169.254.x.x) without `dev` is looked
+up in the subnets of the links, because the RIB has no routes to such addresses; an IPv6 link-local
+gateway needs `dev`.
 
-A default route does not resolve a gateway: nearly everything would then be "reachable", by way of
-whoever the default points at.
+A default route does not resolve a gateway: nearly every address would then count as reachable,
+through the router that the default route points at.
 
 Recursion always starts from a *selected* route whose next hops are resolved already, so resolving
-is one step; what a chain of steps rests on is kept with each result (`through`), and a route that
-would rest on itself is refused. So is one whose own prefix is the longest match for its gateway.
+is one step. The prefixes that a chain of steps rests on are kept with each result (`via_prefixes`),
+and a route that would rest on itself is refused. So is a route whose own prefix is the longest
+match for its gateway.
 
-What a set of gateways resolves to does not depend on the prefix that uses it, except for a prefix
-that contains one of them or that the result rests on; so a set is resolved once for all the others
-(prefix None), and once more for each that has a part in it.
+The resolution of a set of gateways does not depend on the prefix that uses it, except for a prefix
+that contains one of them or that the result rests on. So a set is resolved once for all other
+prefixes (prefix None), and once more for each of these exceptions.
 
-Who must be looked at again: `Dependencies` remembers which sets asked about which address or which
-link name, so that a change of one route or link re-examines only these.
+`Dependencies` records which sets asked about which address or link name, so that a change of one
+route or link re-examines only these.
 
-Source: the rules are those of RFC 4271 section 5.1.3 and 9.1.2.1 (recursive lookup), with the
-refusal of the default route that FRR calls `no ip nht resolve-via-default`.
+Source: RFC 4271 sections 5.1.3 and 9.1.2.1 (recursive lookup), with the refusal of the default
+route that FRR calls `no ip nht resolve-via-default`.
 """
 
 from __future__ import annotations
@@ -62,11 +64,11 @@ __all__ = [
 
 
 PROBLEMS_SHOWN = 4
-"""Gateways of a set that are named because they cannot be used; of more only the number is said."""
+"""The number of unusable gateways of a set that are named; the rest are only counted."""
 
 
 class Unresolved(Exception):
-    """A gateway cannot be used now; the message says why, for people."""
+    """A gateway cannot be used now; the message gives the reason, for people."""
 
 
 class Cover(NamedTuple):
@@ -75,23 +77,23 @@ class Cover(NamedTuple):
     prefix: Prefix
     attributes: PathAttributes
     next_hops: tuple[NextHop, ...]
-    through: frozenset[Prefix]
+    via_prefixes: frozenset[Prefix]
     """The prefixes that its own next hops rest on."""
 
 
 class Asked(NamedTuple):
-    """What a resolution looked at: a change of any of it may change the result."""
+    """The facts that a resolution used: a change of any of them may change the result."""
 
     addresses: frozenset[Address] = frozenset()
     """Looked up in the RIB."""
     ifnames: frozenset[str] = frozenset()
-    """Links named."""
+    """Links that were named."""
     gateways: frozenset[Address] = frozenset()
-    """Asked about whether they are this router's own."""
+    """Gateways that were checked against this router's own addresses."""
 
     @property
     def is_empty(self) -> bool:
-        """Nothing was looked at."""
+        """Whether no fact was used."""
         return not (self.addresses or self.ifnames or self.gateways)
 
 
@@ -100,21 +102,21 @@ NOTHING_ASKED = Asked()
 
 @dataclass(slots=True)
 class Resolution:
-    """What became of a candidate's gateways."""
+    """The result of resolving a candidate's gateways."""
 
     next_hops: tuple[NextHop, ...] = ()
-    """Sorted; those gateways that resolve, all together, NEXT_HOPS_MAX at most."""
+    """The next hops of all gateways that resolve; sorted, NEXT_HOPS_MAX at most."""
     left_out: int = 0
     """How many more there would be."""
     problem: str = ""
     """Why there are none, or why some are missing; empty when all resolve."""
-    through: frozenset[Prefix] = frozenset()
+    via_prefixes: frozenset[Prefix] = frozenset()
     asked: Asked = NOTHING_ASKED
 
     @property
     def outcome(self) -> tuple[object, ...]:
-        """What a route gets by it."""
-        return self.next_hops, self.left_out, self.through
+        """The part that a route gets."""
+        return self.next_hops, self.left_out, self.via_prefixes
 
     @property
     def is_usable(self) -> bool:
@@ -130,7 +132,7 @@ class _Work:
     match: Callable[[Address], Cover | None]
     hops: list[NextHop] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    through: set[Prefix] = field(default_factory=set)
+    via_prefixes: set[Prefix] = field(default_factory=set)
     addresses: set[Address] = field(default_factory=set)
     ifnames: set[str] = field(default_factory=set)
     gateways: set[Address] = field(default_factory=set)
@@ -146,7 +148,7 @@ def resolve(
     """Resolve a set of gateways.
 
     Args:
-        prefix: whose route it is; None for any that has no part in the result.
+        prefix: the prefix of the route; None for all prefixes that have no part in the result.
         gateways: at least one.
         links: by name.
         own: the addresses of this router.
@@ -165,7 +167,7 @@ def resolve(
         next_hops=next_hops[:NEXT_HOPS_MAX],
         left_out=max(len(next_hops) - NEXT_HOPS_MAX, 0),
         problem=_listed(work.problems),
-        through=frozenset(work.through),
+        via_prefixes=frozenset(work.via_prefixes),
         asked=Asked(frozenset(work.addresses), frozenset(work.ifnames), frozenset(work.gateways)),
     )
 
@@ -196,7 +198,7 @@ def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:
 def _refuse_own(via: Address, link: Interface | None, work: _Work) -> None:
     work.gateways.add(via)
     if link is not None and link.is_loopback:
-        raise Unresolved(f"{via} is no router: {link.ifname} leads back here")
+        raise Unresolved(f"{via} is not a router: {link.ifname} leads back to this router")
     ifnames = work.own.ifnames_with(via)
     if via.family is Family.IPV6 and via.is_link_local:
         ifnames = ifnames & {link.ifname} if link is not None else frozenset()
@@ -239,7 +241,8 @@ def _resolve_without_link(via: Address, weight: int, work: _Work) -> list[NextHo
 
 
 def _link_local_hops(via: Address, weight: int, work: _Work) -> list[NextHop]:
-    """The links that are up and have the most specific subnet around an IPv4 link-local address."""
+    """Find the links that are up and have the most specific subnet around an IPv4 link-local
+    address."""
     found = [
         (entry.prefix_len, NextHop(via, link.ifindex, weight))
         for link in work.links.values()
@@ -265,28 +268,28 @@ def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop
         raise Unresolved(
             f"{via} is not reachable: only the default route covers it, of those that routed knows"
         )
-    if prefix == cover.prefix or prefix in cover.through:
+    if prefix == cover.prefix or prefix in cover.via_prefixes:
         raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if not cover.next_hops:
         kind = cover.attributes.type.name.lower()
         raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
     if cover.attributes.source is not RouteSource.CONNECTED:
-        work.through |= {cover.prefix, *cover.through}
+        work.via_prefixes |= {cover.prefix, *cover.via_prefixes}
     if any(hop.via is None and hop.ifindex in work.own.loopbacks for hop in cover.next_hops):
-        raise Unresolved(f"{via} is no router: {cover.prefix} leads back here")
+        raise Unresolved(f"{via} is not a router: {cover.prefix} leads back to this router")
     return [hop._replace(via=hop.via or via, weight=hop.weight * weight) for hop in cover.next_hops]
 
 
 def _merge(hops: list[NextHop]) -> tuple[NextHop, ...]:
-    """Equal next hops become one with their weights added; weights fit the kernel again."""
-    legs: dict[tuple[Address | None, int, bool], int] = {}
+    """Merge equal next hops, adding their weights, and scale the weights to the kernel's range."""
+    weights: dict[tuple[Address | None, int, bool], int] = {}
     for hop in hops:
-        leg = (hop.via, hop.ifindex, hop.is_onlink)
-        legs[leg] = legs.get(leg, 0) + hop.weight
-    heaviest = max(legs.values(), default=1)
+        target = (hop.via, hop.ifindex, hop.is_onlink)
+        weights[target] = weights.get(target, 0) + hop.weight
+    heaviest = max(weights.values(), default=1)
     merged = [
         NextHop(via, ifindex, _scaled(weight, heaviest), is_onlink)
-        for (via, ifindex, is_onlink), weight in legs.items()
+        for (via, ifindex, is_onlink), weight in weights.items()
     ]
     if len(merged) == 1:
         return (merged[0]._replace(weight=1),)
@@ -299,53 +302,53 @@ def _scaled(weight: int, heaviest: int) -> int:
     return max(1, weight * MAX_WEIGHT // heaviest)
 
 
-Who = TypeVar("Who", bound=Hashable)
+Dependent = TypeVar("Dependent", bound=Hashable)
 
 
-class Dependencies(Generic[Who]):
-    """Who asked about which address or link, and the answers about addresses."""
+class Dependencies(Generic[Dependent]):
+    """The dependents of each address and link, and the cached longest matches of the addresses."""
 
     def __init__(self) -> None:
         self.covers: dict[Address, Cover | None] = {}
         """Longest matches that still hold: a table has many routes and few next hops."""
-        self._asked: dict[Who, Asked] = {}
-        self._by_address: dict[Address, set[Who]] = {}
-        self._by_ifname: dict[str, set[Who]] = {}
-        self._by_gateway: dict[Address, set[Who]] = {}
+        self._asked: dict[Dependent, Asked] = {}
+        self._by_address: dict[Address, set[Dependent]] = {}
+        self._by_ifname: dict[str, set[Dependent]] = {}
+        self._by_gateway: dict[Address, set[Dependent]] = {}
         self._sorted: dict[Family, list[int]] = {family: [1 << 128] for family in Family}
-        """The addresses, and one that is more than any."""
+        """The addresses as numbers, and a sentinel greater than any."""
 
-    def record(self, who: Who, asked: Asked) -> None:
-        """Replace what somebody asked about; nothing forgets it."""
-        old = self._asked.get(who, NOTHING_ASKED)
+    def record(self, dependent: Dependent, asked: Asked) -> None:
+        """Replace what a dependent asked about; an empty `asked` removes it."""
+        old = self._asked.get(dependent, NOTHING_ASKED)
         if old == asked:
             return
         (addresses, ifnames, gateways), (old_addresses, old_ifnames, old_gateways) = asked, old
         for address in old_addresses - addresses:
-            self._forget_address(address, who)
+            self._forget_address(address, dependent)
         for ifname in old_ifnames - ifnames:
-            self._by_ifname[ifname].discard(who)
+            self._by_ifname[ifname].discard(dependent)
         for address in addresses - old_addresses:
             if address not in self._by_address:
                 self._by_address[address] = set()
                 bisect.insort(self._sorted[address.family], address.addr_bits)
-            self._by_address[address].add(who)
+            self._by_address[address].add(dependent)
         for ifname in ifnames - old_ifnames:
-            self._by_ifname.setdefault(ifname, set()).add(who)
+            self._by_ifname.setdefault(ifname, set()).add(dependent)
         for gateway in old_gateways - gateways:
-            self._by_gateway[gateway].discard(who)
+            self._by_gateway[gateway].discard(dependent)
             if not self._by_gateway[gateway]:
                 del self._by_gateway[gateway]
         for gateway in gateways - old_gateways:
-            self._by_gateway.setdefault(gateway, set()).add(who)
+            self._by_gateway.setdefault(gateway, set()).add(dependent)
         if asked.is_empty:
-            del self._asked[who]
+            del self._asked[dependent]
         else:
-            self._asked[who] = asked
+            self._asked[dependent] = asked
 
-    def _forget_address(self, address: Address, who: Who) -> None:
+    def _forget_address(self, address: Address, dependent: Dependent) -> None:
         dependents = self._by_address[address]
-        dependents.discard(who)
+        dependents.discard(dependent)
         if not dependents:
             del self._by_address[address]
             self.covers.pop(address, None)
@@ -353,7 +356,8 @@ class Dependencies(Generic[Who]):
             del numbers[bisect.bisect_left(numbers, address.addr_bits)]
 
     def concerned(self, family: Family, keys: Sequence[int]) -> AbstractSet[int]:
-        """Those among prefixes (`Prefix.as_int`) that contain an address which was asked about."""
+        """Return those among prefixes (`Prefix.as_int`) that contain an address which was asked
+        about."""
         numbers = self._sorted[family]
         if len(numbers) == 1:
             return frozenset()
@@ -364,12 +368,12 @@ class Dependencies(Generic[Who]):
             if numbers[bisect.bisect_left(numbers, key >> 8)] <= key >> 8 | host_bits[key & 0xFF]
         }
 
-    def on_route(self, changed: Prefix) -> set[Who]:
-        """A prefix's route changed: forget the answers inside it; who asked for them."""
+    def on_route(self, changed: Prefix) -> set[Dependent]:
+        """Drop the cached matches that a changed route may invalidate; return their dependents."""
         numbers = self._sorted[changed.family]
         first = bisect.bisect_left(numbers, changed.addr_bits)
         last = bisect.bisect_right(numbers, changed.last_bits, first)
-        dependents: set[Who] = set()
+        dependents: set[Dependent] = set()
         for addr_bits in numbers[first:last]:
             address = Address(changed.family, addr_bits)
             cover = self.covers.get(address)
@@ -379,19 +383,20 @@ class Dependencies(Generic[Who]):
             dependents |= self._by_address[address]
         return dependents
 
-    def on_link(self, ifname: str) -> frozenset[Who]:
-        """Who named a link."""
+    def on_link(self, ifname: str) -> frozenset[Dependent]:
+        """Return the dependents that named a link."""
         return frozenset(self._by_ifname.get(ifname, ()))
 
-    def on_own_address(self, address: Address) -> frozenset[Who]:
-        """Who has a gateway that has become an address of this router, or is none any longer."""
+    def on_own_address(self, address: Address) -> frozenset[Dependent]:
+        """Return the dependents with this gateway, which has become or ceased to be our own
+        address."""
         return frozenset(self._by_gateway.get(address, ()))
 
-    def with_link_local_gateway(self) -> set[Who]:
-        """Who has an IPv4 link-local gateway."""
+    def with_link_local_gateway(self) -> set[Dependent]:
+        """Return the dependents with an IPv4 link-local gateway."""
         return {
-            who
+            dependent
             for gateway, dependents in self._by_gateway.items()
             if gateway.family is Family.IPV4 and gateway.is_link_local
-            for who in dependents
+            for dependent in dependents
         }

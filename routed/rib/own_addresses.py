@@ -1,8 +1,9 @@
 """The addresses of this router, by the links that have them: none of them can be a gateway. Pure.
 
-The kernel takes an own IPv4 address for a gateway and then sends to nobody (the next hop has scope
-host); for an IPv6 one it refuses the route. So a gateway that is ours is unresolved, and whoever
-asked is resolved anew when an address comes or leaves (VRRP moves one between routers).
+The kernel accepts an own IPv4 address as a gateway and then sends to nothing (the next hop has
+scope host); an own IPv6 address makes it refuse the route. So a gateway that is our own is
+unresolved, and its dependents are resolved again when an address is added or removed (VRRP moves
+one between routers).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["OwnAddresses"]
 
 
 class OwnAddresses:
-    """Follows the links."""
+    """Index of the addresses of all links."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -25,14 +26,14 @@ class OwnAddresses:
         self._ifnames: dict[Address, set[str]] = {}
 
     def ifnames_with(self, address: Address) -> AbstractSet[str]:
-        """The links that have an address."""
+        """Return the links that have an address."""
         return self._ifnames.get(address, frozenset())
 
     def follow(self, before: Interface | None, after: Interface | None) -> set[Address]:
-        """A link is there, has changed or is gone.
+        """Apply a change of a link: it was added, has changed, or was removed.
 
         Returns:
-            The addresses for which that makes a difference.
+            The addresses whose links have changed.
 
         Cost: linear in the addresses of the link.
         """

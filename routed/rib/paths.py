@@ -14,7 +14,7 @@ Invariants:
     An offer is in the pool as long as a row of the table refers to it (`users`, counted there).
     `best_path` is the attributes' own next hops, or what the gateways came to when the last
     `StaleResolved` took effect; None when it cannot be used.
-    After `take_effect` every set's resolution is that of its links and covers, or the set is stale.
+    After `commit` every set's resolution is that of its links and covers, or the set is stale.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from routed.model.route import (
     NextHop,
     PathAttributes,
 )
-from routed.rib.decision import is_eligible, preference_key
+from routed.rib.decision import is_eligible
 from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 from routed.rib.own_addresses import OwnAddresses
 
@@ -45,7 +45,7 @@ class BestPath(NamedTuple):
     attributes: PathAttributes
     next_hops: tuple[NextHop, ...]
     """Sorted; empty for a type that has none."""
-    through: frozenset[Prefix] = frozenset()
+    via_prefixes: frozenset[Prefix] = frozenset()
     """The prefixes of other routes that the next hops rest on."""
     left_out: int = 0
     """How many more next hops there would be: NEXT_HOPS_MAX are used, the first in order."""
@@ -64,7 +64,7 @@ class _GatewaySet:
         self.own: dict[Prefix, Resolution] = {}
         """For those that have."""
 
-    def take(self, resolution: Resolution) -> None:
+    def apply(self, resolution: Resolution) -> None:
         self.resolution = resolution
         for path in self.paths:
             path.best_path = _resolved(path.attributes, resolution)
@@ -73,7 +73,7 @@ class _GatewaySet:
 class RoutePath:
     """Path attributes, shared by the rows that have them."""
 
-    __slots__ = ("attributes", "best_path", "gateway_set", "preference", "users")
+    __slots__ = ("attributes", "best_path", "gateway_set", "users")
 
     def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
         """Args:
@@ -81,8 +81,6 @@ class RoutePath:
         gateway_set: the gateways.
         """
         self.attributes = attributes
-        self.preference = preference_key(attributes)
-        """Its place among the candidates of a prefix (`decision`), computed once for all rows."""
         self.gateway_set = gateway_set
         self.users = 0
         """Rows that refer to it."""
@@ -92,7 +90,7 @@ class RoutePath:
             else _resolved(attributes, gateway_set.resolution)
         )
 
-    def selection_for(self, family: Family, key: int) -> BestPath | None:
+    def best_path_for(self, family: Family, key: int) -> BestPath | None:
         """What a prefix gets that chooses this; None when it cannot be used."""
         gateway_set = self.gateway_set
         if gateway_set is not None and gateway_set.own:
@@ -121,7 +119,7 @@ class RoutePath:
 
 
 class StaleResolved(NamedTuple):
-    """What stale gateway sets resolve to now; nobody sees it before `take_effect`."""
+    """What stale gateway sets resolve to now; nobody sees it before `commit`."""
 
     moved: set[RoutePath]
     """Those that come to something else."""
@@ -129,11 +127,11 @@ class StaleResolved(NamedTuple):
     """Prefixes that had an answer of their own and are to be decided anew."""
     resolved: list[tuple[_GatewaySet, Resolution]]
 
-    def take_effect(self) -> None:
+    def commit(self) -> None:
         """Let all who use the sets have it."""
         for gateway_set, resolution in self.resolved:
             gateway_set.own.clear()
-            gateway_set.take(resolution)
+            gateway_set.apply(resolution)
 
 
 class PathPool:
@@ -155,7 +153,7 @@ class PathPool:
 
     # --- offers
 
-    def take(self, attributes: PathAttributes) -> RoutePath:
+    def intern(self, attributes: PathAttributes) -> RoutePath:
         """The offer of these attributes, made if it is new; the caller counts its users."""
         path = self._paths.get(attributes)
         if path is None:
@@ -192,7 +190,7 @@ class PathPool:
 
     # --- what makes them stale
 
-    def follow_link(self, before: Interface | None, after: Interface | None) -> None:
+    def apply_link_change(self, before: Interface | None, after: Interface | None) -> None:
         """A link is there, has changed, perhaps its name, or is gone."""
         if before is not None and self._links.get(before.ifname) is before:
             del self._links[before.ifname]
@@ -206,7 +204,7 @@ class PathPool:
         if _link_local_subnets(before) != _link_local_subnets(after):
             self._stale.update(dict.fromkeys(self._dependencies.with_link_local_gateway()))
 
-    def follow_route(self, prefix: Prefix) -> None:
+    def apply_route_change(self, prefix: Prefix) -> None:
         """A prefix was decided otherwise than before."""
         self._stale.update(dict.fromkeys(self._dependencies.on_route(prefix)))
 
@@ -239,7 +237,7 @@ class PathPool:
         self._stale.clear()
         return found
 
-    def settle_own(self, path: RoutePath, prefix: Prefix, *, may_recurse: bool) -> None:
+    def resolve_own(self, path: RoutePath, prefix: Prefix, *, may_recurse: bool) -> None:
         """See whether a concerned prefix needs an answer of its own, and find it.
 
         Args:
@@ -255,8 +253,8 @@ class PathPool:
             gateway_set.own.pop(prefix, None)
             return
         own = resolve(prefix, gateway_set.gateways, self._links, self._own, self._cover)
-        if not may_recurse and own.through:
-            own.next_hops, own.left_out, own.through = (), 0, frozenset()
+        if not may_recurse and own.via_prefixes:
+            own.next_hops, own.left_out, own.via_prefixes = (), 0, frozenset()
             own.problem = "its next hops rest on one another in a circle"
         gateway_set.own[prefix] = own
 
@@ -281,14 +279,14 @@ def _link_local_subnets(link: Interface | None) -> set[Prefix]:
 def _best_path(
     attributes: PathAttributes,
     next_hops: tuple[NextHop, ...],
-    through: frozenset[Prefix] = frozenset(),
+    via_prefixes: frozenset[Prefix] = frozenset(),
     left_out: int = 0,
 ) -> BestPath | None:
     """What a prefix gets that chooses these attributes; None when they cannot be used."""
     is_resolved = bool(next_hops) or not attributes.type.has_next_hops
     if not is_eligible(attributes, is_resolved):
         return None
-    return BestPath(attributes, next_hops, through, left_out)
+    return BestPath(attributes, next_hops, via_prefixes, left_out)
 
 
 def _given(attributes: PathAttributes) -> BestPath | None:
@@ -301,11 +299,13 @@ def _given(attributes: PathAttributes) -> BestPath | None:
 def _resolved(attributes: PathAttributes, resolution: Resolution | None) -> BestPath | None:
     if resolution is None:
         return None
-    return _best_path(attributes, resolution.next_hops, resolution.through, resolution.left_out)
+    return _best_path(
+        attributes, resolution.next_hops, resolution.via_prefixes, resolution.left_out
+    )
 
 
 def _has_part(prefix: Prefix, resolution: Resolution) -> bool:
     """Whether a prefix contains a gateway that was asked about, or the result rests on it."""
-    return prefix in resolution.through or any(
+    return prefix in resolution.via_prefixes or any(
         prefix.contains_address(address) for address in resolution.asked.addresses
     )

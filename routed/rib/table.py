@@ -47,6 +47,7 @@ from routed.model.route import (
     RouteSource,
 )
 from routed.rib.candidates import CandidateRows, Chunk
+from routed.rib.decision import is_preferred
 from routed.rib.nexthop import Cover
 from routed.rib.paths import BestPath, PathPool, RoutePath
 
@@ -121,7 +122,7 @@ class _Changed:
         self.rounds: Counter[int] = Counter()
         """How often a prefix that others asked about has changed."""
 
-    def told(self, family: Family) -> BestPathChanges:
+    def changes(self, family: Family) -> BestPathChanges:
         """Those whose end differs from their beginning, in order."""
         keys, after = self.keys, self.after
         if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
@@ -181,10 +182,9 @@ class Rib:
                 self._remove(family, chunk, position)
                 self._lengths[family][key & 0xFF] += last - first == 1
                 chunk, first, last = rows.find(key)
-        path = self._paths.take(attributes)
+        path = self._paths.intern(attributes)
         path.users += 1
-        preference = path.preference  # rules 2 to 5 of `decision`
-        while first < last and chunk.paths[first].preference < preference:
+        while first < last and is_preferred(chunk.paths[first].attributes, attributes):
             first += 1
         rows.insert(chunk, first, key, path, self._tick())
 
@@ -197,7 +197,7 @@ class Rib:
             attributes: of all of them.
         """
         ordered = sorted(set(keys))
-        path = self._paths.take(attributes)
+        path = self._paths.intern(attributes)
         present = self._rows[family].insert_new(ordered, path, self._tick())
         count = len(ordered) - len(present)
         path.users += count
@@ -279,17 +279,17 @@ class Rib:
         """A link is there, or is different: its connected routes and whoever names it follow."""
         before = self._links.get(link.ifindex)
         self._links[link.ifindex] = link
-        self._paths.follow_link(before, link)
-        self._settle_connected(before, link)
+        self._paths.apply_link_change(before, link)
+        self._update_connected(before, link)
 
     def link_removed(self, ifindex: int) -> None:
         """A link is gone."""
         before = self._links.pop(ifindex, None)
         if before is not None:
-            self._paths.follow_link(before, None)
-            self._settle_connected(before, None)
+            self._paths.apply_link_change(before, None)
+            self._update_connected(before, None)
 
-    def _settle_connected(self, before: Interface | None, after: Interface | None) -> None:
+    def _update_connected(self, before: Interface | None, after: Interface | None) -> None:
         old = (
             {(prefix, before.ifname) for prefix in before.connected_prefixes()} if before else set()
         )
@@ -321,13 +321,13 @@ class Rib:
         """
         changed = {family: _Changed() for family in Family}
         for family in Family:  # first: gateways resolve by these, and would be resolved twice
-            self._decide_dirty(family, self._take_subnets(family), changed[family])
+            self._decide_dirty(family, self._pop_subnets(family), changed[family])
         while self._paths.has_stale or any(self._dirty.values()):
             self._resolve_stale()
             for family, dirty in self._dirty.items():
                 self._decide_dirty(family, sorted(dirty), changed[family])
-        told = [changed[family].told(family) for family in Family]
-        return [changes for changes in told if changes.keys]
+        found = [changed[family].changes(family) for family in Family]
+        return [changes for changes in found if changes.keys]
 
     def _resolve_stale(self) -> None:
         """Resolve gateway sets anew, and mark who uses one that comes to something else now."""
@@ -337,7 +337,7 @@ class Rib:
             self._mark(prefix.family, prefix.as_int, chunk.paths[first:last])
         if found.moved:
             self._mark_users(found.moved)
-        found.take_effect()  # only now: until here they answered with what they had
+        found.commit()  # only now: until here they answered with what they had
 
     def _mark_users(self, moved: set[RoutePath]) -> None:
         for family, rows in self._rows.items():
@@ -348,7 +348,7 @@ class Rib:
                     for key, paths, first, last in rows.find_each(list(users)):
                         self._mark(family, key, paths[first:last])
 
-    def _take_subnets(self, family: Family) -> list[int]:
+    def _pop_subnets(self, family: Family) -> list[int]:
         """The dirty prefixes that links offer and no gateway has a say in."""
         keys, self._subnets[family] = sorted(self._subnets[family]), set()
         return [
@@ -378,7 +378,7 @@ class Rib:
             changed.after.append(new)
             if key in concerned:
                 rounds[key] += 1
-                self._paths.follow_route(Prefix.from_int(family, key))
+                self._paths.apply_route_change(Prefix.from_int(family, key))
 
     def _decide(
         self, family: Family, key: int, paths: list[RoutePath], *, may_recurse: bool
@@ -386,7 +386,7 @@ class Rib:
         """Choose for a prefix that contains an address which was asked about."""
         prefix = Prefix.from_int(family, key)
         for path in paths:
-            self._paths.settle_own(path, prefix, may_recurse=may_recurse)
+            self._paths.resolve_own(path, prefix, may_recurse=may_recurse)
         return _first_usable(family, key, paths)
 
     def _decided(self, family: Family, key: int) -> BestPath | None:
@@ -404,7 +404,7 @@ class Rib:
             return None
         best_path = self.best(prefix)
         assert best_path is not None  # it matched
-        return Cover(prefix, best_path.attributes, best_path.next_hops, best_path.through)
+        return Cover(prefix, best_path.attributes, best_path.next_hops, best_path.via_prefixes)
 
     # --- questions
 
@@ -430,14 +430,14 @@ class Rib:
         family, key = prefix.family, prefix.as_int
         chunk, first, last = self._rows[family].find(key)
         if last - first == 1 and key not in self._dirty[family]:
-            is_selected = chunk.paths[first].selection_for(family, key) is not None
+            is_selected = chunk.paths[first].best_path_for(family, key) is not None
             return (self._candidate(prefix, chunk, first, is_selected=is_selected),)
         best_path = self._selected(family, key)
         usable: list[Candidate] = []
         others: list[Candidate] = []
         for position in range(first, last):
             path = chunk.paths[position]
-            found = path.selection_for(family, key)
+            found = path.best_path_for(family, key)
             is_selected = (
                 best_path is not None and not usable and path.attributes is best_path.attributes
             )
@@ -499,7 +499,7 @@ class Rib:
 def _first_usable(family: Family, key: int, paths: list[RoutePath]) -> BestPath | None:
     """Return the first path that is eligible (rule 1 of `decision`); the rest is in their order."""
     for path in paths:
-        best_path = path.selection_for(family, key)
+        best_path = path.best_path_for(family, key)
         if best_path is not None:
             return best_path
     return None

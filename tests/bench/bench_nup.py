@@ -50,7 +50,7 @@ def run(bench: Bench) -> None:
         _idling(bench, "fast timers", {"hello": "100ms"}, 25.0, 1700.0)
         lan_table(bench)
         lost_routes(bench)
-        _alarms(bench)
+        _timers(bench)
     except LabError as error:
         bench.say(f"left out: {error}")
 
@@ -197,7 +197,7 @@ def _all_sent(lab: Lab) -> int:
     return sum(sent_bytes(lab, router) for router in lab.topology.nodes)
 
 
-def _alarms(bench: Bench) -> None:
+def _timers(bench: Bench) -> None:
     """Fast timers while every core is kept busy by others: adjacencies that are lost for nothing.
 
     Half a minute by default; ten minutes, as was promised, with `--long`.

@@ -360,8 +360,8 @@ class FakeWire:
             What it was told.
         """
         node = self.nodes[name]
-        followed = node.instance.pop_awaited() if prefixes is None else prefixes
-        node.instance.forwarding_followed(followed, self.now)
+        followed = node.instance.pop_forwarding_waits() if prefixes is None else prefixes
+        node.instance.forwarding_updated(followed, self.now)
         self._drain(node)
         return followed
 
@@ -498,12 +498,12 @@ class FakeWire:
             lag_s = self.rng.uniform(self._kernel_lag_s / 10, self._kernel_lag_s)
             instance = node.instance
             self._at(self.now + lag_s, lambda: self._finish_writing(node, instance))
-        node.awaited.update(dict.fromkeys(node.instance.pop_awaited()))
+        node.awaited.update(dict.fromkeys(node.instance.pop_forwarding_waits()))
         followed = node.awaited.keys() - node.unwritten.keys() - node.writing.keys()
         if followed:
             for prefix in followed:
                 del node.awaited[prefix]
-            node.instance.forwarding_followed(sorted(followed), self.now)
+            node.instance.forwarding_updated(sorted(followed), self.now)
             self._drain(node)
 
     def _finish_writing(self, node: Node, instance: NeighborInstance) -> None:

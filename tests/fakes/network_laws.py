@@ -149,7 +149,7 @@ def lie(
         return update if asked == concerned else honest(asked, ifindex)
 
     instance._transmitter._advertise = advertise
-    instance._marker.mark(concerned, wire.now)
+    instance._pending_updates.mark(concerned, wire.now)
     instance.handle_timer(wire.now)
     wire.kick(liar.name)
 

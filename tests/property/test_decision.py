@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, Route, RouteSource
-from routed.rib.decision import Contender, DecisionRule, deciding_rule, preference_key
+from routed.rib.decision import Contender, DecisionRule, deciding_rule, is_preferred
 from routed.rib.table import Rib
 
 PREFIX = Prefix.parse("10.0.0.0/8")
@@ -45,6 +45,8 @@ def test_any_two_candidates_are_ordered_one_way_only(
         for loser in contenders:
             if winner.sort_key < loser.sort_key:
                 assert deciding_rule(winner, loser) in DecisionRule
+                if winner.is_eligible is loser.is_eligible:
+                    assert is_preferred(winner.attributes, loser.attributes)
                 with pytest.raises(ValueError, match="winner"):
                     deciding_rule(loser, winner)
 
@@ -52,7 +54,7 @@ def test_any_two_candidates_are_ordered_one_way_only(
 @given(st.lists(routes(), min_size=1, max_size=4).map(distinct))
 def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[Route]) -> None:
     eligible = [route for route in candidates if route.distance < 255]
-    expected = min((preference_key(route.attributes) for route in eligible), default=None)
+    expected = min((Contender(route.attributes, True).sort_key for route in eligible), default=None)
     for order in permutations(candidates):
         rib = Rib(lambda: 0.0)
         for route in order:
@@ -63,7 +65,7 @@ def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[
             assert best is None
         else:
             assert best is not None
-            assert preference_key(best.attributes) == expected
+            assert Contender(best.attributes, True).sort_key == expected
 
 
 @pytest.mark.parametrize(

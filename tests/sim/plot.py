@@ -76,7 +76,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
     return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{color}" fill="none"/>'
 
 
-def _marker(kind: str, x: float, y: float, color: str) -> str:
+def _pending_updates(kind: str, x: float, y: float, color: str) -> str:
     match kind:
         case "circle":
             return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>'
@@ -129,7 +129,7 @@ def _panel(
         path = "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
         if points:
             yield f'<path d="M{path}" stroke="{color}" stroke-width="1.5" fill="none"/>'
-        yield from (_marker(marker, px, py, color) for px, py in points)
+        yield from (_pending_updates(marker, px, py, color) for px, py in points)
 
 
 def _legend(topologies: Sequence[str], width: float) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _legend(topologies: Sequence[str], width: float) -> Iterator[str]:
         x = step * (number + 0.6)
         color = COLORS[number % len(COLORS)]
         yield _line(x - 14, 22, x + 14, 22, color)
-        yield _marker(MARKERS[number % len(MARKERS)], x, 22, color)
+        yield _pending_updates(MARKERS[number % len(MARKERS)], x, 22, color)
         yield _text(x + 20, 26, topology, anchor="start", size=13)
 
 

@@ -38,14 +38,14 @@ class FibAcknowledgements:
             Whether NUP was told something.
         """
         fresh: dict[Family, dict[int, Prefix]] = {family: {} for family in Family}
-        for prefix in self._neighbors.pop_awaited():
+        for prefix in self._neighbors.pop_forwarding_waits():
             fresh[prefix.family][prefix.as_int] = prefix
         followed: list[Prefix] = []
         for family, prefixes in fresh.items():
             if prefixes:
                 self._awaited[family].update(prefixes)
                 followed += self._followed(family, prefixes.keys())
-        return self._tell(followed, now)
+        return self._store(followed, now)
 
     def tried(self, updates: Iterable[SentUpdate], now: float) -> bool:
         """The kernel was given some updates.
@@ -57,14 +57,14 @@ class FibAcknowledgements:
         for family, awaited in self._awaited.items():
             for update in updates:
                 followed += self._followed(family, update.among(family, awaited.keys()))
-        return self._tell(followed, now)
+        return self._store(followed, now)
 
     def _followed(self, family: Family, keys: AbstractSet[int]) -> list[Prefix]:
         """Those of these that are pending no longer; they are not awaited any more."""
         followed = keys - self._desired.pending_among(family, keys)
         return [self._awaited[family].pop(key) for key in sorted(followed)]
 
-    def _tell(self, followed: list[Prefix], now: float) -> bool:
+    def _store(self, followed: list[Prefix], now: float) -> bool:
         if followed:
-            self._neighbors.forwarding_followed(followed, now)
+            self._neighbors.forwarding_updated(followed, now)
         return bool(followed)

@@ -250,9 +250,9 @@ class LinkGuard:
         counter = next((tlv for tlv in message.tlvs if isinstance(tlv, ReplayCounter)), None)
         if counter is None:
             return Admission(TraceCode.DROPPED_REPLAY, "signed, but without a counter")
-        return self._judge_counter(message, counter, source, now)
+        return self._check_counter(message, counter, source, now)
 
-    def _judge_counter(
+    def _check_counter(
         self, message: Message, counter: ReplayCounter, source: Address, now: float
     ) -> Admission:
         """The sender knows the key: whether it says this now, or somebody repeats it."""

@@ -258,7 +258,7 @@ class Adjacency:
         self.confirmed_at = now
         self.up_since = None
 
-    def record_boot(self, boot_id: int) -> None:
+    def begin_boot(self, boot_id: int) -> None:
         """The neighbor lives anew: its counters start again."""
         self.boot_id = boot_id
         self.heartbeat_sequence = None
@@ -275,12 +275,12 @@ class Adjacency:
         self._echo_timestamp = timestamp
         self._echo_heard_at = now
 
-    def record_confirmed(self, now: float) -> None:
+    def confirm(self, now: float) -> None:
         """It spoke to our session: it lives, and hears us."""
         self.heard_at = now
         self.confirmed_at = now
 
-    def record_echo(self, entry: NeighborHeard, now: float) -> None:
+    def measure_rtt(self, entry: NeighborHeard, now: float) -> None:
         """Measure a round trip by our own echoed timestamp: no clocks need to agree."""
         if not entry.echo_timestamp:
             return

@@ -82,7 +82,7 @@ class FlapDamper:
         self._records[router_id] = record
         return record.is_suppressed
 
-    def held_for(self, router_id: Address, damping: Damping, now: float) -> float:
+    def suppressed_for(self, router_id: Address, damping: Damping, now: float) -> float:
         """How much longer a neighbor is kept away; 0 when it is not. Cost: O(1)."""
         record = self._records.get(router_id)
         if record is None or not record.is_suppressed:
@@ -109,7 +109,7 @@ class FlapDamper:
             self._records.clear()
         else:
             for router_id, record in list(self._records.items()):
-                is_held = self.held_for(router_id, damping, now) > 0
+                is_held = self.suppressed_for(router_id, damping, now) > 0
                 if not is_held and _decayed(record, damping, now) < _NEGLIGIBLE:
                     del self._records[router_id]
         return bool(self._records)

@@ -107,7 +107,7 @@ class RefusalList:
         del self._once[first.source]
         return True
 
-    def clear_damping(self, source: Address) -> None:
+    def clear(self, source: Address) -> None:
         """This address has been believed."""
         self._once.pop(source, None)
         self._again.pop(source, None)

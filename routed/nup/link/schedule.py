@@ -70,14 +70,14 @@ class Schedule:
         self._earliest = min(self._moments.values(), default=math.inf)
         return [ifindex for ifindex, moment in self._moments.items() if moment <= now]
 
-    def take(self, now: float) -> list[int]:
+    def pop_due(self, now: float) -> list[int]:
         """Links to be served now, in order: those that were touched and those that are due.
 
         Each is to be rescheduled (`arm`) when it has been.
         """
-        taken = self._touched.union(self.due(now))
+        due = self._touched.union(self.due(now))
         self._touched.clear()
-        return sorted(taken, key=self._ordinals.__getitem__) if len(taken) > 1 else list(taken)
+        return sorted(due, key=self._ordinals.__getitem__) if len(due) > 1 else list(due)
 
     def arm(self, ifindex: int) -> None:
         """A link has been served: keep when it needs attention next."""

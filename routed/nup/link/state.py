@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.nup.auth.guard import LinkGuard
+from routed.nup.duplicate_ids import DuplicateIdDetector
 from routed.nup.events import AdjacencyState
 from routed.nup.link.addresses import next_hop
 from routed.nup.link.adjacency import LATE_INTERVALS, Adjacency
@@ -26,7 +27,6 @@ from routed.nup.link.damping import FlapDamper
 from routed.nup.link.refusals import RefusalList
 from routed.nup.link.schedule import Schedule
 from routed.nup.link.settings import LinkSettings
-from routed.nup.own_ids import OwnIdWatch
 from routed.nup.routes.table import NeighborKey, Path
 from routed.nup.transport.advertise import LinkAdvertiser, TableDump
 from routed.nup.transport.reliable import ReliableReceiver, ReliableSender
@@ -42,11 +42,11 @@ LISTENING_INTERVALS = 1.25
 """A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
 PATIENT_MAX_S = 120.0
 """No neighbor keeps what a restarted router told it for longer (`handler.GRACE_MAX_S`)."""
-ADDRESSES_TOLD = 3
+ADDRESSES_REPEATED = 3
 """Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
 ADDRESSES_EVERY = 16
 MAX_NEIGHBORS_PER_LINK = 256
-ALARMS_EACH, ALARMS_SLACK = 4, 64
+TIMERS_EACH, TIMERS_SLACK = 4, 64
 """So many alarms for each neighbor, and so many more, are kept; most of them are replaced ones."""
 GIVEN_UP_S = 60.0
 """So long `show neighbors` says of one that is not UP that it was given up."""
@@ -75,14 +75,14 @@ class Exchange:
     table_request_at: float | None = None
     """When to ask the neighbor for its table again; None while there is no reason to."""
     table_requested_at: float = -math.inf
-    table_told_at: float = -math.inf
+    table_resent_at: float = -math.inf
     """When the neighbor last asked for our table again, and got it."""
-    settled_sequence: int | None = None
+    converged_sequence: int | None = None
     """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
     it learned. None while it says that it is converging."""
     requests: dict[tuple[Prefix, Address, int], SeqnoRequest] = field(default_factory=dict)
     """Seqno requests waiting for room, by prefix, origin and seqno."""
-    own_ids: OwnIdWatch = field(default_factory=OwnIdWatch)
+    duplicate_ids: DuplicateIdDetector = field(default_factory=DuplicateIdDetector)
     """What it tells as if we had announced it."""
 
     @classmethod
@@ -113,7 +113,7 @@ class Neighbor:
     """Its routes are stale and kept until then, or until its table has been told anew."""
     timer_at: float | None = None
     """The earliest entry that the link's alarms have for it."""
-    _ways: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
+    _next_hops: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
     """Its next hops, and what they were worked out from."""
 
     @property
@@ -133,10 +133,14 @@ class Neighbor:
         each changed route asks for all of them.
         """
         addresses = self.adjacency.addresses
-        if self._ways is None or self._ways[0] is not settings or self._ways[1] is not addresses:
+        if (
+            self._next_hops is None
+            or self._next_hops[0] is not settings
+            or self._next_hops[1] is not addresses
+        ):
             hops = {family: next_hop(settings, self.adjacency, family) for family in Family}
-            self._ways = settings, addresses, hops
-        return self._ways[2][family]
+            self._next_hops = settings, addresses, hops
+        return self._next_hops[2][family]
 
     def path(self, settings: LinkSettings) -> Path:
         """What it takes to use its routes."""
@@ -158,7 +162,7 @@ class Neighbor:
                 adjacency.loading_until,
                 self.exchange.table_request_at,
                 self.exchange.dump_at,
-                self.exchange.own_ids.next_timer(),
+                self.exchange.duplicate_ids.next_timer(),
                 self.exchange.sender.next_timer(),
                 self.exchange.receiver.ack_due_at,
             ]
@@ -210,11 +214,11 @@ class Link:
         """Of the last DATA on the link's multicast stream."""
         self.control_sequence = memory.control_sequence
         """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
-        self.addresses_due = ADDRESSES_TOLD
+        self.addresses_due = ADDRESSES_REPEATED
         """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
-        self._alarms: list[tuple[float, NeighborKey]] = []
+        self._timers: list[tuple[float, NeighborKey]] = []
         """A heap: when neighbors may need attention, never later than when they do."""
-        self._attention: dict[NeighborKey, Neighbor] = {}
+        self._service_queue: dict[NeighborKey, Neighbor] = {}
         self._stalled_since: float | None = None
         """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
@@ -236,7 +240,7 @@ class Link:
     def set_settings(self, settings: LinkSettings) -> None:
         """Follow the configuration; the guard's index and what it has proven stay."""
         self.settings = settings
-        self.addresses_due = ADDRESSES_TOLD
+        self.addresses_due = ADDRESSES_REPEATED
         self.guard.ring = settings.key_ring
         self.guard.accepts_unsigned = settings.accepts_unsigned
 
@@ -309,7 +313,7 @@ class Link:
         """Neighbors that the multicast stream is for."""
         return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
 
-    def tells_addresses(self) -> bool:
+    def lists_addresses(self) -> bool:
         """Whether the next heartbeat is to name our addresses, which are most of its bytes.
 
         They are needed by those who are about to use us, and by everybody when they change; now and
@@ -317,7 +321,7 @@ class Link:
         """
         neighbors = self.neighbors.values()
         if any(neighbor.adjacency.state is not AdjacencyState.UP for neighbor in neighbors):
-            self.addresses_due = ADDRESSES_TOLD
+            self.addresses_due = ADDRESSES_REPEATED
         is_due = self.addresses_due > 0 or self.control_sequence % ADDRESSES_EVERY == 0
         self.addresses_due = max(self.addresses_due - 1, 0)
         return is_due or not neighbors
@@ -343,12 +347,12 @@ class Link:
             )
         )
 
-    def held_for(self, neighbor: Neighbor, now: float) -> float:
+    def suppressed_for(self, neighbor: Neighbor, now: float) -> float:
         """How much longer a neighbor is kept away because it flapped; seconds, 0 when it is not."""
         damping = self.settings.damping
         if damping is None:
             return 0.0
-        return self.memory.damper.held_for(neighbor.key.router_id, damping, now)
+        return self.memory.damper.suppressed_for(neighbor.key.router_id, damping, now)
 
     def record_flap(self, neighbor: Neighbor, now: float) -> bool:
         """A neighbor was UP and is not any more; whether it is kept away for it."""
@@ -370,7 +374,7 @@ class Link:
         return any(neighbor.exchanges_routes for neighbor in self.neighbors.values())
 
     @property
-    def has_told_all(self) -> bool:
+    def has_sent_all(self) -> bool:
         """Whether nothing is left to be told on the link."""
         return self.advertiser.flush_at is None and all(
             neighbor.exchange.dump is None for neighbor in self.neighbors.values()
@@ -410,26 +414,26 @@ class Link:
         flush_due = self._flush_due()
         if flush_due is not None:
             times.append(flush_due)
-        if self._alarms:
-            times.append(self._alarms[0][0])
+        if self._timers:
+            times.append(self._timers[0][0])
         return min(times)
 
     # Who needs attention: a LAN has many neighbors, and few of them have news at any time
 
-    def attend(self, neighbor: Neighbor) -> None:
+    def queue_service(self, neighbor: Neighbor) -> None:
         """Something concerns a neighbor: it is looked at before the input ends."""
-        self._attention[neighbor.key] = neighbor
+        self._service_queue[neighbor.key] = neighbor
         self._schedule.touch(neighbor.key.ifindex)
 
     def touch(self) -> None:
         """Something about the link has changed: it is looked at before the input ends."""
         self._schedule.touch(self.settings.ifindex)
 
-    def pop_attention(self) -> list[Neighbor]:
+    def pop_service_queue(self) -> list[Neighbor]:
         """Who has to be looked at, each once; those that have gone meanwhile are left out."""
-        if not self._attention:
+        if not self._service_queue:
             return []
-        waiting, self._attention = self._attention, {}
+        waiting, self._service_queue = self._service_queue, {}
         return [
             neighbor for key, neighbor in waiting.items() if self.neighbors.get(key) is neighbor
         ]
@@ -437,8 +441,8 @@ class Link:
     def pop_timers(self, now: float) -> list[Neighbor]:
         """Neighbors whose time may have come. Cost: O(log n) for each."""
         rung = []
-        while self._alarms and self._alarms[0][0] <= now:
-            moment, key = heapq.heappop(self._alarms)
+        while self._timers and self._timers[0][0] <= now:
+            moment, key = heapq.heappop(self._timers)
             neighbor = self.neighbors.get(key)
             if neighbor is None or neighbor.timer_at != moment:
                 continue  # it is gone, or an earlier alarm has taken the place of this one
@@ -452,19 +456,19 @@ class Link:
         if moment is None or (neighbor.timer_at is not None and neighbor.timer_at <= moment):
             return
         neighbor.timer_at = moment
-        heapq.heappush(self._alarms, (moment, neighbor.key))
-        if len(self._alarms) > ALARMS_EACH * len(self.neighbors) + ALARMS_SLACK:
-            self._drop_stale_alarms()
+        heapq.heappush(self._timers, (moment, neighbor.key))
+        if len(self._timers) > TIMERS_EACH * len(self.neighbors) + TIMERS_SLACK:
+            self._drop_stale_timers()
 
-    def _drop_stale_alarms(self) -> None:
+    def _drop_stale_timers(self) -> None:
         """Forget alarms that others have replaced, or whose neighbors are gone.
 
         Each would be passed over when its time comes; but newcomers may come and go faster.
         """
-        self._alarms = [
+        self._timers = [
             timer
-            for timer in self._alarms
+            for timer in self._timers
             if (neighbor := self.neighbors.get(timer[1])) is not None
             and neighbor.timer_at == timer[0]
         ]
-        heapq.heapify(self._alarms)
+        heapq.heapify(self._timers)

@@ -74,7 +74,7 @@ _MAPS: dict[type, str] = {
     collections.Counter: "Counter",
 }
 _PLAIN = frozenset({type(None), bool, int, str})
-_ROOMS = tuple(f"{cls.__module__.rpartition('.')[0]}." for cls in (NeighborInstance, Prefix))
+_PACKAGES = tuple(f"{cls.__module__.rpartition('.')[0]}." for cls in (NeighborInstance, Prefix))
 """Packages whose classes may be in a state."""
 
 
@@ -89,7 +89,7 @@ def _known_classes() -> dict[str, type]:
     modules, to_visit, found = set(), [NeighborInstance.__module__], {}
     while to_visit:
         name = to_visit.pop()
-        if name in modules or not name.startswith(_ROOMS):
+        if name in modules or not name.startswith(_PACKAGES):
             continue
         modules.add(name)
         for value in vars(sys.modules[name]).values():

@@ -73,7 +73,7 @@ INPUTS = frozenset(
     {
         "link_up", "link_changed", "link_down", "set_wall_clock", "originate_all", "withdraw_all",
         "set_martians", "set_policy", "receive_burst", "handle_timer", "clear_neighbor", "stop",
-        "expect_neighbors", "await_forwarding", "pop_awaited", "forwarding_followed",
+        "expect_neighbors", "await_forwarding", "pop_forwarding_waits", "forwarding_updated",
         "forwarding_alive",
     }
 )  # fmt: skip

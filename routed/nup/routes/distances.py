@@ -1,26 +1,26 @@
 """Feasibility distances: how well this router has ever reached a prefix of an origin. Pure.
 
-    selected                          --> in use, never dropped
-    deselected      --UNTOLD_S-->     every link has been told what replaced it? else once more
-    told            --told_s-->       forgotten; what waits for it is chosen anew
+    selected                              --> in use, never dropped
+    deselected  --UNADVERTISED_S-->       is its replacement sent on every link? if not, wait again
+    advertised  --advertised_s-->         dropped; routes that waited for this are selected again
 
-A distance may be forgotten when no neighbor holds a claim of ours to the origin any more, since
-nobody can then use us by it. What voids the claim (a retraction, or an update with another origin)
-leaves as soon as a link's window has room, so it is looked at first whether it has left. After that
-a neighbor has acknowledged it within MESSAGE_LIFETIME_S or is given up (`reliable`); and a neighbor
-that is given up no longer hears itself listed, or hears nothing, and drops all that we claimed at
-the end of the dead interval that we have told it. So
+A distance may be dropped when no neighbor holds a claim of ours to the origin any more, because no
+neighbor can then use us by it. What voids the claim (a retraction, or an update with another
+origin) leaves as soon as a link's window has room, so the first check is whether it has left. After
+that a neighbor has acknowledged it within MESSAGE_LIFETIME_S or is given up (`reliable`). A
+neighbor that is given up no longer finds itself listed, or hears nothing, and drops all our claims
+at the end of the dead interval that we advertised. So
 
-    told_s >= MESSAGE_LIFETIME_S + our longest dead interval
+    advertised_s >= MESSAGE_LIFETIME_S + our longest dead interval
 
-whatever dead interval the neighbor has; that one only says how long we keep *its* claims.
+whatever dead interval the neighbor has; that one only limits how long we keep *its* claims.
 
-Bounds. In use there is one distance for each selected prefix. What is remembered beyond that is
-counted for the neighbor whose route was selected: a neighbor that tells one prefix with ever new
-origins fills 2 * `max_prefixes` (at least LEAST_PER_NEIGHBOR), and all of them together IN_ALL or
-twice the largest `max_prefixes`; then only LEAST_PER_LINK more for each link. A pair of prefix and
-origin that there is no room to remember is refused before it is selected; to forget one early would
-break the proof.
+Bounds. One distance is in use for each selected prefix. The others are counted for the neighbor
+whose route was selected: a neighbor that advertises one prefix with ever new origins can fill
+2 * `max_prefixes` (at least LEAST_PER_NEIGHBOR), and all neighbors together IN_ALL or twice the
+largest `max_prefixes`; beyond that only LEAST_PER_LINK for each link. A pair of prefix and origin
+that has no room here is refused before it is selected; dropping a distance early would break the
+proof.
 
 Source: RFC 8966 section 3.7.3 and appendix B (a source table entry lives for 180 s there).
 """
@@ -36,20 +36,20 @@ from routed.nup.routes.entries import Distance, NeighborKey
 from routed.nup.transport.reliable import MESSAGE_LIFETIME_S
 
 __all__ = [
+    "ADVERTISED_S",
     "IN_ALL",
     "LEAST_PER_LINK",
     "LEAST_PER_NEIGHBOR",
     "SOURCE_GC_S",
-    "TOLD_S",
-    "UNTOLD_S",
+    "UNADVERTISED_S",
     "FeasibilityDistances",
 ]
 
-UNTOLD_S = 60.0
+UNADVERTISED_S = 60.0
 """The first look at whether all links have been told."""
-TOLD_S = 120.0
+ADVERTISED_S = 120.0
 """From then on, unless our own dead interval asks for more."""
-SOURCE_GC_S = UNTOLD_S + TOLD_S
+SOURCE_GC_S = UNADVERTISED_S + ADVERTISED_S
 """How long a distance is kept after it was last selected, with dead intervals of up to a minute."""
 IN_ALL = 500_000
 LEAST_PER_NEIGHBOR = 64
@@ -66,7 +66,7 @@ class _Idle(NamedTuple):
     """The neighbor that it was used through."""
 
 
-_NOWHERE: dict[Prefix, Distance] = {}
+_NO_DISTANCES: dict[Prefix, Distance] = {}
 
 
 class FeasibilityDistances:
@@ -74,30 +74,30 @@ class FeasibilityDistances:
 
     def __init__(self) -> None:
         self._by_origin: dict[Address, dict[Prefix, Distance]] = {}
-        self._untold: OrderedDict[Pair, _Idle] = OrderedDict()
+        self._unadvertised: OrderedDict[Pair, _Idle] = OrderedDict()
         """Oldest first."""
-        self._told: OrderedDict[Pair, _Idle] = OrderedDict()
+        self._advertised: OrderedDict[Pair, _Idle] = OrderedDict()
         """Oldest first."""
         self._counts: Counter[NeighborKey] = Counter()
         self._by_link: Counter[int] = Counter()
-        self._told_s = TOLD_S
+        self._advertised_s = ADVERTISED_S
         self._in_all = IN_ALL
 
     def __len__(self) -> int:
         """How many are kept that are not in use."""
-        return len(self._untold) + len(self._told)
+        return len(self._unadvertised) + len(self._advertised)
 
-    def record_dead_interval(self, dead_interval_s: float) -> None:
+    def extend_for_dead_interval(self, dead_interval_s: float) -> None:
         """Neighbors may keep what we claim for so long after they last heard us."""
-        self._told_s = max(self._told_s, MESSAGE_LIFETIME_S + dead_interval_s)
+        self._advertised_s = max(self._advertised_s, MESSAGE_LIFETIME_S + dead_interval_s)
 
     def get(self, prefix: Prefix, origin: Address) -> Distance | None:
         """The distance of a pair; None when there is none."""
-        return self._by_origin.get(origin, _NOWHERE).get(prefix)
+        return self._by_origin.get(origin, _NO_DISTANCES).get(prefix)
 
     def of_origin(self, origin: Address) -> Mapping[Prefix, Distance]:
         """All distances of one origin; not to be changed."""
-        return self._by_origin.get(origin, _NOWHERE)
+        return self._by_origin.get(origin, _NO_DISTANCES)
 
     def improve(self, prefixes: Sequence[Prefix], origin: Address, distance: Distance) -> None:
         """Routes of an origin have been selected that are better than any before."""
@@ -109,14 +109,14 @@ class FeasibilityDistances:
 
     def begin_use(self, prefixes: Sequence[Prefix], origin: Address) -> None:
         """Routes of an origin are selected."""
-        if self._untold or self._told:
+        if self._unadvertised or self._advertised:
             for prefix in prefixes:
-                self._take((prefix, origin))
+                self._remove_idle((prefix, origin))
 
     def end_use(self, prefix: Prefix, origin: Address, key: NeighborKey, now: float) -> None:
         """A route of an origin is selected no more; it was reached through this neighbor."""
-        self._take((prefix, origin))
-        self._add(self._untold, (prefix, origin), _Idle(now, key))
+        self._remove_idle((prefix, origin))
+        self._add(self._unadvertised, (prefix, origin), _Idle(now, key))
 
     def room(self, key: NeighborKey, max_prefixes: int) -> int:
         """For how many new pairs there is room that a neighbor brings.
@@ -132,29 +132,29 @@ class FeasibilityDistances:
             room = min(room, max(left, LEAST_PER_LINK - self._by_link[key.ifindex]))
         return max(room, 0)
 
-    def collect(self, now: float, is_untold: Callable[[Prefix], bool]) -> list[Prefix]:
+    def collect(self, now: float, is_pending: Callable[[Prefix], bool]) -> list[Prefix]:
         """Forget what has outlived its use.
 
         Args:
             now: seconds, monotonic.
-            is_untold: whether some link has yet to be told of a prefix.
+            is_pending: whether some link has yet to be told of a prefix.
 
         Returns:
             The prefixes of which a distance was forgotten.
         """
-        while self._untold:
-            pair, idle = next(iter(self._untold.items()))
-            if now < idle.since + UNTOLD_S:
+        while self._unadvertised:
+            pair, idle = next(iter(self._unadvertised.items()))
+            if now < idle.since + UNADVERTISED_S:
                 break
-            self._take(pair)
-            kept = self._untold if is_untold(pair[0]) else self._told
+            self._remove_idle(pair)
+            kept = self._unadvertised if is_pending(pair[0]) else self._advertised
             self._add(kept, pair, idle._replace(since=now))
         forgotten: dict[Prefix, None] = {}
-        while self._told:
-            pair, idle = next(iter(self._told.items()))
-            if now < idle.since + self._told_s:
+        while self._advertised:
+            pair, idle = next(iter(self._advertised.items()))
+            if now < idle.since + self._advertised_s:
                 break
-            self._take(pair)
+            self._remove_idle(pair)
             prefix, origin = pair
             known = self._by_origin[origin]
             del known[prefix]
@@ -167,7 +167,10 @@ class FeasibilityDistances:
         """When `collect` has something to do."""
         return [
             next(iter(kept.values())).since + lifetime_s
-            for kept, lifetime_s in ((self._untold, UNTOLD_S), (self._told, self._told_s))
+            for kept, lifetime_s in (
+                (self._unadvertised, UNADVERTISED_S),
+                (self._advertised, self._advertised_s),
+            )
             if kept
         ]
 
@@ -176,8 +179,8 @@ class FeasibilityDistances:
         self._counts[idle.key] += 1
         self._by_link[idle.key.ifindex] += 1
 
-    def _take(self, pair: Pair) -> None:
-        idle = self._untold.pop(pair, None) or self._told.pop(pair, None)
+    def _remove_idle(self, pair: Pair) -> None:
+        idle = self._unadvertised.pop(pair, None) or self._advertised.pop(pair, None)
         if idle is None:
             return
         self._by_link[idle.key.ifindex] -= 1

@@ -70,19 +70,19 @@ class UpdateReceiver:
             if code is not None:
                 self._log.count(code, len(outcome.prefixes))
             if outcome.verdict is UpdateVerdict.OWN_ORIGIN:
-                own.update(self._judge_own(neighbor, outcome, now))
-        watch = neighbor.exchange.own_ids
+                own.update(self._handle_own_origin(neighbor, outcome, now))
+        watch = neighbor.exchange.duplicate_ids
         if not watch.is_empty:
             watch.clear(update.prefix for update in updates if update.prefix not in own)
-        self._lifecycle.report_own_id(link, neighbor, now)
+        self._lifecycle.report_duplicate_id(link, neighbor, now)
         if not was_over and counts.refused(key):
             limit = f"max_prefixes: {link.settings.max_prefixes}"
             if counts.is_crowded_out(key):
                 fillers = ", ".join(str(filler.router_id) for filler in counts.fillers())
                 limit = f"there is room for: {MAX_ROUTES} routes of all, most of them of {fillers}"
-            self._say(link, neighbor, TraceCode.PREFIX_LIMIT, f"tells more than {limit}")
+            self._trace(link, neighbor, TraceCode.PREFIX_LIMIT, f"tells more than {limit}")
         if not was_unremembered and counts.unremembered(key):
-            self._say(link, neighbor, TraceCode.ORIGIN_LIMIT, "tells too many origins")
+            self._trace(link, neighbor, TraceCode.ORIGIN_LIMIT, "tells too many origins")
         if counts.unremembered(key):
             self._lifecycle.plan_table_request(neighbor, now + SOURCE_GC_S)
         martians = [] if had_martians else counts.martians(key)
@@ -90,12 +90,14 @@ class UpdateReceiver:
             reason = find_martian(martians[0])
             named = "" if reason is None else f" ({reason.value})"
             detail = f"offers martians, such as {martians[0]}{named}"
-            self._say(link, neighbor, TraceCode.MARTIAN_REFUSED, detail)
-        self._lifecycle.record_room(neighbor, now)
+            self._trace(link, neighbor, TraceCode.MARTIAN_REFUSED, detail)
+        self._lifecycle.plan_request_if_room(neighbor, now)
 
-    def _judge_own(self, neighbor: Neighbor, outcome: UpdateOutcome, now: float) -> list[Prefix]:
+    def _handle_own_origin(
+        self, neighbor: Neighbor, outcome: UpdateOutcome, now: float
+    ) -> list[Prefix]:
         """Prefixes came with our router id as their origin; those that we do not announce so."""
-        watch = neighbor.exchange.own_ids
+        watch = neighbor.exchange.duplicate_ids
         strange: list[Prefix] = []
         for prefix in outcome.prefixes:
             if prefix not in self._origins:
@@ -116,7 +118,7 @@ class UpdateReceiver:
                 strange.append(prefix)
         return strange
 
-    def _say(self, link: Link, neighbor: Neighbor, code: TraceCode, detail: str) -> None:
+    def _trace(self, link: Link, neighbor: Neighbor, code: TraceCode, detail: str) -> None:
         self._log.trace(
             code,
             link.settings.ifindex,

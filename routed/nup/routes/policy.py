@@ -97,7 +97,7 @@ class Imported:
 
 
 @functools.lru_cache(maxsize=1024)
-def _as_told(tag: int) -> Imported:
+def _unchanged(tag: int) -> Imported:
     """What becomes of a route that no rule fits; routes share it, as most have the same tag."""
     return Imported(is_accepted=True, least_metric=0, tag=tag, distance=None)
 
@@ -115,13 +115,13 @@ class Policy:
         """Whether routes that differ in their prefix only may be judged differently at import."""
         return any(rule.prefixes for rule in self.imports)
 
-    def judge_import(self, update: RouteUpdate, neighbor: Address, ifname: str) -> Imported:
+    def apply_import(self, update: RouteUpdate, neighbor: Address, ifname: str) -> Imported:
         """What becomes of a route that a neighbor tells."""
         for rule in self.imports:
             if rule.fits(update, (neighbor,), ifname):
                 tag = update.tag if rule.set_tag is None else rule.set_tag
                 return Imported(rule.is_accepted, rule.set_metric or 0, tag, rule.set_distance)
-        return _as_told(update.tag)
+        return _unchanged(update.tag)
 
     def export(
         self, update: RouteUpdate, neighbors: tuple[Address, ...], ifname: str

@@ -150,7 +150,7 @@ class PrefixCounts:
             heapq.nlargest(FILLERS_NAMED, self._reachable.items(), key=lambda item: item[1])
         )
 
-    def clear_damping(self, key: NeighborKey) -> None:
+    def clear_refused(self, key: NeighborKey) -> None:
         """A neighbor tells its table anew: what is over the limit is counted again."""
         self._refused.pop(key, None)
         self._unremembered.pop(key, None)
@@ -159,6 +159,6 @@ class PrefixCounts:
 
     def forget(self, key: NeighborKey) -> None:
         """A neighbor is gone, with all that it told."""
-        self.clear_damping(key)
+        self.clear_refused(key)
         self.total -= self._reachable.pop(key, 0)
         self._limits.pop(key, None)

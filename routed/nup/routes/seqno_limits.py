@@ -80,7 +80,7 @@ class RaiseLimits:
         self._entries: OrderedDict[Prefix, _Entry] = OrderedDict()
         """The one that was raised last, last."""
 
-    def judge_request(self, prefix: Prefix, own: int, wanted: int, now: float) -> Raise:
+    def admit_request(self, prefix: Prefix, own: int, wanted: int, now: float) -> Raise:
         """Decide whether to raise a seqno of ours to one that a router needs."""
         verdict = self._reach(own, wanted)
         if verdict is not Raise.GRANTED:
@@ -92,7 +92,7 @@ class RaiseLimits:
         self._use(prefix, entry, now)
         return Raise.GRANTED
 
-    def judge_foreign(self, prefix: Prefix, own: int, heard: int, now: float) -> Raise:
+    def admit_foreign(self, prefix: Prefix, own: int, heard: int, now: float) -> Raise:
         """Decide whether to raise a seqno of ours past one that we did not issue."""
         verdict = self._reach(own, heard)
         if verdict is not Raise.GRANTED:

@@ -46,7 +46,7 @@ class PendingSeqnoRequests:
         self._heap: list[tuple[float, Prefix]] = []
         """Of those that were dropped, or asked for since, there are entries to be skipped."""
 
-    def want(
+    def add(
         self,
         prefix: Prefix,
         origin: Address,

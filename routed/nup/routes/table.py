@@ -116,14 +116,14 @@ __all__ = [
 
 _Value = TypeVar("_Value")
 
-JudgeImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
+ApplyImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
 """What our policy makes of an update of a neighbor."""
 
 TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-_NOBODY: NeighborRoutes = {}
+_NO_ROUTES: NeighborRoutes = {}
 
-_AS_TOLD = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
+_UNCHANGED = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
 
 def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
@@ -134,13 +134,13 @@ def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
 class RouteTable:
     """Everything learned from neighbors, and the selection among it."""
 
-    def __init__(self, router_id: Address, judge_import: JudgeImport = accept_all) -> None:
+    def __init__(self, router_id: Address, apply_import: ApplyImport = accept_all) -> None:
         self._router_id = router_id
-        self._judge_import = judge_import
+        self._apply_import = apply_import
         self.martians: MartianRules = NO_EXCEPTIONS
         """What is never learned (`follow_martians`)."""
-        self.is_judged_by_prefix = False
-        """Whether updates that differ in their prefix only may be judged differently."""
+        self.imports_by_prefix = False
+        """Whether updates that differ in their prefix only may be alike_prefixes differently."""
         self._neighbor_routes: dict[Prefix, NeighborRoutes] = {}
         self._by_neighbor: dict[NeighborKey, dict[Prefix, None]] = {}
         """What each has told, retractions among it."""
@@ -152,7 +152,7 @@ class RouteTable:
         """Retracted routes kept for their version, since when; oldest first."""
         self._floors: dict[NeighborKey, int] = {}
         """The newest version of any tombstone of a neighbor that is gone."""
-        self._told_anew: dict[NeighborKey, dict[Prefix, None]] = {}
+        self._relearned: dict[NeighborKey, dict[Prefix, None]] = {}
         """Of neighbors with stale routes: what they have told since, so that one that begins anew
         again costs no more than that."""
         self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
@@ -172,24 +172,24 @@ class RouteTable:
         if self._paths.get(key) == path:
             return
         self._paths[key] = path
-        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.setdefault(key, {})):
+        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.setdefault(key, {})):
             self._select(neighbor_routes, prefixes, now)
 
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
         self._parked.pop(key, None)
-        self._told_anew.pop(key, None)
-        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+        self._relearned.pop(key, None)
+        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.get(key, {})):
             self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
         self._by_neighbor.pop(key, None)
         self._floors.pop(key, None)
         self.counts.forget(key)
 
-    def judge_again(self, now: float) -> None:
+    def reapply_policy(self, now: float) -> None:
         """Our policy has changed: hold everything known against it."""
         for key, known in self._by_neighbor.items():
-            for neighbor_routes, prefixes in self._told_alike(known):
+            for neighbor_routes, prefixes in self._group_alike(known):
                 route = neighbor_routes[key]
                 if route.metric == METRIC_INFINITY:
                     continue
@@ -197,11 +197,13 @@ class RouteTable:
                     prefixes[0], route.metric, route.tag, route.is_external, route.origin,
                     route.seqno,
                 )  # fmt: skip
-                for imported, judged in self._judged(key, update, prefixes):
+                for imported, alike_prefixes in self._import(key, update, prefixes):
                     if imported != route.imported:
-                        as_judged = route._replace(imported=imported)
+                        changed = route._replace(imported=imported)
                         self._select(
-                            self._tell(key, neighbor_routes, judged, as_judged), judged, now
+                            self._store(key, neighbor_routes, alike_prefixes, changed),
+                            alike_prefixes,
+                            now,
                         )
 
     def follow_martians(self, martians: MartianRules, now: float) -> None:
@@ -213,34 +215,34 @@ class RouteTable:
             self.counts.clear_martians(key, allowed)
             found = martians.find_among(known)
             self.counts.record_martians(key, found, is_offered=True)
-            for neighbor_routes, prefixes in self._told_alike(found):
+            for neighbor_routes, prefixes in self._group_alike(found):
                 self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
 
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
         self._parked.pop(key, None)
         self._floors.pop(key, None)
-        self.counts.clear_damping(key)
+        self.counts.clear_refused(key)
         known = self._by_neighbor.get(key, {})
-        told = self._told_anew.pop(key, None)
+        told = self._relearned.pop(key, None)
         fresh = known if told is None else [prefix for prefix in told if prefix in known]
-        for neighbor_routes, prefixes in self._told_alike(fresh):
+        for neighbor_routes, prefixes in self._group_alike(fresh):
             if neighbor_routes[key].metric == METRIC_INFINITY:
                 self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
             else:  # any version of the new life is newer
-                self._tell(
+                self._store(
                     key,
                     neighbor_routes,
                     prefixes,
                     neighbor_routes[key]._replace(is_stale=True, version=-1),
                 )
-        self._told_anew[key] = {}
+        self._relearned[key] = {}
 
     def sweep_stale(self, key: NeighborKey, now: float) -> None:
         """Its table has been told anew: apply what was parked; what was not told again is gone."""
         parked = self._parked.pop(key, {})
-        self._told_anew.pop(key, None)
-        for neighbor_routes, prefixes in self._told_alike(self._by_neighbor.get(key, {})):
+        self._relearned.pop(key, None)
+        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.get(key, {})):
             if not neighbor_routes[key].is_stale:
                 continue
             gone = [prefix for prefix in prefixes if prefix not in parked]
@@ -280,7 +282,7 @@ class RouteTable:
                 outcomes.append(UpdateOutcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
                 self.counts.record_martians(key, martians, is_offered=is_offered)
                 prefixes = _without(prefixes, martians)
-            for neighbor_routes, same in self._told_alike(prefixes):
+            for neighbor_routes, same in self._group_alike(prefixes):
                 known = neighbor_routes.get(key)
                 if known is not None and known.is_stale:
                     outcomes += self._park(key, same, run[0], version)
@@ -355,10 +357,12 @@ class RouteTable:
         if self._tombstones:
             for prefix in prefixes:
                 self._tombstones.pop((key, prefix), None)
-        for imported, judged in self._judged(key, update, prefixes):
+        for imported, alike_prefixes in self._import(key, update, prefixes):
             route = merged(known, update, version, imported)
-            outcomes += self._unfeasible(route, judged)
-            self._select(self._tell(key, neighbor_routes, judged, route), judged, now)
+            outcomes += self._unfeasible(route, alike_prefixes)
+            self._select(
+                self._store(key, neighbor_routes, alike_prefixes, route), alike_prefixes, now
+            )
         return outcomes
 
     def _unremembered(
@@ -393,17 +397,17 @@ class RouteTable:
             if concerned
         ]
 
-    def _judged(
+    def _import(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
     ) -> Iterable[tuple[Imported, list[Prefix]]]:
         """What our policy makes of an update, for each of these prefixes."""
-        if not self.is_judged_by_prefix:
-            return [(self._judge_import(key, update), prefixes)]
-        judged: dict[Imported, list[Prefix]] = {}
+        if not self.imports_by_prefix:
+            return [(self._apply_import(key, update), prefixes)]
+        alike_prefixes: dict[Imported, list[Prefix]] = {}
         for prefix in prefixes:
-            imported = self._judge_import(key, update._replace(prefix=prefix))
-            judged.setdefault(imported, []).append(prefix)
-        return judged.items()
+            imported = self._apply_import(key, update._replace(prefix=prefix))
+            alike_prefixes.setdefault(imported, []).append(prefix)
+        return alike_prefixes.items()
 
     # Outputs
 
@@ -458,19 +462,19 @@ class RouteTable:
     def collect(
         self,
         now: float,
-        is_untold: Callable[[Prefix], bool] = lambda _: False,
+        is_pending: Callable[[Prefix], bool] = lambda _: False,
         has_gap: Callable[[NeighborKey], bool] = lambda _: False,
     ) -> None:
         """Drop feasibility distances and tombstones that have outlived their use.
 
         Args:
             now: seconds, monotonic.
-            is_untold: whether some link has yet to be told of a prefix.
+            is_pending: whether some link has yet to be told of a prefix.
             has_gap: whether messages of a neighbor are missing that later ones have overtaken.
         """
-        for neighbor_routes, prefixes in self._told_alike(self.distances.collect(now, is_untold)):
+        for neighbor_routes, prefixes in self._group_alike(self.distances.collect(now, is_pending)):
             self._select(neighbor_routes, prefixes, now)  # what was not feasible is now
-        buried: dict[NeighborKey, list[Prefix]] = {}
+        expired: dict[NeighborKey, list[Prefix]] = {}
         while self._tombstones:
             (key, prefix), since = next(iter(self._tombstones.items()))
             if now < since + TOMBSTONE_S:
@@ -479,9 +483,9 @@ class RouteTable:
             if has_gap(key):
                 self._tombstones[key, prefix] = now
             else:
-                buried.setdefault(key, []).append(prefix)
-        for key, prefixes in buried.items():
-            for neighbor_routes, same in self._told_alike(prefixes):
+                expired.setdefault(key, []).append(prefix)
+        for key, prefixes in expired.items():
+            for neighbor_routes, same in self._group_alike(prefixes):
                 self._floors[key] = max(self._floors.get(key, -1), neighbor_routes[key].version)
                 self._forget(key, neighbor_routes, same)  # nobody has selected them
 
@@ -495,7 +499,7 @@ class RouteTable:
         """All of them; not to be changed."""
         return self._selected
 
-    def prefixes_through(self, key: NeighborKey) -> list[Prefix]:
+    def prefixes_via(self, key: NeighborKey) -> list[Prefix]:
         """Prefixes that are reached through a neighbor, perhaps among others."""
         return [
             prefix
@@ -512,7 +516,7 @@ class RouteTable:
         self, prefix: Prefix
     ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """The same for one prefix."""
-        for key, route in self._neighbor_routes.get(prefix, _NOBODY).items():
+        for key, route in self._neighbor_routes.get(prefix, _NO_ROUTES).items():
             if route.metric != METRIC_INFINITY:
                 distance = self.distances.get(prefix, route.origin)
                 yield prefix, key, route, is_feasible(route, distance)
@@ -539,7 +543,7 @@ class RouteTable:
         """Choose again for prefixes that are offered alike: once for all with equal distances."""
         candidates = self._candidates(neighbor_routes, prefixes[0])
         if not candidates:
-            self._settle(prefixes, None, None, now)
+            self._set_selection(prefixes, None, None, now)
             return
         origins = [candidates[0][1].origin]
         if len(candidates) > 1:
@@ -547,16 +551,16 @@ class RouteTable:
         columns = [self.distances.of_origin(origin) for origin in origins]
         if len(prefixes) == 1 or not any(columns):
             distances = [column.get(prefixes[0]) for column in columns]
-            self._conclude(candidates, origins, distances, prefixes, now)
+            self._choose_for(candidates, origins, distances, prefixes, now)
             return
         kinds: dict[tuple[Distance | None, ...], list[Prefix]] = {}
         rows = zip(*[map(column.get, prefixes) for column in columns], strict=True)
         for prefix, kind in zip(prefixes, rows, strict=True):
             kinds.setdefault(kind, []).append(prefix)
         for kind, same in kinds.items():
-            self._conclude(candidates, origins, kind, same, now)
+            self._choose_for(candidates, origins, kind, same, now)
 
-    def _conclude(
+    def _choose_for(
         self,
         candidates: Usable,
         origins: list[Address],
@@ -566,7 +570,7 @@ class RouteTable:
     ) -> None:
         """Choose for prefixes that are offered alike and are as far from each of the origins."""
         selection, request = choose(candidates, origins, distances)
-        self._settle(prefixes, selection, request, now)
+        self._set_selection(prefixes, selection, request, now)
         if selection is not None:
             before = distances[origins.index(selection.origin)]
             distance = improved(before, selection)
@@ -574,7 +578,7 @@ class RouteTable:
                 self.distances.improve(prefixes, selection.origin, distance)
                 _set_all(self._improved, prefixes, None)
 
-    def _settle(
+    def _set_selection(
         self,
         prefixes: Sequence[Prefix],
         selection: SelectedRoute | None,
@@ -584,7 +588,7 @@ class RouteTable:
         """This is how these prefixes are reached, and what is asked of whom for a better way."""
         if request is not None:
             for prefix in prefixes:
-                self.seqno_requests.want(prefix, *request, now)
+                self.seqno_requests.add(prefix, *request, now)
         else:
             self.seqno_requests.drop(prefixes)
         chosen = self._selected.get
@@ -609,17 +613,17 @@ class RouteTable:
 
     # Bookkeeping
 
-    def _told_alike(
+    def _group_alike(
         self, prefixes: Collection[Prefix]
     ) -> list[tuple[NeighborRoutes, list[Prefix]]]:
         """Prefixes, each once, by what is offered for them: each kind is dealt with once."""
         neighbor_routes_of = self._neighbor_routes.get
         if len(prefixes) == 1:
             (prefix,) = prefixes
-            return [(neighbor_routes_of(prefix, _NOBODY), [prefix])]
+            return [(neighbor_routes_of(prefix, _NO_ROUTES), [prefix])]
         kinds: dict[int, tuple[NeighborRoutes, list[Prefix]]] = {}
         for prefix in dict.fromkeys(prefixes):
-            neighbor_routes = neighbor_routes_of(prefix, _NOBODY)
+            neighbor_routes = neighbor_routes_of(prefix, _NO_ROUTES)
             kind = kinds.get(id(neighbor_routes))
             if kind is None:
                 kinds[id(neighbor_routes)] = (neighbor_routes, [prefix])
@@ -627,7 +631,7 @@ class RouteTable:
                 kind[1].append(prefix)
         return list(kinds.values())
 
-    def _tell(
+    def _store(
         self,
         key: NeighborKey,
         neighbor_routes: NeighborRoutes,
@@ -640,8 +644,8 @@ class RouteTable:
         _set_all(self._neighbor_routes, prefixes, neighbor_routes)
         if before is None:
             _set_all(self._by_neighbor[key], prefixes, None)
-        if key in self._told_anew:
-            _set_all(self._told_anew[key], prefixes, None)
+        if key in self._relearned:
+            _set_all(self._relearned[key], prefixes, None)
         was_reachable = before is not None and before.metric != METRIC_INFINITY
         is_reachable = route.metric != METRIC_INFINITY
         if is_reachable is not was_reachable:
@@ -669,7 +673,7 @@ class RouteTable:
         return left
 
     def _offering(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
-        candidates = self._candidates(self._neighbor_routes.get(prefix, _NOBODY), prefix)
+        candidates = self._candidates(self._neighbor_routes.get(prefix, _NO_ROUTES), prefix)
         return sorted(key for key, route, _ in candidates if route.origin == origin)
 
     def _retract(
@@ -691,12 +695,12 @@ class RouteTable:
             version=version,
             claim_seqno=0,
             claim_metric=METRIC_INFINITY,
-            imported=_AS_TOLD,
+            imported=_UNCHANGED,
         )
         for prefix in prefixes:
             self._tombstones.pop((key, prefix), None)
             self._tombstones[key, prefix] = now
-        self._select(self._tell(key, neighbor_routes, prefixes, tombstone), prefixes, now)
+        self._select(self._store(key, neighbor_routes, prefixes, tombstone), prefixes, now)
 
 
 def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:

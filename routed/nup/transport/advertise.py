@@ -111,14 +111,14 @@ class OriginTable:
     ) -> list[Prefix]:
         """Bring prefixes in, all alike, or change how; those of them that have changed."""
         known_as = self._routes.get
-        word = (metric, tag, is_external)
+        offered = (metric, tag, is_external)
         fresh: list[Prefix] = []
         known_at: dict[int, list[Prefix]] = {}
         for prefix in prefixes:
             known = known_as(prefix)
             if known is None:
                 fresh.append(prefix)
-            elif (known.metric, known.tag, known.is_external) != word:
+            elif (known.metric, known.tag, known.is_external) != offered:
                 known_at.setdefault(known.seqno, []).append(prefix)
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
         self._routes.update(dict.fromkeys(fresh, route))
@@ -149,7 +149,7 @@ class OriginTable:
         known = self._routes.get(prefix)
         if known is None:
             return Raise.BEHIND
-        verdict = self._limits.judge_request(prefix, known.seqno, seqno, now)
+        verdict = self._limits.admit_request(prefix, known.seqno, seqno, now)
         if verdict is Raise.GRANTED:
             self._set_seqno(prefix, known, seqno)
         return verdict
@@ -159,7 +159,7 @@ class OriginTable:
         known = self._routes.get(prefix)
         if known is None:
             return Raise.BEHIND
-        verdict = self._limits.judge_foreign(prefix, known.seqno, seqno, now)
+        verdict = self._limits.admit_foreign(prefix, known.seqno, seqno, now)
         if verdict is Raise.GRANTED:
             self._set_seqno(prefix, known, next_seqno(seqno))
         return verdict
@@ -196,9 +196,9 @@ class LinkAdvertiser:
         self.flush_at: float | None = None
         """When the dirty prefixes may leave; None while there are none."""
         self._dirty: dict[Prefix, None] = {}
-        self._told_at = -math.inf
+        self._advertised_at = -math.inf
 
-    def is_marked(self, prefix: Prefix) -> bool:
+    def is_pending(self, prefix: Prefix) -> bool:
         """Whether the link is still to be told of a prefix."""
         return prefix in self._dirty
 
@@ -206,9 +206,9 @@ class LinkAdvertiser:
         """The link is to be told of a prefix again."""
         self._dirty[prefix] = None
         if self.flush_at is None:
-            self.flush_at = max(now, self._told_at + COALESCE_S)
+            self.flush_at = max(now, self._advertised_at + COALESCE_S)
 
-    def mark_told(self, prefixes: Iterable[Prefix], now: float) -> None:
+    def mark_advertised(self, prefixes: Iterable[Prefix], now: float) -> None:
         """The same for those that the link has been told: split horizon hides the others."""
         if self.advertised:
             self.mark_all([prefix for prefix in prefixes if prefix in self.advertised], now)
@@ -217,12 +217,12 @@ class LinkAdvertiser:
         """The same for several."""
         self._dirty.update(dict.fromkeys(prefixes))
         if self.flush_at is None and self._dirty:
-            self.flush_at = max(now, self._told_at + COALESCE_S)
+            self.flush_at = max(now, self._advertised_at + COALESCE_S)
 
     def pause(self, now: float) -> None:
         """Tell nothing for a moment: whoever begins to listen has not been told so yet, and would
         drop what overtakes BEGIN_TABLE."""
-        self._told_at = now
+        self._advertised_at = now
         if self.flush_at is not None:
             self.flush_at = max(self.flush_at, now + COALESCE_S)
 
@@ -269,7 +269,7 @@ class LinkAdvertiser:
             del self._dirty[prefix]
         if not self._dirty:
             self.flush_at = None
-            self._told_at = now
+            self._advertised_at = now
         if not updates:
             return None
         return UpdateBatch(tuple(updates), b"".join(packed), tuple(retracted))
@@ -295,7 +295,7 @@ class TableDump:
         """Updates told so far."""
 
     @property
-    def is_told(self) -> bool:
+    def is_sent(self) -> bool:
         """Whether nothing but END_OF_TABLE is left to send."""
         return self._next == self._end
 
@@ -364,25 +364,25 @@ class RetractionHold:
         self, prefixes: Iterable[Prefix], ifindex: int, version: int
     ) -> list[Prefix]:
         """Every neighbor on a link has acknowledged a message; which prefixes that settles."""
-        settled: list[Prefix] = []
+        released: list[Prefix] = []
         for prefix in prefixes:
             links = self._waiting.get(prefix)
             if links is not None and links.get(ifindex) == version:
                 del links[ifindex]
                 self._forget(ifindex, prefix)
-                self._settle(prefix, settled)
-        return settled
+                self._release_acknowledged(prefix, released)
+        return released
 
     def record_link_empty(self, ifindex: int) -> list[Prefix]:
         """Nobody is left on a link who could believe anything; which prefixes that settles.
 
         Cost: linear in what waits for this link, whatever waits for others.
         """
-        settled: list[Prefix] = []
+        released: list[Prefix] = []
         for prefix in self._by_link.pop(ifindex, ()):
             del self._waiting[prefix][ifindex]
-            self._settle(prefix, settled)
-        return settled
+            self._release_acknowledged(prefix, released)
+        return released
 
     def _forget(self, ifindex: int, prefix: Prefix) -> None:
         of_link = self._by_link[ifindex]
@@ -390,10 +390,10 @@ class RetractionHold:
         if not of_link:
             del self._by_link[ifindex]
 
-    def _settle(self, prefix: Prefix, settled: list[Prefix]) -> None:
+    def _release_acknowledged(self, prefix: Prefix, released: list[Prefix]) -> None:
         if not self._waiting[prefix]:
             del self._waiting[prefix]
-            settled.append(prefix)
+            released.append(prefix)
 
 
 def pop_fitting(requests: dict[tuple[Prefix, Address, int], SeqnoRequest]) -> list[SeqnoRequest]:

@@ -262,7 +262,7 @@ class ReliableSender:
         self._sample_rtt(acked, now)
         delivered: list[OutgoingData] = []
         for owed in acked:
-            self._settle(owed, delivered)
+            self._complete(owed, delivered)
         if ack.ranges:
             self._detect_losses(stream, acked[-1].message.sequence, now)
         return delivered
@@ -324,7 +324,7 @@ class ReliableSender:
         delivered: list[OutgoingData] = []
         for stream in self._owed.values():
             for owed in list(stream.values()):
-                self._settle(owed, delivered)
+                self._complete(owed, delivered)
         self._backlog.clear()
         return delivered
 
@@ -334,7 +334,7 @@ class ReliableSender:
         self._has_overstayed |= owed.tries > MAX_TRIES
         self._in_flight[owed] = None
 
-    def _settle(self, owed: _Owed, delivered: list[OutgoingData]) -> None:
+    def _complete(self, owed: _Owed, delivered: list[OutgoingData]) -> None:
         """One message is off this neighbor's account."""
         message = owed.message
         del self._owed[message.stream][message.sequence]

@@ -177,7 +177,7 @@ class DecodeError(Exception):
 
 
 _IN_ALL: frozenset[type] = frozenset({Sender, ReplayCounter, Mac})
-_PECULIAR: dict[MessageType, frozenset[type]] = {
+_SPECIFIC: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset(
         {
             Receiver,
@@ -195,7 +195,7 @@ _PECULIAR: dict[MessageType, frozenset[type]] = {
         {Goodbye, RestartNotice, ChallengeRequest, ChallengeReply, HeartbeatRequest}
     ),
 }
-_ALLOWED = {kind: peculiar | _IN_ALL for kind, peculiar in _PECULIAR.items()}
+_ALLOWED = {kind: peculiar | _IN_ALL for kind, peculiar in _SPECIFIC.items()}
 _REQUIRED: dict[MessageType, frozenset[type]] = {
     MessageType.DATA: frozenset({TableVersion}),
     MessageType.ACK: frozenset({Ack}),

@@ -25,10 +25,10 @@ class _Listening(NeighborInstance):
         super().__init__(router_id(1), 1, 1, random.Random(1))
         self.followed: list[Prefix] = []
 
-    def forwarding_followed(self, prefixes: Iterable[Prefix], now: float) -> None:
+    def forwarding_updated(self, prefixes: Iterable[Prefix], now: float) -> None:
         told = list(prefixes)
         self.followed += told
-        super().forwarding_followed(told, now)
+        super().forwarding_updated(told, now)
 
 
 class Scene:

@@ -85,7 +85,7 @@ def test_the_dead_interval_is_what_the_neighbor_advertised() -> None:
 def test_rtt_is_measured_by_the_echo_less_the_hold() -> None:
     adjacency = make_adjacency()
     entry = NeighborHeard(ROUTER_ID, 1, 1, 1, echo_timestamp=timestamp_us(10.0), hold_us=500_000)
-    adjacency.record_echo(entry, now=10.502)
+    adjacency.measure_rtt(entry, now=10.502)
     assert adjacency.rtt_s == pytest.approx(0.002, abs=1e-5)
 
 
@@ -93,14 +93,14 @@ def test_rtt_survives_the_wrap_of_the_clock() -> None:
     wrap_s = 2**32 / 1_000_000
     adjacency = make_adjacency()
     echo = timestamp_us(wrap_s - 0.001)
-    adjacency.record_echo(NeighborHeard(ROUTER_ID, 1, 1, 1, echo, 0), now=wrap_s + 0.001)
+    adjacency.measure_rtt(NeighborHeard(ROUTER_ID, 1, 1, 1, echo, 0), now=wrap_s + 0.001)
     assert adjacency.rtt_s == pytest.approx(0.002, abs=1e-5)
 
 
 @pytest.mark.parametrize("echo_timestamp", [0, timestamp_us(1.0), timestamp_us(101.0)])
 def test_an_absent_or_absurd_echo_is_no_sample(echo_timestamp: int) -> None:
     adjacency = make_adjacency()
-    adjacency.record_echo(NeighborHeard(ROUTER_ID, 1, 1, 1, echo_timestamp, 0), now=100.0)
+    adjacency.measure_rtt(NeighborHeard(ROUTER_ID, 1, 1, 1, echo_timestamp, 0), now=100.0)
     assert adjacency.rtt_s is None
 
 

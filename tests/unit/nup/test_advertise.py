@@ -151,7 +151,7 @@ def test_a_dump_passes_over_what_has_gone_and_counts_what_it_told() -> None:
     ) is not None:
         told += [update.prefix for update in batch.updates]
     assert told == PREFIXES[::2]
-    assert dump.is_told
+    assert dump.is_sent
     assert dump.count == len(told)
 
 

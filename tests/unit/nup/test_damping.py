@@ -35,25 +35,27 @@ def test_a_penalty_halves_in_a_half_life_and_is_served_until_reuse() -> None:
         damper.record_flap(PEER, DAMPING, 100.0)
     assert damper.penalty(PEER, DAMPING, 100.0) == pytest.approx(4000)
     assert damper.penalty(PEER, DAMPING, 110.0) == pytest.approx(2000)
-    assert damper.held_for(PEER, DAMPING, 100.0) == pytest.approx(20)  # 4000 to 1000: two halvings
-    assert damper.held_for(PEER, DAMPING, 119.9) > 0
-    assert damper.held_for(PEER, DAMPING, 120.1) == 0
+    assert damper.suppressed_for(PEER, DAMPING, 100.0) == pytest.approx(
+        20
+    )  # 4000 to 1000: two halvings
+    assert damper.suppressed_for(PEER, DAMPING, 119.9) > 0
+    assert damper.suppressed_for(PEER, DAMPING, 120.1) == 0
 
 
 def test_between_reuse_and_suppress_the_past_decides() -> None:
     damper = FlapDamper()
     damper.record_flap(PEER, DAMPING, 0.0)
     damper.record_flap(PEER, DAMPING, 0.0)
-    assert damper.held_for(PEER, DAMPING, 0.0) == 0  # 2000, on its way up
+    assert damper.suppressed_for(PEER, DAMPING, 0.0) == 0  # 2000, on its way up
     damper.record_flap(PEER, DAMPING, 0.0)
-    assert damper.held_for(PEER, DAMPING, 5.0) > 0  # about 2100, on its way down
+    assert damper.suppressed_for(PEER, DAMPING, 5.0) > 0  # about 2100, on its way down
 
 
 def test_nobody_is_kept_away_for_longer_than_was_said() -> None:
     damper = FlapDamper()
     for _ in range(1000):
         damper.record_flap(PEER, DAMPING, 50.0)
-    assert damper.held_for(PEER, DAMPING, 50.0) == pytest.approx(30.0)
+    assert damper.suppressed_for(PEER, DAMPING, 50.0) == pytest.approx(30.0)
 
 
 def test_memory_is_bounded_and_ends_with_the_penalty() -> None:

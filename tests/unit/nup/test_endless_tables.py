@@ -10,7 +10,7 @@ import pytest
 from routed.model.prefix import Address, Prefix
 from routed.nup.events import AdjacencyState
 from routed.nup.link.adjacency import LOADING_MAX_S, LOADING_MIN_S, Adjacency
-from routed.nup.loading import LIFE_MAX_S
+from routed.nup.loading import BOOT_MAX_S
 from routed.nup.wire.message import (
     EndOfTable,
     HeaderFlag,
@@ -117,12 +117,12 @@ def test_stations_that_come_and_go_do_not_keep_a_router_loading() -> None:
     instance.link_up(link_settings(1, 1), 0.0)
     numbers = itertools.count(100)
     loaded = []
-    for second in range(round(LIFE_MAX_S) + 2):
+    for second in range(round(BOOT_MAX_S) + 2):
         source = Address.parse(f"fe80::{second + 2:x}:1")
         instance.receive_datagram(heartbeat(next(numbers)), source, 1, 255, float(second))
         loaded.append(instance.is_loaded(float(second)))
     assert instance.pending_adjacencies(float(second)) > 0
-    assert loaded == [second >= LIFE_MAX_S for second in range(len(loaded))]
+    assert loaded == [second >= BOOT_MAX_S for second in range(len(loaded))]
     assert not instance._links[1].is_converging
 
 

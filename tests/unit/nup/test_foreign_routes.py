@@ -6,8 +6,8 @@ import itertools
 
 from routed.model.martians import MartianRules
 from routed.model.prefix import Prefix
+from routed.nup.duplicate_ids import LEFTOVER_S, REMEMBERED, DuplicateIdDetector
 from routed.nup.events import NeighborRow
-from routed.nup.own_ids import LEFTOVER_S, REMEMBERED, OwnIdWatch
 from routed.nup.routes.distances import SOURCE_GC_S
 from routed.nup.routes.seqno_limits import LEAP
 from routed.nup.wire.message import RouteUpdate
@@ -140,7 +140,7 @@ def test_what_an_earlier_life_left_is_no_other_router() -> None:
 
 
 def test_few_prefixes_are_remembered_for_it() -> None:
-    watch = OwnIdWatch()
+    watch = DuplicateIdDetector()
     for number in range(10 * REMEMBERED):
         watch.record(Prefix.parse(f"10.0.{number}.0/24"), 0.0)
     assert len(watch._since) == REMEMBERED

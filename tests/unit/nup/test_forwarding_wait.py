@@ -6,7 +6,7 @@ import pytest
 
 from routed.model.prefix import Prefix
 from routed.nup.events import AdjacencyState
-from routed.nup.transport.forwarding_wait import AWAITED_MAX_S, ForwardingWait
+from routed.nup.transport.forwarding_wait import FORWARDING_WAIT_MAX_S, ForwardingWait
 from routed.nup.wire.message import EndOfTable, RouteUpdate, decode
 from tests.fakes.fake_wire import FakeWire, Node, Segment
 from tests.fakes.nup_pair import LOOPBACK, states
@@ -95,7 +95,7 @@ def test_what_got_worse_while_it_waited_is_told_as_it_is() -> None:
 def test_what_was_chosen_after_the_question_waits_for_another_answer() -> None:
     line = learned_line()
     line.cost(line.left, 4)
-    asked = line.b.instance.pop_awaited()
+    asked = line.b.instance.pop_forwarding_waits()
     line.cost(line.left, 2)
     line.wire.follow("b", asked)
     line.wire.run(0.1)
@@ -128,7 +128,7 @@ def test_nothing_is_reported_twice_where_nothing_waits() -> None:
 def test_a_kernel_that_hangs_stops_no_news() -> None:
     line = learned_line()
     line.cost(line.left, 4)
-    line.wire.run(AWAITED_MAX_S - 0.2)
+    line.wire.run(FORWARDING_WAIT_MAX_S - 0.2)
     assert line.metric_at(line.c) == 20
     line.wire.run(0.2)
     assert line.metric_at(line.c) == 14
@@ -183,21 +183,21 @@ def test_a_table_ends_when_what_waits_was_told() -> None:
 def test_waiting_is_bounded_by_the_first_reason() -> None:
     wait = ForwardingWait()
     wait.is_on = True
-    wait.await_all([A], 1.0)
-    wait.await_all([B], 1.4)
-    wait.await_all([A], 1.5)
-    assert wait.next_timer() == 1.0 + AWAITED_MAX_S
-    assert wait.expire(1.0 + AWAITED_MAX_S) == [A]
-    assert wait.expire(1.0 + AWAITED_MAX_S) == []
+    wait.add([A], 1.0)
+    wait.add([B], 1.4)
+    wait.add([A], 1.5)
+    assert wait.next_timer() == 1.0 + FORWARDING_WAIT_MAX_S
+    assert wait.expire(1.0 + FORWARDING_WAIT_MAX_S) == [A]
+    assert wait.expire(1.0 + FORWARDING_WAIT_MAX_S) == []
     assert len(wait) == 1
 
 
 def test_an_answer_counts_only_for_what_was_asked() -> None:
     wait = ForwardingWait()
     wait.is_on = True
-    wait.await_all([A], 1.0)
+    wait.add([A], 1.0)
     assert wait.end([A]) == []
-    assert wait.pop_unasked() == [A]
+    assert wait.pop_new() == [A]
     assert wait.end([B, A]) == [A]
     assert wait.next_timer() is None
 
@@ -206,9 +206,9 @@ def test_an_answer_counts_only_for_what_was_asked() -> None:
 def test_nothing_waits_while_it_is_off(is_on: bool) -> None:
     wait = ForwardingWait()
     wait.is_on = is_on
-    wait.await_all([A], 1.0)
+    wait.add([A], 1.0)
     assert (A in wait) is is_on
-    assert wait.pop_unasked() == [A] * is_on
+    assert wait.pop_new() == [A] * is_on
     assert wait.end_all() == [A] * is_on
     assert A not in wait
 
@@ -218,7 +218,7 @@ def test_nothing_better_is_told_for_a_process_that_hangs() -> None:
     line = learned_line()
     line.wire.hear_of_kernel("b")
     line.cost(line.left, 4)
-    line.wire.run(60 * AWAITED_MAX_S)
+    line.wire.run(60 * FORWARDING_WAIT_MAX_S)
     assert line.metric_at(line.c) == 20, "not better, however long it takes"
     assert line.wire.hear_of_kernel("b"), "late, and not for want of a process"
     line.wire.run(0.1)
@@ -229,7 +229,7 @@ def test_a_process_that_hangs_holds_back_no_retraction() -> None:
     line = learned_line()
     line.wire.hear_of_kernel("b")
     line.wire.withdraw("a", str(LOOPBACK))
-    line.wire.run(AWAITED_MAX_S)
+    line.wire.run(FORWARDING_WAIT_MAX_S)
     assert line.metric_at(line.c) is None
 
 

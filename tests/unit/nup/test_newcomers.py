@@ -5,7 +5,7 @@ from __future__ import annotations
 from routed.model.prefix import Address, Family
 from routed.nup.events import AdjacencyReason, AdjacencyState, SendDatagram, TraceCode
 from routed.nup.instance import MAX_NEIGHBORS_PER_LINK, NeighborInstance
-from routed.nup.link.state import ALARMS_EACH, ALARMS_SLACK
+from routed.nup.link.state import TIMERS_EACH, TIMERS_SLACK
 from routed.nup.wire.message import (
     HeaderFlag,
     Hello,
@@ -104,7 +104,7 @@ def test_alarms_of_displaced_newcomers_do_not_pile_up() -> None:
     instance = listening_instance()
     for number in range(100, 5000):
         say(instance, number, 1, 1.0)
-    assert len(instance._links[1]._alarms) <= ALARMS_EACH * MAX_NEIGHBORS_PER_LINK + ALARMS_SLACK
+    assert len(instance._links[1]._timers) <= TIMERS_EACH * MAX_NEIGHBORS_PER_LINK + TIMERS_SLACK
 
 
 def test_a_router_that_is_slow_to_say_hello_comes_up_all_the_same() -> None:

@@ -143,5 +143,5 @@ def test_a_neighbors_new_life_has_a_new_history() -> None:
     adjacency = Adjacency(router_id(2), PEER, boot_id=1, now=0.0)
     for sequence in range(1, 40, 2):
         adjacency.history.record(sequence)
-    adjacency.record_boot(2)
+    adjacency.begin_boot(2)
     assert adjacency.history.expected == 0

@@ -77,8 +77,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "stop": (True, 1.5),
     "expect_neighbors": ([(3, PEER)], math.inf),
     "await_forwarding": (False, 1.5),
-    "pop_awaited": (),
-    "forwarding_followed": (PREFIXES, 1.5),
+    "pop_forwarding_waits": (),
+    "forwarding_updated": (PREFIXES, 1.5),
     "forwarding_alive": (1.5,),
 }
 BAD_WIRE = WireFaults(loss=0.1, duplication=0.05, delay_s=0.0005, jitter_s=0.003)
@@ -253,8 +253,9 @@ def test_a_recording_ends_at_its_limit_and_what_it_has_can_be_replayed() -> None
 def test_every_method_that_changes_state_is_an_input() -> None:
     by_an_input = {"receive_datagram", "originate", "withdraw"}
     readers = {
-        "counters", "is_loaded", "key_rings", "learned", "neighbors", "next_timer", "outputs",
-        "pending_adjacencies", "record_to", "waiting_for",
+        "adjacency_states", "counters", "is_loaded", "key_rings", "learned", "neighbor_ids",
+        "neighbors", "neighbors_after", "next_timer", "outputs", "pending_adjacencies",
+        "record_to", "waiting_for",
     }  # fmt: skip
     methods = {
         name

@@ -71,7 +71,7 @@ def test_the_most_persistent_are_listed_first_and_forgotten_in_time() -> None:
     assert refusals.recent(1.0 + REFUSAL_S) == []
     refusals.record(REAL, "another", 1.0 + REFUSAL_S)
     assert [refusal.source for refusal in refusals.recent(1.0 + REFUSAL_S)] == [REAL]
-    refusals.clear_damping(REAL)
+    refusals.clear(REAL)
     assert refusals.recent(1.0 + REFUSAL_S) == []
 
 

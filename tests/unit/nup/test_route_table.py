@@ -6,7 +6,7 @@ import pytest
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
-from routed.nup.routes.distances import SOURCE_GC_S, UNTOLD_S
+from routed.nup.routes.distances import SOURCE_GC_S, UNADVERTISED_S
 from routed.nup.routes.policy import Imported
 from routed.nup.routes.seqno_requests import REQUEST_DELAY_S, REQUEST_RETRY_S
 from routed.nup.routes.table import (
@@ -173,7 +173,7 @@ def test_a_retraction_is_not_undone_by_an_older_update_that_arrives_later(told: 
 def test_tombstones_and_distances_are_dropped_in_time(told: Told) -> None:
     told(B, 10, now=0.0)
     told(B, METRIC_INFINITY, now=1.0)
-    told.table.collect(1.0 + UNTOLD_S)
+    told.table.collect(1.0 + UNADVERTISED_S)
     told.table.collect(1.0 + TOMBSTONE_S)
     assert told(B, 50, version=9, now=130.0) is UpdateVerdict.UNFEASIBLE
     told(B, METRIC_INFINITY, version=10, now=131.0)
@@ -335,7 +335,7 @@ def test_a_policy_that_looks_at_prefixes_is_asked_for_each_of_a_run() -> None:
         return Imported(is_accepted=not is_odd, least_metric=0, tag=0, distance=None)
 
     table = RouteTable(OURS, judge)
-    table.is_judged_by_prefix = True
+    table.imports_by_prefix = True
     table.set_path(B, Path(10, BOTH), 0.0)
     table.accept_updates(B, updates(MANY, 20), 1, 0.0)
     assert list(table.selections()) == MANY[::2]

@@ -42,19 +42,19 @@ def schedule_of(**moments: float) -> tuple[Schedule, dict[int, Alarm]]:
     schedule = Schedule(links)
     for ifindex in links:
         schedule.add(ifindex)
-    for ifindex in schedule.take(0):
+    for ifindex in schedule.pop_due(0):
         schedule.arm(ifindex)
     return schedule, links
 
 
 def test_links_are_taken_when_touched_or_due_in_the_order_in_which_they_came_up() -> None:
     schedule, _ = schedule_of(_9=2.0, _5=7.0, _1=3.0)
-    assert schedule.take(1.0) == []
+    assert schedule.pop_due(1.0) == []
     schedule.touch(1)
     schedule.touch(9)
-    assert schedule.take(1.0) == [9, 1]
+    assert schedule.pop_due(1.0) == [9, 1]
     schedule.touch(1)
-    assert schedule.take(2.0) == [9, 1]
+    assert schedule.pop_due(2.0) == [9, 1]
     assert schedule.due(3.0) == [9, 1]
 
 
@@ -67,13 +67,13 @@ def test_the_next_moment_follows_a_touched_link_and_forgets_one_that_is_gone() -
     assert schedule.next_timer() == 5.0
     schedule.drop(1)
     assert schedule.next_timer() is None
-    assert schedule.take(9.0) == []
+    assert schedule.pop_due(9.0) == []
 
 
 def test_what_concerns_all_touches_all() -> None:
     schedule, _ = schedule_of(_1=5.0, _2=6.0)
     schedule.touch_all()
-    assert schedule.take(0.0) == [1, 2]
+    assert schedule.pop_due(0.0) == [1, 2]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -44,8 +44,8 @@ def limits() -> RaiseLimits:
 def test_a_raise_is_small_wherever_on_the_ring(own: int, ahead: int, verdict: Raise) -> None:
     limits = RaiseLimits((own - LEAP) % (1 << 32))  # all that may be leapt over is behind
     wanted = (own + ahead) % (1 << 32)
-    assert limits.judge_request(PREFIX, own, wanted, 0.0) is verdict
-    assert limits.judge_foreign(PREFIX, own, wanted, 10.0) is verdict
+    assert limits.admit_request(PREFIX, own, wanted, 0.0) is verdict
+    assert limits.admit_foreign(PREFIX, own, wanted, 10.0) is verdict
 
 
 @pytest.mark.parametrize("first", [5, (1 << 32) - 3])
@@ -58,8 +58,8 @@ def test_a_clock_that_went_back_by_years_is_made_up_for(
 ) -> None:
     limits = RaiseLimits(first)
     survivor = (first + beyond_first) % (1 << 32)
-    assert limits.judge_request(PREFIX, first, survivor, 0.0) is verdict
-    assert limits.judge_foreign(PREFIX, first, survivor, 10.0) is verdict
+    assert limits.admit_request(PREFIX, first, survivor, 0.0) is verdict
+    assert limits.admit_foreign(PREFIX, first, survivor, 10.0) is verdict
 
 
 def test_whatever_a_life_was_driven_to_the_next_one_can_reach() -> None:
@@ -69,17 +69,17 @@ def test_whatever_a_life_was_driven_to_the_next_one_can_reach() -> None:
     own = first
     for step in range(60 * 20):  # for a minute, twenty times a second, as far as it goes
         for ahead in (LEAP, 1 << 16, 16, 2, 1):
-            if limits.judge_request(PREFIX, own, own + ahead, step / 20) is Raise.GRANTED:
+            if limits.admit_request(PREFIX, own, own + ahead, step / 20) is Raise.GRANTED:
                 own += ahead
     assert own - first >= LEAP, "it was driven as far as that"
     following = RaiseLimits(first + 60 + 1)
-    assert following.judge_request(PREFIX, first + 60 + 1, own + 1, 0.0) is Raise.GRANTED
+    assert following.admit_request(PREFIX, first + 60 + 1, own + 1, 0.0) is Raise.GRANTED
 
 
 def test_requests_raise_a_burst_and_then_one_each_second(limits: RaiseLimits) -> None:
     own = granted = 0
     for step in range(5000):  # for 50 s, a hundred each second
-        if limits.judge_request(PREFIX, own, own + 1, step / 100) is Raise.GRANTED:
+        if limits.admit_request(PREFIX, own, own + 1, step / 100) is Raise.GRANTED:
             own, granted = own + 1, granted + 1
     assert granted == BURST + 49
 
@@ -88,34 +88,34 @@ def test_one_prefix_does_not_wait_for_another(limits: RaiseLimits) -> None:
     for number in range(10):
         prefix = Prefix.parse(f"10.0.{number}.0/24")
         for step in range(BURST):
-            assert limits.judge_request(prefix, step, step + 1, 0.0) is Raise.GRANTED
-        assert limits.judge_request(prefix, 99, 100, 0.0) is Raise.TOO_SOON
+            assert limits.admit_request(prefix, step, step + 1, 0.0) is Raise.GRANTED
+        assert limits.admit_request(prefix, 99, 100, 0.0) is Raise.TOO_SOON
 
 
 def test_numbers_that_we_did_not_issue_are_outrun_ever_more_seldom(limits: RaiseLimits) -> None:
     own, raised = 0, []
     for step in range(30_000):
         now = step / 100
-        if limits.judge_foreign(PREFIX, own, own + 1, now) is Raise.GRANTED:
+        if limits.admit_foreign(PREFIX, own, own + 1, now) is Raise.GRANTED:
             own += 2
             raised.append(now)
     gaps = [later - earlier for earlier, later in itertools.pairwise(raised)]
     assert gaps[:4] == [pytest.approx(FOREIGN_GAP_S * 2**step, abs=0.02) for step in range(4)]
     assert len(raised) == 10
     assert limits.is_contested(PREFIX, 300.0)
-    assert limits.judge_request(PREFIX, own, own + 1, 300.0) is Raise.TOO_SOON
+    assert limits.admit_request(PREFIX, own, own + 1, 300.0) is Raise.TOO_SOON
 
 
 def test_one_survivor_of_an_earlier_life_contests_nothing(limits: RaiseLimits) -> None:
     for step in range(CONTESTED_RAISES - 1):
-        assert limits.judge_foreign(PREFIX, 10, 20, step * 10.0) is Raise.GRANTED
+        assert limits.admit_foreign(PREFIX, 10, 20, step * 10.0) is Raise.GRANTED
     assert not limits.is_contested(PREFIX, 20.0)
-    assert limits.judge_request(PREFIX, 21, 22, 20.0) is Raise.GRANTED
+    assert limits.admit_request(PREFIX, 21, 22, 20.0) is Raise.GRANTED
 
 
 def test_entries_are_forgotten_after_a_quiet_while(limits: RaiseLimits) -> None:
     for number in range(200):
-        limits.judge_foreign(Prefix.parse(f"10.0.{number}.0/24"), 0, 1, number * 10.0)
+        limits.admit_foreign(Prefix.parse(f"10.0.{number}.0/24"), 0, 1, number * 10.0)
     assert len(limits._entries) <= 18 + 1
 
 

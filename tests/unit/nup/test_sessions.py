@@ -85,10 +85,10 @@ def test_an_implausible_round_trip_is_none(age_s: float) -> None:
     now = 5000.0
     adjacency = Adjacency(router_id(2), PEER, 7, now)
     echoed = timestamp_us(now - age_s)
-    adjacency.record_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
+    adjacency.measure_rtt(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
     assert adjacency.rtt_s is None
     echoed = timestamp_us(now - 9.9)
-    adjacency.record_echo(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
+    adjacency.measure_rtt(NeighborHeard(OURS.router_id, OURS.boot_id, 1, 1, echoed, 0), now)
     assert adjacency.rtt_s == pytest.approx(9.9)
 
 

@@ -8,12 +8,12 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import REACH
 from routed.nup.routes.distances import (
+    ADVERTISED_S,
     IN_ALL,
     LEAST_PER_LINK,
     LEAST_PER_NEIGHBOR,
     SOURCE_GC_S,
-    TOLD_S,
-    UNTOLD_S,
+    UNADVERTISED_S,
     FeasibilityDistances,
 )
 from routed.nup.routes.entries import Distance
@@ -126,12 +126,12 @@ def test_the_choice_among_equals_does_not_depend_on_who_came_first(first: int) -
 
 
 def test_a_distance_outlives_the_dead_interval_that_neighbors_were_told(table: RouteTable) -> None:
-    table.distances.record_dead_interval(300.0)
+    table.distances.extend_for_dead_interval(300.0)
     steal_and_leave(table, 1)
-    table.collect(1.0 + UNTOLD_S)
-    table.collect(1.0 + UNTOLD_S + MESSAGE_LIFETIME_S + 299)
+    table.collect(1.0 + UNADVERTISED_S)
+    table.collect(1.0 + UNADVERTISED_S + MESSAGE_LIFETIME_S + 299)
     assert through(table) == ()
-    table.collect(1.0 + UNTOLD_S + MESSAGE_LIFETIME_S + 300)
+    table.collect(1.0 + UNADVERTISED_S + MESSAGE_LIFETIME_S + 300)
     assert through(table) == (HONEST,)
 
 
@@ -139,13 +139,13 @@ def test_a_distance_is_not_forgotten_before_every_link_was_told(table: RouteTabl
     steal_and_leave(table, 1)
     now = 1.0
     for _ in range(5):
-        now += UNTOLD_S
-        table.collect(now, is_untold=lambda prefix: prefix == PREFIX)
-    now += UNTOLD_S
+        now += UNADVERTISED_S
+        table.collect(now, is_pending=lambda prefix: prefix == PREFIX)
+    now += UNADVERTISED_S
     table.collect(now)
-    table.collect(now + TOLD_S - 1)
+    table.collect(now + ADVERTISED_S - 1)
     assert through(table) == ()
-    table.collect(now + TOLD_S)
+    table.collect(now + ADVERTISED_S)
     assert through(table) == (HONEST,)
 
 
@@ -189,7 +189,7 @@ def test_ever_new_origins_fill_no_memory(table: RouteTable) -> None:
     for _ in range(2):
         now += SOURCE_GC_S
         table.collect(now)
-    table.counts.clear_damping(LIAR)
+    table.counts.clear_refused(LIAR)
     assert tell(table, LIAR, 0, 1, 9999, now, by=origin(9999)) == []
     assert through(table) == (LIAR,)
 

@@ -89,10 +89,10 @@ def test_addresses_in_another_vrf_are_not_ours(rib: Rib) -> None:
 
 
 @pytest.mark.parametrize("via", ["203.0.113.9", "203.0.113.9%lo", "2001:db8:f::9"])
-def test_nobody_is_behind_the_loopback_link(rib: Rib, via: str) -> None:
+def test_no_gateway_is_behind_the_loopback_link(rib: Rib, via: str) -> None:
     prefix = "2001:db8::/32" if ":" in via else "10.0.0.0/8"
     settle(rib, static(prefix, via))
-    assert "leads back here" in problem(rib, prefix)
+    assert "leads back to this router" in problem(rib, prefix)
 
 
 def test_onlink_is_no_way_around_it(rib: Rib) -> None:

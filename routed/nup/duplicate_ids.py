@@ -20,14 +20,14 @@ from collections.abc import Iterable
 
 from routed.model.prefix import Prefix
 
-__all__ = ["LEFTOVER_S", "REMEMBERED", "OwnIdWatch"]
+__all__ = ["LEFTOVER_S", "REMEMBERED", "DuplicateIdDetector"]
 
 LEFTOVER_S = 150.0
 """The longest grace (120 s), and time for the news to cross the network."""
 REMEMBERED = 16
 
 
-class OwnIdWatch:
+class DuplicateIdDetector:
     """What one neighbor tells with our router id as its origin."""
 
     def __init__(self) -> None:
