@@ -160,6 +160,7 @@ class Parent:
         self._log = opened.log.logger
         self._ready = ready
         self._is_ready = False
+        self._has_applied_start = trio.Event()
         self._is_stopping = False
         self._started_at_ns = time.monotonic_ns()
         self._manager = ServiceManager(os.environ)
@@ -236,6 +237,7 @@ class Parent:
             nursery.start_soon(self._kernel.run)
             nursery.start_soon(self._sockets.run, lambda: self._config)
             nursery.start_soon(self._transactions.run)
+            nursery.start_soon(self._say_ready)
             nursery.start_soon(self._sweep_former_tables)
             if self._manager.is_there:
                 nursery.start_soon(self._tell_status)
@@ -421,17 +423,21 @@ class Parent:
             return  # the next engine is told everything anyway
         session.mark_progress()
         # All static routes are in, or failed visibly.
-        if not self._is_ready and self._kernel.sync.has_applied_start:
-            self._transactions.started(self._start.text, is_instead=self._start.is_instead)
-            self._is_ready = True
-            took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
-            counters = self._kernel.counters
-            self._log.emit(
-                "ready", after_ms=took_ms, routes=counters.installed, failed=counters.failed
-            )
-            hint = f"routed: {counters.text}; `routectl show fib` has the reasons"
-            self._ready.report(0, hint if counters.failed else "")
-            self._manager.ready(self._health())
+        if self._kernel.sync.has_applied_start:
+            self._has_applied_start.set()
+
+    async def _say_ready(self) -> None:
+        """Once the kernel has what was decided, and the next start knows what is in force."""
+        await self._has_applied_start.wait()
+        self._transactions.started(self._start.text, is_instead=self._start.is_instead)
+        await self._transactions.has_kept_start.wait()
+        self._is_ready = True
+        took_ms = (time.monotonic_ns() - self._started_at_ns) // 1_000_000
+        counters = self._kernel.counters
+        self._log.emit("ready", after_ms=took_ms, routes=counters.installed, failed=counters.failed)
+        hint = f"routed: {counters.text}; `routectl show fib` has the reasons"
+        self._ready.report(0, hint if counters.failed else "")
+        self._manager.ready(self._health())
 
     def on_learned(self) -> None:
         """Tell the engine of others' routes."""

@@ -214,6 +214,8 @@ class Transactions:
         """A text that was loaded and moves the pid file: a start by it looks for what is refused
         where nothing of that is."""
         self._has_started = trio.Event()
+        self.has_kept_start = trio.Event()
+        """What the daemon has started by is on disk, or could not be written."""
         self._queue = ReloadQueue()
         self._news = trio.Event()
         self._reviews_in, self._reviews = trio.open_memory_channel[ReloadRequest](QUEUE_MAX)
@@ -271,6 +273,7 @@ class Transactions:
             nursery.start_soon(self._review_loop)
             await self._has_started.wait()
             await self._write_state()
+            self.has_kept_start.set()
             nursery.start_soon(self._write_state_loop)
             while True:
                 await self._carry_out_next()

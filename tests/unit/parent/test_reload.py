@@ -383,6 +383,20 @@ def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Pa
     assert (later.running, later.previous) == ("b", "a")
 
 
+async def test_a_start_is_kept_before_the_daemon_calls_itself_ready(
+    tmp_path: Path, apart: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Killed right after its start, it left routes of which the next one knew nothing."""
+    async with running(tmp_path, apart) as scene:
+        with trio.fail_after(30):
+            await scene.transactions.has_kept_start.wait()
+        assert last_good_of(apart).running == text_with(1)
+    with full_disk(apart):
+        async with running(tmp_path, apart) as scene:
+            with trio.fail_after(30):
+                await scene.transactions.has_kept_start.wait()
+
+
 def put_in_force(last_good: LastGood, *texts: str) -> None:
     for text in texts:
         last_good.put_in_force(text)
