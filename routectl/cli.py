@@ -15,174 +15,21 @@ since one stray import costs more than the whole command.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from collections.abc import Iterable, Sequence
 
-from ipc.blocking import DEFAULT_TIMEOUT_S, ControlClient, ExitStatus
-from ipc.control import DEFAULT_SOCKET, AddressFamily
-from ipc.texts import clip_text
-from routectl.commands import TREE
-from routectl.ending import prepare_streams, run_to_end
-from routectl.execute import Output, execute, hold
-from routectl.grammar import (
-    Import,
-    Invocation,
-    Local,
-    LocalAction,
-    Positional,
-    Watch,
-    lease_of,
-    leaves,
+from ipc.blocking import ExitStatus
+from routectl.command_line import (
+    CommandLine,
+    asks_for_json,
+    command_line_for,
+    open_output,
+    program_parser,
 )
-from routectl.parse import ParseError, aligned, describe, expected, parse
-from routectl.render.text import TextOutput
+from routectl.ending import prepare_streams, run_to_end
+from routectl.parse import ParseError
 
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
-
-__all__ = ["CommandLine", "command_line_for", "main"]
-
-SOCKET_VARIABLE = "ROUTECTL_SOCKET"
-TIMEOUT_MAX_S = 86_400.0
-
-
-_SHOWN_BYTES = 60
-"""Of a line that an error quotes."""
-
-
-class CommandLine:
-    """Runs command lines with the options they carry, over one client. Used by all three modes."""
-
-    def __init__(
-        self, options: argparse.Namespace, client: ControlClient, out: TextIO, errors: TextIO
-    ) -> None:
-        self.client = client
-        self.options = options
-        """As given to the program; a line may add to them."""
-        self._out = out
-        self._errors = errors
-        self.pages = False
-        """Whether long output goes through a pager, as in the shell."""
-        self.holds_leases = False
-        """Whether a command that leases for the session stays until it is ended: a one-shot one,
-        whose session would be over at once."""
-
-    def run_line(self, line: str) -> ExitStatus | None:
-        """Run a line as a person types it: words, options, `?` at the end for help.
-
-        Returns:
-            How it ended, or None when the line asks to leave.
-        """
-        import shlex  # a one-shot command has its words already
-
-        try:
-            words = shlex.split(_without_comment(line))
-        except ValueError as error:
-            return self._usage(f"{clip_text(line.strip(), _SHOWN_BYTES)}: {str(error).lower()}")
-        return self.run(words) if words else ExitStatus.DONE
-
-    def run(self, arguments: Sequence[str]) -> ExitStatus | None:
-        """Run words and options; returns as `run_line`."""
-        inherited = {name: value for name, value in vars(self.options).items() if name != "words"}
-        try:
-            options = _line_parser().parse_intermixed_args(
-                _without_dashes(arguments), argparse.Namespace(**inherited)
-            )
-        except ParseError as error:
-            return self._usage(str(error), is_json=_asks_for_json(arguments))
-        return self.run_words(options.words, options)
-
-    def run_words(self, words: Sequence[str], options: argparse.Namespace) -> ExitStatus | None:
-        """Run words whose options are read already; returns as `run_line`."""
-        output = _output(options, self._out, self._errors)
-        try:
-            if options.help:
-                output.report(describe(words))
-                return ExitStatus.DONE
-            if words and words[-1].endswith("?"):
-                output.report(_next_words(words[:-1], words[-1][:-1]))
-                return ExitStatus.DONE
-            invocation = parse(words, _family(options))
-        except ParseError as error:
-            output.fail("usage", str(error))
-            return ExitStatus.USAGE
-        if invocation.leaf.action == Local(LocalAction.QUIT):
-            return None
-        status = ExitStatus.DONE
-        with self._out_for(invocation) as out:
-            status = execute(invocation, self.client, _output(options, out, self._errors))
-        if status is ExitStatus.DONE and self.holds_leases and lease_of(invocation).is_session:
-            return hold(invocation, self.client, output)
-        return status
-
-    def _out_for(self, invocation: Invocation) -> AbstractContextManager[TextIO]:
-        """Where the answer goes: through a pager when a person may want to read it again."""
-        action = invocation.leaf.action
-        is_live = isinstance(action, (Watch, Import)) or action == Local(LocalAction.TOP)
-        if not self.pages or is_live:
-            return nullcontext(self._out)
-        from routectl.pager import paging  # only the shell pays for it
-
-        return paging(self._out)
-
-    def help_for(self, line: str) -> list[str]:
-        """What may come next after the text before the cursor, as lines."""
-        words = line.split()
-        start = "" if not words or line[-1:].isspace() else words.pop()
-        try:
-            return _next_words(words, start)
-        except ParseError as error:
-            return [str(error)]
-
-    def interrupted(self) -> None:
-        """Say that Ctrl-C ended a command; its connection is dropped, which ends it there, too."""
-        self.client.close()
-        _output(self.options, self._out, self._errors).fail("cancelled", "cancelled")
-
-    def _usage(self, text: str, *, is_json: bool = False) -> ExitStatus:
-        options = argparse.Namespace(**vars(self.options))
-        options.json |= is_json
-        _output(options, self._out, self._errors).fail("usage", text)
-        return ExitStatus.USAGE
-
-
-def _without_comment(line: str) -> str:
-    """A line up to a `#` at its start or after a blank, outside quotes; `shlex` would take one
-    within a word as well (`dev eth0#1`)."""
-    quote, before, characters = "", " ", iter(enumerate(line))
-    for at, character in characters:
-        if character == "\\" and quote != "'":
-            next(characters, None)
-        elif quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character == "#" and before.isspace():
-            return line[:at]
-        before = character
-    return line
-
-
-@contextmanager
-def command_line_for(
-    arguments: Sequence[str], out: TextIO, errors: TextIO
-) -> Iterator[CommandLine]:
-    """A command line with the program's options, for as long as the block lasts.
-
-    Args:
-        arguments: options of the program; words among them are left alone.
-        out: for answers.
-        errors: for what goes wrong.
-
-    Raises:
-        ParseError: the options cannot be read.
-    """
-    options = _program_parser().parse_intermixed_args(_without_dashes(arguments))
-    with ControlClient(options.socket, timeout_s=options.timeout) as client:
-        yield CommandLine(options, client, out, errors)
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -197,8 +44,8 @@ def _main(arguments: list[str]) -> int:
         with command_line_for(arguments, sys.stdout, sys.stderr) as command_line:
             return _run(command_line)
     except ParseError as error:
-        options = argparse.Namespace(json=_asks_for_json(arguments), pretty=False, no_color=False)
-        _output(options, sys.stdout, sys.stderr).fail("usage", str(error))
+        options = argparse.Namespace(json=asks_for_json(arguments), pretty=False, no_color=False)
+        open_output(options, sys.stdout, sys.stderr).fail("usage", str(error))
         return ExitStatus.USAGE
 
 
@@ -214,7 +61,7 @@ def _run(command_line: CommandLine) -> int:
             print(line)
         return ExitStatus.DONE
     if options.help and not options.words:
-        _program_parser().print_help()
+        program_parser().print_help()
         return ExitStatus.DONE
     if options.version:
         print(f"routectl {_version()}")
@@ -241,136 +88,6 @@ def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
         if status is ExitStatus.UNREACHABLE:
             break  # it would be said again for every line that is left
     return first_failure
-
-
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are ours to show, in text or JSON."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ParseError(message)
-
-    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print it, and do not pass over in silence that it cannot be written, as argparse does."""
-        (file or sys.stdout).write(self.format_help())
-
-
-def _line_parser() -> _Parser:
-    """The options that every command takes; no defaults, so that a line adds to the program's."""
-    parser = _Parser(prog="routectl", add_help=False, argument_default=argparse.SUPPRESS)
-    _add_line_options(parser)
-    return parser
-
-
-def _add_line_options(parser: argparse.ArgumentParser) -> None:
-    switches = (
-        ("-h", "--help", "help", "what a command does and how it is written; alone: this text"),
-        ("-j", "--json", "json", "print JSON, one document for each command"),
-        ("-p", "--pretty", "pretty", "indent the JSON (implies --json)"),
-        ("-4", "--ipv4", "ipv4", "only IPv4"),
-        ("-6", "--ipv6", "ipv6", "only IPv6"),
-    )
-    for short, long, name, help_text in switches:
-        parser.add_argument(short, long, dest=name, action="store_true", help=help_text)
-    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
-    parser.add_argument("words", nargs="*", default=[], metavar="COMMAND", help="see below")
-
-
-def _program_parser() -> _Parser:
-    listing = "\n".join(aligned([(" ".join(words), leaf.help) for words, leaf in leaves(TREE)]))
-    parser = _Parser(
-        prog="routectl",
-        description="Look at a running routed and steer it. Without a command: the shell, or "
-        "commands from standard input when that is no terminal.",
-        epilog=f"commands (unique abbreviations will do; scripts spell words in full):\n{listing}"
-        "\n\nexit status: 0 done, 1 the daemon said no, 2 usage, 3 cannot reach the daemon, "
-        "4 denied, 5 the answer cannot be written",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument(
-        "-s",
-        "--socket",
-        default=os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET,
-        help=f"the daemon's socket (default: ${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
-    )
-    parser.add_argument(
-        "-t",
-        "--timeout",
-        type=_seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help=f"how long the daemon may be silent (default: {DEFAULT_TIMEOUT_S:g})",
-    )
-    _add_line_options(parser)
-    parser.add_argument("--complete", metavar="LINE", help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="store_true", help="print the version and end")
-    return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= TIMEOUT_MAX_S:
-        raise argparse.ArgumentTypeError(
-            f"expected a number of seconds above 0, up to {TIMEOUT_MAX_S:g}; got {text!r}"
-        )
-    return seconds
-
-
-def _without_dashes(arguments: Sequence[str]) -> list[str]:
-    """Modifiers of a command may be written as options: `reload --confirm 60s`."""
-    words = {
-        f"--{argument.name}": argument.name
-        for _, leaf in leaves(TREE)
-        for argument in leaf.arguments
-        if not isinstance(argument, Positional)
-    }
-    return [words.get(argument, argument) for argument in arguments]
-
-
-def _next_words(words: Sequence[str], start: str) -> list[str]:
-    """What `?` shows: what may follow the words, or what the word begun may become.
-
-    Raises:
-        ParseError: nothing would fit.
-    """
-    choices = expected(words)
-    fitting = [
-        choice for choice in choices if choice.kind is not None or choice.text.startswith(start)
-    ]
-    if not fitting:
-        return describe([*words, start] if start else words)
-    return aligned([(choice.text, choice.help) for choice in fitting])
-
-
-def _output(options: argparse.Namespace, out: TextIO, errors: TextIO) -> Output:
-    if options.json or options.pretty:
-        from routectl.render.json import JsonOutput
-
-        return JsonOutput(out, is_pretty=options.pretty)
-    place = getattr(options, "place", "")
-    return TextOutput(out, errors, has_color=_has_color(options, out), place=place)
-
-
-def _has_color(options: argparse.Namespace, out: TextIO) -> bool:
-    """Colour only where a person sees it and has not declined (no-color.org)."""
-    if options.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return out.isatty()
-
-
-def _asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether the options want JSON although they could not all be read."""
-    return bool({"-j", "--json", "-p", "--pretty"} & set(arguments))
-
-
-def _family(options: argparse.Namespace) -> AddressFamily | None:
-    """One family when exactly one was asked for; both or neither means all."""
-    if options.ipv4 == options.ipv6:
-        return None
-    return AddressFamily.IPV4 if options.ipv4 else AddressFamily.IPV6
 
 
 def _version() -> str:

@@ -26,8 +26,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from ipc.blocking import ControlError
 from ipc.control import ShowStatus
-from routectl.cli import CommandLine
 from routectl.client import LiveValueSource
+from routectl.command_line import CommandLine
 from routectl.completer import GrammarCompleter
 from routectl.render.views import health
 

@@ -107,10 +107,6 @@ MODULES = {
 @functools.cache
 def imports_of(path: Path) -> tuple[str, ...]:
     """Every module that is imported at run time, in functions too."""
-    return tuple(_imports_in(path))
-
-
-def _imports_in(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     type_only = {
         id(node)
@@ -118,6 +114,16 @@ def _imports_in(path: Path) -> Iterator[str]:
         if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
         for node in ast.walk(branch)
     }
+    return tuple(_imports_in(tree, path, type_only))
+
+
+@functools.cache
+def all_imports_of(path: Path) -> tuple[str, ...]:
+    """Every module that is imported at run time or for types alone, in functions too."""
+    return tuple(_imports_in(ast.parse(path.read_text(encoding="utf-8")), path, set()))
+
+
+def _imports_in(tree: ast.Module, path: Path, type_only: set[int]) -> Iterator[str]:
     for node in ast.walk(tree):
         if id(node) in type_only:
             continue
@@ -160,6 +166,46 @@ def test_imports_follow_the_table(module: str) -> None:
         if imported.split(".")[0] in sys.stdlib_module_names:
             continue
         assert is_within(imported, allowed), f"{module} may not import {imported}"
+
+
+def find_circle(arrows: dict[str, set[str]]) -> list[str]:
+    """The nodes of one circle of a graph in order, the first once more at the end; empty if none.
+
+    Nodes that lead nowhere are removed until none is left or all that remain lead to others.
+    """
+    left = {node: targets - {node} for node, targets in arrows.items()}
+    while ends := {node for node, targets in left.items() if not targets & left.keys()}:
+        left = {node: targets for node, targets in left.items() if node not in ends}
+    if not left:
+        return []
+    way = [min(left)]
+    while (following := min(left[way[-1]] & left.keys())) not in way:
+        way.append(following)
+    return [*way[way.index(following) :], following]
+
+
+def test_no_modules_import_each_other() -> None:
+    """No circle of modules, at whatever place of a module the import stands, types included."""
+    arrows = {
+        module: {imported for imported in all_imports_of(path) if imported in MODULES}
+        for module, path in MODULES.items()
+    }
+    assert find_circle(arrows) == []
+
+
+def test_no_packages_import_each_other() -> None:
+    """No circle of packages, even where no single module takes part in one."""
+    arrows: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        targets = arrows.setdefault(package_of(module), set())
+        targets |= {package_of(imported) for imported in all_imports_of(path)}
+    assert find_circle(arrows) == []
+
+
+def test_a_circle_is_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": set(), "e": {"a", "e"}}
+    assert find_circle(arrows) == ["b", "c", "b"]
+    assert find_circle(arrows | {"c": {"d"}}) == []
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IMPORTERS))

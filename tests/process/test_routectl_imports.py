@@ -28,7 +28,7 @@ PLAIN_SHOW = {
 
 TOO_SLOW_FOR_A_SHOW = {
     "argparse", "dataclasses", "inspect", "typing", "json", "tempfile", "ipc.control", "ipc.codec",
-    "routectl.cli", "routectl.grammar",
+    "routectl.cli", "routectl.command_line", "routectl.grammar",
 }  # fmt: skip
 
 

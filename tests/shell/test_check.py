@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from ipc.blocking import ExitStatus
-from routectl.cli import command_line_for
+from routectl.command_line import command_line_for
 
 
 def run(line: str) -> tuple[ExitStatus | None, str, str]:

@@ -15,7 +15,7 @@ import pytest
 
 from ipc.blocking import ExitStatus
 from routectl import kernel
-from routectl.cli import command_line_for
+from routectl.command_line import command_line_for
 from routectl.kernel import KernelError, agreement, ask_kernel
 from routectl.render.text import Row
 from routed.control.policy import AccessList

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipc.blocking import ExitStatus
-from routectl.cli import command_line_for
+from routectl.command_line import command_line_for
 from routectl.commands import TREE
 from routectl.grammar import Leaf, Local, leaves
 from routed.control.policy import AccessList

@@ -14,7 +14,7 @@ import pytest
 from ipc.blocking import ExitStatus
 from ipc.control import RouteOperation
 from ipc.routes import BATCH_ROUTES
-from routectl.cli import command_line_for
+from routectl.command_line import command_line_for
 from routectl.render.text import TextOutput
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from routectl.cli import CommandLine, command_line_for
+from routectl.command_line import CommandLine, command_line_for
 from routectl.pager import pager_command, paging
 from routectl.parse import parse
 from routed.control.policy import AccessList

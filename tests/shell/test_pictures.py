@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 import pytest
 
 from ipc.blocking import ControlClient, ExitStatus
-from routectl.cli import command_line_for, main
+from routectl.cli import main
+from routectl.command_line import command_line_for
 from routectl.commands import TREE
 from routectl.completion import SHELLS, candidates, script
 from routectl.grammar import SHELLS as SHELL_WORDS

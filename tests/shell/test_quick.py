@@ -13,7 +13,7 @@ from ipc import control, framing, quick
 from ipc.control import ControlType, ResultCode
 from routectl import cli
 from routectl import quick as routectl_quick
-from routectl.cli import SOCKET_VARIABLE
+from routectl.command_line import SOCKET_VARIABLE
 from routectl.generate import GENERATED, ROOT
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving

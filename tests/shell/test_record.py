@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ipc.blocking import ExitStatus
-from routectl.cli import command_line_for
+from routectl.command_line import command_line_for
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 

@@ -18,8 +18,8 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from routectl.cli import CommandLine, command_line_for
 from routectl.client import LiveValueSource
+from routectl.command_line import CommandLine, command_line_for
 from routectl.completer import GrammarCompleter
 from routectl.grammar import ValueKind
 from routectl.shell import Shell, history_path, open_history, prompt_text

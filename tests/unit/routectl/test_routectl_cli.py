@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ipc.blocking import ExitStatus
-from routectl.cli import command_line_for, main
+from routectl.cli import main
+from routectl.command_line import command_line_for
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 from tests.fakes.fake_views import many_routes
