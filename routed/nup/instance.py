@@ -62,44 +62,31 @@ from routed.nup.events import (
     TraceCode,
 )
 from routed.nup.lifecycle import Lifecycle
-from routed.nup.link.addresses import is_heard, off_link_reason
 from routed.nup.link.adjacency import (
     AdjacencyEvent,
 )
-from routed.nup.link.schedule import Schedule
 from routed.nup.link.settings import LinkSettings, UsageError
-from routed.nup.link.state import Link, LinkMemory
+from routed.nup.link.state import MAX_NEIGHBORS_PER_LINK, Link, LinkMemory
 from routed.nup.loading import Loading
-from routed.nup.outputs import OutputLog
 from routed.nup.pending_updates import PendingUpdates
-from routed.nup.receive import MAX_NEIGHBORS_PER_LINK, MessageHandler
+from routed.nup.receive import MessageHandler
 from routed.nup.route_changes import RouteReporter
-from routed.nup.routes.policy import Imported, Policy
-from routed.nup.routes.table import NeighborKey, RouteTable
+from routed.nup.routes.policy import Policy
+from routed.nup.routes.table import NeighborKey
 from routed.nup.seqno_relay import RequestRelay
+from routed.nup.shared_state import make_shared_state
 from routed.nup.transmit import Transmitter
-from routed.nup.transport.advertise import (
-    OriginTable,
-    RetractionHold,
-)
-from routed.nup.transport.forwarding_wait import ForwardingWait
-from routed.nup.transport.table_dumps import TableOrder
 from routed.nup.views import NeighborPosition, learned_rows, neighbor_rows, waiting_rows
 from routed.nup.wire.message import (
-    DecodeError,
     Goodbye,
     RestartNotice,
-    RouteUpdate,
     Sender,
     Tlv,
-    decode,
 )
 from routed.nup.wire.tlv_fields import is_router_id
 
 __all__ = ["MAX_NEIGHBORS_PER_LINK", "NeighborInstance"]
 
-REQUIRED_HOP_LIMIT = 255
-"""Nothing that was forwarded even once still has it (RFC 5082)."""
 OWN_GRACE_S = 30.0
 """What we ask for when we announce a restart."""
 MAX_LINKS_REMEMBERED = 256
@@ -128,48 +115,27 @@ class NeighborInstance:
             raise UsageError(f"{router_id} is no router id: a unicast IPv4 address is wanted")
         self.router_id = router_id
         self.boot_id = boot_id
+        state = make_shared_state(Sender(router_id, boot_id), origin_seqno, rng)
         self._rng = rng
-        self._links: dict[int, Link] = {}
-        self._schedule = Schedule(self._links)
-        self._policy = Policy()
-        self._table = RouteTable(router_id, self._apply_import)
-        self._origins = OriginTable(origin_seqno)
-        self._hold = RetractionHold()
-        self._wait = ForwardingWait()
-        self._log = OutputLog()
-        self._reporter = RouteReporter(
-            self._log, self._table, self._origins, self._hold, self._links, self._wait
-        )
-        self._pending_updates = PendingUpdates(self._links, self._table)
-        own = Sender(router_id, boot_id)
-        self._transmitter = Transmitter(
-            own, rng, self._log, self._hold, self._wait, self._advertisement
-        )
-        order = TableOrder(self._origins.prefixes, self._table.selections)
-        self._table.order = self._origins.order = order
-        self._lifecycle = Lifecycle(
-            rng, self._log, self._table, order, self._reporter, self._transmitter
-        )
-        self._relay = RequestRelay(
-            router_id,
-            self._log,
-            self._table,
-            self._origins,
-            self._links,
-            self._pending_updates.mark,
-        )
+        self._log = state.log
+        self._links = state.links
+        self._schedule = state.schedule
+        self._policy = state.policy
+        self._table = state.table
+        self._origins = state.origins
+        self._wait = state.wait
+        self._reporter = RouteReporter(state)
+        self._pending_updates = PendingUpdates(state)
+        self._transmitter = Transmitter(state)
+        self._lifecycle = Lifecycle(state, self._reporter, self._transmitter)
+        self._relay = RequestRelay(state, self._pending_updates)
         self._handler = MessageHandler(
-            own,
-            rng,
-            self._log,
-            self._table,
-            self._origins,
+            state,
             self._reporter,
             self._transmitter,
             self._lifecycle,
             self._relay,
-            self._pending_updates.mark,
-            self._links,
+            self._pending_updates,
         )
         self._loading = Loading(self._links)
         self._memories: dict[int, LinkMemory] = {}
@@ -316,10 +282,10 @@ class NeighborInstance:
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
-        if self._is_stopped or policy == self._policy:
+        if self._is_stopped or policy == self._policy.current:
             return
         self._record_input("set_policy", policy, now)
-        self._policy = policy
+        self._policy.replace(policy)
         self._table.imports_by_prefix = policy.imports_by_prefix
         self._table.reapply_policy(now)
         self._pending_updates.mark_all([*self._origins.prefixes(), *self._table.selections()], now)
@@ -422,33 +388,9 @@ class NeighborInstance:
         burst = list(datagrams)
         self._record_input("receive_burst", burst, now)
         for datagram in burst:
-            self._process_datagram(datagram, now)
+            self._handler.receive_datagram(datagram, now)
         self._expire_neighbors(now)
         self._finish_input(now)
-
-    def _process_datagram(self, datagram: Datagram, now: float) -> None:
-        data, source, ifindex, hop_limit = datagram
-        link = self._links.get(ifindex)
-        if link is None:
-            self._log.trace(TraceCode.DROPPED_UNKNOWN_LINK, ifindex, source)
-        elif hop_limit != REQUIRED_HOP_LIMIT:
-            self._log.trace(TraceCode.DROPPED_HOP_LIMIT, ifindex, source, f"hop limit {hop_limit}")
-            link.refusals.record(
-                source,
-                f"hop limit {hop_limit}, not {REQUIRED_HOP_LIMIT}: it is not on the link",
-                now,
-            )
-        elif not is_heard(link.settings, source):
-            self._log.trace(TraceCode.DROPPED_SOURCE_OFF_LINK, ifindex, source)
-            link.refusals.record(source, off_link_reason(link.settings, source), now)
-        else:
-            try:
-                message = decode(data)
-            except DecodeError as error:
-                code = TraceCode[f"DROPPED_{error.reason.name}"]
-                self._log.trace(code, ifindex, source, str(error))
-            else:
-                self._handler.receive(link, source, data, message, now)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; too early or too late is harmless."""
@@ -657,30 +599,3 @@ class NeighborInstance:
         if self._loading.has_whole_tables(but_for=link):  # what comes by the link is not told there
             link.is_converging = False
             self._transmitter.hasten_heartbeat(link, now)
-
-    def _advertisement(self, prefix: Prefix, ifindex: int) -> RouteUpdate | None:
-        """What a link may be told of a prefix: ours, or selected and not reached through it."""
-        ifname = self._links[ifindex].settings.ifname
-        own = self._origins.get(prefix)
-        if own is not None:
-            ours = RouteUpdate(
-                prefix, own.metric, own.tag, own.is_external, self.router_id, own.seqno
-            )
-            return self._policy.export(ours, (), ifname)
-        selection = self._table.selection(prefix)
-        if selection is None or any(key.ifindex == ifindex for key in selection.neighbors):
-            return None
-        update = RouteUpdate(
-            prefix,
-            selection.metric,
-            selection.tag,
-            selection.is_external,
-            selection.origin,
-            selection.seqno,
-        )
-        learned_from = tuple(key.router_id for key in selection.neighbors)
-        return self._policy.export(update, learned_from, ifname)
-
-    def _apply_import(self, key: NeighborKey, update: RouteUpdate) -> Imported:
-        ifname = self._links[key.ifindex].settings.ifname
-        return self._policy.apply_import(update, key.router_id, ifname)

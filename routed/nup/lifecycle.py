@@ -12,9 +12,9 @@ belongs to those it is held by (`links`) or to the room that decides about it (`
 from __future__ import annotations
 
 import hashlib
-import random
+from collections.abc import Sequence
 
-from routed.model.prefix import Family
+from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop
 from routed.model.seqno import is_newer
 from routed.nup.events import (
@@ -25,12 +25,10 @@ from routed.nup.events import (
 )
 from routed.nup.link.adjacency import TRANSITIONS, AdjacencyAction, AdjacencyEvent
 from routed.nup.link.state import Exchange, Link, Neighbor
-from routed.nup.outputs import OutputLog
 from routed.nup.route_changes import RouteReporter
-from routed.nup.routes.table import RouteTable
+from routed.nup.shared_state import SharedState
 from routed.nup.transmit import Transmitter
 from routed.nup.transport.advertise import TableDump
-from routed.nup.transport.table_dumps import TableOrder
 from routed.nup.wire.message import BeginTable, Stream, TableRequest
 
 __all__ = ["Lifecycle", "has_complete_table"]
@@ -56,21 +54,16 @@ class Lifecycle:
     """Moves adjacencies through their states."""
 
     def __init__(
-        self,
-        rng: random.Random,
-        log: OutputLog,
-        table: RouteTable,
-        order: TableOrder,
-        reporter: RouteReporter,
-        transmitter: Transmitter,
+        self, state: SharedState, reporter: RouteReporter, transmitter: Transmitter
     ) -> None:
-        self._session_key = rng.randbytes(32)
+        self._session_key = state.rng.randbytes(32)
         self._sessions = 0
         """How many were opened; hashed with the key, so that none can be told from another."""
-        self._rng = rng
-        self._log = log
-        self._table = table
-        self._order = order
+        self._rng = state.rng
+        self._log = state.log
+        self._table = state.table
+        self._origins = state.origins
+        self._order = state.order
         self._reporter = reporter
         self._transmitter = transmitter
 
@@ -164,7 +157,7 @@ class Lifecycle:
         neighbor.adjacency.begin_loading(now)
         self._table.set_path(neighbor.key, neighbor.path(link.settings), now)
         self._table.counts.set_limit(neighbor.key, link.settings.max_prefixes)
-        neighbor.exchange.begin_dump(TableDump(self._order.listed()), now)
+        neighbor.exchange.begin_dump(TableDump(self._listed()), now)
         link.advertiser.pause(now)
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
 
@@ -214,6 +207,12 @@ class Lifecycle:
                 neighbor.adjacency.address,
                 f"{received} of {count} updates",
             )
+
+    def confirm_two_way(self, link: Link, neighbor: Neighbor, now: float) -> None:
+        """Handle the proof that a neighbor hears us: it has named our session."""
+        neighbor.adjacency.confirm(now)
+        reason = AdjacencyReason.HEARD_BOTH_WAYS
+        self.fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
 
     def expire(self, link: Link, neighbor: Neighbor, now: float) -> None:
         """Do what the clock says about one neighbor: dead, one-way, given up, grace over."""
@@ -286,8 +285,12 @@ class Lifecycle:
             self._log.count(TraceCode.IGNORED_TABLE_REQUEST)
             return
         exchange.table_resent_at = now
-        told = exchange.dump.count if exchange.dump is not None else 0
-        exchange.begin_dump(TableDump(self._order.listed(), told), now)
+        sent_before = exchange.dump.count if exchange.dump is not None else 0
+        exchange.begin_dump(TableDump(self._listed(), sent_before), now)
+
+    def _listed(self) -> Sequence[Prefix]:
+        """Return all prefixes that may be advertised now, in the order of dumps."""
+        return self._order.listed(self._origins.prefixes(), self._table.selections())
 
     def _is_current(self, link: Link, neighbor: Neighbor) -> bool:
         return link.neighbors.get(neighbor.key) is neighbor

@@ -7,12 +7,12 @@ the kernel has followed       --> as if it had changed now
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from routed.model.prefix import Prefix
-from routed.nup.link.state import Link
 from routed.nup.route_changes import ByNeighbors, Reported
-from routed.nup.routes.table import RouteTable, SelectedRoute
+from routed.nup.routes.table import SelectedRoute
+from routed.nup.shared_state import SharedState
 
 __all__ = ["PendingUpdates"]
 
@@ -20,9 +20,9 @@ __all__ = ["PendingUpdates"]
 class PendingUpdates:
     """Marks prefixes on links, and touches those; owns nothing."""
 
-    def __init__(self, links: Mapping[int, Link], table: RouteTable) -> None:
-        self._links = links
-        self._table = table
+    def __init__(self, state: SharedState) -> None:
+        self._links = state.links
+        self._table = state.table
 
     def is_pending(self, prefix: Prefix) -> bool:
         """Whether some link with listeners is still to be told of a prefix."""

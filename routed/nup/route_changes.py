@@ -8,17 +8,14 @@ believe in it is held first, and lost when all of them have acknowledged (see
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, TypeAlias
 
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NextHop
 from routed.nup.events import LearnedPath, RouteHeld, RouteLost, RoutesLearned
-from routed.nup.link.state import Link
-from routed.nup.outputs import OutputLog
-from routed.nup.routes.table import NeighborKey, RouteTable, SelectedRoute
-from routed.nup.transport.advertise import OriginTable, RetractionHold
-from routed.nup.transport.forwarding_wait import ForwardingWait
+from routed.nup.routes.table import NeighborKey, SelectedRoute
+from routed.nup.shared_state import SharedState
 from routed.nup.transport.reliable import OutgoingData
 
 __all__ = ["ByNeighbors", "Reported", "RouteReporter"]
@@ -39,21 +36,13 @@ class Reported(NamedTuple):
 class RouteReporter:
     """Turns selections into RoutesLearned, RouteHeld and RouteLost."""
 
-    def __init__(
-        self,
-        log: OutputLog,
-        table: RouteTable,
-        origins: OriginTable,
-        hold: RetractionHold,
-        links: Mapping[int, Link],
-        wait: ForwardingWait,
-    ) -> None:
-        self._log = log
-        self._table = table
-        self._origins = origins
-        self._hold = hold
-        self._links = links
-        self._wait = wait
+    def __init__(self, state: SharedState) -> None:
+        self._log = state.log
+        self._table = state.table
+        self._origins = state.origins
+        self._hold = state.hold
+        self._links = state.links
+        self._wait = state.wait
         self._reported: dict[Prefix, LearnedPath] = {}
 
     def report_all(

@@ -6,16 +6,15 @@ Source: RFC 8966 section 3.8.1.2.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 
 from routed.model.prefix import Address, Prefix
 from routed.model.seqno import REACH, is_newer_origin, seqno_distance
 from routed.nup.events import TraceCode
 from routed.nup.link.state import Link, Neighbor
-from routed.nup.outputs import OutputLog
+from routed.nup.pending_updates import PendingUpdates
 from routed.nup.routes.seqno_limits import Raise
-from routed.nup.routes.table import NeighborKey, RouteTable
-from routed.nup.transport.advertise import OriginTable
+from routed.nup.routes.table import NeighborKey
+from routed.nup.shared_state import SharedState
 from routed.nup.wire.message import SeqnoRequest
 
 __all__ = ["RequestRelay"]
@@ -33,21 +32,13 @@ REQUEST_REACH = REACH // 2
 class RequestRelay:
     """Owns what has been passed on lately, so that no request goes round in circles."""
 
-    def __init__(
-        self,
-        router_id: Address,
-        log: OutputLog,
-        table: RouteTable,
-        origins: OriginTable,
-        links: Mapping[int, Link],
-        mark_dirty: Callable[[Prefix, float], None],
-    ) -> None:
-        self._router_id = router_id
-        self._log = log
-        self._table = table
-        self._origins = origins
-        self._links = links
-        self._mark_dirty = mark_dirty
+    def __init__(self, state: SharedState, pending_updates: PendingUpdates) -> None:
+        self._router_id = state.own.router_id
+        self._log = state.log
+        self._table = state.table
+        self._origins = state.origins
+        self._links = state.links
+        self._pending_updates = pending_updates
         self._forwarded: OrderedDict[tuple[Prefix, Address, int], tuple[int, float]] = OrderedDict()
         """By prefix, origin and seqno: how many hops it was to go, and until when it is not passed
         on again. Oldest first."""
@@ -85,7 +76,7 @@ class RequestRelay:
         match verdict:
             case Raise.GRANTED:
                 self._log.count(TraceCode.SEQNO_RAISED)
-                self._mark_dirty(prefix, now)
+                self._pending_updates.mark(prefix, now)
             case Raise.BEHIND:
                 link.advertiser.mark(prefix, now)
             case Raise.TOO_FAR | Raise.TOO_SOON:

@@ -11,18 +11,17 @@ recognisably newer.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.seqno import next_seqno
+from routed.nup.advertisements import Advertisements
 from routed.nup.events import AdjacencyState, SendDatagram, TraceCode
 from routed.nup.link.adjacency import REST_INTERVALS, Adjacency, timestamp_us
 from routed.nup.link.state import Link, Neighbor
-from routed.nup.outputs import OutputLog
-from routed.nup.transport.advertise import RetractionHold, UpdateBatch, pop_fitting
-from routed.nup.transport.forwarding_wait import ForwardingWait
+from routed.nup.shared_state import SharedState
+from routed.nup.transport.advertise import UpdateBatch, pop_fitting
 from routed.nup.transport.reliable import OutgoingData
 from routed.nup.wire.message import (
     CONTENT_MAX_BYTES,
@@ -37,7 +36,6 @@ from routed.nup.wire.message import (
     Receiver,
     Reception,
     RouteUpdate,
-    Sender,
     Stream,
     TableVersion,
     Tlv,
@@ -45,7 +43,7 @@ from routed.nup.wire.message import (
     tlv_bytes,
 )
 
-__all__ = ["MAX_LISTED_ADDRESSES", "Advertise", "Transmitter"]
+__all__ = ["MAX_LISTED_ADDRESSES", "Transmitter"]
 
 HEARTBEAT_JITTER = 0.25
 """So much earlier than the interval, and never later (RFC 5880 section 6.8.7): were it both ways,
@@ -67,27 +65,18 @@ what comes sooner is another neighbor's, and one heartbeat to the group answers 
 MAX_LISTED_ADDRESSES = 16
 
 Advertise: TypeAlias = Callable[[Prefix, int], RouteUpdate | None]
-"""What a link (by index) may be told of a prefix now; None when nothing."""
 
 
 class Transmitter:
     """The sending side of one instance."""
 
-    def __init__(
-        self,
-        sender: Sender,
-        rng: random.Random,
-        log: OutputLog,
-        hold: RetractionHold,
-        wait: ForwardingWait,
-        advertise: Advertise,
-    ) -> None:
-        self._sender = sender
-        self._rng = rng
-        self._log = log
-        self._hold = hold
-        self._wait = wait
-        self._advertise = advertise
+    def __init__(self, state: SharedState) -> None:
+        self._sender = state.own
+        self._rng = state.rng
+        self._log = state.log
+        self._hold = state.hold
+        self._wait = state.wait
+        self._advertise: Advertise = Advertisements(state).lookup
         self._table_version = 0
         self._drawn = -math.inf, 0.0
         """A moment, and chance's word for it."""

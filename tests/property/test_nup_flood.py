@@ -17,7 +17,7 @@ import pytest
 
 from routed.model.prefix import Address, Family, Prefix
 from routed.nup.instance import NeighborInstance
-from routed.nup.receive import MAX_NEIGHBORS_PER_LINK
+from routed.nup.link.state import MAX_NEIGHBORS_PER_LINK
 from routed.nup.wire.message import (
     Ack,
     EndOfTable,

@@ -134,8 +134,21 @@ def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
 class RouteTable:
     """Everything learned from neighbors, and the selection among it."""
 
-    def __init__(self, router_id: Address, apply_import: ApplyImport = accept_all) -> None:
+    def __init__(
+        self,
+        router_id: Address,
+        apply_import: ApplyImport = accept_all,
+        order: TableOrder | None = None,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            router_id: ours.
+            apply_import: the import policy.
+            order: counts added and removed selections for table dumps.
+        """
         self._router_id = router_id
+        self._order = order
         self._apply_import = apply_import
         self.martians: MartianRules = NO_EXCEPTIONS
         """What is never learned (`follow_martians`)."""
@@ -158,8 +171,6 @@ class RouteTable:
         self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
         """What a restarted neighbor said of stale routes: applied when its new table is whole."""
         self._selected: dict[Prefix, SelectedRoute] = {}
-        self.order: TableOrder | None = None
-        """Follows what is selected, if anybody asks for whole tables."""
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
         """Of these, those whose feasibility distance has improved, too."""
@@ -603,11 +614,11 @@ class RouteTable:
         if selection is None:
             for prefix in changed:
                 del self._selected[prefix]
-            if self.order is not None:
-                self.order.record_removed(len(changed))
+            if self._order is not None:
+                self._order.record_removed(len(changed))
             return
-        if self.order is not None:
-            self.order.record_added([prefix for prefix in changed if prefix not in self._selected])
+        if self._order is not None:
+            self._order.record_added([prefix for prefix in changed if prefix not in self._selected])
         _set_all(self._selected, changed, selection)
         self.distances.begin_use(changed, selection.origin)
 

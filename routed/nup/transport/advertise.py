@@ -87,9 +87,14 @@ class OwnRoute:
 class OriginTable:
     """Our own prefixes and their seqnos."""
 
-    def __init__(self, first_seqno: int) -> None:
-        self.order: TableOrder | None = None
-        """Follows what may be told, if anybody asks for whole tables."""
+    def __init__(self, first_seqno: int, order: TableOrder | None = None) -> None:
+        """Start without prefixes.
+
+        Args:
+            first_seqno: of all prefixes; later than any that an earlier boot used.
+            order: counts added and removed prefixes for table dumps.
+        """
+        self._order = order
         self._routes: dict[Prefix, OwnRoute] = {}
         self._limits = RaiseLimits(first_seqno)
         self.highest_seqno = first_seqno
@@ -122,8 +127,8 @@ class OriginTable:
                 known_at.setdefault(known.seqno, []).append(prefix)
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
         self._routes.update(dict.fromkeys(fresh, route))
-        if self.order is not None:
-            self.order.record_added(fresh)
+        if self._order is not None:
+            self._order.record_added(fresh)
         for seqno, changed in known_at.items():  # one step each, whatever others were driven to
             self._record(next_seqno(seqno))
             route = OwnRoute(metric, tag, is_external, next_seqno(seqno))
@@ -139,8 +144,8 @@ class OriginTable:
         """Take a prefix out; whether it was there."""
         if self._routes.pop(prefix, None) is None:
             return False
-        if self.order is not None:
-            self.order.record_removed(1)
+        if self._order is not None:
+            self._order.record_removed(1)
         self.highest_seqno = next_seqno(self.highest_seqno)
         return True
 

@@ -18,7 +18,7 @@ goes first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from routed.model.prefix import Address, Prefix
 
@@ -40,11 +40,7 @@ MAX_ROUTERS = 256
 class TableOrder:
     """Owns the list of all prefixes that may be told, in order."""
 
-    def __init__(self, *sources: Callable[[], Iterable[Prefix]]) -> None:
-        """Args:
-        sources: each gives prefixes that may be told now; bound methods, for recordings.
-        """
-        self._sources = sources
+    def __init__(self) -> None:
         self._listed: list[Prefix] | None = None
         """Only ever appended to: dumps walk it up to where it ended when they began."""
         self._changes = 0
@@ -65,10 +61,17 @@ class TableOrder:
         if self._listed and self._changes > max(CHANGES_MIN, len(self._listed) // CHANGES_SHARE):
             self._listed = None
 
-    def listed(self) -> Sequence[Prefix]:
-        """All that may be told now, and perhaps some that are gone; it grows at its end only."""
+    def listed(self, *sources: Iterable[Prefix]) -> Sequence[Prefix]:
+        """Return the list, made anew from `sources` when it has changed too much.
+
+        Args:
+            sources: all prefixes that may be advertised now.
+
+        Returns:
+            These, and perhaps some that are gone; it grows at its end only.
+        """
         if self._listed is None:
-            self._listed = sorted(set().union(*(source() for source in self._sources)))
+            self._listed = sorted(set().union(*sources))
             self._changes = 0
         return self._listed
 

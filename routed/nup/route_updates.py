@@ -6,20 +6,19 @@ of is said once, until it is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from routed.model.martians import find_martian
 from routed.model.prefix import Prefix
 from routed.nup.events import TraceCode
 from routed.nup.lifecycle import Lifecycle
 from routed.nup.link.state import Link, Neighbor
-from routed.nup.outputs import OutputLog
+from routed.nup.pending_updates import PendingUpdates
 from routed.nup.routes.distances import SOURCE_GC_S
 from routed.nup.routes.entries import UpdateOutcome, UpdateVerdict
 from routed.nup.routes.prefix_counts import MAX_ROUTES
 from routed.nup.routes.seqno_limits import Raise
-from routed.nup.routes.table import RouteTable
-from routed.nup.transport.advertise import OriginTable
+from routed.nup.shared_state import SharedState
 from routed.nup.wire.message import RouteUpdate
 
 __all__ = ["UpdateReceiver"]
@@ -39,18 +38,13 @@ class UpdateReceiver:
     """Hands updates to the table; owns nothing."""
 
     def __init__(
-        self,
-        log: OutputLog,
-        table: RouteTable,
-        origins: OriginTable,
-        lifecycle: Lifecycle,
-        mark_dirty: Callable[[Prefix, float], None],
+        self, state: SharedState, lifecycle: Lifecycle, pending_updates: PendingUpdates
     ) -> None:
-        self._log = log
-        self._table = table
-        self._origins = origins
+        self._log = state.log
+        self._table = state.table
+        self._origins = state.origins
         self._lifecycle = lifecycle
-        self._mark_dirty = mark_dirty
+        self._pending_updates = pending_updates
 
     def receive(
         self,
@@ -108,7 +102,7 @@ class UpdateReceiver:
             verdict = self._origins.raise_past(prefix, outcome.seqno, now)
             if verdict is Raise.GRANTED:
                 self._log.count(TraceCode.SEQNO_RAISED)
-                self._mark_dirty(prefix, now)
+                self._pending_updates.mark(prefix, now)
             elif verdict is not Raise.BEHIND:
                 self._log.count(TraceCode.SEQNO_RAISE_REFUSED)
                 watch.record(prefix, now)
