@@ -128,7 +128,7 @@ async def attack(engine, send_raw):
     eth = next(i for i, link in engine._rooms.router.links.items() if not link.is_loopback)
     here, there = Prefix.parse("192.0.2.0/24"), Prefix.parse("2001:db8:bad::/48")
     hop = NextHop(None, eth, 1)
-    desired routes = [
+    wanted = [
         (255, here, RouteType.UNICAST, (hop,)),                    # the local table
         (77, here, RouteType.BLACKHOLE, ()),                       # nobody's table
         (254, here, RouteType.UNICAST, ()),                        # a route to nowhere
@@ -136,7 +136,7 @@ async def attack(engine, send_raw):
         (254, here, RouteType.UNICAST, (NextHop(None, eth, 9999),)),
         (254, there, RouteType.UNICAST, (NextHop(Address.parse("10.0.0.1"), eth, 1),)),
     ]
-    for serial, (table, prefix, kind, hops) in enumerate(desired routes, 1_000_000):
+    for serial, (table, prefix, kind, hops) in enumerate(wanted, 1_000_000):
         keys = pack_keys(prefix.family, [prefix.as_int])
         rows = internal.FibColumns(table, prefix.family, keys, pack_indices([0]))
         value = internal.FibValue(kind, hops)
@@ -264,11 +264,11 @@ def test_what_it_leaves_behind_harms_no_successor(besiege: Any) -> None:
 NUMBERS = """
 async def attack(engine, send_raw):
     key = [Prefix.parse("192.0.2.0/24").as_int]
-    desired routes = [
+    wanted = [
         (NextHop(None, 1 << 40, 1),),
         (NextHop(None, 1 << 31, 1),),
     ]
-    for serial, hops in enumerate(desired routes, 1_000_000):
+    for serial, hops in enumerate(wanted, 1_000_000):
         rows = internal.FibColumns(254, key_family, pack_keys(key_family, key), pack_indices([0]))
         value = internal.FibValue(RouteType.UNICAST, hops)
         await send_raw(frame(internal.FibUpdate(serial, (value,), (rows,), ())))
