@@ -140,6 +140,17 @@ class Answer:
         for page in self.pages():
             yield from page
 
+    def row(self) -> dict[str, object]:
+        """The only row of an answer that has one.
+
+        Raises:
+            ControlError: as `pages`; or there is none, as no daemon in order would answer.
+        """
+        rows = list(self.rows())
+        if not rows:
+            raise DaemonUnreachable("routed sent an answer without a row")
+        return rows[0]
+
     def result(self) -> Result:
         """The result; rows that were not read yet are read and dropped.
 

@@ -159,7 +159,7 @@ def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
     for page in pages:
         for row in page:
             try:
-                kernel = ask_kernel(str(row["address"]))
+                kernel = ask_kernel(str(row.get("address")))
             except KernelError as error:
                 yield [{**row, "kernel": None, "kernel_error": str(error), "agrees": None}]
                 continue

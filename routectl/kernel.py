@@ -249,31 +249,36 @@ def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
         return True, f"the address is the host's own ({kernel['type']}), before any route"
     candidates = explained.get("candidates")
     winner = candidates[0] if isinstance(candidates, list) and candidates else None
-    if winner is None:
+    if not isinstance(winner, dict):
         is_same = kernel["type"] == "none"
         return is_same, "neither has a route" if is_same else "only the kernel has a route"
     if kernel["type"] == "none":
         return False, "the kernel has no route"
-    if kernel["type"] != winner["type"]:
+    if kernel["type"] != winner.get("type"):
         return False, f"the kernel's route is {kernel['type']}, not {winner['type']}"
-    if winner["type"] != "unicast":
+    if winner.get("type") != "unicast":
         return True, f"both refuse ({winner['type']})"
     if kernel["prefix"] is None:
         return _agreement_of_hop(winner, kernel)
-    if kernel["prefix"] != explained["prefix"]:
-        return False, f"the kernel takes {kernel['prefix']}, not {explained['prefix']}"
-    if _hop_set(kernel["next_hops"]) != _hop_set(winner["next_hops"]):
+    prefix = explained.get("prefix")
+    if kernel["prefix"] != prefix:
+        return False, f"the kernel takes {kernel['prefix']}, not {prefix}"
+    if _hop_set(kernel["next_hops"]) != _hop_set(winner.get("next_hops")):
         return False, "the next hops differ"
     return True, "the same prefix and next hops"
 
 
 def _agreement_of_hop(winner: Row, kernel: Row) -> tuple[bool, str]:
     """The same where the kernel says only which next hop it takes now."""
-    if not _hop_set(kernel["next_hops"]) <= _hop_set(winner["next_hops"]):
+    if not _hop_set(kernel["next_hops"]) <= _hop_set(winner.get("next_hops")):
         return False, "the kernel takes another next hop"
     return True, "the next hop is one of the route's (the kernel does not say which prefix)"
 
 
-def _hop_set(next_hops: object) -> set[tuple[object, object]]:
-    assert isinstance(next_hops, list)  # every row of both has a list
-    return {(hop["via"], hop["dev"]) for hop in next_hops}
+def _hop_set(next_hops: object) -> set[tuple[str, str]]:
+    """Gateways and interfaces, as texts: whatever an answer holds can be compared."""
+    if not isinstance(next_hops, list):
+        return set()
+    return {
+        (str(hop.get("via")), str(hop.get("dev"))) for hop in next_hops if isinstance(hop, dict)
+    }

@@ -36,7 +36,7 @@ def save(client: ControlClient, request: Request, path: str) -> list[str]:
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             for row in client.ask(request).rows():
-                written += file.write(str(row["text"]))
+                written += file.write(str(row.get("text", "")))
     except OSError as error:
         os.unlink(path)
         raise ControlError("failed", f"{path}: {error.strerror}", ExitStatus.REFUSED) from error

@@ -56,12 +56,12 @@ def take_sample(client: ControlClient) -> Sample:
     Raises:
         ControlError: nobody answers.
     """
-    status = next(client.ask(ShowStatus()).rows())
+    status = client.ask(ShowStatus()).row()
     neighbors = list(client.ask(ShowNeighbors()).rows())
     counters = {
-        str(row["name"]): value
+        str(row.get("name")): value
         for row in client.ask(ShowCounters()).rows()
-        if isinstance(value := row["value"], int)
+        if isinstance(value := row.get("value"), int)
     }
     return Sample(time.monotonic(), status, neighbors, counters)
 
@@ -125,14 +125,15 @@ class Screen:
         per_second = rates(self._before, now)
         fib = status.get("fib")
         totals = fib if isinstance(fib, dict) else {}
-        out.write(
-            f"\x1b[1m{status.get('router_id')}\x1b[0m  health {health(status)}  "
+        head = (
+            f"health {health(status)}  "
             f"up {duration_text(status.get('uptime_s'))}  neighbors {status.get('neighbors')}  "
-            f"prefixes {status.get('routes')}\n"
+            f"prefixes {status.get('routes')}"
         )
-        out.write(
-            f"fib  {fib_counts(totals)}   {_rate(per_second, 'fib_kernel_writes')} kernel writes\n"
-        )
+        name = printable(str(status.get("router_id")))
+        out.write(f"\x1b[1m{name}\x1b[0m  {printable(head)}\n")
+        counts = printable(fib_counts(totals))
+        out.write(f"fib  {counts}   {_rate(per_second, 'fib_kernel_writes')} kernel writes\n")
         out.write(
             f"nup  {_rate(per_second, 'nup_received')} received, "
             f"{_rate(per_second, 'nup_sent')} sent\n\n"
@@ -141,10 +142,16 @@ class Screen:
     def _sorted(self, now: Sample) -> Sequence[Row]:
         column = SORT_COLUMNS[self._sort]
 
-        def key(row: Row) -> tuple[bool, object, str]:
+        def key(row: Row) -> tuple[bool, bool, object, str]:
             value = row.get(column)
+            is_number = isinstance(value, (int, float))
             # What is not known comes last; the interface makes the order total.
-            return value is None, 0 if value is None else value, str(row.get("interface"))
+            return (
+                value is None,
+                not is_number,
+                value if is_number else str(value),
+                str(row.get("interface")),
+            )
 
         return sorted(now.neighbors, key=key, reverse=self._is_reversed)
 

@@ -123,7 +123,7 @@ class JsonOutput:
         text = _encode(page)[1:-1]
         # Between two rows, and nowhere else if the count is right: inside a string the quote would
         # be escaped, and a map inside a row may begin with the same key, but then there are more.
-        start = f"{{{_encode(next(iter(page[0])))}:"
+        start = f"{{{_encode(next(iter(page[0]), ''))}:"
         if text.count(f"}}, {start}") == len(page) - 1:
             self._out.write(text.replace(f"}}, {start}", f"}},\n{start}"))
         else:

@@ -43,7 +43,7 @@ def html_report(
         sections: tables, in order.
         made_at: when, for the reader.
     """
-    name = escape(str(status.get("router_id")))
+    name = escape(printable(str(status.get("router_id"))))
     lines = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>routed {name}</title>',

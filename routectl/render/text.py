@@ -227,7 +227,7 @@ class TextOutput:
         """Write the `text` of rows, the pieces of one text, as it is: for a file or a pipe."""
         for page in pages:
             for row in page:
-                self._out.write(str(row["text"]))
+                self._out.write(str(row.get("text", "")))
         self._out.flush()
 
     def note(self, text: str) -> None:
@@ -419,11 +419,13 @@ def next_hops_text(route_type: object, next_hops: object) -> str:
         return str(route_type)
     if not isinstance(next_hops, list) or not next_hops:
         return _NOTHING
-    is_weighted = any(hop.get("weight", 1) != 1 for hop in next_hops)
+    is_weighted = any(isinstance(hop, dict) and hop.get("weight", 1) != 1 for hop in next_hops)
     return "\n".join(_next_hop_text(hop, is_weighted=is_weighted) for hop in next_hops)
 
 
-def _next_hop_text(hop: Row, *, is_weighted: bool) -> str:
+def _next_hop_text(hop: object, *, is_weighted: bool) -> str:
+    if not isinstance(hop, dict):
+        return plain_text(hop)
     words = []
     if hop.get("via") is not None:
         words.append(f"via {hop['via']}")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -48,23 +48,24 @@ def _name(row: Row) -> str:
 
 
 def _edges(rows: Sequence[Row]) -> list[_Edge]:
-    centers = [_name(row) for row in rows if row["role"] == "self"]
-    if not centers:
+    """Lines between routers that are shown; a neighbor may have gone while the rows came."""
+    nodes = _nodes(rows)
+    return [edge for edge in _all_edges(rows) if edge.near in nodes and edge.far in nodes]
+
+
+def _all_edges(rows: Sequence[Row]) -> Iterator[_Edge]:
+    center = next((_name(row) for row in rows if row.get("role") == "self"), None)
+    if center is None:
         raise LookupError("no row is that of the router itself")
-    center = centers[0]
-    edges = []
     for row in rows:
-        if row["role"] == "neighbor":
-            label = printable(f"{row['interface']} cost {row['cost']}")
-            edges.append(_Edge(center, _name(row), label, row["state"] != "up"))
-        elif row["role"] == "router":
+        if row.get("role") == "neighbor":
+            label = printable(f"{row.get('interface')} cost {row.get('cost')}")
+            yield _Edge(center, _name(row), label, row.get("state") != "up")
+        elif row.get("role") == "router":
             via = row.get("via")
-            label = f"metric {row['metric']}"
-            leads = via if isinstance(via, list) else []
-            edges += [
-                _Edge(printable(str(near)), _name(row), label, is_dashed=True) for near in leads
-            ]
-    return edges
+            label = printable(f"metric {row.get('metric')}")
+            for near in via if isinstance(via, list) else []:
+                yield _Edge(printable(str(near)), _name(row), label, is_dashed=True)
 
 
 def _nodes(rows: Sequence[Row]) -> dict[str, Row]:
@@ -76,11 +77,12 @@ def _nodes(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _second_line(row: Row) -> str:
-    if row["role"] == "self":
+    if row.get("role") == "self":
         return "this router"
     count = row.get("prefixes")
     prefixes = f"{count} prefix" if count == 1 else f"{count} prefixes"
-    return prefixes if row.get("state") in ("up", None) else f"{row['state']}, {prefixes}"
+    state = row.get("state")
+    return printable(prefixes if state in ("up", None) else f"{state}, {prefixes}")
 
 
 def as_dot(rows: Sequence[Row]) -> list[str]:
@@ -165,7 +167,7 @@ def _places(
     leads = {edge.far: edge.near for edge in reversed(edges)}
     rings: list[list[str]] = [[], [], []]
     for name, row in nodes.items():
-        rings[{"self": 0, "neighbor": 1}.get(str(row["role"]), 2)].append(name)
+        rings[{"self": 0, "neighbor": 1}.get(str(row.get("role")), 2)].append(name)
     order = {name: position for position, name in enumerate(rings[1])}
     rings[2].sort(key=lambda name: (order.get(leads.get(name, ""), len(order)), name))
     places = dict.fromkeys(rings[0], (0.0, 0.0))
@@ -206,7 +208,7 @@ def _svg_label(edge: _Edge, places: dict[str, tuple[float, float]]) -> list[str]
 
 
 def _svg_box(name: str, row: Row, place: tuple[float, float]) -> list[str]:
-    role = str(row["role"])
+    role = str(row.get("role"))
     key = role if role in _COLORS else "up" if row.get("state") == "up" else "other"
     x, y = place
     return [

@@ -119,7 +119,7 @@ def health(status: Row) -> str:
         return "decoupled"
     if fib.get("failed"):
         return f"failed {fib['failed']}"
-    moving = int(fib.get("pending", 0)) + int(fib.get("stale", 0))
+    moving = sum(count for name in ("pending", "stale") if isinstance(count := fib.get(name), int))
     if moving:
         return f"syncing {moving}"
     return f"shadowed {fib['shadowed']}" if fib.get("shadowed") else "ok"
@@ -249,17 +249,21 @@ ROUTES = TextTable(
 FIB = TextTable(
     (
         _column("PREFIX", "prefix"),
-        Column(
-            "TABLE", lambda row: _TABLE_NAMES.get(row.get("table"), plain_text(row.get("table")))
-        ),
+        Column("TABLE", lambda row: _table_name(row.get("table"))),
         Column("NEXT HOPS", _next_hops),
         Column("STATE", _with_reason("state", "reason"), is_colored=True),
     ),
     empty="nothing is meant to be in the kernel",
 )
 
-_TABLE_NAMES: dict[object, str] = {253: "default", 254: "main", 255: "local"}
+_TABLE_NAMES = {253: "default", 254: "main", 255: "local"}
 """Tables that every Linux has (rtnetlink(7))."""
+
+
+def _table_name(table: object) -> str:
+    text = plain_text(table)
+    return _TABLE_NAMES.get(table, text) if isinstance(table, int) else text
+
 
 COUNTERS = TextTable(
     (
@@ -328,7 +332,7 @@ def _rows_of(name: str) -> Callable[[Row], list[Row]]:
 
     def select(row: Row) -> list[Row]:
         value = row.get(name)
-        return value if isinstance(value, list) else []
+        return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
     return select
 
@@ -352,8 +356,8 @@ def _kernel_text(row: Row) -> str:
     if kernel["type"] == "unicast":
         words.append(next_hops_text("unicast", kernel["next_hops"]).replace("\n", ", "))
     if kernel["protocol"] is not None:
-        table = _TABLE_NAMES.get(kernel["table"], str(kernel["table"]))
-        in_table = "" if kernel["table"] is None else f", table {table}"
+        table = kernel["table"]
+        in_table = "" if table is None else f", table {_table_name(table)}"
         words.append(f"(protocol {kernel['protocol']}{in_table})")
     return " ".join(words)
 

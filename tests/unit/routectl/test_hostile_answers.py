@@ -18,6 +18,8 @@ from ipc.codec import encode
 from ipc.control import PROTOCOL_VERSION, ControlType, Role, Welcome
 from ipc.framing import CONTROL_FRAME_MAX_BYTES, Frame, pack_frame, unpack_frame
 from routectl.quick import main
+from routectl.render.text import Row
+from routectl.render.topology import FORMATS
 
 WELCOME = encode(Welcome(PROTOCOL_VERSION, "0", "10.255.0.1", Role.ADMIN))
 
@@ -96,6 +98,22 @@ def test_a_value_that_no_json_has_is_refused(
     with server(path, ["prefix", "value"], ["10.1.0.0/16", value]):
         assert main(["-s", str(path), "show", "routes", "--json"]) == 3
     assert "error" in json.loads(capsys.readouterr().out)
+
+
+def test_a_row_without_columns_is_shown_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "socket"
+    with server(path, [], []):
+        assert main(["-s", str(path), "show", "routes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == [{}]
+
+
+def test_a_picture_shows_routers_whose_neighbor_has_gone_meanwhile() -> None:
+    row: Row = {"role": "self", "router_id": "10.255.0.1"}
+    away: Row = {"role": "router", "router_id": "10.255.0.9", "via": ["10.255.0.7"], "metric": 5}
+    for name, draw in FORMATS.items():
+        assert "10.255.0.9" in "\n".join(draw([row, away])), name
 
 
 def test_large_numbers_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
