@@ -172,12 +172,24 @@ def _number(value: Any) -> Any:
 
 
 def _encode_exactly(kind: type) -> Encoder:
+    if kind is float:
+        return _encode_number
+
     def encode_scalar(value: Any) -> Any:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
         return value
 
     return encode_scalar
+
+
+def _encode_number(value: Any) -> Any:
+    """As `_number`: what the other side would take for a message that is none is not sent."""
+    if not isinstance(value, float):
+        raise TypeError(f"expected float, got {type(value).__name__}")
+    if value != value:
+        raise CodecError("a float that is not a number")
+    return value
 
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -418,7 +430,15 @@ def _compile_fields(kind: Any, names: list[str]) -> tuple[Encoder, Decoder]:
         decoders.append(decoder)
 
     def encode_fields(value: Any) -> list[Any]:
-        return [encoder(getattr(value, name)) for name, encoder in encoders]
+        try:
+            return [encoder(getattr(value, name)) for name, encoder in encoders]
+        except CodecError:
+            for name, encoder in encoders:
+                try:
+                    encoder(getattr(value, name))
+                except CodecError as error:
+                    raise CodecError(f"{name}: {error}") from error
+            raise
 
     def decode_fields(value: Any) -> Any:
         items = _expect_list(value)

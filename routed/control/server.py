@@ -289,7 +289,12 @@ class ManagementServer:
             await session.send_result(frame.request_id, self._refusal(frame, caller))
             return
         request_type = ControlType(frame.type)
-        request = decode(REQUEST_CLASSES[request_type], frame.body)
+        try:
+            request = decode(REQUEST_CLASSES[request_type], frame.body)
+        except CodecError as error:
+            text = f"{_request_name(frame.type)} cannot be read: {error}"
+            await session.send_result(frame.request_id, Result(ResultCode.USAGE, (text,)))
+            raise  # whoever sends such things is not of our time: the session ends
         if isinstance(request, RouteChange) and request.lease.is_session:
             session.holds_lease = True
         end: Final | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import math
 import os
 import socket
 import struct
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ipc.codec import decode, encode
+from ipc.codec import decode, encode, encode_plain
 from ipc.control import (
     PARTING_REQUEST_ID,
     PROTOCOL_VERSION,
@@ -176,7 +177,6 @@ async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: 
         pytest.param(b"\xff", id="shorter than a frame"),
         pytest.param(bytes(CONTROL_FRAME_MAX_BYTES + 1), id="oversize"),
         pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 7, 1), id="reserved field"),
-        pytest.param(struct.pack("!HHI", ControlType.SHOW_ROUTES, 0, 1) + b"\xc1", id="body"),
         pytest.param(
             struct.pack("!HHI", ControlType.HELLO, 0, 1) + encode(ClientHello(1)), id="hello"
         ),
@@ -338,3 +338,27 @@ async def test_running_out_of_descriptors_is_logged_and_survived(
     async with running(tmp_path) as scene:
         await scene.greeted()
         assert "Too many open files" in scene.logged(EVENT_DEFECT)[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (encode_plain(["reload", math.nan, ""]), "a float that is not a number"),
+        (encode_plain(["reload"]), "Configure has 3 fields, the message 1"),
+        (b"\xc1", ""),
+    ],
+)
+async def test_a_request_that_cannot_be_read_is_told_why_before_the_session_ends(
+    tmp_path: Path, body: bytes, reason: str
+) -> None:
+    async with running(tmp_path) as scene:
+        client = await scene.greeted()
+        await client.send(Frame(ControlType.CONFIGURE, 5, body))
+        _, result = await client.answer(5)
+        assert result.code is ResultCode.USAGE
+        assert result.lines[0].startswith("configure cannot be read: ")
+        assert reason in result.lines[0]
+        assert await client.is_hung_up()
+        (refused,) = scene.logged(EVENT_REFUSED)
+        assert reason in refused["reason"]
+        assert scene.server.sessions == 0

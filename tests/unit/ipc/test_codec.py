@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc.codec import CodecError, decode, decode_plain, encode, encode_plain
+from ipc.control import Configure, Lease, RouteChange, RouteOperation
 from routed.imsg.authority import AUTHORITY
 from routed.model.prefix import Address, Prefix
 
@@ -165,3 +167,10 @@ def test_a_moment_that_is_no_number_does_not_come_in() -> None:
         assert decode(Everything, packed(share=share)).share == share
     with pytest.raises(CodecError, match="not a number"):
         decode(Everything, packed(share=float("nan")))
+
+
+def test_a_number_that_is_none_is_not_sent_and_the_error_names_it() -> None:
+    with pytest.raises(CodecError, match=r"^confirm_s: a float that is not a number$"):
+        encode(Configure("reload", math.nan))
+    with pytest.raises(CodecError, match=r"^lease: seconds: a float that is not a number$"):
+        encode(RouteChange(RouteOperation.ADD, (), lease=Lease(math.nan)))
