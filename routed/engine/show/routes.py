@@ -27,6 +27,10 @@ _SOURCE_WORDS = {source: plain(source) for source in RouteSource}
 _STATE_WORDS: dict[FibState | None, object] = {state: plain(state) for state in FibState}
 _STATE_WORDS[None] = None
 
+PAGE_HOPS = 2048
+"""Next hops in one page, and those of one prefix more. A route may have a thousand: 256 of these
+would be a page of 16 MB for each session that reads, and a turn of a second."""
+
 _EVERYTHING = RouteSelector()
 
 
@@ -54,7 +58,7 @@ class RouteTables:
         Returns:
             Rows as a RouteView becomes.
 
-        Cost: about 5 us a route.
+        Cost: about 5 us a route; no more than PAGE_HOPS next hops and those of one prefix.
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
         now = time.monotonic()
@@ -62,13 +66,18 @@ class RouteTables:
         shared = _Shared(self)
         fib_state = self._common_fib_state()
         source, only_selected = selector.source, selector.is_selected_only
-        rows = [
-            self._row(candidate, shared, fib_state, now)
-            for prefix in prefixes
-            for candidate in candidates(prefix)
-            if source in (None, candidate.attributes.source)
-            and (candidate.is_selected or not only_selected)
-        ]
+        rows: list[tuple[object, ...]] = []
+        hops, last = 0, after
+        for prefix in prefixes:
+            if hops >= PAGE_HOPS:
+                return TablePage(rows, last)
+            for candidate in candidates(prefix):
+                if source in (None, candidate.attributes.source) and (
+                    candidate.is_selected or not only_selected
+                ):
+                    rows.append(self._row(candidate, shared, fib_state, now))
+                    hops += len(candidate.next_hops or candidate.attributes.gateways)
+            last = prefix
         return TablePage(rows, next_after)
 
     def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
@@ -80,10 +89,15 @@ class RouteTables:
         prefixes, next_after = self._prefixes(selector, after, limit)
         desired = self._router.fib.desired
         shared = _Shared(self)
-        rows = []
+        rows: list[tuple[object, ...]] = []
+        hops, last = 0, after
         for prefix in prefixes:
+            if hops >= PAGE_HOPS:
+                return TablePage(rows, last)
+            last = prefix
             desired_route = desired.desired_route(prefix)
             if desired_route is not None:
+                hops += len(desired_route.next_hops)
                 rows.append(
                     (
                         str(prefix),

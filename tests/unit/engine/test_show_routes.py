@@ -11,7 +11,7 @@ from routed.control.rows import columns_of, to_row
 from routed.control.views import RouteSelector, RouteView
 from routed.engine.fib.programming import FibRequests
 from routed.engine.router import Router
-from routed.engine.show.routes import RouteTables
+from routed.engine.show.routes import PAGE_HOPS, RouteTables
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
@@ -251,3 +251,28 @@ def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: Rooms) -> None
     assert len(tables_of(rooms).view(candidate).next_hops) == NEXT_HOPS_MAX
     page = tables_of(rooms).fib(RouteSelector(), None, 100)
     assert [row[-1] for row in page.rows if row[0] == "10.7.0.0/16"] == [reason]
+
+
+@pytest.mark.parametrize("table", ["routes", "fib"])
+def test_a_page_has_so_many_next_hops_however_wide_the_routes(table: str) -> None:
+    rooms = Rooms()
+    prefixes = [f"10.{number}.0.0/16" for number in range(60)]
+    for number, prefix in enumerate(prefixes):
+        gateways = tuple(
+            Gateway(Address.parse(f"192.0.2.{host}"), None, 1 + (number if host == 10 else 0))
+            for host in range(10, 210)
+        )
+        rooms.rib.install(route(prefix, RouteSource.INJECTED, gateways=gateways, owner="uid7/a"))
+    rooms.settle()
+    take = getattr(tables_of(rooms), table)
+    shown: list[object] = []
+    after: Prefix | None = None
+    while True:
+        page = take(RouteSelector(), after, 256)
+        hops = sum(len(cell) for row in page.rows for cell in row if isinstance(cell, list))
+        assert hops < PAGE_HOPS + 200
+        shown += [row[0] for row in page.rows]
+        after = page.after
+        if after is None:
+            break
+    assert shown == [*prefixes, *(["192.0.2.0/24"] if table == "routes" else [])]
