@@ -68,9 +68,8 @@ diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from routed.model.martians import NO_EXCEPTIONS, MartianRules
 from routed.model.prefix import Address, Prefix
@@ -93,6 +92,8 @@ from routed.nup.routes.entries import (
     is_feasible,
     merged,
 )
+from routed.nup.routes.learned import TOMBSTONE_S, LearnedRoutes, set_all
+from routed.nup.routes.parked import ParkedUpdates
 from routed.nup.routes.policy import Imported
 from routed.nup.routes.prefix_counts import PrefixCounts
 from routed.nup.routes.selection import NeededSeqno, Usable, choose
@@ -114,14 +115,10 @@ __all__ = [
     "add_cost",
 ]
 
-_Value = TypeVar("_Value")
-
 ApplyImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
 """What our policy makes of an update of a neighbor."""
 
-TOMBSTONE_S = 120.0
 REQUEST_HOP_COUNT = 64
-_NO_ROUTES: NeighborRoutes = {}
 
 _UNCHANGED = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
@@ -154,22 +151,12 @@ class RouteTable:
         """What is never learned (`follow_martians`)."""
         self.imports_by_prefix = False
         """Whether updates that differ in their prefix only may be alike_prefixes differently."""
-        self._neighbor_routes: dict[Prefix, NeighborRoutes] = {}
-        self._by_neighbor: dict[NeighborKey, dict[Prefix, None]] = {}
-        """What each has told, retractions among it."""
         self.counts = PrefixCounts()
-        """How much of that is reachable, and how much may be."""
+        """How many routes of each neighbor are reachable, and how many may be."""
+        self._learned = LearnedRoutes(self.counts)
+        self._parked = ParkedUpdates()
         self._paths: dict[NeighborKey, Path] = {}
         self.distances = FeasibilityDistances()
-        self._tombstones: OrderedDict[tuple[NeighborKey, Prefix], float] = OrderedDict()
-        """Retracted routes kept for their version, since when; oldest first."""
-        self._floors: dict[NeighborKey, int] = {}
-        """The newest version of any tombstone of a neighbor that is gone."""
-        self._relearned: dict[NeighborKey, dict[Prefix, None]] = {}
-        """Of neighbors with stale routes: what they have told since, so that one that begins anew
-        again costs no more than that."""
-        self._parked: dict[NeighborKey, dict[Prefix, tuple[RouteUpdate, int]]] = {}
-        """What a restarted neighbor said of stale routes: applied when its new table is whole."""
         self._selected: dict[Prefix, SelectedRoute] = {}
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
@@ -183,24 +170,23 @@ class RouteTable:
         if self._paths.get(key) == path:
             return
         self._paths[key] = path
-        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.setdefault(key, {})):
+        self._learned.add_neighbor(key)
+        for neighbor_routes, prefixes in self._learned.group_alike(self._learned.prefixes_of(key)):
             self._select(neighbor_routes, prefixes, now)
 
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
         """Forget a neighbor and all it told."""
         self._paths.pop(key, None)
-        self._parked.pop(key, None)
-        self._relearned.pop(key, None)
-        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.get(key, {})):
-            self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
-        self._by_neighbor.pop(key, None)
-        self._floors.pop(key, None)
-        self.counts.forget(key)
+        self._parked.pop(key)
+        for neighbor_routes, prefixes in self._learned.group_alike(self._learned.prefixes_of(key)):
+            self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
+        self._learned.remove_neighbor(key)
 
     def reapply_policy(self, now: float) -> None:
         """Our policy has changed: hold everything known against it."""
-        for key, known in self._by_neighbor.items():
-            for neighbor_routes, prefixes in self._group_alike(known):
+        for key in self._learned.neighbors:
+            known = self._learned.prefixes_of(key)
+            for neighbor_routes, prefixes in self._learned.group_alike(known):
                 route = neighbor_routes[key]
                 if route.metric == METRIC_INFINITY:
                     continue
@@ -212,7 +198,7 @@ class RouteTable:
                     if imported != route.imported:
                         changed = route._replace(imported=imported)
                         self._select(
-                            self._store(key, neighbor_routes, alike_prefixes, changed),
+                            self._learned.store(key, neighbor_routes, alike_prefixes, changed),
                             alike_prefixes,
                             now,
                         )
@@ -220,45 +206,42 @@ class RouteTable:
     def follow_martians(self, martians: MartianRules, now: float) -> None:
         """Other prefixes are martians: forget those; neighbors are asked for what was refused."""
         self.martians = martians
-        for key, known in self._by_neighbor.items():
+        for key in self._learned.neighbors:
             refused = self.counts.martians(key)
             allowed = _without(refused, martians.find_among(refused))
             self.counts.clear_martians(key, allowed)
-            found = martians.find_among(known)
+            found = martians.find_among(self._learned.prefixes_of(key))
             self.counts.record_martians(key, found, is_offered=True)
-            for neighbor_routes, prefixes in self._group_alike(found):
-                self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
+            for neighbor_routes, prefixes in self._learned.group_alike(found):
+                self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
 
     def mark_stale(self, key: NeighborKey, now: float) -> None:
         """A neighbor lives anew: keep what it told, wait for it to be told again."""
-        self._parked.pop(key, None)
-        self._floors.pop(key, None)
+        self._parked.pop(key)
         self.counts.clear_refused(key)
-        known = self._by_neighbor.get(key, {})
-        told = self._relearned.pop(key, None)
-        fresh = known if told is None else [prefix for prefix in told if prefix in known]
-        for neighbor_routes, prefixes in self._group_alike(fresh):
+        fresh = self._learned.begin_restart(key)
+        for neighbor_routes, prefixes in self._learned.group_alike(fresh):
             if neighbor_routes[key].metric == METRIC_INFINITY:
-                self._select(self._forget(key, neighbor_routes, prefixes), prefixes, now)
+                self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
             else:  # any version of the new life is newer
-                self._store(
+                self._learned.store(
                     key,
                     neighbor_routes,
                     prefixes,
                     neighbor_routes[key]._replace(is_stale=True, version=-1),
                 )
-        self._relearned[key] = {}
+        self._learned.await_table(key)
 
     def sweep_stale(self, key: NeighborKey, now: float) -> None:
         """Its table has been told anew: apply what was parked; what was not told again is gone."""
-        parked = self._parked.pop(key, {})
-        self._relearned.pop(key, None)
-        for neighbor_routes, prefixes in self._group_alike(self._by_neighbor.get(key, {})):
+        parked = self._parked.pop(key)
+        self._learned.end_restart(key)
+        for neighbor_routes, prefixes in self._learned.group_alike(self._learned.prefixes_of(key)):
             if not neighbor_routes[key].is_stale:
                 continue
             gone = [prefix for prefix in prefixes if prefix not in parked]
             if gone:
-                self._select(self._forget(key, neighbor_routes, gone), gone, now)
+                self._select(self._learned.forget(key, neighbor_routes, gone), gone, now)
             retold: dict[tuple[object, ...], list[Prefix]] = {}
             for prefix in prefixes:
                 if prefix in parked:
@@ -293,31 +276,13 @@ class RouteTable:
                 outcomes.append(UpdateOutcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
                 self.counts.record_martians(key, martians, is_offered=is_offered)
                 prefixes = _without(prefixes, martians)
-            for neighbor_routes, same in self._group_alike(prefixes):
+            for neighbor_routes, same in self._learned.group_alike(prefixes):
                 known = neighbor_routes.get(key)
                 if known is not None and known.is_stale:
-                    outcomes += self._park(key, same, run[0], version)
+                    outcomes += self._parked.park(key, same, run[0], version)
                 else:
                     outcomes += self._apply(key, neighbor_routes, same, run[0], version, now)
         return outcomes
-
-    def _park(
-        self, key: NeighborKey, prefixes: list[Prefix], update: RouteUpdate, version: int
-    ) -> list[UpdateOutcome]:
-        """Keep what a restarted neighbor says until it has told all."""
-        parked = self._parked.setdefault(key, {})
-        old = [prefix for prefix in prefixes if prefix in parked and version < parked[prefix][1]]
-        told = [prefix for prefix in prefixes if prefix not in old] if old else prefixes
-        for prefix in told:
-            parked[prefix] = (update._replace(prefix=prefix), version)
-        return [
-            UpdateOutcome(verdict, concerned, update.seqno)
-            for verdict, concerned in (
-                (UpdateVerdict.PARKED, told),
-                (UpdateVerdict.OLD_VERSION, old),
-            )
-            if concerned
-        ]
 
     def _apply(
         self,
@@ -330,7 +295,7 @@ class RouteTable:
     ) -> list[UpdateOutcome]:
         """Let an update take effect for prefixes that are known alike."""
         known, seqno = neighbor_routes.get(key), update.seqno
-        newest = self._floors.get(key, version) if known is None else known.version
+        newest = self._learned.oldest_version(key, version) if known is None else known.version
         if version < newest:
             return [UpdateOutcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
         is_retraction = update.metric == METRIC_INFINITY
@@ -342,9 +307,9 @@ class RouteTable:
         is_new = known is None or known.metric == METRIC_INFINITY
         room = len(prefixes)
         if is_new:
-            others = len(self._by_neighbor[key]) if known is None else 0
+            others = len(self._learned.prefixes_of(key)) if known is None else 0
             room = self.counts.room(
-                key, others, is_retraction=is_retraction, retracted=len(self._tombstones)
+                key, others, is_retraction=is_retraction, retracted=self._learned.tombstones
             )
         if room < len(prefixes):
             refused, prefixes = prefixes[room:], prefixes[:room]
@@ -365,14 +330,14 @@ class RouteTable:
             prefixes = _without(prefixes, refused)
             if not prefixes:
                 return outcomes
-        if self._tombstones:
-            for prefix in prefixes:
-                self._tombstones.pop((key, prefix), None)
+        self._learned.clear_tombstones(key, prefixes)
         for imported, alike_prefixes in self._import(key, update, prefixes):
             route = merged(known, update, version, imported)
             outcomes += self._unfeasible(route, alike_prefixes)
             self._select(
-                self._store(key, neighbor_routes, alike_prefixes, route), alike_prefixes, now
+                self._learned.store(key, neighbor_routes, alike_prefixes, route),
+                alike_prefixes,
+                now,
             )
         return outcomes
 
@@ -442,7 +407,7 @@ class RouteTable:
             due += [
                 RequestTo(key, request)
                 for key in self._offering(prefix, origin)
-                if not is_feasible(self._neighbor_routes[prefix][key], distance)
+                if not is_feasible(self._learned.routes_of(prefix)[key], distance)
             ]
         return due
 
@@ -466,9 +431,7 @@ class RouteTable:
     def next_timer(self) -> float | None:
         """When a request is due, or something kept may be dropped."""
         times = self.seqno_requests.next_times() + self.distances.next_times()
-        if self._tombstones:
-            times.append(next(iter(self._tombstones.values())) + TOMBSTONE_S)
-        return min(times, default=None)
+        return min(times + self._learned.next_times(), default=None)
 
     def collect(
         self,
@@ -483,22 +446,11 @@ class RouteTable:
             is_pending: whether some link has yet to be told of a prefix.
             has_gap: whether messages of a neighbor are missing that later ones have overtaken.
         """
-        for neighbor_routes, prefixes in self._group_alike(self.distances.collect(now, is_pending)):
+        for neighbor_routes, prefixes in self._learned.group_alike(
+            self.distances.collect(now, is_pending)
+        ):
             self._select(neighbor_routes, prefixes, now)  # what was not feasible is now
-        expired: dict[NeighborKey, list[Prefix]] = {}
-        while self._tombstones:
-            (key, prefix), since = next(iter(self._tombstones.items()))
-            if now < since + TOMBSTONE_S:
-                break
-            del self._tombstones[key, prefix]
-            if has_gap(key):
-                self._tombstones[key, prefix] = now
-            else:
-                expired.setdefault(key, []).append(prefix)
-        for key, prefixes in expired.items():
-            for neighbor_routes, same in self._group_alike(prefixes):
-                self._floors[key] = max(self._floors.get(key, -1), neighbor_routes[key].version)
-                self._forget(key, neighbor_routes, same)  # nobody has selected them
+        self._learned.expire_tombstones(now, has_gap)
 
     # Views
 
@@ -514,20 +466,20 @@ class RouteTable:
         """Prefixes that are reached through a neighbor, perhaps among others."""
         return [
             prefix
-            for prefix in self._by_neighbor.get(key, {})
+            for prefix in self._learned.prefixes_of(key)
             if (selection := self._selected.get(prefix)) and key in selection.neighbors
         ]
 
     def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """Every route told and not retracted, and whether it is feasible."""
-        for prefix in self._neighbor_routes:
+        for prefix in self._learned.prefixes():
             yield from self.learned_of(prefix)
 
     def learned_of(
         self, prefix: Prefix
     ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
         """The same for one prefix."""
-        for key, route in self._neighbor_routes.get(prefix, _NO_ROUTES).items():
+        for key, route in self._learned.routes_of(prefix).items():
             if route.metric != METRIC_INFINITY:
                 distance = self.distances.get(prefix, route.origin)
                 yield prefix, key, route, is_feasible(route, distance)
@@ -587,7 +539,7 @@ class RouteTable:
             distance = improved(before, selection)
             if distance is not before:  # selecting precedes advertising: it is never late
                 self.distances.improve(prefixes, selection.origin, distance)
-                _set_all(self._improved, prefixes, None)
+                set_all(self._improved, prefixes, None)
 
     def _set_selection(
         self,
@@ -606,7 +558,7 @@ class RouteTable:
         changed = [prefix for prefix in prefixes if chosen(prefix) != selection]
         if not changed:
             return
-        _set_all(self._changed, changed, None)
+        set_all(self._changed, changed, None)
         for prefix in changed:
             previous = chosen(prefix)
             if previous is not None and (selection is None or selection.origin != previous.origin):
@@ -619,72 +571,11 @@ class RouteTable:
             return
         if self._order is not None:
             self._order.record_added([prefix for prefix in changed if prefix not in self._selected])
-        _set_all(self._selected, changed, selection)
+        set_all(self._selected, changed, selection)
         self.distances.begin_use(changed, selection.origin)
 
-    # Bookkeeping
-
-    def _group_alike(
-        self, prefixes: Collection[Prefix]
-    ) -> list[tuple[NeighborRoutes, list[Prefix]]]:
-        """Prefixes, each once, by what is offered for them: each kind is dealt with once."""
-        neighbor_routes_of = self._neighbor_routes.get
-        if len(prefixes) == 1:
-            (prefix,) = prefixes
-            return [(neighbor_routes_of(prefix, _NO_ROUTES), [prefix])]
-        kinds: dict[int, tuple[NeighborRoutes, list[Prefix]]] = {}
-        for prefix in dict.fromkeys(prefixes):
-            neighbor_routes = neighbor_routes_of(prefix, _NO_ROUTES)
-            kind = kinds.get(id(neighbor_routes))
-            if kind is None:
-                kinds[id(neighbor_routes)] = (neighbor_routes, [prefix])
-            else:
-                kind[1].append(prefix)
-        return list(kinds.values())
-
-    def _store(
-        self,
-        key: NeighborKey,
-        neighbor_routes: NeighborRoutes,
-        prefixes: Sequence[Prefix],
-        route: LearnedRoute,
-    ) -> NeighborRoutes:
-        """A neighbor offers this for prefixes that had these offers; the new ones."""
-        before = neighbor_routes.get(key)
-        neighbor_routes = {**neighbor_routes, key: route}
-        _set_all(self._neighbor_routes, prefixes, neighbor_routes)
-        if before is None:
-            _set_all(self._by_neighbor[key], prefixes, None)
-        if key in self._relearned:
-            _set_all(self._relearned[key], prefixes, None)
-        was_reachable = before is not None and before.metric != METRIC_INFINITY
-        is_reachable = route.metric != METRIC_INFINITY
-        if is_reachable is not was_reachable:
-            self.counts.add(key, len(prefixes) if is_reachable else -len(prefixes))
-        return neighbor_routes
-
-    def _forget(
-        self, key: NeighborKey, neighbor_routes: NeighborRoutes, prefixes: Sequence[Prefix]
-    ) -> NeighborRoutes:
-        """Drop a neighbor's offer of prefixes that had these; what is left."""
-        left = {other: route for other, route in neighbor_routes.items() if other != key}
-        if left:
-            _set_all(self._neighbor_routes, prefixes, left)
-        else:
-            for prefix in prefixes:
-                del self._neighbor_routes[prefix]
-        known = self._by_neighbor[key]
-        for prefix in prefixes:
-            del known[prefix]
-        if neighbor_routes[key].metric != METRIC_INFINITY:
-            self.counts.add(key, -len(prefixes))
-        else:
-            for prefix in prefixes:
-                self._tombstones.pop((key, prefix), None)
-        return left
-
     def _offering(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
-        candidates = self._candidates(self._neighbor_routes.get(prefix, _NO_ROUTES), prefix)
+        candidates = self._candidates(self._learned.routes_of(prefix), prefix)
         return sorted(key for key, route, _ in candidates if route.origin == origin)
 
     def _retract(
@@ -708,21 +599,11 @@ class RouteTable:
             claim_metric=METRIC_INFINITY,
             imported=_UNCHANGED,
         )
-        for prefix in prefixes:
-            self._tombstones.pop((key, prefix), None)
-            self._tombstones[key, prefix] = now
-        self._select(self._store(key, neighbor_routes, prefixes, tombstone), prefixes, now)
+        self._learned.add_tombstones(key, prefixes, now)
+        self._select(self._learned.store(key, neighbor_routes, prefixes, tombstone), prefixes, now)
 
 
 def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:
     """Prefixes less some of them, in order."""
     dropped = set(others)
     return [prefix for prefix in prefixes if prefix not in dropped]
-
-
-def _set_all(mapping: dict[Prefix, _Value], prefixes: Sequence[Prefix], value: _Value) -> None:
-    """One value for all of them; `fromkeys` is ten times as fast for many, and half for one."""
-    if len(prefixes) == 1:
-        mapping[prefixes[0]] = value
-    else:
-        mapping.update(dict.fromkeys(prefixes, value))

@@ -61,9 +61,9 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
     assert not table.counts.has_room_again(others[1])
     told(others[0], PREFIXES[:6], METRIC_INFINITY, 2)
     told(others[0], PREFIXES[6:], METRIC_INFINITY, 3)
-    assert len(table._tombstones) <= 2 * 8
+    assert table._learned.tombstones <= 2 * 8
     told(others[1], PREFIXES[2:6], 5, 2)
-    assert table.counts.total + len(table._tombstones) <= 2 * 8
+    assert table.counts.total + table._learned.tombstones <= 2 * 8
     table.remove_neighbor(others[0], 0.0)
     assert table.counts.has_room_again(others[1])
     table.remove_neighbor(others[1], 0.0)
@@ -146,7 +146,7 @@ def test_a_retracted_prefix_that_comes_back_needs_room_like_any_other() -> None:
 def test_retractions_that_are_remembered_are_bounded_too() -> None:
     table = limited_table(5)
     tell(table, PREFIXES, METRIC_INFINITY)
-    assert len(table._by_neighbor[NEIGHBOR]) == 10
+    assert len(table._learned.prefixes_of(NEIGHBOR)) == 10
     assert tell(table, PREFIXES[10:], version=2) == 10, "all that may be known is known"
     assert table.counts.refused(NEIGHBOR) == 10, "a retraction asks for no table"
     table.collect(TOMBSTONE_S)
