@@ -153,18 +153,19 @@ class ObjectSync:
     # --- work
 
     def work(self, now: float, *, has_links_only: bool = False) -> int:
-        """Write what is due, up to a batch; how much that was.
+        """Compare and write what is due, up to a batch of each; how much that was.
 
         Args:
             now: trio.current_time().
             has_links_only: only objects without a gateway.
         """
         plan = self.nexthop_table.plan_link_routes if has_links_only else self.nexthop_table.plan
+        compared = self.nexthop_table.compare()
         writes = plan(now, BATCH_OPERATIONS)
         if not writes or not self.is_trusted:
-            return 0
+            return compared
         self._carry_out(writes, now)
-        return len(writes)
+        return compared + len(writes)
 
     def _carry_out(self, writes: Sequence[NextHopWrite], now: float) -> None:
         weight_limit = self.nexthop_table.weight_limit

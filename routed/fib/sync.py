@@ -176,7 +176,7 @@ class FibSync:
         groups = self.objects.suspect(hops, trio.current_time())
         if groups:
             self._log.emit("nexthop-suspected", groups=groups)
-            self._wake.set()  # there may be more of them
+        self._wake.set()  # there may be more of them
 
     def judged(self) -> None:
         """The engine has decided about what was suspected up to now, and said so: once its desired

@@ -177,6 +177,8 @@ class NexthopTable:
         protocol."""
         self.popped_changes: list[SeenNextHop] = []
         """What is new among these, for the log."""
+        self._uncompared: dict[int, None] = {}
+        """Groups that may be other than the kernel's."""
         self._pending: dict[int, None] = {}
         """Ids whose object is not as it should be."""
         self._failures: dict[int, _Failure] = {}
@@ -365,7 +367,7 @@ class NexthopTable:
         added = [hop for hop in known if hop not in self._to_verify]
         self._to_verify.update(dict.fromkeys(known, self._suspicions))
         self._judge_groups_with(added)
-        return len(self._pending) > had
+        return len(self._pending) > had or bool(self._uncompared)
 
     def _known(self, hops: Iterable[tuple[Address | None, int]]) -> list[_Hop]:
         """Those that some object uses, each once; an engine may name what it likes."""
@@ -393,9 +395,8 @@ class NexthopTable:
         self._judge_groups_with(lifted)
 
     def _judge_groups_with(self, hops: Iterable[_Hop]) -> None:
-        """Compare every group that has one of these members, each group once.
-
-        Cost: the members of those groups, MEMBERS_MAX at most.
+        """Have every group compared that has one of these members, each group once: some at once,
+        the others by `compare`, as a message of an engine may name a member of all groups.
         """
         groups: dict[int, None] = {}
         for hop in hops:
@@ -403,8 +404,24 @@ class NexthopTable:
                 single = self._ids.get(Hop(*hop, is_onlink))
                 if single is not None:
                     groups.update(dict.fromkeys(self._groups_of.get(single, ())))
-        for group in groups:
+        self._uncompared.update(groups)
+        self.compare()
+
+    def compare(self) -> int:
+        """Compare some of the groups whose members have changed with what the kernel has; how many
+        those were.
+
+        Cost: BATCH_MEMBERS members, and those of one group more.
+        """
+        compared = members = 0
+        while self._uncompared and members < BATCH_MEMBERS:
+            group = next(iter(self._uncompared))
+            del self._uncompared[group]
+            form = self._forms.get(group)
+            members += 1 if form is None or isinstance(form, Hop) else len(form)
             self._judge(group)
+            compared += 1
+        return compared
 
     def next_hops_on(self, ifindex: int) -> list[tuple[Address, int]]:
         """The gateways on a link that some object uses."""
@@ -628,6 +645,7 @@ class NexthopTable:
         self._values.pop(nexthop_id, None)
         self._has_links_only.pop(nexthop_id, None)
         self._pending.pop(nexthop_id, None)
+        self._uncompared.pop(nexthop_id, None)
         self._failures.pop(nexthop_id, None)
         self._groups_of.pop(nexthop_id, None)
         self._taken.discard(nexthop_id)
@@ -651,6 +669,8 @@ class NexthopTable:
 
     def retry_at(self) -> float:
         """When the next refused object is due; math.inf when none waits."""
+        if self._uncompared:
+            return -math.inf
         return min((self._retry_at(nexthop_id) for nexthop_id in self._pending), default=math.inf)
 
     # --- what is told

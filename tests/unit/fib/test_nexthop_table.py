@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import random
 
 import pytest
@@ -22,6 +23,7 @@ from routed.fib.routes.plan import KernelRefusal
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, RouteType
 from tests.fakes.fake_kernel import FakeKernel
+from tests.fakes.operations import operations
 
 A, B, C = (Hop(Address.parse(f"192.0.{number}.2"), number + 1) for number in range(3))
 DONE = KernelRefusal(0, "")
@@ -50,7 +52,11 @@ class Bench:
     def work(self, now: float = 0.0) -> list[NextHopWrite]:
         """Carry out everything that is due."""
         done: list[NextHopWrite] = []
-        while writes := self.nexthop_table.plan(now, 3):
+        while True:
+            compared = self.nexthop_table.compare()
+            writes = self.nexthop_table.plan(now, 3)
+            if not compared and not writes:
+                break
             self.nexthop_table.record(writes, self.kernel.write_nexthops(writes), now)
             done += writes
         return done
@@ -181,12 +187,40 @@ def test_large_groups_are_written_few_at_a_time(bench: Bench) -> None:
     bench.nexthop_table.suspect([(A.via, A.ifindex)], 0.0)
     left = set(groups)
     while left:
+        bench.nexthop_table.compare()
         writes = bench.nexthop_table.plan_regroup(0.0, 400)
         members = [len(write.form) for write in writes if not isinstance(write.form, Hop)]
         assert 0 < sum(members) <= BATCH_MEMBERS
         bench.nexthop_table.record(writes, [DONE] * len(writes), 0.0)
         left -= {write.id for write in writes}
     assert bench.nexthop_table.plan_regroup(0.0, 400) == []
+
+
+def groups_with_a(bench: Bench, count: int) -> None:
+    """So many groups of 300 members, A among them."""
+    many = [Hop(Address.parse(f"10.0.{n >> 8}.{n & 255}"), 1) for n in range(300)]
+    for first in range(count):
+        assert bench.nexthop_table.value_for(route(A, *many[first:])).nexthop_id
+    bench.work()
+
+
+def test_a_message_about_a_next_hop_of_all_groups_costs_a_batch_of_them() -> None:
+    """Each group was compared in the turn in which the message came, as often as it came."""
+    costs = []
+    for count in (8, 32):
+        bench = Bench()
+        groups_with_a(bench, count)
+        table, hop = bench.nexthop_table, (A.via, A.ifindex)
+        suspected = operations(lambda: table.suspect([hop], 0.0))  # noqa: B023 called at once
+        bench.work()
+        lifted = operations(lambda: table.lift(table.suspicions, 0.0))  # noqa: B023 the same
+        assert table.retry_at() == -math.inf, "the others are compared in turns of their own"
+        costs.append((suspected, lifted))
+        bench.work()
+        assert table.retry_at() == math.inf
+    (few_suspected, few_lifted), (suspected, lifted) = costs
+    assert suspected < 1.2 * few_suspected
+    assert lifted < 1.2 * few_lifted
 
 
 def test_members_of_all_groups_together_have_a_limit(
