@@ -1,8 +1,8 @@
-"""What the management plane may ask of the daemon around it: the engine, or a test's stand-in.
+"""What the management plane may ask the daemon: the engine, or a test's stand-in.
 
-Questions are answered from what the engine knows, at once or in pieces; what the parent has to do
-or to say is awaited. Every answer is of view classes (`routed/control/views.py`): copies, which may
-be kept.
+Questions are answered from the engine's state, at once or in chunks; answers of the parent are
+awaited. Every answer is made of view classes (`routed/control/views.py`): copies, which the caller
+may keep.
 """
 
 from __future__ import annotations
@@ -30,112 +30,151 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
-from routed.imsg.messages import ReloadRequested
-from routed.model.command import FibCommand
+from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.model.prefix import Address, Prefix
 
-__all__ = ["CommandOutcome", "Daemon"]
+__all__ = [
+    "CommandOutcome",
+    "Daemon",
+    "ParentCommands",
+    "ParentRequest",
+    "Recording",
+    "RouteInjection",
+    "RouteTables",
+]
+
+ParentRequest = ReloadRequested | FibCommanded | LogLevelRequested
+"""A command of a client that the parent carries out."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """How something went that the daemon was told to do."""
+    """The outcome of a command that the parent has carried out."""
 
     is_ok: bool
     lines: tuple[str, ...]
     """What changed, or every error as `file:line:column: path: expectation`."""
 
 
-class Daemon(Protocol):
-    """What the engine offers to be asked."""
+class ParentCommands(Protocol):
+    """Commands that the parent carries out."""
 
-    def status(self) -> StatusView:
-        """The daemon as a whole."""
+    async def command(self, request: ParentRequest) -> CommandOutcome:
+        """Have a command carried out, and wait for its outcome."""
 
-    def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
-        """Every neighbor, in a stable order, in chunks of bounded size."""
 
-    def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
-        """Every link, by index, in chunks of bounded size."""
+class RouteTables(Protocol):
+    """The tables of `show routes` and `show fib`, page by page."""
 
-    def tables_version(self) -> int:
-        """Another number after any change of what `routes` and `fib` show, but for the time."""
+    @property
+    def version(self) -> int:
+        """A number that changes with any change of the tables, except for ages and times left."""
 
     def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted candidates after a prefix, the selected one first within a prefix, as rows of
+        """Return the selected candidates after a prefix, the best first within a prefix, as rows of
         RouteView.
 
-        At most `limit` prefixes are looked at, so a page may be empty: a walk which finds little
-        still lets others run.
+        At most `limit` prefixes are looked at, so a page may be empty: a walk that finds little
+        still lets other tasks run.
         """
 
     def route(self, address: Address) -> Sequence[RouteView]:
-        """The candidates of the longest prefix covering the address; empty when none covers it."""
+        """Return the candidates of the longest prefix that covers an address, if there is one."""
 
     def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted routes that the kernel should hold, as rows of FibView; as `routes`."""
+        """Return the selected desired routes after a prefix, as rows of FibView; as `routes`."""
+
+
+class RouteInjection(Protocol):
+    """Routes that clients inject."""
+
+    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
+        """Put or delete routes, all or none. Returns why not, route by route."""
+
+    def renew(self, owner: str, seconds: float) -> int:
+        """Renew the timed leases of an owner. Returns how many routes have one."""
+
+    def session_ended(self, session: int) -> None:
+        """Withdraw the routes that were leased for a client's session."""
+
+
+class Recording(Protocol):
+    """The recording of NUP's inputs."""
+
+    def start(self) -> bool:
+        """Begin to record. Returns False if a recording is under way already."""
+
+    def stop(self) -> str | None:
+        """End the recording and return its text; None if there was none."""
+
+
+class Daemon(Protocol):
+    """What the engine answers, and the parts of it that carry out requests."""
+
+    @property
+    def parent(self) -> ParentCommands:
+        """Commands for the parent."""
+
+    @property
+    def tables(self) -> RouteTables:
+        """Routes and desired routes."""
+
+    @property
+    def injection(self) -> RouteInjection:
+        """Injected routes."""
+
+    @property
+    def recording(self) -> Recording:
+        """The recording of NUP."""
+
+    def status(self) -> StatusView:
+        """Describe the daemon as a whole."""
+
+    def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
+        """Iterate over every neighbor, in a stable order, in chunks of bounded size."""
+
+    def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
+        """Iterate over every interface, by index, in chunks of bounded size."""
 
     def counters(self) -> Sequence[CounterView]:
-        """Every counter, by name."""
+        """List every counter."""
 
     def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
-        """The kernel nexthop objects that routes go through, by id, as the parent tells them."""
+        """Iterate over the kernel nexthop objects that routes use, by id, as the parent reports
+        them."""
 
     def rules(self) -> Sequence[RuleView]:
-        """Every policy rule of the configuration, in order."""
+        """List every policy rule of the configuration, in order."""
 
     def configuration(
         self, section: str | None, *, is_all: bool
     ) -> Generator[Sequence[ConfigView], None, None]:
-        """The configuration in force, in chunks of bounded size; `is_all` with what is default."""
+        """Iterate over the configuration in force, in chunks of bounded size; `is_all` includes
+        defaults."""
 
     def protocols(self) -> Sequence[ProtocolView]:
-        """Every source of routes, by distance."""
-
-    def start_recording(self) -> bool:
-        """Write down what goes into NUP from now on; False when that is so already."""
-
-    def stop_recording(self) -> str | None:
-        """End that; its text, or None when nothing was being recorded."""
+        """List every source of routes, by distance."""
 
     def clear_neighbor(self, neighbor: Address) -> bool:
-        """Begin the adjacencies with a router id or an address afresh; whether there were any."""
-
-    async def set_log_level(self, level: str) -> CommandOutcome:
-        """Log from this level on, in both processes."""
+        """Restart the adjacencies with a router id or an address, if there are any."""
 
     def log(self) -> Sequence[LogView]:
-        """The last lines of the log, oldest first."""
+        """List the last lines of the log, oldest first."""
 
     def log_events(self) -> Collection[str]:
-        """The names of all events that the log can have."""
+        """Return the names of all events that the log can have."""
 
     def memory(self) -> Sequence[MemoryView]:
-        """Every part that takes a notable share."""
+        """List the parts of the daemon with a notable share of its memory."""
 
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
-        """Every router that NUP knows, in chunks of bounded size; some are empty."""
+        """Iterate over every router that NUP knows, in chunks of bounded size; some are empty."""
 
     def explain(self, address: Address) -> ExplainView:
-        """How an address is routed."""
+        """Explain how an address is routed."""
 
     def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """Changes from now on; None when this user has as many feeds as one may have."""
+        """Begin a feed of changes; None if this user has as many feeds as a user may have."""
 
     def snapshot_fd(self) -> int:
-        """The snapshot's read-only descriptor, which the daemon keeps."""
-
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
-        """Couple, decouple or resync the kernel FIB; answered when it is carried out."""
-
-    async def configure(self, request: ReloadRequested) -> CommandOutcome:
-        """Look at, change or take back the configuration."""
-
-    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
-        """Put or delete injected routes, all or none; why not, route by route."""
-
-    def renew(self, owner: str, seconds: float) -> int:
-        """Begin the timed leases of an owner anew; returns how many routes have one."""
-
-    def session_ended(self, session: int) -> None:
-        """A client has gone: what it leased for its session goes, too."""
+        """Return the snapshot's read-only descriptor, which the daemon keeps."""

@@ -53,7 +53,7 @@ from ipc.texts import clip_text
 from routed.control.answers import Answer, Dump, Final, RowStream, Views
 from routed.control.caller import Caller
 from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
-from routed.control.daemon import CommandOutcome, Daemon
+from routed.control.daemon import Daemon, ParentRequest, RouteTables
 from routed.control.injection import (
     LEASE_MAX_S,
     LEASE_MIN_S,
@@ -82,7 +82,7 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
-from routed.imsg.messages import ReloadRequested
+from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
@@ -147,7 +147,7 @@ async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> A
         )
     except ValueError as error:
         return _usage(str(error))
-    return _table(RouteView, daemon, selector, daemon.routes)
+    return _table(RouteView, daemon.tables, selector, daemon.tables.routes)
 
 
 async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Answer:
@@ -156,7 +156,7 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
         address = Address.parse(request.address)
     except ValueError as error:
         return _usage(str(error))
-    found = daemon.route(address)
+    found = daemon.tables.route(address)
     if not found:
         return _not_found(f"no route covers {address}")
     return Views(RouteView, found)
@@ -169,20 +169,20 @@ async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
     except ValueError as error:
         return _usage(str(error))
     selector = RouteSelector(_family(request.family), prefix, request.is_longer)
-    return _table(FibView, daemon, selector, daemon.fib)
+    return _table(FibView, daemon.tables, selector, daemon.tables.fib)
 
 
 def _table(
     view_class: type,
-    daemon: Daemon,
+    tables: RouteTables,
     selector: RouteSelector,
-    take: Callable[[RouteSelector, Prefix | None, int], TablePage],
+    page: Callable[[RouteSelector, Prefix | None, int], TablePage],
 ) -> ResultTable:
     return ResultTable(
         columns_of(view_class),
         (view_class, selector),
-        daemon.tables_version,
-        functools.partial(take, selector),
+        lambda: tables.version,
+        functools.partial(page, selector),
     )
 
 
@@ -277,12 +277,12 @@ async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
     except ValueError:
         known = ", ".join(command.value for command in FibCommand)
         return _usage(f"no fib command {request.command!r}; there are {known}")
-    return _outcome(await daemon.command_fib(command, caller.uid, caller.pid))
+    return await _command(daemon, FibCommanded(command, caller.uid, caller.pid))
 
 
 async def reload(daemon: Daemon, _request: Reload, caller: Caller) -> Answer:
     """Reload; on failure nothing has changed and the lines say why."""
-    return _outcome(await daemon.configure(ReloadRequested(caller.uid, caller.pid)))
+    return await _command(daemon, ReloadRequested(caller.uid, caller.pid))
 
 
 async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answer:
@@ -301,8 +301,8 @@ async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answe
             return _usage(f"the time for a confirmation is {limits}, not {confirm_s:g}")
     if request.token and action is not ReloadAction.CONFIRM:
         return _usage(f"a name belongs to `confirm`, not to {action.value}")
-    wanted = ReloadRequested(caller.uid, caller.pid, action, confirm_s, request.token[:TOKEN_MAX])
-    return _outcome(await daemon.configure(wanted))
+    token = request.token[:TOKEN_MAX]
+    return await _command(daemon, ReloadRequested(caller.uid, caller.pid, action, confirm_s, token))
 
 
 async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller) -> Answer:
@@ -319,12 +319,12 @@ async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller
 async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
     """Begin a recording, or end it and hand it over."""
     if request.action == "on":
-        if not daemon.start_recording():
+        if not daemon.recording.start():
             return _failed("a recording is under way; end it with `record off`")
         return Final(Result(ResultCode.OK, ("recording what goes into NUP",)))
     if request.action != "off":
         return _usage(f"{request.action!r} is nothing to do to a recording: on, off")
-    text = daemon.stop_recording()
+    text = daemon.recording.stop()
     if text is None:
         return _not_found("nothing is being recorded; begin with `record on`")
     pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
@@ -335,7 +335,7 @@ async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -
     """Log more, or less."""
     if request.level not in _LOG_LEVELS:
         return _no_level(request.level)
-    return _outcome(await daemon.set_log_level(request.level))
+    return await _command(daemon, LogLevelRequested(request.level))
 
 
 async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
@@ -346,7 +346,7 @@ async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) ->
         return _usage(str(error))
     if isinstance(injection, list):
         return _refused(injection, ResultCode.USAGE)
-    refusals = daemon.inject(injection)
+    refusals = daemon.injection.inject(injection)
     if refusals:
         is_delete = request.operation is RouteOperation.DELETE
         return _refused(refusals, ResultCode.NOT_FOUND if is_delete else ResultCode.FAILED)
@@ -363,7 +363,7 @@ async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> A
         owner = owner_of(caller, request.owner, is_session=False)
     except BatchError as error:
         return _usage(str(error))
-    count = daemon.renew(owner, request.seconds)
+    count = daemon.injection.renew(owner, request.seconds)
     if not count:
         return _not_found(f"{owner} has no leased routes")
     return Final(Result(ResultCode.OK, (f"renewed {_routes(count)}",)))
@@ -416,7 +416,8 @@ HANDLERS: dict[ControlType, Handler] = {
 }
 
 
-def _outcome(outcome: CommandOutcome) -> Final:
+async def _command(daemon: Daemon, request: ParentRequest) -> Final:
+    outcome = await daemon.parent.command(request)
     code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
     return Final(Result(code, outcome.lines))
 

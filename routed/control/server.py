@@ -250,7 +250,7 @@ class ManagementServer:
         finally:
             session.close()
             self._open.pop(session.number, None)
-            self._daemon.session_ended(session.number)
+            self._daemon.injection.session_ended(session.number)
 
     async def _converse(self, session: Session) -> NoReturn:
         await self._greet(session)

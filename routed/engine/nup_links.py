@@ -1,10 +1,10 @@
 """Where NUP runs: it needs the parent's socket, a configured interface, carrier and an address.
 
-    links, sockets, configuration --settle--> NeighborInstance.link_up / link_changed / link_down
+    links, sockets, configuration --reconcile--> NeighborInstance.link_up / link_changed / link_down
                                          \\--> NeighborNetwork.add_socket / remove_socket
 
 Those four come and go in any order, so every change of any of them ends in the same question, for
-one link: can NUP run here, should it, and how? `settle` makes it so.
+one link: can NUP run here, should it, and how? `reconcile` makes it so.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class NeighborLinks:
         return None if family is None else family.name.lower()
 
     def set_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
-        """Make the key rings of a configuration; `settle` then gives them to the links."""
+        """Make the key rings of a configuration; `reconcile` then gives them to the links."""
         values = {(secret.key_set, secret.id): secret.value for secret in secrets}
         self._key_rings = {
             key_set.name: KeyRing(
@@ -67,15 +67,15 @@ class NeighborLinks:
             for key_set in config.keys
         }
 
-    def take_socket(
+    def add_socket(
         self, link: Interface, family: Family, opened: socket.socket, config: Config
     ) -> None:
         """Take over the socket of a link, instead of an earlier one."""
         self.remove(link.ifindex)
         self._waiting[link.ifindex] = family, opened
-        self.settle(link, config)
+        self.reconcile(link, config)
 
-    def settle(self, link: Interface, config: Config) -> None:
+    def reconcile(self, link: Interface, config: Config) -> None:
         """Make NUP run on a link exactly when it can and should, with the present settings."""
         settings = self._settings(link, config)
         if settings is None:

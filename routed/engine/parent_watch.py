@@ -1,16 +1,17 @@
-"""Whether the parent is there: the engine's side of the pings.
+"""Liveness of the parent: the engine's side of the pings.
 
     ticks without a message   0, 1, 2     3 ...         a message
                               --------    -----------   ---------
                               as usual    "silent"      as usual
 
-A parent that hangs writes nothing into the kernel, and what this router advertises would lead into
-a black hole. Two things follow, at different times. At once, and without this module: what is
-better than before waits for the kernel however long the parent says nothing
-(`routed.nup.transport.forwarding_wait`). After SILENT_TICKS ticks: the log and `show status` say
-so.
+A parent that hangs does not program the kernel, and routes that this router advertises would lead
+into a black hole. Two measures follow, at different times. At once, and without this module:
+improved routes are not advertised before they are in the kernel, however long the parent is silent
+(`routed.nup.transport.forwarding_wait`). After SILENT_TICKS ticks: the log and `show status` report
+it.
 
-Ticks and not seconds are counted, so that an engine that was stopped itself blames nobody.
+Ticks are counted, not seconds, so that an engine that was itself stopped does not report a silent
+parent.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from routed.log.logger import Logger
 __all__ = ["SILENT_TICKS", "TICK_S", "ParentWatch"]
 
 TICK_S = 5.0
-"""The parent pings as often, and an engine answers each ping."""
+"""Length of a tick. The parent pings as often, and an engine answers each ping."""
 
 SILENT_TICKS = 3
 
 
 class ParentWatch:
-    """Owns when the parent was last heard of."""
+    """Owns the time of the parent's last message."""
 
     def __init__(self, now: Callable[[], float], log: Logger) -> None:
-        """Begin with a parent that was just heard of.
+        """Begin as if a message had just been received.
 
         Args:
             now: seconds on a monotonic clock.
-            log: for silence and its end.
+            log: for the beginning and the end of silence.
         """
         self._now = now
         self._log = log
@@ -46,18 +47,18 @@ class ParentWatch:
 
     @property
     def silent_since(self) -> float | None:
-        """When the parent was last heard of, if it hangs; None while it does not."""
+        """When the last message was received, if the parent hangs; None while it does not."""
         return self._heard_at if self._ticks >= SILENT_TICKS else None
 
-    def heard(self) -> None:
-        """The parent has said something."""
+    def record_message(self) -> None:
+        """Record that the parent has sent something."""
         now = self._now()
         if self._ticks >= SILENT_TICKS:
             self._log.emit("parent-back", after_s=round(now - self._heard_at))
         self._heard_at, self._ticks = now, 0
 
     async def run(self) -> None:
-        """Count the ticks without a word."""
+        """Count the ticks without a message."""
         while True:
             await trio.sleep(TICK_S)
             self._ticks += 1

@@ -1,28 +1,22 @@
-"""What a router does, in the unprivileged process: it joins the rooms.
+"""The router, in the unprivileged process: it connects NUP, RIB, snapshot and FIB programming.
 
     neighbors <--NUP--> NeighborInstance --learned--> Rib --best--> FibSnapshot (shared memory)
-                              ^                        ^  \\--best--> DesiredFib --> parent, kernel
+                              ^                        ^  \\--best--> FibProgramming --> parent
                               |                        |   \\
                               +-- Redistribution ------|----+
                               ^                        |
-                              +------ FibAcknowledgements ------+----- what the kernel has followed
-                              in
+                              +-- FibAcknowledgements -|---------- progress of the kernel
                                                        |
-    links, sockets, configuration, progress -----------+        (facts, from `routed.engine.main`)
+    links, sockets, configuration, progress -----------+   (events, from `routed.engine.components`)
 
-One decision task drains the RIB: whatever came in since the last round is decided in one go and
-published in one burst. Facts only enter state and wake it, so a reader never waits for a sender.
-
-In sync. Nothing of an earlier life is swept from the kernel before this router has said that it
-wants no more: links are complete, and every neighbor that can be expected to be there has told its
-table. An expected neighbor is heard within its dead interval; so the word is given when that has
-passed and NUP calls itself loaded, at the latest after SYNC_LIMIT_S.
+One decision task drains the RIB: whatever came in since the last round is decided together and
+published in one burst. Events only enter state and wake the task, so a reader never waits for a
+sender.
 
 Invariants:
-    Nothing is said of the FIB before links are complete: a first decision without them would take
-    back routes that the kernel rightly has.
-    After `stop` no desired route changes any more: the neighbors' routes are lost to NUP then, but
-    the kernel goes on with them.
+    Nothing is sent about the FIB before links are complete (`routed.engine.fib.programming`).
+    After `stop` no desired route changes any more: NUP has lost the neighbors' routes by then, but
+    the kernel keeps forwarding by them.
 """
 
 from __future__ import annotations
@@ -31,29 +25,30 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
 from routed.engine.fib.acknowledgements import FibAcknowledgements
+from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
-from routed.engine.fib.programming import FibRequests, is_learned
-from routed.engine.injection.service import Injecting
+from routed.engine.fib.programming import FibProgramming
+from routed.engine.initial_sync import InitialSync
+from routed.engine.injection.service import InjectionService
 from routed.engine.nup_links import NeighborLinks, longest_dead_interval
 from routed.engine.nup_policy import neighbor_policy
+from routed.engine.nup_recording import NupRecording
 from routed.engine.redistribution import Redistribution
 from routed.engine.route_sources import CandidateSources
-from routed.imsg.messages import FibProgress, FibUpdate
+from routed.engine.show.changes import ChangeObserver
+from routed.imsg.messages import FibProgress
 from routed.log.logger import Logger
 from routed.model.link import Interface
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import (
-    ImportedRoute,
-)
+from routed.model.route import ImportedRoute
 from routed.model.secret import SharedSecret
 from routed.nup.events import (
     AdjacencyChanged,
@@ -67,46 +62,18 @@ from routed.nup.events import (
 )
 from routed.nup.instance import NeighborInstance
 from routed.nup.network import NeighborNetwork
-from routed.nup.recording.recorder import Recorder
-from routed.rib.table import BestPathChanges, Rib
+from routed.rib.table import Rib
 from routed.snapshot.writer import FibSnapshot, SnapshotMemory
 
-__all__ = ["Observer", "Router"]
-
-SYNC_LIMIT_S = 30.0
-"""After this long the router says that it is in sync whatever its neighbors do."""
+__all__ = ["Router"]
 
 HEARTBEAT_S = 1.0
-"""How often the snapshot's heartbeat is written; readers call it stale after some of them."""
-
-NEXT_HOPS_TO_VERIFY_MAX = 1000
-"""Next hops in one message; what is beyond waits for the RIB."""
-
-_NUP_OWNER = "nup"
-
-
-class Observer(Protocol):
-    """Who wants to know what happens."""
-
-    def watches_routes(self) -> bool:
-        """Whether `routes_changed` is worth a call now."""
-        ...
-
-    def routes_changed(self, changes: BestPathChanges, had_route: Callable[[Prefix], bool]) -> None:
-        """The choice for some prefixes changes; `had_route` is asked about them meanwhile."""
-        ...
-
-    def neighbor_changed(self, change: AdjacencyChanged) -> None:
-        """An adjacency moved."""
-        ...
-
-    def link_changed(self, before: Interface | None, after: Interface | None) -> None:
-        """A link is there, is different, or is gone."""
-        ...
+"""How often the snapshot's heartbeat is written. Readers consider the snapshot stale if it is late
+by several of them."""
 
 
 class Router:
-    """Owns the rooms. Each room owns its state; here is only what lies between them."""
+    """Owns the links, the configuration in force, and the components between which events pass."""
 
     def __init__(
         self,
@@ -118,25 +85,27 @@ class Router:
         on_change: Callable[[], None],
         snapshot_memory: SnapshotMemory | None = None,
     ) -> None:
-        """Build the rooms.
+        """Build the components.
 
         Args:
-            config: the first configuration; it still has to be applied.
+            config: the first configuration; `apply` is still to be called with it.
             daemon_pid: of the parent, for the snapshot's header.
-            origin_seqno: above that of any earlier life.
-            log: where adjacencies and traces go.
-            on_change: called when `next_update` or `receive_in_sync` may have something to say.
+            origin_seqno: above that of any earlier engine.
+            log: for adjacencies and traces.
+            on_change: called when `programming` may have something to send.
             snapshot_memory: made before the sandbox was entered; default: made now.
         """
+        self.config = config
+        """In force."""
         self.links: dict[int, Interface] = {}
-        self.observer: Observer | None = None
-        """Told of changes, for `monitor`."""
         self.version = 0
-        """Raised by any change of what the tables show: candidates, the choice, the kernel's
-        progress."""
-        self.convergence = ConvergenceClock()
+        """Raised by any change of the route tables: candidates, best paths, FIB progress."""
         self.rib = Rib()
-        self.fib = FibRequests(config, self.rib.best, log)
+        self.desired = DesiredFib(config.fib.table_id)
+        self.convergence = ConvergenceClock()
+        self.programming = FibProgramming(
+            config, self.rib.best, self.desired, self.convergence, log
+        )
         self.snapshot = FibSnapshot(config.router_id, daemon_pid, memory=snapshot_memory)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
         self.neighbors = NeighborInstance(
@@ -145,27 +114,24 @@ class Router:
             origin_seqno=origin_seqno,
             rng=self._rng,
         )
-        self._config = config
+        self.changes = ChangeObserver(self.ifname_of)
+        """For `monitor`."""
         self._log = log
         self._on_change = on_change
         self._clock = MonotonicClock()
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
-        self._recorder: Recorder | None = None
+        self.recording = NupRecording(self.neighbors, self._rng, self._clock.now)
         self._network = NeighborNetwork(self.neighbors, self._clock.now, self._on_neighbor_outputs)
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self._sources = CandidateSources(self.rib)
-        self._acknowledgements = FibAcknowledgements(self.neighbors, self.fib.desired)
-        self.injected = Injecting(self.rib, self._clock.now, log, self._wake)
+        self._acknowledgements = FibAcknowledgements(self.neighbors, self.desired)
+        self._initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
+        self.injection = InjectionService(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
-        self._are_links_complete = False
-        self._has_decided = False
-        self._is_in_sync = False
-        self._has_said_in_sync = False
-        self._in_sync_at = 0.0
 
-    # --- life
+    # --- run and stop
 
     async def run(self) -> None:
         """Serve until `stop` or until cancelled."""
@@ -174,13 +140,13 @@ class Router:
                 nursery.start_soon(self._network.run)
                 nursery.start_soon(self._decide_loop)
                 nursery.start_soon(self._heartbeat_loop)
-                nursery.start_soon(self.injected.run)
+                nursery.start_soon(self.injection.run)
 
     def stop(self, *, is_restart: bool) -> None:
-        """Say goodbye to the neighbors; what is wanted in the kernel stays as it is.
+        """Send goodbye to the neighbors; the desired routes stay as they are.
 
         Args:
-            is_restart: ask them to keep forwarding to us until we are back.
+            is_restart: ask neighbors to keep forwarding to this router until it is back.
         """
         self._scope.cancel()
         self.neighbors.stop(is_restart, self._clock.now())
@@ -193,81 +159,82 @@ class Router:
             self.neighbors.set_wall_clock(wall_time() - self._clock.now())
             await trio.sleep(HEARTBEAT_S)
 
-    # --- facts
+    # --- events
 
     def apply(self, config: Config, secrets: tuple[SharedSecret, ...]) -> None:
-        """Follow a configuration, in one step."""
+        """Apply a configuration, in one step."""
         self.neighbor_links.set_keys(config, secrets)
-        self._config = config
+        self.config = config
+        self.injection.apply(config)
         self._sources.follow_statics(config)
         for link in self.links.values():
-            self.neighbor_links.settle(link, config)
+            self.neighbor_links.reconcile(link, config)
         martians = MartianRules.of(config.allow_martians)  # a static route is no neighbor's
         self.neighbors.set_martians(martians, self._clock.now())
         self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
         if self._redistribution.follow(config):
             self._redistribute_all()
-        if self.fib.follow(config):
+        if self.programming.apply(config):
             for family, keys, _ in self.rib.choices():
                 for key in keys:
-                    self.fib.want_again(Prefix.from_int(family, key))
+                    self.programming.refresh(Prefix.from_int(family, key))
         self._network.kick()
         self._to_decide.set()
 
     def link_changed(self, link: Interface) -> None:
-        """A link is there, or is different."""
+        """Handle a link that appeared or changed."""
         before = self.links.get(link.ifindex)
         self.links[link.ifindex] = link
-        if self.observer is not None:
-            self.observer.link_changed(before, link)
+        self.changes.link_changed(before, link)
         self.rib.link_changed(link)
-        self.fib.must_verify()
-        self.neighbor_links.settle(link, self._config)
+        self.programming.must_verify()
+        self.neighbor_links.reconcile(link, self.config)
         self._to_decide.set()
 
     def link_removed(self, ifindex: int) -> None:
-        """A link is gone."""
+        """Handle a link that was removed."""
         before = self.links.pop(ifindex, None)
         if before is None:
             return
-        if self.observer is not None:
-            self.observer.link_changed(before, None)
+        self.changes.link_changed(before, None)
         self.rib.link_removed(ifindex)
-        self.fib.must_verify()
+        self.programming.must_verify()
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
 
     def links_complete(self, former_next_hops: Iterable[tuple[Address, int]]) -> None:
-        """Every link that there is has been told, and NUP is about to begin.
+        """Handle the end of the first list of links: NUP is about to begin.
 
         Args:
-            former_next_hops: next hops, with their links, that kernel routes of an earlier life go
-                through. With them, learned routes are kept from the kernel until NUP is loaded.
+            former_next_hops: next hops, with their links, of kernel routes of an earlier engine. If
+                there are any, learned routes are kept from the kernel until NUP is loaded.
         """
-        self._are_links_complete = True
-        dead_interval_s = longest_dead_interval(self.links.values(), self._config)
-        self._in_sync_at = self._clock.now() + dead_interval_s
-        # Who was on a link that is down has seen its carrier go, too, and keeps nothing for us.
-        legs = [
+        now = self._clock.now()
+        in_sync_at = now + longest_dead_interval(self.links.values(), self.config)
+        self._initial_sync.links_complete(in_sync_at)
+        # A neighbor on a link that is down has lost its carrier as well, and keeps no routes of
+        # this router.
+        expected = [
             (ifindex, via)
             for via, ifindex in former_next_hops
             if (link := self.links.get(ifindex)) is not None and link.is_up
         ]
-        self.neighbors.expect_neighbors(legs, self._in_sync_at)
-        self.fib.defers_learned = bool(legs)
-        self.neighbors.await_forwarding(not legs, self._clock.now())
+        self.neighbors.expect_neighbors(expected, in_sync_at)
+        if expected:
+            self.programming.defer_learned()
+        self.neighbors.await_forwarding(not expected, now)
         self._to_decide.set()
 
     def kernel_routes_changed(
         self, install: Iterable[ImportedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
-        """What others keep in the kernel has changed."""
+        """Handle changes of routes that are imported from the kernel."""
         self._sources.follow_kernel(install, remove)
         self._to_decide.set()
 
     @property
     def origins(self) -> Mapping[Prefix, Address]:
-        """The router that announces each prefix which NUP has learned."""
+        """The router that originates each prefix that NUP has learned."""
         return self._sources.origins
 
     def _set_summary(self, prefix: Prefix, is_active: bool) -> None:
@@ -277,36 +244,18 @@ class Router:
     def _wake(self) -> None:
         self._to_decide.set()
 
-    def take_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:
-        """Take over a link's NUP socket; closed at once when the link has gone meanwhile."""
+    def add_nup_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:
+        """Use a NUP socket for a link. It is closed at once if the link was removed meanwhile."""
         link = self.links.get(ifindex)
         if link is None:
             opened.close()
         else:
-            self.neighbor_links.take_socket(link, family, opened, self._config)
+            self.neighbor_links.add_socket(link, family, opened, self.config)
 
     # --- neighbors
 
-    def start_recording(self) -> bool:
-        """Write down what goes into NUP from now on; False when that is so already."""
-        if self._recorder is not None:
-            return False
-        self._recorder = Recorder(self.neighbors, secrets.token_bytes(32), self._clock.now())
-        self.neighbors.record_to(self._recorder)
-        return True
-
-    def stop_recording(self) -> str | None:
-        """End that; its text, or None when nothing was being recorded."""
-        if self._recorder is None:
-            return None
-        recorder, self._recorder = self._recorder, None
-        self.neighbors.record_to(None)
-        text = recorder.text(self.neighbors, self._clock.now())
-        self._rng.seed(secrets.randbits(64))  # the text shows the state of the generator
-        return text
-
     def clear_neighbor(self, neighbor: Address) -> bool:
-        """Begin the adjacencies with a router id, or an address, afresh; whether there were any."""
+        """Restart the adjacencies with a router id or an address. Returns whether any was there."""
         now = self._clock.now()
         router_ids = {
             row.router_id
@@ -334,7 +283,7 @@ class Router:
                 self._to_decide.set()
             case AdjacencyChanged():
                 self._log_adjacency(output)
-                if self.fib.suspect(output):
+                if self.programming.verify_next_hops(output):
                     self._on_change()
                 self._to_decide.set()
             case Trace(code=code, ifindex=ifindex, source=source, detail=detail):
@@ -345,8 +294,7 @@ class Router:
                 )
 
     def _log_adjacency(self, change: AdjacencyChanged) -> None:
-        if self.observer is not None:
-            self.observer.neighbor_changed(change)
+        self.changes.neighbor_changed(change)
         where: dict[str, object] = {
             "neighbor": change.router_id,
             "link": self.ifname_of(change.ifindex),
@@ -369,55 +317,45 @@ class Router:
 
     async def _decide_loop(self) -> None:
         while True:
-            with trio.move_on_after(self._seconds_to_sync_check()):
+            with trio.move_on_after(self._initial_sync.seconds_to_check(self._clock.now())):
                 await self._to_decide.wait()
             self._to_decide = trio.Event()
             self.version += 1
-            is_judgment = self.fib.begin_decision()
+            has_verified = self.programming.begin_decision()
             self._decide()
-            self._release_learned()
-            self.fib.end_decision(is_judgment=is_judgment)
-            if self._acknowledgements.decided(self._clock.now()):
+            self._initial_sync.release_learned(self._clock.now())
+            self.programming.end_decision(
+                has_verified=has_verified, has_all_links=self._initial_sync.are_links_complete
+            )
+            if self._acknowledgements.handle_decision(self._clock.now()):
                 self._network.kick()
-            self._settle_sync()
+            self._initial_sync.check(self._clock.now())
             self._on_change()
 
     def _decide(self) -> None:
         changes = self.rib.process()
         if changes:
             self.convergence.decided(self._clock.now())
-            self._tell_observer(changes)
+            if self.changes.watches_routes():
+                for of_family in changes:
+                    self.changes.routes_changed(of_family, self.snapshot.__contains__)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             for of_family in changes:
-                self.fib.set_desired(of_family)
+                self.programming.set_desired(of_family)
                 self._redistribution.follow_best(of_family, self._clock.now())
             self._network.kick()
-        self._has_decided = self._are_links_complete
-
-    def _tell_observer(self, changes: Sequence[BestPathChanges]) -> None:
-        if self.observer is not None and self.observer.watches_routes():
-            for of_family in changes:
-                self.observer.routes_changed(of_family, self.snapshot.__contains__)
 
     def _redistribute_all(self) -> None:
-        for choices in self.rib.choices():
-            self._redistribution.follow_best(choices, self._clock.now())
+        for best_paths in self.rib.choices():
+            self._redistribution.follow_best(best_paths, self._clock.now())
 
-    # --- what the parent is told
+    # --- the kernel's progress
 
-    def next_update(self) -> FibUpdate | None:
-        """The next desired routes to send; None when there is nothing to say now, or nothing
-        decided."""
-        update = self.fib.next_update() if self._has_decided else None
-        if update is not None:
-            self.convergence.said(update.serial, is_all=not self.fib.desired.has_unsent)
-        return update
-
-    def progressed(self, progress: FibProgress) -> None:
-        """The parent says how far the kernel has followed."""
+    def handle_progress(self, progress: FibProgress) -> None:
+        """Handle the parent's report on how far the kernel is."""
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
-        tried = self.fib.desired.progress(
+        tried = self.desired.record_progress(
             progress.applied_serial,
             progress.failures,
             progress.recovered,
@@ -425,11 +363,11 @@ class Router:
             progress.preferred,
             progress.unpreferred,
         )
-        if self._acknowledgements.tried(tried, self._clock.now()):
+        if self._acknowledgements.handle_progress(tried, self._clock.now()):
             self._network.kick()
 
     def parent_heard(self) -> None:
-        """The process that writes the kernel for us is alive."""
+        """Record that the parent, which programs the kernel, is alive."""
         if self.neighbors.forwarding_alive(self._clock.now()):
             self._network.kick()
 
@@ -440,55 +378,18 @@ class Router:
 
     @property
     def datagrams_refused(self) -> dict[str, int]:
-        """NUP datagrams that never came as far as the protocol, by reason."""
+        """NUP datagrams dropped before the protocol, by reason."""
         network = self._network
         return {
             "source_port": network.dropped_source_port,
             "by_kernel": network.dropped_by_kernel,
         }
 
-    def receive_in_sync(self) -> bool:
-        """Whether "in sync" is to be said now: once, and after every desired route."""
-        if not self._is_in_sync or self._has_said_in_sync or self.fib.desired.has_unsent:
-            return False
-        self._has_said_in_sync = True
-        return True
-
-    def _release_learned(self) -> None:
-        """Let the kernel follow what was learned, once that is the whole of it."""
-        now = self._clock.now()
-        is_whole = self.neighbors.is_loaded(now) and not self.neighbors.awaits_links
-        if not self.fib.defers_learned or not (is_whole or now >= self._in_sync_at):
-            return
-        self.fib.defers_learned = False
-        self.neighbors.await_forwarding(True, now)
-        for choices in self.rib.choices():
-            for prefix, best_path in choices.items():
-                if is_learned(best_path):
-                    self.fib.want_again(prefix)
-
-    def _seconds_to_sync_check(self) -> float:
-        if self.fib.defers_learned:
-            return _SYNC_POLL_S
-        if self._is_in_sync or not self._are_links_complete:
-            return float("inf")
-        # Adjacencies wake the loop when they move; the rest is a matter of time.
-        return max(self._in_sync_at - self._clock.now(), _SYNC_POLL_S)
-
-    def _settle_sync(self) -> None:
-        if self._is_in_sync or not self._are_links_complete:
-            return
-        now = self._clock.now()
-        is_late = now >= self._in_sync_at + SYNC_LIMIT_S
-        self._is_in_sync = now >= self._in_sync_at and (is_late or self.neighbors.is_loaded(now))
-
     def ifname_of(self, ifindex: int) -> str:
-        """A link's name, or `if7` for one that has gone."""
+        """Return a link's name, or for example `if7` for a link that was removed."""
         link = self.links.get(ifindex)
         return link.ifname if link else f"if{ifindex}"
 
-
-_SYNC_POLL_S = 0.05
 
 _WORTH_A_LINE = frozenset(
     {
@@ -507,4 +408,4 @@ _WORTH_A_LINE = frozenset(
         TraceCode.DROPPED_BAD_MAC,
     }
 )
-"""Traces that an operator should see without asking: somebody misconfigured something."""
+"""Traces that an operator should see at the default level: something is misconfigured."""

@@ -402,7 +402,7 @@ HOSTILE_DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
 _ENGINE = """
 async def attack(engine, send_raw):
     import trio
-    while engine._rooms.reporter.last_reload is None:
+    while engine.components.reports.last_reload is None:
         await trio.sleep(0.02)
     try:
         for text in FRAMES:

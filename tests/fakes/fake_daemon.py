@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from routed.control.changes import ChangeFeed, ChangeHub, Topic
-from routed.control.daemon import CommandOutcome
+from routed.control.daemon import CommandOutcome, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.control.rows import to_row
@@ -40,7 +40,7 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
-from routed.imsg.messages import ReloadRequested
+from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.log.events import EVENTS
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.prefix import Address, Prefix
@@ -110,8 +110,21 @@ class FakeDaemon:
     def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
         yield INTERFACES
 
-    def tables_version(self) -> int:
-        return self.version
+    @property
+    def parent(self) -> FakeDaemon:
+        return self
+
+    @property
+    def tables(self) -> FakeDaemon:
+        return self
+
+    @property
+    def injection(self) -> FakeDaemon:
+        return self
+
+    @property
+    def recording(self) -> FakeDaemon:
+        return self
 
     def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
         self.on_chunk()
@@ -166,21 +179,17 @@ class FakeDaemon:
     def protocols(self) -> Sequence[ProtocolView]:
         return PROTOCOLS
 
-    def start_recording(self) -> bool:
+    def start(self) -> bool:
         was_off, self.is_recording = not self.is_recording, True
         return was_off
 
-    def stop_recording(self) -> str | None:
+    def stop(self) -> str | None:
         was_on, self.is_recording = self.is_recording, False
         return '{"routed-recording": 1}\n' + "x" * 40_000 + "\n" if was_on else None
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         self.cleared.append(neighbor)
         return any(neighbor in (view.router_id, view.address) for view in self.neighbor_views)
-
-    async def set_log_level(self, level: str) -> CommandOutcome:
-        self.log_levels.append(level)
-        return CommandOutcome(True, (f"logging from {level} on",))
 
     def log(self) -> Sequence[LogView]:
         return LOG
@@ -203,10 +212,6 @@ class FakeDaemon:
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()
 
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
-        self.fib_commands.append((command, uid, pid))
-        return self.fib_outcome
-
     def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
         self.injections.append(injection)
         return self.refusals
@@ -218,7 +223,18 @@ class FakeDaemon:
     def session_ended(self, session: int) -> None:
         self.ended_sessions.append(session)
 
-    async def configure(self, request: ReloadRequested) -> CommandOutcome:
+    async def command(self, request: ParentRequest) -> CommandOutcome:
+        match request:
+            case FibCommanded():
+                self.fib_commands.append((request.command, request.uid, request.pid))
+                return self.fib_outcome
+            case LogLevelRequested(level=level):
+                self.log_levels.append(level)
+                return CommandOutcome(True, (f"logging from {level} on",))
+            case ReloadRequested():
+                return self._configure(request)
+
+    def _configure(self, request: ReloadRequested) -> CommandOutcome:
         if request.action is ReloadAction.RELOAD and request.confirm_s is None:
             self.reloads.append((request.uid, request.pid))
         self.configured.append((request.action, request.confirm_s))

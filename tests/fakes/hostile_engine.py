@@ -19,11 +19,9 @@ import trio
 
 import routed.engine.main
 from routed import cli
+from routed.engine.components import ProcessResources
 from routed.engine.main import Engine
-from routed.engine.show.memory import ProcessMemory
-from routed.imsg.messages import SocketKind, SocketReady
-from routed.sandbox.confine import Confinement
-from routed.snapshot.writer import SnapshotMemory
+from routed.imsg.messages import ConfBegin, SocketKind, SocketReady
 
 
 class TakenOver(Engine):
@@ -31,15 +29,10 @@ class TakenOver(Engine):
 
     source = ""
 
-    def __init__(
-        self,
-        connection: socket.socket,
-        confinement: Confinement,
-        memory: ProcessMemory,
-        snapshot_memory: SnapshotMemory,
-    ) -> None:
-        super().__init__(connection, confinement, memory, snapshot_memory)
+    def __init__(self, connection: socket.socket, resources: ProcessResources) -> None:
+        super().__init__(connection, resources)
         self._has_all = trio.Event()
+        self._engine_restarts = 0
 
     async def run(self) -> None:
         """Serve, and attack once everything is as in a daemon that runs."""
@@ -48,15 +41,19 @@ class TakenOver(Engine):
             await super().run()
             nursery.cancel_scope.cancel()
 
-    def _take_socket(self, message: SocketReady, opened: socket.socket) -> None:
-        super()._take_socket(message, opened)
-        if message.kind is SocketKind.MANAGEMENT:
-            self._has_all.set()
+    def _handle(
+        self, message: object, request_id: int, descriptor: int | None, nursery: trio.Nursery
+    ) -> None:
+        super()._handle(message, request_id, descriptor, nursery)
+        match message:
+            case ConfBegin():
+                self._engine_restarts = message.engine_restarts
+            case SocketReady(kind=SocketKind.MANAGEMENT):
+                self._has_all.set()
 
     async def _attack(self) -> None:
         await self._has_all.wait()
-        assert self._begin is not None
-        if self._begin.engine_restarts:
+        if self._engine_restarts:
             return  # the next engine is a good one
         names: dict[str, Any] = {}
         exec(compile(self.source, "attack", "exec"), names)

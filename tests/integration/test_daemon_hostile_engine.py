@@ -125,7 +125,7 @@ def test_the_system_is_out_of_reach(besiege: Any) -> None:
 
 FORBIDDEN_ROUTES = """
 async def attack(engine, send_raw):
-    eth = next(i for i, link in engine._rooms.router.links.items() if not link.is_loopback)
+    eth = next(i for i, link in engine.components.router.links.items() if not link.is_loopback)
     here, there = Prefix.parse("192.0.2.0/24"), Prefix.parse("2001:db8:bad::/48")
     hop = NextHop(None, eth, 1)
     wanted = [
@@ -163,7 +163,7 @@ def test_forbidden_wishes_are_refused_one_by_one_and_counted(besiege: Any) -> No
 
 FORGED = """
 async def attack(engine, send_raw):
-    while engine._rooms.reporter.last_reload is None:
+    while engine.components.reports.last_reload is None:
         await trio.sleep(0.02)
     for _ in range(3000):  # a flood first: refused later or taken, it must not stall the parent
         await send_raw(frame(internal.LogEvent("sandboxed", {"by": "x" * 900})))
@@ -236,7 +236,7 @@ def test_a_defect_in_the_sandbox_leaves_its_traceback_in_the_log(besiege: Any) -
 
 HEIRLOOMS = """
 async def attack(engine, send_raw):
-    for journal in engine._journals:
+    for journal in engine.components._journal_files:
         os.ftruncate(journal, 300 << 20)
     raise SystemExit(3)
 """
@@ -272,7 +272,7 @@ async def attack(engine, send_raw):
         rows = internal.FibColumns(254, key_family, pack_keys(key_family, key), pack_indices([0]))
         value = internal.FibValue(RouteType.UNICAST, hops)
         await send_raw(frame(internal.FibUpdate(serial, (value,), (rows,), ())))
-    while engine._rooms.reporter.last_reload is None:
+    while engine.components.reports.last_reload is None:
         await trio.sleep(0.02)
     action = internal.ReloadAction.RELOAD
     await send_raw(frame(internal.ReloadRequested(0, 1, action, float("nan")), request_id=77))
@@ -298,14 +298,14 @@ def test_numbers_that_are_none_do_not_end_the_parent(besiege: Any) -> None:
 
 DIES_ON_CONF_DONE = """
 async def attack(engine, send_raw):
-    follow = engine._take_configuration
+    follow = engine._handle_config
 
-    def die(message):
+    def die(message, nursery):
         if isinstance(message, internal.ConfDone):
             os._exit(7)
-        follow(message)
+        follow(message, nursery)
 
-    engine._take_configuration = die
+    engine._handle_config = die
 """
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from routed.config.load import load_file
 from routed.config.schema import Config, ListOf, MapOf, NamedLists, Nested, options_of
-from routed.engine.show import metrics as exporter
+from routed.engine.show.counters import FIB_COUNTERS
 from routed.fib.compat_mode import COMPAT_MODE_PATH
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -87,7 +87,7 @@ def _exported_names() -> set[str]:
     text = (CONFIGS.parent / "routed" / "engine" / "show" / "metrics.py").read_text(
         encoding="utf-8"
     )
-    names = {"routed_info", *(f"routed_fib_{name}_total" for name in exporter.FIB_COUNTERS)}
+    names = {"routed_info", *(f"routed_fib_{name}_total" for name in FIB_COUNTERS)}
     for name, kind in re.findall(r'"(routed_[a-z_]+)",\s*Kind\.([A-Z]+)', text):
         names.add(f"{name}_total" if kind == "COUNTER" else name)
     names |= {f"routed_convergence_seconds_{part}" for part in ("bucket", "count", "sum")}

@@ -156,8 +156,8 @@ def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> Non
         DesiredRoute(kind, hops and (hops[0]._replace(ifindex=n), *hops[1:])) for n in range(count)
     ]
     keys = [Prefix.trusted(family, (n + 1) << (family.width - 32), 32).as_int for n in range(count)]
-    fib = DesiredFib(254, lambda prefix: None)
-    fib.changed(family, keys, desired)
+    fib = DesiredFib(254)
+    fib.set_routes(family, keys, desired)
     said = 0
     for serial in range(1, count + 2):
         update = fib.pop_update()
@@ -166,7 +166,7 @@ def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> Non
         (part,) = received(update)
         assert isinstance(part, FibUpdate)
         said += sum(len(columns.values) // 4 for columns in part.install)
-        fib.progress(serial, (), (), FibCounters())
+        fib.record_progress(serial, (), (), FibCounters())
     assert said == count
 
 

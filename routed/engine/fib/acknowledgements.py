@@ -1,14 +1,15 @@
-"""What the kernel has followed in, told to the neighbor protocol: it has news that wait for it.
+"""FIB acknowledgements: NUP is notified when its routes are in the kernel, because some of its
+advertisements wait for that.
 
-    NUP chooses --> RIB decides --> a desired route --> parent, kernel --> progress --+
-     ^ awaited                                                               |
-     +------------------------------ followed -------------------------------+
+    NUP selects --> RIB decides --> desired route --> parent, kernel --> progress --+
+     ^ awaited                                                                      |
+     +------------------------------- acknowledged ---------------------------------+
 
-A prefix has been followed when no desired route for it is unsaid or on its way: the kernel has what
-is wanted, or has refused it, or nothing was to be changed. Why neighbors wait for that:
+A prefix is acknowledged when no desired route for it is unsent or in flight: the kernel has the
+desired route or has refused it, or nothing was to be changed. Why advertisements wait for that:
 `routed.nup.transport.forwarding_wait`.
 
-Cost: half a microsecond for each prefix that is awaited.
+Cost: half a microsecond for each awaited prefix.
 """
 
 from __future__ import annotations
@@ -24,47 +25,50 @@ __all__ = ["FibAcknowledgements"]
 
 
 class FibAcknowledgements:
-    """Owns which prefixes are awaited and have a desired route under way."""
+    """Owns the awaited prefixes whose desired route is unsent or in flight."""
 
     def __init__(self, neighbors: NeighborInstance, desired: DesiredFib) -> None:
         self._neighbors = neighbors
         self._desired = desired
         self._awaited: dict[Family, dict[int, Prefix]] = {family: {} for family in Family}
 
-    def decided(self, now: float) -> bool:
-        """The RIB has decided about everything that NUP has said, and the desired routes are made.
+    def handle_decision(self, now: float) -> bool:
+        """Acknowledge awaited prefixes for which a decision has changed nothing.
+
+        To be called when the RIB has decided about everything that NUP has reported, and the
+        desired routes are set.
 
         Returns:
-            Whether NUP was told something.
+            Whether NUP was notified.
         """
         fresh: dict[Family, dict[int, Prefix]] = {family: {} for family in Family}
         for prefix in self._neighbors.pop_forwarding_waits():
             fresh[prefix.family][prefix.as_int] = prefix
-        followed: list[Prefix] = []
+        acknowledged: list[Prefix] = []
         for family, prefixes in fresh.items():
             if prefixes:
                 self._awaited[family].update(prefixes)
-                followed += self._followed(family, prefixes.keys())
-        return self._store(followed, now)
+                acknowledged += self._pop_acknowledged(family, prefixes.keys())
+        return self._notify(acknowledged, now)
 
-    def tried(self, updates: Iterable[SentUpdate], now: float) -> bool:
-        """The kernel was given some updates.
+    def handle_progress(self, tried: Iterable[SentUpdate], now: float) -> bool:
+        """Acknowledge awaited prefixes of updates that the kernel was given.
 
         Returns:
-            Whether NUP was told something.
+            Whether NUP was notified.
         """
-        followed: list[Prefix] = []
+        acknowledged: list[Prefix] = []
         for family, awaited in self._awaited.items():
-            for update in updates:
-                followed += self._followed(family, update.among(family, awaited.keys()))
-        return self._store(followed, now)
+            for update in tried:
+                acknowledged += self._pop_acknowledged(family, update.among(family, awaited.keys()))
+        return self._notify(acknowledged, now)
 
-    def _followed(self, family: Family, keys: AbstractSet[int]) -> list[Prefix]:
-        """Those of these that are pending no longer; they are not awaited any more."""
-        followed = keys - self._desired.pending_among(family, keys)
-        return [self._awaited[family].pop(key) for key in sorted(followed)]
+    def _pop_acknowledged(self, family: Family, keys: AbstractSet[int]) -> list[Prefix]:
+        """Remove and return those of some awaited prefixes that are no longer pending."""
+        acknowledged = keys - self._desired.pending_among(family, keys)
+        return [self._awaited[family].pop(key) for key in sorted(acknowledged)]
 
-    def _store(self, followed: list[Prefix], now: float) -> bool:
-        if followed:
-            self._neighbors.forwarding_updated(followed, now)
-        return bool(followed)
+    def _notify(self, acknowledged: list[Prefix], now: float) -> bool:
+        if acknowledged:
+            self._neighbors.forwarding_updated(acknowledged, now)
+        return bool(acknowledged)

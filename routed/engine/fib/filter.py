@@ -1,8 +1,8 @@
-"""`filters.kernel`: which of the routes that the RIB has decided go into the kernel. Pure.
+"""`filters.kernel`: which best routes of the RIB are installed in the kernel. Pure.
 
-The first rule that fits decides; what no rule fits goes in. A route that is kept out is decided all
-the same: neighbors are told it as policy has it, the shared snapshot holds it, and `show routes`
-says which rule keeps it out of the kernel.
+The first matching rule decides. A route that no rule matches is installed. A route that is kept out
+is a best route all the same: it is advertised as the export policy says, the shared snapshot holds
+it, and `show routes` names the rule that keeps it out of the kernel.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ class KernelFilter:
     """The rules of one configuration."""
 
     def __init__(self, rules: tuple[KernelRule, ...] = ()) -> None:
-        """Args:
-        rules: in order.
+        """Use the rules of a configuration.
+
+        Args:
+            rules: in order.
         """
         self.rules = rules
 
@@ -27,9 +29,9 @@ class KernelFilter:
         return bool(self.rules)
 
     def refusal(self, prefix: Prefix, source: RouteSource, tag: int) -> str:
-        """Why a route stays out of the kernel; empty when it goes in.
+        """Return why a route stays out of the kernel; empty if it is installed.
 
-        Cost: 1 us for each rule that has to be looked at.
+        Cost: 1 us for each rule that is looked at.
         """
         for number, rule in enumerate(self.rules, start=1):
             if _fits(rule, prefix, source, tag):

@@ -1,23 +1,28 @@
-"""What the parent is asked for: desired routes, suspects, and the word that they were judged.
+"""What the engine sends to the parent about the kernel FIB, and when.
 
-    BestChanges --want--> DesiredFib --next_update--> parent, kernel
-    an adjacency or a link that is lost --> suspects --> parent: out of every group, at once
-    the decision about them, and all that it wants, was said --> "judged"
+    best-path changes --set_desired--> DesiredFib --pop_update--> parent, kernel
+    an adjacency or a link is lost --> next hops to verify --> parent: out of every group, at once
+    the decision without them, and all that follows from it, was sent --> "verified"
+    the router is in sync, and all that it desires was sent --> "in sync"
 
-A suspected next hop is taken out of the kernel's groups before anything is decided. Once the RIB
-has decided without it, and every desired route that follows was said, the parent learns that it
-need not remember the suspicion.
+A next hop that is likely dead is taken out of the kernel's groups before anything is decided. Once
+the RIB has decided without it, and every desired route that follows was sent, the parent learns
+that it need not remember that next hop any more.
+
+Invariant: nothing is sent about desired routes before the first decision with all links. A decision
+without them would withdraw routes that the kernel rightly has.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from routed.config.schema import Config
 from routed.engine.fib.desired import DesiredFib, DesiredRoute
 from routed.engine.fib.filter import KernelFilter
+from routed.engine.fib.latency import ConvergenceClock
 from routed.imsg.messages import FibUpdate, NextHopsToVerify
 from routed.log.logger import Logger
 from routed.model.prefix import Address, Prefix
@@ -25,73 +30,86 @@ from routed.model.route import RouteSource
 from routed.nup.events import AdjacencyChanged
 from routed.rib.table import BestPath, BestPathChanges
 
-__all__ = ["KERNELS_OWN", "NEXT_HOPS_TO_VERIFY_MAX", "FibRequests", "is_learned"]
+__all__ = ["KERNEL_SOURCES", "NEXT_HOPS_TO_VERIFY_MAX", "FibProgramming", "is_learned"]
 
-KERNELS_OWN = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
-"""Best routes that the kernel has by itself."""
+KERNEL_SOURCES = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
+"""Sources of best routes that the kernel has without this daemon."""
 
 _LEARNED = frozenset({RouteSource.NEIGHBOR, RouteSource.REDISTRIBUTED})
 
 NEXT_HOPS_TO_VERIFY_MAX = 1000
-"""Next hops in one message; what is beyond waits for the RIB."""
+"""Next hops in one message; the RIB alone takes care of any others."""
 
 _SCATTER = 64
+"""Stride at which neighboring prefixes are sent."""
 
 T = TypeVar("T")
 
 
-class FibRequests:
-    """Owns the desired routes and the suspicions."""
+class FibProgramming:
+    """Owns the next hops to verify, the kernel filter, and what may be sent now."""
 
     def __init__(
-        self, config: Config, best: Callable[[Prefix], BestPath | None], log: Logger
+        self,
+        config: Config,
+        best: Callable[[Prefix], BestPath | None],
+        desired: DesiredFib,
+        convergence: ConvergenceClock,
+        log: Logger,
     ) -> None:
         """Begin with no desired route.
 
         Args:
             config: the first configuration.
-            best: what the RIB has selected for a prefix.
+            best: looks up the best path of a prefix in the RIB.
+            desired: receives the desired routes.
+            convergence: times their way to the kernel.
             log: for routes with more next hops than are used.
         """
         self._best = best
+        self._desired = desired
+        self._convergence = convergence
         self._log = log
-        self.desired = DesiredFib(config.fib.table_id, self.desired_for)
         self._priority = config.fib.priority
         self.kernel_filter = KernelFilter(config.filters.kernel)
-        """What the RIB decides and the kernel does not get."""
+        """Keeps routes that the RIB has selected out of the kernel."""
         self.defers_learned = False
-        """After a restart, until NUP has heard everybody: the kernel forwards by what an earlier
-        life has learned, and part of the neighbors' tables may lead in a circle."""
+        """After a restart, until NUP is loaded. The kernel forwards by what an earlier engine has
+        learned, and a part of the neighbors' tables may form a loop."""
         self._to_verify: dict[tuple[Address, int], None] = {}
-        """Next hops that are likely dead, and the parent does not know."""
+        """Next hops that are likely dead, not sent yet."""
         self._must_verify = False
-        """Something may be suspected that the RIB has not decided about."""
+        """Whether the RIB has yet to decide without some next hop."""
         self._has_verified = False
-        self._has_said_first = False
+        self._has_decided = False
+        self._has_sent_first = False
+        self._is_in_sync = False
+        self._has_sent_in_sync = False
 
     # --- desired routes
 
-    def follow(self, config: Config) -> bool:
-        """Take on another configuration; whether every prefix is to be wanted again.
+    def apply(self, config: Config) -> bool:
+        """Apply another configuration. Returns whether `refresh` is due for every prefix.
 
-        The parent gives up what it keeps under another table or priority by itself, and begins with
+        The parent removes what it has under another table or priority by itself, and begins with
         nothing there.
         """
-        before = self.desired.table_id, self._priority, self.kernel_filter.rules
+        before = self._desired.table_id, self._priority, self.kernel_filter.rules
         self.kernel_filter = KernelFilter(config.filters.kernel)
-        self.desired.table_id, self._priority = config.fib.table_id, config.fib.priority
-        return before != (self.desired.table_id, self._priority, self.kernel_filter.rules)
+        self._desired.set_table(config.fib.table_id)
+        self._priority = config.fib.priority
+        return before != (self._desired.table_id, self._priority, self.kernel_filter.rules)
 
-    def want_again(self, prefix: Prefix) -> None:
-        """What is wanted for a prefix may differ, although its best route does not."""
+    def refresh(self, prefix: Prefix) -> None:
+        """Compute the desired route of a prefix again, although its best path is the same."""
         if not (self.defers_learned and is_learned(self._best(prefix))):
-            self.desired.changed(prefix.family, [prefix.as_int], [self.desired_for(prefix)])
+            self._desired.set_routes(prefix.family, [prefix.as_int], [self.desired_for(prefix)])
 
     def set_desired(self, changes: BestPathChanges) -> None:
-        """Want in the kernel what was decided.
+        """Set the desired routes that follow from best-path changes.
 
-        Neighbors of the table are told far apart: the kernel takes a sorted million out three times
-        slower than a shuffled one (peers.md section 1).
+        Adjacent prefixes are sent far apart: the kernel removes a million sorted prefixes three
+        times slower than shuffled ones (peers.md section 1).
         """
         if self.defers_learned:
             changes = _without_learned(changes)
@@ -103,13 +121,15 @@ class FibRequests:
             desired_route is not None and desired_route.left_out
             for desired_route in desired.values()
         ):
-            self._say_cut(changes, desired)
+            self._log_left_out(changes, desired)
         if self.kernel_filter:
             values = self._filtered(changes, values)
-        self.desired.changed(family, _scattered(keys), _scattered(values))
+        self._desired.set_routes(family, _scattered(keys), _scattered(values))
 
-    def _say_cut(self, changes: BestPathChanges, desired: dict[int, DesiredRoute | None]) -> None:
-        """Log what is cut, with the first prefix of each choice that is."""
+    def _log_left_out(
+        self, changes: BestPathChanges, desired: dict[int, DesiredRoute | None]
+    ) -> None:
+        """Log each best path with more next hops than are used, with its first prefix."""
         for key, best_path in zip(changes.keys, changes.best_paths, strict=True):
             desired_route = desired.pop(id(best_path), None)
             if desired_route is not None and desired_route.left_out:
@@ -124,80 +144,125 @@ class FibRequests:
     def _filtered(
         self, changes: BestPathChanges, desired: list[DesiredRoute | None]
     ) -> list[DesiredRoute | None]:
-        """The same desired routes, without those that stay out of the kernel."""
+        """Replace desired routes that the kernel filter denies by None."""
         rows = zip(changes.keys, changes.best_paths, desired, strict=True)
         return [
             None
             if desired_route is None
-            or self._kept_out(Prefix.from_int(changes.family, key), best_path)
+            or self._is_filtered(Prefix.from_int(changes.family, key), best_path)
             else desired_route
             for key, best_path, desired_route in rows
         ]
 
-    def _kept_out(self, prefix: Prefix, best_path: BestPath | None) -> bool:
+    def _is_filtered(self, prefix: Prefix, best_path: BestPath | None) -> bool:
         if best_path is None or not self.kernel_filter:
             return False
         best = best_path.attributes
         return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
 
     def desired_for(self, prefix: Prefix) -> DesiredRoute | None:
+        """Compute the desired route of a prefix; None if the kernel should have none of ours."""
         best_path = self._best(prefix)
-        return None if self._kept_out(prefix, best_path) else _desired_route(best_path)
+        return None if self._is_filtered(prefix, best_path) else _desired_route(best_path)
 
-    def next_update(self) -> FibUpdate | None:
-        """The next desired routes to send; None when there is nothing to say now.
+    def defer_learned(self) -> None:
+        """Keep learned routes from the kernel until `release_learned`."""
+        self.defers_learned = True
 
-        The first update is sent even when nothing is wanted: it says "I have decided", on which the
-        daemon's readiness waits.
+    def release_learned(self, best_paths: Iterable[BestPathChanges]) -> None:
+        """Set the desired routes of everything that NUP has learned.
+
+        Args:
+            best_paths: of all prefixes of the RIB.
         """
-        if self._has_said_first:
-            return self.desired.pop_update()
-        self._has_said_first = True
-        return self.desired.pop_first_update()
+        self.defers_learned = False
+        for of_family in best_paths:
+            for prefix, best_path in of_family.items():
+                if is_learned(best_path):
+                    self.refresh(prefix)
 
-    # --- suspects
+    def pop_update(self) -> FibUpdate | None:
+        """Take the next desired routes to send; None if there are none, or nothing is decided yet.
 
-    def must_verify(self) -> None:
-        """A next hop may have died; the next decision is about it."""
-        self._must_verify = True
+        The first update is sent even without routes: it says that the engine has decided, and the
+        daemon's readiness waits for that.
+        """
+        if not self._has_decided:
+            return None
+        if self._has_sent_first:
+            update = self._desired.pop_update()
+        else:
+            self._has_sent_first = True
+            update = self._desired.pop_first_update()
+        if update is not None:
+            self._convergence.sent(update.serial, is_all=not self._desired.has_unsent)
+        return update
+
+    # --- decisions
 
     def begin_decision(self) -> bool:
-        """Whether the decision that begins now is about suspects."""
+        """Return whether the decision that begins now is about next hops to verify."""
         must_verify, self._must_verify = self._must_verify, False
         return must_verify
 
-    def end_decision(self, *, is_judgment: bool) -> None:
-        """It is made, and its desired routes are here."""
-        self._has_verified |= is_judgment
+    def end_decision(self, *, has_verified: bool, has_all_links: bool) -> None:
+        """Record that the desired routes of a decision are set.
 
-    def suspect(self, change: AdjacencyChanged) -> bool:
-        """Have what an adjacency has lost taken out of the kernel's groups, before anything is
-        decided; whether there is something to say."""
-        legs = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
+        Args:
+            has_verified: what `begin_decision` has returned.
+            has_all_links: whether every link of the host was known to the decision.
+        """
+        self._has_verified |= has_verified
+        self._has_decided = has_all_links
+
+    # --- next hops to verify
+
+    def must_verify(self) -> None:
+        """Record that a next hop may have died; the next decision is about it."""
+        self._must_verify = True
+
+    def verify_next_hops(self, change: AdjacencyChanged) -> bool:
+        """Have the next hops that an adjacency has lost taken out of the kernel's groups, before
+        anything is decided. Returns whether there is something to send."""
+        lost = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
         if change.lost_next_hops:
-            self._to_verify.update(dict.fromkeys(legs))
+            self._to_verify.update(dict.fromkeys(lost))
             self.must_verify()
         return bool(change.lost_next_hops)
 
     def pop_next_hops_to_verify(self) -> NextHopsToVerify | None:
-        """Next hops that are likely dead, to be said before everything else."""
-        legs, self._to_verify = tuple(self._to_verify), {}
-        return NextHopsToVerify(legs[:NEXT_HOPS_TO_VERIFY_MAX]) if legs else None
+        """Take the next hops that are likely dead, to be sent before everything else."""
+        next_hops, self._to_verify = tuple(self._to_verify), {}
+        return NextHopsToVerify(next_hops[:NEXT_HOPS_TO_VERIFY_MAX]) if next_hops else None
 
     def pop_next_hops_verified(self) -> bool:
-        """Whether "judged" is to be said now: after every desired route that follows from it."""
-        if not self._has_verified or self._must_verify or self.desired.has_unsent:
+        """Return whether "verified" is to be sent now: after all desired routes that follow."""
+        if not self._has_verified or self._must_verify or self._desired.has_unsent:
             return False
         self._has_verified = False
         return True
 
+    # --- in sync
+
+    def set_in_sync(self) -> None:
+        """Record that the router desires all that it will desire after a start."""
+        self._is_in_sync = True
+
+    def pop_in_sync(self) -> bool:
+        """Return whether "in sync" is to be sent now: once, and after every desired route."""
+        if not self._is_in_sync or self._has_sent_in_sync or self._desired.has_unsent:
+            return False
+        self._has_sent_in_sync = True
+        return True
+
 
 def is_learned(best_path: BestPath | None) -> bool:
-    """Whether NUP has brought what was selected."""
+    """Return whether a best path was learned by NUP."""
     return best_path is not None and best_path.attributes.source in _LEARNED
 
 
 def _without_learned(changes: BestPathChanges) -> BestPathChanges:
+    """Leave out the best paths that were learned by NUP."""
     rows = [
         (key, best_path)
         for key, best_path in zip(changes.keys, changes.best_paths, strict=True)
@@ -207,12 +272,12 @@ def _without_learned(changes: BestPathChanges) -> BestPathChanges:
 
 
 def _scattered(column: list[T]) -> list[T]:
-    """The same, what stood side by side far apart."""
+    """Reorder a column so that adjacent entries are far apart."""
     return list(itertools.chain.from_iterable(column[first::_SCATTER] for first in range(_SCATTER)))
 
 
 def _desired_route(best_path: BestPath | None) -> DesiredRoute | None:
-    """What the kernel should have; None where it has a route by itself."""
-    if best_path is None or best_path.attributes.source in KERNELS_OWN:
+    """Build the desired route of a best path; None where the kernel has its own route."""
+    if best_path is None or best_path.attributes.source in KERNEL_SOURCES:
         return None
     return DesiredRoute(best_path.attributes.type, best_path.next_hops, best_path.left_out)

@@ -1,9 +1,9 @@
-"""Injected routes in the engine: leases by the clock, and the journal that outlives it.
+"""Injected routes in the engine: requests, leases that expire, and the journal that outlives both.
 
-    requests of clients --> InjectedRoutes (who owns what, until when) --> RIB
-           +--> Journal (memory that the parent holds) --an engine's death--> `keep` of the next
+    requests of clients --> InjectedRoutes (leases by owner) --> RIB
+           +--> Journal (memory that the parent holds) --> `restore` of the next engine
 
-A session's routes are not written down: their session has ended with the engine.
+Routes of a session are not in the journal: the session ends with the engine.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from ipc.control import RouteOperation
+from routed.config.schema import Config
+from routed.control.injection import Injection, InjectionRefusal, find_martian_routes
 from routed.engine.injection.journal import Journal, Kept, Removed, Renewed
-from routed.engine.injection.leases import Attributes, InjectedRoutes, Problem
+from routed.engine.injection.leases import InjectedRoutes, Problem
 from routed.imsg.columns import pack_keys
 from routed.log.logger import Logger
 from routed.model.prefix import Family, Prefix
-from routed.model.route import RouteColumn
 from routed.rib.table import Rib
 
-__all__ = ["Injecting"]
+__all__ = ["InjectionService"]
 
 
-class Injecting:
-    """Serves requests, and lets leases end."""
+class InjectionService:
+    """Owns the journal, and ends leases in time."""
 
     def __init__(
         self, rib: Rib, now: Callable[[], float], log: Logger, on_change: Callable[[], None]
@@ -32,24 +34,29 @@ class Injecting:
         """Begin with no routes.
 
         Args:
-            rib: where they go.
+            rib: receives the routes.
             now: seconds, monotonic.
-            log: where the ends of leases go.
-            on_change: called when something is to be decided, or shown otherwise.
+            log: for leases that end.
+            on_change: called when the RIB has to decide, or a lease has changed.
         """
         self._routes = InjectedRoutes(rib)
         self._now = now
         self._log = log
         self._on_change = on_change
+        self._allowed_martians: Sequence[Prefix] = ()
         self._journal: Journal | None = None
         self._to_expire = trio.Event()
 
+    def apply(self, config: Config) -> None:
+        """Use another configuration for requests that come from now on."""
+        self._allowed_martians = config.allow_martians
+
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
-        """How long a route stays by itself; None when it has no such end."""
+        """Return the time until a route's lease expires; None if it has no timed lease."""
         return self._routes.remaining_s(prefix, owner, now)
 
-    def keep(self, journal: Journal) -> None:
-        """Take up what an earlier engine left, and keep what comes for the next one."""
+    def restore(self, journal: Journal) -> None:
+        """Install the routes of an earlier engine, and record later changes for the next one."""
         self._journal = journal
         now, routes = self._now(), 0
         for kept in journal.restore(now):
@@ -69,31 +76,36 @@ class Injecting:
         self._on_change()
         self._to_expire.set()
 
-    def put(
-        self,
-        owner: str,
-        routes: Sequence[RouteColumn],
-        attributes: Sequence[Attributes],
-        *,
-        is_replace: bool,
-        lease_s: float | None,
-        session: int | None,
-    ) -> list[Problem]:
-        """Install routes of one owner; arguments and result as `InjectedRoutes.put`."""
+    # --- requests
+
+    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
+        """Carry out a request, for all of its routes or for none. Returns why not."""
+        if injection.operation is RouteOperation.DELETE:
+            problems = self._delete(injection)
+        else:
+            refusals = find_martian_routes(injection.routes, self._allowed_martians)
+            if refusals:
+                return refusals
+            problems = self._put(injection)
+        return [InjectionRefusal(*problem) for problem in problems]
+
+    def _put(self, injection: Injection) -> list[Problem]:
+        owner, attributes = injection.owners[0], injection.attributes
+        is_replace = injection.operation is RouteOperation.REPLACE
         now = self._now()
         problems = self._routes.put(
             owner,
-            routes,
+            injection.routes,
             attributes,
             is_replace=is_replace,
-            lease_s=lease_s,
-            session=session,
+            lease_s=injection.lease_s,
+            session=injection.session,
             now=now,
         )
-        if self._journal is not None and not problems and session is None:
-            until = None if lease_s is None else now + lease_s
-            is_new = not is_replace and lease_s is None  # a lease may have run out before
-            for column in routes:
+        if self._journal is not None and not problems and injection.session is None:
+            until = None if injection.lease_s is None else now + injection.lease_s
+            is_new = not is_replace and until is None  # a lease may have expired before
+            for column in injection.routes:
                 if column.keys:
                     kept = Kept.of(owner, column, attributes, until)
                     self._journal.append(kept, now, is_new=is_new)
@@ -101,18 +113,17 @@ class Injecting:
         self._to_expire.set()
         return problems
 
-    def delete(self, owners: tuple[str, ...], routes: Sequence[RouteColumn]) -> list[Problem]:
-        """Take injected routes away; arguments and result as `InjectedRoutes.delete`."""
-        problems = self._routes.delete(owners, routes, self._keep_removal)
+    def _delete(self, injection: Injection) -> list[Problem]:
+        problems = self._routes.delete(injection.owners, injection.routes, self._record_removal)
         self._on_change()
         return problems
 
-    def _keep_removal(self, owner: str, family: Family, keys: list[int]) -> None:
+    def _record_removal(self, owner: str, family: Family, keys: list[int]) -> None:
         if self._journal is not None:
             self._journal.append(Removed(owner, family, pack_keys(family, keys)), self._now())
 
     def renew(self, owner: str, lease_s: float) -> int:
-        """Begin an owner's timed leases anew; returns how many there are."""
+        """Renew the timed leases of an owner. Returns how many there are."""
         now = self._now()
         count = self._routes.renew(owner, lease_s, now)
         if self._journal is not None and count:
@@ -121,15 +132,17 @@ class Injecting:
         self._on_change()
         return count
 
-    def end_session(self, session: int) -> None:
-        """A management session has ended, and what was leased for it goes."""
+    def session_ended(self, session: int) -> None:
+        """Withdraw the routes that were leased for a management session."""
         count = self._routes.end_session(session)
         if count:
             self._log.emit("lease-ended", owner=f"session {session}", routes=count, why="session")
             self._on_change()
 
+    # --- leases
+
     async def run(self) -> None:
-        """End leases in time, until cancelled."""
+        """Expire leases in time, until cancelled."""
         while True:
             with trio.move_on_after(max(self._routes.next_expiry() - self._now(), 0.0)):
                 await self._to_expire.wait()

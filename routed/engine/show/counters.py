@@ -84,18 +84,20 @@ SOCKET_COUNTERS = {
 }
 
 FIB_COUNTERS = {
-    "adopted": "kernel routes of an earlier life that were equal and kept",
-    "swept": "kernel routes of an earlier life that nobody wanted",
-    "repaired": "routes that somebody else deleted or changed, put back",
-    "shadowed": "routes of ours found to lose against somebody else's of a better priority",
-    "resyncs": "times the kernel table was read and compared",
-    "overruns": "times the kernel dropped notifications (ENOBUFS)",
+    "adopted": "kernel routes of an earlier engine or daemon that were equal and kept",
+    "swept": "stale kernel routes of an earlier engine or daemon, removed",
+    "repaired": "routes that another program deleted or changed, restored",
+    "shadowed": "routes of routed found to lose against a foreign route of better priority",
+    "resyncs": "times that the kernel table was read and compared",
+    "overruns": "times that the kernel dropped notifications (ENOBUFS)",
     "kernel_writes": "operations sent to the kernel",
-    "refused": "wishes of the engine that it had no right to",
+    "refused": "desired routes of the engine that the parent did not admit",
 }
+"""Of the kernel side: texts of `show counters`, and help texts of the metrics `routed_fib_*`."""
 
 VIOLATIONS = {
     "channel": "engines ended for a message that they may not send",
-    "flood": "engines ended for saying more than any honest one",
-    "syscall": "engines killed by the sandbox for a system call of an intruder",
+    "flood": "engines ended for sending more than an intact engine does",
+    "syscall": "engines killed by the sandbox for a forbidden system call",
 }
+"""Of engines, by kind."""

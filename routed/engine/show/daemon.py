@@ -1,7 +1,7 @@
-"""What the engine tells the management plane: every room's state as the views of `control.views`.
+"""What the engine shows clients: the state of its components as the views of `control.views`.
 
-Copies only: no object of a room leaves. Long tables come as chunks that look the table up anew, so
-a dump of a million routes and the decision take turns.
+Only copies leave this module, no object of a component. Long tables come in chunks that look the
+table up again, so that a dump of a million routes and the decision take turns.
 """
 
 from __future__ import annotations
@@ -9,28 +9,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections import Counter, deque
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Collection,
-    Generator,
-    Mapping,
-    Sequence,
-)
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from dataclasses import dataclass
 
 import trio
 
-from ipc.control import RouteOperation
 from routed import __version__
-from routed.config.schema import Config
 from routed.config.written import written
 from routed.control.changes import ChangeFeed, Topic
-from routed.control.daemon import CommandOutcome
-from routed.control.injection import Injection, InjectionRefusal, find_martian_routes
-from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -45,131 +32,77 @@ from routed.control.views import (
     NextHopView,
     ProtocolView,
     ReloadView,
-    RouteSelector,
-    RouteView,
     RuleView,
     StatusView,
     TopologyView,
 )
+from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
-from routed.engine.show.changes import ChangeObserver
 from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
 from routed.engine.show.explain import explain
 from routed.engine.show.memory import ProcessMemory
+from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTables
 from routed.engine.show.topology import TopologyTable, neighbor_chunks
-from routed.imsg.messages import (
-    ConfBegin,
-    ConfigState,
-    LogLine,
-    NextHopReport,
-    NextHopsReported,
-    ReloadRequested,
-    RuleReport,
-)
+from routed.imsg.messages import ConfBegin, NextHopReport
 from routed.log.events import EVENTS
 from routed.log.logger import timestamp
-from routed.model.command import FibCommand
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address
 from routed.model.route import DEFAULT_DISTANCE, NextHop
 from routed.nup.events import AdjacencyState, NeighborRow, TraceCode
 
-__all__ = ["LastReload", "Reporter"]
+__all__ = ["DaemonFacts", "Reporter"]
 
 CHUNK_LINES = 256
 """Lines of a configuration between two turns of the event loop."""
 
 CHUNK_ROWS = 64
-"""Neighbors, or links, between two turns: 1 ms of work."""
-
-LOG_LINES_SHOWN = 500
-"""For `show log`; the parent keeps as many for the next engine."""
+"""Interfaces between two turns: 1 ms of work."""
 
 
 @dataclass(frozen=True, slots=True)
-class LastReload:
-    """How the last reload went."""
+class DaemonFacts:
+    """What does not change while this engine runs."""
 
-    is_ok: bool
-    at: float
-    """time.monotonic()."""
-    text: str
+    begin: ConfBegin
+    """What the parent has sent about itself."""
+    sandbox: str
+    """What confines this process, as text."""
+    counts_refusals: bool
+    """Whether the parent is notified of refused system calls."""
+    memory: ProcessMemory
 
 
 class Reporter:
-    """The engine's side of `control.handlers.Daemon`."""
+    """The engine's implementation of `control.daemon.Daemon`. Owns no state of the router."""
 
     def __init__(
-        self,
-        begin: ConfBegin,
-        config: Config,
-        router: Router,
-        *,
-        sandbox: str,
-        counts_refusals: bool,
-        configure: Callable[[ReloadRequested], Awaitable[CommandOutcome]],
-        command_fib: Callable[[FibCommand, int, int], Awaitable[CommandOutcome]],
-        ask_nexthops: Callable[[int], Awaitable[NextHopsReported | None]],
-        set_log_level: Callable[[str], Awaitable[CommandOutcome]],
-        memory: ProcessMemory,
-        parent_silent_since: Callable[[], float | None],
+        self, facts: DaemonFacts, router: Router, reports: ParentReports, parent: ParentChannel
     ) -> None:
-        """Report on a router's rooms.
+        """Show a router.
 
         Args:
-            begin: what the parent said of itself.
-            config: in force; to be replaced when that changes.
-            router: whose rooms are looked at.
-            sandbox: what holds this process, in words.
-            counts_refusals: whether the parent hears of system calls that are refused.
-            memory: of this process.
-            configure: asks the parent.
-            command_fib: asks the parent, likewise.
-            ask_nexthops: has the parent tell its next nexthop objects after an id; None when it
-                does not answer.
-            set_log_level: asks the parent, too.
-            parent_silent_since: tells when the parent was last heard of, if it hangs.
+            facts: about this process and its parent.
+            router: whose components are shown.
+            reports: what the parent has reported.
+            parent: carries out commands, and knows the kernel's nexthop objects.
         """
-        self.config = config
-        self.last_reload: LastReload | None = None
-        self._parent_silent_since = parent_silent_since
-        self._config_state, self._confirm_until = ConfigState("confirmed"), 0.0
-        self.rule_reports: tuple[RuleReport, ...] = ()
-        """The parent's, as last told."""
-        self.refused_calls: Mapping[str, int] = {}
-        """System calls that the sandbox refused, by name; the parent's, as last told."""
-        self.messages_dropped = 0
-        """Messages to the parent that this engine could not send."""
-        self.parent_messages_dropped = 0
-        """Messages to its engines that the parent could not send, as last told."""
-        self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
-        """The last lines of the log, as the parent told them."""
-        self.reloads: Counter[str] = Counter()
-        """By outcome, in this engine's life."""
-        self._begin = begin
+        self.parent = parent.client
+        self.reports = reports
+        self.tables = RouteTables(router)
+        self.injection = router.injection
+        self.recording = router.recording
+        self._facts = facts
         self._router = router
-        self._tables = RouteTables(router)
-        self._changes = ChangeObserver(router.ifname_of)
-        router.observer = self._changes
-        self._sandbox = sandbox
-        self._counts_refusals = counts_refusals
-        self._memory = memory
-        self._configure = configure
-        self._command_fib = command_fib
-        self._ask_nexthops = ask_nexthops
+        self._desired = router.desired
+        self._queue, self._watch = parent.queue, parent.watch
         self._nexthop_turn = trio.Lock()
         self._topology = TopologyTable(router)
-        self._set_log_level = set_log_level
-
-    def config_state_changed(self, state: ConfigState, now: float) -> None:
-        """The parent has said how the configuration stands."""
-        self._config_state = state
-        self._confirm_until = now + state.left_ns / 1e9
 
     def parent_silent_s(self, now: float) -> float | None:
-        """How long nothing has been heard of the parent; None while it does not hang."""
-        since = self._parent_silent_since()
+        """Return how long the parent has been silent; None while it does not hang."""
+        since = self._watch.silent_since
         return None if since is None else now - since
 
     # --- one row or few
@@ -177,15 +110,15 @@ class Reporter:
     def status(self) -> StatusView:
         """The daemon as a whole."""
         now_ns = time.monotonic_ns()
-        reload = self.last_reload
-        state = self._config_state
-        totals = self._router.fib.desired.counters
+        reload = self.reports.last_reload
+        state = self.reports.config_state
+        totals = self._desired.counters
         return StatusView(
             version=__version__,
-            pid=self._begin.daemon_pid,
-            uptime_s=round((now_ns - self._begin.started_at_ns) / 1e9, 3),
-            router_id=self.config.router_id,
-            config_path=self._begin.config_path,
+            pid=self._facts.begin.daemon_pid,
+            uptime_s=round((now_ns - self._facts.begin.started_at_ns) / 1e9, 3),
+            router_id=self._router.config.router_id,
+            config_path=self._facts.begin.config_path,
             last_reload=None
             if reload is None
             else ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text),
@@ -204,15 +137,17 @@ class Reporter:
                 nexthops=totals.nexthops,
                 shadowed=totals.shadowed_now,
             ),
-            engine_restarts=self._begin.engine_restarts,
-            sandbox=self._sandbox,
+            engine_restarts=self._facts.begin.engine_restarts,
+            sandbox=self._facts.sandbox,
             config_state=state.phase,
-            confirm_left_s=_rounded(max(self._confirm_until - now_ns / 1e9, 0.0))
+            confirm_left_s=_rounded(max(self.reports.confirm_until - now_ns / 1e9, 0.0))
             if state.token
             else None,
             confirm_token=state.token or None,
             parent_silent_s=_rounded(self.parent_silent_s(now_ns / 1e9)),
-            sandbox_refusals=sum(self.refused_calls.values()) if self._counts_refusals else None,
+            sandbox_refusals=sum(self.reports.refused_calls.values())
+            if self._facts.counts_refusals
+            else None,
         )
 
     def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
@@ -236,7 +171,7 @@ class Reporter:
 
     def _interface_view(self, ifindex: int, neighbors_up: int) -> InterfaceView:
         link = self._router.links[ifindex]
-        entry = self.config.interface_for(link.ifname) if not link.is_loopback else None
+        entry = self._router.config.interface_for(link.ifname) if not link.is_loopback else None
         return InterfaceView(
             interface=link.ifname,
             ifindex=ifindex,
@@ -260,21 +195,23 @@ class Reporter:
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
         for reason, count in self._router.datagrams_refused.items():
             views.append(CounterView(f"nup_dropped_{reason}", count, SOCKET_COUNTERS[reason]))
-        fib = self._router.fib.desired.counters
+        fib = self._desired.counters
         for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
         views.append(
-            CounterView("engine_restarts", self._begin.engine_restarts, "engines that have died")
+            CounterView(
+                "engine_restarts", self._facts.begin.engine_restarts, "engines that have died"
+            )
         )
-        violations = self._begin.violations
+        violations = self._facts.begin.violations
         for kind, help_text in VIOLATIONS.items():
             name = f"engine_violations_{kind}"
             views.append(CounterView(name, violations.get(kind, 0), help_text))
         text = "messages to the parent that could not be sent: a defect; the log has each"
-        views.append(CounterView("messages_dropped", self.messages_dropped, text))
+        views.append(CounterView("messages_dropped", self._queue.messages_dropped, text))
         text = "messages to an engine that the parent could not send: a defect; the log has each"
-        views.append(CounterView("parent_messages_dropped", self.parent_messages_dropped, text))
-        for call, count in sorted(self.refused_calls.items()):
+        views.append(CounterView("parent_messages_dropped", self.reports.messages_dropped, text))
+        for call, count in sorted(self.reports.refused_calls.items()):
             views.append(CounterView(f"sandbox_refused_{call}", count, "system calls refused"))
         return views
 
@@ -287,13 +224,13 @@ class Reporter:
         after_id = 0
         while True:
             async with self._nexthop_turn:
-                told = await self._ask_nexthops(after_id)
-            if told is None or not told.objects:
+                answer = await self.parent.ask_nexthops(after_id)
+            if answer is None or not answer.objects:
                 return
-            yield [self._nexthop_view(report) for report in told.objects]
-            if told.is_last:
+            yield [self._nexthop_view(report) for report in answer.objects]
+            if answer.is_last:
                 return
-            after_id = told.objects[-1].id
+            after_id = answer.objects[-1].id
 
     def _nexthop_view(self, report: NextHopReport) -> NextHopObjectView:
         return NextHopObjectView(
@@ -318,14 +255,14 @@ class Reporter:
                 state=FibState.FAILED if report.problem else FibState.INSTALLED,
                 reason=report.problem,
             )
-            for report in self.rule_reports
+            for report in self.reports.rules
         ]
 
     def protocols(self) -> Sequence[ProtocolView]:
         """Every source of routes, by distance."""
         counts = self._router.rib.candidates_by_source
         facts = protocol_facts(
-            self.config,
+            self._router.config,
             [state for _, state in self._router.neighbors.adjacency_states()],
             [link.is_up for link in self._router.links.values()],
             sum(ifindex in self._router.neighbor_links for ifindex in self._router.links),
@@ -340,7 +277,7 @@ class Reporter:
         self, section: str | None, *, is_all: bool
     ) -> Generator[Sequence[ConfigView], None, None]:
         """The configuration in force, line by line."""
-        lines = written(self.config, section, is_all=is_all)
+        lines = written(self._router.config, section, is_all=is_all)
         while chunk := list(itertools.islice(lines, CHUNK_LINES)):
             yield [ConfigView(*line) for line in chunk]
 
@@ -348,7 +285,7 @@ class Reporter:
         """The last lines of the log, oldest first."""
         return [
             LogView(timestamp(line.at), line.level, line.process, line.event, line.text)
-            for line in self.lines
+            for line in self.reports.log_lines
         ]
 
     def log_events(self) -> Collection[str]:
@@ -363,10 +300,13 @@ class Reporter:
         ]
         views.append(
             MemoryView(
-                "engine", self._memory.resident_bytes(), None, "resident memory of this process"
+                "engine",
+                self._facts.memory.resident_bytes(),
+                None,
+                "resident memory of this process",
             )
         )
-        parents = self._memory.parent_resident_bytes()
+        parents = self._facts.memory.parent_resident_bytes()
         if parents is not None:
             views.append(MemoryView("parent", parents, None, "resident memory of its parent"))
         return views
@@ -374,26 +314,6 @@ class Reporter:
     def snapshot_fd(self) -> int:
         """The shared FIB's descriptor."""
         return self._router.snapshot.fileno()
-
-    async def configure(self, request: ReloadRequested) -> CommandOutcome:
-        """Have the parent look at, change or take back the configuration."""
-        return await self._configure(request)
-
-    async def command_fib(self, command: FibCommand, uid: int, pid: int) -> CommandOutcome:
-        """Have the parent do something to the kernel FIB."""
-        return await self._command_fib(command, uid, pid)
-
-    async def set_log_level(self, level: str) -> CommandOutcome:
-        """Have the parent log from this level on, and tell us."""
-        return await self._set_log_level(level)
-
-    def start_recording(self) -> bool:
-        """Write down what goes into NUP from now on."""
-        return self._router.start_recording()
-
-    def stop_recording(self) -> str | None:
-        """End that; its text."""
-        return self._router.stop_recording()
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         """Begin the adjacencies with a router id or an address afresh."""
@@ -403,65 +323,15 @@ class Reporter:
 
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         """Every router that NUP knows."""
-        return self._topology.rows(self.config.router_id)
+        return self._topology.rows(self._router.config.router_id)
 
     def explain(self, address: Address) -> ExplainView:
         """How an address is routed."""
-        return explain(self._router, address, self._tables.view)
+        return explain(self._router, address, self.tables.view)
 
     def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
         """Changes from now on; None when this user has as many feeds as one may have."""
-        return self._changes.watch(topics, uid)
-
-    # --- injected routes
-
-    def inject(self, injection: Injection) -> Sequence[InjectionRefusal]:
-        """Put or delete; all or none."""
-        if injection.operation is not RouteOperation.DELETE:
-            refusals = find_martian_routes(injection.routes, self.config.allow_martians)
-            if refusals:
-                return refusals
-        return [InjectionRefusal(*problem) for problem in self._inject(injection)]
-
-    def _inject(self, injection: Injection) -> Sequence[tuple[int, str]]:
-        if injection.operation is RouteOperation.DELETE:
-            return self._router.injected.delete(injection.owners, injection.routes)
-        return self._router.injected.put(
-            injection.owners[0],
-            injection.routes,
-            injection.attributes,
-            is_replace=injection.operation is RouteOperation.REPLACE,
-            lease_s=injection.lease_s,
-            session=injection.session,
-        )
-
-    def renew(self, owner: str, seconds: float) -> int:
-        """Begin an owner's timed leases anew."""
-        return self._router.injected.renew(owner, seconds)
-
-    def session_ended(self, session: int) -> None:
-        """Its leases end."""
-        self._router.injected.end_session(session)
-
-    # --- tables
-
-    def tables_version(self) -> int:
-        """Another number after any change of what `routes` and `fib` show."""
-        return self._tables.version
-
-    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted candidates, in prefix order."""
-        return self._tables.routes(selector, after, limit)
-
-    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
-        """Wanted kernel routes, in prefix order."""
-        return self._tables.fib(selector, after, limit)
-
-    def route(self, address: Address) -> Sequence[RouteView]:
-        """The candidates of the longest match."""
-        prefix = self._router.rib.match(address)
-        candidates = () if prefix is None else self._router.rib.candidates(prefix)
-        return [self._tables.view(candidate) for candidate in candidates]
+        return self._router.changes.watch(topics, uid)
 
 
 def _neighbor_view(row: NeighborRow) -> NeighborView:

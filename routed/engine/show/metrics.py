@@ -1,10 +1,10 @@
-"""What the engine tells Prometheus: every room's state as metric families.
+"""Metrics for Prometheus: the state of all components as metric families.
 
-The numbers are those of `show`: they come from the same views, so that a graph and a terminal never
-disagree. Names follow the field's habits: `routed_` first, the unit last, labels for what one
-would sum over.
+The numbers are those of `show`: they come from the same views, so a graph and a terminal never
+disagree. Names follow the conventions of Prometheus: `routed_` first, the unit last, labels for
+what one would sum over.
 
-Cost: one pass over neighbors and links; nothing here walks a table of routes.
+Cost: one pass over neighbors and links; no table of routes is walked.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from routed.engine.router import Router
+from routed.engine.show.counters import FIB_COUNTERS
 from routed.engine.show.daemon import Reporter
 from routed.metrics.exposition import Form, Kind, MetricFamily, render
 from routed.model.route import RouteSource
+from routed.nup.events import AdjacencyState
 from routed.sandbox.kernel import here
 from routed.sandbox.syscalls import COMMON_REFUSALS, CONDITIONS
 
-__all__ = ["FIB_COUNTERS", "Exporter"]
-
-ADJACENCY_STATES = ("down", "init", "two_way", "loading", "up")
-
+__all__ = ["Exporter"]
 
 RELOAD_OUTCOMES = ("done", "failed")
 CLIENT_REFUSAL_REASONS = ("admission", "idle", "misuse", "role")
@@ -30,29 +29,30 @@ NETLINK_ERRORS = (
     "ENETUNREACH", "ENFILE", "ENOBUFS", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "EOPNOTSUPP",
     "EPERM", "ESRCH", "ETIMEDOUT",
 )  # fmt: skip
-"""What the kernel answers to writes of routes, as far as its sources say; another has a series from
-its first time on."""
+"""Errors that the kernel returns for writes of routes, according to its sources. Any other error
+has a series from its first occurrence on."""
 
 
 class Exporter:
-    """Turns the rooms into an exposition."""
+    """Makes an exposition of the state of all components."""
 
     def __init__(
         self, reporter: Reporter, router: Router, client_refusals: Mapping[str, int]
     ) -> None:
-        """Look at a reporter's views and at what they leave out.
+        """Read a reporter's views, and from the router what they leave out.
 
         Args:
             reporter: of the same router.
-            router: whose rooms are looked at.
-            client_refusals: management clients turned away, by what for; live.
+            router: read directly where there is no view.
+            client_refusals: refused management clients by reason; live.
         """
         self._reporter = reporter
         self._router = router
+        self._desired = router.desired
         self._client_refusals = client_refusals
 
     def collect(self, form: Form = Form.OPENMETRICS) -> str:
-        """The exposition, now."""
+        """Make the exposition of the present state."""
         return render(self._families(), form)
 
     def _families(self) -> Iterator[MetricFamily]:
@@ -67,14 +67,14 @@ class Exporter:
         yield MetricFamily("routed", Kind.INFO, "The daemon.").add(
             1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
         )
-        yield MetricFamily("routed_uptime_seconds", Kind.GAUGE, "Since the daemon started.").add(
-            status.uptime_s
-        )
+        yield MetricFamily(
+            "routed_uptime_seconds", Kind.GAUGE, "Time since the daemon started."
+        ).add(status.uptime_s)
         yield MetricFamily("routed_engine_restarts", Kind.COUNTER, "Engines that have died.").add(
             status.engine_restarts
         )
         violations = MetricFamily(
-            "routed_engine_violations", Kind.COUNTER, "Rules that engines broke, by kind."
+            "routed_engine_violations", Kind.COUNTER, "Engines ended for a violation, by kind."
         )
         for name, value in counters.items():
             if name.startswith("engine_violations_"):
@@ -82,7 +82,7 @@ class Exporter:
         yield violations
         yield MetricFamily(
             "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
-        ).add_all("call", _by_call(self._reporter.refused_calls))
+        ).add_all("call", _by_call(self._reporter.reports.refused_calls))
         yield (
             MetricFamily(
                 "routed_messages_dropped",
@@ -93,10 +93,10 @@ class Exporter:
             .add(counters["parent_messages_dropped"], sender="parent")
         )
         yield MetricFamily(
-            "routed_reloads", Kind.COUNTER, "Reloads of this engine's life."
-        ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reloads))
+            "routed_reloads", Kind.COUNTER, "Reloads since this engine started."
+        ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reports.reloads))
         yield MetricFamily(
-            "routed_client_refusals", Kind.COUNTER, "Management clients turned away, by reason."
+            "routed_client_refusals", Kind.COUNTER, "Management clients refused, by reason."
         ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
 
     def _routes(self) -> Iterator[MetricFamily]:
@@ -110,7 +110,7 @@ class Exporter:
         yield MetricFamily("routed_rib_prefixes", Kind.GAUGE, "Prefixes in the RIB.").add(
             len(self._router.rib)
         )
-        fib = self._router.fib.desired.counters
+        fib = self._desired.counters
         states = MetricFamily("routed_fib_routes", Kind.GAUGE, "Kernel routes, by state.")
         for state in ("installed", "failed", "pending", "stale"):
             states.add(getattr(fib, state), state=state)
@@ -118,35 +118,37 @@ class Exporter:
         yield MetricFamily(
             "routed_fib_routes_shadowed",
             Kind.GAUGE,
-            "Routes of ours to which the kernel prefers a foreign one.",
+            "Routes of routed to which the kernel prefers a foreign route.",
         ).add(fib.shadowed_now)
         for name, help_text in FIB_COUNTERS.items():
-            yield MetricFamily(f"routed_fib_{name}", Kind.COUNTER, help_text).add(
-                getattr(fib, name)
-            )
+            help_text = f"{help_text[0].upper()}{help_text[1:]}."
+            family = MetricFamily(f"routed_fib_{name}", Kind.COUNTER, help_text)
+            yield family.add(getattr(fib, name))
         yield MetricFamily(
-            "routed_netlink_errors", Kind.COUNTER, "Refusals and failures of the kernel, by errno."
+            "routed_netlink_errors", Kind.COUNTER, "Errors of the kernel, by errno."
         ).add_all("kind", _from_zero(NETLINK_ERRORS, fib.errors))
         yield self._router.convergence.histogram.family(
-            "routed_convergence_seconds", "From a decision to the kernel having it."
+            "routed_convergence_seconds", "Time from a decision until the kernel has it."
         )
 
     def _nup(self) -> Iterator[MetricFamily]:
         rows = [row for chunk in self._reporter.neighbors() for row in chunk]
         adjacencies = MetricFamily("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
-        for state in ADJACENCY_STATES:
-            adjacencies.add(sum(row.state == state for row in rows), state=state)
+        for state in AdjacencyState:
+            adjacencies.add(sum(row.state == state.value for row in rows), state=state.value)
         yield adjacencies
         rtt = MetricFamily("routed_nup_rtt_seconds", Kind.GAUGE, "Smoothed round-trip time.")
         prefixes = MetricFamily("routed_nup_prefixes", Kind.GAUGE, "Prefixes learned and feasible.")
         resent = MetricFamily(
-            "routed_nup_retransmissions", Kind.COUNTER, "Since the adjacency came up."
+            "routed_nup_retransmissions",
+            Kind.COUNTER,
+            "Retransmissions since the adjacency came up.",
         )
         for row in rows:
-            # Strangers choose their names: whoever was never heard both ways makes no series.
+            # Anyone can choose a router id: a neighbor without two-way contact makes no series.
             if row.router_id is None or (row.state == "init" and not row.prefixes):
                 continue
-            # A router with two links to one wire is two neighbors.
+            # A router with two interfaces on one link is two neighbors.
             labels = {
                 "neighbor": str(row.router_id),
                 "interface": row.interface,
@@ -163,7 +165,9 @@ class Exporter:
         yield packets
         drops = MetricFamily("routed_nup_drops", Kind.COUNTER, "Datagrams dropped, by reason.")
         drops.add_all("reason", self._router.datagrams_refused)
-        events = MetricFamily("routed_nup_events", Kind.COUNTER, "What NUP counts beside drops.")
+        events = MetricFamily(
+            "routed_nup_events", Kind.COUNTER, "Events that NUP counts, except for drops."
+        )
         for name, count in sorted(self._router.neighbors.counters().items()):
             if name.startswith("dropped_"):
                 drops.add(count, reason=name.removeprefix("dropped_"))
@@ -172,32 +176,21 @@ class Exporter:
         yield from (drops, events)
 
     def _memory(self) -> Iterator[MetricFamily]:
-        memory = MetricFamily("routed_memory_bytes", Kind.GAUGE, "Memory, by what takes it.")
+        memory = MetricFamily("routed_memory_bytes", Kind.GAUGE, "Memory, by part.")
         for row in self._reporter.memory():
             memory.add(row.size_bytes, part=row.part)
         yield memory
 
 
-FIB_COUNTERS = {
-    "adopted": "Routes of an earlier life that were equal and kept.",
-    "swept": "Routes of an earlier life that nobody wanted.",
-    "repaired": "Routes that somebody else deleted or changed, put back.",
-    "shadowed": "Routes of ours found to lose against somebody else's of a better priority.",
-    "resyncs": "Times the kernel table was read and compared.",
-    "overruns": "Times the kernel dropped notifications.",
-    "refused": "Wishes of the engine that it had no right to.",
-    "kernel_writes": "Operations sent to the kernel.",
-}
-
-
 def _from_zero(known: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts with every known label value: a counter that appears at 1 has not increased, for
-    whoever asks for its increase, and fires no alert."""
+    """Add known labels with the count 0. A counter that first appears at 1 shows no increase, so an
+    alert on its increase would not fire."""
     return {**dict.fromkeys(known, 0), **counts}
 
 
 def _by_call(refused: Mapping[str, int]) -> dict[str, int]:
-    """Refused calls by name; those without a name, which only an intruder makes, together."""
+    """Count refused calls by name. Calls without a name, which only an intruder makes, are one
+    label."""
     machine = here()
     names = COMMON_REFUSALS[machine].keys() | CONDITIONS.keys() if machine is not None else set()
     counts = _from_zero(sorted(names | {"other"}), {})

@@ -32,19 +32,19 @@ class _Listening(NeighborInstance):
 
 
 class Scene:
-    """An instance that waits, desired routes, and the news between them."""
+    """An instance that waits, desired routes, and the acknowledgements between them."""
 
     def __init__(self) -> None:
         self.instance = _Listening()
         self.instance.await_forwarding(True, 0.0)
-        self.desired = DesiredFib(254, lambda _: BLACKHOLE)
-        self.news = FibAcknowledgements(self.instance, self.desired)
+        self.desired = DesiredFib(254)
+        self.acknowledgements = FibAcknowledgements(self.instance, self.desired)
 
     def choose(self, prefix: Prefix, metric: int) -> None:
         self.instance.originate(prefix, metric, 0, False, 0.0)
 
     def set_desired(self, prefix: Prefix) -> None:
-        self.desired.changed(prefix.family, [prefix.as_int], [BLACKHOLE])
+        self.desired.set_routes(prefix.family, [prefix.as_int], [BLACKHOLE])
 
     def say(self) -> int:
         update = self.desired.pop_update()
@@ -52,8 +52,8 @@ class Scene:
         return update.serial
 
     def applied(self, serial: int) -> bool:
-        tried = self.desired.progress(serial, [], [], FibCounters())
-        return self.news.tried(tried, 0.0)
+        tried = self.desired.record_progress(serial, [], [], FibCounters())
+        return self.acknowledgements.handle_progress(tried, 0.0)
 
 
 def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
@@ -61,7 +61,7 @@ def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
     for prefix in (A, B):
         scene.choose(prefix, 0)
         scene.set_desired(prefix)
-    assert not scene.news.decided(0.0)
+    assert not scene.acknowledgements.handle_decision(0.0)
     serial = scene.say()
     assert not scene.applied(serial - 1)
     assert scene.instance.followed == []
@@ -72,16 +72,16 @@ def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
 def test_what_the_kernel_has_already_is_followed_when_it_is_decided() -> None:
     scene = Scene()
     scene.choose(A, 0)
-    assert scene.news.decided(0.0)
+    assert scene.acknowledgements.handle_decision(0.0)
     assert scene.instance.followed == [A]
-    assert not scene.news.decided(0.0)
+    assert not scene.acknowledgements.handle_decision(0.0)
 
 
 def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None:
     scene = Scene()
     scene.choose(A, 0)
     scene.set_desired(A)
-    scene.news.decided(0.0)
+    scene.acknowledgements.handle_decision(0.0)
     first = scene.say()
     scene.set_desired(A)
     assert not scene.applied(first)
@@ -93,6 +93,6 @@ def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None
 def test_what_nobody_awaits_is_not_told() -> None:
     scene = Scene()
     scene.set_desired(A)
-    scene.news.decided(0.0)
+    scene.acknowledgements.handle_decision(0.0)
     assert not scene.applied(scene.say())
     assert scene.instance.followed == []

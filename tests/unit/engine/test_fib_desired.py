@@ -28,14 +28,14 @@ class Wanted(dict[Prefix, DesiredRoute]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desired = DesiredFib(254, self.get)
+        self.desired = DesiredFib(254)
 
     def set_desired(self, prefix: Prefix, desired_route: DesiredRoute | None = BLACKHOLE) -> None:
         if desired_route is None:
             self.pop(prefix, None)
         else:
             self[prefix] = desired_route
-        self.desired.changed(prefix.family, [prefix.as_int], [desired_route])
+        self.desired.set_routes(prefix.family, [prefix.as_int], [desired_route])
 
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
@@ -59,11 +59,11 @@ def test_a_wish_is_pending_then_installed_or_failed() -> None:
     update = desired.pop_update()
     assert update is not None
     assert desired.is_pending(A)
-    desired.progress(update.serial, [], [], FibCounters())
+    desired.record_progress(update.serial, [], [], FibCounters())
     assert not desired.is_pending(A)
-    desired.progress(update.serial, [FibFailure(254, A, "no")], [], FibCounters())
+    desired.record_progress(update.serial, [FibFailure(254, A, "no")], [], FibCounters())
     assert desired.failure_of(A) == "no"
-    desired.progress(update.serial, [], [(254, A)], FibCounters())
+    desired.record_progress(update.serial, [], [(254, A)], FibCounters())
     assert desired.failure_of(A) == ""
 
 
@@ -71,7 +71,7 @@ def test_a_failure_ends_with_its_wish() -> None:
     wanted = Wanted()
     wanted.set_desired(A)
     wanted.desired.pop_update()
-    wanted.desired.progress(1, [FibFailure(254, A, "no")], [], FibCounters())
+    wanted.desired.record_progress(1, [FibFailure(254, A, "no")], [], FibCounters())
     wanted.set_desired(A, None)
     wanted.desired.pop_update()
     wanted.set_desired(A)
@@ -99,7 +99,7 @@ def test_the_start_is_complete_with_the_last_of_what_was_decided_then(
         wanted.set_desired(Prefix(Family.IPV4, (1 << 31) + (number << 8), 24))
     while (update := desired.pop_update()) is not None:
         updates.append(update)
-        desired.progress(update.serial, [], [], FibCounters())
+        desired.record_progress(update.serial, [], [], FibCounters())
     sent: set[Prefix] = set()
     for update in updates:
         install, remove = as_dict(update)
@@ -132,7 +132,7 @@ def test_no_more_than_a_window_is_on_its_way() -> None:
     assert all(updates)
     assert wanted.desired.pop_update() is None
     assert wanted.desired.has_unsent
-    wanted.desired.progress(1, [], [], FibCounters())
+    wanted.desired.record_progress(1, [], [], FibCounters())
     last = wanted.desired.pop_update()
     assert last is not None
     assert last.serial == WINDOW_UPDATES + 1
@@ -153,7 +153,7 @@ def test_the_largest_update_fits_a_frame(family: Family) -> None:
     while (update := wanted.desired.pop_update()) is not None:
         assert len(encode(update)) < INTERNAL_FRAME_MAX_BYTES - 64
         said |= as_dict(update)[0]
-        wanted.desired.progress(update.serial, [], [], FibCounters())
+        wanted.desired.record_progress(update.serial, [], [], FibCounters())
     assert len(said) == UPDATE_ROUTES_MAX
 
 
@@ -186,7 +186,7 @@ class DesiredFibMachine(RuleBasedStateMachine):
         self.parent |= install
         for prefix in remove:
             self.parent.pop(prefix, None)
-        self.wanted.desired.progress(update.serial, [], [], FibCounters())
+        self.wanted.desired.record_progress(update.serial, [], [], FibCounters())
 
     @invariant()
     def what_was_said_is_what_is_wanted(self) -> None:
@@ -205,11 +205,11 @@ def test_of_what_changes_together_routes_without_a_gateway_are_said_first() -> N
     """172.31.1.1/32 dev eth0 is in the first update, the default through it in no earlier one."""
     link = DesiredRoute(RouteType.UNICAST, (NextHop(None, 2),))
     through = DesiredRoute(RouteType.UNICAST, (NextHop(Address.parse("172.31.1.1"), 2),))
-    desired = DesiredFib(254, lambda _prefix: None)
+    desired = DesiredFib(254)
     keys = [Prefix.parse("0.0.0.0/0").as_int]
     keys += [Prefix.masked(Family.IPV4, number << 8, 24).as_int for number in range(1, 5001)]
     base = Prefix.parse("172.31.1.1/32")
-    desired.changed(Family.IPV4, [*keys, base.as_int], [*[through] * len(keys), link])
+    desired.set_routes(Family.IPV4, [*keys, base.as_int], [*[through] * len(keys), link])
     update = desired.pop_update()
     assert update is not None
     install, _ = as_dict(update)

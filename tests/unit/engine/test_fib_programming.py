@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from routed.config.load import load_text
-from routed.engine.fib.programming import FibRequests
+from routed.engine.fib.desired import DesiredFib
+from routed.engine.fib.latency import ConvergenceClock
+from routed.engine.fib.programming import FibProgramming
 from routed.engine.show.daemon import nexthop_reason
 from routed.fib.nexthops.table import NextHopState
 from routed.log.events import Level
@@ -17,6 +19,7 @@ from routed.parent.kernel import report_nexthop
 from routed.rib.table import Rib
 from tests.unit.fib.test_sync import ListSink
 
+BASE = "router_id: 10.255.0.1\nuser: root\n"
 LOG = Logger(ListSink(), "engine", Level.INFO)
 LEARNED, BROUGHT_IN, STATIC = (Prefix.parse(f"10.{second}.0.0/16") for second in (1, 2, 3))
 
@@ -42,25 +45,30 @@ def rib() -> Rib:
     return rib
 
 
-def pending(requests: FibRequests) -> set[Prefix]:
-    return {each for each in (LEARNED, BROUGHT_IN, STATIC) if requests.desired.is_pending(each)}
+def programming_of(rib: Rib, log: Logger = LOG) -> tuple[FibProgramming, DesiredFib]:
+    desired = DesiredFib(254)
+    return FibProgramming(load_text(BASE), rib.best, desired, ConvergenceClock(), log), desired
+
+
+def pending(desired: DesiredFib) -> set[Prefix]:
+    return {each for each in (LEARNED, BROUGHT_IN, STATIC) if desired.is_pending(each)}
 
 
 @pytest.mark.parametrize("is_restart", [False, True], ids=["cold", "restart"])
 def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
     rib: Rib, is_restart: bool
 ) -> None:
-    requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, LOG)
-    requests.defers_learned = is_restart
+    programming, desired = programming_of(rib)
+    if is_restart:
+        programming.defer_learned()
     for changes in rib.process():
-        requests.set_desired(changes)
+        programming.set_desired(changes)
     expected = {STATIC} if is_restart else {LEARNED, BROUGHT_IN, STATIC}
-    assert pending(requests) == expected
-    requests.want_again(LEARNED)  # as a reload does
-    assert pending(requests) == expected
-    requests.defers_learned = False
-    requests.want_again(LEARNED)
-    assert pending(requests) == expected | {LEARNED}
+    assert pending(desired) == expected
+    programming.refresh(LEARNED)  # as a reload does
+    assert pending(desired) == expected
+    programming.release_learned(rib.choices())
+    assert pending(desired) == {LEARNED, BROUGHT_IN, STATIC}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +85,9 @@ def test_what_the_parent_begins_anew_is_wanted_again(
     rib: Rib, changed: str, is_wanted_again: bool
 ) -> None:
     """A priority was not: a reload that changed it took every route out of the kernel."""
-    base = "router_id: 10.255.0.1\nuser: root\n"
-    requests = FibRequests(load_text(base), rib.best, LOG)
-    assert requests.follow(load_text(f"{base}{changed}\n")) is is_wanted_again
-    assert requests.follow(load_text(base)) is is_wanted_again
+    programming, _ = programming_of(rib)
+    assert programming.apply(load_text(f"{BASE}{changed}\n")) is is_wanted_again
+    assert programming.apply(load_text(BASE)) is is_wanted_again
 
 
 def wide(first: int, count: int) -> tuple[NextHop, ...]:
@@ -107,15 +114,15 @@ def test_more_next_hops_than_a_route_may_have_are_left_out_and_said() -> None:
     )
     sink = ListSink()
     log = Logger(sink, "engine", Level.INFO)
-    requests = FibRequests(load_text("router_id: 10.255.0.1\nuser: root\n"), rib.best, log)
+    programming, _ = programming_of(rib, log)
     for changes in rib.process():
-        requests.set_desired(changes)
+        programming.set_desired(changes)
     said = {each.fields["prefix"]: each.fields for each in sink.events("next-hops-left-out")}
     assert said == {
         str(LEARNED): {"prefix": str(LEARNED), "next_hops": "1100", "used": "1024"},
         str(STATIC): {"prefix": str(STATIC), "next_hops": "1200", "used": "1024"},
     }
-    desired_route = requests.desired_for(LEARNED)
+    desired_route = programming.desired_for(LEARNED)
     assert desired_route is not None
     assert (desired_route.next_hops, desired_route.left_out) == (ready[:NEXT_HOPS_MAX], 76)
     (candidate,) = rib.candidates(STATIC)

@@ -79,8 +79,8 @@ class Rig:
 
     def appear(self, there: Interface, config: Config) -> None:
         """A link is there, and the parent hands its socket over."""
-        self.links.settle(there, config)
-        self.links.take_socket(there, Family.IPV6, self.socket(), config)
+        self.links.reconcile(there, config)
+        self.links.add_socket(there, Family.IPV6, self.socket(), config)
 
 
 @pytest.fixture
@@ -116,21 +116,21 @@ async def test_a_name_that_nothing_matches_gets_no_neighbors_and_its_socket_is_c
 async def test_a_renamed_link_follows_the_entry_of_its_new_name(rig: Rig) -> None:
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
-    rig.links.settle(link("wg0"), config)
+    rig.links.reconcile(link("wg0"), config)
     assert rig.nup.running[3].cost == 50
     assert rig.nup.running[3].unicast_neighbors == (Address.parse("fe80::2"),)
-    rig.links.settle(link("other"), config)
+    rig.links.reconcile(link("other"), config)
     assert rig.nup.running == {}
 
 
 async def test_nup_waits_for_carrier_and_for_an_address(rig: Rig) -> None:
     config = config_of(PATTERNS)
     there = link("eth0", has_carrier=False)
-    rig.links.settle(there, config)
+    rig.links.reconcile(there, config)
     assert 3 not in rig.links
     rig.appear(link("eth0"), config)
     assert 3 in rig.links
-    rig.links.settle(dataclasses.replace(link("eth0"), addresses=()), config)
+    rig.links.reconcile(dataclasses.replace(link("eth0"), addresses=()), config)
     assert rig.nup.running == {}
 
 
@@ -138,10 +138,12 @@ async def test_a_changed_configuration_changes_running_links_and_ends_those_that
     rig: Rig,
 ) -> None:
     rig.appear(link("eth0"), config_of(PATTERNS))
-    rig.links.settle(link("eth0"), config_of("interfaces: {eth0: {hello: 200ms, multiplier: 4}}"))
+    rig.links.reconcile(
+        link("eth0"), config_of("interfaces: {eth0: {hello: 200ms, multiplier: 4}}")
+    )
     settings = rig.nup.running[3]
     assert (settings.cost, settings.hello_interval_s, settings.multiplier) == (10, 0.2, 4)
-    rig.links.settle(link("eth0"), config_of("interfaces: {}"))
+    rig.links.reconcile(link("eth0"), config_of("interfaces: {}"))
     assert rig.nup.running == {}
 
 
@@ -153,12 +155,12 @@ async def test_metrics_and_damping_reach_the_protocol(rig: Rig) -> None:
         "interfaces: {eth0: {metric: loss, rtt_cost: 90, "
         "damping: {half_life: 5s, suppress: 2000, reuse: 500, longest: 20s}}}"
     )
-    rig.links.settle(link("eth0"), wanted)
+    rig.links.reconcile(link("eth0"), wanted)
     settings = rig.nup.running[3]
     assert settings.is_loss_based
     assert settings.rtt_cost == RttCost(0.01, 0.12, 90)
     assert settings.damping == Damping(5.0, 2000, 500, 20.0)
-    rig.links.settle(link("eth0"), config_of("interfaces: {eth0: {damping: {}}}"))
+    rig.links.reconcile(link("eth0"), config_of("interfaces: {eth0: {damping: {}}}"))
     assert rig.nup.running[3].damping == Damping(15.0, 3000, 1000, 60.0)
 
 
@@ -167,7 +169,7 @@ async def test_a_link_that_becomes_a_port_of_a_bridge_has_neighbors_no_longer(ri
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
     assert rig.nup.running.keys() == {3}
-    rig.links.settle(dataclasses.replace(link("eth0"), is_port=True), config)
+    rig.links.reconcile(dataclasses.replace(link("eth0"), is_port=True), config)
     assert rig.nup.running == {}
 
 
@@ -188,5 +190,5 @@ async def test_it_is_known_which_ip_version_carries_nup_on_a_link(rig: Rig) -> N
     """One end with IPv6 and one without do not hear each other: the two can be compared (Q4)."""
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
-    rig.links.take_socket(link("eth1", 4), Family.IPV4, rig.socket(), config)
+    rig.links.add_socket(link("eth1", 4), Family.IPV4, rig.socket(), config)
     assert [rig.links.version_of(ifindex) for ifindex in (3, 4, 5)] == ["ipv6", "ipv4", None]

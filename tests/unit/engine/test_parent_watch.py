@@ -25,16 +25,16 @@ async def test_silence_is_said_once_and_so_is_its_end(
         nursery.start_soon(watch.run)
         for _ in range(10):
             await trio.sleep(TICK_S)
-            watch.heard()
+            watch.record_message()
         assert sink.records == []
         await trio.sleep(TICK_S / 2)
-        watch.heard()
+        watch.record_message()
         heard_at = trio.current_time()
         await trio.sleep((SILENT_TICKS - 1) * TICK_S)
         assert sink.records == []
         await trio.sleep(100 * TICK_S)
         assert watch.silent_since == heard_at
-        watch.heard()
+        watch.record_message()
         assert [record.event for record in sink.records] == ["parent-silent", "parent-back"]
         nursery.cancel_scope.cancel()
 

@@ -9,7 +9,9 @@ import pytest
 from routed.config.load import load_text
 from routed.control.rows import columns_of, to_row
 from routed.control.views import RouteSelector, RouteView
-from routed.engine.fib.programming import FibRequests
+from routed.engine.fib.desired import DesiredFib
+from routed.engine.fib.latency import ConvergenceClock
+from routed.engine.fib.programming import FibProgramming
 from routed.engine.router import Router
 from routed.engine.show.routes import PAGE_HOPS, RouteTables
 from routed.log.events import Level
@@ -32,8 +34,11 @@ class Rooms:
     def __init__(self) -> None:
         self.version = 0
         self.rib = Rib(now=lambda: 0.0)
-        self.fib = FibRequests(load_text(CONFIG), self.rib.best, LOG)
-        self.injected = self
+        self.desired = DesiredFib(254)
+        self.programming = FibProgramming(
+            load_text(CONFIG), self.rib.best, self.desired, ConvergenceClock(), LOG
+        )
+        self.injection = self
         self.rib.link_changed(
             Interface(
                 ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
@@ -45,7 +50,8 @@ class Rooms:
     def decide(self) -> None:
         """Choose, and want what is chosen."""
         for changes in self.rib.process():
-            self.fib.set_desired(changes)
+            self.programming.set_desired(changes)
+        self.programming.end_decision(has_verified=False, has_all_links=True)
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         return 12.5 if owner == "uid0" else None
@@ -56,10 +62,10 @@ class Rooms:
     def settle(self) -> None:
         """Decide, and have the kernel follow."""
         self.decide()
-        while self.fib.desired.has_unsent:
-            update = self.fib.next_update()
+        while self.desired.has_unsent:
+            update = self.programming.pop_update()
             assert update is not None
-            self.fib.desired.progress(update.serial, (), (), FibCounters())
+            self.desired.record_progress(update.serial, (), (), FibCounters())
 
 
 def route(prefix: str, source: RouteSource, **fields: object) -> Route:
@@ -124,7 +130,7 @@ def test_rows_are_what_views_become(rooms: Rooms) -> None:
 
 def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     failed = Prefix.parse("10.1.0.0/16")
-    rooms.fib.desired.progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    rooms.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
     rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
     rooms.decide()
     states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
@@ -136,7 +142,7 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     route_of_boot = PreferredRoute(254, Prefix.parse("2001:db8::/32"), "boot", 0)
     elsewhere = PreferredRoute(100, Prefix.parse("10.2.0.0/16"), "boot", 0)
     counters = FibCounters(shadowed_now=1)
-    rooms.fib.desired.progress(99, (), (), counters, [route_of_boot, elsewhere])
+    rooms.desired.record_progress(99, (), (), counters, [route_of_boot, elsewhere])
     shadowed = ("shadowed", "preferred foreign route: protocol boot, priority 0")
     states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
     assert states["2001:db8::/32", "static"] == shadowed
@@ -144,11 +150,11 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
     fib = {row[0]: row[4:] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
     assert fib["2001:db8::/32"] == shadowed
     other_table, ours = (100, route_of_boot.prefix), (254, route_of_boot.prefix)
-    rooms.fib.desired.progress(99, (), (), FibCounters(), (), [other_table])
-    assert rooms.fib.desired.preferred_to(route_of_boot.prefix)
-    rooms.fib.desired.progress(99, (), (), FibCounters(), (), [ours])
-    assert not rooms.fib.desired.preferred_to(route_of_boot.prefix)
-    rooms.fib.desired.progress(99, (), (), FibCounters(is_coupled=False))
+    rooms.desired.record_progress(99, (), (), FibCounters(), (), [other_table])
+    assert rooms.desired.preferred_to(route_of_boot.prefix)
+    rooms.desired.record_progress(99, (), (), FibCounters(), (), [ours])
+    assert not rooms.desired.preferred_to(route_of_boot.prefix)
+    rooms.desired.record_progress(99, (), (), FibCounters(is_coupled=False))
     assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
 
 
@@ -173,7 +179,7 @@ def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     fib = {row[0]: row[4:] for row in tables.fib(RouteSelector(), None, 100).rows}
     assert fib["10.4.0.0/16"] == ("installed", reason)
     assert fib["10.0.0.0/8"] == ("installed", "")
-    rooms.fib.desired.progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
+    rooms.desired.record_progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
     states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
     assert states["10.4.0.0/16"] == ("failed", "no")
 
@@ -224,8 +230,8 @@ def test_only_the_selected_ones(rooms: Rooms) -> None:
 
 def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None:
     rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
-    assert rooms.fib.follow(load_text(CONFIG + rule))
-    assert not rooms.fib.follow(load_text(CONFIG + rule)), "nothing to be wanted again"
+    assert rooms.programming.apply(load_text(CONFIG + rule))
+    assert not rooms.programming.apply(load_text(CONFIG + rule)), "nothing to be wanted again"
     rooms.settle()
     tables = RouteTables(cast("Router", rooms))
     page = tables.routes(RouteSelector(), None, 100)

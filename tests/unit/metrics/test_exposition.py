@@ -115,12 +115,12 @@ def test_convergence_is_timed_from_the_oldest_change_to_the_kernels_answer() -> 
     clock = ConvergenceClock()
     clock.decided(10.0)
     clock.decided(10.5)
-    clock.said(1, is_all=False)
-    clock.said(2, is_all=True)
-    clock.said(3, is_all=True)  # nothing was decided: the first update of an empty table
+    clock.sent(1, is_all=False)
+    clock.sent(2, is_all=True)
+    clock.sent(3, is_all=True)  # nothing was decided: the first update of an empty table
     clock.applied(1, 11.0)
     assert (clock.histogram.count, clock.histogram.sum) == (1, 1.0)
     clock.decided(20.0)
-    clock.said(4, is_all=True)
+    clock.sent(4, is_all=True)
     clock.applied(4, 20.25)
     assert (clock.histogram.count, clock.histogram.sum) == (3, 1.0 + 10.25 + 0.25)
