@@ -1,10 +1,12 @@
-"""Where NUP runs: it needs the parent's socket, a configured interface, carrier and an address.
+"""The links on which NUP runs: it needs the parent's socket, a configured interface, carrier and an
+address.
 
-    links, sockets, configuration --reconcile--> NeighborInstance.link_up / link_changed / link_down
-                                         \\--> NeighborNetwork.add_socket / remove_socket
+    links, sockets, configuration --reconcile--> NeighborInstance.link_up, link_changed, link_down
+                                            \\--> NeighborNetwork.add_socket, remove_socket
 
-Those four come and go in any order, so every change of any of them ends in the same question, for
-one link: can NUP run here, should it, and how? `reconcile` makes it so.
+These four appear and disappear in any order, so every change of any of them leads to the same
+evaluation of one link: can NUP run on it, should it, and with which settings? `reconcile` makes it
+so.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ __all__ = ["NeighborLinks", "longest_dead_interval"]
 
 
 class NeighborLinks:
-    """Owns the sockets that were handed over and the set of links on which NUP runs."""
+    """Owns the sockets that the parent has sent, and the set of links on which NUP runs."""
 
     def __init__(
         self, instance: NeighborInstance, network: NeighborNetwork, clock: Callable[[], float]
@@ -43,21 +45,21 @@ class NeighborLinks:
         self._network = network
         self._clock = clock
         self._waiting: dict[int, tuple[Family, socket.socket]] = {}
-        """Handed over, and NUP does not run on the link yet."""
+        """Sockets of links on which NUP does not run yet."""
         self._running: dict[int, Family] = {}
         self._key_rings: dict[str, KeyRing] = {}
 
     def __contains__(self, ifindex: int) -> bool:
-        """Whether NUP runs on a link."""
+        """Return whether NUP runs on a link."""
         return ifindex in self._running
 
     def version_of(self, ifindex: int) -> str | None:
-        """What NUP speaks over on a link, ipv6 or ipv4; None where it does not run."""
+        """Return the IP version of NUP on a link, ipv6 or ipv4; None where it does not run."""
         family = self._running.get(ifindex)
         return None if family is None else family.name.lower()
 
     def set_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
-        """Make the key rings of a configuration; `reconcile` then gives them to the links."""
+        """Make the key rings of a configuration; `reconcile` then passes them to the links."""
         values = {(secret.key_set, secret.id): secret.value for secret in secrets}
         self._key_rings = {
             key_set.name: KeyRing(
@@ -70,13 +72,13 @@ class NeighborLinks:
     def add_socket(
         self, link: Interface, family: Family, opened: socket.socket, config: Config
     ) -> None:
-        """Take over the socket of a link, instead of an earlier one."""
+        """Use a socket for a link, in place of an earlier one. It becomes this object's."""
         self.remove(link.ifindex)
         self._waiting[link.ifindex] = family, opened
         self.reconcile(link, config)
 
     def reconcile(self, link: Interface, config: Config) -> None:
-        """Make NUP run on a link exactly when it can and should, with the present settings."""
+        """Run NUP on a link if and only if it can and should, with the present settings."""
         settings = self._settings(link, config)
         if settings is None:
             self.remove(link.ifindex)
@@ -90,7 +92,7 @@ class NeighborLinks:
         self._network.kick()
 
     def remove(self, ifindex: int) -> None:
-        """End NUP on a link and close its socket; no matter if it does not run there."""
+        """End NUP on a link and close its socket, if it runs there."""
         if self._running.pop(ifindex, None) is not None:
             self._nup.link_down(ifindex, self._clock())
             self._network.kick()
@@ -100,10 +102,10 @@ class NeighborLinks:
             waiting[1].close()
 
     def _settings(self, link: Interface, config: Config) -> LinkSettings | None:
-        """How NUP runs on a link; None when it cannot or should not."""
-        wanted = config.interface_for(link.ifname)
+        """Return the settings of NUP on a link; None if it cannot or should not run."""
+        configured = config.interface_for(link.ifname)
         family = self._family(link.ifindex)
-        if wanted is None or family is None or not link.is_up or link.is_port:
+        if configured is None or family is None or not link.is_up or link.is_port:
             return None
         local = _local_address(link, family)
         if local is None:
@@ -111,23 +113,23 @@ class NeighborLinks:
         return LinkSettings(
             ifindex=link.ifindex,
             ifname=link.ifname,
-            cost=wanted.cost,
-            hello_interval_s=wanted.hello_s,
-            multiplier=wanted.multiplier,
+            cost=configured.cost,
+            hello_interval_s=configured.hello_s,
+            multiplier=configured.multiplier,
             mtu=link.mtu,
             local_address=local,
             addresses=link.addresses,
-            key_ring=None if wanted.key is None else self._key_rings[wanted.key],
-            accepts_unsigned=wanted.accept_unsigned,
-            rtt_cost=_rtt_cost(wanted),
-            unicast_neighbors=wanted.neighbors,
-            is_loss_based=wanted.metric is LinkMetric.LOSS,
-            max_prefixes=wanted.max_prefixes,
-            damping=_damping(wanted.damping),
+            key_ring=None if configured.key is None else self._key_rings[configured.key],
+            accepts_unsigned=configured.accept_unsigned,
+            rtt_cost=_rtt_cost(configured),
+            unicast_neighbors=configured.neighbors,
+            is_loss_based=configured.metric is LinkMetric.LOSS,
+            max_prefixes=configured.max_prefixes,
+            damping=_damping(configured.damping),
         )
 
     def _family(self, ifindex: int) -> Family | None:
-        """What the link's socket speaks over; None while there is no socket."""
+        """Return the family of the link's socket; None while there is no socket."""
         if ifindex in self._running:
             return self._running[ifindex]
         waiting = self._waiting.get(ifindex)
@@ -139,31 +141,33 @@ def _auth_key(key: KeyConfig, secret: bytes) -> AuthKey:
         id=key.id,
         algorithm=Algorithm(key.algorithm.value),
         secret=secret,
-        send_from=_or_ever(key.send_from, -math.inf),
-        send_until=_or_ever(key.send_until, math.inf),
-        accept_from=_or_ever(key.accept_from, -math.inf),
-        accept_until=_or_ever(key.accept_until, math.inf),
+        send_from=_time_or(key.send_from, -math.inf),
+        send_until=_time_or(key.send_until, math.inf),
+        accept_from=_time_or(key.accept_from, -math.inf),
+        accept_until=_time_or(key.accept_until, math.inf),
     )
 
 
-def _rtt_cost(wanted: InterfaceConfig) -> RttCost | None:
-    if wanted.rtt_cost == 0:
+def _rtt_cost(configured: InterfaceConfig) -> RttCost | None:
+    if configured.rtt_cost == 0:
         return None
-    return RttCost(wanted.rtt_min_s, wanted.rtt_max_s, wanted.rtt_cost)
+    return RttCost(configured.rtt_min_s, configured.rtt_max_s, configured.rtt_cost)
 
 
-def _damping(wanted: DampingConfig | None) -> Damping | None:
-    if wanted is None:
+def _damping(configured: DampingConfig | None) -> Damping | None:
+    if configured is None:
         return None
-    return Damping(wanted.half_life_s, wanted.suppress, wanted.reuse, wanted.longest_s)
+    return Damping(
+        configured.half_life_s, configured.suppress, configured.reuse, configured.longest_s
+    )
 
 
-def _or_ever(moment: float | None, otherwise: float) -> float:
-    return otherwise if moment is None else moment
+def _time_or(time: float | None, default: float) -> float:
+    return default if time is None else time
 
 
 def longest_dead_interval(links: Iterable[Interface], config: Config) -> float:
-    """Seconds within which every neighbor that is there has been heard."""
+    """Return the seconds within which every present neighbor is heard."""
     intervals = [
         entry.hello_s * entry.multiplier
         for link in links

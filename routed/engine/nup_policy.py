@@ -1,4 +1,4 @@
-"""Filters and summaries of the configuration, as the rules that NUP applies."""
+"""NUP's policy: filters and summaries of the configuration, as rules of NUP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["neighbor_policy"]
 
 
 def neighbor_policy(config: Config) -> Policy:
-    """The rules of a configuration, in its order."""
+    """Convert the rules of a configuration, in its order."""
     return Policy(
         imports=tuple(_rule(rule) for rule in config.filters.imports),
         exports=tuple(_rule(rule) for rule in config.filters.exports),

@@ -1,15 +1,16 @@
-"""Which of our best routes the neighbors are told of. One question per prefix, asked when its best
-route has changed or the rules have.
+"""Redistribution: which best paths of the RIB this router originates in NUP.
 
-    best route, rules (`redistribute:`) --settle--> NeighborInstance.originate_all, withdraw_all
-    best routes inside a summary (`summaries:`) --> the summary, for as long as there is one
+This is evaluated for each prefix whose best path has changed, and for all when the rules have.
 
-A rule speaks for the routes of one source that it fits; the first rule that fits wins, and says
-accept or deny. A summary is originated while something more specific inside it is announced by us
-or was learned from neighbors; what it covers and nobody reaches must end here, so the router keeps
-an unreachable route for it meanwhile (RFC 4632 section 5.1).
+    best path, rules (`redistribute:`) --reconcile--> NeighborInstance.originate_all, withdraw_all
+    best paths inside a summary (`summaries:`) --> the summary, while there is one
 
-Martians (`routed.model.martians`) are announced by no rule, whatever their source, unless
+A rule applies to matching routes of one source; the first matching rule decides, and accepts or
+denies. A summary is originated while a more specific prefix inside it is originated by this router
+or was learned by NUP. Packets to what it covers and no route reaches must end here, so the router
+keeps an unreachable route for it meanwhile (RFC 4632 section 5.1).
+
+Martians (`routed.model.martians`) are originated by no rule, whatever their source, unless
 `allow_martians` allows them.
 """
 
@@ -35,11 +36,11 @@ from routed.rib.table import BestPath, BestPathChanges
 __all__ = ["SUMMARY_OWNER", "Redistribution"]
 
 SUMMARY_OWNER = "summary"
-"""The owner of the unreachable routes that stand behind summaries."""
+"""Owner of the unreachable routes behind summaries."""
 
 
-class _Announcement(NamedTuple):
-    """How a prefix is announced."""
+class _Origination(NamedTuple):
+    """The attributes with which a prefix is originated."""
 
     metric: int
     tag: int
@@ -59,12 +60,12 @@ class Redistribution:
         set_summary: Callable[[Prefix, bool], None],
         ifname_of: Callable[[int], str],
     ) -> None:
-        """Begin with nothing announced.
+        """Begin with nothing originated.
 
         Args:
-            instance: who announces.
-            set_summary: called when a summary begins (True) or ends to be announced.
-            ifname_of: the name of a link, for rules that match it.
+            instance: originates the prefixes.
+            set_summary: called when a summary begins (True) or ends (False) to be originated.
+            ifname_of: returns the name of a link, for rules that match it.
         """
         self._nup = instance
         self._set_summary = set_summary
@@ -73,14 +74,14 @@ class Redistribution:
         self._summaries: tuple[SummaryConfig, ...] = ()
         self._martians: MartianRules = NO_EXCEPTIONS
         self._covered: dict[Prefix, set[Prefix]] = {}
-        """By summary: what inside it is announced or learned."""
+        """By summary: the prefixes inside it that are originated or learned."""
         self._originated: dict[Family, set[int]] = {family: set() for family in Family}
 
-    def follow(self, config: Config) -> bool:
-        """Take on other rules; whether every prefix is to be settled anew."""
+    def apply(self, config: Config) -> bool:
+        """Apply other rules. Returns whether every prefix is to be evaluated again."""
         martians = MartianRules.of(config.allow_martians)
-        followed = self._rules, self._summaries, self._martians
-        if followed == (config.redistribute, config.summaries, martians):
+        applied = self._rules, self._summaries, self._martians
+        if applied == (config.redistribute, config.summaries, martians):
             return False
         self._martians = martians
         kept = {summary.prefix for summary in config.summaries}
@@ -90,17 +91,17 @@ class Redistribution:
         self._rules, self._summaries = config.redistribute, config.summaries
         return True
 
-    def follow_best(self, changes: BestPathChanges, now: float) -> None:
-        """Settle what was decided anew.
+    def handle_best_paths(self, changes: BestPathChanges, now: float) -> None:
+        """Originate or withdraw prefixes whose best path has changed.
 
-        Cost: 0.2 us for a prefix that no rule speaks of, as long as there are no summaries; 1 us
-        for one that is announced, as long as no rule of its source looks at prefixes.
+        Cost: 0.2 us for a prefix of a source without rules, if there are no summaries; 1 us for a
+        prefix that is originated, if no rule of its source matches prefixes.
         """
-        spoken_of = {rule.source for rule in self._rules}
-        sources = {source for source, word in _REDISTRIBUTABLE.items() if word in spoken_of}
+        in_rules = {rule.source for rule in self._rules}
+        sources = {source for source, named in _REDISTRIBUTABLE.items() if named in in_rules}
         family, keys, best_paths = changes
         originated, has_summaries = self._originated[family], bool(self._summaries)
-        self._settle_all(
+        self._reconcile(
             family,
             [
                 (key, best)
@@ -112,11 +113,7 @@ class Redistribution:
             now,
         )
 
-    def settle(self, prefix: Prefix, best: PathAttributes | None, now: float) -> None:
-        """Originate a prefix exactly when its best route is one that is to be announced."""
-        self._settle_all(prefix.family, [(prefix.as_int, best)], now)
-
-    def _settle_all(
+    def _reconcile(
         self, family: Family, rows: list[tuple[int, PathAttributes | None]], now: float
     ) -> None:
         martians = dict(self._martians.find_all(family, [key for key, _ in rows]))
@@ -124,42 +121,42 @@ class Redistribution:
             rows = [(key, None if key in martians else best) for key, best in rows]
         originated = self._originated[family]
         by_prefix = {rule.source for rule in self._rules if rule.match}
-        said: dict[int, _Announcement | None] = {}
-        """Of attributes, by identity, where the prefix does not matter."""
-        announced: dict[_Announcement, list[Prefix]] = {}
+        known: dict[int, _Origination | None] = {}
+        """By identity of attributes, where the prefix does not matter."""
+        originations: dict[_Origination, list[Prefix]] = {}
         withdrawn: list[Prefix] = []
         for key, best in rows:
             prefix = Prefix.from_int(family, key)
-            if id(best) in said:
-                word = said[id(best)]
+            if id(best) in known:
+                origination = known[id(best)]
             else:
-                word = self._announcement_of(prefix, best)
+                origination = self._origination_of(prefix, best)
                 source = None if best is None else _REDISTRIBUTABLE.get(best.source)
                 if not self._summaries and source not in by_prefix:
-                    said[id(best)] = word
-            if word is not None:
+                    known[id(best)] = origination
+            if origination is not None:
                 originated.add(key)
-                announced.setdefault(word, []).append(prefix)
+                originations.setdefault(origination, []).append(prefix)
             elif key in originated:
                 originated.discard(key)
                 withdrawn.append(prefix)
-        for (metric, tag, is_external), prefixes in announced.items():
+        for (metric, tag, is_external), prefixes in originations.items():
             self._nup.originate_all(prefixes, metric, tag, is_external, now)
         if withdrawn:
             self._nup.withdraw_all(withdrawn, now)
 
-    def _announcement_of(self, prefix: Prefix, best: PathAttributes | None) -> _Announcement | None:
-        """How a prefix is announced; None when it is not."""
+    def _origination_of(self, prefix: Prefix, best: PathAttributes | None) -> _Origination | None:
+        """Return how a prefix is originated; None if it is not."""
         rule = None if best is None else self._rule_for(prefix, best)
         is_learned = best is not None and best.source in _LEARNED
-        self._settle_summaries(prefix, is_announced=rule is not None or is_learned)
+        self._update_summaries(prefix, is_covered=rule is not None or is_learned)
         summary = self._active_summary(prefix)
         if summary is not None and best is not None and best.owner == SUMMARY_OWNER:
-            return _Announcement(summary.metric, summary.tag, False)
+            return _Origination(summary.metric, summary.tag, False)
         if rule is None or best is None:
             return None
         tag = best.tag if rule.tag is None else rule.tag
-        return _Announcement(rule.metric, tag, best.source is not RouteSource.CONNECTED)
+        return _Origination(rule.metric, tag, best.source is not RouteSource.CONNECTED)
 
     def _active_summary(self, prefix: Prefix) -> SummaryConfig | None:
         for summary in self._summaries:
@@ -167,14 +164,14 @@ class Redistribution:
                 return summary
         return None
 
-    def _settle_summaries(self, prefix: Prefix, *, is_announced: bool) -> None:
-        """Count a prefix for the summaries that it is inside of."""
+    def _update_summaries(self, prefix: Prefix, *, is_covered: bool) -> None:
+        """Add a prefix to the summaries that cover it, or remove it."""
         for summary in self._summaries:
             if prefix == summary.prefix or not summary.prefix.covers(prefix):
                 continue
             covered = self._covered.setdefault(summary.prefix, set())
             was_active = bool(covered)
-            if is_announced:
+            if is_covered:
                 covered.add(prefix)
             else:
                 covered.discard(prefix)
@@ -182,16 +179,16 @@ class Redistribution:
                 self._set_summary(summary.prefix, bool(covered))
 
     def _rule_for(self, prefix: Prefix, best: PathAttributes) -> RedistributeConfig | None:
-        """The rule that announces a route; None when none fits, or the first says deny."""
-        word = _REDISTRIBUTABLE.get(best.source)
-        if word is None or best.owner == SUMMARY_OWNER:
+        """Find the rule that accepts a route; None if no rule matches, or the first denies it."""
+        source = _REDISTRIBUTABLE.get(best.source)
+        if source is None or best.owner == SUMMARY_OWNER:
             return None
         for rule in self._rules:
-            if rule.source is word and self._fits(rule, prefix, best):
+            if rule.source is source and self._matches(rule, prefix, best):
                 return rule if rule.action is FilterAction.ACCEPT else None
         return None
 
-    def _fits(self, rule: RedistributeConfig, prefix: Prefix, best: PathAttributes) -> bool:
+    def _matches(self, rule: RedistributeConfig, prefix: Prefix, best: PathAttributes) -> bool:
         if rule.match_tag is not None and rule.match_tag != best.tag:
             return False
         if rule.interface is not None and not any(
@@ -201,7 +198,7 @@ class Redistribution:
         return rule.accepts(prefix)
 
     def _ifnames(self, best: PathAttributes) -> list[str]:
-        """The links that a route leaves by, as far as it names them."""
+        """List the names of the links that a route uses, as far as they are known."""
         named = [gateway.ifname for gateway in best.gateways if gateway.ifname is not None]
         return named + [self._ifname_of(hop.ifindex) for hop in best.next_hops]
 

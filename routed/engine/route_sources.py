@@ -1,12 +1,12 @@
-"""What offers routes to the RIB, besides links and clients: configuration, neighbors, kernel.
+"""Candidates of the RIB, except those of links and clients: configuration, NUP, kernel.
 
-    static routes (a configuration)        --> RouteSource.STATIC
-    RoutesLearned, RouteHeld, RouteLost    --> RouteSource.NEIGHBOR or REDISTRIBUTED
-    what others keep in the kernel         --> RouteSource.KERNEL
-    an announced summary                   --> an unreachable route behind it (RFC 4632 section 5.1)
+    static routes of a configuration        --> RouteSource.STATIC
+    RoutesLearned, RouteHeld, RouteLost     --> RouteSource.NEIGHBOR or REDISTRIBUTED
+    routes that other programs install      --> RouteSource.KERNEL
+    a summary that is originated            --> an unreachable route behind it (RFC 4632, 5.1)
 
-Here is what has to be remembered to take a candidate back: which static routes are in force, and by
-which source a neighbor's route came.
+This module remembers what is needed to withdraw a candidate: which static routes are in force, and
+from which source a route of NUP came.
 """
 
 from __future__ import annotations
@@ -34,22 +34,24 @@ _NUP_OWNER = "nup"
 
 
 class CandidateSources:
-    """Keeps the RIB's candidates of these sources as they are offered."""
+    """Owns the static routes in force, and the source of each route of NUP."""
 
     def __init__(self, rib: Rib) -> None:
-        """Args:
-        rib: where they go; others install candidates of other sources.
+        """Begin without candidates.
+
+        Args:
+            rib: receives the candidates; other objects install those of other sources.
         """
         self._rib = rib
         self._statics: dict[tuple[Prefix, str], Route] = {}
         self.origins: dict[Prefix, Address] = {}
-        """The router that announces each prefix which NUP has learned."""
+        """The router that originates each prefix that NUP has learned."""
         self._learned: dict[Prefix, RouteSource] = {}
 
     # --- the configuration
 
-    def follow_statics(self, config: Config) -> None:
-        """The static routes are these; only what differs is touched."""
+    def apply(self, config: Config) -> None:
+        """Install the static routes of a configuration; only differences are touched."""
         before, self._statics = self._statics, _static_routes(config)
         for key, route in before.items():
             if key not in self._statics:
@@ -60,21 +62,21 @@ class CandidateSources:
 
     # --- the kernel
 
-    def follow_kernel(
+    def handle_kernel_routes(
         self, install: Iterable[ImportedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
-        """What others keep in the kernel has changed."""
-        for learned in install:
+        """Install and withdraw routes that are imported from the kernel."""
+        for imported in install:
             self._rib.install(
                 Route(
-                    prefix=learned.prefix,
+                    prefix=imported.prefix,
                     source=RouteSource.KERNEL,
-                    distance=learned.distance,
-                    metric=learned.metric,
-                    tag=learned.tag,
-                    type=learned.type,
-                    next_hops=learned.next_hops,
-                    owner=learned.owner,
+                    distance=imported.distance,
+                    metric=imported.metric,
+                    tag=imported.tag,
+                    type=imported.type,
+                    next_hops=imported.next_hops,
+                    owner=imported.owner,
                 )
             )
         for prefix, owner in remove:
@@ -82,8 +84,8 @@ class CandidateSources:
 
     # --- neighbors
 
-    def learn(self, learned: RoutesLearned) -> None:
-        """Offer what NUP has chosen for some prefixes."""
+    def handle_learned(self, learned: RoutesLearned) -> None:
+        """Install the path that NUP has selected for some prefixes."""
         family, prefixes, path = learned
         source = RouteSource.REDISTRIBUTED if path.is_external else RouteSource.NEIGHBOR
         self.origins.update(dict.fromkeys(prefixes, path.origin))
@@ -103,7 +105,7 @@ class CandidateSources:
         self._rib.install_all(family, keys, attributes)
 
     def hold(self, prefix: Prefix) -> None:
-        """Refuse packets while neighbors are told: a shorter prefix might lead them in a circle."""
+        """Make a prefix unreachable while it is retracted: a shorter prefix might form a loop."""
         source = self._learned.get(prefix, RouteSource.NEIGHBOR)
         self._install_learned(
             Route(
@@ -121,15 +123,15 @@ class CandidateSources:
         self._rib.install(route)
 
     def _record_source(self, prefix: Prefix, source: RouteSource) -> None:
-        """NUP offers a prefix from one source at a time."""
+        """Record the source of a prefix, which has one source in NUP at a time."""
         before = self._learned.get(prefix)
         if before is not source:
             if before is not None:
                 self._rib.withdraw(prefix, before, _NUP_OWNER)
             self._learned[prefix] = source
 
-    def forget(self, prefix: Prefix) -> None:
-        """NUP has none any more."""
+    def withdraw(self, prefix: Prefix) -> None:
+        """Withdraw the route of NUP to a prefix."""
         self.origins.pop(prefix, None)
         source = self._learned.pop(prefix, None)
         if source is not None:
@@ -138,7 +140,10 @@ class CandidateSources:
     # --- summaries
 
     def set_summary(self, prefix: Prefix, is_active: bool) -> None:
-        """What a summary covers and nobody reaches ends here, rather than at a default route."""
+        """Install or withdraw the unreachable route of a summary.
+
+        Packets to what the summary covers and no route reaches then do not follow a default route.
+        """
         if not is_active:
             self._rib.withdraw(prefix, RouteSource.STATIC, SUMMARY_OWNER)
         else:

@@ -166,13 +166,13 @@ class Router:
         self.neighbor_links.set_keys(config, secrets)
         self.config = config
         self.injection.apply(config)
-        self._sources.follow_statics(config)
+        self._sources.apply(config)
         for link in self.links.values():
             self.neighbor_links.reconcile(link, config)
         martians = MartianRules.of(config.allow_martians)  # a static route is no neighbor's
         self.neighbors.set_martians(martians, self._clock.now())
         self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
-        if self._redistribution.follow(config):
+        if self._redistribution.apply(config):
             self._redistribute_all()
         if self.programming.apply(config):
             for family, keys, _ in self.rib.choices():
@@ -229,7 +229,7 @@ class Router:
         self, install: Iterable[ImportedRoute], remove: Iterable[tuple[Prefix, str]]
     ) -> None:
         """Handle changes of routes that are imported from the kernel."""
-        self._sources.follow_kernel(install, remove)
+        self._sources.handle_kernel_routes(install, remove)
         self._to_decide.set()
 
     @property
@@ -273,13 +273,13 @@ class Router:
     def _on_neighbor_output(self, output: Output) -> None:
         match output:
             case RoutesLearned():
-                self._sources.learn(output)
+                self._sources.handle_learned(output)
                 self._to_decide.set()
             case RouteHeld(prefix=prefix):
                 self._sources.hold(prefix)
                 self._to_decide.set()
             case RouteLost(prefix=prefix):
-                self._sources.forget(prefix)
+                self._sources.withdraw(prefix)
                 self._to_decide.set()
             case AdjacencyChanged():
                 self._log_adjacency(output)
@@ -342,12 +342,12 @@ class Router:
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             for of_family in changes:
                 self.programming.set_desired(of_family)
-                self._redistribution.follow_best(of_family, self._clock.now())
+                self._redistribution.handle_best_paths(of_family, self._clock.now())
             self._network.kick()
 
     def _redistribute_all(self) -> None:
         for best_paths in self.rib.choices():
-            self._redistribution.follow_best(best_paths, self._clock.now())
+            self._redistribution.handle_best_paths(best_paths, self._clock.now())
 
     # --- the kernel's progress
 

@@ -273,8 +273,8 @@ EXPLAINED = ExplainView(
     ),
     unusable_reasons=("10.1.2.0/24: link eth9 does not exist",),
     waiting=(
-        "10.1.0.0/16: 10.255.0.2 on eth0 offers it at metric 20, not feasible until 10.255.0.9 has "
-        "raised its seqno",
+        "10.1.0.0/16: 10.255.0.2 on eth0 advertises it at metric 20, "
+        "not feasible until 10.255.0.9 has raised its seqno",
     ),
 )
 

@@ -82,12 +82,12 @@ ATTEMPTS = {
     "pidfd": lambda: os.pidfd_open(os.getppid()),
     "root": lambda: os.setuid(0),
     "code": lambda: mmap.mmap(-1, 4096, prot=7),
-    "end the listener": lambda: ENGINE._server._listener.shutdown(socket.SHUT_RDWR),
+    "end the listener": lambda: LISTENER.shutdown(socket.SHUT_RDWR),
     "import": lambda: __import__("xml.dom.minidom"),
 }
 async def attack(engine, send_raw):
-    global ENGINE
-    ENGINE = engine
+    global LISTENER
+    LISTENER = engine.components._servers._management._listener
     found = {}
     for name, attempt in ATTEMPTS.items():
         try:

@@ -1,24 +1,25 @@
-"""What clients injected, kept where an engine that dies leaves it to the next one.
+"""Journal of injected routes, kept in memory that an engine leaves to the next one.
 
     engine 1 --append--> two files in memory, made and held by the parent --read--> engine 2
 
-The parent never looks inside: nothing that a client said reaches it. A change is appended when it
-was carried out; a new engine folds the records into what is still wanted, and installs that.
-Routes that were leased for a session are not in here: their sessions ended with the engine.
+The parent never reads the files, so nothing that a client has sent reaches it. A change is appended
+once it was carried out. A new engine folds the records into the routes that still exist, and
+installs them. Routes that were leased for a session are not in the journal: their sessions ended
+with the engine.
 
 A file is
 
-    BEGIN n   records that say all there was ...   COMMIT n   records of later changes ...
+    BEGIN n   records of everything there was ...   COMMIT n   records of later changes ...
 
-and the one with the highest committed n counts. When it has grown too long, the other one is
-written afresh; until its COMMIT is there, the first one is what counts. So a crash on any line
-loses at most the change that was being carried out.
+and the file with the highest committed n counts. When it has become too long, the other one is
+rewritten; until its COMMIT is there, the first one counts. So a crash at any line loses at most the
+change that was being carried out.
 
 Invariants:
     `fold` of what was appended is what `InjectedRoutes` holds without sessions; a test compares.
-    The files hold at most twice JOURNAL_BYTES_MAX; beyond that nothing is kept, and that is said.
+    The files hold at most twice JOURNAL_BYTES_MAX. Beyond that nothing is kept, and that is logged.
 
-Failure: a record that is damaged or cut short ends its file; what came before it counts.
+Failure: a damaged or truncated record ends its file; the records before it count.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from routed.model.route import Gateway, RouteColumn, RouteType
 __all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "check", "fold"]
 
 REWRITE_BYTES = 1024 * 1024
-"""A file is written afresh when there may be so much more to leave out than to keep."""
+"""A file is rewritten when obsolete records exceed live ones by this much."""
 _ROUTES_IN_RECORD = 4096
 
 _HEADER = struct.Struct(">BII")
@@ -60,7 +61,7 @@ class _Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeptAttributes:
-    """What some routes share."""
+    """Attributes that some routes share."""
 
     type: RouteType
     gateways: tuple[Gateway, ...]
@@ -70,13 +71,14 @@ class KeptAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Routes of one owner and family, put in place of what it has."""
+    """Routes of one owner and family, which replace those that it has."""
 
     owner: str
     family: Family
     keys: bytes
-    """As `routed.imsg.columns` packs them; so the numbers, into `attributes`."""
+    """Packed by `routed.imsg.columns`, as are `numbers`."""
     numbers: bytes
+    """Indices into `attributes`, one for each key."""
     attributes: tuple[KeptAttributes, ...]
     until: float | None
     """CLOCK_MONOTONIC, in seconds; None: no lease."""
@@ -85,7 +87,7 @@ class Kept:
     def of(
         cls, owner: str, column: RouteColumn, attributes: Iterable[Attributes], until: float | None
     ) -> Kept:
-        """A record of what a client put."""
+        """Make a record of routes that a client has put."""
         family, keys, numbers = column
         shared = tuple(
             KeptAttributes(each.type, each.gateways, each.metric, each.tag) for each in attributes
@@ -93,7 +95,11 @@ class Kept:
         return cls(owner, family, pack_keys(family, keys), pack_indices(numbers), shared, until)
 
     def column(self) -> RouteColumn:
-        """The routes; raises ColumnError for what no journal writes."""
+        """Unpack the routes.
+
+        Raises:
+            ColumnError: the record was not written by a journal.
+        """
         keys = unpack_keys(self.family, self.keys)
         places = range(len(self.attributes))
         return RouteColumn(self.family, keys, unpack_values(self.numbers, places, len(keys)))
@@ -101,7 +107,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Routes that an owner has no more."""
+    """Routes of an owner that were deleted."""
 
     owner: str
     family: Family
@@ -110,7 +116,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """Every timed lease of an owner that still ran."""
+    """A renewal of every timed lease of an owner that had not expired."""
 
     owner: str
     at: float
@@ -124,30 +130,31 @@ _KINDS: dict[type[Record], _Kind] = {
 _CLASSES = {kind: record_class for record_class, kind in _KINDS.items()}
 
 _Held = dict[int, tuple[KeptAttributes, float | None, int]]
-"""By key: what the route is, until when, and how many renewals of its owner came before that."""
+"""By key: the attributes of the route, the end of its lease, and how many renewals of its owner
+came before it."""
 
 
 def check(records: Iterable[Record]) -> None:
-    """See that every record is one that a client's request may have led to: by the same rules.
+    """Validate records by the rules for requests of clients.
 
-    An engine that was taken over writes what it likes, and whoever reads it later would end of
-    a number that no message can carry.
+    A compromised engine writes what it likes. A later engine would fail on a number that no message
+    can carry.
 
     Raises:
-        IpcError: it is not.
+        IpcError: no request can have led to a record.
 
-    Cost: linear in the bytes; equal attributes are looked at once.
+    Cost: linear in the bytes; equal attributes are validated once.
     """
-    right: set[tuple[Family, KeptAttributes]] = set()
+    valid: set[tuple[Family, KeptAttributes]] = set()
     for record in records:
         if not is_owner(record.owner):
-            raise IpcError("an owner that nobody is")
+            raise IpcError("an owner that cannot exist")
         if not isinstance(record, Kept):
             continue
         for attributes in record.attributes:
-            if (record.family, attributes) not in right:
+            if (record.family, attributes) not in valid:
                 _check_attributes(record.family, attributes)
-                right.add((record.family, attributes))
+                valid.add((record.family, attributes))
 
 
 def _check_attributes(family: Family, attributes: KeptAttributes) -> None:
@@ -167,16 +174,16 @@ def _check_attributes(family: Family, attributes: KeptAttributes) -> None:
 
 def _check_leases(kept: Iterable[Kept], now: float) -> None:
     if any(each.until is not None and each.until > now + LEASE_MAX_S for each in kept):
-        raise IpcError("a lease that is longer than any")
+        raise IpcError("a lease that is too long")
 
 
 def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
-    """What is left of all changes, as few records.
+    """Reduce all changes to few records of the routes that still exist.
 
     Raises:
-        IpcError: a record that no journal writes.
+        IpcError: a record was not written by a journal.
 
-    Cost: about 0.3 us a route and change, however many routes a renewal was about.
+    Cost: about 0.3 us for each route and change, however many routes a renewal covers.
     """
     held: dict[tuple[str, Family], _Held] = {}
     renewals: dict[str, list[Renewed]] = {}
@@ -202,8 +209,11 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
 
 
 def _ends(renewals: Sequence[Renewed]) -> list[float]:
-    """When a lease ends that still ran at each of these renewals: of what came after it, one may
-    have come too late. What has come too late for one has so for all that are still later."""
+    """Return, for each renewal, when a lease ends that had not expired at it.
+
+    A later renewal may have come too late. A renewal that is too late for a lease makes all later
+    ones too late as well.
+    """
     ends: list[float] = []
     following: Renewed | None = None
     for renewed in reversed(renewals):
@@ -239,17 +249,18 @@ def _packed_some(
 
 
 class Journal:
-    """Owns the two descriptors."""
+    """Owns the two files."""
 
-    def __init__(self, descriptors: Sequence[int], complain: Callable[[str], None]) -> None:
-        """Read what an earlier engine left.
+    def __init__(self, descriptors: Sequence[int], log_problem: Callable[[str], None]) -> None:
+        """Read what an earlier engine has left.
 
         Args:
             descriptors: two files in memory, open for appending; they become the journal's.
-            complain: told, once, why nothing is kept any more.
+            log_problem: called with the reason if nothing is kept any more, or what was kept is
+                damaged.
         """
         self._descriptors = tuple(descriptors)
-        self._complain = complain
+        self._log_problem = log_problem
         self._is_kept = True
         self._current, self._generation = 0, 0
         self._found: list[Record] = []
@@ -260,7 +271,7 @@ class Journal:
         self._size = self._idle = 0
 
     def restore(self, now: float) -> list[Kept]:
-        """What is still wanted, and begin afresh with that.
+        """Return the routes that still exist, and rewrite the journal with them.
 
         Args:
             now: CLOCK_MONOTONIC, in seconds.
@@ -271,33 +282,33 @@ class Journal:
             kept = list(fold(found, now))
             _check_leases(kept, now)
         except IpcError as error:
-            self._complain(f"what an earlier engine left is damaged: {error}")
+            self._log_problem(f"the journal of an earlier engine is damaged: {error}")
             kept = []
         self._rewrite(kept)
         return kept
 
     def append(self, record: Record, now: float, *, is_new: bool = False) -> None:
-        """Keep one change that was carried out.
+        """Record one change that was carried out.
 
         Args:
             record: the change.
             now: CLOCK_MONOTONIC, in seconds.
-            is_new: no earlier record is about these routes, and they stay until they are removed:
-                a large import is not written twice.
+            is_new: no earlier record has these routes, and they have no lease: a large import is
+                not written twice.
         """
         if not self._is_kept:
             return
         frame = _frame(_KINDS[type(record)], codec.encode(record))
         self._write(self._current, frame)
         if not is_new:
-            # What is removed has a longer record before, which goes as well.
+            # A removal makes an earlier and longer record obsolete, too.
             self._idle += len(frame) * (3 if isinstance(record, Removed) else 1)
         if self._idle > self._size - self._idle + REWRITE_BYTES:
             _, records = _committed(_read(self._descriptors[self._current]))
             self._rewrite(fold(records, now))
 
     def close(self) -> None:
-        """Let go of the descriptors; the parent has its own."""
+        """Close the files; the parent has its own descriptors."""
         for descriptor in self._descriptors:
             os.close(descriptor)
 
@@ -321,7 +332,7 @@ class Journal:
                 rest = rest[os.write(self._descriptors[number], rest) :]
         except OSError as error:
             self._is_kept = False
-            self._complain(f"injected routes will not outlive this engine: {error}")
+            self._log_problem(f"injected routes will not outlive this engine: {error}")
         self._size += len(data)
 
 
@@ -333,7 +344,7 @@ _PIECE_BYTES = 1 << 20
 
 
 def _read(descriptor: int) -> bytes:
-    """The whole file, by pieces: the sandbox lets nobody ask for its size."""
+    """Read the whole file in pieces: the sandbox does not allow to ask for its size."""
     pieces = []
     size = 0
     while piece := os.pread(descriptor, _PIECE_BYTES, size):
@@ -343,7 +354,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def _committed(data: bytes) -> tuple[int, list[Record]]:
-    """The generation of a file and its records; generation 0 when it was never finished."""
+    """Return the generation of a file and its records; generation 0 if it was never finished."""
     begun = committed = 0
     records: list[Record] = []
     for kind, body in _frames(data):
@@ -360,7 +371,7 @@ def _committed(data: bytes) -> tuple[int, list[Record]]:
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Frames up to the first that is damaged or cut short."""
+    """Iterate over frames up to the first that is damaged or truncated."""
     at = 0
     while at + _HEADER.size <= len(data):
         kind, length, check = _HEADER.unpack_from(data, at)

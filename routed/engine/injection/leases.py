@@ -1,20 +1,21 @@
-"""Injected routes: who owns them, and how long they stay without being asked for. Pure.
+"""Injected routes: their owners and leases. Pure.
 
     clients --change, renew--> InjectedRoutes --install, withdraw--> RIB
                                    ^   |
-             end_session, expire --+   +-- next_expiry: when to look again
+             end_session, expire --+   +-- next_expiry: when to call `expire`
 
-The RIB holds the routes themselves, one candidate per (prefix, owner). Here is only what ends by
-itself: timed leases, and those of a session.
+The RIB holds the routes themselves, one candidate per (prefix, owner). This module holds only what
+ends without a request: timed leases, and those of a session.
 
-A request is judged whole before anything is changed, so that it takes effect whole or not at all.
+A request is validated as a whole before anything is changed, so it is carried out as a whole or not
+at all.
 
 Invariants:
     Every leased prefix is in the RIB as an injected candidate of its owner.
     A lease never outlives its session; a timed one ends at the first `expire` at or after its time.
 
-Cost: a dictionary entry for each leased route; ending a lease costs one entry of a heap per request
-that brought or renewed it, not per route.
+Cost: a dictionary entry for each leased route. To end a lease costs one entry of a heap for each
+request that put or renewed it, not for each route.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from routed.model.route import (
 __all__ = ["Attributes", "Candidates", "InjectedRoutes", "Problem"]
 
 Problem = tuple[int, str]
-"""The number of a route in its request, and why it cannot be."""
+"""The number of a route in its request, and why it is refused."""
 
 _NEVER = float("inf")
 _DISTANCE = DEFAULT_DISTANCE[RouteSource.INJECTED]
 
 
 class Attributes(Protocol):
-    """What routes of one request share."""
+    """Attributes that routes of one request share."""
 
     @property
     def type(self) -> RouteType: ...
@@ -56,7 +57,7 @@ class Attributes(Protocol):
 
 
 class Candidates(Protocol):
-    """What is asked of the RIB."""
+    """The part of the RIB that is used."""
 
     def install_all(
         self, family: Family, keys: Sequence[int], attributes: PathAttributes
@@ -68,12 +69,12 @@ class Candidates(Protocol):
 
 
 Leases = dict[int, float]
-"""Of one family: when each prefix vanishes, on the caller's clock; _NEVER for a session's routes
-without a time."""
+"""Of one family: when the lease of each prefix expires, on the caller's clock; _NEVER for routes of
+a session without a time."""
 
 
-class _Holding:
-    """What one owner has leased."""
+class _OwnerLeases:
+    """The leases of one owner."""
 
     def __init__(self, session: int | None) -> None:
         self.session = session
@@ -89,7 +90,7 @@ class InjectedRoutes:
 
     def __init__(self, rib: Candidates) -> None:
         self._rib = rib
-        self._holdings: dict[str, _Holding] = {}
+        self._owners: dict[str, _OwnerLeases] = {}
         self._expiries: list[tuple[float, int, str, Family, Sequence[int]]] = []
         self._expiry_number = 0
 
@@ -109,16 +110,16 @@ class InjectedRoutes:
         """Install routes of one owner, all or none.
 
         Args:
-            owner: whose.
-            routes: of a prefix that is there twice, the last one counts.
-            attributes: what the routes' numbers mean.
-            is_replace: take the place of what the owner has, instead of refusing.
-            lease_s: they vanish so long from now, unless they are put again or renewed; None: not.
-            session: they vanish with it; None: not.
+            owner: of the routes.
+            routes: of a prefix that occurs twice, the last one counts.
+            attributes: the routes' numbers are indices into it.
+            is_replace: replace routes that the owner has, instead of refusing the request.
+            lease_s: time until the routes expire, unless put again or renewed; None for no time.
+            session: the routes end with it; None for no session.
             now: seconds, monotonic.
 
         Returns:
-            Why not; empty when it is done.
+            Why the request is refused; empty if it was carried out.
         """
         columns = list(routes)
         if not is_replace:
@@ -158,14 +159,14 @@ class InjectedRoutes:
         self,
         owners: tuple[str, ...],
         routes: Iterable[RouteColumn],
-        told: Callable[[str, Family, list[int]], None] = lambda _owner, _family, _keys: None,
+        on_removed: Callable[[str, Family, list[int]], None] = lambda _owner, _family, _keys: None,
     ) -> list[Problem]:
-        """Take routes away, all or none.
+        """Delete routes, all or none.
 
         Args:
-            owners: for each prefix the first of these that has it.
+            owners: of each prefix, the route of the first of these that has one is deleted.
             routes: each prefix once.
-            told: whose prefixes were taken away.
+            on_removed: called with an owner and its deleted prefixes.
         """
         found: list[tuple[Family, int, str]] = []
         problems: list[Problem] = []
@@ -186,52 +187,52 @@ class InjectedRoutes:
             first += len(keys)
         if problems:
             return problems
-        taken: dict[tuple[str, Family], list[int]] = {}
+        removed: dict[tuple[str, Family], list[int]] = {}
         for family, key, owner in found:
             self._withdraw(family, key, owner)
-            taken.setdefault((owner, family), []).append(key)
-        for (owner, family), keys in taken.items():
-            told(owner, family, keys)
+            removed.setdefault((owner, family), []).append(key)
+        for (owner, family), keys in removed.items():
+            on_removed(owner, family, keys)
         return []
 
     def renew(self, owner: str, lease_s: float, now: float) -> int:
-        """Begin every timed lease of an owner anew; returns how many there are."""
-        holding = self._holdings.get(owner)
-        if holding is None:
+        """Renew every timed lease of an owner. Returns how many there are."""
+        owned = self._owners.get(owner)
+        if owned is None:
             return 0
         count = 0
-        for family, leases in holding.until.items():
+        for family, leases in owned.until.items():
             timed = [key for key, until in leases.items() if until != _NEVER]
             if timed:
-                self._lease(owner, family, timed, lease_s, holding.session, now)
+                self._lease(owner, family, timed, lease_s, owned.session, now)
             count += len(timed)
         return count
 
-    # --- what ends by itself
+    # --- ends of leases
 
     def end_session(self, session: int) -> int:
-        """Take away what a session leaves behind; returns how many routes."""
+        """Withdraw the routes of a session. Returns how many there were."""
         count = 0
-        for owner, holding in list(self._holdings.items()):
-            if holding.session == session:
-                for family, leases in holding.until.items():
+        for owner, owned in list(self._owners.items()):
+            if owned.session == session:
+                for family, leases in owned.until.items():
                     for key in list(leases):
                         self._withdraw(family, key, owner)
                         count += 1
         return count
 
     def next_expiry(self) -> float:
-        """When to call `expire` next, on the same clock; infinity when nothing ends by time."""
+        """Return when to call `expire` next, on the same clock; infinity if no lease is timed."""
         return self._expiries[0][0] if self._expiries else _NEVER
 
     def expire(self, now: float) -> dict[str, int]:
-        """Take away what was not renewed in time; returns how many routes by owner."""
+        """Withdraw what was not renewed in time. Returns the number of routes by owner."""
         ended: dict[str, int] = {}
         while self._expiries and self._expiries[0][0] <= now:
             _, _, owner, family, keys = heapq.heappop(self._expiries)
             for key in keys:
-                holding = self._holdings.get(owner)
-                if holding is not None and holding.until[family].get(key, _NEVER) <= now:
+                owned = self._owners.get(owner)
+                if owned is not None and owned.until[family].get(key, _NEVER) <= now:
                     self._withdraw(family, key, owner)
                     ended[owner] = ended.get(owner, 0) + 1
         return ended
@@ -239,11 +240,11 @@ class InjectedRoutes:
     # --- questions
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
-        """How long a route stays by itself; None when it has no such end."""
-        holding = self._holdings.get(owner)
-        if holding is None:
+        """Return the time until a route's lease expires; None if it has no timed lease."""
+        owned = self._owners.get(owner)
+        if owned is None:
             return None
-        until = holding.until[prefix.family].get(prefix.as_int, _NEVER)
+        until = owned.until[prefix.family].get(prefix.as_int, _NEVER)
         return None if until == _NEVER else max(until - now, 0.0)
 
     # --- inside
@@ -257,35 +258,35 @@ class InjectedRoutes:
         session: int | None,
         now: float,
     ) -> None:
-        holding = self._holdings.get(owner)
+        owned = self._owners.get(owner)
         if lease_s is None and session is None:
-            if holding is not None:  # what was leased is for good now
+            if owned is not None:  # these routes have no lease any more
                 for key in keys:
-                    holding.until[family].pop(key, None)
-                self._drop_if_empty(owner, holding)
+                    owned.until[family].pop(key, None)
+                self._drop_if_empty(owner, owned)
             return
-        if holding is None:
-            holding = self._holdings[owner] = _Holding(session)
+        if owned is None:
+            owned = self._owners[owner] = _OwnerLeases(session)
         until = _NEVER if lease_s is None else now + lease_s
-        holding.until[family].update(dict.fromkeys(keys, until))
+        owned.until[family].update(dict.fromkeys(keys, until))
         if lease_s is not None:
             self._expiry_number += 1
             heapq.heappush(self._expiries, (until, self._expiry_number, owner, family, keys))
 
     def _withdraw(self, family: Family, key: int, owner: str) -> None:
         self._rib.withdraw(Prefix.from_int(family, key), RouteSource.INJECTED, owner)
-        holding = self._holdings.get(owner)
-        if holding is not None:
-            holding.until[family].pop(key, None)
-            self._drop_if_empty(owner, holding)
+        owned = self._owners.get(owner)
+        if owned is not None:
+            owned.until[family].pop(key, None)
+            self._drop_if_empty(owner, owned)
 
-    def _drop_if_empty(self, owner: str, holding: _Holding) -> None:
-        if holding.is_empty:
-            del self._holdings[owner]
+    def _drop_if_empty(self, owner: str, owned: _OwnerLeases) -> None:
+        if owned.is_empty:
+            del self._owners[owner]
 
 
 def _by_number(keys: Sequence[int], numbers: Sequence[int]) -> dict[int, list[int]]:
-    """The prefixes of each attributes; one that is there twice has the last."""
+    """Group prefixes by the number of their attributes; of a prefix twice, the last counts."""
     if len(set(numbers)) == 1:
         return {numbers[0]: list(keys)}
     found: dict[int, list[int]] = {}

@@ -1,7 +1,7 @@
-"""What a diagnostic dump (SIGUSR1) says of the engine: facts, in the words of `show`, no secrets.
+"""The engine's part of a diagnostic dump (SIGUSR1): the state as `show` has it, without secrets.
 
-A dump is for the log of a daemon that nobody can ask any more, so it is bounded: NEIGHBORS_SHOWN
-neighbors, the counters that are not zero, no routes.
+A dump is for the log of a daemon that does not answer clients any more, so it is bounded:
+NEIGHBORS_SHOWN neighbors, the counters that are not zero, no routes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NEIGHBORS_SHOWN = 100
 
 
 def engine_facts(reporter: Reporter) -> Iterator[tuple[str, object]]:
-    """What, and how it is."""
+    """Iterate over the names of facts and their values."""
     status = reporter.status()
     yield "sandbox", status.sandbox
     yield "prefixes", status.routes

@@ -1,8 +1,8 @@
-"""`explain ADDRESS`: which route an address takes, which others there are, and why they lost.
+"""`explain ADDRESS`: the route that an address takes, the other candidates, and why they lost.
 
-Every prefix that covers the address is looked at, the longest first. Within the one that decides,
-each losing candidate is compared with the winner by the rules of `rib/decision.py`, and the first
-rule in which they differ is named with both values.
+Every prefix that covers the address is looked at, the longest first. Within the prefix that
+decides, each losing candidate is compared with the winner by the rules of `rib/decision.py`, and
+the first rule in which they differ is named with both values.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from routed.rib.table import Candidate
 __all__ = ["explain"]
 
 WAITING_MAX = 16
-"""Routes that are named because they wait."""
+"""Infeasible routes that are listed at most."""
 REASON_MAX = 200
-"""Characters of why a prefix cannot be used: one has up to 128 of them."""
+"""Characters of the reason why a prefix cannot be used. There may be 128 prefixes."""
 
 
 def explain(
     router: Router, address: Address, view_of: Callable[[Candidate], RouteView]
 ) -> ExplainView:
-    """Say how an address is routed.
+    """Explain how an address is routed.
 
     Args:
-        router: whose rooms are looked at.
+        router: whose tables are read.
         address: any.
-        view_of: shows a candidate.
+        view_of: makes the view of a candidate.
 
     Cost: one dictionary look-up for each prefix length of the family.
     """
@@ -57,11 +57,11 @@ def explain(
 
 
 def _waiting(router: Router, address: Address) -> Iterator[str]:
-    """What neighbors offer and is not feasible, the longest prefix first."""
+    """List routes of neighbors that are not feasible, the longest prefix first."""
     for row in router.neighbors.waiting_for(address)[:WAITING_MAX]:
         yield (
-            f"{row.prefix}: {row.router_id} on {router.ifname_of(row.ifindex)} offers it at metric "
-            f"{row.metric}, not feasible until {row.origin} has raised its seqno"
+            f"{row.prefix}: {row.router_id} on {router.ifname_of(row.ifindex)} advertises it at "
+            f"metric {row.metric}, not feasible until {row.origin} has raised its seqno"
         )
 
 
@@ -71,7 +71,7 @@ def _reason(router: Router, prefix: Prefix) -> str:
 
 
 def _covering(router: Router, address: Address) -> list[Prefix]:
-    """Every prefix of the RIB that covers the address, the longest first."""
+    """List the prefixes of the RIB that cover the address, the longest first."""
     width = address.family.width
     prefixes = (
         Prefix.masked(address.family, address.addr_bits, length) for length in range(width, -1, -1)
@@ -94,11 +94,11 @@ def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
         return None, "wins"
     rule = deciding_rule(_contender(winner), _contender(candidate))
     ours, theirs = _compared(rule, candidate), _compared(rule, winner)
-    return int(rule), f"loses by rule {int(rule)} ({_RULE_WORDS[rule]}): {ours} against {theirs}"
+    return int(rule), f"loses by rule {int(rule)} ({_RULE_TEXTS[rule]}): {ours} against {theirs}"
 
 
-_RULE_WORDS = {
-    DecisionRule.ELIGIBILITY: "only what can be used may win",
+_RULE_TEXTS = {
+    DecisionRule.ELIGIBILITY: "only a usable route may win",
     DecisionRule.DISTANCE: "lower distance",
     DecisionRule.METRIC: "lower metric",
     DecisionRule.SOURCE: "order of sources",
@@ -107,7 +107,7 @@ _RULE_WORDS = {
 
 
 def _compared(rule: DecisionRule, candidate: Candidate) -> str:
-    """What a rule looks at, of one candidate."""
+    """Return what a rule compares, for one candidate."""
     route = candidate.route
     match rule:
         case DecisionRule.ELIGIBILITY:

@@ -1,7 +1,7 @@
-"""How much memory the engine and its parent have now, also when no file can be opened any more.
+"""Present memory of the engine and its parent, readable even when no file can be opened any more.
 
-getrusage tells only the peak, which never shows that a leak was mended. /proc/PID/statm tells the
-present; its descriptors are taken before the sandbox closes and read again and again.
+getrusage reports only the peak, which never shows that a leak was fixed. /proc/PID/statm has the
+present size; its descriptors are opened before the process is confined, and read again and again.
 
 Source: proc_pid_statm(5): the second field is resident pages.
 """
@@ -17,21 +17,21 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 class ProcessMemory:
-    """Reads resident sizes. Make it before the process is confined."""
+    """Owns the descriptors. To be made before the process is confined."""
 
     def __init__(self) -> None:
-        """Open what is read later; where there is no /proc the peak has to do."""
+        """Open the files. Without /proc the peak is reported instead."""
         self._own = _open("self")
         self._parents = _open(str(os.getppid()))
 
     def resident_bytes(self) -> int:
-        """Resident memory of this process, shared pages included."""
+        """Return the resident memory of this process in bytes, including shared pages."""
         found = _read(self._own)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if found is None else found
 
     def parent_resident_bytes(self) -> int | None:
-        """The same of the process that started this one; None where /proc hides others' processes
-        (`hidepid=`)."""
+        """Return the resident memory of the parent process in bytes; None if /proc hides the
+        processes of other users (`hidepid=`)."""
         return _read(self._parents)
 
 
@@ -43,11 +43,11 @@ def _open(process: str) -> int | None:
 
 
 def _read(descriptor: int | None) -> int | None:
-    """The resident size; None when it cannot be known, or no longer."""
+    """Read a resident size in bytes; None if it is not known, or not any more."""
     if descriptor is None:
         return None
     try:
         pages = int(os.pread(descriptor, 200, 0).split()[1])
-    except OSError:  # ESRCH: it has ended
+    except OSError:  # ESRCH: the process has ended
         return None
-    return pages * _PAGE_BYTES or None  # one that has ended and was not waited for has none
+    return pages * _PAGE_BYTES or None  # 0: it has ended and is a zombie

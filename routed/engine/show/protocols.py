@@ -1,4 +1,4 @@
-"""How each source of routes stands, in a word and a line: what `show protocol` says. Pure."""
+"""State of each source of routes, with a line of detail, for `show protocol`. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ProtocolFact", "protocol_facts"]
 
 
 class ProtocolFact(NamedTuple):
-    """One source of routes."""
+    """The state of one source of routes."""
 
     state: str
     """up, down or off."""
@@ -26,23 +26,23 @@ def protocol_facts(
     are_links_up: Sequence[bool],
     neighbor_links: int,
 ) -> dict[RouteSource, ProtocolFact]:
-    """Every source.
+    """Describe every source of routes.
 
     Args:
         config: in force.
-        adjacencies: the state of each.
-        are_links_up: of every link of the host.
-        neighbor_links: on how many of them NUP runs.
+        adjacencies: their states.
+        are_links_up: for every link of the host.
+        neighbor_links: the number of links on which NUP runs.
     """
     up = sum(state is AdjacencyState.UP for state in adjacencies)
     nup_detail = (
         f"NUP on {_count(neighbor_links, 'link')}, {up} of "
         f"{_count(len(adjacencies), 'adjacency', 'adjacencies')} up"
     )
-    is_nup_wanted = bool(config.interfaces)
+    is_nup_configured = bool(config.interfaces)
     nup = ProtocolFact(
-        "up" if up else "down" if is_nup_wanted else "off",
-        nup_detail if is_nup_wanted else "no `interfaces` are configured for NUP",
+        "up" if up else "down" if is_nup_configured else "off",
+        nup_detail if is_nup_configured else "no `interfaces` are configured for NUP",
     )
     links_up = sum(are_links_up)
     return {

@@ -244,7 +244,7 @@ def test_what_no_request_can_have_led_to_is_not_restored(
     engine.die()
     after = Engine(files)
     assert after.held(0.0) == {}
-    assert "what an earlier engine left is damaged" in after.complaints[0]
+    assert "the journal of an earlier engine is damaged" in after.complaints[0]
 
 
 def test_a_renewal_that_goes_back_in_time_is_not_restored(files: Files) -> None:

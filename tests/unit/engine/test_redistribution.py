@@ -41,15 +41,17 @@ class Rig:
     def __init__(self, settings: Config) -> None:
         self.instance = NeighborInstance(router_id(1), 1, 1, random.Random(1))
         self.summaries: list[tuple[Prefix, bool]] = []
-        self.room = Redistribution(
+        self.redistribution = Redistribution(
             self.instance,
             lambda prefix, is_active: self.summaries.append((prefix, is_active)),
             lambda ifindex: f"eth{ifindex}",
         )
-        self.room.follow(settings)
+        self.redistribution.apply(settings)
 
-    def settle(self, prefix: Prefix, best: Route | None) -> OwnRoute | None:
-        self.room.settle(prefix, None if best is None else best.attributes, 0.0)
+    def reconcile(self, prefix: Prefix, best: Route | None) -> OwnRoute | None:
+        best_path = None if best is None else BestPath(best.attributes, best.next_hops)
+        changes = BestPathChanges(prefix.family, [prefix.as_int], [best_path])
+        self.redistribution.handle_best_paths(changes, 0.0)
         return self.instance._origins.get(prefix)
 
 
@@ -59,15 +61,15 @@ def test_each_source_is_announced_by_its_own_word_only(source: str) -> None:
     for kind in (
         RouteSource.CONNECTED, RouteSource.STATIC, RouteSource.INJECTED, RouteSource.KERNEL,
     ):  # fmt: skip
-        told = rig.settle(PREFIX, route(source=kind))
-        assert (told is not None) is (kind.label == source)
-        if told is not None:
-            assert (told.metric, told.is_external) == (20, kind is not RouteSource.CONNECTED)
+        origin = rig.reconcile(PREFIX, route(source=kind))
+        assert (origin is not None) is (kind.label == source)
+        if origin is not None:
+            assert (origin.metric, origin.is_external) == (20, kind is not RouteSource.CONNECTED)
 
 
 def test_what_was_learned_from_neighbors_is_not_announced_as_ours() -> None:
     rig = Rig(config("[{source: static}, {source: connected}]"))
-    assert rig.settle(PREFIX, route(source=RouteSource.NEIGHBOR)) is None
+    assert rig.reconcile(PREFIX, route(source=RouteSource.NEIGHBOR)) is None
 
 
 @pytest.mark.parametrize("source", [RouteSource.STATIC, RouteSource.CONNECTED])
@@ -76,61 +78,61 @@ def test_a_martian_is_not_announced_unless_it_is_allowed(source: RouteSource, te
     prefix = Prefix.parse(text)
     rules = config("[{source: static}, {source: connected}]")
     rig = Rig(rules)
-    assert rig.settle(prefix, route(prefix, source)) is None
-    assert rig.settle(PREFIX, route(source=source)) is not None
+    assert rig.reconcile(prefix, route(prefix, source)) is None
+    assert rig.reconcile(PREFIX, route(source=source)) is not None
     allowing = dataclasses.replace(rules, allow_martians=(prefix,))
-    assert rig.room.follow(allowing), "all are settled anew"
-    assert not rig.room.follow(allowing)
-    assert rig.settle(prefix, route(prefix, source)) is not None
-    assert rig.room.follow(rules)
-    assert rig.settle(prefix, route(prefix, source)) is None
+    assert rig.redistribution.apply(allowing), "all are evaluated again"
+    assert not rig.redistribution.apply(allowing)
+    assert rig.reconcile(prefix, route(prefix, source)) is not None
+    assert rig.redistribution.apply(rules)
+    assert rig.reconcile(prefix, route(prefix, source)) is None
 
 
 def test_the_first_rule_that_fits_decides() -> None:
     rig = Rig(config("[{source: static, match_tag: 666, action: deny}, {source: static, tag: 5}]"))
-    assert rig.settle(PREFIX, route(tag=666)) is None
-    told = rig.settle(PREFIX, route(tag=1))
-    assert told is not None
-    assert told.tag == 5
-    assert rig.settle(PREFIX, route(tag=666)) is None, "it is taken back"
+    assert rig.reconcile(PREFIX, route(tag=666)) is None
+    origin = rig.reconcile(PREFIX, route(tag=1))
+    assert origin is not None
+    assert origin.tag == 5
+    assert rig.reconcile(PREFIX, route(tag=666)) is None, "it is withdrawn"
 
 
 def test_a_rule_can_ask_for_the_link() -> None:
     rig = Rig(config("[{source: static, interface: 'eth1*'}]"))
-    assert rig.settle(PREFIX, route(gateways=(Gateway(ifname="eth10"),)))
-    assert rig.settle(PREFIX, route(gateways=(Gateway(ifname="wg0"),))) is None
-    assert rig.settle(PREFIX, route(next_hops=(NextHop(None, 1),)))
-    assert rig.settle(PREFIX, route(next_hops=(NextHop(None, 2),))) is None
+    assert rig.reconcile(PREFIX, route(gateways=(Gateway(ifname="eth10"),)))
+    assert rig.reconcile(PREFIX, route(gateways=(Gateway(ifname="wg0"),))) is None
+    assert rig.reconcile(PREFIX, route(next_hops=(NextHop(None, 1),)))
+    assert rig.reconcile(PREFIX, route(next_hops=(NextHop(None, 2),))) is None
 
 
 def test_a_summary_lives_as_long_as_something_inside_it() -> None:
     rig = Rig(config("[{source: static}]", "[{prefix: 10.20.0.0/16, metric: 9, tag: 3}]"))
-    rig.settle(PREFIX, route())
+    rig.reconcile(PREFIX, route())
     assert rig.summaries == [(SUMMARY, True)]
-    rig.settle(OTHER, route(OTHER, RouteSource.NEIGHBOR))
+    rig.reconcile(OTHER, route(OTHER, RouteSource.NEIGHBOR))
     discard = route(SUMMARY, type=RouteType.UNREACHABLE, owner=SUMMARY_OWNER)
-    told = rig.settle(SUMMARY, discard)
-    assert told is not None
-    assert (told.metric, told.tag, told.is_external) == (9, 3, False)
-    rig.settle(PREFIX, None)
+    origin = rig.reconcile(SUMMARY, discard)
+    assert origin is not None
+    assert (origin.metric, origin.tag, origin.is_external) == (9, 3, False)
+    rig.reconcile(PREFIX, None)
     assert rig.summaries == [(SUMMARY, True)], "the learned one is still inside"
-    rig.settle(OTHER, None)
+    rig.reconcile(OTHER, None)
     assert rig.summaries[-1] == (SUMMARY, False)
-    assert rig.settle(SUMMARY, None) is None
+    assert rig.reconcile(SUMMARY, None) is None
 
 
 def test_what_is_not_announced_makes_no_summary() -> None:
     rig = Rig(config("[{source: connected}]", "[{prefix: 10.20.0.0/16}]"))
-    rig.settle(PREFIX, route())
+    rig.reconcile(PREFIX, route())
     assert rig.summaries == []
 
 
 def test_a_summary_that_goes_from_the_configuration_is_taken_back() -> None:
     rig = Rig(config("[{source: static}]", "[{prefix: 10.20.0.0/16}]"))
-    rig.settle(PREFIX, route())
-    assert rig.room.follow(config("[{source: static}]"))
+    rig.reconcile(PREFIX, route())
+    assert rig.redistribution.apply(config("[{source: static}]"))
     assert rig.summaries[-1] == (SUMMARY, False)
-    assert not rig.room.follow(config("[{source: static}]"))
+    assert not rig.redistribution.apply(config("[{source: static}]"))
 
 
 @pytest.mark.parametrize("rules", ["[{source: static, metric: 20}]",
@@ -142,10 +144,10 @@ def test_what_is_decided_together_is_announced_together(rules: str) -> None:
     keys = [Prefix.parse(f"10.9.{number}.0/24").as_int for number in range(10)]
     tagged, learned = route(tag=7), route(source=RouteSource.NEIGHBOR)
     chosen = [BestPath((tagged if number % 2 else learned).attributes, ()) for number in range(10)]
-    rig.room.follow_best(BestPathChanges(Family.IPV4, keys, [*chosen]), 0.0)
+    rig.redistribution.handle_best_paths(BestPathChanges(Family.IPV4, keys, [*chosen]), 0.0)
     origins = rig.instance._origins
     announced = [Prefix.from_int(Family.IPV4, key) for key in keys[1::2]]
     assert list(origins.prefixes()) == announced
     assert {origins.get(prefix) for prefix in announced} == {OwnRoute(20, 7, True, 1)}
-    rig.room.follow_best(BestPathChanges(Family.IPV4, keys[:5], [None] * 5), 0.0)
+    rig.redistribution.handle_best_paths(BestPathChanges(Family.IPV4, keys[:5], [None] * 5), 0.0)
     assert list(origins.prefixes()) == announced[2:]

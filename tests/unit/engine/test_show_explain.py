@@ -78,7 +78,7 @@ def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
         ("nup", 2, "loses by rule 2 (lower distance): 90 against 1"),
         (
             "255/0", 1,
-            "loses by rule 1 (only what can be used may win): "
+            "loses by rule 1 (only a usable route may win): "
             "administrative distance 255 is never used against usable",
         ),
     ]  # fmt: skip
@@ -123,8 +123,8 @@ def test_routes_that_are_offered_and_not_feasible_are_named(rooms: Rooms) -> Non
     found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
     assert len(found.waiting) == WAITING_MAX
     assert found.waiting[0] == (
-        "10.1.0.0/16: 10.255.0.0 on eth3 offers it at metric 20, not feasible until 10.255.9.9 has "
-        "raised its seqno"
+        "10.1.0.0/16: 10.255.0.0 on eth3 advertises it at metric 20, "
+        "not feasible until 10.255.9.9 has raised its seqno"
     )
     assert explain(rooms.settle(), Address.parse("10.2.0.1"), view_of).waiting == ()
 
