@@ -1,10 +1,10 @@
-"""What a request is answered with, as a value: the server sends it at the client's pace.
+"""Answers to requests, as values, which the server sends as fast as the client reads.
 
-Final     a result and no rows
-Views     rows that are at hand, and the result
-Dump      rows that are made in chunks while they are sent; a session holds one chunk
-Table     rows of a large table, by position (`routed/control/tables.py`)
-Stream    rows as they come, until the client hangs up
+Final        a result without rows
+Views        rows that exist already, and the result
+Dump         rows that are made in chunks while they are sent; a session holds one chunk
+ResultTable  rows of a large table, by position (`routed/control/tables.py`)
+RowStream    rows as they occur, until the client disconnects
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["Answer", "Chunks", "Dump", "Final", "RowStream", "Views"]
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """A result and no rows."""
+    """A result without rows."""
 
     result: Result = field(default_factory=lambda: Result(ResultCode.OK))
     descriptor: int | None = None
-    """Sent along; a copy reaches the client and the daemon keeps its own."""
+    """Sent with the result. The client receives a copy; the daemon keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Rows that are at hand, and then the result."""
+    """Rows that exist already, and then the result."""
 
     view_class: type
     views: Sequence[object]
@@ -39,13 +39,13 @@ class Views:
 
 
 Chunks: TypeAlias = Generator[Sequence[object], None, None] | AsyncGenerator[Sequence[object], None]
-"""Rows in chunks, each 2 ms of work at most; a chunk may be empty. Closed when the client has gone.
-An asynchronous one waits for somebody else between two chunks."""
+"""Rows in chunks, each at most 2 ms of work; a chunk may be empty. Closed when the client has
+disconnected. An asynchronous generator waits for another process between two chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Rows, in chunks that are made when their turn comes."""
+    """Rows in chunks that are made when their turn comes."""
 
     view_class: type
     chunks: Chunks
@@ -54,7 +54,7 @@ class Dump:
 
 @dataclass(frozen=True, slots=True)
 class RowStream:
-    """Rows as they come, until the client hangs up."""
+    """Rows as they occur, until the client disconnects."""
 
     view_class: type
     feed: ChangeFeed

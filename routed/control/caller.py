@@ -1,4 +1,4 @@
-"""Who asks: what a handler may know of the client."""
+"""The caller of a request: what a handler may know of the client."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Caller"]
 
 
 class Caller(NamedTuple):
-    """The process that connected, by the kernel's word, and its session."""
+    """The process that connected, as identified by the kernel, and its session."""
 
     uid: int
     pid: int
-    """For people only: a pid can be reused."""
+    """For people only: a pid may be reused."""
     session: int = 0
     """Counts sessions of this engine from 1; never reused."""

@@ -1,11 +1,11 @@
-"""Request -> answer, one function for each request, and the table of them.
+"""Requests of clients: one handler for each, and the table of them.
 
-A handler judges the meaning of its request (the codec has judged its form, the policy its
+A handler validates the meaning of its request (the codec has validated its form, the policy its
 sender), asks the daemon, and returns an answer as a value (`routed/control/answers.py`), which the
-server sends at the client's pace. So all of it is tested without a
-socket.
+server sends as fast as the client reads. So all handlers are tested without a socket.
 
-Failure: what the caller got wrong is a `Final` with a result code; an exception is a defect.
+Failure: for a fault of the client the answer is a `Final` with a result code; an exception is a
+defect.
 """
 
 from __future__ import annotations
@@ -91,25 +91,25 @@ __all__ = ["HANDLERS", "Handler"]
 
 
 _PIECE = 30_000
-"""Characters of a recording in one row: a page each."""
+"""Characters of a recording in one row; each row is a page."""
 CONFIRM_MIN_S = 1.0
 CONFIRM_MAX_S = 3600.0
+"""An operator does not wait for longer than an hour; meanwhile no other change is accepted."""
 
 TOKEN_MAX = 40
-"""Characters of the name of a configuration; ours have six."""
-"""Longer than an hour nobody waits at a keyboard; the daemon takes no other change meanwhile."""
+"""Characters of a confirm token; the daemon's tokens have six."""
 
 
 Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
 
 async def show_status(daemon: Daemon, _request: ShowStatus, _caller: Caller) -> Answer:
-    """One row."""
+    """Answer with one row."""
     return Views(StatusView, [daemon.status()])
 
 
 async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller) -> Answer:
-    """All, or those of one link, or the one with a router id or address."""
+    """Answer with all neighbors, those of an interface, or those with a router id or address."""
     found = (
         [
             view
@@ -125,7 +125,7 @@ async def show_neighbors(daemon: Daemon, request: ShowNeighbors, _caller: Caller
 
 
 async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Caller) -> Answer:
-    """All, or the named one."""
+    """Answer with all interfaces, or the named one."""
     found = (
         [view for view in chunk if request.interface in (None, view.interface)]
         for chunk in daemon.interfaces()
@@ -136,7 +136,7 @@ async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Call
 
 
 async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
-    """The candidates that the request selects."""
+    """Answer with the candidates that the request selects."""
     try:
         selector = RouteSelector(
             _family(request.family),
@@ -151,7 +151,7 @@ async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> A
 
 
 async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Answer:
-    """The candidates of the longest match."""
+    """Answer with the candidates of the longest match."""
     try:
         address = Address.parse(request.address)
     except ValueError as error:
@@ -163,7 +163,7 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
 
 
 async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
-    """The wanted kernel routes that the request selects."""
+    """Answer with the desired routes that the request selects."""
     try:
         prefix = None if request.prefix is None else Prefix.parse(request.prefix)
     except ValueError as error:
@@ -187,22 +187,22 @@ def _table(
 
 
 async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller) -> Answer:
-    """All of them."""
+    """Answer with all counters."""
     return Views(CounterView, daemon.counters())
 
 
 async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
-    """All of them."""
+    """Answer with all policy rules."""
     return Views(RuleView, daemon.rules())
 
 
 async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller) -> Answer:
-    """All of them, as the parent knows them."""
+    """Answer with all kernel nexthop objects, as the parent reports them."""
     return Dump(NextHopObjectView, daemon.nexthops())
 
 
 async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> Answer:
-    """All lines, or those of one section."""
+    """Answer with all lines of the configuration, or those of one section."""
     if request.section not in (None, *CONFIG_SECTIONS):
         return _usage(
             f"{quoted(request.section)} is no section of the configuration: "
@@ -213,12 +213,12 @@ async def show_config(daemon: Daemon, request: ShowConfig, _caller: Caller) -> A
 
 
 async def show_protocol(daemon: Daemon, _request: ShowProtocol, _caller: Caller) -> Answer:
-    """All of them."""
+    """Answer with all sources of routes."""
     return Views(ProtocolView, daemon.protocols())
 
 
 async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
-    """The lines at or above a level, of one event or of all."""
+    """Answer with the log lines at or above a level, of one event or of all."""
     if request.level not in (None, *_LOG_LEVELS):
         return _no_level(request.level)
     if request.event is not None and request.event not in daemon.log_events():
@@ -233,17 +233,17 @@ async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
 
 
 async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
-    """All parts."""
+    """Answer with the memory of all parts."""
     return Views(MemoryView, daemon.memory())
 
 
 async def show_topology(daemon: Daemon, _request: Topology, _caller: Caller) -> Answer:
-    """This router first, then neighbors, then the others by router id."""
+    """Answer with this router, then its neighbors, then other routers by router id."""
     return Dump(TopologyView, daemon.topology())
 
 
 async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
-    """One row, also when there is no route: that is explained, too."""
+    """Answer with one row; an address without a route is explained as well."""
     try:
         address = Address.parse(request.address)
     except ValueError as error:
@@ -252,7 +252,7 @@ async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
 
 
 async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
-    """Changes until the client goes."""
+    """Answer with changes until the client disconnects."""
     known = {topic.value: topic for topic in Topic}
     for word in request.topics:
         if word not in known:
@@ -266,12 +266,12 @@ async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
 
 
 async def open_snapshot(daemon: Daemon, _request: SnapshotOpen, _caller: Caller) -> Answer:
-    """The descriptor of the snapshot; whoever may look may map it."""
+    """Answer with the descriptor of the snapshot. Everyone who may read may map it."""
     return Final(descriptor=daemon.snapshot_fd())
 
 
 async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
-    """Couple, decouple, resync."""
+    """Couple, decouple or resync the FIB."""
     try:
         command = FibCommand(request.command)
     except ValueError:
@@ -281,17 +281,17 @@ async def command_fib(daemon: Daemon, request: Fib, caller: Caller) -> Answer:
 
 
 async def reload(daemon: Daemon, _request: Reload, caller: Caller) -> Answer:
-    """Reload; on failure nothing has changed and the lines say why."""
+    """Reload the configuration. On failure nothing has changed, and the lines say why."""
     return await _command(daemon, ReloadRequested(caller.uid, caller.pid))
 
 
 async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answer:
-    """Review, reload, confirm, roll back."""
+    """Review, reload, confirm or roll back a configuration."""
     try:
         action = ReloadAction(request.action)
     except ValueError:
         known = ", ".join(known.value for known in ReloadAction)
-        return _usage(f"{request.action!r} is nothing to do to a configuration: {known}")
+        return _usage(f"{request.action!r} is no action for a configuration: {known}")
     confirm_s = request.confirm_s
     if confirm_s is not None:
         if action is not ReloadAction.RELOAD:
@@ -306,7 +306,7 @@ async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answe
 
 
 async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller) -> Answer:
-    """Clear; a neighbor that is not there is not found."""
+    """Clear a neighbor."""
     try:
         neighbor = Address.parse(request.neighbor)
     except ValueError as error:
@@ -317,13 +317,13 @@ async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller
 
 
 async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
-    """Begin a recording, or end it and hand it over."""
+    """Begin a recording, or end it and answer with its text."""
     if request.action == "on":
         if not daemon.recording.start():
             return _failed("a recording is under way; end it with `record off`")
-        return Final(Result(ResultCode.OK, ("recording what goes into NUP",)))
+        return Final(Result(ResultCode.OK, ("recording what NUP receives",)))
     if request.action != "off":
-        return _usage(f"{request.action!r} is nothing to do to a recording: on, off")
+        return _usage(f"{request.action!r} is no action for a recording: on, off")
     text = daemon.recording.stop()
     if text is None:
         return _not_found("nothing is being recorded; begin with `record on`")
@@ -332,14 +332,14 @@ async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
 
 
 async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -> Answer:
-    """Log more, or less."""
+    """Set the log level of the daemon."""
     if request.level not in _LOG_LEVELS:
         return _no_level(request.level)
     return await _command(daemon, LogLevelRequested(request.level))
 
 
 async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
-    """Inject, replace or delete; a row for each route that cannot be, and nothing changed then."""
+    """Inject, replace or delete routes. If any is refused, nothing changes, and each has a row."""
     try:
         injection = read_change(request, caller)
     except BatchError as error:
@@ -354,7 +354,7 @@ async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) ->
 
 
 async def renew_routes(daemon: Daemon, request: RouteRenew, caller: Caller) -> Answer:
-    """Renew; an owner without leased routes is told so: it has come too late."""
+    """Renew leases. An owner without leased routes is too late and gets an error."""
     if not LEASE_MIN_S <= request.seconds <= LEASE_MAX_S:
         return _usage(
             f"a lease lasts {LEASE_MIN_S:g} to {LEASE_MAX_S:g} seconds, not {request.seconds:g}"
@@ -375,12 +375,12 @@ def _refused(refusals: Sequence[InjectionRefusal], code: ResultCode) -> Views:
 
 
 def _done(operation: RouteOperation, count: int) -> str:
-    words = {
+    texts = {
         RouteOperation.ADD: "added",
         RouteOperation.REPLACE: "put in place",
         RouteOperation.DELETE: "deleted",
     }
-    return f"{words[operation]} {_routes(count)}"
+    return f"{texts[operation]} {_routes(count)}"
 
 
 def _routes(count: int) -> str:
@@ -425,18 +425,18 @@ async def _command(daemon: Daemon, request: ParentRequest) -> Final:
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-def _no_event(word: str, events: Collection[str]) -> str:
-    near = difflib.get_close_matches(clip_text(word, _EVENT_BYTES), events, 1)
+def _no_event(name: str, events: Collection[str]) -> str:
+    near = difflib.get_close_matches(clip_text(name, _EVENT_BYTES), events, 1)
     hint = f"; did you mean {near[0]}?" if near else ": the first word of a line is one"
-    return f"{quoted(word)} is no event of the log{hint}"
+    return f"{quoted(name)} is no event of the log{hint}"
 
 
 _EVENT_BYTES = 60
-"""Of a word that is compared with the names of events: the cost grows with its length."""
+"""Bytes of a name that are compared with names of events: the cost grows with the length."""
 
 
-def _no_level(word: str | None) -> Final:
-    return _usage(f"{word!r} is no log level: {', '.join(_LOG_LEVELS)}")
+def _no_level(name: str | None) -> Final:
+    return _usage(f"{name!r} is no log level: {', '.join(_LOG_LEVELS)}")
 
 
 def _failed(text: str) -> Final:
@@ -455,8 +455,8 @@ def _family(family: AddressFamily | None) -> Family | None:
     return None if family is None else Family[family.name]
 
 
-def _source(word: str) -> RouteSource:
+def _source(name: str) -> RouteSource:
     labels = {source.label: source for source in RouteSource}
-    if word not in labels:
-        raise ValueError(f"{word!r} is no route source: {', '.join(labels)}")
-    return labels[word]
+    if name not in labels:
+        raise ValueError(f"{name!r} is no route source: {', '.join(labels)}")
+    return labels[name]

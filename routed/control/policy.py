@@ -1,11 +1,11 @@
-"""Who may ask what: credentials -> role -> the requests that the role reaches.
+"""Access control: credentials -> role -> the requests that the role allows.
 
-An allow-list twice over: somebody who is in no list has the role NONE, and a request that is not in
-the table is denied to everybody. The engine cannot read /etc/passwd, so principals are numbers by
-the time they come here; root is the one name that needs no lookup.
+Both steps are allow-lists: a user that is in no list has the role NONE, and a request that is not
+in the table is denied to everyone. The engine cannot read /etc/passwd, so principals are numbers
+here; root is the one name that needs no lookup.
 
-A role is judged anew for every request, so that a reload which takes a right away takes it from
-sessions that are already open.
+The role is evaluated for every request, so a reload that revokes a right revokes it in open
+sessions as well.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AccessList:
     def from_principals(
         cls, read: Iterable[tuple[str, int]], admin: Iterable[tuple[str, int]]
     ) -> AccessList:
-        """Sort principals into the four sets.
+        """Make an access list of principals.
 
         Args:
             read: (kind, id) pairs, the kind "user" or "group".
@@ -74,7 +74,7 @@ class AccessList:
         return cls(read_uids, read_gids, admin_uids, admin_gids)
 
     def role_of(self, caller: PeerCredentials) -> Role:
-        """The highest role that the caller's uid or one of its groups has."""
+        """Return the highest role of the caller's uid and groups."""
         if caller.uid in self.admin_uids or caller.groups & self.admin_gids:
             return Role.ADMIN
         if caller.uid in self.read_uids or caller.groups & self.read_gids:
@@ -82,7 +82,7 @@ class AccessList:
         return Role.NONE
 
     def holders(self, role: Role) -> str:
-        """Who has at least this role, for the text of a refusal: "root, uid 1000, gid 27"."""
+        """List who has at least this role, for the text of a refusal: "root, uid 1000, gid 27"."""
         uids, gids = self.admin_uids, self.admin_gids
         if role is Role.READ:
             uids, gids = uids | self.read_uids, gids | self.read_gids
@@ -92,8 +92,8 @@ class AccessList:
 
 
 def is_allowed(request_type: int, role: Role) -> bool:
-    """Whether a role reaches a request; a request that is not in the table is reached by none."""
-    required = REQUIRED_ROLE.get(request_type)  # type: ignore[call-overload]  # an int from outside
+    """Return whether a role allows a request; none allows a request that is not in the table."""
+    required = REQUIRED_ROLE.get(request_type)  # type: ignore[call-overload]  # an int from a client
     return required is not None and role >= required
 
 

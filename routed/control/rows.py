@@ -1,16 +1,16 @@
-"""From views to rows: plain values by column, and pages of them as bytes.
+"""Rows of views: plain values by column, and pages of them as bytes.
 
-From the field annotations one converter per class is compiled, once:
+One converter for each view class is made from the field annotations, once:
 
     Prefix, Address          their text
-    an enum                  its value when that is a word, else its name in lower case
+    an enum                  its value if that is a string, else its name in lower case
     a dataclass              a map of its fields
     tuple[X, ...]            a list
     X | None, plain scalars  themselves
 
 Invariants:
-    A row has exactly the columns of its class, and only types that `ipc.codec` takes as plain. One
-    that is too long for a frame is cut, and has the column LEFT_OUT in addition.
+    A row has exactly the columns of its class, and only types that `ipc.codec` accepts as plain. A
+    row that is too long for a frame is cut, and has the column LEFT_OUT in addition.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["columns_of", "pack_pages", "pack_rows", "plain", "to_row"]
 
 
 def columns_of(view_class: type) -> tuple[str, ...]:
-    """The columns of a view, in order."""
+    """Return the columns of a view, in order."""
     return _columns(cast("Hashable", view_class))
 
 
@@ -41,9 +41,9 @@ def _columns(view_class: Any) -> tuple[str, ...]:
 
 
 def to_row(view: object) -> tuple[object, ...]:
-    """One view as plain values, in the order of `columns_of` its class.
+    """Convert a view to plain values, in the order of `columns_of` its class.
 
-    Cost: one call for each column whose type is not plain already.
+    Cost: one call for each column whose type is not plain.
     """
     return tuple(
         [
@@ -56,9 +56,9 @@ def to_row(view: object) -> tuple[object, ...]:
 def pack_pages(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
     """Encode views as bodies of ROWS frames, each at most PAGE_BYTES.
 
-    A page that comes out too long is halved, so the length of rows need not be guessed. One row
-    alone that is longer than PAGE_BYTES still gets its page, up to ROW_BYTES_MAX; of one that is
-    longer, the ends of its longest values are left out, and the column LEFT_OUT says so.
+    A page that is too long is halved, so the length of rows need not be estimated. A single row
+    that is longer than PAGE_BYTES still gets its page, up to ROW_BYTES_MAX. Of a row that is longer
+    than that, the ends of its longest values are left out, and the column LEFT_OUT says so.
 
     Raises:
         CodecError: a value is not plain, or a row is too long and nothing in it can be cut (a
@@ -70,7 +70,7 @@ def pack_pages(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
 def pack_rows(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Iterator[bytes]:
     """Encode rows that are plain values already; as `pack_pages`.
 
-    A body is what the codec makes of `Rows`, without a look at every value.
+    A body is what the codec makes of `Rows`, without validating every value.
     """
     if not rows:
         return
@@ -87,7 +87,7 @@ def pack_rows(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> I
 
 
 def _pack_shortened(columns: tuple[str, ...], row: tuple[object, ...]) -> bytes:
-    """Encode one row that is too long: the longest value loses its second half, until it fits."""
+    """Encode one row that is too long: the longest value is halved until the row fits."""
     values = list(row)
     sizes = [len(encode_plain(value)) for value in values]
     left_out: dict[str, int] = {}
@@ -111,8 +111,10 @@ def _is_cuttable(value: object) -> bool:
 
 
 def _shorter(value: Any) -> tuple[object, int]:
-    """The first half of a list or of a text, and how many items or bytes that leaves out; of a map,
-    the same of its longest value."""
+    """Return the first half of a list or text, and how many items or bytes were left out.
+
+    Of a map, the longest value is halved.
+    """
     if isinstance(value, dict):
         cuttable = [name for name, inner in value.items() if _is_cuttable(inner)]
         longest = max(cuttable, key=lambda name: len(encode_plain(value[name])))
@@ -123,9 +125,9 @@ def _shorter(value: Any) -> tuple[object, int]:
 
 
 def plain(value: object) -> object:
-    """An enum's word; views in a tuple as a list of maps: what such a value becomes in a row."""
+    """Convert an enum, or a tuple of views, to its value in a row."""
     if isinstance(value, enum.Enum):
-        return _enum_word(value)
+        return _enum_text(value)
     assert isinstance(value, tuple)
     return [dict(zip(columns_of(type(view)), to_row(view), strict=True)) for view in value]
 
@@ -140,7 +142,7 @@ def _converters(view_class: Any) -> tuple[tuple[str, Converter | None], ...]:
 
 
 def _converter(kind: Any) -> Converter | None:
-    """How a value of this declared type becomes plain; None when it is already."""
+    """Return the converter for values of a declared type; None if they are plain already."""
     if kind in (bool, int, float, str):
         return None
     if kind in (Prefix, Address):
@@ -151,8 +153,8 @@ def _converter(kind: Any) -> Converter | None:
         convert = _converter(typing.get_args(kind)[0])
         return list if convert is None else lambda values: [convert(value) for value in values]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        words = {member: _enum_word(member) for member in kind}
-        return words.__getitem__
+        texts = {member: _enum_text(member) for member in kind}
+        return texts.__getitem__
     if dataclasses.is_dataclass(kind):
         columns = columns_of(cast("type", kind))
         return lambda view: dict(zip(columns, to_row(view), strict=True))
@@ -167,5 +169,5 @@ def _optional_converter(kind: types.UnionType) -> Converter | None:
     return lambda value: None if value is None else convert(value)
 
 
-def _enum_word(member: enum.Enum) -> str:
+def _enum_text(member: enum.Enum) -> str:
     return member.value if isinstance(member.value, str) else member.name.lower()

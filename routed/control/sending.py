@@ -1,15 +1,14 @@
-"""Answers on their way: pages of rows, at the client's pace, in turns with everybody else's.
+"""Answers on their way to clients: pages of rows, sent as fast as the client reads, in turns.
 
-A short answer that went well is one message: its last page says that it is the last. A long one
-is sent page by page; pages that have to be made first are made one at a time in the whole daemon,
-so that a short answer, a heartbeat or a route waits for one page at most, however many dumps there
-are.
+A short successful answer is one message: its last page says that it is the last. A long one is sent
+page by page. Pages that have to be made first are made one at a time in the whole daemon, so that a
+short answer, a heartbeat or a route waits for at most one page, however many dumps there are.
 
-Before each piece of work the client is looked for: what is made for one who has hung up ends with
-the piece that was under way. What a session holds while its client does not read is one chunk of
-rows, or one page.
+The client is checked before each piece of work: an answer for a client that has disconnected ends
+with the present piece. While its client does not read, a session holds one chunk of rows or one
+page.
 
-Failure: as `Session.send`: the client has hung up, which ends what was being sent to it.
+Failure: as `Session.send`: the client has disconnected, which ends what was being sent to it.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from routed.control.tables import ResultPages, ResultTable
 __all__ = ["AnswerSender"]
 
 ROWS_PER_PAGE = 128
-"""Views turned into rows between two checkpoints: under 2 ms of work."""
+"""Views converted to rows between two checkpoints: less than 2 ms of work."""
 
 FIRST_PREFIXES = 16
 MOST_PREFIXES = 256
-"""Of a large table, looked at between two checkpoints: 0.1 ms of work at first, 2 ms later."""
+"""Prefixes of a large table between two checkpoints: 0.1 ms of work at first, 2 ms later."""
 
 _NO_TURN = contextlib.nullcontext()
-"""For what is soon made."""
+"""For a first page, which is made quickly."""
 
 
 class AnswerSender:
-    """Sends rows to all sessions; owns the turns that they take, and pages that several want."""
+    """Owns the turn in which rows are made, and pages that several sessions share."""
 
     def __init__(self) -> None:
         self._dump_turn = trio.Lock()
@@ -53,10 +52,10 @@ class AnswerSender:
         """Send the rows of an answer.
 
         Returns:
-            How it ends, for the caller to send; None when the last page has said so.
+            The end of the answer, for the caller to send; None if it was sent with the last page.
 
         Raises:
-            Goodbye: the client has hung up.
+            ClientGone: the client has disconnected.
             Misuse, CredentialsError: it misbehaved while a stream ran.
         """
         match answer:
@@ -84,8 +83,10 @@ class AnswerSender:
         return Final(answer.result)
 
     async def _send_dump(self, session: Session, request_id: int, dump: Dump) -> Final | None:
-        """Send rows that are made in chunks, each in its turn. A body is held back until it is
-        known whether it is the last one."""
+        """Send rows that are made in chunks, each in its turn.
+
+        A body is held back until it is known whether it is the last one.
+        """
         held = None
         async with contextlib.aclosing(_in_turns(dump.chunks, session, self._dump_turn)) as chunks:
             async for chunk in chunks:
@@ -101,7 +102,7 @@ class AnswerSender:
     async def _send_table(
         self, session: Session, request_id: int, table: ResultTable
     ) -> Final | None:
-        """Send a table; after its first page, which is short, it takes turns with all dumps."""
+        """Send a table; after its first page, which is short, it takes turns with dumps."""
         after, limit = None, FIRST_PREFIXES
         while True:
             async with _NO_TURN if after is None else self._dump_turn:
@@ -116,7 +117,7 @@ class AnswerSender:
             after, limit = page.after, min(4 * limit, MOST_PREFIXES)
 
     async def _send_stream(self, session: Session, request_id: int, stream: RowStream) -> NoReturn:
-        """Send changes as they come; ends when the client hangs up, or says anything."""
+        """Send changes as they occur, until the client disconnects or sends anything."""
         has_changes = trio.Event()
 
         def wake() -> None:
@@ -138,7 +139,7 @@ class AnswerSender:
             stream.feed.close()
 
     async def _next_changes(self, stream: RowStream) -> list[bytes]:
-        """Pages of changes, in turns with all dumps and streams; none when there is no change."""
+        """Make pages of changes, in turns with dumps and other streams; none without changes."""
         async with self._dump_turn:
             return list(pack_rows(columns_of(stream.view_class), stream.feed.take()))
 
@@ -146,9 +147,9 @@ class AnswerSender:
 async def _in_turns(
     chunks: Chunks, session: Session, turn: trio.Lock
 ) -> AsyncGenerator[Sequence[object], None]:
-    """Chunks, each made in a turn of its own, for as long as the client is there.
+    """Iterate over chunks, each made in a turn of its own, while the client is connected.
 
-    What has to wait for others (an asynchronous source) takes no turn: it would hold up all dumps.
+    An asynchronous source waits for another process, so it takes no turn: it would delay all dumps.
     """
     if isinstance(chunks, AsyncGenerator):
         async with contextlib.aclosing(chunks):
@@ -168,7 +169,7 @@ async def _in_turns(
 
 
 def _bodies(view_class: type, views: Sequence[object]) -> Iterator[bytes]:
-    """Bodies of ROWS frames, few views at a time."""
+    """Iterate over bodies of ROWS frames, a few views at a time."""
     for start in range(0, len(views), ROWS_PER_PAGE):
         yield from pack_pages(view_class, views[start : start + ROWS_PER_PAGE])
 
@@ -182,7 +183,7 @@ async def _expect_silence(session: Session) -> NoReturn:
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The reason why a stream ended: either of its two tasks had one, the other was cancelled."""
+    """Return why a stream ended: one of its two tasks has a reason, the other was cancelled."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,13 +1,13 @@
-"""One client's frames, each vouched for by the kernel; what a session is made of.
+"""One client's connection: frames whose sender the kernel identifies.
 
-    Session.receive <-- frame of the user who connected        Session.send --> frame, at his pace
+    Session.receive <-- frame of the user who connected      Session.send --> frame, as fast as the
+                                                                              client reads
 
-Waiting is for both ends of the conversation: a message is read when the kernel says that one is
-there, which lets everybody else run first; an answer is sent at once while the client has room for
-it, and waits for him when not.
+A message is read when the kernel reports one, which lets other tasks run first. An answer is sent
+at once while the client has room for it, and waits otherwise.
 
-Failure: `ClientGone` when the client has hung up; `CredentialsError` and `FrameError` for what he
-did wrong. All three end the session, which the server then closes.
+Failure: `ClientGone` when the client has disconnected; `CredentialsError`, `FrameError` and
+`Misuse` for faults of the client. All of them end the session, which the server then closes.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from ipc.texts import clip_lines
 __all__ = ["ClientGone", "Misuse", "Session", "pack_result"]
 
 CLOSER_RETRY_S = 0.1
-"""Pause while descriptors of strangers fill the queue of those to be closed."""
+"""Pause while descriptors that clients have sent fill the queue of those to be closed."""
 
 _ANCILLARY_SPACE = credentials_space() + descriptor_space()
 
 
 class ClientGone(Exception):
-    """The client has hung up."""
+    """The client has disconnected."""
 
 
 class Misuse(IpcError):
-    """The client said what it may not say now."""
+    """The client has sent something that it may not send now."""
 
 
 class Session:
-    """One client's frames, each vouched for by the kernel. Owns the connection."""
+    """Owns the connection of one client."""
 
     def __init__(
         self,
@@ -69,58 +69,58 @@ class Session:
         now: float,
         closer: Closer,
     ) -> None:
-        """Take over a connection.
+        """Begin with a connection, which becomes the session's.
 
         Args:
             connection: of the client; not blocking.
-            credentials: who connected.
+            credentials: of the process that connected.
             number: of the session.
-            now: when.
-            closer: closes the connection and what came along.
+            now: trio's clock.
+            closer: closes the connection, and descriptors that came along.
         """
         self.credentials = credentials
         self.number = number
-        """Of this engine's life; never reused."""
+        """Unique in this engine."""
         self.scope = trio.CancelScope()
         self.idle_since = now
-        """Since when nothing is asked; infinite while something is answered."""
+        """Since when no request is being answered; infinite while one is."""
         self.holds_lease = False
-        """Whether routes were leased for it."""
+        """Whether routes were leased for the session."""
         self._connection = connection
         self._closer = closer
 
     def end(self, parting: Result) -> None:
-        """Say why if the client has room for it, and have the conversation end."""
+        """Send the reason if the client has room for it, and end the session."""
         try:
             self._connection.send(pack_result(PARTING_REQUEST_ID, parting))
         except OSError:
-            pass  # it does not read, or has gone: it will see the end
+            pass  # it does not read, or has disconnected
         self.scope.cancel()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         trio.lowlevel.notify_closing(self._connection)
         self._closer.close_connection(self._connection)
 
     def check_client(self) -> None:
-        """Look whether the client is still there, for whoever has work to do before the next send.
+        """Check that the client is still connected, before work for the next send.
 
         Raises:
-            Goodbye: the client has hung up.
+            ClientGone: the client has disconnected.
         """
         poll = select.poll()
-        poll.register(self._connection, 0)  # a hang-up is told without being asked for
+        poll.register(self._connection, 0)  # POLLHUP is reported without being requested
         if poll.poll(0):
             raise ClientGone
 
     async def receive(self) -> Frame:
-        """The next frame.
+        """Receive the next frame.
 
         Raises:
-            Goodbye: the client has hung up.
+            ClientGone: the client has disconnected.
             CredentialsError: the message was not written by the user who connected.
-            FrameError: no frame, or over the limit.
-            Misuse: a descriptor came along, which the kernel could not refuse (before Linux 6.16).
+            FrameError: the message is not a frame, or too long.
+            Misuse: a descriptor came along, which kernels before Linux 6.16 cannot refuse.
         """
         message, ancillary, flags = await self._receive_message()
         strays = received_descriptors(ancillary)
@@ -135,7 +135,7 @@ class Session:
         return unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
 
     async def _receive_message(self) -> tuple[bytes, list[AncillaryMessage], int]:
-        # Trying first would fail nearly always: a client that asks again has not had the time.
+        # To read at once would fail nearly always: the client has had no time to send again.
         while True:
             await trio.lowlevel.wait_readable(self._connection)
             if not self._closer.has_room:
@@ -152,10 +152,10 @@ class Session:
             return message, ancillary, flags
 
     async def send(self, frame: Frame, descriptor: int | None = None) -> None:
-        """Send one frame, however long the client takes to make room for it.
+        """Send one frame, and wait until the client has room for it.
 
         Raises:
-            Goodbye: the client has hung up.
+            ClientGone: the client has disconnected.
         """
         await self._send_packed(pack_frame(frame, CONTROL_FRAME_MAX_BYTES), descriptor)
 
@@ -180,15 +180,17 @@ class Session:
 
 
 _RESULT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 256
-"""For the lines of a result; the rest of the frame is for its head and the code."""
+"""Bytes for the lines of a result; the rest of the frame is for its header and the code."""
 
 _PLAIN_OK_BODY = encode(Result(ResultCode.OK))
-"""How nearly every answer without rows ends."""
+"""The most frequent result, encoded once."""
 
 
 def pack_result(request_id: int, result: Result) -> bytes:
-    """A RESULT frame. Lines that are too long are cut; those beyond the frame limit are left out
-    and counted."""
+    """Encode a RESULT frame.
+
+    Lines that are too long are cut; lines beyond the frame limit are left out and counted.
+    """
     if result.code is ResultCode.OK and not result.lines:
         body = _PLAIN_OK_BODY
     else:

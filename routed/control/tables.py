@@ -1,16 +1,16 @@
-"""Large tables, page by page, made once for all who ask for the same at the same time. Pure.
+"""Large tables, page by page; a page is made once for all clients that ask at the same time. Pure.
 
-    Table.take(after, limit) --rows--> ResultPages --encoded pages--> as many sessions as want them
+    ResultTable.read(after, limit) --rows--> ResultPages --encoded pages--> sessions
 
-A table is walked by position: what comes after a prefix. So a walk holds nothing between two pages,
-survives any change of the table, and two walks of the same table at the same position want the same
-bytes. The shelf keeps those for a moment: two hundred clients that dump a table together cost
-little more than one.
+A table is walked by position: the prefixes after a prefix. So a walk holds nothing between two
+pages and survives any change of the table, and two walks of the same table at the same position
+need the same bytes. `ResultPages` keeps these for a moment: two hundred clients that dump a table
+together cost little more than one.
 
 Invariants:
-    A page from the shelf is as a page made now would be, but for ages and times left, which are at
-    most SHARED_S old: any change of what a table shows raises its version.
-    The shelf holds at most RESULT_PAGES_BYTES.
+    A kept page is as a page made now would be, except for ages and times left, which are at most
+    SHARED_S old: any change of what a table shows raises its version.
+    At most RESULT_PAGES_BYTES are kept.
 """
 
 from __future__ import annotations
@@ -35,31 +35,34 @@ class TablePage(NamedTuple):
     rows: Sequence[tuple[object, ...]]
     """Plain values, in the order of the view's columns."""
     after: Prefix | None
-    """Where the next page begins; None when this was the last one."""
+    """The last prefix that was looked at, to continue; None after the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultTable:
-    """A question whose answer is a part of a large table."""
+    """A part of a large table, as a client has selected it."""
 
     columns: tuple[str, ...]
     question: Hashable
-    """What tells this part from others."""
+    """Identifies the part."""
     version: Callable[[], int]
-    """Another number after any change of what is shown."""
-    take: Callable[[Prefix | None, int], TablePage]
-    """The rows after a prefix (None: from the beginning), looking at so many prefixes at most."""
+    """Returns a number that changes with any change of what is shown."""
+    read: Callable[[Prefix | None, int], TablePage]
+    """Returns the rows after a prefix (None: from the beginning), looking at a limited number of
+    prefixes."""
 
 
 class Page(NamedTuple):
-    """A page, encoded."""
+    """An encoded page."""
 
     bodies: tuple[bytes, ...]
     """Of ROWS frames."""
     after: Prefix | None
 
 
-class _Shelved(NamedTuple):
+class _KeptPage(NamedTuple):
+    """A page and what decides whether it may still be used."""
+
     version: int
     made_at: float
     size: int
@@ -67,39 +70,39 @@ class _Shelved(NamedTuple):
 
 
 class ResultPages:
-    """Owns the pages that somebody else may want in a moment."""
+    """Owns the pages that another session may need soon."""
 
     def __init__(self) -> None:
-        self._pages: OrderedDict[Hashable, _Shelved] = OrderedDict()
+        self._pages: OrderedDict[Hashable, _KeptPage] = OrderedDict()
         self._size = 0
 
     def page(self, table: ResultTable, after: Prefix | None, limit: int, now: float) -> Page:
-        """A page of a table, from the shelf or made.
+        """Return a page of a table, kept or made now.
 
         Args:
-            table: which.
-            after: the last prefix that was seen; None to begin.
+            table: the table.
+            after: the last prefix that was looked at; None to begin.
             limit: how many prefixes are looked at.
             now: seconds, monotonic.
 
-        Cost: about 7 us a row when it is made.
+        Cost: about 7 us for each row if it is made.
         """
         key = (table.question, after, limit)
         version = table.version()
-        shelved = self._pages.get(key)
-        if shelved and shelved.version == version and now - shelved.made_at <= SHARED_S:
-            return shelved.page
-        rows, next_after = table.take(after, limit)
+        kept = self._pages.get(key)
+        if kept and kept.version == version and now - kept.made_at <= SHARED_S:
+            return kept.page
+        rows, next_after = table.read(after, limit)
         page = Page(tuple(pack_rows(table.columns, rows)), next_after)
-        self._put(key, _Shelved(version, now, sum(map(len, page.bodies)), page))
+        self._put(key, _KeptPage(version, now, sum(map(len, page.bodies)), page))
         return page
 
-    def _put(self, key: Hashable, shelved: _Shelved) -> None:
+    def _put(self, key: Hashable, kept: _KeptPage) -> None:
         before = self._pages.pop(key, None)
         if before is not None:
             self._size -= before.size
-        self._pages[key] = shelved
-        self._size += shelved.size
+        self._pages[key] = kept
+        self._size += kept.size
         while self._size > RESULT_PAGES_BYTES:
             _, oldest = self._pages.popitem(last=False)
             self._size -= oldest.size

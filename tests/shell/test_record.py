@@ -38,7 +38,7 @@ def run(tmp_path: Path, daemon: FakeDaemon, line: str) -> tuple[ExitStatus | Non
 def test_a_recording_ends_in_a_file_for_its_owner(tmp_path: Path, daemon: FakeDaemon) -> None:
     file = tmp_path / "fault.jsonl"
     status, out, _ = run(tmp_path, daemon, "record on")
-    assert (status, out) == (ExitStatus.DONE, "recording what goes into NUP\n")
+    assert (status, out) == (ExitStatus.DONE, "recording what NUP receives\n")
     status, out, _ = run(tmp_path, daemon, f"record off {file}")
     assert status is ExitStatus.DONE
     assert out == f"{file.stat().st_size} bytes written to {file}\n"

@@ -58,7 +58,7 @@ async def ask(daemon: FakeDaemon, request: Request) -> Answer:
 async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
     answer = await ask(daemon, request)
     if isinstance(answer, ResultTable):
-        return [row[0] for row in answer.take(None, 1000).rows]
+        return [row[0] for row in answer.read(None, 1000).rows]
     assert isinstance(answer, Dump | Views)
     chunks = [answer.views] if isinstance(answer, Views) else await chunks_of(answer)
     return [to_row(view)[0] for chunk in chunks for view in chunk]
@@ -129,7 +129,7 @@ async def test_requests_show_what_they_select(
             "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
         ),
         (ShowFib(prefix="ten"), ResultCode.USAGE, "'ten' is not an IP prefix (like 10.0.0.0/8)"),
-        (RecordNup("pause"), ResultCode.USAGE, "'pause' is nothing to do to a recording: on, off"),
+        (RecordNup("pause"), ResultCode.USAGE, "'pause' is no action for a recording: on, off"),
         (
             RecordNup("off"),
             ResultCode.NOT_FOUND,
