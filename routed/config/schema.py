@@ -172,7 +172,7 @@ class FibConfig:
     )  # fmt: skip
     protocol: int = _option(
         Scalar(scalars.whole_number(5, 255)),
-        "The rtm_protocol that marks a route as ours; nobody else may use it.",
+        "The rtm_protocol that marks routes, rules and next hops as ours; one for each daemon.",
         default=205, written="205",
     )  # fmt: skip
     priority: int = _option(

@@ -88,7 +88,7 @@ EVENTS: dict[str, EventSpec] = {
     "engine-hangs": EventSpec(_E, ("pid", "pings")),
     "journal-given-up": EventSpec(_W, ("number", "reason")),
     "instance-lock-missing": EventSpec(_W, ("reason",), 120),
-    "instance-lock-held": EventSpec(_I, ("table",), 120),
+    "instance-lock-held": EventSpec(_I, (), 120),
     "listener-not-renewed": EventSpec(_W, ("problem",), _STRANGERS),
     "parent-silent": _engines(_E, ("for_s",), 10),
     "parent-back": _engines(_W, ("after_s",), 10),

@@ -100,7 +100,6 @@ class ConfigSwitch:
         self._engine_news = trio.Event()
         self._metrics_at = started_by.config.metrics.listen
         self._is_metrics_missing = trio.Event()
-        self._claiming = trio.Lock()
 
     @property
     def config(self) -> Config:
@@ -194,18 +193,15 @@ class ConfigSwitch:
         """
         wanted = new.config.metrics.listen
         is_moved = wanted != self._metrics_at
-        await self._claim_table(new.config.fib.table_id)
         try:
             metrics = self._listeners.prepare_metrics(wanted) if is_moved else None
         except ListenerError as error:
-            self.forget_former()
             raise SwitchError([str(error)]) from error
         try:
             await self._apply(session, new)
         except BaseException:
             if metrics is not None:
                 metrics.close()
-            self.forget_former()
             raise
         self._agreed = new
         self._set_followed(new)
@@ -236,43 +232,21 @@ class ConfigSwitch:
         old, self.in_force = self.in_force, new
         self._host.follow(old.config, new.config)
 
-    async def _claim_table(self, table: int) -> None:
-        """Make sure that no other daemon keeps a table; the present one stays ours."""
-        if table == self.config.fib.table_id:
-            return
-        try:
-            warning = await self._claim(table)
-        except OtherInstanceError as error:
-            raise SwitchError([str(error)]) from error
-        if warning:
-            self._log.emit("instance-lock-missing", reason=warning)
-
-    async def _claim(self, table: int) -> str:
-        async with self._claiming:
-            return await trio.to_thread.run_sync(self._instance.claim, table)
-
     async def _claim_later(self) -> None:
-        """Have the name of the table in force, whenever it could not be had: any local user may
-        have it for a while."""
+        """Have the name of our protocol number, when it could not be had: any local user may have
+        it for a while."""
         told = ""
-        while True:
+        while not self._instance.is_held:
             await trio.sleep(LOCK_RETRY_S)
-            table = self.config.fib.table_id
-            if self._instance.holds(table):
-                continue
             try:
-                problem = await self._claim(table)
+                problem = await self._instance.claim_again()
             except OtherInstanceError as error:
                 problem = str(error)
             if not problem:
-                self._log.emit("instance-lock-held", table=table)
+                self._log.emit("instance-lock-held")
             elif problem != told:
                 self._log.emit("instance-lock-missing", reason=problem)
             told = problem
-
-    def forget_former(self) -> None:
-        """There is no way back from what is in force: keep its table only."""
-        self._instance.keep_only(self.config.fib.table_id)
 
     # --- and back
 
@@ -299,7 +273,6 @@ class ConfigSwitch:
         elif self._supervisor.session is not None:
             self._end(self._supervisor.session)  # stopped, or just being given the other one
         await self.wait_for_engine()
-        self.forget_former()
         return problems
 
     async def _follows(self, session: EngineSession, former: InForce) -> bool:

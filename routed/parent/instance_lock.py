@@ -1,9 +1,10 @@
-"""One daemon for each network namespace, kernel table and protocol number.
+"""One daemon for each network namespace and protocol number.
 
-Two daemons that mark their routes alike take each other's routes for leftovers and fight for ever.
-The pid file does not keep them apart: each may have its own.
+Two daemons that mark alike what they write take it for each other's leftovers and fight for ever.
+A table of its own does not keep a daemon out of that: policy rules and nexthop objects are known by
+the protocol number alone, and with an object go all routes through it. Nor does a pid file.
 
-    parent --binds--> \\0routed/table=254/protocol=205     an abstract Unix socket
+    parent --binds--> \\0routed/protocol=205     an abstract Unix socket
     a second start: the name is taken -> connects -> SO_PEERCRED says whose it is,
                     one message says the configuration -> it ends with these
 
@@ -65,12 +66,12 @@ _ATTEMPT_S = 0.01
 
 
 class OtherInstanceError(Exception):
-    """Another daemon keeps the same routes; the message says which."""
+    """Another daemon has the protocol number; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who has a name."""
+    """Who has the name."""
 
     uid: int
     pid: int
@@ -83,20 +84,19 @@ class _Holder:
         return f"pid {self.pid}" if self.pid else "a process that is not visible here"
 
 
-def name_of(table: int, protocol: int) -> str:
+def name_of(protocol: int) -> str:
     """The lock's name, an abstract one."""
-    return f"\0routed/table={table}/protocol={protocol}"
+    return f"\0routed/protocol={protocol}"
 
 
 class InstanceLock:
-    """Holds the names of the tables that the daemon keeps, or says why one could not be had."""
+    """Holds the name of a protocol number, or says why it could not be had."""
 
-    def __init__(self, table: int, protocol: int, config_path: str) -> None:
-        """Bind the first name.
+    def __init__(self, protocol: int, config_path: str) -> None:
+        """Bind the name.
 
         Args:
-            table: kernel table that the daemon keeps.
-            protocol: what marks its routes.
+            protocol: what marks the daemon's routes, rules and nexthop objects.
             config_path: told to who comes second.
 
         Raises:
@@ -105,19 +105,15 @@ class InstanceLock:
         self._protocol = protocol
         self._answer = f"configuration {config_path}".encode()
         self._closer = Closer()
-        self._names: dict[int, socket.socket] = {}
-        self._waiting = select.epoll()
-        """Readable when somebody waits at one of the names."""
-        try:
-            self.warning = self.claim(table)
-        except BaseException:
-            self.close()
-            raise
+        self._listener: socket.socket | None = None
+        self._is_bound = trio.Event()
+        self.warning = self._claim()
+        """Why a second daemon would not be seen at first; empty when it would."""
+        if self.is_held:
+            self._is_bound.set()
 
-    def claim(self, table: int) -> str:
-        """Bind the name of a table, beside those that are held; nothing when it is held.
-
-        May wait for another daemon's answer, so a running daemon calls it in a thread.
+    async def claim_again(self) -> str:
+        """Bind the name, when it could not be had at first.
 
         Returns:
             Why a second daemon would not be seen; empty when it would.
@@ -125,64 +121,58 @@ class InstanceLock:
         Raises:
             OtherInstanceError: a daemon of root's or of our own user has it.
         """
-        if table in self._names:
+        problem = await trio.to_thread.run_sync(self._claim)  # it may wait for an answer
+        if self.is_held:
+            self._is_bound.set()
+        return problem
+
+    def _claim(self) -> str:
+        if self._listener is not None:
             return ""
-        bound = self._bind(table)
+        bound = self._bind()
         if isinstance(bound, str):
             return bound
-        self._names[table] = bound
-        self._waiting.register(bound, select.EPOLLIN)
+        self._listener = bound
         return ""
 
-    def holds(self, table: int) -> bool:
-        """Whether a second daemon for a table would be seen."""
-        return table in self._names
-
-    def keep_only(self, table: int) -> None:
-        """Give up every name but one."""
-        for other in self._names.keys() - {table}:
-            self._release(other)
+    @property
+    def is_held(self) -> bool:
+        """Whether a second daemon would be seen."""
+        return self._listener is not None
 
     async def answer(self) -> None:
-        """Tell each who connects who is here, until cancelled."""
+        """Tell each who connects who is here, until cancelled; at once, when the name is held."""
+        await self._is_bound.wait()
+        assert self._listener is not None
         while True:
-            await trio.lowlevel.wait_readable(self._waiting.fileno())
+            await trio.lowlevel.wait_readable(self._listener)
             for _ in range(ANSWERS_MAX):
                 if self._closer.has_room:
-                    for descriptor, _ in self._waiting.poll(0):
-                        self._answer_one(descriptor)
+                    self._answer_one(self._listener)
             await trio.sleep(ANSWERS_PAUSE_S)
 
     def close(self) -> None:
-        """Give up every name."""
-        for table in list(self._names):
-            self._release(table)
-        self._waiting.close()
+        """Give up the name."""
+        if self._listener is not None:
+            self._closer.close_connection(self._listener)
+            self._listener = None
 
-    def _release(self, table: int) -> None:
-        listener = self._names.pop(table)
-        self._waiting.unregister(listener)
-        self._closer.close_connection(listener)
-
-    def _answer_one(self, descriptor: int) -> None:
-        for listener in list(self._names.values()):  # `claim` may run in a thread
-            if listener.fileno() != descriptor:
-                continue
-            # OSError: it has gone, or we are out of descriptors for a moment.
+    def _answer_one(self, listener: socket.socket) -> None:
+        # OSError: nobody waits, it has gone, or we are out of descriptors for a moment.
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
             with contextlib.suppress(OSError):
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                with contextlib.suppress(OSError):
-                    connection.send(self._answer[:_ANSWER_MAX_BYTES])
-                self._closer.close_connection(connection)
+                connection.send(self._answer[:_ANSWER_MAX_BYTES])
+            self._closer.close_connection(connection)
 
-    def _bind(self, table: int) -> socket.socket | str:
-        """A listener of a table's name, or why it cannot be had.
+    def _bind(self) -> socket.socket | str:
+        """A listener of the name, or why it cannot be had.
 
         Raises:
             OtherInstanceError: a daemon of root's or of our own user has it.
         """
-        name = name_of(table, self._protocol)
+        name = name_of(self._protocol)
         for _ in range(_ATTEMPTS_MAX):
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
@@ -204,15 +194,15 @@ class InstanceLock:
             except OSError as error:
                 return f"its holder cannot be asked: {error.strerror}"
             if holder.uid in (0, os.geteuid()):
-                raise OtherInstanceError(self._describe(table, holder))
+                raise OtherInstanceError(self._describe(holder))
             return f"uid {holder.uid} ({holder.process}) has its name"
         return "somebody has its name and does not listen"
 
-    def _describe(self, table: int, holder: _Holder) -> str:
+    def _describe(self, holder: _Holder) -> str:
         who = f"{holder.process}, {holder.answer or 'which does not answer'}"
         return (
-            f"another routed keeps table {table} with protocol {self._protocol} in this network "
-            f"namespace ({who}): end it, or give one of them another fib.table or fib.protocol"
+            f"another routed has protocol {self._protocol} in this network namespace ({who}): "
+            "end it, or give one of them another fib.protocol"
         )
 
 

@@ -130,10 +130,6 @@ class Switch(Protocol):
         """
         ...
 
-    def forget_former(self) -> None:
-        """What is in force stays: there is no way back to what was in force before."""
-        ...
-
     async def wait_for_engine(self) -> None:
         """Return once there is an engine that runs."""
         ...
@@ -515,14 +511,12 @@ class Transactions:
     async def _keep(self, event: Event, text: str) -> None:
         """What is in force is so for good."""
         self._step(event)
-        self._switch.forget_former()
         self._last_good.put_in_force(text)
         await self._write_state()
 
     async def _confirm(self, request: ReloadRequest) -> ReloadFinished:
         assert self._unconfirmed is not None  # the table says so
         text, self._unconfirmed = self._unconfirmed.text, None
-        self._switch.forget_former()
         self._last_good.put_in_force(text)
         await self._write_state()
         self._log.emit("reload-confirmed", asked_by=request.asked_by)

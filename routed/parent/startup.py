@@ -73,7 +73,7 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
             pid_file = PidFile(config.pid_file)
             undo.callback(pid_file.remove)
         with _refusals():
-            instance = InstanceLock(config.fib.table_id, config.fib.protocol, config_path)
+            instance = InstanceLock(config.fib.protocol, config_path)
             undo.callback(instance.close)
         with _refusals(f"log file {config.log.file}: "):
             log = DaemonLog(config.log, is_foreground=is_foreground)

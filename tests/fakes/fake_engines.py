@@ -86,27 +86,22 @@ class FakeLog:
 
 
 class FakeInstance:
-    """Holds the names of tables, as a real lock does."""
+    """Holds the name of a protocol number, as a real lock does."""
 
     def __init__(self) -> None:
-        self.held = {254}
-        self.taken: set[int] = set()
+        self.is_held = True
+        self.is_taken = False
+        """By another daemon."""
         self.problem = ""
-        """Why no name can be had; nobody else is seen then."""
+        """Why the name cannot be had; nobody else is seen then."""
 
-    def holds(self, table: int) -> bool:
-        return table in self.held
-
-    def claim(self, table: int) -> str:
+    async def claim_again(self) -> str:
         if self.problem:
             return self.problem
-        if table in self.taken:
-            raise OtherInstanceError(f"another routed keeps table {table}")
-        self.held.add(table)
+        if self.is_taken:
+            raise OtherInstanceError("another routed has protocol 205")
+        self.is_held = True
         return ""
-
-    def keep_only(self, table: int) -> None:
-        self.held &= {table}
 
 
 class FakeOpened:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import router_config
 from testbed import Lab
@@ -44,20 +45,52 @@ def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBui
     second = lab.run("R", ["routed", "-c", other])
     assert second.returncode == 1
     assert second.stderr == (
-        "routed: another routed keeps table 254 with protocol 205 in this network namespace "
+        "routed: another routed has protocol 205 in this network namespace "
         f"(pid {lab.daemon_pid('R')}, configuration {first}): end it, or give one of them another "
-        "fib.table or fib.protocol\n"
+        "fib.protocol\n"
     )
     assert not lab.file(f"{os.path.dirname(first)}/other.pid").exists()
-    # A table of its own is another matter, until a reload would take the first one's.
+    # A table of its own is not enough: policy rules and nexthop objects have none.
     lab.file(other).write_text(renamed + "fib: {table: 77}\n")
-    assert lab.run("R", ["routed", "-c", other]).returncode == 0
-    lab.file(other).write_text(renamed)
-    socket_path = f"{os.path.dirname(first)}/other.sock"
-    reload = lab.run("R", ["routectl", "-s", socket_path, "reload"])
-    assert reload.returncode == 1
-    assert "another routed keeps table 254" in reload.stdout + reload.stderr
+    assert "another routed has protocol 205" in lab.run("R", ["routed", "-c", other]).stderr
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
+
+
+def test_daemons_with_protocols_of_their_own_leave_each_other_alone(build_lab: LabBuilder) -> None:
+    """With one protocol and two tables they removed each other's rules hundreds of times a
+    second, and each other's nexthop objects, with which the routes went."""
+    lab = build_lab("line3")
+    base = yaml.safe_load(config_of(lab)) | {"interfaces": {}, "redistribute": []}
+    directory = os.path.dirname(router_config.config_path("R"))
+    protocols = {205: "10.0.1.1", 206: "10.0.2.2"}
+    for protocol, gateway in protocols.items():
+        own = {
+            "pid_file": f"{directory}/{protocol}.pid",
+            "log": {"file": f"{directory}/{protocol}.log"},
+            "management": {"socket": f"{directory}/{protocol}.sock"},
+            "fib": {"protocol": protocol},
+            "static": [{"prefix": f"10.{protocol}.0.0/16", "via": gateway}],
+            "rules": [{"priority": protocol, "from": f"10.{protocol}.0.0/16", "table": "main"}],
+        }
+        lab.file(f"{directory}/{protocol}.yaml").write_text(yaml.safe_dump(base | own))
+        started = lab.run("R", ["routed", "-c", f"{directory}/{protocol}.yaml"])
+        assert (started.returncode, started.stderr) == (0, "")
+
+    def log_of(protocol: int) -> str:
+        return lab.file(f"{directory}/{protocol}.log").read_text()
+
+    wait_until(
+        lambda: all("fib-in-sync" in log_of(protocol) for protocol in protocols),
+        DEADLINE_S,
+        "both are in sync",
+    )
+    for protocol in (*protocols, *protocols):
+        socket_path = f"{directory}/{protocol}.sock"
+        assert lab.run("R", ["routectl", "-s", socket_path, "fib", "resync"]).returncode == 0
+    for protocol in protocols:
+        assert prefixes(lab, 254, protocol) == {f"10.{protocol}.0.0/16"}
+        assert "drift" not in log_of(protocol)
+        assert "rule-removed" not in log_of(protocol)
 
 
 def test_a_second_daemon_names_the_first_one_by_the_pid_that_it_has_here(
@@ -133,6 +166,11 @@ def prefixes(lab: Lab, table: int, protocol: int = 205) -> set[str]:
     return {route.prefix for route in lab.kernel_routes("R", protocol, table)}
 
 
+def rules(lab: Lab, protocol: int) -> int:
+    shown = lab.run("R", ["ip", "-4", "-N", "rule"]).stdout.splitlines()
+    return sum(line.endswith(f"proto {protocol}") for line in shown)
+
+
 def crash(lab: Lab) -> None:
     (pid,) = lab.kill("R", "daemon", signal.SIGKILL)
     wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has gone")
@@ -144,6 +182,7 @@ def test_what_an_earlier_life_left_in_another_table_or_protocol_is_removed(
     """A19: it stayed for ever, and a policy rule that looks there forwarded by it."""
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
+    text += "rules: [{priority: 7, from: 10.7.0.0/16, table: main}]\n"
     lab.write_config("R", text)
     lab.start_daemons(["R"])
     crash(lab)
@@ -166,6 +205,8 @@ def test_what_an_earlier_life_left_in_another_table_or_protocol_is_removed(
     wait_until(lambda: not prefixes(lab, 100), DEADLINE_S, "the former protocol is left clean")
     wait_until(lambda: prefixes(lab, 100, 206) == {"10.9.0.0/16"}, DEADLINE_S, "its place is taken")
     assert "former-table-swept" in lab.log("R")
+    wait_until(lambda: not rules(lab, 205), DEADLINE_S, "and so are its rules")
+    assert rules(lab, 206) == 1
 
 
 def test_a_former_table_that_another_daemon_keeps_is_its_own(build_lab: LabBuilder) -> None:
@@ -177,11 +218,11 @@ def test_a_former_table_that_another_daemon_keeps_is_its_own(build_lab: LabBuild
     other = f"{os.path.dirname(router_config.config_path('R'))}/other.yaml"
     lab.file(other).write_text(text.replace("routed.pid", "b.pid").replace("routed.sock", "b.sock"))
     assert lab.run("R", ["routed", "-c", other]).returncode == 0
-    lab.write_config("R", text + "fib: {table: 100}\n")
+    lab.write_config("R", text + "fib: {table: 100, protocol: 206}\n")
     lab.start_daemons(["R"])
     wait_until(lambda: "former-table-left" in lab.log("R"), DEADLINE_S, "it is said")
-    assert "another routed keeps table 254" in lab.log("R")
-    assert prefixes(lab, 254) == prefixes(lab, 100) == {"10.9.0.0/16"}
+    assert "another routed has protocol 205" in lab.log("R")
+    assert prefixes(lab, 254) == prefixes(lab, 100, 206) == {"10.9.0.0/16"}
 
 
 def test_a_foreground_daemon_goes_by_its_relative_paths_and_imports_nothing_from_there(

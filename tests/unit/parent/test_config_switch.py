@@ -26,8 +26,13 @@ STEPS = ("prepare", "prepared", "commit", "committed")
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, config: Config = OLD) -> AsyncIterator[FakeParent]:
+async def running(
+    tmp_path: Path, config: Config = OLD, *, is_locked: bool = True
+) -> AsyncIterator[FakeParent]:
     parent = FakeParent(tmp_path / "routes.yaml", config)
+    if not is_locked:
+        parent.opened.instance.is_held = False
+        parent.opened.instance.problem = "uid 2 (pid 7) has its name"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(parent.run_engines)
         nursery.start_soon(parent.switch.run)
@@ -151,9 +156,8 @@ async def test_a_name_that_somebody_else_had_is_ours_as_soon_as_it_is_free(
 ) -> None:
     """Whoever had it for a moment at the start took the protection away for good."""
     monkeypatch.setattr(config_switch, "LOCK_RETRY_S", 0.01)
-    async with running(tmp_path) as parent:
+    async with running(tmp_path, is_locked=False) as parent:
         instance = parent.opened.instance
-        instance.held, instance.problem = set(), "uid 2 (pid 7) has its name"
 
         async def said(*events: str) -> None:
             with trio.fail_after(30):
@@ -161,27 +165,8 @@ async def test_a_name_that_somebody_else_had_is_ours_as_soon_as_it_is_free(
                     await trio.sleep(0.01)
 
         await said("instance-lock-missing")
-        instance.problem, instance.taken = "", {254}
+        instance.problem, instance.is_taken = "", True
         await said("instance-lock-missing", "instance-lock-missing")
-        instance.taken = set()
+        instance.is_taken = False
         await said("instance-lock-missing", "instance-lock-missing", "instance-lock-held")
-        assert instance.held == {254}
-
-
-async def test_the_table_of_the_former_configuration_stays_ours_until_there_is_no_way_back(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    other = load_text("router_id: 10.255.0.1\nuser: root\nfib: {table: 100}\n")
-    async with running(tmp_path) as parent:
-        instance = parent.opened.instance
-        await parent.switch.switch(other, compare(OLD, other))
-        assert instance.held == {254, 100}
-        await parent.switch.switch_back(InForce(OLD))
-        assert instance.held == {254}
-        instance.taken = {100}
-        with pytest.raises(SwitchError, match="another routed keeps table 100"):
-            await parent.switch.switch(other, compare(OLD, other))
-        instance.taken = set()
-        await parent.switch.switch(other, compare(OLD, other))
-        parent.switch.forget_former()
-        assert instance.held == {100}
+        assert instance.is_held

@@ -86,9 +86,6 @@ class Host:
         await self.has_engine.wait()
         return []
 
-    def forget_former(self) -> None:
-        pass
-
     async def wait_for_engine(self) -> None:
         await self.has_engine.wait()
 
