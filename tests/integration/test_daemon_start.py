@@ -132,8 +132,10 @@ def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> Non
     assert said.startswith("routed: already running as pid ")
     assert said.endswith(f"(it holds {router_config.pid_path('R')})")
 
-    # Another daemon with a pid file and a table of its own, and the same socket.
-    lab.write_config("R", good.replace("routed.pid", "other.pid") + "fib: {table: 77}\n")
+    # Another daemon with a pid file and a protocol number of its own, and the same socket.
+    lab.write_config(
+        "R", good.replace("routed.pid", "other.pid") + "fib: {table: 77, protocol: 206}\n"
+    )
     status, said = start(lab)
     assert status == 1
     assert "in use" in said
