@@ -1,16 +1,17 @@
-"""A request to inject routes -> routes of the model, or what is wrong with which of them. Pure.
+"""Requests to inject routes: decoded into routes of the model, or refused route by route. Pure.
 
-The columns are judged as columns: prefix lengths by their maximum, host bits by one `map` over all
-addresses; only a batch with a mistake in it is looked at route by route, to say where.
+Columns are validated as columns: prefix lengths by their maximum, host bits by one `map` over all
+addresses. Only a batch with a mistake is validated route by route, to report which routes are
+wrong.
 
-Who owns an injected route, as `show routes` writes it:
+The owner of an injected route, as `show routes` writes it:
 
     uid1000             a route without a lease, or with a timed one
     uid1000/web         the same, with the name that the client gave
-    uid1000/pid42.7     with a lease for the session: session 7, opened by process 42
+    uid1000/pid42.7     a route with a lease for the session: session 7, opened by process 42
 
-The uid is the kernel's word, so a program cannot take another user's place; the name only sets
-programs of one user apart.
+The uid comes from the kernel, so a program cannot act as another user; the name only distinguishes
+programs of one user.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ _NAME = re.compile(OWNER_NAME)
 
 
 class BatchError(Exception):
-    """The request as a whole is wrong; the message is for the person who sent it."""
+    """The request as a whole is wrong; the message is for the user who sent it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InjectionRefusal:
-    """One route that cannot be."""
+    """One route that is refused."""
 
     route: int
     """Its number in the request, IPv4 before IPv6."""
@@ -71,7 +72,7 @@ class InjectionRefusal:
 
 @dataclass(frozen=True, slots=True)
 class InjectedAttributes:
-    """What routes of one request share, in the words of the model."""
+    """Attributes that routes of one request share, as types of the model."""
 
     type: RouteType
     gateways: tuple[Gateway, ...]
@@ -85,30 +86,31 @@ class Injection:
 
     operation: RouteOperation
     owners: tuple[str, ...]
-    """Whose routes: one for ADD and REPLACE; for DELETE the first one that has the prefix."""
+    """One for ADD and REPLACE; for DELETE the first that has the prefix."""
     routes: tuple[RouteColumn, ...]
     """IPv4 before IPv6; no numbers for DELETE."""
     attributes: tuple[InjectedAttributes, ...]
-    """What the numbers mean."""
+    """The numbers of `routes` are indices into it."""
     lease_s: float | None
     session: int | None
-    """Set when the routes go with the session."""
+    """The session with which the routes end, if any."""
 
     @property
     def count(self) -> int:
-        """Of routes."""
+        """The number of routes."""
         return sum(len(column.keys) for column in self.routes)
 
 
 def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
-    """Who owns what the caller injects.
+    """Return the owner of routes that the caller injects.
 
     Raises:
-        BatchError: the name is no name, or there is one for a session's lease, which needs none.
+        BatchError: the name is not valid, or one is given for a lease of the session, which has
+            none.
     """
     if is_session:
         if name:
-            raise BatchError("a session's routes are named after the session: leave `owner` away")
+            raise BatchError("routes of a session are named after the session: leave `owner` out")
         return f"uid{caller.uid}/pid{caller.pid}.{caller.session}"
     if not name:
         return f"uid{caller.uid}"
@@ -120,7 +122,7 @@ def owner_of(caller: Caller, name: str, *, is_session: bool) -> str:
 def find_martian_routes(
     routes: Sequence[RouteColumn], allowed: Sequence[Prefix]
 ) -> list[InjectionRefusal]:
-    """The routes that the parent would not admit to the kernel (`routed.model.martians`).
+    """Find the routes that the parent would not admit to the kernel (`routed.model.martians`).
 
     Args:
         routes: to be put.
@@ -147,12 +149,12 @@ def find_martian_routes(
 
 
 def read_change(request: RouteChange, caller: Caller) -> Injection | list[InjectionRefusal]:
-    """Decode a request; a list of refusals when some of its routes cannot be.
+    """Decode a request. Returns refusals if any of its routes is refused.
 
     Raises:
         BatchError: the request as a whole is wrong.
 
-    Cost: about 0.4 us a route for IPv4, 0.7 us for IPv6.
+    Cost: about 0.4 us for an IPv4 route, 0.7 us for an IPv6 route.
     """
     lease = request.lease
     if lease.seconds is not None and not LEASE_MIN_S <= lease.seconds <= LEASE_MAX_S:
@@ -177,23 +179,23 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Inject
         raise BatchError(f"{count} routes in one request; at most {BATCH_ROUTES}")
     if refusals:
         return _first_of_each(refusals)
-    right = tuple(read for read in attributes if not isinstance(read, str))
-    if len(right) < len(attributes):
-        raise BatchError("attributes that no route of the request has are wrong")
+    valid = tuple(read for read in attributes if not isinstance(read, str))
+    if len(valid) < len(attributes):
+        raise BatchError("attributes that no route of the request uses are wrong")
     return Injection(
         request.operation,
         _owners_for_delete(request, caller)
         if is_delete
         else (owner_of(caller, request.owner, is_session=lease.is_session),),
         tuple(column for column in columns if column.keys),
-        right,
+        valid,
         lease.seconds,
         caller.session if lease.is_session else None,
     )
 
 
 def _first_of_each(refusals: list[InjectionRefusal]) -> list[InjectionRefusal]:
-    """One refusal a route, in the order of the request."""
+    """Keep one refusal for each route, in the order of the request."""
     by_route: dict[int, InjectionRefusal] = {}
     for refusal in refusals:
         by_route.setdefault(refusal.route, refusal)
@@ -220,10 +222,10 @@ def _read_family(
     host_masks = HOST_BITS[family]
     try:
         host_bits = map(operator.and_, addresses, map(host_masks.__getitem__, lengths))
-        is_right = not any(host_bits)
+        is_valid = not any(host_bits)
     except IndexError:
-        is_right = False
-    if not is_right:
+        is_valid = False
+    if not is_valid:
         refusals += _refusals(family, addresses, lengths, first)
     keys = [bits << 8 | length for bits, length in zip(addresses, lengths, strict=True)]
     return RouteColumn(family, keys, numbers)
@@ -249,7 +251,9 @@ def _check_numbers(
 ) -> None:
     used = set(column.numbers)
     if used and max(used) >= len(problems):
-        raise BatchError(f"a route names attributes {max(used)}, but {len(problems)} sets came")
+        raise BatchError(
+            f"a route refers to attributes {max(used)}, but there are {len(problems)} sets"
+        )
     if any(problems[number] for number in used):
         refusals += [
             InjectionRefusal(first + position, problem)
@@ -261,7 +265,7 @@ def _check_numbers(
 def _problems_of(
     family: Family, request: RouteChange, attributes: Sequence[InjectedAttributes | str]
 ) -> list[str | None]:
-    """Why routes of a family cannot have the attributes of a number."""
+    """Return, for each set of attributes, why routes of a family cannot have it, or None."""
     return [
         read if isinstance(read, str) else family_problem(family.width // 8, sent)
         for sent, read in zip(request.attributes, attributes, strict=True)
@@ -269,13 +273,13 @@ def _problems_of(
 
 
 def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes | str:
-    """In the words of the model; a text when no route can have them."""
+    """Convert attributes to types of the model. Returns a problem if no route can have them."""
     problem = attributes_problem(attributes)
     if problem is not None:
         return problem
     try:
         gateways = tuple(map(_read_next_hop, attributes.next_hops))
-    except ValueError as error:  # an address that the C library reads and the model does not
+    except ValueError as error:  # an address that the C library accepts and the model does not
         return str(error)
     route_type = RouteType[attributes.type.upper()]
     return InjectedAttributes(route_type, gateways, attributes.metric, attributes.tag)

@@ -1,8 +1,8 @@
-"""What `show` shows: plain frozen data, made by the engine; `rows.py` turns it into rows.
+"""Views: what `show` shows, as plain frozen data made by the engine; `rows.py` makes rows of it.
 
-A view class is a contract with everybody who scripts `routectl --json`: its field names are the
-column names, in this order, and they only grow (DESIGN section 7). The rooms' own objects stay at
-home; the engine copies what is to be seen into these.
+A view class is a contract with everyone who scripts `routectl --json`: its field names are the
+column names, in this order, and they only grow (DESIGN section 7). Objects of other components do
+not leave them; the engine copies what is shown into views.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ __all__ = [
 
 
 class FibState(enum.Enum):
-    """Where a route that the RIB wants in the kernel stands there."""
+    """The state of a desired route in the kernel."""
 
     PENDING = "pending"
-    """Said to the parent; the kernel has not answered yet."""
+    """The kernel has not answered yet."""
     INSTALLED = "installed"
     FAILED = "failed"
-    """The kernel refused it, or took it away; it is tried again."""
+    """The kernel has refused or removed it; it is tried again."""
     SHADOWED = "shadowed"
-    """The kernel has it, and prefers a foreign route of a better priority."""
+    """The kernel has it, and prefers a foreign route of better priority."""
     DECOUPLED = "decoupled"
     """Kept out of the kernel by `fib decouple`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextHopView:
-    """One next hop as a person would name it."""
+    """One next hop, with the name of its interface."""
 
     via: Address | None
     dev: str | None
@@ -64,7 +64,7 @@ class NextHopView:
 
 @dataclass(frozen=True, slots=True)
 class NeighborView:
-    """One neighbor on one link."""
+    """One neighbor on one interface."""
 
     router_id: Address | None
     """None until its first message is understood."""
@@ -73,9 +73,9 @@ class NeighborView:
     state: str
     """The adjacency state in lower case: down, init, two_way, loading, up."""
     uptime_s: float | None
-    """Since it came up; None while it is not."""
+    """Since it came up; None while it is not up."""
     dead_in_s: float | None
-    """Until its silence would take it down."""
+    """Until the dead interval ends the adjacency."""
     rtt_ms: float | None
     """Smoothed; None before the first measurement."""
     rto_ms: float | None
@@ -83,57 +83,57 @@ class NeighborView:
     retransmissions: int
     """Since the adjacency began."""
     prefixes: int
-    """Learned from it and feasible."""
+    """Learned from the neighbor and feasible."""
     problem: str = ""
-    """What is wrong: why it is not believed, or where its settings and ours disagree."""
+    """Why its messages are refused, or which settings disagree; empty if all is well."""
     window: int = 0
-    """DATA messages that may be unacknowledged at once."""
+    """DATA messages that may be unacknowledged at the same time."""
     in_flight: int = 0
     sent: int = 0
-    """DATA messages since the adjacency began, each once."""
+    """Distinct DATA messages since the adjacency began."""
     received: int = 0
-    """The same."""
+    """Distinct DATA messages since the adjacency began."""
     duplicates: int = 0
-    """DATA messages that came again."""
+    """DATA messages received again."""
     out_of_order: int = 0
-    """DATA messages that came after a later one."""
+    """DATA messages received after a later one."""
     is_restarting: bool = False
-    """Its routes are kept although the adjacency is not up."""
+    """Whether its routes are kept although the adjacency is not up."""
     loss_here: float = 0.0
     """Share of its last heartbeats that did not arrive, 0 to 1."""
     loss_there: float = 0.0
-    """Of ours, as it says."""
+    """Share of this router's heartbeats that did not arrive there, as it reports."""
     infeasible: int = 0
-    """Of its prefixes, those that it may not be used for until their origin's seqno is newer."""
+    """Prefixes for which it may not be used until their origin has raised its seqno."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceView:
-    """One link."""
+    """One interface."""
 
     interface: str
     ifindex: int
     state: str
-    """up, no_carrier (switched on, the medium is away) or down."""
+    """up, no_carrier (enabled, without carrier) or down."""
     mtu: int
     """Bytes."""
     addresses: tuple[str, ...]
     """ADDRESS/LENGTH."""
     has_nup: bool
-    """Whether we speak to neighbors there."""
+    """Whether NUP runs on it."""
     cost: int | None
-    """None where NUP does not run; the same for the hello interval."""
+    """None where NUP is not configured, as is the hello interval."""
     hello_interval_s: float | None
     neighbors: int
     """Adjacencies that are up."""
     nup_over: str | None = None
-    """Which IP version carries NUP there, ipv6 or ipv4; None where it does not run. Both ends of a
-    link need the same."""
+    """The IP version of NUP, ipv6 or ipv4; None where it does not run. Both ends of a link need the
+    same."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """One candidate."""
+    """One candidate route."""
 
     prefix: Prefix
     type: RouteType
@@ -144,42 +144,41 @@ class RouteView:
     next_hops: tuple[NextHopView, ...]
     selected: bool
     fib_state: FibState | None
-    """None when the kernel is not meant to have it from us."""
+    """None if it is not to be installed by routed."""
     fib_reason: str
-    """Why it failed or is not eligible, or which foreign route the kernel prefers; empty
-    otherwise."""
+    """Why it failed or is not usable, or which foreign route the kernel prefers; else empty."""
     age_s: float
     owner: str
-    """Whose an injected route is (`routed/control/injection.py`); empty for all others."""
+    """The owner of an injected route (`routed/control/injection.py`); empty for other routes."""
     lease_s: float | None
-    """Until it vanishes by itself; None when it has no such end."""
+    """Until its lease expires; None if it has no timed lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopologyView:
-    """One router that NUP knows; a neighbor on several links has a row for each."""
+    """One router that NUP knows; a neighbor on several interfaces has a row for each."""
 
     router_id: Address | None
     role: str
-    """self, neighbor, or router (known by what it announces)."""
+    """self, neighbor, or router (known by the prefixes that it originates)."""
     interface: str
-    """Of a neighbor."""
+    """Of a neighbor; else empty."""
     address: Address | None
     state: str | None
-    """Of the adjacency; None for others."""
+    """Of the adjacency; None for other routers."""
     cost: int | None
-    """Of the link to a neighbor."""
+    """Of the link to a neighbor; None for other routers."""
     metric: int | None
-    """The least at which a prefix that it originates is reached."""
+    """The least metric of a prefix that it originates."""
     prefixes: int
-    """That it originates, and we reach."""
+    """Originated by it and known here."""
     via: tuple[str, ...]
-    """Router ids of the neighbors that lead there."""
+    """Router ids of the neighbors through which it is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedCandidate:
-    """One candidate of the prefix that decides, and how it fared."""
+    """One candidate of the prefix that decides, and the result of its comparison."""
 
     source: RouteSource
     owner: str
@@ -191,9 +190,9 @@ class ExplainedCandidate:
     fib_state: FibState | None
     fib_reason: str
     rule: int | None
-    """The number of the rule by which it lost (`routed/rib/decision.py`); None for the winner."""
+    """Number of the rule by which it lost (`routed/rib/decision.py`); None for the winner."""
     verdict: str
-    """The same in words."""
+    """The rule and the compared values, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,24 +201,24 @@ class ExplainView:
 
     address: Address
     prefix: Prefix | None
-    """The longest one with a usable route; None when there is none."""
+    """The longest prefix with a usable route; None if there is none."""
     candidates: tuple[ExplainedCandidate, ...]
     """Of that prefix, the winner first."""
     unusable: tuple[str, ...]
-    """Longer prefixes that cover it, too, but have no candidate that can be used."""
+    """Longer prefixes that cover the address and have no usable candidate."""
     shorter: tuple[str, ...]
-    """Prefixes that would follow, the longest first."""
+    """Shorter prefixes that cover the address, the longest first."""
     trie_path: tuple[str, ...]
-    """What a search in the snapshot reads, a line a step."""
+    """The steps of a lookup in the snapshot, one line for each."""
     unusable_reasons: tuple[str, ...] = ()
-    """Each of `unusable`, and why its best candidate cannot be used."""
+    """Each of `unusable`, with the reason why its best candidate is not usable."""
     waiting: tuple[str, ...] = ()
-    """Prefixes that cover it and to which neighbors offer a route that may not be used yet."""
+    """Prefixes that cover the address and for which neighbors advertise an infeasible route."""
 
 
 @dataclass(frozen=True, slots=True)
 class FibView:
-    """One route that the kernel should hold."""
+    """One desired route."""
 
     prefix: Prefix
     table: int
@@ -227,27 +226,27 @@ class FibView:
     next_hops: tuple[NextHopView, ...]
     state: FibState
     reason: str
-    """Why it failed, or which foreign route the kernel prefers; empty otherwise."""
+    """Why it failed, or which foreign route the kernel prefers; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class FibTotals:
-    """Routes by state."""
+    """Numbers of routes by state."""
 
     desired: int
     installed: int
     failed: int
     pending: int
     stale: int
-    """In the kernel and wanted no longer: to be removed, once the engine is in sync."""
+    """In the kernel and no longer desired; they are removed once the engine is in sync."""
     coupled: bool
     """False after `fib decouple`."""
     nexthop_objects: int = 0
-    """Kernel nexthop objects of ours."""
+    """Nexthop objects of routed in the kernel."""
     nexthops: str = ""
-    """Whether routes go through nexthop objects, and how the kernel shows that."""
+    """Whether routes use nexthop objects, and how the kernel shows that."""
     shadowed: int = 0
-    """Of all these, those to which the kernel prefers a foreign route."""
+    """Routes to which the kernel prefers a foreign one; they are counted above as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +265,12 @@ class StatusView:
 
     version: str
     pid: int
-    """Of the parent: what a service manager watches."""
+    """Of the parent, which a service manager watches."""
     uptime_s: float
     router_id: Address
     config_path: str
     last_reload: ReloadView | None
-    """None when there was none since the start."""
+    """None if there was none since the engine started."""
     routes: int
     """Prefixes in the RIB."""
     neighbors: int
@@ -279,19 +278,19 @@ class StatusView:
     fib: FibTotals
     engine_restarts: int
     sandbox: str
-    """What holds the engine: `seccomp, landlock abi 7, uid 998`."""
+    """What confines the engine: `seccomp, landlock abi 7, uid 998`."""
     sandbox_refusals: int | None
-    """System calls that engines of this daemon were refused; `show counters` has them by name. None
-    where nobody counts them: without seccomp, and before Linux 5.7."""
+    """Refused system calls of engines of this daemon; `show counters` has them by name. None where
+    they are not counted: without seccomp, and before Linux 5.7."""
     config_state: str = "confirmed"
     """`confirmed`; `switching` while a reload is carried out; `unconfirmed` while it waits for a
-    `confirm`; `returning` until an engine runs by the former configuration again."""
+    `confirm`; `returning` until an engine runs with the previous configuration again."""
     confirm_left_s: float | None = None
-    """Until an unconfirmed one is taken back; None otherwise."""
+    """Until an unconfirmed configuration is rolled back; else None."""
     confirm_token: str | None = None
-    """What `confirm` may name; None unless one waits."""
+    """The name that `confirm` may give; None unless a configuration is unconfirmed."""
     parent_silent_s: float | None = None
-    """Since the parent was last heard of, when it hangs; None while it does not."""
+    """Since the parent's last message, if it hangs; None while it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +309,12 @@ class NextHopObjectView:
     id: int
     """As `ip nexthop` shows it."""
     next_hops: tuple[NextHopView, ...]
-    """What routes through it want."""
+    """The next hops of the routes that use it."""
     active: tuple[NextHopView, ...]
-    """What the kernel uses: without those that died, empty when it has none of it."""
+    """The next hops that the kernel uses, without dead ones; empty if it has no such object."""
     state: FibState
     reason: str
-    """What the kernel said against it; empty when nothing."""
+    """Why the kernel has refused it; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +328,7 @@ class RuleView:
     """As `ip rule` writes it."""
     state: FibState
     reason: str
-    """Why the kernel does not have it; empty when it has."""
+    """Why the kernel does not have it; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,11 +338,11 @@ class ConfigView:
     option: str
     """Its path, such as `interfaces.eth0.cost`."""
     value: str | None
-    """As a file would say it; None for a line that others follow."""
+    """As in a file; None for a line that begins a section."""
     is_default: bool
-    """Whether it is what would hold without it."""
+    """Whether it equals the default."""
     line: str
-    """With its indent: all lines together are a file."""
+    """Indented: all lines together are a valid file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,9 +352,9 @@ class ProtocolView:
     protocol: str
     """As in `source` of a route."""
     state: str
-    """up, down (asked for, and nobody there), or off (not asked for)."""
+    """up, down (configured, without any adjacency or link), or off (not configured)."""
     distance: int
-    """Unless a route's own configuration says otherwise."""
+    """The default for its routes."""
     routes: int
     """Candidates in the RIB."""
     detail: str
@@ -378,18 +377,18 @@ class LogView:
 
 @dataclass(frozen=True, slots=True)
 class MemoryView:
-    """What one part of the daemon takes."""
+    """The memory of one part of the daemon."""
 
     part: str
     size_bytes: int
     items: int | None
-    """How many things it holds, where that can be counted."""
+    """Number of items that it holds; None where they cannot be counted."""
     help: str
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingView:
-    """A piece of a recording; all of them, one after the other, are its text."""
+    """A piece of a recording; all pieces in order are its text."""
 
     text: str
 
@@ -414,17 +413,17 @@ VIEW_CLASSES: tuple[type, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RouteSelector:
-    """Which candidates a caller wants; the default is all of them."""
+    """A selection of candidates; the default selects all."""
 
     family: Family | None = None
     prefix: Prefix | None = None
     is_longer: bool = False
-    """With `prefix`: everything inside it, rather than exactly it."""
+    """With `prefix`: everything inside it, instead of exactly it."""
     source: RouteSource | None = None
     is_selected_only: bool = False
 
     def matches_prefix(self, prefix: Prefix) -> bool:
-        """Whether candidates of this prefix are wanted."""
+        """Return whether candidates of a prefix may be selected."""
         if self.family is not None and prefix.family != self.family:
             return False
         if self.prefix is None:

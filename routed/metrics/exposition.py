@@ -1,17 +1,17 @@
-"""Metric families as OpenMetrics text, or as Prometheus' older text form. Pure.
+"""Metric families as OpenMetrics text, or in Prometheus' older text format. Pure.
 
     # TYPE routed_fib_routes gauge
-    # HELP routed_fib_routes Routes by what became of them.
+    # HELP routed_fib_routes Kernel routes, by state.
     routed_fib_routes{state="installed"} 7
     ...
     # EOF
 
-The older form (0.0.4) differs: it has no type `info` (such a family is a gauge of the same sample
+The older format (0.0.4) differs: it has no type `info` (such a family is a gauge of the same sample
 name), the name of a counter's family has the suffix `_total`, and no line ends the text.
 
 Invariants:
     A family is written once, its samples together. A counter's samples end in `_total`.
-    Values are finite; label values may hold anything, and are escaped.
+    Values are finite; label values may contain anything and are escaped.
 
 Sources: the OpenMetrics specification, version 1.0.0, sections 3 and 5; Prometheus' text-based
 format, version 0.0.4; RFC 9110 section 12.5.1 (Accept).
@@ -24,7 +24,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Form", "Histogram", "Kind", "MetricFamily", "render", "wanted_form"]
+__all__ = ["Form", "Histogram", "Kind", "MetricFamily", "choose_form", "render"]
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -32,17 +32,19 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Form(enum.Enum):
-    """How an exposition is written; the value is its content type."""
+    """The format of an exposition; the value is its content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-def wanted_form(accept: str) -> Form:
-    """OpenMetrics for a client whose Accept header names it, unless it prefers plain text.
+def choose_form(accept: str) -> Form:
+    """Choose OpenMetrics for a client whose Accept header names it, unless it prefers plain text.
 
     Args:
-        accept: the header's value, any text. Cost: linear in its length.
+        accept: the header's value, any text.
+
+    Cost: linear in its length.
     """
     weights = {_OPENMETRICS: 0.0, "text/plain": 0.0}
     for choice in accept.lower().split(","):
@@ -54,7 +56,7 @@ def wanted_form(accept: str) -> Form:
 
 
 def _weight(parameters: Sequence[str]) -> float:
-    """The `q` among a media range's parameters; what is no number from 0 to 1 is 0."""
+    """Return the `q` of a media range's parameters; 0 if it is not a number from 0 to 1."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
@@ -67,7 +69,7 @@ def _weight(parameters: Sequence[str]) -> float:
 
 
 class Kind(enum.Enum):
-    """The types of OpenMetrics that we use."""
+    """The types of OpenMetrics that are used."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -77,17 +79,17 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricFamily:
-    """One metric: its name, what it means, and its samples."""
+    """One metric: its name, help text and samples."""
 
     name: str
-    """Without `_total`; with the unit as its last word where it has one."""
+    """Without `_total`; ends in the unit, if there is one."""
     kind: Kind
     help: str
     samples: list[tuple[str, Labels, float]] = field(default_factory=list)
     """(suffix, labels, value)."""
 
     def add(self, value: float, /, **labels: str) -> MetricFamily:
-        """Add one sample; returns the family, so that one can be written in one expression."""
+        """Add one sample. Returns the family, for use in one expression."""
         suffix = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
         self.samples.append((suffix, tuple(labels.items()), value))
         return self
@@ -100,23 +102,30 @@ class MetricFamily:
 
 
 class Histogram:
-    """How many observations were at or below each bound. Owner: whoever observes."""
+    """Counts of observations at or below each bound."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """Args: bounds: upper bounds, rising; one more for infinity is added."""
+        """Begin without observations.
+
+        Args:
+            bounds: ascending upper bounds; infinity is added.
+        """
         self.count = 0
         self.sum = 0.0
         self._bounds = tuple(bounds)
         self._buckets = [0] * (len(bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count one observation. Cost: a binary search over the bounds."""
+        """Count one observation.
+
+        Cost: a binary search over the bounds.
+        """
         self._buckets[bisect.bisect_left(self._bounds, value)] += 1
         self.count += 1
         self.sum += value
 
     def family(self, name: str, help_text: str) -> MetricFamily:
-        """The histogram as a family."""
+        """Return the histogram as a family."""
         family = MetricFamily(name, Kind.HISTOGRAM, help_text)
         total = 0
         for bound, count in zip((*map(_bound, self._bounds), "+Inf"), self._buckets, strict=True):
@@ -128,7 +137,7 @@ class Histogram:
 
 
 def render(families: Iterable[MetricFamily], form: Form = Form.OPENMETRICS) -> str:
-    """The exposition, whole. A family without samples is left out."""
+    """Render the whole exposition. A family without samples is left out."""
     is_text = form is Form.TEXT
     lines = []
     for family in families:
@@ -136,17 +145,17 @@ def render(families: Iterable[MetricFamily], form: Form = Form.OPENMETRICS) -> s
             continue
         name, kind = _text_name(family) if is_text else (family.name, family.kind.value)
         lines.append(f"# TYPE {name} {kind}")
-        words = _escaped(family.help)
+        help_text = _escaped(family.help)
         if is_text:
-            words = words.replace('\\"', '"')  # in help texts of this form a quote is itself
-        lines.append(f"# HELP {name} {words}")
+            help_text = help_text.replace('\\"', '"')  # quotes are not escaped in this format
+        lines.append(f"# HELP {name} {help_text}")
         for suffix, labels, value in family.samples:
             lines.append(f"{family.name}{suffix}{_label_set(labels)} {_number(value)}")
     return "\n".join([*lines, "" if is_text else "# EOF\n"])
 
 
 def _text_name(family: MetricFamily) -> tuple[str, str]:
-    """A family's name and type in the older form."""
+    """Return the name and type of a family in the older format."""
     match family.kind:
         case Kind.INFO:
             return f"{family.name}_info", "gauge"
@@ -167,7 +176,7 @@ def _escaped(text: str) -> str:
 
 
 def _bound(value: float) -> str:
-    """A bucket's bound in the one form that the specification allows: 1.0, never 1."""
+    """Format the bound of a bucket as the specification requires: 1.0, never 1."""
     return repr(float(value))
 
 

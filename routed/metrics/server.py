@@ -1,21 +1,21 @@
-"""The metrics endpoint's trio end: enough of HTTP/1.1 to be scraped, on a listener from the parent.
+"""The metrics endpoint: as much of HTTP/1.1 as a scraper needs, on a listener from the parent.
 
-    GET /metrics    200, the exposition        (HEAD: its length alone), as OpenMetrics for a client
-                    whose Accept names it, else in the older text form
-    else            404, 405, 400, 403, 503; each with a line of text
+    GET /metrics    200 and the exposition    (HEAD: its length only), as OpenMetrics for a client
+                    whose Accept names it, else in the older text format
+    others          404, 405, 400, 403, 503; each with a line of text
 
-One request per connection. A client gets REQUEST_TIMEOUT_S and REQUEST_MAX_BYTES for its request,
-as much time for reading the answer, and there are at most CONNECTIONS_MAX of them, and as many that
-are told so; who comes then is hung up on without a word. Whoever dawdles harms himself. On a Unix
-socket the kernel says who asks; on a loopback port anybody on this machine may. A Unix socket can
-carry descriptors, before Linux 6.16 (`ipc/fdpass.py`): a thread closes what came, and the
-connection ends.
+A connection carries one request. A client has REQUEST_TIMEOUT_S for its request and for reading the
+answer, and its request has at most REQUEST_MAX_BYTES. At most CONNECTIONS_MAX connections are
+served, and as many more are answered with 503; further ones are closed at once. A slow client only
+delays itself. On a Unix socket the kernel identifies the client; on a loopback port every
+local user may read. A Unix socket can carry descriptors before Linux 6.16 (`ipc/fdpass.py`): a
+thread closes them, and the connection ends.
 
-Failure: a client's doing ends its connection. An exception in `collect` is a defect, logged by the
-callback, and 500 for the client.
+Failure: a fault of the client ends its connection. An exception in `collect` is a defect: the
+callback logs it, and the client gets 500.
 
-The socket calls are made here and not by trio's stream: each of them must be one that the sandbox
-allows (`routed/sandbox/syscalls.py`), for a stranger decides how often they are made.
+The socket calls are made here and not by trio's stream: each of them must be allowed by the sandbox
+(`routed/sandbox/syscalls.py`), for any client decides how often they are made.
 
 Source: RFC 9110 and RFC 9112, the parts that a scraper uses.
 """
@@ -34,7 +34,7 @@ import trio
 from ipc.closing import Closer
 from ipc.credentials import PeerCredentials, peer_credentials
 from ipc.fdpass import descriptor_space, received_descriptors
-from routed.metrics.exposition import Form, wanted_form
+from routed.metrics.exposition import Form, choose_form
 
 __all__ = ["CONNECTIONS_MAX", "REQUEST_MAX_BYTES", "MetricsServer"]
 
@@ -52,15 +52,17 @@ _REASONS = {
 
 
 class _Answer(NamedTuple):
+    """A response, before it is encoded."""
+
     status: int
     body: str
     content_type: str = "text/plain; charset=utf-8"
     is_head: bool = False
-    """Without the body (RFC 9110, section 9.3.2)."""
+    """Whether the body is left out (RFC 9110, section 9.3.2)."""
 
 
 class MetricsServer:
-    """Serves one listener, which it owns."""
+    """Owns one listener, and serves it."""
 
     def __init__(
         self,
@@ -73,9 +75,9 @@ class MetricsServer:
 
         Args:
             listener: a listening stream socket, AF_UNIX or a loopback port.
-            collect: makes the exposition, in the form that the client takes.
-            may_read: judges who asks on a Unix socket.
-            on_defect: told of an exception of `collect`.
+            collect: makes the exposition, in the format that the client accepts.
+            may_read: returns whether a client of a Unix socket may read.
+            on_defect: called with an exception of `collect`.
         """
         self.answers: Counter[int] = Counter()
         """Requests answered, by status."""
@@ -88,7 +90,7 @@ class MetricsServer:
         self._scope = trio.CancelScope()
 
     def stop(self) -> None:
-        """End `run`, and the connections with it."""
+        """End `run` and all connections."""
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -119,7 +121,7 @@ class MetricsServer:
                 continue
             connection.setblocking(False)
             if self._connections >= 2 * CONNECTIONS_MAX:
-                # No more of our descriptors are for clients.
+                # Clients may use no more descriptors of this process.
                 self._closer.close_connection(connection)
                 await trio.lowlevel.checkpoint()
                 continue
@@ -129,19 +131,19 @@ class MetricsServer:
     async def _serve(self, connection: socket.socket) -> None:
         try:
             with trio.move_on_after(REQUEST_TIMEOUT_S):
-                answer = self._greet(connection) or await self._answer(connection)
+                answer = self._refuse(connection) or await self._answer(connection)
                 self.answers[answer.status] += 1
                 await _send_all(connection, _response(answer))
                 await self._linger(connection)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it has hung up
+            pass  # it has disconnected
         finally:
             self._connections -= 1
             trio.lowlevel.notify_closing(connection)
             self._closer.close_connection(connection)
 
-    def _greet(self, connection: socket.socket) -> _Answer | None:
-        """A refusal before a byte is read, or None."""
+    def _refuse(self, connection: socket.socket) -> _Answer | None:
+        """Return a refusal before a byte is read, or None."""
         if self._connections > CONNECTIONS_MAX:
             return _Answer(503, "too many connections")
         if connection.family != socket.AF_UNIX:
@@ -149,14 +151,14 @@ class MetricsServer:
         caller = peer_credentials(connection)
         if self._may_read(caller):
             return None
-        words = f"uid {caller.uid} may not: management.read in the configuration gives it"
-        return _Answer(403, words)
+        text = f"uid {caller.uid} may not read: management.read in the configuration allows it"
+        return _Answer(403, text)
 
     async def _receive(self, connection: socket.socket) -> bytes:
-        """Some bytes; none when the client has said all, or has sent a descriptor.
+        """Receive some bytes; none if the client has sent everything, or has sent a descriptor.
 
         Raises:
-            BrokenResourceError: it has hung up.
+            BrokenResourceError: the client has disconnected.
         """
         while True:
             await trio.lowlevel.wait_readable(connection)
@@ -174,8 +176,11 @@ class MetricsServer:
             return b"" if strays else chunk
 
     async def _linger(self, connection: socket.socket) -> None:
-        """Wait for the client to hang up: closing on what it still sends would reset the
-        connection, and it might never see the answer."""
+        """Wait until the client disconnects.
+
+        To close the connection while it still sends would reset the connection, and it might never
+        see the answer.
+        """
         for _ in range(LINGER_READS_MAX):
             if not await self._receive(connection):
                 return
@@ -187,23 +192,23 @@ class MetricsServer:
                 return _TOO_LONG
             chunk = await self._receive(connection)
             if not chunk:
-                return _Answer(400, "the request is not whole")
+                return _Answer(400, "the request is incomplete")
             head += chunk
         head = head.partition(b"\r\n\r\n")[0]
         if len(head) > REQUEST_MAX_BYTES:
             return _TOO_LONG
         lines = head.decode("latin-1").split("\r\n")
-        words = lines[0].split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        parts = lines[0].split(" ")
+        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
             return _Answer(400, "this is not HTTP/1.1")
-        if words[0] not in ("GET", "HEAD"):
+        if parts[0] not in ("GET", "HEAD"):
             return _Answer(405, "GET /metrics")
-        return self._answer_to(words[1], lines[1:])._replace(is_head=words[0] == "HEAD")
+        return self._answer_to(parts[1], lines[1:])._replace(is_head=parts[0] == "HEAD")
 
     def _answer_to(self, target: str, fields: list[str]) -> _Answer:
         if _path_of(target) != "/metrics":
             return _Answer(404, "GET /metrics")
-        form = wanted_form(_header(fields, "accept"))
+        form = choose_form(_header(fields, "accept"))
         try:
             body = self._collect(form)
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the engine
@@ -216,7 +221,7 @@ _TOO_LONG = _Answer(431, "the request is too long")
 
 
 def _path_of(target: str) -> str:
-    """The path of a request's target, in origin or absolute form (RFC 9112, section 3.2)."""
+    """Return the path of a request target, in origin or absolute form (RFC 9112, section 3.2)."""
     scheme, is_absolute, rest = target.partition("://")
     if is_absolute and scheme.lower() == "http":
         target = f"/{rest.partition('/')[2]}"
@@ -224,16 +229,16 @@ def _path_of(target: str) -> str:
 
 
 def _header(lines: list[str], name: str) -> str:
-    """The values of a header field, as one list (RFC 9110, section 5.3)."""
+    """Return the values of a header field as one list (RFC 9110, section 5.3)."""
     fields = (line.partition(":") for line in lines)
     return ",".join(value.strip() for key, _, value in fields if key.lower() == name)
 
 
 async def _send_all(connection: socket.socket, content: bytes) -> None:
-    """Send everything, and say that it was all.
+    """Send everything, and shut down the sending direction.
 
     Raises:
-        BrokenResourceError: the client has hung up.
+        BrokenResourceError: the client has disconnected.
     """
     remaining = memoryview(content)
     try:

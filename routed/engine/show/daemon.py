@@ -108,7 +108,7 @@ class Reporter:
     # --- one row or few
 
     def status(self) -> StatusView:
-        """The daemon as a whole."""
+        """Describe the daemon as a whole."""
         now_ns = time.monotonic_ns()
         reload = self.reports.last_reload
         state = self.reports.config_state
@@ -151,12 +151,12 @@ class Reporter:
         )
 
     def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:
-        """Every adjacency; a walk holds nothing but its position between two chunks."""
+        """Iterate over every adjacency; between two chunks a walk holds only its position."""
         for rows in neighbor_chunks(self._router):
             yield [_neighbor_view(row) for row in rows]
 
     def interfaces(self) -> Generator[Sequence[InterfaceView], None, None]:
-        """Every link; as `neighbors`."""
+        """Iterate over every interface; as `neighbors`."""
         after = -1
         while found := heapq.nsmallest(
             CHUNK_ROWS, (ifindex for ifindex in self._router.links if ifindex > after)
@@ -186,7 +186,7 @@ class Reporter:
         )
 
     def counters(self) -> Sequence[CounterView]:
-        """NUP's counters by reason, and the kernel side's."""
+        """List the counters of NUP, of the kernel side, and of the processes."""
         views = [
             CounterView(f"nup_{name}", value, NUP_COUNTERS[TraceCode(name)])
             for name, value in sorted(self._router.neighbors.counters().items())
@@ -216,10 +216,10 @@ class Reporter:
         return views
 
     async def nexthops(self) -> AsyncGenerator[Sequence[NextHopObjectView], None]:
-        """The kernel nexthop objects that routes go through, by id.
+        """Iterate over the kernel nexthop objects that routes use, by id.
 
-        The parent is asked for a few at a time, and by one client at a time: what it does for those
-        who look is one answer, however many they are.
+        The parent is asked for a few at a time, and for one client at a time: it makes one answer
+        at a time, however many clients ask.
         """
         after_id = 0
         while True:
@@ -246,7 +246,7 @@ class Reporter:
         return tuple(NextHopView(hop.via, ifname_of(hop.ifindex), hop.weight) for hop in hops)
 
     def rules(self) -> Sequence[RuleView]:
-        """Every policy rule of the configuration."""
+        """List every policy rule of the configuration."""
         return [
             RuleView(
                 priority=report.rule.priority,
@@ -259,7 +259,7 @@ class Reporter:
         ]
 
     def protocols(self) -> Sequence[ProtocolView]:
-        """Every source of routes, by distance."""
+        """List every source of routes, by distance."""
         counts = self._router.rib.candidates_by_source
         facts = protocol_facts(
             self._router.config,
@@ -276,24 +276,24 @@ class Reporter:
     def configuration(
         self, section: str | None, *, is_all: bool
     ) -> Generator[Sequence[ConfigView], None, None]:
-        """The configuration in force, line by line."""
+        """Iterate over the configuration in force, line by line."""
         lines = written(self._router.config, section, is_all=is_all)
         while chunk := list(itertools.islice(lines, CHUNK_LINES)):
             yield [ConfigView(*line) for line in chunk]
 
     def log(self) -> Sequence[LogView]:
-        """The last lines of the log, oldest first."""
+        """List the last lines of the log, oldest first."""
         return [
             LogView(timestamp(line.at), line.level, line.process, line.event, line.text)
             for line in self.reports.log_lines
         ]
 
     def log_events(self) -> Collection[str]:
-        """The names of all events that the log can have."""
+        """Return the names of all events that the log can have."""
         return EVENTS
 
     def memory(self) -> Sequence[MemoryView]:
-        """What the snapshot and both processes take."""
+        """List the memory of the snapshot and of both processes."""
         views = [
             MemoryView(f"snapshot {part.name}", part.used_bytes, part.items, part.help)
             for part in self._router.snapshot.memory()
@@ -308,29 +308,31 @@ class Reporter:
         )
         parents = self._facts.memory.parent_resident_bytes()
         if parents is not None:
-            views.append(MemoryView("parent", parents, None, "resident memory of its parent"))
+            views.append(
+                MemoryView("parent", parents, None, "resident memory of the parent process")
+            )
         return views
 
     def snapshot_fd(self) -> int:
-        """The shared FIB's descriptor."""
+        """Return the descriptor of the snapshot."""
         return self._router.snapshot.fileno()
 
     def clear_neighbor(self, neighbor: Address) -> bool:
-        """Begin the adjacencies with a router id or an address afresh."""
+        """Restart the adjacencies with a router id or an address, if there are any."""
         return self._router.clear_neighbor(neighbor)
 
-    # --- questions about why, and what happens
+    # --- explanations and changes
 
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
-        """Every router that NUP knows."""
+        """Iterate over every router that NUP knows."""
         return self._topology.rows(self._router.config.router_id)
 
     def explain(self, address: Address) -> ExplainView:
-        """How an address is routed."""
+        """Explain how an address is routed."""
         return explain(self._router, address, self.tables.view)
 
     def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """Changes from now on; None when this user has as many feeds as one may have."""
+        """Begin a feed of changes; None if this user has as many feeds as a user may have."""
         return self._router.changes.watch(topics, uid)
 
 
@@ -362,12 +364,12 @@ def _neighbor_view(row: NeighborRow) -> NeighborView:
 
 
 def _rounded(figure: float | None) -> float | None:
-    """To three places: as exact as anybody can use, and short to read."""
+    """Round to three decimal places, which is exact enough and short."""
     return None if figure is None else round(figure, 3)
 
 
 def nexthop_reason(report: NextHopReport) -> str:
-    """What there is to say of a nexthop object: why the kernel has refused it, or what is cut."""
+    """Explain the state of a nexthop object: why the kernel has refused it, or what is cut."""
     if report.problem or not report.left_out:
         return report.problem
     shown = max(len(report.next_hops), len(report.active))

@@ -124,7 +124,7 @@ def test_a_prefix_length_that_cannot_be_is_refused() -> None:
         (change(("10.0.0.0/8", BLACKHOLE), owner="a b"), "'a b' is no name of an owner"),
         (
             change(("10.0.0.0/8", BLACKHOLE), owner="web", lease=Lease(is_session=True)),
-            "leave `owner` away",
+            "leave `owner` out",
         ),
         (
             RouteChange(RouteOperation.ADD, (BLACKHOLE,), PackedRoutes(b"\n\0\0\0", b"\x08", b"")),
@@ -134,7 +134,7 @@ def test_a_prefix_length_that_cannot_be_is_refused() -> None:
             RouteChange(
                 RouteOperation.ADD, (BLACKHOLE,), PackedRoutes(b"\n\0\0\0", b"\x08", b"\0\x05")
             ),
-            "a route names attributes 5, but 1 sets came",
+            "a route refers to attributes 5, but there are 1 sets",
         ),
         (
             RouteChange(

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_families
 
 from routed.engine.fib.latency import ConvergenceClock
-from routed.metrics.exposition import Form, Histogram, Kind, MetricFamily, render, wanted_form
+from routed.metrics.exposition import Form, Histogram, Kind, MetricFamily, choose_form, render
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
@@ -89,12 +89,12 @@ def test_the_older_form_has_no_type_that_its_readers_do_not_know() -> None:
     ],
 )  # fmt: skip
 def test_openmetrics_is_for_those_who_name_it(accept: str, form: Form) -> None:
-    assert wanted_form(accept) is form
+    assert choose_form(accept) is form
 
 
 @given(st.text())
 def test_any_accept_header_has_a_form(accept: str) -> None:
-    assert wanted_form(accept) in Form
+    assert choose_form(accept) in Form
 
 
 @given(st.lists(st.floats(0, 20), max_size=50))
