@@ -1,13 +1,13 @@
-"""Signs that another router, not on our links, has our router id. One for each neighbor's table.
+"""Detection of another router, not on our links, that has our router id. One for each neighbor.
 
 A neighbor on the link that has our id is refused at once. One that is further away shows only in
-routes that name us as their origin. Most of those are echoes of our own, or what an earlier life of
-ours left behind; that other router is there when
+routes that name us as their origin. Most of those are echoes of our own routes, or remains of an
+earlier boot; another router is there when
 
-- a prefix that we do not announce is still told LEFTOVER_S later, when nobody keeps anything of an
-  earlier life any more, or
-- seqnos of ours that we never issued keep coming for a prefix that we announce (`raising`), or one
-  that we may not outrun is still told after that time.
+- a prefix that we do not announce is still advertised after LEFTOVER_S, when no router keeps routes
+of an earlier boot any more, or
+- seqnos of ours that we never issued keep coming for a prefix that we announce (`seqno_limits`), or
+one that we may not exceed is still advertised after that time.
 
 Its routes are never used here, and ours are not used there: an operator has to know.
 
@@ -23,31 +23,32 @@ from routed.model.prefix import Prefix
 __all__ = ["LEFTOVER_S", "REMEMBERED", "DuplicateIdDetector"]
 
 LEFTOVER_S = 150.0
-"""The longest grace (120 s), and time for the news to cross the network."""
+"""The longest grace (120 s), and time for updates to cross the network."""
 REMEMBERED = 16
 
 
 class DuplicateIdDetector:
-    """What one neighbor tells with our router id as its origin."""
+    """Prefixes that one neighbor advertises with our router id as their origin."""
 
     def __init__(self) -> None:
         self.is_reported = False
-        """Whether what was found has been reported."""
+        """Whether the finding has been reported."""
         self._since: dict[Prefix, float] = {}
-        """Prefixes that we do not announce, or not like this; oldest first."""
+        """Prefixes that we do not announce, or not with that seqno; oldest first."""
         self._contested: Prefix | None = None
 
     def record(self, prefix: Prefix, now: float) -> None:
-        """A prefix is told as ours that we do not announce, or not with so new a seqno."""
+        """Record a prefix advertised as ours that we do not announce, or not with so new a
+        seqno."""
         if len(self._since) < REMEMBERED:
             self._since.setdefault(prefix, now)
 
     def record_contested(self, prefix: Prefix) -> None:
-        """Another router issues seqnos for a prefix that we announce."""
+        """Record that another router issues seqnos for a prefix that we announce."""
         self._contested = prefix
 
     def clear(self, prefixes: Iterable[Prefix]) -> None:
-        """These are told as ours no more."""
+        """Remove prefixes that are no longer advertised as ours."""
         for prefix in prefixes:
             self._since.pop(prefix, None)
             if prefix == self._contested:
@@ -59,7 +60,7 @@ class DuplicateIdDetector:
         return not self._since and self._contested is None
 
     def found(self, now: float) -> Prefix | None:
-        """A prefix that shows that another router has our id; None when none does."""
+        """Return a prefix that proves another router with our id; None when none does."""
         if self._contested is not None:
             return self._contested
         for prefix, since in self._since.items():
@@ -67,7 +68,7 @@ class DuplicateIdDetector:
         return None
 
     def next_timer(self) -> float | None:
-        """When `found` may have something new to say; None when that was reported."""
+        """Return when `found` may have a new result; None when one was reported."""
         if self.is_reported:
             return None
         for since in self._since.values():

@@ -84,7 +84,7 @@ class HeartbeatHandler:
     def _update_addresses(
         self, link: Link, neighbor: Neighbor, message: Message, now: float
     ) -> None:
-        """Take in the addresses that a heartbeat names; one that names none repeats the last."""
+        """Apply the addresses that a heartbeat names; one that names none repeats the last ones."""
         adjacency = neighbor.adjacency
         listed = [tlv.address for tlv in message.tlvs if isinstance(tlv, LinkAddress)]
         named = tuple(listed[:MAX_LISTED_ADDRESSES])
@@ -105,7 +105,8 @@ class HeartbeatHandler:
     def _heartbeat_sender(
         self, link: Link, source: Address, message: Message, now: float
     ) -> Neighbor | None:
-        """The neighbor that a heartbeat comes from: known, new, moved, or living anew."""
+        """Return the sender of a heartbeat: a known neighbor, a new or moved one, or one that
+        restarted."""
         ifindex, sender = link.settings.ifindex, message.sender
         key = NeighborKey(ifindex, sender.router_id, source)
         neighbor = link.neighbors.get(key)
@@ -125,11 +126,11 @@ class HeartbeatHandler:
         return neighbor
 
     def _has_place(self, link: Link, source: Address, message: Message, now: float) -> bool:
-        """Whether somebody who is heard for the first time may become a neighbor.
+        """Whether an unknown sender may become a neighbor.
 
         A router that is known by another address has moved, if it lists us with the session that it
-        has with us there; without that it has two links to the wire. Its id in another life is
-        another router's, as long as the first one is alive.
+        has with us there; otherwise it has two links to the wire. The same router id with another
+        boot id belongs to another router, as long as the first one is alive.
         """
         ifindex, sender = link.settings.ifindex, message.sender
         same_router = link.neighbors_of(sender.router_id)
@@ -155,7 +156,8 @@ class HeartbeatHandler:
         return True
 
     def _displace(self, link: Link, now: float) -> bool:
-        """Make room by the newcomer that has waited longest; nobody heard both ways ever goes."""
+        """Remove the newcomer that has waited longest; a neighbor heard both ways is never
+        removed."""
         key = next(iter(link.newcomers), None)
         if key is None:
             return False
@@ -166,7 +168,8 @@ class HeartbeatHandler:
         return True
 
     def _entries_of_us(self, message: Message) -> list[NeighborHeard]:
-        """What a heartbeat says about us: an entry for each of our links that its sender hears."""
+        """Return the entries about us in a heartbeat: one for each of our links that its sender
+        hears."""
         return [
             tlv
             for tlv in message.tlvs
@@ -185,10 +188,10 @@ class HeartbeatHandler:
     def _process_heard_list(
         self, link: Link, neighbor: Neighbor, message: Message, now: float
     ) -> None:
-        """What a heartbeat says about us.
+        """Apply what a heartbeat says about us.
 
-        Where we or the sender have several links to the wire we are listed several times, and the
-        entry for this link is the one with our session here.
+        Where we or the sender have several links to the wire, several entries list us; the one for
+        this link has our session here.
         """
         adjacency = neighbor.adjacency
         entries = self._entries_of_us(message)
@@ -229,10 +232,10 @@ class HeartbeatHandler:
     def _guess_entry(
         self, link: Link, neighbor: Neighbor, entries: list[NeighborHeard], now: float
     ) -> None:
-        """None of several entries has our session: the neighbor does not know it yet.
+        """Handle several entries without our session: the neighbor does not know it yet.
 
         One of them is for this link all the same. While the adjacency forms we answer to any of
-        them; when the neighbor finds its own session in that answer it takes ours from it, and
+        them. When the neighbor finds its own session in that answer it takes ours from it;
         otherwise we answer to another one.
         """
         adjacency = neighbor.adjacency
@@ -246,7 +249,7 @@ class HeartbeatHandler:
     def _update_reception(
         self, adjacency: Adjacency, message: Message, entry: NeighborHeard
     ) -> None:
-        """What a heartbeat that lists us says of how ours arrive; nothing means all of them.
+        """Record how many of our heartbeats arrive, as the sender says; without RECEPTION all do.
 
         RECEPTION follows the entry that it belongs to.
         """
@@ -260,7 +263,8 @@ class HeartbeatHandler:
                 return
 
     def _update_cost(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Have the cost follow the round trip and the loss, where the link is told to."""
+        """Recompute the cost from the round trip and the loss, where the link is configured for
+        it."""
         adjacency, settings = neighbor.adjacency, link.settings
         before = adjacency.extra_cost, adjacency.loss_factor
         adjacency.extra_cost = (

@@ -1,4 +1,4 @@
-"""The neighbor protocol as one object without I/O: inputs in, outputs out, time passed in.
+"""NUP as one object without I/O: inputs in, outputs out, time passed in.
 
     receive_datagram --+                                  +--> SendDatagram
     link_up, _down     |     Adjacency (table)            |    AdjacencyChanged
@@ -12,29 +12,30 @@ marked dirty on the links), and last what each link has to send. The last step c
 selection, so one pass is enough. Only links and neighbors that an input or a timer concerns are
 visited (`schedule`, `Link.queue_service`, `Link.pop_timers`).
 
-The caller drains `outputs()` after every input and calls `handle_timer` when `next_timer()` has
-come. `now` is a float of seconds on one monotonic clock and never goes back.
+The caller drains `outputs()` after every input and calls `handle_timer` at `next_timer()`. `now` is
+a float of seconds on one monotonic clock and never goes back.
 
-What the caller promises: a prefix is originated here only while this router's own forwarding of it
-does not rest on a route learned here (otherwise two routers could each advertise the other's).
+The caller's promise: a prefix is originated here only while this router's own forwarding of it does
+not rest on a route learned here (otherwise two routers could each advertise the other's route).
 
-Failure: nothing that arrives from the network raises. It is dropped with a `Trace` whose code is
-counted. A misuse by the caller raises `UsageError`.
+Failure: no datagram from the network raises. It is dropped with a `Trace` whose code is counted. A
+misuse by the caller raises `UsageError`.
 
-Bounds: MAX_NEIGHBORS_PER_LINK neighbors per link, whoever claims to be there; the rest as stated
-in `reliable` and `feasibility`.
+Bounds: MAX_NEIGHBORS_PER_LINK neighbors per link; the others as stated in `transport/reliable` and
+`routes/table`.
 
-Graceful restart. When a neighbor comes back with a new boot id, or announced that it would, its
-routes stay in use, marked stale, while the adjacency forms anew; END_OF_TABLE sweeps what was not
-told again, and the end of the grace sweeps all. While it restarts, it forwards by its old table, so
-nothing changes along the paths through it; `feasibility` says why that is free of loops. A router
-that itself restarts must not touch its kernel table before `is_loaded`: only the whole of its
-neighbors' tables tells its true successors from the neighbors that were reached through it.
+Graceful restart. When a neighbor comes back with a new boot id, or has announced that it will, its
+routes stay in use, marked stale, while the adjacency forms again. END_OF_TABLE removes those that
+were not advertised again, and the end of the grace removes all stale routes. While it restarts, it
+forwards by its old table, so nothing changes along the paths through it; `routes/table` says why
+that is free of loops. A router that itself restarts must not change its kernel table before
+`is_loaded`: only the complete tables of its neighbors tell its true successors from neighbors that
+were reached through it.
 
-When neighbors restart together, each may have to learn from the other what it is to tell a third.
-So CONVERGING stays set on a link until the tables from all other links are whole: what comes by the
-link itself is not told there, and in a network without circles of restarting routers nobody waits
-for himself. Where there is one, the dead interval ends it.
+When several neighbors restart together, each may have to learn from the others what it advertises.
+So CONVERGING stays set on a link until the tables of all other links are complete: routes learned
+on the link itself are not advertised there, and in a network without circles of restarting routers
+no router waits for itself. In such a circle the dead interval ends the wait.
 
 Sources: the sans-IO form of h11 and aioquic; RFC 4724 and RFC 3623 for the restart.
 """
@@ -88,10 +89,10 @@ from routed.nup.wire.tlv_fields import is_router_id
 __all__ = ["MAX_NEIGHBORS_PER_LINK", "NeighborInstance"]
 
 OWN_GRACE_S = 30.0
-"""What we ask for when we announce a restart."""
+"""The grace that we ask for when we announce a restart."""
 MAX_LINKS_REMEMBERED = 256
-"""Links that are down and may come back. One that is forgotten and comes back all the same starts
-its counters again: neighbors that still know it drop what it says until they take it for dead."""
+"""Links that are down and may come back. The counters of a link that has been forgotten start
+again: neighbors that still know them drop our messages there until they count us as dead."""
 
 
 class NeighborInstance:
@@ -100,19 +101,19 @@ class NeighborInstance:
     def __init__(
         self, router_id: Address, boot_id: int, origin_seqno: int, rng: random.Random
     ) -> None:
-        """Begin a life of the protocol.
+        """Start one boot of the protocol.
 
         Args:
             router_id: an IPv4 address, unique in the network.
-            boot_id: random, 32 bits, new for each life.
-            origin_seqno: later than any that an earlier life of this router used; 32 bits, serial.
-            rng: jitter and session numbers come from it; seed it to repeat a run.
+            boot_id: random, 32 bits, new for each boot.
+            origin_seqno: later than any that an earlier boot of this router used; 32 bits, serial.
+            rng: source of jitter and session numbers; seed it to repeat a run.
 
         Raises:
-            UsageError: the router id is no unicast IPv4 address.
+            UsageError: the router id is not a unicast IPv4 address.
         """
         if router_id.family is not Family.IPV4 or not is_router_id(router_id.addr_bits):
-            raise UsageError(f"{router_id} is no router id: a unicast IPv4 address is wanted")
+            raise UsageError(f"{router_id} is not a router id: it must be a unicast IPv4 address")
         self.router_id = router_id
         self.boot_id = boot_id
         state = make_shared_state(Sender(router_id, boot_id), origin_seqno, rng)
@@ -147,7 +148,8 @@ class NeighborInstance:
     # Inputs: links
 
     def link_up(self, settings: LinkSettings, now: float) -> None:
-        """Start on a link that carries traffic; for a link that is known, the same as a change."""
+        """Start NUP on a link that carries traffic; for a known link, the same as
+        `link_changed`."""
         if self._is_stopped:
             return
         self._record_input("link_up", settings, now)
@@ -169,23 +171,23 @@ class NeighborInstance:
         self._finish_input(now)
 
     def expect_neighbors(self, addresses: Iterable[tuple[int, Address]], until: float) -> None:
-        """Learn whom our earlier life was forwarding to, before the links come up.
+        """Record the neighbors that our previous boot forwarded to, before the links come up.
 
-        Until they are heard and have told whole tables (one that restarts, too, says when), or
-        the dead interval has passed, this router is not loaded, and says so to its neighbors
-        (CONVERGING): they keep what the earlier life told them. For others it does not wait:
-        nothing that the earlier life told rests on them.
+        Until they have been heard and have sent complete tables, or the dead interval has passed,
+        this router is not loaded, and says so to its neighbors (CONVERGING): they keep the routes
+        of our previous boot. It does not wait for other neighbors: no route of the previous boot
+        rests on them.
 
         Args:
             addresses: of next hops, with their links.
-            until: when to wait no longer, seconds, monotonic.
+            until: deadline of the wait; seconds, monotonic.
         """
         known = sorted(set(addresses))
         self._record_input("expect_neighbors", known, until)
         self._loading.expect(known, until)
 
     def link_changed(self, settings: LinkSettings, now: float) -> None:
-        """Take on new settings or addresses of a link; no adjacency is dropped for it.
+        """Apply new settings or addresses of a link; no adjacency is dropped for it.
 
         Raises:
             UsageError: the link was never brought up.
@@ -209,7 +211,8 @@ class NeighborInstance:
         self._finish_input(now)
 
     def link_down(self, ifindex: int, now: float) -> None:
-        """The link lost its carrier, or NUP no longer runs on it; unknown links are ignored."""
+        """Stop NUP on a link: it lost its carrier, or is no longer configured. Ignores unknown
+        links."""
         link = self._links.get(ifindex)
         if link is None or self._is_stopped:
             return
@@ -226,7 +229,8 @@ class NeighborInstance:
         self._finish_input(now)
 
     def set_wall_clock(self, wall_offset_s: float) -> None:
-        """Learn what the wall clock says: seconds since 1970, less `now`. Keys live by it."""
+        """Set the wall clock: seconds since 1970, less `now`. The lifetimes of keys depend on
+        it."""
         self._record_input("set_wall_clock", wall_offset_s)
         self._wall_offset_s = wall_offset_s
 
@@ -235,13 +239,13 @@ class NeighborInstance:
     def originate(
         self, prefix: Prefix, metric: int, tag: int, is_external: bool, now: float
     ) -> None:
-        """Bring a prefix into the network; see `originate_all`."""
+        """Originate a prefix; see `originate_all`."""
         self.originate_all([prefix], metric, tag, is_external, now)
 
     def originate_all(
         self, prefixes: Iterable[Prefix], metric: int, tag: int, is_external: bool, now: float
     ) -> None:
-        """Bring prefixes into the network, all alike, or change how they are brought in.
+        """Originate prefixes, all with the same attributes, or change their attributes.
 
         Args:
             prefixes: not learned here, as far as this router's forwarding goes (module docstring).
@@ -267,11 +271,11 @@ class NeighborInstance:
         )  # a timer then tells; nothing else follows from it
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
-        """Take a prefix out of the network; see `withdraw_all`."""
+        """Withdraw a prefix; see `withdraw_all`."""
         self.withdraw_all([prefix], now)
 
     def withdraw_all(self, prefixes: Iterable[Prefix], now: float) -> None:
-        """Take prefixes out of the network; unknown ones are ignored."""
+        """Withdraw prefixes of our own; unknown ones are ignored."""
         if self._is_stopped:
             return
         known = list(prefixes)
@@ -281,7 +285,8 @@ class NeighborInstance:
         )
 
     def set_policy(self, policy: Policy, now: float) -> None:
-        """Follow other filters: what is known is judged anew, and neighbors are told the rest."""
+        """Put other filters in force: re-evaluate the known routes, and advertise the
+        differences."""
         if self._is_stopped or policy == self._policy.current:
             return
         self._record_input("set_policy", policy, now)
@@ -292,8 +297,8 @@ class NeighborInstance:
         self._finish_input(now)
 
     def set_martians(self, martians: MartianRules, now: float) -> None:
-        """Follow other rules of what is never learned: what they refuse now is forgotten, and
-        neighbors are asked for what they refused before."""
+        """Put other martian rules in force: forget the routes that they refuse, and ask neighbors
+        again for those that were refused before."""
         if self._is_stopped or martians == self._table.martians:
             return
         self._record_input("set_martians", martians, now)
@@ -307,10 +312,10 @@ class NeighborInstance:
     # Inputs: forwarding
 
     def await_forwarding(self, is_on: bool, now: float) -> None:
-        """From now on tell neighbors what is better than before only when `forwarding_updated` has
-        said that this router forwards by it (`following`); or at once again.
+        """Switch the forwarding wait on or off: whether better routes are advertised only after
+        `forwarding_updated`.
 
-        Without it, as at first: for a router whose forwarding is what was reported last.
+        It is off at first: for a router that forwards at once by what was reported last.
         """
         if self._is_stopped or is_on is self._wait.is_on:
             return
@@ -321,16 +326,19 @@ class NeighborInstance:
             self._finish_input(now)
 
     def pop_forwarding_waits(self) -> list[Prefix]:
-        """Prefixes of which neighbors are told when forwarding has followed: those since the last
-        call. What was reported of them is in the outputs drained before."""
+        """Return the prefixes that have begun to wait since the last call. Their routes are in the
+        outputs drained before."""
         awaited = self._wait.pop_new()
         if awaited:
             self._record_input("pop_forwarding_waits")
         return awaited
 
     def forwarding_updated(self, prefixes: Iterable[Prefix], now: float) -> None:
-        """This router forwards by what was reported of these prefixes before they were last got by
-        `pop_forwarding_waits`, or has found something else to forward by."""
+        """End the wait of prefixes.
+
+        This router forwards by what was reported of them before their last `pop_forwarding_waits`,
+        or by another route.
+        """
         if self._is_stopped:
             return
         followed = self._wait.end(prefixes)
@@ -340,10 +348,10 @@ class NeighborInstance:
             self._finish_input(now)
 
     def forwarding_alive(self, now: float) -> bool:
-        """Whoever writes the kernel for this router is alive at this moment.
+        """Record that the process that writes the kernel is alive now.
 
-        Once this has been called, what has waited for too long is told only when it was called
-        again since: a process that hangs is no reason to advertise.
+        After the first call, a wait that has lasted too long ends only if another call has come
+        since: no update is advertised on behalf of a process that hangs.
 
         Returns:
             Whether `handle_timer` has something to do.
@@ -360,7 +368,7 @@ class NeighborInstance:
     def receive_datagram(
         self, data: bytes, source: Address, ifindex: int, hop_limit: int | None, now: float
     ) -> None:
-        """Take in one datagram, whatever is in it.
+        """Handle one datagram, whatever is in it.
 
         Args:
             data: the UDP payload.
@@ -373,11 +381,11 @@ class NeighborInstance:
         self.receive_burst([Datagram(data, source, ifindex, hop_limit)], now)
 
     def receive_burst(self, datagrams: Iterable[Datagram], now: float) -> None:
-        """Take in what has been waiting, before the clock is consulted.
+        """Handle all datagrams that have arrived, before any timer.
 
-        A process that was kept from running finds its timers overdue and its buffers full. Judged
-        one by one, the first datagram's consequences would include the death of neighbors whose
-        heartbeats are next in line.
+        A process that was kept from running finds its timers overdue and its buffers full. One by
+        one, the first datagram would cause the death of neighbors whose heartbeats are next in the
+        buffer.
 
         Args:
             datagrams: in the order of arrival on each link.
@@ -393,14 +401,15 @@ class NeighborInstance:
         self._finish_input(now)
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due; too early or too late is harmless."""
+        """Do what is due; a call that is too early or too late is harmless."""
         if not self._is_stopped:
             self._record_input("handle_timer", now)
             self._expire_neighbors(now)
             self._finish_input(now)
 
     def next_timer(self) -> float | None:
-        """When `handle_timer` should be called next, on the clock of `now`; None for never."""
+        """Return when `handle_timer` should be called next, on the clock of `now`; None for
+        never."""
         if self._is_stopped:
             return None
         timed = (self._schedule, self._table, self._wait, self._loading)
@@ -408,14 +417,14 @@ class NeighborInstance:
         return min((moment for moment in times if moment is not None), default=None)
 
     def outputs(self) -> list[Output]:
-        """Drain what has accumulated, in order."""
+        """Drain the outputs, in order."""
         drained = self._log.drain()
         if self._recorder is not None:
             self._recorder.record_outputs(drained)
         return drained
 
     def clear_neighbor(self, router_id: Address, now: float) -> bool:
-        """Start every adjacency with a router afresh (operator); whether there was one."""
+        """Restart every adjacency with a router (operator). Returns whether there was one."""
         self._record_input("clear_neighbor", router_id, now)
         found = [
             (link, neighbor)
@@ -432,7 +441,7 @@ class NeighborInstance:
         return bool(found)
 
     def stop(self, is_restart: bool, now: float) -> None:
-        """Leave: GOODBYE, or RESTART when this router goes on forwarding and comes back.
+        """Send GOODBYE, or RESTART when this router goes on forwarding and comes back; then stop.
 
         Nothing is reported for routes and adjacencies; drain the outputs once more, then drop the
         instance.
@@ -448,7 +457,7 @@ class NeighborInstance:
     # Recording
 
     def record_to(self, recorder: InputRecorder | None) -> None:
-        """Have a recorder write down every input and output from now on; None for no longer."""
+        """Have a recorder write every input and output from now on; None ends that."""
         self._recorder = recorder
 
     def _record_input(self, name: str, *arguments: object) -> None:
@@ -456,7 +465,7 @@ class NeighborInstance:
             self._recorder.record_input(name, arguments)
 
     def key_rings(self) -> dict[int, KeyRing]:
-        """The keys of each link that is authenticated, by its index."""
+        """Return the keys of each authenticated link, by its index."""
         rings = {ifindex: link.settings.key_ring for ifindex, link in self._links.items()}
         return {ifindex: ring for ifindex, ring in rings.items() if ring is not None}
 
@@ -466,26 +475,25 @@ class NeighborInstance:
     # Views
 
     def neighbors(self, now: float) -> list[NeighborRow]:
-        """Every adjacency, and every address that is not believed, by link, address and router
-        id."""
+        """Return every adjacency and every refused sender, by link, address and router id."""
         return self.neighbors_after(None, sys.maxsize, now)
 
     def neighbors_after(
         self, after: NeighborPosition | None, limit: int, now: float
     ) -> list[NeighborRow]:
-        """The next of `neighbors` after one of them, at most so many.
+        """Return the next of `neighbors` after a position, `limit` at most.
 
         Args:
             after: the position of the last one seen; None to begin.
             limit: how many.
             now: seconds, monotonic.
 
-        Cost: a look at what is on the links that are shown, and 20 us a row.
+        Cost: linear in the entries of the links that are shown, and 20 us a row.
         """
         return neighbor_rows(self._links, self._table, after, limit, now)
 
     def adjacency_states(self) -> list[tuple[int, AdjacencyState]]:
-        """The link and the state of every adjacency."""
+        """Return the link and the state of every adjacency."""
         return [
             (ifindex, neighbor.adjacency.state)
             for ifindex, link in self._links.items()
@@ -493,7 +501,7 @@ class NeighborInstance:
         ]
 
     def neighbor_ids(self) -> set[Address]:
-        """The router ids of all adjacencies."""
+        """Return the router ids of all adjacencies."""
         return {
             neighbor.adjacency.router_id
             for link in self._links.values()
@@ -501,12 +509,12 @@ class NeighborInstance:
         }
 
     def learned(self) -> list[LearnedRow]:
-        """Every route as every neighbor tells it, by prefix and neighbor."""
+        """Return every learned route, by prefix and neighbor."""
         return learned_rows(self._table)
 
     def waiting_for(self, address: Address) -> list[LearnedRow]:
-        """Routes to an address that neighbors offer and that wait for a newer seqno, the longest
-        prefix first.
+        """Return the learned routes to an address that wait for a newer seqno, the longest prefix
+        first.
 
         Cost: a dictionary look-up for each prefix length of the family.
         """
@@ -520,25 +528,27 @@ class NeighborInstance:
         ]
 
     def counters(self) -> Mapping[str, int]:
-        """How often each `TraceCode` has happened, by its value; every code is present."""
+        """Return how often each `TraceCode` has happened, by its value; every code is present."""
         return self._log.counters()
 
     def pending_adjacencies(self, now: float) -> int:
-        """How many adjacencies are forming; a one-way one counts for its dead interval only."""
+        """Return how many adjacencies are forming; a one-way one counts for its dead interval
+        only."""
         return self._loading.pending_adjacencies(now)
 
     def is_loaded(self, now: float) -> bool:
-        """Whether all neighbors that are there have been heard and have told their tables; after a
-        restart, whether these were whole."""
+        """Whether all present neighbors have been heard and have sent their tables; after a
+        restart, whether these were complete."""
         return self._loading.is_loaded(now)
 
     @property
     def awaits_links(self) -> bool:
-        """Whether a link is not up yet that an earlier life had neighbors on."""
+        """Whether a link with neighbors of the previous boot is not up yet."""
         return self._loading.awaits_links
 
     def _expire_neighbors(self, now: float) -> None:
-        """Expire who has been silent; only where all that has arrived has been read (the edge)."""
+        """Expire silent neighbors; only after all datagrams that have arrived were read
+        (`network`)."""
         for ifindex in self._schedule.due(now):
             link = self._links[ifindex]
             for neighbor in link.pop_timers(now):
@@ -567,7 +577,7 @@ class NeighborInstance:
             self._serve_link(self._links[ifindex], now)
             self._schedule.arm(ifindex)
         if self._loading.pop_loaded(now):
-            self._schedule.touch_all()  # each tells its neighbors, once it has told everything
+            self._schedule.touch_all()  # each ends CONVERGING when it has sent everything
 
     def _has_gap(self, key: NeighborKey) -> bool:
         """Whether messages of a neighbor are missing that later ones have overtaken."""
@@ -576,10 +586,11 @@ class NeighborInstance:
         return neighbor is not None and neighbor.exchange.receiver.has_gap
 
     def _gather_heartbeats(self, now: float) -> None:
-        """With a heartbeat that is due leave those of other links that may leave already.
+        """Send the heartbeats of other links together with one that is due, as far as they may
+        leave already.
 
-        To wake a process costs more than a heartbeat; chance decides about the first of them, as it
-        would have about each, so routers do not fall into step.
+        Waking a process costs more than a heartbeat. The time of the first of them is random, as
+        that of each would be, so routers do not fall into step.
         """
         if all(self._links[ifindex].heartbeat_due > now for ifindex in self._schedule.due(now)):
             return
@@ -589,13 +600,13 @@ class NeighborInstance:
                 link.touch()
 
     def _serve_link(self, link: Link, now: float) -> None:
-        """Send what one link has to send, and note how far it has come."""
+        """Send what one link has to send, and end CONVERGING on it when its time has come."""
         if link.listening_until is not None and now >= link.listening_until:
             link.listening_until = None
         self._transmitter.serve_link(link, now)
         has_told = self._loading.has_loaded and link.has_sent_all and not self._wait
         if not (link.is_converging and has_told):
             return
-        if self._loading.has_whole_tables(but_for=link):  # what comes by the link is not told there
+        if self._loading.has_whole_tables(but_for=link):  # its own routes are not advertised there
             link.is_converging = False
             self._transmitter.hasten_heartbeat(link, now)

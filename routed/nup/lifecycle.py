@@ -1,12 +1,11 @@
-"""What the transition table says is carried out here, for every adjacency of an instance.
+"""The lifecycle of adjacencies: carries out what the transition table says.
 
 `fire` is the only place where an adjacency changes its state: it looks the event up
-(`adjacency.TRANSITIONS`), says so, and does what the action asks of the other parts: sessions are
-numbered, table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
+(`adjacency.TRANSITIONS`), emits the change, and carries out the action: sessions are numbered,
+table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
 
-State that lives here: how many sessions were opened, and the key of their numbers. Everything else
-belongs to those it is held by (`links`) or to the room that decides about it (`feasibility`,
-`report`).
+State that lives here: the number of sessions opened, and the key that their numbers are derived
+from. All other state belongs to the links and neighbors, or to `RouteTable` and `RouteReporter`.
 """
 
 from __future__ import annotations
@@ -36,18 +35,19 @@ __all__ = ["Lifecycle", "has_complete_table"]
 _NO_FLAPS = frozenset(
     {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
 )
-"""Ends of an adjacency that move no traffic, or that somebody asked for."""
+"""Ends of an adjacency that move no traffic, or that an operator asked for."""
 
 TABLE_REQUEST_GAP_S = 30.0
-"""A neighbor is asked for its whole table no sooner than this after the last time."""
+"""The least time between two requests for a neighbor's whole table."""
 TABLE_ANSWER_GAP_S = 15.0
-"""A neighbor's request is answered no sooner than this after its last one: half of what it has to
-wait, so that no delay on the way makes an honest one too early."""
+"""The least time between two answered requests of a neighbor: half of its own gap, so that no delay
+on the way makes an honest request too early."""
 TABLE_REQUEST_WAIT_S = 1.0
-"""Until the next look while its first table is not whole, or its window is full."""
+"""The time until the next try while the neighbor's first table is incomplete, or its window is
+full."""
 
 GRACE_MIN_S = 10.0
-"""A neighbor that came back unannounced has this long, or its dead interval, to tell its table."""
+"""A neighbor that restarted unannounced has this long, or its dead interval, to send its table."""
 
 
 class Lifecycle:
@@ -58,7 +58,8 @@ class Lifecycle:
     ) -> None:
         self._session_key = state.rng.randbytes(32)
         self._sessions = 0
-        """How many were opened; hashed with the key, so that none can be told from another."""
+        """How many were opened; hashed with the key, so that no number can be derived from
+        another."""
         self._rng = state.rng
         self._log = state.log
         self._table = state.table
@@ -135,12 +136,13 @@ class Lifecycle:
             )
 
     def _open_session(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Number the new incarnation and let the neighbor know soon."""
+        """Number the new incarnation, and send a heartbeat with it soon."""
         neighbor.adjacency.open_session(self._next_session(neighbor.adjacency.session), now)
         self._transmitter.hasten_heartbeat(link, now)
 
     def _next_session(self, last: int) -> int:
-        """An unpredictable number: not 0, which means unknown, nor the last of the adjacency."""
+        """Return an unpredictable number: not 0, which means unknown, nor the last of the
+        adjacency."""
         while True:
             self._sessions += 1
             counted = self._sessions.to_bytes(8, "big")
@@ -150,7 +152,7 @@ class Lifecycle:
                 return session
 
     def _begin_exchange(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Tell a neighbor our table; from here on the multicast stream is for it too."""
+        """Start our table dump to a neighbor; from here on the multicast stream is for it too."""
         link.newcomers.pop(neighbor.key, None)
         reason = AdjacencyReason.TABLES_BEGUN
         self.fire(link, neighbor, AdjacencyEvent.EXCHANGE_BEGUN, reason, now)
@@ -162,7 +164,7 @@ class Lifecycle:
         self._transmitter.send_unicast(link, neighbor, (BeginTable(link.multicast_sequence),), now)
 
     def _end_exchange(self, link: Link, neighbor: Neighbor) -> None:
-        """Nothing of this incarnation counts any more."""
+        """Drop everything that was exchanged in this incarnation."""
         for delivered in neighbor.exchange.sender.abandon():
             self._reporter.record_delivered(link.settings.ifindex, delivered)
         neighbor.exchange = Exchange.fresh(self._rng)
@@ -182,7 +184,8 @@ class Lifecycle:
         link.remove_neighbor(neighbor)
 
     def check_exchanged(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Sweep when the neighbor's table is whole; come UP when ours is acknowledged too."""
+        """Remove stale routes when the neighbor's table is complete; go UP when ours is
+        acknowledged too."""
         exchange = neighbor.exchange
         if exchange.neighbor_end is not None and not exchange.is_table_received:
             end_sequence, count = exchange.neighbor_end
@@ -215,7 +218,7 @@ class Lifecycle:
         self.fire(link, neighbor, AdjacencyEvent.HELLO_TWO_WAY, reason, now)
 
     def expire(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Do what the clock says about one neighbor: dead, one-way, given up, grace over."""
+        """Apply the timers of one neighbor: dead, one-way, given up, grace over."""
         adjacency = neighbor.adjacency
         if adjacency.state is not AdjacencyState.DOWN and now >= adjacency.dead_at:
             event, reason = AdjacencyEvent.DEAD_TIMER, AdjacencyReason.DEAD_INTERVAL
@@ -229,7 +232,7 @@ class Lifecycle:
                 event, reason = AdjacencyEvent.GIVEN_UP, AdjacencyReason.UNACKNOWLEDGED
                 self.fire(link, neighbor, event, reason, now)
         if adjacency.loading_until is not None and now >= adjacency.loading_until:
-            adjacency.loading_until = None  # `loading` looks at this
+            adjacency.loading_until = None  # read by `loading`
         request_at = neighbor.exchange.table_request_at
         if neighbor.exchanges_routes and request_at is not None and now >= request_at:
             self._request_table(link, neighbor, now)
@@ -241,7 +244,7 @@ class Lifecycle:
                 self._drop_neighbor(link, neighbor, now)
 
     def report_duplicate_id(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Say once that another router has our router id, when a neighbor's routes show it."""
+        """Trace once that another router has our router id, when a neighbor's routes prove it."""
         watch = neighbor.exchange.duplicate_ids
         prefix = watch.found(now)
         if prefix is not None and not watch.is_reported:
@@ -254,19 +257,19 @@ class Lifecycle:
             )
 
     def plan_request_if_room(self, neighbor: Neighbor, now: float) -> None:
-        """Plan to ask for a table that was refused in part, where there may be room for it now."""
+        """Plan to request a table that was refused in part, if there may be room for it now."""
         exchange = neighbor.exchange
         if exchange.table_request_at is None and self._table.counts.has_room_again(neighbor.key):
             exchange.table_request_at = max(now, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
 
     def plan_table_request(self, neighbor: Neighbor, at: float) -> None:
-        """Ask for a table that was refused in part, no sooner than this."""
+        """Plan to request a table that was refused in part, no sooner than `at`."""
         exchange = neighbor.exchange
         if exchange.table_request_at is None:
             exchange.table_request_at = max(at, exchange.table_requested_at + TABLE_REQUEST_GAP_S)
 
     def _request_table(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Ask for what was refused; only a table that has been told whole can be told again."""
+        """Request the neighbor's table again; only a complete one can be sent again."""
         exchange = neighbor.exchange
         if not (exchange.is_table_received and exchange.sender.has_room):
             exchange.table_request_at = now + TABLE_REQUEST_WAIT_S
@@ -279,7 +282,7 @@ class Lifecycle:
             self._transmitter.send_unicast(link, neighbor, (TableRequest(),), now)
 
     def resend_table(self, neighbor: Neighbor, now: float) -> None:
-        """A neighbor asks for our table again: from its beginning, if it is being told."""
+        """Answer a neighbor's request for our table: from its beginning, if a dump is under way."""
         exchange = neighbor.exchange
         if now < exchange.table_resent_at + TABLE_ANSWER_GAP_S:
             self._log.count(TraceCode.IGNORED_TABLE_REQUEST)
@@ -296,7 +299,8 @@ class Lifecycle:
         return link.neighbors.get(neighbor.key) is neighbor
 
     def refresh_path(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """The link's cost or somebody's addresses changed: choose again, name next hops again."""
+        """Select again, and name next hops again, after the link's cost or a neighbor's addresses
+        changed."""
         if not neighbor.exchanges_routes and neighbor.retained_until is None:
             return
         through = self._table.prefixes_via(neighbor.key)
@@ -308,7 +312,7 @@ class Lifecycle:
 
 
 def has_complete_table(exchange: Exchange) -> bool:
-    """Whether a neighbor's new life has told everything, and all of it has arrived."""
+    """Whether a restarted neighbor has advertised all its routes, and all of them have arrived."""
     cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
     return (
         exchange.is_table_received
@@ -319,7 +323,8 @@ def has_complete_table(exchange: Exchange) -> bool:
 
 
 _LOSING = frozenset({AdjacencyAction.FALL_BACK, AdjacencyAction.EXPIRE, AdjacencyAction.FORGET})
-"""Actions after which nothing goes to the neighbor; one that is retained keeps forwarding."""
+"""Actions after which the neighbor is no next hop; one whose routes are retained keeps
+forwarding."""
 
 
 def _lost_next_hops(

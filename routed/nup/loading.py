@@ -26,52 +26,54 @@ from routed.nup.link.state import Link
 __all__ = ["Loading"]
 
 BOOT_MAX_S = 120.0
-"""After this a life counts as loaded (`handler.GRACE_MAX_S`)."""
+"""After this an instance counts as loaded (`receive.GRACE_MAX_S`)."""
 
 
 class Loading:
-    """Owns what is expected of the first seconds; the links' own listening is theirs."""
+    """Owner of what is awaited after the start; each link owns its own listening time."""
 
     def __init__(self, links: Mapping[int, Link]) -> None:
-        """Begin a life with these links, by index; none of an earlier one is known."""
+        """Start with these links, by index; no neighbor of a previous boot is known."""
         self.has_loaded = False
-        """Whether all neighbors were once heard, each with its table."""
+        """Whether all neighbors have once been heard, each with its table."""
         self._links = links
         self._is_restart = False
-        """Whether routes of an earlier life were found."""
+        """Whether routes of a previous boot were found."""
         self._expected: dict[int, set[Address]] = {}
-        """Per link that is not up yet: whom our earlier life was forwarding to."""
+        """By link that is not up yet: the neighbors that our previous boot forwarded to."""
         self._expected_until = 0.0
         self._awaits_tables = False
-        """After a restart: neighbors that restart, too, have not been told everything yet."""
+        """After a restart: whether neighbors that restart, too, may still lack routes."""
         self._over_at: float | None = None
-        """When nothing is waited for any more; None before the first link is up."""
+        """When all waiting ends; None before the first link is up."""
         self._pending: Adjacency | None = None
-        """One that was forming when we last looked."""
+        """An adjacency that was forming at the last check."""
 
     def expect(self, neighbors: Iterable[tuple[int, Address]], until: float) -> None:
-        """Learn whom our earlier life was forwarding to; `until` when they are waited for."""
+        """Record the neighbors that our previous boot forwarded to, and the deadline of the
+        wait."""
         self._expected_until = until
         for ifindex, address in neighbors:
             self._expected.setdefault(ifindex, set()).add(address)
         self._is_restart = self._awaits_tables = bool(self._expected)
 
     def begin_link(self, link: Link, now: float) -> None:
-        """A link has come up: those that are expected there are expected of it."""
+        """Apply a link that has come up: it now waits for the neighbors that are expected there."""
         if self._over_at is None:
             self._over_at = now + BOOT_MAX_S
         if self._is_restart:
             link.expect(self._expected.pop(link.settings.ifindex, ()), now)
 
     def next_timer(self) -> float | None:
-        """When waiting ends by itself; None when nothing is waited for that long."""
+        """Return when waiting ends by itself; None when nothing has such a deadline."""
         times = [self._expected_until] if self._expected or self._awaits_tables else []
         if self._over_at is not None and not self.has_loaded:
             times.append(max(self._over_at, self._expected_until))
         return min(times, default=None)
 
     def update(self, now: float) -> None:
-        """While whole tables are awaited, what comes by one link may be what another waits for."""
+        """Apply the deadlines; while complete tables are awaited, touch the converging links,
+        because a table from one link may be what another waits for."""
         if now >= self._expected_until:
             self._expected.clear()
         if self._awaits_tables:
@@ -81,7 +83,7 @@ class Loading:
                     link.touch()
 
     def pop_loaded(self, now: float) -> bool:
-        """Whether everybody has now been heard for the first time."""
+        """Return True once, when all neighbors have been heard for the first time."""
         if self.has_loaded or not self._links or self.awaits_links:
             return False
         self.has_loaded = self._has_heard_all(now)
@@ -91,16 +93,17 @@ class Loading:
 
     @property
     def awaits_links(self) -> bool:
-        """Whether a link is not up yet that an earlier life had neighbors on."""
+        """Whether a link with neighbors of the previous boot is not up yet."""
         return bool(self._expected)
 
     def is_loaded(self, now: float) -> bool:
-        """Whether all neighbors that are there have been heard and have told their tables; after a
-        restart, whether these were whole."""
+        """Whether all present neighbors have been heard and have sent their tables; after a
+        restart, whether these were complete."""
         return self._has_heard_all(now) and self.has_whole_tables()
 
     def has_whole_tables(self, but_for: Link | None = None) -> bool:
-        """Whether no neighbor, those on one link aside, restarts as we do and has yet to learn."""
+        """Whether no neighbor, those on one link aside, is itself restarting and still lacks
+        routes."""
         return not self._awaits_tables or all(
             has_complete_table(neighbor.exchange)
             for link in self._links.values()
@@ -110,7 +113,8 @@ class Loading:
         )
 
     def pending_adjacencies(self, now: float) -> int:
-        """How many adjacencies are forming; a one-way one counts for its dead interval only."""
+        """Return how many adjacencies are forming; a one-way one counts for its dead interval
+        only."""
         return sum(
             _is_pending(neighbor.adjacency, now)
             for link in self._links.values()
@@ -124,10 +128,10 @@ class Loading:
         return not is_listening and not self._is_any_pending(now)
 
     def _is_any_pending(self, now: float) -> bool:
-        """Whether an adjacency is forming: the one that last was is asked first.
+        """Whether an adjacency is forming: the last one found is checked first.
 
-        A link may be full of strangers that never get any further, and this is asked with every
-        datagram until it is false.
+        A link may be full of unauthenticated senders that never get any further, and this is
+        checked for every datagram until it is false.
         """
         last = self._pending
         if last is None or not _is_pending(last, now):
@@ -144,7 +148,7 @@ class Loading:
 
 
 def _is_pending(adjacency: Adjacency, now: float) -> bool:
-    """Whether an adjacency is on its way to UP and has not been for too long."""
+    """Whether an adjacency is forming and has not taken too long."""
     match adjacency.state:
         case AdjacencyState.LOADING:
             return adjacency.loading_until is not None and now < adjacency.loading_until

@@ -1,6 +1,6 @@
-"""Where outputs gather until the caller drains them, and where reasons are counted.
+"""Outputs that accumulate until the caller drains them, and the counters of trace codes.
 
-One object, shared by everything inside an instance that has something to say; nothing else is.
+One object, shared by all parts of an instance that emit outputs.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class OutputLog:
         self._outputs.append(output)
 
     def count(self, code: TraceCode, times: int = 1) -> None:
-        """Count something that happens too often, or too normally, to be traced one by one."""
+        """Count an event that is too frequent or too normal to be traced."""
         self._counters[code] += times
 
     def trace(
         self, code: TraceCode, ifindex: int, source: Address | None, detail: str = ""
     ) -> None:
-        """Count something and say so."""
+        """Count an event and emit a trace of it."""
         self._counters[code] += 1
         self._outputs.append(Trace(code, ifindex, source, detail))
 
     def drain(self) -> list[Output]:
-        """Everything since the last call."""
+        """Return all outputs since the last call."""
         drained, self._outputs = self._outputs, []
         return drained
 
     def counters(self) -> Mapping[str, int]:
-        """Every code's count, by its value."""
+        """Return every code's count, by its value."""
         return {code.value: self._counters[code] for code in TraceCode}

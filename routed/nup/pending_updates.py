@@ -1,8 +1,8 @@
-"""What links are to be told again: the way from a change to the marks of the links.
+"""Pending updates: from a changed route to the dirty prefixes of the links.
 
-changed, told at once         --> every link that has listeners, but for split horizon
-changed, waits for forwarding --> links that were told of it: it may have to be retracted there
-the kernel has followed       --> as if it had changed now
+changed, advertised at once     --> every link with listeners, subject to split horizon
+changed, waits for forwarding   --> links where it was advertised: it may be retracted there
+forwarding updated              --> as if it had changed now
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["PendingUpdates"]
 
 
 class PendingUpdates:
-    """Marks prefixes on links, and touches those; owns nothing."""
+    """Marks prefixes dirty on links, and touches those; owns no state."""
 
     def __init__(self, state: SharedState) -> None:
         self._links = state.links
         self._table = state.table
 
     def is_pending(self, prefix: Prefix) -> bool:
-        """Whether some link with listeners is still to be told of a prefix."""
+        """Whether some link with listeners has yet to advertise a prefix."""
         return any(
             link.advertiser.is_pending(prefix)
             for link in self._links.values()
@@ -33,18 +33,18 @@ class PendingUpdates:
         )
 
     def mark(self, prefix: Prefix, now: float) -> None:
-        """Every link is to be told of a prefix."""
+        """Mark a prefix dirty on every link with listeners."""
         self.mark_all([prefix], now)
 
     def mark_all(self, prefixes: Sequence[Prefix], now: float) -> None:
-        """The same for several."""
+        """Mark several prefixes dirty on every link with listeners."""
         for link in self._links.values():
             if link.has_listeners:
                 link.advertiser.mark_all(prefixes, now)
                 link.touch()
 
     def mark_reported(self, reported: Reported, now: float) -> None:
-        """Links are to be told what was reported, as far as it need not wait."""
+        """Mark reported prefixes dirty, as far as they need not wait for forwarding."""
         self._mark_by_next_hop(reported.by_next_hop, now)
         if reported.waiting_prefixes:
             for link in self._links.values():
@@ -53,9 +53,10 @@ class PendingUpdates:
                     link.touch()
 
     def mark_forwarded(self, prefixes: Iterable[Prefix], now: float) -> None:
-        """Links are to be told what has waited; tables that stopped for it go on.
+        """Mark prefixes dirty whose forwarding wait has ended; table dumps that stopped for it go
+        on.
 
-        Cost: 0.2 us each where they are reached alike.
+        Cost: 0.2 us each where they share their routes.
         """
         kinds: dict[int, tuple[SelectedRoute | None, list[Prefix]]] = {}
         selection_of = self._table.selection

@@ -1,10 +1,9 @@
-"""What each kind of message does: heartbeats, DATA, ACKs, CONTROL.
+"""Receipt of datagrams and messages: DATA, ACKs and CONTROL; heartbeats are in `heartbeats`.
 
-A message that comes here has been decoded, and its source and hop limit have been judged. It is
-believed as far as its sender can be identified: a heartbeat may introduce a neighbor, anything else
-must come from one that is known, from its address and in its present life.
+A message is trusted as far as its sender can be identified: a heartbeat may introduce a neighbor;
+anything else must come from a known neighbor, from its address and with its present boot id.
 
-Failure: nothing that a message says raises; it is dropped with a counted reason (`TraceCode`).
+Failure: no content of a message raises; it is dropped with a counted reason (`TraceCode`).
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _VERDICT_CODES = {
 _NAMED_REFUSALS = frozenset(
     {TraceCode.DROPPED_UNSIGNED, TraceCode.DROPPED_UNKNOWN_KEY, TraceCode.DROPPED_BAD_MAC}
 )
-"""What an operator has to mend; replays and challenges mend themselves."""
+"""Refusals that an operator has to repair; replays and challenges end by themselves."""
 
 
 class MessageHandler:
@@ -162,14 +161,14 @@ class MessageHandler:
     def _is_admitted(
         self, link: Link, source: Address, data: bytes, message: Message, now: float
     ) -> bool:
-        """Whether the link's guard lets a message pass; carries out what it asks for."""
+        """Whether the link's guard admits a message; sends the answer that the guard asks for."""
         admission = link.guard.admit(data, message, source, now)
         if admission.answer is not None:
             self._transmitter.send_control(link, admission.answer, now, source)
         if admission.is_proven_now:
             link.refusals.clear(source)
         if admission.is_proven_now or isinstance(admission.answer, ChallengeReply):
-            # Whoever proves itself has been heard in vain until now: both say hello again.
+            # Earlier heartbeats of a sender that is now proven were dropped: both send new ones.
             self._transmitter.hasten_heartbeat(link, now)
         if admission.refusal is None:
             return True
@@ -179,7 +178,8 @@ class MessageHandler:
         return False
 
     def _known_sender(self, link: Link, source: Address, message: Message) -> Neighbor | None:
-        """The neighbor that a message other than a heartbeat comes from, if it is one."""
+        """Return the neighbor that sent a message other than a heartbeat; None when it is
+        unknown."""
         ifindex = link.settings.ifindex
         router_id = message.sender.router_id
         neighbor = link.neighbors.get(NeighborKey(ifindex, router_id, source))
@@ -249,9 +249,9 @@ class MessageHandler:
         return False
 
     def _receive_acks(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> None:
-        """Take in the ACK TLVs of a message, standing alone or riding on a heartbeat.
+        """Apply the ACK TLVs of an ACK message or a heartbeat.
 
-        Of each stream one, the first; and none that names what was never sent.
+        Only the first one of each stream counts, and none that names an unsent message.
         """
         seen: set[Stream] = set()
         for tlv in message.tlvs:
@@ -285,7 +285,7 @@ class MessageHandler:
     ) -> None:
         adjacency = neighbor.adjacency
         if any(isinstance(tlv, (ChallengeRequest, ChallengeReply)) for tlv in message.tlvs):
-            return  # for a guard with keys; it says nothing else, and does not count
+            return  # only for a guard with keys; its sequence does not count
         if any(isinstance(tlv, HeartbeatRequest) for tlv in message.tlvs):
             if neighbor.exchanges_routes:
                 self._transmitter.answer_heartbeat_request(link, now)
@@ -300,7 +300,7 @@ class MessageHandler:
             return
         adjacency.heartbeat_sequence = message.sequence
         notices = {type(tlv): tlv for tlv in message.tlvs}
-        if Goodbye in notices:  # the stronger word, whatever stands beside it
+        if Goodbye in notices:  # it overrides any other notice in the message
             link.record_departure(neighbor, now)
             event, reason = AdjacencyEvent.GOODBYE_HEARD, AdjacencyReason.GOODBYE
             self._lifecycle.fire(link, neighbor, event, reason, now)

@@ -1,8 +1,8 @@
-"""What the rest of the daemon is told about routes: learned, held, lost.
+"""Reports of learned, held and lost routes to the rest of the daemon.
 
-What was said last and what is true now are compared, so that a seqno that changed, or a choice that
-came back to what it was, says nothing. A prefix that becomes unreachable while neighbors still
-believe in it is held first, and lost when all of them have acknowledged (see
+A route is compared with what was reported last, so that a changed seqno, or a selection that is
+what it was, causes no report. A prefix that becomes unreachable while neighbors may still use us
+for it is held first, and lost when all of them have acknowledged the retraction (see
 `advertise.RetractionHold`).
 """
 
@@ -21,20 +21,20 @@ from routed.nup.transport.reliable import OutgoingData
 __all__ = ["ByNeighbors", "Reported", "RouteReporter"]
 
 ByNeighbors: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
-"""Prefixes by the neighbors through which they are reached; () for none."""
+"""Prefixes by the neighbors that they are reached through; () for none."""
 
 
 class Reported(NamedTuple):
-    """What is to become of prefixes that were reported."""
+    """What follows for prefixes that were reported."""
 
     by_next_hop: ByNeighbors
-    """To be told."""
+    """To be advertised."""
     waiting_prefixes: Collection[Prefix]
-    """To be told when the kernel has followed."""
+    """To be advertised when the kernel has been updated."""
 
 
 class RouteReporter:
-    """Turns selections into RoutesLearned, RouteHeld and RouteLost."""
+    """Turns selections into RoutesLearned, RouteHeld and RouteLost; owns what was reported."""
 
     def __init__(self, state: SharedState) -> None:
         self._log = state.log
@@ -48,16 +48,16 @@ class RouteReporter:
     def report_all(
         self, prefixes: Collection[Prefix], better: Collection[Prefix], now: float
     ) -> Reported:
-        """Say how these prefixes are reached now, each if that differs from what was said last.
+        """Report the routes to these prefixes, each if it differs from what was reported last.
 
         Args:
             prefixes: any.
-            better: those of them of which we claim something better than before. Where neighbors
-                wait for the kernel these are said in any case: whoever listens is to say when it
-                has followed.
+            better: those of them of which we claim something better than before. With the
+                forwarding wait on, these are reported in any case: the receiver is to report when
+                the kernel has been updated.
             now: seconds, monotonic.
 
-        Cost: 0.5 us each where they are reached alike.
+        Cost: 0.5 us each where they share their routes.
         """
         if not (better and self._wait.is_on):
             return Reported(self._report(prefixes, is_always=False), ())
@@ -93,7 +93,7 @@ class RouteReporter:
                 next_hops = known[neighbors, family] = self._next_hops(neighbors, family)
             by_next_hop.setdefault(neighbors, []).extend(alike)
             path = _path(selection, next_hops)
-            # What was told in several messages, one after the other, is mostly one path.
+            # Groups that were learned in consecutive messages mostly have one path.
             if waiting is not None and path == waiting[2] and family is waiting[0]:
                 waiting[1].extend(alike)
                 continue
@@ -118,21 +118,21 @@ class RouteReporter:
             self._log.emit(RoutesLearned(family, tuple(fresh), path))
 
     def record_delivered(self, ifindex: int, message: OutgoingData) -> None:
-        """Every neighbor that was owed a message has acknowledged it, or is gone."""
+        """Handle a message that every neighbor it was owed to has acknowledged, or is gone."""
         self._report_lost(self._hold.record_delivered(message.retracted, ifindex, message.version))
 
     def record_link_empty(self, ifindex: int) -> None:
-        """Nobody is left on a link who could believe in anything."""
+        """Handle a link without listeners: no neighbor on it can use us any more."""
         self._report_lost(self._hold.record_link_empty(ifindex))
 
     def cancel_hold(self, prefixes: Iterable[Prefix]) -> None:
-        """Prefixes become ours: neighbors will be told that they are reachable again."""
+        """End the hold of prefixes that become ours: they are advertised as reachable again."""
         held = [prefix for prefix in prefixes if self._hold.is_held(prefix)]
         self._hold.release(held)
         self._report_lost(held)
 
     def _report_unreachable(self, prefixes: Iterable[Prefix]) -> None:
-        """Hold prefixes as long as somebody was told that we reach them; not when we still do."""
+        """Hold prefixes that were advertised on some link; report the others lost."""
         for prefix in prefixes:
             if self._reported.pop(prefix, None) is None:
                 continue
@@ -152,7 +152,7 @@ class RouteReporter:
             self._log.emit(RouteLost(prefix))
 
     def _next_hops(self, keys: tuple[NeighborKey, ...], family: Family) -> tuple[NextHop, ...]:
-        """The selected neighbors as the kernel takes them; each has a next hop for the family."""
+        """Return the next hops of the selected neighbors; each has one for the family."""
         hops = []
         for key in keys:
             link = self._links[key.ifindex]

@@ -1,7 +1,7 @@
-"""Route updates of a neighbor: into the table, and what follows from how each was judged.
+"""Route updates of a neighbor: applied to the table, with counters and traces of the outcomes.
 
-Every update that does not simply take effect is counted by its reason; what an operator should know
-of is said once, until it is over.
+Every update that does not simply take effect is counted by its reason. A condition that an operator
+should know is traced once, until it is over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CODES = {
 
 
 class UpdateReceiver:
-    """Hands updates to the table; owns nothing."""
+    """Hands updates to the table; owns no state."""
 
     def __init__(
         self, state: SharedState, lifecycle: Lifecycle, pending_updates: PendingUpdates
@@ -54,7 +54,7 @@ class UpdateReceiver:
         version: int,
         now: float,
     ) -> None:
-        """Take in the updates of one message."""
+        """Apply the updates of one message."""
         counts, key = self._table.counts, neighbor.key
         was_over, had_martians = counts.refused(key) > 0, bool(counts.martians(key))
         was_unremembered = counts.unremembered(key) > 0
@@ -90,7 +90,8 @@ class UpdateReceiver:
     def _handle_own_origin(
         self, neighbor: Neighbor, outcome: UpdateOutcome, now: float
     ) -> list[Prefix]:
-        """Prefixes came with our router id as their origin; those that we do not announce so."""
+        """Handle updates with our router id as origin. Returns the prefixes that we do not announce
+        so."""
         watch = neighbor.exchange.duplicate_ids
         strange: list[Prefix] = []
         for prefix in outcome.prefixes:
@@ -98,7 +99,7 @@ class UpdateReceiver:
                 watch.record(prefix, now)
                 strange.append(prefix)
                 continue
-            # An earlier life's route is newer than ours: outrun it, or nobody would believe it.
+            # A route of an earlier boot is newer than ours: exceed its seqno, or ours is unusable.
             verdict = self._origins.raise_past(prefix, outcome.seqno, now)
             if verdict is Raise.GRANTED:
                 self._log.count(TraceCode.SEQNO_RAISED)

@@ -22,15 +22,17 @@ __all__ = ["RequestRelay"]
 FORWARD_SUPPRESS_S = 0.3
 """The same seqno request is not passed on twice within this time (RFC 8966 section 3.8.1.2).
 
-The same is one for the same seqno. A newer one does not stand for it: whoever asks for seqnos that
-no origin ever grants would keep all others from asking. Nor does one that was to go less far."""
+Requests are the same when they name the same seqno. A newer seqno does not suppress an older one: a
+router that asks for seqnos that no origin ever grants would keep all others from asking. Nor does a
+request with fewer hops left.
+"""
 MAX_FORWARDED = 4096
 REQUEST_REACH = REACH // 2
-"""What is further ahead of all that we know of an origin is not granted (`raising.LEAP`)."""
+"""A seqno further ahead of all that we know of an origin is not granted (`seqno_limits.LEAP`)."""
 
 
 class RequestRelay:
-    """Owns what has been passed on lately, so that no request goes round in circles."""
+    """Owner of the requests passed on lately, so that no request circles."""
 
     def __init__(self, state: SharedState, pending_updates: PendingUpdates) -> None:
         self._router_id = state.own.router_id
@@ -40,11 +42,11 @@ class RequestRelay:
         self._links = state.links
         self._pending_updates = pending_updates
         self._forwarded: OrderedDict[tuple[Prefix, Address, int], tuple[int, float]] = OrderedDict()
-        """By prefix, origin and seqno: how many hops it was to go, and until when it is not passed
-        on again. Oldest first."""
+        """By prefix, origin and seqno: its remaining hops, and until when it is not passed on
+        again. Oldest first."""
 
     def send_due(self, now: float) -> None:
-        """Queue what our own table asks for."""
+        """Queue the requests of our own route table."""
         for key, request in self._table.pop_requests(now):
             self._log.count(TraceCode.SEQNO_REQUEST_SENT)
             self.queue(key, request)
@@ -68,7 +70,7 @@ class RequestRelay:
             self._pass_on(request, neighbor.key)
 
     def _answer(self, link: Link, request: SeqnoRequest, now: float) -> None:
-        """Raise the seqno of a prefix of ours, or tell the link of it as it is."""
+        """Raise the seqno of a prefix of ours, or advertise it on the link as it is."""
         prefix = request.prefix
         verdict = Raise.BEHIND
         if request.origin == self._router_id:
@@ -83,7 +85,7 @@ class RequestRelay:
                 self._log.count(TraceCode.SEQNO_RAISE_REFUSED)
 
     def _pass_on(self, request: SeqnoRequest, requester: NeighborKey) -> None:
-        """Send a request towards its origin; it is counted down only where it might go astray."""
+        """Pass a request on towards its origin; its hop count falls only where it could circle."""
         keys, is_on_route = self._table.forwarders(request, requester)
         hop_count = request.hop_count - (not is_on_route)
         if hop_count == 0:
@@ -94,7 +96,7 @@ class RequestRelay:
             self.queue(key, passed_on)
 
     def _may_forward(self, request: SeqnoRequest, now: float) -> bool:
-        """Whether this request has not just been passed on; notes that it now is."""
+        """Whether this request has not been passed on lately; records that it is now."""
         key = (request.prefix, request.origin, request.seqno)
         hop_count, until = self._forwarded.get(key, (0, 0.0))
         if now < until and request.hop_count <= hop_count:
@@ -106,8 +108,8 @@ class RequestRelay:
         return True
 
     def _is_far_ahead(self, request: SeqnoRequest) -> bool:
-        """Whether a request asks for more than REQUEST_REACH beyond every seqno of its origin that
-        is known for the prefix. Where none is known it is nobody's to answer."""
+        """Whether a request names a seqno more than REQUEST_REACH beyond every one known of its
+        origin for the prefix. A request for an unknown origin is not."""
         known = [
             route.seqno
             for _, _, route, _ in self._table.learned_of(request.prefix)
@@ -127,7 +129,7 @@ class RequestRelay:
             return
         waiting, name = neighbor.exchange.requests, (request.prefix, request.origin, request.seqno)
         if len(waiting) >= MAX_FORWARDED and name not in waiting:
-            return  # it is asked for again: whoever waits for it asks again and again
+            return  # the router that waits for it repeats the request
         if neighbor.exchanges_routes:
             waiting[name] = request
             link.queue_service(neighbor)

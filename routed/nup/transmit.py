@@ -1,11 +1,11 @@
-"""Everything an instance sends: heartbeats, DATA on both streams, retransmissions, ACKs.
+"""Transmission of all messages: heartbeats, DATA on both streams, retransmissions, ACKs.
 
-`serve_link` looks at one link and sends what is due and what windows allow, most urgent first:
-heartbeat, updates for all, then for each neighbor its retransmissions, requests, table and ACK.
-What to say is decided elsewhere (`Advertise` looks a prefix up); this module says it.
+`serve_link` sends what is due on one link and what windows allow, most urgent first: heartbeat,
+updates for all, then for each neighbor its retransmissions, requests, table and ACK. The content of
+updates is decided elsewhere (`advertisements`).
 
-The table version lives here. It lasts for a whole life, so that whatever is sent later is
-recognisably newer.
+The table version lives here. It lasts for a whole boot, so that what is sent later is recognisably
+newer.
 """
 
 from __future__ import annotations
@@ -46,22 +46,23 @@ from routed.nup.wire.message import (
 __all__ = ["MAX_LISTED_ADDRESSES", "Transmitter"]
 
 HEARTBEAT_JITTER = 0.25
-"""So much earlier than the interval, and never later (RFC 5880 section 6.8.7): were it both ways,
-two heartbeats lost in a row would end an adjacency with a multiplier of 3 every other time."""
+"""How much earlier than the interval a heartbeat may leave, and never later (RFC 5880 section
+6.8.7): with jitter both ways, two heartbeats lost in a row would end an adjacency with a multiplier
+of 3 every other time."""
 REST_JITTER = 0.15
-"""The same at rest, in intervals: whoever loses a heartbeat asks for it."""
+"""The same at rest, in intervals: a neighbor that misses a heartbeat asks for it."""
 TRIGGERED_JITTER_S = 0.004
 TRIGGERED_GAP_S = 0.01
-"""At least this long between two heartbeats, whatever triggers them."""
+"""The least time between two heartbeats, whatever triggers them."""
 TRIGGERED_AT_ONCE = 32
 TRIGGERED_REFILL_INTERVALS, TRIGGERED_REFILL_MAX_S = 1 / 8, 0.125
-"""Triggered heartbeats on a link: so many at once, and then one in each such part of the hello
-interval. A stranger's datagram of 40 bytes can trigger one, which lists everybody on the link, on
-each router there."""
+"""Token bucket of triggered heartbeats on a link: TRIGGERED_AT_ONCE at once, then one in each such
+part of the hello interval. An unauthenticated datagram of 40 bytes can trigger one, which lists
+every neighbor on the link, on each router there."""
 ANSWER_INTERVALS = 1 / 8
-"""HEARTBEAT_REQUESTs on a link, whoever sends them, are answered once in this part of the hello
+"""HEARTBEAT_REQUESTs on a link, from any sender, are answered once in this part of the hello
 interval. A neighbor asks REQUESTS times between LATE_INTERVALS and the end of its dead interval, so
-what comes sooner is another neighbor's, and one heartbeat to the group answers both."""
+earlier requests are another neighbor's, and one heartbeat to the group answers both."""
 MAX_LISTED_ADDRESSES = 16
 
 Advertise: TypeAlias = Callable[[Prefix, int], RouteUpdate | None]
@@ -79,13 +80,13 @@ class Transmitter:
         self._advertise: Advertise = Advertisements(state).lookup
         self._table_version = 0
         self._drawn = -math.inf, 0.0
-        """A moment, and chance's word for it."""
+        """A moment, and the random number drawn for it."""
 
     def send_control(
         self, link: Link, notice: Tlv, now: float, destination: Address | None = None
     ) -> None:
-        """Tell all neighbors on a link, or one address there, something about ourselves."""
-        if destination is None:  # what only one neighbor gets would be a gap to all others
+        """Send a notice about ourselves to all neighbors on a link, or to one address there."""
+        if destination is None:  # a number used for one neighbor would be a gap to all others
             link.control_sequence = next_seqno(link.control_sequence)
         sequence = link.control_sequence
         self._send(link, destination, MessageType.CONTROL, HeaderFlag(0), sequence, (notice,), now)
@@ -103,7 +104,7 @@ class Transmitter:
             link.set_timer(neighbor)
 
     def _serve_neighbor(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Retransmissions first, then requests, then the rest of the table, then the ACK."""
+        """Send retransmissions first, then requests, then the rest of the table, then the ACK."""
         exchange = neighbor.exchange
         exchange.sender.expire(now)
         for transmission in exchange.sender.transmissions(now):
@@ -123,14 +124,14 @@ class Transmitter:
             self._send(link, destination, MessageType.ACK, HeaderFlag(0), 0, tuple(acks), now)
 
     def _ask_for_heartbeat(self, link: Link, adjacency: Adjacency, now: float) -> None:
-        """Give a neighbor that is late the chance to say that it lives."""
+        """Ask a neighbor whose heartbeat is late for one."""
         if adjacency.ask_at is not None and now >= adjacency.ask_at:
             adjacency.asked_at = now
             self._log.count(TraceCode.HEARTBEAT_REQUESTED)
             self.send_control(link, HeartbeatRequest(), now, adjacency.address)
 
     def _continue_dump(self, link: Link, neighbor: Neighbor, now: float) -> None:
-        """Tell as much of the table as the window allows, and END_OF_TABLE after it."""
+        """Send as much of the table as the window allows, and END_OF_TABLE after it."""
         exchange = neighbor.exchange
         if not self._may_dump(link, neighbor, now):
             return
@@ -146,10 +147,10 @@ class Transmitter:
                 exchange.dump = None
                 exchange.end_sequence = self.send_unicast(link, neighbor, (end,), now)
             else:
-                return  # the next one waits for the kernel
+                return  # the next prefix waits for forwarding
 
     def _may_dump(self, link: Link, neighbor: Neighbor, now: float) -> bool:
-        """Whether a table on its way may go on; one that would begin too soon waits."""
+        """Whether a table dump may go on; one that would begin too soon waits."""
         exchange, router_id = neighbor.exchange, neighbor.key.router_id
         if exchange.dump_at is None:
             return True
@@ -166,7 +167,7 @@ class Transmitter:
         return True
 
     def _flush_updates(self, link: Link, now: float) -> None:
-        """Tell the dirty prefixes, as far as somebody's window allows."""
+        """Send the dirty prefixes, as far as windows allow."""
         ifindex = link.settings.ifindex
         while link.has_room(now):
             batch = link.advertiser.pop_batch(
@@ -238,7 +239,7 @@ class Transmitter:
         now: float,
         packed: bytes = b"",
     ) -> int:
-        """Send TLVs on the unicast stream, and more that are packed; the sequence they got."""
+        """Send TLVs on the unicast stream, and more that are packed. Returns the sequence used."""
         self._table_version += 1
         adjacency, sender = neighbor.adjacency, neighbor.exchange.sender
         receiver = Receiver(adjacency.router_id, adjacency.neighbor_session)
@@ -270,7 +271,7 @@ class Transmitter:
         )
 
     def hasten_heartbeat(self, link: Link, now: float) -> None:
-        """There is news for the neighbors: do not wait for the interval, nor flood."""
+        """Send the next heartbeat soon because it has something new, within the rate limit."""
         soon = now + self._rng.uniform(0, TRIGGERED_JITTER_S)
         if link.heartbeat_at is not None:
             soon = max(soon, link.heartbeat_at + TRIGGERED_GAP_S)
@@ -278,7 +279,7 @@ class Transmitter:
         self._hasten(link, soon)
 
     def answer_heartbeat_request(self, link: Link, now: float) -> None:
-        """A neighbor wants to know whether we live: tell all of them, but not again and again."""
+        """Answer a neighbor's request with a heartbeat to all, within the rate limit."""
         soon = now + self._rng.uniform(0, TRIGGERED_JITTER_S)
         soon = max(soon, link.answer_open_at)
         if soon < link.heartbeat_due:  # otherwise the next one answers in time
@@ -292,7 +293,7 @@ class Transmitter:
         link.touch()
 
     def _send_heartbeat(self, link: Link, now: float) -> None:
-        """Tell the link that we live and whom we hear, in as few datagrams as that fits."""
+        """Send a heartbeat that lists the neighbors heard, in as few datagrams as possible."""
         limit, jitter = (
             (REST_INTERVALS, REST_JITTER) if link.is_at_rest else (1.0, HEARTBEAT_JITTER)
         )
@@ -331,14 +332,17 @@ class Transmitter:
             )
 
     def _chance(self, now: float) -> float:
-        """From 0 to 1, the same for all heartbeats of one moment: what leaves together now should
-        next time, and the first of several draws would come earlier than one."""
+        """Return a number from 0 to 1, the same for all heartbeats of one moment.
+
+        What leaves together now should leave together next time, and the first of several draws
+        would come earlier than one.
+        """
         if self._drawn[0] != now:
             self._drawn = now, self._rng.random()
         return self._drawn[1]
 
     def _heartbeat_head(self, link: Link) -> tuple[Tlv, ...]:
-        """What every heartbeat on a link says of us."""
+        """Return the TLVs that every heartbeat on a link begins with."""
         settings = link.settings
         hello = Hello(
             interval_ms=round(settings.hello_interval_s * 1000),
@@ -359,7 +363,7 @@ class Transmitter:
         return (hello, *named[:MAX_LISTED_ADDRESSES])
 
     def _piggyback_acks(self, link: Link, room_bytes: int) -> list[Ack]:
-        """Acknowledgements that are owed on a link, as many as fit."""
+        """Return acknowledgements that are owed on a link, as many as fit."""
         riding: list[Ack] = []
         for neighbor in link.listeners():
             receiver = neighbor.exchange.receiver
@@ -374,13 +378,14 @@ class Transmitter:
 
 
 def _refill_s(link: Link) -> float:
-    """How long it takes until one more heartbeat may leave before its time."""
+    """Return how long it takes until one more heartbeat may leave before its time."""
     interval_s = TRIGGERED_REFILL_INTERVALS * link.settings.hello_interval_s
     return min(interval_s, TRIGGERED_REFILL_MAX_S)
 
 
 def _heard(adjacency: Adjacency, now: float) -> tuple[Tlv, ...]:
-    """What a heartbeat says of one neighbor: that it is heard, and how well if not perfectly."""
+    """Return a neighbor's entries in a heartbeat: that it is heard, and the loss if there is
+    any."""
     entry, history = adjacency.heard_entry(now), adjacency.history
     if not history.is_conclusive or history.received == history.expected:
         return (entry,)

@@ -1,19 +1,19 @@
-"""What is offered for prefixes: sets of path attributes, each kept once, and what they come to now.
+"""Paths: sets of path attributes, each kept once, with the next hops that they have now.
 
-    PathAttributes --take--> Offer --selection--> what a prefix gets that chooses it
-                               |
+    PathAttributes --intern--> RoutePath --best_path--> the path of a prefix that selects it
+                                  |
                         gateway set (shared) --resolve_stale--> Resolution
-                               ^
-          links, routes that changed: who asked about them is stale
+                                  ^
+          links and routes that changed: the sets that depend on them are stale
 
-What a set of gateways resolves to does not depend on the prefix, except for a prefix that contains
-one of the gateways or that the result rests on: such a prefix has an answer of its own. There are
-few, and only prefixes that contain an address somebody asked about can be among them.
+The resolution of a set of gateways does not depend on the prefix, except for a prefix that contains
+one of the gateways or that the result rests on: such a prefix has a resolution of its own. There
+are few of them, and only prefixes that contain a dependency of some set can be among them.
 
 Invariants:
-    An offer is in the pool as long as a row of the table refers to it (`users`, counted there).
-    `best_path` is the attributes' own next hops, or what the gateways came to when the last
-    `StaleResolved` took effect; None when it cannot be used.
+    A path is in the pool as long as a row of the table refers to it (`users`, counted there).
+    `best_path` has the attributes' own next hops, or those that the gateways had when the last
+    `StaleResolved` was committed; it is None when the path cannot be used.
     After `commit` every set's resolution is that of its links and covers, or the set is stale.
 """
 
@@ -40,7 +40,7 @@ __all__ = ["BestPath", "PathPool", "RoutePath", "StaleResolved"]
 
 
 class BestPath(NamedTuple):
-    """The chosen route of a prefix; one object for all prefixes that have the same."""
+    """The selected path of a prefix; one object for all prefixes that have the same."""
 
     attributes: PathAttributes
     next_hops: tuple[NextHop, ...]
@@ -52,7 +52,7 @@ class BestPath(NamedTuple):
 
 
 class _GatewaySet:
-    """Gateways that are used together, and what they resolve to."""
+    """Gateways that are used together, and their resolution."""
 
     __slots__ = ("gateways", "own", "paths", "resolution")
 
@@ -62,7 +62,7 @@ class _GatewaySet:
         self.resolution: Resolution | None = None
         """For prefixes that have no part in it; None before the first time."""
         self.own: dict[Prefix, Resolution] = {}
-        """For those that have."""
+        """For each prefix that has a part in it."""
 
     def apply(self, resolution: Resolution) -> None:
         self.resolution = resolution
@@ -76,14 +76,16 @@ class RoutePath:
     __slots__ = ("attributes", "best_path", "gateway_set", "users")
 
     def __init__(self, attributes: PathAttributes, gateway_set: _GatewaySet | None) -> None:
-        """Args:
-        attributes: with ready next hops, or a type that needs none, or gateways.
-        gateway_set: the gateways.
+        """Make a path that no row refers to yet.
+
+        Args:
+            attributes: with ready next hops, or a type that needs none, or gateways.
+            gateway_set: the gateways.
         """
         self.attributes = attributes
         self.gateway_set = gateway_set
         self.users = 0
-        """Rows that refer to it."""
+        """How many rows refer to it."""
         self.best_path = (
             _given(attributes)
             if gateway_set is None
@@ -91,7 +93,7 @@ class RoutePath:
         )
 
     def best_path_for(self, family: Family, key: int) -> BestPath | None:
-        """What a prefix gets that chooses this; None when it cannot be used."""
+        """Return the best path of a prefix that selects this; None when it cannot be used."""
         gateway_set = self.gateway_set
         if gateway_set is not None and gateway_set.own:
             own = gateway_set.own.get(Prefix.from_int(family, key))
@@ -100,14 +102,14 @@ class RoutePath:
         return self.best_path
 
     def next_hops_for(self, prefix: Prefix) -> tuple[NextHop, ...]:
-        """Those of its gateways that can be used, even when it may not be selected."""
+        """Return those next hops that can be used, even where the path may not be selected."""
         if self.gateway_set is None:
             return self.attributes.next_hops[:NEXT_HOPS_MAX]
         resolution = self._resolution_for(prefix)
         return () if resolution is None else resolution.next_hops
 
     def problem_for(self, prefix: Prefix) -> str:
-        """Why it cannot be used, or which of its gateways cannot; empty otherwise."""
+        """Return why it cannot be used, or which of its gateways cannot; empty otherwise."""
         if self.attributes.distance >= DISTANCE_NEVER:
             return "administrative distance 255 is never used"
         resolution = self._resolution_for(prefix)
@@ -119,23 +121,24 @@ class RoutePath:
 
 
 class StaleResolved(NamedTuple):
-    """What stale gateway sets resolve to now; nobody sees it before `commit`."""
+    """New resolutions of stale gateway sets; not visible before `commit`."""
 
     moved: set[RoutePath]
-    """Those that come to something else."""
+    """Paths whose next hops change."""
     own: list[Prefix]
-    """Prefixes that had an answer of their own and are to be decided anew."""
+    """Prefixes that had a resolution of their own and are to be decided again."""
     resolved: list[tuple[_GatewaySet, Resolution]]
 
     def commit(self) -> None:
-        """Let all who use the sets have it."""
+        """Put the new resolutions in force."""
         for gateway_set, resolution in self.resolved:
             gateway_set.own.clear()
             gateway_set.apply(resolution)
 
 
 class PathPool:
-    """Owns the offers, and knows which of them a change of a link or a route concerns."""
+    """Owner of the paths, and of the index from links and routes to the gateway sets that depend on
+    them."""
 
     def __init__(self, find_cover: Callable[[Address], Cover | None]) -> None:
         """Start empty.
@@ -151,10 +154,10 @@ class PathPool:
         self._own = OwnAddresses()
         self._dependencies: Dependencies[_GatewaySet] = Dependencies()
 
-    # --- offers
+    # --- paths
 
     def intern(self, attributes: PathAttributes) -> RoutePath:
-        """The offer of these attributes, made if it is new; the caller counts its users."""
+        """Return the path of these attributes, made if it is new; the caller counts its users."""
         path = self._paths.get(attributes)
         if path is None:
             gateway_set = self._gateway_set(attributes.gateways) if attributes.gateways else None
@@ -171,12 +174,12 @@ class PathPool:
         return found
 
     def forget_own(self, path: RoutePath, family: Family, key: int) -> None:
-        """A prefix has this offer no more."""
+        """Drop the own resolution of a prefix that no longer has this path."""
         if path.gateway_set is not None:
             path.gateway_set.own.pop(Prefix.from_int(family, key), None)
 
     def forget_unused(self, path: RoutePath) -> None:
-        """Forget an offer that no row refers to."""
+        """Drop a path that no row refers to."""
         if path.users:
             return
         del self._paths[path.attributes]
@@ -188,10 +191,11 @@ class PathPool:
                 self._stale.pop(gateway_set, None)
                 self._dependencies.record(gateway_set, NOTHING_ASKED)
 
-    # --- what makes them stale
+    # --- staleness
 
     def apply_link_change(self, before: Interface | None, after: Interface | None) -> None:
-        """A link is there, has changed, perhaps its name, or is gone."""
+        """Mark stale what depends on a link that was added, changed (perhaps its name), or
+        removed."""
         if before is not None and self._links.get(before.ifname) is before:
             del self._links[before.ifname]
         if after is not None:
@@ -205,14 +209,15 @@ class PathPool:
             self._stale.update(dict.fromkeys(self._dependencies.with_link_local_gateway()))
 
     def apply_route_change(self, prefix: Prefix) -> None:
-        """A prefix was decided otherwise than before."""
+        """Mark stale what depends on a prefix whose best path has changed."""
         self._stale.update(dict.fromkeys(self._dependencies.on_route(prefix)))
 
     def concerned(self, family: Family, keys: Sequence[int]) -> AbstractSet[int]:
-        """Those among prefixes (`Prefix.as_int`) that contain an address which was asked about."""
+        """Return those among prefixes (`Prefix.as_int`) that contain an address which was asked
+        about."""
         return self._dependencies.concerned(family, keys)
 
-    # --- what they come to
+    # --- resolution
 
     @property
     def has_stale(self) -> bool:
@@ -220,7 +225,7 @@ class PathPool:
         return bool(self._stale)
 
     def resolve_stale(self) -> StaleResolved:
-        """Resolve what is stale.
+        """Resolve the stale gateway sets.
 
         Cost: one longest match for each gateway whose cover is not known.
         """
@@ -231,19 +236,19 @@ class PathPool:
             found.resolved.append((gateway_set, new))
             found.own.extend(gateway_set.own)
             old = gateway_set.resolution
-            # Whoever uses a set that was never resolved is new, and decided for that.
+            # Paths of a set that was never resolved are new, and decided for that reason.
             if old is not None and old.outcome != new.outcome:
                 found.moved.update(gateway_set.paths)
         self._stale.clear()
         return found
 
     def resolve_own(self, path: RoutePath, prefix: Prefix, *, may_recurse: bool) -> None:
-        """See whether a concerned prefix needs an answer of its own, and find it.
+        """Find whether a concerned prefix needs a resolution of its own, and make it.
 
         Args:
-            offer: one that the prefix has.
+            path: one that the prefix has.
             prefix: among the `concerned`.
-            may_recurse: whether the answer may rest on other routes.
+            may_recurse: whether the next hops may rest on other routes.
         """
         gateway_set = path.gateway_set
         if gateway_set is None:
@@ -266,7 +271,7 @@ class PathPool:
 
 
 def _link_local_subnets(link: Interface | None) -> set[Prefix]:
-    """The IPv4 link-local subnets that a link makes reachable."""
+    """Return the IPv4 link-local subnets that a link makes reachable."""
     if link is None or not link.is_up:
         return set()
     return {
@@ -282,7 +287,8 @@ def _best_path(
     via_prefixes: frozenset[Prefix] = frozenset(),
     left_out: int = 0,
 ) -> BestPath | None:
-    """What a prefix gets that chooses these attributes; None when they cannot be used."""
+    """Make the best path of a prefix that selects these attributes; None when they are not
+    eligible."""
     is_resolved = bool(next_hops) or not attributes.type.has_next_hops
     if not is_eligible(attributes, is_resolved):
         return None
@@ -290,7 +296,7 @@ def _best_path(
 
 
 def _given(attributes: PathAttributes) -> BestPath | None:
-    """The same of attributes with next hops that need no resolution."""
+    """Do the same for attributes with next hops that need no resolution."""
     next_hops = attributes.next_hops
     left_out = max(len(next_hops) - NEXT_HOPS_MAX, 0)
     return _best_path(attributes, next_hops[:NEXT_HOPS_MAX], left_out=left_out)

@@ -1,26 +1,26 @@
-"""The RIB: every candidate for every prefix, the choice between them, and what changed. Pure.
+"""The RIB: the candidates for every prefix, the decision between them, and what changed. Pure.
 
-    install, withdraw --> rows, dirty prefixes --process--> BestChanges: what is different now
+    install, withdraw --> rows, dirty prefixes --process--> BestPathChanges
     links ------+                                  |
-                +--> stale gateway sets <----------+ a changed prefix is asked about
-                         +--> what they resolve to --> dirty prefixes
+                +--> stale gateway sets <----------+ a changed prefix that gateways depend on
+                         +--> new resolutions --> dirty prefixes
 
-Facts only mark prefixes dirty; `process` then works the dirty set off to a fix-point, so a burst of
-facts costs one decision per prefix, and a prefix that ends up as it was is not reported at all.
+Inputs only mark prefixes dirty; `process` then works off the dirty set to a fix-point. So a burst
+of inputs costs one decision per prefix, and a prefix that ends up as it was is not reported at all.
 
-A table has many routes and few sets of path attributes, so each set is kept once, as an offer, with
-what it comes to now (`paths.py`); the rows of the table (`candidates.py`) refer to it. The rows of
-a prefix stand in the order of preference, so the choice is the first one that can be used, and is
-stored nowhere.
+A table has many routes and few sets of path attributes, so each set is kept once, as a path, with
+its present next hops (`paths.py`); the rows of the table (`candidates.py`) refer to it. The rows of
+a prefix are sorted by preference (`decision.py`), so the best path is the first eligible one, and
+is not stored separately.
 
-Next hops that are resolved through other routes make one prefix's answer depend on another's. The
-fix-point is reached in sorted order, so that the result does not depend on arrival; routes that
-would rest on one another in a circle are refused when the circle closes, and if the refusal opens
-it again, the prefix is settled as unresolvable after MAX_ROUNDS (until something else changes).
+Next hops that are resolved through other routes make the decision for one prefix depend on
+another's. The fix-point is reached in sorted order, so that the result does not depend on arrival.
+Routes that would rest on one another in a circle are refused when the circle closes; if the refusal
+opens it again, the prefix counts as unresolvable after MAX_ROUNDS (until something else changes).
 
 Invariants:
-    Whatever a question sees is the state after the last `process`: a prefix that is dirty answers
-    with what it had before (`_dirty` keeps that).
+    A query sees the state after the last `process`: a dirty prefix answers with its path before it
+    became dirty (`_dirty` keeps that).
     A connected route exists for every usable subnet of a link that is up, and is derived here.
 
 Cost: 2 to 3 us to install a route and 1 us to decide its prefix; in runs, 0.3 and 0.7 us. A changed
@@ -54,7 +54,7 @@ from routed.rib.paths import BestPath, PathPool, RoutePath
 __all__ = ["MAX_ROUNDS", "BestPath", "BestPathChanges", "Candidate", "Rib"]
 
 MAX_ROUNDS = 16
-"""How often one prefix may be decided anew in one `process`; chains of recursion are shorter."""
+"""How often one prefix may be decided in one `process`; chains of recursion are shorter."""
 
 CHOICES_AT_ONCE = 1000
 """Prefixes in one part of a walk over all."""
@@ -64,26 +64,26 @@ TICK_S = 0.1
 
 
 class BestPathChanges(NamedTuple):
-    """Prefixes of one family that have another choice now, or none."""
+    """Prefixes of one family whose best path has changed."""
 
     family: Family
     keys: list[int]
     """`Prefix.as_int`, in order."""
     best_paths: list[BestPath | None]
-    """One for each."""
+    """One for each; None where there is none."""
 
     def items(self) -> Iterator[tuple[Prefix, BestPath | None]]:
-        """Row by row."""
+        """Iterate row by row."""
         for key, best_path in zip(self.keys, self.best_paths, strict=True):
             yield Prefix.from_int(self.family, key), best_path
 
     def newest(self, count: int) -> BestPathChanges:
-        """The last of them, `count` at most."""
+        """Return the last of them, `count` at most."""
         return BestPathChanges(self.family, self.keys[-count:], self.best_paths[-count:])
 
 
 class Candidate(NamedTuple):
-    """One candidate as people see it."""
+    """One candidate, for display."""
 
     prefix: Prefix
     attributes: PathAttributes
@@ -97,33 +97,33 @@ class Candidate(NamedTuple):
 
     @property
     def route(self) -> Route:
-        """The prefix and what is offered for it."""
+        """The prefix with its attributes."""
         return Route.of(self.prefix, self.attributes)
 
     @property
     def reason(self) -> str:
-        """The problem in words for people; it says whether some of the next hops are usable."""
+        """The problem as text; it says whether some of the next hops are usable."""
         if self.problem and self.next_hops and self.attributes.distance < DISTANCE_NEVER:
             return f"some next hops are missing: {self.problem}"
         return self.problem
 
 
 Dirty = dict[int, BestPath | None]
-"""By prefix, what it had before it became dirty."""
+"""By prefix, its best path before it became dirty."""
 
 
 class _Changed:
-    """What one `process` finds of one family, change by change."""
+    """The decisions of one `process` for one family, in the order in which they were made."""
 
     def __init__(self) -> None:
         self.keys: list[int] = []
         self.before: list[BestPath | None] = []
         self.after: list[BestPath | None] = []
         self.rounds: Counter[int] = Counter()
-        """How often a prefix that others asked about has changed."""
+        """How often a prefix that gateways depend on has changed."""
 
     def changes(self, family: Family) -> BestPathChanges:
-        """Those whose end differs from their beginning, in order."""
+        """Return the prefixes whose last decision differs from the state before, in order."""
         keys, after = self.keys, self.after
         if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
             return BestPathChanges(family, keys, after)  # each was decided once, in order
@@ -135,7 +135,7 @@ class _Changed:
 
 
 class Rib:
-    """Candidates by prefix, and the selected one of each."""
+    """Candidates by prefix, and the best path of each."""
 
     def __init__(self, now: Callable[[], float] | None = None) -> None:
         """Start empty.
@@ -154,13 +154,13 @@ class Rib:
         self._paths = PathPool(self._find_cover)
         self._dirty: dict[Family, Dirty] = {family: {} for family in Family}
         self._subnets: dict[Family, set[int]] = {family: set() for family in Family}
-        """Those of links that are dirty."""
+        """Dirty prefixes that are subnets of links."""
         self._links: dict[int, Interface] = {}
 
     def __len__(self) -> int:
         return sum(lengths.total() for lengths in self._lengths.values())
 
-    # --- facts
+    # --- inputs
 
     def install(self, route: Route) -> None:
         """Add a candidate, or replace the one of the same source and owner."""
@@ -208,14 +208,15 @@ class Rib:
         dirty = self._dirty[family]
         if dirty.keys().isdisjoint(fresh):
             dirty.update(dict.fromkeys(fresh))
-        else:  # some were there a moment ago, and still answer with what they had
+        else:  # some were withdrawn before, and keep the best path from before that
             for key in fresh:
                 dirty.setdefault(key, None)
         self._install_present(family, present, path)
         self._paths.forget_unused(path)
 
     def _install_present(self, family: Family, keys: Sequence[int], path: RoutePath) -> None:
-        """The same where there are candidates already: mostly the very one, offered otherwise."""
+        """Do the same for prefixes that have candidates: mostly the same candidate with other
+        attributes."""
         rows, tick = self._rows[family], self._tick()
         attributes = path.attributes
         for key in keys:
@@ -233,7 +234,7 @@ class Rib:
                 self._paths.forget_unused(before)
 
     def withdraw(self, prefix: Prefix, source: RouteSource, owner: str) -> bool:
-        """Take a candidate away; returns whether it was there."""
+        """Remove a candidate. Returns whether it was there."""
         family, key = prefix.family, prefix.as_int
         chunk, first, last = self._rows[family].find(key)
         position = _position(chunk.paths, first, last, source, owner)
@@ -247,7 +248,8 @@ class Rib:
     def present(
         self, family: Family, keys: Sequence[int], source: RouteSource, owner: str
     ) -> set[int]:
-        """Those among prefixes (`Prefix.as_int`, in any order) that have such a candidate."""
+        """Return those among prefixes (`Prefix.as_int`, in any order) that have such a
+        candidate."""
         return {
             key
             for key, paths, first, last in self._rows[family].find_each(sorted(set(keys)))
@@ -265,7 +267,7 @@ class Rib:
         self._paths.forget_unused(path)
 
     def _mark(self, family: Family, key: int, paths: list[RoutePath]) -> None:
-        """A prefix with these offers is about to change: remember what it has."""
+        """Mark a prefix with these paths dirty, and keep its present best path."""
         dirty = self._dirty[family]
         if key not in dirty:
             dirty[key] = _first_usable(family, key, paths)
@@ -276,14 +278,15 @@ class Rib:
     # --- links
 
     def link_changed(self, link: Interface) -> None:
-        """A link is there, or is different: its connected routes and whoever names it follow."""
+        """Apply a new or changed link to its connected routes and to the gateways that depend on
+        it."""
         before = self._links.get(link.ifindex)
         self._links[link.ifindex] = link
         self._paths.apply_link_change(before, link)
         self._update_connected(before, link)
 
     def link_removed(self, ifindex: int) -> None:
-        """A link is gone."""
+        """Apply the removal of a link."""
         before = self._links.pop(ifindex, None)
         if before is not None:
             self._paths.apply_link_change(before, None)
@@ -316,11 +319,11 @@ class Rib:
         """Decide every dirty prefix and all that depends on it.
 
         Returns:
-            At most one entry for each family, with the prefixes whose choice differs from before
+            At most one entry for each family, with the prefixes whose best path differs from before
             the call.
         """
         changed = {family: _Changed() for family in Family}
-        for family in Family:  # first: gateways resolve by these, and would be resolved twice
+        for family in Family:  # first: gateways resolve by these, or would be resolved twice
             self._decide_dirty(family, self._pop_subnets(family), changed[family])
         while self._paths.has_stale or any(self._dirty.values()):
             self._resolve_stale()
@@ -330,14 +333,15 @@ class Rib:
         return [changes for changes in found if changes.keys]
 
     def _resolve_stale(self) -> None:
-        """Resolve gateway sets anew, and mark who uses one that comes to something else now."""
+        """Resolve stale gateway sets, and mark the prefixes that use one whose resolution has
+        changed."""
         found = self._paths.resolve_stale()
         for prefix in found.own:
             chunk, first, last = self._rows[prefix.family].find(prefix.as_int)
             self._mark(prefix.family, prefix.as_int, chunk.paths[first:last])
         if found.moved:
             self._mark_users(found.moved)
-        found.commit()  # only now: until here they answered with what they had
+        found.commit()  # only now: `_mark` has read the best paths as they were
 
     def _mark_users(self, moved: set[RoutePath]) -> None:
         for family, rows in self._rows.items():
@@ -349,7 +353,7 @@ class Rib:
                         self._mark(family, key, paths[first:last])
 
     def _pop_subnets(self, family: Family) -> list[int]:
-        """The dirty prefixes that links offer and no gateway has a say in."""
+        """Return the dirty subnets of links, as far as no candidate of theirs has gateways."""
         keys, self._subnets[family] = sorted(self._subnets[family]), set()
         return [
             key
@@ -365,7 +369,7 @@ class Rib:
             if key in concerned:
                 may_recurse = rounds[key] < MAX_ROUNDS
                 new = self._decide(family, key, paths[first:last], may_recurse=may_recurse)
-                old = dirty.pop(key)  # only now: until here it answers with what it had
+                old = dirty.pop(key)  # only now: `_decide` may look this prefix up
             else:
                 old, new = dirty.pop(key), None
                 while first < last and new is None:  # rule 1 of `decision`: the first eligible one
@@ -383,7 +387,7 @@ class Rib:
     def _decide(
         self, family: Family, key: int, paths: list[RoutePath], *, may_recurse: bool
     ) -> BestPath | None:
-        """Choose for a prefix that contains an address which was asked about."""
+        """Decide a prefix that contains an address which gateways depend on."""
         prefix = Prefix.from_int(family, key)
         for path in paths:
             self._paths.resolve_own(path, prefix, may_recurse=may_recurse)
@@ -394,7 +398,7 @@ class Rib:
         return _first_usable(family, key, chunk.paths[first:last])
 
     def _selected(self, family: Family, key: int) -> BestPath | None:
-        """What a prefix has, as of its last decision."""
+        """Return the best path of a prefix, as of its last decision."""
         dirty = self._dirty[family]
         return dirty[key] if key in dirty else self._decided(family, key)
 
@@ -406,14 +410,14 @@ class Rib:
         assert best_path is not None  # it matched
         return Cover(prefix, best_path.attributes, best_path.next_hops, best_path.via_prefixes)
 
-    # --- questions
+    # --- queries
 
     def best(self, prefix: Prefix) -> BestPath | None:
-        """The selected route of exactly this prefix, as of the last `process`."""
+        """Return the best path of exactly this prefix, as of the last `process`."""
         return self._selected(prefix.family, prefix.as_int)
 
     def match(self, address: Address) -> Prefix | None:
-        """The longest prefix with a selected route that contains the address."""
+        """Return the longest prefix with a best path that contains the address."""
         family, addr_bits = address
         lengths = self._lengths[family]
         for prefix_len in sorted((length for length in lengths if lengths[length]), reverse=True):
@@ -423,7 +427,7 @@ class Rib:
         return None
 
     def candidates(self, prefix: Prefix) -> tuple[Candidate, ...]:
-        """Every candidate of a prefix, the best one first.
+        """Return every candidate of a prefix, the best one first.
 
         Cost: 3 us for the only one of a prefix, which most are.
         """
@@ -459,11 +463,11 @@ class Rib:
         )
 
     def prefixes_after(self, prefix: Prefix | None, limit: int) -> list[Prefix]:
-        """The next prefixes that have a candidate, in order.
+        """Return the next prefixes that have a candidate, in order.
 
         Args:
             prefix: the last one seen; None to begin.
-            limit: at most so many.
+            limit: how many at most.
 
         Cost: a bisection, and 0.5 us a prefix.
         """
@@ -479,9 +483,10 @@ class Rib:
         return found
 
     def choices(self) -> Iterator[BestPathChanges]:
-        """What every prefix with a candidate has, as of the last `process`, in order.
+        """Iterate over the best path of every prefix with a candidate, as of the last `process`, in
+        order.
 
-        Each part is as it is when it is asked for; candidates may come and go in between.
+        Each part is read when it is asked for; candidates may be added and removed in between.
 
         Cost: 0.6 us a prefix.
         """
@@ -497,7 +502,8 @@ class Rib:
 
 
 def _first_usable(family: Family, key: int, paths: list[RoutePath]) -> BestPath | None:
-    """Return the first path that is eligible (rule 1 of `decision`); the rest is in their order."""
+    """Return the best path: of the paths in their order, the first eligible one (rule 1 of
+    `decision`)."""
     for path in paths:
         best_path = path.best_path_for(family, key)
         if best_path is not None:

@@ -1,7 +1,7 @@
-"""Which addresses a neighbor may speak from, and by which it is reached.
+"""The addresses that a neighbor may send from, and its next hops.
 
-What a neighbor names as its address becomes a next hop. One that is ours, a network's own or a
-broadcast address would swallow whatever is sent there, so it is refused, and said.
+An address that a neighbor names becomes a next hop. One of our own addresses, a network address or
+a broadcast address would swallow the packets sent there, so it is refused with a reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def is_heard(settings: LinkSettings, source: Address) -> bool:
 
 
 def off_link_reason(settings: LinkSettings, source: Address) -> str:
-    """Why `is_heard` says no, for an operator."""
+    """Return why `is_heard` is false, for an operator."""
     if settings.unicast_neighbors:
         return "not among the neighbors that are configured for the link"
     if source.family is Family.IPV6:
@@ -40,11 +40,11 @@ def off_link_reason(settings: LinkSettings, source: Address) -> str:
 
 
 def unusable_reason(settings: LinkSettings, address: Address, own: Container[Address] = ()) -> str:
-    """Why an address cannot be a neighbor's on a link; empty when it can.
+    """Return why an address cannot be a neighbor's on a link; empty when it can.
 
     Args:
         settings: of the link.
-        address: what a neighbor speaks from, or names.
+        address: that a neighbor sends from, or names.
         own: more addresses of this router; those of the link are known.
     """
     if address in own or any(entry.address == address for entry in settings.addresses):
@@ -75,7 +75,7 @@ def _is_on_subnet(settings: LinkSettings, source: Address, *, is_routed: bool = 
 
 
 def next_hop(settings: LinkSettings, adjacency: Adjacency, family: Family) -> NextHop | None:
-    """How to send packets of one family to a neighbor.
+    """Return the next hop to a neighbor for packets of one family; None when there is none.
 
     IPv4 goes to an IPv4 address of the neighbor on one of our subnets of the link; without one, to
     its IPv6 link-local address (the kernel resolves the link layer by it, RTA_VIA). IPv6 always

@@ -1,4 +1,4 @@
-"""What a neighbor's routes cost more because it is far away: a cost from the round trip.
+"""The additional cost of a distant neighbor, from its round trip.
 
     cost ^            _______  cost + max_extra
          |          /
@@ -7,11 +7,11 @@
            min_s   max_s       smoothed round trip
 
 Distances within a site should not move traffic, and beyond some distance all is far; in between the
-cost grows evenly. The cost follows the round trip only when it is off by more than an eighth of the
-whole range: a route that changes with every breath of a queue helps nobody, and feeds back on the
-queue that it was measured on.
+cost grows linearly. The cost changes only when it is off by more than an eighth of the whole range:
+a route that follows every change of a queue is useless, and feeds back on the queue that it was
+measured on.
 
-Source: RFC 9616 section 3 (saturating cost, hysteresis); defaults as babeld has them.
+Source: RFC 9616 section 3 (saturating cost, hysteresis); defaults as in babeld.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["RttCost"]
 
 @dataclass(frozen=True, slots=True)
 class RttCost:
-    """How a round trip becomes a cost."""
+    """Conversion of a round trip to a cost."""
 
     min_s: float
     max_s: float
@@ -32,11 +32,11 @@ class RttCost:
     """Added at `max_s` and beyond, 1 to 65,535."""
 
     def surcharge(self, rtt_s: float | None, current: int) -> int:
-        """What to add to the link's cost now.
+        """Return the cost to add to the link's cost now.
 
         Args:
             rtt_s: the smoothed round trip; None before the first sample.
-            current: what is added at present.
+            current: the cost that is added at present.
         """
         if rtt_s is None:
             return current

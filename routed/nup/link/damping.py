@@ -1,4 +1,4 @@
-"""Flap damping: an adjacency that comes and goes has to stay away for a while.
+"""Flap damping: an adjacency that flaps is suppressed for a while.
 
     penalty ^   flaps                 each flap (UP, and then not) adds FLAP_PENALTY
             |  /|  /|\\
@@ -9,14 +9,14 @@
 
 Every flap costs the whole network an update for each route behind it, and two more when the
 neighbor is back; a link that flaps every few seconds is worse than one that is down. While a
-neighbor is damped it is heard, shown with the reason, and goes on to hear that we hear somebody
-else; the first heartbeat after its time lists it again.
+neighbor is suppressed it is heard, shown with the reason, and not listed in our heartbeats; the
+first heartbeat after that time lists it again.
 
 The penalty has a ceiling, from which it falls to `reuse` in `longest_s`: whatever has happened, a
-neighbor that behaves is back after that. What an operator asked for (clear, a new configuration of
-ours) and a graceful restart are no flaps.
+stable neighbor is back after that. Changes by an operator (clear, a new configuration of ours) and
+a graceful restart are not flaps.
 
-Invariants: one entry per router id, MAX_DAMPED of them; the oldest goes first.
+Invariants: one entry per router id, MAX_DAMPED of them; the oldest is dropped first.
 
 Source: RFC 2439 sections 4.2 to 4.4 (penalty, half-life, cutoff, reuse, ceiling).
 """
@@ -38,26 +38,26 @@ _NEGLIGIBLE = FLAP_PENALTY / 8
 
 @dataclass(frozen=True, slots=True)
 class Damping:
-    """When a neighbor is kept away, and for how long. Penalties: FLAP_PENALTY is one flap."""
+    """When a neighbor is suppressed, and for how long. Penalties: FLAP_PENALTY is one flap."""
 
     half_life_s: float
     """Above 0."""
     suppress: int
-    """Kept away from here on; above `reuse`."""
+    """Suppressed from this penalty on; above `reuse`."""
     reuse: int
-    """No longer kept away from here on."""
+    """No longer suppressed below this penalty."""
     longest_s: float
-    """Nobody is kept away for longer than this after the last flap."""
+    """The longest suppression after the last flap."""
 
     @property
     def ceiling(self) -> float:
-        """No penalty is higher; never below `suppress`, which would then never be reached."""
+        """The highest penalty; never below `suppress`, which could then never be reached."""
         return max(self.reuse * math.exp2(self.longest_s / self.half_life_s), float(self.suppress))
 
 
 @dataclass(slots=True)
 class _Record:
-    """One router's penalty, as it was at a moment."""
+    """One router's penalty at one time."""
 
     penalty: float
     at: float
@@ -72,7 +72,8 @@ class FlapDamper:
         """Longest without a flap first."""
 
     def record_flap(self, router_id: Address, damping: Damping, now: float) -> bool:
-        """An adjacency that was UP has ended; whether the neighbor is to be kept away now."""
+        """Record that an adjacency that was UP has ended. Returns whether the neighbor is
+        suppressed."""
         record = self._records.pop(router_id, None) or _Record(0.0, now)
         while len(self._records) >= MAX_DAMPED:
             del self._records[next(iter(self._records))]
@@ -83,7 +84,8 @@ class FlapDamper:
         return record.is_suppressed
 
     def suppressed_for(self, router_id: Address, damping: Damping, now: float) -> float:
-        """How much longer a neighbor is kept away; 0 when it is not. Cost: O(1)."""
+        """Return how much longer a neighbor is suppressed; seconds, 0 when it is not. Cost:
+        O(1)."""
         record = self._records.get(router_id)
         if record is None or not record.is_suppressed:
             return 0.0
@@ -95,16 +97,16 @@ class FlapDamper:
         return 0.0
 
     def penalty(self, router_id: Address, damping: Damping, now: float) -> float:
-        """A neighbor's penalty now."""
+        """Return a neighbor's penalty now."""
         record = self._records.get(router_id)
         return 0.0 if record is None else _decayed(record, damping, now)
 
     def clear_damping(self, router_id: Address) -> None:
-        """The operator wants it back now."""
+        """Remove a neighbor's penalty (operator)."""
         self._records.pop(router_id, None)
 
     def clean(self, damping: Damping | None, now: float) -> bool:
-        """Forget penalties that have worn off; whether anything is left to remember."""
+        """Drop penalties that have decayed. Returns whether any is left."""
         if damping is None:
             self._records.clear()
         else:

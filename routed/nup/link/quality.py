@@ -1,16 +1,16 @@
-"""How good a link to a neighbor is, by the heartbeats that arrive: its expected transmissions.
+"""The quality of a link to a neighbor: its expected transmissions, from the heartbeats that arrive.
 
-Heartbeats of a link are numbered one by one, so a gap in the numbers is a datagram that was lost;
-nothing has to be timed, and heartbeats that leave early for some reason count like all others.
-Each side counts what it hears and tells the other, as long as it misses any (`Reception`). What
-both know then is the share of datagrams that arrives in each direction, and with it how often one
-has to be sent until it has arrived and been answered:
+Heartbeats of a link are numbered one by one, so a gap in the numbers is a lost datagram; no timer
+is needed, and heartbeats that leave early count like all others. Each side counts those that it
+hears and sends the count, as long as any is missing (`Reception`). Both then know the share of
+datagrams that arrives in each direction, and so how often one has to be sent until it has arrived
+and been answered:
 
     ETX = 1 / (share that arrives there * share that arrives here)
 
-On a link with `metric: loss` the cost is multiplied by it. The factor follows only when it is off
-by more than an eighth, so that one lost datagram in a long time moves no route; and it returns to 1
-as soon as a whole window has arrived both ways.
+On a link with `metric: loss` the cost is multiplied by it. The factor changes only when it is off
+by more than an eighth, so that one lost datagram in a long time moves no route; it returns to 1 as
+soon as a whole window has arrived both ways.
 
 Sources: De Couto et al., A high-throughput path metric for multi-hop wireless routing, MobiCom 2003
 (ETX); RFC 8966 appendix A.2 (history of hellos, ETX for distance vectors).
@@ -25,9 +25,9 @@ __all__ = ["ETX_MAX", "WINDOW", "HeartbeatHistory", "loss_factor"]
 WINDOW = 32
 """Heartbeats that are remembered: one lost is 3 %."""
 EXPECTED_LEAST = 8
-"""Of fewer nothing is concluded."""
+"""Fewer heartbeats allow no conclusion."""
 ETX_MAX = 16.0
-"""A quarter arriving each way; what is worse is no better than down."""
+"""A quarter arriving each way; a worse link is no better than down."""
 HYSTERESIS = 1 / 8
 _MASK = (1 << WINDOW) - 1
 
@@ -43,7 +43,7 @@ class HeartbeatHistory:
         """0 to WINDOW."""
 
     def record(self, sequence: int) -> None:
-        """A heartbeat has arrived, perhaps late. Cost: O(1)."""
+        """Record a heartbeat, perhaps a late one. Cost: O(1)."""
         ahead = WINDOW if self._newest is None else seqno_distance(sequence, self._newest)
         if ahead >= WINDOW:
             # The first one, or its counter has jumped: nothing is known of what lies between.
@@ -57,26 +57,26 @@ class HeartbeatHistory:
 
     @property
     def received(self) -> int:
-        """Of `expected`."""
+        """How many of `expected` have arrived."""
         return self._arrived.bit_count()
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether it is long enough to be judged by."""
+        """Whether the history is long enough for a conclusion."""
         return self.expected >= EXPECTED_LEAST
 
     @property
     def share(self) -> float:
-        """What arrives, above 0 to 1; 1 while that is not known."""
+        """The share that arrives, above 0 to 1; 1 while it is unknown."""
         return self.received / self.expected if self.is_conclusive else 1.0
 
 
 def loss_factor(share_here: float, share_there: float, current: float) -> float:
-    """What the cost of a link is to be multiplied with now.
+    """Return the factor by which the cost of a link is to be multiplied now.
 
     Args:
         share_here: of the neighbor's datagrams that arrives, 0 to 1.
-        share_there: of ours that the neighbor says arrives, 0 to 1.
+        share_there: of ours that arrives, as the neighbor says, 0 to 1.
         current: the factor at present.
 
     Returns:

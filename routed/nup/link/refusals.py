@@ -1,18 +1,18 @@
-"""Who was turned away on a link lately, and why: what `show neighbors` says of those not believed.
+"""Senders that were refused on a link lately, and why, for `show neighbors`.
 
-A router whose key is wrong never becomes a neighbor, and an operator who looks for it should find
-it all the same. The list is short and forgets: anybody can put datagrams on a wire, from as many
-addresses as there are. So addresses are ranked by how many separate seconds they were refused in,
-and one that was refused in a second second goes for no newcomer:
+A router whose key is wrong never becomes a neighbor, and an operator should find it all the same.
+The list is bounded and forgets: any station can send datagrams, from any number of addresses. So
+addresses are ranked by the number of separate seconds in which they were refused, and an address
+that was refused in a second second is not replaced by a newcomer:
 
     newcomer --> once --in another second--> again --silent for REFUSAL_S--> forgotten
 
-Where all places are taken a newcomer has the place of the one that has been heard only once for
-longest, once that has had CHANCE_S to come again. In a flood that is faster only each
-ADMIT_EVERY-th newcomer gets a place: each stays long enough to be heard again, if it is there, and
-a router that says hello all the time is among them soon. Whoever has repeated MAX_KEPT addresses
-every few seconds since before the router came keeps it out; the row that says how many are not
-shown tells of that.
+Where all places are taken, a newcomer replaces the address that was refused in one second only and
+has been there longest, once that has had CHANCE_S to come again. In a faster flood only each
+ADMIT_EVERY-th newcomer gets a place: each stays long enough to be heard again, and a router that
+sends heartbeats all the time is among them soon. A sender that has repeated MAX_KEPT addresses
+every few seconds since before the router came keeps it out; the row with the number of hidden
+addresses shows that.
 
 Bounds: MAX_KEPT addresses for each link, MAX_SHOWN of them shown. Cost: constant for each message.
 """
@@ -36,16 +36,16 @@ __all__ = [
 MAX_SHOWN = 16
 MAX_KEPT = 256
 REFUSAL_S = 30.0
-"""So long after its last refused message an address is still listed."""
+"""How long an address is listed after its last refused message."""
 CHANCE_S = 2.5
-"""So long a place is not another newcomer's: two hello intervals of most links."""
+"""How long a place is kept from other newcomers: two hello intervals of most links."""
 ADMIT_EVERY = 16
-"""Of newcomers that find no place so many lead to one that gets it all the same."""
+"""One in so many newcomers that find no place gets one all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedSender:
-    """One address, and what is wrong with what comes from it."""
+    """One address, and the reason why its messages are refused."""
 
     source: Address
     reason: str
@@ -58,19 +58,19 @@ class RefusedSender:
 
 
 class RefusalList:
-    """The refused sources of one link, those that keep coming before all others."""
+    """The refused sources of one link, the most persistent first."""
 
     def __init__(self) -> None:
         self._once: dict[Address, RefusedSender] = {}
         """Refused in one second only, the first one first."""
         self._again: dict[Address, RefusedSender] = {}
-        """Refused in several, the one that has been silent for longest first."""
+        """Refused in several seconds, the one that has been silent longest first."""
         self._unplaced = 0
-        """Messages of newcomers that there was no place for."""
+        """Messages of newcomers without a place."""
         self._unplaced_at = 0.0
 
     def record(self, source: Address, reason: str, now: float) -> None:
-        """Something from this address was refused."""
+        """Record a refused message from an address."""
         known = self._again.pop(source, None) or self._once.get(source)
         if known is None:
             if self._make_room(now):
@@ -87,7 +87,7 @@ class RefusalList:
             self._once[source] = refusal
 
     def _make_room(self, now: float) -> bool:
-        """Whether a newcomer has a place."""
+        """Whether a newcomer gets a place; frees one if needed."""
         if len(self._once) + len(self._again) < MAX_KEPT:
             return True
         silent = next(iter(self._again.values()), None)
@@ -108,13 +108,13 @@ class RefusalList:
         return True
 
     def clear(self, source: Address) -> None:
-        """This address has been believed."""
+        """Remove an address that has been accepted."""
         self._once.pop(source, None)
         self._again.pop(source, None)
 
     def recent(self, now: float) -> list[RefusedSender]:
-        """Those that are not forgotten yet, the most persistent first: MAX_SHOWN at most. If there
-        are more, the last one says so."""
+        """Return the listed addresses, the most persistent first, MAX_SHOWN at most. If there are
+        more, the last row says so."""
         kept = [
             refusal
             for refusals in (self._again, self._once)

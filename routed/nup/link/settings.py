@@ -17,43 +17,43 @@ __all__ = [
 
 
 class UsageError(Exception):
-    """The instance was called in a way that its contract rules out: our bug."""
+    """A call that violates the contract of the instance: our bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """One link that NUP runs on: what the kernel says and what the configuration says of it."""
+    """One link that NUP runs on: its state in the kernel and its configuration."""
 
     ifindex: int
     ifname: str
     cost: int
-    """Added to the metric of every route heard on the link, 1 to METRIC_INFINITY - 1."""
+    """Added to the metric of every route learned on the link, 1 to METRIC_INFINITY - 1."""
     hello_interval_s: float
     """0.1 to 60 seconds."""
     multiplier: int
-    """We are dead to our neighbors after this many of our hello intervals, 1 to 255."""
+    """Neighbors count us as dead after this many of our hello intervals, 1 to 255."""
     mtu: int
     """Bytes."""
     local_address: Address
-    """What we send from: the IPv6 link-local address, or an IPv4 one on a link without IPv6."""
+    """The source address: the IPv6 link-local address, or an IPv4 one on a link without IPv6."""
     addresses: tuple[InterfaceAddress, ...]
     key_ring: KeyRing | None = None
-    """With it, everything on the link is signed, and nothing unsigned is believed."""
+    """With it, everything on the link is signed, and unsigned messages are refused."""
     accepts_unsigned: bool = False
-    """The transition: sign, and believe those who do not sign yet."""
+    """The transition: sign, and accept unsigned messages."""
     is_loss_based: bool = False
-    """Whether the cost is multiplied by how often a datagram has to be sent to arrive."""
+    """Whether the cost is multiplied by the expected transmissions."""
     rtt_cost: RttCost | None = None
     """With it, the round trip adds to the cost."""
     unicast_neighbors: tuple[Address, ...] = ()
-    """With them, nothing goes to the group, and nobody else is heard."""
+    """With them, nothing is sent to the group, and messages of other senders are dropped."""
     max_prefixes: int = 200_000
-    """So many reachable prefixes are learned from each neighbor, at least 1."""
+    """The limit of reachable prefixes learned from each neighbor, at least 1."""
     damping: Damping | None = None
-    """With it, a neighbor that comes and goes is kept away for a while."""
+    """With it, a neighbor that flaps is suppressed for a while."""
 
     def __post_init__(self) -> None:
-        """Hold the caller to the ranges that loop freedom and the wire rest on.
+        """Check the ranges that loop freedom and the wire format rest on.
 
         Raises:
             UsageError: a field is outside its range.
@@ -67,5 +67,5 @@ class LinkSettings:
 
     @property
     def dead_interval_s(self) -> float:
-        """How long we may be silent before we count as dead; seconds."""
+        """How long we may be silent before neighbors count us as dead; seconds."""
         return self.hello_interval_s * self.multiplier
