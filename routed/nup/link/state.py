@@ -1,11 +1,11 @@
-"""The protocol's state per link and per neighbor: who owns what, and when it next needs attention.
+"""The protocol's state per link and per neighbor: its owners, and when each needs attention next.
 
     NeighborInstance
       +-- Link (per interface)         settings, heartbeat clock, multicast sequence, LinkAdvertiser
-            +-- Neighbor (per router)  Adjacency, and what it exchanges: Exchange
+            +-- Neighbor (per router)  Adjacency, and its exchange of routes: Exchange
 
-These are holders: they keep together what lives and dies together. The decisions are in the modules
-that they hold, the order of events in `instance`.
+These are holders of state with a common lifetime. The decisions are in the modules that they hold,
+the order of events in `instance`.
 """
 
 from __future__ import annotations
@@ -36,28 +36,29 @@ from routed.nup.wire.message import SeqnoRequest, Stream
 __all__ = ["Exchange", "Link", "LinkMemory", "Neighbor"]
 
 PATIENCE_S = 0.02
-"""So long the multicast stream waits for neighbors whose windows are full, while others have room:
-longer than an ACK is delayed."""
+"""The longest time that the multicast stream waits for neighbors whose windows are full, while
+others have room: longer than an ACK is delayed."""
 LISTENING_INTERVALS = 1.25
 """A neighbor that is there has sent a heartbeat within this many hello intervals (its jitter)."""
 PATIENT_MAX_S = 120.0
-"""No neighbor keeps what a restarted router told it for longer (`handler.GRACE_MAX_S`)."""
+"""No neighbor keeps the routes of a restarted router for longer (`receive.GRACE_MAX_S`)."""
 ADDRESSES_REPEATED = 3
-"""Heartbeats that name our addresses after a change: whoever misses so many takes us for dead."""
+"""Heartbeats that name our addresses after a change: a neighbor that misses so many counts us as
+dead."""
 ADDRESSES_EVERY = 16
 MAX_NEIGHBORS_PER_LINK = 256
 TIMERS_EACH, TIMERS_SLACK = 4, 64
-"""So many alarms for each neighbor, and so many more, are kept; most of them are replaced ones."""
+"""So many timers for each neighbor, and so many more, are kept; most of them are replaced ones."""
 GIVEN_UP_S = 60.0
-"""So long `show neighbors` says of one that is not UP that it was given up."""
+"""How long `show neighbors` says of a neighbor that is not UP that it was given up."""
 LEAVING_S = 2.0
-"""After GOODBYE or RESTART nothing of that life is believed for so long: it may have been on its
-way, or its sender may take a moment to end."""
+"""How long messages of a boot are dropped after its GOODBYE or RESTART: they may have been in
+flight, or their sender may take a moment to end."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """What one incarnation of an adjacency has exchanged; replaced as a whole when it ends."""
+    """The exchange of one incarnation of an adjacency; replaced as a whole when that ends."""
 
     sender: ReliableSender
     receiver: ReliableReceiver
@@ -70,28 +71,28 @@ class Exchange:
     neighbor_end: tuple[int, int] | None = None
     """Sequence and count of the neighbor's END_OF_TABLE, once received."""
     updates_received: int = 0
-    """On the unicast stream, to hold against that count."""
+    """On the unicast stream, to compare with that count."""
     is_table_received: bool = False
     table_request_at: float | None = None
-    """When to ask the neighbor for its table again; None while there is no reason to."""
+    """When to request the neighbor's table again; None while there is no reason to."""
     table_requested_at: float = -math.inf
     table_resent_at: float = -math.inf
-    """When the neighbor last asked for our table again, and got it."""
+    """When the neighbor last requested our table again, and got it."""
     converged_sequence: int | None = None
-    """Of the multicast stream: when we have all up to it, a neighbor that restarted has told what
-    it learned. None while it says that it is converging."""
+    """Of the multicast stream: when we have all up to it, a neighbor that restarted has advertised
+    all the routes it learned. None while it says that it is converging."""
     requests: dict[tuple[Prefix, Address, int], SeqnoRequest] = field(default_factory=dict)
     """Seqno requests waiting for room, by prefix, origin and seqno."""
     duplicate_ids: DuplicateIdDetector = field(default_factory=DuplicateIdDetector)
-    """What it tells as if we had announced it."""
+    """Prefixes that it advertises with our router id."""
 
     @classmethod
     def fresh(cls, rng: random.Random) -> Exchange:
-        """Nothing sent, nothing received."""
+        """Make one with nothing sent and nothing received."""
         return cls(ReliableSender(), ReliableReceiver(rng))
 
     def begin_dump(self, dump: TableDump, now: float) -> None:
-        """Our table is to be told, as soon as it may be."""
+        """Start a dump of our table, as soon as its rate allows."""
         self.dump, self.dump_at = dump, now
 
     @property
@@ -110,11 +111,11 @@ class Neighbor:
     adjacency: Adjacency
     exchange: Exchange
     retained_until: float | None = None
-    """Its routes are stale and kept until then, or until its table has been told anew."""
+    """Its routes are stale and kept until then, or until its new table is complete."""
     timer_at: float | None = None
-    """The earliest entry that the link's alarms have for it."""
+    """The earliest of the link's timers for it."""
     _next_hops: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
-    """Its next hops, and what they were worked out from."""
+    """Its next hops, and the settings and addresses that they were computed from."""
 
     @property
     def exchanges_routes(self) -> bool:
@@ -123,13 +124,13 @@ class Neighbor:
 
     @property
     def is_present(self) -> bool:
-        """Whether it was heard within its dead interval, or is waited for after a restart."""
+        """Whether it was heard within its dead interval, or is awaited after a restart."""
         return self.adjacency.state is not AdjacencyState.DOWN or self.retained_until is not None
 
     def next_hop(self, settings: LinkSettings, family: Family) -> NextHop | None:
-        """How to send packets of one family to it over a link with these settings.
+        """Return the next hop to it for one family over a link with these settings.
 
-        Cost: worked out once for as long as neither side's addresses change; with many equal paths
+        Cost: computed once for as long as neither side's addresses change; with many equal paths
         each changed route asks for all of them.
         """
         addresses = self.adjacency.addresses
@@ -143,14 +144,14 @@ class Neighbor:
         return self._next_hops[2][family]
 
     def path(self, settings: LinkSettings) -> Path:
-        """What it takes to use its routes."""
+        """Return the cost of its routes and the families that it has a next hop for."""
         families = frozenset(
             family for family in Family if self.next_hop(settings, family) is not None
         )
         return Path(self.adjacency.cost(settings.cost), families)
 
     def next_timer(self) -> float | None:
-        """When this neighbor needs attention by itself."""
+        """Return when this neighbor needs attention by itself."""
         adjacency = self.adjacency
         times: list[float | None] = [self.retained_until]
         if adjacency.state is not AdjacencyState.DOWN:
@@ -171,11 +172,11 @@ class Neighbor:
 
 @dataclass(slots=True)
 class LinkMemory:
-    """What of a link outlives its going down."""
+    """The state of a link that outlives its going down."""
 
     multicast_sequence: int = 0
     control_sequence: int = 0
-    """What the next incarnation sends must be newer than what is still on the wire."""
+    """Messages of the next incarnation must be newer than those still in flight."""
     damper: FlapDamper = field(default_factory=FlapDamper)
     dump_limits: DumpLimits = field(default_factory=DumpLimits)
 
@@ -198,15 +199,16 @@ class Link:
         self.refusals = RefusalList()
         self.set_settings(settings)
         self.is_converging = is_converging
-        """Whether our neighbors on the link should wait for more before they sweep stale routes."""
+        """Whether our neighbors on the link should wait for more before they remove stale
+        routes."""
         self.advertiser = LinkAdvertiser()
         self.neighbors: dict[NeighborKey, Neighbor] = {}
         self._by_router: dict[Address, dict[NeighborKey, Neighbor]] = {}
         self.newcomers: dict[NeighborKey, None] = {}
         """Neighbors that were never heard both ways, the first one first."""
         self._departed: dict[tuple[Address, Address], tuple[int, float]] = {}
-        """Router id and address of those who left lately: their boot id, and until when nothing of
-        that life is believed. At most MAX_NEIGHBORS_PER_LINK."""
+        """By router id and address of neighbors that left lately: their boot id, and until when
+        messages of that boot are dropped. At most MAX_NEIGHBORS_PER_LINK."""
         self._given_up: dict[NeighborKey, float] = {}
         """When neighbors were given up, the last one last. At most MAX_NEIGHBORS_PER_LINK."""
         self.memory = memory
@@ -217,45 +219,45 @@ class Link:
         self.addresses_due = ADDRESSES_REPEATED
         """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
         self._timers: list[tuple[float, NeighborKey]] = []
-        """A heap: when neighbors may need attention, never later than when they do."""
+        """A heap: when neighbors may need attention, never later than they do."""
         self._service_queue: dict[NeighborKey, Neighbor] = {}
         self._stalled_since: float | None = None
         """When the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
         self.heartbeat_open_at = now
-        """From when on the next one may leave, when there is an occasion."""
+        """The earliest time at which the next one may leave together with those of other links."""
         self.heartbeat_at: float | None = None
         """When the last one left."""
         self.is_hastened = False
         """Whether the next one leaves before its time."""
         self.hastened_until = 0.0
-        """Until when those that left before their time have used up what is allowed of them."""
+        """Until when the heartbeats that left early have used up the allowance for them."""
         self.answer_open_at = -math.inf
         """When the next HEARTBEAT_REQUEST may be answered."""
         self._missing: set[Address] = set()
-        """Neighbors of our earlier life that have not been heard in this one."""
+        """Neighbors of our previous boot that have not been heard in this one."""
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
         """Until then a neighbor may be there that has not been heard yet; None afterwards."""
 
     def set_settings(self, settings: LinkSettings) -> None:
-        """Follow the configuration; the guard's index and what it has proven stay."""
+        """Apply the configuration; the guard's index and the senders it has proven stay."""
         self.settings = settings
         self.addresses_due = ADDRESSES_REPEATED
         self.guard.ring = settings.key_ring
         self.guard.accepts_unsigned = settings.accepts_unsigned
 
     def expect(self, addresses: Iterable[Address], now: float) -> None:
-        """We restart, and these neighbors of our earlier life, perhaps none, are on the link.
+        """Expect these neighbors of our previous boot, perhaps none, on the link: we restart.
 
-        One that is not heard restarts as we do: it goes on forwarding, and all the others wait for
-        it until it is dead. So do we.
+        A neighbor that is not heard restarts as we do: it goes on forwarding, and all other routers
+        wait for it until it is dead. So do we.
         """
         self._missing.update(addresses)
         patience_s = min(self.settings.dead_interval_s, PATIENT_MAX_S) if self._missing else 0.0
         self.listening_until = now + patience_s
 
     def record_heard(self, addresses: Iterable[Address], now: float) -> None:
-        """Somebody with these addresses is there."""
+        """Record that a neighbor with these addresses was heard."""
         if not self._missing:
             return
         self._missing.difference_update(addresses)
@@ -263,14 +265,14 @@ class Link:
             self.listening_until = now
 
     def add_neighbor(self, neighbor: Neighbor) -> None:
-        """Somebody has been heard for the first time."""
+        """Add a neighbor that was heard for the first time."""
         key = neighbor.key
         self.neighbors[key] = neighbor
         self._by_router.setdefault(key.router_id, {})[key] = neighbor
         self.newcomers[key] = None
 
     def remove_neighbor(self, neighbor: Neighbor) -> None:
-        """A neighbor is forgotten."""
+        """Remove a neighbor."""
         key = neighbor.key
         del self.neighbors[key]
         same_router = self._by_router[key.router_id]
@@ -280,11 +282,11 @@ class Link:
         self.newcomers.pop(key, None)
 
     def neighbors_of(self, router_id: Address) -> list[Neighbor]:
-        """What is known of one router: one neighbor for each of its links to the wire."""
+        """Return the neighbors with one router id: one for each of its links to the wire."""
         return list(self._by_router.get(router_id, {}).values())
 
     def record_departure(self, neighbor: Neighbor, now: float) -> None:
-        """A neighbor has said GOODBYE or RESTART."""
+        """Record that a neighbor has sent GOODBYE or RESTART."""
         adjacency = neighbor.adjacency
         who = adjacency.router_id, adjacency.address
         self._departed.pop(who, None)
@@ -293,7 +295,7 @@ class Link:
         self._departed[who] = adjacency.boot_id, now + LEAVING_S
 
     def record_given_up(self, neighbor: Neighbor, now: float) -> None:
-        """A neighbor has left DATA unacknowledged for too long."""
+        """Record that a neighbor has left DATA unacknowledged for too long."""
         self._given_up.pop(neighbor.key, None)
         if len(self._given_up) >= MAX_NEIGHBORS_PER_LINK:
             del self._given_up[next(iter(self._given_up))]
@@ -305,19 +307,20 @@ class Link:
         return given_up_at is not None and now < given_up_at + GIVEN_UP_S
 
     def has_departed(self, router_id: Address, boot_id: int, source: Address, now: float) -> bool:
-        """Whether this life of a neighbor has just said that it ends."""
+        """Whether this boot of a neighbor has just announced its end."""
         departed = self._departed.get((router_id, source))
         return departed is not None and departed[0] == boot_id and now < departed[1]
 
     def listeners(self) -> list[Neighbor]:
-        """Neighbors that the multicast stream is for."""
+        """Return the neighbors that the multicast stream is for."""
         return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
 
     def lists_addresses(self) -> bool:
-        """Whether the next heartbeat is to name our addresses, which are most of its bytes.
+        """Whether the next heartbeat is to name our addresses, which are most of its bytes; counts
+        it.
 
-        They are needed by those who are about to use us, and by everybody when they change; now and
-        then they are repeated all the same, for somebody who missed them.
+        Neighbors that are about to use us need them, and all neighbors when they change. They are
+        repeated now and then for a neighbor that missed them.
         """
         neighbors = self.neighbors.values()
         if any(neighbor.adjacency.state is not AdjacencyState.UP for neighbor in neighbors):
@@ -328,10 +331,11 @@ class Link:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether everybody on the link is UP and nothing is measured: half the heartbeats will do.
+        """Whether every neighbor on the link is UP and nothing is measured: half the heartbeats
+        suffice.
 
-        Who does not hear one in time asks for it (`Adjacency.ask_at`), so no death is noticed later
-        or with less evidence.
+        A neighbor that misses one asks for it (`Adjacency.ask_at`), so no death is noticed later or
+        with less evidence.
         """
         settings = self.settings
         return (
@@ -348,21 +352,22 @@ class Link:
         )
 
     def suppressed_for(self, neighbor: Neighbor, now: float) -> float:
-        """How much longer a neighbor is kept away because it flapped; seconds, 0 when it is not."""
+        """Return how much longer a neighbor is suppressed for its flaps; seconds, 0 when it is
+        not."""
         damping = self.settings.damping
         if damping is None:
             return 0.0
         return self.memory.damper.suppressed_for(neighbor.key.router_id, damping, now)
 
     def record_flap(self, neighbor: Neighbor, now: float) -> bool:
-        """A neighbor was UP and is not any more; whether it is kept away for it."""
+        """Record that a neighbor is no longer UP. Returns whether it is suppressed for that."""
         damping = self.settings.damping
         if damping is None:
             return False
         return self.memory.damper.record_flap(neighbor.key.router_id, damping, now)
 
     def remember(self, now: float) -> LinkMemory:
-        """The link goes down: what its next incarnation has to know."""
+        """Return the state that the next incarnation of the link needs: it goes down."""
         self.memory.multicast_sequence = self.multicast_sequence
         self.memory.control_sequence = self.control_sequence
         self.memory.damper.clean(self.settings.damping, now)
@@ -370,12 +375,12 @@ class Link:
 
     @property
     def has_listeners(self) -> bool:
-        """Whether there is anybody whom the multicast stream is for."""
+        """Whether the multicast stream has any listener."""
         return any(neighbor.exchanges_routes for neighbor in self.neighbors.values())
 
     @property
     def has_sent_all(self) -> bool:
-        """Whether nothing is left to be told on the link."""
+        """Whether no update and no table is left to send on the link."""
         return self.advertiser.flush_at is None and all(
             neighbor.exchange.dump is None for neighbor in self.neighbors.values()
         )
@@ -384,7 +389,7 @@ class Link:
         """Whether the multicast stream may go on.
 
         It may while every neighbor's window is open. Once some are full it waits, but not for long
-        while others are open; and then goes on without waiting until all have caught up.
+        while others are open; then it goes on without waiting until all have caught up.
         """
         rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
         if False not in rooms:
@@ -395,7 +400,7 @@ class Link:
         return True in rooms and now >= self._stalled_since + PATIENCE_S
 
     def _flush_due(self) -> float | None:
-        """When dirty prefixes may be told, as far as that depends on time."""
+        """Return when dirty prefixes may be sent, as far as that depends on time."""
         flush_at = self.advertiser.flush_at
         if flush_at is None or self._stalled_since is None:
             return flush_at
@@ -403,11 +408,11 @@ class Link:
         if False not in rooms:
             return flush_at  # the last one has caught up meanwhile
         if True not in rooms:
-            return None  # an ACK will say
+            return None  # an ACK will touch the link
         return max(flush_at, self._stalled_since + PATIENCE_S)
 
     def next_timer(self) -> float:
-        """When this link needs attention by itself."""
+        """Return when this link needs attention by itself."""
         times = [self.heartbeat_due]
         if self.listening_until is not None:
             times.append(self.listening_until)
@@ -418,19 +423,19 @@ class Link:
             times.append(self._timers[0][0])
         return min(times)
 
-    # Who needs attention: a LAN has many neighbors, and few of them have news at any time
+    # Service queue and timers: a LAN has many neighbors, and few of them need service at a time
 
     def queue_service(self, neighbor: Neighbor) -> None:
-        """Something concerns a neighbor: it is looked at before the input ends."""
+        """Have a neighbor served before the input ends."""
         self._service_queue[neighbor.key] = neighbor
         self._schedule.touch(neighbor.key.ifindex)
 
     def touch(self) -> None:
-        """Something about the link has changed: it is looked at before the input ends."""
+        """Have the link served before the input ends."""
         self._schedule.touch(self.settings.ifindex)
 
     def pop_service_queue(self) -> list[Neighbor]:
-        """Who has to be looked at, each once; those that have gone meanwhile are left out."""
+        """Return the neighbors to serve, each once, without those that are gone."""
         if not self._service_queue:
             return []
         waiting, self._service_queue = self._service_queue, {}
@@ -439,19 +444,20 @@ class Link:
         ]
 
     def pop_timers(self, now: float) -> list[Neighbor]:
-        """Neighbors whose time may have come. Cost: O(log n) for each."""
+        """Return the neighbors whose time may have come. Cost: O(log n) for each."""
         rung = []
         while self._timers and self._timers[0][0] <= now:
             moment, key = heapq.heappop(self._timers)
             neighbor = self.neighbors.get(key)
             if neighbor is None or neighbor.timer_at != moment:
-                continue  # it is gone, or an earlier alarm has taken the place of this one
+                continue  # it is gone, or an earlier timer has replaced this one
             neighbor.timer_at = None
             rung.append(neighbor)
         return rung
 
     def set_timer(self, neighbor: Neighbor) -> None:
-        """Have a neighbor looked at in time; a later moment is left to the next look."""
+        """Set the timer of a neighbor; a later time than the present one is left to the next
+        call."""
         moment = neighbor.next_timer()
         if moment is None or (neighbor.timer_at is not None and neighbor.timer_at <= moment):
             return
@@ -461,9 +467,9 @@ class Link:
             self._drop_stale_timers()
 
     def _drop_stale_timers(self) -> None:
-        """Forget alarms that others have replaced, or whose neighbors are gone.
+        """Drop timers that were replaced, or whose neighbors are gone.
 
-        Each would be passed over when its time comes; but newcomers may come and go faster.
+        Each would be skipped when its time comes; but newcomers may be added and removed faster.
         """
         self._timers = [
             timer

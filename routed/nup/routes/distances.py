@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 UNADVERTISED_S = 60.0
-"""The first look at whether all links have been told."""
+"""The time until the first check whether all links have advertised the replacement."""
 ADVERTISED_S = 120.0
-"""From then on, unless our own dead interval asks for more."""
+"""The time from then on, unless our own dead interval asks for more."""
 SOURCE_GC_S = UNADVERTISED_S + ADVERTISED_S
 """How long a distance is kept after it was last selected, with dead intervals of up to a minute."""
 IN_ALL = 500_000
@@ -63,14 +63,14 @@ class _Idle(NamedTuple):
 
     since: float
     key: NeighborKey
-    """The neighbor that it was used through."""
+    """The neighbor that the route was used through."""
 
 
 _NO_DISTANCES: dict[Prefix, Distance] = {}
 
 
 class FeasibilityDistances:
-    """Owns all distances, and how long each is kept."""
+    """Owner of all distances, and of the time that each is kept."""
 
     def __init__(self) -> None:
         self._by_origin: dict[Address, dict[Prefix, Distance]] = {}
@@ -84,23 +84,25 @@ class FeasibilityDistances:
         self._in_all = IN_ALL
 
     def __len__(self) -> int:
-        """How many are kept that are not in use."""
+        """Return how many are kept that are not in use."""
         return len(self._unadvertised) + len(self._advertised)
 
     def extend_for_dead_interval(self, dead_interval_s: float) -> None:
-        """Neighbors may keep what we claim for so long after they last heard us."""
+        """Apply a dead interval of ours: neighbors may keep our claims for so long after they last
+        heard us."""
         self._advertised_s = max(self._advertised_s, MESSAGE_LIFETIME_S + dead_interval_s)
 
     def get(self, prefix: Prefix, origin: Address) -> Distance | None:
-        """The distance of a pair; None when there is none."""
+        """Return the distance of a pair; None when there is none."""
         return self._by_origin.get(origin, _NO_DISTANCES).get(prefix)
 
     def of_origin(self, origin: Address) -> Mapping[Prefix, Distance]:
-        """All distances of one origin; not to be changed."""
+        """Return all distances of one origin; not to be changed."""
         return self._by_origin.get(origin, _NO_DISTANCES)
 
     def improve(self, prefixes: Sequence[Prefix], origin: Address, distance: Distance) -> None:
-        """Routes of an origin have been selected that are better than any before."""
+        """Record a better distance: routes of an origin have been selected that are better than any
+        before."""
         known = self._by_origin.setdefault(origin, {})
         if len(prefixes) == 1:
             known[prefixes[0]] = distance
@@ -108,18 +110,19 @@ class FeasibilityDistances:
             known.update(dict.fromkeys(prefixes, distance))
 
     def begin_use(self, prefixes: Sequence[Prefix], origin: Address) -> None:
-        """Routes of an origin are selected."""
+        """Mark distances in use: routes of an origin have been selected."""
         if self._unadvertised or self._advertised:
             for prefix in prefixes:
                 self._remove_idle((prefix, origin))
 
     def end_use(self, prefix: Prefix, origin: Address, key: NeighborKey, now: float) -> None:
-        """A route of an origin is selected no more; it was reached through this neighbor."""
+        """Mark a distance idle: a route of an origin through this neighbor is no longer
+        selected."""
         self._remove_idle((prefix, origin))
         self._add(self._unadvertised, (prefix, origin), _Idle(now, key))
 
     def room(self, key: NeighborKey, max_prefixes: int) -> int:
-        """For how many new pairs there is room that a neighbor brings.
+        """Return how many new pairs a neighbor may bring.
 
         Args:
             key: the neighbor.
@@ -133,14 +136,14 @@ class FeasibilityDistances:
         return max(room, 0)
 
     def collect(self, now: float, is_pending: Callable[[Prefix], bool]) -> list[Prefix]:
-        """Forget what has outlived its use.
+        """Drop the distances that are no longer needed.
 
         Args:
             now: seconds, monotonic.
-            is_pending: whether some link has yet to be told of a prefix.
+            is_pending: whether some link has yet to advertise a prefix.
 
         Returns:
-            The prefixes of which a distance was forgotten.
+            The prefixes of which a distance was dropped.
         """
         while self._unadvertised:
             pair, idle = next(iter(self._unadvertised.items()))
@@ -164,7 +167,7 @@ class FeasibilityDistances:
         return list(forgotten)
 
     def next_times(self) -> list[float]:
-        """When `collect` has something to do."""
+        """Return when `collect` has something to do."""
         return [
             next(iter(kept.values())).since + lifetime_s
             for kept, lifetime_s in (

@@ -1,6 +1,6 @@
-"""What a neighbor tells of a prefix, what is chosen among it, and what became of an update.
+"""The values of the route table: learned routes, selected routes, and outcomes of updates.
 
-The nouns of `feasibility`, where the decision is.
+`table` explains the decision.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class NeighborKey(NamedTuple):
     router_id: Address
     address: Address | None = None
     """Its source address there: a router with two links on one wire is two neighbors. None where a
-    table has no use for the difference."""
+    table does not need the difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """What it takes to use a neighbor's routes."""
+    """The cost of a neighbor's routes, and the families that it has a next hop for."""
 
     cost: int
     families: frozenset[Family]
@@ -54,7 +54,7 @@ class Path:
 
 
 class LearnedRoute(NamedTuple):
-    """A prefix as one neighbor tells it; one object for all that were told alike."""
+    """A prefix as one neighbor advertises it; one object for all that were advertised alike."""
 
     metric: int
     tag: int
@@ -66,13 +66,13 @@ class LearnedRoute(NamedTuple):
     claim_metric: int
     """The best (seqno, metric) it has claimed of this origin since its last retraction."""
     imported: Imported
-    """What our policy makes of it."""
+    """The result of our import policy."""
     is_stale: bool = False
 
 
 NeighborRoutes: TypeAlias = Mapping[NeighborKey, LearnedRoute]
-"""Who tells a prefix, and how: one object for all prefixes of one family that are told alike, and
-therefore never changed."""
+"""The routes of a prefix by neighbor: one object for all prefixes of one family that are advertised
+alike, and therefore never changed."""
 
 
 class Distance(NamedTuple):
@@ -83,7 +83,7 @@ class Distance(NamedTuple):
 
 
 class SelectedRoute(NamedTuple):
-    """How this router reaches a prefix, and what it tells others of it."""
+    """This router's route to a prefix, and the claim that it advertises."""
 
     metric: int
     tag: int
@@ -97,23 +97,23 @@ class SelectedRoute(NamedTuple):
 
 
 class RequestTo(NamedTuple):
-    """A request and the neighbor that it goes to."""
+    """A request, and the neighbor that it is sent to."""
 
     key: NeighborKey
     request: SeqnoRequest
 
 
 class UpdateOutcome(NamedTuple):
-    """What became of updates that differ in nothing but their prefixes."""
+    """The outcome of updates that differ in nothing but their prefixes."""
 
     verdict: UpdateVerdict
     prefixes: Sequence[Prefix]
     seqno: int
-    """That they had."""
+    """Of these updates."""
 
 
 class UpdateVerdict(enum.Enum):
-    """What became of an update."""
+    """The outcome of an update."""
 
     ACCEPTED = "accepted"
     PARKED = "kept until the restarted neighbor has told its table"
@@ -127,7 +127,7 @@ class UpdateVerdict(enum.Enum):
 
 
 def add_cost(metric: int, cost: int) -> int:
-    """Add along a path; infinity absorbs."""
+    """Add a cost along a path; infinity absorbs."""
     return min(metric + cost, METRIC_INFINITY)
 
 
@@ -146,7 +146,7 @@ def alike(updates: Sequence[RouteUpdate]) -> Iterator[Sequence[RouteUpdate]]:
 
 
 def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
-    """Whether a route may be used, at this feasibility distance; None: there is none yet."""
+    """Whether a route may be used at this feasibility distance; None: there is none yet."""
     if distance is None:
         return True
     if route.claim_seqno == distance.seqno:
@@ -155,7 +155,7 @@ def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
 
 
 def improved(distance: Distance | None, selection: SelectedRoute) -> Distance:
-    """The better of a feasibility distance and what is selected now."""
+    """Return the better of a feasibility distance and the present selection."""
     if (
         distance is None
         or is_newer_origin(selection.seqno, distance.seqno)
@@ -168,7 +168,7 @@ def improved(distance: Distance | None, selection: SelectedRoute) -> Distance:
 def merged(
     route: LearnedRoute | None, update: RouteUpdate, version: int, imported: Imported
 ) -> LearnedRoute:
-    """The route after an update, with the better of the old and the new claim."""
+    """Return the route after an update, with the better of the old and the new claim."""
     claim_seqno, claim_metric = update.seqno, update.metric
     if (
         route is not None

@@ -1,17 +1,17 @@
-"""What may come in from neighbors and what may go out to them: rules, the first that fits decides.
+"""Import and export policy for neighbors: rules, of which the first that matches decides.
 
-    heard  --import--> RouteTable --selected--> advertisement --export--> told
+    received  --import--> RouteTable --selected--> advertisement --export--> sent
 
-A rule compares prefix, kind, tag, neighbor and link, and says accept or deny; an accepting one may
-change metric and tag, and at import the distance that the RIB compares. What no rule fits is
-accepted as it is.
+A rule compares prefix, kind, tag, neighbor and link, and accepts or denies; an accepting rule may
+change metric and tag, and at import the distance that the RIB compares. A route that no rule
+matches is accepted unchanged.
 
-Loop freedom rests on metrics that grow along a path (`feasibility`), so a metric can be raised here
-and never lowered: `set_metric` holds where the metric would be less. Importing raises what the
-route costs through that neighbor; exporting raises what is claimed.
+Loop freedom rests on metrics that grow along a path (`table`), so a metric can be raised here and
+never lowered: `set_metric` applies where the metric would be less. Import raises the cost of the
+route through that neighbor; export raises the claim.
 
-A summary stands for what it covers: with `only` more specific prefixes are not told on the links
-that it names. Whether it is originated is not decided here.
+A summary stands for the prefixes it covers: with `only`, more specific prefixes are not advertised
+on the links that it names. Whether it is originated is not decided here.
 
 Source: the match and set clauses of route maps, in the order that BIRD and FRR users know.
 """
@@ -40,7 +40,7 @@ class PrefixTest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NeighborRule:
-    """One line of a filter; a condition that is None (or an empty tuple) always holds."""
+    """One rule of a filter; a condition that is None (or an empty tuple) always holds."""
 
     is_accepted: bool = True
     prefixes: tuple[PrefixTest, ...] = ()
@@ -48,9 +48,9 @@ class NeighborRule:
     """Whether it was redistributed into the network."""
     tag: int | None = None
     neighbor: Address | None = None
-    """Whom it was heard from; routes of our own are from nobody."""
+    """The neighbor that it was learned from; our own routes have none."""
     interface: str | None = None
-    """A pattern: of the link it was heard on (import), or is to be told on (export)."""
+    """A pattern: of the link it was learned on (import), or is to be advertised on (export)."""
     set_metric: int | None = None
     """At least this, 0 to METRIC_INFINITY - 1."""
     set_tag: int | None = None
@@ -58,7 +58,7 @@ class NeighborRule:
     """Import only, 1 to 255."""
 
     def fits(self, update: RouteUpdate, neighbors: tuple[Address, ...], ifname: str) -> bool:
-        """Whether the rule speaks of this route."""
+        """Whether the rule matches this route."""
         return (
             (self.is_external is None or self.is_external is update.is_external)
             and (self.tag is None or self.tag == update.tag)
@@ -70,13 +70,13 @@ class NeighborRule:
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Inside this prefix nothing more specific is told on links of this name."""
+    """A summary prefix: no more specific prefix is advertised on links of this name."""
 
     prefix: Prefix
     interface: str | None = None
 
     def hides(self, prefix: Prefix, ifname: str) -> bool:
-        """Whether a prefix is left to the summary."""
+        """Whether a prefix is covered by the summary and not advertised."""
         return (
             prefix != self.prefix
             and self.prefix.covers(prefix)
@@ -86,19 +86,20 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What a rule makes of a route that was heard."""
+    """The result of the import policy for a learned route."""
 
     is_accepted: bool
     least_metric: int
-    """What it costs at least, link included."""
+    """Its least cost, link included."""
     tag: int
     distance: int | None
-    """None: as routes of its kind have it."""
+    """None: the distance of routes of its kind."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _unchanged(tag: int) -> Imported:
-    """What becomes of a route that no rule fits; routes share it, as most have the same tag."""
+    """Return the result for a route that no rule matches; routes share it, as most have the same
+    tag."""
     return Imported(is_accepted=True, least_metric=0, tag=tag, distance=None)
 
 
@@ -112,11 +113,11 @@ class Policy:
 
     @property
     def imports_by_prefix(self) -> bool:
-        """Whether routes that differ in their prefix only may be judged differently at import."""
+        """Whether import may treat routes differently that differ in their prefix only."""
         return any(rule.prefixes for rule in self.imports)
 
     def apply_import(self, update: RouteUpdate, neighbor: Address, ifname: str) -> Imported:
-        """What becomes of a route that a neighbor tells."""
+        """Apply the import rules to a route that a neighbor advertises."""
         for rule in self.imports:
             if rule.fits(update, (neighbor,), ifname):
                 tag = update.tag if rule.set_tag is None else rule.set_tag
@@ -126,11 +127,11 @@ class Policy:
     def export(
         self, update: RouteUpdate, neighbors: tuple[Address, ...], ifname: str
     ) -> RouteUpdate | None:
-        """What is told of a route on a link; None when nothing.
+        """Apply the export rules of a link to a route; None when it is not advertised.
 
         Args:
-            update: what would be told.
-            neighbors: whom it was learned from; nobody when it is ours.
+            update: the route, unfiltered.
+            neighbors: that it was learned from; empty when it is ours.
             ifname: the link.
         """
         if self.suppressions and any(

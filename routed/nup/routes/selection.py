@@ -1,6 +1,6 @@
-"""The choice between the routes to a prefix: the total order, ECMP, and what to wish for instead.
+"""The choice between the learned routes to a prefix: the total order, ECMP, and what to request.
 
-Pure; `feasibility` owns the routes and says why the condition keeps loops away.
+Pure; `table` owns the routes and says why the feasibility condition keeps loops away.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NeededSeqno: TypeAlias = tuple[Address, int, tuple[NeighborKey, ...]]
 """The origin and seqno to ask for, and the neighbors whose routes are not feasible."""
 
 Usable: TypeAlias = list[tuple[NeighborKey, LearnedRoute, int]]
-"""Routes that lead somewhere, with their total metric."""
+"""Routes that can be used, with their total metric."""
 
 
 def choose(
     candidates: Usable, origins: list[Address], distances: Sequence[Distance | None]
 ) -> tuple[SelectedRoute | None, NeededSeqno | None]:
-    """How to reach what these routes lead to.
+    """Choose between routes to a prefix.
 
-    In order: feasible; internal before external; lower metric; lower origin; newer seqno. What is
-    then equal is used together. Seqnos are compared by how far they lie ahead of the feasibility
-    distance, or of the lowest where there is none: so their order is total.
+    In order: feasible; internal before external; lower metric; lower origin; newer seqno. Routes
+    that are then equal are used together. Seqnos are compared by their distance ahead of the
+    feasibility distance, or of the lowest where there is none: so their order is total.
 
     Args:
         candidates: at least one.
@@ -42,7 +42,7 @@ def choose(
         distances: for each origin.
 
     Returns:
-        The choice, and what to ask for where a better route is not feasible.
+        The choice, and the seqno to request where a better route is not feasible.
     """
     if len(candidates) == 1:  # as most often
         ((key, route, total),) = candidates
@@ -92,7 +92,7 @@ def _selection(
 def _newest(
     routes: list[tuple[NeighborKey, LearnedRoute]], distance: Distance | None
 ) -> list[tuple[NeighborKey, LearnedRoute]]:
-    """Those of one origin with the newest seqno, in the order of their neighbors."""
+    """Return those of one origin with the newest seqno, in the order of their neighbors."""
     base = min(route.seqno for _, route in routes) if distance is None else distance.seqno
     newest = max(seqno_distance(route.seqno, base) for _, route in routes)
     found = [each for each in routes if seqno_distance(each[1].seqno, base) == newest]

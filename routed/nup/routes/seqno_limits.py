@@ -1,20 +1,20 @@
-"""How far and how often others may have this router raise a seqno of its own. Pure.
+"""Limits on how far and how often other routers may make this one raise a seqno of its own. Pure.
 
-A seqno is raised because a router needs a newer one (SEQNO_REQUEST), or because ours was heard
+A seqno is raised because a router needs a newer one (SEQNO_REQUEST), or because ours was received
 with a seqno that we never issued. Both come from others, and each raise is an update that crosses
 the network. So
 
-- a raise is to a number at most LEAP after the first one of this life, so that a router whose clock
-  went back by years is where it was at once. From there on raises are by one, and one a second: no
-  faster than first numbers grow, so that whatever somebody drives this life to, the next one can
-  reach. Further ahead is no number of ours, and what asks for it is answered when its feasibility
-  distance is forgotten;
+- a raise goes at most LEAP beyond the first seqno of this boot, so that a router whose clock went
+back by years is at once where it was. Beyond that, raises are by one, and one a second: no faster
+than first seqnos grow, so that the next boot can reach any seqno that this one was driven to. A
+seqno further ahead is none of ours, and what asks for it is answered when its feasibility distance
+is dropped;
 - of one prefix, BURST raises are made at once and one more every REFILL_S;
-- a number of ours that we did not issue is outrun at once the first time, as an earlier life of
-  ours may have left it; the next time after FOREIGN_GAP_S, and then after twice as long each time.
+- a seqno of ours that we did not issue is exceeded at once the first time, as an earlier boot of
+ours may have left it; the next time after FOREIGN_GAP_S, and then after twice as long each time.
 
-With the last, two routers that were given one router id and announce one prefix do not drive each
-other round: after a few raises each is quiet for a minute, and `is_contested` says so.
+With the last rule, two routers that were given one router id and announce one prefix do not drive
+each other round: after a few raises each is quiet for a minute, and `is_contested` is true.
 
 Bounds: one entry for each prefix of ours that was raised in the last QUIET_S.
 """
@@ -38,20 +38,21 @@ __all__ = [
 ]
 
 LEAP = 1 << 27
-"""A first seqno is a time in seconds: a clock that went back by up to four years is made up for. It
-is half of the reach, so whoever drives a router so far has not driven it out of its neighbors'."""
+"""A first seqno is a time in seconds: this makes up for a clock that went back by up to four years.
+It is half of the reach, so a router that is driven so far stays within the reach of its
+neighbors."""
 BURST = 16
 REFILL_S = 1.0
 FOREIGN_GAP_S = 1.0
 FOREIGN_GAP_MAX_S = 64.0
 CONTESTED_RAISES = 3
-"""So many raises past numbers that we did not issue show that another router issues them."""
+"""So many raises beyond seqnos that we did not issue show that another router issues them."""
 QUIET_S = 180.0
-"""After so long without a raise, an entry is forgotten."""
+"""An entry is dropped after so long without a raise."""
 
 
 class Raise(enum.Enum):
-    """What becomes of a wish for a newer seqno of ours."""
+    """The outcome of a request for a newer seqno of ours."""
 
     GRANTED = "granted"
     BEHIND = "ours is as new"
@@ -66,16 +67,20 @@ class _Entry:
     at: float
     """Of the last raise."""
     foreign: int = 0
-    """Raises past numbers that we did not issue."""
+    """Raises beyond seqnos that we did not issue."""
     foreign_at: float = 0.0
-    """When the next of these may be."""
+    """When the next of these is allowed."""
 
 
 class RaiseLimits:
-    """Owns when each prefix was raised."""
+    """Owner of the times of raises by prefix."""
 
     def __init__(self, first_seqno: int) -> None:
-        """Args: first_seqno of this life."""
+        """Start without raises.
+
+        Args:
+            first_seqno: of this boot.
+        """
         self._first_seqno = first_seqno
         self._entries: OrderedDict[Prefix, _Entry] = OrderedDict()
         """The one that was raised last, last."""
@@ -93,7 +98,7 @@ class RaiseLimits:
         return Raise.GRANTED
 
     def admit_foreign(self, prefix: Prefix, own: int, heard: int, now: float) -> Raise:
-        """Decide whether to raise a seqno of ours past one that we did not issue."""
+        """Decide whether to raise a seqno of ours beyond one that we did not issue."""
         verdict = self._reach(own, heard)
         if verdict is not Raise.GRANTED:
             return verdict
@@ -143,6 +148,6 @@ class RaiseLimits:
         return 0 < seqno_distance(wanted, self._first_seqno) <= LEAP
 
     def _may_go_on(self, prefix: Prefix, wanted: int, now: float) -> bool:
-        """Whether a prefix may be raised beyond what may be leapt to, where there is no burst."""
+        """Whether a prefix may be raised beyond LEAP, where there is no burst."""
         known = self._entries.get(prefix)
         return known is None or self._is_leap(wanted) or now >= known.at + REFILL_S

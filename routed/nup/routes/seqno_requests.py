@@ -1,7 +1,7 @@
-"""Whom to ask for a newer seqno, and when: a better route, or the only one, is not feasible.
+"""Pending seqno requests: a better route, or the only one, is not feasible.
 
-A wish is asked for after a moment, then again and again in doubling intervals until it is granted,
-or is another. How many routes of each neighbor wait is counted, so that it can be seen.
+A request is sent after a moment, then again and again in doubling intervals until it is granted or
+replaced. The number of routes of each neighbor that wait is counted for display.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "PendingSeqnoRequests"]
 REQUEST_DELAY_S = 0.002
 """The retractions that make a request pointless usually arrive together with its cause."""
 REQUEST_RETRY_S = 0.35
-"""After the relays' memory of the last one (`relay.FORWARD_SUPPRESS_S`): a request gets lost when a
-relay passes it on to a router that it does not know to be dead yet."""
+"""After the relays' memory of the last one (`seqno_relay.FORWARD_SUPPRESS_S`): a request is lost
+when a relay passes it on to a router that it does not know to be dead yet."""
 REQUEST_RETRY_MAX_S = 8.0
 
 
 @dataclass(slots=True)
 class _Pending:
-    """What to ask the origin of a prefix for."""
+    """A request to the origin of a prefix."""
 
     origin: Address
     seqno: int
@@ -38,13 +38,13 @@ class _Pending:
 
 
 class PendingSeqnoRequests:
-    """Owns the wishes, one for each prefix at most."""
+    """Owner of the pending requests, at most one for each prefix."""
 
     def __init__(self) -> None:
         self._pending: dict[Prefix, _Pending] = {}
         self._waiting: Counter[NeighborKey] = Counter()
         self._heap: list[tuple[float, Prefix]] = []
-        """Of those that were dropped, or asked for since, there are entries to be skipped."""
+        """It has stale entries of requests that were dropped, or sent since."""
 
     def add(
         self,
@@ -54,10 +54,10 @@ class PendingSeqnoRequests:
         keys: tuple[NeighborKey, ...],
         now: float,
     ) -> None:
-        """Ask the origin to reach a seqno; a wish that is there already keeps its time.
+        """Request a seqno of an origin; a pending request for the same keeps its time.
 
         Args:
-            prefix: what waits.
+            prefix: with a route that waits.
             origin: of the route that waits.
             seqno: that would make it feasible.
             keys: the neighbors that offer such routes.
@@ -75,7 +75,7 @@ class PendingSeqnoRequests:
         heapq.heappush(self._heap, (now + REQUEST_DELAY_S, prefix))
 
     def drop(self, prefixes: Iterable[Prefix]) -> None:
-        """Nothing is to be asked for these."""
+        """Drop the requests for these prefixes."""
         if self._pending:
             for prefix in prefixes:
                 request = self._pending.pop(prefix, None)
@@ -85,16 +85,16 @@ class PendingSeqnoRequests:
                 self._waiting.clear()
 
     def waiting(self, key: NeighborKey) -> int:
-        """How many routes of a neighbor wait for a newer seqno."""
+        """Return how many routes of a neighbor wait for a newer seqno."""
         return self._waiting[key]
 
     def waits_since(self, prefix: Prefix) -> float | None:
-        """Since when a route to a prefix waits; None when none does."""
+        """Return since when a route to a prefix waits; None when none does."""
         request = self._pending.get(prefix)
         return None if request is None else request.since
 
     def pop_due(self, now: float) -> Iterator[tuple[Prefix, Address, int]]:
-        """Prefix, origin and seqno of what is to be asked for now; it is due again later."""
+        """Yield prefix, origin and seqno of the requests to send now; each is due again later."""
         while self._heap and self._heap[0][0] <= now:
             next_at, prefix = heapq.heappop(self._heap)
             request = self._pending.get(prefix)
@@ -106,5 +106,5 @@ class PendingSeqnoRequests:
             yield prefix, request.origin, request.seqno
 
     def next_times(self) -> list[float]:
-        """When the next may be due, as a list of one or none."""
+        """Return when the next may be due, as a list of one or none."""
         return [self._heap[0][0]] if self._heap else []

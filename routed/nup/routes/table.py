@@ -1,9 +1,9 @@
-"""Which route to use, so that no loop ever forms: Babel's feasibility condition.
+"""The selection of learned routes, so that no loop ever forms: Babel's feasibility condition.
 
-Every prefix a neighbor tells is kept per neighbor. Of these, a router may use only the *feasible*
-ones. Let the feasibility distance FD of (prefix, origin) be the best (seqno, metric) that this
-router has ever selected for it: newer seqno first, then lower metric. A neighbor's route is
-feasible when the neighbor's own claim is strictly better than our FD:
+Every prefix that a neighbor advertises is kept per neighbor (`learned`). Of these routes, a router
+may use only the *feasible* ones. Let the feasibility distance FD of (prefix, origin) be the best
+(seqno, metric) that this router has ever selected for it: newer seqno first, then lower metric. A
+neighbor's route is feasible when the neighbor's own claim is strictly better than our FD:
 
     claim.seqno newer than FD.seqno, or equal and claim.metric < FD.metric
 
@@ -13,54 +13,49 @@ along next hops FD strictly improves, and a strictly ordered chain cannot close.
 how late, how often or in what order messages arrive.
 
 The claim that counts is the *best* one that j has made of the origin since it last retracted the
-prefix, not the latest: FD(j) does not forget. Babel compares the latest update only, and so loses
-its route when a metric merely grows; here the route stays usable at its grown cost, without asking
-anyone. (A retraction voids the claim, as j may let its FD go once all its neighbors know.)
+prefix, not the latest: FD(j) does not get worse. Babel compares the latest update only, and so
+loses its route when a metric merely grows; here the route stays usable at its higher cost, without
+a request. (A retraction voids the claim, as j may drop its FD once all its neighbors know.)
 
 All feasible routes of equal cost, origin and seqno form the ECMP set. Same origin and seqno,
 because FD orders routers only within one origin's seqno: with two origins the chain could mix two
 orders.
 
 When the best route is not feasible, the origin is asked for a newer seqno: a SEQNO_REQUEST goes to
-the neighbors that offer the route, hop by hop to the origin, which raises its seqno; the fresh
-update is feasible everywhere. Requests repeat with doubling intervals while the wish lasts. Where
-no request helps, the route waits until the distance is forgotten (`distances`), and is chosen then:
-nothing that is offered waits for ever.
+the neighbors that offer the route, hop by hop to the origin, which raises its seqno; the new update
+is feasible everywhere. Requests repeat with doubling intervals as long as they are needed. Where no
+request helps, the route waits until the distance is dropped (`distances`), and is selected then: no
+route waits for ever.
 
-"Newer" is within a reach of the ring of seqnos (`routed.model.seqno.REACH`), so that no few updates
-can lead round it. An update from further ahead is kept and not used, like any other that is not
-feasible.
+"Newer" means within a reach of the ring of seqnos (`routed.model.seqno.REACH`), so that no few
+updates can lead round it. An update from further ahead is kept and not used, like any other that is
+not feasible.
 
 Order of delivery: each update carries its sender's table version. An update that is older than the
-last one accepted for (neighbor, prefix) is ignored; a retraction stays as a tombstone with its
-version for TOMBSTONE_S, longer than any message is repeated (`reliable.MESSAGE_LIFETIME_S`), and as
-long as anything is missing of the neighbor's streams. Of tombstones that are gone the newest
-version is remembered: what is older than that and of an unknown prefix comes too late. So the
-transport need not keep order.
+last one accepted for (neighbor, prefix) is ignored, so the transport need not keep order; `learned`
+says how long the version of a retraction is kept.
 
 A neighbor that restarts (`mark_stale`) goes on forwarding by the table it had. Its routes stay
-usable as they were claimed: its frozen table is as well ordered as its FD was. What it says of them
-meanwhile is parked: a new life that has heard only half of its neighbors would move traffic for
-nothing. When it has told all (`sweep_stale`), the parked updates replace the old claims, since the
-new life has forgotten the FD; what was not told again is gone.
+usable with their old claims: its frozen table is as well ordered as its FD was. Its updates of
+these routes are parked meanwhile (`parked`). When it has sent its whole table (`sweep_stale`), the
+parked updates replace the old claims, since the new boot has lost the FD; routes that were not
+advertised again are removed.
 
-What is told alike is decided once. Updates of one message that differ in nothing but their prefixes
-share one `LearnedRoute`, their prefixes one mapping of who offers them (`NeighborRoutes`), and what
-is chosen for them one `SelectedRoute`; all three are never changed, only replaced. So a loss, a
-change of cost or a filter costs a decision for each kind of prefix, and little more than a
-dictionary's entry for each prefix.
+Prefixes that are advertised alike are decided once (`learned`), and share one `SelectedRoute`,
+which is never changed, only replaced. So a loss, a change of cost or a filter costs one decision
+for each group of prefixes, and little more than a dictionary entry for each prefix.
 
-Martians (`routed.model.martians`) are never learned: an update of one is counted and leaves nothing
-behind.
+Martians (`routed.model.martians`) are never learned: an update of one is counted, and no state is
+kept.
 
 Invariants: FD entries of unselected sources are kept for a while (`distances`), then dropped. Costs
 are at least 1. The order between candidates is total.
 
 Bounds. Of each neighbor at most `max_prefixes` reachable routes are learned; an update of a further
-prefix is refused, whatever our filters would make of it. With retractions, which are remembered for
+prefix is refused, whatever our filters would do with it. With retractions, which are remembered for
 TOMBSTONE_S, it is twice as many: a retraction beyond that of a prefix that was never learned leaves
-nothing behind. Feasibility distances have bounds of their own (`distances`); an update whose prefix
-and origin there is no room to remember is refused.
+no state. Feasibility distances have bounds of their own (`distances`); an update whose prefix and
+origin have no room there is refused.
 
 Sources: RFC 8966 sections 2.4 to 2.7, 3.5 to 3.8; Garcia-Luna-Aceves, Loop-free routing using
 diffusing computations, IEEE/ACM ToN 1(1), 1993 (the source node condition).
@@ -116,7 +111,7 @@ __all__ = [
 ]
 
 ApplyImport: TypeAlias = Callable[["NeighborKey", RouteUpdate], Imported]
-"""What our policy makes of an update of a neighbor."""
+"""The import policy, applied to an update of a neighbor."""
 
 REQUEST_HOP_COUNT = 64
 
@@ -124,12 +119,12 @@ _UNCHANGED = Imported(is_accepted=True, least_metric=0, tag=0, distance=None)
 
 
 def accept_all(_key: NeighborKey, update: RouteUpdate) -> Imported:
-    """The policy of a router without filters."""
+    """Apply the policy of a router without filters."""
     return Imported(is_accepted=True, least_metric=0, tag=update.tag, distance=None)
 
 
 class RouteTable:
-    """Everything learned from neighbors, and the selection among it."""
+    """The selection among the routes learned from neighbors."""
 
     def __init__(
         self,
@@ -148,9 +143,10 @@ class RouteTable:
         self._order = order
         self._apply_import = apply_import
         self.martians: MartianRules = NO_EXCEPTIONS
-        """What is never learned (`follow_martians`)."""
+        """Prefixes that are never learned (`follow_martians`)."""
         self.imports_by_prefix = False
-        """Whether updates that differ in their prefix only may be alike_prefixes differently."""
+        """Whether the import policy may treat updates differently that differ in their prefix
+        only."""
         self.counts = PrefixCounts()
         """How many routes of each neighbor are reachable, and how many may be."""
         self._learned = LearnedRoutes(self.counts)
@@ -166,7 +162,7 @@ class RouteTable:
     # Inputs
 
     def set_path(self, key: NeighborKey, path: Path, now: float) -> None:
-        """A neighbor's routes may be used, at this cost."""
+        """Allow the use of a neighbor's routes, at this cost."""
         if self._paths.get(key) == path:
             return
         self._paths[key] = path
@@ -175,7 +171,7 @@ class RouteTable:
             self._select(neighbor_routes, prefixes, now)
 
     def remove_neighbor(self, key: NeighborKey, now: float) -> None:
-        """Forget a neighbor and all it told."""
+        """Remove a neighbor and all its routes."""
         self._paths.pop(key, None)
         self._parked.pop(key)
         for neighbor_routes, prefixes in self._learned.group_alike(self._learned.prefixes_of(key)):
@@ -183,7 +179,7 @@ class RouteTable:
         self._learned.remove_neighbor(key)
 
     def reapply_policy(self, now: float) -> None:
-        """Our policy has changed: hold everything known against it."""
+        """Re-evaluate all learned routes: the import policy has changed."""
         for key in self._learned.neighbors:
             known = self._learned.prefixes_of(key)
             for neighbor_routes, prefixes in self._learned.group_alike(known):
@@ -204,7 +200,8 @@ class RouteTable:
                         )
 
     def follow_martians(self, martians: MartianRules, now: float) -> None:
-        """Other prefixes are martians: forget those; neighbors are asked for what was refused."""
+        """Put other martian rules in force: forget the routes that they refuse, and count the
+        martians that they allow now, so that neighbors are asked for them."""
         self.martians = martians
         for key in self._learned.neighbors:
             refused = self.counts.martians(key)
@@ -216,7 +213,7 @@ class RouteTable:
                 self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
 
     def mark_stale(self, key: NeighborKey, now: float) -> None:
-        """A neighbor lives anew: keep what it told, wait for it to be told again."""
+        """Mark the routes of a restarted neighbor stale, until they are advertised again."""
         self._parked.pop(key)
         self.counts.clear_refused(key)
         fresh = self._learned.begin_restart(key)
@@ -233,7 +230,8 @@ class RouteTable:
         self._learned.await_table(key)
 
     def sweep_stale(self, key: NeighborKey, now: float) -> None:
-        """Its table has been told anew: apply what was parked; what was not told again is gone."""
+        """Apply the parked updates of a neighbor whose table is complete, and remove its stale
+        routes."""
         parked = self._parked.pop(key)
         self._learned.end_restart(key)
         for neighbor_routes, prefixes in self._learned.group_alike(self._learned.prefixes_of(key)):
@@ -253,19 +251,19 @@ class RouteTable:
     def accept_updates(
         self, key: NeighborKey, updates: Sequence[RouteUpdate], version: int, now: float
     ) -> list[UpdateOutcome]:
-        """Take in what a neighbor says of some prefixes.
+        """Apply a neighbor's updates of some prefixes.
 
         Args:
             key: the neighbor; `set_path` was called for it.
-            updates: what it says, in one message.
+            updates: of one message.
             version: the table version of the message; higher is newer, duplicates are harmless.
             now: seconds, monotonic.
 
         Returns:
-            What was not simply accepted, in no order.
+            The outcomes that are not simply acceptance, in no order.
 
-        Cost: 2 us for an update that says the same as the one before it, of prefixes that are known
-        alike; 5 us for one that stands alone.
+        Cost: 2 us for an update that equals the one before it but for the prefix, of prefixes with
+        the same routes; 5 us for one that stands alone.
         """
         outcomes: list[UpdateOutcome] = []
         for run in alike(updates):
@@ -293,14 +291,14 @@ class RouteTable:
         version: int,
         now: float,
     ) -> list[UpdateOutcome]:
-        """Let an update take effect for prefixes that are known alike."""
+        """Apply an update to prefixes that have the same routes."""
         known, seqno = neighbor_routes.get(key), update.seqno
         newest = self._learned.oldest_version(key, version) if known is None else known.version
         if version < newest:
             return [UpdateOutcome(UpdateVerdict.OLD_VERSION, prefixes, seqno)]
         is_retraction = update.metric == METRIC_INFINITY
         if update.origin == self._router_id and not is_retraction:
-            # Our own route, come back, can only lead here; it replaces what was said before.
+            # An echo of our own route can only lead here; it replaces the neighbor's earlier route.
             self._retract(key, neighbor_routes, prefixes, update, version, now)
             return [UpdateOutcome(UpdateVerdict.OWN_ORIGIN, prefixes, seqno)]
         outcomes: list[UpdateOutcome] = []
@@ -325,7 +323,7 @@ class RouteTable:
         if refused:
             outcomes.append(UpdateOutcome(UpdateVerdict.ORIGINS_FULL, refused, seqno))
             self.counts.record_unremembered(key, len(refused))
-            if known is not None:  # what it said before is not true any more
+            if known is not None:  # its earlier route is void
                 self._retract(key, neighbor_routes, refused, update, version, now)
             prefixes = _without(prefixes, refused)
             if not prefixes:
@@ -344,7 +342,7 @@ class RouteTable:
     def _unremembered(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
     ) -> list[Prefix]:
-        """Prefixes that there is no room to remember a distance of, from this origin."""
+        """Return the prefixes for which no distance of this origin can be kept."""
         room = self.distances.room(key, self.counts.limit(key))
         if room >= len(prefixes):
             return []
@@ -352,7 +350,7 @@ class RouteTable:
         return [prefix for prefix in prefixes if prefix not in known][room:]
 
     def _unfeasible(self, route: LearnedRoute, prefixes: list[Prefix]) -> list[UpdateOutcome]:
-        """What there is to say of an update that may not be used for some prefixes."""
+        """Return the outcomes for prefixes where an update may not be used."""
         distances = self.distances.of_origin(route.origin)
         if not distances:
             return []
@@ -376,7 +374,7 @@ class RouteTable:
     def _import(
         self, key: NeighborKey, update: RouteUpdate, prefixes: list[Prefix]
     ) -> Iterable[tuple[Imported, list[Prefix]]]:
-        """What our policy makes of an update, for each of these prefixes."""
+        """Apply the import policy to an update of these prefixes; groups them by the result."""
         if not self.imports_by_prefix:
             return [(self._apply_import(key, update), prefixes)]
         alike_prefixes: dict[Imported, list[Prefix]] = {}
@@ -388,18 +386,19 @@ class RouteTable:
     # Outputs
 
     def pop_changes(self) -> list[Prefix]:
-        """Prefixes whose selection has changed since the last call."""
+        """Return the prefixes whose selection has changed since the last call."""
         changed = list(self._changed)
         self._changed.clear()
         return changed
 
     def pop_improvements(self) -> dict[Prefix, None]:
-        """Prefixes of which we claim something better than ever before, since the last call."""
+        """Return the prefixes with a better claim of ours than ever before, since the last call."""
         improved, self._improved = self._improved, {}
         return improved
 
     def pop_requests(self, now: float) -> list[RequestTo]:
-        """Seqno requests that are due, one for each neighbor whose route is not feasible."""
+        """Return the seqno requests that are due, one for each neighbor with an infeasible
+        route."""
         due: list[RequestTo] = []
         for prefix, origin, seqno in self.seqno_requests.pop_due(now):
             request = SeqnoRequest(prefix, origin, seqno, REQUEST_HOP_COUNT)
@@ -414,11 +413,12 @@ class RouteTable:
     def forwarders(
         self, request: SeqnoRequest, requester: NeighborKey
     ) -> tuple[list[NeighborKey], bool]:
-        """Who is nearer to the origin than we are and should get a request that we cannot grant.
+        """Return the neighbors that should get a request which we cannot grant.
 
         Returns:
             The selected next hop if it serves, and True: next hops form no loop, so a request that
-            follows them arrives. Else whoever offers the route, and False. Never the requester.
+            follows them arrives. Otherwise every neighbor that offers the route, and False. Never
+            the requester.
         """
         selection = self._selected.get(request.prefix)
         if selection is not None and selection.origin == request.origin:
@@ -429,7 +429,7 @@ class RouteTable:
         return [key for key in offering if key != requester], False
 
     def next_timer(self) -> float | None:
-        """When a request is due, or something kept may be dropped."""
+        """Return when a request is due, or a kept entry may be dropped."""
         times = self.seqno_requests.next_times() + self.distances.next_times()
         return min(times + self._learned.next_times(), default=None)
 
@@ -439,11 +439,11 @@ class RouteTable:
         is_pending: Callable[[Prefix], bool] = lambda _: False,
         has_gap: Callable[[NeighborKey], bool] = lambda _: False,
     ) -> None:
-        """Drop feasibility distances and tombstones that have outlived their use.
+        """Drop feasibility distances and tombstones that are no longer needed.
 
         Args:
             now: seconds, monotonic.
-            is_pending: whether some link has yet to be told of a prefix.
+            is_pending: whether some link has yet to advertise a prefix.
             has_gap: whether messages of a neighbor are missing that later ones have overtaken.
         """
         for neighbor_routes, prefixes in self._learned.group_alike(
@@ -455,15 +455,15 @@ class RouteTable:
     # Views
 
     def selection(self, prefix: Prefix) -> SelectedRoute | None:
-        """How we reach a prefix; None when we do not."""
+        """Return the selected route of a prefix; None when there is none."""
         return self._selected.get(prefix)
 
     def selections(self) -> dict[Prefix, SelectedRoute]:
-        """All of them; not to be changed."""
+        """Return all selected routes; not to be changed."""
         return self._selected
 
     def prefixes_via(self, key: NeighborKey) -> list[Prefix]:
-        """Prefixes that are reached through a neighbor, perhaps among others."""
+        """Return the prefixes that are reached through a neighbor, perhaps among others."""
         return [
             prefix
             for prefix in self._learned.prefixes_of(key)
@@ -471,14 +471,14 @@ class RouteTable:
         ]
 
     def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
-        """Every route told and not retracted, and whether it is feasible."""
+        """Iterate over every reachable learned route, and whether it is feasible."""
         for prefix in self._learned.prefixes():
             yield from self.learned_of(prefix)
 
     def learned_of(
         self, prefix: Prefix
     ) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
-        """The same for one prefix."""
+        """Iterate over the reachable learned routes of one prefix."""
         for key, route in self._learned.routes_of(prefix).items():
             if route.metric != METRIC_INFINITY:
                 distance = self.distances.get(prefix, route.origin)
@@ -487,7 +487,7 @@ class RouteTable:
     # The decision
 
     def _candidates(self, neighbor_routes: NeighborRoutes, prefix: Prefix) -> Usable:
-        """Routes that lead somewhere."""
+        """Return the routes that can be used, feasible or not, with their total metric."""
         found = []
         family = prefix.family
         for key, route in neighbor_routes.items():
@@ -503,7 +503,7 @@ class RouteTable:
     def _select(
         self, neighbor_routes: NeighborRoutes, prefixes: Sequence[Prefix], now: float
     ) -> None:
-        """Choose again for prefixes that are offered alike: once for all with equal distances."""
+        """Select again for prefixes with the same routes: once for all with equal distances."""
         candidates = self._candidates(neighbor_routes, prefixes[0])
         if not candidates:
             self._set_selection(prefixes, None, None, now)
@@ -531,7 +531,8 @@ class RouteTable:
         prefixes: Sequence[Prefix],
         now: float,
     ) -> None:
-        """Choose for prefixes that are offered alike and are as far from each of the origins."""
+        """Select for prefixes with the same routes and the same distances to each of the
+        origins."""
         selection, request = choose(candidates, origins, distances)
         self._set_selection(prefixes, selection, request, now)
         if selection is not None:
@@ -548,7 +549,7 @@ class RouteTable:
         request: NeededSeqno | None,
         now: float,
     ) -> None:
-        """This is how these prefixes are reached, and what is asked of whom for a better way."""
+        """Record the selection of these prefixes, and the seqno to request for a better route."""
         if request is not None:
             for prefix in prefixes:
                 self.seqno_requests.add(prefix, *request, now)
@@ -587,7 +588,8 @@ class RouteTable:
         version: int,
         now: float,
     ) -> None:
-        """Leave a tombstone: what is older and still on its way must not bring the route back."""
+        """Leave a tombstone: older updates that are still in flight must not bring the route
+        back."""
         tombstone = LearnedRoute(
             metric=METRIC_INFINITY,
             tag=0,
@@ -604,6 +606,6 @@ class RouteTable:
 
 
 def _without(prefixes: list[Prefix], others: Sequence[Prefix]) -> list[Prefix]:
-    """Prefixes less some of them, in order."""
+    """Return prefixes less some of them, in order."""
     dropped = set(others)
     return [prefix for prefix in prefixes if prefix not in dropped]

@@ -1,27 +1,28 @@
-"""What to tell whom: own prefixes, selected routes, retractions, and whole tables.
+"""Advertisement: own prefixes, selected routes, retractions, and whole tables.
 
-State, not messages: a change marks a prefix *dirty* on each link; when the link has not been told
-something just now (COALESCE_S) and its transport has room, the dirty prefixes are looked up as they
-are then and packed into as few messages as they fit. A prefix that changed ten times meanwhile is
-told once, and what waits to be told is bounded by the number of prefixes, not of changes.
+State, not messages: a change marks a prefix *dirty* on each link. When the link has sent no update
+just now (COALESCE_S) and its transport has room, the dirty prefixes are looked up as they are then
+and packed into as few messages as possible. A prefix that changed ten times meanwhile is sent once,
+and the pending updates are bounded by the number of prefixes, not of changes.
 
     own prefixes (OriginTable) ---+                        +--> dirty on a link --> multicast DATA
-                                  +--> what a link is told |
+                                  +--> advertisement ------|
     selected routes (RouteTable) -+                        +--> TableDump --------> unicast DATA
 
-Split horizon: a route is not advertised on a link that any of its next hops is reached through.
-Whoever is on that link hears the next hop itself. (A link where not everybody hears everybody needs
-this switched off; it is not offered before such links are.)
+Split horizon: a route is not advertised on a link that any of its next hops is reached through. The
+other routers on that link hear the next hop itself. (A link where not every router hears every
+other needs this switched off; that is not offered before such links are.)
 
-A link remembers which prefixes it has told (`LinkAdvertiser.advertised`): a retraction goes only to
-where the prefix was told. A retraction is *held* (`RetractionHold`) until every neighbor on every
-such link has acknowledged the message that carried it; the instance says RouteHeld, then RouteLost.
+A link remembers which prefixes it has advertised (`LinkAdvertiser.advertised`): a retraction is
+sent only where the prefix was advertised. A retraction is *held* (`RetractionHold`) until every
+neighbor on every such link has acknowledged the message that carried it; the instance reports
+RouteHeld, then RouteLost.
 
-A neighbor that comes to LOADING gets the table as it was then, prefix by prefix as its window
-allows, each as it is when its turn comes; changes meanwhile reach it by multicast like everybody
-else. END_OF_TABLE closes it.
+A neighbor that enters LOADING gets the table as it was then, prefix by prefix as its window allows,
+each as it is when its turn comes; changes meanwhile reach it by multicast like all others.
+END_OF_TABLE closes it.
 
-Invariants: seqnos of an origin never go back within a life: whatever is originated after a
+Invariants: seqnos of an origin never go back within a boot: a prefix that is originated after a
 withdrawal or a change has a newer seqno than anything before, so neighbors find it feasible.
 
 Sources: RFC 8966 section 3.7 (triggered updates, split horizon) and 3.5.4 (hold); RFC 4724 (end of
@@ -63,15 +64,15 @@ __all__ = [
 ]
 
 COALESCE_S = 0.001
-"""At least this long between two rounds of updates on a link: the first change after a quiet while
-is told at once, so that news crosses many routers quickly; a burst of changes falls into one."""
+"""The least time between two rounds of updates on a link: the first change after a quiet time is
+sent at once, so that updates cross many routers quickly; a burst of changes is sent together."""
 
 _EMPTY_SENDER = Sender(Address.parse("192.0.2.1"), 0)
 _FIXED_BYTES = HEADER_BYTES + len(
     encode_tlvs(_EMPTY_SENDER, (TableVersion(0), Receiver(_EMPTY_SENDER.router_id, 0)))
 )
 UPDATE_ROOM_BYTES = CONTENT_MAX_BYTES - _FIXED_BYTES
-"""For route updates or seqno requests in one message of either stream."""
+"""Bytes for route updates or seqno requests in one message of either stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,18 @@ class OriginTable:
         return prefix in self._routes
 
     def get(self, prefix: Prefix) -> OwnRoute | None:
-        """Our route to a prefix, if it is ours."""
+        """Return our route to a prefix; None if it is not ours."""
         return self._routes.get(prefix)
 
     def prefixes(self) -> Iterable[Prefix]:
-        """All of ours."""
+        """Return all of ours."""
         return self._routes.keys()
 
     def originate(
         self, prefixes: Iterable[Prefix], metric: int, tag: int, *, is_external: bool
     ) -> list[Prefix]:
-        """Bring prefixes in, all alike, or change how; those of them that have changed."""
+        """Originate prefixes with the same attributes, or change them. Returns those that have
+        changed."""
         known_as = self._routes.get
         offered = (metric, tag, is_external)
         fresh: list[Prefix] = []
@@ -141,7 +143,7 @@ class OriginTable:
             self.highest_seqno = seqno
 
     def withdraw(self, prefix: Prefix) -> bool:
-        """Take a prefix out; whether it was there."""
+        """Withdraw a prefix. Returns whether it was there."""
         if self._routes.pop(prefix, None) is None:
             return False
         if self._order is not None:
@@ -150,7 +152,7 @@ class OriginTable:
         return True
 
     def raise_seqno(self, prefix: Prefix, seqno: int, now: float) -> Raise:
-        """Reach a seqno that a router needs, within the limits of `raising`."""
+        """Raise a seqno to one that a router needs, within the limits of `seqno_limits`."""
         known = self._routes.get(prefix)
         if known is None:
             return Raise.BEHIND
@@ -160,7 +162,8 @@ class OriginTable:
         return verdict
 
     def raise_past(self, prefix: Prefix, seqno: int, now: float) -> Raise:
-        """Outrun a seqno of ours that we did not issue, within the limits of `raising`."""
+        """Raise a seqno beyond one of ours that we did not issue, within the limits of
+        `seqno_limits`."""
         known = self._routes.get(prefix)
         if known is None:
             return Raise.BEHIND
@@ -184,49 +187,49 @@ class UpdateBatch:
 
     updates: tuple[RouteUpdate, ...]
     packed: bytes
-    """The same, as TLVs one after the other."""
+    """The updates as TLVs, one after the other."""
     retracted: tuple[Prefix, ...] = ()
 
 
 Advertisement = Callable[[Prefix], RouteUpdate | None]
-"""What a link is to be told of a prefix now; None when nothing (or that it is gone)."""
+"""Look up what a link may be advertised of a prefix now; None when nothing (or it is gone)."""
 
 
 class LinkAdvertiser:
-    """What one link has been told, and what it is still to be told."""
+    """The prefixes that one link has advertised, and its dirty ones."""
 
     def __init__(self) -> None:
         self.advertised: set[Prefix] = set()
-        """Told as reachable to a neighbor on the link, and not retracted since."""
+        """Advertised as reachable to a neighbor on the link, and not retracted since."""
         self.flush_at: float | None = None
         """When the dirty prefixes may leave; None while there are none."""
         self._dirty: dict[Prefix, None] = {}
         self._advertised_at = -math.inf
 
     def is_pending(self, prefix: Prefix) -> bool:
-        """Whether the link is still to be told of a prefix."""
+        """Whether a prefix is dirty on the link."""
         return prefix in self._dirty
 
     def mark(self, prefix: Prefix, now: float) -> None:
-        """The link is to be told of a prefix again."""
+        """Mark a prefix dirty."""
         self._dirty[prefix] = None
         if self.flush_at is None:
             self.flush_at = max(now, self._advertised_at + COALESCE_S)
 
     def mark_advertised(self, prefixes: Iterable[Prefix], now: float) -> None:
-        """The same for those that the link has been told: split horizon hides the others."""
+        """Mark those prefixes dirty that were advertised on the link: split horizon hides the
+        others."""
         if self.advertised:
             self.mark_all([prefix for prefix in prefixes if prefix in self.advertised], now)
 
     def mark_all(self, prefixes: Iterable[Prefix], now: float) -> None:
-        """The same for several."""
+        """Mark several prefixes dirty."""
         self._dirty.update(dict.fromkeys(prefixes))
         if self.flush_at is None and self._dirty:
             self.flush_at = max(now, self._advertised_at + COALESCE_S)
 
     def pause(self, now: float) -> None:
-        """Tell nothing for a moment: whoever begins to listen has not been told so yet, and would
-        drop what overtakes BEGIN_TABLE."""
+        """Send no update for a moment: a new listener would drop one that overtakes BEGIN_TABLE."""
         self._advertised_at = now
         if self.flush_at is not None:
             self.flush_at = max(self.flush_at, now + COALESCE_S)
@@ -238,13 +241,13 @@ class LinkAdvertiser:
         now: float,
         waiting: Container[Prefix] = (),
     ) -> UpdateBatch | None:
-        """The next message's worth of dirty prefixes; None when nothing is left to say.
+        """Return one message's worth of dirty prefixes; None when no update is left.
 
         Args:
             advertisement: looks a prefix up.
             own_id: our router id.
             now: seconds, monotonic.
-            waiting: of these only retractions are told; they are marked again when that ends.
+            waiting: only retractions of these are sent; they are marked again when their wait ends.
         """
         updates: list[RouteUpdate] = []
         packed: list[bytes] = []
@@ -280,7 +283,7 @@ class LinkAdvertiser:
         return UpdateBatch(tuple(updates), b"".join(packed), tuple(retracted))
 
     def reset(self) -> None:
-        """Nobody listens on the link any more."""
+        """Drop all state: the link has no listener any more."""
         self.advertised.clear()
         self._dirty.clear()
         self.flush_at = None
@@ -290,26 +293,28 @@ class TableDump:
     """A whole table on its way to one neighbor."""
 
     def __init__(self, prefixes: Sequence[Prefix], told: int = 0) -> None:
-        """Args:
-        prefixes: to tell; what is added at their end meanwhile is not.
-        told: updates that were told before, and count with these.
+        """Start at the first prefix.
+
+        Args:
+            prefixes: to send; prefixes that are appended later are not.
+            sent_before: updates of an earlier dump that count with these.
         """
         self._prefixes = prefixes
         self._next, self._end = 0, len(prefixes)
         self.count = told
-        """Updates told so far."""
+        """Updates sent so far."""
 
     @property
     def is_sent(self) -> bool:
-        """Whether nothing but END_OF_TABLE is left to send."""
+        """Whether only END_OF_TABLE is left to send."""
         return self._next == self._end
 
     def pop_batch(
         self, advertisement: Advertisement, waiting: Container[Prefix] = ()
     ) -> UpdateBatch | None:
-        """The next message's worth; prefixes that have gone meanwhile are passed over.
+        """Return one message's worth of updates; prefixes that have gone meanwhile are skipped.
 
-        It ends before the first prefix that is `waiting`; when that is the very next, with None.
+        It ends before the first prefix that is `waiting`; None when that is the very next one.
         """
         updates: list[RouteUpdate] = []
         packed: list[bytes] = []
@@ -333,33 +338,33 @@ class TableDump:
 
 @dataclass(slots=True)
 class RetractionHold:
-    """Unreachable prefixes that some neighbor may still believe in."""
+    """Unreachable prefixes for which some neighbor may still use us."""
 
     _waiting: dict[Prefix, dict[int, int | None]] = field(default_factory=dict)
-    """Per prefix and link: the version of the retraction, None until it has been sent."""
+    """By prefix and link: the version of the retraction, None until it has been sent."""
     _by_link: dict[int, dict[Prefix, None]] = field(default_factory=dict)
     """The same prefixes by link; no empty dictionary."""
 
     def hold(self, prefix: Prefix, ifindexes: Iterable[int]) -> None:
-        """Wait until these links have been told and have acknowledged."""
+        """Hold a prefix until the neighbors on these links have acknowledged its retraction."""
         self.release((prefix,))
         self._waiting[prefix] = dict.fromkeys(ifindexes)
         for ifindex in self._waiting[prefix]:
             self._by_link.setdefault(ifindex, {})[prefix] = None
 
     def is_held(self, prefix: Prefix) -> bool:
-        """Whether some neighbor may still believe in a prefix."""
+        """Whether a prefix is held."""
         return prefix in self._waiting
 
     def release(self, prefixes: Iterable[Prefix]) -> None:
-        """These prefixes are reachable again: nothing to wait for."""
+        """End the hold of prefixes that are reachable again."""
         if self._waiting:
             for prefix in prefixes:
                 for ifindex in self._waiting.pop(prefix, ()):
                     self._forget(ifindex, prefix)
 
     def record_sent(self, prefixes: Iterable[Prefix], ifindex: int, version: int) -> None:
-        """A message with these retractions has left on a link."""
+        """Record that a message with these retractions has left on a link."""
         for prefix in prefixes:
             links = self._waiting.get(prefix)
             if links is not None and ifindex in links:
@@ -368,7 +373,8 @@ class RetractionHold:
     def record_delivered(
         self, prefixes: Iterable[Prefix], ifindex: int, version: int
     ) -> list[Prefix]:
-        """Every neighbor on a link has acknowledged a message; which prefixes that settles."""
+        """Record that every neighbor on a link has acknowledged a message. Returns the prefixes
+        whose hold ends."""
         released: list[Prefix] = []
         for prefix in prefixes:
             links = self._waiting.get(prefix)
@@ -379,9 +385,9 @@ class RetractionHold:
         return released
 
     def record_link_empty(self, ifindex: int) -> list[Prefix]:
-        """Nobody is left on a link who could believe anything; which prefixes that settles.
+        """Record that a link has no listener any more. Returns the prefixes whose hold ends.
 
-        Cost: linear in what waits for this link, whatever waits for others.
+        Cost: linear in the prefixes held for this link.
         """
         released: list[Prefix] = []
         for prefix in self._by_link.pop(ifindex, ()):

@@ -1,44 +1,45 @@
-"""Reliable multicast: send once, be acknowledged by each, repeat only to those who missed it.
+"""Reliable multicast: sent once, acknowledged by each neighbor, repeated only to those that missed
+it.
 
-A DATA message is owed to one neighbor (unicast stream) or to several (multicast stream). It leaves
-once. Each neighbor acknowledges for itself; whoever does not gets it again by unicast, with the
-sequence it had, in that neighbor's own time:
+A DATA message is owed to one neighbor (unicast stream) or to several (multicast stream). It is sent
+once. Each neighbor acknowledges for itself; one that does not gets it again by unicast, with the
+same sequence, at that neighbor's own pace:
 
     OutgoingData  -- owed to -->  ReliableSender (neighbor 1)   window, RTO, backlog
                   -- owed to -->  ReliableSender (neighbor 2)   its own, however slow
 
 A message whose turn comes while a neighbor's window is full goes into that neighbor's backlog. A
-multicast copy of it is in the air all the same, and most likely arrives; so when the window has
-room it is not sent again, only watched from then on like any other. The stream as a whole waits for
-everybody's window, but for no longer than `PATIENCE_S` (in `links`) while somebody has room. So a
-neighbor that is a little slower sets the pace, and one that is much slower holds nobody back.
+multicast copy of it has been sent all the same, and most likely arrives; so when the window has
+room it is not sent again, only tracked from then on like any other. The stream as a whole waits for
+all windows, but for no longer than `PATIENCE_S` (in `link/state`) while some neighbor has room. So
+a neighbor that is a little slower sets the pace, and one that is much slower delays no other.
 
-Delivery is unordered on purpose. There are two streams, and retransmissions overtake; nothing here
-waits for a missing message. That is sound because the content carries its own order: each DATA
-message has the sender's `table_version`, and a receiver ignores an update of a prefix that is older
-than the one it has (see `feasibility`). What was sent last wins, whatever arrives last.
+Delivery is unordered on purpose. There are two streams, and retransmissions overtake; no message
+waits for a missing one. That is sound because the content carries its own order: each DATA message
+has the sender's `table_version`, and a receiver ignores an update of a prefix that is older than
+the one it has (see `routes/table`). The last update sent wins, in any order of arrival.
 
 Acknowledgements say "everything up to here, and these runs beyond". They wait a few milliseconds,
-with jitter, so that a burst costs one, and ride on a heartbeat that happens to leave. Every eighth
-message, a duplicate and a gap hasten them.
+with jitter, so that a burst costs one, and are carried by a heartbeat that happens to leave. Every
+eighth message, a duplicate and a gap hasten them.
 
 Retransmission timeout per neighbor: SRTT and RTTVAR, no sample from a message sent twice (Karn),
 doubling on timeout; 100 ms to 4 s. A link's round trip is measured in microseconds, so TCP's floor
-of one second would be absurd here; the delayed acknowledgement (at most 12 ms) is well below it.
-A message that lies three acknowledged ones behind is taken as lost at once (RFC 5681's three
+of one second would be absurd here; the delayed acknowledgement (at most 12 ms) is well below it. A
+message that lies three acknowledged ones behind counts as lost at once (RFC 5681's three
 duplicates). The window starts at 8 messages, doubles each round trip up to the threshold, then
 grows by one per round trip, and halves on loss. After a timeout it starts from the least: a
 neighbor that was merely busy acknowledges all with its first ACK, and two messages were repeated in
 vain, not a whole window.
 
-Invariants: what is owed to one neighbor is bounded (MAX_OWED), and so is what a receiver remembers
-(RECEIVE_WINDOW, MAX_RUNS). No number that a neighbor writes decides how long anything takes: an ACK
-costs at most what is owed, to send one at most MAX_ACK_RANGES. A neighbor that acknowledges nothing
-for its dead interval (at least GIVE_UP_FLOOR_S), or leaves a message unacknowledged MAX_TRIES
-times or for MESSAGE_LIFETIME_S, is given up.
+Invariants: the messages owed to one neighbor are bounded (MAX_OWED), and so is the memory of a
+receiver (RECEIVE_WINDOW, MAX_RUNS). No number that a neighbor writes decides how long anything
+takes: an ACK costs at most the number of messages owed, to send one at most MAX_ACK_RANGES. A
+neighbor that acknowledges nothing for its dead interval (at least GIVE_UP_FLOOR_S), or leaves a
+message unacknowledged MAX_TRIES times or for MESSAGE_LIFETIME_S, is given up.
 
-Sources: RFC 7868 section 5.3 (EIGRP's reliable transport, conditional receive), RFC 6298 (RTO),
-RFC 5681 (slow start, congestion avoidance, fast retransmit), RFC 2018 (selective acknowledgement).
+Sources: RFC 7868 section 5.3 (EIGRP's reliable transport, conditional receive), RFC 6298 (RTO), RFC
+5681 (slow start, congestion avoidance, fast retransmit), RFC 2018 (selective acknowledgement).
 """
 
 from __future__ import annotations
@@ -83,25 +84,25 @@ _CLOCK_GRANULARITY_S = 0.001
 INITIAL_WINDOW = 8
 MIN_WINDOW = 2
 MAX_WINDOW = 256
-"""Messages in flight to one neighbor: some 11,000 routes. What a busy neighbor has yet to read
-stands before our heartbeats in its buffer: this much takes it a tenth of a second or two."""
+"""Messages in flight to one neighbor: some 11,000 routes. A busy neighbor has to read them before
+our heartbeats: this much takes it a tenth of a second or two."""
 LOSS_THRESHOLD = 3
 """Sequences acknowledged beyond a missing one that prove it lost."""
 
 MAX_TRIES = 12
 GIVE_UP_FLOOR_S = 3.0
 MESSAGE_LIFETIME_S = 60.0
-"""So long a message may be owed, sent or waiting. Receivers keep the version of a retraction for
-twice as long (`feasibility.TOMBSTONE_S`), and feasibility distances are kept by it (`distances`).
-"""
+"""The longest time that a message may be owed, sent or waiting. Receivers keep the version of a
+retraction for twice as long (`learned.TOMBSTONE_S`), and feasibility distances are kept by it
+(`distances`)."""
 MAX_OWED = 16_384
 """Messages unacknowledged by one neighbor, sent or waiting, before it is given up."""
 RECEIVE_WINDOW = MAX_ACK_SPAN
-"""How far beyond the cumulative point a sequence may lie: twice MAX_OWED, which the peer cannot
-honestly exceed."""
+"""How far beyond the cumulative point a sequence may lie: twice MAX_OWED, which an honest peer
+cannot exceed."""
 MAX_RUNS = 1024
-"""Runs beyond the cumulative point that a receiver remembers of one stream; what would begin one
-more is not acknowledged, and comes again."""
+"""Runs beyond the cumulative point that a receiver remembers of one stream; a message that would
+begin one more is not acknowledged, and comes again."""
 
 ACK_DELAY_MIN_S = 0.004
 ACK_DELAY_MAX_S = 0.012
@@ -122,7 +123,7 @@ class OutgoingData:
     version: int
     """Its table version."""
     retracted: tuple[Prefix, ...] = ()
-    """What it retracts: held until the last neighbor has acknowledged."""
+    """The prefixes that it retracts: held until the last neighbor has acknowledged."""
     waiting: int = 0
     """Neighbors that have not acknowledged it yet."""
 
@@ -147,7 +148,7 @@ class RttEstimator:
         self.rto_s = RTO_INITIAL_S
 
     def sample(self, rtt_s: float) -> None:
-        """Take in one round trip of a message that was sent once."""
+        """Add one round trip of a message that was sent once."""
         if self.srtt_s is None:
             self.srtt_s = rtt_s
             self.rttvar_s = rtt_s / 2
@@ -157,19 +158,19 @@ class RttEstimator:
         self.recover()
 
     def recover(self) -> None:
-        """Something was acknowledged: what the timeouts have doubled is over."""
+        """Undo the doubling by timeouts: a message was acknowledged."""
         if self.srtt_s is not None:
             margin_s = max(_CLOCK_GRANULARITY_S, 4 * self.rttvar_s)
             self.rto_s = min(max(self.srtt_s + margin_s, RTO_MIN_S), RTO_MAX_S)
 
     def back_off(self) -> None:
-        """A timeout: wait twice as long next time (RFC 6298 section 5.5)."""
+        """Double the timeout (RFC 6298 section 5.5)."""
         self.rto_s = min(self.rto_s * 2, RTO_MAX_S)
 
 
 @dataclass(slots=True, eq=False)
 class _Owed:
-    """One message, as one neighbor has (not) received it."""
+    """One message owed to one neighbor."""
 
     message: OutgoingData
     since: float
@@ -182,7 +183,8 @@ class _Owed:
 
 
 class ReliableSender:
-    """What is owed to one neighbor: window, timeout, backlog. One per adjacency incarnation."""
+    """The messages owed to one neighbor: window, timeout, backlog. One per adjacency
+    incarnation."""
 
     def __init__(self) -> None:
         self.estimator = RttEstimator()
@@ -198,7 +200,7 @@ class ReliableSender:
         self._unicast_sequence = 0
         self._progress_at = 0.0
         self._recovered_at = 0.0
-        """Losses before this moment belong to a halving that has been done."""
+        """Losses before this moment belong to a halving that was done already."""
         self._has_overstayed = False
 
     @property
@@ -218,7 +220,7 @@ class ReliableSender:
 
     @property
     def last_unicast_sequence(self) -> int:
-        """Of the newest message on the unicast stream; 0 before the first."""
+        """The sequence of the newest message on the unicast stream; 0 before the first."""
         return self._unicast_sequence
 
     def is_acknowledged(self, stream: Stream, sequence: int) -> bool:
@@ -226,10 +228,10 @@ class ReliableSender:
         return sequence not in self._owed[stream]
 
     def owe(self, message: OutgoingData, now: float) -> None:
-        """Take on a message that is being transmitted right now.
+        """Add a message that is being transmitted right now.
 
-        With the window full it joins the backlog: a multicast copy is in the air, but this
-        neighbor gets no timer for it until its window has room.
+        With the window full it joins the backlog: a multicast copy has been sent, but this neighbor
+        gets no timer for it until its window has room.
         """
         if not any(self._owed.values()):
             self._progress_at = now
@@ -245,13 +247,13 @@ class ReliableSender:
         self._has_overstayed |= sum(map(len, self._owed.values())) > MAX_OWED
 
     def acknowledge(self, ack: Ack, now: float) -> list[OutgoingData]:
-        """Take in an ACK for this neighbor.
+        """Apply an ACK of this neighbor.
 
         Returns:
-            Messages that now every neighbor they were owed to has acknowledged.
+            Messages that every neighbor they were owed to has now acknowledged.
 
-        Cost: proportional to what is newly acknowledged and the runs listed; with runs, and when
-        something is newly acknowledged, at most to what is owed.
+        Cost: proportional to the newly acknowledged messages and the runs listed; with runs, and
+        when any message is newly acknowledged, at most to the number of messages owed.
         """
         stream = self._owed[ack.stream]
         acked = list(_acknowledged(stream, ack))
@@ -268,11 +270,12 @@ class ReliableSender:
         return delivered
 
     def expire(self, now: float) -> None:
-        """When the oldest message's timeout has passed, take all that are in flight as lost.
+        """When the oldest message's timeout has passed, count all messages in flight as lost.
 
         All of them, and with one doubling of the timeout: they left one after the other, and would
-        each double it anew within one round trip. What has arrived all the same is acknowledged
-        together with the two that are then repeated first (RFC 6298 section 5.4 and 5.5).
+        each double it anew within one round trip. Messages that have arrived all the same are
+        acknowledged together with the two that are then repeated first (RFC 6298 section 5.4 and
+        5.5).
         """
         oldest = next(iter(self._in_flight), None)
         if oldest is None or oldest.sent_at is None:
@@ -283,9 +286,11 @@ class ReliableSender:
             self.window = float(MIN_WINDOW)
 
     def transmissions(self, now: float) -> Iterator[Transmission]:
-        """What may leave for this neighbor now: the backlog, as far as the window allows.
+        """Yield the messages that may leave for this neighbor now: the backlog, as the window
+        allows.
 
-        What has never been lost left by multicast already, and is only watched from now on.
+        A message that was never lost was sent by multicast already, and is only tracked from now
+        on.
         """
         while self._backlog and len(self._in_flight) < int(self.window):
             owed = self._backlog.popleft()
@@ -310,16 +315,16 @@ class ReliableSender:
         return self._has_overstayed or stalled_s > max(dead_interval_s, GIVE_UP_FLOOR_S)
 
     def next_timer(self) -> float | None:
-        """When the oldest message in flight times out."""
+        """Return when the oldest message in flight times out."""
         for owed in self._in_flight:
             return None if owed.sent_at is None else owed.sent_at + self.estimator.rto_s
         return None
 
     def abandon(self) -> list[OutgoingData]:
-        """Owe this neighbor nothing more.
+        """Drop all messages owed to this neighbor.
 
         Returns:
-            Messages that were waiting for this neighbor only.
+            Messages that were owed to this neighbor only.
         """
         delivered: list[OutgoingData] = []
         for stream in self._owed.values():
@@ -335,7 +340,7 @@ class ReliableSender:
         self._in_flight[owed] = None
 
     def _complete(self, owed: _Owed, delivered: list[OutgoingData]) -> None:
-        """One message is off this neighbor's account."""
+        """Remove one message: the neighbor has acknowledged it, or is gone."""
         message = owed.message
         del self._owed[message.stream][message.sequence]
         self._in_flight.pop(owed, None)
@@ -352,7 +357,7 @@ class ReliableSender:
             self.estimator.sample(now - max(samples))
 
     def _detect_losses(self, stream: dict[int, _Owed], highest: int, now: float) -> None:
-        """Take messages well below the highest acknowledged one as lost, without a timeout."""
+        """Count messages well below the highest acknowledged one as lost, without a timeout."""
         smoothed_s = self.estimator.srtt_s or self.estimator.rto_s
         lost: list[_Owed] = []
         for sequence, owed in stream.items():
@@ -381,7 +386,7 @@ class ReliableSender:
 
 
 def _acknowledged(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
-    """The owed messages that an ACK covers, oldest first."""
+    """Yield the owed messages that an ACK covers, oldest first."""
     for sequence, owed in stream.items():
         if is_newer(sequence, ack.cumulative):
             break
@@ -405,7 +410,7 @@ def _acknowledged(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
 
 
 def _acknowledged_in_runs(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]:
-    """The same beyond the cumulative point, by looking each listed sequence up."""
+    """Do the same beyond the cumulative point, by looking each listed sequence up."""
     for first, last in _offsets(ack):
         for offset in range(first, last + 1):
             owed = stream.get(next_seqno(ack.cumulative, offset))
@@ -414,7 +419,7 @@ def _acknowledged_in_runs(stream: dict[int, _Owed], ack: Ack) -> Iterator[_Owed]
 
 
 def _offsets(ack: Ack) -> Iterator[tuple[int, int]]:
-    """The first and the last sequence of each run, counted from the cumulative point."""
+    """Yield the first and the last sequence of each run, counted from the cumulative point."""
     position = 0
     for run in ack.ranges:
         first = position + run.missing + 1
@@ -423,7 +428,7 @@ def _offsets(ack: Ack) -> Iterator[tuple[int, int]]:
 
 
 class ReceiveVerdict(enum.Enum):
-    """What a sequence means to its stream."""
+    """The meaning of a sequence for its stream."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
@@ -432,7 +437,7 @@ class ReceiveVerdict(enum.Enum):
 
 
 class ReceiveStream:
-    """Which sequences of one stream have arrived."""
+    """The sequences of one stream that have arrived."""
 
     def __init__(self, base: int | None = None) -> None:
         self.cumulative = base
@@ -448,11 +453,11 @@ class ReceiveStream:
 
     @property
     def has_gap(self) -> bool:
-        """Whether something has arrived out of turn."""
+        """Whether a sequence has arrived out of turn."""
         return bool(self._starts)
 
     def accept(self, sequence: int) -> ReceiveVerdict:
-        """Note one arrival. Cost: O(log MAX_RUNS)."""
+        """Record one arrival. Cost: O(log MAX_RUNS)."""
         if self.cumulative is None:
             return ReceiveVerdict.NOT_READY
         distance = seqno_distance(sequence, self.cumulative)
@@ -494,7 +499,7 @@ class ReceiveStream:
         return ReceiveVerdict.NEW
 
     def ranges(self) -> tuple[AckRange, ...]:
-        """Runs beyond the cumulative point, lowest first, as many as one ACK carries."""
+        """Return runs beyond the cumulative point, lowest first, as many as one ACK carries."""
         runs: list[AckRange] = []
         previous_end = self._position
         for start, end in zip(self._starts[:MAX_ACK_RANGES], self._ends, strict=False):
@@ -519,7 +524,7 @@ class ReliableReceiver:
         self._unacknowledged = 0
 
     def accept(self, stream: Stream, sequence: int, now: float) -> ReceiveVerdict:
-        """Note a DATA message, and schedule its acknowledgement."""
+        """Record a DATA message, and schedule its acknowledgement."""
         highest = self.streams[stream].highest
         verdict = self.streams[stream].accept(sequence)
         if verdict is ReceiveVerdict.NEW:
@@ -534,29 +539,29 @@ class ReliableReceiver:
         return verdict
 
     def start_multicast(self, base: int, now: float) -> None:
-        """Learn where the multicast stream begins for us."""
+        """Set where the multicast stream begins for us."""
         if self.streams[Stream.MULTICAST].cumulative is None:
             self.streams[Stream.MULTICAST] = ReceiveStream(base)
             self._schedule_ack(now, False)
 
     def record_multicast_sequence(self, last_sent: int, now: float) -> None:
-        """Learn from a heartbeat how far the stream has come: a lost tail shows at once."""
+        """Record from a heartbeat how far the stream has come: a lost tail shows at once."""
         cumulative = self.streams[Stream.MULTICAST].cumulative
         if cumulative is not None and is_newer(last_sent, cumulative):
             self._schedule_ack(now, True)
 
     @property
     def has_gap(self) -> bool:
-        """Whether something is missing of a stream that later messages have overtaken."""
+        """Whether a message is missing that later ones of its stream have overtaken."""
         return any(stream.has_gap for stream in self.streams.values())
 
     @property
     def acks_max_bytes(self) -> int:
-        """No more than this is needed for the ACK TLVs of both streams."""
+        """The most bytes that the ACK TLVs of both streams need."""
         return len(self.streams) * ACK_TLV_MAX_BYTES
 
     def acks(self, router_id: Address, session: int) -> list[Ack]:
-        """The ACKs that are owed now; nothing is owed afterwards."""
+        """Return the ACKs that are owed now; none is owed afterwards."""
         self.ack_due_at = None
         self._unacknowledged = 0
         return [

@@ -1,19 +1,19 @@
-"""Whole tables: in which order they are told, and how often one may begin.
+"""Table dumps: their order, and how often one may begin.
 
-    OriginTable, RouteTable --record_change--> TableOrder --listed--> TableDump (each neighbor)
-                                             DumpLimits --open_at--> when that one may begin
+    OriginTable, RouteTable --record_added, _removed--> TableOrder --listed--> TableDump
+                                                        DumpLimits --open_at--> when it may begin
 
-All dumps walk one list. It is sorted when somebody needs it after many changes, and only then: a
-sort of n prefixes is paid for by the n / CHANGES_SHARE changes that came before it, however often
-neighbors begin anew. A few additions stand at the end of the list, unsorted; removed prefixes stay
-in it, and a dump passes over them.
+All dumps walk one list. It is sorted only when a dump needs it after many changes: a sort of n
+prefixes is paid for by the n / CHANGES_SHARE changes before it, however often neighbors start
+again. Added prefixes are appended unsorted; removed ones stay in the list, and a dump skips them.
 
-A dump may pass over many prefixes without a message (split horizon), and a neighbor that resets its
-session again and again pays a few bytes for each: so dumps for one router, and for one link, are
-limited in rate. Whoever comes too soon waits for its table; nothing else of it waits.
+A dump may skip many prefixes without a message (split horizon), and a neighbor that resets its
+session again and again pays a few bytes for each. So dumps for one router, and for one link, are
+limited in rate. A neighbor that comes too soon waits for its table; no other exchange with it
+waits.
 
-Bounds: `DumpLimits` knows MAX_ROUTERS routers for each link, the one that began last longest ago
-goes first.
+Bounds: `DumpLimits` knows MAX_ROUTERS routers for each link; the one whose last dump is longest ago
+is dropped first.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ __all__ = ["DumpLimits", "TableOrder"]
 
 CHANGES_SHARE = 8
 CHANGES_MIN = 64
-"""The list is made anew after more changes than this, and than its share of the list."""
+"""The list is made again after more changes than this, and than its share of the list."""
 
 DUMP_GAP_S = 15.0
 DUMPS_AT_ONCE = 16
-"""Tables told to one router on one link: so many at once, and then one in each gap."""
+"""Token bucket of tables for one router on one link: so many at once, then one in each
+DUMP_GAP_S."""
 LINK_DUMP_GAP_S = 0.25
 LINK_DUMPS_AT_ONCE = 512
 """The same for all routers on a link together: twice as many as it may have neighbors."""
@@ -38,21 +39,21 @@ MAX_ROUTERS = 256
 
 
 class TableOrder:
-    """Owns the list of all prefixes that may be told, in order."""
+    """Owner of the list of all prefixes that may be advertised, in order."""
 
     def __init__(self) -> None:
         self._listed: list[Prefix] | None = None
-        """Only ever appended to: dumps walk it up to where it ended when they began."""
+        """Only ever appended to: dumps walk it up to its end when they began."""
         self._changes = 0
 
     def record_added(self, prefixes: Sequence[Prefix]) -> None:
-        """These may be told from now on."""
+        """Append prefixes that may be advertised from now on."""
         if self._listed is not None:
             self._listed += prefixes
             self._count(len(prefixes))
 
     def record_removed(self, count: int) -> None:
-        """So many are not told any more."""
+        """Count prefixes that are no longer advertised."""
         if self._listed is not None:
             self._count(count)
 
@@ -77,21 +78,21 @@ class TableOrder:
 
 
 class DumpLimits:
-    """When the next table dump may begin on a link; outlives the link's going down."""
+    """Token buckets of table dumps on a link; outlives the link's going down."""
 
     def __init__(self) -> None:
         self._routers: dict[Address, float] = {}
-        """Until when each has used its share up; longest without a dump first."""
+        """Until when each router has used its share; longest without a dump first."""
         self._link = 0.0
-        """The same of all together."""
+        """The same for all routers together."""
 
     def open_at(self, router_id: Address) -> float:
-        """From when on a dump to a router may begin."""
+        """Return from when on a dump to a router may begin."""
         own = self._routers.get(router_id, 0.0) - (DUMPS_AT_ONCE - 1) * DUMP_GAP_S
         return max(own, self._link - (LINK_DUMPS_AT_ONCE - 1) * LINK_DUMP_GAP_S)
 
     def record_begun(self, router_id: Address, now: float) -> None:
-        """A dump to a router begins."""
+        """Record that a dump to a router begins."""
         used = self._routers.pop(router_id, 0.0)
         while len(self._routers) >= MAX_ROUTERS:
             del self._routers[next(iter(self._routers))]
