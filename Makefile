@@ -82,13 +82,13 @@ fuzz: $(STAMP) ## every decoder under a coverage-guided fuzzer, SECONDS=30 each;
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep) $(ONLY)
 
 SANITIZED := build/sanitized
-SANITIZE := -fsanitize=address,undefined -g -O1 -fno-omit-frame-pointer
+SANITIZE := -fsanitize=address,undefined -g -O1 -fno-omit-frame-pointer -UNDEBUG
 
 sanitize: $(STAMP) ## the C extensions in their tests, under the sanitizers of gcc (three minutes)
 	@rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	@git ls-files -z | xargs -0 cp --parents -t $(SANITIZED)
 	@cd $(SANITIZED) && CC=gcc CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
-	@cd $(SANITIZED) && ls ipc/_fib*.so routed/fib/routes/_native*.so routed/snapshot/_writer*.so > /dev/null
+	@cd $(SANITIZED) && ls ipc/_search*.so routed/fib/routes/_routes*.so routed/snapshot/_writer*.so > /dev/null
 	@cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider tests/unit/fib tests/unit/rib tests/unit/snapshot \

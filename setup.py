@@ -1,7 +1,9 @@
 """The one thing that pyproject.toml cannot say yet: extensions that may fail to build.
 
-Without a compiler the package installs and works all the same; `routed --version` says which half
-searches and writes the FIB, and keeps the books of the kernel's.
+Each is built from all C files of one `native/` folder: `NAME.c` is the module `_NAME`, and
+`NAME_PART.c` a part of it. Without a compiler the package installs and works all the same;
+`routed --version` says which implementation searches the FIB, writes it, and holds the tables of
+the kernel.
 """
 
 from glob import glob
@@ -9,13 +11,13 @@ from glob import glob
 from setuptools import Extension, setup
 
 
-def optional_extension(name: str, sources: list[str], depends: list[str]) -> Extension:
+def optional_extension(name: str, folder: str) -> Extension:
     return Extension(
         name,
-        sources,
-        depends=["ipc/native/fib_snapshot.h", *depends],
+        sorted(glob(f"{folder}/*.c")),
+        depends=["setup.py", "ipc/native/fib_snapshot.h", *glob(f"{folder}/*.h")],
         include_dirs=["ipc/native"],
-        extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra"],
+        extra_compile_args=["-std=gnu99", "-O3", "-Wall", "-Wextra", "-fvisibility=hidden"],
         optional=True,
         py_limited_api=True,
     )
@@ -23,17 +25,9 @@ def optional_extension(name: str, sources: list[str], depends: list[str]) -> Ext
 
 setup(
     ext_modules=[
-        optional_extension("ipc._fib", ["ipc/native/_fib.c"], []),
-        optional_extension(
-            "routed.fib.routes._native",
-            sorted(glob("routed/fib/routes/native/*.c")),
-            ["routed/fib/routes/native/_native.h", "routed/fib/routes/native/_native_store.h"],
-        ),
-        optional_extension(
-            "routed.snapshot._writer",
-            sorted(glob("routed/snapshot/native/*.c")),
-            ["routed/snapshot/native/_writer.h"],
-        ),
+        optional_extension("ipc._search", "ipc/native"),
+        optional_extension("routed.fib.routes._routes", "routed/fib/routes/native"),
+        optional_extension("routed.snapshot._writer", "routed/snapshot/native"),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -1,7 +1,7 @@
 """The FIB in shared memory: its layout, for the writer, for readers, and for people.
 
-The writer is `routed/snapshot/writer.py`; readers are `ipc/snapshot.py` (Python), `_fib.c` (its
-native half) and `fib_snapshot.h` (C).
+The writer is `routed/snapshot/writer.py`; readers are `ipc/snapshot.py` (Python), `native/search.c`
+(its C half) and `fib_snapshot.h` (C).
 
 Everything is 32-bit words in host byte order; "address" below means a word's index in the file.
 
@@ -82,6 +82,7 @@ __all__ = [
     "RECORD_FLAG",
     "RECORD_IS_CURRENT",
     "RECORD_MASK",
+    "RECORD_NETWORK",
     "RECORD_NEXT_HOPS",
     "RECORD_WORDS",
     "REQUIRED_SEALS",
@@ -145,6 +146,7 @@ FAMILY_WORDS = 8
 RECORD_WORDS = 12
 RECORD_NEXT_HOPS = 4
 RECORD_IS_CURRENT = 6
+RECORD_NETWORK = 8
 NEXT_HOP_WORDS = 12
 IFNAME_BYTES = 16
 ONLINK_FLAG = 0x100
@@ -158,7 +160,7 @@ FIRST_BUCKET_KIND = 16
 BUCKET_RANGES_BIAS = 14
 """kind = number of ranges + 14."""
 DIRECTORY_BITS_MAX = 24
-"""Far more than anybody would choose; a bound for what a reader believes."""
+"""Far more than anyone would choose; the bound that a reader accepts."""
 
 F_SEAL_FUTURE_WRITE = 0x10
 REQUIRED_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

@@ -1,7 +1,7 @@
 """Searching a mapped snapshot: the longest match for an address, as the number of its record.
 
 There are two of these with one interface (`Search`): `PythonSearch` here, which is the reference,
-and the one of the optional C extension `_fib.c`. `make_search` takes the extension when it is
+and the one of the optional C extension `_search`. `make_search` takes the extension when it is
 there. One test suite runs over both.
 
 The way down is drawn in `fib_layout.py`. Nothing that is read is believed: Python refuses an index
@@ -23,6 +23,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from ipc.extension import native
 from ipc.fib_layout import (
     ADDRESS_MASK,
     BUCKET_RANGES_BIAS,
@@ -37,7 +38,6 @@ from ipc.fib_layout import (
     Header,
     SnapshotError,
 )
-from ipc.fib_native import native
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12

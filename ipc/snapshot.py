@@ -32,9 +32,9 @@ from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ipc.extension import implementation
 from ipc.fib_layout import FAMILY_WORDS, FamilyHeader, Header, SnapshotError
 from ipc.fib_mapping import FoundNextHop, FoundRoute, Mapping, map_descriptor
-from ipc.fib_native import implementation
 from ipc.fib_search import Search, make_search
 
 if TYPE_CHECKING:

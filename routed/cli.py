@@ -46,7 +46,7 @@ class _Version(argparse.Action):
     """What it takes to know is imported only when somebody asks."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from ipc.fib_native import native
+        from ipc.extension import native
         from routed.fib.routes.extension import native as native_tables
         from routed.snapshot.parts import native_parts
 

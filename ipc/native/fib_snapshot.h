@@ -1,4 +1,5 @@
-/* routed's FIB in shared memory, for C. The layout is explained in ipc/snapshot.py.
+/* routed's FIB in shared memory, for C. The layout is explained in ipc/fib_layout.py; the numbers here
+ * are the ones that all C code uses, and a test compares them with those of Python.
  *
  *     fd = ... from the management socket (SNAPSHOT_OPEN), read-only
  *     base = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
@@ -43,6 +44,16 @@ enum {                                  /* sizes and limits */
     RFIB_DIRECTORY_BITS_MAX = 24, RFIB_RETRIES = 100
 };
 
+enum {                                  /* a word of the trie: kind in the upper bits, then an address */
+    RFIB_KIND_SHIFT = 26, RFIB_FIRST_BUCKET_KIND = 16, RFIB_BUCKET_RANGES_BIAS = 14
+};
+#define RFIB_RECORD_FLAG 0x80000000u
+#define RFIB_ADDRESS_MASK 0x3ffffffu
+
+enum {                                  /* a record, word indexes */
+    RFIB_RECORD_NEXT_HOPS = 4, RFIB_RECORD_IS_CURRENT = 6, RFIB_RECORD_NETWORK = 8
+};
+
 struct rfib_record {                    /* RFIB_RECORD_WORDS words */
     uint32_t shape;                     /* see rfib_family() and its kin */
     uint32_t distance, metric, tag;
@@ -65,6 +76,15 @@ struct rfib_next_hop {
     char ifname[16];
 };
 
+#if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+_Static_assert(sizeof(struct rfib_record) == 4 * RFIB_RECORD_WORDS, "a record");
+_Static_assert(sizeof(struct rfib_next_hop) == 4 * RFIB_NEXT_HOP_WORDS, "a next hop");
+_Static_assert(offsetof(struct rfib_record, next_hops) == 4 * RFIB_RECORD_NEXT_HOPS, "next hops");
+_Static_assert(offsetof(struct rfib_record, is_current) == 4 * RFIB_RECORD_IS_CURRENT, "is current");
+_Static_assert(offsetof(struct rfib_record, network) == 4 * RFIB_RECORD_NETWORK, "network");
+_Static_assert(RFIB_ADDRESS_MASK == (1u << RFIB_KIND_SHIFT) - 1, "address and kind");
+#endif
+
 struct rfib {
     const uint32_t *words;
     uint32_t trie_first, trie_end, records_first, records_max, sets_first, sets_end;
@@ -78,7 +98,7 @@ static inline uint32_t rfib_load(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Check a mapped snapshot once; what is checked is kept, the header is not believed again.
+/* Check a mapped snapshot once; the checked values are kept, the header is not read again.
  * Returns 0 or RFIB_DAMAGED. `bytes` is the size of the file. */
 static inline int rfib_init(struct rfib *fib, const void *base, size_t bytes)
 {
@@ -161,30 +181,31 @@ static inline int rfib_find(const struct rfib *fib, unsigned which, const uint32
         fallback = rfib_load(&w[at + 1]);
         if (fallback)
             best = fallback;
-        if (word == 0 || word >> 26)
+        if (word == 0 || word >> RFIB_KIND_SHIFT)
             break;
         directory = word;
         bits = fib->family[which].stride_bits < left ? fib->family[which].stride_bits : left;
         if (bits == 0)
             return RFIB_DAMAGED;
     }
-    base = at = word & 0x3ffffffu;
-    if (word && word < 0x80000000u && base < fib->trie_first)
+    base = at = word & RFIB_ADDRESS_MASK;
+    if (word && word < RFIB_RECORD_FLAG && base < fib->trie_first)
         return RFIB_DAMAGED;
-    while (word && word < 0x80000000u && (kind = word >> 26) < 16) {
+    while (word && word < RFIB_RECORD_FLAG &&
+           (kind = word >> RFIB_KIND_SHIFT) < RFIB_FIRST_BUCKET_KIND) {
         if (kind == 0 || kind > left || at > fib->trie_end || fib->trie_end - at < (1u << kind))
             return RFIB_DAMAGED;
         left -= kind;
         word = rfib_load(&w[at + rfib_bits(a, left, kind)]);
-        at = base + (word & 0x3ffffffu);
+        at = base + (word & RFIB_ADDRESS_MASK);
     }
-    if (word >= 0x80000000u) {
-        *record = word & 0x7fffffffu;
+    if (word >= RFIB_RECORD_FLAG) {
+        *record = word & ~RFIB_RECORD_FLAG;
     } else if (word == 0) {
         *record = best;
     } else {
         uint32_t value, low = rfib_low(a, left);
-        starts = (word >> 26) - 15;
+        starts = (word >> RFIB_KIND_SHIFT) - RFIB_BUCKET_RANGES_BIAS - 1;
         if (at > fib->trie_end || fib->trie_end - at < 2 * starts + 1)
             return RFIB_DAMAGED;
         for (i = 0; i < starts && rfib_load(&w[at + i]) <= low; i++)

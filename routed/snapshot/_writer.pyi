@@ -1,4 +1,5 @@
-# The optional native writer; see _writer.h, and arena.py, block.py, lctrie.py, records.py.
+# The optional C extension of the writer (native/writer.h); see arena.py, block.py, trie.py,
+# records.py.
 from array import array
 from collections.abc import Callable, Sequence
 from typing import TypeVar

@@ -1,7 +1,7 @@
-"""What the writer of the snapshot is made of, native or in Python.
+"""The parts of the snapshot's writer, native or in Python.
 
 The C extension `_writer` has arenas, tries and the loops over records; without it the same is done
-by `arena.py`, `lctrie.py` and `records.py`, which are the reference. One test suite runs over both.
+by `arena.py`, `trie.py` and `records.py`, which are the reference. One test suite runs over both.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ipc.fib_layout import LAYOUT_VERSION
 from routed.model.prefix import Family
 from routed.rib.table import BestPathChanges
 from routed.snapshot.arena import Arena
+from routed.snapshot.extension import native
 from routed.snapshot.records import NativeRecordStore, NextHopSets, RecordStore
 from routed.snapshot.trie import LcTrie
 
@@ -29,14 +29,6 @@ __all__ = [
     "native_parts",
     "python_parts",
 ]
-
-try:
-    from routed.snapshot import _writer
-except ImportError:  # not built, which is allowed
-    _native = None
-else:
-    # One that was built from another version of these files is worse than none.
-    _native = _writer if _writer.LAYOUT_VERSION == LAYOUT_VERSION else None
 
 ROOT_BITS = {Family.IPV4: 18, Family.IPV6: 16}
 STRIDE_BITS = 8
@@ -138,10 +130,10 @@ def python_parts(memory: Memory) -> Parts:
 
 
 def _make_native(memory: Memory) -> Parts:
-    assert _native is not None
-    make_records = functools.partial(NativeRecordStore, _native)
-    return _make(memory, _native.Arena, _native.Trie, make_records)
+    assert native is not None
+    make_records = functools.partial(NativeRecordStore, native)
+    return _make(memory, native.Arena, native.Trie, make_records)
 
 
-native_parts: MakeParts | None = None if _native is None else _make_native
+native_parts: MakeParts | None = None if native is None else _make_native
 """Makes them of C; None where the extension is not there."""

@@ -36,8 +36,8 @@ import bisect
 from array import array
 from collections.abc import Iterator
 
+from ipc.extension import fence
 from ipc.fib_layout import ADDRESS_MASK
-from ipc.fib_native import fence
 from routed.snapshot.arena import Arena
 from routed.snapshot.block import Entries, Entry, build_block
 

@@ -37,6 +37,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ipc.extension import fence
 from ipc.fib_layout import (
     ADDRESS_MASK,
     ENDIAN_MARK,
@@ -49,7 +50,6 @@ from ipc.fib_layout import (
     FamilyHeader,
     Header,
 )
-from ipc.fib_native import fence
 from routed.model.prefix import Address, Family, Prefix
 from routed.rib.table import BestPathChanges
 from routed.snapshot.compaction import Compaction

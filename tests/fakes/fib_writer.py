@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 
-from ipc.fib_native import native
+from ipc.extension import native
 from ipc.fib_search import PythonSearch, Search
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix

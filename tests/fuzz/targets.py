@@ -37,8 +37,8 @@ from ipc.control import (
     Welcome,
 )
 from ipc.conversation import ControlError, as_rows, check_welcome, decode_answer
+from ipc.extension import native as native_search
 from ipc.fib_layout import SnapshotError
-from ipc.fib_native import native as native_search
 from ipc.fib_search import PythonSearch
 from ipc.framing import (
     CONTROL_FRAME_MAX_BYTES,

@@ -132,7 +132,7 @@ def test_a_named_module_is_there(page: str, name: str) -> None:
     """A module, a C extension (built where a compiler is), or a name that a module defines."""
     parts = name.split(".")
     if parts[-1].startswith("_"):
-        assert ROOT.joinpath(*parts[:-1], "native", parts[-1] + ".c").is_file()
+        assert ROOT.joinpath(*parts[:-1], "native", parts[-1].removeprefix("_") + ".c").is_file()
         return
     module, attribute = name, ""
     if not is_there(ROOT.joinpath(*parts)):

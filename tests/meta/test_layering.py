@@ -32,7 +32,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.config": {"routed.model", "routed.netlink.message", "yaml"},
     "routed.imsg": {"ipc", "routed", "routed.config.transfer", "routed.model"},
     "routed.rib": {"routed.clock", "routed.model"},
-    "routed.snapshot": {"ipc.fib_layout", "ipc.fib_native", "routed.model", "routed.rib.table"},
+    "routed.snapshot": {"ipc.fib_layout", "ipc.extension", "routed.model", "routed.rib.table"},
     "routed.fib": {
         "pyroute2", "routed.clock", "routed.log", "routed.model", "routed.netlink", "trio",
     },
@@ -52,7 +52,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     },
     # what both start from
     "routed.cli": {
-        "ipc.fib_native", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
+        "ipc.extension", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
         "routed.fib.routes.extension", "routed.parent", "routed.snapshot.parts",
     },
     "routed.replay": {"routed.config.scalars", "routed.nup"},
@@ -65,6 +65,13 @@ ONLY_IMPORTERS: dict[str, set[str]] = {
     "yaml": {"routed.config.load"},
     "prompt_toolkit": {"routectl.completer", "routectl.shell", "routectl.top"},
 }
+
+EXTENSIONS = {
+    "ipc._search": "ipc.extension",
+    "routed.fib.routes._routes": "routed.fib.routes.extension",
+    "routed.snapshot._writer": "routed.snapshot.extension",
+}
+"""The C extensions, and the only importer of each: there it is decided whether it is used."""
 
 EDGES = {
     "ipc.blocking", "ipc.channel", "ipc.closing", "ipc.credentials", "ipc.fdpass", "ipc.snapshot",
@@ -134,7 +141,7 @@ def _imports_in(tree: ast.Module, path: Path, type_only: set[int]) -> Iterator[s
             assert node.module is not None
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield full if full in MODULES else node.module
+                yield full if full in MODULES or full in EXTENSIONS else node.module
 
 
 def package_of(module: str) -> str:
@@ -216,6 +223,19 @@ def test_a_library_has_one_door(library: str) -> None:
         if any(imported.split(".")[0] == library for imported in imports_of(path))
     }
     assert importers == ONLY_IMPORTERS[library]
+
+
+@pytest.mark.parametrize("extension", sorted(EXTENSIONS))
+def test_a_c_extension_has_one_importer(extension: str) -> None:
+    importers = {module for module, path in MODULES.items() if extension in imports_of(path)}
+    assert importers == {EXTENSIONS[extension]}
+    folder, name = extension.rsplit(".", 1)
+    package = ROOT / folder.replace(".", "/")
+    assert (package / f"{name}.pyi").is_file()
+    sources = {path.stem for path in (package / "native").glob("*.c")}
+    main = name.removeprefix("_")
+    assert main in sources
+    assert all(stem == main or stem.startswith(f"{main}_") for stem in sources)
 
 
 @pytest.mark.parametrize(

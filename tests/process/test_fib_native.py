@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ipc.fib_native import implementation, native
+from ipc.extension import implementation, native
 from routed.fib.routes import extension as kernel_tables
 from routed.snapshot.parts import native_parts
 
@@ -39,7 +39,7 @@ def test_version_says_which_halves_work_on_the_fib() -> None:
     assert implementation() == ("pure Python" if native is None else "C extension")
     missing = "import sys; " + "".join(
         f"sys.modules['{name}'] = None; "
-        for name in ("ipc._fib", "routed.snapshot._writer", "routed.fib.routes._native")
+        for name in ("ipc._search", "routed.snapshot._writer", "routed.fib.routes._routes")
     )
     assert version(missing).endswith(
         "(FIB: searched in Python, written in Python; kernel tables in Python)"
@@ -49,9 +49,9 @@ def test_version_says_which_halves_work_on_the_fib() -> None:
 @pytest.mark.parametrize(
     ("package", "module", "said"),
     [
-        ("ipc", "_fib", "searched in Python,"),
+        ("ipc", "_search", "searched in Python,"),
         ("routed.snapshot", "_writer", "written in Python;"),
-        ("routed.fib.routes", "_native", "tables in Python)"),
+        ("routed.fib.routes", "_routes", "tables in Python)"),
     ],
 )
 def test_an_extension_of_another_layout_is_not_used(package: str, module: str, said: str) -> None:
@@ -87,6 +87,6 @@ def test_a_build_succeeds_with_a_compiler_and_without(tmp_path: Path, compiler: 
     (built,) = (tmp_path / "build").glob("lib*")
     assert (built / "ipc" / "snapshot.py").is_file()
     assert (built / "ipc" / "native" / "fib_snapshot.h").is_file()
-    assert (built / "routed" / "fib" / "routes" / "_native.pyi").is_file()
-    for name in ("ipc/_fib*.so", "routed/fib/routes/_native*.so", "routed/snapshot/_writer*.so"):
+    assert (built / "routed" / "fib" / "routes" / "_routes.pyi").is_file()
+    for name in ("ipc/_search*.so", "routed/fib/routes/_routes*.so", "routed/snapshot/_writer*.so"):
         assert bool(list(built.glob(name))) == (compiler == "cc")

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipc.extension import native
 from ipc.fib_layout import FAMILY_WORDS, FamilyHeader, Header, SnapshotError
-from ipc.fib_native import native
 from ipc.fib_search import PythonSearch
 from ipc.snapshot import FibReader
 from routed.model.prefix import Address, Family, Prefix

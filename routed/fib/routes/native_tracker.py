@@ -21,7 +21,7 @@ from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
 from routed.model.prefix import Family
 
 if TYPE_CHECKING:
-    from routed.fib.routes._native import RouteTable
+    from routed.fib.routes._routes import RouteTable
 
 __all__ = ["NativeTracker"]
 
@@ -157,7 +157,7 @@ class NativeTracker:
         return self._take(_Side.UNWANTED, limit)
 
     def _take(self, side: _Side, limit: int) -> Pending[int, RouteValue]:
-        (keys, distinct, indices), instead = self._table.take(side, limit)
+        (keys, distinct, indices), instead = self._table.pop(side, limit)
         there = None
         if instead is not None:
             there = ValueColumn(cast("list[RouteValue | None]", instead[1]), instead[2])

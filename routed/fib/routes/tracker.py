@@ -1,10 +1,10 @@
-"""Which tracker a book has: the C extension's, when it is there, or the Python one."""
+"""The tracker of a FIB table: the C extension's if it is built, otherwise the one in Python."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from routed.fib.routes import extension as native
+from routed.fib.routes import extension
 from routed.fib.routes.delta import DeltaTracker
 from routed.fib.routes.native_tracker import NativeTracker
 from routed.fib.routes.ownership import RouteValue
@@ -16,5 +16,5 @@ RouteTracker: TypeAlias = DeltaTracker[int, RouteValue] | NativeTracker
 
 
 def new_tracker(family: Family) -> RouteTracker:
-    """An empty one for routes of one family."""
-    return DeltaTracker() if native.native is None else NativeTracker(family)
+    """Create an empty tracker for routes of one family."""
+    return DeltaTracker() if extension.native is None else NativeTracker(family)

@@ -7,6 +7,7 @@ import ipaddress
 import mmap
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -293,13 +294,16 @@ def _c_line(address: str, found: FoundRoute | None) -> str:
 
 
 def test_the_c_header_has_the_same_numbers() -> None:
+    """Each number of the header is one of `ipc.fib_layout`: C has no other source of them."""
     text = (ROOT / "ipc" / "native" / "fib_snapshot.h").read_text(encoding="utf-8")
-    for entry in Header:
-        name = "IPV4" if entry is Header.IPV4 else entry.name
-        assert f"RFIB_W_{name} = {entry.value}" in text
-    for field in layout.FamilyHeader:
-        assert f"RFIB_F_{field.name} = {field.value}" in text
-    assert f"RFIB_W_IPV6 = {Header.IPV4 + layout.FAMILY_WORDS}" in text
-    for name in ("RECORD_WORDS", "NEXT_HOP_WORDS", "NEXT_HOPS_MAX", "DIRECTORY_BITS_MAX"):
-        assert f"RFIB_{name} = {getattr(layout, name)}" in text
-    assert f"RFIB_MAGIC {layout.MAGIC:#010x}u" in text
+    definitions = re.findall(r"\bRFIB_([A-Z0-9_]+)(?: =)? (-?[0-9][0-9a-fx]*u?)\b", text)
+    found = {name: int(number.removesuffix("u"), 0) for name, number in definitions}
+    expected = {f"W_{word.name}": word.value for word in Header}
+    expected["W_IPV6"] = Header.IPV4 + layout.FAMILY_WORDS
+    expected |= {f"F_{field.name}": field.value for field in layout.FamilyHeader}
+    expected["HEADER_WORDS"] = layout.HEADER_BYTES // 4
+    expected["RETRIES"] = layout.SEARCH_TRIES
+    statuses = {"FOUND", "NO_ROUTE", "DAMAGED", "BUSY"}
+    expected |= {name: getattr(layout, name) for name in found.keys() - expected.keys() - statuses}
+    assert found.keys() - statuses == expected.keys()
+    assert {name: found[name] for name in expected} == expected

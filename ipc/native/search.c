@@ -1,14 +1,14 @@
-/* The optional native half of the FIB's readers: searching a snapshot.
+/* The extension `_search`, optional: searching a snapshot of the FIB.
  *
  * Same answers as ipc/fib_search.py, which is the reference and the fallback; one test suite runs
- * over both. (The writer's native half is routed/snapshot/native/_writer.h.) The layout is explained in
+ * over both. (The writer's extension is routed/snapshot/native/writer.h.) The layout is explained in
  * ipc/fib_layout.py, the single search is that of fib_snapshot.h, which every C program may use.
  *
  * A batch is searched a group of addresses at a time, step by step: each step reads one word for every
  * address that is not answered yet and asks the processor for the next one in advance, so that the
  * waits for memory overlap. The interpreter lock is released meanwhile.
  *
- * Nothing that is read from a snapshot is believed: an index is compared with the size of the
+ * Nothing that is read from a snapshot is trusted: an index is compared with the size of the
  * mapping before it is used, and each step uses up bits of the address, so a walk ends.
  *
  * Plain CPython API, limited to the stable ABI of Python 3.11. Needs a compiler with __int128 and
@@ -34,13 +34,16 @@ typedef unsigned __int128 u128;
 /* Large enough that a step's waits overlap, small enough for the first-level cache; measured. An
  * IPv6 address has more steps, and more to remember. `struct walk` has 8 bits for the number. */
 enum { GROUP4 = 256, GROUP6 = 64, CHUNK = 4096 };
-enum { RECORD_BIT = 31, KIND_SHIFT = 26, FIRST_BUCKET = 16, BUCKET_BIAS = 14 };
+enum { RECORD_BIT = 31 };
 
-#define RECORD_FLAG 0x80000000u
-#define OFFSET_MASK 0x3ffffffu
+_Static_assert(RFIB_RECORD_FLAG == 1u << RECORD_BIT, "the flag of a record");
+
 #define INLINE static inline __attribute__((always_inline))
 
-static PyObject *snapshot_error;
+struct module_state {
+    PyObject *snapshot_error;           /* the exception */
+    PyObject *sixty_four;               /* the number, for shifting */
+};
 
 /* --- searching many addresses at once ------------------------------------------------------- */
 
@@ -72,15 +75,15 @@ struct walk {
     uint8_t index;                      /* which address it is */
 };
 
-/* Take in a word of a directory or a branch that leads on. Returns whether it can be followed. */
+/* Follow a word of a directory or a branch that leads on. Returns whether that is possible. */
 INLINE int follow(const struct rfib *fib, uint32_t total, struct walk *walk, uint32_t word,
                   uint32_t at, u128 address, int is_ipv6)
 {
-    unsigned kind = word >> KIND_SHIFT;
+    unsigned kind = word >> RFIB_KIND_SHIFT;
 
     walk->kind = (uint8_t)kind;
-    if (kind >= FIRST_BUCKET) {
-        uint32_t ranges = kind - BUCKET_BIAS;
+    if (kind >= RFIB_FIRST_BUCKET_KIND) {
+        uint32_t ranges = kind - RFIB_BUCKET_RANGES_BIAS;
         walk->at = at;
         if (at > total || total - at < 2 * ranges - 1)
             return 0;
@@ -121,7 +124,7 @@ INLINE int descend(const struct rfib *fib, uint32_t total, struct walk *walk, ui
 INLINE uint32_t bucket_value(const uint32_t *words, const struct walk *walk, u128 address,
                              int is_ipv6)
 {
-    uint32_t starts = (uint32_t)walk->kind - BUCKET_BIAS - 1, index = 0, i;
+    uint32_t starts = (uint32_t)walk->kind - RFIB_BUCKET_RANGES_BIAS - 1, index = 0, i;
     uint32_t low = (uint32_t)(is_ipv6 && walk->left > 32 ? address >> (walk->left - 32) : address);
 
     for (i = 0; i < starts; i++)
@@ -142,7 +145,7 @@ INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addr
             struct walk walk = walks[i];
             u128 address = addresses[walk.index];
             uint32_t word;
-            if (walk.kind >= FIRST_BUCKET) {
+            if (walk.kind >= RFIB_FIRST_BUCKET_KIND) {
                 word = bucket_value(words, &walk, address, is_ipv6);
                 out[walk.index] = word ? word : out[walk.index];
                 continue;
@@ -151,16 +154,16 @@ INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addr
             if (walk.kind == 0) {
                 uint32_t nearer = rfib_load(&words[walk.at + 1]);
                 out[walk.index] = nearer ? nearer : out[walk.index];
-                walk.block = word & OFFSET_MASK;
+                walk.block = word & RFIB_ADDRESS_MASK;
             }
-            if (word == 0 || word & RECORD_FLAG) {
-                out[walk.index] = word ? word & ~RECORD_FLAG : out[walk.index];
+            if (word == 0 || word & RFIB_RECORD_FLAG) {
+                out[walk.index] = word ? word & ~RFIB_RECORD_FLAG : out[walk.index];
                 continue;
             }
-            if (walk.kind == 0 && word >> KIND_SHIFT == 0
+            if (walk.kind == 0 && word >> RFIB_KIND_SHIFT == 0
                     ? !descend(fib, total, &walk, word, address, is_ipv6)
                     : !follow(fib, total, &walk, word,
-                              walk.kind == 0 ? walk.block : walk.block + (word & OFFSET_MASK),
+                              walk.kind == 0 ? walk.block : walk.block + (word & RFIB_ADDRESS_MASK),
                               address, is_ipv6))
                 return 0;
             walks[kept++] = walk;
@@ -220,9 +223,9 @@ static int search_group4(const struct rfib *fib, uint32_t total, const uint32_t 
     for (i = 0; i < count; i++) {
         uint64_t entry = __atomic_load_n(&entries[addresses[i] >> left], __ATOMIC_RELAXED);
         uint32_t word = (uint32_t)entry, nearer = (uint32_t)(entry >> 32);
-        uint32_t kind = word >> KIND_SHIFT, is_branch = kind - 1 < most;
+        uint32_t kind = word >> RFIB_KIND_SHIFT, is_branch = kind - 1 < most;
         uint32_t bits = is_branch ? kind : 0;
-        uint32_t next = (word & OFFSET_MASK) +
+        uint32_t next = (word & RFIB_ADDRESS_MASK) +
                         (addresses[i] >> (left - bits) & ((1u << bits) - 1));
         uint32_t here = fib->family[0].root + 2 * (addresses[i] >> left);
         first[i] = word;
@@ -233,19 +236,19 @@ static int search_group4(const struct rfib *fib, uint32_t total, const uint32_t 
     }
     for (i = 0; i < count; i++) {
         uint32_t word = load(&words[at[i]]);
-        out[i] = choose(word >> RECORD_BIT, word & ~RECORD_FLAG, out[i]);
+        out[i] = choose(word >> RECORD_BIT, word & ~RFIB_RECORD_FLAG, out[i]);
         index[waiting] = i;
-        waiting += word - 1 < RECORD_FLAG - 1;
+        waiting += word - 1 < RFIB_RECORD_FLAG - 1;
     }
     if (waiting) {
         struct walk walks[GROUP4];
         u128 wide[GROUP4];
         for (i = 0; i < waiting; i++) {
-            unsigned k = index[i], kind = first[k] >> KIND_SHIFT;
+            unsigned k = index[i], kind = first[k] >> RFIB_KIND_SHIFT;
             unsigned used = kind - 1 < most ? kind : 0;
             wide[k] = addresses[k];
             walks[i].index = (uint8_t)k;
-            walks[i].block = first[k] & OFFSET_MASK;
+            walks[i].block = first[k] & RFIB_ADDRESS_MASK;
             walks[i].kind = (uint8_t)used;
             walks[i].left = (uint8_t)(left - used);
             walks[i].at = at[k];
@@ -326,9 +329,15 @@ typedef struct {
     int is_open;
 } Search;
 
-static PyObject *raise_status(int status)
+static struct module_state *state_of(PyTypeObject *type)
 {
-    PyErr_SetString(snapshot_error, status == RFIB_BUSY
+    return PyType_GetModuleState(type);
+}
+
+static PyObject *raise_status(const Search *self, int status)
+{
+    PyErr_SetString(state_of(Py_TYPE((PyObject *)self))->snapshot_error,
+                    status == RFIB_BUSY
                                         ? "the daemon writes faster than this process can read"
                                         : "the snapshot is damaged: its trie leads outside");
     return NULL;
@@ -354,7 +363,7 @@ static PyObject *search_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     if ((uintptr_t)self->memory.buf % 8 ||
         rfib_init(&self->fib, self->memory.buf, (size_t)self->memory.len) < 0) {
         Py_DECREF(self);
-        PyErr_SetString(snapshot_error, "the header is not a snapshot's");
+        PyErr_SetString(state_of(type)->snapshot_error, "the header is not a snapshot's");
         return NULL;
     }
     self->total = (uint32_t)(self->memory.len / 4);
@@ -391,9 +400,9 @@ static PyObject *find_one(Search *self, int is_ipv6, u128 address)
         int status = rfib_find(&self->fib, (unsigned)is_ipv6, words, &record);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (rfib_load(&self->fib.words[RFIB_W_EPOCH]) - epoch < 2)
-            return status < 0 ? raise_status(status) : PyLong_FromUnsignedLong(record);
+            return status < 0 ? raise_status(self, status) : PyLong_FromUnsignedLong(record);
     }
-    return raise_status(RFIB_BUSY);
+    return raise_status(self, RFIB_BUSY);
 }
 
 /* One try at what most IPv4 addresses need: the root's entry, and a branch below it. Whatever is
@@ -406,15 +415,15 @@ static int find_shallow4(const Search *self, uint32_t address, uint32_t *record)
     unsigned left = 32 - fib->family[0].root_bits, kind;
     uint32_t at = fib->family[0].root + 2 * (address >> left), word = rfib_load(&words[at]), next;
 
-    kind = word >> KIND_SHIFT;
-    if (kind - 1 < FIRST_BUCKET - 1 && kind <= left) {
-        next = (word & OFFSET_MASK) + (address >> (left - kind) & ((1u << kind) - 1));
+    kind = word >> RFIB_KIND_SHIFT;
+    if (kind - 1 < RFIB_FIRST_BUCKET_KIND - 1 && kind <= left) {
+        next = (word & RFIB_ADDRESS_MASK) + (address >> (left - kind) & ((1u << kind) - 1));
         if (next >= self->total)
             return 0;
         word = rfib_load(&words[next]);
     }
-    if (word & RECORD_FLAG)
-        *record = word & ~RECORD_FLAG;
+    if (word & RFIB_RECORD_FLAG)
+        *record = word & ~RFIB_RECORD_FLAG;
     else if (word)
         return 0;
     else if ((*record = rfib_load(&words[at + 1])) == 0)
@@ -446,17 +455,15 @@ static PyObject *search_find4(Search *self, PyObject *argument)
     return find_one(self, 0, address);
 }
 
-static PyObject *sixty_four;            /* the number, for shifting */
-
 /* The lowest 64 bits of *number, which becomes the rest; steals and replaces the reference. */
-static int take_64_bits(PyObject **number, uint64_t *bits)
+static int shift_out_64_bits(const Search *self, PyObject **number, uint64_t *bits)
 {
     PyObject *rest;
 
     *bits = PyLong_AsUnsignedLongLongMask(*number);
     if (*bits == (uint64_t)-1 && PyErr_Occurred())
         return -1;
-    rest = PyNumber_Rshift(*number, sixty_four);
+    rest = PyNumber_Rshift(*number, state_of(Py_TYPE((PyObject *)self))->sixty_four);
     if (rest == NULL)
         return -1;
     Py_DECREF(*number);
@@ -472,7 +479,8 @@ static PyObject *search_find6(Search *self, PyObject *argument)
     if (!is_usable(self))
         return NULL;
     Py_INCREF(argument);
-    failed = take_64_bits(&argument, &low) < 0 || take_64_bits(&argument, &high) < 0;
+    failed = shift_out_64_bits(self, &argument, &low) < 0 ||
+             shift_out_64_bits(self, &argument, &high) < 0;
     has_more = failed ? -1 : PyObject_IsTrue(argument);
     Py_DECREF(argument);
     if (has_more)
@@ -551,7 +559,7 @@ static PyObject *search_find_many(Search *self, PyObject *arguments)
             Py_END_ALLOW_THREADS
             self->users--;
             if (status < 0)
-                raise_status(status);
+                raise_status(self, status);
             else
                 result = Py_NewRef(Py_None);
         }
@@ -591,7 +599,7 @@ static PyType_Slot search_slots[] = {
 };
 
 static PyType_Spec search_spec = {
-    .name = "ipc._fib.Search",
+    .name = "ipc._search.Search",
     .basicsize = sizeof(Search),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = search_slots,
@@ -613,32 +621,62 @@ static PyMethodDef module_methods[] = {
 
 static int module_exec(PyObject *module)
 {
+    struct module_state *state = PyModule_GetState(module);
     PyObject *layout = PyImport_ImportModule("ipc.fib_layout"), *type;
+    int status;
 
     if (layout == NULL)
         return -1;
-    snapshot_error = PyObject_GetAttrString(layout, "SnapshotError");
+    state->snapshot_error = PyObject_GetAttrString(layout, "SnapshotError");
     Py_DECREF(layout);
-    sixty_four = PyLong_FromLong(64);
-    type = PyType_FromSpec(&search_spec);
-    if (snapshot_error == NULL || sixty_four == NULL || type == NULL)
+    state->sixty_four = PyLong_FromLong(64);
+    if (state->snapshot_error == NULL || state->sixty_four == NULL ||
+        PyModule_AddIntConstant(module, "LAYOUT_VERSION", RFIB_LAYOUT_VERSION) < 0)
         return -1;
-    if (PyModule_AddIntConstant(module, "LAYOUT_VERSION", RFIB_LAYOUT_VERSION) < 0)
-        return -1;
-    return PyModule_AddObjectRef(module, "Search", type);
+    type = PyType_FromModuleAndSpec(module, &search_spec, NULL);
+    status = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return status;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+
+    Py_VISIT(state->snapshot_error);
+    Py_VISIT(state->sixty_four);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+
+    Py_CLEAR(state->snapshot_error);
+    Py_CLEAR(state->sixty_four);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    module_clear(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
 
 static PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "ipc._fib",
-    .m_doc = "The optional native half of the FIB in shared memory.",
+    .m_name = "ipc._search",
+    .m_doc = "The optional native search of the FIB in shared memory.",
+    .m_size = sizeof(struct module_state),
     .m_methods = module_methods,
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
 };
 
-PyMODINIT_FUNC PyInit__fib(void)
+PyMODINIT_FUNC PyInit__search(void)
 {
     return PyModuleDef_Init(&module_definition);
 }

@@ -1,7 +1,10 @@
 /* Building one block of the trie; see block.py, which has the reasons. */
-#include "_writer.h"
+#include "writer.h"
 
-enum { BRANCH_BITS_MAX = 15, BUCKET_RANGES_MAX = 8, BUCKET_BIAS = 14, NESTING_MAX = 130 };
+enum { BRANCH_BITS_MAX = RFIB_FIRST_BUCKET_KIND - 1, BUCKET_RANGES_MAX = 8, NESTING_MAX = 130 };
+
+_Static_assert(BUCKET_RANGES_MAX + RFIB_BUCKET_RANGES_BIAS < 1 << (31 - RFIB_KIND_SHIFT),
+               "the kind of the largest bucket");
 
 static void begin_range(struct builder *builder, u128 start, uint32_t value)
 {
@@ -57,14 +60,16 @@ static int encode_ranges(struct builder *builder, size_t first, size_t last, u12
     unsigned deciding, bits, dropped = left > 32 ? left - 32 : 0;
     u128 ends = 0;
 
+    assert(first < last && last <= builder->range_count);
     if (count == 1) {
-        *word = ranges[first].value ? RECORD_FLAG | ranges[first].value : 0;
+        *word = ranges[first].value ? RFIB_RECORD_FLAG | ranges[first].value : 0;
         return 0;
     }
     for (i = first + 1; i < last; i++)
         ends |= ranges[i].start;
     if (left < 128)
         ends &= ((u128)1 << left) - 1;
+    assert(ends && trailing_zeros(ends) < left); /* ranges have different starts, inside the slot */
     deciding = left - trailing_zeros(ends);
     bits = deciding;
     if (deciding > BRANCH_BITS_MAX || (size_t)1 << deciding > 4 * count) {
@@ -75,7 +80,7 @@ static int encode_ranges(struct builder *builder, size_t first, size_t last, u12
                 builder->words[at + i - first - 1] = (uint32_t)(ranges[i].start >> dropped);
             for (i = first; i < last; i++)
                 builder->words[at + count - 1 + i - first] = ranges[i].value;
-            *word = (uint32_t)(count + BUCKET_BIAS) << KIND_SHIFT | (uint32_t)at;
+            *word = (uint32_t)(count + RFIB_BUCKET_RANGES_BIAS) << RFIB_KIND_SHIFT | (uint32_t)at;
             return 0;
         }
         bits = log2_floor(2 * count);
@@ -98,7 +103,7 @@ static int encode_ranges(struct builder *builder, size_t first, size_t last, u12
         low += (u128)1 << left;
         first = next < last && ranges[next].start == low ? next : next - 1;
     }
-    *word = (uint32_t)bits << KIND_SHIFT | (uint32_t)at;
+    *word = (uint32_t)bits << RFIB_KIND_SHIFT | (uint32_t)at;
     return 0;
 }
 
@@ -160,15 +165,6 @@ void free_builder(struct builder *builder)
 
 /* --- from Python --- */
 
-static PyObject *sixty_four, *seventy_two;      /* the numbers, for shifting */
-
-int set_up_numbers(void)
-{
-    sixty_four = PyLong_FromLong(64);
-    seventy_two = PyLong_FromLong(72);
-    return sixty_four == NULL || seventy_two == NULL ? -1 : 0;
-}
-
 /* The 64 bits of a number above some others. */
 static int bits_above(PyObject *number, PyObject *shift, uint64_t *bits)
 {
@@ -181,7 +177,8 @@ static int bits_above(PyObject *number, PyObject *shift, uint64_t *bits)
     return *bits == (uint64_t)-1 && PyErr_Occurred() ? -1 : 0;
 }
 
-int read_entry(PyObject *number, unsigned width, struct entry *entry)
+int read_entry(const struct module_state *state, PyObject *number, unsigned width,
+               struct entry *entry)
 {
     uint64_t lowest, middle = 0, highest = 0;
 
@@ -192,7 +189,7 @@ int read_entry(PyObject *number, unsigned width, struct entry *entry)
         entry->network = lowest >> 8;
     } else {
         /* 136 bits: the upper 64 of them at once, and what is between. */
-        PyObject *top = PyNumber_Rshift(number, seventy_two);
+        PyObject *top = PyNumber_Rshift(number, state->seventy_two);
         if (top == NULL)
             return -1;
         highest = PyLong_AsUnsignedLongLong(top);
@@ -201,7 +198,7 @@ int read_entry(PyObject *number, unsigned width, struct entry *entry)
             return -1;
         lowest = PyLong_AsUnsignedLongLongMask(number);
         if ((lowest == (uint64_t)-1 && PyErr_Occurred()) ||
-            bits_above(number, sixty_four, &middle) < 0)
+            bits_above(number, state->sixty_four, &middle) < 0)
             return -1;
         entry->network = (u128)highest << 64 | (middle & 0xff) << 56 | lowest >> 8;
     }
@@ -213,8 +210,8 @@ int read_entry(PyObject *number, unsigned width, struct entry *entry)
     return 0;
 }
 
-static struct entry *read_entries(PyObject *numbers, const uint32_t *values, Py_ssize_t count,
-                                  unsigned width)
+static struct entry *read_entries(const struct module_state *state, PyObject *numbers,
+                                  const uint32_t *values, Py_ssize_t count, unsigned width)
 {
     struct entry *entries = malloc((size_t)count * sizeof *entries);
     Py_ssize_t i;
@@ -225,7 +222,7 @@ static struct entry *read_entries(PyObject *numbers, const uint32_t *values, Py_
     }
     for (i = 0; i < count; i++) {
         PyObject *number = PySequence_GetItem(numbers, i);
-        int failed = number == NULL || read_entry(number, width, &entries[i]) < 0;
+        int failed = number == NULL || read_entry(state, number, width, &entries[i]) < 0;
         Py_XDECREF(number);
         if (failed) {
             free(entries);
@@ -237,7 +234,7 @@ static struct entry *read_entries(PyObject *numbers, const uint32_t *values, Py_
 }
 
 /* build_block(entries, values, width, left) -> (word, words), as in block.py. */
-PyObject *build_block_for_python(PyObject *Py_UNUSED(module), PyObject *arguments)
+PyObject *build_block_for_python(PyObject *module, PyObject *arguments)
 {
     struct builder builder = {NULL, 0, 0, NULL, 0, 0};
     PyObject *numbers, *result = NULL;
@@ -255,7 +252,8 @@ PyObject *build_block_for_python(PyObject *Py_UNUSED(module), PyObject *argument
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ValueError,
                             "at least one entry, a value for each, a width of 32 or 128, bits left");
-    } else if ((entries = read_entries(numbers, values.buf, count, width)) != NULL) {
+    } else if ((entries = read_entries(PyModule_GetState(module), numbers, values.buf, count,
+                                       width)) != NULL) {
         if (build_block(&builder, entries, (size_t)count, width, left, &word) == 0)
             result = Py_BuildValue("ky#", (unsigned long)word, builder.words ? (const char *)builder.words : "",
                                    (Py_ssize_t)(4 * builder.word_count));

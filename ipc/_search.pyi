@@ -1,4 +1,4 @@
-# The optional C extension of the readers; see ipc/fib_search.py.
+# The optional C extension of the readers (native/search.c); see ipc/fib_search.py.
 from typing_extensions import Buffer
 
 LAYOUT_VERSION: int

@@ -1,36 +1,11 @@
 /* Route records; see records.py, which has the order in which readers come to see them. */
-#include "_writer.h"
+#include "writer.h"
 
-enum { RECORD_IS_CURRENT = 6, RECORD_SET = 4, HEAD_WORDS = 8 };
-
-static PyObject *array_type, *format;   /* array.array and "I" */
-
-PyObject *new_numbers(Py_ssize_t count, Py_buffer *buffer)
-{
-    PyObject *module, *zeros, *numbers;
-
-    if (array_type == NULL) {
-        module = PyImport_ImportModule("array");
-        array_type = module ? PyObject_GetAttrString(module, "array") : NULL;
-        Py_XDECREF(module);
-        format = PyUnicode_FromString("I");
-        if (array_type == NULL || format == NULL)
-            return NULL;
-    }
-    zeros = PyBytes_FromStringAndSize(NULL, 4 * count);
-    if (zeros == NULL)
-        return NULL;
-    memset(PyBytes_AsString(zeros), 0, 4 * (size_t)count);
-    numbers = PyObject_CallFunctionObjArgs(array_type, format, zeros, NULL);
-    Py_DECREF(zeros);
-    if (numbers != NULL && PyObject_GetBuffer(numbers, buffer, PyBUF_WRITABLE) < 0)
-        Py_CLEAR(numbers);
-    return numbers;
-}
+enum { HEAD_WORDS = RFIB_RECORD_NETWORK };
 
 /* What a number stands for, and how often it came. */
 struct seen {
-    uint64_t key;                       /* a selection's address in memory, a set's in the snapshot */
+    uint64_t key;                       /* a best_path's address in memory, a set's in the snapshot */
     uint32_t words[HEAD_WORDS];
     uint32_t users;
 };
@@ -95,10 +70,10 @@ static void free_census(struct census *census)
     free(census->places);
 }
 
-/* Have Python make the first words of the records that share a selection. */
-static int read_head(PyObject *head_of, PyObject *selection, struct seen *seen)
+/* Have Python make the first words of the records that share a best_path. */
+static int read_head(PyObject *head_of, PyObject *best_path, struct seen *seen)
 {
-    PyObject *head = PyObject_CallFunctionObjArgs(head_of, selection, NULL);
+    PyObject *head = PyObject_CallFunctionObjArgs(head_of, best_path, NULL);
     Py_ssize_t size;
     char *words;
     int status = -1;
@@ -126,38 +101,40 @@ static void write_record(uint32_t *at, const uint32_t *head, const struct entry 
     network[2] = is_ipv6 ? (uint32_t)(entry->network >> 32) : 0;
     network[3] = is_ipv6 ? (uint32_t)entry->network : 0;
     /* After the rest: a listing may come by. */
-    __atomic_store_n(&at[RECORD_IS_CURRENT], 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&at[RFIB_RECORD_IS_CURRENT], 1, __ATOMIC_RELEASE);
 }
 
 /* How many records there are to write. */
-static Py_ssize_t count_present(PyObject *selections)
+static Py_ssize_t count_present(PyObject *best_paths)
 {
-    Py_ssize_t count = PyList_Size(selections), present = 0, i;
+    Py_ssize_t count = PyTuple_Size(best_paths), present = 0, i;
 
     for (i = 0; i < count; i++)
-        present += PyList_GetItem(selections, i) != Py_None;
+        present += PyTuple_GetItem(best_paths, i) != Py_None;
     return present;
 }
 
-static int write_all(uint32_t *words, Arena *arena, int is_ipv6, PyObject *keys,
-                     PyObject *selections, PyObject *head_of, uint32_t *numbers,
+/* `keys` and `best_paths` are tuples of our own: `head_of` is Python code, which must not be able to
+ * free or replace an element that is in use. */
+static int write_all(const struct module_state *state, uint32_t *words, Arena *arena, int is_ipv6, PyObject *keys,
+                     PyObject *best_paths, PyObject *head_of, uint32_t *numbers,
                      struct census *census)
 {
-    Py_ssize_t count = PyList_Size(keys), i;
+    Py_ssize_t count = PyTuple_Size(keys), i;
     uint32_t at;
     int is_fresh;
 
     for (i = 0; i < count; i++) {
-        PyObject *selection = PyList_GetItem(selections, i), *key = PyList_GetItem(keys, i);
+        PyObject *best_path = PyTuple_GetItem(best_paths, i), *key = PyTuple_GetItem(keys, i);
         struct entry entry;
         struct seen *seen;
-        if (selection == NULL || key == NULL)
+        if (best_path == NULL || key == NULL)
             return -1;
-        if (selection == Py_None)
+        if (best_path == Py_None)
             continue;
-        seen = look_up(census, (uintptr_t)selection);
-        if (seen == NULL || (!seen->users && read_head(head_of, selection, seen) < 0) ||
-            read_entry(key, is_ipv6 ? 128 : 32, &entry) < 0 ||
+        seen = look_up(census, (uintptr_t)best_path);
+        if (seen == NULL || (!seen->users && read_head(head_of, best_path, seen) < 0) ||
+            read_entry(state, key, is_ipv6 ? 128 : 32, &entry) < 0 ||
             arena_allocate(arena, RFIB_RECORD_WORDS, &at, &is_fresh) < 0)
             return -1;
         seen->users++;
@@ -190,30 +167,35 @@ static int is_inside(const Py_buffer *memory, const Arena *arena)
     return 0;
 }
 
-/* write_records(words, arena, is_ipv6, keys, selections, head_of) -> (numbers, users) */
-PyObject *write_records(PyObject *Py_UNUSED(module), PyObject *arguments)
+/* write_records(words, arena, is_ipv6, keys, best_paths, head_of) -> (numbers, users) */
+PyObject *write_records(PyObject *module, PyObject *arguments)
 {
-    PyObject *arena_object, *keys, *selections, *head_of, *numbers = NULL, *users = NULL;
+    const struct module_state *state = PyModule_GetState(module);
+    PyObject *arena_object, *key_list, *best_path_list, *head_of, *numbers = NULL, *users = NULL;
+    PyObject *keys = NULL, *best_paths = NULL;
     struct census census = {NULL, NULL, 0, 0, 0};
     Py_buffer memory, out;
     Arena *arena;
     int is_ipv6, status;
 
-    if (!PyArg_ParseTuple(arguments, "w*O!pOOO", &memory, arena_type, &arena_object, &is_ipv6,
-                          &keys, &selections, &head_of))
+    if (!PyArg_ParseTuple(arguments, "w*O!pOOO", &memory, state->arena_type, &arena_object, &is_ipv6,
+                          &key_list, &best_path_list, &head_of))
         return NULL;
     arena = (Arena *)arena_object;
-    if (!PyList_Check(keys) || !PyList_Check(selections) ||
-        PyList_Size(keys) != PyList_Size(selections)) {
+    if (!PyList_Check(key_list) || !PyList_Check(best_path_list) ||
+        PyList_Size(key_list) != PyList_Size(best_path_list)) {
         PyErr_SetString(PyExc_ValueError, "two lists of one length");
+    } else if ((keys = PyList_AsTuple(key_list)) == NULL ||
+               (best_paths = PyList_AsTuple(best_path_list)) == NULL) {
+        ;
     } else if (!is_inside(&memory, arena)) {
         ;
-    } else if ((size_t)count_present(selections) > arena_room(arena, RFIB_RECORD_WORDS)) {
-        PyErr_Format(arena_full, "no room for %zd records in a region of %u words",
-                     count_present(selections), arena->end - arena->first);
-    } else if ((numbers = new_numbers(PyList_Size(keys), &out)) != NULL) {
+    } else if ((size_t)count_present(best_paths) > arena_room(arena, RFIB_RECORD_WORDS)) {
+        PyErr_Format(state->arena_full, "no room for %zd records in a region of %u words",
+                     count_present(best_paths), arena->end - arena->first);
+    } else if ((numbers = new_numbers(state, PyTuple_Size(keys), &out)) != NULL) {
         uint32_t *words = memory.buf;
-        status = write_all(words, arena, is_ipv6, keys, selections, head_of, out.buf, &census);
+        status = write_all(state, words, arena, is_ipv6, keys, best_paths, head_of, out.buf, &census);
         PyBuffer_Release(&out);
         __atomic_store_n(&words[RFIB_W_RECORDS_USED],
                          (arena->top - arena->first) / RFIB_RECORD_WORDS, __ATOMIC_RELEASE);
@@ -221,6 +203,8 @@ PyObject *write_records(PyObject *Py_UNUSED(module), PyObject *arguments)
             users = users_of(&census);
         free_census(&census);
     }
+    Py_XDECREF(keys);
+    Py_XDECREF(best_paths);
     PyBuffer_Release(&memory);
     if (users != NULL)
         return Py_BuildValue("NN", numbers, users);
@@ -229,15 +213,16 @@ PyObject *write_records(PyObject *Py_UNUSED(module), PyObject *arguments)
 }
 
 /* drop_records(words, arena, numbers) -> [(address of a next-hop set, how many used it), ...] */
-PyObject *drop_records(PyObject *Py_UNUSED(module), PyObject *arguments)
+PyObject *drop_records(PyObject *module, PyObject *arguments)
 {
+    const struct module_state *state = PyModule_GetState(module);
     PyObject *arena_object, *dropped = NULL;
     struct census census = {NULL, NULL, 0, 0, 0};
     Py_buffer memory, numbers;
     Arena *arena;
     size_t i;
 
-    if (!PyArg_ParseTuple(arguments, "w*O!y*", &memory, arena_type, &arena_object, &numbers))
+    if (!PyArg_ParseTuple(arguments, "w*O!y*", &memory, state->arena_type, &arena_object, &numbers))
         return NULL;
     arena = (Arena *)arena_object;
     if (is_inside(&memory, arena)) {
@@ -254,8 +239,8 @@ PyObject *drop_records(PyObject *Py_UNUSED(module), PyObject *arguments)
                 break;
             }
             at = arena->first + (number - 1) * RFIB_RECORD_WORDS;
-            __atomic_store_n(&words[at + RECORD_IS_CURRENT], 0, __ATOMIC_RELAXED);
-            seen = look_up(&census, words[at + RECORD_SET]);
+            __atomic_store_n(&words[at + RFIB_RECORD_IS_CURRENT], 0, __ATOMIC_RELAXED);
+            seen = look_up(&census, words[at + RFIB_RECORD_NEXT_HOPS]);
             is_intact = seen != NULL && arena_release(arena, at, RFIB_RECORD_WORDS) == 0;
             if (seen != NULL)
                 seen->users++;

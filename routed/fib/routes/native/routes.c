@@ -1,7 +1,7 @@
-/* The optional native half of the kernel FIB's books: what is done to a million routes.
+/* The extension `_routes`, optional: work on the kernel's routes, a million of them.
  *
  *     RouteTable        what routed/fib/routes/delta.py keeps in dictionaries, in 24 bytes an IPv4 route
- *     check_keys        whether columns of prefixes are prefixes (as routed/imsg/columns.py)
+ *     check_keys        whether columns of prefixes are prefixes (as routed/model/columns.py)
  *     fill_templates    a buffer of route messages (as routed/fib/routes/bulk.py)
  *     split_page        a page of a kernel's dump, by all that is not the prefix (the same)
  *
@@ -12,13 +12,13 @@
  *
  * Plain CPython API, limited to the stable ABI of Python 3.11. Needs a compiler with __int128.
  */
-#include "_native.h"
+#include "routes.h"
 
 #define INTERFACE_VERSION 1
 
 /* --- columns and buffers --------------------------------------------------------------------- */
 
-int native_check_indices(const char *indices, Py_ssize_t length, size_t count, Py_ssize_t limit)
+int check_indices(const char *indices, Py_ssize_t length, size_t count, Py_ssize_t limit)
 {
     if ((size_t)length != 4 * count) {
         PyErr_Format(PyExc_ValueError, "%zd bytes of indices for %zd keys", length,
@@ -30,6 +30,27 @@ int native_check_indices(const char *indices, Py_ssize_t length, size_t count, P
             PyErr_SetString(PyExc_IndexError, "an index beyond the values");
             return -1;
         }
+    return 0;
+}
+
+int check_address_bytes(int address_bytes, size_t *key_bytes)
+{
+    if (address_bytes != 4 && address_bytes != 16) {
+        PyErr_SetString(PyExc_ValueError, "an address has 4 or 16 bytes");
+        return -1;
+    }
+    *key_bytes = address_bytes == 4 ? 8 : 17;
+    return 0;
+}
+
+int check_column(Py_ssize_t length, size_t key_bytes, size_t *count)
+{
+    if ((size_t)length % key_bytes) {
+        PyErr_Format(PyExc_ValueError, "a column of %zd bytes for keys of %zd", length,
+                     (Py_ssize_t)key_bytes);
+        return -1;
+    }
+    *count = (size_t)length / key_bytes;
     return 0;
 }
 
@@ -51,14 +72,14 @@ static PyObject *check_keys(PyObject *module, PyObject *args)
     const char *column;
     Py_ssize_t length;
     int address_bytes;
-    size_t size, padding;
+    size_t size, count, padding;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "y#i", &column, &length, &address_bytes))
+    if (!PyArg_ParseTuple(args, "y#i", &column, &length, &address_bytes) ||
+        check_address_bytes(address_bytes, &size) || check_column(length, size, &count))
         return NULL;
-    size = address_bytes == 4 ? 8 : 17;
     padding = size - 1 - (size_t)address_bytes;
-    for (size_t at = 0; at < (size_t)length / size; at++) {
+    for (size_t at = 0; at < count; at++) {
         const uint8_t *key = (const uint8_t *)column + at * size;
         unsigned prefix_len = key[size - 1];
         int is_wide = 0;
@@ -89,11 +110,10 @@ static PyObject *fill_templates(PyObject *module, PyObject *args)
 
     (void)module;
     if (!PyArg_ParseTuple(args, "O!y#y#iI", &PyList_Type, &templates, &indices, &indices_length,
-                          &keys, &keys_length, &address_bytes, &sequence))
+                          &keys, &keys_length, &address_bytes, &sequence) ||
+        check_address_bytes(address_bytes, &size) || check_column(keys_length, size, &count))
         return NULL;
-    size = address_bytes == 4 ? 8 : 17;
-    count = (size_t)keys_length / size;
-    if (native_check_indices(indices, indices_length, count, PyList_Size(templates)))
+    if (check_indices(indices, indices_length, count, PyList_Size(templates)))
         return NULL;
     for (size_t at = 0; at < count; at++) {
         Py_ssize_t length = PyBytes_Size(PyList_GetItem(templates, load_index(indices, at)));
@@ -124,14 +144,14 @@ static PyObject *fill_templates(PyObject *module, PyObject *args)
 enum { FORMS_MAX = 64 };
 
 /* Messages of one page that differ in their prefix only. */
-typedef struct {
+struct form {
     const uint8_t *message;
     uint32_t length;
     uint8_t *keys;
     size_t count;
-} Form;
+};
 
-static int is_form(const Form *form, const uint8_t *message, uint32_t length, size_t address_bytes)
+static int is_form(const struct form *form, const uint8_t *message, uint32_t length, size_t address_bytes)
 {
     size_t after = SEEN_ADDRESS_AT + address_bytes;
 
@@ -142,7 +162,7 @@ static int is_form(const Form *form, const uint8_t *message, uint32_t length, si
 }
 
 /* The message of a form with its prefix zeroed, and its keys. */
-static PyObject *form_answer(const Form *form, size_t address_bytes, size_t key_bytes)
+static PyObject *form_answer(const struct form *form, size_t address_bytes, size_t key_bytes)
 {
     PyObject *sample = PyBytes_FromStringAndSize((const char *)form->message, form->length);
     uint8_t *bytes;
@@ -165,27 +185,30 @@ static int add_answer(PyObject *list, PyObject *item)
 }
 
 /* split_page(page, address_bytes): a list of (message without its prefix, column of keys) and a list
- * of messages that are no routes with a destination; ValueError for what is no netlink messages. */
+ * of messages that are no routes with a destination; ValueError if the page holds no netlink
+ * messages. */
 static PyObject *split_page(PyObject *module, PyObject *args)
 {
+    const char *bytes;
     const uint8_t *page;
     Py_ssize_t page_length;
     int family_bytes;
     size_t address_bytes, key_bytes, end, offset = 0, limit, forms_count = 0, last = 0;
     uint16_t destination[2];
     uint8_t *room;
-    Form forms[FORMS_MAX];
+    struct form forms[FORMS_MAX];
     PyObject *groups = PyList_New(0), *singles = PyList_New(0);
     int status = groups && singles ? 0 : -1;
 
     (void)module;
-    if (status || !PyArg_ParseTuple(args, "y#i", (const char **)&page, &page_length, &family_bytes)) {
+    if (status || !PyArg_ParseTuple(args, "y#i", &bytes, &page_length, &family_bytes) ||
+        check_address_bytes(family_bytes, &key_bytes)) {
         Py_XDECREF(groups);
         Py_XDECREF(singles);
         return NULL;
     }
+    page = (const uint8_t *)bytes;
     address_bytes = (size_t)family_bytes;
-    key_bytes = address_bytes == 4 ? 8 : 17;
     end = (size_t)page_length;
     destination[0] = (uint16_t)(4 + address_bytes);
     destination[1] = 1;                 /* RTA_DST */
@@ -224,10 +247,11 @@ static PyObject *split_page(PyObject *module, PyObject *args)
                 status = -1;
                 break;
             }
-            forms[forms_count++] = (Form){message, length, room, 0};
+            forms[forms_count++] = (struct form){message, length, room, 0};
         }
         last = at;
         uint8_t *key = forms[at].keys + forms[at].count++ * key_bytes;
+        assert(forms[at].count <= limit);
         memset(key, 0, key_bytes - 1 - address_bytes);
         memcpy(key + key_bytes - 1 - address_bytes, message + SEEN_ADDRESS_AT, address_bytes);
         key[key_bytes - 1] = message[PREFIX_LEN_AT];
@@ -246,27 +270,33 @@ static PyObject *split_page(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"check_keys", check_keys, METH_VARARGS, "check_keys(column, address_bytes): the first bad one"},
+    {"check_keys", check_keys, METH_VARARGS, "check_keys(column, address_bytes): position of the first key that is no prefix, or -1"},
     {"fill_templates", fill_templates, METH_VARARGS,
      "fill_templates(templates, indices, keys, address_bytes, first_sequence)"},
     {"split_page", split_page, METH_VARARGS, "split_page(page, address_bytes): groups, singles"},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "The books of the kernel FIB, in C.", -1, methods,
-    NULL, NULL, NULL, NULL,
+static int module_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &route_table_spec, NULL);
+    int status = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+
+    Py_XDECREF(type);
+    return status ? status : PyModule_AddIntConstant(module, "INTERFACE_VERSION", INTERFACE_VERSION);
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+static PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "routed.fib.routes._routes",
+    .m_doc = "The optional native tables and messages of kernel routes.",
+    .m_methods = methods,
+    .m_slots = module_slots,
 };
 
-PyMODINIT_FUNC PyInit__native(void)
+PyMODINIT_FUNC PyInit__routes(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    PyObject *type = module ? PyType_FromSpec(&native_table_spec) : NULL;
-
-    if (!type || PyModule_AddObject(module, "RouteTable", type) ||
-        PyModule_AddIntConstant(module, "INTERFACE_VERSION", INTERFACE_VERSION)) {
-        Py_XDECREF(module);
-        return NULL;
-    }
-    return module;
+    return PyModuleDef_Init(&module_definition);
 }

@@ -1,26 +1,29 @@
-/* The writer of the FIB in shared memory, native: what its parts know of each other.
+/* The extension `_writer`, the native writer of the FIB in shared memory: what its files share.
  *
- * Same answers and same layout as routed/rib/{arena,block,lctrie,records}.py, which are the
+ * Same answers and same layout as routed/snapshot/{arena,block,trie,records}.py, which are the
  * reference and the fallback; one test suite runs over both.
  *
- *     _arena.c     memory inside the snapshot: blocks of words, reused late
- *     _block.c     one slot's prefixes -> the words of its block
- *     _trie.c      directories, slots, and the order in which readers come to see a change
- *     _records.c   route records
+ *     writer.c           the module and its state
+ *     writer_arena.c     memory inside the snapshot: blocks of words, reused late
+ *     writer_block.c     one slot's prefixes -> the words of its block
+ *     writer_trie.c      directories, slots, and the order in which readers come to see a change
+ *     writer_records.c   route records
  *
- * The words are in memory that nobody but this process can write, so what is read back is believed.
- * Python's objects are not: whatever comes from there is checked before anything is changed.
+ * Only this process can write the memory that holds the words, so words are used as they are read
+ * back. Python's objects are not trusted: their values are checked before anything is changed, and
+ * an object is held while Python code may run.
  *
  * Plain CPython API, limited to the stable ABI of Python 3.11. The interpreter lock is held
  * throughout; a function that fails has set an exception and returns -1 or NULL.
  */
-#ifndef ROUTED_RIB_WRITER_H
-#define ROUTED_RIB_WRITER_H
+#ifndef ROUTED_SNAPSHOT_WRITER_H
+#define ROUTED_SNAPSHOT_WRITER_H
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +36,19 @@
 
 typedef unsigned __int128 u128;
 
-enum { KIND_SHIFT = 26 };
-#define RECORD_FLAG 0x80000000u
-#define ADDRESS_MASK 0x3ffffffu
+/* --- writer.c --- */
 
-/* --- _arena.c --- */
+struct module_state {
+    PyTypeObject *arena_type;
+    PyObject *arena_full;               /* the exception */
+    PyObject *sixty_four, *seventy_two; /* the numbers, for shifting */
+    PyObject *array_type, *format;      /* array.array and "I" */
+};
+
+/* An array("I") of so many zeros, and the memory in it until the buffer is released. */
+PyObject *new_numbers(const struct module_state *state, Py_ssize_t count, Py_buffer *buffer);
+
+/* --- writer_arena.c --- */
 
 struct span {
     uint32_t address, words;
@@ -60,18 +71,17 @@ typedef struct {
 } Arena;
 
 extern PyType_Spec arena_spec;
-extern PyObject *arena_full;            /* the exception */
 
-/* Take a block; *is_fresh when it still reads as zero. */
+/* Allocate a block; *is_fresh if it still reads as zero. */
 int arena_allocate(Arena *arena, uint32_t words, uint32_t *address, int *is_fresh);
-/* Take one from a hole below a limit; 0 when there is none. */
+/* Allocate one from a hole below a limit; 0 if there is none. */
 uint32_t arena_allocate_below(Arena *arena, uint32_t words, uint32_t limit);
-/* Give one back. */
+/* Release one. */
 int arena_release(Arena *arena, uint32_t address, uint32_t words);
-/* How many blocks of a size can still be taken, at least. */
+/* How many blocks of a size can still be allocated, at least. */
 size_t arena_room(const Arena *arena, uint32_t words);
 
-/* --- _block.c --- */
+/* --- writer_block.c --- */
 
 /* A prefix and its value. Sorted by network, then by length. */
 struct entry {
@@ -99,21 +109,17 @@ int build_block(struct builder *builder, const struct entry *entries, size_t cou
                 unsigned left, uint32_t *word);
 void free_builder(struct builder *builder);
 /* network bits << 8 | length, as a Python int. */
-int read_entry(PyObject *number, unsigned width, struct entry *entry);
+int read_entry(const struct module_state *state, PyObject *number, unsigned width,
+               struct entry *entry);
 PyObject *build_block_for_python(PyObject *module, PyObject *arguments);
 
-/* --- _trie.c --- */
+/* --- writer_trie.c --- */
 
 extern PyType_Spec trie_spec;
-extern PyTypeObject *arena_type;
-int set_up_numbers(void);
 
-/* --- _records.c --- */
+/* --- writer_records.c --- */
 
 PyObject *write_records(PyObject *module, PyObject *arguments);
 PyObject *drop_records(PyObject *module, PyObject *arguments);
-
-/* An array("I") of so many zeros, and the memory in it until the buffer is released. */
-PyObject *new_numbers(Py_ssize_t count, Py_buffer *buffer);
 
 #endif

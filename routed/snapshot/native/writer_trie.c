@@ -1,4 +1,4 @@
-/* The LC-trie; see lctrie.py, which has the layout, the reasons and the invariants.
+/* The LC-trie; see trie.py, which has the layout, the reasons and the invariants.
  *
  * What the Python one keeps in dictionaries is kept here in two forms. The prefixes of a slot are a
  * *leaf*: three columns in one piece of memory, 9 bytes a prefix for IPv4, 21 for IPv6. The prefixes
@@ -9,7 +9,7 @@
  * A slot is changed in one step: the new leaf, block or child directory is complete before anything
  * is published or any book is changed. So a failure leaves each slot as it was or as it should be.
  */
-#include "_writer.h"
+#include "writer.h"
 
 enum { BATCH = 4096 };
 
@@ -274,24 +274,28 @@ static int put(Trie *trie, struct directory *directory, uint32_t slot, const str
 /* Every prefix of a directory, in order: a node of the heap before its halves, and below the last
  * level what the slot leads to. */
 static size_t gather(const Trie *trie, const struct directory *directory, uint32_t node,
-                     unsigned level, u128 network, struct entry *out)
+                     unsigned level, u128 network, struct entry *out, size_t room)
 {
     unsigned bits = directory_bits(directory);
     size_t count = 0, i;
 
-    if (directory->shorts != NULL && node > 1 && directory->shorts[node])
+    if (directory->shorts != NULL && node > 1 && directory->shorts[node]) {
+        assert(count < room);
         out[count++] = (struct entry){network, directory->shorts[node],
                                       (uint8_t)(directory->depth + level)};
+    }
     if (level < bits) {
         u128 half = (u128)1 << (trie->width - directory->depth - level - 1);
-        count += gather(trie, directory, 2 * node, level + 1, network, out + count);
-        count += gather(trie, directory, 2 * node + 1, level + 1, network | half, out + count);
+        count += gather(trie, directory, 2 * node, level + 1, network, out + count, room - count);
+        count += gather(trie, directory, 2 * node + 1, level + 1, network | half, out + count,
+                        room - count);
     } else {
         uintptr_t content = directory->slots[node - (1u << bits)];
         struct directory *child = as_directory(content);
         struct leaf *leaf = (struct leaf *)content;
         if (child != NULL)
-            return count + gather(trie, child, 1, 0, network, out + count);
+            return count + gather(trie, child, 1, 0, network, out + count, room - count);
+        assert(leaf == NULL || leaf->count <= room - count);
         for (i = 0; leaf != NULL && i < leaf->count; i++)
             out[count++] = leaf_entry(trie, leaf, i);
     }
@@ -303,13 +307,16 @@ static int collapse(Trie *trie, struct directory *directory, uint32_t slot, u128
 {
     struct directory *child = as_directory(directory->slots[slot]);
     struct entry *entries = malloc(((size_t)child->count + 1) * sizeof *entries);
+    size_t count;
     int status;
 
     if (entries == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    status = put(trie, directory, slot, entries, gather(trie, child, 1, 0, network, entries));
+    count = gather(trie, child, 1, 0, network, entries, child->count);
+    assert(count == child->count);
+    status = put(trie, directory, slot, entries, count);
     free(entries);
     return status;
 }
@@ -453,11 +460,12 @@ static PyObject *trie_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     static char *names[] = {"words", "arena", "width", "root_bits", "stride_bits", "crowded", NULL};
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     unsigned width, root_bits, stride, crowded;
+    const struct module_state *state = PyType_GetModuleState(type);
     PyObject *memory, *arena;
     Trie *trie;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO!$IIII", names, &memory, arena_type,
-                                     &arena, &width, &root_bits, &stride, &crowded))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO!$IIII", names, &memory,
+                                     state->arena_type, &arena, &width, &root_bits, &stride, &crowded))
         return NULL;
     if ((width != 32 && width != 128) || root_bits < 1 || root_bits > RFIB_DIRECTORY_BITS_MAX ||
         stride < 1 || stride > RFIB_DIRECTORY_BITS_MAX || crowded < 1) {
@@ -511,19 +519,22 @@ static PyObject *get_root_address(Trie *trie, void *Py_UNUSED(closure))
 }
 
 /* Entries from `first` on, up to BATCH of them, checked. Returns how many. */
-static Py_ssize_t read_changes(Trie *trie, PyObject *numbers, const uint32_t *values,
+static Py_ssize_t read_changes(Trie *trie, const struct module_state *state, PyObject *numbers, const uint32_t *values,
                                Py_ssize_t first, Py_ssize_t end, struct change *changes)
 {
     Py_ssize_t count = end - first < BATCH ? end - first : BATCH, i;
 
     for (i = 0; i < count; i++) {
         struct entry *entry = &changes[i].entry;
-        PyObject *number = PyList_GetItem(numbers, first + i);  /* borrowed */
-        if (number == NULL || read_entry(number, trie->width, entry) < 0)
+        /* Held meanwhile: shifting a subclass of int runs its Python code. */
+        PyObject *number = Py_XNewRef(PyList_GetItem(numbers, first + i));
+        int status = number ? read_entry(state, number, trie->width, entry) : -1;
+        Py_XDECREF(number);
+        if (status < 0)
             return -1;
         entry->value = values[first + i];
         changes[i].old = 0;
-        if (entry->length < 1 || entry->value >= RECORD_FLAG ||
+        if (entry->length < 1 || entry->value >= RFIB_RECORD_FLAG ||
             entry->network & (((u128)1 << (trie->width - entry->length)) - 1) ||
             (i && !is_before(&changes[i - 1].entry, entry))) {
             PyErr_SetString(PyExc_ValueError, "entries are networks with a length, in order, each "
@@ -540,18 +551,19 @@ static PyObject *trie_update(Trie *trie, PyObject *arguments)
     Py_buffer values, before;
     struct change *changes = NULL;
     Py_ssize_t count, first = 0, size, i;
+    const struct module_state *state = PyType_GetModuleState(Py_TYPE((PyObject *)trie));
 
     if (!PyArg_ParseTuple(arguments, "Oy*", &numbers, &values))
         return NULL;
     count = PyList_Check(numbers) ? PyList_Size(numbers) : -1;
     if (count < 0 || values.len != 4 * count || (count && (uintptr_t)values.buf % 4)) {
         PyErr_SetString(PyExc_ValueError, "a list of entries, and a 32-bit value for each");
-    } else if ((old = new_numbers(count, &before)) != NULL) {
+    } else if ((old = new_numbers(state, count, &before)) != NULL) {
         changes = malloc((size_t)(count < BATCH ? count + 1 : BATCH) * sizeof *changes);
         if (changes == NULL)
             PyErr_NoMemory();
         while (changes != NULL && first < count) {
-            size = read_changes(trie, numbers, values.buf, first, count, changes);
+            size = read_changes(trie, state, numbers, values.buf, first, count, changes);
             if (size < 0 || change_directory(trie, trie->root, changes, (size_t)size) < 0)
                 break;
             for (i = 0; i < size; i++)
@@ -574,7 +586,8 @@ static int read_prefix(const Trie *trie, PyObject *addr_bits, unsigned length, s
     int status = -1;
 
     if (eight != NULL && (number = PyNumber_Lshift(addr_bits, eight)) != NULL)
-        status = read_entry(number, trie->width, entry);
+        status = read_entry(PyType_GetModuleState(Py_TYPE((PyObject *)trie)), number, trie->width,
+                            entry);
     Py_XDECREF(eight);
     Py_XDECREF(number);
     entry->length = (uint8_t)length;
@@ -718,7 +731,7 @@ static PyObject *trie_move(Trie *trie, PyObject *arguments)
     else
         leaf->block = new;
     at = directory->address + 2 * slot;
-    publish(trie, at, (trie->words[at] & ~ADDRESS_MASK) | new);
+    publish(trie, at, (trie->words[at] & ~RFIB_ADDRESS_MASK) | new);
     if (arena_release(trie->arena, old, size) < 0)
         return NULL;
     Py_RETURN_TRUE;

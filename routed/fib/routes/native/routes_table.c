@@ -1,34 +1,38 @@
 /* RouteTable: what is done with many keys at once, and its methods (routed/fib/routes/native_tracker.py). */
-#include "_native_store.h"
+#include "routes.h"
+
+enum { AHEAD = 16, SCATTER_FROM = 256 };
 
 /* --- many keys ------------------------------------------------------------------------------ */
 
-typedef struct Work Work;
-struct Work {
+struct work;
+typedef void action(struct work *work, struct entry *entry, const uint8_t *key, size_t position);
+
+struct work {
     Table *table;
     const uint8_t *keys;
     size_t count;
     /* What is done with one key; its entry is NULL when there is none. */
-    void (*act)(Work *work, Entry *entry, const uint8_t *key, size_t position);
+    action *act;
     const uint32_t *numbers;            /* of values */
     const char *indices;                /* into these; NULL when all have the first */
     uint8_t *found;                     /* keys for the answer */
     size_t found_count, tally;
 };
 
-static inline uint32_t value_at(const Work *work, size_t position)
+static inline uint32_t value_at(const struct work *work, size_t position)
 {
     return work->numbers[work->indices ? load_index(work->indices, position) : 0];
 }
 
-static void note(Work *work, const uint8_t *key)
+static void add_found(struct work *work, const uint8_t *key)
 {
     size_t size = work->table->key_bytes;
 
     memcpy(work->found + size * work->found_count++, key, size);
 }
 
-static void run(Work *work)
+static void run(struct work *work)
 {
     Table *table = work->table;
     size_t size = table->key_bytes;
@@ -48,21 +52,15 @@ static void run(Work *work)
         }
         for (size_t at = start; at < end; at++) {
             const uint8_t *key = work->keys + at * size;
-            work->act(work, find(table, key), key, at);
+            work->act(work, find_entry(table, key), key, at);
         }
     }
 }
 
-static int set_keys(Work *work, const char *keys, Py_ssize_t length)
+static int set_keys(struct work *work, const char *keys, Py_ssize_t length)
 {
-    if (length % (Py_ssize_t)work->table->key_bytes) {
-        PyErr_Format(PyExc_ValueError, "a column of %zd bytes for keys of %zd", length,
-                     (Py_ssize_t)work->table->key_bytes);
-        return -1;
-    }
     work->keys = (const uint8_t *)keys;
-    work->count = (size_t)length / work->table->key_bytes;
-    return 0;
+    return check_column(length, work->table->key_bytes, &work->count);
 }
 
 /* Intern a list of values; their numbers are the caller's to free. */
@@ -77,10 +75,17 @@ static uint32_t *intern_all(Table *table, PyObject *values)
         return NULL;
     }
     for (Py_ssize_t at = 0; at < count; at++) {
-        numbers[at] = intern(table, PyList_GetItem(values, at));
+        /* Held meanwhile: comparing values runs Python code, which might change the list. */
+        PyObject *object = Py_XNewRef(PyList_GetItem(values, at));
+        numbers[at] = object ? store_intern(table, object) : 0;
+        Py_XDECREF(object);
         if (!numbers[at]) {
+            PyObject *type, *error, *traceback;
+            PyErr_Fetch(&type, &error, &traceback);
             free(numbers);
-            settle(table);
+            if (store_forget_unused(table))
+                PyErr_Clear();          /* the first error says more */
+            PyErr_Restore(type, error, traceback);
             return NULL;
         }
     }
@@ -88,7 +93,7 @@ static uint32_t *intern_all(Table *table, PyObject *values)
 }
 
 /* Do something with keys and their values; -1 with an exception. */
-static int run_valued(Work *work, PyObject *args)
+static int run_valued(struct work *work, PyObject *args)
 {
     Table *table = work->table;
     const char *keys, *indices;
@@ -99,8 +104,8 @@ static int run_valued(Work *work, PyObject *args)
     if (!PyArg_ParseTuple(args, "y#Oy#", &keys, &keys_length, &values, &indices, &indices_length))
         return -1;
     if (set_keys(work, keys, keys_length) ||
-        native_check_indices(indices, indices_length, work->count, PyList_Size(values)) ||
-        reserve(table, work->count))
+        check_indices(indices, indices_length, work->count, PyList_Size(values)) ||
+        store_reserve(table, work->count))
         return -1;
     numbers = intern_all(table, values);
     if (!numbers)
@@ -109,126 +114,126 @@ static int run_valued(Work *work, PyObject *args)
     work->indices = indices;
     run(work);
     free(numbers);
-    return settle(table);
+    return store_forget_unused(table);
 }
 
 /* Do something with keys; -1 with an exception. */
-static int run_plain(Work *work, PyObject *args)
+static int run_plain(struct work *work, PyObject *args)
 {
     const char *keys;
     Py_ssize_t length;
 
     if (!PyArg_ParseTuple(args, "y#", &keys, &length) || set_keys(work, keys, length) ||
-        reserve(work->table, work->count))
+        store_reserve(work->table, work->count))
         return -1;
     run(work);
-    give_back(work->table);
-    return settle(work->table);
+    store_give_back(work->table);
+    return store_forget_unused(work->table);
 }
 
-static void act_want(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_set_desired(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     uint32_t value = value_at(work, position);
 
     if (!entry)
-        entry = new_entry(work->table, key);
+        entry = store_new_entry(work->table, key);
     if (entry->desired != value) {
         work->tally += !entry->desired && entry->kernel == value;
-        change(work->table, entry, value, entry->kernel, 0);
+        store_change(work->table, entry, value, entry->kernel, 0);
     }
 }
 
-static void act_withdraw(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_withdraw(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)position;
     if (entry && entry->desired)
-        change(work->table, entry, 0, entry->kernel, 0);
+        store_change(work->table, entry, 0, entry->kernel, 0);
     else if (!entry || !entry->kernel)
         return;
     if (entry->flags & F_LIVE)
-        note(work, key);
+        add_found(work, key);
 }
 
-static void act_hold(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_hold(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
-    if (entry && side_of(entry) == WANTED)
-        change(work->table, entry, entry->desired, entry->kernel, 1);
+    if (entry && side_of(entry) == TO_INSTALL)
+        store_change(work->table, entry, entry->desired, entry->kernel, 1);
 }
 
-static void act_release(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_release(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
     if (entry && side_of(entry) == HELD)
-        change(work->table, entry, entry->desired, entry->kernel, 0);
+        store_change(work->table, entry, entry->desired, entry->kernel, 0);
 }
 
-static void act_set_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_set_kernel(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     uint32_t value = value_at(work, position);
 
     if (!entry)
-        entry = new_entry(work->table, key);
+        entry = store_new_entry(work->table, key);
     if (entry->kernel != value)
-        change(work->table, entry, entry->desired, value,
+        store_change(work->table, entry, entry->desired, value,
                entry->flags & F_HELD && entry->desired != value);
 }
 
-static void act_delete_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_delete_kernel(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
     if (entry && entry->kernel)
-        change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
+        store_change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
 }
 
-static void act_written(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_written(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
-    if (entry && side_of(entry) == WANTED)
-        change(work->table, entry, entry->desired, entry->desired, 0);
+    if (entry && side_of(entry) == TO_INSTALL)
+        store_change(work->table, entry, entry->desired, entry->desired, 0);
     else
         work->tally++;
 }
 
-static void act_removed(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_removed(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
     if (entry && entry->kernel && entry->kernel != entry->desired) {
         work->tally += !entry->desired;
-        change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
+        store_change(work->table, entry, entry->desired, 0, entry->flags & F_HELD);
     }
 }
 
-static void act_count_kernel(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_count_kernel(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)key, (void)position;
     work->tally += entry && entry->kernel;
 }
 
-static void act_mark(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_mark(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)work, (void)key, (void)position;
     if (entry)
         entry->flags |= F_MARKED;
 }
 
-static void act_compare(Work *work, Entry *entry, const uint8_t *key, size_t position)
+static void act_compare(struct work *work, struct entry *entry, const uint8_t *key, size_t position)
 {
     (void)position;
     if (!entry || side_of(entry) != SAME || entry->desired != work->numbers[0])
-        note(work, key);
+        add_found(work, key);
 }
 
 /* --- rows for Python: keys, distinct values, indices into them ------------------------------- */
 
-typedef struct {
+struct rows {
     Table *table;
     PyObject *keys, *values, *indices;
     uint8_t *next_key, *next_index;
     int is_complete;
-} Rows;
+};
 
-static int open_rows(Rows *rows, Table *table, size_t count)
+static int open_rows(struct rows *rows, Table *table, size_t count)
 {
     rows->table = table;
     rows->keys = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * table->key_bytes));
@@ -242,9 +247,9 @@ static int open_rows(Rows *rows, Table *table, size_t count)
     return rows->is_complete ? 0 : -1;
 }
 
-static void add_index(Rows *rows, uint32_t number)
+static void add_index(struct rows *rows, uint32_t number)
 {
-    Value *value = &rows->table->values[number];
+    struct value *value = &rows->table->values[number];
     uint32_t index;
 
     if (!value->local) {
@@ -261,7 +266,7 @@ static void add_index(Rows *rows, uint32_t number)
     rows->next_index += sizeof index;
 }
 
-static void add_key(Rows *rows, const Entry *entry)
+static void add_key(struct rows *rows, const struct entry *entry)
 {
     size_t size = rows->table->address_bytes, padding = rows->table->key_bytes - 1 - size;
 
@@ -271,13 +276,13 @@ static void add_key(Rows *rows, const Entry *entry)
     rows->next_key += rows->table->key_bytes;
 }
 
-static PyObject *close_rows(Rows *rows)
+static PyObject *close_rows(struct rows *rows)
 {
     Table *table = rows->table;
     PyObject *answer = NULL;
 
     while (table->locals) {
-        Value *value = &table->values[table->locals - 1];
+        struct value *value = &table->values[table->locals - 1];
         table->locals = value->next_local;
         value->local = 0;
     }
@@ -291,7 +296,7 @@ static PyObject *close_rows(Rows *rows)
 
 /* --- methods -------------------------------------------------------------------------------- */
 
-static PyObject *found_keys(Work *work, int status)
+static PyObject *found_keys(struct work *work, int status)
 {
     PyObject *answer = NULL;
 
@@ -302,7 +307,7 @@ static PyObject *found_keys(Work *work, int status)
     return answer;
 }
 
-static int open_found(Work *work, PyObject *keys)
+static int open_found(struct work *work, PyObject *keys)
 {
     Py_ssize_t length = PyBytes_Size(keys);
 
@@ -316,7 +321,7 @@ static int open_found(Work *work, PyObject *keys)
 
 static PyObject *table_set_desired(Table *self, PyObject *args)
 {
-    Work work = {.table = self, .act = act_want};
+    struct work work = {.table = self, .act = act_set_desired};
 
     if (run_valued(&work, args))
         return NULL;
@@ -325,7 +330,7 @@ static PyObject *table_set_desired(Table *self, PyObject *args)
 
 static PyObject *table_set_kernel(Table *self, PyObject *args)
 {
-    Work work = {.table = self, .act = act_set_kernel};
+    struct work work = {.table = self, .act = act_set_kernel};
 
     if (run_valued(&work, args))
         return NULL;
@@ -333,9 +338,9 @@ static PyObject *table_set_kernel(Table *self, PyObject *args)
 }
 
 static PyObject *plain(Table *self, PyObject *args,
-                       void (*act)(Work *, Entry *, const uint8_t *, size_t))
+                       action *act)
 {
-    Work work = {.table = self, .act = act};
+    struct work work = {.table = self, .act = act};
 
     if (run_plain(&work, args))
         return NULL;
@@ -359,12 +364,12 @@ static PyObject *table_delete_kernel(Table *self, PyObject *args)
 
 static PyObject *table_written(Table *self, PyObject *args)
 {
-    Work work = {.table = self, .act = act_written};
+    struct work work = {.table = self, .act = act_written};
 
     if (run_plain(&work, args))
         return NULL;
     if (work.tally)
-        return PyErr_Format(PyExc_KeyError, "%zd of the keys written were not wanted",
+        return PyErr_Format(PyExc_KeyError, "%zd of the keys written were not to be installed",
                             (Py_ssize_t)work.tally);
     Py_RETURN_NONE;
 }
@@ -386,7 +391,7 @@ static PyObject *table_mark(Table *self, PyObject *args)
 
 static PyObject *table_withdraw(Table *self, PyObject *args)
 {
-    Work work = {.table = self, .act = act_withdraw};
+    struct work work = {.table = self, .act = act_withdraw};
     PyObject *keys;
 
     if (!PyArg_ParseTuple(args, "S", &keys) || open_found(&work, keys))
@@ -396,7 +401,7 @@ static PyObject *table_withdraw(Table *self, PyObject *args)
 
 static PyObject *table_compare(Table *self, PyObject *args)
 {
-    Work work = {.table = self, .act = act_compare};
+    struct work work = {.table = self, .act = act_compare};
     PyObject *keys, *value, *known;
     uint32_t number = 0;
 
@@ -416,17 +421,17 @@ static PyObject *table_compare(Table *self, PyObject *args)
 
 static PyObject *table_unmarked(Table *self, PyObject *unused)
 {
-    Work work = {.table = self};
-    size_t count = self->counts[SAME] + self->replaced + self->counts[UNWANTED];
+    struct work work = {.table = self};
+    size_t count = self->counts[SAME] + self->replaced + self->counts[TO_REMOVE];
 
     (void)unused;
     work.found = malloc(count * self->key_bytes + 1);
     if (!work.found)
         return PyErr_NoMemory();
     for (uint32_t number = 0; number < self->used; number++) {
-        Entry *entry = entry_at(self, number);
+        struct entry *entry = entry_at(self, number);
         if (entry->flags & F_LIVE && entry->kernel && !(entry->flags & F_MARKED)) {
-            Rows one = {.table = self};
+            struct rows one = {.table = self};
             one.next_key = work.found + self->key_bytes * work.found_count++;
             add_key(&one, entry);
         }
@@ -444,10 +449,10 @@ static PyObject *table_clear_marks(Table *self, PyObject *unused)
 
 static PyObject *table_find(Table *self, PyObject *args)
 {
-    Work work = {.table = self};
+    struct work work = {.table = self};
     const char *key;
     Py_ssize_t length;
-    const Entry *entry;
+    const struct entry *entry;
 
     if (!PyArg_ParseTuple(args, "y#", &key, &length) || set_keys(&work, key, length))
         return NULL;
@@ -455,7 +460,7 @@ static PyObject *table_find(Table *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "one key is looked up at a time");
         return NULL;
     }
-    entry = find(self, work.keys);
+    entry = find_entry(self, work.keys);
     if (!entry)
         Py_RETURN_NONE;
     return Py_BuildValue("iOO", side_of(entry),
@@ -467,8 +472,8 @@ static PyObject *table_counts(Table *self, PyObject *unused)
 {
     (void)unused;
     return Py_BuildValue("nnnnn", (Py_ssize_t)self->counts[SAME],
-                         (Py_ssize_t)self->counts[WANTED], (Py_ssize_t)self->counts[HELD],
-                         (Py_ssize_t)self->counts[UNWANTED], (Py_ssize_t)self->replaced);
+                         (Py_ssize_t)self->counts[TO_INSTALL], (Py_ssize_t)self->counts[HELD],
+                         (Py_ssize_t)self->counts[TO_REMOVE], (Py_ssize_t)self->replaced);
 }
 
 static PyObject *table_values(Table *self, PyObject *unused)
@@ -480,7 +485,7 @@ static PyObject *table_values(Table *self, PyObject *unused)
 /* select(side): every key of a side; SIDES stands for what is replaced. */
 static PyObject *table_select(Table *self, PyObject *args)
 {
-    Rows rows;
+    struct rows rows;
     int side;
 
     if (!PyArg_ParseTuple(args, "i", &side))
@@ -491,31 +496,31 @@ static PyObject *table_select(Table *self, PyObject *args)
     }
     if (!open_rows(&rows, self, side == SIDES ? self->replaced : self->counts[side]))
         for (uint32_t number = 0; number < self->used; number++) {
-            const Entry *entry = entry_at(self, number);
+            const struct entry *entry = entry_at(self, number);
             if (!(entry->flags & F_LIVE) ||
                 !(side == SIDES ? is_replaced(entry) : side_of(entry) == side))
                 continue;
             add_key(&rows, entry);
-            add_index(&rows, side >= UNWANTED ? entry->kernel : entry->desired);
+            add_index(&rows, side >= TO_REMOVE ? entry->kernel : entry->desired);
         }
     return close_rows(&rows);
 }
 
-/* Queue again what was taken and is still to be done: an attempt failed as a whole. */
-static int refill(Table *table, Queue *queue, int side, uint8_t flag)
+/* Queue again the keys that were popped and are still to be done: an attempt failed as a whole. */
+static int refill(Table *table, struct queue *queue, int side, uint8_t flag)
 {
-    if (reserve_queue(queue, table->counts[side]))
+    if (store_reserve_queue(queue, table->counts[side]))
         return -1;
     for (uint32_t number = 0; number < table->used; number++) {
-        Entry *entry = entry_at(table, number);
+        struct entry *entry = entry_at(table, number);
         if (entry->flags & F_LIVE && side_of(entry) == side)
-            enqueue(queue, entry, number, flag);
+            store_enqueue(queue, entry, number, flag);
     }
     return 0;
 }
 
-/* The kernel takes a sorted million out three times slower than a shuffled one. */
-static void scatter_next(Table *table, Queue *queue)
+/* The kernel removes a million sorted routes three times slower than shuffled ones. */
+static void scatter_next(Table *table, struct queue *queue)
 {
     size_t length = queue->tail - queue->head, other;
     uint32_t number = queue->numbers[queue->head];
@@ -526,68 +531,68 @@ static void scatter_next(Table *table, Queue *queue)
     queue->numbers[other] = number;
 }
 
-static PyObject *taken_rows(Table *table, const uint32_t *taken, size_t count, int is_kernels)
+static PyObject *popped_rows(Table *table, const uint32_t *popped, size_t count, int is_kernels)
 {
-    Rows rows;
+    struct rows rows;
 
     if (!open_rows(&rows, table, count))
         for (size_t at = 0; at < count; at++) {
-            const Entry *entry = entry_at(table, taken[at]);
+            const struct entry *entry = entry_at(table, popped[at]);
             add_key(&rows, entry);
             add_index(&rows, is_kernels ? entry->kernel : entry->desired);
         }
     return close_rows(&rows);
 }
 
-/* take(side, limit): the next keys of `wanted` or `unwanted` with their values, and what the kernel
- * has instead (None when there is nothing for any). */
-static PyObject *table_take(Table *self, PyObject *args)
+/* pop(side, limit): the next keys of `to install` or `to remove` with their values, and what the
+ * kernel has instead (None if it has nothing for any of them). */
+static PyObject *table_pop(Table *self, PyObject *args)
 {
     int side, is_scattered;
     Py_ssize_t limit;
-    uint32_t *taken, count = 0;
+    uint32_t *popped, count = 0;
     uint8_t flag;
-    Queue *queue;
+    struct queue *queue;
     PyObject *rows, *instead;
 
     if (!PyArg_ParseTuple(args, "in", &side, &limit))
         return NULL;
-    if (limit < 0 || (side != WANTED && side != UNWANTED)) {
+    if (limit < 0 || (side != TO_INSTALL && side != TO_REMOVE)) {
         PyErr_SetString(PyExc_ValueError, "no such side, or limit");
         return NULL;
     }
-    queue = side == WANTED ? &self->wanted : &self->unwanted;
-    flag = side == WANTED ? F_QUEUED_WANTED : F_QUEUED_UNWANTED;
+    queue = side == TO_INSTALL ? &self->to_install : &self->to_remove;
+    flag = side == TO_INSTALL ? F_QUEUED_INSTALL : F_QUEUED_REMOVE;
     if ((size_t)limit > self->counts[side])
         limit = (Py_ssize_t)self->counts[side];
-    taken = malloc(((size_t)limit + 1) * sizeof *taken);
-    if (!taken)
+    popped = malloc(((size_t)limit + 1) * sizeof *popped);
+    if (!popped)
         return PyErr_NoMemory();
-    is_scattered = side == UNWANTED && self->counts[side] > SCATTER_FROM;
+    is_scattered = side == TO_REMOVE && self->counts[side] > SCATTER_FROM;
     while (limit) {
         for (; count < limit && queue->head < queue->tail; queue->head++) {
-            Entry *entry;
+            struct entry *entry;
             if (is_scattered)
                 scatter_next(self, queue);
             entry = entry_at(self, queue->numbers[queue->head]);
             entry->flags &= (uint8_t)~flag;
             if (entry->flags & F_LIVE && side_of(entry) == side)
-                taken[count++] = queue->numbers[queue->head];
+                popped[count++] = queue->numbers[queue->head];
         }
         if (count)
             break;
         if (refill(self, queue, side, flag)) {
-            free(taken);
+            free(popped);
             return NULL;
         }
     }
-    rows = taken_rows(self, taken, count, side == UNWANTED);
-    if (side == WANTED && self->replaced)
-        instead = taken_rows(self, taken, count, 1);
+    rows = popped_rows(self, popped, count, side == TO_REMOVE);
+    if (side == TO_INSTALL && self->replaced)
+        instead = popped_rows(self, popped, count, 1);
     else
-        Py_INCREF(instead = Py_None);
-    free(taken);
-    give_back(self);
+        instead = Py_NewRef(Py_None);
+    free(popped);
+    store_give_back(self);
     if (!rows || !instead) {
         Py_XDECREF(rows);
         Py_XDECREF(instead);
@@ -606,8 +611,8 @@ static void table_dealloc(Table *self)
     Py_XDECREF(self->interned);
     free(self->entries);
     free(self->slots);
-    free(self->wanted.numbers);
-    free(self->unwanted.numbers);
+    free(self->to_install.numbers);
+    free(self->to_remove.numbers);
     free(self->values);
     release(self);
     Py_DECREF(type);
@@ -618,21 +623,20 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     int address_bytes;
     unsigned long long first, second;
+    size_t key_bytes;
     Table *self;
 
     (void)keywords;
     if (!PyArg_ParseTuple(args, "iKK", &address_bytes, &first, &second))
         return NULL;
-    if (address_bytes != 4 && address_bytes != 16) {
-        PyErr_SetString(PyExc_ValueError, "an address has 4 or 16 bytes");
+    if (check_address_bytes(address_bytes, &key_bytes))
         return NULL;
-    }
     self = (Table *)allocate(type, 0);
     if (!self)
         return NULL;
     self->address_bytes = (size_t)address_bytes;
-    self->key_bytes = address_bytes == 4 ? 8 : 17;
-    self->stride = sizeof(Entry) + self->address_bytes;
+    self->key_bytes = key_bytes;
+    self->stride = sizeof(struct entry) + self->address_bytes;
     self->seed[0] = first | 1;
     self->seed[1] = second | 1;
     self->dice = first;
@@ -646,24 +650,24 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 
 static PyMethodDef table_methods[] = {
     {"set_desired", (PyCFunction)table_set_desired, METH_VARARGS,
-     "set_desired(keys, values, indices): how many claimed"},
-    {"withdraw", (PyCFunction)table_withdraw, METH_VARARGS, "withdraw(keys): those unwanted now"},
+     "set_desired(keys, values, indices): how many were in the kernel already"},
+    {"withdraw", (PyCFunction)table_withdraw, METH_VARARGS, "withdraw(keys): those to remove now"},
     {"hold", (PyCFunction)table_hold, METH_VARARGS, "hold(keys)"},
     {"release", (PyCFunction)table_release, METH_VARARGS, "release(keys)"},
     {"set_kernel", (PyCFunction)table_set_kernel, METH_VARARGS, "set_kernel(keys, values, indices)"},
     {"delete_kernel", (PyCFunction)table_delete_kernel, METH_VARARGS, "delete_kernel(keys)"},
     {"written", (PyCFunction)table_written, METH_VARARGS, "written(keys)"},
-    {"removed", (PyCFunction)table_removed, METH_VARARGS, "removed(keys): how many were unwanted"},
-    {"compare", (PyCFunction)table_compare, METH_VARARGS, "compare(keys, value): those not so"},
+    {"removed", (PyCFunction)table_removed, METH_VARARGS, "removed(keys): how many were to be removed"},
+    {"compare", (PyCFunction)table_compare, METH_VARARGS, "compare(keys, value): those that differ"},
     {"count_kernel", (PyCFunction)table_count_kernel, METH_VARARGS, "count_kernel(keys): how many"},
     {"mark", (PyCFunction)table_mark, METH_VARARGS, "mark(keys)"},
     {"clear_marks", (PyCFunction)table_clear_marks, METH_NOARGS, "clear_marks()"},
-    {"unmarked", (PyCFunction)table_unmarked, METH_NOARGS, "unmarked(): keys there and not marked"},
-    {"find", (PyCFunction)table_find, METH_VARARGS, "find(key): side, desired, kernel, or None"},
-    {"counts", (PyCFunction)table_counts, METH_NOARGS, "same, wanted, held, unwanted, replaced"},
+    {"unmarked", (PyCFunction)table_unmarked, METH_NOARGS, "unmarked(): keys in the kernel and not marked"},
+    {"find", (PyCFunction)table_find, METH_VARARGS, "find_entry(key): side, desired, kernel, or None"},
+    {"counts", (PyCFunction)table_counts, METH_NOARGS, "same, to_install, held, to_remove, replaced"},
     {"values", (PyCFunction)table_values, METH_NOARGS, "every value in use"},
     {"select", (PyCFunction)table_select, METH_VARARGS, "select(side): keys, values, indices"},
-    {"take", (PyCFunction)table_take, METH_VARARGS, "take(side, limit): rows, rows instead or None"},
+    {"pop", (PyCFunction)table_pop, METH_VARARGS, "pop(side, limit): rows, rows instead or None"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -675,8 +679,8 @@ static PyType_Slot table_slots[] = {
     {0, NULL},
 };
 
-PyType_Spec native_table_spec = {
-    .name = "routed.fib.routes._native.RouteTable",
+PyType_Spec route_table_spec = {
+    .name = "routed.fib.routes._routes.RouteTable",
     .basicsize = sizeof(Table),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = table_slots,

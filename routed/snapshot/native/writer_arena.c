@@ -1,7 +1,5 @@
 /* Memory inside the snapshot; see arena.py, which has the reasons. */
-#include "_writer.h"
-
-PyObject *arena_full;
+#include "writer.h"
 
 static unsigned bit_length(uint32_t number)
 {
@@ -87,7 +85,9 @@ int arena_allocate(Arena *arena, uint32_t words, uint32_t *address, int *is_fres
     if (at == 0) {
         at = arena->top;
         if (size > arena->end - at) {
-            PyErr_Format(arena_full, "no room for %u words in a region of %u", words,
+            const struct module_state *state =
+                PyType_GetModuleState(Py_TYPE((PyObject *)arena));
+            PyErr_Format(state->arena_full, "no room for %u words in a region of %u", words,
                          arena->end - arena->first);
             return -1;
         }

@@ -1,3 +1,4 @@
+# The optional C extension (native/routes.h); see delta.py, native_tracker.py, bulk.py.
 from typing import Self
 
 INTERFACE_VERSION: int
@@ -21,7 +22,7 @@ class RouteTable:
     def counts(self) -> tuple[int, int, int, int, int]: ...
     def values(self) -> list[object]: ...
     def select(self, side: int, /) -> tuple[bytes, list[object], bytes]: ...
-    def take(
+    def pop(
         self, side: int, limit: int, /
     ) -> tuple[tuple[bytes, list[object], bytes], tuple[bytes, list[object], bytes] | None]: ...
 
