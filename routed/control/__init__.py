@@ -1,1 +1,1 @@
-"""routed: the management plane inside the engine: who may ask what, and the answers."""
+"""routed: the management plane inside the engine: access control, requests and answers."""

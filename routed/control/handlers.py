@@ -254,10 +254,10 @@ async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
 async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
     """Answer with changes until the client disconnects."""
     known = {topic.value: topic for topic in Topic}
-    for word in request.topics:
-        if word not in known:
-            return _usage(f"{word!r} cannot be watched: {', '.join(known)}")
-    topics = frozenset(known[word] for word in request.topics) or frozenset(Topic)
+    for name in request.topics:
+        if name not in known:
+            return _usage(f"{name!r} cannot be watched: {', '.join(known)}")
+    topics = frozenset(known[name] for name in request.topics) or frozenset(Topic)
     feed = daemon.watch(topics, caller.uid)
     if feed is None:
         text = f"uid {caller.uid} has {WATCHES_PER_USER} monitors, which is all that one may have"

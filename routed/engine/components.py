@@ -54,7 +54,7 @@ __all__ = ["Components", "ProcessResources", "build_components"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessResources:
-    """What the process has taken before it was confined."""
+    """Resources that the process has acquired before it was confined."""
 
     confinement: Confinement
     memory: ProcessMemory
@@ -72,7 +72,7 @@ class Components:
 
         Args:
             router: for links, sockets of NUP, routes and progress.
-            reports: for what only people want to know.
+            reports: for what is only shown.
             servers: for sockets of clients.
             reporter: for a diagnosis.
             queue: is woken by progress, and has the log.
@@ -83,7 +83,7 @@ class Components:
         self._reporter = reporter
         self._queue = queue
         self._addresses: list[InterfaceAddress] = []
-        """Of a link that takes several messages."""
+        """Addresses received so far of a link that comes in several messages."""
         self._journal_files: list[int] = []
 
     def apply(self, received: ReceivedConfig) -> None:

@@ -143,7 +143,7 @@ class Engine:
 
         Args:
             connection: to the parent.
-            resources: taken before the process was confined.
+            resources: acquired before the process was confined.
         """
         self.components: Components | None = None
         """None until the first configuration takes effect."""

@@ -3,8 +3,8 @@
     clients --ask--> ParentClient --request, request id--> SendQueue --> parent
                           ^----------- receive_answer <------ receive loop <--+
 
-Each request has an id of its own, which the answer repeats. An answer that no request waits for any
-more is dropped: its client has gone, or has waited for too long.
+Each request has an id of its own, which the answer repeats. An answer for which no request waits
+any more is dropped: its client has disconnected, or the request has timed out.
 """
 
 from __future__ import annotations

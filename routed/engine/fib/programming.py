@@ -1,11 +1,11 @@
 """What the engine sends to the parent about the kernel FIB, and when.
 
     best-path changes --set_desired--> DesiredFib --pop_update--> parent, kernel
-    an adjacency or a link is lost --> next hops to verify --> parent: out of every group, at once
+    an adjacency or a link is lost --> next hops to verify --> parent: out of all groups, at once
     the decision without them, and all that follows from it, was sent --> "verified"
     the router is in sync, and all that it desires was sent --> "in sync"
 
-A next hop that is likely dead is taken out of the kernel's groups before anything is decided. Once
+A next hop that is likely dead is removed from the kernel's groups before anything is decided. Once
 the RIB has decided without it, and every desired route that follows was sent, the parent learns
 that it need not remember that next hop any more.
 
@@ -222,7 +222,7 @@ class FibProgramming:
         self._must_verify = True
 
     def verify_next_hops(self, change: AdjacencyChanged) -> bool:
-        """Have the next hops that an adjacency has lost taken out of the kernel's groups, before
+        """Have the next hops that an adjacency has lost removed from the kernel's groups, before
         anything is decided. Returns whether there is something to send."""
         lost = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
         if change.lost_next_hops:

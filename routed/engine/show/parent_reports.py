@@ -1,4 +1,4 @@
-"""What the parent reports and only people want to know: kept for `show` and the metrics."""
+"""Reports of the parent that are only shown: kept for `show` and the metrics."""
 
 from __future__ import annotations
 
