@@ -1,37 +1,38 @@
-"""The management socket's trio end: an accept loop and one task for each session.
+"""The management socket: an accept loop, and one task for each session.
 
     accept --> role by SO_PEERCRED --> NONE, or no room: one parting RESULT, closed
                     |
                     v
                session: HELLO, then receive -> policy -> decode -> handler -> pages -> RESULT, again
 
-One bad client harms only itself:
+A bad client harms only itself:
 
-    garbage, oversize, forged or missing credentials   that session is closed, and logged
-    descriptors that nobody asked for                   refused by the kernel (Linux 6.16), else
+    garbage, oversize, forged or missing credentials   the session is closed, and this is logged
+    descriptors that no request carries                 refused by the kernel (Linux 6.16), else
                                                         closed by a thread; the session ends
-    stops reading                                       its own task waits in send; nothing is
-                                                        buffered here beyond one page
-    hangs up                                            the next send fails and ends its dump
+    does not read                                       its task waits in send; at most one page is
+                                                        buffered here
+    disconnects                                         the next send fails and ends its dump
     a large table                                       a checkpoint after each page, so heartbeats
-                                                        and other sessions take turns with it
-    strangers                                           cost one accept and one message: they hold
-                                                        no session, so they cannot use them up
-    many sessions                                       MAX_SESSIONS, the last few kept for admins;
-                                                        when they are all taken, who has most of
-                                                        them loses the one that was idle longest
+                                                        and other sessions get their turns
+    unprivileged clients                                cost one accept and one message: they get no
+                                                        session, so they cannot exhaust sessions
+    many sessions                                       MAX_SESSIONS, the last ones reserved for
+                                                        admins; when none is free, the user with the
+                                                        most sessions loses the one idle longest
 
-Each message is authorised by two witnesses that must agree: SO_PEERCRED (who connected) gives the
-role, and the message's own SCM_CREDENTIALS must name the same uid. A program that was tricked into
-writing somebody else's bytes therefore gains nothing (`ipc/credentials.py`).
+Each message is authorised by two credentials that must agree: SO_PEERCRED (the process that
+connected) gives the role, and the message's own SCM_CREDENTIALS must have the same uid. A program
+that was tricked into writing another program's bytes therefore gains nothing
+(`ipc/credentials.py`).
 
 Invariants:
     An exception in a handler ends its request with `internal`, is logged, and ends nothing else.
-    Every refusal and every change is reported to the log callback with uid and pid as the kernel
-    knows them. What a stranger can trigger this way is for the callback to rate-limit.
+    Every refusal and every change is passed to the log callback with the uid and pid that the
+    kernel reports. The callback limits the rate of what any client can trigger.
 
-Cancellation: cancelling `run` closes every session at once, and the listener stays open (its owner
-is whoever made it).
+Cancellation: cancelling `run` closes every session at once; the listener stays open, because its
+owner is the caller.
 """
 
 from __future__ import annotations
@@ -92,27 +93,28 @@ MAX_SESSIONS = 256
 """Each holds a task, a descriptor, and at most one socket buffer (208 KiB) in the kernel."""
 
 RESERVED_FOR_ADMIN = 16
-"""Of those: however many readers there are, whoever may repair the daemon gets in."""
+"""Sessions of these for admins, who can connect however many readers there are."""
 
 IDLE_MIN_S = 5.0
-"""A user who has all sessions loses one to a newcomer of his own when it was idle so long."""
+"""If a user has used up all sessions, a new one of that user replaces the one idle longest, once it
+has been idle for this long."""
 
 ACCEPT_RETRY_S = 0.1
-"""Pause when the process is out of descriptors; the listener would report ready for ever."""
+"""Pause when the process is out of descriptors; the listener would stay ready all the time."""
 
 EVENT_REFUSED = "client-refused"
-"""A connection was turned away or cut off, or a request denied: uid, pid, reason."""
+"""A connection was refused or closed, or a request denied: uid, pid, reason."""
 EVENT_CHANGED = "client-changed"
-"""A request that changes something was carried out: uid, pid, request, outcome."""
+"""A request that changes the daemon was carried out: uid, pid, request, outcome."""
 EVENT_DEFECT = "internal-error"
-"""Something of ours failed: where, error."""
+"""A defect: where, error."""
 
 LogCallback = Callable[[str, dict[str, str]], None]
-"""Takes an event's name and its fields."""
+"""Called with the name of an event and its fields."""
 
 
 class ManagementServer:
-    """Serves the management socket of one daemon."""
+    """Owns the sessions of the management socket."""
 
     def __init__(
         self,
@@ -126,17 +128,16 @@ class ManagementServer:
         """Prepare; nothing is accepted before `run`.
 
         Args:
-            listener: a listening SOCK_SEQPACKET socket with SO_PASSCRED; stays the caller's.
-            daemon: who answers.
-            access: who may ask; may be replaced at any time through the attribute.
-            log: told of refusals, changes and defects; must not block.
+            listener: a listening SOCK_SEQPACKET socket with SO_PASSCRED; its owner is the caller.
+            daemon: answers the requests.
+            access: the roles of users and groups.
+            log: called with refusals, changes and defects; must not block.
             max_sessions: above RESERVED_FOR_ADMIN.
         """
-        self.access = access
-        """Judged anew for every request, so replacing it works on open sessions too."""
+        self._access = access
         self.refusals: Counter[str] = Counter()
-        """By what for: turned away (`admission`), cut off (`misuse`), ended for others (`idle`), a
-        request denied (`role`)."""
+        """By reason: connection refused (`admission`), session closed for a fault (`misuse`) or for
+        another client (`idle`), request denied (`role`)."""
         self._listener = listener
         self._daemon = daemon
         self._log = log
@@ -148,8 +149,12 @@ class ManagementServer:
 
     @property
     def sessions(self) -> int:
-        """How many sessions are open."""
+        """Number of open sessions."""
         return len(self._open)
+
+    def set_access(self, access: AccessList) -> None:
+        """Use another access list, for open sessions as well: each request is checked."""
+        self._access = access
 
     async def run(self) -> NoReturn:
         """Serve until cancelled."""
@@ -177,7 +182,7 @@ class ManagementServer:
             return None
 
     def _admit(self, connection: socket.socket, nursery: trio.Nursery) -> None:
-        """Start a session for a new connection, or turn it away."""
+        """Start a session for a new connection, or refuse it."""
         connection.setblocking(False)
         try:
             caller = peer_credentials(connection)
@@ -185,13 +190,15 @@ class ManagementServer:
             self._closer.close_connection(connection)
             self._log(EVENT_REFUSED, {"uid": "-", "pid": "-", "reason": str(error)})
             return
-        role = self.access.role_of(caller)
+        role = self._access.role_of(caller)
         room = self._max_sessions - (0 if role is Role.ADMIN else RESERVED_FOR_ADMIN)
         if role is Role.NONE:
-            self._turn_away(connection, caller, self._denial(Role.READ, caller, "this socket"))
-        elif self.sessions >= room and not self._make_room(caller):
+            self._refuse_connection(
+                connection, caller, self._denial(Role.READ, caller, "this socket")
+            )
+        elif self.sessions >= room and not self._free_session(caller):
             text = f"routed has {self.sessions} sessions open, which is all there may be"
-            self._turn_away(connection, caller, Result(ResultCode.BUSY, (text,)))
+            self._refuse_connection(connection, caller, Result(ResultCode.BUSY, (text,)))
         else:
             self._last_session += 1
             session = Session(
@@ -200,15 +207,15 @@ class ManagementServer:
             self._open[session.number] = session
             nursery.start_soon(self._serve, session)
 
-    def _make_room(self, newcomer: PeerCredentials) -> bool:
-        """End the longest idle session of whoever has most of them; whether there was one.
+    def _free_session(self, newcomer: PeerCredentials) -> bool:
+        """End the session idle longest of the user with the most. Returns whether there was one.
 
-        Sessions that hold leases are not idle, however quiet: routes hang on them.
+        A session with leases is never idle: routes depend on it.
         """
         counts = Counter(session.credentials.uid for session in self._open.values())
         most = max(counts.values(), default=0)
-        is_greedy = counts[newcomer.uid] >= most - 1
-        latest = trio.current_time() - (IDLE_MIN_S if is_greedy else 0.0)
+        has_most = counts[newcomer.uid] >= most - 1
+        latest = trio.current_time() - (IDLE_MIN_S if has_most else 0.0)
         idle = [
             session
             for session in self._open.values()
@@ -220,19 +227,19 @@ class ManagementServer:
             return False
         longest = min(idle, key=lambda session: session.idle_since)
         del self._open[longest.number]
-        reason = "it was idle, and others need its place"
+        reason = "it was idle, and another client needs it"
         longest.end(Result(ResultCode.GONE, (f"routed ended this session: {reason}",)))
         self._refused(longest.credentials, "idle", reason)
         return True
 
-    def _turn_away(
+    def _refuse_connection(
         self, connection: socket.socket, caller: PeerCredentials, parting: Result
     ) -> None:
-        """Say why, and close; a fresh socket takes one message without waiting."""
+        """Send the reason and close; a new socket accepts one message without blocking."""
         try:
             connection.send(pack_result(PARTING_REQUEST_ID, parting))
         except OSError:
-            pass  # it has hung up already; the log line below is still due
+            pass  # it has disconnected already; the refusal is still logged
         self._closer.close_connection(connection)
         self._refused(caller, "admission", parting.lines[0])
 
@@ -243,7 +250,7 @@ class ManagementServer:
                 await self._converse(session)
         except ClientGone:
             pass
-        except IpcError as error:  # credentials, framing, codec: the client's doing
+        except IpcError as error:  # credentials, framing, codec: a fault of the client
             self._refused(caller, "misuse", str(error))
         except Exception as error:  # noqa: BLE001 a defect ends its session, not the daemon
             self._log(EVENT_DEFECT, {"where": "session", "error": _defect_text(error)})
@@ -272,17 +279,17 @@ class ManagementServer:
             PROTOCOL_VERSION,
             status.version,
             str(status.router_id),
-            self.access.role_of(session.credentials),
+            self._access.role_of(session.credentials),
         )
-        # Sent on a mismatch too: the client then knows both versions and can say so.
+        # Sent on a mismatch as well: the client then knows both versions and can report them.
         await session.send(Frame(ControlType.HELLO, frame.request_id, encode(welcome)))
         if hello.protocol_version != PROTOCOL_VERSION:
             raise FrameError(f"protocol version {hello.protocol_version}, not {PROTOCOL_VERSION}")
 
     async def _answer(self, session: Session, frame: Frame) -> None:
-        """Answer one request: what it is and who asks decide before its body is looked at."""
+        """Answer one request. Its type and sender are checked before its body is decoded."""
         caller = session.credentials
-        role = self.access.role_of(caller)
+        role = self._access.role_of(caller)
         if not is_allowed(frame.type, role):
             denied = f"{_request_name(frame.type)}: beyond the role {role.label}"
             self._refused(caller, "role", denied)
@@ -299,8 +306,8 @@ class ManagementServer:
             session.holds_lease = True
         end: Final | None
         try:
-            who = Caller(caller.uid, caller.pid, session.number)
-            answer = await HANDLERS[request_type](self._daemon, request, who)
+            handler_caller = Caller(caller.uid, caller.pid, session.number)
+            answer = await HANDLERS[request_type](self._daemon, request, handler_caller)
             if isinstance(answer, Final):
                 end = answer
             else:
@@ -321,10 +328,10 @@ class ManagementServer:
         return self._denial(REQUIRED_ROLE[request_type], caller, _command_name(frame))
 
     def _denial(self, required: Role, caller: PeerCredentials, what: str) -> Result:
-        """A refusal that says which role would do, who has it, and what the caller has."""
+        """Make a refusal with the required role, the users that have it, and the caller's role."""
         text = (
-            f"{what} needs the role {required.label}, which {self.access.holders(required)} has; "
-            f"you (uid {caller.uid}) have {self.access.role_of(caller).label}. "
+            f"{what} needs the role {required.label}, which {self._access.holders(required)} has; "
+            f"you (uid {caller.uid}) have {self._access.role_of(caller).label}. "
             f"management.{required.label} in the configuration gives it"
         )
         return Result(ResultCode.DENIED, (text,))
@@ -332,7 +339,7 @@ class ManagementServer:
     def _defect(self, request_type: ControlType, error: Exception) -> Final:
         detail = _defect_text(error)
         self._log(EVENT_DEFECT, {"where": _request_name(request_type), "error": detail})
-        text = f"a defect in routed kept it from answering ({detail}); please report it"
+        text = f"a defect in routed prevented an answer ({detail}); please report it"
         return Final(Result(ResultCode.INTERNAL, (text,)))
 
     def _report_change(
@@ -340,11 +347,11 @@ class ManagementServer:
     ) -> None:
         if REQUIRED_ROLE[request_type] is Role.ADMIN:
             fields = {"request": _request_name(request_type), "outcome": result.code.value}
-            self._log(EVENT_CHANGED, {**_who(caller), **fields})
+            self._log(EVENT_CHANGED, {**_identity(caller), **fields})
 
     def _refused(self, caller: PeerCredentials, kind: str, reason: str) -> None:
         self.refusals[kind] += 1
-        self._log(EVENT_REFUSED, {**_who(caller), "reason": reason})
+        self._log(EVENT_REFUSED, {**_identity(caller), "reason": reason})
 
 
 def _defect_text(error: Exception) -> str:
@@ -352,7 +359,7 @@ def _defect_text(error: Exception) -> str:
 
 
 def _request_name(frame_type: int) -> str:
-    """`show routes` for SHOW_ROUTES; the number when there is no such type."""
+    """Return `show routes` for SHOW_ROUTES; the number if there is no such type."""
     try:
         return ControlType(frame_type).name.lower().replace("_", " ")
     except ValueError:
@@ -360,14 +367,14 @@ def _request_name(frame_type: int) -> str:
 
 
 def _command_name(frame: Frame) -> str:
-    """The request in the word of whoever sent it: `diff` and `reload` are one type."""
+    """Return the request as the user has typed it: `diff` and `reload` are one type."""
     if frame.type == ControlType.CONFIGURE:
         try:
             return ReloadAction(decode(Configure, frame.body).action).value
         except (CodecError, ValueError):
-            pass  # not a request of ours; its type is all that can be said
+            pass  # not a valid request: only its type is known
     return _request_name(frame.type)
 
 
-def _who(caller: PeerCredentials) -> dict[str, str]:
+def _identity(caller: PeerCredentials) -> dict[str, str]:
     return {"uid": str(caller.uid), "pid": str(caller.pid)}

@@ -64,7 +64,7 @@ class ClientServers:
     def apply(self, config: Config) -> None:
         """Apply another configuration. A moved endpoint gets its socket later."""
         if self._management is not None:
-            self._management.access = _access_list(config)
+            self._management.set_access(_access_list(config))
         if config.metrics.listen is None:
             self._stop_metrics()
 

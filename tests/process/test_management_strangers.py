@@ -300,7 +300,7 @@ tell(answers)
     told = set(refusals(server))
     room = MAX_SESSIONS - RESERVED_FOR_ADMIN
     assert f"routed has {room} sessions open, which is all there may be" in told
-    assert "it was idle, and others need its place" in told
+    assert "it was idle, and another client needs it" in told
 
 
 def test_a_session_that_holds_a_lease_is_not_idle(path: Path, server: ServerThread) -> None:

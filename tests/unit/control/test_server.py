@@ -143,7 +143,7 @@ async def test_a_stranger_is_told_who_has_access_and_holds_no_session(tmp_path: 
 async def test_a_role_that_a_reload_takes_away_is_gone_from_open_sessions(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.greeted()
-        scene.server.access = NOBODY
+        scene.server.set_access(NOBODY)
         _, result = await client.ask(ShowStatus())
         assert result.code is ResultCode.DENIED
 
@@ -283,7 +283,7 @@ async def test_readers_cannot_use_up_the_sessions_of_admins(tmp_path: Path) -> N
         third = await scene.client()
         result = decode(Result, (await third.receive()).body)
         assert result.code is ResultCode.BUSY
-        scene.server.access = ADMIN
+        scene.server.set_access(ADMIN)
         await scene.greeted()
         first.socket.close()
         await until(lambda: scene.server.sessions == 2)
