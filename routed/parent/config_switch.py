@@ -20,10 +20,13 @@ Bounds: an engine that does not follow the way back within SWITCH_BACK_TIMEOUT_S
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import trio
 
+from routed.clock import origin_seqno
 from routed.config.diff import ConfigDelta
 from routed.config.scalars import ListenAddress
 from routed.config.schema import Config
@@ -34,11 +37,20 @@ from routed.parent.config_reader import ConfigReader
 from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
+from routed.parent.kernel import KernelSide
 from routed.parent.listeners import Listener, ListenerError
-from routed.parent.reload import SECRETS_CHANGED, InForce, SwitchError
+from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.startup import Opened
 
-__all__ = ["LOCK_RETRY_S", "METRICS_RETRY_S", "SWITCH_BACK_TIMEOUT_S", "ConfigSwitch"]
+__all__ = [
+    "LOCK_RETRY_S",
+    "METRICS_RETRY_S",
+    "SECRETS_CHANGED",
+    "SWITCH_BACK_TIMEOUT_S",
+    "ConfigSwitch",
+    "InForce",
+    "SwitchError",
+]
 
 SWITCH_BACK_TIMEOUT_S = 5.0
 """How long an engine may take to follow the way back."""
@@ -46,24 +58,35 @@ SWITCH_BACK_TIMEOUT_S = 5.0
 METRICS_RETRY_S = 5.0
 """Between two attempts to listen where metrics were served before."""
 
+SECRETS_CHANGED = "secrets changed"
+
 LOCK_RETRY_S = 60.0
 """Between two attempts to have the name that tells a second daemon of this one."""
 
 
-class SwitchHost(Protocol):
-    """What the parent does for a switch."""
+class SwitchError(Exception):
+    """The daemon could not switch; it runs by the old configuration. The lines say why."""
 
-    def follow(self, old: Config, new: Config) -> None:
-        """Have the parent's own side follow a configuration after another."""
-        ...
+    def __init__(
+        self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
+    ) -> None:
+        """Args:
+        lines: the reasons.
+        was_applied: the engine ended on the new configuration, or may have.
+        is_engine_gone: there was no engine, or it ended before it had seen everything.
+        """
+        self.lines = tuple(lines)
+        self.was_applied = was_applied
+        self.is_engine_gone = is_engine_gone
+        super().__init__("; ".join(self.lines))
 
-    def conf_begin(self, total_bytes: int) -> ConfBegin:
-        """What opens a configuration of so many bytes on the channel."""
-        ...
 
-    def adopt_sockets(self) -> None:
-        """An engine follows what is in force: open and close NUP sockets by it."""
-        ...
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """All that a daemon runs by: a configuration, and the secrets that its keys had."""
+
+    config: Config
+    secrets: tuple[SharedSecret, ...] = ()
 
 
 class ConfigSwitch:
@@ -75,17 +98,20 @@ class ConfigSwitch:
         reader: ConfigReader,
         opened: Opened,
         supervisor: Supervisor,
-        host: SwitchHost,
+        kernel: KernelSide,
+        nup_sockets: NeighborSockets,
     ) -> None:
-        """Begin with what the daemon has started by.
+        """Begin with the configuration that the daemon has started with.
 
         Args:
-            started_by: that.
-            reader: for key files.
-            opened: the listeners, which a configuration may move, and the log.
+            started_by: that configuration.
+            reader: of key files.
+            opened: the listeners, the instance lock and the log, which follow a configuration.
             supervisor: of the engines.
-            host: the parent.
+            kernel: follows a configuration before the engine does.
+            nup_sockets: follow it, too; they are opened and closed once the engine does.
         """
+        self.nup_sockets = nup_sockets
         self.in_force = started_by
         self.generation = 0
         """Raised whenever an engine is given a configuration."""
@@ -94,9 +120,11 @@ class ConfigSwitch:
         self._reader = reader
         self._listeners = opened.listeners
         self._instance = opened.instance
+        self._daemon_log = opened.log
         self._log = opened.log.logger
+        self._started_at_ns = opened.started_at_ns
         self._supervisor = supervisor
-        self._host = host
+        self._kernel = kernel
         self._engine_news = trio.Event()
         self._metrics_at = started_by.config.metrics.listen
         self._is_metrics_missing = trio.Event()
@@ -116,11 +144,25 @@ class ConfigSwitch:
         """
         self.generation += 1
         agreed = self._agreed
-        await session.prepare(agreed.config, agreed.secrets, self._host.conf_begin)
+        await session.prepare(agreed.config, agreed.secrets, self._conf_begin)
         await session.commit()
         if agreed is not self._agreed:
             raise EngineFailed("the configuration has changed while the engine started")
         self._set_followed(agreed)
+
+    def _conf_begin(self, total_bytes: int) -> ConfBegin:
+        """Make the message that opens a configuration of a number of bytes on the channel."""
+        return ConfBegin(
+            generation=self.generation,
+            total_bytes=total_bytes,
+            started_at_ns=self._started_at_ns,
+            engine_restarts=self._supervisor.restarts,
+            violations=dict(self._supervisor.conduct.violations),
+            config_path=self._reader.path,
+            daemon_pid=os.getpid(),
+            # Later than that of every earlier engine, also of one that died a moment ago.
+            origin_seqno=(origin_seqno() + self._supervisor.restarts) & 0xFFFF_FFFF,
+        )
 
     def engine_ended(self) -> None:
         """There is no engine until the next one is configured."""
@@ -208,14 +250,14 @@ class ConfigSwitch:
         if is_moved:
             self._serve_metrics(metrics, wanted)
             self._hand_over_metrics(session)
-        self._host.adopt_sockets()
+        self.nup_sockets.reconcile_all()
 
     async def _apply(self, session: EngineSession, new: InForce) -> None:
         """Have the engine run by the new one, with the kernel's side following first."""
         old = self.in_force
         self.generation += 1
         try:
-            await session.prepare(new.config, new.secrets, self._host.conf_begin)
+            await session.prepare(new.config, new.secrets, self._conf_begin)
         except EngineFailed as error:
             is_engine_gone = not session.is_running
             self._end(session)
@@ -230,7 +272,10 @@ class ConfigSwitch:
 
     def _put_in_force(self, new: InForce) -> None:
         old, self.in_force = self.in_force, new
-        self._host.follow(old.config, new.config)
+        self._kernel.follow(old.config, new.config)
+        self.nup_sockets.follow(new.config)
+        if old.config.log != new.config.log:
+            self._daemon_log.follow(new.config.log)
 
     async def _claim_later(self) -> None:
         """Have the name of our protocol number, when it could not be had: any local user may have
@@ -269,7 +314,7 @@ class ConfigSwitch:
             self._set_followed(former)
             if is_moved:
                 self._hand_over_metrics(session)
-            self._host.adopt_sockets()
+            self.nup_sockets.reconcile_all()
         elif self._supervisor.session is not None:
             self._end(self._supervisor.session)  # stopped, or just being given the other one
         await self.wait_for_engine()
@@ -280,7 +325,7 @@ class ConfigSwitch:
         self.generation += 1
         try:
             with trio.fail_after(SWITCH_BACK_TIMEOUT_S):
-                await session.prepare(former.config, former.secrets, self._host.conf_begin)
+                await session.prepare(former.config, former.secrets, self._conf_begin)
                 await session.commit()
         except (EngineFailed, trio.TooSlowError):
             return False

@@ -13,9 +13,10 @@ concerns; it decides nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Protocol, Self
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import trio
 
@@ -42,6 +43,7 @@ from routed.imsg.messages import (
     NextHopsReported,
     RoutesImported,
     RuleReport,
+    RulesChanged,
 )
 from routed.log.logger import Logger
 from routed.model.command import FibCommand
@@ -51,9 +53,11 @@ from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX
 from routed.model.rule import PolicyRule
 from routed.netlink.socket import DumpInterrupted, EventSocket
+from routed.parent.engine_process.supervisor import Supervisor
+from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.route_admission import RouteAdmission
 
-__all__ = ["KernelHost", "KernelSide"]
+__all__ = ["KernelSide", "KernelSockets"]
 
 
 NEXTHOPS_REPORTED_MAX = 100
@@ -64,84 +68,127 @@ NEXTHOP_MEMBERS_TOLD_MAX = 2000
 """Next hops of them, as wanted and as the kernel has them: some milliseconds of work."""
 
 
-class KernelHost(Protocol):
-    """Who is told what the kernel does; nothing here may block."""
+@dataclass(frozen=True, slots=True)
+class KernelSockets:
+    """The netlink sockets: each task has its own, so that none waits for the dump of another."""
 
-    def on_link(self, change: LinkChange) -> None:
-        """A link is another one than before; the syncs know it already."""
-        ...
+    writer: RequestSocket
+    """Writes routes, and dumps them."""
+    reader: RequestSocket
+    """Dumps links, addresses and device routes."""
+    rule_writer: RequestSocket
+    import_reader: RequestSocket
+    """Dumps the routes of others."""
+    object_writer: RequestSocket
+    """Writes and dumps nexthop objects."""
+    link_asker: RequestSocket
+    """Asks for the carrier of links."""
+    listener: EventSocket
+    """Receives all notifications but those of our own writes."""
 
-    def on_progress(self) -> None:
-        """`KernelSide.pop_progress` may have something."""
-        ...
+    @classmethod
+    @contextmanager
+    def open(cls, protocol: int) -> Iterator[Self]:
+        """Open all of them.
 
-    def on_learned(self) -> None:
-        """`KernelSide.take_learned` may have something."""
-        ...
+        Args:
+            protocol: our `rtm_protocol`.
 
-    def on_rules(self) -> None:
-        """`KernelSide.rule_reports` has changed."""
-        ...
+        Raises:
+            NetlinkError: the kernel refuses.
+        """
+        with (
+            RequestSocket(protocol) as writer,
+            RequestSocket(protocol) as reader,
+            RequestSocket(protocol) as rule_writer,
+            RequestSocket(protocol) as import_reader,
+            RequestSocket(protocol) as object_writer,
+            RequestSocket(protocol) as link_asker,
+            EventSocket(writer.port_id, object_writer.port_id) as listener,
+        ):
+            yield cls(
+                writer, reader, rule_writer, import_reader, object_writer, link_asker, listener
+            )
 
 
 class KernelSide:
-    """Owns the netlink sockets and the syncs on them."""
+    """Owns the syncs on the netlink sockets, and notifies the engine of what they find."""
 
     def __init__(
         self,
         config: Config,
-        host: KernelHost,
+        sockets: KernelSockets,
+        links: LinkTable,
+        nup_sockets: NeighborSockets,
+        supervisor: Supervisor,
         log: Logger,
-        writer: RequestSocket,
-        reader: RequestSocket,
-        rule_writer: RequestSocket,
-        learn_reader: RequestSocket,
-        object_writer: RequestSocket,
-        link_asker: RequestSocket,
-        listener: EventSocket,
     ) -> None:
-        """Use `open`."""
-        self._host = host
+        """Subscribe to the kernel; nothing is read before `load`.
+
+        Args:
+            config: in force.
+            sockets: open for as long as this is used.
+            links: filled from here on.
+            nup_sockets: follow the links.
+            supervisor: its running engine is notified.
+            log: for links, and all that the syncs log.
+
+        Raises:
+            NetlinkError: the kernel refuses.
+        """
+        self.start_applied = trio.Event()
+        """Set once all routes that an engine decided at its start were tried."""
+        self.is_loaded = False
+        """Whether the links have been read."""
+        self._links = links
+        self._nup_sockets = nup_sockets
+        self._supervisor = supervisor
         self._log = log
         self._compat_mode = CompatMode()
         fib_tables = FibTables(_ownership(config.fib))
-        self._objects = self._open_objects(config.fib, object_writer, fib_tables)
+        self._objects = self._open_objects(config.fib, sockets.object_writer, fib_tables)
         self.sync = FibSync(
             fib_tables,
-            writer,
+            sockets.writer,
             resync_s=config.fib.resync_s,
             log=log,
             rng=random.Random(),  # noqa: S311  (jitter, not a secret)
-            on_progress=host.on_progress,
+            on_progress=self._on_progress,
             is_link_up=self._is_link_up,
             objects=self._objects,
         )
-        self.desired = RouteAdmission(self.sync, log, config.martians)
+        self.admission = RouteAdmission(self.sync, log, config.martians)
         self._rules = RuleSync(
-            rule_writer,
+            sockets.rule_writer,
             config.fib.protocol,
             resync_s=config.fib.resync_s,
             log=log,
-            on_states=host.on_rules,
+            on_states=self.report_rules,
         )
         self._rules.set_desired(_rules_of(config))
         self._learn = LearnSync(
-            learn_reader, resync_s=config.fib.resync_s, log=log, on_change=host.on_learned
+            sockets.import_reader,
+            resync_s=config.fib.resync_s,
+            log=log,
+            on_change=self._on_imported,
         )
         self._learn.set_desired(_learn_rules(config))
         self._monitor = KernelMonitor(
-            listener,
-            reader,
+            sockets.listener,
+            sockets.reader,
             on_link=self._on_link,
             on_route=self._on_route,
             on_rule=self._rules.look_again,
             on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
             on_failure=self._on_failed_dump,
-            links=LinkTable(config.fib.table_id, config.fib.protocol),
+            links=links,
         )
         self._carriers = CarrierCheck(
-            link_asker, self._links_up, self._monitor.link_answered, config.fib.carrier_check_s
+            sockets.link_asker,
+            self._links_up,
+            self._monitor.link_answered,
+            config.fib.carrier_check_s,
         )
 
     def _links_up(self) -> list[int]:
@@ -166,38 +213,14 @@ class KernelSide:
         )
         return ObjectSync(fib_table, kernel, fib_tables, self._log, lambda: self._compat_mode.value)
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, config: Config, host: KernelHost, log: Logger) -> AsyncIterator[Self]:
-        """Subscribe, then read the links that there are.
+    async def load(self) -> None:
+        """Read the links, addresses and device routes.
 
         Raises:
             NetlinkError: the kernel refuses.
         """
-        protocol = config.fib.protocol
-        with (
-            RequestSocket(protocol) as writer,
-            RequestSocket(protocol) as reader,
-            RequestSocket(protocol) as rule_writer,
-            RequestSocket(protocol) as learn_reader,
-            RequestSocket(protocol) as object_writer,
-            RequestSocket(protocol) as link_asker,
-            EventSocket(writer.port_id, object_writer.port_id) as listener,
-        ):
-            side = cls(
-                config,
-                host,
-                log,
-                writer,
-                reader,
-                rule_writer,
-                learn_reader,
-                object_writer,
-                link_asker,
-                listener,
-            )
-            await side._monitor.load()
-            yield side
+        await self._monitor.load()
+        self.is_loaded = True
 
     async def run(self) -> None:
         """Keep the kernel as it should be, until cancelled."""
@@ -212,7 +235,7 @@ class KernelSide:
         """Keep it by another configuration from now on."""
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
         self._rules.set_desired(_rules_of(new))
-        self.desired.martians = new.martians
+        self.admission.follow(new.martians)
         if old.fib.carrier_check_s != new.fib.carrier_check_s:
             self._carriers.period_s = new.fib.carrier_check_s
         if old.learn != new.learn:
@@ -243,23 +266,13 @@ class KernelSide:
         return self.sync.counters()
 
     @property
-    def overruns(self) -> int:
-        """How often the kernel had more notifications than its buffer."""
-        return self._monitor.overruns
-
-    @property
     def links(self) -> list[Interface]:
         """Every link, as it is now."""
-        return list(self._monitor.links.interfaces.values())
+        return list(self._links.interfaces.values())
 
     def link(self, ifindex: int) -> Interface | None:
         """A link as it is now."""
-        return self._monitor.links.interfaces.get(ifindex)
-
-    @property
-    def rule_reports(self) -> tuple[RuleReport, ...]:
-        """Every policy rule of the configuration, and how it stands."""
-        return tuple(RuleReport(*state) for state in self._rules.states)
+        return self._links.interfaces.get(ifindex)
 
     def nexthops_after(self, after_id: int) -> NextHopsReported:
         """The next nexthop objects with ids above one."""
@@ -283,12 +296,12 @@ class KernelSide:
         progress = self.sync.pop_progress()
         return None if progress is None else FibProgress(*progress)
 
-    def take_learned(self) -> RoutesImported | None:
-        """Others' routes as a message."""
-        news = self._learn.learner.pop_changes()
-        return None if news is None else RoutesImported(*news)
+    def pop_imported(self) -> RoutesImported | None:
+        """Return the changes of imported routes as a message; None if there are none."""
+        changes = self._learn.learner.pop_changes()
+        return None if changes is None else RoutesImported(*changes)
 
-    async def carry_out(self, command: FibCommand) -> FibCommandDone:
+    async def execute(self, command: FibCommand) -> FibCommandDone:
         """Do something to the FIB as a whole, and say in words how that went."""
         match command:
             case FibCommand.DECOUPLE:
@@ -359,7 +372,32 @@ class KernelSide:
         self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
         if may_have_lost_routes:
             self._learn.look_again()
-        self._host.on_link(change)
+        session = self._supervisor.running
+        if session is not None:
+            session.mark_link(change.ifindex)
+            self._nup_sockets.handle_link_change(change)
+
+    # --- notices to the engine
+
+    def report_rules(self) -> None:
+        """Send the engine the state of every policy rule of the configuration."""
+        session = self._supervisor.running
+        if session is not None:
+            reports = tuple(RuleReport(*state) for state in self._rules.states)
+            session.send(RulesChanged(reports))
+
+    def _on_progress(self) -> None:
+        session = self._supervisor.running
+        if session is None:
+            return  # the next engine is sent everything in any case
+        session.mark_progress()
+        if self.sync.has_applied_start:
+            self.start_applied.set()
+
+    def _on_imported(self) -> None:
+        session = self._supervisor.running
+        if session is not None:
+            session.mark_imported()
 
 
 def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsReported:

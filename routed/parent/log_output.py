@@ -63,8 +63,7 @@ class DaemonLog:
         self.logger.on_record = self._remember
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         """At info and above, oldest first."""
-        self.on_line: Callable[[LogLine], None] | None = None
-        """Told each of them as it comes."""
+        self._on_line: Callable[[LogLine], None] = lambda _line: None
 
     def follow(self, config: LogConfig) -> None:
         """Log by another configuration: at its level from now on, and to its place as soon as `run`
@@ -120,6 +119,10 @@ class DaemonLog:
             raise
         return _file_sink(config, path, has_thread=self._has_thread, descriptor=descriptor)
 
+    def subscribe(self, on_line: Callable[[LogLine], None]) -> None:
+        """Have a function called with each line that is remembered from now on."""
+        self._on_line = on_line
+
     def begin_thread(self) -> None:
         """Let no file system hold up the daemon from now on; see `FileSink.begin_thread`."""
         self._has_thread = True
@@ -166,8 +169,7 @@ class DaemonLog:
         level, text = record.level.name.lower(), format_text(record)
         line = LogLine(wall_time(), level, record.process, record.event, text)
         self.lines.append(line)
-        if self.on_line is not None:
-            self.on_line(line)
+        self._on_line(line)
 
 
 class _Opening:

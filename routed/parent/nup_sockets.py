@@ -15,35 +15,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
+from routed.config.plan import LinkPlan
 from routed.config.schema import Config
+from routed.fib.links.table import LinkChange, LinkTable
 from routed.imsg.messages import SocketKind, SocketReady
 from routed.log.logger import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Family
+from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.nup_socket_options import is_reusable, open_neighbor_socket
 
-__all__ = ["SOCKET_RETRY_S", "NeighborSockets", "SocketTaker", "neighbor_family"]
+__all__ = ["SOCKET_RETRY_S", "NeighborSockets", "neighbor_family"]
 
 SOCKET_RETRY_S = 0.25
 """After this long a NUP socket that could not be opened is tried again."""
-
-
-class SocketTaker(Protocol):
-    """The engine that sockets are handed to."""
-
-    def send_link(self, ifindex: int) -> None:
-        """Tell a link as it is now, in order with other messages."""
-        ...
-
-    def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
-        """Send a message; the descriptor is the taker's from then on."""
-        ...
 
 
 @dataclass(slots=True)
@@ -58,18 +47,19 @@ class NeighborSockets:
     """Owns the sockets, and the links whose socket is tried again."""
 
     def __init__(
-        self,
-        link: Callable[[int], Interface | None],
-        running: Callable[[], SocketTaker | None],
-        log: Logger,
+        self, config: Config, links: LinkTable, supervisor: Supervisor, log: Logger
     ) -> None:
-        """Args:
-        link: a link as it is now, by ifindex.
-        running: the engine that is up, if one is.
-        log: for what was opened, and what could not be.
+        """Begin without sockets.
+
+        Args:
+            config: in force.
+            links: all links, as they are now.
+            supervisor: its running engine gets a copy of each socket.
+            log: for sockets that were opened, and those that could not be.
         """
-        self._link = link
-        self._running = running
+        self._config = config
+        self._links = links
+        self._supervisor = supervisor
         self._log = log
         self._kept: dict[int, _Kept] = {}
         self._due: dict[int, float] = {}
@@ -101,19 +91,31 @@ class NeighborSockets:
         for ifindex in list(self._kept):
             self.forget(ifindex)
 
-    def settle_all(self, links: Iterable[Interface], config: Config) -> None:
-        """The same as `settle` for many."""
-        for link in links:
-            self.settle(link, config)
+    def follow(self, config: Config) -> None:
+        """Decide by another configuration from now on; `reconcile_all` opens and closes sockets."""
+        self._config = config
 
-    def settle(self, link: Interface, config: Config) -> None:
-        """Hand the engine a socket for a link, if it should have one and does not yet."""
+    def reconcile_all(self) -> None:
+        """Open and close sockets by the configuration in force."""
+        for link in self._links.interfaces.values():
+            self.reconcile(link)
+
+    def handle_link_change(self, change: LinkChange) -> None:
+        """Open or close the socket of a link that has changed."""
+        if change.after is None:
+            self.forget(change.ifindex)
+        else:
+            self.reconcile(change.after)
+
+    def reconcile(self, link: Interface) -> None:
+        """Give the engine a socket for a link, if NUP runs there and the engine has none."""
+        config = self._config
         family = neighbor_family(link, config)
         self._record_port(link, config)
         if family is None:
             self._rest(link, config)
             return
-        engine = self._running()
+        engine = self._supervisor.running
         if engine is None:
             return
         kept = self._kept.get(link.ifindex)
@@ -168,12 +170,21 @@ class NeighborSockets:
             self._log.emit("nup-not-on-port", link=link.ifname)
         (self._ports.add if is_refused else self._ports.discard)(link.ifindex)
 
-    async def run(self, config: Callable[[], Config]) -> None:
-        """Try again, for ever.
+    def link_plans(self, new: Config) -> list[LinkPlan]:
+        """Say for every link how NUP runs there, and how it would by another configuration."""
+        return [
+            LinkPlan(
+                link.ifname,
+                self._config.interface_for(link.ifname),
+                new.interface_for(link.ifname),
+                has_socket=link.ifindex in self,
+            )
+            for link in self._links.interfaces.values()
+            if not link.is_loopback
+        ]
 
-        Args:
-            config: the one in force.
-        """
+    async def run(self) -> None:
+        """Retry the sockets that could not be opened, until cancelled."""
         while True:
             await self._has_due.wait()
             if not self._due:
@@ -183,9 +194,9 @@ class NeighborSockets:
             now = trio.current_time()
             for ifindex in [ifindex for ifindex, due in self._due.items() if due <= now]:
                 del self._due[ifindex]
-                link = self._link(ifindex)
+                link = self._links.interfaces.get(ifindex)
                 if link is not None:
-                    self.settle(link, config())
+                    self.reconcile(link)
 
 
 def neighbor_family(link: Interface, config: Config) -> Family | None:

@@ -33,30 +33,26 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
 from routed.config.diff import ConfigDelta, compare
 from routed.config.load import ConfigError
-from routed.config.plan import LinkPlan, plan
+from routed.config.plan import plan
 from routed.config.schema import Config
 from routed.imsg.messages import ConfigState, ReloadFinished
-from routed.log.logger import Logger
 from routed.model.command import ReloadAction
-from routed.model.secret import SharedSecret
 from routed.parent.config_history import LastGood
 from routed.parent.config_reader import ConfigReader
+from routed.parent.config_switch import SECRETS_CHANGED, ConfigSwitch, InForce, SwitchError
+from routed.parent.engine_answers import EngineAnswers
+from routed.parent.log_output import DaemonLog
 from routed.parent.reload_phases import TRANSITIONS, Action, Event, ReloadPhase
 from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
+from routed.parent.service_manager import ServiceReporter
 
 __all__ = [
     "KEEP_RETRY_S",
-    "SECRETS_CHANGED",
-    "InForce",
-    "Switch",
-    "SwitchError",
-    "TransactionHost",
     "Transactions",
 ]
 
@@ -70,101 +66,10 @@ that there is for a confirmation."""
 KEEP_RETRY_S = 30.0
 """Between two attempts to write state files that could not be written."""
 
-SECRETS_CHANGED = "secrets changed"
-
 _TOKEN_BYTES = 3
 
 _WAITS_LONG = ReloadFinished(False, ("too many reloads are waiting",), changes_state=False)
 _SUPERSEDED = ReloadFinished(False, ("superseded by a newer reload",), changes_state=False)
-
-
-class SwitchError(Exception):
-    """The daemon could not switch; it runs by the old configuration. The lines say why."""
-
-    def __init__(
-        self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
-    ) -> None:
-        """Args:
-        lines: the reasons.
-        was_applied: the engine ended on the new configuration, or may have.
-        is_engine_gone: there was no engine, or it ended before it had seen everything.
-        """
-        self.lines = tuple(lines)
-        self.was_applied = was_applied
-        self.is_engine_gone = is_engine_gone
-        super().__init__("; ".join(self.lines))
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """All that a daemon runs by: a configuration, and the secrets that its keys had."""
-
-    config: Config
-    secrets: tuple[SharedSecret, ...] = ()
-
-
-class Switch(Protocol):
-    """What has both sides follow a configuration (`routed.parent.config_switch`)."""
-
-    @property
-    def in_force(self) -> InForce:
-        """What both sides run by."""
-        ...
-
-    async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
-        """Follow a configuration on both sides.
-
-        Returns:
-            What changed beside the delta.
-
-        Raises:
-            SwitchError: it cannot be; the old one is in force.
-        """
-        ...
-
-    async def switch_back(self, former: InForce) -> list[str]:
-        """Return to what was in force before, whatever the engine does.
-
-        Returns, once an engine runs by it:
-            What could not be restored and is tried on.
-        """
-        ...
-
-    async def wait_for_engine(self) -> None:
-        """Return once there is an engine that runs."""
-        ...
-
-    async def changes_beside(self, new: Config) -> list[str]:
-        """What a switch would change beside the configuration: the secrets in its key files.
-
-        Raises:
-            SwitchError: they cannot be read.
-        """
-        ...
-
-
-class TransactionHost(Protocol):
-    """Who asks for transactions, and is told of them."""
-
-    def link_plans(self, new: Config) -> list[LinkPlan]:
-        """Every link, with what NUP does there now and would do."""
-        ...
-
-    def answer(self, request_id: int, answer: ReloadFinished) -> None:
-        """Tell the engine."""
-        ...
-
-    def config_state_changed(self) -> None:
-        """`Transactions.state` is another one."""
-        ...
-
-    def begin_reload(self) -> None:
-        """A reload begins: for the service manager and the log file."""
-        ...
-
-    def end_reload(self) -> None:
-        """It has ended."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,28 +86,32 @@ class Transactions:
 
     def __init__(
         self,
-        host: TransactionHost,
-        switch: Switch,
-        log: Logger,
+        switch: ConfigSwitch,
+        history: LastGood,
         reader: ConfigReader,
-        last_good: LastGood,
+        log: DaemonLog,
+        answers: EngineAnswers,
+        reporter: ServiceReporter,
     ) -> None:
         """Begin without requests.
 
         Args:
-            host: told how each request went.
-            switch: carries changes out.
-            log: for what happens.
+            switch: has both processes follow a configuration.
+            history: the configurations worth going back to.
             reader: of the configuration file.
-            last_good: the configurations worth going back to.
+            log: for what happens; its file is opened again by each reload.
+            answers: sends each answer to the engine that asked.
+            reporter: tells the service manager when a reload begins and ends.
         """
         self.phase = ReloadPhase.CONFIRMED
-        self._host = host
         self._switch = switch
-        self._log = log
+        self._daemon_log = log
+        self._log = log.logger
+        self._answers = answers
+        self._reporter = reporter
         self._reader = reader
         self._path = reader.path
-        self._last_good = last_good
+        self._last_good = history
         self._unconfirmed: _Unconfirmed | None = None
         self._must_return = False
         self._returned_at = float("-inf")
@@ -237,13 +146,13 @@ class Transactions:
             try:
                 self._reviews_in.send_nowait(request)
             except trio.WouldBlock:
-                self._host.answer(request.request_id, _WAITS_LONG)
+                self._answers.send(request.ticket, _WAITS_LONG)
         elif self._queue.is_full_for(request):
-            self._host.answer(request.request_id, _WAITS_LONG)
+            self._answers.send(request.ticket, _WAITS_LONG)
         else:
             for superseded in self._queue.put(request):
                 if not superseded.is_signal:  # nobody waits for that
-                    self._host.answer(superseded.request_id, _SUPERSEDED)
+                    self._answers.send(superseded.ticket, _SUPERSEDED)
             self._wake()
 
     def returns_from_dying_engines(self) -> bool:
@@ -282,11 +191,11 @@ class Transactions:
         self._news = trio.Event()
         waiting = self._unconfirmed
         if waiting is not None and self._must_return:
-            self._host.answer(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
+            self._answers.send(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
         elif waiting is not None and trio.current_time() >= waiting.until:
-            self._host.answer(0, await self._go_back(Event.TIME_UP, "nobody confirmed in time"))
+            self._answers.send(0, await self._go_back(Event.TIME_UP, "nobody confirmed in time"))
         elif (request := self._queue.pop()) is not None:
-            self._host.answer(request.request_id, await self._carry_out(request))
+            self._answers.send(request.ticket, await self._carry_out(request))
         else:
             with trio.move_on_at(float("inf") if waiting is None else waiting.until):
                 await self._news.wait()
@@ -300,7 +209,7 @@ class Transactions:
                 "internal-error", where="reload", error=f"{event.value} while {before.value}"
             )
         if self.phase is not before and self.phase is not ReloadPhase.UNCONFIRMED:
-            self._host.config_state_changed()
+            self._answers.notify(self.state)
         return action
 
     async def _carry_out(self, request: ReloadRequest) -> ReloadFinished:
@@ -345,8 +254,8 @@ class Transactions:
 
     def _refuse(self, request: ReloadRequest, problem: str) -> ReloadFinished:
         if request.is_signal:  # a service manager waits for the end of what it asked for
-            self._host.begin_reload()
-            self._host.end_reload()
+            with self._announced():
+                pass
         if request.action is ReloadAction.CONFIRM:
             return ReloadFinished(False, (problem,), changes_state=False)
         return self._failed([problem or "internal error; see the log"])
@@ -355,7 +264,7 @@ class Transactions:
 
     async def _review_loop(self) -> None:
         async for request in self._reviews:
-            self._host.answer(request.request_id, await self._review(request.action))
+            self._answers.send(request.ticket, await self._review(request.action))
 
     async def _review(self, action: ReloadAction) -> ReloadFinished:
         try:
@@ -372,7 +281,7 @@ class Transactions:
         delta = await self._compare(in_force, new)
         lines = [*delta.changes, *beside]
         if action is ReloadAction.PLAN:
-            links = self._host.link_plans(new)
+            links = self._switch.nup_sockets.link_plans(new)
             lines = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
             lines += [
                 f"adjacency   {change}: links sign and verify accordingly" for change in beside
@@ -489,7 +398,7 @@ class Transactions:
         until = trio.current_time() + confirm_s
         self._unconfirmed = _Unconfirmed(text, former, until, token, request)
         self._step(Event.SWITCHED_UNCONFIRMED)
-        self._host.config_state_changed()
+        self._answers.notify(self.state)
         self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
         advice = f"say `confirm` within {confirm_s:g} s, or the old configuration comes back"
         if SECRETS_CHANGED in lines:
@@ -617,12 +526,11 @@ class Transactions:
 
     @contextmanager
     def _announced(self) -> Iterator[None]:
-        """Tell the service manager that a reload is under way."""
-        self._host.begin_reload()
-        try:
+        """Tell the service manager that a reload is under way, and open the log file again: it may
+        have been moved away."""
+        with self._reporter.reload_announced():
+            self._daemon_log.begin_reopening()
             yield
-        finally:
-            self._host.end_reload()
 
     def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
         """End a switch that failed: the old configuration is in force."""

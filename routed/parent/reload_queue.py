@@ -24,8 +24,8 @@ QUEUE_MAX = 16
 class ReloadRequest:
     """Who asked for what."""
 
-    request_id: int
-    """The answer's address; 0 for a signal."""
+    ticket: int
+    """Of the engine's request (`routed.parent.engine_answers`); 0 for a signal."""
     asked_by: str
     """For the log."""
     action: ReloadAction = ReloadAction.RELOAD
@@ -41,7 +41,7 @@ class ReloadRequest:
     @property
     def is_signal(self) -> bool:
         """Whether it came by SIGHUP."""
-        return self.request_id == 0
+        return self.ticket == 0
 
     @property
     def is_plain_reload(self) -> bool:

@@ -23,7 +23,7 @@ from routed.fib.routes import extension
 from routed.fib.routes.ownership import Ownership, RouteValue, find_violation
 from routed.fib.sync import FibSync
 from routed.imsg.columns import ColumnError, unpack_keys, unpack_values
-from routed.imsg.messages import FibColumns, FibValue
+from routed.imsg.messages import FibColumns, FibInSync, FibValue, NextHopsToVerify, NextHopsVerified
 from routed.imsg.messages import FibUpdate as FibUpdateMessage
 from routed.log.logger import Logger
 from routed.model.columns import KEY_BYTES, KeyColumn, ValueColumn
@@ -36,7 +36,7 @@ __all__ = [
     "UPDATES_WAITING_MAX",
     "Refused",
     "RouteAdmission",
-    "judge_update",
+    "validate_update",
 ]
 
 UPDATES_WAITING_MAX = 32
@@ -58,44 +58,61 @@ class Refused(NamedTuple):
 
 
 class RouteAdmission:
-    """What every desired route of an engine passes; owns the count of what it has wished for."""
+    """Admits the desired routes of engines, and owns the count of them."""
 
     def __init__(self, sync: FibSync, log: Logger, martians: MartianRules) -> None:
-        self.martians = martians
-        """What no engine may ask for; replaced by a reload."""
+        """Admit the routes of a first engine.
+
+        Args:
+            sync: programs the routes that are admitted.
+            log: for the routes that are refused.
+            martians: prefixes that no engine may ask for.
+        """
+        self._martians = martians
         self._sync = sync
         self._log = log
         self._desired_since_counted = 0
-        """At least as many as there are: counting them anew is not for every update."""
+        """An upper bound of the desired routes: they are not counted anew for every update."""
 
-    def update(self, message: FibUpdateMessage) -> None:
-        """Take the desired routes that may be.
+    def follow(self, martians: MartianRules) -> None:
+        """Apply the martian rules of another configuration to later updates."""
+        self._martians = martians
+
+    def handle_update(self, message: FibUpdateMessage) -> None:
+        """Admit the valid routes of an update.
 
         Raises:
-            FloodError: no honest engine says so much.
+            FloodError: an honest engine never sends so much.
+            ColumnError: the message is malformed.
         """
         self._check_flood()
-        judged, refused = judge_update(message, self._sync.fib_tables.ownership, self.martians)
-        self._check_amount(sum(len(rows.keys) for rows in judged.install))
+        admitted, refused = validate_update(
+            message, self._sync.fib_tables.ownership, self._martians
+        )
+        self._check_amount(sum(len(rows.keys) for rows in admitted.install))
         self._sync.refused += len(refused)
         for prefix, problem in refused:
             self._log.emit("fib-route-refused", prefix=prefix, problem=problem)
-        self._sync.update(judged)
+        self._sync.update(admitted)
 
-    def in_sync(self) -> None:
-        """The engine has said everything.
+    def handle_in_sync(self, _message: FibInSync) -> None:
+        """Let the FIB remove stale routes once the updates so far were tried.
 
         Raises:
-            FloodError: too much at once.
+            FloodError: too many updates are waiting.
         """
         self._check_flood()
         self._sync.in_sync()
 
-    def judged(self) -> None:
-        """The engine has decided about what was suspected.
+    def handle_to_verify(self, message: NextHopsToVerify) -> None:
+        """Take next hops that are probably dead out of their groups, before the RIB decides."""
+        self._sync.suspect(message.legs)
+
+    def handle_verified(self, _message: NextHopsVerified) -> None:
+        """Restore the groups once the updates so far were tried: the RIB has decided.
 
         Raises:
-            IpcError: too much at once.
+            FloodError: too many updates are waiting.
         """
         self._check_flood()
         self._sync.judged()
@@ -115,7 +132,7 @@ class RouteAdmission:
             raise FloodError(f"more than {ROUTES_MAX} routes wanted")
 
 
-def judge_update(
+def validate_update(
     message: FibUpdateMessage, ownership: Ownership, martians: MartianRules = NO_EXCEPTIONS
 ) -> tuple[DesiredChanges, list[Refused]]:
     """Unpack an update and leave out what may not be.
@@ -130,7 +147,7 @@ def judge_update(
     install = [
         rows
         for columns in message.install
-        if (rows := _judge(columns, values, ownership, martians, refused)).keys
+        if (rows := _validate_columns(columns, values, ownership, martians, refused)).keys
     ]
     remove = [
         FibRemovals(columns.table_id, columns.family, _keys(columns.family, columns.keys))
@@ -160,7 +177,7 @@ class _MessageValues:
         return found
 
 
-def _judge(
+def _validate_columns(
     columns: FibColumns,
     values: _MessageValues,
     ownership: Ownership,

@@ -20,9 +20,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-__all__ = ["ServiceManager"]
+import trio
+
+from routed.fib.sync import FibSync
+
+__all__ = ["ServiceManager", "ServiceReporter"]
+
+STATUS_PERIOD_S = 1.0
+"""How often the status line is computed; it is sent when it has changed."""
 
 
 class ServiceManager:
@@ -88,6 +96,40 @@ class ServiceManager:
             self._socket.sendto(lines.encode(), self._address)
         except OSError:
             pass  # see the module's docstring
+
+
+class ServiceReporter:
+    """Tells the service manager how the daemon is, with the FIB in numbers as its status line."""
+
+    def __init__(self, manager: ServiceManager, fib: FibSync) -> None:
+        self._manager = manager
+        self._fib = fib
+
+    def ready(self) -> None:
+        """Say that the daemon does its work: at the start, and after each reload."""
+        self._manager.ready(self._fib.counters().text)
+
+    @contextmanager
+    def reload_announced(self) -> Iterator[None]:
+        """Say that a reload has begun, and at the end that the daemon is ready again."""
+        self._manager.reloading()
+        try:
+            yield
+        finally:
+            self.ready()
+
+    async def update_status(self) -> None:
+        """Keep the status line up to date, until cancelled."""
+        while self._manager.is_there:
+            await trio.sleep(STATUS_PERIOD_S)
+            self._manager.status(self._fib.counters().text)
+
+    async def pet_watchdog(self) -> None:
+        """Show that the event loop of this process turns; it watches the engine itself."""
+        period_s = self._manager.watchdog_period_s
+        while period_s is not None:
+            self._manager.alive()
+            await trio.sleep(period_s)
 
 
 def _watchdog_period(environment: Mapping[str, str]) -> float | None:

@@ -12,9 +12,10 @@ Failure: `StartError`, one sentence for the person at the terminal; what was ope
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from routed.config.permissions import is_of_another
 from routed.config.schema import Config
@@ -46,6 +47,8 @@ class Opened:
     log: DaemonLog
     listeners: Listeners
     instance: InstanceLock
+    started_at_ns: int = field(default_factory=time.monotonic_ns)
+    """Monotonic."""
 
     def close(self) -> None:
         """Remove what the file system has of us."""

@@ -35,7 +35,7 @@ from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop, RouteType
-from routed.parent.route_admission import judge_update
+from routed.parent.route_admission import validate_update
 from rtnetlink import LinkEnd, Rtnetlink
 from tests.bench import tables
 
@@ -243,7 +243,7 @@ class Daemon:
     async def take(self, frames: Sequence[bytes]) -> None:
         """Take frames as they come over the channel, until all are in the kernel."""
         for frame in frames:
-            update, refused = judge_update(codec.decode(FibUpdate, frame), OURS)
+            update, refused = validate_update(codec.decode(FibUpdate, frame), OURS)
             assert not refused
             self.sync.update(update)
             while self.sync.updates_waiting > 4:

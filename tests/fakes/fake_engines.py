@@ -6,24 +6,27 @@ next one starts a moment after its death and is given what `ConfigSwitch` agrees
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
 import trio
 
 from routed.config.load import load_text
-from routed.config.schema import Config
-from routed.imsg.messages import ConfBegin
+from routed.config.plan import LinkPlan
+from routed.config.schema import Config, LogConfig
+from routed.imsg.messages import ConfBegin, ReloadFinished
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
 from routed.model.secret import SharedSecret
 from routed.parent.config_reader import ConfigReader
-from routed.parent.config_switch import ConfigSwitch
+from routed.parent.config_switch import ConfigSwitch, InForce
 from routed.parent.engine_process.session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
-from routed.parent.reload import InForce
+from routed.parent.kernel import KernelSide
+from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.startup import Opened
 
 RESTART_S = 0.05
@@ -84,6 +87,61 @@ class FakeLog:
     def __init__(self, logger: Logger) -> None:
         self.logger = logger
 
+    def begin_reopening(self) -> None:
+        pass
+
+    def follow(self, config: LogConfig) -> None:
+        pass
+
+
+class FakeReporter:
+    """Counts the reloads that the service manager is told of."""
+
+    def __init__(self) -> None:
+        self.reloads = 0
+
+    @contextmanager
+    def reload_announced(self) -> Iterator[None]:
+        self.reloads += 1
+        yield
+
+
+class FakeAnswers:
+    """Keeps each answer with its ticket, instead of sending it to an engine."""
+
+    def __init__(self) -> None:
+        self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
+
+    def send(self, ticket: int, answer: ReloadFinished) -> None:
+        self.answers_in.send_nowait((ticket, answer))
+
+    def notify(self, message: object) -> None:
+        pass
+
+
+class FakeKernel:
+    """The configuration that the parent's own side follows."""
+
+    def __init__(self, config: Config) -> None:
+        self.follows = config
+
+    def follow(self, old: Config, new: Config) -> None:
+        assert old == self.follows
+        self.follows = new
+
+
+class FakeNupSockets:
+    """One link, on which NUP runs by both configurations."""
+
+    def follow(self, config: Config) -> None:
+        pass
+
+    def reconcile_all(self) -> None:
+        pass
+
+    def link_plans(self, new: Config) -> list[LinkPlan]:
+        return []
+
 
 class FakeInstance:
     """Holds the name of a protocol number, as a real lock does."""
@@ -105,6 +163,8 @@ class FakeInstance:
 
 
 class FakeOpened:
+    started_at_ns = 0
+
     def __init__(self, logger: Logger) -> None:
         self.instance = FakeInstance()
         self.listeners = FakeListeners()
@@ -155,7 +215,7 @@ class FakeEngine:
 
 
 class FakeParent:
-    """The real `ConfigSwitch` between its neighbors; host of it."""
+    """The real `ConfigSwitch` among fakes of its collaborators, with one engine after another."""
 
     def __init__(self, path: Path, started_by: Config) -> None:
         self.sink = Sink()
@@ -163,7 +223,7 @@ class FakeParent:
         self.restarts = 0
         self.session: FakeEngine | None = None
         self.on_step: Callable[[str, FakeEngine], None] = lambda _name, _engine: None
-        self.kernel_follows = started_by
+        self.kernel = FakeKernel(started_by)
         self.opened = FakeOpened(self.log)
         self.reader = DirectReader(str(path))
         self.switch = ConfigSwitch(
@@ -171,7 +231,8 @@ class FakeParent:
             self.reader,
             cast("Opened", self.opened),
             cast("Supervisor", self),
-            self,
+            cast("KernelSide", self.kernel),
+            cast("NeighborSockets", FakeNupSockets()),
         )
 
     @property
@@ -191,14 +252,6 @@ class FakeParent:
             self.restarts += 1
             await trio.sleep(RESTART_S)
 
-    # --- the host of a switch
-
-    def follow(self, old: Config, new: Config) -> None:
-        assert old == self.kernel_follows
-        self.kernel_follows = new
-
-    def conf_begin(self, total_bytes: int) -> ConfBegin:
-        raise NotImplementedError
-
-    def adopt_sockets(self) -> None:
-        pass
+    @property
+    def kernel_follows(self) -> Config:
+        return self.kernel.follows

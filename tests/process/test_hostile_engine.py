@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -23,12 +24,15 @@ from routed.config.load import load_text
 from routed.imsg.messages import (
     ConfBegin,
     FibCommanded,
+    FibInSync,
     FibProgress,
     FibUpdate,
     LinksComplete,
     LogLevelChanged,
     LogLevelRequested,
+    NextHopsAsked,
     NextHopsToVerify,
+    NextHopsVerified,
     Ping,
     ReloadFinished,
     ReloadRequested,
@@ -49,9 +53,10 @@ from routed.parent.engine_process.session import (
     REQUESTS_MAX,
     Conduct,
     EngineFailed,
+    EngineHandlers,
     EngineSession,
 )
-from routed.parent.engine_process.supervisor import Supervisor
+from routed.parent.engine_process.supervisor import EngineLife, Supervisor
 from routed.sandbox.kernel import here
 from tests.fakes.management_scene import until
 
@@ -88,6 +93,8 @@ class Host:
         self.judged = 0
         self.in_sync = 0
         self.on_in_sync: Callable[[], None] = lambda: None
+        self.on_reload: Callable[[Any, int], None] = self.handle_request
+        self.on_level: Callable[[Any, int], None] = self.handle_request
 
     def link(self, ifindex: int) -> Interface | None:
         return None
@@ -95,34 +102,39 @@ class Host:
     def pop_progress(self) -> FibProgress | None:
         return FibProgress(1, (), (), FibCounters())
 
-    def take_learned(self) -> None:
+    def pop_imported(self) -> None:
         return None
 
-    def fib_update(self, update: FibUpdate) -> None:
+    @property
+    def handlers(self) -> EngineHandlers:
+        return EngineHandlers(
+            notices={
+                FibUpdate: self.handle_update,
+                FibInSync: self.handle_in_sync,
+                NextHopsToVerify: self.suspected.append,
+                NextHopsVerified: self.handle_verified,
+            },
+            requests={
+                NextHopsAsked: self.handle_request,
+                FibCommanded: self.handle_request,
+                ReloadRequested: lambda message, request_id: self.on_reload(message, request_id),
+                LogLevelRequested: lambda message, request_id: self.on_level(message, request_id),
+            },
+        )
+
+    def handle_update(self, update: FibUpdate) -> None:
         if len(self.updates) >= 100:
             raise IpcError("more than 100 updates")
         self.updates.append(update)
 
-    def fib_in_sync(self) -> None:
+    def handle_in_sync(self, _message: FibInSync) -> None:
         self.in_sync += 1
         self.on_in_sync()
 
-    def nexthops_to_verify(self, message: NextHopsToVerify) -> None:
-        self.suspected.append(message)
-
-    def nexthops_verified(self) -> None:
+    def handle_verified(self, _message: NextHopsVerified) -> None:
         self.judged += 1
 
-    def nexthops_asked(self, request_id: int, after_id: int) -> None:
-        self.reloads.append(request_id)
-
-    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
-        self.reloads.append(request_id)
-
-    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
-        self.reloads.append(request_id)
-
-    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
+    def handle_request(self, _message: object, request_id: int) -> None:
         self.reloads.append(request_id)
 
 
@@ -143,7 +155,7 @@ class Siege:
 
     async def run(self) -> None:
         process = privsep.start_engine(NOBODY, NOBODY, "auto", 1 << 20)
-        self.session = EngineSession(process, self.host, self.log, self.conduct)
+        self.session = EngineSession(process, self.host, self.host.handlers, self.log, self.conduct)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._settle, self.session)
@@ -519,13 +531,13 @@ async def test_answers_that_are_not_taken_are_no_answers(take_over: TakeOver) ->
     siege = Siege()
     waiting = []
 
-    def answer(request_id: int, request: LogLevelRequested) -> None:
+    def answer(_request: LogLevelRequested, request_id: int) -> None:
         assert siege.session is not None
         # As many bytes as an answer about nexthop objects has.
         siege.session.send(ReloadFinished(True, ("x" * 50_000,)), request_id=request_id)
         waiting.append(len(siege.session._send_queue))
 
-    siege.host.log_level_requested = answer  # type: ignore[method-assign]
+    siege.host.on_level = answer
     await siege.run()
     assert siege.problems == [f"{REQUESTS_MAX + 1} requests at once"]
     assert siege.conduct.violations == {"flood": 1}
@@ -601,11 +613,11 @@ async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> N
         "os._exit(3)\n"
     )
 
-    def answer(request_id: int, request: ReloadRequested) -> None:
+    def answer(_request: ReloadRequested, request_id: int) -> None:
         assert siege.session is not None
         siege.session.send(ReloadFinished(True, ()), request_id=request_id)
 
-    siege.host.reload_requested = answer  # type: ignore[method-assign]
+    siege.host.on_reload = answer
     await siege.run()
     assert (siege.status, siege.problems) == ("exit status 3", [])
 
@@ -713,10 +725,9 @@ async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
         await session.prepare(CONFIG, (), begin)
         await session.commit()
 
+    life = EngineLife(host, host.handlers, settle, lambda _: None, lambda: True)
     with trio.fail_after(DEADLINE_S), pytest.raises(EngineFailed) as failure:
-        await supervisor.run(
-            host, CONFIG.user, CONFIG.sandbox, settle, lambda _: None, lambda: True
-        )
+        await supervisor.run(CONFIG.user, CONFIG.sandbox, life)
     return str(failure.value)
 
 

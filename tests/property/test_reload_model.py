@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -20,15 +21,17 @@ from hypothesis import strategies as st
 
 from routed.cli import _start_of
 from routed.config.load import load_text
-from routed.config.plan import LinkPlan
 from routed.config.schema import Config
 from routed.imsg.messages import ReloadFinished
 from routed.model.command import ReloadAction
 from routed.parent.config_history import LastGood
+from routed.parent.engine_answers import EngineAnswers
+from routed.parent.log_output import DaemonLog
 from routed.parent.reload import Transactions
 from routed.parent.reload_phases import ReloadPhase
 from routed.parent.reload_queue import ReloadRequest
-from tests.fakes.fake_engines import FakeEngine, FakeParent
+from routed.parent.service_manager import ServiceReporter
+from tests.fakes.fake_engines import FakeAnswers, FakeEngine, FakeParent, FakeReporter
 
 CONFIRM_S = 60.0
 STEPS = ("prepare", "prepared", "commit", "committed")
@@ -131,7 +134,7 @@ class World:
 
 
 class Daemon:
-    """One life of a daemon; host of its transactions."""
+    """One daemon, from its start to its end."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -140,10 +143,16 @@ class Daemon:
         self.parent = FakeParent(world.path, start.config)
         self.parent.on_step = self.on_step
         self.last_good = KillableFiles(world.directory, self.on_point)
+        answers = FakeAnswers()
+        self.answers = answers.answers
         self.transactions = Transactions(
-            self, self.parent.switch, self.parent.log, self.parent.reader, self.last_good
+            self.parent.switch,
+            self.last_good,
+            self.parent.reader,
+            cast("DaemonLog", self.parent.opened.log),
+            cast("EngineAnswers", answers),
+            cast("ServiceReporter", FakeReporter()),
         )
-        self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
         self.fault: Fault | None = None
         self.points = 0
         self.start = start
@@ -170,23 +179,6 @@ class Daemon:
             if self.points == fault.point:
                 raise ParentKilledError
             self.points += 1
-
-    # --- the host
-
-    def link_plans(self, new: Config) -> list[LinkPlan]:
-        return []
-
-    def answer(self, request_id: int, answer: ReloadFinished) -> None:
-        self.answers_in.send_nowait((request_id, answer))
-
-    def config_state_changed(self) -> None:
-        pass
-
-    def begin_reload(self) -> None:
-        pass
-
-    def end_reload(self) -> None:
-        pass
 
     # --- what is done to it
 
@@ -235,7 +227,7 @@ class Daemon:
     async def ask(self, request: ReloadRequest) -> ReloadFinished:
         self.transactions.ask(request)
         answered, answer = await self.answers.receive()
-        assert answered == request.request_id
+        assert answered == request.ticket
         return answer
 
     def may_end_as(self, outcomes: Iterable[tuple[str, str | None]]) -> None:

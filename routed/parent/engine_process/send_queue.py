@@ -37,13 +37,13 @@ from routed.imsg.messages import (
 )
 from routed.model.link import Interface
 
-__all__ = ["MESSAGES_MAX", "Outgoing", "SendQueue", "SendQueueSource"]
+__all__ = ["MESSAGES_MAX", "Outgoing", "SendQueue", "StateSource"]
 
 MESSAGES_MAX = 16_384
 """In order: a configuration of hundreds of megabytes, or sockets of links that flap all along."""
 
 
-class SendQueueSource(Protocol):
+class StateSource(Protocol):
     """Where state is asked for when its turn comes."""
 
     def link(self, ifindex: int) -> Interface | None:
@@ -54,7 +54,7 @@ class SendQueueSource(Protocol):
         """What the engine should be told of the FIB; None when it knows."""
         ...
 
-    def take_learned(self) -> RoutesImported | None:
+    def pop_imported(self) -> RoutesImported | None:
         """What the engine should be told of others' routes; None when it knows."""
         ...
 
@@ -70,13 +70,13 @@ class Outgoing(NamedTuple):
 class SendQueue:
     """Owns what one engine has not been told yet."""
 
-    def __init__(self, source: SendQueueSource) -> None:
+    def __init__(self, source: StateSource) -> None:
         self._source = source
         self._wake = trio.Event()
         self._messages: deque[Outgoing] = deque()
         self._links: dict[int, None] = {}
         self._has_progress = False
-        self._has_learned = False
+        self._has_imported = False
         self._refusals: Mapping[str, int] | None = None
         self._dropped: int | None = None
         self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
@@ -106,12 +106,12 @@ class SendQueue:
         self._has_progress = True
         self.wake()
 
-    def mark_learned(self) -> None:
+    def mark_imported(self) -> None:
         """Routes of others have changed."""
-        self._has_learned = True
+        self._has_imported = True
         self.wake()
 
-    def tell_refusals(self, calls: Mapping[str, int]) -> None:
+    def report_refusals(self, calls: Mapping[str, int]) -> None:
         """More system calls were refused.
 
         Args:
@@ -120,7 +120,7 @@ class SendQueue:
         self._refusals = calls
         self.wake()
 
-    def tell_dropped(self, count: int) -> None:
+    def report_dropped(self, count: int) -> None:
         """So many messages to engines could not be sent so far."""
         self._dropped = count
         self.wake()
@@ -139,7 +139,7 @@ class SendQueue:
         await self._wake.wait()
         self._wake = trio.Event()
 
-    def take(self, *, is_running: bool) -> Outgoing | None:
+    def pop(self, *, is_running: bool) -> Outgoing | None:
         """What comes next; the descriptor is the caller's to close. None: nothing for now.
 
         Args:
@@ -159,9 +159,9 @@ class SendQueue:
             self._has_progress = progress is not None
             if progress is not None:
                 return Outgoing(progress)
-        if self._has_learned:
-            learned = self._source.take_learned()
-            self._has_learned = learned is not None
+        if self._has_imported:
+            learned = self._source.pop_imported()
+            self._has_imported = learned is not None
             if learned is not None:
                 return Outgoing(learned)
         if self._refusals is not None:

@@ -20,9 +20,9 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import trio
 
@@ -45,19 +45,12 @@ from routed.imsg.messages import (
     ConfReady,
     ConfSecrets,
     EngineHello,
-    FibCommanded,
-    FibInSync,
     FibUpdate,
     LinkChanged,
     LogEvent,
-    LogLevelRequested,
     LogLine,
-    NextHopsAsked,
-    NextHopsToVerify,
-    NextHopsVerified,
     Ping,
     Pong,
-    ReloadRequested,
     Stop,
     Stopped,
 )
@@ -69,7 +62,7 @@ from routed.parent.engine_process.send_queue import (
     MESSAGES_MAX,
     Outgoing,
     SendQueue,
-    SendQueueSource,
+    StateSource,
 )
 from routed.parent.engine_process.spawn import EngineProcess
 from routed.sandbox.refusals import NotAListenerError, RefusalListener
@@ -80,7 +73,7 @@ __all__ = [
     "REQUESTS_MAX",
     "Conduct",
     "EngineFailed",
-    "EngineHost",
+    "EngineHandlers",
     "EngineSession",
 ]
 
@@ -137,40 +130,18 @@ class VersionDiffersError(IpcError):
     """The engine runs other code than this process: they do not understand each other."""
 
 
-class EngineHost(SendQueueSource, Protocol):
-    """What the parent does for its engine; each is called with what the engine said."""
+@dataclass(frozen=True, slots=True)
+class EngineHandlers:
+    """What the parent does with the messages that concern more than a session, by message class.
 
-    def fib_update(self, update: FibUpdate) -> None:
-        """Desired routes."""
-        ...
+    A handler raises `IpcError` for a message that an honest engine never sends; that ends the
+    engine.
+    """
 
-    def fib_in_sync(self) -> None:
-        """The gate opens."""
-        ...
-
-    def nexthops_to_verify(self, message: NextHopsToVerify) -> None:
-        """Next hops are likely dead."""
-        ...
-
-    def nexthops_asked(self, request_id: int, after_id: int) -> None:
-        """A client wants to see the nexthop objects."""
-        ...
-
-    def nexthops_verified(self) -> None:
-        """The RIB has decided about them."""
-        ...
-
-    def fib_commanded(self, request_id: int, request: FibCommanded) -> None:
-        """A client asks for something to be done to the kernel FIB."""
-        ...
-
-    def reload_requested(self, request_id: int, request: ReloadRequested) -> None:
-        """A client asks for a reload."""
-        ...
-
-    def log_level_requested(self, request_id: int, request: LogLevelRequested) -> None:
-        """A client asks for more or fewer lines."""
-        ...
+    notices: Mapping[type, Callable[[Any], None]] = field(default_factory=dict)
+    """Called with the message."""
+    requests: Mapping[type, Callable[[Any, int], None]] = field(default_factory=dict)
+    """Called with the message and its request id; each is answered exactly once."""
 
 
 class EngineSession:
@@ -179,29 +150,31 @@ class EngineSession:
     def __init__(
         self,
         process: EngineProcess,
-        host: EngineHost,
+        state: StateSource,
+        handlers: EngineHandlers,
         log: Logger,
         conduct: Conduct,
         closer: Closer | None = None,
     ) -> None:
-        """Serve a started engine.
+        """Take over a started engine process.
 
         Args:
             process: owned from now on.
-            host: asked for what the engine should know, told what it says.
+            state: the kernel's state, of which the engine is sent the current value.
+            handlers: of the messages that concern more than this session.
             log: for the session's events and the engine's own.
-            conduct: rules broken and calls refused; counted up here.
+            conduct: counts the rules broken and the system calls refused.
             closer: closes descriptors that the engine sends; default: one of its own.
         """
         self.phase = EnginePhase.CONFIGURING
         self.has_desired_routes = False
         """Whether it has said what it wants in the kernel, which it does once it has read all."""
         self.process = process
-        self._host = host
+        self._state = state
         self._log = log
         self._output = EngineOutput(process.output_fd, self._log_output)
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer or Closer())
-        self._send_queue = SendQueue(host)
+        self._send_queue = SendQueue(state)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
@@ -219,6 +192,16 @@ class EngineSession:
         self._greeted = trio.Event()
         self._relay = LogRelay(log, conduct.log_budget)
         self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, trio.current_time())
+        self._requests = handlers.requests
+        self._notices: dict[type, Callable[[Any], None]] = {
+            **handlers.notices,
+            EngineHello: self._handle_hello,
+            ConfReady: self._handle_config_answer,
+            ConfApplied: self._handle_config_answer,
+            Pong: self._handle_pong,
+            LogEvent: self._handle_log_event,
+            Stopped: self._handle_stopped,
+        }
 
     # --- what the engine should know
 
@@ -239,21 +222,20 @@ class EngineSession:
 
     def send_link(self, ifindex: int) -> None:
         """Queue a link as it is now, in order with the other messages."""
-        link = self._host.link(ifindex)
+        link = self._state.link(ifindex)
         if link is not None:
             self.send(LinkChanged(link))
 
-    def tell_refusals(self) -> None:
-        """Tell what this daemon's engines were refused so far, and how many messages to them were
-        dropped."""
+    def report_refusals(self) -> None:
+        """Send the numbers of refused system calls and dropped messages of all engines so far."""
         if self._conduct.refusals:
-            self._send_queue.tell_refusals(self._conduct.refusals)
+            self._send_queue.report_refusals(self._conduct.refusals)
         if self._conduct.messages_dropped:
-            self._send_queue.tell_dropped(self._conduct.messages_dropped.total())
+            self._send_queue.report_dropped(self._conduct.messages_dropped.total())
 
-    def mark_learned(self) -> None:
+    def mark_imported(self) -> None:
         """Routes of others have changed."""
-        self._send_queue.mark_learned()
+        self._send_queue.mark_imported()
 
     def send_line(self, line: LogLine) -> None:
         """Tell a line of the log; when the engine does not follow, the oldest are left out."""
@@ -407,7 +389,7 @@ class EngineSession:
         try:
             while True:
                 await self._send_queue.wait()
-                while (item := self._send_queue.take(is_running=self.is_running)) is not None:
+                while (item := self._send_queue.pop(is_running=self.is_running)) is not None:
                     try:
                         await self._send_item(item)
                     finally:
@@ -433,7 +415,7 @@ class EngineSession:
         if problem:
             name = type(item.message).__name__
             self._conduct.messages_dropped[name] += 1
-            self._send_queue.tell_dropped(self._conduct.messages_dropped.total())
+            self._send_queue.report_dropped(self._conduct.messages_dropped.total())
             self._log.emit("message-dropped", message=name, problem=problem)
 
     async def _receive_loop(self) -> None:
@@ -453,7 +435,7 @@ class EngineSession:
                         self._channel.discard([descriptor])
                     raise
                 if descriptor is None:
-                    self._take(message, frame.request_id)
+                    self._handle(message, frame.request_id)
                 else:
                     self._take_listener(descriptor)
         except ChannelClosed:
@@ -483,50 +465,47 @@ class EngineSession:
             self.other_version = "unknown" if hello is None else hello.version
             raise VersionDiffersError(f"the engine's version is {self.other_version}")
 
-    def _take(self, message: object, request_id: int) -> None:
-        match message:
-            case EngineHello():
-                if self.has_greeted:
-                    raise IpcError("a second hello")
-                self._greeted.set()
-            case FibUpdate():
-                self.has_desired_routes = True
-                self._host.fib_update(message)
-            case FibInSync():
-                self._host.fib_in_sync()
-            case NextHopsToVerify():
-                self._host.nexthops_to_verify(message)
-            case NextHopsAsked(after_id=after_id):
-                self._count_request(request_id)
-                self._host.nexthops_asked(request_id, after_id)
-            case NextHopsVerified():
-                self._host.nexthops_verified()
-            case ConfReady() | ConfApplied():
-                # Before it is handed a socket of strangers, whose descriptors it could pass on.
-                self._channel.refuse_descriptors()
-                # Here and not in `commit`: what the engine says next belongs to the new phase.
-                if self.phase is EnginePhase.CONFIGURING and isinstance(message, ConfApplied):
-                    self.phase = EnginePhase.RUNNING
-                    self._send_queue.wake()
-                try:
-                    self._answer_in.send_nowait(message)
-                except trio.WouldBlock:
-                    raise FloodError("answers that nobody asked for") from None
-            case ReloadRequested():
-                self._count_request(request_id)
-                self._host.reload_requested(request_id, message)
-            case FibCommanded():
-                self._count_request(request_id)
-                self._host.fib_commanded(request_id, message)
-            case LogLevelRequested():
-                self._count_request(request_id)
-                self._host.log_level_requested(request_id, message)
-            case Pong():
-                self._pulses_missed = 0
-            case LogEvent():
-                self._relay.relay(message, trio.current_time())
-            case Stopped():
-                self._stopped.set()
+    def _handle(self, message: object, request_id: int) -> None:
+        """Call the handler of a message.
+
+        Raises:
+            IpcError: the engine breaks a rule.
+        """
+        message_class = type(message)
+        handle_request = self._requests.get(message_class)
+        if handle_request is not None:
+            self._count_request(request_id)
+            handle_request(message, request_id)
+            return
+        if message_class is FibUpdate:
+            self.has_desired_routes = True
+        self._notices[message_class](message)
+
+    def _handle_hello(self, _hello: EngineHello) -> None:
+        if self.has_greeted:
+            raise IpcError("a second hello")
+        self._greeted.set()
+
+    def _handle_config_answer(self, answer: ConfReady | ConfApplied) -> None:
+        # Before it is handed sockets on which unauthenticated senders could pass descriptors.
+        self._channel.refuse_descriptors()
+        # Here and not in `commit`: the next message of the engine belongs to the new phase.
+        if self.phase is EnginePhase.CONFIGURING and isinstance(answer, ConfApplied):
+            self.phase = EnginePhase.RUNNING
+            self._send_queue.wake()
+        try:
+            self._answer_in.send_nowait(answer)
+        except trio.WouldBlock:
+            raise FloodError("answers that nobody asked for") from None
+
+    def _handle_pong(self, _pong: Pong) -> None:
+        self._pulses_missed = 0
+
+    def _handle_log_event(self, event: LogEvent) -> None:
+        self._relay.relay(event, trio.current_time())
+
+    def _handle_stopped(self, _stopped: Stopped) -> None:
+        self._stopped.set()
 
     def _take_listener(self, descriptor: int) -> None:
         """Hear of refused calls from now on, once in an engine's life."""
@@ -556,7 +535,7 @@ class EngineSession:
             if call is None:
                 continue
             self._conduct.count_refusal(call)
-            self._send_queue.tell_refusals(self._conduct.refusals)
+            self._send_queue.report_refusals(self._conduct.refusals)
             self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
             if self._refusals.take(trio.current_time()) is None:
                 self._log.emit("sandbox-uncounted", pid=self.process.pid, call=call)

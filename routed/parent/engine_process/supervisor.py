@@ -14,6 +14,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 import trio
 
@@ -25,16 +26,38 @@ from routed.imsg.authority import EnginePhase
 from routed.log.logger import Logger
 from routed.model.backoff import Backoff
 from routed.parent.engine_process.code_on_disk import CodeOnDisk
-from routed.parent.engine_process.session import Conduct, EngineFailed, EngineHost, EngineSession
+from routed.parent.engine_process.send_queue import StateSource
+from routed.parent.engine_process.session import (
+    Conduct,
+    EngineFailed,
+    EngineHandlers,
+    EngineSession,
+)
 from routed.parent.engine_process.spawn import EngineProcess, start_engine
 
-__all__ = ["Supervisor"]
+__all__ = ["EngineLife", "Supervisor"]
 
 RESTARTS_MAX = 5
 RESTART_WINDOW_S = 60.0
 _RESTART = Backoff(first_s=0.05, limit_s=5.0)
 
 _CHANNEL_BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLife:
+    """All that one engine after another is connected with."""
+
+    state: StateSource
+    """The kernel's state, of which each engine is sent the current value."""
+    handlers: EngineHandlers
+    """Of what engines send."""
+    introduce: Callable[[EngineSession], Awaitable[None]]
+    """Configures a new engine and sends it the state; EngineFailed or OSError ends that engine."""
+    on_death: Callable[[EngineSession], None]
+    """Called after an engine has ended without being stopped."""
+    survives_deaths: Callable[[], bool]
+    """Called when too many have died; True if the next one starts with another configuration."""
 
 
 class Supervisor:
@@ -58,30 +81,21 @@ class Supervisor:
         session = self.session
         return session if session is not None and session.is_running else None
 
-    async def run(
-        self,
-        host: EngineHost,
-        user: EngineUser,
-        sandbox: SandboxMode,
-        settle: Callable[[EngineSession], Awaitable[None]],
-        on_death: Callable[[EngineSession], None],
-        goes_on: Callable[[], bool],
-    ) -> None:
-        """Run engines, one after another; returns when one was stopped on purpose.
+    async def run(self, user: EngineUser, sandbox: SandboxMode, life: EngineLife) -> None:
+        """Run engines, one after another; return when one was stopped on purpose.
 
         Args:
-            host: asked for what they should know, told what they say.
-            user: whom they become.
-            sandbox: how they are held.
-            settle: configures a new engine and tells it everything; EngineFailed ends that engine.
-            on_death: told of an engine that ended without being stopped.
-            goes_on: asked when too many have died; True when the next one runs by something else.
+            user: user the engines run as.
+            sandbox: how engines are confined.
+            life: all that they are connected with.
 
         Raises:
             EngineFailed: too many died too quickly.
         """
         while (process := await self._start(user, sandbox)) is not None:
-            session = EngineSession(process, host, self._log, self.conduct, self._closer)
+            session = EngineSession(
+                process, life.state, life.handlers, self._log, self.conduct, self._closer
+            )
             self.session = session
             self._log.emit(
                 "engine-started", pid=process.pid, user=user.name, restarts=self.restarts
@@ -91,7 +105,7 @@ class Supervisor:
             async def introduce(session: EngineSession = session) -> None:
                 nonlocal problem
                 try:
-                    await settle(session)
+                    await life.introduce(session)
                 except (EngineFailed, OSError) as error:
                     # OSError: no descriptor to spare for its sockets.
                     problem = str(error)
@@ -104,8 +118,8 @@ class Supervisor:
             if self._is_ending.is_set():
                 return
             self.restarts += 1
-            on_death(session)
-            self._bury(session, problem or status, goes_on)
+            life.on_death(session)
+            self._record_death(session, problem or status, life.survives_deaths)
             await self._pause(self._delay())
 
     @property
@@ -157,7 +171,14 @@ class Supervisor:
                 await self._pause(_RESTART.limit_s)
         return None
 
-    def _bury(self, session: EngineSession, status: str, goes_on: Callable[[], bool]) -> None:
+    def _record_death(
+        self, session: EngineSession, status: str, survives_deaths: Callable[[], bool]
+    ) -> None:
+        """Count a death, and decide whether another engine is started.
+
+        Raises:
+            EngineFailed: none is.
+        """
         now = trio.current_time()
         self._deaths.append(now)
         if session.was_killed_by(signal.SIGSYS):
@@ -169,7 +190,7 @@ class Supervisor:
             # It has never worked here: say why at once, instead of trying again.
             raise EngineFailed(f"the engine cannot start: {words}")
         is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S
-        if is_limit and goes_on():
+        if is_limit and survives_deaths():
             self._deaths.clear()
         elif is_limit:
             self._log.emit("engine-given-up", deaths=RESTARTS_MAX, within_s=int(RESTART_WINDOW_S))

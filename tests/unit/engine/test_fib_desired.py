@@ -15,7 +15,7 @@ from routed.model.fib import FibCounters, FibFailure
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
-from routed.parent.route_admission import judge_update
+from routed.parent.route_admission import validate_update
 
 A = Prefix.parse("10.1.0.0/16")
 BLACKHOLE = DesiredRoute(RouteType.BLACKHOLE, ())
@@ -40,7 +40,7 @@ class Wanted(dict[Prefix, DesiredRoute]):
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
     """What the parent makes of an update."""
-    taken, refused = judge_update(update, OURS, ANYTHING)
+    taken, refused = validate_update(update, OURS, ANYTHING)
     assert not refused
     install = {
         Prefix.from_int(rows.family, key): value

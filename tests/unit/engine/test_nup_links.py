@@ -13,6 +13,7 @@ import pytest
 from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.engine.nup_links import NeighborLinks
+from routed.fib.links.table import LinkTable
 from routed.log.logger import Logger
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family
@@ -22,6 +23,7 @@ from routed.nup.link.cost import RttCost
 from routed.nup.link.damping import Damping
 from routed.nup.link.settings import LinkSettings
 from routed.nup.network import NeighborNetwork
+from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.nup_sockets import NeighborSockets, neighbor_family
 from tests.unit.fib.test_sync import ListSink
 
@@ -180,9 +182,9 @@ async def test_the_parent_opens_no_socket_on_a_port_and_says_so_once() -> None:
     assert neighbor_family(link("eth0"), config) is Family.IPV6
     sink = ListSink()
     log = Logger(sink, "parent")
-    sockets = NeighborSockets(lambda _ifindex: None, lambda: None, log)
+    sockets = NeighborSockets(config, LinkTable(), Supervisor(log), log)
     for state in (port, port, link("eth0"), port, dataclasses.replace(port, ifname="other0")):
-        sockets.settle(state, config)
+        sockets.reconcile(state)
     assert [record.fields for record in sink.events("nup-not-on-port")] == [{"link": "eth0"}] * 2
 
 

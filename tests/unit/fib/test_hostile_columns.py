@@ -14,7 +14,7 @@ from routed.imsg.columns import pack_indices, pack_keys
 from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.model.prefix import Family, Prefix
 from routed.model.route import RouteType
-from routed.parent.route_admission import judge_update
+from routed.parent.route_admission import validate_update
 from tests.fakes.fake_kernel import FakeKernel
 
 OURS = Ownership(protocol=205, priority=205, tables=frozenset({254}))
@@ -46,7 +46,7 @@ class Victim:
             (FibColumns(254, family, pack_keys(family, install), pack_indices(indices)),),
             (FibColumns(254, family, pack_keys(family, remove), b""),),
         )
-        update, refused = judge_update(message, OURS)
+        update, refused = validate_update(message, OURS)
         assert not refused
         for removals in update.remove:
             self.fib_tables.withdraw(*removals)

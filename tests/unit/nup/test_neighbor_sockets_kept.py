@@ -6,16 +6,20 @@ import errno
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from routed.config.load import load_file
+from routed.fib.links.table import LinkTable
 from routed.imsg.messages import SocketReady
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.nup_addresses import NUP_PORT
 from routed.model.prefix import Address
+from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.nup_sockets import NeighborSockets
 from tests.unit.nup.test_neighbor_socket import IPV6, LEFT, in_namespace, pytestmark
 
@@ -77,19 +81,21 @@ def test_nobody_takes_the_port_while_an_engine_restarts_or_a_link_is_down(tmp_pa
         addresses = (InterfaceAddress(Address.parse(IPV6[LEFT]), 64),)
         link = Interface(index, LEFT, True, True, 1500, False, True, addresses)
         down = Interface(index, LEFT, False, False, 1500, False, True, ())
-        engine: Engine | None = Engine()
-        sockets = NeighborSockets(lambda _: link, lambda: engine, Logger(Sink(), "t", Level.DEBUG))
+        engines = SimpleNamespace(running=None)
+        sockets = NeighborSockets(
+            config, LinkTable(), cast("Supervisor", engines), Logger(Sink(), "t", Level.DEBUG)
+        )
         inodes = []
         for _ in range(3):
-            engine = Engine()
+            engine = engines.running = Engine()
             sockets.begin_session()
-            sockets.settle(link, config)
+            sockets.reconcile(link)
             assert len(engine.descriptors) == 1
-            sockets.settle(down, config)
+            sockets.reconcile(down)
             assert_taken()
-            sockets.settle(link, config)
+            sockets.reconcile(link)
             inodes += engine.die()
-            engine = None
+            engines.running = None
             assert_taken()
         assert len(inodes) == 6
         assert len(set(inodes)) == 1, "the same socket each time"

@@ -14,8 +14,12 @@ from routed.config.diff import compare
 from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.parent import config_switch
-from routed.parent.config_switch import METRICS_RETRY_S, SWITCH_BACK_TIMEOUT_S
-from routed.parent.reload import InForce, SwitchError
+from routed.parent.config_switch import (
+    METRICS_RETRY_S,
+    SWITCH_BACK_TIMEOUT_S,
+    InForce,
+    SwitchError,
+)
 from tests.fakes.fake_engines import FakeEngine, FakeParent
 
 OLD = load_text("router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n")

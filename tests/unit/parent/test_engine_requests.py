@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,16 +10,25 @@ import trio
 
 from ipc.framing import IpcError
 from routed.config.schema import LogConfig
+from routed.imsg.authority import AUTHORITY, ChannelEnd
 from routed.imsg.messages import (
+    ConfApplied,
+    ConfReady,
+    EngineHello,
     FibCommandDone,
     FibCommanded,
+    LogEvent,
     LogLevelChanged,
     LogLevelRequested,
+    NextHopsAsked,
     NextHopsReported,
+    Pong,
     ReloadFinished,
     ReloadRequested,
+    Stopped,
 )
 from routed.model.command import FibCommand
+from routed.parent.engine_answers import EngineAnswers
 from routed.parent.engine_requests import EngineRequests
 from routed.parent.log_output import DaemonLog
 from routed.parent.reload_queue import ReloadRequest
@@ -57,8 +67,11 @@ class Kernel:
 
     def __init__(self) -> None:
         self.may_finish = trio.Event()
+        self.admission = SimpleNamespace(
+            handle_update=None, handle_in_sync=None, handle_to_verify=None, handle_verified=None
+        )
 
-    async def carry_out(self, command: FibCommand) -> FibCommandDone:
+    async def execute(self, command: FibCommand) -> FibCommandDone:
         await self.may_finish.wait()
         return DONE
 
@@ -74,8 +87,8 @@ class Transactions:
         self.asked.append(request)
 
 
-class Counter:
-    """A desk with everything around it."""
+class Scene:
+    """The dispatch table with fakes of everything around it."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.engines, self.kernel, self.transactions = Engines(), Kernel(), Transactions()
@@ -83,17 +96,23 @@ class Counter:
         transactions: Any = self.transactions
         engines: Any = self.engines
         log = DaemonLog(LogConfig(), is_foreground=True)
-        self.engine_requests = EngineRequests(kernel, transactions, log, engines, nursery)
+        self.answers = EngineAnswers(engines)
+        requests = EngineRequests(kernel, transactions, log, self.answers, nursery)
+        self.handlers = requests.handlers
+
+    def request(self, message: object, request_id: int) -> None:
+        """Handle a message of the present engine."""
+        self.handlers.requests[type(message)](message, request_id)
 
 
 async def test_an_answer_reaches_the_engine_that_asked(nursery: trio.Nursery) -> None:
-    counter = Counter(nursery)
-    engine = counter.engines.running
+    scene = Scene(nursery)
+    engine = scene.engines.running
     assert engine is not None
-    counter.engine_requests.fib_commanded(7, FibCommanded(FibCommand.RESYNC, 0, 1))
-    counter.engine_requests.nexthops_asked(8, 0)
-    counter.engine_requests.log_level_requested(9, LogLevelRequested("debug"))
-    counter.kernel.may_finish.set()
+    scene.request(FibCommanded(FibCommand.RESYNC, 0, 1), 7)
+    scene.request(NextHopsAsked(0), 8)
+    scene.request(LogLevelRequested("debug"), 9)
+    scene.kernel.may_finish.set()
     await trio.testing.wait_all_tasks_blocked()
     assert engine.got == [
         (NextHopsReported((), is_last=True), 8), (LogLevelChanged("debug"), 9), (DONE, 7),
@@ -104,18 +123,18 @@ async def test_the_next_engine_does_not_get_its_predecessors_answers(
     nursery: trio.Nursery,
 ) -> None:
     """Its own request may have the same id."""
-    counter = Counter(nursery)
-    counter.engine_requests.fib_commanded(1, FibCommanded(FibCommand.RESYNC, 0, 1))
-    counter.engine_requests.reload_requested(2, ReloadRequested(0, 1))
+    scene = Scene(nursery)
+    scene.request(FibCommanded(FibCommand.RESYNC, 0, 1), 1)
+    scene.request(ReloadRequested(0, 1), 2)
     await trio.testing.wait_all_tasks_blocked()
-    counter.engines.die()
-    counter.engine_requests.tell_level()  # nobody is there to hear it
-    successor = counter.engines.start()
-    counter.engine_requests.reload_requested(2, ReloadRequested(0, 1))
-    counter.kernel.may_finish.set()
-    first, second = counter.transactions.asked
-    counter.engine_requests.answer_reload(first.request_id, ReloadFinished(False, ("the first",)))
-    counter.engine_requests.answer_reload(second.request_id, ReloadFinished(True, ("the second",)))
+    scene.engines.die()
+    scene.answers.notify(LogLevelChanged("info"))  # dropped: no engine is running
+    successor = scene.engines.start()
+    scene.request(ReloadRequested(0, 1), 2)
+    scene.kernel.may_finish.set()
+    first, second = scene.transactions.asked
+    scene.answers.send(first.ticket, ReloadFinished(False, ("the first",)))
+    scene.answers.send(second.ticket, ReloadFinished(True, ("the second",)))
     await trio.testing.wait_all_tasks_blocked()
     assert successor.got == [(ReloadFinished(True, ("the second",)), 2)]
 
@@ -123,15 +142,30 @@ async def test_the_next_engine_does_not_get_its_predecessors_answers(
 async def test_whichever_engine_there_is_hears_of_a_reload_by_signal(
     nursery: trio.Nursery,
 ) -> None:
-    counter = Counter(nursery)
-    counter.engines.die()
-    engine = counter.engines.start()
+    scene = Scene(nursery)
+    scene.engines.die()
+    engine = scene.engines.start()
     answer = ReloadFinished(True, ("nothing changed",))
-    counter.engine_requests.answer_reload(0, answer)
+    scene.answers.send(0, answer)
     assert engine.got == [(answer, 0)]
 
 
 async def test_a_level_that_does_not_exist_breaks_a_rule(nursery: trio.Nursery) -> None:
-    counter = Counter(nursery)
+    scene = Scene(nursery)
     with pytest.raises(IpcError, match="log level 'loud' does not exist"):
-        counter.engine_requests.log_level_requested(1, LogLevelRequested("loud"))
+        scene.request(LogLevelRequested("loud"), 1)
+
+
+async def test_the_table_and_the_session_handle_every_message_of_an_engine(
+    nursery: trio.Nursery,
+) -> None:
+    scene = Scene(nursery)
+    by_session = {EngineHello, ConfReady, ConfApplied, Pong, LogEvent, Stopped}
+    tables = [set(scene.handlers.notices), set(scene.handlers.requests), by_session]
+    sent = {
+        entry.message
+        for entry in AUTHORITY.values()
+        if entry.sender is ChannelEnd.ENGINE and not entry.carries_descriptor
+    }
+    assert set().union(*tables) == sent
+    assert sum(len(table) for table in tables) == len(sent)

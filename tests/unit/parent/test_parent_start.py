@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from routed.netlink.socket import NetlinkError
 from routed.parent import main as parent
 from routed.parent import signals
 from routed.parent.daemonize import ReadyPipe
-from routed.parent.kernel import KernelSide
+from routed.parent.kernel import KernelSockets
 from tests.fakes.fake_engines import FakeInstance, FakeListeners, Sink
 
 
@@ -49,8 +49,8 @@ def test_what_the_kernel_refuses_at_the_start_is_said(
 ) -> None:
     """S10: `the daemon died before it was ready; see its log`, where the log had no reason."""
 
-    @asynccontextmanager
-    async def refuse(*refused: object) -> AsyncIterator[None]:
+    @contextmanager
+    def refuse(*refused: object) -> Iterator[None]:
         if refused:
             raise NetlinkError(reason)
         yield
@@ -60,8 +60,6 @@ def test_what_the_kernel_refuses_at_the_start_is_said(
         secrets=(),
         log=SimpleNamespace(
             logger=Logger(sink, "parent", Level.DEBUG),
-            on_line=None,
-            lines=[],
             close=lambda: None,
             run=trio.sleep_forever,
         ),
@@ -70,7 +68,7 @@ def test_what_the_kernel_refuses_at_the_start_is_said(
         close=lambda: None,
     )
     monkeypatch.setattr(parent, "open_daemon", lambda *_, **__: opened)
-    monkeypatch.setattr(KernelSide, "open", refuse)
+    monkeypatch.setattr(KernelSockets, "open", refuse)
     text = f"router_id: 10.255.0.1\nuser: root\npid_file: {tmp_path}/routed.pid\n"
     start = parent.StartedBy(load_text(text), text, str(tmp_path / "routes.yaml"))
     ready = Ready()

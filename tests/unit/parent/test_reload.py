@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -20,17 +21,19 @@ from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.command import ReloadAction
 from routed.parent.config_history import LastGood
+from routed.parent.config_switch import ConfigSwitch, InForce, SwitchError
+from routed.parent.engine_answers import EngineAnswers
+from routed.parent.log_output import DaemonLog
 from routed.parent.reload import (
     AMBIGUOUS_S,
     KEEP_RETRY_S,
     SIGNAL_ATTEMPTS,
-    InForce,
-    SwitchError,
     Transactions,
 )
 from routed.parent.reload_phases import TRANSITIONS, Action, Event, ReloadPhase, table_text
 from routed.parent.reload_queue import QUEUE_MAX, ReloadRequest
-from tests.fakes.fake_engines import DirectReader, Sink
+from routed.parent.service_manager import ServiceReporter
+from tests.fakes.fake_engines import DirectReader, FakeAnswers, FakeLog, FakeReporter, Sink
 
 BASE = "router_id: 10.255.0.1\nuser: root\ninterfaces: {eth0: {cost: 10}}\n"
 
@@ -40,8 +43,8 @@ def text_with(*numbers: int, cost: int = 10) -> str:
     return BASE.replace("cost: 10", f"cost: {cost}") + ("static:\n" + routes if routes else "")
 
 
-class Host:
-    """A daemon that follows every configuration, unless it is told not to."""
+class Switch:
+    """Follows every configuration, unless a test wants it to fail."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,10 +59,8 @@ class Host:
         self.may_switch, self.may_review = trio.Event(), trio.Event()
         self.may_switch.set()
         self.may_review.set()
-        self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
         self.on_switch: Callable[[], None] = lambda: None
-        self.reloads = 0
-        """As the service manager hears of them."""
+        self.nup_sockets = self
 
     @property
     def config(self) -> Config:
@@ -93,18 +94,6 @@ class Host:
         entries = self.config.interface_for("eth0"), new.interface_for("eth0")
         return [LinkPlan("eth0", *entries, has_socket=True)]
 
-    def answer(self, request_id: int, answer: ReloadFinished) -> None:
-        self.answers_in.send_nowait((request_id, answer))
-
-    def config_state_changed(self) -> None:
-        pass
-
-    def begin_reload(self) -> None:
-        self.reloads += 1
-
-    def end_reload(self) -> None:
-        pass
-
 
 def last_good_of(directory: Path, complain: Callable[[str], None] = print) -> LastGood:
     return LastGood(str(directory / "routed.pid"), complain)
@@ -117,16 +106,18 @@ class Scene:
         self.path = directory / "routes.yaml"
         if not self.path.exists():
             self.write(1)
-        self.host = Host(self.path)
+        self.switch = Switch(self.path)
+        self.answers, self.reporter = FakeAnswers(), FakeReporter()
         self.sink = Sink()
         self.complaints: list[str] = []
         self.last_good = last_good_of(state or directory, self.complaints.append)
         self.transactions = Transactions(
-            self.host,
-            self.host,
-            Logger(self.sink, "parent", Level.DEBUG),
-            DirectReader(str(self.path)),
+            cast("ConfigSwitch", self.switch),
             self.last_good,
+            DirectReader(str(self.path)),
+            cast("DaemonLog", FakeLog(Logger(self.sink, "parent", Level.DEBUG))),
+            cast("EngineAnswers", self.answers),
+            cast("ServiceReporter", self.reporter),
         )
         if is_ready:
             self.transactions.started(self.path.read_text())
@@ -147,14 +138,14 @@ class Scene:
         self.transactions.ask(
             ReloadRequest(request_id, "test", action, confirm_s, uid, login, token)
         )
-        answered, answer = await self.host.answers.receive()
+        answered, answer = await self.answers.answers.receive()
         assert answered == request_id
         return answer
 
     async def hang_up(self) -> ReloadFinished:
         """SIGHUP, and what became of it."""
         self.transactions.ask(ReloadRequest(0, "SIGHUP"))
-        answered, answer = await self.host.answers.receive()
+        answered, answer = await self.answers.answers.receive()
         assert answered == 0
         return answer
 
@@ -203,7 +194,7 @@ async def test_looking_changes_nothing(tmp_path: Path, action: ReloadAction) -> 
                 "adjacency   eth0: cost 10 -> 77, stays up",
             ),
         }[action] == answer.lines  # fmt: skip
-        assert scene.host.switches == []
+        assert scene.switch.switches == []
         scene.path.write_text("router_id: nonsense\n")
         answer = await scene.ask(action)
         assert not answer.is_ok
@@ -219,14 +210,14 @@ async def test_what_is_not_confirmed_goes_back_by_itself(
         assert answer.lines[0] == "static 10.9.2.0/24 added"
         assert "say `confirm` within 60 s" in answer.lines[-1]
         began = trio.current_time()
-        request_id, answer = await scene.host.answers.receive()
+        request_id, answer = await scene.answers.answers.receive()
         assert (request_id, answer.is_ok) == (0, False)
         assert answer.lines[:2] == (
             "not confirmed in time: rolled back",
             "static 10.9.2.0/24 removed",
         )
         assert trio.current_time() - began == pytest.approx(60.0)
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         assert scene.last_good.running == text_with(1)
 
 
@@ -238,7 +229,7 @@ async def test_what_is_confirmed_stays(
         await scene.ask(confirm_s=60.0)
         assert (await scene.ask(ReloadAction.CONFIRM)).is_ok
         await trio.sleep(120)
-        assert scene.host.config == load_text(text_with(1, 2))
+        assert scene.switch.config == load_text(text_with(1, 2))
         assert not (await scene.ask(ReloadAction.CONFIRM)).is_ok
         assert (scene.last_good.running, scene.last_good.previous) == (
             text_with(1, 2),
@@ -257,7 +248,7 @@ async def test_while_one_waits_no_other_is_loaded(
         assert (answer.is_ok, "waits for `confirm` (60 s left)" in answer.lines[0]) == (False, True)
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.is_ok
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         assert (await scene.ask()).is_ok, "and now the next one may come"
 
 
@@ -276,7 +267,7 @@ async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path)
         assert answer.lines == ("static 10.9.1.0/24 removed", "static 10.9.2.0/24 added"), (
             "the file says just this"
         )
-        assert scene.host.config == load_text(text_with(2))
+        assert scene.switch.config == load_text(text_with(2))
         assert "rolled-back" in scene.events
 
 
@@ -332,7 +323,7 @@ async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
 async def test_a_switch_that_fails_changes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
-        scene.host.failures = [SwitchError(["the engine is restarting; try again in a moment"])]
+        scene.switch.failures = [SwitchError(["the engine is restarting; try again in a moment"])]
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines == ("the engine is restarting; try again in a moment",)
         assert not (await scene.ask(ReloadAction.CONFIRM)).is_ok
@@ -346,7 +337,7 @@ async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Pat
     scene.transactions.ask(ReloadRequest(4, "test", ReloadAction.DIFF))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.transactions.run)
-        answers = [await scene.host.answers.receive() for _ in range(4)]
+        answers = [await scene.answers.answers.receive() for _ in range(4)]
         nursery.cancel_scope.cancel()
     by_id = dict(answers)
     assert by_id.keys() == {1, 2, 3, 4}
@@ -429,13 +420,13 @@ async def test_a_way_back_without_an_engine_lasts_until_there_is_one(
     async with running(tmp_path) as scene:
         scene.write(1, 2)
         await scene.ask(confirm_s=60.0)
-        scene.host.has_engine = trio.Event()
+        scene.switch.has_engine = trio.Event()
         await trio.sleep(100)
         assert scene.phase_name == "returning"
-        assert scene.host.config == load_text(text_with(1)), "the parent is back at once"
+        assert scene.switch.config == load_text(text_with(1)), "the parent is back at once"
         scene.transactions.ask(ReloadRequest(9, "test", ReloadAction.CONFIRM))
-        scene.host.has_engine.set()
-        first, second = [await scene.host.answers.receive() for _ in range(2)]
+        scene.switch.has_engine.set()
+        first, second = [await scene.answers.answers.receive() for _ in range(2)]
         assert (first[0], first[1].lines[0]) == (0, "not confirmed in time: rolled back")
         assert (second[0], second[1].lines) == (9, ("nothing waits for a confirmation",))
         assert scene.phase_name == "confirmed"
@@ -450,7 +441,7 @@ async def test_the_way_back_needs_no_file(
         for name in ("routed.pid.running.yaml", "routes.yaml"):
             (tmp_path / name).unlink()
         await trio.sleep(100)
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
 
 
 async def test_engines_that_die_by_what_is_unconfirmed_bring_the_old_one_back(
@@ -461,9 +452,9 @@ async def test_engines_that_die_by_what_is_unconfirmed_bring_the_old_one_back(
         scene.write(1, 2)
         await scene.ask(confirm_s=3600.0)
         assert scene.transactions.returns_from_dying_engines()
-        _, answer = await scene.host.answers.receive()
+        _, answer = await scene.answers.answers.receive()
         assert answer.lines[0] == "engines kept dying by it: rolled back"
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         assert not scene.transactions.returns_from_dying_engines()
 
 
@@ -474,17 +465,17 @@ async def test_a_review_holds_up_neither_the_timer_nor_a_rollback(
         scene.write(1, 2)
         await scene.ask(confirm_s=60.0)
 
-        scene.host.may_review = trio.Event()
+        scene.switch.may_review = trio.Event()
         scene.transactions.ask(ReloadRequest(8, "test", ReloadAction.CHECK))
         await trio.sleep(100)
         assert scene.transactions.phase is ReloadPhase.CONFIRMED
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
 
 
 async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         seen: list[str | None] = []
-        scene.host.on_switch = lambda: seen.append(
+        scene.switch.on_switch = lambda: seen.append(
             last_good_of(tmp_path, print).instead_of(scene.path.read_text())
         )
         scene.write(2)
@@ -503,7 +494,7 @@ async def test_what_engines_end_on_is_refused_by_the_next_start(
 ) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
-        scene.host.failures = [SwitchError(["it died"], was_applied=True)]
+        scene.switch.failures = [SwitchError(["it died"], was_applied=True)]
         assert not (await scene.ask(confirm_s=confirm_s)).is_ok
         assert scene.transactions.phase is ReloadPhase.CONFIRMED
         assert last_good_of(tmp_path, print).instead_of(text_with(2)) == text_with(1)
@@ -512,7 +503,7 @@ async def test_what_engines_end_on_is_refused_by_the_next_start(
 async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
-        scene.host.failures = [SwitchError(["metrics at 127.0.0.1 port 1: in use"])]
+        scene.switch.failures = [SwitchError(["metrics at 127.0.0.1 port 1: in use"])]
         assert not (await scene.ask(confirm_s=60.0)).is_ok
         assert last_good_of(tmp_path, print).instead_of(text_with(2)) is None
 
@@ -523,7 +514,7 @@ async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_pa
         scene.write(2)
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines == (f"{tmp_path} cannot be written: no way back",)
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         assert (await scene.ask()).is_ok, "without a confirmation it is loaded all the same"
         pid_file = f"pid_file: {tmp_path}/elsewhere/routed.pid\n"
         scene.path.write_text(text_with(3) + pid_file)
@@ -604,7 +595,7 @@ async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
         (apart / "routed.pid.running.new").mkdir()  # no running.yaml can be written
         assert (await scene.ask()).is_ok
         seen: list[str | None] = []
-        scene.host.on_switch = lambda: seen.append(
+        scene.switch.on_switch = lambda: seen.append(
             last_good_of(apart, print).instead_of(text_with(3))
         )
         scene.write(3)
@@ -644,7 +635,7 @@ def test_a_start_by_a_refused_configuration_for_want_of_another_is_in_the_log(
 
 async def test_looking_at_secrets_that_a_reload_would_change_names_them(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
-        scene.host.changed_secrets = ["secrets changed"]
+        scene.switch.changed_secrets = ["secrets changed"]
         assert (await scene.ask(ReloadAction.DIFF)).lines == ("secrets changed",)
         assert (await scene.ask(ReloadAction.PLAN)).lines == (
             "adjacency   secrets changed: links sign and verify accordingly",
@@ -656,7 +647,7 @@ async def test_secrets_that_wait_for_a_confirmation_are_said_to_be_what_a_new_da
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
-        scene.host.changed_secrets = ["secrets changed"]
+        scene.switch.changed_secrets = ["secrets changed"]
         answer = await scene.ask(confirm_s=60.0)
         assert answer.lines[:2] == (
             "secrets changed",
@@ -673,7 +664,7 @@ async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Pat
         (tmp_path / "routed.pid.refused.yaml").mkdir()  # as good as a full disk
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.is_ok
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         warning = f"{tmp_path} cannot be written: the next start goes by {scene.path}"
         assert warning in answer.lines
 
@@ -690,7 +681,7 @@ async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_go
         nursery.start_soon(scene.transactions.run)
         assert (await scene.ask(confirm_s=3600.0)).is_ok
         assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
-        assert scene.host.config == load_text(text_with(1))
+        assert scene.switch.config == load_text(text_with(1))
         nursery.cancel_scope.cancel()
 
 
@@ -700,7 +691,7 @@ async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_go
 async def test_a_signal_is_followed_although_a_check_comes_after_it(tmp_path: Path) -> None:
     """S7: whatever came later answered for a plain reload that waited."""
     async with running(tmp_path) as scene:
-        scene.host.may_switch = trio.Event()
+        scene.switch.may_switch = trio.Event()
         scene.write(2)
         scene.transactions.ask(ReloadRequest(1, "test"))
         await trio.testing.wait_all_tasks_blocked()
@@ -712,25 +703,25 @@ async def test_a_signal_is_followed_although_a_check_comes_after_it(tmp_path: Pa
             (4, ReloadAction.CONFIRM),
         ):
             scene.transactions.ask(ReloadRequest(request_id, "test", action))
-        scene.host.may_switch.set()
-        answers = dict([await scene.host.answers.receive() for _ in range(5)])
+        scene.switch.may_switch.set()
+        answers = dict([await scene.answers.answers.receive() for _ in range(5)])
         assert answers[0].is_ok
         assert "superseded" not in str(answers)
-        assert scene.host.config == load_text(text_with(3))
+        assert scene.switch.config == load_text(text_with(3))
 
 
 async def test_a_signal_waits_for_the_next_engine(tmp_path: Path) -> None:
     """S30: a SIGHUP between two engines was lost."""
     async with running(tmp_path) as scene:
-        scene.host.has_engine = trio.Event()
+        scene.switch.has_engine = trio.Event()
         scene.write(2)
         scene.transactions.ask(ReloadRequest(0, "SIGHUP"))
         await trio.testing.wait_all_tasks_blocked()
-        assert scene.host.config == load_text(text_with(1))
-        scene.host.has_engine.set()
-        request_id, answer = await scene.host.answers.receive()
+        assert scene.switch.config == load_text(text_with(1))
+        scene.switch.has_engine.set()
+        request_id, answer = await scene.answers.answers.receive()
         assert (request_id, answer.is_ok) == (0, True)
-        assert scene.host.config == load_text(text_with(2))
+        assert scene.switch.config == load_text(text_with(2))
 
 
 async def test_a_signal_is_tried_with_the_next_engines_and_a_client_is_told(
@@ -739,13 +730,13 @@ async def test_a_signal_is_tried_with_the_next_engines_and_a_client_is_told(
     async with running(tmp_path) as scene:
         gone = SwitchError(["the engine is restarting"], is_engine_gone=True)
         scene.write(2)
-        scene.host.failures = [gone] * (SIGNAL_ATTEMPTS - 1)
+        scene.switch.failures = [gone] * (SIGNAL_ATTEMPTS - 1)
         assert (await scene.hang_up()).is_ok
         scene.write(3)
-        scene.host.failures = [gone] * SIGNAL_ATTEMPTS
+        scene.switch.failures = [gone] * SIGNAL_ATTEMPTS
         assert not (await scene.hang_up()).is_ok
         assert scene.problems == ["the engine is restarting"], "and that is said"
-        scene.host.failures = [gone]
+        scene.switch.failures = [gone]
         assert not (await scene.ask()).is_ok
 
 
@@ -757,10 +748,10 @@ async def test_a_signal_before_the_daemon_is_ready_is_followed_then(tmp_path: Pa
         scene.transactions.ask(ReloadRequest(0, "SIGHUP"))
         scene.write(2)
         await trio.testing.wait_all_tasks_blocked()
-        assert scene.host.switches == []
+        assert scene.switch.switches == []
         scene.transactions.started(text_with(1))
-        assert (await scene.host.answers.receive())[1].is_ok
-        assert scene.host.config == load_text(text_with(2))
+        assert (await scene.answers.answers.receive())[1].is_ok
+        assert scene.switch.config == load_text(text_with(2))
         nursery.cancel_scope.cancel()
 
 
@@ -790,15 +781,15 @@ async def test_a_signal_does_not_bring_back_what_was_taken_back(
         answer = await scene.hang_up()
         assert "SIGHUP does not load it" in answer.lines[0]
         assert scene.problems[-1] == answer.lines[0]
-        assert scene.host.config == load_text(text_with(1))
-        reloads = scene.host.reloads
+        assert scene.switch.config == load_text(text_with(1))
+        reloads = scene.reporter.reloads
         scene.path.write_text(text_with(2) + "# edited\n")
         assert (await scene.hang_up()).is_ok
-        assert scene.host.reloads == reloads + 1
+        assert scene.reporter.reloads == reloads + 1
         await scene.ask(ReloadAction.ROLLBACK)
         scene.write(2)
         assert (await scene.ask()).is_ok, "whoever asks for it gets it"
-        assert scene.host.config == load_text(text_with(2))
+        assert scene.switch.config == load_text(text_with(2))
         assert (await scene.hang_up()).is_ok
 
 
@@ -808,9 +799,9 @@ async def test_a_signal_for_a_refused_reload_is_answered_to_the_service_manager(
     async with running(tmp_path) as scene:
         scene.write(2)
         await scene.ask(confirm_s=3600.0)
-        before = scene.host.reloads
+        before = scene.reporter.reloads
         assert not (await scene.hang_up()).is_ok
-        assert scene.host.reloads == before + 1
+        assert scene.reporter.reloads == before + 1
 
 
 # --- what a confirmation is for
@@ -838,7 +829,7 @@ async def test_a_late_confirm_does_not_confirm_somebody_elses(
         assert scene.transactions.phase is ReloadPhase.UNCONFIRMED
         answer = await scene.ask(ReloadAction.CONFIRM, login=2)
         assert answer.is_ok, "who loaded it from here need not name it"
-        assert scene.host.config == load_text(text_with(3))
+        assert scene.switch.config == load_text(text_with(3))
 
 
 async def test_another_user_has_to_name_what_is_confirmed(tmp_path: Path) -> None:
@@ -861,7 +852,7 @@ async def test_who_comes_by_another_login_may_confirm_plainly(
         scene.write(3)
         await scene.ask(confirm_s=60.0, login=1)
         await trio.sleep(61)
-        assert (await scene.host.answers.receive())[0] == 0
+        assert (await scene.answers.answers.receive())[0] == 0
         await trio.sleep(AMBIGUOUS_S)
         await scene.ask(confirm_s=60.0, login=1)
         assert (await scene.ask(ReloadAction.CONFIRM, login=None)).is_ok, "that is long ago"
@@ -887,12 +878,12 @@ def drive(scene: Scene, event: Event) -> None:
         case Event.ENGINES_DYING:
             scene.transactions.returns_from_dying_engines()
         case Event.ENGINE_FOLLOWS:
-            scene.host.has_engine.set()
+            scene.switch.has_engine.set()
         case Event.SWITCHED | Event.SWITCHED_UNCONFIRMED:
-            scene.host.may_switch.set()
+            scene.switch.may_switch.set()
         case Event.FAILED:
-            scene.host.failures = [SwitchError(["no"])]
-            scene.host.may_switch.set()
+            scene.switch.failures = [SwitchError(["no"])]
+            scene.switch.may_switch.set()
         case Event.TIME_UP:
             pass  # the caller lets it pass
 
@@ -902,12 +893,12 @@ async def reach(scene: Scene, phase: ReloadPhase, *, confirm_s: float | None) ->
     scene.write(1, 2)
     match phase:
         case ReloadPhase.SWITCHING:
-            scene.host.may_switch = trio.Event()
+            scene.switch.may_switch = trio.Event()
             scene.transactions.ask(ReloadRequest(1, "test", confirm_s=confirm_s, uid=0, login=1))
         case ReloadPhase.UNCONFIRMED | ReloadPhase.RETURNING:
             await scene.ask(confirm_s=60.0)
             if phase is ReloadPhase.RETURNING:
-                scene.host.has_engine = trio.Event()
+                scene.switch.has_engine = trio.Event()
                 scene.transactions.ask(ReloadRequest(2, "test", ReloadAction.ROLLBACK))
     await trio.testing.wait_all_tasks_blocked()
     assert scene.transactions.phase is phase
@@ -927,11 +918,11 @@ async def test_each_event_does_in_each_phase_what_the_table_says(
             assert scene.events[-1] == "internal-error"
             return
         if action is Action.SWITCH:
-            scene.host.may_switch = trio.Event()  # to see it under way
+            scene.switch.may_switch = trio.Event()  # to see it under way
             if event is Event.ROLLBACK:
                 scene.last_good.previous = text_with(4)
         if action is Action.GO_BACK:
-            scene.host.has_engine = trio.Event()
+            scene.switch.has_engine = trio.Event()
         drive(scene, event)
         await trio.testing.wait_all_tasks_blocked()
         if event is Event.TIME_UP:
@@ -950,7 +941,7 @@ def drain(scene: Scene) -> list[tuple[int, ReloadFinished]]:
     found = []
     with contextlib.suppress(trio.WouldBlock):
         while True:
-            found.append(scene.host.answers.receive_nowait())
+            found.append(scene.answers.answers.receive_nowait())
     return found
 
 

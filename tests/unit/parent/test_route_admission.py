@@ -17,7 +17,7 @@ from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.parent import route_admission as fib_updates
-from routed.parent.route_admission import COLUMNS_MAX, judge_update
+from routed.parent.route_admission import COLUMNS_MAX, validate_update
 
 pytestmark = pytest.mark.usefixtures("kernel_tables")
 
@@ -60,7 +60,7 @@ def test_what_the_engine_may_not_ask_for_is_left_out_and_said(
 ) -> None:
     good = columns("10.4.0.0/16", "10.5.0.0/16", indices=[0, 0])
     mixed = columns("10.1.0.0/16", table_id=table_id, indices=[1])
-    taken, refused = judge_update(FibUpdate(1, (BLACKHOLE, value), (good, mixed), ()), OURS)
+    taken, refused = validate_update(FibUpdate(1, (BLACKHOLE, value), (good, mixed), ()), OURS)
     assert [(str(prefix), said[: len(problem)]) for prefix, said in refused] == [
         ("10.1.0.0/16", problem)
     ]
@@ -71,7 +71,7 @@ def test_what_the_engine_may_not_ask_for_is_left_out_and_said(
 def test_an_ipv6_route_has_no_ipv4_next_hop() -> None:
     hop = NextHop(Address.parse("192.0.2.1"), 2)
     update = FibUpdate(1, (FibValue(RouteType.UNICAST, (hop,)),), (columns("2001:db8::/32"),), ())
-    taken, refused = judge_update(update, OURS)
+    taken, refused = validate_update(update, OURS)
     assert taken.install == []
     assert refused[0].problem == "an IPv6 route through an IPv4 address"
 
@@ -90,7 +90,7 @@ def test_each_value_is_validated_once_however_many_columns_name_it(
     monkeypatch.setattr(fib_updates, "find_violation", counting)
     values = tuple(FibValue(RouteType.UNICAST, (NextHop(None, at),)) for at in range(1, 501))
     install = tuple(columns("10.0.0.0/8", indices=[at]) for at in range(columns_of_one_kind))
-    taken, refused = judge_update(FibUpdate(1, values, install, ()), OURS)
+    taken, refused = validate_update(FibUpdate(1, values, install, ()), OURS)
     assert not refused
     assert validated == len(values)
     assert len(taken.install) == columns_of_one_kind
@@ -100,7 +100,7 @@ def test_a_column_carries_only_the_values_that_it_names() -> None:
     """What takes the rows looks at each distinct value, and there may be thousands in a message."""
     values = tuple(FibValue(RouteType.UNICAST, (NextHop(None, at),)) for at in range(1, 501))
     install = tuple(columns("10.0.0.0/8", indices=[at]) for at in range(COLUMNS_MAX))
-    taken, _ = judge_update(FibUpdate(1, values, install, ()), OURS)
+    taken, _ = validate_update(FibUpdate(1, values, install, ()), OURS)
     distinct = [len(ValueColumn.of(rows.values).distinct) for rows in taken.install]
     assert distinct == [1] * COLUMNS_MAX
     assert [rows.values[0].next_hops[0].ifindex for rows in taken.install] == [
@@ -113,7 +113,7 @@ def test_more_columns_than_tables_have_families_end_the_engine(is_removal: bool)
     many = (columns("10.0.0.0/8"),) * (COLUMNS_MAX + 1)
     update = FibUpdate(1, (BLACKHOLE,), () if is_removal else many, many if is_removal else ())
     with pytest.raises(ColumnError, match="more than 16 columns"):
-        judge_update(update, OURS)
+        validate_update(update, OURS)
 
 
 MARTIANS = (
@@ -138,7 +138,7 @@ def test_martians_are_left_out_and_counted_one_by_one(
     bad: tuple[str, ...], good: tuple[str, ...]
 ) -> None:
     update = FibUpdate(1, (BLACKHOLE,), (columns(*bad, *good),), ())
-    taken, refused = judge_update(update, OURS)
+    taken, refused = validate_update(update, OURS)
     assert [str(each.prefix) for each in refused] == list(bad)
     assert all(each.problem.startswith("a martian (") for each in refused)
     (rows,) = taken.install
@@ -148,14 +148,14 @@ def test_martians_are_left_out_and_counted_one_by_one(
 def test_martians_that_the_configuration_allows_are_taken() -> None:
     rules = MartianRules.of([Prefix.parse("169.254.0.0/16")], [Prefix.parse("240.0.0.0/4")])
     asked = columns("169.254.7.0/24", "240.0.0.0/4", "240.1.0.0/16", "127.0.0.0/8")
-    taken, refused = judge_update(FibUpdate(1, (BLACKHOLE,), (asked,), ()), OURS, rules)
+    taken, refused = validate_update(FibUpdate(1, (BLACKHOLE,), (asked,), ()), OURS, rules)
     assert [str(each.prefix) for each in refused] == ["240.1.0.0/16", "127.0.0.0/8"]
     assert len(taken.install[0].keys) == 2
 
 
 def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:
     removal = FibColumns(100, Family.IPV4, pack_keys(Family.IPV4, [0x0A000008]), b"")
-    taken, _ = judge_update(FibUpdate(1, (), (), (removal,)), OURS)
+    taken, _ = validate_update(FibUpdate(1, (), (), (removal,)), OURS)
     assert taken.remove == []
 
 
@@ -222,8 +222,8 @@ def test_exactly_what_is_no_prefix_ends_the_engine(
         problem = str(error)
     if problem:
         with pytest.raises(ColumnError, match=re.escape(problem)):
-            judge_update(message, OURS)
+            validate_update(message, OURS)
         return
-    taken, refused = judge_update(message, OURS, ANYTHING)
+    taken, refused = validate_update(message, OURS, ANYTHING)
     assert not refused
     assert [key for rows in taken.install for key in rows.keys] == expected

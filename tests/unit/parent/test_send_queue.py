@@ -18,7 +18,7 @@ class Nothing:
     def pop_progress(self) -> FibProgress | None:
         return None
 
-    def take_learned(self) -> RoutesImported | None:
+    def pop_imported(self) -> RoutesImported | None:
         return None
 
 
@@ -35,17 +35,17 @@ def test_messages_in_order_come_first_and_state_is_said_once() -> None:
     send_queue.mark_link(7)
     send_queue.send(Ping())
     send_queue.mark_link(7)
-    first, second = send_queue.take(is_running=True), send_queue.take(is_running=True)
+    first, second = send_queue.pop(is_running=True), send_queue.pop(is_running=True)
     assert first is not None
     assert second is not None
     assert (first.message, second.message) == (Ping(), LinkRemoved(7))
-    assert send_queue.take(is_running=True) is None
+    assert send_queue.pop(is_running=True) is None
 
 
 def test_an_engine_that_is_configured_is_told_no_state() -> None:
     send_queue = SendQueue(Nothing())
     send_queue.mark_link(7)
-    assert send_queue.take(is_running=False) is None
+    assert send_queue.pop(is_running=False) is None
     assert len(send_queue) == 1
 
 
@@ -57,4 +57,4 @@ def test_no_descriptor_outlives_the_engine_that_it_was_for() -> None:
     assert not is_open(waiting)
     send_queue.send(Ping(), descriptor=late)
     assert not is_open(late)
-    assert send_queue.take(is_running=True) is None
+    assert send_queue.pop(is_running=True) is None
