@@ -1,10 +1,10 @@
-"""What goes into the neighbor protocol and what comes out: every noun, frozen.
+"""The inputs and outputs of NUP: every noun, frozen.
 
-Inputs are method calls on `NeighborInstance` (STYLE section 5) that carry `LinkSettings`; outputs
-are drained as a list. The rows at the end are what `show` reads.
+Inputs are method calls on `NeighborInstance` that carry `LinkSettings`; outputs are drained as a
+list. The rows at the end are what `show` reads.
 
-A `TraceCode` is the reason why something was dropped, refused or worth a line in the log. Each is
-counted (`NeighborInstance.counters`), so that every datagram that came in and did nothing can be
+A `TraceCode` is the reason why a message was dropped or refused, or an event worth a line in the
+log. Each is counted (`NeighborInstance.counters`), so that every datagram without effect can be
 accounted for.
 """
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Datagram(NamedTuple):
-    """What came in on a link."""
+    """A datagram received on a link."""
 
     data: bytes
     """The UDP payload."""
@@ -51,7 +51,7 @@ class Datagram(NamedTuple):
 
 
 class AdjacencyState(enum.Enum):
-    """How far the relation with one neighbor has come; see `adjacency.TRANSITIONS`."""
+    """The state of the adjacency with one neighbor; see `adjacency.TRANSITIONS`."""
 
     DOWN = "down"
     INIT = "init"
@@ -66,7 +66,7 @@ class AdjacencyState(enum.Enum):
 
 
 class AdjacencyReason(enum.Enum):
-    """Why an adjacency changed its state."""
+    """The reason of a change of an adjacency's state."""
 
     HEARD = "heard"
     HEARD_BOTH_WAYS = "heard both ways"
@@ -86,7 +86,7 @@ class AdjacencyReason(enum.Enum):
 
 
 class TraceCode(enum.Enum):
-    """Something that is counted; the value is its name in counters and logs."""
+    """Conditions that are counted; the value is the name in counters and logs."""
 
     DROPPED_UNKNOWN_LINK = "dropped_unknown_link"
     DROPPED_HOP_LIMIT = "dropped_hop_limit"
@@ -109,31 +109,32 @@ class TraceCode(enum.Enum):
     DROPPED_UNKNOWN_KEY = "dropped_unknown_key"
     """Signed by a key id that the link does not have, or that is not valid now."""
     DROPPED_BAD_MAC = "dropped_bad_mac"
-    """Signed by another secret, or changed on its way."""
+    """Signed by another secret, or changed in transit."""
     DROPPED_REPLAY = "dropped_replay"
-    """Signed rightly, and heard before."""
+    """Validly signed, and heard before."""
     DROPPED_UNPROVEN = "dropped_unproven"
-    """Signed rightly, by a sender that has yet to answer a challenge."""
+    """Validly signed, by a sender that has yet to answer a challenge."""
     DROPPED_STALE_CHALLENGE = "dropped_stale_challenge"
-    """A challenge asked again too soon, or an answer that nobody waits for."""
+    """A challenge repeated too soon, or an answer that is not awaited."""
     CHALLENGE_ANSWERED = "challenge_answered"
     PROVEN = "proven"
     """A sender has answered a challenge."""
     SILENCED = "silenced"
-    """Not sent: no key of the link may be sent with now."""
+    """Not sent: no key of the link is valid for sending now."""
     DROPPED_OWN_MESSAGE = "dropped_own_message"
     """Looped back to us, or heard on a second link of ours to the same wire."""
     DUPLICATE_ROUTER_ID = "duplicate_router_id"
-    """Our own router id, from another life: two routers are configured alike."""
+    """Our own router id with another boot id: two routers are configured alike."""
     DUPLICATE_NEIGHBOR_ID = "duplicate_neighbor_id"
     """Two neighbors on one link claim the same router id; the first one heard is kept."""
     REFUSED_ADDRESS = "refused_address"
-    """Sent from, or named as a next hop: an address that is ours, or no single station's."""
+    """Sent from, or named as a next hop: an address that is ours, or no unicast address of a
+    station."""
     DROPPED_TOO_MANY_NEIGHBORS = "dropped_too_many_neighbors"
     NEWCOMER_DISPLACED = "newcomer_displaced"
-    """Never heard both ways, and forgotten for another newcomer on a full link."""
+    """Never heard both ways, and removed for another newcomer on a full link."""
     DROPPED_AFTER_LEAVING = "dropped_after_leaving"
-    """Of a life that has said GOODBYE or RESTART just before."""
+    """Of a boot that has just sent GOODBYE or RESTART."""
     DROPPED_UNKNOWN_NEIGHBOR = "dropped_unknown_neighbor"
     DROPPED_WRONG_SOURCE = "dropped_wrong_source"
     DROPPED_OTHER_BOOT = "dropped_other_boot"
@@ -145,65 +146,67 @@ class TraceCode(enum.Enum):
     DROPPED_DUPLICATE = "dropped_duplicate"
     DROPPED_OUT_OF_WINDOW = "dropped_out_of_window"
     IGNORED_ACK = "ignored_ack"
-    """Of what was never sent, or the second for a stream in one message."""
+    """Of an unsent message, or the second for a stream in one message."""
     TABLE_DELAYED = "table_delayed"
-    """Our table was told to a neighbor too often: it waits before the next one begins."""
+    """A neighbor got our table too often: it waits before the next dump begins."""
     IGNORED_TABLE_REQUEST = "ignored_table_request"
     """Too soon after the last one."""
     IGNORED_OLD_VERSION = "ignored_old_version"
     IGNORED_OWN_ORIGIN = "ignored_own_origin"
     IGNORED_TABLE_FULL = "ignored_table_full"
-    """An update beyond what may be learned from its neighbor."""
+    """An update beyond the limit of its neighbor."""
     PREFIX_LIMIT = "prefix_limit"
-    """A neighbor tells more prefixes than may be learned from it; said once until there is room."""
+    """A neighbor advertises more prefixes than may be learned from it; traced once until there is
+    room."""
     TABLE_REQUESTED = "table_requested"
-    """A neighbor was asked for its table again: there is room for what was refused."""
+    """A neighbor was asked for its table again: there is room for updates that were refused."""
     TABLE_COUNT_MISMATCH = "table_count_mismatch"
     MTU_MISMATCH = "mtu_mismatch"
     NEIGHBOR_DAMPED = "neighbor_damped"
-    """It came and went too often, and is kept away for a while."""
+    """It flapped too often, and is suppressed for a while."""
     UNFEASIBLE_UPDATE = "unfeasible_update"
     HEARTBEAT_REQUESTED = "heartbeat_requested"
     IGNORED_HEARTBEAT_REQUEST = "ignored_heartbeat_request"
-    """Of a neighbor that does not hear us: it has nothing to lose by our silence."""
+    """Of a neighbor that does not hear us: our silence costs it nothing."""
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     IGNORED_SEQNO_REQUEST = "ignored_seqno_request"
-    """For a seqno further ahead of all that is known of the origin than it could answer."""
+    """For a seqno too far ahead of all that is known of the origin."""
     SEQNO_RAISED = "seqno_raised"
     SEQNO_RAISE_REFUSED = "seqno_raise_refused"
-    """Asked for, or heard, too far ahead of ours or too often."""
+    """Requested, or received, too far ahead of ours or too often."""
     SEQNO_OUT_OF_REACH = "seqno_out_of_reach"
     """An update whose seqno is too far from the last one used of its origin."""
     IGNORED_MARTIAN = "ignored_martian"
-    """An update of a prefix that no protocol may bring in."""
+    """An update of a prefix that no protocol may announce."""
     MARTIAN_REFUSED = "martian_refused"
-    """A neighbor offers martians; said once until it offers none."""
+    """A neighbor offers martians; traced once until it offers none."""
     IGNORED_ORIGINS_FULL = "ignored_origins_full"
-    """An update with an origin that there is no room to remember."""
+    """An update with an origin that cannot be remembered."""
     ORIGIN_LIMIT = "origin_limit"
-    """A neighbor tells more origins than are remembered; said once until its table is whole."""
+    """A neighbor advertises more origins than are remembered; traced once until its table is
+    complete."""
     OWN_ID_ELSEWHERE = "own_id_elsewhere"
     """Another router announces prefixes with our router id."""
     FORWARDING_LATE = "forwarding_late"
-    """Told before the kernel had followed, because it took too long."""
+    """Advertised before the kernel was updated, because that took too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendDatagram:
-    """Send this on a link, to one neighbor or to the group."""
+    """Send a datagram on a link, to one neighbor or to the group."""
 
     ifindex: int
     destination: Address | None
     """None: the multicast group."""
     data: bytes
     source: Address | None = None
-    """What to send from: signatures cover it. None leaves it to the kernel."""
+    """The source address: signatures cover it. None leaves it to the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdjacencyChanged:
-    """A relation with a neighbor moved from one state to another."""
+    """The adjacency with a neighbor changed its state."""
 
     router_id: Address
     ifindex: int
@@ -212,11 +215,11 @@ class AdjacencyChanged:
     new: AdjacencyState
     reason: AdjacencyReason
     lost_next_hops: tuple[NextHop, ...] = ()
-    """Ways to the neighbor that are lost with the adjacency."""
+    """Next hops to the neighbor that are lost with the adjacency."""
 
 
 class LearnedPath(NamedTuple):
-    """A way that the network has been found to offer; prefixes share it."""
+    """A path that was learned; prefixes share it."""
 
     metric: int
     tag: int
@@ -229,7 +232,7 @@ class LearnedPath(NamedTuple):
 
 
 class RoutesLearned(NamedTuple):
-    """The network reaches these prefixes like this now; replaces what was learned before."""
+    """These prefixes are reached by this path now; replaces what was learned before."""
 
     family: Family
     prefixes: tuple[Prefix, ...]
@@ -239,7 +242,8 @@ class RoutesLearned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RouteHeld:
-    """A prefix has become unreachable, and neighbors that still believe otherwise are being told.
+    """A prefix has become unreachable, and its retraction is on the way to neighbors that may use
+    us.
 
     Until `RouteLost` or `RoutesLearned` follows, packets to it should be refused rather than follow
     a shorter prefix: that path may lead to a neighbor that would send them straight back.
@@ -250,14 +254,15 @@ class RouteHeld:
 
 @dataclass(frozen=True, slots=True)
 class RouteLost:
-    """A prefix is no longer learned, and every neighbor that had it from us knows."""
+    """A prefix is no longer learned, and every neighbor that had it from us has acknowledged
+    that."""
 
     prefix: Prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Something was dropped, refused, or is worth knowing."""
+    """A message was dropped or refused, or a condition is worth knowing."""
 
     code: TraceCode
     ifindex: int
@@ -269,14 +274,14 @@ Output: TypeAlias = SendDatagram | AdjacencyChanged | RoutesLearned | RouteHeld 
 
 
 class InputRecorder(Protocol):
-    """What an instance tells its inputs and outputs to (`recorder`)."""
+    """The receiver of an instance's inputs and outputs (`recorder`)."""
 
     def record_input(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """An input is about to be carried out: the method's name and its arguments."""
+        """Record an input before it is carried out: the method's name and its arguments."""
         ...
 
     def record_outputs(self, outputs: Sequence[Output]) -> None:
-        """These were drained."""
+        """Record outputs that were drained."""
         ...
 
 
@@ -285,15 +290,15 @@ class NeighborRow:
     """One adjacency, for `show neighbors`."""
 
     router_id: Address | None
-    """None for an address that is not believed."""
+    """None for a refused sender."""
     ifindex: int
     ifname: str
     address: Address
     state: AdjacencyState
     uptime_s: float
-    """Since it was last UP; 0 when it is not."""
+    """Since it went UP; 0 when it is not."""
     dead_in_s: float
-    """Until it is dead, if nothing more is heard."""
+    """Until it is dead, if no message is heard before."""
     rtt_ms: float | None
     """Smoothed, by heartbeats; None before the first sample."""
     rto_ms: float
@@ -320,12 +325,12 @@ class NeighborRow:
     out_of_order: int
     """DATA messages that came after a later one of their stream."""
     problem: str
-    """What an operator should mend; empty when nothing."""
+    """The problem that an operator should fix; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedRow:
-    """One route as one neighbor tells it, for debugging."""
+    """One route as one neighbor advertises it, for debugging."""
 
     prefix: Prefix
     router_id: Address

@@ -2,9 +2,9 @@
 
     socket readable --> receive_burst (as many as are there) --+
     timer ------------> receive_burst, from all sockets -------+--> drain --> send / on_outputs
-    kick() (somebody called the instance) ---------------------+         --> timer, if earlier
+    kick() (another input of the instance) --------------------+         --> timer, if earlier
 
-Before a timer is judged, every socket is read: a process that the scheduler kept waiting must not
+Before a timer is served, every socket is read: a process that the scheduler kept waiting must not
 take its own delay for the silence of its neighbors.
 
 One reader task per socket and one timer task; everything else is synchronous, so the instance is
@@ -12,7 +12,7 @@ never entered twice. Sending does not wait: a full socket buffer is a lost datag
 protocol repairs by itself.
 
 Failure: errors of the network (link gone, unreachable, no buffers, not permitted) are counted by
-errno name in `socket_errors` and end nothing. What the instance raises is our bug, and escapes.
+errno name in `socket_errors` and end nothing. An exception of the instance is our bug, and escapes.
 
 Cancellation leaves the instance consistent; sockets are closed when `run` ends.
 """
@@ -39,10 +39,10 @@ from routed.nup.wire.message import MAX_DATAGRAM_BYTES
 __all__ = ["NeighborNetwork"]
 
 READ_BURST = 64
-"""Datagrams taken from one socket before others get a turn."""
+"""Datagrams read from one socket before others get a turn."""
 STALE_MAX = 16_384
-"""Datagrams thrown away from a socket that is taken over: what waited in it was for the engine
-before. More than its buffer holds."""
+"""Datagrams discarded from a socket that is taken over: they were for the previous engine. More
+than its buffer holds."""
 _ANCILLARY_BYTES = 256
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("@9I")
@@ -60,20 +60,21 @@ class _LinkSocket:
     sock: socket.socket
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     drops_before: int = 0
-    """What the kernel had dropped when we took the socket over."""
+    """The kernel's drop counter when we took the socket over."""
 
     def kernel_drops(self) -> int:
-        """Datagrams that the kernel dropped since then: by the filter, or for want of room."""
+        """Return how many datagrams the kernel has dropped since then: by the filter, or for want
+        of room."""
         return (_drops(self.sock) - self.drops_before) & 0xFFFF_FFFF
 
     def target(self, destination: Address | None) -> tuple[str, int] | tuple[str, int, int, int]:
-        """Where to send: one neighbor, or the family's group."""
+        """Return the destination: one neighbor, or the family's group."""
         if self.family is Family.IPV6:
             return (str(destination or GROUP_IPV6), NUP_PORT, 0, self.ifindex)
         return (str(destination or GROUP_IPV4), NUP_PORT)
 
     def source_control(self, source: Address | None) -> list[tuple[int, int, bytes]]:
-        """What to send from, as ancillary data: a link may have several addresses."""
+        """Return the source address as ancillary data: a link may have several addresses."""
         if source is None or source.family is not self.family:
             return []
         if self.family is Family.IPV6:
@@ -92,19 +93,19 @@ class NeighborNetwork:
         clock: Callable[[], float],
         on_outputs: Callable[[list[Output]], None],
     ) -> None:
-        """Join an instance to the world.
+        """Connect an instance to sockets and a clock.
 
         Args:
             instance: the protocol.
             clock: seconds, monotonic; the same clock for every call of the instance.
-            on_outputs: takes the outputs that are no datagrams, at once and in order; must not call
-                the instance.
+            on_outputs: receives the outputs other than datagrams, at once and in order; must not
+                call the instance.
         """
         self.socket_errors: Counter[str] = Counter()
         """Errors of the network, by errno name."""
         self.received = 0
         self.sent = 0
-        """Datagrams, whatever became of them."""
+        """Datagrams, with or without effect."""
         self.dropped_source_port = 0
         """Datagrams from another port than NUP's."""
         self._drops_of_closed = 0
@@ -115,7 +116,7 @@ class NeighborNetwork:
         self._nursery: trio.Nursery | None = None
         self._rearm = trio.Event()
         self._armed_for = -math.inf
-        """When the timer task looks again by itself; never later than `next_timer`."""
+        """When the timer task wakes by itself; never later than `next_timer`."""
 
     def add_socket(self, ifindex: int, family: Family, sock: socket.socket) -> None:
         """Take over a link's socket (see `routed.parent.nup_socket_options`); replaces an earlier
@@ -147,7 +148,7 @@ class NeighborNetwork:
         return self._drops_of_closed + now
 
     def kick(self) -> None:
-        """Somebody has called the instance: carry out what follows."""
+        """Carry out the consequences of an input to the instance."""
         others: list[Output] = []
         for output in self._instance.outputs():
             if isinstance(output, SendDatagram):
@@ -158,7 +159,7 @@ class NeighborNetwork:
             self._on_outputs(others)
         moment = self._instance.next_timer()
         if moment is not None and moment < self._armed_for:
-            self._rearm.set()  # most inputs put no timer forward, and a task's turn is not free
+            self._rearm.set()  # only then: most inputs make no timer earlier, and waking costs
 
     async def run(self) -> None:
         """Serve until cancelled; then close the sockets."""
@@ -175,7 +176,7 @@ class NeighborNetwork:
                 self.remove_socket(ifindex)
 
     async def _keep_time(self) -> None:
-        """Call the instance when it asked to be called; look again after every kick."""
+        """Call the instance at its timer; compute the time again after every kick."""
         while True:
             self._rearm = trio.Event()
             moment = self._instance.next_timer()
@@ -188,8 +189,8 @@ class NeighborNetwork:
     async def _read(self, link_socket: _LinkSocket) -> None:
         with link_socket.scope:
             while True:
-                # Removed before its first turn, or by what it took in: a closed socket has no
-                # number to wait for.
+                # Removed before its first turn, or by its own input: a closed socket has no
+                # descriptor to wait for.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 try:
                     await trio.lowlevel.wait_readable(link_socket.sock)
@@ -198,12 +199,12 @@ class NeighborNetwork:
                 self._read_sockets(self._sockets.values() if self._is_late() else [link_socket])
 
     def _is_late(self) -> bool:
-        """Whether a timer is overdue: then no buffer may stay unread when it is judged."""
+        """Whether a timer is overdue: then every buffer is read before it is served."""
         moment = self._instance.next_timer()
         return moment is not None and moment <= self._clock()
 
     def _read_sockets(self, link_sockets: Iterable[_LinkSocket]) -> None:
-        """Feed what is there, then what the clock says; carry out what follows."""
+        """Feed the datagrams that are there, then the timers; carry out the consequences."""
         datagrams = [
             datagram for link_socket in link_sockets for datagram in self._waiting(link_socket)
         ]
@@ -211,7 +212,7 @@ class NeighborNetwork:
         self.kick()
 
     def _waiting(self, link_socket: _LinkSocket) -> Iterator[Datagram]:
-        """What has arrived on a socket, at most a burst."""
+        """Yield the datagrams that have arrived on a socket, at most a burst."""
         for _ in range(READ_BURST):
             try:
                 received = link_socket.sock.recvmsg(MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES)
@@ -232,7 +233,7 @@ class NeighborNetwork:
         _flags: int,
         source: tuple[str, int],
     ) -> Datagram | None:
-        """A datagram as the instance takes it; None from a port that anybody may send from."""
+        """Make a datagram for the instance; None if it came from another port than NUP's."""
         self.received += 1
         if source[1] != NUP_PORT:
             self.dropped_source_port += 1
@@ -270,7 +271,7 @@ def _throw_away(sock: socket.socket) -> None:
 
 
 def _drops(sock: socket.socket) -> int:
-    """The kernel's count of datagrams dropped on a socket; 0 where it does not tell."""
+    """Return the kernel's count of datagrams dropped on a socket; 0 where it is unknown."""
     try:
         counts = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
     except (OSError, struct.error):
@@ -279,7 +280,7 @@ def _drops(sock: socket.socket) -> int:
 
 
 def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:
-    """The hop limit and the interface that the kernel reports for a datagram."""
+    """Return the hop limit and the interface that the kernel reports for a datagram."""
     hop_limit: int | None = None
     ifindex: int | None = None
     for level, kind, value in ancillary:

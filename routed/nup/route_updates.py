@@ -73,10 +73,10 @@ class UpdateReceiver:
             limit = f"max_prefixes: {link.settings.max_prefixes}"
             if counts.is_crowded_out(key):
                 fillers = ", ".join(str(filler.router_id) for filler in counts.fillers())
-                limit = f"there is room for: {MAX_ROUTES} routes of all, most of them of {fillers}"
-            self._trace(link, neighbor, TraceCode.PREFIX_LIMIT, f"tells more than {limit}")
+                limit = f"the table holds: {MAX_ROUTES} routes, most of them of {fillers}"
+            self._trace(link, neighbor, TraceCode.PREFIX_LIMIT, f"advertises more than {limit}")
         if not was_unremembered and counts.unremembered(key):
-            self._trace(link, neighbor, TraceCode.ORIGIN_LIMIT, "tells too many origins")
+            self._trace(link, neighbor, TraceCode.ORIGIN_LIMIT, "advertises too many origins")
         if counts.unremembered(key):
             self._lifecycle.plan_table_request(neighbor, now + SOURCE_GC_S)
         martians = [] if had_martians else counts.martians(key)

@@ -1,4 +1,4 @@
-"""Rows for `show`: plain data out of the protocol's state; nothing internal leaves."""
+"""Rows for `show`: plain data made from the protocol's state."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = [
 Fillers: TypeAlias = Mapping[NeighborKey, int]
 
 NeighborPosition: TypeAlias = tuple[int, Address, Address]
-"""Where a row stands among all: its link, its address, and its router id (0.0.0.0 for none)."""
+"""The sort key of a row: its link, its address, and its router id (0.0.0.0 for none)."""
 
 _NO_ROUTER_ID = Address(Family.IPV4, 0)
 
 
 def position_of(row: NeighborRow) -> NeighborPosition:
-    """Where a row stands."""
+    """Return the sort key of a row."""
     return row.ifindex, row.address, row.router_id or _NO_ROUTER_ID
 
 
@@ -42,11 +42,11 @@ def neighbor_rows(
     limit: int,
     now: float,
 ) -> list[NeighborRow]:
-    """Adjacencies, and addresses that are not believed, in the order of their positions.
+    """Return adjacencies and refused senders, in the order of their positions.
 
     Args:
         links: all of them, by index.
-        table: what was learned.
+        table: the learned routes.
         after: the last one seen; None to begin.
         limit: how many.
         now: seconds, monotonic.
@@ -72,7 +72,7 @@ def neighbor_rows(
 
 
 def _entries(link: Link, now: float) -> dict[NeighborPosition, Neighbor | RefusedSender]:
-    """Who is on a link, by position."""
+    """Return the neighbors and refused senders of a link, by position."""
     ifindex = link.settings.ifindex
     entries: dict[NeighborPosition, Neighbor | RefusedSender] = {
         (ifindex, neighbor.adjacency.address, neighbor.adjacency.router_id): neighbor
@@ -88,13 +88,13 @@ def _entries(link: Link, now: float) -> dict[NeighborPosition, Neighbor | Refuse
 def neighbor_row(
     link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
 ) -> NeighborRow:
-    """One adjacency.
+    """Make the row of one adjacency.
 
     Args:
         link: where it is.
-        neighbor: whom it is with.
-        table: what was learned from it.
-        fillers: who has told most of a table that is full (`PrefixCounts.fillers`).
+        neighbor: that it is with.
+        table: the learned routes.
+        fillers: the neighbors with the most routes of a full table (`PrefixCounts.fillers`).
         now: seconds, monotonic.
     """
     adjacency, exchange = neighbor.adjacency, neighbor.exchange
@@ -129,19 +129,19 @@ def neighbor_row(
 def _problem(
     link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
 ) -> str:
-    """Why a neighbor is kept away, or where its settings and ours disagree."""
+    """Return why a neighbor is suppressed, or where its settings and ours disagree."""
     damping, hello = link.settings.damping, neighbor.adjacency.hello
     held_s = link.suppressed_for(neighbor, now)
     if damping is not None and held_s:
         penalty = link.memory.damper.penalty(neighbor.key.router_id, damping, now)
-        return f"damped for {held_s:.0f} s: it came and went too often (penalty {penalty:.0f})"
+        return f"damped for {held_s:.0f} s: it flapped too often (penalty {penalty:.0f})"
     if neighbor.adjacency.address_problem:
         return neighbor.adjacency.address_problem
     one_way = _one_way(link, neighbor)
     if one_way:
         return one_way
     if neighbor.adjacency.state is not AdjacencyState.UP and link.was_given_up(neighbor, now):
-        return f"given up lately: {AdjacencyReason.UNACKNOWLEDGED.value}"
+        return f"recently given up: {AdjacencyReason.UNACKNOWLEDGED.value}"
     if _is_table_overdue(neighbor):
         return "its table does not end"
     route_problem = _route_problem(link, neighbor, table, fillers, now)
@@ -153,13 +153,13 @@ def _problem(
         ours = f"{round(link.settings.hello_interval_s * 1000)} ms x {link.settings.multiplier}"
         theirs = f"{hello.interval_ms} ms x {hello.multiplier}"
         if theirs != ours:
-            # It works: each tells how long it may be silent. But it is seldom meant.
+            # It works, because each side advertises its dead interval, but is seldom intended.
             return f"hello differs: theirs {theirs}, ours {ours}"
     return ""
 
 
 def _is_table_overdue(neighbor: Neighbor) -> bool:
-    """Whether a neighbor's table is not waited for any more, and has not ended."""
+    """Whether a neighbor's table is no longer awaited, and has not ended."""
     return (
         neighbor.adjacency.state is AdjacencyState.LOADING
         and neighbor.adjacency.loading_until is None
@@ -170,7 +170,7 @@ def _is_table_overdue(neighbor: Neighbor) -> bool:
 def _route_problem(
     link: Link, neighbor: Neighbor, table: RouteTable, fillers: Fillers, now: float
 ) -> str:
-    """What is wrong with the routes that a neighbor tells."""
+    """Return what is wrong with the routes that a neighbor advertises."""
     own = neighbor.exchange.duplicate_ids.found(now)
     if own is not None:
         return f"another router has our router id: {own} is announced with it"
@@ -187,7 +187,7 @@ def _route_problem(
     if refused:
         return f"over max_prefixes {link.settings.max_prefixes}: {refused} updates were refused"
     if key in fillers:
-        return f"it has told {fillers[key]} of the {MAX_ROUTES} routes that there is room for"
+        return f"it has advertised {fillers[key]} routes; the table is full with {MAX_ROUTES}"
     if unremembered:
         return f"too many origins: {unremembered} updates were refused"
     if martians:
@@ -195,12 +195,12 @@ def _route_problem(
         named = "" if reason is None else f" ({reason.value})"
         return f"martians are refused: {len(martians)}, such as {martians[0]}{named}"
     if counts.allowed(key):
-        return "its table is asked for again: what was refused as martians is allowed now"
+        return "its table is requested again: prefixes refused as martians are allowed now"
     return ""
 
 
 def _one_way(link: Link, neighbor: Neighbor) -> str:
-    """Why a neighbor that we hear does not come any further."""
+    """Return why a neighbor that we hear does not get beyond INIT."""
     adjacency = neighbor.adjacency
     if adjacency.state is not AdjacencyState.INIT or not adjacency.is_unlisted:
         return ""
@@ -210,7 +210,7 @@ def _one_way(link: Link, neighbor: Neighbor) -> str:
 
 
 def refusal_row(link: Link, refusal: RefusedSender) -> NeighborRow:
-    """An address that is not believed, and why."""
+    """Make the row of a refused sender, with the reason."""
     return NeighborRow(
         router_id=None,
         ifindex=link.settings.ifindex,
@@ -239,13 +239,13 @@ def refusal_row(link: Link, refusal: RefusedSender) -> NeighborRow:
 
 
 def learned_rows(table: RouteTable) -> list[LearnedRow]:
-    """Every route as one neighbor tells it, by prefix, link and router id."""
+    """Return every learned route, by prefix, link and router id."""
     rows = [_learned_row(table, *learned) for learned in table.learned()]
     return sorted(rows, key=lambda row: (row.prefix, row.ifindex, row.router_id))
 
 
 def waiting_rows(table: RouteTable, prefix: Prefix) -> list[LearnedRow]:
-    """Routes to a prefix that may not be used until their origin's seqno is newer, by neighbor."""
+    """Return the routes to a prefix that wait for a newer seqno of their origin, by neighbor."""
     if table.seqno_requests.waits_since(prefix) is None:
         return []
     rows = [_learned_row(table, *learned) for learned in table.learned_of(prefix)]

@@ -1,29 +1,30 @@
-"""One neighbor on one link: how the relation comes to be, and how it ends.
+"""One neighbor on one link: the states of the adjacency, from its first heartbeat to its end.
 
         DOWN --heard--> INIT --heard both ways--> TWO_WAY --begin--> LOADING --exchanged--> UP
           ^               ^                                             |                   |
           |               +-------- one way, reset, neighbor restarted -+-------------------+
           +---- dead, goodbye, link down, unacknowledged, restart announced -----------------
 
-`TRANSITIONS` holds every pair of state and event; what has no effect says IGNORE. Nothing else
-decides about the state: the instance turns datagrams and timers into events, looks up the pair, and
-carries out the action. docs/nup.md prints the same table.
+`TRANSITIONS` holds every pair of state and event; a pair without effect says IGNORE. Only this
+table decides about the state: the instance turns datagrams and timers into events, looks up the
+pair, and carries out the action. docs/nup.md prints the same table.
 
-Two numbers tell lives apart. A *boot id* is new when a router lost its state. A *session* is chosen
-by each side for each incarnation of the adjacency, and heartbeats echo it, as BFD does with its
-discriminators: a neighbor that dropped and re-formed the adjacency between two of our packets is
-found out by its new session, and nothing that was sent to an earlier incarnation is believed.
+Two numbers distinguish incarnations. A *boot id* is new when a router lost its state. A *session*
+is chosen by each side for each incarnation of the adjacency, and heartbeats echo it, as BFD does
+with its discriminators: a neighbor that dropped and re-formed the adjacency between two of our
+packets is found by its new session, and no message that was sent to an earlier incarnation is
+accepted.
 
 A heartbeat lists the neighbors that its sender hears. We are heard both ways when the entry with
 our router id carries our boot id and our session. A list that was too long for one datagram is
-flagged partial, and being absent from it proves nothing; then the adjacency falls back only when
-no heartbeat has confirmed it for a dead interval.
+flagged partial, and being absent from it proves nothing; then the adjacency falls back only when no
+heartbeat has confirmed it for a dead interval.
 
-Invariants: a one-way link never passes INIT. The dead interval is the neighbor's own promise (its
-interval times its multiplier), not ours.
+Invariants: a one-way link never passes INIT. The dead interval is the neighbor's own (its interval
+times its multiplier), not ours.
 
-Sources: RFC 2328 section 10 (states), RFC 5880 (three-way handshake, discriminators, jitter),
-RFC 8966 section 3.4 (advertised intervals), RFC 9616 (RTT from echoed timestamps and hold times).
+Sources: RFC 2328 section 10 (states), RFC 5880 (three-way handshake, discriminators, jitter), RFC
+8966 section 3.4 (advertised intervals), RFC 9616 (RTT from echoed timestamps and hold times).
 """
 
 from __future__ import annotations
@@ -49,31 +50,31 @@ _CLOCK_MODULUS = 1 << 32
 PATIENCE_S = 30.0
 PATIENCE_INTERVALS = 1.5
 """Before it exchanges routes a neighbor may be silent for PATIENCE_S, or this many of its hello
-intervals if that is longer, whatever dead interval it advertises: it has no routes to lose."""
+intervals if that is longer, whatever dead interval it advertises: no routes can be lost with it."""
 LOADING_MIN_S, LOADING_MAX_S = 10.0, 120.0
-"""A table of which nothing more comes for a dead interval, and at least LOADING_MIN_S, or that
-has not ended after LOADING_MAX_S, is used as far as it has come and not waited for. A neighbor that
-restarts is given as much (`lifecycle.GRACE_MIN_S`, `handler.GRACE_MAX_S`)."""
+"""A table of which no more has arrived for a dead interval, and at least LOADING_MIN_S, or that has
+not ended after LOADING_MAX_S, is used as far as it has arrived and not waited for. A neighbor that
+restarts is given as much (`lifecycle.GRACE_MIN_S`, `receive.GRACE_MAX_S`)."""
 _RTT_LIMIT_US = 10_000_000
 """An echo older than this is a delayed or forged datagram, not a round trip."""
 REST_INTERVALS = 2
 """A router at rest sends its heartbeats this many hello intervals apart."""
 LATE_INTERVALS = 2.1
-"""Somebody whose heartbeat has not come by then has lost it, or is dead, or we have missed it."""
+"""A neighbor without a heartbeat for so many intervals is late: one was lost, or it is dead."""
 REQUESTS = 4
-"""Heartbeats that are asked for before a silent neighbor counts as dead."""
+"""Heartbeats that are requested before a silent neighbor counts as dead."""
 _RTT_GAIN = 1 / 8
 """Share of a new sample in the smoothed RTT, as SRTT in RFC 6298."""
 
 
 class AdjacencyEvent(enum.Enum):
-    """What can happen to an adjacency."""
+    """Events of an adjacency."""
 
     HELLO_HEARD = "a heartbeat that proves nothing about us"
     HELLO_ONE_WAY = "a heartbeat whose complete list lacks us"
     HELLO_TWO_WAY = "a heartbeat, or DATA, that names our session"
-    EXCHANGE_BEGUN = "our table is being told"
-    TABLES_EXCHANGED = "both tables were told and acknowledged"
+    EXCHANGE_BEGUN = "our table is being sent"
+    TABLES_EXCHANGED = "both tables were sent and acknowledged"
     NEIGHBOR_RESET = "the neighbor uses a new session"
     NEIGHBOR_RESTARTED = "the neighbor uses a new boot id"
     RESTART_ANNOUNCED = "CONTROL with RESTART"
@@ -85,12 +86,12 @@ class AdjacencyEvent(enum.Enum):
 
 
 class AdjacencyAction(enum.Enum):
-    """What to do beside changing the state."""
+    """Actions beside the change of the state."""
 
     IGNORE = "nothing"
     GREET = "open a session; send a heartbeat soon"
-    BEGIN_EXCHANGE = "send a heartbeat soon; tell the table"
-    ESTABLISH = "note the time"
+    BEGIN_EXCHANGE = "send a heartbeat soon; send the table"
+    ESTABLISH = "record the time"
     FALL_BACK = "forget its routes; open a new session"
     RETAIN = "keep its routes as stale; open a new session"
     EXPIRE = "forget it, unless its routes are retained"
@@ -98,7 +99,7 @@ class AdjacencyAction(enum.Enum):
 
 
 class AdjacencyTransition(NamedTuple):
-    """Where to go and what to do."""
+    """The next state, and the action."""
 
     state: AdjacencyState
     action: AdjacencyAction
@@ -149,12 +150,12 @@ TRANSITIONS = _build_transitions()
 
 
 def timestamp_us(now: float) -> int:
-    """The header's timestamp: microseconds of a monotonic clock, modulo 2**32."""
+    """Return the header's timestamp: microseconds of a monotonic clock, modulo 2**32."""
     return int(now * 1_000_000) % _CLOCK_MODULUS
 
 
 class Adjacency:
-    """What is known of one neighbor, and when it will count as dead. No I/O, no decisions."""
+    """The knowledge about one neighbor, and when it counts as dead. No I/O, no decisions."""
 
     def __init__(self, router_id: Address, address: Address, boot_id: int, now: float) -> None:
         self.router_id = router_id
@@ -164,11 +165,11 @@ class Adjacency:
         self.session = 0
         """Our number for this incarnation; 0 only before the first."""
         self.neighbor_session = 0
-        """Its number, once a heartbeat has told; 0 before."""
+        """Its number, once a heartbeat has carried it; 0 before."""
         self.guessed_session = 0
-        """A number that may be its, as long as no heartbeat has told; answered to, never used."""
+        """A number that may be its, while no heartbeat has carried it; answered to, never used."""
         self.named: tuple[Address, ...] = ()
-        """Its own addresses on the link, as it says."""
+        """Its own addresses on the link, as advertised."""
         self.addresses: tuple[Address, ...] = ()
         """Those of them that may be next hops."""
         self.address_problem = ""
@@ -179,25 +180,25 @@ class Adjacency:
         """Whether its last heartbeat had a signature."""
         self.hello: Hello | None = None
         self.heartbeat_sequence: int | None = None
-        """Of its newest HEARTBEAT or CONTROL; older ones are not believed."""
+        """Of its newest HEARTBEAT or CONTROL; older ones are dropped."""
         self.heard_at = now
         self.confirmed_at = now
-        """When it last told us that it hears us."""
+        """When it last confirmed that it hears us."""
         self.pending_since = now
         """When the adjacency last began to form."""
         self.loading_since = now
-        """When its table last began to come."""
+        """When its table last began to arrive."""
         self.loading_until: float | None = None
-        """Until then its table is waited for; None when it is not, or not any more."""
+        """Until then its table is awaited; None when it is not, or no longer."""
         self.up_since: float | None = None
         self.rtt_s: float | None = None
         self.extra_cost = 0
         """Added to the link's cost, by the round trip."""
         self.history = HeartbeatHistory()
         self.share_there = 1.0
-        """Of our heartbeats that arrive, as it says; 0 to 1."""
+        """The share of our heartbeats that arrive, as it says; 0 to 1."""
         self.loss_factor = 1.0
-        """What the link's cost is multiplied with, by the loss."""
+        """The factor on the link's cost, by the loss."""
         self.asked_at: float | None = None
         """When it was last asked for a heartbeat, since it was heard."""
         self._echo_timestamp = 0
@@ -205,23 +206,23 @@ class Adjacency:
 
     @property
     def dead_interval_s(self) -> float:
-        """How long it may be silent, as it promised; seconds."""
+        """How long it may be silent, as it advertised; seconds."""
         return 0.0 if self.hello is None else self.hello.dead_interval_s
 
     def begin_loading(self, now: float) -> None:
-        """Its table is to come."""
+        """Start to wait for its table."""
         self.loading_since = self.loading_until = now
         self.record_progress(now)
 
     def record_progress(self, now: float) -> None:
-        """More of its table has come; one that is not waited for any more stays so."""
+        """Record that more of its table has arrived; a table that is no longer awaited stays so."""
         if self.loading_until is not None:
             patience_s = max(self.dead_interval_s, LOADING_MIN_S)
             self.loading_until = min(now + patience_s, self.loading_since + LOADING_MAX_S)
 
     @property
     def dead_at(self) -> float:
-        """When it counts as dead if nothing more is heard."""
+        """When it counts as dead if no message is heard before."""
         if self.state.exchanges_routes:
             return self.heard_at + self.dead_interval_s
         return self.heard_at + self.patience_s
@@ -236,7 +237,7 @@ class Adjacency:
 
     @property
     def ask_at(self) -> float | None:
-        """When to ask it for a heartbeat, if nothing is heard before; None for never."""
+        """When to ask it for a heartbeat, if none is heard before; None for never."""
         if self.hello is None or self.hello.multiplier <= LATE_INTERVALS:
             return None
         late_at = self.heard_at + LATE_INTERVALS * self.hello.interval_ms / 1000
@@ -250,7 +251,7 @@ class Adjacency:
         return self.confirmed_at + self.dead_interval_s
 
     def open_session(self, session: int, now: float) -> None:
-        """Start a new incarnation; what was agreed in the last one is void."""
+        """Start a new incarnation; the agreements of the last one are void."""
         self.session = session
         self.neighbor_session = self.guessed_session = 0
         self.pending_since = now
@@ -259,7 +260,7 @@ class Adjacency:
         self.up_since = None
 
     def begin_boot(self, boot_id: int) -> None:
-        """The neighbor lives anew: its counters start again."""
+        """Apply a new boot id of the neighbor: its counters start again."""
         self.boot_id = boot_id
         self.heartbeat_sequence = None
         self.rtt_s = None
@@ -267,7 +268,7 @@ class Adjacency:
         self.share_there = 1.0
 
     def record_hello(self, hello: Hello, sequence: int, timestamp: int, now: float) -> None:
-        """Take in what a heartbeat says of its sender."""
+        """Apply the timers and the sequence of a heartbeat."""
         self.hello = hello
         self.heartbeat_sequence = sequence
         self.history.record(sequence)
@@ -276,7 +277,7 @@ class Adjacency:
         self._echo_heard_at = now
 
     def confirm(self, now: float) -> None:
-        """It spoke to our session: it lives, and hears us."""
+        """Record a message with our session: the neighbor is alive, and hears us."""
         self.heard_at = now
         self.confirmed_at = now
 
@@ -293,11 +294,11 @@ class Adjacency:
         )
 
     def cost(self, link_cost: int) -> int:
-        """What its routes cost more than it says, given the cost of the link."""
+        """Return the cost of its routes beyond their metric, given the cost of the link."""
         return round(link_cost * self.loss_factor) + self.extra_cost
 
     def heard_entry(self, now: float) -> NeighborHeard:
-        """How we list this neighbor in our own heartbeat."""
+        """Return the entry for this neighbor in our own heartbeat."""
         hold_us = min(int((now - self._echo_heard_at) * 1_000_000), _CLOCK_MODULUS - 1)
         return NeighborHeard(
             router_id=self.router_id,

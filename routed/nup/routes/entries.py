@@ -116,7 +116,7 @@ class UpdateVerdict(enum.Enum):
     """The outcome of an update."""
 
     ACCEPTED = "accepted"
-    PARKED = "kept until the restarted neighbor has told its table"
+    PARKED = "kept until the restarted neighbor's table is complete"
     UNFEASIBLE = "kept, but not feasible"
     OLD_VERSION = "older than what is known"
     OWN_ORIGIN = "our own route, heard back"

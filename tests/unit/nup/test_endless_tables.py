@@ -142,4 +142,4 @@ def test_a_neighbor_that_is_given_up_again_and_again_is_named() -> None:
     wire.connect("a", "b")
     wire.originate("a", OLD)
     wire.run(60)
-    assert problem_of(wire, a, "b") == "given up lately: data went unacknowledged for too long"
+    assert problem_of(wire, a, "b") == "recently given up: data went unacknowledged for too long"

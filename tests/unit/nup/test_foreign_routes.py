@@ -50,7 +50,7 @@ def test_martians_that_are_allowed_later_are_learned_and_forgotten_again() -> No
     allowing = MartianRules((Prefix.parse("240.0.0.0/4"), Prefix.parse("fe80::/10")))
     b.instance.set_martians(allowing, wire.now)
     assert row(wire, b).problem == (
-        "its table is asked for again: what was refused as martians is allowed now"
+        "its table is requested again: prefixes refused as martians are allowed now"
     )
     b.instance.set_martians(MartianRules((Prefix.parse("240.0.0.0/4"),)), wire.now)
     wire.run(40)

@@ -163,7 +163,7 @@ def test_a_neighbor_over_the_limit_is_named_once_and_counted() -> None:
     assert row(wire, b).prefixes == 10
     assert row(wire, b).problem == "over max_prefixes 10: 12 updates were refused"
     named = [trace for trace in b.traces if trace.code is TraceCode.PREFIX_LIMIT]
-    assert [trace.detail for trace in named] == ["10.255.0.1 tells more than max_prefixes: 10"]
+    assert [trace.detail for trace in named] == ["10.255.0.1 advertises more than max_prefixes: 10"]
     counters = b.instance.counters()
     assert counters[TraceCode.IGNORED_TABLE_FULL.value] == 12
     assert counters[TraceCode.PREFIX_LIMIT.value] == 1
