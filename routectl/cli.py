@@ -4,9 +4,9 @@
     routectl < commands              standard input is not a terminal: a command a line
     routectl                         the shell
 
-Exit status: 0 done, 1 the daemon said no (or an address has no route), 2 usage, 3 the daemon cannot
-be reached, 4 denied, 5 the answer cannot be written. From a pipe it is that of the first command
-that failed.
+Exit status: 0 done, 1 request rejected (or an address has no route), 2 usage error, 3 the daemon
+cannot be reached, 4 permission denied, 5 the answer cannot be written. From a pipe it is the status
+of the first command that failed.
 
 A one-shot command imports argparse, socket and msgpack and little else: a test holds the list,
 since one stray import costs more than the whole command.

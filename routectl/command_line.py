@@ -204,7 +204,12 @@ def _line_parser() -> _Parser:
 
 def _add_line_options(parser: argparse.ArgumentParser) -> None:
     switches = (
-        ("-h", "--help", "help", "what a command does and how it is written; alone: this text"),
+        (
+            "-h",
+            "--help",
+            "help",
+            "show what a command does and its syntax; without a command: this text",
+        ),
         ("-j", "--json", "json", "print JSON, one document for each command"),
         ("-p", "--pretty", "pretty", "indent the JSON (implies --json)"),
         ("-4", "--ipv4", "ipv4", "only IPv4"),
@@ -220,11 +225,12 @@ def program_parser() -> _Parser:
     listing = "\n".join(aligned([(" ".join(words), leaf.help) for words, leaf in leaves(TREE)]))
     parser = _Parser(
         prog="routectl",
-        description="Look at a running routed and steer it. Without a command: the shell, or "
-        "commands from standard input when that is no terminal.",
-        epilog=f"commands (unique abbreviations will do; scripts spell words in full):\n{listing}"
-        "\n\nexit status: 0 done, 1 the daemon said no, 2 usage, 3 cannot reach the daemon, "
-        "4 denied, 5 the answer cannot be written",
+        description="Inspect and control a running routed. Without a command: the shell, or "
+        "commands from standard input if that is not a terminal.",
+        epilog="commands (unique abbreviations are accepted; in scripts, spell them in full):\n"
+        f"{listing}"
+        "\n\nexit status: 0 done, 1 request rejected, 2 usage error, 3 daemon unreachable, "
+        "4 permission denied, 5 the answer cannot be written",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
@@ -240,11 +246,11 @@ def program_parser() -> _Parser:
         type=_seconds,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long the daemon may be silent (default: {DEFAULT_TIMEOUT_S:g})",
+        help=f"how long to wait for the daemon (default: {DEFAULT_TIMEOUT_S:g})",
     )
     _add_line_options(parser)
     parser.add_argument("--complete", metavar="LINE", help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="store_true", help="print the version and end")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     return parser
 
 

@@ -88,7 +88,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "neighbors",
-            "Neighbors and the state of the adjacency with each",
+            "Neighbors and the state of each adjacency",
             "show neighbors interface eth0",
             Role.READ,
             Ask(Fields(ShowNeighbors, ("neighbor", "interface")), views.NEIGHBORS),
@@ -99,7 +99,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "interfaces",
-            "Interfaces, their addresses, and whether NUP runs there",
+            "Interfaces, their addresses, and whether NUP runs on them",
             "show interfaces eth0",
             Role.READ,
             Ask(Fields(ShowInterfaces, ("interface",)), views.INTERFACES),
@@ -107,7 +107,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "routes",
-            "The RIB: every candidate of every prefix, * marks the selected one",
+            "All candidates of all prefixes in the RIB; * marks the selected one",
             "show routes 10.0.0.0/8 longer source static",
             Role.READ,
             Ask(_SHOW_ROUTES, views.ROUTES),
@@ -120,7 +120,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "route",
-            "The candidates of the longest prefix that covers an address",
+            "The candidates of the longest prefix that matches an address",
             "show route 192.0.2.1",
             Role.READ,
             Ask(Fields(ShowRoute, ("address",)), views.ROUTES),
@@ -128,7 +128,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "fib",
-            "What the kernel should hold, and whether it does",
+            "The routes desired in the kernel, and whether they are installed",
             "show fib 10.0.0.0/8 longer",
             Role.READ,
             Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
@@ -136,7 +136,7 @@ _SHOW = Branch(
         ),
         Leaf(
             "nexthops",
-            "The kernel nexthop objects that routes go through",
+            "The kernel nexthop objects that routes use",
             "show nexthops",
             Role.READ,
             Ask(lambda _: ShowNextHops(), views.NEXTHOPS),
@@ -150,43 +150,43 @@ _SHOW = Branch(
         ),
         Leaf(
             "protocol",
-            "Where routes come from: each source, how it stands, how many candidates it has",
+            "The sources of routes: state, distance and number of candidates of each",
             "show protocol",
             Role.READ,
             Ask(Fields(ShowProtocol), views.PROTOCOL),
         ),
         Leaf(
             "config",
-            "The configuration in force, as a file would say it; secrets are not in it",
+            "The running configuration, in the form of a configuration file, without secrets",
             "show config fib",
             Role.READ,
             Ask(Fields(ShowConfig, ("section", "all?")), views.CONFIG),
             (
-                Positional("section", ValueKind.SECTION, "Only this part, such as `fib`"),
-                Flag("all", "Also what is left at its default"),
+                Positional("section", ValueKind.SECTION, "Only this section, such as `fib`"),
+                Flag("all", "Include options that have their default value"),
             ),
         ),
         Leaf(
             "counters",
-            "Everything that is counted, with its meaning",
+            "All counters, each with its meaning",
             "show counters",
             Role.READ,
             Ask(Fields(ShowCounters), views.COUNTERS),
         ),
         Leaf(
             "log",
-            "The last lines of the log, oldest first; at info and above",
+            "The last lines of the log at level info and above, oldest first",
             "show log level warning",
             Role.READ,
             Ask(Fields(ShowLog, ("level", "event")), views.LOG),
             (
-                Keyword("level", ValueKind.LEVEL, "The least severe that is wanted"),
-                Keyword("event", ValueKind.EVENT, "Lines of this event only"),
+                Keyword("level", ValueKind.LEVEL, "The lowest level to show"),
+                Keyword("event", ValueKind.EVENT, "Only lines of this event"),
             ),
         ),
         Leaf(
             "memory",
-            "What the daemon's memory is used for",
+            "Memory used by each part of the daemon",
             "show memory",
             Role.READ,
             Ask(Fields(ShowMemory), views.MEMORY),
@@ -201,7 +201,7 @@ TREE = Branch(
         _SHOW,
         Leaf(
             "lookup",
-            "Longest match for addresses, from the snapshot in shared memory",
+            "Longest match for addresses, searched in the shared-memory snapshot",
             "lookup 192.0.2.1 2001:db8::1",
             Role.READ,
             Lookup(views.LOOKUP),
@@ -221,21 +221,21 @@ TREE = Branch(
             (
                 Leaf(
                     "couple",
-                    "Put every wanted route into the kernel again",
+                    "Install every desired route in the kernel again",
                     "fib couple",
                     Role.ADMIN,
                     Command(lambda _: Fib("couple")),
                 ),
                 Leaf(
                     "decouple",
-                    "Take every route of ours out of the kernel, and keep the RIB",
+                    "Remove all of the daemon's routes from the kernel and keep the RIB",
                     "fib decouple",
                     Role.ADMIN,
                     Command(lambda _: Fib("decouple")),
                 ),
                 Leaf(
                     "resync",
-                    "Read the kernel now, repair what is not as it should be, say what it was",
+                    "Read the kernel's routes now, repair differences and report them",
                     "fib resync",
                     Role.ADMIN,
                     Command(lambda _: Fib("resync")),
@@ -244,7 +244,7 @@ TREE = Branch(
         ),
         Leaf(
             "topology",
-            "The network as NUP knows it, as a table or a picture",
+            "The network as known to NUP, as a table or a picture",
             "topology format svg",
             Role.READ,
             Draw(Fields(Topology), views.TOPOLOGY),
@@ -252,21 +252,22 @@ TREE = Branch(
         ),
         Leaf(
             "report",
-            "The daemon's state as one HTML page, with tables and the picture of the network",
+            "The daemon's state as one HTML page, with tables and a picture of the network",
             "report",
             Role.NONE,
             Local(LocalAction.REPORT),
         ),
         Leaf(
             "top",
-            "Neighbors, rates and the FIB on a full screen, again and again; q leaves",
+            "Neighbors, rates and the FIB on a full screen, updated every second; q quits",
             "top",
             Role.NONE,
             Local(LocalAction.TOP),
         ),
         Leaf(
             "explain",
-            "Which route an address takes, which lost and why, and what the kernel says",
+            "Which route is used for an address, why others were not selected, what the kernel "
+            "answers",
             "explain 192.0.2.1",
             Role.READ,
             ExplainAddress(Fields(Explain, ("address",)), views.EXPLAIN),
@@ -274,7 +275,7 @@ TREE = Branch(
         ),
         Leaf(
             "monitor",
-            "Changes of routes, neighbors and links as they happen, a line each",
+            "Changes of routes, neighbors and links as they happen, one per line",
             "monitor routes",
             Role.READ,
             Watch(lambda invocation: Monitor(invocation.values.get("topics", ())), views.CHANGES),
@@ -288,9 +289,11 @@ TREE = Branch(
             Role.ADMIN,
             Command(_reload),
             (
-                Flag("plan", "Only say what would change in the kernel, adjacencies and sockets"),
+                Flag("plan", "Only show what would change in the kernel, adjacencies and sockets"),
                 Keyword(
-                    "confirm", ValueKind.DURATION, "Go back unless `confirm` is said in this time"
+                    "confirm",
+                    ValueKind.DURATION,
+                    "Roll back unless `confirm` is given within this time",
                 ),
             ),
         ),
@@ -300,25 +303,31 @@ TREE = Branch(
             "confirm",
             Role.ADMIN,
             Command(_confirm),
-            (Positional("token", ValueKind.NAME, "Only this one, as `reload confirm` named it"),),
+            (
+                Positional(
+                    "token",
+                    ValueKind.NAME,
+                    "Only this configuration, by the name that `reload confirm` gave",
+                ),
+            ),
         ),
         Leaf(
             "rollback",
-            "Go back to the configuration that was in force before",
+            "Return to the previous configuration",
             "rollback",
             Role.ADMIN,
             Command(Fields(Configure, ("=rollback",))),
         ),
         Leaf(
             "diff",
-            "What the configuration file says otherwise than the configuration in force",
+            "Differences between the configuration file and the running configuration",
             "diff",
             Role.ADMIN,
             Command(Fields(Configure, ("=diff",))),
         ),
         Leaf(
             "check",
-            "Whether the daemon's configuration file, or another one, is right; every error",
+            "Check the daemon's configuration file, or another one, and list all errors",
             "check",
             Role.ADMIN,
             Check(Fields(Configure, ("=check",))),
@@ -326,17 +335,17 @@ TREE = Branch(
                 Positional(
                     "file",
                     ValueKind.FILE,
-                    "Another file, read and judged here: needs no daemon and no role",
+                    "Another file, read and checked by routectl itself, without a daemon or a role",
                 ),
             ),
         ),
         Branch(
             "clear",
-            "Begin something afresh",
+            "Reset something",
             (
                 Leaf(
                     "neighbor",
-                    "Take the adjacencies with a neighbor down; they come up again by themselves",
+                    "Reset all adjacencies with a neighbor; they come up again without help",
                     "clear neighbor 10.255.0.2",
                     Role.ADMIN,
                     Command(Fields(ClearNeighbor, ("neighbor",))),
@@ -353,18 +362,18 @@ TREE = Branch(
         ),
         Branch(
             "record",
-            "What goes into NUP, recorded so that it can be replayed (python -m routed.replay)",
+            "Record the inputs of NUP, for a replay with python -m routed.replay",
             (
                 Leaf(
                     "on",
-                    "Begin: the state now, and every datagram and event from now on",
+                    "Start recording: the present state, then every datagram and event",
                     "record on",
                     Role.ADMIN,
                     Command(Fields(RecordNup, ("=on",))),
                 ),
                 Leaf(
                     "off",
-                    "End, and write the recording to a file; secrets are not in it",
+                    "Stop recording and write the recording to a file, without secrets",
                     "record off fault.jsonl",
                     Role.ADMIN,
                     Save(Fields(RecordNup, ("=off",))),
@@ -385,7 +394,7 @@ TREE = Branch(
             (
                 Leaf(
                     "level",
-                    "How much is logged, until the configuration says otherwise or a restart",
+                    "Set the log level, until the configuration changes it or the daemon restarts",
                     "log level debug",
                     Role.ADMIN,
                     Command(Fields(SetLogLevel, ("level",))),
@@ -393,7 +402,7 @@ TREE = Branch(
                         Positional(
                             "level",
                             ValueKind.LEVEL,
-                            "The least severe level that is logged",
+                            "The lowest level that is logged",
                             is_required=True,
                         ),
                     ),
@@ -402,7 +411,7 @@ TREE = Branch(
         ),
         Leaf(
             "help",
-            "What a command does and how it is written",
+            "Show what a command does and its syntax",
             "help show routes",
             Role.NONE,
             Local(LocalAction.HELP),
@@ -410,7 +419,7 @@ TREE = Branch(
         ),
         Leaf(
             "completion",
-            "The completion script of a shell: source <(routectl completion bash)",
+            "Print the completion script for a shell: source <(routectl completion bash)",
             "completion bash",
             Role.NONE,
             Local(LocalAction.COMPLETION),

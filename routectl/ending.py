@@ -59,7 +59,7 @@ def prepare_streams() -> None:
 
 def cannot_be_shown(error: BaseException) -> str:
     """What to say of it."""
-    return f"routed has sent what cannot be shown: {type(error).__name__}: {error}"[:500]
+    return f"routed sent an answer that cannot be shown: {type(error).__name__}: {error}"[:500]
 
 
 def run_to_end(run: Callable[[], int]) -> int:

@@ -104,7 +104,7 @@ def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitS
         KeyboardInterrupt: the user has seen enough; the routes go with the connection.
     """
     del invocation
-    output.note("the lease lasts as long as this command: Ctrl-C ends it")
+    output.note("the lease lasts as long as this command runs: press Ctrl-C to end it")
     try:
         client.wait_for_end()
     except ControlError as error:
@@ -131,7 +131,7 @@ def _import(
     output.progress_ended()
     done = [f"{_routes(outcome.done)} imported"]
     if outcome.passed_over:
-        done.append(f"{_routes(outcome.passed_over)} of the kernel's own passed over")
+        done.append(f"{_routes(outcome.passed_over)} of the kernel's own skipped")
     if not outcome.refused:
         output.report(done)
         return ExitStatus.DONE
@@ -142,7 +142,7 @@ def _import(
         verb = "was" if outcome.left_out == 1 else "were"
         lines.append(
             f"{_routes(outcome.left_out)} {verb} left out, in a batch with those: "
-            "mend the lines and import again, with `replace`"
+            "correct the lines and import again, with `replace`"
         )
     output.report_in_part(done, "failed", "\n".join(lines))
     return ExitStatus.REFUSED

@@ -329,11 +329,9 @@ class _NextHop:
                     "route is to vanish"
                 )
             case _ if word in _NOT_KEPT:
-                raise LineError(
-                    f"{word!r} cannot be kept: take it out, if the route may do without"
-                )
+                raise LineError(f"{word!r} cannot be kept: remove it if the route works without it")
             case _:
-                raise LineError(f"{quoted(word)} is not understood here")
+                raise LineError(f"{quoted(word)} is not supported here")
 
     def finished(self) -> RouteNextHop:
         """The next hop."""
@@ -350,13 +348,13 @@ def _gateway(words: Iterator[str]) -> str:
     if problem is not None:
         raise LineError(problem)
     if family is not None and (family == "inet6") != (":" in value):
-        raise LineError(f"{value} is no address of the family {family}")
+        raise LineError(f"{value} is not an address of the family {family}")
     return value
 
 
 def _check_first(word: str, earlier: object) -> None:
     if earlier is not None:
-        raise LineError(f"{word!r} is given twice: are these two routes in one line?")
+        raise LineError(f"{word!r} is given twice: are these two routes on one line?")
 
 
 def _value(word: str, words: Iterator[str]) -> str:

@@ -100,7 +100,7 @@ def ask_kernel(address: str) -> Row:
     try:
         packed = socket.inet_pton(family, address)
     except (OSError, ValueError):
-        raise KernelError("what routed answers for is no address") from None
+        raise KernelError("routed's answer does not name an address") from None
     if packed == _IPV4_UNSPECIFIED:
         return {**_NO_ENTRY, "type": "local", "next_hops": []}
     destination = pack_attribute(Rta.DST, packed)

@@ -19,13 +19,13 @@ routectl \- look at a running routed and steer it
 With a command,
 .B routectl
 carries it out and ends. Without one it is a shell, or reads commands from standard input when that
-is no terminal. Words may be abbreviated as long as they are unique; scripts spell them in full.
+is not a terminal. Words may be abbreviated as long as they are unique; scripts spell them in full.
 .B ?
 after any words says what may come next.
 .SH OPTIONS
 .TP
 .BR \-h ", " \-\-help
-What the command does and how it is written; alone: all commands in short.
+Show what the command does and its syntax; without a command: a list of all commands.
 .TP
 .BR \-s ", " \-\-socket " \fIPATH\fR"
 The daemon's socket; default
@@ -33,7 +33,7 @@ The daemon's socket; default
 else /run/routed/routed.sock.
 .TP
 .BR \-t ", " \-\-timeout " \fISECONDS\fR"
-How long the daemon may be silent; default 30.
+How long to wait for the daemon; default 30.
 .TP
 .BR \-j ", " \-\-json
 JSON, one document for each command.
@@ -58,18 +58,18 @@ _TAIL = r""".SH EXIT STATUS
 Done.
 .TP
 .B 1
-The daemon said no; for
+Request rejected; for
 .BR lookup ,
 an address without a route.
 .TP
 .B 2
-The command cannot be read.
+Usage error.
 .TP
 .B 3
 The daemon cannot be reached.
 .TP
 .B 4
-Denied: your role does not reach that far.
+Permission denied: your role is not sufficient.
 .TP
 .B 5
 The answer cannot be written; the command itself may have been done.

@@ -302,7 +302,7 @@ def _match(word: str, choices: Sequence[str], before: str) -> str:
     if found:
         raise ParseError(f"{word!r}{place} is ambiguous: {', '.join(found)}")
     if not choices:
-        raise ParseError(f"nothing more may follow {before}, but there is {quoted(word)}")
+        raise ParseError(f"unexpected {quoted(word)} after {before}")
     raise ParseError(f"{quoted(word)}{place} is unknown; {_nearest(word, choices)}")
 
 
@@ -314,7 +314,7 @@ def _nearest(word: str, choices: Sequence[str]) -> str:
 
 
 def _incomplete(before: str, choices: Sequence[str]) -> str:
-    after = f"{before} needs one more word" if before else "a command is missing"
+    after = f"{before} is incomplete" if before else "no command given"
     return f"{after}: {', '.join(choices)}"
 
 
@@ -345,7 +345,7 @@ def _checked_number(word: str) -> str:
     if not (word.isascii() and word.isdigit()):
         raise ParseError(f"{quoted(word)} is not a number")
     if len(word) > _DIGITS_MAX or int(word) > _NUMBER_MAX:
-        raise ParseError(f"{quoted(word)} is too large: {_NUMBER_MAX} may be")
+        raise ParseError(f"{quoted(word)} is too large: the maximum is {_NUMBER_MAX}")
     return word
 
 
@@ -398,7 +398,7 @@ def _checked_prefix(word: str) -> str:
 def _check_zone(word: str) -> None:
     """Python's `ipaddress` reads a zone (`fe80::1%eth0`); neither a lookup nor a route has one."""
     if "%" in word:
-        raise ParseError(f"{quoted(word)} carries a zone; leave away what begins with '%'")
+        raise ParseError(f"{quoted(word)} has a zone; remove the part that begins with '%'")
 
 
 def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[str]:

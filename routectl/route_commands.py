@@ -80,15 +80,17 @@ def _renew_routes(invocation: Invocation) -> Request:
 
 
 _LEASE = Keyword(
-    "lease", ValueKind.LEASE, "Vanish after this time unless renewed, or with the `session`"
+    "lease",
+    ValueKind.LEASE,
+    "Remove the route after this time unless renewed, or when the `session` ends",
 )
-_OWNER = Keyword("owner", ValueKind.OWNER, "A name that sets several owners of one user apart")
+_OWNER = Keyword("owner", ValueKind.OWNER, "A name that distinguishes several owners of one user")
 _ROUTE_WORDS: tuple[Argument, ...] = (
     Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
-    Keyword("via", ValueKind.ADDRESS, "The next router"),
-    Keyword("dev", ValueKind.INTERFACE, "The link; required for a link-local `via`"),
-    Flag("onlink", "Take `via` as reachable on `dev` although no subnet says so"),
-    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are refused"),
+    Keyword("via", ValueKind.ADDRESS, "The gateway"),
+    Keyword("dev", ValueKind.INTERFACE, "The interface; required for a link-local `via`"),
+    Flag("onlink", "Treat `via` as reachable on `dev` even if no subnet of `dev` contains it"),
+    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are rejected"),
     Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
     Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
     _LEASE,
@@ -97,11 +99,11 @@ _ROUTE_WORDS: tuple[Argument, ...] = (
 
 ROUTE = Branch(
     "route",
-    "Inject routes, for as long as their owner lives or a lease runs",
+    "Inject routes, and renew or remove them",
     (
         Leaf(
             "add",
-            "Inject a route; refused when the same owner has one to that prefix",
+            "Inject a route; refused if the same owner has one for that prefix",
             "route add 192.0.2.1/32 dev eth0 lease 30s",
             Role.ADMIN,
             Command(_change_route(RouteOperation.ADD)),
@@ -109,7 +111,7 @@ ROUTE = Branch(
         ),
         Leaf(
             "replace",
-            "Inject a route, in the place of the owner's own; renews its lease",
+            "Inject a route in place of the owner's own one; renews its lease",
             "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
             Role.ADMIN,
             Command(_change_route(RouteOperation.REPLACE)),
@@ -117,36 +119,37 @@ ROUTE = Branch(
         ),
         Leaf(
             "delete",
-            "Take an injected route away",
+            "Remove an injected route",
             "route delete 192.0.2.1/32",
             Role.ADMIN,
             Command(_change_route(RouteOperation.DELETE)),
             (
                 Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
-                Keyword("owner", ValueKind.OWNER, "Whose, as `show routes` writes it"),
+                Keyword("owner", ValueKind.OWNER, "The owner, as `show routes` prints it"),
             ),
         ),
         Leaf(
             "import",
-            "Inject the routes of a file, a line each as `ip route` writes it; - is standard input",
+            "Inject the routes of a file, one per line as `ip route` prints them; - is standard "
+            "input",
             "route import routes.txt replace owner batch",
             Role.ADMIN,
             Import(_import_routes),
             (
                 Positional("file", ValueKind.FILE, "The file", is_required=True),
-                Flag("replace", "Take the place of what the owner has, instead of refusing"),
+                Flag("replace", "Replace the owner's routes, instead of refusing"),
                 _LEASE,
                 _OWNER,
             ),
         ),
         Leaf(
             "renew",
-            "Begin the timed leases of an owner anew",
+            "Renew the timed leases of an owner",
             "route renew lease 30s",
             Role.ADMIN,
             Command(_renew_routes),
             (
-                Keyword("lease", ValueKind.DURATION, "How long from now", is_required=True),
+                Keyword("lease", ValueKind.DURATION, "The lease from now on", is_required=True),
                 _OWNER,
             ),
         ),

@@ -112,7 +112,7 @@ class _KeptHistory(FileHistory):
 
 
 def _no_history(path: str, reason: str | None) -> str:
-    return f"routectl: no history is kept: {path}: {reason}"
+    return f"routectl: the history is not saved: {path}: {reason}"
 
 
 def open_history(path: Path | None) -> History:

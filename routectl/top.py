@@ -117,7 +117,7 @@ class Screen:
         if self._problem:
             out.write(f"\n\x1b[31m{printable(self._problem)}\x1b[0m\n")
         order = "down" if self._is_reversed else "up"
-        keys = f"s sort ({SORT_COLUMNS[self._sort]}, {order})   r turn round   q leave"
+        keys = f"s sort ({SORT_COLUMNS[self._sort]}, {order})   r reverse   q quit"
         return f"{out.getvalue()}\n\x1b[2m{keys}\x1b[0m"
 
     def _write_head(self, out: StringIO, now: Sample) -> None:

@@ -129,7 +129,7 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
     for name, keys in draft.keys:
         yield from _key_problems(name, keys)
     for name in draft.empty_key_sets:
-        yield f"keys.{name}", "a set of keys has at least one"
+        yield f"keys.{name}", "a set of keys needs at least one key"
     yield from _summary_problems(draft.summaries)
     yield from _rule_problems(draft.rules)
     yield from _martian_problems(draft.allow_martians)
@@ -150,8 +150,8 @@ def _link_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:
             if hop.via is None:
                 yield (
                     f"static[{index}].next_hops[{position}]",
-                    "Linux takes an IPv6 route with several next hops, one of them without `via`, "
-                    "through nexthop objects only, and `fib.nexthop_objects` is off",
+                    "Linux accepts an IPv6 route with several next hops, one of them without "
+                    "`via`, through nexthop objects only, and `fib.nexthop_objects` is off",
                 )
                 break
 
@@ -201,7 +201,7 @@ def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
         if rule.type is RuleType.LOOKUP and rule.table is None:
             yield f"{path}.priority", "needs `table`, or a `type` such as blackhole"
         if rule.type is not RuleType.LOOKUP and rule.table is not None:
-            yield f"{path}.table", f"a {rule.type.value} rule looks nothing up"
+            yield f"{path}.table", f"a {rule.type.value} rule does not look up a table"
         for each in rule.rules:
             if each in seen:
                 yield path, f"the same as rules[{seen[each]}]"
@@ -214,9 +214,9 @@ def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Probl
     for index, neighbor in enumerate(neighbors):
         where = f"{path}.neighbors[{index}]"
         if neighbor.family is not neighbors[0].family:
-            yield where, "the neighbors of one link are all IPv4 or all IPv6"
+            yield where, "the neighbors on one interface must be all IPv4 or all IPv6"
         elif neighbor.family is Family.IPV6 and not neighbor.is_link_local:
-            yield where, f"{neighbor} is not link-local; NUP speaks over fe80::/10"
+            yield where, f"{neighbor} is not link-local; NUP over IPv6 uses fe80::/10"
         elif neighbor.is_multicast or neighbor in neighbors[:index]:
             yield where, f"{neighbor} cannot be a neighbor, or is given twice"
 
@@ -230,7 +230,7 @@ def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
             yield f"{path}.prefix", f"{summary.prefix} is summaries[{seen[summary.prefix]}] already"
         seen.setdefault(summary.prefix, index)
         if summary.interface is not None and not summary.only:
-            yield f"{path}.interface", "says where `only` holds, and `only` is not true"
+            yield f"{path}.interface", "has no effect unless `only` is true"
 
 
 def _interface_problems(draft: Draft) -> Iterator[Problem]:
@@ -247,7 +247,7 @@ def _interface_problems(draft: Draft) -> Iterator[Problem]:
         if entry.damping is not None and entry.damping.reuse >= entry.damping.suppress:
             yield f"{path}.damping.reuse", "is not below suppress"
         if entry.accept_unsigned and entry.key is None:
-            yield f"{path}.accept_unsigned", "says something about `key`, and there is none"
+            yield f"{path}.accept_unsigned", "has no effect without `key`"
 
 
 def _key_problems(name: str, keys: Numbered[KeyConfig]) -> Iterator[Problem]:
@@ -284,7 +284,10 @@ def _static_problems(path: str, static: StaticConfig) -> Iterator[Problem]:
         yield f"{path}.next_hops", "give `via` and `dev`, or `next_hops`, not both"
         return
     if len(static.next_hops) > NEXT_HOPS_MAX:
-        yield f"{path}.next_hops", f"{len(static.next_hops)} next hops, and {NEXT_HOPS_MAX} may be"
+        yield (
+            f"{path}.next_hops",
+            f"{len(static.next_hops)} next hops; the maximum is {NEXT_HOPS_MAX}",
+        )
         return
     if not static.next_hops and not has_one:
         yield f"{path}.prefix", "needs `via`, `dev`, `next_hops`, or a `type` such as blackhole"
@@ -319,6 +322,6 @@ def _hop_problems(
     if via.is_multicast or via.is_loopback or via.addr_bits == 0:
         yield f"{path}.via", f"{via} cannot be a next hop"
     if via.family is Family.IPV6 and via.is_link_local and dev is None:
-        yield f"{path}.via", f"{via} is link-local: say which link, with `dev`"
+        yield f"{path}.via", f"{via} is link-local: name the interface with `dev`"
     if is_onlink and dev is None:
         yield path, "`onlink` needs `dev`"

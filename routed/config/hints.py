@@ -75,7 +75,7 @@ def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
         yield (
             line,
             at - line_start + 1,
-            f"the control character U+{ord(found[0]):04X} cannot stand in YAML",
+            f"the control character U+{ord(found[0]):04X} is not allowed in YAML",
         )
 
 
@@ -96,7 +96,7 @@ def odd_space(text: str, line: int) -> tuple[int, int, str] | None:
         return None
     last = found[-1]
     at = last.start(1)
-    words = f"U+{ord(last[1]):04X} looks like a blank and is none: put a blank there"
+    words = f"U+{ord(last[1]):04X} looks like a space but is not one: replace it by a space"
     return text.count("\n", 0, at), at - text.rfind("\n", 0, at) - 1, words
 
 
@@ -105,7 +105,7 @@ def foreign_file(text: str) -> str:
     start = text[:GUESSED_CHARACTERS]
     for pattern, program in _FOREIGN_FILES:
         if pattern.search(start):
-            return f"this looks like a file of {program}, and routes.yaml is YAML (key: value)"
+            return f"this looks like a configuration of {program}; routes.yaml is YAML (key: value)"
     return ""
 
 
@@ -121,16 +121,15 @@ def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
     words = _line_of(text, line)
     here = words[column : column + 1]
     if "\t" in (here, *words[: len(words) - len(words.lstrip())]):
-        return "a tab; YAML takes spaces alone for the indent and before a value"
+        return "a tab; YAML allows only spaces for indentation and before a value"
     if _TEMPLATE.search(words):
         return _TEMPLATE_LEFT
     if "expected a single document" in problem:
-        return "a second document begins here (`---`), and routes.yaml is one: take the rest out"
+        return "a second document begins here (`---`); routes.yaml must be a single document"
     if "undefined alias" in problem and (alias := _ALIAS.match(words, column)):
         name = alias[1]
         return (
-            f"no anchor &{name} stands before *{name} (a text that begins with * needs quotes: "
-            f"'*{name}')"
+            f"no anchor &{name} before *{name} (a text that begins with * needs quotes: '*{name}')"
         )
     if "alias" in problem and (star := words.rfind("*", 0, column + 1)) >= 0:
         return _needs_quotes(words[star:])
@@ -142,7 +141,7 @@ def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
 
 
 _ALIAS = re.compile(r"\*([^\s,\]}]+)")
-_TEMPLATE_LEFT = "{{ }} or {% %} is left of a template: render the file first"
+_TEMPLATE_LEFT = "{{ }} or {% %} is left over from a template: render the file first"
 
 
 def _needs_quotes(rest: str) -> str:
@@ -150,7 +149,7 @@ def _needs_quotes(rest: str) -> str:
     value = word[0] if word else rest.strip()
     if len(value) > 1:
         value = value.removesuffix(":")
-    return f"what begins with {value[:1]} needs quotes: '{value}'"
+    return f"a value that begins with {value[:1]} needs quotes: '{value}'"
 
 
 def _line_of(text: str, line: int) -> str:

@@ -373,7 +373,7 @@ def _tagged_nodes(root: Any, text: str) -> typing.Iterator[Any]:
 def _tag_problem(node: Any, file: str) -> Problem:
     tag = node.tag.replace("tag:yaml.org,2002:", "!!")
     mark = node.start_mark
-    words = f"the tag {tag} means nothing here: take it out, or put a text with ! in quotes"
+    words = f"the tag {tag} has no meaning here: remove it, or put a text with ! in quotes"
     return Problem(file, mark.line + 1, mark.column + 1, "(syntax)", words)
 
 
@@ -592,7 +592,7 @@ def _template_hint(node: Any) -> str:
         else isinstance(node, yaml.MappingNode)
         and any(isinstance(key, yaml.MappingNode) for key, _ in node.value)
     )
-    return "; {{ }} is left of a template: render the file first" if is_left else ""
+    return "; {{ }} is left over from a template: render the file first" if is_left else ""
 
 
 def _single_hint(node: Any, path: str) -> str:
@@ -617,7 +617,7 @@ _NAMES_SHOWN = 4
 
 def _no_list(node: Any) -> str:
     if isinstance(node, yaml.ScalarNode) and node.value:
-        return f"expected a list, even of one: [{node.value}]"
+        return f"expected a list, even for one item: [{node.value}]"
     return "expected a list: items in [ ], or each on a line that begins with -"
 
 
@@ -669,8 +669,8 @@ _INDEX = re.compile(r"\[(\d+)\]")
 def _unknown_key(key: str, options: dict[str, Option], given: dict[str, Any]) -> str:
     if key == "<<":
         return (
-            "YAML's merge keys are not read: write the options out, or use an alias (*name) for "
-            "the whole value"
+            "YAML's merge keys are not supported: write the options out, or use an alias (*name) "
+            "for the whole value"
         )
     near = difflib.get_close_matches(key, [name for name in options if name not in given], 1)
     if near:

@@ -69,19 +69,22 @@ class DampingConfig:
     """How a neighbor that comes and goes is kept away. Each time that it goes costs 1000."""
 
     half_life_s: float = _option(
-        Scalar(scalars.duration(1, 3600)), "A penalty falls by half in this time.",
+        Scalar(scalars.duration(1, 3600)), "Half-life of the penalty.",
         key="half_life", default=15.0, written="15s",
     )  # fmt: skip
     suppress: int = _option(
-        Scalar(scalars.whole_number(1000, 100_000)), "Kept away from this penalty on.",
+        Scalar(scalars.whole_number(1000, 100_000)),
+        "The neighbor is suppressed from this penalty on.",
         default=3000, written="3000",
     )  # fmt: skip
     reuse: int = _option(
-        Scalar(scalars.whole_number(100, 100_000)), "No longer, once the penalty is below this.",
+        Scalar(scalars.whole_number(100, 100_000)),
+        "The neighbor is used again once the penalty is below this.",
         default=1000, written="1000",
     )  # fmt: skip
     longest_s: float = _option(
-        Scalar(scalars.duration(1, 3600)), "Never for longer than this after it last went.",
+        Scalar(scalars.duration(1, 3600)),
+        "The longest suppression after the last loss of the adjacency.",
         key="longest", default=60.0, written="60s",
     )  # fmt: skip
 
@@ -103,62 +106,63 @@ class InterfaceConfig:
     """The key: a name, or a pattern with * ? [ ]."""
     cost: int = _option(
         Scalar(scalars.whole_number(1, 65_535)),
-        "Added to the metric of every route heard on the link.",
+        "Added to the metric of every route learned on the interface.",
         default=10, written="10",
     )  # fmt: skip
     metric: LinkMetric = _option(
         Scalar(scalars.choice(LinkMetric)),
-        "`fixed`: the cost is as it stands here; `loss`: times the expected transmissions, by the "
-        "heartbeats that arrive.",
+        "`fixed`: the cost as configured; `loss`: multiplied by the expected transmissions, "
+        "measured by the heartbeats that arrive.",
         default=LinkMetric.FIXED, written="fixed",
     )  # fmt: skip
     rtt_cost: int = _option(
         Scalar(scalars.whole_number(0, 65_535)),
-        "Added to the cost of a neighbor whose round trip is `rtt_max` or more; 0: distance does "
-        "not count.",
+        "Added to the cost of a neighbor whose round-trip time is `rtt_max` or more; 0: the "
+        "round-trip time is not used.",
         default=0, written="0",
     )  # fmt: skip
     rtt_min_s: float = _option(
-        Scalar(scalars.duration(0.0, 10)), "Up to this round trip nothing is added.",
+        Scalar(scalars.duration(0.0, 10)), "Nothing is added up to this round-trip time.",
         key="rtt_min", default=0.01, written="10ms",
     )  # fmt: skip
     rtt_max_s: float = _option(
-        Scalar(scalars.duration(0.001, 10)), "From this round trip on all of `rtt_cost` is added.",
+        Scalar(scalars.duration(0.001, 10)),
+        "All of `rtt_cost` is added from this round-trip time on.",
         key="rtt_max", default=0.12, written="120ms",
     )  # fmt: skip
     hello_s: float = _option(
-        Scalar(scalars.duration(0.1, 60)), "How often a heartbeat is sent.",
+        Scalar(scalars.duration(0.1, 60)), "Interval between heartbeats.",
         key="hello", default=1.0, written="1s",
     )  # fmt: skip
     multiplier: int = _option(
         Scalar(scalars.whole_number(2, 100)),
-        "After this many silent hello intervals the neighbor is down.",
+        "The neighbor is down after this many hello intervals without a heartbeat.",
         default=3, written="3",
     )  # fmt: skip
     key: str | None = _option(
         Scalar(scalars.word),
-        "The entry of `keys` that signs what is sent on the link and judges what is heard.",
+        "The entry of `keys` that signs sent messages and verifies received ones on the interface.",
         default=None,
     )
     accept_unsigned: bool = _option(
         Scalar(scalars.boolean),
-        "With `key`: believe neighbors that do not sign, too, while keys are being introduced.",
+        "With `key`: also accept neighbors that do not sign, while keys are being introduced.",
         default=False, written="false",
     )  # fmt: skip
     neighbors: tuple[Address, ...] = _option(
         ListOf(scalars.address),
-        "Speak to these addresses only, by unicast: for links without multicast.",
+        "Exchange routes with these addresses only, by unicast: for links without multicast.",
         default=(), written="[]",
     )  # fmt: skip
     max_prefixes: int = _option(
         Scalar(scalars.whole_number(1, 10_000_000)),
-        "No more than this is learned from each neighbor; what is beyond is asked for again when "
+        "The most prefixes learned from each neighbor; those beyond are requested again once "
         "there is room.",
         default=200_000, written="200000",
     )  # fmt: skip
     damping: DampingConfig | None = _option(
         Nested(DampingConfig),
-        "Keep a neighbor that comes and goes away for a while; not at all when absent.",
+        "Suppress a neighbor that flaps; without this option no neighbor is suppressed.",
         default=None,
     )  # fmt: skip
 
@@ -176,7 +180,7 @@ class KeyConfig:
 
     id: int = _option(
         Scalar(scalars.whole_number(0, 255)),
-        "Tells the key from the others of its set; the same on all routers.",
+        "Identifies the key within its set; the same on all routers.",
     )
     secret_file: str = _option(
         Scalar(scalars.file_path),
@@ -187,17 +191,21 @@ class KeyConfig:
         default=KeyAlgorithm.HMAC_SHA256, written="hmac-sha256",
     )  # fmt: skip
     send_from: float | None = _option(
-        Scalar(scalars.moment), "When it is first signed with; always when absent.", default=None
+        Scalar(scalars.moment),
+        "Start of signing with this key; from the beginning when absent.",
+        default=None,
     )
     send_until: float | None = _option(
-        Scalar(scalars.moment), "When it is no longer signed with; never when absent.",
+        Scalar(scalars.moment), "End of signing with this key; never when absent.",
         default=None,
     )  # fmt: skip
     accept_from: float | None = _option(
-        Scalar(scalars.moment), "When it is first believed; always when absent.", default=None
+        Scalar(scalars.moment),
+        "Start of accepting this key; from the beginning when absent.",
+        default=None,
     )
     accept_until: float | None = _option(
-        Scalar(scalars.moment), "When it is no longer believed; never when absent.", default=None
+        Scalar(scalars.moment), "End of accepting this key; never when absent.", default=None
     )
 
 
@@ -217,18 +225,18 @@ class RedistributeConfig:
         Scalar(scalars.choice(RedistributeSource)), "`connected`, `static`, `injected` or `kernel`."
     )
     metric: int = _option(
-        shapes.START_METRIC, "The metric that they start with.",
+        shapes.START_METRIC, "Their initial metric.",
         default=0, written="0",
     )  # fmt: skip
     tag: int | None = _option(
         shapes.TAG,
-        "A tag to announce them with, instead of their own.", default=None,
+        "A tag that replaces their own when they are announced.", default=None,
     )  # fmt: skip
     match: tuple[PrefixMatch, ...] = shapes.match()
 
     match_tag: int | None = shapes.only_tag()
     interface: str | None = _option(
-        Scalar(scalars.interface_pattern), "Only routes that leave by links of this name.",
+        Scalar(scalars.interface_pattern), "Only routes through interfaces of this name.",
         default=None,
     )  # fmt: skip
     action: FilterAction = _option(
@@ -257,18 +265,18 @@ class FilterRule:
     )
     tag: int | None = shapes.only_tag()
     neighbor: Address | None = _option(
-        Scalar(scalars.router_id), "Only routes learned from the router of this id.", default=None
+        Scalar(scalars.router_id), "Only routes learned from the router with this id.", default=None
     )
     interface: str | None = _option(
         Scalar(scalars.interface_pattern),
-        "Only on links of this name: heard there (import), or to be told there (export).",
+        "Only on interfaces of this name: learned there (import), or advertised there (export).",
         default=None,
     )
     set_metric: int | None = _option(
         Scalar(scalars.whole_number(0, 2**31 - 1)),
-        "The metric becomes this, where it would be lower; it is never lowered.", default=None,
+        "The metric is raised to this value if it is lower; it is never lowered.", default=None,
     )  # fmt: skip
-    set_tag: int | None = _option(shapes.TAG, "The tag becomes this.", default=None)
+    set_tag: int | None = _option(shapes.TAG, "The tag is set to this value.", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +285,7 @@ class ImportRule(FilterRule):
 
     set_distance: int | None = _option(
         shapes.DISTANCE,
-        "Trust against other sources; lower wins, 255 is shown and never used.",
+        "Administrative distance; the lowest wins, 255 is shown and never used.",
         default=None,
     )
 
@@ -305,16 +313,18 @@ class FiltersConfig:
     """What may come in and go out; in each list the first rule that fits decides."""
 
     imports: tuple[ImportRule, ...] = _option(
-        ListOf(ImportRule), "Routes that neighbors tell; what no rule fits is accepted.",
+        ListOf(ImportRule),
+        "Routes learned from neighbors; a route that matches no rule is accepted.",
         key="import", default=(), written="[]",
     )  # fmt: skip
     exports: tuple[FilterRule, ...] = _option(
-        ListOf(FilterRule), "Routes that neighbors are told; what no rule fits is told.",
+        ListOf(FilterRule),
+        "Routes advertised to neighbors; a route that matches no rule is advertised.",
         key="export", default=(), written="[]",
     )  # fmt: skip
     kernel: tuple[KernelRule, ...] = _option(
         ListOf(KernelRule),
-        "Decided routes that go into the kernel; what no rule fits goes in.",
+        "Selected routes for the kernel; a route that matches no rule is installed.",
         default=(), written="[]",
     )  # fmt: skip
 
@@ -325,14 +335,17 @@ class SummaryConfig:
 
     prefix: Prefix = _option(Scalar(scalars.prefix), "The prefix to announce.")
     metric: int = _option(
-        shapes.START_METRIC, "The metric that it starts with.",
+        shapes.START_METRIC, "Its initial metric.",
         default=0, written="0",
     )  # fmt: skip
     tag: int = _option(shapes.TAG, "Its tag.", default=0, written="0")
     only: bool = _option(
-        Scalar(scalars.boolean), "Leave out what is inside it, on the links of `interface`.",
+        Scalar(scalars.boolean),
+        "Do not announce the prefixes inside it, on the interfaces of `interface`.",
         default=False, written="false",
     )  # fmt: skip
     interface: str | None = _option(
-        Scalar(scalars.interface_pattern), "With `only`: the links; all when absent.", default=None
+        Scalar(scalars.interface_pattern),
+        "With `only`: the interfaces; all when absent.",
+        default=None,
     )

@@ -51,11 +51,11 @@ def plan(old: Config, new: Config, links: Sequence[LinkPlan]) -> list[str]:
 def _kernel(old: Config, new: Config) -> Iterator[str]:
     if old.fib.table_id != new.fib.table_id or old.fib.priority != new.fib.priority:
         yield (
-            f"kernel      every route of ours moves to table {new.fib.table_id}, "
+            f"kernel      all of the daemon's routes move to table {new.fib.table_id}, "
             f"priority {new.fib.priority}"
         )
     if old.filters.kernel != new.filters.kernel:
-        yield "kernel      filters.kernel changes: routes go in and out as it says"
+        yield "kernel      filters.kernel changes: routes are installed and removed accordingly"
     before = {_identity(static): static for static in old.static}
     after = {_identity(static): static for static in new.static}
     for identity, static in after.items():
@@ -64,7 +64,7 @@ def _kernel(old: Config, new: Config) -> Iterator[str]:
         elif _target(static) != _target(before[identity]):
             yield f"kernel      replace {static.prefix} {_target(static)}"
         elif static != before[identity]:
-            yield f"announced   {static.prefix} with tag {static.tag}, where it is"
+            yield f"announced   {static.prefix} with tag {static.tag}, where it is announced"
     for identity, static in before.items():
         if identity not in after:
             yield f"kernel      remove {static.prefix} {_target(static)}"
@@ -96,7 +96,7 @@ def _links(links: Sequence[LinkPlan]) -> Iterator[str]:
         if link.before == link.after:
             continue
         if link.after is None:
-            yield f"adjacency   {link.ifname}: ends, neighbors are told goodbye"
+            yield f"adjacency   {link.ifname}: ends with a GOODBYE to the neighbors"
             if link.has_socket:
                 yield f"socket      {link.ifname}: closed"
         elif link.before is None:
@@ -112,10 +112,10 @@ def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterat
     before = {entry.pattern: entry for entry in old.interfaces}
     for entry in new.interfaces:
         if entry != before.get(entry.pattern) and entry not in present:
-            yield f"adjacency   {entry.pattern}: no such link now; so when one comes"
+            yield f"adjacency   {entry.pattern}: no such interface now; applies if one appears"
     for pattern, entry in before.items():
         if entry not in present and all(pattern != other.pattern for other in new.interfaces):
-            yield f"adjacency   {pattern}: no such link now; not any more when one comes"
+            yield f"adjacency   {pattern}: no such interface now; applies no longer if one appears"
 
 
 def _entry_changes(before: InterfaceConfig, after: InterfaceConfig) -> str:
@@ -134,21 +134,21 @@ def _keys(old: Config, new: Config) -> Iterator[str]:
         if before.get(name) == after.get(name):
             continue
         verb = "gone" if name not in after else "changed" if name in before else "new"
-        yield f"adjacency   keys {name!r} are {verb}: its links sign and believe accordingly"
+        yield f"adjacency   keys {name!r} are {verb}: its interfaces sign and verify accordingly"
 
 
 def _policy(old: Config, new: Config) -> Iterator[str]:
     """What is taken in, and what is told."""
     if old.learn != new.learn:
-        yield "learned     what `learn` takes from the kernel changes: its routes are read again"
+        yield "learned     `learn` changes: the kernel's routes are read again"
     if old.filters.imports != new.filters.imports:
-        yield "learned     filters.import changes: what neighbors have told is judged anew"
+        yield "learned     filters.import changes: learned routes are evaluated again"
     if old.allow_martians != new.allow_martians:
-        yield "learned     allow_martians changes: what neighbors advertise is judged anew"
+        yield "learned     allow_martians changes: learned routes are evaluated again"
     if old.filters.exports != new.filters.exports:
-        yield "announced   filters.export changes: neighbors are told the difference"
+        yield "announced   filters.export changes: the differences are advertised"
     if old.redistribute != new.redistribute:
-        yield "announced   redistribution changes: neighbors are told the difference"
+        yield "announced   redistribution changes: the differences are advertised"
     before = {summary.prefix: summary for summary in old.summaries}
     after = {summary.prefix: summary for summary in new.summaries}
     for prefix, summary in after.items():
@@ -161,7 +161,7 @@ def _policy(old: Config, new: Config) -> Iterator[str]:
 
 def _rest(old: Config, new: Config) -> Iterator[str]:
     if old.management != new.management:
-        yield "management  who may look and change is judged anew, also for open sessions"
+        yield "management  roles are evaluated again, also for open sessions"
     if old.metrics != new.metrics:
         if old.metrics.listen is not None:
             yield f"socket      metrics: {old.metrics.listen} closed"
@@ -176,4 +176,4 @@ def _rest(old: Config, new: Config) -> Iterator[str]:
     if old.fib.carrier_check_s != new.fib.carrier_check_s:
         period_s = new.fib.carrier_check_s
         how = "no longer" if period_s is None else f"every {period_s:g} s"
-        yield f"fib         links are asked for their carriers {how}"
+        yield f"fib         carriers are polled {how}"

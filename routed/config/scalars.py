@@ -275,7 +275,7 @@ def _read_router_id(text: str) -> Address:
     if value is None or not is_unicast:
         raise ValueError(
             f"expected four numbers, such as 10.255.0.1 (0.0.0.0, and 224.0.0.0 and above, "
-            f"are nobody's), got {text!r}"
+            f"are not allowed), got {text!r}"
         )
     return value
 
@@ -346,9 +346,9 @@ def _read_fwmark(text: str) -> FirewallMark:
     except ValueError:
         raise ValueError(f"expected a mark such as 7, 0x10 or 0x10/0xff, got {text!r}") from None
     if not 0 <= mark <= ANY_MARK or not 1 <= mask <= ANY_MARK:
-        raise ValueError(f"a mark has 32 bits and its mask is not zero, got {text!r}")
+        raise ValueError(f"a mark has 32 bits, and its mask must not be zero, got {text!r}")
     if mark & ~mask:
-        raise ValueError(f"{text}: the mark has bits outside its mask, and could never match")
+        raise ValueError(f"{text}: the mark has bits outside its mask and can never match")
     return FirewallMark(mark, mask)
 
 
@@ -390,7 +390,7 @@ a0, which is the second byte of some letters."""
 
 def _read_interface_name(text: str) -> str:
     if _is_address(text):
-        raise ValueError(f"{text!r} is an address, and the name of a link is wanted")
+        raise ValueError(f"{text!r} is an address; expected the name of an interface")
     name = os.fsencode(text)
     if not 0 < len(name) <= _IFNAME_MAX or _NEVER_IN_A_NAME & set(name) or name in (b".", b".."):
         raise ValueError(
@@ -409,7 +409,9 @@ def _is_address(text: str) -> bool:
 
 def _read_next_hop_link(text: str) -> str:
     if _is_address(text):
-        raise ValueError(f"{text!r} is an address, which goes into `via`; `dev` names a link")
+        raise ValueError(
+            f"{text!r} is an address, which belongs in `via`; `dev` names an interface"
+        )
     return _read_interface_name(text)
 
 
@@ -492,7 +494,7 @@ def _read_listen_address(text: str) -> ListenAddress:
     host = Address.parse(found[1] or found[2])
     if not host.is_loopback:
         raise ValueError(
-            f"{host} is not an address of this machine alone, and whoever can connect may read the "
+            f"{host} is not a loopback address, and any client that can connect may read the "
             f"metrics: listen on 127.0.0.1:{found[3]} or unix:/path, and let a proxy with access "
             "control serve other machines"
         )
@@ -559,7 +561,7 @@ def _read_engine_user(text: str) -> EngineUser:
         raise ValueError(
             f"this system has no user {text!r}; create it "
             f"(useradd --system --no-create-home --shell /usr/sbin/nologin {text}) "
-            "or name another that no other service has"
+            "or name another user that no other service runs as"
         ) from None
     return EngineUser(text, entry.pw_uid, entry.pw_gid)
 

@@ -147,7 +147,7 @@ class LogConfig:
     """Where log lines go and which."""
 
     level: LogLevel = _option(
-        Scalar(scalars.choice(LogLevel)), "The least severe level that is logged.",
+        Scalar(scalars.choice(LogLevel)), "The lowest level that is logged.",
         default=LogLevel.INFO, written="info",
     )  # fmt: skip
     format: LogFormat = _option(
@@ -156,8 +156,8 @@ class LogConfig:
     )  # fmt: skip
     file: str | None = _option(
         Scalar(scalars.absolute_path),
-        "A file to append to; without it a foreground daemon logs to stderr, a background one to "
-        "journald or syslog. Reopened on SIGHUP.",
+        "A file to append to; without it a daemon logs to stderr in the foreground, and in the "
+        "background to journald or syslog. Reopened on SIGHUP.",
         default=None,
     )
 
@@ -167,40 +167,42 @@ class FibConfig:
     """How our routes are written into the kernel."""
 
     table_id: int = _option(
-        Scalar(scalars.table), "The kernel table to keep: `main`, a number, or `vrf:NAME`.",
+        Scalar(scalars.table), "The kernel table to manage: `main`, a number, or `vrf:NAME`.",
         key="table", default=254, written="main",
     )  # fmt: skip
     protocol: int = _option(
         Scalar(scalars.whole_number(5, 255)),
-        "The rtm_protocol that marks routes, rules and next hops as ours; one for each daemon.",
+        "The rtm_protocol that marks the daemon's routes, rules and next hops; one for each daemon.",
         default=205, written="205",
     )  # fmt: skip
     priority: int = _option(
         Scalar(scalars.whole_number(1, 2**31 - 1)),
-        "The kernel's route priority (what `ip route` prints as metric) of our routes.",
+        "Priority of the daemon's routes in the kernel (printed as metric by `ip route`).",
         default=205, written="205",
     )  # fmt: skip
     on_exit: OnExit = _option(
         Scalar(scalars.choice(OnExit)),
-        "At an orderly stop: `flush` takes our routes out, `keep` leaves them for the next start.",
+        "At an orderly stop: `flush` removes the daemon's routes, `keep` leaves them for the next "
+        "start.",
         default=OnExit.FLUSH, written="flush",
     )  # fmt: skip
     resync_s: float = _option(
         Scalar(scalars.duration(1, 86_400)),
-        "How often the whole kernel table is read back and compared, beside every event.",
+        "Interval at which the whole kernel table is read and compared, in addition to "
+        "notifications.",
         key="resync", default=300.0, written="300s",
     )  # fmt: skip
     carrier_check_s: float | None = _option(
         Scalar(scalars.duration(0.001, 1)),
-        "How often every link that is up is asked for its carrier: `10ms` finds a loss that Linux "
-        "may take a second to tell; without it nothing is asked.",
+        "Interval at which the carrier of every link that is up is polled: `10ms` detects a loss "
+        "that Linux may take a second to report; without it nothing is polled.",
         key="carrier_check", default=None,
     )  # fmt: skip
     nexthop_objects: NextHopObjects = _option(
         Scalar(scalars.choice(NextHopObjects)),
         "`auto`: routes go through kernel nexthop objects where the kernel has them (Linux 5.3), "
-        "so that a next hop that dies is taken out for all of its routes at once; `off`: every "
-        "route has its next hops itself.",
+        "so that a failed next hop is removed from all of its routes at once; `off`: next hops are "
+        "written into each route.",
         default=NextHopObjects.AUTO, written="auto",
     )  # fmt: skip
 
@@ -211,17 +213,20 @@ class NextHopConfig:
 
     via: Address | None = _option(
         Scalar(scalars.gateway),
-        "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
+        "The gateway; an IPv4 route may have an IPv6 gateway.", default=None,
     )  # fmt: skip
     dev: str | None = _option(
-        Scalar(scalars.next_hop_link), "The link; required for a link-local `via`.", default=None
+        Scalar(scalars.next_hop_link),
+        "The interface; required for a link-local `via`.",
+        default=None,
     )
     weight: int = _option(
         Scalar(scalars.whole_number(1, MAX_WEIGHT)), "Share of the traffic.",
         default=1, written="1",
     )  # fmt: skip
     onlink: bool = _option(
-        Scalar(scalars.boolean), "Take `via` as reachable on `dev` although no subnet says so.",
+        Scalar(scalars.boolean),
+        "Treat `via` as reachable on `dev` even if no subnet of `dev` contains it.",
         default=False, written="false",
     )  # fmt: skip
 
@@ -238,13 +243,16 @@ class StaticConfig:
     prefix: Prefix = _option(Scalar(scalars.prefix), "The destination.")
     via: Address | None = _option(
         Scalar(scalars.gateway),
-        "The neighboring router; IPv6 may carry an IPv4 route.", default=None,
+        "The gateway; an IPv4 route may have an IPv6 gateway.", default=None,
     )  # fmt: skip
     dev: str | None = _option(
-        Scalar(scalars.next_hop_link), "The link; required for a link-local `via`.", default=None
+        Scalar(scalars.next_hop_link),
+        "The interface; required for a link-local `via`.",
+        default=None,
     )
     onlink: bool = _option(
-        Scalar(scalars.boolean), "Take `via` as reachable on `dev` although no subnet says so.",
+        Scalar(scalars.boolean),
+        "Treat `via` as reachable on `dev` even if no subnet of `dev` contains it.",
         default=False, written="false",
     )  # fmt: skip
     next_hops: tuple[NextHopConfig, ...] = _option(
@@ -252,16 +260,16 @@ class StaticConfig:
     )
     type: StaticType = _option(
         Scalar(scalars.choice(StaticType)),
-        "`unicast`, or how packets are refused: `blackhole`, `unreachable`, `prohibit`.",
+        "`unicast`, or how packets are rejected: `blackhole`, `unreachable`, `prohibit`.",
         default=StaticType.UNICAST, written="unicast",
     )  # fmt: skip
     metric: int = _option(
         Scalar(scalars.whole_number(0, 2**31 - 1)),
-        "Decides between static routes of one prefix; lower wins.", default=0, written="0",
+        "Decides between static routes for one prefix; the lowest wins.", default=0, written="0",
     )  # fmt: skip
     distance: int = _option(
         shapes.DISTANCE,
-        "Trust against other sources; lower wins, 255 is shown and never used.",
+        "Administrative distance; the lowest wins, 255 is shown and never used.",
         default=1, written="1",
     )  # fmt: skip
     tag: int = shapes.mark()
@@ -281,16 +289,17 @@ class ManagementConfig:
     """The socket that routectl talks to."""
 
     socket: str = _option(
-        Scalar(scalars.socket_path), "Where the Unix socket is.",
+        Scalar(scalars.socket_path), "Path of the Unix socket.",
         default="/run/routed/routed.sock", written="/run/routed/routed.sock",
     )  # fmt: skip
     read: tuple[Principal, ...] = _option(
         ListOf(scalars.principal),
-        "Who may look (show, monitor, snapshot): NAME, user:NAME, group:NAME, or a number.",
+        "Users with read access (show, monitor, snapshot): NAME, user:NAME, group:NAME, or a "
+        "number.",
         default=(), written="[]",
     )  # fmt: skip
     admin: tuple[Principal, ...] = _option(
-        ListOf(scalars.principal), "Who may change; they may look, too.",
+        ListOf(scalars.principal), "Users who may also make changes.",
         factory=lambda: (scalars.principal.read("root"),), written="[root]",
     )  # fmt: skip
 
@@ -301,14 +310,12 @@ class LearnConfig:
 
     protocol: int = _option(
         Scalar(scalars.route_protocol),
-        "Whose: a protocol as `ip route` names it (`dhcp`, `static`, `bird`, ...), or its number.",
+        "Their protocol as `ip route` names it (`dhcp`, `static`, `bird`, ...), or its number.",
     )
-    table: int = _option(
-        Scalar(scalars.table), "In which kernel table.", default=254, written="main"
-    )
+    table: int = _option(Scalar(scalars.table), "Their kernel table.", default=254, written="main")
     distance: int = _option(
         shapes.DISTANCE,
-        "Trust against other sources; lower wins, 255 is shown and never used.",
+        "Administrative distance; the lowest wins, 255 is shown and never used.",
         default=254, written="254",
     )  # fmt: skip
     tag: int = shapes.mark()
@@ -342,23 +349,25 @@ class RuleConfig:
 
     priority: int = _option(
         Scalar(scalars.whole_number(1, 32_765)),
-        "The order of asking, lowest first; the kernel's own rules are at 0, 32766 and 32767.",
+        "Rules are tried in this order, lowest first; the kernel's own are at 0, 32766 and 32767.",
     )
     source: Prefix | None = _option(
-        Scalar(scalars.prefix), "Where packets come from.", key="from", default=None
+        Scalar(scalars.prefix), "Source of the packets.", key="from", default=None
     )
     destination: Prefix | None = _option(
-        Scalar(scalars.prefix), "Where they go.", key="to", default=None
+        Scalar(scalars.prefix), "Destination of the packets.", key="to", default=None
     )
     iif: str | None = _option(
         Scalar(scalars.interface_name),
-        "The link that they came in by; `lo` for this host's own.", default=None,
+        "The interface on which they arrived; `lo` for packets of this host.", default=None,
     )  # fmt: skip
     oif: str | None = _option(
-        Scalar(scalars.interface_name), "The link that their socket is bound to.", default=None
+        Scalar(scalars.interface_name),
+        "The interface to which their socket is bound.",
+        default=None,
     )
     fwmark: scalars.FirewallMark | None = _option(
-        Scalar(scalars.fwmark), "The firewall's mark, `MARK` or `MARK/MASK`.", default=None
+        Scalar(scalars.fwmark), "The firewall mark, `MARK` or `MARK/MASK`.", default=None
     )
     family: RuleFamily = _option(
         Scalar(scalars.choice(RuleFamily)),
@@ -367,7 +376,7 @@ class RuleConfig:
     )  # fmt: skip
     table: int | None = _option(
         Scalar(scalars.table),
-        "Which table is looked up: `main`, a number, or `vrf:NAME`.",
+        "The table that is looked up: `main`, a number, or `vrf:NAME`.",
         default=None,
     )
     type: RuleType = _option(
@@ -428,29 +437,31 @@ class Config:
 
     router_id: Address = _option(
         Scalar(scalars.router_id),
-        "This router's name in the network: 32 bits, dotted, unique; usually a loopback address.",
+        "Identifies this router in the network: 32 bits, dotted, unique; usually a loopback "
+        "address.",
     )
     user: EngineUser = _option(
         Scalar(scalars.engine_user),
-        "Whom the unprivileged engine runs as: a name, or a number where the system has no names.",
+        "The user that the unprivileged engine runs as: a name, or a number if it has no name.",
         factory=lambda: scalars.engine_user.read("routed"), written="routed",
     )  # fmt: skip
     sandbox: SandboxMode = _option(
         Scalar(scalars.choice(SandboxMode)),
-        "The engine's seccomp and landlock: `auto` goes without what the kernel lacks, `required` "
-        "refuses to start then, `off` is for finding out whether the sandbox is to blame.",
+        "The engine's seccomp and landlock: `auto` does without the parts that the kernel lacks, "
+        "`required` refuses to start then, `off` helps to find out whether the sandbox causes a "
+        "problem.",
         default=SandboxMode.AUTO, written="auto",
     )  # fmt: skip
     pid_file: str = _option(
-        Scalar(scalars.absolute_path), "Where the daemon's pid is kept, locked while it runs.",
+        Scalar(scalars.absolute_path), "File with the daemon's pid, locked while the daemon runs.",
         default=PID_FILE, written=PID_FILE,
     )  # fmt: skip
     log: LogConfig = _option(Nested(LogConfig), "Logging.", factory=LogConfig)
     fib: FibConfig = _option(Nested(FibConfig), "The kernel FIB.", factory=FibConfig)
     interfaces: tuple[InterfaceConfig, ...] = _option(
         MapOf(InterfaceConfig, scalars.interface_pattern),
-        "The links that NUP runs on, by name or pattern. An exact name goes before patterns, and "
-        "patterns go in file order.",
+        "The interfaces that NUP runs on, by name or pattern. An exact name goes before patterns, "
+        "and patterns are tried in file order.",
         default=(), written="{}",
     )  # fmt: skip
     static: tuple[StaticConfig, ...] = _option(
@@ -458,7 +469,8 @@ class Config:
     )
     redistribute: tuple[RedistributeConfig, ...] = _option(
         ListOf(RedistributeConfig),
-        "What is announced to neighbors beside what they told us; the first match decides.",
+        "Routes announced to neighbors besides those learned from neighbors; the first match "
+        "decides.",
         default=(), written="[]",
     )  # fmt: skip
     management: ManagementConfig = _option(
@@ -470,26 +482,27 @@ class Config:
     )  # fmt: skip
     filters: FiltersConfig = _option(
         Nested(FiltersConfig),
-        "What neighbors tell and are told, and what goes into the kernel.",
+        "Filters for routes learned, routes advertised, and routes for the kernel.",
         factory=FiltersConfig,
     )
     summaries: tuple[SummaryConfig, ...] = _option(
-        ListOf(SummaryConfig), "Prefixes announced for what is inside them.",
+        ListOf(SummaryConfig), "Prefixes announced in place of the prefixes inside them.",
         default=(), written="[]",
     )  # fmt: skip
     learn: tuple[LearnConfig, ...] = _option(
         ListOf(LearnConfig),
-        "Kernel routes of others that are taken as candidates; the first match decides.",
+        "Kernel routes of other programs imported as candidates; the first match decides.",
         default=(), written="[]",
     )  # fmt: skip
     rules: tuple[RuleConfig, ...] = _option(
-        ListOf(RuleConfig), "Policy rules: which packets consult which table.",
+        ListOf(RuleConfig), "Policy rules: which packets use which table.",
         default=(), written="[]",
     )  # fmt: skip
     allow_martians: tuple[Prefix, ...] = _option(
         ListOf(scalars.prefix),
         "Martians (link-local, multicast, loopback, reserved and unspecified prefixes) that may be "
-        "learned, advertised and installed all the same: these prefixes and all inside them.",
+        "learned, advertised and installed nevertheless: these prefixes and all prefixes inside "
+        "them.",
         default=(), written="[]",
     )  # fmt: skip
     metrics: MetricsConfig = _option(

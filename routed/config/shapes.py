@@ -21,7 +21,7 @@ def match() -> Any:
     """Conditions on the prefix."""
     return option(
         ListOf(scalars.prefix_match),
-        "Which prefixes: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
+        "Prefixes to match: `PREFIX [ge LENGTH] [le LENGTH]`, any of the list; all when absent.",
         default=(),
     )
 

@@ -71,7 +71,7 @@ def table_of_vrf(
     except (NetlinkDecodeError, StopIteration) as error:
         raise ValueError(f"the kernel's answer about {name!r} cannot be read: {error}") from error
     if not table:
-        raise ValueError(f"the link {name!r} is no VRF")
+        raise ValueError(f"the link {name!r} is not a VRF")
     return table
 
 
@@ -82,10 +82,10 @@ def _decode_answer(name: str, answer: NetlinkMessage) -> int:
         number, _ = decode_error(answer)
         if number == errno.ENODEV:
             raise ValueError(
-                f"there is no VRF {name!r}: make it first (`ip link add {name} type vrf table N`), "
-                "or use the number of a table"
+                f"there is no VRF {name!r}: create it first (`ip link add {name} type vrf table "
+                "N`), or use the number of a table"
             )
-        raise ValueError(f"the kernel refuses to show {name!r}: {os.strerror(number)}")
+        raise ValueError(f"the kernel does not show {name!r}: {os.strerror(number)}")
     if answer.type != RTM_NEWLINK:
         return 0
     found = dict(attributes(payload, IFINFOMSG.size, len(payload)))

@@ -29,7 +29,7 @@ def test_every_mistake_is_said_with_its_place(tmp_path: Path) -> None:
     assert (status, out) == (ExitStatus.REFUSED, "")
     assert errors == (
         f"routectl: {path}:3:7: fib.resink: unknown key; did you mean 'resync'?\n"
-        f"routectl: {path}:4:9: static: expected a list, even of one: [7]\n"
+        f"routectl: {path}:4:9: static: expected a list, even for one item: [7]\n"
     )
 
 

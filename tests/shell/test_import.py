@@ -81,7 +81,7 @@ def test_wrong_lines_are_named_and_cost_their_batch_alone(
     assert out == f"{BATCH_ROUTES - 1} routes imported\n"
     assert errors == (
         "routectl: line 5: dev needs a value after it\n"
-        f"routectl: {BATCH_ROUTES} routes were left out, in a batch with those: mend the lines "
+        f"routectl: {BATCH_ROUTES} routes were left out, in a batch with those: correct the lines "
         "and import again, with `replace`\n"
     )
     assert len(daemon.injections) == 1
@@ -116,12 +116,12 @@ def test_a_value_that_cannot_be_costs_its_batch_alone_and_is_named_by_line(
     assert status is ExitStatus.REFUSED
     assert out == f"{BATCH_ROUTES - 2} routes imported\n"
     assert errors.splitlines() == [
-        "routectl: line 4: 'shiny' is not understood here",
+        "routectl: line 4: 'shiny' is not supported here",
         "routectl: line 8: 10.0.7.1/24 has host bits set; did you mean 10.0.7.0/24?",
         "routectl: line 9: 2001:db8::1/64 has host bits set; did you mean 2001:db8::/64?",
         f"routectl: line {BATCH_ROUTES + 51}: a weight is 1 to 256, not 0",
-        f"routectl: {2 * BATCH_ROUTES - 2} routes were left out, in a batch with those: mend the "
-        "lines and import again, with `replace`",
+        f"routectl: {2 * BATCH_ROUTES - 2} routes were left out, in a batch with those: correct "
+        "the lines and import again, with `replace`",
     ]
 
 
@@ -242,7 +242,7 @@ def test_what_ip_route_prints_is_read(
     """As iproute2 6.1 printed it."""
     status, out, errors = run(tmp_path, daemon, text)
     assert (status, errors) == (ExitStatus.DONE, "")
-    assert out == (f"{len(routes)} routes imported\n1 route of the kernel's own passed over\n")
+    assert out == (f"{len(routes)} routes imported\n1 route of the kernel's own skipped\n")
     assert injected(daemon) == routes
 
 

@@ -130,7 +130,7 @@ def test_a_question_mark_helps_at_once_and_leaves_the_line(
         scene.typist.types("show f?").when(lambda line: line == "show f", "ib" + ENTER)
         scene.typist.when(lambda line: line == "", CTRL_D)
         scene.shell.run()
-    assert "What the kernel should hold" in capsys.readouterr().out
+    assert "The routes desired in the kernel" in capsys.readouterr().out
     assert out.getvalue().startswith("PREFIX")
 
 
@@ -211,7 +211,7 @@ def test_a_history_that_cannot_be_kept_is_said(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert isinstance(open_history(tmp_path / "file" / "history"), InMemoryHistory)
-    assert "no history is kept" in capsys.readouterr().out
+    assert "the history is not saved" in capsys.readouterr().out
 
 
 def test_a_relative_state_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

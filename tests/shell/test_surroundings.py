@@ -193,7 +193,9 @@ def test_a_history_that_cannot_grow_is_said_once(
     path.mkdir()  # whatever keeps the file from growing
     history.append_string("show status")
     history.append_string("show routes")
-    assert capsys.readouterr().out == f"routectl: no history is kept: {path}: Is a directory\n"
+    assert (
+        capsys.readouterr().out == f"routectl: the history is not saved: {path}: Is a directory\n"
+    )
     assert history.get_strings() == ["show status", "show routes"]
 
 
@@ -283,8 +285,8 @@ def test_the_status_is_that_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("words", "first"),
     [
-        ("show routes --help", "The RIB: every candidate of every prefix"),
-        ("-h show routes 10.0.0.0/8 longer", "The RIB: every candidate of every prefix"),
+        ("show routes --help", "All candidates of all prefixes"),
+        ("-h show routes 10.0.0.0/8 longer", "All candidates of all prefixes"),
         ("reload --confirm 60s --help", "Read the configuration file again"),
         ("show --help", "Look at the daemon's state"),
         ("--help", "usage: routectl [-s SOCKET]"),

@@ -37,13 +37,13 @@ def loaded(text: str) -> Config:
         ),
         (
             "static: [{prefix: 10.0.0.0/8, dev: 192.0.2.1}]",
-            "f:3:36: static[0].dev: '192.0.2.1' is an address, which goes into `via`; "
-            "`dev` names a link",
+            "f:3:36: static[0].dev: '192.0.2.1' is an address, which belongs in `via`; "
+            "`dev` names an interface",
         ),
         (
             "static: [{prefix: 10.0.0.0/8, next_hops: [{dev: '2001:db8::1'}, {dev: a}]}]",
-            "f:3:49: static[0].next_hops[0].dev: '2001:db8::1' is an address, which goes into "
-            "`via`; `dev` names a link",
+            "f:3:49: static[0].next_hops[0].dev: '2001:db8::1' is an address, which belongs in "
+            "`via`; `dev` names an interface",
         ),
         (
             "static: [{prefix: default, via: 192.0.2.1}]",
@@ -84,78 +84,78 @@ def loaded(text: str) -> Config:
         ),
         (
             "interfaces:\n\teth0: {cost: 10}",
-            "f:4:1: (syntax): a tab; YAML takes spaces alone for the indent and before a value",
+            "f:4:1: (syntax): a tab; YAML allows only spaces for indentation and before a value",
         ),
         (
             "static: [{prefix: ::/0, via: 192.0.2.1}]",
-            "f:3:19: (syntax): what begins with : needs quotes: '::/0'",
+            "f:3:19: (syntax): a value that begins with : needs quotes: '::/0'",
         ),
         (
             "interfaces:\n  *: {cost: 10}",
-            "f:4:4: (syntax): what begins with * needs quotes: '*'",
+            "f:4:4: (syntax): a value that begins with * needs quotes: '*'",
         ),
         (
             "interfaces: {eth0: *lan}",
-            "f:3:20: (syntax): no anchor &lan stands before *lan (a text that begins with * needs "
+            "f:3:20: (syntax): no anchor &lan before *lan (a text that begins with * needs "
             "quotes: '*lan')",
         ),
         (
             "static:\u00a0[]\nlearn: []",
-            "f:3:8: (syntax): U+00A0 looks like a blank and is none: put a blank there",
+            "f:3:8: (syntax): U+00A0 looks like a space but is not one: replace it by a space",
         ),
         (
             "static:\n  -\u200b{prefix: 10.0.0.0/8, type: blackhole}\nlearn: []",
-            "f:4:4: (syntax): U+200B looks like a blank and is none: put a blank there",
+            "f:4:4: (syntax): U+200B looks like a space but is not one: replace it by a space",
         ),
         (
             "static: []\n---\nlearn: []",
-            "f:4:1: (syntax): a second document begins here (`---`), and routes.yaml is one: "
-            "take the rest out",
+            "f:4:1: (syntax): a second document begins here (`---`); routes.yaml must be a "
+            "single document",
         ),
         (
             "static: !foo []",
-            "f:3:9: (syntax): the tag !foo means nothing here: take it out, or put a text with ! "
+            "f:3:9: (syntax): the tag !foo has no meaning here: remove it, or put a text with ! "
             "in quotes",
         ),
         (
             "pid_file: !!python/object:os.system [x]",
-            "f:3:11: (syntax): the tag !!python/object:os.system means nothing here: take it out, "
+            "f:3:11: (syntax): the tag !!python/object:os.system has no meaning here: remove it, "
             "or put a text with ! in quotes",
         ),
         (
             f"static: [{{prefix: 10.0.0.0/8, type: blackhole, metric: {'1' * 5000}}}]",
             f"f:3:56: static[0].metric: {'1' * 400}...",
         ),
-        ("interfaces:\n  @x: {}", "f:4:3: (syntax): what begins with @ needs quotes: '@x'"),
+        ("interfaces:\n  @x: {}", "f:4:3: (syntax): a value that begins with @ needs quotes: '@x'"),
         (
             "interfaces:\n  {{ iface }}: {cost: 10}",
             "f:4:3: interfaces: expected a single value; "
-            "{{ }} is left of a template: render the file first",
+            "{{ }} is left over from a template: render the file first",
         ),
         (
             "interfaces: {eth0: {cost: {{ cost }}}}",
             "f:3:27: interfaces.eth0.cost: expected a single value; "
-            "{{ }} is left of a template: render the file first",
+            "{{ }} is left over from a template: render the file first",
         ),
         (
             "interfaces: {eth0: {cost: '{{ cost }}'}}",
             "f:3:27: interfaces.eth0.cost: expected a whole number from 1 to 65535, "
-            "got '{{ cost }}'; {{ }} is left of a template: render the file first",
+            "got '{{ cost }}'; {{ }} is left over from a template: render the file first",
         ),
         (
             "{% for link in links %}",
-            "f:3:2: (syntax): {{ }} or {% %} is left of a template: render the file first",
+            "f:3:2: (syntax): {{ }} or {% %} is left over from a template: render the file first",
         ),
         (
             "metrics: {listen: 0.0.0.0:9705}",
-            "f:3:19: metrics.listen: 0.0.0.0 is not an address of this machine alone, and whoever "
+            "f:3:19: metrics.listen: 0.0.0.0 is not a loopback address, and any client that "
             "can connect may read the metrics: listen on 127.0.0.1:9705 or unix:/path, and let a "
             "proxy with access control serve other machines",
         ),
         (
             "interfaces:\n  eth0:\n    <<: {cost: 5}",
-            "f:5:5: interfaces.eth0.<<: YAML's merge keys are not read: write the options out, "
-            "or use an alias (*name) for the whole value",
+            "f:5:5: interfaces.eth0.<<: YAML's merge keys are not supported: write the options "
+            "out, or use an alias (*name) for the whole value",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_message_says_what_to_write_instead(text: str, problem: str) -> None:
 def test_a_file_of_another_program_is_recognised(text: str, program: str) -> None:
     (problem,) = problems(text)
     assert problem.endswith(
-        f"this looks like a file of {program}, and routes.yaml is YAML (key: value)"
+        f"this looks like a configuration of {program}; routes.yaml is YAML (key: value)"
     )
 
 
@@ -205,9 +205,9 @@ def test_a_name_of_iproute2s_tables_is_told_by_its_number(
 def test_every_control_character_is_told_where_it_stands() -> None:
     text = HEAD + "log:\n  level: in\x07fo\n  file: /a\x00b\x1b\n"
     assert problems(text) == [
-        "f:4:12: (syntax): the control character U+0007 cannot stand in YAML",
-        "f:5:11: (syntax): the control character U+0000 cannot stand in YAML",
-        "f:5:13: (syntax): the control character U+001B cannot stand in YAML",
+        "f:4:12: (syntax): the control character U+0007 is not allowed in YAML",
+        "f:5:11: (syntax): the control character U+0000 is not allowed in YAML",
+        "f:5:13: (syntax): the control character U+001B is not allowed in YAML",
     ]
 
 
@@ -223,7 +223,7 @@ def test_what_yaml_does_not_take_is_exactly_what_is_told(code: int) -> None:
     is_taken = code in (0x09, 0x0A, 0x0D, 0x85)
     told = list(hints.unprintable_characters(f"a: 'x{chr(code)}y'"))
     assert told == (
-        [] if is_taken else [(1, 6, f"the control character U+{code:04X} cannot stand in YAML")]
+        [] if is_taken else [(1, 6, f"the control character U+{code:04X} is not allowed in YAML")]
     )
 
 
@@ -302,7 +302,7 @@ metrics:
 
 def test_a_set_of_keys_that_is_all_comments_is_empty() -> None:
     (problem,) = problems(HEAD + "keys:\n  core:\n    # - {id: 1, secret_file: a.key}\n")
-    assert problem.endswith("keys.core: a set of keys has at least one")
+    assert problem.endswith("keys.core: a set of keys needs at least one key")
 
 
 @pytest.mark.parametrize("text", ["static: ''", "interfaces: ''", "router_id:\nuser: nobody"])

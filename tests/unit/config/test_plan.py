@@ -72,7 +72,7 @@ def test_a_link_that_is_here_is_said_once() -> None:
     assert plan(BASE, new, links) == [
         "adjacency   eth0: begins",
         "socket      eth0: opened",
-        "adjacency   wg0: no such link now; so when one comes",
+        "adjacency   wg0: no such interface now; applies if one appears",
     ]
 
 

@@ -49,8 +49,8 @@ def test_the_table_is_what_the_device_says() -> None:
     [
         (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.ENODEV), "there is no VRF 'red'"),
         (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.EPERM), "Operation not permitted"),
-        (link(b"red", linkinfo(b"veth")), "the link 'red' is no VRF"),
-        (link(b"lo", b""), "the link 'red' is no VRF"),
+        (link(b"red", linkinfo(b"veth")), "the link 'red' is not a VRF"),
+        (link(b"lo", b""), "the link 'red' is not a VRF"),
     ],
 )
 def test_what_is_no_vrf_is_refused_with_the_reason(answer: bytes, expected: str) -> None:

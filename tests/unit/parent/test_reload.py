@@ -402,11 +402,11 @@ def test_a_plan_names_sockets_and_announcements() -> None:
         for name in ("eth0", "eth1")
     ]
     assert plan(old, new, links) == [
-        "adjacency   eth0: ends, neighbors are told goodbye",
+        "adjacency   eth0: ends with a GOODBYE to the neighbors",
         "socket      eth0: closed",
         "adjacency   eth1: begins",
         "socket      eth1: opened",
-        "announced   redistribution changes: neighbors are told the difference",
+        "announced   redistribution changes: the differences are advertised",
     ]
 
 

@@ -66,7 +66,7 @@ def read(line: str) -> None:
         ("10.0.0.0/8 dev eth0 src 192.0.2.1", "'src' cannot be kept"),
         ("10.0.0.0/8 dev eth0 table 100", "table '100' cannot be chosen here"),
         ("10.0.0.0/8 dev eth0 nexthop via 192.0.2.1", "not both"),
-        ("10.0.0.0/8 dev eth0 shiny", "'shiny' is not understood here"),
+        ("10.0.0.0/8 dev eth0 shiny", "'shiny' is not supported here"),
         ("10.0.0.0/8", "a unicast route needs"),
         ("10.0.0.0/8 nhid 7 proto static", "nhid '7' names next hops of the kernel"),
         ("throw 10.0.0.0/8", "a route of type throw cannot be injected"),
@@ -98,7 +98,7 @@ def test_what_cannot_be_obeyed_is_refused(line: str, problem: str) -> None:
         ("10.0.0.0/8 via 0.0.0.0", "0.0.0.0 cannot be a next hop"),
         ("2001:db8::/32 via ::1", "::1 cannot be a next hop"),
         ("2001:db8::/32 via ff02::1 dev a", "ff02::1 cannot be a next hop"),
-        ("2001:db8::/32 via fe80::1", "fe80::1 is link-local: say which link"),
+        ("2001:db8::/32 via fe80::1", "fe80::1 is link-local: name the interface with `dev`"),
         ("2001:db8::/32 via fe80::1%eth0", "carries a zone"),
         ("10.0.0.0/8 via 10.0.0.2 onlink", "`onlink` needs `via` and `dev`"),
         ("10.0.0.0/8 dev toolongdevicename123", "is no name of an interface"),
@@ -124,8 +124,8 @@ def test_a_value_that_no_route_can_have_is_an_error_of_its_line(line: str, probl
         ("10.0.0.0/8 dev a tag 1 tag 1", "'tag' is given twice"),
         ("10.0.0.0/8 blackhole unreachable", "a route is blackhole or unreachable, not both"),
         ("blackhole 10.0.0.0/8 unicast", "a route is blackhole or unicast, not both"),
-        ("10.0.0.0/8 via inet fe80::2 dev a", "fe80::2 is no address of the family inet"),
-        ("10.0.0.0/8 via inet6 10.0.0.2", "10.0.0.2 is no address of the family inet6"),
+        ("10.0.0.0/8 via inet fe80::2 dev a", "fe80::2 is not an address of the family inet"),
+        ("10.0.0.0/8 via inet6 10.0.0.2", "10.0.0.2 is not an address of the family inet6"),
     ],
 )
 def test_what_contradicts_itself_is_an_error(line: str, problem: str) -> None:

@@ -63,18 +63,18 @@ def test_an_exact_word_is_not_ambiguous() -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("", f"a command is missing: {', '.join(TOP)}"),
-        ("show", f"show needs one more word: {', '.join(SHOW)}"),
+        ("", f"no command given: {', '.join(TOP)}"),
+        ("show", f"show is incomplete: {', '.join(SHOW)}"),
         ("sh ro", "'ro' after show is ambiguous: routes, route"),
         ("shwo status", "'shwo' is unknown; did you mean show?"),
         ("show nieghbors", "'nieghbors' after show is unknown; did you mean neighbors?"),
         ("frobnicate", f"'frobnicate' is unknown; expected: {', '.join(TOP)}"),
-        ("confirm a b", "nothing more may follow confirm, but there is 'b'"),
-        ("show status 1", "nothing more may follow show status, but there is '1'"),
+        ("confirm a b", "unexpected 'b' after confirm"),
+        ("show status 1", "unexpected '1' after show status"),
         ("show route", "show route needs ADDRESS, for example: show route 192.0.2.1"),
         ("show route here", "'here' is not an IP address"),
         ("show route 10.0.0.0/8", "'10.0.0.0/8' is not an IP address"),
-        ("show route 192.0.2.1 x", "nothing more may follow show route, but there is 'x'"),
+        ("show route 192.0.2.1 x", "unexpected 'x' after show route"),
         ("lookup 192.0.2.1 x", "'x' is not an IP address"),
         ("show routes ten", "'ten' is not an IP prefix (like 10.0.0.0/8)"),
         ("show routes 10.0.0.1/8", "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
@@ -93,11 +93,12 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("route add 10.0.0.0/8 prefix",
          "'prefix' after route add is unknown; "
          "expected: via, dev, onlink, type, metric, tag, lease, owner"),
-        ("route add 10.0.0.0/8 tag 4294967296", "'4294967296' is too large: 4294967295 may be"),
-        ("lookup ::1%lo", "'::1%lo' carries a zone; leave away what begins with '%'"),
-        ("show route fe80::1%a", "'fe80::1%a' carries a zone; leave away what begins with '%'"),
+        ("route add 10.0.0.0/8 tag 4294967296",
+         "'4294967296' is too large: the maximum is 4294967295"),
+        ("lookup ::1%lo", "'::1%lo' has a zone; remove the part that begins with '%'"),
+        ("show route fe80::1%a", "'fe80::1%a' has a zone; remove the part that begins with '%'"),
         ("route delete fe80::1%eth0",
-         "'fe80::1%eth0' carries a zone; leave away what begins with '%'"),
+         "'fe80::1%eth0' has a zone; remove the part that begins with '%'"),
     ],
 )  # fmt: skip
 def test_errors_say_what_would_be_right(line: str, text: str) -> None:
@@ -181,7 +182,7 @@ def test_completion(line: str, start: str, words: list[str]) -> None:
 
 def test_help_for_a_command() -> None:
     assert describe(["sh", "neigh"]) == [
-        "Neighbors and the state of the adjacency with each",
+        "Neighbors and the state of each adjacency",
         "",
         "  usage:    show neighbors [NEIGHBOR] [interface INTERFACE]",
         "  example:  show neighbors interface eth0",
