@@ -124,7 +124,7 @@ def _gateway_problem(via: str, dev: str | None) -> str | None:
     if not is_gateway or not any(packed):
         return f"{_text(packed)} cannot be a next hop"
     if is_link_local and not dev:
-        return f"{_text(packed)} is link-local: say which link, with `dev`"
+        return f"{_text(packed)} is link-local: name the interface with `dev`"
     return None
 
 
