@@ -172,7 +172,7 @@ class FibConfig:
     )  # fmt: skip
     protocol: int = _option(
         Scalar(scalars.whole_number(5, 255)),
-        "The rtm_protocol that marks the daemon's routes, rules and next hops; one for each daemon.",
+        "The rtm_protocol that marks the daemon's routes, rules and next hops; one per daemon.",
         default=205, written="205",
     )  # fmt: skip
     priority: int = _option(
