@@ -1,43 +1,43 @@
-"""Authentication: who may speak on a link, and whether a datagram is new.
+"""Authentication: which senders are accepted on a link, and whether a datagram is new.
 
     sent      payload | REPLAY_COUNTER (index, counter) | MAC (key id, digest)
     received  digest right? --> index proven? --> counter new? --> to the protocol
                    |                 |                 |
               BAD_MAC etc.       CHALLENGED          REPLAY         each counted
 
-The digest is keyed, over the source address and the whole datagram but itself: a datagram of
-somebody who does not know the secret, changed on its way, or sent on from another address is
-dropped. It does not tell old from new. For that each sender numbers what it sends on a link, in one
-*index*: random, drawn anew whenever the numbers start again. The receiver believes an index only
-when its owner has proved to be there now: it sends a CHALLENGE_REQUEST with a nonce, and a
-CHALLENGE_REPLY with the same nonce proves the index that it carries. Within an index a sliding
-window lets every counter pass once, in any order of arrival.
+The digest is keyed, over the source address and the whole datagram but itself: a datagram of a
+sender without the secret, changed in transit, or sent on from another address is dropped. It does
+not distinguish old from new. For that each sender numbers its datagrams on a link, in one *index*:
+random, drawn anew whenever the numbers start again. The receiver accepts an index only when its
+owner has proved to be there now: it sends a CHALLENGE_REQUEST with a nonce, and a CHALLENGE_REPLY
+with the same nonce proves the index that it carries. Within an index a sliding window accepts every
+counter once, in any order of arrival.
 
-So nothing that was ever recorded is believed a second time: not within an index (the window), not
-from an earlier one (not proven), not on another link (an index belongs to one link), not from
-another address (the digest), and not sent back to its author (who knows its own router id).
+So no recorded datagram is accepted a second time: not within an index (the window), not from an
+earlier one (not proven), not on another link (an index belongs to one link), not from another
+address (the digest), and not sent back to its author (which knows its own router id).
 
-Keys have lifetimes, for sending and for accepting, by the wall clock; the youngest key that may be
-sent with is used, every key that may be accepted is. Rotation: give all routers the new key, to be
-accepted at once and sent with from a moment later; the old one ends after that. When the last key
-to send with ends, the link falls silent rather than speak unsigned.
+Keys have lifetimes, for sending and for accepting, by the wall clock; the youngest key that is
+valid for sending is used, and every key that is valid for accepting is accepted. Rotation: give all
+routers the new key, to be accepted at once and sent with from a moment later; the old one ends
+after that. When the last key for sending ends, the link falls silent rather than send unsigned.
 
-The transition mode (`accept_unsigned`) believes what carries no digest, and only that: a wrong
+The transition mode (`accept_unsigned`) accepts datagrams without a digest, and only those: a wrong
 digest is refused in this mode too, so that a mistake in a key shows before the mode is switched
 off. Routers without keys skip the TLVs, which are optional to them.
 
-A challenge that is not answered is asked again with the same nonce: whoever repeats an old datagram
-again and again would otherwise have each nonce replaced before a distant neighbor could answer it.
-Only after NONCE_S there is another one, and the one before still counts.
+A challenge that is not answered is repeated with the same nonce: otherwise a sender that repeats an
+old datagram again and again would have each nonce replaced before a distant neighbor could answer
+it. Only after NONCE_S there is another one, and the one before still counts.
 
-A challenge that was answered is not answered again: whoever repeats old ones takes nothing from the
-one that a neighbor asks now. For each address the indices that were answered are remembered, each
-with the counter of the last request and a pace of its own.
+A challenge that was answered is not answered again: a sender that repeats old ones cannot keep a
+neighbor's present one from its answer. For each address the indices that were answered are
+remembered, each with the counter of the last request and a rate of its own.
 
-Invariants: at most MAX_PEERS indices are remembered per link, and only of those who know a key; one
-that was never proven makes room first, then the one heard longest ago. A forged datagram changes
-nothing but counters and the short list of refusals for `show neighbors`.
-Secrets are in no output, representation or message of this room.
+Invariants: at most MAX_PEERS indices are remembered per link, and only of senders that know a key;
+one that was never proven is dropped first, then the one heard longest ago. A forged datagram
+changes only counters and the short list of refusals for `show neighbors`. Secrets are in no output,
+representation or message of this package.
 
 Sources: RFC 8967 (MAC authentication for Babel: packet counters, index, challenge), RFC 9467
 (reordering), RFC 4303 section 3.4.3 (window), RFC 2104 and 7693 (HMAC, BLAKE2s), RFC 8177 (key
@@ -76,31 +76,33 @@ __all__ = ["MAX_PEERS", "Admission", "LinkGuard"]
 
 MAX_PEERS = 512
 REPLAY_WINDOW = 2048
-"""Counters below the highest one that may still arrive: twice the transport's window."""
+"""Counters below the highest one that are still accepted: twice the transport's window."""
 CHALLENGE_INTERVAL_S = 0.3
 """One address is challenged at most this often (RFC 8967 section 4.3.1.1)."""
 NONCE_S = 10.0
-"""So long a challenge is asked with one nonce; the next one counts beside it."""
+"""How long a challenge is repeated with one nonce; the next one counts alongside it."""
 ANSWER_INTERVAL_S = 0.1
-"""So often the challenges under one index are answered; they come at CHALLENGE_INTERVAL_S."""
+"""The interval at which challenges under one index are answered; they come at
+CHALLENGE_INTERVAL_S."""
 ANSWERED_MAX = 64
-"""Indices of one address whose answered challenges are remembered: that many earlier lives of a
+"""Indices of one address whose answered challenges are remembered: so many earlier boots of a
 neighbor have to be recorded before one of their requests is answered a second time."""
 ANSWER_GAP_S = 0.001
-"""Between two answers to one address, whatever the indices."""
+"""The least time between two answers to one address, whatever the indices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What is to be done with a message."""
+    """The guard's verdict on a message."""
 
     refusal: TraceCode | None = None
-    """Why it goes no further; None when the protocol may have it."""
+    """Why it is dropped; None when it is admitted."""
     detail: str = ""
     answer: Tlv | None = None
     """To be sent back, in a CONTROL of its own."""
     is_proven_now: bool = False
-    """An index has just been proven: what the neighbor said before was dropped, so greet it."""
+    """Whether an index has just been proven: the neighbor's earlier messages were dropped, so send
+    a heartbeat soon."""
 
 
 _ADMITTED = Admission()
@@ -115,14 +117,14 @@ class _Answered:
 
 
 class _Peer:
-    """One address that knows a key: which of its indices is proven, and what came under it."""
+    """One address that knows a key: its proven index, and the counters seen under it."""
 
     def __init__(self) -> None:
         self.index: int | None = None
         self.nonces: tuple[int, ...] = ()
-        """Of the challenge under way: the one asked with, and the one before it."""
+        """Of the challenge under way: the present one, and the one before it."""
         self.nonce_at = float("-inf")
-        """When it was first asked with."""
+        """When the present one was first used."""
         self.challenged_at = float("-inf")
         self.answered_at = float("-inf")
         self._answered: dict[int, _Answered] = {}
@@ -132,15 +134,15 @@ class _Peer:
         """Bit n: the counter `_highest - n` has been seen."""
 
     def prove(self, index: int, counter: int) -> None:
-        """Believe an index from this counter on."""
+        """Accept an index from this counter on."""
         self.index = index
         self.nonces = ()
         self._highest = counter
-        # What was sent before the proof may have been recorded before it: it is not believed.
+        # Datagrams sent before the proof may have been recorded before it: they are not accepted.
         self._seen = (1 << REPLAY_WINDOW) - 1
 
     def accept(self, counter: int) -> bool:
-        """Whether a counter comes for the first time; notes that it came."""
+        """Whether a counter comes for the first time; records it."""
         ahead = counter - self._highest
         if ahead > 0:
             mask = (1 << REPLAY_WINDOW) - 1
@@ -154,7 +156,7 @@ class _Peer:
         return True
 
     def may_answer(self, counter: ReplayCounter, now: float) -> bool:
-        """Whether a challenge is new, and due for an answer; notes that it is answered."""
+        """Whether a challenge is new, and due for an answer; records the answer."""
         last = self._answered.get(counter.index)
         if last is not None and (
             counter.counter <= last.counter or now < last.at + ANSWER_INTERVAL_S
@@ -171,20 +173,20 @@ class _Peer:
 
 
 class LinkGuard:
-    """Signs what leaves on one link and judges what arrives."""
+    """Signs the datagrams that leave on one link and verifies those that arrive."""
 
     def __init__(self, rng: random.Random, wall_offset: Callable[[], float]) -> None:
-        """Begin with a fresh index.
+        """Start with a random index.
 
         Args:
-            rng: the index and the key of the nonces come from it.
+            rng: source of the index and of the key of the nonces.
             wall_offset: seconds to add to `now` to get wall time, for the lifetimes of keys.
         """
         self.ring: KeyRing | None = None
         """None: the link is not authenticated."""
         self.accepts_unsigned = False
         self.silenced = 0
-        """Datagrams that were not sent because no key may be sent with now."""
+        """Datagrams that were not sent because no key was valid for sending."""
         self._wall_offset = wall_offset
         self._index = rng.getrandbits(64)
         self._counter = 0
@@ -205,7 +207,8 @@ class LinkGuard:
         source: Address,
         now: float,
     ) -> bytes | None:
-        """A datagram, signed when the link has keys; None when none of them may be used now."""
+        """Make a datagram, signed when the link has keys; None when no key is valid for sending
+        now."""
         if self.ring is None:
             return seal(message_type, flags, sequence, timestamp, payload)
         key = self.ring.key_to_send(now + self._wall_offset())
@@ -222,15 +225,15 @@ class LinkGuard:
         return seal(message_type, flags, sequence, timestamp, signed)
 
     def admit(self, data: bytes, message: Message, source: Address, now: float) -> Admission:
-        """Judge a message.
+        """Verify a message.
 
         Args:
-            data: the datagram as it came.
+            data: the datagram as it was received.
             message: the same, decoded.
             source: the address that it came from.
             now: seconds, monotonic.
 
-        Cost: one digest of the datagram; nothing is remembered of a sender without a key.
+        Cost: one digest of the datagram; no state is kept of a sender without a key.
         """
         if self.ring is None:
             return _ADMITTED
@@ -255,7 +258,7 @@ class LinkGuard:
     def _check_counter(
         self, message: Message, counter: ReplayCounter, source: Address, now: float
     ) -> Admission:
-        """The sender knows the key: whether it says this now, or somebody repeats it."""
+        """Verify that a validly signed message is not a replay."""
         peer = self._peer(source)
         reply = next((tlv for tlv in message.tlvs if isinstance(tlv, ChallengeReply)), None)
         is_known = counter.index == peer.index
@@ -280,7 +283,7 @@ class LinkGuard:
     def _answer(
         self, peer: _Peer, request: ChallengeRequest, counter: ReplayCounter, now: float
     ) -> Admission:
-        """Prove that we are here; also to one whose own index is not proven yet."""
+        """Answer a challenge; also of a sender whose own index is not proven yet."""
         if not peer.may_answer(counter, now):
             return Admission(TraceCode.DROPPED_STALE_CHALLENGE)
         return Admission(TraceCode.CHALLENGE_ANSWERED, answer=ChallengeReply(request.nonce))
@@ -296,7 +299,7 @@ class LinkGuard:
         return Admission(refusal, detail, answer=ChallengeRequest(peer.nonces[0]))
 
     def _new_nonce(self) -> int:
-        """A number that nobody can foretell and that was never used before."""
+        """Return a number that cannot be predicted and was never used before."""
         self._nonces += 1
         digest = hashlib.blake2s(
             self._nonces.to_bytes(8, "big"), key=self._nonce_key, digest_size=8
@@ -313,7 +316,7 @@ class LinkGuard:
         return peer
 
     def _record_heard(self, source: Address, peer: _Peer) -> None:
-        """Something new has come under a proven index."""
+        """Record a new datagram under a proven index."""
         self._proven.pop(source, None)
         self._proven[source] = peer
 
@@ -326,7 +329,8 @@ assert (
 
 
 def _covered(data: bytes, digest_bytes: int, source: Address) -> bytes:
-    """What a digest is over: the source address, the datagram without checksum and digest."""
+    """Return the bytes that a digest covers: source address, datagram without checksum and
+    digest."""
     mapped = source.packed
     if source.family is Family.IPV4:
         mapped = bytes(10) + b"\xff\xff" + mapped
@@ -335,7 +339,8 @@ def _covered(data: bytes, digest_bytes: int, source: Address) -> bytes:
 
 
 def signed_by_another(data: bytes, key: AuthKey, other: AuthKey, source: Address) -> bytes | None:
-    """A datagram signed by another secret of the same key; None when this key did not sign it."""
+    """Return a datagram signed by another secret of the same key; None if this key did not sign
+    it."""
     digest_bytes = _DIGEST_BYTES[key.algorithm]
     at = len(data) - digest_bytes
     if at < HEADER_BYTES or data[at - 1] != key.id:

@@ -1,7 +1,7 @@
 """Shared secrets and their lifetimes.
 
-A `KeyRing` is what the configuration calls a set of keys; several links may use one. Nothing of a
-secret is ever shown: not in a representation, not in a message of this room.
+A `KeyRing` is a set of keys in the configuration; several links may use one. No part of a secret is
+ever shown: not in a representation, not in a message of this package.
 
 Sources: RFC 2104 (HMAC), RFC 7693 (BLAKE2s), RFC 8177 (lifetimes of keys, for sending and for
 accepting).
@@ -18,7 +18,7 @@ __all__ = ["Algorithm", "AuthKey", "KeyRing"]
 
 
 class Algorithm(enum.Enum):
-    """How a digest is made; the value is its name in routes.yaml."""
+    """A digest algorithm; the value is its name in routes.yaml."""
 
     HMAC_SHA256 = "hmac-sha256"
     BLAKE2S = "blake2s"
@@ -35,7 +35,7 @@ class AuthKey:
     """One shared secret."""
 
     id: int
-    """On the wire, 0 to 255; tells the receiver which key to try."""
+    """On the wire, 0 to 255; names the key to the receiver."""
     algorithm: Algorithm
     secret: bytes = field(repr=False)
     send_from: float
@@ -45,24 +45,24 @@ class AuthKey:
     accept_until: float
 
     def digest(self, data: bytes) -> bytes:
-        """The digest of some data under this key."""
+        """Return the digest of some data under this key."""
         return self.algorithm.digest(self.secret, data)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys of a link, under the name that the configuration gives the set."""
+    """The keys of a link, under the name of the set in the configuration."""
 
     name: str
     keys: tuple[AuthKey, ...]
 
     def key_to_send(self, wall_now: float) -> AuthKey | None:
-        """The youngest key that may be sent with; None when there is none now."""
+        """Return the youngest key that is valid for sending; None when there is none now."""
         valid = [key for key in self.keys if key.send_from <= wall_now < key.send_until]
         return max(valid, key=lambda key: (key.send_from, key.id), default=None)
 
     def key_to_accept(self, key_id: int, wall_now: float) -> AuthKey | None:
-        """The key of an id, if it may be believed now."""
+        """Return the key with an id, if it is valid for accepting now."""
         for key in self.keys:
             if key.id == key_id and key.accept_from <= wall_now < key.accept_until:
                 return key

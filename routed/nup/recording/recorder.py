@@ -1,21 +1,21 @@
-"""Writes down what goes into NUP, and what comes out, so that it can be replayed.
+"""Recorder of NUP's inputs and outputs, for replay.
 
     NeighborInstance --record_input, record_outputs--> Recorder --text--> a recording
 
 The core has no clock, no socket and no randomness of its own: its state and its inputs, with their
 times, determine everything that it does. So a recording is the state at its start, every input
-since, and the outputs that were drained after each (`recording_format` has the lines). A `Replay`
-feeds the inputs to that state and compares the outputs.
+since, and the outputs that were drained after each (`text` describes the lines). A `Replay` feeds
+the inputs to that state and compares the outputs.
 
 Secrets never get into a recording. Each is replaced by one that is derived from it with a salt that
-is forgotten at the end. A datagram, received or sent, that is signed by a key of its link is signed
-again by the stand-in; what nobody of ours signed stays as it is. So a replay judges each signature
-as the original did, and signs as the recording says. The state of the random generator is recorded:
-whoever has the recording could predict jitter and session numbers, so the caller should seed the
-generator anew when the recording ends.
+is dropped at the end. A datagram, received or sent, that is signed by a key of its link is signed
+again by the stand-in; one that none of our keys signed stays as it is. So a replay accepts and
+refuses the same signatures as the original, and signs as the recording shows. The state of the
+random generator is recorded: a reader of the recording could predict jitter and session numbers, so
+the caller should seed the generator again when the recording ends.
 
-Bounds: a recording ends by itself, marked "full", at the limit that it was given. The state at its
-start, which the caller bounds by what it lets NUP learn, is in it whatever the limit.
+Bounds: a recording ends by itself, marked "full", at its limit. The state at its start, which the
+caller bounds by the limits on learned routes, is in it whatever the limit.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class Recorder:
         limit_bytes: int = LIMIT_BYTES,
         start: NewInstance | None = None,
     ) -> None:
-        """Write the header. `record` then has the instance call this recorder.
+        """Write the header. `NeighborInstance.record_to` then has the instance call this recorder.
 
         Args:
             instance: not being recorded.
-            salt: random, 16 to 32 bytes, for nothing else: it hides secrets.
+            salt: random, 16 to 32 bytes, used for nothing else: it hides secrets.
             now: seconds, monotonic.
             limit_bytes: of the recording; more than that is not written.
-            start: how the instance was made, if it has had no input yet; without it its state is
-                saved. Cost then: linear in what it has learned.
+            start: the arguments of the instance, if it has had no input yet; without it its state
+                is saved. Cost then: linear in the learned routes.
         """
         self._salt = salt
         self._limit_bytes = limit_bytes
@@ -96,12 +96,12 @@ class Recorder:
         self._add({"in": name, **write_arguments(name, arguments)})
 
     def record_outputs(self, outputs: Sequence[Output]) -> None:
-        """Write what was drained, if anything was."""
+        """Write the drained outputs, if there are any."""
         if outputs and not self.is_full:
             self._add({"out": [write_output(self._sent(output)) for output in outputs]})
 
     def text(self, instance: NeighborInstance, now: float) -> str:
-        """The whole recording, ended here. Nothing can be recorded after it."""
+        """Return the whole recording, ended here. No more can be recorded."""
         end = "full" if self.is_full else "complete"
         line = {"end": end, "at": now, "state": summarize_state(instance, now)}
         self._lines.append(json.dumps(line))

@@ -1,12 +1,12 @@
-"""Replays a recording: feeds its inputs to an instance, and compares what comes out.
+"""Replay of a recording: feeds its inputs to an instance, and compares the outputs.
 
-What a daemon did in somebody's network can be looked at step by step on another machine, and a
+The behaviour of a daemon in the field can be examined step by step on another machine, and a
 recording of a fault, once the fault is fixed, is a test (`tests/replay`).
 
 Failure: a text that is no recording, or of another format, is `RecordingError`. So is one whose
-state is not one that NUP can be in: what NUP raises on it is the cause.
+state NUP cannot be in: the exception that NUP raises on it is the cause.
 
-Bounds: RECORDING_BYTES_MAX for the text; see `recording_format` and `instance_state` for its parts.
+Bounds: RECORDING_BYTES_MAX for the text; see `text` and `saved_state` for its parts.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def apply_input(
     """Carry out one input of a recording.
 
     Args:
-        instance: as the inputs before have left it.
+        instance: in the state after the inputs before.
         line: the input.
         others: as for `start_instance`.
 
@@ -85,7 +85,7 @@ def apply_input(
     try:
         getattr(instance, name)(*arguments)
     except Exception as error:
-        # A state that was made up can be one that NUP is never in, and break it anywhere.
+        # A fabricated state can be one that NUP is never in, and break it anywhere.
         raise RecordingError(f"{name}: {type(error).__name__}: {error}") from error
     return name
 
@@ -99,9 +99,9 @@ class Step:
     name: str
     """Of the input; `out` for outputs, `end` for the last line."""
     text: tuple[str, ...]
-    """The input, or the outputs as they are now, for people."""
+    """The input, or the outputs of this replay, for people."""
     differs: str = ""
-    """How it differs from the recording; empty when it does not."""
+    """The difference from the recording; empty when there is none."""
 
 
 class Replay:
@@ -111,11 +111,11 @@ class Replay:
         """Read the header of a recording.
 
         Args:
-            text: what `Recorder.text` gave.
+            text: the result of `Recorder.text`.
             others: as for `start_instance`.
 
         Raises:
-            RecordingError: it is none.
+            RecordingError: it is no recording.
         """
         if len(text) > RECORDING_BYTES_MAX:
             raise RecordingError(f"it has more than {RECORDING_BYTES_MAX} bytes")
@@ -125,7 +125,7 @@ class Replay:
         self.instance = start_instance(header, others)
 
     def steps(self) -> Iterator[Step]:
-        """Replay it, step by step; the instance may be looked at in between.
+        """Replay it, step by step; the instance may be examined in between.
 
         Raises:
             RecordingError: a line is damaged, or cannot be carried out.
@@ -137,7 +137,7 @@ class Replay:
             except RecordingError as error:
                 raise RecordingError(f"line {number}: {error}") from error
             except Exception as error:
-                # A state that was made up may hold what no output and no view can be made of.
+                # A fabricated state may hold values that no output or view can be made of.
                 raise RecordingError(f"line {number}: {type(error).__name__}: {error}") from error
             yield step
 
@@ -176,7 +176,7 @@ class Replay:
 
 
 def describe_input(line: Mapping[str, Any]) -> str:
-    """The arguments of an input for people, short."""
+    """Describe the arguments of an input for people, in short."""
     parts = []
     for name, value in line.items():
         match value:

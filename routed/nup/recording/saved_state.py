@@ -57,7 +57,7 @@ from routed.nup.recording.text import RecordingError
 __all__ = ["STATE_BYTES_MAX", "load_state", "read_state", "save_state"]
 
 STATE_BYTES_MAX = 256 << 20
-"""Of a state, unpacked: what is longer is refused."""
+"""The limit of an unpacked state; a longer one is refused."""
 ENTRIES_PER_LINE = 512
 NESTING_MAX = 32
 """Values in values, such as a tuple of prefixes in a route."""
@@ -85,7 +85,7 @@ def _class_name(cls: type) -> str:
 
 @functools.cache
 def _known_classes() -> dict[str, type]:
-    """All classes of NUP and of the model that the instance's module imports, by name."""
+    """Return all classes of NUP and of the model that the instance's module imports, by name."""
     modules, to_visit, found = set(), [NeighborInstance.__module__], {}
     while to_visit:
         name = to_visit.pop()
@@ -103,16 +103,16 @@ def _known_classes() -> dict[str, type]:
 
 
 def save_state(instance: NeighborInstance, stand_in: Callable[[AuthKey], AuthKey]) -> str:
-    """The state of an instance, packed into one line of text.
+    """Pack the state of an instance into one line of text.
 
     Args:
         instance: not being recorded.
-        stand_in: what is written in place of a key.
+        stand_in: returns the key that is written in place of a key.
 
     Raises:
         TypeError: it holds something that cannot be written (our bug).
 
-    Cost: linear in what it has learned; about 10 us a route.
+    Cost: linear in the learned routes; about 10 us a route.
     """
     packer = zlib.compressobj(1)
     pieces: list[bytes] = []
@@ -127,18 +127,18 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circul
 
 
 class _Writer:
-    """Numbers what it finds, in the order in which it finds it."""
+    """Numbers values in the order in which it finds them."""
 
     def __init__(self, stand_in: Callable[[AuthKey], AuthKey]) -> None:
         self._stand_in = stand_in
         self._found: list[Any] = []
-        """By number; it also keeps what was made here alive, so that no id comes twice."""
+        """By number; it also keeps temporary values alive, so that no id is used twice."""
         self._numbers: dict[int, list[int]] = {}
         """By id, the reference to each."""
         self._members: dict[int, list[Any]] = {}
 
     def entries(self, root: object) -> Iterator[list[Any]]:
-        """All entries, by number; the root is the first."""
+        """Yield all entries, by number; the root is the first."""
         self._item(root)
         at = 0
         while at < len(self._found):
@@ -156,7 +156,7 @@ class _Writer:
         ]
 
     def _write(self, value: Any) -> Any:
-        """What stands for a value that is met for the first time, or is no entry."""
+        """Return the item for a value that is found for the first time, or is not an entry."""
         kind = type(value)
         if kind is float:
             return value if math.isfinite(value) else ["float", str(value)]
@@ -246,7 +246,7 @@ def load_state(packed: object, others: Sequence[type] = ()) -> NeighborInstance:
     """Make an instance from a saved state.
 
     Args:
-        packed: what `save_state` gave.
+        packed: the result of `save_state`.
         others: further classes that may be in it, such as prefix tests of filters.
 
     Raises:
@@ -265,7 +265,7 @@ def load_state(packed: object, others: Sequence[type] = ()) -> NeighborInstance:
 
 
 def read_state(packed: object) -> list[Any]:
-    """The entries of a saved state, as JSON has them.
+    """Return the entries of a saved state, in JSON's types.
 
     Raises:
         RecordingError: it is no state.
@@ -298,7 +298,7 @@ class _Reader:
         self._classes = {**_known_classes(), **{_class_name(each): each for each in others}}
 
     def read(self) -> Any:
-        """The first object, whole."""
+        """Return the first object, whole."""
         for number, entry in enumerate(self._entries):
             self._made[number] = self._empty(entry)
         for number in range(len(self._entries)):
@@ -317,7 +317,7 @@ class _Reader:
         return cls
 
     def _empty(self, entry: Any) -> Any:
-        """An object that is filled later; `_UNMADE` for a value, which is made whole."""
+        """Make an object that is filled later; `_UNMADE` for a value, which is made whole."""
         match entry:
             case ["object", name, dict()]:
                 cls = self._class(name)
@@ -413,7 +413,7 @@ class _Reader:
 
 
 def _bound(owner: object, name: str) -> types.MethodType:
-    """A method of an object of ours: put together, not called."""
+    """Make a bound method of an object of ours, without calling it."""
     function = vars(type(owner)).get(name)
     is_ours = type(owner) in _known_classes().values()
     if not is_ours or name.startswith("__") or not isinstance(function, types.FunctionType):

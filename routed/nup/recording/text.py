@@ -65,9 +65,9 @@ __all__ = [
 
 FORMAT = 3
 LIMIT_BYTES = 32 << 20
-"""Of a recording, unless the caller wants less."""
+"""The limit of a recording, unless the caller sets a lower one."""
 RECORDING_BYTES_MAX = 2 * LIMIT_BYTES
-"""Of a text that is replayed: of more than LIMIT_BYTES only the state at the start can be."""
+"""The limit of a text that is replayed: only its state at the start can exceed LIMIT_BYTES."""
 
 INPUTS = frozenset(
     {
@@ -77,7 +77,7 @@ INPUTS = frozenset(
         "forwarding_alive",
     }
 )  # fmt: skip
-"""Methods of `NeighborInstance` that are recorded: all that change its state."""
+"""The methods of `NeighborInstance` that are recorded: all that change its state."""
 
 _SEQUENCES = (
     list,
@@ -93,7 +93,7 @@ class RecordingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """What `NeighborInstance` is made of; its generator is seeded with `seed`."""
+    """The arguments of `NeighborInstance`; its generator is seeded with `seed`."""
 
     router_id: Address
     boot_id: int
@@ -122,7 +122,7 @@ def read_line(text: str, number: int) -> dict[str, Any]:
 
 @functools.cache
 def _parameters(name: str) -> dict[str, Any]:
-    """The parameters of an input and their types, in order."""
+    """Return the parameters of an input and their types, in order."""
     method = getattr(NeighborInstance, name)
     hints = typing.get_type_hints(method)
     return {each: hints[each] for each in inspect.signature(method).parameters if each != "self"}
@@ -178,7 +178,7 @@ def write_output(output: Output) -> dict[str, Any]:
 
 
 def summarize_state(instance: NeighborInstance, now: float) -> dict[str, Any]:
-    """What `show` would say of an instance, in short: counts, counters, and a digest of it all."""
+    """Summarize an instance: counts, counters, and a digest of everything that `show` displays."""
     neighbors, routes, counters = instance.neighbors(now), instance.learned(), instance.counters()
     shown = repr((neighbors, routes, counters))
     return {
@@ -190,7 +190,7 @@ def summarize_state(instance: NeighborInstance, now: float) -> dict[str, Any]:
 
 
 def without_summaries(value: Any) -> Any:
-    """A written value without what is there for people only."""
+    """Return a written value without the parts that are for people only."""
     match value:
         case dict():
             return {key: without_summaries(item) for key, item in value.items() if key != "summary"}
@@ -204,7 +204,8 @@ def without_summaries(value: Any) -> Any:
 
 @functools.cache
 def _fields(kind: type) -> dict[str, tuple[Any, Any]]:
-    """Of a class, each field's type and default (`inspect.Parameter.empty` for none)."""
+    """Return each field of a class with its type and default (`inspect.Parameter.empty` for
+    none)."""
     hints = typing.get_type_hints(kind)
     empty = inspect.Parameter.empty
     if dataclasses.is_dataclass(kind):
@@ -228,7 +229,7 @@ def _is_protocol(kind: Any) -> bool:
 
 
 def _member(kind: Any) -> Any:
-    """The X of `X | None`; None for any other type."""
+    """Return the X of `X | None`; None for any other type."""
     if typing.get_origin(kind) not in (typing.Union, types.UnionType):
         return None
     members = [each for each in typing.get_args(kind) if each is not type(None)]
@@ -236,10 +237,10 @@ def _member(kind: Any) -> Any:
 
 
 def write_value(kind: Any, value: Any) -> Any:
-    """Write a value of a declared type as what JSON has.
+    """Write a value of a declared type in JSON's types.
 
     Raises:
-        TypeError: the type is none that recordings know (our bug).
+        TypeError: recordings do not know the type (our bug).
     """
     if value is None or kind in _PLAIN:
         return value
@@ -285,7 +286,7 @@ def _write_items(kind: Any, value: Iterable[Any]) -> list[Any]:
 
 
 def _describe(data: bytes) -> str:
-    """A datagram for people."""
+    """Describe a datagram for people."""
     try:
         message = decode(data)
     except DecodeError as error:
@@ -295,11 +296,11 @@ def _describe(data: bytes) -> str:
 
 
 def read_value(kind: Any, value: Any, others: Sequence[type] = ()) -> Any:
-    """Read what `write_value` has written.
+    """Read a value that `write_value` has written.
 
     Args:
         kind: the declared type.
-        value: what JSON has.
+        value: in JSON's types.
         others: classes that a field with a protocol as its type may hold.
 
     Raises:

@@ -1,4 +1,4 @@
-"""NUP on the wire: the header, and what a datagram must look like to be believed.
+"""NUP on the wire: the header, and the checks that a datagram must pass.
 
     0                   1                   2                   3
     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -14,15 +14,14 @@
    |  TLVs: type u16 (top bit: mandatory), length u16, value ...
 
 Network byte order; no alignment, no padding. The length counts the value only. The first TLV is
-SENDER, always: nothing else in a datagram means anything before it is known who speaks, and in
-which of its lives.
+always SENDER: no other content means anything before the sender and its boot id are known.
 
-The TLVs themselves are in `tlvs`, and are offered here too. Which of them may occur in which type
-of message is a table (`_ALLOWED`), so that a handler never meets a TLV out of its place.
+The TLVs themselves are in `tlvs`, and are exported here too. A table (`_ALLOWED`) says which of
+them may occur in which type of message, so that a handler never gets a misplaced TLV.
 
 Invariants: `decode(encode(message)) == message`. Any bytes either decode or raise `DecodeError`,
-which names a reason and an offset; nothing else escapes. A prefix with host bits, a length that
-disagrees, an unknown mandatory TLV refuse the whole message; an unknown optional TLV is skipped.
+which names a reason and an offset; nothing else escapes. A prefix with host bits, a wrong length,
+or an unknown mandatory TLV makes the whole message refused; an unknown optional TLV is skipped.
 
 Sources: RFC 1071 (checksum), RFC 8966 section 4 (TLVs that may be skipped), RFC 9000's habit of
 naming the reason for every refusal; datagrams stay within 1232 bytes so that IPv6's minimum MTU
@@ -124,18 +123,18 @@ HEADER_BYTES = 16
 MAX_DATAGRAM_BYTES = 1232
 """Header and payload: 1280, less an IPv6 and a UDP header."""
 MAC_ROOM_BYTES = 57
-"""Kept free in every datagram for REPLAY_COUNTER and MAC, so that what was packed once can be
-signed anew whenever it is sent again."""
+"""Kept free in every datagram for REPLAY_COUNTER and MAC, so that a payload that was packed once
+can be signed again whenever it is repeated."""
 CONTENT_MAX_BYTES = MAX_DATAGRAM_BYTES - MAC_ROOM_BYTES
 """Header and payload before it is signed."""
 CHECKSUM_BYTES_AT = 14
-"""Where the header has its checksum."""
+"""The offset of the checksum in the header."""
 
 _HEADER = struct.Struct("!BBHIIHH")
 
 
 class MessageType(enum.IntEnum):
-    """What a datagram is for. Numbers are never reused."""
+    """The purpose of a datagram. Numbers are never reused."""
 
     DATA = 1
     ACK = 2
@@ -154,8 +153,8 @@ class HeaderFlag(enum.IntFlag):
     PARTIAL_LIST = 0x0004
     """HEARTBEAT: not every neighbor heard is listed; absence proves nothing."""
     CONVERGING = 0x0008
-    """HEARTBEAT: the sender has begun a new life and not yet told all that it will learn from its
-    neighbors; what it has not told may still come."""
+    """HEARTBEAT: the sender has restarted and not yet advertised all that it will learn from its
+    neighbors; more may still come."""
 
 
 _KNOWN_FLAGS = (
@@ -167,13 +166,13 @@ _KNOWN_FLAGS = (
 
 
 class DecodeError(Exception):
-    """A datagram that is no NUP message: the sender's fault, or the wire's."""
+    """A datagram that is not a NUP message: the sender's fault, or the wire's."""
 
     def __init__(self, reason: DecodeReason, offset: int) -> None:
         super().__init__(f"{reason.value} (at byte {offset})")
         self.reason = reason
         self.offset = offset
-        """Bytes from the start of the datagram to what is wrong."""
+        """Bytes from the start of the datagram to the fault."""
 
 
 _IN_ALL: frozenset[type] = frozenset({Sender, ReplayCounter, Mac})
@@ -227,7 +226,7 @@ class Message:
     type: MessageType
     flags: HeaderFlag
     sequence: int
-    """DATA: the stream's. HEARTBEAT and CONTROL: one counter for a life of the sender. ACK: 0."""
+    """DATA: the stream's. HEARTBEAT and CONTROL: one counter for a boot of the sender. ACK: 0."""
     timestamp: int
     """The sender's monotonic clock, microseconds modulo 2**32."""
     sender: Sender
@@ -235,12 +234,12 @@ class Message:
 
     @property
     def stream(self) -> Stream:
-        """Which sequence space a DATA message counts in."""
+        """The sequence space that a DATA message counts in."""
         return Stream.UNICAST if self.flags & HeaderFlag.UNICAST_STREAM else Stream.MULTICAST
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum of bytes whose checksum field is zero.
+    """Compute the Internet checksum of bytes whose checksum field is zero.
 
     Ones' complement addition of 16-bit words is arithmetic modulo 0xFFFF, and Python divides a long
     integer in C: about 2 microseconds for a whole datagram.
@@ -252,7 +251,7 @@ def checksum(data: bytes) -> int:
 
 
 def encode_tlvs(sender: Sender, tlvs: tuple[Tlv, ...]) -> bytes:
-    """A payload: SENDER, then the others in order."""
+    """Encode a payload: SENDER, then the others in order."""
     return tlv_bytes(sender) + b"".join(tlv_bytes(tlv) for tlv in tlvs)
 
 
@@ -272,7 +271,7 @@ def seal(
 
 
 def encode(message: Message) -> bytes:
-    """A whole message as a datagram.
+    """Encode a whole message as a datagram.
 
     Raises:
         ValueError: it does not fit one.
@@ -282,7 +281,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """Read a datagram, believing nothing.
+    """Decode a datagram, without trust in its content.
 
     Raises:
         DecodeError: it is not a message of this protocol; the reason says which rule it broke.
@@ -310,7 +309,7 @@ def decode(data: bytes) -> Message:
 
 
 def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tuple[Tlv, ...]]:
-    """Walk the TLVs after the header."""
+    """Decode the TLVs after the header."""
     allowed = _ALLOWED[message_type]
     sender: Sender | None = None
     tlvs: list[Tlv] = []
@@ -360,7 +359,7 @@ def _decode_payload(data: bytes, message_type: MessageType) -> tuple[Sender, tup
 
 
 def _check_shape(message: Message, end: int) -> None:
-    """Whether a message has the TLVs that its type and flags demand."""
+    """Check that a message has the TLVs that its type and flags demand."""
     present = {type(tlv) for tlv in message.tlvs}
     if not _REQUIRED[message.type] <= present:
         raise DecodeError(DecodeReason.MISSING_TLV, end)

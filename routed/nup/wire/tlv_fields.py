@@ -1,9 +1,9 @@
-"""How TLVs are packed: what their values are made of, and why one is refused.
+"""Packing of TLVs: the parts of their values, and the reasons for a refusal.
 
 The TLVs themselves are in `tlvs`. Most are rows of numbers in network order, some with a router id
-before them; those inherit how they are packed (`Numbers`, `RouterNumbers`) and only say what their
-fields mean. A prefix is spelled in one way only: as many bytes as its length has bits in, and no
-bit beyond it.
+before them; those inherit their packing (`Numbers`, `RouterNumbers`) and only declare the meaning
+of their fields. A prefix has one spelling only: as many bytes as its length has bits in, and no bit
+beyond it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MANDATORY = 0x8000
-"""The bit of a TLV type that says: refuse the message if you do not know me."""
+"""The bit of a TLV type that makes a receiver refuse the message if it does not know the type."""
 
 TLV_HEADER = struct.Struct("!HH")
 """Type and length."""
@@ -61,7 +61,7 @@ class DecodeReason(enum.Enum):
 
 
 class RefusedError(Exception):
-    """A TLV value is wrong; `decode` adds where."""
+    """A TLV value is wrong; `decode` adds the offset."""
 
     def __init__(self, reason: DecodeReason) -> None:
         super().__init__(reason.value)
@@ -95,13 +95,13 @@ _FAMILY_OF_CODE = {code: family for family, code in FAMILY_CODE.items()}
 
 
 def pack_prefix(prefix: Prefix) -> bytes:
-    """The bytes of a prefix that its length leaves any bits in."""
+    """Pack those bytes of a prefix that its length has bits in."""
     size = prefix_bytes(prefix.prefix_len)
     return (prefix.addr_bits >> _WIDTHS[prefix.family] - size * 8).to_bytes(size, "big")
 
 
 def prefix_bytes(prefix_len: int) -> int:
-    """How many bytes a prefix of this length has on the wire."""
+    """Return how many bytes a prefix of this length has on the wire."""
     return (prefix_len + 7) // 8
 
 
@@ -128,12 +128,12 @@ def unpack_prefix(family_code: int, prefix_len: int, packed: bytes) -> Prefix:
 
 
 class Bare:
-    """A TLV that says all by being there: it has no value."""
+    """A TLV without a value."""
 
     __slots__ = ()
 
     def pack(self) -> bytes:
-        """Nothing more to say."""
+        """Return no bytes."""
         return b""
 
     @classmethod
@@ -158,14 +158,14 @@ class Numbers:
         def __init__(self, *numbers: int) -> None: ...
 
     def check(self) -> None:
-        """Refuse values that are out of range; a class that has such says so here.
+        """Check the ranges of the fields; overridden by classes that limit them.
 
         Raises:
             RefusedError: a field has a value that it cannot have.
         """
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         names: Iterable[str] = self.__slots__
         return self._LAYOUT.pack(*[getattr(self, name) for name in names])
 
@@ -192,10 +192,10 @@ class RouterNumbers:
         def __init__(self, router_id: Address, *numbers: int) -> None: ...
 
     def check(self) -> None:
-        """As `Numbers.check`."""
+        """Check the ranges as `Numbers.check` does."""
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         names: Iterable[str] = self.__slots__
         router, *numbers = [getattr(self, name) for name in names]
         return self._LAYOUT.pack(router.addr_bits, *numbers)

@@ -1,11 +1,11 @@
-"""The TLVs of NUP: what each carries, how it is packed, and what it may say.
+"""The TLVs of NUP: their content, their packing, and their ranges.
 
 Every TLV is a frozen class that packs and unpacks its own value; `TLV_CLASSES` is the registry that
-drives the decoder (`wire`), the property tests and the table in docs/nup.md. Network byte order; no
-alignment, no padding; the length counts the value only.
+drives the decoder (`message`), the property tests and the table in docs/nup.md. Network byte order;
+no alignment, no padding; the length counts the value only.
 
 Invariants: `unpack(pack(x)) == x`; `unpack` of anything else raises `RefusedError`. A prefix with
-host bits or a length that disagrees is refused, so a prefix has one spelling on the wire.
+host bits or a wrong length is refused, so a prefix has one spelling on the wire.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Sender(RouterNumbers):
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!II")
 
     def check(self) -> None:
-        """Hold the router id to what can name a router."""
+        """Check that the router id can name a router."""
         need(is_router_id(self.router_id.addr_bits))
 
 
@@ -108,7 +108,7 @@ class Hello(Numbers):
     interval_ms: int
     """The nominal time between its heartbeats, 10 to 60,000."""
     multiplier: int
-    """It is dead after this many silent intervals, 1 to 255."""
+    """The sender is dead after this many silent intervals, 1 to 255."""
     mtu: int
     """Of its interface, bytes."""
     multicast_sequence: int
@@ -123,7 +123,7 @@ class Hello(Numbers):
         return self.interval_ms * self.multiplier / 1000
 
     def check(self) -> None:
-        """Hold the timers to their ranges."""
+        """Check the ranges of the timers."""
         need(10 <= self.interval_ms <= 60_000 and self.multiplier >= 1)
 
 
@@ -134,13 +134,13 @@ class NeighborHeard(RouterNumbers):
     router_id: Address
     boot_id: int
     session: int
-    """The sender's number for this adjacency; new whenever the sender starts it afresh."""
+    """The sender's number for this adjacency; new whenever the sender starts it again."""
     heard_session: int
-    """The neighbor's number for it as the sender knows it; 0 when it does not yet."""
+    """The neighbor's number for it as the sender knows it; 0 when that is unknown."""
     echo_timestamp: int
     """The timestamp of the neighbor's last heartbeat."""
     hold_us: int
-    """How long ago that one arrived, microseconds."""
+    """How long ago that heartbeat arrived, microseconds."""
 
     TYPE: ClassVar[int] = MANDATORY | 3
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IIIIII")
@@ -155,13 +155,13 @@ class Reception(RouterNumbers):
     received: int
     """0 to `expected`."""
     expected: int
-    """Of so many, 1 to 255."""
+    """Out of so many, 1 to 255."""
 
     TYPE: ClassVar[int] = 0x14
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IBB")
 
     def check(self) -> None:
-        """No more can arrive than was sent."""
+        """Check that no more arrived than were sent."""
         need(self.expected >= 1 and self.received <= self.expected)
 
 
@@ -196,10 +196,10 @@ class AckRange:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """What was received of one stream: everything up to a sequence, and runs beyond."""
+    """The messages received of one stream: everything up to a sequence, and runs beyond."""
 
     router_id: Address
-    """Whose DATA is acknowledged: an ACK may ride on a multicast HEARTBEAT."""
+    """The sender of the acknowledged DATA: an ACK may be carried by a multicast HEARTBEAT."""
     session: int
     """That router's number for the adjacency."""
     stream: Stream
@@ -236,10 +236,10 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class TableVersion(Numbers):
-    """The age of a DATA message's content: of two about one prefix, the higher is the truth.
+    """The age of a DATA message's content: of two updates of one prefix, the higher version counts.
 
     64 bits, so that it never wraps: an update of a prefix that has been quiet for years must still
-    be newer than what the receiver remembers.
+    be newer than the version that the receiver remembers.
     """
 
     version: int
@@ -282,7 +282,7 @@ class RouteUpdate(_RouteUpdateFields):
         return self.pack_tlv()[TLV_HEADER_BYTES:]
 
     def pack_tlv(self) -> bytes:
-        """The same with the TLV's header before it: most of a table has few of these heads."""
+        """Pack the TLV with its header: most updates of a table share few heads."""
         prefix, *claim = self
         return _update_head(prefix.family, prefix.prefix_len, *claim) + pack_prefix(prefix)
 
@@ -299,9 +299,9 @@ class RouteUpdate(_RouteUpdateFields):
 
     @classmethod
     def unpack_run(cls, data: bytes, offset: int, first: Self) -> list[Self]:
-        """Read the updates that follow one and differ from it in nothing but the prefix.
+        """Unpack the updates that follow one and differ from it in nothing but the prefix.
 
-        Most of a table is such runs: what is the same is compared as bytes, and unpacked once.
+        Most of a table is such runs: the common part is compared as bytes, and unpacked once.
 
         Args:
             data: the datagram.
@@ -309,7 +309,7 @@ class RouteUpdate(_RouteUpdateFields):
             first: the one before, unpacked.
 
         Returns:
-            Them, up to one that cannot be read like this, right or wrong.
+            These updates, up to one that cannot be read like this, valid or not.
 
         Cost: 0.5 us each, a fourth of `unpack`.
         """
@@ -344,7 +344,7 @@ def _update_head(
     origin: Address,
     seqno: int,
 ) -> bytes:
-    """A route update up to its prefix."""
+    """Pack a route update up to its prefix."""
     length = _UPDATE_BYTES + prefix_bytes(prefix_len)
     return TLV_HEADER.pack(RouteUpdate.TYPE, length) + RouteUpdate.LAYOUT.pack(
         FAMILY_CODE[family],
@@ -359,7 +359,8 @@ def _update_head(
 
 @dataclass(frozen=True, slots=True)
 class SeqnoRequest:
-    """Somebody cannot use any route to a prefix before its origin refreshes it."""
+    """A request to the origin of a prefix for a newer seqno: the requester has no feasible
+    route."""
 
     prefix: Prefix
     origin: Address
@@ -405,7 +406,7 @@ class BeginTable(Numbers):
 
 @dataclass(frozen=True, slots=True)
 class EndOfTable(Numbers):
-    """The table is told, once everything up to this message's sequence has been received."""
+    """The end of a table, once everything up to this message's sequence has been received."""
 
     count: int
     """Route updates on the unicast stream since BEGIN_TABLE."""
@@ -416,23 +417,23 @@ class EndOfTable(Numbers):
 
 @dataclass(frozen=True, slots=True)
 class Goodbye(Bare):
-    """The sender leaves: forget it and its routes now."""
+    """The sender leaves: its neighbors forget it and its routes now."""
 
     TYPE: ClassVar[int] = MANDATORY | 11
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRequest(Bare):
-    """The sender has not heard the receiver for longer than it should: a heartbeat, please."""
+    """A request for a heartbeat: the receiver's last one is overdue."""
 
     TYPE: ClassVar[int] = MANDATORY | 21
 
 
 @dataclass(frozen=True, slots=True)
 class TableRequest(Bare):
-    """The receiver is to tell its whole table again: some of it was refused for want of room.
+    """A request to send the whole table again: a part was refused for want of room.
 
-    Optional: whoever does not know it only tells nothing again.
+    Optional: a receiver that does not know it sends nothing again.
     """
 
     TYPE: ClassVar[int] = 0x16
@@ -440,7 +441,7 @@ class TableRequest(Bare):
 
 @dataclass(frozen=True, slots=True)
 class RestartNotice(Numbers):
-    """The sender's control plane restarts; it goes on forwarding meanwhile."""
+    """The sender's control plane restarts; the sender goes on forwarding meanwhile."""
 
     grace_ms: int
     """How long to keep its routes."""
@@ -451,7 +452,7 @@ class RestartNotice(Numbers):
 
 @dataclass(frozen=True, slots=True)
 class Receiver(RouterNumbers):
-    """Whom a unicast DATA is for, and in which incarnation of the adjacency."""
+    """The receiver of a unicast DATA, and the incarnation of the adjacency."""
 
     router_id: Address
     session: int
@@ -466,7 +467,7 @@ class ReplayCounter(Numbers):
     """The number of a signed datagram. Optional, as all of authentication: others skip it."""
 
     index: int
-    """Which series of numbers; 64 bits, random, one for each link and life of the sender."""
+    """The series of numbers; 64 bits, random, one for each link and boot of the sender."""
     counter: int
     """64 bits, grows by at least one with each datagram."""
 
@@ -476,7 +477,7 @@ class ReplayCounter(Numbers):
 
 @dataclass(frozen=True, slots=True)
 class ChallengeRequest(Numbers):
-    """The receiver is to prove that it is there now, by repeating the nonce."""
+    """A request to prove presence, by repeating the nonce."""
 
     nonce: int
     """64 bits, never used before."""
@@ -566,7 +567,7 @@ TLV_CLASSES: dict[int, type[Sender | Tlv]] = {cls.TYPE: cls for cls in _CLASSES}
 
 
 def tlv_bytes(tlv: Sender | Tlv) -> bytes:
-    """One TLV, header and value."""
+    """Encode one TLV, header and value."""
     if isinstance(tlv, RouteUpdate):
         return tlv.pack_tlv()
     value = tlv.pack()
