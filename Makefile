@@ -44,7 +44,9 @@ run: $(STAMP) ## build three routers in a line, run routed in each, prove that t
 
 test: lint type ## check and test everything that this machine allows
 	@echo "pytest: all tests; what is left out is listed at the end"
-	@$(PYTEST) $(PYTEST_JOBS)
+	@$(PYTEST) $(PYTEST_JOBS) -m "not quiet"
+	@echo "pytest: the tests that need the machine for themselves"
+	@$(PYTEST) -m quiet
 
 lint: $(STAMP) ## check format and style (ruff)
 	@echo "ruff: format and style"

@@ -13,7 +13,7 @@ from faults import FAULTS, Fault
 from scenarios import crash_matrix
 from tests.integration.conftest import LabBuilder
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.quiet]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -18,7 +18,7 @@ import privilege
 from soak import Soak, plan_network
 from testbed import Lab
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.quiet, pytest.mark.timeout(600)]
 
 CI_ROUNDS, DEV_ROUNDS = 40, 10
 CI_SEED = 364081
