@@ -1,19 +1,19 @@
-"""What `monitor` shows: changes as they happen, to whoever watches, without ever waiting for them.
+"""Changes for `monitor`: recorded as they occur, without ever waiting for those who watch.
 
-    router --record--> ChangeHub: one log for each topic, the last CHANGES_MAX changes of it
+    router --record--> ChangeHub: one log for each topic, with its last CHANGES_MAX changes
                            ^
-    ChangeFeed (one for each watcher: a cursor for each topic) --take--> server
+    ChangeFeed (one for each client: a cursor for each topic) --pop_rows--> server
 
-All watchers read the same logs, so a change is kept once and made into a row once, however many
-watch; a watcher costs its cursors. One that is slower than the log turns over loses the oldest
-changes, and its next row says how many.
+All feeds read the same logs, so a change is kept once and converted to a row once, however many
+feeds there are; a feed costs its cursors. A feed that is read more slowly than the log turns over
+loses the oldest changes, and its next row has their number.
 
-Changes are kept as they come and made into rows when the first watcher takes them, so a million
-routes that change at once cost CHANGES_MAX entries and a number.
+Changes are converted to rows when the first feed reads them, so a million routes that change
+together cost CHANGES_MAX entries and a number.
 
 Invariants:
-    A watcher is never waited for; while nobody watches nothing is kept or computed.
-    A feed shows the changes of its topics in the order in which they were recorded.
+    Nothing waits for a feed. While there are no feeds, nothing is kept or computed.
+    A feed has the changes of its topics in the order in which they were recorded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from routed.model.route import RouteSource, RouteType
 
 __all__ = [
     "CHANGES_MAX",
-    "TAKE_MAX",
+    "ROWS_MAX",
     "WATCHES_PER_USER",
     "ChangeFeed",
     "ChangeHub",
@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 CHANGES_MAX = 10_000
-"""Changes of one topic that are kept for all watchers together; some megabytes."""
+"""Changes of one topic that are kept for all feeds together; some megabytes."""
 
-TAKE_MAX = 500
-"""Changes taken at once: a few milliseconds for whoever takes them first."""
+ROWS_MAX = 500
+"""Rows returned at once: a few milliseconds for the first feed that reads them."""
 
 WATCHES_PER_USER = 32
-"""Monitors of one uid at a time."""
+"""Feeds of one uid at the same time."""
 
 
 class Topic(enum.Enum):
-    """What can be watched."""
+    """The kinds of changes that can be watched."""
 
     ROUTES = "routes"
     NEIGHBORS = "neighbors"
@@ -57,24 +57,24 @@ class Topic(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One change; what does not apply to its kind is None or empty."""
+    """One change; fields that do not apply to its kind are None or empty."""
 
     kind: str
     """route, neighbor, link, or lost."""
     change: str
-    """add, change or delete; of a neighbor its new state, of a link up or down."""
+    """add, change or delete; of a neighbor its new state, of a link also up or down."""
     subject: str
-    """The prefix, the router id, the interface."""
+    """The prefix, the router id, or the interface."""
     source: RouteSource | None = None
     metric: int | None = None
     type: RouteType | None = None
     next_hops: tuple[NextHopView, ...] = ()
     owner: str = ""
     interface: str = ""
-    """Of a neighbor."""
+    """Of a neighbor; else empty."""
     reason: str = ""
     lost: int = 0
-    """How many changes were not kept; kind `lost`."""
+    """Number of changes that were not kept; kind `lost`."""
 
 
 MakeView = Callable[[], ChangeView]
@@ -83,7 +83,7 @@ Row = tuple[object, ...]
 
 
 class _Change:
-    """One change in a log: its number among all changes, and its row once somebody has taken it."""
+    """One change in a log: its number among all changes, and its row once a feed has read it."""
 
     __slots__ = ("_make", "_row", "number")
 
@@ -93,20 +93,21 @@ class _Change:
         self._row: Row = ()
 
     def row(self) -> Row:
+        """Return the row, which is made by the first call."""
         if self._make is not None:
             self._row, self._make = to_row(self._make()), None
         return self._row
 
 
 class _Log:
-    """The last CHANGES_MAX changes of one topic, at positions that only grow."""
+    """The last CHANGES_MAX changes of one topic, at ascending positions."""
 
     def __init__(self) -> None:
         self.end = 0
-        """Position after the newest change: how many there ever were."""
+        """Position after the newest change: the number of all changes so far."""
         self._kept = 0
         self._ring: list[_Change] = []
-        """Position p is at p modulo its length, which is 0 while nobody watches."""
+        """Position p is at index p modulo its length, which is 0 while there are no feeds."""
 
     @property
     def start(self) -> int:
@@ -114,6 +115,7 @@ class _Log:
         return self.end - self._kept
 
     def append(self, change: _Change) -> None:
+        """Keep one change."""
         if not self._ring:
             self._ring = [change] * CHANGES_MAX
         self._ring[self.end % CHANGES_MAX] = change
@@ -121,46 +123,47 @@ class _Log:
         self.end += 1
 
     def skip(self, count: int) -> None:
-        """Count changes that are not kept; neither is what came before them."""
+        """Count changes that are not kept, and drop those before them."""
         self._kept = 0
         self.end += count
 
     def clear(self) -> None:
+        """Drop all changes."""
         self._kept = 0
         self._ring = []
 
     def __getitem__(self, position: int) -> _Change:
-        """The change at a position from `start` to before `end`."""
+        """Return the change at a position, from `start` to before `end`."""
         return self._ring[position % CHANGES_MAX]
 
 
 class ChangeFeed:
-    """What one watcher has not seen yet."""
+    """The changes that one client has not received yet."""
 
     def __init__(
-        self, uid: int, logs: dict[Topic, _Log], leave: Callable[[ChangeFeed], None]
+        self, uid: int, logs: dict[Topic, _Log], on_close: Callable[[ChangeFeed], None]
     ) -> None:
         """Begin at the end of the logs.
 
         Args:
-            uid: of the watcher.
+            uid: of the client.
             logs: of the topics that it watches.
-            leave: called when it watches no more.
+            on_close: called when the feed is closed.
         """
         self.uid = uid
         self.topics = frozenset(logs)
         self.on_change: Callable[[], None] = lambda: None
-        """Called when there is something to take."""
+        """Called when there are changes to read."""
         self._logs = logs
         self._cursors = {topic: log.end for topic, log in logs.items()}
-        self._leave = leave
+        self._on_close = on_close
 
-    def take(self) -> list[Row]:
-        """The next changes, oldest first; empty when there are none.
+    def pop_rows(self) -> list[Row]:
+        """Take the rows of the next changes, oldest first; none if there are none.
 
-        What was dropped before this watcher has seen it is counted in a row of its own, first.
+        The number of changes that were dropped before this feed was read has a row, which is first.
 
-        Cost: TAKE_MAX steps at most; a change's row is made by the first feed that takes it.
+        Cost: ROWS_MAX steps at most; the row of a change is made by the first feed that reads it.
         """
         lost = 0
         for topic, log in self._logs.items():
@@ -168,12 +171,12 @@ class ChangeFeed:
             self._cursors[topic] += missed
             lost += missed
         rows = [to_row(ChangeView("lost", "lost", "", lost=lost))] if lost else []
-        while len(rows) < TAKE_MAX and (change := self._next()) is not None:
+        while len(rows) < ROWS_MAX and (change := self._next()) is not None:
             rows.append(change.row())
         return rows
 
     def _next(self) -> _Change | None:
-        """The oldest change that this watcher has not seen."""
+        """Take the oldest change that was not read; None if there is none."""
         waiting = [
             (log[position].number, topic)
             for topic, log in self._logs.items()
@@ -186,8 +189,8 @@ class ChangeFeed:
         return self._logs[topic][self._cursors[topic] - 1]
 
     def close(self) -> None:
-        """Watch no more."""
-        self._leave(self)
+        """End the feed."""
+        self._on_close(self)
 
 
 class ChangeHub:
@@ -199,14 +202,14 @@ class ChangeHub:
         self._recorded = 0
 
     def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """A new feed, to be closed by whoever reads it.
+        """Begin a feed, which the caller closes.
 
         Args:
-            topics: what is watched.
-            uid: who watches.
+            topics: the topics to watch.
+            uid: of the client.
 
         Returns:
-            None when this user has WATCHES_PER_USER feeds already.
+            The feed; None if this user has WATCHES_PER_USER feeds already.
         """
         if sum(feed.uid == uid for feed in self._feeds) >= WATCHES_PER_USER:
             return None
@@ -221,17 +224,17 @@ class ChangeHub:
                 log.clear()
 
     def is_watched(self, topic: Topic) -> bool:
-        """Whether `record` would keep anything."""
+        """Return whether `record` would keep anything."""
         return any(topic in feed.topics for feed in self._feeds)
 
     def record(self, topic: Topic, changes: Iterable[MakeView], skipped: int = 0) -> None:
-        """Keep changes for whoever watches the topic, and wake them.
+        """Keep changes if the topic is watched, and wake its feeds.
 
         Args:
-            topic: what the changes are of.
+            topic: of the changes.
             changes: oldest first.
-            skipped: how many more there were before these; not zero only where there are
-                CHANGES_MAX of these.
+            skipped: number of changes before these; not zero only if there are CHANGES_MAX of
+                these.
         """
         if not self.is_watched(topic):
             return

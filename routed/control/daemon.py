@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from routed.control.changes import ChangeFeed, Topic
+from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.tables import TablePage
 from routed.control.views import (
@@ -124,6 +124,10 @@ class Daemon(Protocol):
         """Injected routes."""
 
     @property
+    def changes(self) -> ChangeHub:
+        """Changes for `monitor`."""
+
+    @property
     def recording(self) -> Recording:
         """The recording of NUP."""
 
@@ -172,9 +176,6 @@ class Daemon(Protocol):
 
     def explain(self, address: Address) -> ExplainView:
         """Explain how an address is routed."""
-
-    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """Begin a feed of changes; None if this user has as many feeds as a user may have."""
 
     def snapshot_fd(self) -> int:
         """Return the snapshot's read-only descriptor, which the daemon keeps."""

@@ -258,7 +258,7 @@ async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
         if name not in known:
             return _usage(f"{name!r} cannot be watched: {', '.join(known)}")
     topics = frozenset(known[name] for name in request.topics) or frozenset(Topic)
-    feed = daemon.watch(topics, caller.uid)
+    feed = daemon.changes.watch(topics, caller.uid)
     if feed is None:
         text = f"uid {caller.uid} has {WATCHES_PER_USER} monitors, which is all that one may have"
         return Final(Result(ResultCode.BUSY, (text,)))

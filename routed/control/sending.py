@@ -141,7 +141,7 @@ class AnswerSender:
     async def _next_changes(self, stream: RowStream) -> list[bytes]:
         """Make pages of changes, in turns with dumps and other streams; none without changes."""
         async with self._dump_turn:
-            return list(pack_rows(columns_of(stream.view_class), stream.feed.take()))
+            return list(pack_rows(columns_of(stream.view_class), stream.feed.pop_rows()))
 
 
 async def _in_turns(

@@ -31,6 +31,7 @@ import trio
 
 from routed.clock import MonotonicClock, wall_time
 from routed.config.schema import Config
+from routed.control.changes import ChangeHub
 from routed.engine.fib.acknowledgements import FibAcknowledgements
 from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
@@ -114,8 +115,9 @@ class Router:
             origin_seqno=origin_seqno,
             rng=self._rng,
         )
-        self.changes = ChangeObserver(self.ifname_of)
+        self.changes = ChangeHub()
         """For `monitor`."""
+        self._observer = ChangeObserver(self.changes, self.ifname_of)
         self._log = log
         self._on_change = on_change
         self._clock = MonotonicClock()
@@ -185,7 +187,7 @@ class Router:
         """Handle a link that appeared or changed."""
         before = self.links.get(link.ifindex)
         self.links[link.ifindex] = link
-        self.changes.link_changed(before, link)
+        self._observer.link_changed(before, link)
         self.rib.link_changed(link)
         self.programming.must_verify()
         self.neighbor_links.reconcile(link, self.config)
@@ -196,7 +198,7 @@ class Router:
         before = self.links.pop(ifindex, None)
         if before is None:
             return
-        self.changes.link_changed(before, None)
+        self._observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
         self.programming.must_verify()
         self.neighbor_links.remove(ifindex)
@@ -294,7 +296,7 @@ class Router:
                 )
 
     def _log_adjacency(self, change: AdjacencyChanged) -> None:
-        self.changes.neighbor_changed(change)
+        self._observer.neighbor_changed(change)
         where: dict[str, object] = {
             "neighbor": change.router_id,
             "link": self.ifname_of(change.ifindex),
@@ -336,9 +338,9 @@ class Router:
         changes = self.rib.process()
         if changes:
             self.convergence.decided(self._clock.now())
-            if self.changes.watches_routes():
+            if self._observer.watches_routes():
                 for of_family in changes:
-                    self.changes.routes_changed(of_family, self.snapshot.__contains__)
+                    self._observer.routes_changed(of_family, self.snapshot.__contains__)
             self.snapshot.apply(changes, self.ifname_of, time.monotonic_ns())
             for of_family in changes:
                 self.programming.set_desired(of_family)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from routed.control.changes import ChangeFeed, ChangeHub, Topic
+from routed.control.changes import ChangeHub
 from routed.control.daemon import CommandOutcome, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
@@ -123,6 +123,10 @@ class FakeDaemon:
         return self
 
     @property
+    def changes(self) -> ChangeHub:
+        return self.hub
+
+    @property
     def recording(self) -> FakeDaemon:
         return self
 
@@ -205,9 +209,6 @@ class FakeDaemon:
 
     def explain(self, address: Address) -> ExplainView:
         return replace(EXPLAINED, address=address)
-
-    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        return self.hub.watch(topics, uid)
 
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()

@@ -1,8 +1,8 @@
-"""From what happens in the router to what `monitor` shows.
+"""Changes of the router, converted to what `monitor` shows.
 
-    Router --routes, neighbors, links--> ChangeObserver --> ChangeHub --> feeds
+    Router --best paths, adjacencies, links--> ChangeObserver --> ChangeHub --> feeds
 
-Views are made when a watcher takes them, and nothing is done while nobody watches.
+Views are made when a feed is read, and nothing is done while there are no feeds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from routed.control.changes import CHANGES_MAX, ChangeFeed, ChangeHub, ChangeView, Topic
+from routed.control.changes import CHANGES_MAX, ChangeHub, ChangeView, Topic
 from routed.control.views import NextHopView
 from routed.model.link import Interface
 from routed.model.prefix import Prefix
@@ -22,24 +22,30 @@ __all__ = ["ChangeObserver"]
 
 
 class ChangeObserver:
-    """Tells the watchers; see `routed.engine.router.Observer`."""
+    """Records the changes of one router."""
 
-    def __init__(self, ifname_of: Callable[[int], str]) -> None:
-        self._hub = ChangeHub()
+    def __init__(self, hub: ChangeHub, ifname_of: Callable[[int], str]) -> None:
+        """Record changes of a router.
+
+        Args:
+            hub: receives the changes.
+            ifname_of: returns the name of a link.
+        """
+        self._hub = hub
         self._ifname_of = ifname_of
 
-    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """A new feed of changes for a user; None when that user has as many as it may."""
-        return self._hub.watch(topics, uid)
-
     def watches_routes(self) -> bool:
-        """Whether `routes_changed` is worth a call."""
+        """Return whether `routes_changed` is worth a call."""
         return self._hub.is_watched(Topic.ROUTES)
 
     def routes_changed(self, changes: BestPathChanges, had_route: Callable[[Prefix], bool]) -> None:
-        """The choice for some prefixes changes; `had_route` says which had one before.
+        """Record best-path changes.
 
-        Cost: the last CHANGES_MAX of them, whatever their number and that of the watchers.
+        Args:
+            changes: any number of them.
+            had_route: returns whether a prefix had a best path before; used during the call only.
+
+        Cost: that of the last CHANGES_MAX changes, however many there are.
         """
         newest = changes.newest(CHANGES_MAX)
         self._hub.record(
@@ -72,7 +78,7 @@ class ChangeObserver:
         return NextHopView(hop.via, self._ifname_of(hop.ifindex), hop.weight)
 
     def neighbor_changed(self, change: AdjacencyChanged) -> None:
-        """An adjacency moved."""
+        """Record a change of an adjacency."""
         view = ChangeView(
             "neighbor",
             change.new.value,
@@ -83,17 +89,17 @@ class ChangeObserver:
         self._hub.record(Topic.NEIGHBORS, [lambda: view])
 
     def link_changed(self, before: Interface | None, after: Interface | None) -> None:
-        """A link is there, is different, or is gone; only what is worth a line is told."""
+        """Record a link that appeared, changed, or was removed, if the change is worth a line."""
         link = after or before
-        assert link is not None  # one of them is there
-        word = _link_word(before, after)
-        if word:
-            view = ChangeView("link", word, link.ifname)
+        assert link is not None  # at least one of them exists
+        change = _link_change(before, after)
+        if change:
+            view = ChangeView("link", change, link.ifname)
             self._hub.record(Topic.LINKS, [lambda: view])
 
 
-def _link_word(before: Interface | None, after: Interface | None) -> str:
-    """What happened, in a word; empty when nothing that counts."""
+def _link_change(before: Interface | None, after: Interface | None) -> str:
+    """Return the kind of a change; empty if it is not worth a line."""
     if after is None:
         return "delete"
     if before is None:

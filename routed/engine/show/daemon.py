@@ -17,7 +17,6 @@ import trio
 
 from routed import __version__
 from routed.config.written import written
-from routed.control.changes import ChangeFeed, Topic
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -93,6 +92,7 @@ class Reporter:
         self.tables = RouteTables(router)
         self.injection = router.injection
         self.recording = router.recording
+        self.changes = router.changes
         self._facts = facts
         self._router = router
         self._desired = router.desired
@@ -330,10 +330,6 @@ class Reporter:
     def explain(self, address: Address) -> ExplainView:
         """Explain how an address is routed."""
         return explain(self._router, address, self.tables.view)
-
-    def watch(self, topics: frozenset[Topic], uid: int) -> ChangeFeed | None:
-        """Begin a feed of changes; None if this user has as many feeds as a user may have."""
-        return self._router.changes.watch(topics, uid)
 
 
 def _neighbor_view(row: NeighborRow) -> NeighborView:

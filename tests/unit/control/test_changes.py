@@ -9,7 +9,7 @@ import pytest
 
 from routed.control import changes
 from routed.control.changes import (
-    TAKE_MAX,
+    ROWS_MAX,
     WATCHES_PER_USER,
     ChangeFeed,
     ChangeHub,
@@ -61,8 +61,8 @@ def watching(hub: ChangeHub, *topics: Topic, uid: int = 1000) -> ChangeFeed:
 def subjects(feed: ChangeFeed) -> list[object]:
     """Everything that is there to take."""
     found = []
-    while rows := feed.take():
-        assert len(rows) <= TAKE_MAX
+    while rows := feed.pop_rows():
+        assert len(rows) <= ROWS_MAX
         found += [row[SUBJECT] for row in rows]
     return found
 
@@ -105,7 +105,7 @@ def test_watchers_that_do_not_read_keep_one_log(
     kept = [log._kept for log in hub._logs.values()]
     assert sum(kept) == 10
     for feed in crowd:
-        lost, *rows = feed.take()
+        lost, *rows = feed.pop_rows()
         assert lost[LOST] == 990
         assert [row[SUBJECT] for row in rows] == [str(number) for number in range(990, 1000)]
     assert views.made == 10
@@ -119,7 +119,7 @@ def test_a_burst_larger_than_the_log_leaves_its_newest(
     feed = watching(hub)
     hub.record(Topic.ROUTES, views.of("x" * first))
     hub.record(Topic.ROUTES, views.of("0123456789"), skipped=1_000_000)
-    lost, *rows = feed.take()
+    lost, *rows = feed.pop_rows()
     assert lost[LOST] == 1_000_000 + first
     assert [row[SUBJECT] for row in rows] == [*"0123456789"]
 
@@ -169,12 +169,13 @@ def test_of_a_million_routes_the_observer_looks_at_the_newest(
         return len(looks) == 1
 
     monkeypatch.setattr("routed.engine.show.changes.CHANGES_MAX", 10)
-    observer = ChangeObserver(str)
-    feed = observer.watch(EVERYTHING, 0)
+    hub = ChangeHub()
+    observer = ChangeObserver(hub, str)
+    feed = hub.watch(EVERYTHING, 0)
     assert feed is not None
     best = BestPath(PathAttributes(1, 0, RouteSource.STATIC, ""), ())
     keys = [Prefix(Family.IPV4, number << 8, 24).as_int for number in range(1000)]
     observer.routes_changed(BestPathChanges(Family.IPV4, keys, [best] * 1000), had_route)
     assert len(looks) == 10
     change = columns_of(ChangeView).index("change")
-    assert [row[change] for row in feed.take()] == ["lost", "change", *["add"] * 9]
+    assert [row[change] for row in feed.pop_rows()] == ["lost", "change", *["add"] * 9]
