@@ -1,19 +1,19 @@
-"""The network as NUP knows it: this router, its neighbors, and whoever announces something.
+"""The network as NUP knows it: this router, its neighbors, and all routers that originate prefixes.
 
-A distance-vector protocol does not know the links between others. What it knows of a router is how
-far the nearest of its prefixes is, and which neighbors lead there. That is summed up by one walk
-over all prefixes, for everybody who asks at the same time:
+A distance-vector protocol does not know the links between other routers. Of a router it knows how
+far the nearest of its prefixes is, and through which neighbors it is reached. One walk over all
+prefixes sums that up, for all clients that ask at the same time:
 
     RIB, origins --TopologyWalk, a step in each turn--> TopologySummary --by router id--> readers
 
-A reader keeps the router id that it has come to, and nothing else; when a newer summary takes the
-place of the one that it reads, it goes on there. So two summaries are all there are, the one that
-is read and the one that is made, however many clients ask and however slowly they read, and both
-are gone with the last of these clients.
+A reader holds the last router id that it was given, and nothing else. When a newer summary replaces
+the one that it reads, it continues there. So there are at most two summaries, one that is read and
+one that is made, however many clients ask and however slowly they read, and both are released with
+the last of these clients.
 
 Invariants:
-    A step is STEP_WORK, and the next hops of one route, at most: 1 to 2 ms.
-    A reader is shown once each router that stays known, and stays a neighbor or none, meanwhile.
+    A step is at most STEP_WORK, and the next hops of one route: 1 to 2 ms.
+    A reader is given once each router that stays known, and whose role does not change, meanwhile.
 """
 
 from __future__ import annotations
@@ -36,64 +36,66 @@ from routed.nup.views import position_of
 __all__ = ["STEP_WORK", "VIA_MAX", "TopologyTable", "neighbor_chunks"]
 
 STEP_WORK = 1000
-"""Work between two turns of the event loop; a prefix is one, what else there is of it a little
-more."""
+"""Units of work between two turns of the event loop: one for a prefix, and more for its origin
+and next hops."""
 
 CHUNK_ROWS = 128
-"""Routers shown between two turns."""
+"""Routers in one chunk."""
 
 NEIGHBORS_CHUNK = 64
+"""Adjacencies in one chunk."""
 
 VIA_MAX = 32
-"""Neighbors that are named of those that lead to a router: the first ones by router id."""
+"""Neighbors listed for a router that is reached through more: the first ones by router id."""
 
 _MEMO_MAX = 1024
-"""Distinct next hops of routes that are remembered while a walk lasts."""
+"""Distinct next hops of routes whose neighbors are cached during a walk."""
 
 Via = tuple[Address, ...]
 
 
 class TopologySummary:
-    """What is known of each router that announces something. About 150 bytes a router."""
+    """Distance and neighbors of each router that originates prefixes. About 150 bytes a router."""
 
     def __init__(self) -> None:
+        """Begin without routers."""
         self.router_ids: list[Address] = []
-        """In order; complete once the walk is."""
+        """Ascending; complete once the walk is."""
         self.made_at = 0.0
         self._numbers: dict[Address, int] = {}
         self._prefixes = array("L")
         self._metrics = array("q")
-        """-1 while none is reached."""
+        """-1 while no prefix is reached."""
         self._via: list[Via] = []
 
     def number_of(self, router_id: Address) -> int | None:
-        """The place of a router that was seen before."""
+        """Return the number of a router; None if it is new."""
         return self._numbers.get(router_id)
 
-    def enter(self, router_id: Address) -> int:
-        """Give a router that is new a place."""
+    def add_router(self, router_id: Address) -> int:
+        """Add a new router, and return its number."""
         number = self._numbers[router_id] = len(self._via)
         self._prefixes.append(0)
         self._metrics.append(-1)
         self._via.append(())
         return number
 
-    def add(self, number: int, metric: int | None) -> None:
-        """One more prefix; None for one that is not reached."""
+    def count(self, number: int, metric: int | None) -> None:
+        """Count a prefix of a router; its metric is None if it is not reached."""
         self._prefixes[number] += 1
         if metric is not None and not 0 <= self._metrics[number] <= metric:
             self._metrics[number] = metric
 
     def via(self, number: int) -> Via:
-        """Who leads there, as far as is known."""
+        """Return the neighbors through which a router is reached, as far as they are known."""
         return self._via[number]
 
     def set_via(self, number: int, via: Via) -> None:
-        """Others do, too."""
+        """Set the neighbors through which a router is reached."""
         self._via[number] = via
 
     def reach(self, router_id: Address | None) -> tuple[int | None, int, tuple[str, ...]]:
-        """The columns `metric`, `prefixes` and `via` of a router."""
+        """Return the columns `metric`, `prefixes` and `via` of a router."""
         number = None if router_id is None else self._numbers.get(router_id)
         if number is None:
             return None, 0, ()
@@ -103,26 +105,27 @@ class TopologySummary:
 
 
 class TopologyWalk:
-    """Makes a summary, step by step."""
+    """Owns a summary that is being made, step by step."""
 
     def __init__(self, router: Router) -> None:
+        """Begin a walk over a router's prefixes."""
         self.summary = TopologySummary()
         self._router = router
-        self._legs: dict[tuple[Address, int], Address] = {}
-        """Whose address on which link it is."""
-        self._leads: dict[int, tuple[tuple[NextHop, ...], Via]] = {}
-        """By identity of the next hops, which are kept: nothing else then has their identity."""
+        self._neighbors_at: dict[tuple[Address, int], Address] = {}
+        """Router ids by address and link."""
+        self._via_cache: dict[int, tuple[tuple[NextHop, ...], Via]] = {}
+        """By identity of the next hops, which are kept so that no other object has it."""
         self._runs: list[list[Address]] = [[]]
-        """Router ids, as they were found; all runs but the last are in order."""
+        """Router ids in runs, each sorted but the last."""
         self._steps = self._walk()
 
     def step(self) -> bool:
-        """Go on; whether the summary is complete."""
+        """Take one step. Returns whether the summary is complete."""
         return next(self._steps, None) is None
 
     def _walk(self) -> Iterator[object]:
         for chunk in neighbor_chunks(self._router):
-            self._legs.update(
+            self._neighbors_at.update(
                 ((row.address, row.ifindex), row.router_id)
                 for row in chunk
                 if row.router_id is not None
@@ -132,7 +135,7 @@ class TopologyWalk:
         while prefixes := self._router.rib.prefixes_after(after, STEP_WORK):
             after = self._sum_up(prefixes)
             yield self
-        self._legs, self._leads = {}, {}
+        self._neighbors_at, self._via_cache = {}, {}
         self._runs[-1].sort()
         merged = heapq.merge(*self._runs)
         while found := list(itertools.islice(merged, STEP_WORK)):
@@ -141,32 +144,32 @@ class TopologyWalk:
         self._runs = []
 
     def _sum_up(self, prefixes: Sequence[Prefix]) -> Prefix:
-        """Enter as many prefixes as there is work allowed; the last one of them."""
+        """Count prefixes until the work of a step is done. Returns the last one."""
         work, origins = 0, self._router.origins
         for prefix in prefixes:
             origin = origins.get(prefix)
-            work += 1 if origin is None else self._enter(prefix, origin)
+            work += 1 if origin is None else self._count(prefix, origin)
             if work >= STEP_WORK:
                 return prefix
         return prefixes[-1]
 
-    def _enter(self, prefix: Prefix, origin: Address) -> int:
-        """Count a prefix for the router that announces it; how much work that was."""
+    def _count(self, prefix: Prefix, origin: Address) -> int:
+        """Count a prefix for the router that originates it. Returns the work done."""
         summary = self.summary
         number = summary.number_of(origin)
         if number is None:
-            number = summary.enter(origin)
+            number = summary.add_router(origin)
             self._add_to_run(origin)
-        selection = self._router.rib.best(prefix)
-        if selection is None:
-            summary.add(number, None)
+        best_path = self._router.rib.best(prefix)
+        if best_path is None:
+            summary.count(number, None)
             return 2
-        summary.add(number, selection.attributes.metric)
-        leads, work = self._leading(selection.next_hops)
+        summary.count(number, best_path.attributes.metric)
+        found, work = self._via_of(best_path.next_hops)
         via = summary.via(number)
-        if leads is not via and leads != via:
-            summary.set_via(number, tuple(sorted({*via, *leads})[:VIA_MAX]) if via else leads)
-            work += len(via) + len(leads)
+        if found is not via and found != via:
+            summary.set_via(number, tuple(sorted({*via, *found})[:VIA_MAX]) if via else found)
+            work += len(via) + len(found)
         return 2 + work
 
     def _add_to_run(self, router_id: Address) -> None:
@@ -177,31 +180,34 @@ class TopologyWalk:
             self._runs.append(run)
         run.append(router_id)
 
-    def _leading(self, next_hops: tuple[NextHop, ...]) -> tuple[Via, int]:
-        """The neighbors that next hops are of, and how much work it was to find them."""
-        known = self._leads.get(id(next_hops))
+    def _via_of(self, next_hops: tuple[NextHop, ...]) -> tuple[Via, int]:
+        """Return the neighbors that next hops belong to, and the work done."""
+        known = self._via_cache.get(id(next_hops))
         if known is not None:
             return known[1], 0
-        if len(self._leads) >= _MEMO_MAX:
-            self._leads.clear()
-        legs = self._legs
+        if len(self._via_cache) >= _MEMO_MAX:
+            self._via_cache.clear()
+        neighbors_at = self._neighbors_at
         found = {
-            leads
+            router_id
             for hop in next_hops
-            if hop.via is not None and (leads := legs.get((hop.via, hop.ifindex))) is not None
+            if hop.via is not None
+            and (router_id := neighbors_at.get((hop.via, hop.ifindex))) is not None
         }
         via = tuple(sorted(found)[:VIA_MAX])
-        self._leads[id(next_hops)] = next_hops, via
+        self._via_cache[id(next_hops)] = next_hops, via
         return via, len(next_hops)
 
 
 class TopologyTable:
-    """Shows summaries to readers; owns the two that there may be."""
+    """Owns the summary that is read, and the walk that makes the next one."""
 
     def __init__(self, router: Router, now: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        router: whose rooms are looked at.
-        now: seconds, monotonic.
+        """Begin without a summary.
+
+        Args:
+            router: whose prefixes and neighbors are shown.
+            now: seconds, monotonic.
         """
         self._router = router
         self._now = now
@@ -210,9 +216,9 @@ class TopologyTable:
         self._readers = 0
 
     def rows(self, router_id: Address) -> Generator[Sequence[TopologyView], None, None]:
-        """Every router, this one first, then neighbors, then the others by router id.
+        """Iterate over every router: this one, then neighbors, then the others by router id.
 
-        Chunks are empty while the summary is made. Close it when nobody wants the rest.
+        Chunks are empty while the summary is made. The caller closes the generator.
         """
         self._readers += 1
         try:
@@ -230,9 +236,9 @@ class TopologyTable:
                 self._summary = self._walk = None
 
     def _make_summary(self, oldest: float) -> Generator[Sequence[TopologyView], None, None]:
-        """Take steps until there is a summary that was made at this time or later.
+        """Take steps until there is a summary made at a time or later.
 
-        Whoever waits for it takes the next step of the one walk.
+        All readers that wait for it take steps of the same walk.
         """
         while self._summary is None or self._summary.made_at < oldest:
             if self._walk is None:
@@ -243,7 +249,7 @@ class TopologyTable:
             yield ()
 
     def _router_ids_after(self, last: Address | None) -> Sequence[Address]:
-        """The next ones of the summary that is there now."""
+        """Return the next router ids of the present summary."""
         assert self._summary is not None  # there is a reader
         router_ids = self._summary.router_ids
         start = 0 if last is None else bisect_right(router_ids, last)
@@ -272,7 +278,7 @@ class TopologyTable:
 
 
 def neighbor_chunks(router: Router) -> Iterator[Sequence[NeighborRow]]:
-    """Every adjacency, few at a time; a walk holds its position and nothing else."""
+    """Iterate over every adjacency, a few at a time; a walk holds only its position."""
     after = None
     while rows := router.neighbors.neighbors_after(after, NEIGHBORS_CHUNK, time.monotonic()):
         yield rows
