@@ -232,6 +232,7 @@ def test_an_engine_that_dies_leaves_what_was_injected_to_the_next(lab: Lab) -> N
     lab.routectl("R", "route", "add", deleted, "type", "blackhole")
     lab.routectl("R", "route", "delete", deleted)
     wait_for(lab, "R", leased, is_there=True)
+    wait_until(lambda: "fib-in-sync" in lab.log("R"), DEADLINE_S, "the first engine is in sync")
     for restarts in (1, 2):
         engine = lab.engine_pid("R")
         with RouteMonitor(lab, "R") as monitor:
