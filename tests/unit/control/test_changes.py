@@ -1,4 +1,4 @@
-"""The logs that all watchers share: order, what is dropped, and what a crowd of watchers costs."""
+"""The logs that all feeds share: order, dropped changes, and the cost of many feeds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def watching(hub: ChangeHub, *topics: Topic, uid: int = 1000) -> ChangeFeed:
 
 
 def subjects(feed: ChangeFeed) -> list[object]:
-    """Everything that is there to take."""
+    """Read all rows of a feed."""
     found = []
     while rows := feed.pop_rows():
         assert len(rows) <= ROWS_MAX
@@ -87,7 +87,7 @@ def test_a_feed_begins_when_it_is_opened(hub: ChangeHub, views: Views) -> None:
     assert subjects(late) == ["b"]
 
 
-def test_a_change_is_made_into_a_row_once_for_all_watchers(hub: ChangeHub, views: Views) -> None:
+def test_a_change_is_converted_to_a_row_once_for_all_feeds(hub: ChangeHub, views: Views) -> None:
     crowd = [watching(hub, uid=uid) for uid in range(200)]
     hub.record(Topic.ROUTES, views.of(map(str, range(1000))))
     assert views.made == 0, "nobody has taken any"
@@ -95,7 +95,7 @@ def test_a_change_is_made_into_a_row_once_for_all_watchers(hub: ChangeHub, views
     assert views.made == 1000
 
 
-def test_watchers_that_do_not_read_keep_one_log(
+def test_feeds_that_are_not_read_keep_one_log(
     hub: ChangeHub, views: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "CHANGES_MAX", 10)
@@ -124,7 +124,7 @@ def test_a_burst_larger_than_the_log_leaves_its_newest(
     assert [row[SUBJECT] for row in rows] == [*"0123456789"]
 
 
-def test_routes_do_not_push_out_what_watchers_of_links_have_not_seen(
+def test_routes_do_not_displace_changes_of_links(
     hub: ChangeHub, views: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "CHANGES_MAX", 10)
@@ -135,7 +135,7 @@ def test_routes_do_not_push_out_what_watchers_of_links_have_not_seen(
     assert len(subjects(other)) == 11
 
 
-def test_nothing_is_kept_while_nobody_watches(hub: ChangeHub, views: Views) -> None:
+def test_nothing_is_kept_without_feeds(hub: ChangeHub, views: Views) -> None:
     hub.record(Topic.ROUTES, views.of("a"))
     feed = watching(hub, Topic.ROUTES)
     hub.record(Topic.LINKS, views.of("b"))
@@ -149,7 +149,7 @@ def test_nothing_is_kept_while_nobody_watches(hub: ChangeHub, views: Views) -> N
     assert subjects(again) == ["d"]
 
 
-def test_a_user_has_so_many_monitors_and_others_still_get_theirs(hub: ChangeHub) -> None:
+def test_the_number_of_monitors_is_bounded_for_each_user(hub: ChangeHub) -> None:
     feeds = [watching(hub, uid=1000) for _ in range(WATCHES_PER_USER)]
     assert hub.watch(EVERYTHING, 1000) is None
     watching(hub, uid=1001)
@@ -157,10 +157,10 @@ def test_a_user_has_so_many_monitors_and_others_still_get_theirs(hub: ChangeHub)
     watching(hub, uid=1000)
 
 
-def test_of_a_million_routes_the_observer_looks_at_the_newest(
+def test_of_a_million_routes_the_observer_records_the_newest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A monitor costs a full table its log, not a look at every route."""
+    """A full table costs the length of the log, not a lookup of every route."""
 
     looks: list[Prefix] = []
 

@@ -1,4 +1,4 @@
-"""Each request's meaning, judged without a socket."""
+"""The meaning of each request, validated without a socket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def first_column(daemon: FakeDaemon, request: Request) -> list[object]:
 
 
 async def chunks_of(dump: Dump) -> list[Sequence[object]]:
-    """What a dump comes to."""
+    """Collect the views of a dump."""
     if isinstance(dump.chunks, Generator):
         return list(dump.chunks)
     return [chunk async for chunk in dump.chunks]
@@ -79,7 +79,7 @@ async def test_fib_commands_reach_the_daemon(daemon: FakeDaemon, command: FibCom
     assert daemon.fib_commands == [(command, CALLER.uid, CALLER.pid)]
 
 
-async def test_an_unknown_fib_command_is_told_what_there_is(daemon: FakeDaemon) -> None:
+async def test_an_unknown_fib_command_is_answered_with_the_known_ones(daemon: FakeDaemon) -> None:
     answer = await HANDLERS[ControlType.FIB](daemon, Fib("decupple"), CALLER)
     assert isinstance(answer, Final)
     assert answer.result.code is ResultCode.USAGE
@@ -110,7 +110,7 @@ async def test_an_unknown_fib_command_is_told_what_there_is(daemon: FakeDaemon) 
         (ShowRules(), [1000, 1010]),
     ],
 )
-async def test_requests_show_what_they_select(
+async def test_requests_show_their_selection(
     daemon: FakeDaemon, request_: Request, expected: list[object]
 ) -> None:
     assert await first_column(daemon, request_) == expected
@@ -165,7 +165,7 @@ async def test_requests_show_what_they_select(
         ),
     ],
 )
-async def test_what_the_caller_got_wrong_is_a_result(
+async def test_a_fault_of_the_caller_is_a_result(
     daemon: FakeDaemon, request_: Request, code: ResultCode, text: str
 ) -> None:
     answer = await ask(daemon, request_)
@@ -186,7 +186,7 @@ async def test_a_neighbor_is_cleared_by_router_id_or_address(daemon: FakeDaemon)
     assert daemon.cleared == [Address.parse("10.255.0.2"), Address.parse("fe80::2")]
 
 
-async def test_a_recording_is_begun_once_and_handed_over_in_pieces(daemon: FakeDaemon) -> None:
+async def test_a_recording_is_begun_once_and_sent_in_pieces(daemon: FakeDaemon) -> None:
     first, second = await ask(daemon, RecordNup("on")), await ask(daemon, RecordNup("on"))
     assert isinstance(first, Final)
     assert isinstance(second, Final)
@@ -204,14 +204,16 @@ async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:
     assert (answer.result.code, daemon.log_levels) == (ResultCode.OK, ["debug"])
 
 
-async def test_a_reload_names_who_asked_and_hands_on_what_changed(daemon: FakeDaemon) -> None:
+async def test_a_reload_has_the_callers_identity_and_returns_the_changes(
+    daemon: FakeDaemon,
+) -> None:
     answer = await ask(daemon, Reload())
     assert isinstance(answer, Final)
     assert answer.result.lines == ("1 static route added",)
     assert daemon.reloads == [(1000, 42)]
 
 
-async def test_a_failed_reload_hands_on_every_error(daemon: FakeDaemon) -> None:
+async def test_a_failed_reload_returns_every_error(daemon: FakeDaemon) -> None:
     lines = ("routes.yaml:3:5: static[0].prefix: expected a prefix", "routes.yaml:9:1: ...")
     daemon.reload_outcome = CommandOutcome(False, lines)
     answer = await ask(daemon, Reload())
@@ -241,7 +243,9 @@ async def test_show_log_selects_by_level_and_event(
     assert [str(time)[-10:] for time in times] == minutes
 
 
-async def test_show_log_of_no_level_is_told_what_there_is(daemon: FakeDaemon) -> None:
+async def test_show_log_of_an_unknown_level_is_answered_with_the_known_ones(
+    daemon: FakeDaemon,
+) -> None:
     answer = await ask(daemon, ShowLog("loud"))
     assert isinstance(answer, Final)
     assert answer.result.code is ResultCode.USAGE

@@ -1,4 +1,4 @@
-"""A request to inject, judged: what it says, whose it is, and which of its routes cannot be."""
+"""Requests to inject routes: their content, their owner, and refused routes."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def test_columns_become_prefixes_with_what_they_share() -> None:
         (RouteOperation.DELETE, Lease(), "uid0/pid1.2", ("uid0/pid1.2",)),
     ],
 )
-def test_the_owner_is_the_kernels_word_and_a_name(
+def test_the_owner_is_the_kernels_uid_and_a_name(
     operation: RouteOperation, lease: Lease, owner: str, owners: tuple[str, ...]
 ) -> None:
     request = change(("10.0.0.0/8", BLACKHOLE), operation=operation, lease=lease, owner=owner)
     assert read(request).owners == owners
 
 
-def test_every_wrong_route_is_named_by_its_number() -> None:
+def test_every_wrong_route_is_reported_by_its_number() -> None:
     request = change(("10.0.0.0/8", VIA), ("10.0.0.1/8", VIA), ("2001:db8::1/32", BLACKHOLE))
     assert read_change(request, CALLER) == [
         InjectionRefusal(1, "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
@@ -109,7 +109,7 @@ def test_every_wrong_route_is_named_by_its_number() -> None:
     ]
 
 
-def test_a_prefix_length_that_cannot_be_is_refused() -> None:
+def test_an_invalid_prefix_length_is_refused() -> None:
     good = change(("10.0.0.0/8", BLACKHOLE))
     bad = dataclasses.replace(good, ipv4=dataclasses.replace(good.ipv4, prefix_lens=b"\x21"))
     assert read_change(bad, CALLER) == [InjectionRefusal(0, "a prefix length is 0 to 32, not 33")]
@@ -150,7 +150,7 @@ def test_a_prefix_length_that_cannot_be_is_refused() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_request_as_a_whole_is_said(request_: RouteChange, text: str) -> None:
+def test_a_fault_of_the_whole_request_is_reported(request_: RouteChange, text: str) -> None:
     with pytest.raises(BatchError) as caught:
         read_change(request_, CALLER)
     assert text in str(caught.value)
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_a_request_as_a_whole_is_said(request_: RouteChange, 
 def test_attributes_that_no_route_can_have_are_refused_route_by_route(
     attributes: RouteAttributes, text: str
 ) -> None:
-    """So that a client can say which of its lines they stand in."""
+    """So that a client can report the lines of its input."""
     request = change(
         ("10.0.0.0/8", BLACKHOLE),
         ("10.1.0.0/16", attributes),
@@ -217,7 +217,7 @@ async def test_the_handler_reports_routes_by_row_and_changes_nothing_itself() ->
     daemon.close()
 
 
-async def test_renewing_what_is_not_there_is_not_found() -> None:
+async def test_renewing_without_leases_is_not_found() -> None:
     daemon = FakeDaemon()
     answer = await renew_routes(daemon, RouteRenew(30.0, "web"), CALLER)
     assert isinstance(answer, Final)
@@ -226,7 +226,7 @@ async def test_renewing_what_is_not_there_is_not_found() -> None:
     daemon.close()
 
 
-def test_martians_are_refused_by_number_and_name_what_allows_them() -> None:
+def test_martians_are_refused_by_number_and_name_the_option_that_allows_them() -> None:
     routes = [
         RouteColumn(Family.IPV4, [Prefix.parse(text).as_int for text in V4], ()),
         RouteColumn(Family.IPV6, [Prefix.parse(text).as_int for text in V6], ()),

@@ -1,4 +1,4 @@
-"""Roles from credentials, and what each role reaches."""
+"""Roles by credentials, and the requests that each role allows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_highest_role_that_uid_or_groups_have_counts(who: PeerCredentials, r
     assert ACCESS.role_of(who) is role
 
 
-def test_by_default_root_is_admin_and_nobody_else_is_anything() -> None:
+def test_by_default_only_root_has_a_role() -> None:
     assert AccessList().role_of(caller(0, 0)) is Role.ADMIN
     assert AccessList().role_of(caller(1000, 0)) is Role.NONE
 
@@ -58,12 +58,12 @@ def test_every_request_has_a_role_and_a_handler_and_nothing_else_has() -> None:
     assert set(REQUIRED_ROLE) == set(REQUEST_CLASSES) == set(HANDLERS)
 
 
-def test_no_request_is_open_to_everybody() -> None:
+def test_no_request_is_open_to_everyone() -> None:
     assert Role.NONE not in REQUIRED_ROLE.values()
 
 
 @pytest.mark.parametrize("request_type", list(REQUIRED_ROLE))
-def test_a_role_reaches_what_needs_it_or_less(request_type: ControlType) -> None:
+def test_a_role_allows_requests_that_need_it_or_a_lower_one(request_type: ControlType) -> None:
     required = REQUIRED_ROLE[request_type]
     assert [role for role in Role if is_allowed(request_type, role)] == [
         role for role in Role if role >= required
@@ -71,5 +71,5 @@ def test_a_role_reaches_what_needs_it_or_less(request_type: ControlType) -> None
 
 
 @pytest.mark.parametrize("number", [0, ControlType.HELLO, ControlType.ROWS, 9999])
-def test_what_is_no_request_is_denied_even_to_admins(number: int) -> None:
+def test_an_unknown_request_type_is_denied_even_to_admins(number: int) -> None:
     assert not is_allowed(number, Role.ADMIN)

@@ -70,7 +70,7 @@ async def test_five_thousand_routes_come_in_pages_in_order(tmp_path: Path) -> No
     assert prefixes == [str(view.prefix) for view in daemon.route_views]
 
 
-async def test_a_short_answer_that_went_well_is_one_message(tmp_path: Path) -> None:
+async def test_a_short_successful_answer_is_one_message(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.greeted()
         await client.request(ShowNeighbors(), 7)
@@ -80,7 +80,7 @@ async def test_a_short_answer_that_went_well_is_one_message(tmp_path: Path) -> N
         assert (await client.receive()).request_id == 8
 
 
-async def test_rows_that_went_wrong_have_a_result_of_their_own(tmp_path: Path) -> None:
+async def test_rows_of_a_failure_have_a_result_of_their_own(tmp_path: Path) -> None:
     daemon = FakeDaemon()
     daemon.refusals = (InjectionRefusal(0, "there already"),)
     async with running(tmp_path, daemon=daemon) as scene:
@@ -102,7 +102,7 @@ async def test_a_message_while_a_monitor_runs_is_misuse_and_no_defect(tmp_path: 
         assert scene.logged(EVENT_DEFECT) == []
 
 
-async def test_a_client_that_hangs_up_ends_its_dump(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_ends_its_dump(tmp_path: Path) -> None:
     daemon = FakeDaemon(route_views=many_routes(20_000))
     async with running(tmp_path, daemon=daemon) as scene:
         client = await scene.greeted()
@@ -114,7 +114,7 @@ async def test_a_client_that_hangs_up_ends_its_dump(tmp_path: Path) -> None:
         assert scene.events == []
 
 
-async def test_a_client_that_stops_reading_delays_nobody_else(tmp_path: Path) -> None:
+async def test_a_client_that_stops_reading_delays_no_other_client(tmp_path: Path) -> None:
     daemon = FakeDaemon(route_views=many_routes(20_000))
     async with running(tmp_path, daemon=daemon) as scene:
         slow = await scene.greeted()
@@ -133,7 +133,7 @@ async def test_a_client_that_stops_reading_delays_nobody_else(tmp_path: Path) ->
         assert result.code is ResultCode.OK
 
 
-async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
+async def test_a_long_dump_takes_turns_with_other_clients(tmp_path: Path) -> None:
     daemon = FakeDaemon(route_views=many_routes(10_000))
     async with running(tmp_path, daemon=daemon) as scene:
         greedy, other = await scene.greeted(), await scene.greeted()
@@ -144,7 +144,7 @@ async def test_a_long_dump_lets_others_in_between(tmp_path: Path) -> None:
             assert daemon.chunks_given < 100
 
 
-async def test_what_many_want_at_once_is_made_once(
+async def test_a_page_for_many_clients_is_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "SHARED_S", 600.0)  # whatever else the machine does
@@ -167,7 +167,7 @@ async def test_what_many_want_at_once_is_made_once(
         assert scene.daemon.chunks_given == 20
 
 
-async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) -> None:
+async def test_many_dumps_delay_other_clients_no_more_than_one(tmp_path: Path) -> None:
     async with running(tmp_path, ADMIN) as scene, trio.open_nursery() as nursery:
         scene.daemon.route_views = many_routes(5000)
 
@@ -187,7 +187,7 @@ async def test_a_crowd_of_dumps_is_one_dump_to_everybody_else(tmp_path: Path) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
+async def test_the_snapshot_is_sent_as_a_descriptor(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.greeted()
         await client.request(SnapshotOpen())
@@ -198,7 +198,7 @@ async def test_the_snapshot_comes_as_a_descriptor(tmp_path: Path) -> None:
 
 
 class EndlessTopology(FakeDaemon):
-    """Of which no row ever comes."""
+    """A topology without any row."""
 
     steps = 0
     ends = 0
@@ -212,8 +212,8 @@ class EndlessTopology(FakeDaemon):
             self.ends += 1
 
 
-async def test_a_walk_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
-    """A hang-up was noticed when a row was sent; what came before was walked to its end."""
+async def test_a_walk_ends_with_its_client(tmp_path: Path) -> None:
+    """A disconnect was noticed only when a row was sent; a walk without rows went on to its end."""
     daemon = EndlessTopology()
     async with running(tmp_path, daemon=daemon) as scene:
         clients = [await scene.greeted() for _ in range(5)]
@@ -227,7 +227,7 @@ async def test_a_walk_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
         await until(lambda: daemon.ends == len(clients))
 
 
-async def test_a_table_that_shows_nothing_ends_when_the_client_hangs_up(tmp_path: Path) -> None:
+async def test_a_walk_without_rows_ends_when_the_client_disconnects(tmp_path: Path) -> None:
     daemon = FakeDaemon(route_views=many_routes(20_000))
     async with running(tmp_path, daemon=daemon) as scene:
         client = await scene.greeted()
@@ -262,8 +262,8 @@ async def test_a_client_that_does_not_read_holds_one_chunk_of_a_dump(tmp_path: P
         assert sum(len(page.values) for page in pages) == 1000 * 50 * len(NEIGHBORS)
 
 
-async def test_an_answer_of_others_holds_up_no_other_dump(tmp_path: Path) -> None:
-    """The parent may be slow to tell its nexthop objects; routes are shown meanwhile."""
+async def test_an_answer_of_the_parent_delays_no_other_dump(tmp_path: Path) -> None:
+    """The parent may be slow to report nexthop objects; routes are shown meanwhile."""
     told = trio.Event()
 
     class SlowParent(FakeDaemon):

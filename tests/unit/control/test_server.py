@@ -1,4 +1,4 @@
-"""The management server over real sockets: one bad client harms nobody else."""
+"""The management server over real sockets: a bad client harms no other client."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ ME = os.getuid()
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
 
 
-async def test_hello_says_who_the_daemon_is_and_what_the_caller_may(tmp_path: Path) -> None:
+async def test_hello_has_the_identity_of_the_daemon_and_the_role_of_the_caller(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path, READER) as scene:
         welcome = await (await scene.client()).greet()
     assert welcome == Welcome(PROTOCOL_VERSION, "0.1.0", "10.255.0.1", Role.READ)
@@ -76,7 +78,7 @@ async def test_a_message_before_hello_closes_that_client(tmp_path: Path) -> None
         await scene.greeted()
 
 
-async def test_another_protocol_version_is_told_ours_and_refused(tmp_path: Path) -> None:
+async def test_another_protocol_version_is_answered_and_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.client()
         await client.send(Frame(ControlType.HELLO, 1, encode(ClientHello(99))))
@@ -84,7 +86,7 @@ async def test_another_protocol_version_is_told_ours_and_refused(tmp_path: Path)
         assert await client.is_hung_up()
 
 
-async def test_a_reader_may_look_and_is_told_why_it_may_not_change(tmp_path: Path) -> None:
+async def test_a_reader_may_read_and_its_changes_are_denied_with_a_reason(tmp_path: Path) -> None:
     async with running(tmp_path, READER) as scene:
         client = await scene.greeted()
         _, result = await client.ask(Reload())
@@ -128,7 +130,7 @@ async def test_an_unknown_request_is_denied(tmp_path: Path) -> None:
         assert "999" in result.lines[0]
 
 
-async def test_a_stranger_is_told_who_has_access_and_holds_no_session(tmp_path: Path) -> None:
+async def test_an_unprivileged_client_gets_a_reason_and_no_session(tmp_path: Path) -> None:
     async with running(tmp_path, NOBODY) as scene:
         client = await scene.client()
         frame = await client.receive()
@@ -140,7 +142,7 @@ async def test_a_stranger_is_told_who_has_access_and_holds_no_session(tmp_path: 
         assert scene.server.sessions == 0
 
 
-async def test_a_role_that_a_reload_takes_away_is_gone_from_open_sessions(tmp_path: Path) -> None:
+async def test_a_role_that_a_reload_revokes_is_revoked_in_open_sessions(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         client = await scene.greeted()
         scene.server.set_access(NOBODY)
@@ -148,7 +150,7 @@ async def test_a_role_that_a_reload_takes_away_is_gone_from_open_sessions(tmp_pa
         assert result.code is ResultCode.DENIED
 
 
-async def test_a_reload_is_carried_out_and_logged_with_the_kernels_word_on_who_asked(
+async def test_a_reload_is_carried_out_and_logged_with_the_kernels_uid_and_pid(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
@@ -182,7 +184,7 @@ async def test_errors_that_fill_more_than_a_frame_are_cut_and_counted(tmp_path: 
         ),
     ],
 )
-async def test_garbage_closes_that_client_and_nobody_else(tmp_path: Path, garbage: bytes) -> None:
+async def test_garbage_closes_that_session_only(tmp_path: Path, garbage: bytes) -> None:
     async with running(tmp_path) as scene:
         other = await scene.greeted()
         client = await scene.greeted()
@@ -238,7 +240,7 @@ def open_directory() -> Iterator[Path]:
 
 @needs_root
 @pytest.mark.root
-async def test_a_process_of_another_user_is_a_stranger(open_directory: Path) -> None:
+async def test_a_process_of_another_user_has_no_access(open_directory: Path) -> None:
     # It gives up root by itself: the interpreter may lie where the other user cannot read it.
     program = (
         "import os, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
@@ -277,7 +279,7 @@ async def test_a_listener_without_passcred_refuses_every_message(tmp_path: Path)
     assert events[0]["reason"] == "the message carries no credentials"
 
 
-async def test_readers_cannot_use_up_the_sessions_of_admins(tmp_path: Path) -> None:
+async def test_readers_cannot_exhaust_the_sessions_of_admins(tmp_path: Path) -> None:
     async with running(tmp_path, READER, max_sessions=RESERVED_FOR_ADMIN + 2) as scene:
         first, _second = await scene.greeted(), await scene.greeted()
         third = await scene.client()
@@ -348,7 +350,7 @@ async def test_running_out_of_descriptors_is_logged_and_survived(
         (b"\xc1", ""),
     ],
 )
-async def test_a_request_that_cannot_be_read_is_told_why_before_the_session_ends(
+async def test_a_malformed_request_gets_a_reason_before_the_session_ends(
     tmp_path: Path, body: bytes, reason: str
 ) -> None:
     async with running(tmp_path) as scene:

@@ -1,4 +1,4 @@
-"""Pages of large tables, made once for all who want the same."""
+"""Pages of large tables, made once for all clients that ask for the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from routed.model.prefix import Family, Prefix
 
 
 class Numbers:
-    """A table of a hundred rows; counts how often it is asked."""
+    """A table of a hundred rows; counts how often it is read."""
 
     def __init__(self, width: int = 1) -> None:
         self.version = 0
@@ -56,7 +56,7 @@ def test_the_same_page_is_made_once_until_something_changes_or_time_passes() -> 
     assert numbers.asked == 6
 
 
-def test_the_shelf_is_bounded_and_the_oldest_page_goes() -> None:
+def test_kept_pages_are_bounded_and_the_oldest_is_dropped() -> None:
     numbers, result_pages = Numbers(width=20_000), ResultPages()
     for question in range(20):
         result_pages.page(numbers.table(str(question)), None, 16, 0.0)

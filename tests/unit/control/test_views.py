@@ -1,4 +1,4 @@
-"""Views become rows: plain values, the documented columns, pages below the limit."""
+"""Rows of views: plain values, the documented columns, pages below the limit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROMISED = {
 
 
 @pytest.mark.parametrize("view_class", list(PROMISED))
-def test_columns_that_scripts_rely_on_are_there_in_order(view_class: type) -> None:
+def test_columns_for_scripts_are_there_in_order(view_class: type) -> None:
     assert columns_of(view_class) == tuple(PROMISED[view_class].split())
 
 
@@ -105,7 +105,7 @@ def test_one_row_that_is_longer_than_a_page_gets_a_page_of_its_own() -> None:
     ]
 
 
-def test_a_view_of_an_unknown_type_is_our_bug_and_said() -> None:
+def test_a_view_of_an_unknown_type_is_a_defect() -> None:
     @dataclass(frozen=True)
     class Odd:
         value: complex

@@ -87,13 +87,13 @@ def test_thousands_of_policy_rules_arrive_whole(scene: Scene) -> None:
     assert reports.rules == rules[:1]
 
 
-def test_what_the_parent_could_not_send_is_counted_with_us(scene: Scene) -> None:
+def test_messages_that_the_parent_could_not_send_are_reported(scene: Scene) -> None:
     engine, _, _, reports = scene
     give(engine, MessagesDropped(3))
     assert reports.messages_dropped == 3
 
 
-async def test_a_message_that_cannot_be_sent_costs_that_message(scene: Scene) -> None:
+async def test_a_message_that_cannot_be_sent_is_dropped_and_counted(scene: Scene) -> None:
     engine, ours, _, _ = scene
     queue = engine._parent.queue
     queue.send(object())

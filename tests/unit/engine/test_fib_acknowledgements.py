@@ -1,4 +1,4 @@
-"""What the kernel has followed in reaches the neighbor protocol, prefix by prefix."""
+"""Acknowledgements of the kernel reach NUP, prefix by prefix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLACKHOLE = DesiredRoute(RouteType.BLACKHOLE, ())
 
 
 class _Listening(NeighborInstance):
-    """Notes what it is told."""
+    """Records its inputs."""
 
     def __init__(self) -> None:
         super().__init__(router_id(1), 1, 1, random.Random(1))
@@ -56,7 +56,7 @@ class Scene:
         return self.acknowledgements.handle_progress(tried, 0.0)
 
 
-def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
+def test_a_changed_prefix_is_acknowledged_when_the_kernel_has_tried_it() -> None:
     scene = Scene()
     for prefix in (A, B):
         scene.choose(prefix, 0)
@@ -69,7 +69,7 @@ def test_what_the_kernel_has_to_write_is_followed_when_it_was_tried() -> None:
     assert scene.instance.followed == [A, B]
 
 
-def test_what_the_kernel_has_already_is_followed_when_it_is_decided() -> None:
+def test_an_unchanged_prefix_is_acknowledged_when_it_is_decided() -> None:
     scene = Scene()
     scene.choose(A, 0)
     assert scene.acknowledgements.handle_decision(0.0)
@@ -77,7 +77,7 @@ def test_what_the_kernel_has_already_is_followed_when_it_is_decided() -> None:
     assert not scene.acknowledgements.handle_decision(0.0)
 
 
-def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None:
+def test_a_prefix_that_changes_again_is_acknowledged_with_its_last_update() -> None:
     scene = Scene()
     scene.choose(A, 0)
     scene.set_desired(A)
@@ -90,7 +90,7 @@ def test_what_was_wished_anew_meanwhile_is_followed_with_the_last_wish() -> None
     assert scene.instance.followed == [A]
 
 
-def test_what_nobody_awaits_is_not_told() -> None:
+def test_a_prefix_that_is_not_awaited_is_not_reported() -> None:
     scene = Scene()
     scene.set_desired(A)
     scene.acknowledgements.handle_decision(0.0)

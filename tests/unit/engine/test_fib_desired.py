@@ -1,4 +1,4 @@
-"""What the engine wants: changes of one prefix are one, the window holds, and each has a state."""
+"""Desired routes: changes of one prefix are merged, the window is kept, each has a state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = Ownership(205, 205, frozenset({254}))
 
 
 class Wanted(dict[Prefix, DesiredRoute]):
-    """What a RIB would say, and the desired routes that look at it."""
+    """The best paths of a RIB, and the desired routes that follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Wanted(dict[Prefix, DesiredRoute]):
 
 
 def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
-    """What the parent makes of an update."""
+    """Decode an update as the parent does."""
     taken, refused = validate_update(update, OURS, ANYTHING)
     assert not refused
     install = {
@@ -51,7 +51,7 @@ def as_dict(update: FibUpdate) -> tuple[dict[Prefix, RouteValue], list[Prefix]]:
     return install, remove
 
 
-def test_a_wish_is_pending_then_installed_or_failed() -> None:
+def test_a_desired_route_is_pending_then_installed_or_failed() -> None:
     wanted = Wanted()
     desired = wanted.desired
     wanted.set_desired(A)
@@ -67,7 +67,7 @@ def test_a_wish_is_pending_then_installed_or_failed() -> None:
     assert desired.failure_of(A) == ""
 
 
-def test_a_failure_ends_with_its_wish() -> None:
+def test_a_failure_ends_with_its_desired_route() -> None:
     wanted = Wanted()
     wanted.set_desired(A)
     wanted.desired.pop_update()
@@ -78,13 +78,13 @@ def test_a_failure_ends_with_its_wish() -> None:
     assert wanted.desired.failure_of(A) == ""
 
 
-def test_the_first_update_is_said_even_when_nothing_is_wanted() -> None:
+def test_the_first_update_is_sent_even_when_nothing_is_desired() -> None:
     update = Wanted().desired.pop_first_update()
     assert update == FibUpdate(1, (), (), (), completes_start=True)
 
 
 @pytest.mark.parametrize("desired_route", [BLACKHOLE, None])
-def test_the_start_is_complete_with_the_last_of_what_was_decided_then(
+def test_the_start_is_complete_with_the_last_route_decided_at_the_first_update(
     desired_route: DesiredRoute | None,
 ) -> None:
     """A14: a daemon was ready when the kernel had the first 2,000 routes of 20,000."""
@@ -112,7 +112,7 @@ def test_the_start_is_complete_with_the_last_of_what_was_decided_then(
     assert len(updates) > 10
 
 
-def test_many_changes_of_one_prefix_are_one() -> None:
+def test_many_changes_of_one_prefix_are_sent_as_one() -> None:
     wanted = Wanted()
     wanted.set_desired(A)
     wanted.set_desired(A, None)
@@ -123,7 +123,7 @@ def test_many_changes_of_one_prefix_are_one() -> None:
     assert wanted.desired.pop_update() is None
 
 
-def test_no_more_than_a_window_is_on_its_way() -> None:
+def test_no_more_updates_than_the_window_are_in_flight() -> None:
     wanted = Wanted()
     count = UPDATE_ROUTES_MAX * (WINDOW_UPDATES + 1)
     for number in range(count):
@@ -201,7 +201,7 @@ class DesiredFibMachine(RuleBasedStateMachine):
 TestDesiredFib = DesiredFibMachine.TestCase
 
 
-def test_of_what_changes_together_routes_without_a_gateway_are_said_first() -> None:
+def test_of_routes_that_change_together_those_without_a_gateway_are_sent_first() -> None:
     """172.31.1.1/32 dev eth0 is in the first update, the default through it in no earlier one."""
     link = DesiredRoute(RouteType.UNICAST, (NextHop(None, 2),))
     through = DesiredRoute(RouteType.UNICAST, (NextHop(Address.parse("172.31.1.1"), 2),))

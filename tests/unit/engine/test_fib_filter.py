@@ -1,4 +1,4 @@
-"""The kernel filter: the first rule that fits decides, and says so."""
+"""The kernel filter: the first matching rule decides, and is named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ filters:
         ("2001:db8:1::/48", RouteSource.NEIGHBOR, 0, None),
     ],
 )
-def test_the_first_rule_that_fits_decides(
+def test_the_first_matching_rule_decides(
     prefix: str, source: RouteSource, tag: int, rule: int | None
 ) -> None:
     kernel_filter = KernelFilter(load_text(RULES, "routes.yaml").filters.kernel)
@@ -41,6 +41,6 @@ def test_the_first_rule_that_fits_decides(
     assert kernel_filter.refusal(Prefix.parse(prefix), source, tag) == expected
 
 
-def test_without_rules_everything_goes_in() -> None:
+def test_without_rules_every_route_is_installed() -> None:
     assert not KernelFilter()
     assert KernelFilter().refusal(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, 0) == ""

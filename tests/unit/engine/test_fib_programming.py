@@ -1,4 +1,4 @@
-"""What the parent is asked for after a restart, before NUP has heard everybody."""
+"""Desired routes after a restart, before NUP is loaded, and next hops that are left out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEARNED, BROUGHT_IN, STATIC = (Prefix.parse(f"10.{second}.0.0/16") for second in
 
 @pytest.fixture
 def rib() -> Rib:
-    """Two routes that NUP has brought and a static one."""
+    """Two learned routes and a static one."""
     rib = Rib(now=lambda: 0.0)
     rib.link_changed(
         Interface(
@@ -55,7 +55,7 @@ def pending(desired: DesiredFib) -> set[Prefix]:
 
 
 @pytest.mark.parametrize("is_restart", [False, True], ids=["cold", "restart"])
-def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
+def test_a_restarted_router_leaves_learned_routes_in_the_kernel_as_they_are(
     rib: Rib, is_restart: bool
 ) -> None:
     programming, desired = programming_of(rib)
@@ -81,10 +81,10 @@ def test_a_restarted_router_leaves_what_was_learned_as_it_is_in_the_kernel(
         ("", False),
     ],
 )
-def test_what_the_parent_begins_anew_is_wanted_again(
+def test_a_change_of_table_priority_or_filter_refreshes_every_route(
     rib: Rib, changed: str, is_wanted_again: bool
 ) -> None:
-    """A priority was not: a reload that changed it took every route out of the kernel."""
+    """A reload that changed the priority once removed every route from the kernel."""
     programming, _ = programming_of(rib)
     assert programming.apply(load_text(f"{BASE}{changed}\n")) is is_wanted_again
     assert programming.apply(load_text(BASE)) is is_wanted_again
@@ -94,7 +94,7 @@ def wide(first: int, count: int) -> tuple[NextHop, ...]:
     return tuple(NextHop(Address(Family.IPV4, 0xCB00_0000 + first + n), 2) for n in range(count))
 
 
-def test_more_next_hops_than_a_route_may_have_are_left_out_and_said() -> None:
+def test_more_next_hops_than_a_route_may_have_are_left_out_and_logged() -> None:
     """With both numbers: ready next hops, and those that gateways resolve to."""
     rib = Rib(now=lambda: 0.0)
     for number in (1, 2):  # what the gateways rest on
@@ -130,7 +130,7 @@ def test_more_next_hops_than_a_route_may_have_are_left_out_and_said() -> None:
 
 
 def test_a_nexthop_object_that_is_shown_in_part_says_so() -> None:
-    """Somebody has replaced a group of ours by a larger one."""
+    """Another program has replaced a group of routed by a larger one."""
     sink = ListSink()
     log = Logger(sink, "parent", Level.INFO)
     members = wide(0, NEXT_HOPS_MAX + 5)

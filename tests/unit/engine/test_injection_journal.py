@@ -1,4 +1,4 @@
-"""What was injected outlives the engine that it was told to, whatever happened in between."""
+"""Injected routes outlive the engine that received them, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def files() -> Iterator[Files]:
 
 
 class Engine:
-    """One life: what `Router` does with injected routes and their journal."""
+    """One engine: its injected routes and their journal."""
 
     def __init__(self, files: Files, now: float = 0.0) -> None:
         self.complaints: list[str] = []
@@ -171,7 +171,7 @@ def test_an_engine_that_dies_leaves_everything_to_the_next(
     files.close()
 
 
-def test_a_change_that_was_cut_short_is_the_only_one_that_is_lost(files: Files) -> None:
+def test_only_a_truncated_change_is_lost(files: Files) -> None:
     engine = Engine(files)
     engine.put("uid0", PREFIXES[:1], 0, None, 0.0)
     sizes = [len(content) for content in files.contents()]
@@ -187,7 +187,7 @@ def test_a_change_that_was_cut_short_is_the_only_one_that_is_lost(files: Files) 
         copy.close()
 
 
-def test_a_file_that_was_being_written_afresh_does_not_count(files: Files) -> None:
+def test_a_file_that_was_being_rewritten_does_not_count(files: Files) -> None:
     engine = Engine(files)
     engine.put("uid0", PREFIXES[:3], 0, None, 0.0)
     engine.die()
@@ -203,7 +203,7 @@ def test_a_file_that_was_being_written_afresh_does_not_count(files: Files) -> No
         copy.close()
 
 
-def test_a_damaged_file_is_said_or_ends_where_the_damage_is(files: Files) -> None:
+def test_a_damaged_file_is_reported_or_ends_where_the_damage_is(files: Files) -> None:
     os.write(files.descriptors[0], os.urandom(1000))
     engine = Engine(files)
     assert engine.held(0.0) == {}
@@ -232,10 +232,10 @@ LATE = Gateway(Address.parse("192.0.2.1"), None)
         (ATTRIBUTES[0], {"until": 1e9}),
     ],
 )  # fmt: skip
-def test_what_no_request_can_have_led_to_is_not_restored(
+def test_a_record_that_no_request_can_have_led_to_is_not_restored(
     files: Files, attributes: KeptAttributes, changed: dict[str, Any]
 ) -> None:
-    """A taken-over engine left a route that each later engine died of when it became the best."""
+    """A compromised engine left a route that ended each later engine when it became the best."""
     engine = Engine(files)
     right = Kept.of(
         "uid0", RouteColumn(Family.IPV4, [PREFIXES[0].as_int], [0]), (attributes,), None
@@ -257,7 +257,7 @@ def test_a_renewal_that_goes_back_in_time_is_not_restored(files: Files) -> None:
 
 
 def steps_of_fold(count: int) -> int:
-    """How many lines run for so many leased routes, and as many renewals of all of them."""
+    """Count executed lines for a number of leased routes, and as many renewals of all of them."""
     keys = [(0x0A000000 + (number << 8)) << 8 | 24 for number in range(count)]
     column = RouteColumn(Family.IPV4, keys, [0] * count)
     records: list[Record] = [
@@ -286,7 +286,7 @@ def test_the_cost_of_a_journal_is_linear_in_its_bytes() -> None:
     assert steps_of_fold(400) < 3 * steps_of_fold(200)
 
 
-def test_what_changes_often_does_not_grow_for_ever(
+def test_the_journal_of_frequent_changes_stays_bounded(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(injection_journal, "REWRITE_BYTES", 10_000)
@@ -304,7 +304,7 @@ def test_what_changes_often_does_not_grow_for_ever(
     assert len(left) == 6
 
 
-def test_new_routes_are_not_written_twice_unless_they_go_again(
+def test_new_routes_are_not_written_twice_unless_they_are_deleted(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(injection_journal, "REWRITE_BYTES", 1000)
@@ -327,7 +327,7 @@ def test_new_routes_are_not_written_twice_unless_they_go_again(
     journal.close()
 
 
-def test_a_full_memory_is_said_once_and_survived(
+def test_a_full_memory_is_reported_once_and_survived(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(injection_journal, "JOURNAL_BYTES_MAX", 500)

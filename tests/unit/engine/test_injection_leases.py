@@ -1,4 +1,4 @@
-"""Injected routes against a real RIB: owners, leases, and what ends by itself."""
+"""Injected routes against a real RIB: owners, leases, and their ends."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_two_owners_offer_one_prefix_and_the_lower_metric_wins(scene: Scene) -> None:
+def test_of_two_owners_of_one_prefix_the_lower_metric_wins(scene: Scene) -> None:
     scene.put(A, owner="uid0", metric=20)
     scene.put(A, owner="uid1000", metric=10)
     assert scene.owners(A) == ["uid1000", "uid0"]
@@ -82,7 +82,7 @@ def test_adding_twice_changes_nothing_and_names_the_route(scene: Scene) -> None:
     assert best_path.attributes.metric == 0
 
 
-def test_replace_takes_the_place_of_ones_own(scene: Scene) -> None:
+def test_replace_replaces_the_routes_of_the_same_owner(scene: Scene) -> None:
     scene.put(A)
     assert scene.put(A, metric=9, is_replace=True) == []
     (candidate,) = (scene.rib.process(), scene.rib.candidates(A))[1]
@@ -111,7 +111,7 @@ def test_a_lease_ends_at_its_time_and_not_before(scene: Scene) -> None:
     assert scene.injected.next_expiry() == float("inf")
 
 
-def test_replace_and_renew_begin_the_lease_anew(scene: Scene) -> None:
+def test_replace_and_renew_restart_the_lease(scene: Scene) -> None:
     scene.put(A, B, lease_s=30.0)
     scene.put(A, lease_s=30.0, is_replace=True, now=20.0)
     assert scene.injected.expire(30.0) == {"uid0": 1}
@@ -129,7 +129,7 @@ def test_replacing_without_a_lease_makes_it_stay(scene: Scene) -> None:
     assert scene.owners(A) == ["uid0"]
 
 
-def test_a_session_takes_its_own_routes_along_and_no_others(scene: Scene) -> None:
+def test_the_end_of_a_session_withdraws_its_own_routes_only(scene: Scene) -> None:
     scene.put(A, owner="uid0/pid1.7", session=7)
     scene.put(B, owner="uid0/pid1.7", session=7, lease_s=5.0)
     scene.put(A, owner="uid0/pid2.8", session=8)

@@ -1,4 +1,4 @@
-"""Where NUP runs: links come and go, names match patterns, settings reach the protocol."""
+"""Links on which NUP runs: they appear and disappear, match patterns, and have settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def link(ifname: str, ifindex: int = 3, *, has_carrier: bool = True) -> Interfac
 
 
 class Listening(NeighborInstance):
-    """Notes what it is told of links."""
+    """Records changes of links."""
 
     def __init__(self) -> None:
         super().__init__(Address.parse("10.255.0.1"), 1, 1, random.Random(1))
@@ -72,7 +72,7 @@ class Rig:
         self.opened: list[socket.socket] = []
 
     def _ignore(self, _outputs: list[Output]) -> None:
-        """What becomes of adjacencies is not looked at here."""
+        """Ignore outputs of NUP."""
 
     def socket(self) -> socket.socket:
         opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -80,7 +80,7 @@ class Rig:
         return opened
 
     def appear(self, there: Interface, config: Config) -> None:
-        """A link is there, and the parent hands its socket over."""
+        """Add a link with its socket."""
         self.links.reconcile(there, config)
         self.links.add_socket(there, Family.IPV6, self.socket(), config)
 
@@ -94,7 +94,7 @@ def rig() -> Iterator[Rig]:
             opened.close()
 
 
-async def test_links_whose_names_match_come_and_go_while_it_runs(rig: Rig) -> None:
+async def test_links_whose_names_match_appear_and_disappear_while_it_runs(rig: Rig) -> None:
     config = config_of(PATTERNS)
     rig.appear(link("eth0", 3), config)
     assert rig.nup.running[3].cost == 7
@@ -107,7 +107,7 @@ async def test_links_whose_names_match_come_and_go_while_it_runs(rig: Rig) -> No
     assert rig.nup.running.keys() == {9, 12}
 
 
-async def test_a_name_that_nothing_matches_gets_no_neighbors_and_its_socket_is_closed(
+async def test_nup_does_not_run_on_a_link_that_no_entry_matches(
     rig: Rig,
 ) -> None:
     rig.appear(link("lo9"), config_of(PATTERNS))
@@ -167,7 +167,7 @@ async def test_metrics_and_damping_reach_the_protocol(rig: Rig) -> None:
 
 
 async def test_a_link_that_becomes_a_port_of_a_bridge_has_neighbors_no_longer(rig: Rig) -> None:
-    """What arrives there is the bridge's; neighbors took both for one that forgot them (B4)."""
+    """Its datagrams are the bridge's; neighbors took both for one restarting router (B4)."""
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
     assert rig.nup.running.keys() == {3}

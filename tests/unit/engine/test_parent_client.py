@@ -76,7 +76,7 @@ async def test_the_first_answer_counts_and_one_of_another_kind_does_not() -> Non
     assert found == [first]
 
 
-async def test_a_parent_that_does_not_answer_is_waited_for_in_vain(
+async def test_a_request_without_an_answer_times_out(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     parent = Parent()

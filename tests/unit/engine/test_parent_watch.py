@@ -1,4 +1,4 @@
-"""A parent that says nothing: told once, and not by an engine that was stopped itself."""
+"""A silent parent: reported once, and not by an engine that was stopped itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_engine_expects_what_the_parent_sends() -> None:
     assert TICK_S == PULSE_S
 
 
-async def test_silence_is_said_once_and_so_is_its_end(
+async def test_silence_is_logged_once_and_so_is_its_end(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     sink = Sink()
@@ -39,7 +39,7 @@ async def test_silence_is_said_once_and_so_is_its_end(
         nursery.cancel_scope.cancel()
 
 
-async def test_an_engine_that_was_stopped_itself_blames_nobody(
+async def test_an_engine_that_was_stopped_itself_reports_no_silence(
     mock_clock: trio.testing.MockClock,
 ) -> None:
     """One tick has passed for it, however long it was stopped."""

@@ -1,4 +1,4 @@
-"""Which best routes are announced: rules in order, tags, links, and summaries that come and go."""
+"""Which best paths are originated: rules in order, tags, links, and summaries."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Rig:
 
 
 @pytest.mark.parametrize("source", ["connected", "static", "injected", "kernel"])
-def test_each_source_is_announced_by_its_own_word_only(source: str) -> None:
+def test_each_source_is_originated_by_its_own_rule_only(source: str) -> None:
     rig = Rig(config(f"[{{source: {source}, metric: 20}}]"))
     for kind in (
         RouteSource.CONNECTED, RouteSource.STATIC, RouteSource.INJECTED, RouteSource.KERNEL,
@@ -67,14 +67,14 @@ def test_each_source_is_announced_by_its_own_word_only(source: str) -> None:
             assert (origin.metric, origin.is_external) == (20, kind is not RouteSource.CONNECTED)
 
 
-def test_what_was_learned_from_neighbors_is_not_announced_as_ours() -> None:
+def test_learned_routes_are_not_originated() -> None:
     rig = Rig(config("[{source: static}, {source: connected}]"))
     assert rig.reconcile(PREFIX, route(source=RouteSource.NEIGHBOR)) is None
 
 
 @pytest.mark.parametrize("source", [RouteSource.STATIC, RouteSource.CONNECTED])
 @pytest.mark.parametrize("text", ["169.254.0.0/16", "fe80::/64", "240.1.0.0/16", "ff02::/16"])
-def test_a_martian_is_not_announced_unless_it_is_allowed(source: RouteSource, text: str) -> None:
+def test_a_martian_is_not_originated_unless_it_is_allowed(source: RouteSource, text: str) -> None:
     prefix = Prefix.parse(text)
     rules = config("[{source: static}, {source: connected}]")
     rig = Rig(rules)
@@ -88,7 +88,7 @@ def test_a_martian_is_not_announced_unless_it_is_allowed(source: RouteSource, te
     assert rig.reconcile(prefix, route(prefix, source)) is None
 
 
-def test_the_first_rule_that_fits_decides() -> None:
+def test_the_first_matching_rule_decides() -> None:
     rig = Rig(config("[{source: static, match_tag: 666, action: deny}, {source: static, tag: 5}]"))
     assert rig.reconcile(PREFIX, route(tag=666)) is None
     origin = rig.reconcile(PREFIX, route(tag=1))
@@ -97,7 +97,7 @@ def test_the_first_rule_that_fits_decides() -> None:
     assert rig.reconcile(PREFIX, route(tag=666)) is None, "it is withdrawn"
 
 
-def test_a_rule_can_ask_for_the_link() -> None:
+def test_a_rule_can_match_the_link() -> None:
     rig = Rig(config("[{source: static, interface: 'eth1*'}]"))
     assert rig.reconcile(PREFIX, route(gateways=(Gateway(ifname="eth10"),)))
     assert rig.reconcile(PREFIX, route(gateways=(Gateway(ifname="wg0"),))) is None
@@ -105,7 +105,7 @@ def test_a_rule_can_ask_for_the_link() -> None:
     assert rig.reconcile(PREFIX, route(next_hops=(NextHop(None, 2),))) is None
 
 
-def test_a_summary_lives_as_long_as_something_inside_it() -> None:
+def test_a_summary_exists_as_long_as_a_prefix_inside_it() -> None:
     rig = Rig(config("[{source: static}]", "[{prefix: 10.20.0.0/16, metric: 9, tag: 3}]"))
     rig.reconcile(PREFIX, route())
     assert rig.summaries == [(SUMMARY, True)]
@@ -121,13 +121,13 @@ def test_a_summary_lives_as_long_as_something_inside_it() -> None:
     assert rig.reconcile(SUMMARY, None) is None
 
 
-def test_what_is_not_announced_makes_no_summary() -> None:
+def test_a_prefix_that_is_not_originated_makes_no_summary() -> None:
     rig = Rig(config("[{source: connected}]", "[{prefix: 10.20.0.0/16}]"))
     rig.reconcile(PREFIX, route())
     assert rig.summaries == []
 
 
-def test_a_summary_that_goes_from_the_configuration_is_taken_back() -> None:
+def test_a_summary_removed_from_the_configuration_is_withdrawn() -> None:
     rig = Rig(config("[{source: static}]", "[{prefix: 10.20.0.0/16}]"))
     rig.reconcile(PREFIX, route())
     assert rig.redistribution.apply(config("[{source: static}]"))
@@ -138,8 +138,8 @@ def test_a_summary_that_goes_from_the_configuration_is_taken_back() -> None:
 @pytest.mark.parametrize("rules", ["[{source: static, metric: 20}]",
     "[{source: static, metric: 20, match: [10.0.0.0/8 le 32]}]",
         "[{source: connected, match: [10.0.0.0/8]}, {source: static, metric: 20}]"])  # fmt: skip
-def test_what_is_decided_together_is_announced_together(rules: str) -> None:
-    """With and without a look at each prefix."""
+def test_prefixes_that_are_decided_together_are_originated_together(rules: str) -> None:
+    """With and without rules that match prefixes."""
     rig = Rig(config(rules))
     keys = [Prefix.parse(f"10.9.{number}.0/24").as_int for number in range(10)]
     tagged, learned = route(tag=7), route(source=RouteSource.NEIGHBOR)

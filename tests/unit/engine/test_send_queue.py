@@ -52,7 +52,7 @@ async def received(channel: Channel, count: int) -> list[int]:
     return [(await channel.receive()).frame.type for _ in range(count)]
 
 
-async def test_what_is_urgent_is_sent_first_and_what_ends_others_last(
+async def test_urgent_messages_are_sent_first_and_in_sync_last(
     ends: tuple[SendQueue, Channel],
 ) -> None:
     queue, parent = ends

@@ -1,4 +1,4 @@
-"""Every counter says what it counts."""
+"""Every counter has a text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from routed.engine.show.counters import NUP_COUNTERS
 from routed.nup.events import TraceCode
 
 
-def test_every_code_has_a_line_of_its_own() -> None:
+def test_every_trace_code_has_a_text_of_its_own() -> None:
     assert set(NUP_COUNTERS) == set(TraceCode)
     assert len(set(NUP_COUNTERS.values())) == len(NUP_COUNTERS)

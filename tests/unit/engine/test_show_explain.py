@@ -21,8 +21,8 @@ from tests.fakes.trie_search import lookup
 ROUTER_ID = Address.parse("10.255.0.1")
 
 
-class Rooms:
-    """The two rooms that are looked at."""
+class FakeRouter:
+    """The parts of a router that are read."""
 
     def __init__(self) -> None:
         self.rib = Rib(lambda: 0.0)
@@ -35,11 +35,11 @@ class Rooms:
         self.rib.install(Route(Prefix.parse(prefix), source, **values))  # type: ignore[arg-type]
 
     def waiting_for(self, address: Address) -> list[LearnedRow]:
-        """As NUP's instance has it."""
+        """Like the method of NUP's instance."""
         return [row for row in self.waiting if row.prefix.contains_address(address)]
 
     def ifname_of(self, ifindex: int) -> str:
-        """As the router has it."""
+        """Like the method of the router."""
         return f"eth{ifindex}"
 
     def settle(self) -> Router:
@@ -48,8 +48,8 @@ class Rooms:
 
 
 @pytest.fixture
-def rooms() -> Rooms:
-    return Rooms()
+def rooms() -> FakeRouter:
+    return FakeRouter()
 
 
 def view_of(candidate: Candidate) -> RouteView:
@@ -61,7 +61,7 @@ def view_of(candidate: Candidate) -> RouteView:
     )  # fmt: skip
 
 
-def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
+def test_each_losing_candidate_has_its_rule_and_both_values(rooms: FakeRouter) -> None:
     prefix = "10.0.0.0/8"
     rooms.install(prefix, RouteSource.STATIC, metric=5, owner="1/5")
     rooms.install(prefix, RouteSource.STATIC, metric=9, owner="1/9")
@@ -84,7 +84,7 @@ def test_each_loser_is_told_the_rule_and_both_values(rooms: Rooms) -> None:
     ]  # fmt: skip
 
 
-def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: Rooms) -> None:
+def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: FakeRouter) -> None:
     rooms.rib.link_changed(
         Interface(
             ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
@@ -99,7 +99,7 @@ def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: Rooms) -> None:
     assert found.candidates[1].verdict.endswith("is never used against usable")
 
 
-def test_prefixes_around_are_named(rooms: Rooms) -> None:
+def test_shorter_and_longer_prefixes_are_listed(rooms: FakeRouter) -> None:
     rooms.install("0.0.0.0/0", RouteSource.STATIC)
     rooms.install("10.0.0.0/8", RouteSource.STATIC)
     rooms.install("10.1.0.0/16", RouteSource.STATIC)
@@ -111,7 +111,7 @@ def test_prefixes_around_are_named(rooms: Rooms) -> None:
     assert found.unusable_reasons == ("10.1.2.0/24: administrative distance 255 is never used",)
 
 
-def test_routes_that_are_offered_and_not_feasible_are_named(rooms: Rooms) -> None:
+def test_infeasible_routes_are_listed(rooms: FakeRouter) -> None:
     for number in range(2 * WAITING_MAX):
         rooms.waiting.append(
             LearnedRow(
@@ -129,14 +129,14 @@ def test_routes_that_are_offered_and_not_feasible_are_named(rooms: Rooms) -> Non
     assert explain(rooms.settle(), Address.parse("10.2.0.1"), view_of).waiting == ()
 
 
-def test_no_route_is_explained_too(rooms: Rooms) -> None:
+def test_an_address_without_a_route_is_explained(rooms: FakeRouter) -> None:
     found = explain(rooms.settle(), Address.parse("2001:db8::1"), view_of)
     assert (found.prefix, found.candidates, found.shorter) == (None, (), ())
     assert found.trie_path[-1] == "default route: none"
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_the_path_ends_where_a_lookup_does(rooms: Rooms, family: Family) -> None:
+def test_the_path_ends_where_a_lookup_does(rooms: FakeRouter, family: Family) -> None:
     rng = random.Random(7)
     for _ in range(600):
         length = rng.randrange(family.width // 4, family.width + 1)

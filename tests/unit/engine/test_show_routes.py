@@ -1,4 +1,4 @@
-"""Rows of large tables are what the views of the same routes become."""
+"""Rows of large tables equal the rows of the views of the same routes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LOG = Logger(ListSink(), "engine", Level.INFO)
 CONFIG = "router_id: 10.255.0.1\nuser: root\n"
 
 
-class Rooms:
-    """Of a router, what the tables look at."""
+class FakeRouter:
+    """The parts of a router that the tables read."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -48,7 +48,7 @@ class Rooms:
         )  # fmt: skip
 
     def decide(self) -> None:
-        """Choose, and want what is chosen."""
+        """Decide, and set the desired routes."""
         for changes in self.rib.process():
             self.programming.set_desired(changes)
         self.programming.end_decision(has_verified=False, has_all_links=True)
@@ -60,7 +60,7 @@ class Rooms:
         return f"if{ifindex}"
 
     def settle(self) -> None:
-        """Decide, and have the kernel follow."""
+        """Decide, and acknowledge all updates."""
         self.decide()
         while self.desired.has_unsent:
             update = self.programming.pop_update()
@@ -78,8 +78,8 @@ def via(address: str) -> tuple[Gateway, ...]:
 
 
 @pytest.fixture
-def rooms() -> Rooms:
-    rooms = Rooms()
+def rooms() -> FakeRouter:
+    rooms = FakeRouter()
     for each in (
         route("10.0.0.0/8", RouteSource.STATIC, gateways=via("192.0.2.1"), tag=7),
         route("10.0.0.0/8", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid0"),
@@ -93,11 +93,11 @@ def rooms() -> Rooms:
     return rooms
 
 
-def tables_of(rooms: Rooms) -> RouteTables:
+def tables_of(rooms: FakeRouter) -> RouteTables:
     return RouteTables(cast("Router", rooms))
 
 
-def walk(rooms: Rooms, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
+def walk(rooms: FakeRouter, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
     tables, after = tables_of(rooms), None
     rows: list[tuple[object, ...]] = []
     for _ in range(100):
@@ -116,7 +116,7 @@ def without_age(row: tuple[object, ...]) -> tuple[object, ...]:
     return row[:AGE] + row[AGE + 1 :]
 
 
-def test_rows_are_what_views_become(rooms: Rooms) -> None:
+def test_rows_are_what_views_become(rooms: FakeRouter) -> None:
     views = [
         tables_of(rooms).view(candidate)
         for prefix in rooms.rib.prefixes_after(None, 100)
@@ -128,7 +128,7 @@ def test_rows_are_what_views_become(rooms: Rooms) -> None:
     assert {row[AGE - 2] for row in rows} == {"installed", None}
 
 
-def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
+def test_fib_states_are_distinguished(rooms: FakeRouter) -> None:
     failed = Prefix.parse("10.1.0.0/16")
     rooms.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
     rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
@@ -159,7 +159,7 @@ def test_the_kernels_side_is_told_apart(rooms: Rooms) -> None:
 
 
 def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
-    rooms: Rooms,
+    rooms: FakeRouter,
 ) -> None:
     """It is installed through the others, and looks whole in every other column."""
     part = route(
@@ -184,7 +184,7 @@ def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     assert states["10.4.0.0/16"] == ("failed", "no")
 
 
-def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: Rooms) -> None:
+def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: FakeRouter) -> None:
     gateways = tuple(Gateway(Address.parse(f"203.0.113.{n}"), None) for n in range(1, 129))
     rooms.rib.install(route("10.4.0.0/16", RouteSource.STATIC, gateways=gateways))
     rooms.settle()
@@ -193,7 +193,7 @@ def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: 
     assert candidate.reason.endswith(f"; and {128 - PROBLEMS_SHOWN} more")
 
 
-def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: Rooms) -> None:
+def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: FakeRouter) -> None:
     never = route("10.4.0.0/16", RouteSource.STATIC, gateways=via("192.0.2.1"), distance=255)
     rooms.rib.install(never)
     rooms.settle()
@@ -215,20 +215,20 @@ def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: Rooms) -> N
         (RouteSelector(source=RouteSource.INJECTED), {"10.0.0.0/8", "10.1.0.0/16"}),
     ],
 )
-def test_only_what_is_wanted_is_shown(
-    rooms: Rooms, selector: RouteSelector, expected: set[str]
+def test_only_selected_routes_are_shown(
+    rooms: FakeRouter, selector: RouteSelector, expected: set[str]
 ) -> None:
     for limit in (1, 2, 100):
         assert {row[0] for row in walk(rooms, selector, limit)} == expected
 
 
-def test_only_the_selected_ones(rooms: Rooms) -> None:
+def test_only_best_paths_are_shown(rooms: FakeRouter) -> None:
     rows = walk(rooms, RouteSelector(is_selected_only=True))
     assert [row[0] for row in rows].count("10.0.0.0/8") == 1
     assert all(row[7] for row in rows)
 
 
-def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None:
+def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: FakeRouter) -> None:
     rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
     assert rooms.programming.apply(load_text(CONFIG + rule))
     assert not rooms.programming.apply(load_text(CONFIG + rule)), "nothing to be wanted again"
@@ -241,7 +241,7 @@ def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: Rooms) -> None
     assert found["10.1.0.0/16"]["fib_state"] == "installed"
 
 
-def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: Rooms) -> None:
+def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: FakeRouter) -> None:
     hops = tuple(NextHop(Address(Family.IPV4, n), 2) for n in range(1, NEXT_HOPS_MAX + 3))
     for prefix, count in (("10.6.0.0/16", NEXT_HOPS_MAX), ("10.7.0.0/16", NEXT_HOPS_MAX + 2)):
         source = RouteSource.NEIGHBOR
@@ -261,7 +261,7 @@ def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: Rooms) -> None
 
 @pytest.mark.parametrize("table", ["routes", "fib"])
 def test_a_page_has_so_many_next_hops_however_wide_the_routes(table: str) -> None:
-    rooms = Rooms()
+    rooms = FakeRouter()
     prefixes = [f"10.{number}.0.0/16" for number in range(60)]
     for number, prefix in enumerate(prefixes):
         gateways = tuple(

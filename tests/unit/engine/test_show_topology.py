@@ -1,4 +1,4 @@
-"""`topology`: one summary for everybody who asks, made in turns, shown by position."""
+"""`topology`: one summary for all clients, made in turns, shown by position."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gateway(number: int) -> Address:
 
 
 class CountedRib(Rib):
-    """Counts the looks of a walk."""
+    """Counts the lookups of a walk."""
 
     looks = 0
 
@@ -52,8 +52,8 @@ class CountedRib(Rib):
         return super().best(prefix)
 
 
-class Rooms:
-    """Of a router, what the topology is made of."""
+class FakeRouter:
+    """The parts of a router that the topology reads."""
 
     def __init__(self, neighbors: int) -> None:
         self.rib = CountedRib(now=lambda: 0.0)
@@ -78,7 +78,7 @@ class Rooms:
         return {row.router_id for row in self.rows}
 
     def announce(self, number: int, origin: int, metric: int, *via: int) -> None:
-        """A prefix of a router is reached by some neighbors."""
+        """Add a prefix of a router, reached through some neighbors."""
         self.origins[prefix(number)] = router_id(origin)
         hops = tuple(NextHop(gateway(each), 2, 1) for each in via)
         self.rib.install(
@@ -93,9 +93,9 @@ class Rooms:
             pass
 
 
-def many(routers: int, prefixes: int = 1) -> Rooms:
+def many(routers: int, prefixes: int = 1) -> FakeRouter:
     """Two neighbors, and routers behind them."""
-    rooms = Rooms(2)
+    rooms = FakeRouter(2)
     for origin in range(routers):
         for each in range(prefixes):
             rooms.announce(origin * prefixes + each, 1000 + origin, origin, 1 + origin % 2)
@@ -103,7 +103,7 @@ def many(routers: int, prefixes: int = 1) -> Rooms:
     return rooms
 
 
-def table_of(rooms: Rooms) -> TopologyTable:
+def table_of(rooms: FakeRouter) -> TopologyTable:
     return TopologyTable(cast("Router", rooms))
 
 
@@ -116,8 +116,8 @@ def summaries() -> int:
     return sum(isinstance(each, TopologySummary) for each in gc.get_objects())
 
 
-def test_it_shows_this_router_its_neighbors_and_who_is_behind_them() -> None:
-    rooms = Rooms(2)
+def test_it_shows_this_router_its_neighbors_and_routers_behind_them() -> None:
+    rooms = FakeRouter(2)
     rooms.announce(1, 1, 10, 1)  # of a neighbor itself
     rooms.announce(2, 9, 30, 1, 2)
     rooms.announce(3, 9, 20, 2)
@@ -137,7 +137,7 @@ def test_it_shows_this_router_its_neighbors_and_who_is_behind_them() -> None:
     ]
 
 
-def test_everybody_who_asks_at_the_same_time_shares_one_walk() -> None:
+def test_clients_that_ask_at_the_same_time_share_one_walk() -> None:
     rooms = many(3 * STEP_WORK)
     table = table_of(rooms)
     readers = [table.rows(SELF) for _ in range(50)]
@@ -149,7 +149,7 @@ def test_everybody_who_asks_at_the_same_time_shares_one_walk() -> None:
     assert rooms.rib.looks == 3 * STEP_WORK
 
 
-def test_readers_hold_one_summary_however_many_and_the_last_one_lets_go_of_it() -> None:
+def test_all_readers_share_one_summary_which_the_last_one_releases() -> None:
     before = summaries()
     table = table_of(many(500))
     readers = [table.rows(SELF) for _ in range(200)]
@@ -162,7 +162,7 @@ def test_readers_hold_one_summary_however_many_and_the_last_one_lets_go_of_it() 
     assert summaries() == before
 
 
-def test_a_walk_that_nobody_waits_for_any_more_is_given_up() -> None:
+def test_a_walk_without_readers_is_abandoned() -> None:
     before = summaries()
     rooms = many(20 * STEP_WORK)
     reader = table_of(rooms).rows(SELF)
@@ -173,7 +173,7 @@ def test_a_walk_that_nobody_waits_for_any_more_is_given_up() -> None:
     assert rooms.rib.looks <= 4 * STEP_WORK
 
 
-def test_no_step_looks_at_more_than_there_is_work_allowed() -> None:
+def test_no_step_exceeds_its_work() -> None:
     rooms = many(4 * STEP_WORK)
     looks, most, longest = 0, 0, 0
     for chunk in table_of(rooms).rows(SELF):
@@ -184,7 +184,7 @@ def test_no_step_looks_at_more_than_there_is_work_allowed() -> None:
     assert longest <= 128
 
 
-def test_a_slow_reader_goes_on_in_the_next_summary() -> None:
+def test_a_slow_reader_continues_in_the_next_summary() -> None:
     before = summaries()
     rooms = many(1000)
     clock = [100.0]
@@ -219,8 +219,8 @@ def test_a_later_request_sees_what_has_changed() -> None:
     assert len(shown(table)) == 3
 
 
-def test_so_many_neighbors_are_named_that_lead_to_a_router() -> None:
-    rooms = Rooms(100)
+def test_a_bounded_number_of_neighbors_is_listed_for_a_router() -> None:
+    rooms = FakeRouter(100)
     rooms.announce(1, 900, 10, *range(1, 101))
     rooms.announce(2, 900, 10, *range(50, 101))
     rooms.decide()

@@ -1,4 +1,4 @@
-"""Our text, read by Prometheus' own parser: what was put in comes out."""
+"""The text as read by Prometheus' own parser has the values that were put in."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_older_form_has_no_type_that_its_readers_do_not_know() -> None:
         ("application/openmetrics-text;q=x", Form.TEXT),
     ],
 )  # fmt: skip
-def test_openmetrics_is_for_those_who_name_it(accept: str, form: Form) -> None:
+def test_openmetrics_is_for_clients_that_accept_it(accept: str, form: Form) -> None:
     assert choose_form(accept) is form
 
 

@@ -97,7 +97,9 @@ async def test_a_request_has_as_many_bytes_as_is_said(path: Path, length: int) -
         assert head.split()[1] == (b"200" if length == REQUEST_MAX_BYTES else b"431")
 
 
-async def test_a_refused_head_has_no_body_and_another_method_is_told_the_two(path: Path) -> None:
+async def test_a_refused_head_has_no_body_and_other_methods_learn_the_allowed_ones(
+    path: Path,
+) -> None:
     async with serving(path):
         head, body = await ask(path, b"HEAD /nothing HTTP/1.1\r\n\r\n")
         assert (head.split()[1], body) == (b"404", b"")
@@ -128,7 +130,7 @@ async def test_the_accept_header_decides_the_form(path: Path) -> None:
         (b"GET /metrics HTTP/1.1\r\n" + b"x" * REQUEST_MAX_BYTES * 2, b"431"),
     ],
 )
-async def test_other_requests_are_refused_in_words(
+async def test_other_requests_are_refused_with_a_text(
     path: Path, request_bytes: bytes, status: bytes
 ) -> None:
     async with serving(path):
@@ -138,7 +140,7 @@ async def test_other_requests_are_refused_in_words(
         assert (await ask(path, GET))[0].split()[1] == b"200", "the next one is served"
 
 
-async def test_who_may_not_read_is_told_so_by_uid(path: Path) -> None:
+async def test_a_client_without_access_is_refused_by_uid(path: Path) -> None:
     async with serving(path, may_read=lambda caller: caller.uid != os.getuid()):
         head, body = await ask(path, GET)
         assert head.split()[1] == b"403"
@@ -170,7 +172,9 @@ async def test_idle_connections_do_not_add_up(path: Path, autojump_clock: object
         assert (await ask(path, GET))[0].split()[1] == b"200"
 
 
-async def test_a_crowd_gets_no_more_of_our_descriptors(path: Path, autojump_clock: object) -> None:
+async def test_many_clients_get_a_bounded_number_of_descriptors(
+    path: Path, autojump_clock: object
+) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -197,7 +201,7 @@ def test_a_port_on_loopback(tmp_path: Path) -> None:
     close_listener(listener)
 
 
-def test_a_dead_daemons_socket_is_taken_over(path: Path) -> None:
+def test_the_socket_of_a_dead_daemon_is_replaced(path: Path) -> None:
     first = open_metrics_listener(str(path), "", 0)
     first.close()
     second = open_metrics_listener(str(path), "", 0)
