@@ -187,7 +187,7 @@ class Engine:
                 self._handle(message, frame.request_id, descriptor, nursery)
             self._parent.watch.record_message()
             if self.components is not None:
-                self.components.router.parent_heard()
+                self.components.router.record_parent_alive()
 
     def _handle(
         self, message: object, request_id: int, descriptor: int | None, nursery: trio.Nursery

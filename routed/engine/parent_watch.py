@@ -42,20 +42,20 @@ class ParentWatch:
         """
         self._now = now
         self._log = log
-        self._heard_at = now()
+        self._last_message_at = now()
         self._ticks = 0
 
     @property
     def silent_since(self) -> float | None:
         """When the last message was received, if the parent hangs; None while it does not."""
-        return self._heard_at if self._ticks >= SILENT_TICKS else None
+        return self._last_message_at if self._ticks >= SILENT_TICKS else None
 
     def record_message(self) -> None:
         """Record that the parent has sent something."""
         now = self._now()
         if self._ticks >= SILENT_TICKS:
-            self._log.emit("parent-back", after_s=round(now - self._heard_at))
-        self._heard_at, self._ticks = now, 0
+            self._log.emit("parent-back", after_s=round(now - self._last_message_at))
+        self._last_message_at, self._ticks = now, 0
 
     async def run(self) -> None:
         """Count the ticks without a message."""
@@ -63,4 +63,4 @@ class ParentWatch:
             await trio.sleep(TICK_S)
             self._ticks += 1
             if self._ticks == SILENT_TICKS:
-                self._log.emit("parent-silent", for_s=round(self._now() - self._heard_at))
+                self._log.emit("parent-silent", for_s=round(self._now() - self._last_message_at))

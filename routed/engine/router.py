@@ -368,7 +368,7 @@ class Router:
         if self._acknowledgements.handle_progress(tried, self._clock.now()):
             self._network.kick()
 
-    def parent_heard(self) -> None:
+    def record_parent_alive(self) -> None:
         """Record that the parent, which programs the kernel, is alive."""
         if self.neighbors.forwarding_alive(self._clock.now()):
             self._network.kick()

@@ -47,6 +47,7 @@ class Exporter:
             client_refusals: refused management clients by reason; live.
         """
         self._reporter = reporter
+        self._reports = reporter.reports
         self._router = router
         self._desired = router.desired
         self._client_refusals = client_refusals
@@ -82,7 +83,7 @@ class Exporter:
         yield violations
         yield MetricFamily(
             "routed_sandbox_refusals", Kind.COUNTER, "System calls refused to engines, by call."
-        ).add_all("call", _by_call(self._reporter.reports.refused_calls))
+        ).add_all("call", _by_call(self._reports.refused_calls))
         yield (
             MetricFamily(
                 "routed_messages_dropped",
@@ -94,7 +95,7 @@ class Exporter:
         )
         yield MetricFamily(
             "routed_reloads", Kind.COUNTER, "Reloads since this engine started."
-        ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reporter.reports.reloads))
+        ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reports.reloads))
         yield MetricFamily(
             "routed_client_refusals", Kind.COUNTER, "Management clients refused, by reason."
         ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
