@@ -22,7 +22,7 @@ DEADLINE_S = 60.0
 DAEMON = Path(__file__).parents[1] / "fakes" / "hostile_daemon.py"
 
 HEAD = """
-import array, ctypes, json, mmap, os, signal, socket, sys
+import array, ctypes, json, mmap, os, signal, socket, struct, sys
 import trio
 from routed.imsg import authority
 from ipc import codec
@@ -275,7 +275,10 @@ async def attack(engine, send_raw):
     while engine.components.reports.last_reload is None:
         await trio.sleep(0.02)
     action = internal.ReloadAction.RELOAD
-    await send_raw(frame(internal.ReloadRequested(0, 1, action, float("nan")), request_id=77))
+    message = frame(internal.ReloadRequested(0, 1, action, 30.0), request_id=77)
+    # The codec of an intact engine encodes no such number.
+    not_a_number = message.replace(struct.pack(">d", 30.0), struct.pack(">d", float("nan")))
+    await send_raw(not_a_number)
 
 key_family = Prefix.parse("192.0.2.0/24").family
 """
