@@ -103,9 +103,9 @@ class PythonSearch:
 
     def __init__(self, memory: Buffer) -> None:
         """Search in a snapshot whose header was checked."""
-        self._take(memoryview(memory).cast("I"))
+        self._set_memory(memoryview(memory).cast("I"))
 
-    def _take(self, words: memoryview) -> None:
+    def _set_memory(self, words: memoryview) -> None:
         self._words = words
         self.find4 = _finder(words, 32, Header.IPV4)
         self.find6 = _finder(words, 128, Header.IPV4 + FAMILY_WORDS)

@@ -175,10 +175,10 @@ def change_requests(
             number = numbers[key] = packer.number_of(_attributes(route))
         packed, prefix_len = _packed(route.prefix)
         if packer.add(packed, prefix_len, number, position):
-            yield packer.take()
+            yield packer.pop()
             numbers.clear()
     if len(packer):
-        yield packer.take()
+        yield packer.pop()
 
 
 def _attributes(route: Route) -> RouteAttributes:

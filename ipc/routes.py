@@ -114,7 +114,7 @@ class BatchPacker:
         self._count += 1
         return self._count >= BATCH_ROUTES or self._size >= _BATCH_BYTES
 
-    def take(self) -> tuple[RouteChange, list[int]]:
+    def pop(self) -> tuple[RouteChange, list[int]]:
         """The request, and the origin of each of its routes by number; the next one is begun."""
         is_delete = self._operation is RouteOperation.DELETE
         change = RouteChange(
@@ -149,7 +149,7 @@ def one_route(
     """A request for one route; arguments as for `BatchPacker`."""
     packer = BatchPacker(operation, lease, owner)
     packer.add(packed, prefix_len, packer.number_of(attributes), 0)
-    return packer.take()[0]
+    return packer.pop()[0]
 
 
 def unpack_columns(

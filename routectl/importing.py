@@ -208,7 +208,7 @@ class _Import:
         if not len(self._packer):
             self._refuse(wrong)
             return
-        request, lines = self._packer.take()
+        request, lines = self._packer.pop()
         if wrong:
             # The daemon will not see these, so it cannot say which of them are wrong, too.
             wrong_routes = _host_bits_problems(request, lines)

@@ -22,7 +22,7 @@ class RouteKernel(Protocol):
     """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
 
     async def dump_routes(
-        self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
+        self, table_id: int, family: Family, receive: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
         """Read one table of one family; DumpInterrupted to be asked again, NetlinkError if
         refused."""

@@ -133,7 +133,7 @@ class KernelMonitor:
             routes = await self._requests.dump_device_routes(self.links.tables)
         except OSError as error:
             raise NetlinkError(str(error)) from error
-        self._tell(self.links.replace_routes(routes))
+        self._notify(self.links.replace_routes(routes))
 
     def follow_table(self, table_id: int) -> None:
         """The daemon's routes go to another table from now on."""
@@ -146,10 +146,10 @@ class KernelMonitor:
             try:
                 with trio.CancelScope() as self._waiting:
                     for message in await self._listener.receive():
-                        self._take(message)
+                        self._handle(message)
                 if self.links.device_routes.is_doubtful:
                     await self._read_device_routes()
-                self._tell(self.links.pop_changes())
+                self._notify(self.links.pop_changes())
             except (Overrun, NetlinkDecodeError, NetlinkError) as error:
                 self.overruns += isinstance(error, Overrun)
                 await self.load()
@@ -159,7 +159,7 @@ class KernelMonitor:
         """Somebody asked about a link, and this is how it is: news or not."""
         self._apply_link(message)
 
-    def _take(self, message: NetlinkMessage) -> None:
+    def _handle(self, message: NetlinkMessage) -> None:
         if message.type in events.LINK_MESSAGES:
             self._apply_link(message)
         elif message.type in events.ADDRESS_MESSAGES:
@@ -184,6 +184,6 @@ class KernelMonitor:
         if change is not None:
             self._on_link(change)
 
-    def _tell(self, changes: Iterable[LinkChange]) -> None:
+    def _notify(self, changes: Iterable[LinkChange]) -> None:
         for change in changes:
             self._on_link(change)

@@ -103,7 +103,7 @@ class ObjectSync:
                     raise
                 continue
             self.nexthop_table.read(seen or ())
-            self._tell_taken()
+            self._log_replaced()
             self.is_trusted = True
             self._needs_sweep = True
             return
@@ -111,11 +111,11 @@ class ObjectSync:
     def notified(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
         """Somebody else changed an object; whether routes of ours may have gone with it."""
         may_have_lost_routes = self.nexthop_table.changed(seen, is_removed=is_removed)
-        self._tell_taken()
+        self._log_replaced()
         self._needs_sweep = True
         return may_have_lost_routes
 
-    def _tell_taken(self) -> None:
+    def _log_replaced(self) -> None:
         taken, self.nexthop_table.popped_changes = self.nexthop_table.popped_changes, []
         for seen in taken[:DRIFT_LINES]:
             protocol = PROTOCOL_NAMES.get(seen.protocol, seen.protocol)
@@ -221,7 +221,7 @@ class ObjectSync:
     def sweep_at(self) -> float:
         """When objects that no route uses may be looked for; never while routes are to move."""
         fib_tables = self._fib_tables
-        if not self._needs_sweep or not fib_tables.is_gate_open or not fib_tables.is_settled:
+        if not self._needs_sweep or not fib_tables.is_gate_open or not fib_tables.has_tried_all:
             return float("inf")
         return self._sweep_at
 

@@ -180,7 +180,7 @@ class RequestSocket(NetlinkSocket):
         self,
         table_id: int,
         family: Family,
-        take: Callable[[SeenRoute, Sequence[int]], None],
+        receive: Callable[[SeenRoute, Sequence[int]], None],
         protocol: int = 0,
     ) -> None:
         """Read one table of one family.
@@ -188,7 +188,7 @@ class RequestSocket(NetlinkSocket):
         Args:
             table_id: of the table.
             family: of the routes.
-            take: called with routes that share everything but the prefix; what it was told is
+            receive: called with routes that share everything but the prefix; what it was told is
                 worth nothing when an exception follows.
             protocol: whose routes, chosen inside the kernel; 0 for all.
 
@@ -200,7 +200,7 @@ class RequestSocket(NetlinkSocket):
         loop gets a turn every DUMP_BURST pages.
         """
         sequence = self._next_sequence()
-        decoder = DumpDecoder(family, sequence, take)
+        decoder = DumpDecoder(family, sequence, receive)
         self._raw.send(encode_route_dump(family, table_id, sequence, protocol))
         pages = 0
         while decoder.end is None:
@@ -234,7 +234,7 @@ class RequestSocket(NetlinkSocket):
         """
         found: list[KernelRoute] = []
 
-        def take(seen: SeenRoute, keys: Sequence[int]) -> None:
+        def receive(seen: SeenRoute, keys: Sequence[int]) -> None:
             next_hops = seen.value.next_hops
             if not next_hops or next_hops[0].via is None:
                 routes = (KernelRoute(seen.table_key.key(key), *seen[1:]) for key in keys)
@@ -243,7 +243,7 @@ class RequestSocket(NetlinkSocket):
         for table_id in sorted(tables):
             for family in Family:
                 for protocol in CONNECTED_PROTOCOLS:
-                    await self.dump_routes(table_id, family, take, protocol)
+                    await self.dump_routes(table_id, family, receive, protocol)
         return found
 
     def _receive_page(self) -> bytes:

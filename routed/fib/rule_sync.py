@@ -96,16 +96,16 @@ class RuleSync:
         self._protocol = protocol
         self._log = log
         self._on_states = on_states
-        self._wanted: frozenset[PolicyRule] = frozenset()
+        self._desired: frozenset[PolicyRule] = frozenset()
         self._told: dict[PolicyRule, str] = {}
         self._wake = trio.Event()
 
     def set_desired(self, rules: Iterable[PolicyRule]) -> None:
         """Follow a configuration."""
-        self._wanted = frozenset(rules)
-        self.look_again()
+        self._desired = frozenset(rules)
+        self.request_dump()
 
-    def look_again(self) -> None:
+    def request_dump(self) -> None:
         """Something may have changed in the kernel."""
         self._wake.set()
 
@@ -113,8 +113,8 @@ class RuleSync:
         """Keep the kernel's rules equal for ever."""
         while True:
             self._wake = trio.Event()
-            is_settled = await self.round()
-            with trio.move_on_after(self.resync_s if is_settled else RETRY_S):
+            is_in_sync = await self.round()
+            with trio.move_on_after(self.resync_s if is_in_sync else RETRY_S):
                 await self._wake.wait()
 
     async def round(self) -> bool:
@@ -126,10 +126,10 @@ class RuleSync:
         except (NetlinkError, OSError) as error:
             self._log.emit("netlink-error", what="reading rules", error=error)
             return False
-        additions, removals = plan_rules(self._wanted, seen, self._protocol)
+        additions, removals = plan_rules(self._desired, seen, self._protocol)
         problems = self._do(additions, removals)
         states = tuple(
-            RuleState(rule, problems.get(rule, "")) for rule in sorted(self._wanted, key=_order)
+            RuleState(rule, problems.get(rule, "")) for rule in sorted(self._desired, key=_order)
         )
         if states != self.states:
             self.states = states
@@ -138,7 +138,7 @@ class RuleSync:
 
     async def flush(self) -> int:
         """Remove every rule of ours; returns how many are left."""
-        self._wanted = frozenset()
+        self._desired = frozenset()
         await self.round()
         try:
             seen = await self._kernel.dump_rules()

@@ -45,7 +45,7 @@ from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 
-__all__ = ["JUDGMENT_S", "FibSync"]
+__all__ = ["EVALUATION_S", "FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
 """Log lines for as many routes at a time; of the rest only the number is said."""
@@ -53,7 +53,7 @@ DRIFT_LINES, FAILURE_LINES = 5, 20
 RESYNC_GAP_S = 1.0
 """Least time between two dumps that failed."""
 
-JUDGMENT_S = 1.0
+EVALUATION_S = 1.0
 """After a link is lost, failures are told no sooner than the engine has decided about it, or this
 long: what went with the link is about to be wanted elsewhere."""
 
@@ -123,7 +123,7 @@ class FibSync:
         self.fib_tables.is_link_route = self._is_link_route
         self._link_prefixes = LinkPrefixes()
         """Of routes without a gateway that have come into the kernel, while something failed."""
-        self._judgment_due = -math.inf
+        self._evaluation_due = -math.inf
         """Until then failures are not told: the engine is deciding about a link that is lost."""
         self._look_due = math.inf
         """When foreign routes are to be read again."""
@@ -170,7 +170,7 @@ class FibSync:
 
     def suspect(self, hops: Iterable[tuple[Address | None, int]]) -> None:
         """Next hops (gateway, ifindex) are likely dead: take them out of every group that has
-        others, now, whatever waits. `judged` ends that."""
+        others, now, whatever waits. `next_hops_evaluated` ends that."""
         if self.objects is None:
             return
         groups = self.objects.suspect(hops, trio.current_time())
@@ -178,7 +178,7 @@ class FibSync:
             self._log.emit("nexthop-suspected", groups=groups)
         self._wake.set()  # there may be more of them
 
-    def judged(self) -> None:
+    def next_hops_evaluated(self) -> None:
         """The engine has decided about what was suspected up to now, and said so: once its desired
         routes before this were tried, groups are again what routes want."""
         suspicions = 0 if self.objects is None else self.objects.nexthop_table.suspicions
@@ -198,7 +198,7 @@ class FibSync:
         if not is_removed and route.value.is_link_route and self._has_failures:
             self._link_prefixes.add(route.key.prefix)
         if (is_removed or is_replacing) and self.fib_tables.is_contested(route.key):
-            self._look_again()
+            self._request_dump()
         drift = self.fib_tables.route_changed(
             route, trio.current_time(), is_removed=is_removed, is_replacing=is_replacing
         )
@@ -212,7 +212,7 @@ class FibSync:
         if self.objects is not None:
             self.objects.links_changed(may_have_lost_objects=may_have_lost_routes)
         if may_have_lost_routes:
-            self._judgment_due = trio.current_time() + JUDGMENT_S
+            self._evaluation_due = trio.current_time() + EVALUATION_S
             self.request_resync("link")
         self._wake.set()
 
@@ -231,10 +231,10 @@ class FibSync:
         if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
             self.request_resync("nexthop")
         if is_removed and self.fib_tables.has_contested:
-            self._look_again()  # foreign routes go with their object without a word
+            self._request_dump()  # foreign routes go with their object without a word
         self._wake.set()
 
-    def _look_again(self) -> None:
+    def _request_dump(self) -> None:
         """The kernel may have more, or fewer, foreign routes than it said: read them soon."""
         if self._look_due == math.inf:
             gap_s = max(LOOK_GAP_S, self._last_resync.took_s / LOOK_SHARE)
@@ -275,13 +275,13 @@ class FibSync:
             How many are left, because the kernel would not let them go.
         """
         self.fib_tables.decouple()
-        await self._settled()
+        await self._await_idle()
         return self.fib_tables.kernel_count
 
     async def couple(self) -> FibCounters:
         """Put what is wanted back into the kernel; how that went."""
         self.fib_tables.couple()
-        await self._settled()
+        await self._await_idle()
         return self.counters()
 
     async def resync(self) -> ResyncReport:
@@ -289,10 +289,10 @@ class FibSync:
         before = self.resyncs
         self.request_resync("command")
         while self.resyncs == before:
-            await self._settled()
+            await self._await_idle()
         return self._last_resync
 
-    async def _settled(self) -> None:
+    async def _await_idle(self) -> None:
         """Until the loop has nothing to do now."""
         self._wake.set()
         await self._idle.wait()
@@ -304,7 +304,7 @@ class FibSync:
         resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
         while True:
             self._wake = trio.Event()
-            self._tell_drift()
+            self._log_drift()
             if self._resync_reason:
                 await self._resync()
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
@@ -316,21 +316,21 @@ class FibSync:
             self._idle = trio.Event()
             wake_at = min(resync_at, self.fib_tables.retry_at(), self._objects_at())
             wake_at = min(wake_at, self._look_due)
-            if self._judgment_due > -math.inf:
-                wake_at = min(wake_at, self._judgment_due)
+            if self._evaluation_due > -math.inf:
+                wake_at = min(wake_at, self._evaluation_due)
             with trio.move_on_at(wake_at):
                 await self._wake.wait()
-            if self._judgment_due <= trio.current_time():
-                self._end_judgment()
+            if self._evaluation_due <= trio.current_time():
+                self._end_evaluation()
             if trio.current_time() >= self._look_due:
                 self.request_resync("foreign")
             if trio.current_time() >= resync_at:
                 self.request_resync("timer")
 
-    def _end_judgment(self) -> None:
+    def _end_evaluation(self) -> None:
         """Failures are told again."""
-        if self._judgment_due > -math.inf:
-            self._judgment_due = -math.inf
+        if self._evaluation_due > -math.inf:
+            self._evaluation_due = -math.inf
             self._on_progress()
 
     async def flush(self) -> int:
@@ -371,7 +371,7 @@ class FibSync:
         What others stand on comes first: routes without a gateway (and the objects without one that
         they go through), then objects, then all other routes.
         """
-        has_taken = self.fib_tables.is_settled and self._take_update()
+        has_applied = self.fib_tables.has_tried_all and self._apply_update()
         self._retry_covered()
         now = trio.current_time()
         batches: Sequence[FibBatch] = ()
@@ -389,14 +389,14 @@ class FibSync:
             return True
         if self.objects is not None and not self.objects.is_trusted:
             self.request_resync("nexthop")
-        if self.fib_tables.is_settled:
+        if self.fib_tables.has_tried_all:
             self._applied_serial = self._taken_serial
             if self._has_gate_changed and not batches:
-                self._tell_gate()
-        self._tell_failures()
+                self._log_gate()
+        self._log_failures()
         self._report_preferred_foreign()
         self._on_progress()
-        if not batches and not has_taken:
+        if not batches and not has_applied:
             return False
         await trio.lowlevel.checkpoint()
         return True
@@ -481,7 +481,7 @@ class FibSync:
             return False
         return bool(self.objects.sweep(now))
 
-    def _take_update(self) -> bool:
+    def _apply_update(self) -> bool:
         """Enter the next of the engine's desired routes in the books; whether there was one."""
         if not self._updates:
             return False
@@ -491,7 +491,7 @@ class FibSync:
             self._has_gate_changed = True
             return True
         if isinstance(update, _Verified):
-            self._end_judgment()
+            self._end_evaluation()
             if self.objects is not None:
                 self.objects.nexthop_table.lift(update.suspicions, trio.current_time())
             return True
@@ -531,7 +531,7 @@ class FibSync:
         )
         self._log.emit("fib-resync", reason=reason, drifted=len(drift))
         self._drift += drift
-        self._tell_drift()
+        self._log_drift()
 
     async def _dump(self, table_id: int, family: Family) -> list[Drift]:
         """Compare one table of one family with the books, again until a dump is whole."""
@@ -540,7 +540,7 @@ class FibSync:
             while True:
                 comparison = self.fib_tables.begin_dump(table_id, family, is_thorough=is_thorough)
                 try:
-                    await self._kernel.dump_routes(table_id, family, comparison.take)
+                    await self._kernel.dump_routes(table_id, family, comparison.receive)
                 except DumpInterrupted:
                     attempt += 1
                     if attempt == DUMP_ATTEMPTS:
@@ -564,7 +564,7 @@ class FibSync:
 
     # --- what is told
 
-    def _tell_drift(self) -> None:
+    def _log_drift(self) -> None:
         """Log what others did to our routes: each of a few, the number of many.
 
         Routes that went with their link are no drift: the kernel takes them, and the engine will
@@ -578,7 +578,7 @@ class FibSync:
         if len(strange) > DRIFT_LINES:
             self._log.emit("fib-drift-storm", routes=len(strange))
 
-    def _tell_gate(self) -> None:
+    def _log_gate(self) -> None:
         self._has_gate_changed = False
         self.opened.set()
         counts = self.fib_tables.counts
@@ -589,7 +589,7 @@ class FibSync:
             swept=counts.swept,
         )
 
-    def _tell_failures(self) -> None:
+    def _log_failures(self) -> None:
         report = self.fib_tables.pop_changes()
         for key, reason in itertools.islice(report.failures.items(), FAILURE_LINES):
             self._log.emit("fib-route-failed", prefix=key.prefix, reason=reason)
@@ -639,8 +639,8 @@ class FibSync:
 
     def pop_progress(self) -> Progress | None:
         """What the engine should be told next; None when it knows everything."""
-        is_judging = self._judgment_due > trio.current_time()
-        report = self.fib_tables.pop_report(0 if is_judging else PROGRESS_ROUTES_MAX)
+        is_evaluating = self._evaluation_due > trio.current_time()
+        report = self.fib_tables.pop_report(0 if is_evaluating else PROGRESS_ROUTES_MAX)
         room = PROGRESS_ROUTES_MAX - len(report.failures) - len(report.recovered)
         preferred = self.fib_tables.pop_preferred(room)
         progress = Progress(

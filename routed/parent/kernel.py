@@ -2,7 +2,7 @@
 
     EventSocket --> KernelMonitor --links--> host (engine, NUP sockets)
                          |---routes--> FibSync   (our routes: desired against kernel)
-                         |---routes--> LearnSync (others' routes, as candidates)
+                         |---routes--> ImportSync (others' routes, as candidates)
                          '---rules---> RuleSync  (policy rules)
 
 Each of the three syncs owns its own books and its own request socket, so that a long dump of one
@@ -23,8 +23,8 @@ import trio
 from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
 from routed.fib.carrier import CarrierCheck
 from routed.fib.compat_mode import CompatMode
-from routed.fib.import_sync import LearnSync
-from routed.fib.imported import LearnRule
+from routed.fib.import_sync import ImportSync
+from routed.fib.imported import KernelImportRule
 from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthop_sync import ObjectSync
@@ -166,7 +166,7 @@ class KernelSide:
             on_states=self.report_rules,
         )
         self._rules.set_desired(_rules_of(config))
-        self._learn = LearnSync(
+        self._learn = ImportSync(
             sockets.import_reader,
             resync_s=config.fib.resync_s,
             log=log,
@@ -178,7 +178,7 @@ class KernelSide:
             sockets.reader,
             on_link=self._on_link,
             on_route=self._on_route,
-            on_rule=self._rules.look_again,
+            on_rule=self._rules.request_dump,
             on_nexthop=self._on_nexthop,
             on_overrun=self._on_overrun,
             on_failure=self._on_failed_dump,
@@ -256,7 +256,7 @@ class KernelSide:
     def begin_session(self) -> None:
         """A new engine knows nothing of the kernel yet."""
         self.sync.begin_session()
-        self._learn.learner.begin_session()
+        self._learn.importer.begin_session()
 
     # --- what there is to know
 
@@ -298,7 +298,7 @@ class KernelSide:
 
     def pop_imported(self) -> RoutesImported | None:
         """Return the changes of imported routes as a message; None if there are none."""
-        changes = self._learn.learner.pop_changes()
+        changes = self._learn.importer.pop_changes()
         return None if changes is None else RoutesImported(*changes)
 
     async def execute(self, command: FibCommand) -> FibCommandDone:
@@ -329,8 +329,8 @@ class KernelSide:
 
     def _on_overrun(self, reason: str) -> None:
         self.sync.notifications_lost()
-        self._rules.look_again()
-        self._learn.look_again()
+        self._rules.request_dump()
+        self._learn.request_dump()
 
     def _on_failed_dump(self, error: Exception) -> None:
         self._log.emit("netlink-error", what="reading links", error=error)
@@ -371,7 +371,7 @@ class KernelSide:
             self.sync.addresses_left(_own(before) - (_own(after) if after else frozenset()))
         self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)
         if may_have_lost_routes:
-            self._learn.look_again()
+            self._learn.request_dump()
         session = self._supervisor.running
         if session is not None:
             session.mark_link(change.ifindex)
@@ -445,9 +445,9 @@ def _is_in(via: Address, prefixes: Iterable[Prefix]) -> bool:
     return any(prefix.contains_address(via) for prefix in prefixes)
 
 
-def _learn_rules(config: Config) -> list[LearnRule]:
+def _learn_rules(config: Config) -> list[KernelImportRule]:
     return [
-        LearnRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
+        KernelImportRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
         for entry in config.learn
     ]
 

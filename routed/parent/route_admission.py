@@ -115,7 +115,7 @@ class RouteAdmission:
             FloodError: too many updates are waiting.
         """
         self._check_flood()
-        self._sync.judged()
+        self._sync.next_hops_evaluated()
 
     def _check_flood(self) -> None:
         """Refuse to pile up what an engine says faster than the kernel follows: an honest one

@@ -46,7 +46,7 @@ class Compaction:
         self._limit = 0
         self._work: list[tuple[Trie, Any]] = []
         self._rest = 0
-        self._settled_words = -1
+        self._compacted_words = -1
         """Live words when a round found nothing to do; looked at again when they have changed."""
 
     def is_sparse(self) -> bool:
@@ -65,11 +65,11 @@ class Compaction:
                 return
             trie, place = self._work.pop()
             if not trie.move(place, self._limit):
-                self._settle()
+                self._finish()
 
     def _begin(self) -> None:
         arena = self._arena
-        if not self.is_sparse() or arena.live_words == self._settled_words:
+        if not self.is_sparse() or arena.live_words == self._compacted_words:
             return
         self._rest = REST_STEPS
         arena.coalesce()
@@ -82,9 +82,9 @@ class Compaction:
             (trie, place) for trie in self._tries for place in trie.places_above(self._limit)
         ]
         if not self._work:
-            self._settle()
+            self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         """It is as dense as it gets, until something changes."""
-        self._settled_words = self._arena.live_words
+        self._compacted_words = self._arena.live_words
         self._work.clear()

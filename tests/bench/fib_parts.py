@@ -248,7 +248,7 @@ class Daemon:
             self.sync.update(update)
             while self.sync.updates_waiting > 4:
                 await self.progress.wait()
-        while self.sync.updates_waiting or not self.sync.fib_tables.is_settled:
+        while self.sync.updates_waiting or not self.sync.fib_tables.has_tried_all:
             await self.progress.wait()
 
 

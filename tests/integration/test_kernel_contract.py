@@ -533,7 +533,7 @@ async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_sam
             fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
             for is_thorough in (False, True):
                 comparison = fib_tables.begin_dump(254, Family.IPV4, is_thorough=is_thorough)
-                await requests.dump_routes(254, Family.IPV4, comparison.take)
+                await requests.dump_routes(254, Family.IPV4, comparison.receive)
                 assert comparison.finish(0.0) == []
             assert fib_tables.kernel_count == 1
             rejected = do(requests, OpKind.INSTALL, key("10.1.0.0/16"), value)

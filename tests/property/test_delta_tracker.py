@@ -95,17 +95,17 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def hold(self, number: int) -> None:
         key = self.key(number)
-        was_desired = key in self.tracker.wanted
+        was_desired = key in self.tracker.to_install
         self.tracker.hold(key)
         assert (key in self.tracker.held) >= was_desired
-        assert key not in self.tracker.wanted
+        assert key not in self.tracker.to_install
 
     @rule(number=NUMBERS)
     def release(self, number: int) -> None:
         key = self.key(number)
         was_held = key in self.tracker.held
         self.tracker.release(key)
-        assert (key in self.tracker.wanted) >= was_held
+        assert (key in self.tracker.to_install) >= was_held
         assert key not in self.tracker.held
 
     def check_taken(
@@ -121,8 +121,8 @@ class TrackerMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 250), is_done=st.booleans())
     def write(self, limit: int, is_done: bool) -> None:
-        wanted = dict(self.tracker.wanted)
-        pending = self.tracker.pop_wanted(limit)
+        wanted = dict(self.tracker.to_install)
+        pending = self.tracker.pop_to_install(limit)
         self.check_taken(pending, limit, wanted)
         assert pending.there is not None or not any(key in self.kernel for key in pending.keys)
         if is_done:  # otherwise the attempt failed as a whole
@@ -131,8 +131,8 @@ class TrackerMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 250), is_done=st.booleans())
     def remove(self, limit: int, is_done: bool) -> None:
-        unwanted = dict(self.tracker.unwanted)
-        pending = self.tracker.pop_unwanted(limit)
+        unwanted = dict(self.tracker.to_remove)
+        pending = self.tracker.pop_to_remove(limit)
         self.check_taken(pending, limit, unwanted)
         if is_done:
             assert self.tracker.removed(pending.keys) == len(pending.keys)
@@ -142,10 +142,10 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule()
     def everything_has_its_turn(self) -> None:
         for _ in range(2 * len(self.keys) + 2):
-            pending = self.tracker.pop_wanted(1)
+            pending = self.tracker.pop_to_install(1)
             self.tracker.written(pending.keys, pending.values)
             self.kernel.update(zip(pending.keys, pending.values, strict=True))
-        assert not self.tracker.wanted
+        assert not self.tracker.to_install
 
     @rule(numbers=st.lists(NUMBERS))
     def remove_what_may_be_removed(self, numbers: list[int]) -> None:
@@ -185,12 +185,12 @@ class TrackerMachine(RuleBasedStateMachine):
         different = {
             key: value for key, value in self.desired.items() if self.kernel.get(key) != value
         }
-        assert {**tracker.wanted, **tracker.held} == different
-        assert not tracker.wanted.keys() & tracker.held.keys()
+        assert {**tracker.to_install, **tracker.held} == different
+        assert not tracker.to_install.keys() & tracker.held.keys()
         assert dict(tracker.replaced) == {
             key: self.kernel[key] for key in different if key in self.kernel
         }
-        assert set(tracker.unwanted) == self.kernel.keys() - self.desired.keys()
+        assert set(tracker.to_remove) == self.kernel.keys() - self.desired.keys()
         assert tracker.same == {
             key: value for key, value in self.desired.items() if self.kernel.get(key) == value
         }

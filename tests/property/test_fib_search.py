@@ -70,7 +70,7 @@ class WatchedSearch(PythonSearch):
         words = WatchedWords(memoryview(memory).cast("I"), step)
         super().__init__(memory)
         super().release()
-        self._take(words)  # type: ignore[arg-type]
+        self._set_memory(words)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", Family)

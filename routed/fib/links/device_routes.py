@@ -155,7 +155,7 @@ class DeviceRoutes:
         """An IPv4 address is gone: routes with it as their source may be gone, too."""
         self._gone_sources.add(address)
 
-    def settle_doubts(self) -> None:
+    def resolve_doubts(self) -> None:
         """Forget addresses that no route has as its source any more."""
         self._gone_sources = {source for source in self._gone_sources if self._sources[source]}
 

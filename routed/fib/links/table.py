@@ -96,7 +96,7 @@ class LinkTable:
         self._links: dict[int, LinkEvent] = {}
         self._addresses: dict[int, dict[_AddressKey, AddressEvent]] = {}
         self._interfaces: dict[int, Interface] = {}
-        self._noted: dict[int, None] = {}
+        self._changed: dict[int, None] = {}
         """Links whose addresses or routes have changed since they were told."""
         self._lost: set[int] = set()
         """Those among them that have lost an address, even if it came back."""
@@ -125,10 +125,10 @@ class LinkTable:
         else:
             self._links[ifindex] = event
         if event.is_removed or not event.is_admin_up:  # without a word for each route
-            self._noted.update(dict.fromkeys(self.device_routes.forget_link(ifindex)))
+            self._changed.update(dict.fromkeys(self.device_routes.forget_link(ifindex)))
         if event.vrf_table or (before is not None and before.vrf_table):
             self._follow_vrf(ifindex)
-        return self._settle(ifindex)
+        return self._update_interface(ifindex)
 
     def _follow_vrf(self, ifindex: int) -> None:
         """A VRF has come, changed or gone: so has what its ports belong to."""
@@ -137,7 +137,7 @@ class LinkTable:
         if tables != self.tables:
             self.device_routes.doubt()
         ports = [port.ifindex for port in self._links.values() if port.master == ifindex]
-        self._noted.update(dict.fromkeys(ports))
+        self._changed.update(dict.fromkeys(ports))
 
     def record(self, event: AddressEvent) -> None:
         """Take in what became of an address; `pop_changes` tells what that makes of its link."""
@@ -149,7 +149,7 @@ class LinkTable:
             self._lost.add(event.ifindex)
             if event.address.address.family is Family.IPV4:
                 self.device_routes.doubt_source(event.address.address)
-        self._noted[event.ifindex] = None
+        self._changed[event.ifindex] = None
 
     def record_route(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> None:
         """Take in what became of a kernel route; the same.
@@ -159,13 +159,15 @@ class LinkTable:
         if route.key.table_id not in self.tables:
             return
         touched = self.device_routes.notify(route, is_removed=is_removed, is_replacing=is_replacing)
-        self._noted.update(dict.fromkeys(touched))
+        self._changed.update(dict.fromkeys(touched))
 
     def pop_changes(self) -> list[LinkChange]:
         """What was noted, link by link."""
-        self.device_routes.settle_doubts()
-        noted, self._noted = self._noted, {}
-        return [change for index in noted if (change := self._settle(index)) is not None]
+        self.device_routes.resolve_doubts()
+        changed, self._changed = self._changed, {}
+        return [
+            change for index in changed if (change := self._update_interface(index)) is not None
+        ]
 
     def replace(self, links: Iterable[LinkEvent], addresses: Iterable[AddressEvent]) -> None:
         """Take over complete dumps of links and addresses; `replace_routes` must follow."""
@@ -183,12 +185,12 @@ class LinkTable:
     def replace_routes(self, routes: Iterable[KernelRoute]) -> list[LinkChange]:
         """Take over a complete dump of the device routes in `tables`."""
         self.device_routes.replace(routes)
-        self._noted = dict.fromkeys(sorted(self._links.keys() | self._interfaces.keys()))
+        self._changed = dict.fromkeys(sorted(self._links.keys() | self._interfaces.keys()))
         return self.pop_changes()
 
-    def _settle(self, ifindex: int) -> LinkChange | None:
+    def _update_interface(self, ifindex: int) -> LinkChange | None:
         before, after = self._interfaces.get(ifindex), self._compose(ifindex)
-        self._noted.pop(ifindex, None)
+        self._changed.pop(ifindex, None)
         has_lost_address = ifindex in self._lost
         self._lost.discard(ifindex)
         if after is None:
@@ -216,7 +218,7 @@ class LinkTable:
             is_loopback=link.is_loopback,
             has_multicast=link.has_multicast,
             addresses=tuple(
-                self._judge(link, addresses[key], is_in_other_vrf=is_in_other_vrf)
+                self._evaluate(link, addresses[key], is_in_other_vrf=is_in_other_vrf)
                 for key in sorted(addresses)
             ),
             is_in_other_vrf=is_in_other_vrf,
@@ -228,7 +230,7 @@ class LinkTable:
         master = self._links.get(link.master)
         return link.vrf_table or (master.vrf_table if master is not None else 0) or _MAIN
 
-    def _judge(
+    def _evaluate(
         self, link: LinkEvent, event: AddressEvent, *, is_in_other_vrf: bool
     ) -> InterfaceAddress:
         """An address of a link, with whether its subnet is connected."""

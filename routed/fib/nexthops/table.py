@@ -238,7 +238,7 @@ class NexthopTable:
             self._define(nexthop_id, form)
         if nexthop_id not in self._claimed:
             self._claimed.add(nexthop_id)
-            self._judge(nexthop_id)
+            self._evaluate(nexthop_id)
         return nexthop_id
 
     def _free_id(self) -> int:
@@ -266,7 +266,7 @@ class NexthopTable:
             self._record(entry, before)
         self._taken &= self._kernel.keys()
         for nexthop_id in before.keys() | self._kernel.keys() | self._pending.keys():
-            self._judge(nexthop_id)
+            self._evaluate(nexthop_id)
 
     def changed(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
         """Take over a notification about an object that we did not cause.
@@ -285,9 +285,9 @@ class NexthopTable:
         else:
             self._record(seen, self._kernel)
             was_ours = False
-        self._judge(seen.id)
+        self._evaluate(seen.id)
         for group in self._groups_of.get(seen.id, ()):
-            self._judge(group)
+            self._evaluate(group)
         return was_ours
 
     def _record(self, seen: SeenNextHop, before: Container[int]) -> None:
@@ -327,7 +327,7 @@ class NexthopTable:
         for failure in self._failures.values():
             failure.retry_now()
         for nexthop_id in self._claimed:
-            self._judge(nexthop_id)
+            self._evaluate(nexthop_id)
 
     def retry_covered(self, is_covered: Callable[[Address], bool]) -> None:
         """Something that gateways may stand on is in the kernel: try those again that do.
@@ -346,7 +346,7 @@ class NexthopTable:
         for nexthop_id, form in self._forms.items():
             if isinstance(form, Hop) and form.via in addresses and nexthop_id in self._kernel:
                 self._kernel[nexthop_id] = None
-                self._judge(nexthop_id)
+                self._evaluate(nexthop_id)
 
     # --- what dies
 
@@ -366,7 +366,7 @@ class NexthopTable:
         known = [hop for hop in self._known(hops) if self._lifted_at.get(hop, -math.inf) <= since]
         added = [hop for hop in known if hop not in self._to_verify]
         self._to_verify.update(dict.fromkeys(known, self._suspicions))
-        self._judge_groups_with(added)
+        self._evaluate_groups_with(added)
         return len(self._pending) > had or bool(self._uncompared)
 
     def _known(self, hops: Iterable[tuple[Address | None, int]]) -> list[_Hop]:
@@ -392,9 +392,9 @@ class NexthopTable:
         for hop in lifted:
             del self._to_verify[hop]
             self._lifted_at[hop] = now
-        self._judge_groups_with(lifted)
+        self._evaluate_groups_with(lifted)
 
-    def _judge_groups_with(self, hops: Iterable[_Hop]) -> None:
+    def _evaluate_groups_with(self, hops: Iterable[_Hop]) -> None:
         """Have every group compared that has one of these members, each group once: some at once,
         the others by `compare`, as a message of an engine may name a member of all groups.
         """
@@ -419,7 +419,7 @@ class NexthopTable:
             del self._uncompared[group]
             form = self._forms.get(group)
             members += 1 if form is None or isinstance(form, Hop) else len(form)
-            self._judge(group)
+            self._evaluate(group)
             compared += 1
         return compared
 
@@ -460,7 +460,7 @@ class NexthopTable:
             return False  # refused
         return (hop.via, hop.ifindex) not in self._to_verify and self._is_link_up(hop.ifindex)
 
-    def _judge(self, nexthop_id: int) -> None:
+    def _evaluate(self, nexthop_id: int) -> None:
         """Enter an id among the pending ones, or take it out."""
         form = self._forms.get(nexthop_id)
         is_right = (
@@ -596,7 +596,7 @@ class NexthopTable:
                     recovered.add(nexthop_id)
                 self._kernel[nexthop_id] = form
                 self._taken.discard(nexthop_id)
-                self._judge(nexthop_id)
+                self._evaluate(nexthop_id)
             elif form == self._effective(self._forms[nexthop_id]):
                 self._refused(nexthop_id, outcome, now)
             # Else a member was refused a moment ago: it stays pending, without that.
@@ -611,7 +611,7 @@ class NexthopTable:
             failure = self._failures.get(group)
             if failure is not None:
                 failure.retry_now()
-            self._judge(group)
+            self._evaluate(group)
 
     def _is_too_heavy(self, form: NextHopForm, outcome: KernelRefusal) -> bool:
         """Whether the kernel has refused a group for a weight that only newer ones take."""

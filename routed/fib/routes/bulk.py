@@ -140,12 +140,12 @@ class DumpDecoder:
     """Takes one dump of one family apart, page by page."""
 
     def __init__(
-        self, family: Family, sequence: int, take: Callable[[SeenRoute, Sequence[int]], None]
+        self, family: Family, sequence: int, receive: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
         """Args:
         family: of the dump.
         sequence: of the request; messages with another are the rest of an older dump.
-        take: called with routes that share everything but the prefix (`Prefix.as_int` of each).
+        receive: called with routes that share everything but the prefix (`Prefix.as_int` of each).
         """
         self.is_interrupted = False
         """The table changed under the dump (NLM_F_DUMP_INTR): it is not to be believed."""
@@ -153,7 +153,7 @@ class DumpDecoder:
         """What ended the dump: NLMSG_DONE, or NLMSG_ERROR."""
         self._family = family
         self._sequence = sequence
-        self._take = take
+        self._receive = receive
         self._forms: dict[_Identity, _Form] = {}
         self._samples: dict[bytes, _Form] = {}
         """By a whole message whose prefix is zero."""
@@ -179,17 +179,17 @@ class DumpDecoder:
                 self._collect(buffer[offset : offset + count * length], length, rows)
             else:
                 count = 1
-                self._take_single(buffer[offset : offset + length])
+                self._decode_single(buffer[offset : offset + length])
             offset += count * ((length + 3) & ~3)
         for identity, keys in rows.items():
             if identity[1][-4:] != self._destination:  # something else lies where we looked
                 for key in keys:
-                    self._take_single(_assemble(identity, self._family, key))
+                    self._decode_single(_assemble(identity, self._family, key))
                 continue
             seen = self._seen(identity, keys[0])
             if seen is not None:
                 self._check(keys)
-                self._take(seen, keys)
+                self._receive(seen, keys)
 
     def _page_natively(
         self,
@@ -206,9 +206,9 @@ class DumpDecoder:
                 form = self._samples[sample] = self._decode(sample)
             if form.seen is not None:
                 self._check_natively(packed)
-                self._take(form.seen, KeyColumn(self._family, packed))
+                self._receive(form.seen, KeyColumn(self._family, packed))
         for message in singles:
-            self._take_single(message)
+            self._decode_single(message)
 
     def _check(self, keys: Iterable[int]) -> None:
         """Refuse what is no prefix, as `decode_route` does; 0.1 us a key."""
@@ -271,7 +271,7 @@ class DumpDecoder:
             return _Form(None)
         return _Form(SeenRoute(route.key.table_key, *route[1:]))
 
-    def _take_single(self, message: bytes) -> None:
+    def _decode_single(self, message: bytes) -> None:
         """A route without a destination (the default), or no route at all."""
         (decoded,) = split_messages(message)
         if decoded.sequence != self._sequence:
@@ -283,7 +283,7 @@ class DumpDecoder:
             route = decode_route(decoded.payload)
             if route is not None and route.key.prefix.family is self._family:
                 seen = SeenRoute(route.key.table_key, *route[1:])
-                self._take(seen, [route.key.prefix.as_int])
+                self._receive(seen, [route.key.prefix.as_int])
 
 
 def _assemble(identity: _Identity, family: Family, key: int) -> bytes:

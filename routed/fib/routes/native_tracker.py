@@ -4,7 +4,7 @@ Keys are `Prefix.as_int`, values are interned: equal ones are one. It answers as
 (one test suite runs over both), in a third of the memory, and in a tenth of the time where keys
 come and go as columns.
 
-Order: what became wanted first is taken first; the views have no order.
+Order: the oldest key of `to_install` is popped first; the views have no order.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["NativeTracker"]
 
 
 class _Side(enum.IntEnum):
-    """As the extension numbers them."""
+    """The sides of the difference, numbered as in the extension (native/routes.h)."""
 
     SAME = 0
-    WANTED = 1
+    TO_INSTALL = 1
     HELD = 2
-    UNWANTED = 3
+    TO_REMOVE = 3
     REPLACED = 4
 
 
@@ -59,7 +59,7 @@ class _View(Mapping[int, RouteValue]):
             else:
                 is_here = side == self._side
             if is_here:
-                return cast("RouteValue", kernel if self._side >= _Side.UNWANTED else desired)
+                return cast("RouteValue", kernel if self._side >= _Side.TO_REMOVE else desired)
         raise KeyError(key)
 
 
@@ -76,10 +76,10 @@ class NativeTracker:
         )
         self._table = table
         self.same: Mapping[int, RouteValue] = _View(family, table, _Side.SAME)
-        self.wanted: Mapping[int, RouteValue] = _View(family, table, _Side.WANTED)
+        self.to_install: Mapping[int, RouteValue] = _View(family, table, _Side.TO_INSTALL)
         self.held: Mapping[int, RouteValue] = _View(family, table, _Side.HELD)
         self.replaced: Mapping[int, RouteValue] = _View(family, table, _Side.REPLACED)
-        self.unwanted: Mapping[int, RouteValue] = _View(family, table, _Side.UNWANTED)
+        self.to_remove: Mapping[int, RouteValue] = _View(family, table, _Side.TO_REMOVE)
 
     def _pack(self, keys: Iterable[int]) -> bytes:
         return KeyColumn.of(self._family, keys).packed
@@ -90,73 +90,73 @@ class NativeTracker:
     def _one(self, key: int) -> bytes:
         return key.to_bytes(self._key_bytes, "big")
 
-    # --- looking
+    # --- queries
 
     @property
     def desired_count(self) -> int:
-        """Keys that are wanted."""
+        """Number of desired keys."""
         return sum(self._table.counts()[:3])
 
     @property
     def kernel_count(self) -> int:
-        """Keys that are there."""
-        same, _, _, unwanted, replaced = self._table.counts()
-        return same + unwanted + replaced
+        """Number of keys in the kernel."""
+        same, _, _, to_remove, replaced = self._table.counts()
+        return same + to_remove + replaced
 
     def desired(self, key: int) -> RouteValue | None:
-        """What is wanted under a key."""
+        """Look up the desired value of a key."""
         found = self._table.find(self._one(key))
         return None if found is None else cast("RouteValue | None", found[1])
 
     def kernel(self, key: int) -> RouteValue | None:
-        """What is there under a key, as far as we know."""
+        """Look up the kernel's value of a key, as far as it is known."""
         found = self._table.find(self._one(key))
         return None if found is None else cast("RouteValue | None", found[2])
 
     def desired_rows(self) -> tuple[Sequence[int], Sequence[RouteValue]]:
-        """Every wanted key, and what is wanted under it."""
-        sides = [self._table.select(side) for side in (_Side.SAME, _Side.WANTED, _Side.HELD)]
+        """List every desired key and its desired value."""
+        sides = [self._table.select(side) for side in (_Side.SAME, _Side.TO_INSTALL, _Side.HELD)]
         values: list[RouteValue] = []
         for _, distinct, indices in sides:
             values += ValueColumn(cast("list[RouteValue]", distinct), indices)
         return self._column(b"".join([keys for keys, _, _ in sides])), values
 
     def kernel_keys(self) -> Sequence[int]:
-        """Every key that is there."""
-        sides = (_Side.SAME, _Side.REPLACED, _Side.UNWANTED)
+        """List every key in the kernel."""
+        sides = (_Side.SAME, _Side.REPLACED, _Side.TO_REMOVE)
         return self._column(b"".join([self._table.select(side)[0] for side in sides]))
 
     def kernel_count_of(self, keys: Iterable[int]) -> int:
-        """How many of these are there."""
+        """Count the keys among these that are in the kernel."""
         return self._table.count_kernel(self._pack(keys))
 
     def values_in_use(self) -> list[RouteValue]:
-        """Every value of either side, once."""
+        """List every value of either side, once."""
         return cast("list[RouteValue]", self._table.values())
 
     def kernel_values(self) -> list[RouteValue]:
-        """Every value that is there, at least once.
+        """List every value in the kernel, at least once.
 
         Cost: 10 ns a key.
         """
-        sides = (_Side.SAME, _Side.REPLACED, _Side.UNWANTED)
+        sides = (_Side.SAME, _Side.REPLACED, _Side.TO_REMOVE)
         distinct = [value for side in sides for value in self._table.select(side)[1]]
         return cast("list[RouteValue]", distinct)
 
-    # --- taking what is to be done, a few at a time
+    # --- pending work, a few keys at a time
 
-    def pop_wanted(self, limit: int) -> Pending[int, RouteValue]:
-        """The next of `wanted`, at most `limit`, the oldest first; none only when there are none.
+    def pop_to_install(self, limit: int) -> Pending[int, RouteValue]:
+        """Pop at most `limit` keys of `to_install`, oldest first; none only if there are none.
 
-        They stay what they are until `written`, and are taken again when all others were.
+        They stay in `to_install` until `written`, and are popped again after all others.
         """
-        return self._take(_Side.WANTED, limit)
+        return self._pop(_Side.TO_INSTALL, limit)
 
-    def pop_unwanted(self, limit: int) -> Pending[int, RouteValue]:
-        """The next of `unwanted`, far apart from each other; as `pop_wanted`."""
-        return self._take(_Side.UNWANTED, limit)
+    def pop_to_remove(self, limit: int) -> Pending[int, RouteValue]:
+        """Pop keys of `to_remove`, far apart from each other; as `pop_to_install`."""
+        return self._pop(_Side.TO_REMOVE, limit)
 
-    def _take(self, side: _Side, limit: int) -> Pending[int, RouteValue]:
+    def _pop(self, side: _Side, limit: int) -> Pending[int, RouteValue]:
         (keys, distinct, indices), instead = self._table.pop(side, limit)
         there = None
         if instead is not None:
@@ -164,85 +164,86 @@ class NativeTracker:
         values = ValueColumn(cast("list[RouteValue]", distinct), indices)
         return Pending(self._column(keys), values, there)
 
-    # --- comparing with what is seen
+    # --- comparison with a dump
 
     def differing(self, keys: Sequence[int], value: RouteValue) -> Sequence[int]:
-        """Those of these keys that are not wanted, and there, with this value."""
+        """Select the keys that are not both desired and in the kernel with this value."""
         return self._column(self._table.compare(self._pack(keys), value))
 
     def clear_marks(self) -> None:
-        """Nothing was seen yet."""
+        """Forget which keys were seen."""
         self._table.clear_marks()
 
     def mark(self, keys: Iterable[int]) -> None:
-        """These were seen in the kernel."""
+        """Record that these keys were seen in the kernel."""
         self._table.mark(self._pack(keys))
 
     def unmarked(self) -> Sequence[int]:
-        """Keys that should be there and were not seen since `clear_marks`."""
+        """List the keys of the kernel side that were not seen since `clear_marks`."""
         return self._column(self._table.unmarked())
 
     # --- the desired side
 
     def set_desired(self, key: int, value: RouteValue) -> None:
-        """Want this value under this key; a key that was held may be tried again if it is new."""
+        """Set the desired value of a key. If it is new, a held key may be tried again."""
         self._table.set_desired(self._one(key), [value], bytes(4))
 
     def delete_desired(self, key: int) -> None:
-        """Want the key no longer; no matter if it was not wanted."""
+        """Delete the desired value of a key, if it has one."""
         self._table.withdraw(self._one(key))
 
     def withdraw_all(self, keys: Iterable[int]) -> Sequence[int]:
-        """Want many no longer, as `delete_desired` for each; those of them that are `unwanted`."""
+        """Call `delete_desired` for many keys. Returns those that are in `to_remove` then."""
         return self._column(self._table.withdraw(self._pack(keys)))
 
     def set_all_desired(self, keys: Iterable[int], values: Iterable[RouteValue]) -> int:
-        """Want many: as `set_desired` for each.
+        """Set the desired values of many keys, as `set_desired`.
 
         Returns:
-            How many were `unwanted` with the very value that is wanted now.
+            How many were in `to_remove` with the value that is desired now.
 
         Cost: 0.1 us for each.
         """
         column = ValueColumn.of(values)
         return self._table.set_desired(self._pack(keys), list(column.distinct), column.indices)
 
-    # --- what has to wait
+    # --- keys that have to wait
 
     def hold(self, key: int) -> None:
-        """Do not try a wanted key before `release`; others are left alone."""
+        """Move a key of `to_install` to `held` until `release`; other keys are left alone."""
         self._table.hold(self._one(key))
 
     def release(self, key: int) -> None:
-        """Try a held key again, after everything that is waiting already."""
+        """Move a held key back to `to_install`, behind all that are pending already."""
         self._table.release(self._one(key))
 
     # --- the kernel side
 
     def set_kernel(self, key: int, value: RouteValue) -> None:
-        """Learn that the kernel has this value."""
+        """Record that the kernel has this value."""
         self._table.set_kernel(self._one(key), [value], bytes(4))
 
     def set_kernel_all(self, keys: Iterable[int], value: RouteValue) -> None:
-        """Learn that the kernel has all of these with one value, as `set_kernel` for each."""
+        """Record that the kernel has all of these keys with one value, as `set_kernel`."""
         packed = self._pack(keys)
         self._table.set_kernel(packed, [value], bytes(4 * (len(packed) // self._key_bytes)))
 
     def delete_kernel(self, key: int) -> None:
-        """Learn that the kernel has the key no longer."""
+        """Record that the kernel no longer has the key."""
         self._table.delete_kernel(self._one(key))
 
     def written(self, keys: Iterable[int], values: Iterable[RouteValue]) -> None:
-        """Learn that desired routes were carried out: each key is in `wanted` with this very value.
+        """Record that desired routes are in the kernel: each key is in `to_install` with its value.
 
         Cost: 0.05 us for each.
         """
         self._table.written(self._pack(keys))
 
     def removed(self, keys: Iterable[int]) -> int:
-        """Learn that keys of `unwanted` or `replaced` are there no longer; others are left alone.
+        """Record that the kernel no longer has these keys of `to_remove` or `replaced`; others are
+        left alone.
 
         Returns:
-            How many of them were `unwanted`.
+            How many of them were in `to_remove`.
         """
         return self._table.removed(self._pack(keys))

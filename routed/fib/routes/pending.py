@@ -1,4 +1,4 @@
-"""In which order pending keys have their turn. Pure."""
+"""The order in which pending keys are processed. Pure."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _SCATTER = 256
-"""Keys that came next to each other have their turns this many parts of the whole apart."""
+"""Adjacent keys are spread so many parts of the queue apart."""
 
 
 class Pending(NamedTuple, Generic[K, V]):
-    """What is to be done next, side by side."""
+    """The next keys to install or to remove, and their values, in columns."""
 
     keys: Sequence[K]
     values: Sequence[V]
-    """Wanted; for a removal what is there now."""
+    """The desired values; for a removal, the values in the kernel."""
     there: Sequence[V | None] | None
-    """What the kernel has under each wanted key; None when it has nothing under any."""
+    """The kernel's value of each key to install; None if it has none of the keys."""
 
 
 class PendingQueue(Generic[K]):
-    """The order in which pending keys have their turn.
+    """The queue of pending keys.
 
     A dictionary whose oldest entries are deleted one after the other is slow to find its first (it
-    looks at every hole), so keys are taken from a list of those that were pending a while ago, and
-    the list is made anew when it is used up.
+    looks at every hole), so keys are popped from a list of those that were pending a while ago, and
+    the list is built again when it is used up.
     """
 
     def __init__(self, *, is_scattered: bool) -> None:
-        """Args:
-        is_scattered: let keys that came next to each other have their turns far apart: the
-            kernel takes a sorted million out three times slower than a shuffled one (measured,
-            peers.md section 1). Otherwise the oldest comes first.
+        """Create an empty queue.
+
+        Args:
+            is_scattered: process adjacent keys far apart from each other: the kernel removes a
+                million sorted routes three times slower than shuffled ones (measured, peers.md
+                section 1). Otherwise the oldest comes first.
         """
         self._is_scattered = is_scattered
         self._keys: list[K] = []
 
-    def take(self, pending: Collection[K], limit: int) -> list[K]:
-        """The next keys, at most `limit`; none only when nothing is pending."""
+    def pop(self, pending: Collection[K], limit: int) -> list[K]:
+        """Pop the next keys, at most `limit`; none only if nothing is pending."""
         while pending:
             if not self._keys:
                 self._keys = self._scattered(list(pending)) if self._is_scattered else list(pending)

@@ -120,7 +120,7 @@ def _way(family: Family, there: RouteValue | None, desired: RouteValue) -> OpKin
 
 def plan_removals(table_key: TableKey, tracker: RouteTracker, limit: int) -> list[FibBatch]:
     """What to do about the next keys of `unwanted`, at most `limit` of them."""
-    keys, values, _ = tracker.pop_unwanted(limit)
+    keys, values, _ = tracker.pop_to_remove(limit)
     return [FibBatch(OpKind.REMOVE, table_key, keys, values)] if keys else []
 
 

@@ -97,7 +97,7 @@ class PreferredForeignRoutes:
         for key in self._equals.keys() & keys if self._equals else ():
             self.equal_gone(key)
 
-    def settle(self, seen: Mapping[int, Mapping[int, int]], overtaken: Container[int]) -> None:
+    def reconcile(self, seen: Mapping[int, Mapping[int, int]], overtaken: Container[int]) -> None:
         """A dump shows all of them; prefixes that news has overtaken are left alone."""
         for key in [key for key in self._routes if key not in seen and key not in overtaken]:
             del self._routes[key]

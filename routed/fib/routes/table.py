@@ -425,7 +425,7 @@ class FibTable:
     def _evaluate_conflict(self, key: int) -> None:
         protocol = self._conflicts.get(key)
         tracker = self.tracker
-        is_missing = key in tracker.wanted or key in tracker.held
+        is_missing = key in tracker.to_install or key in tracker.held
         if protocol is None or not is_missing or key in tracker.replaced:
             return
         name = PROTOCOL_NAMES.get(protocol, str(protocol))
@@ -448,7 +448,7 @@ class FibTable:
     def plan_link_routes(self, limit: int) -> list[FibBatch]:
         """The next desired routes for routes that gateways may stand on, at most `limit` of
         them."""
-        wanted, replaced = self.tracker.wanted, self.tracker.replaced
+        wanted, replaced = self.tracker.to_install, self.tracker.replaced
         pending: dict[int, RouteValue] = {}
         while self._link_routes and len(pending) < limit:
             key = self._link_routes.popleft()
@@ -465,7 +465,7 @@ class FibTable:
 
     def plan_writes(self, limit: int) -> list[FibBatch]:
         """The next desired routes to carry out, at most `limit` of them."""
-        return self._plan(self.tracker.pop_wanted(limit))
+        return self._plan(self.tracker.pop_to_install(limit))
 
     def _plan(self, pending: Pending[int, RouteValue]) -> list[FibBatch]:
         """What to do about these desired routes. Where a foreign route has a key of ours, a replace
@@ -731,4 +731,4 @@ class FibTable:
     @property
     def leftover_count(self) -> int:
         """Routes of an earlier life that nobody has claimed or swept yet."""
-        return len(self.tracker.unwanted) - len(self._retired)
+        return len(self.tracker.to_remove) - len(self._retired)

@@ -328,9 +328,9 @@ class FibTables:
     # --- what is told
 
     @property
-    def is_settled(self) -> bool:
+    def has_tried_all(self) -> bool:
         """Whether every desired route was tried: installed, or failed with a reason."""
-        return not any(fib_table.tracker.wanted for fib_table in self._tables.values())
+        return not any(fib_table.tracker.to_install for fib_table in self._tables.values())
 
     @property
     def totals(self) -> tuple[int, int, int, int]:
@@ -349,7 +349,7 @@ class FibTables:
     @property
     def stale_count(self) -> int:
         """Routes of ours in the kernel that nobody wants: they wait for the gate, or their turn."""
-        return sum(len(fib_table.tracker.unwanted) for fib_table in self._tables.values())
+        return sum(len(fib_table.tracker.to_remove) for fib_table in self._tables.values())
 
     @property
     def is_gate_open(self) -> bool:
@@ -446,7 +446,7 @@ class DumpComparison:
         """A notification told of this key meanwhile."""
         self._overtaken.setdefault(table_key, set()).add(key)
 
-    def take(self, seen: SeenRoute, keys: Sequence[int]) -> None:
+    def receive(self, seen: SeenRoute, keys: Sequence[int]) -> None:
         """A run of routes that differ in their prefix only.
 
         Cost: 0.05 us for each that is as it should be, in Python alone 0.1 us.
@@ -490,21 +490,21 @@ class DumpComparison:
         drift: list[Drift | None] = []
         if self._is_thorough:
             for fib_table in self._tables.values():
-                missing = self._judged(fib_table.table_key, fib_table.tracker.unmarked())
+                missing = self._not_overtaken(fib_table.table_key, fib_table.tracker.unmarked())
                 drift += fib_table.gone(missing, now)
         for table_key, odd in self._odd.items():
             fib_table = self._fib_tables.fib_table(table_key)
             for value, pages in odd.items():
-                keys = self._judged(table_key, KeyColumn.joined(pages))
+                keys = self._not_overtaken(table_key, KeyColumn.joined(pages))
                 drift += fib_table.found_all(keys, value, now)
             if self._seen[table_key] > fib_table.tracker.kernel_count:
                 drift += fib_table.found_several(
-                    self._judged(table_key, _repeated(odd.values())), now
+                    self._not_overtaken(table_key, _repeated(odd.values())), now
                 )
         self._resolve_conflicts(now)
         for table_key in self._tables.keys() | self._preferred_foreign.keys():
             preferred_foreign = self._preferred_foreign.get(table_key, {})
-            self._fib_tables.fib_table(table_key).preferred_foreign.settle(
+            self._fib_tables.fib_table(table_key).preferred_foreign.reconcile(
                 preferred_foreign, self._overtaken_in(table_key)
             )
         return [entry for entry in drift if entry is not None]
@@ -522,12 +522,12 @@ class DumpComparison:
             fib_table = self._fib_tables.fib_table(table_key)
             conflicts = self._conflicts.get(table_key, {})
             vanished = [key for key in fib_table.conflict_keys() if key not in conflicts]
-            for key in self._judged(table_key, vanished):
+            for key in self._not_overtaken(table_key, vanished):
                 fib_table.conflict_gone(key)
-            for key in self._judged(table_key, list(conflicts)):
+            for key in self._not_overtaken(table_key, list(conflicts)):
                 fib_table.conflict_found(key, conflicts[key], now)
 
-    def _judged(self, table_key: TableKey, keys: Sequence[int]) -> Sequence[int]:
+    def _not_overtaken(self, table_key: TableKey, keys: Sequence[int]) -> Sequence[int]:
         """Those that no notification has overtaken."""
         overtaken = self._overtaken_in(table_key)
         return [key for key in keys if key not in overtaken] if overtaken else keys

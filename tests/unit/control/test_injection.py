@@ -50,7 +50,7 @@ def change(
         address, _, length = text.partition("/")
         packed = Address.parse(address).packed
         packer.add(packed, int(length), packer.number_of(attributes), position)
-    return packer.take()[0]
+    return packer.pop()[0]
 
 
 def read(request: RouteChange) -> Injection:

@@ -54,7 +54,7 @@ class Bench:
             found, is_thorough = None, False
             while found is None:
                 comparison = self.fib_tables.begin_dump(254, family, is_thorough=is_thorough)
-                trio.run(self.kernel.dump_routes, 254, family, comparison.take)
+                trio.run(self.kernel.dump_routes, 254, family, comparison.receive)
                 found, is_thorough = comparison.finish(self.now), True
             drift += found
         self.fib_tables.end_dump()

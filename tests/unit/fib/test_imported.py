@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
-from routed.fib.import_sync import LearnSync
-from routed.fib.imported import IMPORTED_CHANGES_MAX, LearnRule, RouteLearner
+from routed.fib.import_sync import ImportSync
+from routed.fib.imported import IMPORTED_CHANGES_MAX, KernelImportRule, RouteImporter
 from routed.fib.nexthops.codec import Hop
 from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.routes.tables import SeenRoute
@@ -23,25 +23,25 @@ from tests.unit.fib.test_sync import ListSink
 
 DHCP, BIRD = 16, 12
 BLACKHOLE, PROHIBIT = RouteValue(RouteType.BLACKHOLE, ()), RouteValue(RouteType.PROHIBIT, ())
-ANY = LearnRule(DHCP, 254, 200, 7, lambda _prefix: True)
+ANY = KernelImportRule(DHCP, 254, 200, 7, lambda _prefix: True)
 
 
 def route(prefix: str, protocol: int = DHCP, priority: int = 100, table: int = 254) -> KernelRoute:
     return KernelRoute(RouteKey(table, Prefix.parse(prefix), 0, priority), protocol, BLACKHOLE)
 
 
-def told(learner: RouteLearner) -> tuple[list[str], list[str]]:
+def told(importer: RouteImporter) -> tuple[list[str], list[str]]:
     """Everything that is still to be told: prefixes that are new, and prefixes that are gone."""
     install, remove = [], []
-    while (changes := learner.pop_changes()) is not None:
-        install += [str(learned.prefix) for learned in changes.install]
+    while (changes := importer.pop_changes()) is not None:
+        install += [str(imported.prefix) for imported in changes.install]
         remove += [str(prefix) for prefix, _ in changes.remove]
     return install, remove
 
 
 def test_a_rule_says_whose_routes_and_how_they_are_trusted() -> None:
-    learner = RouteLearner()
-    learner.set_desired(
+    importer = RouteImporter()
+    importer.set_desired(
         [ANY._replace(accepts=lambda prefix: prefix.prefix_len == 0), ANY._replace(tag=9)]
     )
     for seen in (
@@ -53,37 +53,37 @@ def test_a_rule_says_whose_routes_and_how_they_are_trusted() -> None:
         route("ff00::/8"),
         route("127.0.0.0/8"),
     ):
-        learner.changed(seen, is_removed=False)
-    changes = learner.pop_changes()
+        importer.changed(seen, is_removed=False)
+    changes = importer.pop_changes()
     assert changes is not None
     assert [(str(one.prefix), one.owner, one.metric, one.tag) for one in changes.install] == [
         ("0.0.0.0/0", "dhcp/main/100", 100, 7),
         ("10.1.0.0/16", "dhcp/main/5", 5, 9),
     ]
-    assert learner.pop_changes() is None
+    assert importer.pop_changes() is None
 
 
 def test_what_changes_twice_before_it_is_told_is_told_once() -> None:
-    learner = RouteLearner()
-    learner.set_desired([ANY])
-    learner.changed(route("10.1.0.0/16"), is_removed=False)
-    learner.changed(route("10.1.0.0/16"), is_removed=True)
-    assert told(learner) == ([], ["10.1.0.0/16"])
-    learner.changed(route("10.1.0.0/16"), is_removed=True)
-    assert told(learner) == ([], []), "nothing was known of it"
+    importer = RouteImporter()
+    importer.set_desired([ANY])
+    importer.changed(route("10.1.0.0/16"), is_removed=False)
+    importer.changed(route("10.1.0.0/16"), is_removed=True)
+    assert told(importer) == ([], ["10.1.0.0/16"])
+    importer.changed(route("10.1.0.0/16"), is_removed=True)
+    assert told(importer) == ([], []), "nothing was known of it"
 
 
 def test_a_new_engine_is_told_everything_in_pieces() -> None:
-    learner = RouteLearner()
-    learner.set_desired([ANY])
+    importer = RouteImporter()
+    importer.set_desired([ANY])
     for number in range(IMPORTED_CHANGES_MAX + 1):
-        learner.changed(route(f"10.{number >> 8}.{number & 255}.0/24"), is_removed=False)
-    told(learner)
-    learner.begin_session()
-    changes = learner.pop_changes()
+        importer.changed(route(f"10.{number >> 8}.{number & 255}.0/24"), is_removed=False)
+    told(importer)
+    importer.begin_session()
+    changes = importer.pop_changes()
     assert changes is not None
     assert len(changes.install) == IMPORTED_CHANGES_MAX
-    assert len(told(learner)[0]) == 1
+    assert len(told(importer)[0]) == 1
 
 
 class Bench:
@@ -92,8 +92,8 @@ class Bench:
         self.sink = ListSink()
         self.changes = 0
         log = Logger(self.sink, "parent", Level.DEBUG, now=trio.current_time)
-        self.sync = LearnSync(self.kernel, resync_s=300, log=log, on_change=self._count)
-        self.learner = self.sync.learner
+        self.sync = ImportSync(self.kernel, resync_s=300, log=log, on_change=self._count)
+        self.importer = self.sync.importer
 
     def _count(self) -> None:
         self.changes += 1
@@ -117,17 +117,17 @@ async def test_the_kernel_is_read_and_what_is_gone_is_gone(autojump_clock: MockC
         bench.put(seen)
     bench.sync.set_desired([ANY])
     async with bench.running():
-        assert told(bench.learner) == (["10.1.0.0/16", "2001:db8::/32"], [])
+        assert told(bench.importer) == (["10.1.0.0/16", "2001:db8::/32"], [])
         bench.kernel.lose([first.key])
         bench.put(second, PROHIBIT)
-        bench.sync.look_again()
+        bench.sync.request_dump()
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.learner) == (["2001:db8::/32"], ["10.1.0.0/16"])
+        assert told(bench.importer) == (["2001:db8::/32"], ["10.1.0.0/16"])
         bench.sync.set_desired([ANY._replace(protocol=BIRD)])
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.learner) == (["10.9.0.0/16"], ["2001:db8::/32"])
+        assert told(bench.importer) == (["10.9.0.0/16"], ["2001:db8::/32"])
         bench.sync.set_desired([])
-        assert told(bench.learner) == ([], ["10.9.0.0/16"])
+        assert told(bench.importer) == ([], ["10.9.0.0/16"])
 
 
 async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock) -> None:
@@ -141,7 +141,7 @@ async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock
 
     bench.kernel.during_dump = meanwhile
     async with bench.running():
-        assert told(bench.learner) == (["10.2.0.0/16"], [])
+        assert told(bench.importer) == (["10.2.0.0/16"], [])
 
 
 async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
@@ -151,24 +151,24 @@ async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
     bench.put(route("10.1.0.0/16"))
     bench.sync.set_desired([ANY])
     async with bench.running():
-        told(bench.learner)
+        told(bench.importer)
         bench.kernel.refuse_dump = True
         bench.kernel.lose([route("10.1.0.0/16").key])
-        bench.sync.look_again()
+        bench.sync.request_dump()
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.learner) == ([], [])
+        assert told(bench.importer) == ([], [])
         assert len(bench.sink.events("netlink-error")) == 1
         await trio.sleep(2)
-        assert told(bench.learner) == ([], ["10.1.0.0/16"])
+        assert told(bench.importer) == ([], ["10.1.0.0/16"])
 
 
 def test_a_changed_distance_is_news_without_a_dump() -> None:
-    learner = RouteLearner()
-    learner.set_desired([ANY])
-    learner.changed(route("10.1.0.0/16"), is_removed=False)
-    told(learner)
-    learner.set_desired([ANY._replace(distance=20)])
-    changes = learner.pop_changes()
+    importer = RouteImporter()
+    importer.set_desired([ANY])
+    importer.changed(route("10.1.0.0/16"), is_removed=False)
+    told(importer)
+    importer.set_desired([ANY._replace(distance=20)])
+    changes = importer.pop_changes()
     assert changes is not None
     assert changes.install[0].distance == 20
 
@@ -177,7 +177,7 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
     autojump_clock: MockClock,
 ) -> None:
     bench = Bench()
-    bench.learner.set_desired([ANY])
+    bench.importer.set_desired([ANY])
     first, second = (Hop(Address.parse(f"192.0.{n}.2"), n + 1) for n in range(2))
     bench.kernel.put_object(1, first, BIRD)
     bench.kernel.put_object(2, second, BIRD)
@@ -185,31 +185,31 @@ async def test_routes_through_nexthop_objects_are_learned_with_what_these_stand_
     key = route("10.1.0.0/16").key
     bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 10), DHCP)
     async with bench.running():
-        changes = bench.sync.learner.pop_changes()
+        changes = bench.sync.importer.pop_changes()
         assert changes is not None
-        assert [learned.next_hops for learned in changes.install] == [
+        assert [route.next_hops for route in changes.install] == [
             (NextHop(first.via, 1, 1), NextHop(second.via, 2, 3))
         ]
         bench.kernel.put_object(10, ((2, 1),), BIRD)
         bench.sync.nexthop_notified()
         await trio.testing.wait_all_tasks_blocked()
-        changes = bench.sync.learner.pop_changes()
+        changes = bench.sync.importer.pop_changes()
         assert changes is not None
-        assert [learned.next_hops for learned in changes.install] == [(NextHop(second.via, 2, 1),)]
+        assert [route.next_hops for route in changes.install] == [(NextHop(second.via, 2, 1),)]
         bench.kernel.put_object(3, first, BIRD)  # is not among those last read
         changed = bench.kernel.put(key, RouteValue(RouteType.UNICAST, (), 3), DHCP)
         bench.sync.route_notified(changed, is_removed=False)
         await trio.testing.wait_all_tasks_blocked()
-        changes = bench.sync.learner.pop_changes()
+        changes = bench.sync.importer.pop_changes()
         assert changes is not None
-        assert [learned.next_hops for learned in changes.install] == [(NextHop(first.via, 1),)]
+        assert [route.next_hops for route in changes.install] == [(NextHop(first.via, 1),)]
 
 
 async def test_a_route_through_a_larger_group_than_a_route_may_have_is_left_out_and_counted(
     autojump_clock: MockClock,
 ) -> None:
     bench = Bench()
-    bench.learner.set_desired([ANY])
+    bench.importer.set_desired([ANY])
     for number in range(1, 1026):
         bench.kernel.put_object(number, Hop(Address(Family.IPV4, 0xC000_0200 + number), 1), BIRD)
     bench.kernel.put_object(2000, tuple((number, 1) for number in range(1, 1026)), BIRD)
@@ -218,11 +218,11 @@ async def test_a_route_through_a_larger_group_than_a_route_may_have_is_left_out_
         value = RouteValue(RouteType.UNICAST, (), through)
         bench.kernel.put(route(prefix).key, value, DHCP)
     async with bench.running():
-        changes = bench.sync.learner.pop_changes()
+        changes = bench.sync.importer.pop_changes()
         assert changes is not None
-        assert [str(learned.prefix) for learned in changes.install] == ["10.2.0.0/16"]
+        assert [str(imported.prefix) for imported in changes.install] == ["10.2.0.0/16"]
         assert len(changes.install[0].next_hops) == 1024
-        assert bench.sync.learner.left_out == {"more than 1024 next hops": 1}
+        assert bench.sync.importer.left_out == {"more than 1024 next hops": 1}
 
 
 TOS = KernelRoute(RouteKey(254, Prefix.parse("10.5.0.0/16"), 0x10, 100), DHCP, BLACKHOLE)
@@ -236,46 +236,46 @@ BROAD = route("10.8.0.0/16")._replace(
 
 def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
     """Q8: a TOS and an encapsulation change who is forwarded, and how."""
-    learner = RouteLearner()
-    learner.set_desired([ANY])
+    importer = RouteImporter()
+    importer.set_desired([ANY])
     for left_out in (TOS, ENCAPSULATED, BROAD):
-        learner.changed(left_out, is_removed=False)
-    assert told(learner) == ([], [])
-    learner.changed(route("2001:db8:e::/48"), is_removed=False)
-    assert told(learner) == (["2001:db8:e::/48"], [])
-    learner.changed(ENCAPSULATED, is_removed=False)
-    assert told(learner) == ([], ["2001:db8:e::/48"]), "and one that becomes such is forgotten"
+        importer.changed(left_out, is_removed=False)
+    assert told(importer) == ([], [])
+    importer.changed(route("2001:db8:e::/48"), is_removed=False)
+    assert told(importer) == (["2001:db8:e::/48"], [])
+    importer.changed(ENCAPSULATED, is_removed=False)
+    assert told(importer) == ([], ["2001:db8:e::/48"]), "and one that becomes such is forgotten"
 
 
 def test_a_dump_counts_what_it_leaves_out() -> None:
-    learner = RouteLearner()
-    learner.set_desired([ANY])
+    importer = RouteImporter()
+    importer.set_desired([ANY])
     counts = Counter[str]()
     for seen in (TOS, ENCAPSULATED, BROAD, route("10.6.0.0/16"), TOS._replace(protocol=BIRD)):
         prefix = seen.key.prefix
-        dump = learner.begin_dump(254, prefix.family)
-        dump.take(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
+        dump = importer.begin_dump(254, prefix.family)
+        dump.receive(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
     assert counts == {"only for a TOS": 1, "encapsulated": 1, "more than 1024 next hops": 1}
 
 
 def test_a_blackhole_through_a_nexthop_object_is_learned_as_one() -> None:
     """The kernel says the type of the route itself, and there is no next hop to be told."""
-    learner = RouteLearner()
-    learner.set_desired([ANY])
-    learner.objects = {70: None}
+    importer = RouteImporter()
+    importer.set_desired([ANY])
+    importer.objects = {70: None}
     value = RouteValue(RouteType.BLACKHOLE, (NextHop(None, 1),), 70)
-    learner.changed(route("10.1.0.0/16")._replace(value=value), is_removed=False)
-    changes = learner.pop_changes()
+    importer.changed(route("10.1.0.0/16")._replace(value=value), is_removed=False)
+    changes = importer.pop_changes()
     assert changes is not None
     assert [(one.type, one.next_hops) for one in changes.install] == [(RouteType.BLACKHOLE, ())]
-    assert not learner.has_riddles
+    assert not importer.has_unknown_objects
 
 
 def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> None:
-    learner = RouteLearner()
-    learner.set_desired([ANY])
-    learner.objects = {5: None}
+    importer = RouteImporter()
+    importer.set_desired([ANY])
+    importer.objects = {5: None}
     tunnel = RouteValue(RouteType.UNICAST, (), 5)
     counts = Counter[str]()
     for seen in (
@@ -286,12 +286,12 @@ def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> N
         route("fe80:1::/64", BIRD),
     ):
         prefix = seen.key.prefix
-        dump = learner.begin_dump(254, prefix.family)
-        dump.take(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
+        dump = importer.begin_dump(254, prefix.family)
+        dump.receive(SeenRoute(seen.key.table_key, *seen[1:]), [prefix.as_int])
         counts += dump.finish()
     assert counts == {
-        "through a nexthop object that cannot be told": 1,
+        "through a nexthop object that cannot be expressed": 1,
         "link-local, loopback or multicast": 3,
     }
-    assert told(learner) == ([], [])
-    assert not learner.has_riddles, "nothing is to be read once more"
+    assert told(importer) == ([], [])
+    assert not importer.has_unknown_objects, "nothing is to be read once more"

@@ -143,7 +143,7 @@ async def test_groups_are_whole_again_once_the_wishes_that_followed_were_tried(
         await bench.quiet()
         bench.sync.suspect([(A.via, A.ifindex)])
         bench.sync.update(update(2, {"10.1.0.0/16": value(B)}))
-        bench.sync.judged()
+        bench.sync.next_hops_evaluated()
         await bench.quiet()
         assert bench.through() == {"10.1.0.0/16": {B}, "10.2.0.0/16": {A, B}}
 

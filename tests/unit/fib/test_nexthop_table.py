@@ -143,13 +143,13 @@ def test_naming_a_next_hop_a_thousand_times_costs_as_much_as_once(
     """A taken-over engine names one next hop of large groups over and over, in one message."""
     groups = [bench.set_desired(A, B, weights=(weight, 1)) for weight in range(1, 51)]
     compared: list[int] = []
-    judge = bench.nexthop_table._judge
+    evaluate = bench.nexthop_table._evaluate
 
     def counting(nexthop_id: int) -> None:
         compared.append(nexthop_id)
-        judge(nexthop_id)
+        evaluate(nexthop_id)
 
-    monkeypatch.setattr(bench.nexthop_table, "_judge", counting)
+    monkeypatch.setattr(bench.nexthop_table, "_evaluate", counting)
     hop = (A.via, A.ifindex)
     assert bench.nexthop_table.suspect([hop] * 1000, 0.0)
     assert sorted(compared) == groups
@@ -566,13 +566,13 @@ def test_groups_that_share_a_refused_member_are_compared_once_a_batch(
     for weight in range(1, 11):
         bench.nexthop_table.value_for(route(*hops, weights=(weight, *(1,) * 39)))
     compared: list[int] = []
-    judge = bench.nexthop_table._judge
+    evaluate = bench.nexthop_table._evaluate
 
     def counting(nexthop_id: int) -> None:
         compared.append(nexthop_id)
-        judge(nexthop_id)
+        evaluate(nexthop_id)
 
-    monkeypatch.setattr(bench.nexthop_table, "_judge", counting)
+    monkeypatch.setattr(bench.nexthop_table, "_evaluate", counting)
     writes = bench.nexthop_table.plan(0.0, 400)
     bench.nexthop_table.record(writes, bench.kernel.write_nexthops(writes), 0.0)
     assert len(compared) == 10

@@ -139,7 +139,7 @@ def test_everything_shadowed_has_been_told(
             preferred_foreign.gone(prefix, priority)
         routes = {number: held for number, held in routes.items() if held}
         if len(steps) % 2:
-            preferred_foreign.settle(routes, ())
+            preferred_foreign.reconcile(routes, ())
         current = {number: told for number, told in current.items() if number in routes}
         current = {number: told for number, told in current.items() if number in desired}
         for told_now in preferred_foreign.news:

@@ -82,7 +82,7 @@ async def test_a_rule_that_was_deleted_by_hand_comes_back(autojump_clock: MockCl
     bench.sync.set_desired([A])
     async with bench.running():
         bench.kernel.rules.remove(SeenRule(A, 205))
-        bench.sync.look_again()
+        bench.sync.request_dump()
         await trio.testing.wait_all_tasks_blocked()
         assert bench.ours() == {A}
         bench.kernel.rules.remove(SeenRule(A, 205))

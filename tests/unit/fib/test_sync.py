@@ -16,7 +16,7 @@ from routed.fib.messages import DesiredChanges, FibRemovals, FibRows
 from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import OpKind
 from routed.fib.routes.tables import FibTables
-from routed.fib.sync import JUDGMENT_S, FibSync
+from routed.fib.sync import EVALUATION_S, FibSync
 from routed.imsg.messages import FibProgress
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
@@ -399,7 +399,7 @@ async def test_what_went_with_a_link_is_told_once_the_engine_has_judged(
         await lose_link(bench)
         progress = bench.sync.pop_progress()
         assert progress is None or progress.failures == ()
-        bench.sync.judged()
+        bench.sync.next_hops_evaluated()
         await bench.quiet()
         progress = bench.sync.pop_progress()
         assert progress is not None
@@ -414,7 +414,7 @@ async def test_what_the_engine_wants_elsewhere_is_never_told_as_failed(
     async with bench.running():
         await lose_link(bench)
         bench.sync.update(update(2, "10.1.0.0/16"))
-        bench.sync.judged()
+        bench.sync.next_hops_evaluated()
         await bench.quiet()
         progress = bench.sync.pop_progress()
         assert progress is not None
@@ -429,7 +429,7 @@ async def test_an_engine_that_does_not_judge_is_told_all_the_same(
         await lose_link(bench)
         bench.sync.pop_progress()
         told = bench.progress
-        await trio.sleep(JUDGMENT_S)
+        await trio.sleep(EVALUATION_S)
         await bench.quiet()
         assert bench.progress > told, "nobody else would have asked"
         progress = bench.sync.pop_progress()
