@@ -71,7 +71,7 @@ class ChangeView:
     next_hops: tuple[NextHopView, ...] = ()
     owner: str = ""
     interface: str = ""
-    """Of a neighbor; else empty."""
+    """The interface of a neighbor; else empty."""
     reason: str = ""
     lost: int = 0
     """Number of changes that were not kept; kind `lost`."""

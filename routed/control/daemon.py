@@ -1,4 +1,4 @@
-"""What the management plane may ask the daemon: the engine, or a test's stand-in.
+"""The daemon as the management plane sees it: the engine, or a test's stand-in.
 
 Questions are answered from the engine's state, at once or in chunks; answers of the parent are
 awaited. Every answer is made of view classes (`routed/control/views.py`): copies, which the caller
@@ -53,7 +53,7 @@ class CommandOutcome:
 
     is_ok: bool
     lines: tuple[str, ...]
-    """What changed, or every error as `file:line:column: path: expectation`."""
+    """The changes, or every error as `file:line:column: path: expectation`."""
 
 
 class ParentCommands(Protocol):
@@ -109,7 +109,7 @@ class Recording(Protocol):
 
 
 class Daemon(Protocol):
-    """What the engine answers, and the parts of it that carry out requests."""
+    """Answers of the engine, and its parts that carry out requests."""
 
     @property
     def parent(self) -> ParentCommands:

@@ -262,9 +262,9 @@ class ManagementServer:
     async def _converse(self, session: Session) -> NoReturn:
         await self._greet(session)
         while True:
-            session.idle_since = trio.current_time()
+            session.set_idle(trio.current_time())
             frame = await session.receive()
-            session.idle_since = float("inf")
+            session.set_busy()
             if frame.type == ControlType.HELLO:
                 raise FrameError("a second hello")
             await self._answer(session, frame)
@@ -301,24 +301,31 @@ class ManagementServer:
         except CodecError as error:
             text = f"{_request_name(frame.type)} cannot be read: {error}"
             await session.send_result(frame.request_id, Result(ResultCode.USAGE, (text,)))
-            raise  # whoever sends such things is not of our time: the session ends
+            raise  # the client does not speak this protocol: the session ends
+        await self._carry_out(session, frame.request_id, request_type, request)
+
+    async def _carry_out(
+        self, session: Session, request_id: int, request_type: ControlType, request: object
+    ) -> None:
+        """Have the handler answer a request, send the answer, and log a change."""
+        credentials = session.credentials
         if isinstance(request, RouteChange) and request.lease.is_session:
-            session.holds_lease = True
+            session.set_holds_lease()
         end: Final | None
         try:
-            handler_caller = Caller(caller.uid, caller.pid, session.number)
-            answer = await HANDLERS[request_type](self._daemon, request, handler_caller)
+            caller = Caller(credentials.uid, credentials.pid, session.number)
+            answer = await HANDLERS[request_type](self._daemon, request, caller)
             if isinstance(answer, Final):
                 end = answer
             else:
-                end = await self._sender.send(session, frame.request_id, answer)
+                end = await self._sender.send(session, request_id, answer)
         except (ClientGone, CredentialsError, Misuse):
             raise
         except Exception as error:  # noqa: BLE001 a defect ends its request, not the daemon
             end = self._defect(request_type, error)
-        self._report_change(caller, request_type, ALL_WELL if end is None else end.result)
+        self._report_change(credentials, request_type, ALL_WELL if end is None else end.result)
         if end is not None:
-            await session.send_result(frame.request_id, end.result, end.descriptor)
+            await session.send_result(request_id, end.result, end.descriptor)
 
     def _refusal(self, frame: Frame, caller: PeerCredentials) -> Result:
         if frame.type not in REQUIRED_ROLE:

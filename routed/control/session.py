@@ -89,6 +89,18 @@ class Session:
         self._connection = connection
         self._closer = closer
 
+    def set_idle(self, now: float) -> None:
+        """Record that no request is being answered."""
+        self.idle_since = now
+
+    def set_busy(self) -> None:
+        """Record that a request is being answered."""
+        self.idle_since = float("inf")
+
+    def set_holds_lease(self) -> None:
+        """Record that routes were leased for the session."""
+        self.holds_lease = True
+
     def end(self, parting: Result) -> None:
         """Send the reason if the client has room for it, and end the session."""
         try:

@@ -56,7 +56,7 @@ class Page(NamedTuple):
     """An encoded page."""
 
     bodies: tuple[bytes, ...]
-    """Of ROWS frames."""
+    """Bodies of ROWS frames."""
     after: Prefix | None
 
 

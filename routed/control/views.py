@@ -162,12 +162,12 @@ class TopologyView:
     role: str
     """self, neighbor, or router (known by the prefixes that it originates)."""
     interface: str
-    """Of a neighbor; else empty."""
+    """The interface of a neighbor; else empty."""
     address: Address | None
     state: str | None
-    """Of the adjacency; None for other routers."""
+    """State of the adjacency; None for other routers."""
     cost: int | None
-    """Of the link to a neighbor; None for other routers."""
+    """Cost of the link to a neighbor; None for other routers."""
     metric: int | None
     """The least metric of a prefix that it originates."""
     prefixes: int
@@ -197,13 +197,13 @@ class ExplainedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class ExplainView:
-    """How one address is routed."""
+    """The explanation of how an address is routed."""
 
     address: Address
     prefix: Prefix | None
     """The longest prefix with a usable route; None if there is none."""
     candidates: tuple[ExplainedCandidate, ...]
-    """Of that prefix, the winner first."""
+    """Candidates of that prefix, the winner first."""
     unusable: tuple[str, ...]
     """Longer prefixes that cover the address and have no usable candidate."""
     shorter: tuple[str, ...]
@@ -256,7 +256,7 @@ class ReloadView:
     ok: bool
     age_s: float
     text: str
-    """What changed, or the first error."""
+    """The changes, or the first error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class StatusView:
 
     version: str
     pid: int
-    """Of the parent, which a service manager watches."""
+    """The pid of the parent, which a service manager watches."""
     uptime_s: float
     router_id: Address
     config_path: str
@@ -278,7 +278,7 @@ class StatusView:
     fib: FibTotals
     engine_restarts: int
     sandbox: str
-    """What confines the engine: `seccomp, landlock abi 7, uid 998`."""
+    """The confinement of the engine: `seccomp, landlock abi 7, uid 998`."""
     sandbox_refusals: int | None
     """Refused system calls of engines of this daemon; `show counters` has them by name. None where
     they are not counted: without seccomp, and before Linux 5.7."""

@@ -32,7 +32,7 @@ CONFIG_MESSAGES = (ConfBegin, ConfItem, ConfSecrets, ConfDrain, ConfDone)
 
 
 class ConfigPhase(enum.Enum):
-    """How far a configuration has come."""
+    """The phases of a configuration that is received."""
 
     IDLE = "idle"
     RECEIVING = "receiving"

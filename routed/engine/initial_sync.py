@@ -1,4 +1,4 @@
-"""When this router is in sync for the first time after a start.
+"""The first time that this router is in sync after a start.
 
 Nothing of an earlier engine is removed from the kernel before this router has sent that it desires
 nothing more: links are complete, and every neighbor that can be expected has sent its table. An
@@ -18,7 +18,7 @@ from routed.rib.table import Rib
 __all__ = ["SYNC_LIMIT_S", "InitialSync"]
 
 SYNC_LIMIT_S = 30.0
-"""How long the router waits at most for neighbors that were heard and are still loading."""
+"""Longest wait for neighbors that were heard and are still loading."""
 
 _POLL_S = 0.05
 

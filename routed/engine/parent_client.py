@@ -29,7 +29,7 @@ from routed.imsg.messages import (
 __all__ = ["REQUEST_TIMEOUT_S", "ParentAnswer", "ParentClient"]
 
 REQUEST_TIMEOUT_S = 120.0
-"""How long a client waits for an answer of the parent."""
+"""Time that a client waits for an answer of the parent."""
 
 ParentAnswer = ReloadFinished | FibCommandDone | LogLevelChanged | NextHopsReported
 

@@ -47,7 +47,7 @@ class ParentWatch:
 
     @property
     def silent_since(self) -> float | None:
-        """When the last message was received, if the parent hangs; None while it does not."""
+        """Time of the last message, if the parent hangs; None while it does not."""
         return self._last_message_at if self._ticks >= SILENT_TICKS else None
 
     def record_message(self) -> None:

@@ -69,8 +69,8 @@ from routed.snapshot.writer import FibSnapshot, SnapshotMemory
 __all__ = ["Router"]
 
 HEARTBEAT_S = 1.0
-"""How often the snapshot's heartbeat is written. Readers consider the snapshot stale if it is late
-by several of them."""
+"""Interval of the snapshot's heartbeat. Readers consider the snapshot stale if it is late by
+several intervals."""
 
 
 class Router:
@@ -97,7 +97,7 @@ class Router:
             snapshot_memory: made before the sandbox was entered; default: made now.
         """
         self.config = config
-        """In force."""
+        """The configuration in force."""
         self.links: dict[int, Interface] = {}
         self.version = 0
         """Raised by any change of the route tables: candidates, best paths, FIB progress."""

@@ -119,7 +119,7 @@ class DesiredFib:
         self._preferred: dict[Prefix, str] = {}
         self._serial = 0
         self._start_left: dict[Family, int] = {}
-        """Of the routes decided when the first update was sent, how many are still unsent."""
+        """Unsent routes of those that were decided when the first update was sent."""
 
     def set_table(self, table_id: int) -> None:
         """Use another kernel table, from the next update on."""
@@ -133,7 +133,7 @@ class DesiredFib:
         Args:
             family: of all of them.
             keys: `Prefix.as_int`, each once.
-            desired: one for each key; None for no route of ours.
+            desired: one for each key; None for no route.
         """
         self._unsent[family].add(keys, desired)
 
@@ -237,7 +237,7 @@ class DesiredFib:
         return self._failures.get(prefix, "")
 
     def preferred_to(self, prefix: Prefix) -> str:
-        """Describe the foreign route that the kernel prefers to ours; empty if there is none."""
+        """Describe the foreign route that the kernel prefers; empty if there is none."""
         return self._preferred.get(prefix, "")
 
 
@@ -272,7 +272,7 @@ class _Columns:
         self._removals: dict[Family, list[int]] = {family: [] for family in Family}
         self._values: dict[DesiredRoute, int] = {}
         self._next_hops = 0
-        """In all values so far."""
+        """Number of next hops in all values so far."""
 
     def add(self, family: Family, keys: list[int], desired: list[DesiredRoute | None]) -> int:
         """Add desired routes until there are too many next hops. Returns how many were added."""

@@ -1,4 +1,4 @@
-"""What the engine sends to the parent about the kernel FIB, and when.
+"""Programming of the kernel FIB: the messages to the parent about it, and their order.
 
     best-path changes --set_desired--> DesiredFib --pop_update--> parent, kernel
     an adjacency or a link is lost --> next hops to verify --> parent: out of all groups, at once
@@ -161,7 +161,7 @@ class FibProgramming:
         return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
 
     def desired_for(self, prefix: Prefix) -> DesiredRoute | None:
-        """Compute the desired route of a prefix; None if the kernel should have none of ours."""
+        """Compute the desired route of a prefix; None if routed should install none."""
         best_path = self._best(prefix)
         return None if self._is_filtered(prefix, best_path) else _desired_route(best_path)
 

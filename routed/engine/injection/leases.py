@@ -69,8 +69,8 @@ class Candidates(Protocol):
 
 
 Leases = dict[int, float]
-"""Of one family: when the lease of each prefix expires, on the caller's clock; _NEVER for routes of
-a session without a time."""
+"""Ends of leases by prefix, of one family, on the caller's clock; _NEVER for routes of a session
+without a time."""
 
 
 class _OwnerLeases:

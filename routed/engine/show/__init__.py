@@ -1,1 +1,1 @@
-"""What the engine shows to clients: routes, topology, counters, metrics, diagnosis."""
+"""Views of the engine for clients: routes, topology, counters, metrics, diagnosis."""

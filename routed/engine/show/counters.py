@@ -93,11 +93,11 @@ FIB_COUNTERS = {
     "kernel_writes": "operations sent to the kernel",
     "refused": "desired routes of the engine that the parent did not admit",
 }
-"""Of the kernel side: texts of `show counters`, and help texts of the metrics `routed_fib_*`."""
+"""Texts of the kernel side's counters, also used as help of the metrics `routed_fib_*`."""
 
 VIOLATIONS = {
     "channel": "engines ended for a message that they may not send",
     "flood": "engines ended for sending more than an intact engine does",
     "syscall": "engines killed by the sandbox for a forbidden system call",
 }
-"""Of engines, by kind."""
+"""Texts of the counters of violations, by kind."""

@@ -1,4 +1,4 @@
-"""What the engine shows clients: the state of its components as the views of `control.views`.
+"""Views of the daemon for clients: the state of its components as classes of `control.views`.
 
 Only copies leave this module, no object of a component. Long tables come in chunks that look the
 table up again, so that a dump of a million routes and the decision take turns.
@@ -62,12 +62,12 @@ CHUNK_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class DaemonFacts:
-    """What does not change while this engine runs."""
+    """Facts that do not change while this engine runs."""
 
     begin: ConfBegin
-    """What the parent has sent about itself."""
+    """The parent's description of itself."""
     sandbox: str
-    """What confines this process, as text."""
+    """The confinement of this process, as text."""
     counts_refusals: bool
     """Whether the parent is notified of refused system calls."""
     memory: ProcessMemory

@@ -93,8 +93,8 @@ def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
     if candidate is winner:
         return None, "wins"
     rule = deciding_rule(_contender(winner), _contender(candidate))
-    ours, theirs = _compared(rule, candidate), _compared(rule, winner)
-    return int(rule), f"loses by rule {int(rule)} ({_RULE_TEXTS[rule]}): {ours} against {theirs}"
+    own, best = _compared(rule, candidate), _compared(rule, winner)
+    return int(rule), f"loses by rule {int(rule)} ({_RULE_TEXTS[rule]}): {own} against {best}"
 
 
 _RULE_TEXTS = {
