@@ -1,4 +1,4 @@
-"""Carrier loss, learned by asking: for who cannot wait until Linux gets round to saying so.
+"""Carrier loss, detected by polling, because Linux reports it late.
 
 A driver notices at once that a carrier is gone. The rest of the kernel hears of it by linkwatch,
 which looks at most once a second: when another link changed a moment before, a loss takes up to a
@@ -41,12 +41,12 @@ class LinkAsker(Protocol):
     """Who answers: a `RequestSocket` of its own, or a test."""
 
     def ask_link(self, ifindex: int) -> NetlinkMessage | None:
-        """How a link is; None when there is no such link. NetlinkError if that cannot be told."""
+        """Read the state of a link; None if there is no such link. NetlinkError: unknown."""
         ...
 
 
 class CarrierCheck:
-    """Asks about links in turn, and passes on what is news."""
+    """Polls links in turn, and reports changed flags."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""What is said to the loop that keeps the kernel FIB, and what it says.
+"""The inputs and outputs of the loop that synchronises the kernel FIB.
 
-desired routes --FibUpdate--> FibSync --RouteKernel--> kernel
+desired routes --DesiredChanges--> FibSync --RouteKernel--> kernel
                          +--Progress, ResyncReport--> engine, people
 """
 
@@ -19,17 +19,17 @@ __all__ = ["DesiredChanges", "FibRemovals", "FibRows", "Progress", "ResyncReport
 
 
 class RouteKernel(Protocol):
-    """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
+    """The part of a kernel that the loop needs: `RequestSocket`, or the tests' fake."""
 
     async def dump_routes(
         self, table_id: int, family: Family, receive: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
-        """Read one table of one family; DumpInterrupted to be asked again, NetlinkError if
+        """Read one table of one family. DumpInterrupted: it must be read again; NetlinkError: it is
         refused."""
         ...
 
     def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """Do all of them; the refusals of each. NetlinkError if those cannot be told."""
+        """Apply all batches. Returns the refusals of each; NetlinkError if they are not known."""
         ...
 
 
@@ -44,7 +44,7 @@ class FibRows(NamedTuple):
 
 
 class FibRemovals(NamedTuple):
-    """What is wanted no longer in one table and family."""
+    """Prefixes of one table and family that are no longer desired."""
 
     table_id: int
     family: Family
@@ -59,30 +59,30 @@ class DesiredChanges(NamedTuple):
     install: Sequence[FibRows]
     remove: Sequence[FibRemovals]
     completes_start: bool = False
-    """With this one, all is here that the engine had decided when it sent its first."""
+    """Whether this update completes what the engine had decided when it sent its first one."""
 
 
 class ResyncReport(NamedTuple):
-    """What reading the kernel again found."""
+    """The result of a resync."""
 
     routes: int
-    """Of ours in the kernel, now that the books are right."""
+    """Number of our routes in the kernel, after the comparison."""
     missing: int
     changed: int
     took_s: float
 
 
 class Progress(NamedTuple):
-    """What changed since the engine was last told."""
+    """Changes since the last report to the engine."""
 
     applied_serial: int
     """Every desired route up to this update was tried."""
     failures: tuple[FibFailure, ...]
     """New or with a new reason."""
     recovered: tuple[tuple[int, Prefix], ...]
-    """(table, prefix) that fail no longer."""
+    """(table, prefix) of routes that no longer fail."""
     counters: FibCounters
     preferred: tuple[PreferredRoute, ...] = ()
     """Foreign routes that the kernel prefers to ours, new or changed."""
     unpreferred: tuple[tuple[int, Prefix], ...] = ()
-    """(table, prefix) where it prefers none any longer."""
+    """(table, prefix) of routes to which the kernel no longer prefers a foreign one."""

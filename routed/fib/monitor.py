@@ -156,7 +156,7 @@ class KernelMonitor:
                 self._on_overrun(str(error))
 
     def link_answered(self, message: NetlinkMessage) -> None:
-        """Somebody asked about a link, and this is how it is: news or not."""
+        """Apply the answer to a request for one link, changed or not."""
         self._apply_link(message)
 
     def _handle(self, message: NetlinkMessage) -> None:

@@ -33,7 +33,7 @@ __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
 NO_OBJECTS = "routes have their own (this kernel has no nexthop objects)"
 
 SWEEP_GAP_S = 1.0
-"""Least time between two walks over all routes for objects that nobody uses."""
+"""Least time between two walks over all routes for unreferenced objects."""
 
 SWEEP_SHARE = 0.01
 """Share of the time that such walks may take: a million routes take 50 ms."""
@@ -41,7 +41,7 @@ SWEEP_SHARE = 0.01
 _MODE_READ_S = 1.0
 
 DRIFT_LINES = 5
-"""Log lines for as many objects that somebody has replaced at a time."""
+"""Log lines at a time, one for each object that was replaced from outside."""
 
 
 class NextHopKernel(Protocol):
@@ -58,7 +58,7 @@ class NextHopKernel(Protocol):
 
 
 class ObjectSync:
-    """Runs a book of nexthop objects against a kernel, for the routes of a ledger."""
+    """Keeps nexthop objects in a kernel as a table of them says, for the routes of FIB tables."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ObjectSync:
         """
         self.nexthop_table = nexthop_table
         self.is_trusted = False
-        """Whether the book is what the kernel has, as far as can be known."""
+        """Whether the table agrees with the kernel, as far as is known."""
         self._kernel = kernel
         self._fib_tables = fib_tables
         self._log = log
@@ -181,7 +181,7 @@ class ObjectSync:
         if recovered:
             self._fib_tables.retry_through(recovered)
         if has_evicted or any(map(_is_surprise, writes, outcomes)):
-            self.is_trusted = False  # it is not as we believed, or routes have gone with it
+            self.is_trusted = False  # it is not as was known, or routes have gone with it
         if self.nexthop_table.weight_limit != weight_limit:
             self._log.emit("nexthop-weight-limit", limit=self.nexthop_table.weight_limit)
 
@@ -253,7 +253,7 @@ class ObjectSync:
         self.is_trusted = False
         self._log.emit("netlink-error", what=what, error=error)
 
-    # --- what is told
+    # --- reports
 
     @property
     def words(self) -> str:
@@ -278,7 +278,7 @@ class ObjectSync:
 
 
 def _is_surprise(write: NextHopWrite, outcome: KernelRefusal) -> bool:
-    """Whether the kernel has another object than we believed, or has lost one with its routes."""
+    """Whether the kernel has another object than was known, or has lost one with its routes."""
     if outcome.errno == errno.EADDRINUSE:
         return write.kind is NextHopKind.REPLACE
     return outcome.errno in (errno.EEXIST, errno.ENOENT)

@@ -41,7 +41,7 @@ _FRA_PROTOCOL = 21
 _RTPROT_KERNEL = bytes((2,))
 _UNSPEC_TABLE = 0
 _FIB_RULE_INVERT = 2
-"""The other flags say that a link is not there, or that nobody may remove the rule."""
+"""The other flags say that a link is missing, or that the rule cannot be removed."""
 
 _OURS = {
     "FRA_DST", "FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_FWMARK", "FRA_TABLE", "FRA_FWMASK",
@@ -114,7 +114,7 @@ def encode_rule(rule: PolicyRule, protocol: int, sequence: int, *, is_removal: b
 
 
 def decode_rule(message: NetlinkMessage) -> SeenRule | None:
-    """One rule message; None for one of the kernel's own, and for what our words cannot tell.
+    """Decode one rule message; None for the kernel's own, and for rules not expressible here.
 
     Raises:
         DecodeError: malformed.

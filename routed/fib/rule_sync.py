@@ -1,7 +1,7 @@
 """Policy routing rules kept equal to the configuration: dump, compare, add, remove.
 
     routes.yaml (`rules:`) --want--+
-    kernel's news, timer ----------+--> RuleSync --add, remove--> kernel
+    notifications, timer ----------+--> RuleSync --add, remove--> kernel
 
 Rules are few, so every round is the same: read the kernel's, and close the difference. What is ours
 is known by FRA_PROTOCOL, as routes are: an equal rule of an earlier life is adopted without a
@@ -35,7 +35,7 @@ RETRY_S = 5.0
 
 
 class RuleState(NamedTuple):
-    """How one wanted rule stands."""
+    """The state of one desired rule."""
 
     rule: PolicyRule
     problem: str
@@ -46,7 +46,7 @@ class RuleKernel(Protocol):
     """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
 
     async def dump_rules(self) -> list[SeenRule]:
-        """Every rule of both families that can be told in our words; not the kernel's own."""
+        """Read every rule of both families that can be expressed here, except the kernel's own."""
         ...
 
     def add_rule(self, rule: PolicyRule) -> KernelRefusal:
@@ -91,7 +91,7 @@ class RuleSync:
         """
         self.resync_s = resync_s
         self.states: tuple[RuleState, ...] = ()
-        """Of every wanted rule, as of the last round."""
+        """The state of every desired rule, as of the last round."""
         self._kernel = kernel
         self._protocol = protocol
         self._log = log

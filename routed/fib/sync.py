@@ -1,19 +1,19 @@
-"""The loop that keeps the kernel FIB equal to what is wanted: dump, gate, apply, retry, resync.
+"""The loop that keeps the kernel FIB as desired: dump, gate, apply, retry, resync.
 
-    engine's desired routes --+
-    kernel's news ----+--> Ledger (pure) --plan--> kernel --outcomes--> Ledger --report--> engine
-    timers -----------+
+    desired routes --+
+    notifications ---+--> FibTables --plan--> kernel --outcomes--> FibTables --report--> engine
+    timers ----------+
 
-One task owns the ledger's work; everybody else only enters facts and wakes it. Work is done in
-small batches with the event loop in between, so a million routes being written delay nobody.
+One task does the work of the FIB tables; other tasks only record facts and wake it. Work is done in
+small batches with the event loop in between, so writing a million routes delays no other task.
 
 Resync (a dump, compared) happens at start, after lost notifications, after an outcome that
-contradicts the book, when a link went down or lost an address (Linux removes IPv4 routes without a
-word), on request, and on a jittered timer.
+contradicts the FIB table, when a link went down or lost an address (Linux removes IPv4 routes
+without a notification), on request, and on a jittered timer.
 
-Failure: one route that the kernel refuses is that route's failure, with the kernel's words as its
-reason. A whole request that fails (or answers nonsense) is logged and leads to a resync, at most
-one every RESYNC_GAP_S.
+Failure: a route that the kernel refuses fails alone, with the kernel's message as its reason. A
+whole request that fails, or whose answer cannot be decoded, is logged and leads to a resync, at
+most one every RESYNC_GAP_S.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ RESYNC_GAP_S = 1.0
 """Least time between two dumps that failed."""
 
 EVALUATION_S = 1.0
-"""After a link is lost, failures are told no sooner than the engine has decided about it, or this
-long: what went with the link is about to be wanted elsewhere."""
+"""After a link is lost, failures are reported once the engine has decided about it, or after this
+time: new next hops for its routes are about to arrive."""
 
 LOOK_GAP_S = 1.0
 """Least time between two dumps that changes of foreign routes lead to."""
@@ -92,15 +92,17 @@ class FibSync:
         is_link_up: Callable[[int], bool],
         objects: ObjectSync | None = None,
     ) -> None:
-        """Args:
-        ledger: the book; nobody else plans or records in it.
-        kernel: where routes are read and written.
-        resync_s: mean time between two dumps that nothing asked for.
-        log: for drift, failures and resyncs.
-        rng: for jitter.
-        on_progress: called when `pop_progress` may have something new.
-        is_link_up: whether a link (by ifindex) carries packets now.
-        objects: nexthop objects for the routes of this ledger; None where the kernel has none.
+        """Prepare; `run` starts the work.
+
+        Args:
+            fib_tables: the FIB tables; only this loop plans from them and records outcomes in them.
+            kernel: where routes are read and written.
+            resync_s: mean time between two periodic dumps.
+            log: for drift, failures and resyncs.
+            rng: for jitter.
+            on_progress: called when `pop_progress` may return a report.
+            is_link_up: whether a link (by ifindex) carries packets now.
+            objects: nexthop objects for the routes; None if the kernel has none.
         """
         self.fib_tables = fib_tables
         self.objects = objects
@@ -108,9 +110,9 @@ class FibSync:
         self.overruns = 0
         self.errors: Counter[str] = Counter()
         self.refused = 0
-        """Desired routes that the engine had no right to."""
+        """Desired routes of the engine that were not admitted."""
         self.opened = trio.Event()
-        """An engine was in sync, and all that it wanted by then was tried."""
+        """Set once an engine was in sync, and all that it desired by then was tried."""
         self.resync_s = resync_s
         self._kernel = kernel
         self._log = log
@@ -124,12 +126,12 @@ class FibSync:
         self._link_prefixes = LinkPrefixes()
         """Of routes without a gateway that have come into the kernel, while something failed."""
         self._evaluation_due = -math.inf
-        """Until then failures are not told: the engine is deciding about a link that is lost."""
+        """Failures are reported from then on: until then the engine decides about a lost link."""
         self._look_due = math.inf
         """When foreign routes are to be read again."""
         self._looked_at = -math.inf
         self._updates: deque[DesiredChanges | _InSync | _Verified] = deque()
-        """Not yet entered in the books."""
+        """Updates that are not applied to the FIB tables yet."""
         self._taken_serial = 0
         self._applied_serial = 0
         self._start_serial = 0
@@ -164,13 +166,13 @@ class FibSync:
         return len(self._updates)
 
     def in_sync(self) -> None:
-        """The engine has said everything it wants: the gate opens once that was tried."""
+        """The engine has sent all desired routes: the gate opens once they were tried."""
         self._updates.append(_InSync())
         self._wake.set()
 
     def suspect(self, hops: Iterable[tuple[Address | None, int]]) -> None:
-        """Next hops (gateway, ifindex) are likely dead: take them out of every group that has
-        others, now, whatever waits. `next_hops_evaluated` ends that."""
+        """Remove next hops (gateway, ifindex) that are likely dead from every group that has
+        others, ahead of all other work. `next_hops_evaluated` ends that."""
         if self.objects is None:
             return
         groups = self.objects.suspect(hops, trio.current_time())
@@ -179,8 +181,8 @@ class FibSync:
         self._wake.set()  # there may be more of them
 
     def next_hops_evaluated(self) -> None:
-        """The engine has decided about what was suspected up to now, and said so: once its desired
-        routes before this were tried, groups are again what routes want."""
+        """The engine has decided about the suspected next hops: once its earlier updates were
+        tried, groups are again as the desired routes need them."""
         suspicions = 0 if self.objects is None else self.objects.nexthop_table.suspicions
         self._updates.append(_Verified(suspicions))
         self._wake.set()
@@ -231,7 +233,7 @@ class FibSync:
         if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
             self.request_resync("nexthop")
         if is_removed and self.fib_tables.has_contested:
-            self._request_dump()  # foreign routes go with their object without a word
+            self._request_dump()  # foreign routes go with their object without a notification
         self._wake.set()
 
     def _request_dump(self) -> None:
@@ -269,7 +271,7 @@ class FibSync:
     # --- commands, each of which waits until it is carried out
 
     async def decouple(self) -> int:
-        """Take every route of ours out of the kernel; desired routes are kept in mind.
+        """Remove every route of ours from the kernel; the desired routes are kept.
 
         Returns:
             How many are left, because the kernel would not let them go.
@@ -279,7 +281,7 @@ class FibSync:
         return self.fib_tables.kernel_count
 
     async def couple(self) -> FibCounters:
-        """Put what is wanted back into the kernel; how that went."""
+        """Install the desired routes again. Returns the counters afterwards."""
         self.fib_tables.couple()
         await self._await_idle()
         return self.counters()
@@ -293,7 +295,7 @@ class FibSync:
         return self._last_resync
 
     async def _await_idle(self) -> None:
-        """Until the loop has nothing to do now."""
+        """Wait until the loop has nothing to do."""
         self._wake.set()
         await self._idle.wait()
 
@@ -309,7 +311,7 @@ class FibSync:
                 await self._resync()
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
             if not self.resyncs:
-                continue  # nothing is judged, nor an id given, before the kernel was read once
+                continue  # nothing is evaluated before the kernel was read once
             if await self._work() or self._sweep_objects():
                 continue
             self._idle.set()
@@ -328,7 +330,7 @@ class FibSync:
                 self.request_resync("timer")
 
     def _end_evaluation(self) -> None:
-        """Failures are told again."""
+        """Report failures again."""
         if self._evaluation_due > -math.inf:
             self._evaluation_due = -math.inf
             self._on_progress()
@@ -482,7 +484,7 @@ class FibSync:
         return bool(self.objects.sweep(now))
 
     def _apply_update(self) -> bool:
-        """Enter the next of the engine's desired routes in the books; whether there was one."""
+        """Apply the engine's next update to the FIB tables. Returns whether there was one."""
         if not self._updates:
             return False
         update = self._updates.popleft()
@@ -534,7 +536,7 @@ class FibSync:
         self._log_drift()
 
     async def _dump(self, table_id: int, family: Family) -> list[Drift]:
-        """Compare one table of one family with the books, again until a dump is whole."""
+        """Compare one table of one family with its FIB table, repeated until a dump is complete."""
         attempt, is_thorough = 0, False
         try:
             while True:
@@ -562,7 +564,7 @@ class FibSync:
         await trio.sleep(RESYNC_GAP_S)
         self.request_resync("error")
 
-    # --- what is told
+    # --- logs and reports
 
     def _log_drift(self) -> None:
         """Log what others did to our routes: each of a few, the number of many.
@@ -638,7 +640,7 @@ class FibSync:
         )
 
     def pop_progress(self) -> Progress | None:
-        """What the engine should be told next; None when it knows everything."""
+        """Pop the next report for the engine; None if nothing changed."""
         is_evaluating = self._evaluation_due > trio.current_time()
         report = self.fib_tables.pop_report(0 if is_evaluating else PROGRESS_ROUTES_MAX)
         room = PROGRESS_ROUTES_MAX - len(report.failures) - len(report.recovered)

@@ -1,4 +1,4 @@
-"""How the kernel side fares, as the parent tells the engine and the engine tells people."""
+"""Status of kernel programming, sent by the parent and shown by the engine."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PROGRESS_ROUTES_MAX = 300
 REASON_BYTES_MAX = 200
 Word = Annotated[str, TextBytes(32)]
 Reason = Annotated[str, TextBytes(REASON_BYTES_MAX)]
-"""What the kernel said, or what is wrong with a route or a rule, for people."""
+"""The kernel's message, or the fault of a route or a rule, as text for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class FibFailure:
-    """A wanted route that the kernel does not hold."""
+    """A desired route that is not in the kernel."""
 
     table_id: int
     prefix: Prefix
     reason: Reason
-    """For people: what the kernel said."""
+    """The kernel's message, as text for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PreferredRoute:
 
     @property
     def reason(self) -> str:
-        """Why ours is not used, in words for people."""
+        """Why our route is not used, as text for people."""
         whose = f"protocol {self.protocol}, priority {self.priority}"
         if self.is_beside:
             return f"foreign route of the same priority, and the kernel uses either: {whose}"
@@ -58,24 +58,24 @@ class PreferredRoute:
 
 @dataclass(frozen=True, slots=True)
 class FibCounters:
-    """How the kernel side has fared since the daemon started."""
+    """Counters of kernel programming since the daemon started."""
 
     desired: int = 0
     installed: int = 0
     failed: int = 0
     pending: int = 0
     stale: int = 0
-    """Routes of ours in the kernel that nobody wants (any more), on their way out."""
+    """Our routes in the kernel that are no longer desired and are to be removed."""
     adopted: int = 0
-    """Leftovers of an earlier life that were equal and were kept."""
+    """Routes that an earlier daemon left, equal to desired ones, and that were kept."""
     swept: int = 0
-    """Leftovers that nobody wanted."""
+    """Routes that an earlier daemon left, not desired, and that were removed."""
     repaired: int = 0
-    """Routes that somebody else deleted or changed, put back."""
+    """Our routes that were deleted or changed from outside and were restored."""
     shadowed: int = 0
-    """Routes of ours that were found to lose against somebody else's with a better priority."""
+    """Our routes to which the kernel was found to prefer a foreign route."""
     shadowed_now: int = 0
-    """Routes of ours that lose so at the moment; they are in the kernel, or failed, too."""
+    """Our routes to which the kernel prefers a foreign route now; also counted elsewhere."""
     resyncs: int = 0
     overruns: int = 0
     """Times the kernel dropped notifications (ENOBUFS)."""
@@ -83,20 +83,20 @@ class FibCounters:
     nexthop_objects: int = 0
     """Kernel nexthop objects of ours."""
     nexthops: Reason = ""
-    """Whether routes go through nexthop objects, in words."""
+    """Whether routes go through nexthop objects, as text for people."""
     is_coupled: bool = True
-    """Whether what is wanted belongs in the kernel (`fib decouple`)."""
+    """Whether desired routes are written to the kernel (`fib decouple`)."""
     errors: Annotated[dict[Annotated[str, TextBytes(32)], int], Items(200)] = field(
         default_factory=dict
     )
-    """What the kernel refused or failed, by the name of the errno."""
+    """Requests that the kernel refused or that failed, by the name of the errno."""
     refused: int = 0
-    """Desired routes of the engine that it had no right to: another table, a next hop that cannot
-    be."""
+    """Desired routes of the engine that were not admitted: another table, an impossible next
+    hop."""
 
     @property
     def text(self) -> str:
-        """For people, in one line: `3 of 4 routes in the kernel, 1 failed`."""
+        """One line for people: `3 of 4 routes in the kernel, 1 failed`."""
         words = f"{self.installed} of {self.desired} routes in the kernel"
         if self.failed:
             words += f", {self.failed} failed"

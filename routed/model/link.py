@@ -46,7 +46,7 @@ class InterfaceAddress:
 
     @property
     def is_host(self) -> bool:
-        """Whether the subnet is the address itself, and nobody else is in it."""
+        """Whether the subnet consists of the address itself."""
         return self.peer is None and self.prefix_len == self.address.family.width
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 Four nouns, from the outside in:
 
-    Gateway    a next hop as somebody wrote it: an address, an interface name, or both; it may be
+    Gateway    a next hop as it was written: an address, an interface name, or both; it may be
                reachable now or not, directly or through another route.
     NextHop    a next hop as the kernel takes it: an interface index and perhaps an address.
     Route      one candidate in the RIB: a prefix, where it came from, how much it is trusted, and
@@ -122,7 +122,7 @@ class NextHop(NamedTuple):
 
 
 class Gateway(NamedTuple):
-    """A next hop as somebody asked for it; at least one of `via` and `ifname` is there."""
+    """A next hop as it was requested, with at least one of `via` and `ifname`."""
 
     via: Address | None = None
     ifname: str | None = None
@@ -211,7 +211,7 @@ class RouteColumn(NamedTuple):
 
 
 class ImportedRoute(NamedTuple):
-    """A route that somebody else keeps in the kernel, as a candidate of ours."""
+    """A foreign route in the kernel, as a candidate of the RIB."""
 
     prefix: Prefix
     owner: OwnerName

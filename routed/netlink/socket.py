@@ -1,4 +1,4 @@
-"""AF_NETLINK sockets under trio: what they share, and the one that listens. The kernel's edge.
+"""AF_NETLINK sockets under trio: their common part, and the socket for notifications. An edge.
 
 Requests and notifications use separate sockets, so that a flood of notifications can never push an
 answer out of its buffer. Both get a large receive buffer by SO_RCVBUFFORCE (which CAP_NET_ADMIN
@@ -50,7 +50,7 @@ DUMP_ATTEMPTS = 5
 """How often a dump that is interrupted is repeated at once, before it counts as failed."""
 
 EVENT_BURST = 1000
-"""Notifications taken in one go before other tasks get a turn: about 3 ms of work."""
+"""Notifications received at once before other tasks get a turn: about 3 ms of work."""
 
 _RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV4_ROUTE = 1, 5, 7
 _RTNLGRP_IPV6_IFADDR, _RTNLGRP_IPV6_ROUTE = 9, 11
@@ -69,11 +69,11 @@ _EVENT_GROUPS = (
 
 
 class NetlinkError(Exception):
-    """The kernel refused a whole request, or answered what cannot be understood."""
+    """The kernel refused a whole request, or its answer cannot be decoded."""
 
 
 class DumpInterrupted(NetlinkError):
-    """The table changed under a dump: what came is not to be believed."""
+    """The table changed during a dump, which is therefore not usable."""
 
 
 class Overrun(NetlinkError):
@@ -81,7 +81,7 @@ class Overrun(NetlinkError):
 
 
 class NetlinkSocket:
-    """What both sockets share: buffers, options and receiving."""
+    """The common part of both sockets: buffers, options and receiving."""
 
     def __init__(self, receive_buffer_bytes: int, groups: Sequence[int]) -> None:
         raw = socket.socket(
@@ -89,7 +89,7 @@ class NetlinkSocket:
         )
         try:
             raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
-        except PermissionError:  # inside a user namespace: as much as anybody may
+        except PermissionError:  # inside a user namespace: the unprivileged maximum
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             _switch_on(raw, option)
@@ -99,7 +99,7 @@ class NetlinkSocket:
         self._socket = trio.socket.from_stdlib_socket(raw)
 
     async def _receive(self) -> list[NetlinkMessage]:
-        """Wait for a datagram from the kernel; its messages.
+        """Wait for a datagram from the kernel. Returns its messages.
 
         Raises:
             Overrun: the kernel had to drop something.
@@ -116,7 +116,7 @@ class NetlinkSocket:
                 return messages
 
     def _receive_waiting(self) -> list[NetlinkMessage]:
-        """The messages of a datagram that is there already; none when there is none.
+        """Receive a datagram that has arrived already. Returns no messages if there is none.
 
         Raises:
             Overrun, NetlinkError: as `_receive`.
@@ -155,14 +155,14 @@ class EventSocket(NetlinkSocket):
         """Subscribe.
 
         Args:
-            ignored_port_ids: of request sockets whose writes are not news; at most 200.
-            receive_buffer_bytes: how much may wait before the kernel drops notifications.
+            ignored_port_ids: port ids of request sockets, whose echoes are dropped; at most 200.
+            receive_buffer_bytes: size of the queue beyond which the kernel drops notifications.
         """
         super().__init__(receive_buffer_bytes, _EVENT_GROUPS)
         _ignore_ports(self._raw, ignored_port_ids)
 
     async def receive(self) -> list[NetlinkMessage]:
-        """Wait for notifications and take what is there, up to EVENT_BURST datagrams.
+        """Wait for notifications and receive all that have arrived, up to EVENT_BURST datagrams.
 
         Raises:
             Overrun: some were lost; read everything again.
@@ -178,10 +178,10 @@ class EventSocket(NetlinkSocket):
 
 
 def _switch_on(raw: socket.socket, option: int) -> None:
-    """Switch an option on where the kernel has it.
+    """Switch an option on if the kernel has it.
 
-    Without NETLINK_EXT_ACK (Linux 4.12) refusals come without words. Without NETLINK_GET_STRICT_CHK
-    (4.20) a dump shows other tables, too, which whoever compares it leaves out by their numbers.
+    Without NETLINK_EXT_ACK (Linux 4.12) refusals come without text. Without NETLINK_GET_STRICT_CHK
+    (4.20) a dump shows other tables, too; they are filtered by number when it is compared.
     """
     try:
         raw.setsockopt(_SOL_NETLINK, option, 1)
@@ -196,10 +196,10 @@ def raise_overrun(error: OSError) -> None:
 
 
 def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
-    """Judge one datagram: who sent it, and is it whole."""
+    """Decode one datagram, if the kernel sent it and it is complete."""
     source_port, _groups = cast("tuple[int, int]", source)
     if source_port != 0:
-        return []  # only the kernel has port 0; anybody may send to a netlink port
+        return []  # only the kernel has port 0; any process may send to a netlink port
     if flags & socket.MSG_TRUNC:
         raise Overrun("a message was cut off")
     try:
@@ -209,7 +209,7 @@ def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
 
 
 def _ignore_ports(listener: socket.socket, port_ids: Sequence[int]) -> None:
-    """Drop every message that was caused by one of these ports, before it takes room in the buffer.
+    """Drop every message that was caused by one of these ports, before it uses buffer space.
 
     A classic BPF program, because it needs no privilege and no map:
 

@@ -1,4 +1,4 @@
-"""Links and addresses as rtnetlink tells them.
+"""Links and addresses <-> rtnetlink bytes.
 
 Two message kinds, of which a few attributes matter to us. pyroute2 decodes them in full and is what
 these decoders are held against; importing it costs a daemon's start 0.1 s of its 0.8 s of processor
@@ -53,7 +53,7 @@ _AF_BRIDGE = 7
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x8, 0x40, 0x1000
 _IFF_LOWER_UP = 0x10000
 _PORT_KINDS = frozenset({b"bridge", b"bond", b"team", b"openvswitch"})
-"""What takes all that arrives on its ports; a VRF leaves it to them."""
+"""Kinds of links that receive all packets of their ports; a VRF does not."""
 _SKIP_STATS = 8
 _IFADDR = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index."""
@@ -96,7 +96,7 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
 
     Returns:
         The event; None for a message about a bridge port, which names an existing link in another
-        family and says nothing of its life.
+        family and does not say whether it exists.
 
     Raises:
         DecodeError: malformed.

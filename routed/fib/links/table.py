@@ -1,4 +1,4 @@
-"""The table of this host's links: one owner for what rtnetlink tells of links and addresses. Pure.
+"""The table of this host's links, the owner of what rtnetlink reports of them. Pure.
 
 Events go in, and each returns what became of the link: the new `Interface`, or that it is gone.
 Addresses may arrive before their link does (two dumps) and are kept until then.
@@ -97,7 +97,7 @@ class LinkTable:
         self._addresses: dict[int, dict[_AddressKey, AddressEvent]] = {}
         self._interfaces: dict[int, Interface] = {}
         self._changed: dict[int, None] = {}
-        """Links whose addresses or routes have changed since they were told."""
+        """Links whose addresses or routes have changed since they were last reported."""
         self._lost: set[int] = set()
         """Those among them that have lost an address, even if it came back."""
 
@@ -117,21 +117,21 @@ class LinkTable:
         self.tables = frozenset({self._table_id} if is_vrf else {self._table_id, _MAIN})
 
     def apply(self, event: LinkEvent) -> LinkChange | None:
-        """Take in what a link does; None when nothing that we look at changed."""
+        """Apply an event of a link. Returns None if nothing that is used here changed."""
         ifindex, before = event.ifindex, self._links.get(event.ifindex)
         if event.is_removed:
             self._links.pop(ifindex, None)
             self._addresses.pop(ifindex, None)
         else:
             self._links[ifindex] = event
-        if event.is_removed or not event.is_admin_up:  # without a word for each route
+        if event.is_removed or not event.is_admin_up:  # without a notification for each route
             self._changed.update(dict.fromkeys(self.device_routes.forget_link(ifindex)))
         if event.vrf_table or (before is not None and before.vrf_table):
             self._follow_vrf(ifindex)
         return self._update_interface(ifindex)
 
     def _follow_vrf(self, ifindex: int) -> None:
-        """A VRF has come, changed or gone: so has what its ports belong to."""
+        """Follow a VRF that was added, changed or removed: its ports belong to another table."""
         tables = self.tables
         self._find_tables()
         if tables != self.tables:
@@ -140,7 +140,7 @@ class LinkTable:
         self._changed.update(dict.fromkeys(ports))
 
     def record(self, event: AddressEvent) -> None:
-        """Take in what became of an address; `pop_changes` tells what that makes of its link."""
+        """Record an event of an address; `pop_changes` returns the change of its link."""
         of_link = self._addresses.setdefault(event.ifindex, {})
         key = _key_of(event.address)
         if not event.is_removed:
@@ -152,7 +152,7 @@ class LinkTable:
         self._changed[event.ifindex] = None
 
     def record_route(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> None:
-        """Take in what became of a kernel route; the same.
+        """Record a change of a kernel route, likewise.
 
         Cost: 0.3 us for a route through a gateway.
         """
@@ -162,7 +162,7 @@ class LinkTable:
         self._changed.update(dict.fromkeys(touched))
 
     def pop_changes(self) -> list[LinkChange]:
-        """What was noted, link by link."""
+        """Pop the recorded changes, link by link."""
         self.device_routes.resolve_doubts()
         changed, self._changed = self._changed, {}
         return [
@@ -170,7 +170,7 @@ class LinkTable:
         ]
 
     def replace(self, links: Iterable[LinkEvent], addresses: Iterable[AddressEvent]) -> None:
-        """Take over complete dumps of links and addresses; `replace_routes` must follow."""
+        """Replace all links and addresses by complete dumps; `replace_routes` must follow."""
         self._links = {event.ifindex: event for event in links}
         self._find_tables()
         gone, self._addresses = self._addresses, {}
@@ -183,7 +183,7 @@ class LinkTable:
         )
 
     def replace_routes(self, routes: Iterable[KernelRoute]) -> list[LinkChange]:
-        """Take over a complete dump of the device routes in `tables`."""
+        """Replace all device routes by a complete dump of those in `tables`."""
         self.device_routes.replace(routes)
         self._changed = dict.fromkeys(sorted(self._links.keys() | self._interfaces.keys()))
         return self.pop_changes()
@@ -233,7 +233,7 @@ class LinkTable:
     def _evaluate(
         self, link: LinkEvent, event: AddressEvent, *, is_in_other_vrf: bool
     ) -> InterfaceAddress:
-        """An address of a link, with whether its subnet is connected."""
+        """Determine whether the subnet of a link's address is connected and preferred."""
         entry = event.address
         family = entry.address.family
         if family is Family.IPV6 and entry.address.is_link_local:

@@ -148,7 +148,7 @@ class DumpDecoder:
         receive: called with routes that share everything but the prefix (`Prefix.as_int` of each).
         """
         self.is_interrupted = False
-        """The table changed under the dump (NLM_F_DUMP_INTR): it is not to be believed."""
+        """The table changed during the dump (NLM_F_DUMP_INTR), which is therefore not usable."""
         self.end: NetlinkMessage | None = None
         """What ended the dump: NLMSG_DONE, or NLMSG_ERROR."""
         self._family = family

@@ -46,7 +46,7 @@ class OpKind(enum.Enum):
     """What is asked of the kernel."""
 
     INSTALL = "install"
-    """Must not exist yet (NLM_F_CREATE | NLM_F_EXCL): never overwrites somebody else's route."""
+    """Must not exist yet (NLM_F_CREATE | NLM_F_EXCL): never overwrites a foreign route."""
     REPLACE = "replace"
     """Must exist, and is ours as far as we know (NLM_F_REPLACE)."""
     REMOVE = "remove"

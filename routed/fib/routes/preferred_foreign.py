@@ -43,7 +43,7 @@ class PreferredForeignRoutes:
 
     def __init__(self, is_desired: Callable[[int], bool]) -> None:
         """Args:
-        is_wanted: whether a route of ours is wanted for a prefix.
+        is_wanted: whether there is a desired route for a prefix.
         """
         self.news: list[PreferredForeignRoute] = []
         """What is to be logged: once for each route of ours that begins to lose."""
@@ -53,7 +53,7 @@ class PreferredForeignRoutes:
         self._equals: dict[int, PreferredForeignRoute] = {}
         """By prefix, foreign routes of our own priority that come before ours."""
         self._current: dict[int, PreferredForeignRoute] = {}
-        """By prefix, for routes of ours that are wanted."""
+        """By prefix, for our desired routes."""
         self._unsent: dict[int, None] = {}
         """Prefixes for which the engine does not know that."""
 
@@ -98,7 +98,7 @@ class PreferredForeignRoutes:
             self.equal_gone(key)
 
     def reconcile(self, seen: Mapping[int, Mapping[int, int]], overtaken: Container[int]) -> None:
-        """A dump shows all of them; prefixes that news has overtaken are left alone."""
+        """Apply a complete dump; prefixes with a newer notification are left alone."""
         for key in [key for key in self._routes if key not in seen and key not in overtaken]:
             del self._routes[key]
             self._compare(key)
@@ -110,13 +110,13 @@ class PreferredForeignRoutes:
                 self._compare(key)
 
     def desired(self, keys: Iterable[int]) -> None:
-        """Routes of ours are wanted from now on."""
+        """Compare prefixes that are desired from now on."""
         if self._routes or self._equals:
             for key in (self._routes.keys() | self._equals.keys()).intersection(keys):
                 self._compare(key)
 
     def withdrawn(self, keys: Iterable[int]) -> None:
-        """They are wanted no longer."""
+        """Forget prefixes that are no longer desired."""
         if self._current:
             for key in self._current.keys() & keys:
                 del self._current[key]

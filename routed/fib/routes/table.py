@@ -1,4 +1,4 @@
-"""The book of one space of the kernel FIB (a table, a family): wanted, there, failed, why. Pure.
+"""The FIB table of one table key: routes desired, in the kernel, failed, and why. Pure.
 
     want / withdraw ------------------> +-----------+ --wanted, unwanted--> plan
     found / lost / rivals (kernel) ---> | FibTable |
@@ -109,7 +109,7 @@ class FibTable:
     ) -> None:
         """Args:
         space: table, family and priority.
-        counts: shared by all books.
+        counts: shared by all FIB tables.
         is_over_dead_link: whether a route cannot be in the kernel for want of its link.
         is_link_route: whether gateways of other routes may stand on a route.
         """
@@ -117,7 +117,7 @@ class FibTable:
         self._is_over_dead_link = is_over_dead_link
         self._is_link_route = is_link_route
         self._link_routes: deque[int] = deque()
-        """Keys of such routes that may be wanted, in the order of their turn."""
+        """Keys of such routes that may be desired, in the order of their turn."""
         self._rewrites: set[int] = set()
         """To be written again although the kernel shows them as wanted (`rewrite`)."""
         self.tracker: RouteTracker = new_tracker(table_key.family)
@@ -144,12 +144,12 @@ class FibTable:
         self._retired: set[int] = set()
         """Keys of `unwanted` that were wanted in this life; the others are an earlier one's."""
         self._lost: set[int] = set()
-        """Taken from us by somebody else and not yet put back."""
+        """Keys of our routes that were removed from outside and are not restored yet."""
         self._repairs: dict[int, _Repair] = {}
         self._told: set[int] = set()
         """Keys whose failure the engine knows."""
         self._parked: dict[int, RouteValue] | None = None
-        """While decoupled: what is wanted, and must not be in the kernel."""
+        """While decoupled: the desired routes, which must not be in the kernel."""
 
     # --- what the engine wants
 
@@ -208,7 +208,7 @@ class FibTable:
         self._retired.update(self.tracker.withdraw_all(keys))
 
     def decouple(self) -> None:
-        """Want nothing in the kernel, and remember what was wanted."""
+        """Remove everything from the kernel, and keep the desired routes."""
         if self._parked is None:
             keys, values = self.tracker.desired_rows()
             parked = dict(zip(keys, values, strict=True))
@@ -216,13 +216,13 @@ class FibTable:
             self._parked = parked
 
     def couple(self) -> None:
-        """Want again what has been wanted meanwhile."""
+        """Install the desired routes again."""
         if self._parked is not None:
             parked, self._parked = self._parked, None
             self.set_desired(list(parked), list(parked.values()))
 
     def desired_keys(self) -> Sequence[int]:
-        """Every key that is wanted, coupled or not."""
+        """List every desired key, coupled or not."""
         return list(self._parked) if self._parked is not None else self.tracker.desired_rows()[0]
 
     @property
@@ -238,7 +238,7 @@ class FibTable:
         self.preferred_foreign.begin_session()
 
     def end_claims(self) -> None:
-        """The engine has said everything: what nobody claimed is wanted no longer."""
+        """End the claims: routes that the engine has not claimed are no longer desired."""
         unclaimed, self._unclaimed = self._unclaimed, set()
         self.withdraw(unclaimed)
 
@@ -285,7 +285,7 @@ class FibTable:
         return self._lose(key, was_desired, "changed", now) if before == was_desired else None
 
     def found_all(self, keys: Sequence[int], value: RouteValue, now: float) -> list[Drift]:
-        """A dump shows these routes of ours, alike and not as we believed."""
+        """Apply routes of ours that a dump shows with one value, other than was known."""
         if not self.tracker.desired_count:
             self.tracker.set_kernel_all(keys, value)
             return []
@@ -489,10 +489,10 @@ class FibTable:
         return plan_removals(self.table_key, self.tracker, limit)
 
     def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
-        """Enter what became of a batch that was planned from this book a moment ago.
+        """Record the outcome of a batch that was planned from this FIB table just before.
 
         Returns:
-            False when the kernel's state is not what we believed and should be read again.
+            False when the kernel's state is not as it was known and should be read again.
         """
         kind, _, keys, values = batch
         self._counts.kernel_writes += len(keys)
@@ -585,7 +585,7 @@ class FibTable:
         return True
 
     def _is_behind(self, key: int) -> None:
-        """The kernel has ours as it is wanted, and another route of its key before it."""
+        """Record that the kernel has our route as desired, behind another one of its key."""
         self._rewrites.discard(key)
         protocol = self._conflicts.get(key)
         wanted = self.tracker.desired(key)
@@ -724,11 +724,11 @@ class FibTable:
         return len(self._failures)
 
     def failure_of(self, key: int) -> str:
-        """Why a route is not as it is wanted; empty when it did not fail."""
+        """Return why a route is not as desired; empty if it did not fail."""
         failure = self._failures.get(key)
         return "" if failure is None else failure.reason
 
     @property
     def leftover_count(self) -> int:
-        """Routes of an earlier life that nobody has claimed or swept yet."""
+        """Number of routes left by an earlier daemon, neither claimed nor swept yet."""
         return len(self.tracker.to_remove) - len(self._retired)

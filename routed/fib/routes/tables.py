@@ -1,4 +1,4 @@
-"""The books of the kernel FIB, one for each table and family, and what concerns them all. Pure.
+"""The FIB tables, one for each kernel table and family, and what concerns them all. Pure.
 
     engine   --want / withdraw / open_gate------------>  +--------+  --plan-->  batches
     kernel   --begin_dump, route_changed ------------->  | Ledger |
@@ -113,7 +113,7 @@ class FibTables:
             fib_table.withdraw(keys)
 
     def open_gate(self) -> None:
-        """The engine is in sync: what nobody claimed may go."""
+        """Open the gate: the engine is in sync, and unclaimed routes may be removed."""
         for fib_table in self._tables.values():
             fib_table.end_claims()
         self._is_gate_open = True
@@ -126,17 +126,17 @@ class FibTables:
 
     @property
     def is_coupled(self) -> bool:
-        """Whether what is wanted belongs in the kernel."""
+        """Whether desired routes are written to the kernel."""
         return self._is_coupled
 
     def decouple(self) -> None:
-        """Take every route of ours out of the kernel, and keep in mind what is wanted."""
+        """Remove every route of ours from the kernel; the desired routes are kept."""
         self._is_coupled = False
         for fib_table in self._tables.values():
             fib_table.decouple()
 
     def couple(self) -> None:
-        """Put into the kernel what is wanted now."""
+        """Install the desired routes again."""
         self._is_coupled = True
         for fib_table in self._tables.values():
             fib_table.couple()
@@ -144,7 +144,7 @@ class FibTables:
     # --- what the kernel says
 
     def begin_dump(self, table_id: int, family: Family, *, is_thorough: bool) -> DumpComparison:
-        """Compare a dump of one table and family, as it comes in, with the books.
+        """Begin to compare a dump of one kernel table and family with its FIB table.
 
         Args:
             table_id: of the dump.
@@ -264,7 +264,7 @@ class FibTables:
             )
 
     def fib_table(self, table_key: TableKey) -> FibTable:
-        """The book of a space; an empty one when there was none."""
+        """Look up the FIB table of a table key; create it if there is none."""
         fib_table = self._tables.get(table_key)
         if fib_table is None:
             fib_table = self._tables[table_key] = FibTable(
@@ -313,7 +313,7 @@ class FibTables:
         """Enter what became of what `plan` returned; nothing may have been entered in between.
 
         Returns:
-            False when the kernel's state is not what we believed and should be read again.
+            False when the kernel's state is not as it was known and should be read again.
         """
         agrees = [
             self._tables[batch.table_key].record(batch, refused, now)
@@ -325,7 +325,7 @@ class FibTables:
         """When the next held route becomes due; math.inf when nothing waits."""
         return min((fib_table.retry_at() for fib_table in self._tables.values()), default=math.inf)
 
-    # --- what is told
+    # --- reports
 
     @property
     def has_tried_all(self) -> bool:
@@ -348,7 +348,7 @@ class FibTables:
 
     @property
     def stale_count(self) -> int:
-        """Routes of ours in the kernel that nobody wants: they wait for the gate, or their turn."""
+        """Our routes in the kernel that are not desired: they wait for the gate, or their turn."""
         return sum(len(fib_table.tracker.to_remove) for fib_table in self._tables.values())
 
     @property
@@ -420,10 +420,10 @@ class FibTables:
 
 
 class DumpComparison:
-    """One dump of one table and family, held against the books page by page.
+    """One dump of one table and family, compared page by page with the FIB tables.
 
     A route that is as it should be is counted and forgotten. Changes that notifications tell while
-    the dump is under way are newer than the dump: their keys are left out of the judgement.
+    the dump is under way are newer than the dump: their keys are left out of the comparison.
     """
 
     def __init__(self, fib_tables: FibTables, tables: list[FibTable], *, is_thorough: bool) -> None:
@@ -443,11 +443,11 @@ class DumpComparison:
                 fib_table.tracker.clear_marks()
 
     def overtaken(self, table_key: TableKey, key: int) -> None:
-        """A notification told of this key meanwhile."""
+        """Record that a notification named this key during the dump."""
         self._overtaken.setdefault(table_key, set()).add(key)
 
     def receive(self, seen: SeenRoute, keys: Sequence[int]) -> None:
-        """A run of routes that differ in their prefix only.
+        """Receive a run of routes that differ in their prefix only.
 
         Cost: 0.05 us for each that is as it should be, in Python alone 0.1 us.
         """
@@ -479,7 +479,7 @@ class DumpComparison:
             preferred_foreign.setdefault(key, {})[table_key.priority] = protocol
 
     def finish(self, now: float) -> list[Drift] | None:
-        """The dump is complete: correct the books.
+        """Complete the dump: correct the FIB tables.
 
         Returns:
             Routes of ours that were not as we had left them; None when something is missing and
@@ -528,7 +528,7 @@ class DumpComparison:
                 fib_table.conflict_found(key, conflicts[key], now)
 
     def _not_overtaken(self, table_key: TableKey, keys: Sequence[int]) -> Sequence[int]:
-        """Those that no notification has overtaken."""
+        """Select the keys without a newer notification."""
         overtaken = self._overtaken_in(table_key)
         return [key for key in keys if key not in overtaken] if overtaken else keys
 
