@@ -152,8 +152,7 @@ class ChangeFeed:
         """
         self.uid = uid
         self.topics = frozenset(logs)
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when there are changes to read."""
+        self._on_change: Callable[[], None] = lambda: None
         self._logs = logs
         self._cursors = {topic: log.end for topic, log in logs.items()}
         self._on_close = on_close
@@ -187,6 +186,14 @@ class ChangeFeed:
         _, topic = min(waiting, key=lambda pair: pair[0])
         self._cursors[topic] += 1
         return self._logs[topic][self._cursors[topic] - 1]
+
+    def set_on_change(self, on_change: Callable[[], None]) -> None:
+        """Have a function called whenever there are changes to read."""
+        self._on_change = on_change
+
+    def notify(self) -> None:
+        """Report that there are changes to read."""
+        self._on_change()
 
     def close(self) -> None:
         """End the feed."""
@@ -246,4 +253,4 @@ class ChangeHub:
             log.append(_Change(self._recorded, make))
         for feed in self._feeds:
             if topic in feed.topics:
-                feed.on_change()
+                feed.notify()

@@ -123,7 +123,7 @@ class AnswerSender:
         def wake() -> None:
             has_changes.set()
 
-        stream.feed.on_change = wake
+        stream.feed.set_on_change(wake)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_expect_silence, session)

@@ -61,7 +61,6 @@ class TopologySummary:
         """Begin without routers."""
         self.router_ids: list[Address] = []
         """Ascending; complete once the walk is."""
-        self.made_at = 0.0
         self._numbers: dict[Address, int] = {}
         self._prefixes = array("L")
         self._metrics = array("q")
@@ -212,6 +211,7 @@ class TopologyTable:
         self._router = router
         self._now = now
         self._summary: TopologySummary | None = None
+        self._made_at = 0.0
         self._walk: TopologyWalk | None = None
         self._readers = 0
 
@@ -240,12 +240,12 @@ class TopologyTable:
 
         All readers that wait for it take steps of the same walk.
         """
-        while self._summary is None or self._summary.made_at < oldest:
+        while self._summary is None or self._made_at < oldest:
             if self._walk is None:
                 self._walk = TopologyWalk(self._router)
             if self._walk.step():
                 self._summary, self._walk = self._walk.summary, None
-                self._summary.made_at = self._now()
+                self._made_at = self._now()
             yield ()
 
     def _router_ids_after(self, last: Address | None) -> Sequence[Address]:
