@@ -1,7 +1,7 @@
 """Nexthop objects kept as the routes need them: written before the routes, swept after them.
 
     FibSync --value_for, work, sweep--> ObjectSync --NexthopTable.plan--> kernel
-    kernel's news, suspicions --------------^
+    notifications, suspicions -------------^
 
 Everything here is synchronous and short, on a socket of its own, so a next hop that dies is taken
 out of its groups in the middle of whatever `FibSync` is waiting for.
@@ -68,12 +68,14 @@ class ObjectSync:
         log: Logger,
         compat_mode: Callable[[], int | None],
     ) -> None:
-        """Args:
-        book: of the objects; nobody else plans or records in it.
-        kernel: where they are; never in the middle of a dump when something is called here.
-        ledger: of the routes that go through them.
-        log: for what fails.
-        compat_mode: net.ipv4.nexthop_compat_mode as it is; None where there is none.
+        """Start with an untrusted table, until `read`.
+
+        Args:
+            nexthop_table: the table of objects; only this object plans from it and records in it.
+            kernel: where the objects are; not in the middle of a dump during any call of this.
+            fib_tables: the routes that go through the objects.
+            log: for failures.
+            compat_mode: returns net.ipv4.nexthop_compat_mode; None if the kernel has none.
         """
         self.nexthop_table = nexthop_table
         self.is_trusted = False

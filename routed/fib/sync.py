@@ -78,7 +78,7 @@ class _Verified(NamedTuple):
 
 
 class FibSync:
-    """Runs a ledger against a kernel."""
+    """Runs the FIB tables against a kernel."""
 
     def __init__(
         self,

@@ -4,8 +4,9 @@
     what lies above the limit --copied, a few at a time--> holes below it
     old places --limbo--> free --coalesce--> the arena ends lower
 
-A move is a change like any other (`lctrie.py`): a copy is made where nobody looks, one store leads
-to it, and the old block waits until no reader can be in it. So it may stop at any instruction.
+A move is a change like any other (`trie.py`): a copy is made in memory that no reader reaches, one
+store publishes it, and the old block waits until no reader can be in it. So it may stop at any
+instruction.
 
 It runs with the heartbeat, a bounded number of moves at a time, in rounds: each looks once for what
 lies above the limit, and the next one comes after the limbo has passed. What an arena no longer
@@ -37,7 +38,7 @@ class Compaction:
 
     def __init__(self, arena: Region, tries: Collection[Trie]) -> None:
         """Args:
-        arena: of all the tries, and of nobody else.
+        arena: shared by all the tries and nothing else.
         tries: whose blocks may be moved; still empty.
         """
         self._arena = arena
@@ -85,6 +86,6 @@ class Compaction:
             self._finish()
 
     def _finish(self) -> None:
-        """It is as dense as it gets, until something changes."""
+        """Record that nothing more can be compacted until something changes."""
         self._compacted_words = self._arena.live_words
         self._work.clear()

@@ -55,7 +55,7 @@ class Region(Protocol):
 
 
 class Trie(Protocol):
-    """See `LcTrie`. A place means something to the trie that told it, and to nobody else."""
+    """See `LcTrie`. A place is valid for the trie that returned it only."""
 
     @property
     def root_address(self) -> int: ...

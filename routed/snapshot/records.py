@@ -1,13 +1,14 @@
-"""Route records and next-hop sets inside the snapshot: written where nobody looks, then led to.
+"""Route records and next-hop sets inside the snapshot: written out of sight, then published.
 
     selection of the RIB --head--> what many records have in common --network--> a record each
                          --set---> next hops, shared and counted
 
 A million routes through the same eight neighbors have eight next-hop sets; each is freed with the
-last record that uses it. A record says of itself whether it is current, for those who list them.
+last record that uses it. A record has a flag that says whether it is current, for programs that
+list records.
 
 `RecordStore` is the reference and needs nothing; `NativeRecordStore` leaves the loops over routes
-to the optional C extension (`_records.c`), which writes the same words.
+to the optional C extension (`writer_records.c`), which writes the same words.
 
 Failure: `ArenaFull` when a region is used up; nothing that readers can see has changed then.
 """
@@ -189,7 +190,7 @@ class RecordStore:
         self._sets = sets
 
     def write(self, changes: BestPathChanges, ifname_of: Callable[[int], str]) -> array[int]:
-        """Write the routes of a burst where nobody looks yet.
+        """Write the routes of a burst to memory that no reader reaches yet.
 
         Args:
             changes: of one family.

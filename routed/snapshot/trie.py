@@ -21,7 +21,7 @@ Invariants:
     The default route is not in the trie; its owner keeps it beside (the snapshot's header).
 
 This is the reference, and what there is without a compiler; the C extension (`_trie.c`) keeps the
-same words, and its books take a quarter of the memory.
+same words, and its own tables take a quarter of the memory.
 
 Cost of one change: O(CROWDED) for a long prefix, typically 20 to 60 us; 2^(directory depth -
 length) stores for a short one, in strides at C speed where the range is uniform.
@@ -357,7 +357,7 @@ class LcTrie:
         return word
 
     def _split(self, directory: _Directory, content: _Slot) -> _Directory:
-        """A child directory with a crowded slot's prefixes; nobody can see it yet."""
+        """Build a child directory with a crowded slot's prefixes; no reader reaches it yet."""
         bits = min(self._stride_bits, self._width - directory.end)
         child = self._new_directory(directory.end, bits)
         touched = set()

@@ -5,17 +5,17 @@ choice for every prefix, kernel routes and connected ones alike.
 
 One burst of changes is published in an order that a reader can interrupt anywhere:
 
-    1  new records and next-hop sets, in memory that nobody can reach yet
+    1  new records and next-hop sets, in memory that no reader reaches yet
     2  the default routes and the tries' words, each by one aligned store: now they are reachable
     3  the generation
     4  what was replaced goes to limbo; the epoch moves on at most every TICK_S, and with it the
        compaction of the tries
 
-What writes the words is in `parts.py`: native where the C extension is there, and Python elsewhere.
+The code that writes the words is chosen in `parts.py`: the C extension if it is built, or Python.
 
 The file is as large as the address width of the layout allows and sparse: memory is used as it is
-touched, an empty table costs one page. After it is mapped it is sealed: nobody can shrink or grow
-it, and nobody but this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers are handed a
+touched, an empty table costs one page. After it is mapped it is sealed: no process can shrink or
+grow it, and only this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers are handed a
 descriptor that was opened for reading: through one that was opened for writing, fallocate(2) would
 fill the holes in spite of the seals. The file's mode keeps them from opening it anew. That takes a
 file system, so that `SnapshotMemory` is made before the sandbox is entered.
@@ -146,7 +146,7 @@ class FibSnapshot:
         """Make an empty snapshot.
 
         Args:
-            router_id: for whoever maps it.
+            router_id: for the readers.
             daemon_pid: the same.
             memory: taken over; default: some of the size that the other arguments say.
             trie_words: as in `SnapshotMemory`.
@@ -272,7 +272,7 @@ class FibSnapshot:
     # --- its life
 
     def fileno(self) -> int:
-        """The memfd, for handing out; whoever gets it can map it for reading only."""
+        """The memfd, to be handed out; it can be mapped for reading only."""
         return self._memory.descriptor
 
     def close(self) -> None:
@@ -316,7 +316,7 @@ class FibSnapshot:
 
 
 def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
-    """Give a memfd its size for good, map it for writing, and let nobody else do that."""
+    """Give a memfd its size for good, map it for writing, and forbid other writable mappings."""
     os.ftruncate(descriptor, size)
     memory = mmap.mmap(descriptor, size)
     try:

@@ -1,4 +1,4 @@
-"""The book of kernel nexthop objects: which there should be, which there are, what to do. Pure.
+"""The table of kernel nexthop objects: desired, in the kernel, pending. Pure.
 
     value_for (a route's next hops) --> +-------------+ --plan--> kernel
     kernel's dump and news -----------> | NexthopTable |

@@ -1,6 +1,6 @@
 """The FIB table of one table key: routes desired, in the kernel, failed, and why. Pure.
 
-    want / withdraw ------------------> +-----------+ --wanted, unwanted--> plan
+    set_desired / withdraw -----------> +-----------+ --to install, remove-> plan
     found / lost / rivals (kernel) ---> | FibTable |
     carried out / refused ------------> +-----------+ --news, recovered--> report
 
@@ -119,7 +119,7 @@ class FibTable:
         self._link_routes: deque[int] = deque()
         """Keys of such routes that may be desired, in the order of their turn."""
         self._rewrites: set[int] = set()
-        """To be written again although the kernel shows them as wanted (`rewrite`)."""
+        """To be written again although the kernel has them as desired (`rewrite`)."""
         self.tracker: RouteTracker = new_tracker(table_key.family)
         self.preferred_foreign = PreferredForeignRoutes(
             lambda key: self.tracker.desired(key) is not None
@@ -142,7 +142,7 @@ class FibTable:
         self._unclaimed: set[int] = set()
         """Desired routes of the engine before, not yet repeated by this one."""
         self._retired: set[int] = set()
-        """Keys of `unwanted` that were wanted in this life; the others are an earlier one's."""
+        """Keys of `to_remove` that were desired earlier; the others are an earlier daemon's."""
         self._lost: set[int] = set()
         """Keys of our routes that were removed from outside and are not restored yet."""
         self._repairs: dict[int, _Repair] = {}

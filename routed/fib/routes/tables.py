@@ -13,7 +13,7 @@ nobody asked for it. When an engine dies, its desired routes stay and are defend
 claims them one by one, and those still unclaimed at its gate go.
 
 Invariants:
-    A foreign route is in no tracker, only (when it sits on a key of ours) among a book's rivals.
+    A foreign route is in no tracker, only (if it has a key of ours) among a FIB table's conflicts.
     No removal is planned while a write is pending anywhere: a destination that moves from one
     prefix, or table, to another keeps a path.
 """
@@ -84,8 +84,8 @@ class FibTables:
     def change_ownership(self, ownership: Ownership) -> None:
         """Follow a reload: other tables or another priority from now on.
 
-        Routes under the old keys stay in the book as no longer wanted and are removed by their old
-        keys; the engine asks for the new ones.
+        Routes under the old keys stay in the FIB table, no longer desired, and are removed by
+        their old keys; the engine requests the new ones.
         """
         if ownership.protocol != self._ownership.protocol:
             raise ValueError("the protocol number cannot change while the daemon runs")
