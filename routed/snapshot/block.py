@@ -12,8 +12,8 @@ at once, which a slot full of /24s does: one word for each, found by one access.
 which is searched. Measured on a million routes: 8.1 MB of blocks, four ranges in five one access
 away; with one fill of 0.25 and no regard to where the bits end, 11.5 MB and more depth.
 
-The C extension (`writer_block.c`) builds the same words, bit by bit, and is used where it is there; the
-property tests hold one against the other.
+The C extension (`writer_block.c`) builds the same words, bit by bit, and is used if it is built;
+property tests compare the two.
 
 Cost: linear in the entries; about 1.5 us an entry in Python, 0.1 us in C.
 """
