@@ -1,4 +1,4 @@
-"""Heartbeats: how they make neighbors known, and what they tell of the link and of us.
+"""Handling of heartbeats: new neighbors, their timers and addresses, and their entries about us.
 
 A heartbeat introduces a neighbor, repeats its timers and addresses, and lists the routers that its
 sender hears. From the entry that names us follow the state of the adjacency, the round trip, and

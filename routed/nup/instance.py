@@ -29,8 +29,8 @@ routes stay in use, marked stale, while the adjacency forms again. END_OF_TABLE 
 were not advertised again, and the end of the grace removes all stale routes. While it restarts, it
 forwards by its old table, so nothing changes along the paths through it; `routes/table` says why
 that is free of loops. A router that itself restarts must not change its kernel table before
-`is_loaded`: only the complete tables of its neighbors tell its true successors from neighbors that
-were reached through it.
+`is_loaded`: only the complete tables of its neighbors distinguish its true successors from
+neighbors that were reached through it.
 
 When several neighbors restart together, each may have to learn from the others what it advertises.
 So CONVERGING stays set on a link until the tables of all other links are complete: routes learned
@@ -266,9 +266,7 @@ class NeighborInstance:
         changed = self._origins.originate(known, metric, tag, is_external=is_external)
         self._reporter.cancel_hold(changed)
         self._wait.add(changed, now)
-        self._pending_updates.mark_all(
-            changed, now
-        )  # a timer then tells; nothing else follows from it
+        self._pending_updates.mark_all(changed, now)  # a timer sends them; nothing else follows
 
     def withdraw(self, prefix: Prefix, now: float) -> None:
         """Withdraw a prefix; see `withdraw_all`."""

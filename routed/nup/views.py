@@ -62,11 +62,11 @@ def neighbor_rows(
             if len(rows) == limit:
                 return rows
             if after is None or position > after:
-                who = entries[position]
+                entry = entries[position]
                 rows.append(
-                    refusal_row(link, who)
-                    if isinstance(who, RefusedSender)
-                    else neighbor_row(link, who, table, fillers, now)
+                    refusal_row(link, entry)
+                    if isinstance(entry, RefusedSender)
+                    else neighbor_row(link, entry, table, fillers, now)
                 )
     return rows
 

@@ -288,11 +288,11 @@ class Link:
     def record_departure(self, neighbor: Neighbor, now: float) -> None:
         """Record that a neighbor has sent GOODBYE or RESTART."""
         adjacency = neighbor.adjacency
-        who = adjacency.router_id, adjacency.address
-        self._departed.pop(who, None)
+        sender = adjacency.router_id, adjacency.address
+        self._departed.pop(sender, None)
         if len(self._departed) >= MAX_NEIGHBORS_PER_LINK:
             del self._departed[next(iter(self._departed))]
-        self._departed[who] = adjacency.boot_id, now + LEAVING_S
+        self._departed[sender] = adjacency.boot_id, now + LEAVING_S
 
     def record_given_up(self, neighbor: Neighbor, now: float) -> None:
         """Record that a neighbor has left DATA unacknowledged for too long."""

@@ -4,8 +4,8 @@ Reachable ones are limited. Retractions are remembered for a while and known alo
 together are limited to twice as many. Updates over the limit are counted until the neighbor is
 asked for its table again.
 
-All neighbors together are limited, too: a link without keys has room for 256 of them, whoever sent
-their messages, and not all can use the full limit of one. A neighbor that fills the table takes
+All neighbors together are limited, too: a link without keys has room for 256 of them, real
+or forged, and not all can use the full limit of one. A neighbor that fills the table takes
 nothing from others that they need to be reached: even then each neighbor has room for RESERVE
 prefixes.
 """

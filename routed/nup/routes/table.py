@@ -220,7 +220,7 @@ class RouteTable:
         for neighbor_routes, prefixes in self._learned.group_alike(fresh):
             if neighbor_routes[key].metric == METRIC_INFINITY:
                 self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
-            else:  # any version of the new life is newer
+            else:  # any version of the new boot is newer
                 self._learned.store(
                     key,
                     neighbor_routes,

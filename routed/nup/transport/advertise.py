@@ -292,7 +292,7 @@ class LinkAdvertiser:
 class TableDump:
     """A whole table on its way to one neighbor."""
 
-    def __init__(self, prefixes: Sequence[Prefix], told: int = 0) -> None:
+    def __init__(self, prefixes: Sequence[Prefix], sent_before: int = 0) -> None:
         """Start at the first prefix.
 
         Args:
@@ -301,7 +301,7 @@ class TableDump:
         """
         self._prefixes = prefixes
         self._next, self._end = 0, len(prefixes)
-        self.count = told
+        self.count = sent_before
         """Updates sent so far."""
 
     @property

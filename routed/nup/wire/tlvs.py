@@ -87,7 +87,7 @@ class Stream(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sender(RouterNumbers):
-    """Who speaks, and in which of its lives. The first TLV of every message."""
+    """The router id and boot id of the sender. The first TLV of every message."""
 
     router_id: Address
     boot_id: int

@@ -91,7 +91,7 @@ def test_a_change_is_one_step_whatever_another_prefix_was_driven_to() -> None:
     assert driven.seqno == origins.highest_seqno == 101 + 4 * 1000
 
 
-def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:
+def test_changes_are_coalesced_and_each_prefix_is_advertised_once() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     assert link.flush_at == 1.0, "news after a quiet while"
@@ -105,14 +105,14 @@ def test_changes_are_coalesced_and_each_prefix_is_told_once() -> None:
     assert link.pop_batch(reachable, OURS, 1.0 + COALESCE_S) is None
 
 
-def test_what_has_changed_waits_while_somebody_begins_to_listen() -> None:
+def test_changes_wait_while_a_neighbor_begins_to_listen() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     link.pause(1.0)
     assert link.flush_at == 1.0 + COALESCE_S
 
 
-def test_a_retraction_goes_only_to_where_the_prefix_was_told() -> None:
+def test_a_retraction_goes_only_to_where_the_prefix_was_advertised() -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     assert link.pop_batch(gone, OURS, 1.0) is None
@@ -142,7 +142,7 @@ def test_many_changes_fill_messages_to_the_brim_and_none_is_lost() -> None:
     assert min(sizes[:-1]) > CONTENT_MAX_BYTES - 40
 
 
-def test_a_dump_passes_over_what_has_gone_and_counts_what_it_told() -> None:
+def test_a_dump_skips_removed_prefixes_and_counts_what_it_sent() -> None:
     dump = TableDump(PREFIXES)
     told: list[Prefix] = []
     survivors = set(PREFIXES[::2])
@@ -211,7 +211,7 @@ def test_requests_leave_in_messages_that_fit() -> None:
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_resetting_a_link_forgets_what_was_told_and_what_was_not(told: bool) -> None:
+def test_resetting_a_link_drops_advertised_and_dirty_prefixes(told: bool) -> None:
     link = LinkAdvertiser()
     link.mark(PREFIX, 1.0)
     if told:

@@ -74,7 +74,7 @@ def believing(algorithm: Algorithm = Algorithm.HMAC_SHA256) -> tuple[Station, St
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_a_proven_sender_is_believed_once_per_datagram(algorithm: Algorithm) -> None:
+def test_a_proven_sender_is_accepted_once_per_datagram(algorithm: Algorithm) -> None:
     a, b = believing(algorithm)
     data = b.say()
     assert a.hear(data, B).refusal is None
@@ -89,7 +89,7 @@ def test_datagrams_may_overtake_each_other_within_the_window() -> None:
     assert a.hear(sent[0], B).refusal is TraceCode.DROPPED_REPLAY  # below the window
 
 
-def test_what_was_sent_before_the_proof_is_not_believed() -> None:
+def test_datagrams_sent_before_the_proof_are_not_accepted() -> None:
     keys = ring()
     a, b = Station(A, keys), Station(B, keys)
     early = b.say()
@@ -97,7 +97,7 @@ def test_what_was_sent_before_the_proof_is_not_believed() -> None:
     assert a.hear(early, B).refusal is TraceCode.DROPPED_REPLAY
 
 
-def test_a_new_life_has_to_prove_itself_and_the_old_one_is_not_believed_again() -> None:
+def test_a_new_boot_has_to_prove_itself_and_the_old_one_is_not_accepted_again() -> None:
     a, b = believing()
     recorded = b.say()
     reborn = Station(B, seed=2)
@@ -142,7 +142,7 @@ def test_a_sender_is_not_challenged_more_often_than_every_interval() -> None:
     ],
     ids=["secret", "id", "algorithm"],
 )
-def test_another_key_is_not_believed(keys: KeyRing, code: TraceCode) -> None:
+def test_another_key_is_not_accepted(keys: KeyRing, code: TraceCode) -> None:
     a, b = Station(A), Station(B, keys)
     assert a.hear(b.say(), B).refusal is code
 
@@ -152,7 +152,7 @@ def test_the_source_address_is_signed() -> None:
     assert a.hear(b.say(), Address.parse("fe80::3")).refusal is TraceCode.DROPPED_BAD_MAC
 
 
-def test_the_unsigned_are_believed_in_the_transition_mode_only() -> None:
+def test_unsigned_messages_are_accepted_in_the_transition_mode_only() -> None:
     a, b = Station(A), Station(B)
     b.guard.ring = None
     assert a.hear(b.say(), B).refusal is TraceCode.DROPPED_UNSIGNED
@@ -421,7 +421,7 @@ def test_keys_can_be_exchanged_on_a_running_link() -> None:
     assert all(change.new is not AdjacencyState.DOWN for change in a.adjacency_log)
 
 
-def test_a_router_that_restarts_is_believed_again_and_keeps_its_routes() -> None:
+def test_a_router_that_restarts_is_accepted_again_and_keeps_its_routes() -> None:
     wire, _, b = keyed_pair(ring(), ring())
     wire.run(2)
     wire.crash("a")

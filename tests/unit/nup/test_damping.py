@@ -51,7 +51,7 @@ def test_between_reuse_and_suppress_the_past_decides() -> None:
     assert damper.suppressed_for(PEER, DAMPING, 5.0) > 0  # about 2100, on its way down
 
 
-def test_nobody_is_kept_away_for_longer_than_was_said() -> None:
+def test_no_neighbor_is_suppressed_for_longer_than_configured() -> None:
     damper = FlapDamper()
     for _ in range(1000):
         damper.record_flap(PEER, DAMPING, 50.0)

@@ -126,7 +126,7 @@ def test_stations_that_come_and_go_do_not_keep_a_router_loading() -> None:
     assert not instance._links[1].is_converging
 
 
-def test_a_neighbor_that_is_up_is_not_said_to_tell_for_ever() -> None:
+def test_a_neighbor_that_is_up_is_not_reported_as_endless() -> None:
     wire = line()
     wire.endless = ""
     wire.run(LOADING_MAX_S)

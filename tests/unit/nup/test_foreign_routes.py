@@ -125,7 +125,7 @@ def test_a_router_with_our_id_and_other_prefixes_is_named() -> None:
     assert row(wire, nodes[0]).problem == ""
 
 
-def test_what_an_earlier_life_left_is_no_other_router() -> None:
+def test_routes_of_an_earlier_boot_prove_no_other_router() -> None:
     wire, a, b = pair()
     wire.originate("a", "192.0.2.0/24")
     wire.run(2)

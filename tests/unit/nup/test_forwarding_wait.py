@@ -50,7 +50,7 @@ def learned_line() -> Line:
     return line
 
 
-def test_a_new_route_is_told_when_the_kernel_has_it() -> None:
+def test_a_new_route_is_advertised_when_the_kernel_has_it() -> None:
     line = Line()
     line.wire.originate("a", str(LOOPBACK))
     line.wire.run(0.5)
@@ -73,7 +73,7 @@ def test_a_better_metric_waits_and_a_worse_one_does_not() -> None:
     assert line.follow() == []
 
 
-def test_a_retraction_is_told_although_the_prefix_waits() -> None:
+def test_a_retraction_is_sent_although_the_prefix_waits() -> None:
     line = learned_line()
     line.cost(line.left, 4)
     line.wire.withdraw("a", str(LOOPBACK))
@@ -83,7 +83,7 @@ def test_a_retraction_is_told_although_the_prefix_waits() -> None:
     assert line.metric_at(line.c) is None
 
 
-def test_what_got_worse_while_it_waited_is_told_as_it_is() -> None:
+def test_a_route_that_got_worse_while_it_waited_is_advertised_as_it_is() -> None:
     line = learned_line()
     line.cost(line.left, 4)
     line.cost(line.left, 30)
@@ -104,7 +104,7 @@ def test_what_was_chosen_after_the_question_waits_for_another_answer() -> None:
     assert line.metric_at(line.c) == 12
 
 
-def test_a_newer_seqno_alone_is_reported_too_or_nobody_would_answer_for_it() -> None:
+def test_a_newer_seqno_alone_is_reported_too_or_its_wait_would_not_end() -> None:
     line = learned_line()
     before = line.b.learned[LOOPBACK]
     line.wire.originate("a", str(LOOPBACK), metric=1)
@@ -125,7 +125,7 @@ def test_nothing_is_reported_twice_where_nothing_waits() -> None:
     assert line.c.learned[LOOPBACK] is before
 
 
-def test_a_kernel_that_hangs_stops_no_news() -> None:
+def test_a_kernel_that_hangs_delays_updates_only_so_long() -> None:
     line = learned_line()
     line.cost(line.left, 4)
     line.wire.run(FORWARDING_WAIT_MAX_S - 0.2)
@@ -144,7 +144,7 @@ def test_our_own_prefixes_wait_too() -> None:
     assert line.metric_at(line.c) == 10
 
 
-def test_when_nobody_says_what_the_kernel_does_everything_is_told_at_once() -> None:
+def test_without_reports_of_the_kernel_all_is_advertised_at_once() -> None:
     line = Line()
     line.wire.originate("a", str(LOOPBACK))
     line.wire.run(0.1)
@@ -154,7 +154,7 @@ def test_when_nobody_says_what_the_kernel_does_everything_is_told_at_once() -> N
     assert line.metric_at(line.c) == 20
 
 
-def test_a_table_ends_when_what_waits_was_told() -> None:
+def test_a_table_ends_when_waiting_prefixes_were_sent() -> None:
     line = Line()
     line.wire.originate("a", str(LOOPBACK))
     line.wire.run(0.1)
@@ -213,7 +213,7 @@ def test_nothing_waits_while_it_is_off(is_on: bool) -> None:
     assert A not in wait
 
 
-def test_nothing_better_is_told_for_a_process_that_hangs() -> None:
+def test_nothing_better_is_advertised_for_a_process_that_hangs() -> None:
     """S24: a second later neighbors were sent into a black hole."""
     line = learned_line()
     line.wire.hear_of_kernel("b")
@@ -233,7 +233,7 @@ def test_a_process_that_hangs_holds_back_no_retraction() -> None:
     assert line.metric_at(line.c) is None
 
 
-def test_a_process_that_is_alive_and_slow_delays_news_by_a_second_only() -> None:
+def test_a_process_that_is_alive_and_slow_delays_updates_by_a_second_only() -> None:
     line = learned_line()
     line.cost(line.left, 4)
     for _ in range(20):

@@ -63,7 +63,7 @@ def test_a_run_is_a_pure_function_of_its_seed() -> None:
     assert run() == run()
 
 
-def test_unicast_neighbors_are_spoken_to_one_by_one_and_nobody_else_is_heard() -> None:
+def test_unicast_neighbors_get_their_own_datagrams_and_others_are_dropped() -> None:
     wire = FakeWire(1)
     nodes = [wire.add_node(name) for name in "abc"]
     segment = wire.connect("a", "b", "c")
@@ -141,7 +141,7 @@ def test_an_mtu_that_differs_is_named_with_both_values() -> None:
     assert row.problem == "MTU differs: theirs 1400, ours 1500"
 
 
-def test_timers_that_differ_are_named_on_both_sides_and_keep_nobody_apart() -> None:
+def test_timers_that_differ_are_reported_on_both_sides_and_harmless() -> None:
     wire = FakeWire(1)
     a, b = wire.add_node("a"), wire.add_node("b")
     wire.connect("a", "b")
@@ -172,7 +172,7 @@ def heartbeat_sizes(wire: FakeWire, node: Node, duration_s: float) -> list[int]:
     return sizes
 
 
-def test_addresses_are_told_while_somebody_needs_them_and_seldom_afterwards() -> None:
+def test_addresses_are_sent_while_needed_and_seldom_afterwards() -> None:
     wire, a, b = pair()
     wire.run(10)
     sizes = heartbeat_sizes(wire, a, 32)

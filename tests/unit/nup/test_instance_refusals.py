@@ -100,7 +100,7 @@ def test_two_neighbors_with_one_router_id_do_not_displace_each_other() -> None:
     assert refused.problem == f"has the router id 10.255.0.2, heard from {PEER} as well"
 
 
-def test_an_old_heartbeat_is_not_believed() -> None:
+def test_an_old_heartbeat_is_dropped() -> None:
     instance = listening_instance()
     instance.receive_datagram(heartbeat(2, sequence=5), PEER, 1, 255, 0.1)
     instance.receive_datagram(heartbeat(2, sequence=4), PEER, 1, 255, 0.2)

@@ -84,7 +84,7 @@ def test_a_changed_route_is_reported_and_an_unchanged_one_is_not() -> None:
     assert changed.origin == router_id(1)
 
 
-def test_a_lost_route_is_held_until_those_who_were_told_have_acknowledged() -> None:
+def test_a_lost_route_is_held_until_all_that_had_it_have_acknowledged() -> None:
     wire = FakeWire(1)
     for name in "abc":
         wire.add_node(name)
@@ -103,7 +103,7 @@ def test_a_lost_route_is_held_until_those_who_were_told_have_acknowledged() -> N
     assert b.held == set()
 
 
-def test_a_lost_route_that_nobody_was_told_of_is_lost_at_once() -> None:
+def test_a_route_that_was_never_advertised_is_lost_at_once() -> None:
     wire, _, b = pair()
     wire.run(1)
     b.instance.link_down(1, wire.now)

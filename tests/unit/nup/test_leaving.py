@@ -36,7 +36,7 @@ def test_a_router_that_speaks_on_for_a_moment_after_restart_loses_neither_grace_
     assert not puppet.knows_route, "the grace that it asked for is over"
 
 
-def test_its_next_life_is_heard_at_once() -> None:
+def test_its_next_boot_is_heard_at_once() -> None:
     puppet = up()
     puppet.control(RESTART)
     puppet.boot_id += 1
@@ -45,7 +45,7 @@ def test_its_next_life_is_heard_at_once() -> None:
     assert (puppet.state, puppet.knows_route) == (AdjacencyState.INIT, True)
 
 
-def test_what_was_on_its_way_after_goodbye_brings_nobody_back() -> None:
+def test_messages_in_flight_after_goodbye_bring_no_neighbor_back() -> None:
     puppet = up()
     puppet.control(Goodbye())
     states = []

@@ -102,7 +102,7 @@ def test_an_address_of_another_link_of_ours_is_refused_as_well() -> None:
     assert row.problem == "its address 10.7.0.1 is our own address"
 
 
-def test_whoever_speaks_from_our_own_address_is_not_believed() -> None:
+def test_a_sender_with_our_own_address_is_refused() -> None:
     instance = listening_instance()
     for source in (OURS.local_address, OURS_IPV4, Address.parse("10.0.255.255")):
         instance.receive_datagram(heartbeat(2), source, 1, 255, 0.1)

@@ -71,7 +71,7 @@ def assert_taken() -> None:
                 assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_nobody_takes_the_port_while_an_engine_restarts_or_a_link_is_down(tmp_path: Path) -> None:
+def test_the_port_stays_ours_while_an_engine_restarts_or_a_link_is_down(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text(f"router_id: 10.0.0.1\ninterfaces: {{{LEFT}: {{}}}}\n", encoding="utf-8")
     config = load_file(path)

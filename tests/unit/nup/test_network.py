@@ -207,7 +207,7 @@ async def test_a_removed_socket_is_closed_while_others_go_on(rig: Rig) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_every_socket_is_read_before_an_overdue_timer_is_judged(rig: Rig) -> None:
+async def test_every_socket_is_read_before_an_overdue_timer_is_served(rig: Rig) -> None:
     """We were kept waiting: a heartbeat lies in the buffer, and its sender's time is up."""
     now = 100.0
     rig.network._clock = lambda: now

@@ -89,7 +89,7 @@ def test_newcomers_never_displace_a_neighbor_that_was_heard_both_ways() -> None:
     assert state_of(puppet.instance, 2, puppet.now) is not None
 
 
-def test_a_link_full_of_neighbors_heard_both_ways_takes_nobody_else() -> None:
+def test_a_link_full_of_neighbors_heard_both_ways_accepts_no_other() -> None:
     instance = make_instance()
     instance.link_up(link_settings(1, 1, hello_interval_s=0.1), 0.0)
     for number in range(100, 100 + MAX_NEIGHBORS_PER_LINK):

@@ -53,7 +53,7 @@ def test_a_denied_import_is_not_used_nor_passed_on_until_the_rule_goes() -> None
     assert b.learned.keys() == c.learned.keys() == {LOOPBACK}
 
 
-def test_a_denied_export_is_used_here_and_told_nobody() -> None:
+def test_a_denied_export_is_used_here_and_not_advertised() -> None:
     wire, _, b, c = line()
     follow(wire, b, Policy(exports=(NeighborRule(False, interface="eth2"),)))
     assert LOOPBACK in b.learned

@@ -70,7 +70,7 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
     assert table.counts.total == 0
 
 
-def test_whoever_fills_the_table_takes_no_honest_neighbors_reserve(
+def test_filling_the_table_takes_no_honest_neighbors_reserve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five stations of one open link fill it; the neighbor of another link, and its new prefixes,

@@ -139,7 +139,7 @@ def test_where_the_metric_is_fixed_loss_is_shown_and_costs_nothing() -> None:
     assert row.cost == 10
 
 
-def test_a_neighbors_new_life_has_a_new_history() -> None:
+def test_a_neighbors_new_boot_has_a_new_history() -> None:
     adjacency = Adjacency(router_id(2), PEER, boot_id=1, now=0.0)
     for sequence in range(1, 40, 2):
         adjacency.history.record(sequence)

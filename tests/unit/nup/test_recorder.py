@@ -159,7 +159,7 @@ def test_a_changed_input_is_found_out() -> None:
     assert "then" in first.differs
 
 
-def test_signatures_are_judged_as_they_were_and_secrets_stay_at_home() -> None:
+def test_signatures_are_verified_as_they_were_and_secrets_are_not_recorded() -> None:
     secret = b"a very secret secret that nobody has to know"
     ring = nup_keys.ring(nup_keys.key(secret=secret))
     wire = FakeWire(3, BAD_WIRE)

@@ -170,9 +170,7 @@ def test_a_timeout_doubles_once_for_all_that_left_within_a_round_trip() -> None:
     assert sender.estimator.rto_s == 2 * RTO_INITIAL_S  # nothing is known of the round trip yet
 
 
-def test_a_lost_begin_of_the_table_does_not_wait_behind_what_nobody_acknowledges_without_it() -> (
-    None
-):
+def test_a_lost_begin_of_the_table_does_not_wait_behind_messages_that_need_it() -> None:
     sender = ReliableSender()
     sender.owe(message(1, Stream.UNICAST), 0.0)
     for sequence in range(1, 6):

@@ -30,7 +30,7 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_recording_is_told_input_by_input(
+def test_a_recording_is_described_input_by_input(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(recording)]) == 0

@@ -225,7 +225,7 @@ def test_stale_routes_are_used_until_swept_and_updates_to_them_wait_for_the_swee
     assert (key, request.seqno) == (B, 2)
 
 
-def test_a_stale_route_that_is_not_told_again_is_swept(told: Told) -> None:
+def test_a_stale_route_that_is_not_advertised_again_is_removed(told: Told) -> None:
     told(B, 10)
     told.table.mark_stale(B, 1.0)
     told.table.sweep_stale(B, 2.0)
@@ -342,7 +342,7 @@ def test_a_policy_that_looks_at_prefixes_is_asked_for_each_of_a_run() -> None:
     assert table.counts.reachable(B) == len(MANY), "what a filter refuses is kept: it may change"
 
 
-def test_of_a_prefix_that_is_told_twice_in_one_run_there_is_one() -> None:
+def test_a_prefix_that_occurs_twice_in_one_run_is_one_route() -> None:
     table = RouteTable(OURS)
     table.set_path(B, Path(10, BOTH), 0.0)
     table.accept_updates(B, updates([PREFIX, MANY[0], PREFIX], 20), 1, 0.0)

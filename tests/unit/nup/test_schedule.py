@@ -128,7 +128,7 @@ def test_a_datagram_concerns_one_link_of_many(monkeypatch: pytest.MonkeyPatch) -
     assert set(asked) == {7}
 
 
-def test_strangers_who_get_no_further_do_not_make_every_datagram_dearer(
+def test_unconfirmed_neighbors_do_not_make_every_datagram_dearer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     instance = listening_instance()

@@ -62,7 +62,7 @@ def test_a_clock_that_went_back_by_years_is_made_up_for(
     assert limits.admit_foreign(PREFIX, first, survivor, 10.0) is verdict
 
 
-def test_whatever_a_life_was_driven_to_the_next_one_can_reach() -> None:
+def test_the_next_boot_can_reach_any_seqno_that_one_was_driven_to() -> None:
     """Its first number is later by at least the seconds that the driving took, and one start."""
     first = 1_000_000
     limits = RaiseLimits(first)
@@ -106,7 +106,7 @@ def test_numbers_that_we_did_not_issue_are_outrun_ever_more_seldom(limits: Raise
     assert limits.admit_request(PREFIX, own, own + 1, 300.0) is Raise.TOO_SOON
 
 
-def test_one_survivor_of_an_earlier_life_contests_nothing(limits: RaiseLimits) -> None:
+def test_one_remaining_route_of_an_earlier_boot_contests_nothing(limits: RaiseLimits) -> None:
     for step in range(CONTESTED_RAISES - 1):
         assert limits.admit_foreign(PREFIX, 10, 20, step * 10.0) is Raise.GRANTED
     assert not limits.is_contested(PREFIX, 20.0)

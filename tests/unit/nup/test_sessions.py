@@ -41,7 +41,7 @@ def sessions(seed: int, count: int) -> list[int]:
     return found
 
 
-def test_no_session_tells_the_next_one() -> None:
+def test_no_session_predicts_the_next_one() -> None:
     """They were counted up: whoever had seen one on a link knew those of all others."""
     found = sessions(1, 200)
     assert len(set(found)) == len(found)
@@ -69,7 +69,7 @@ def test_the_content_of_a_message_may_stand_in_any_order() -> None:
         assert puppet.instance.counters()[TraceCode.TABLE_COUNT_MISMATCH.value] == 0
 
 
-def test_an_adjacency_that_is_told_a_wrong_session_for_ever_falls_back_in_time() -> None:
+def test_an_adjacency_that_gets_a_wrong_session_for_ever_falls_back_in_time() -> None:
     puppet = Puppet()
     puppet.reach(AdjacencyState.UP)
     wrong = puppet.session ^ 1
@@ -92,7 +92,7 @@ def test_an_implausible_round_trip_is_none(age_s: float) -> None:
     assert adjacency.rtt_s == pytest.approx(9.9)
 
 
-def test_a_table_is_told_again_no_more_often_than_it_may_be_asked_for() -> None:
+def test_a_table_is_sent_again_no_more_often_than_it_may_be_requested() -> None:
     puppet = Puppet()
     puppet.reach(AdjacencyState.UP)
     for _ in range(20):

@@ -106,7 +106,7 @@ def test_a_claim_from_beyond_the_reach_takes_nothing_away(table: RouteTable, ahe
 
 
 @pytest.mark.parametrize("first", [100, (1 << 32) - 2])
-def test_the_choice_among_equals_does_not_depend_on_who_came_first(first: int) -> None:
+def test_the_choice_among_equals_does_not_depend_on_arrival(first: int) -> None:
     """Three seqnos, each of which would be newer than the next all round the ring."""
     keys = [NeighborKey(number, OURS) for number in range(1, 4)]
     seqnos = [(first + step * ((1 << 32) // 3)) % (1 << 32) for step in range(3)]
@@ -125,7 +125,7 @@ def test_the_choice_among_equals_does_not_depend_on_who_came_first(first: int) -
     assert len(chosen) == 1
 
 
-def test_a_distance_outlives_the_dead_interval_that_neighbors_were_told(table: RouteTable) -> None:
+def test_a_distance_outlives_the_advertised_dead_interval(table: RouteTable) -> None:
     table.distances.extend_for_dead_interval(300.0)
     steal_and_leave(table, 1)
     table.collect(1.0 + UNADVERTISED_S)
@@ -135,7 +135,7 @@ def test_a_distance_outlives_the_dead_interval_that_neighbors_were_told(table: R
     assert through(table) == (HONEST,)
 
 
-def test_a_distance_is_not_forgotten_before_every_link_was_told(table: RouteTable) -> None:
+def test_a_distance_is_not_dropped_before_every_link_has_the_replacement(table: RouteTable) -> None:
     steal_and_leave(table, 1)
     now = 1.0
     for _ in range(5):

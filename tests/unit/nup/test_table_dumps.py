@@ -78,7 +78,7 @@ def test_resets_cost_no_walk_over_the_table(
     assert puppet.instance.counters()[TraceCode.TABLE_DELAYED.value] == RESETS + 1 - DUMPS_AT_ONCE
 
 
-def test_a_table_that_had_to_wait_is_told_whole() -> None:
+def test_a_table_that_had_to_wait_is_sent_whole() -> None:
     puppet = Puppet()
     puppet.reach(AdjacencyState.LOADING)
     for number in range(DUMPS_AT_ONCE + 3):
@@ -98,7 +98,7 @@ def test_a_table_that_had_to_wait_is_told_whole() -> None:
     assert puppet.state is AdjacencyState.UP
 
 
-def test_a_neighbor_that_begins_anew_costs_what_it_has_told_since() -> None:
+def test_a_further_restart_costs_only_what_was_advertised_since() -> None:
     puppet = Puppet()
     puppet.reach(AdjacencyState.LOADING)
     for first in range(0, ROUTES, 40):

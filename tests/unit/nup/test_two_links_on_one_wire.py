@@ -128,7 +128,7 @@ def test_a_list_of_several_pages_names_all_links_of_a_router_on_one() -> None:
     assert sum(map(len, listed)) == len(set().union(*listed)) == 60
 
 
-def test_each_link_is_told_of_its_own_losses() -> None:
+def test_each_link_reports_its_own_losses() -> None:
     wire = on_one_wire("a", "a", "b")
     wire.run(2)
     a, b = wire.nodes["a"], wire.nodes["b"]

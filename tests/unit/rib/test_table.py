@@ -119,7 +119,7 @@ def test_what_cannot_be_resolved_says_why(rib: Rib, gateways: list[str], why: st
     assert rib.best(Prefix.parse("10.0.0.0/8")) is None
 
 
-def test_a_default_route_resolves_nobodys_gateway(rib: Rib) -> None:
+def test_a_default_route_resolves_no_gateway(rib: Rib) -> None:
     settle(rib, static("0.0.0.0/0", "192.0.2.2"))
     assert settle(rib, static("10.0.0.0/8", "203.0.113.9")) == {}
     assert "only the default route covers it, of those that routed knows" in problem(
@@ -148,7 +148,7 @@ def test_a_link_made_anew_under_the_same_name_is_followed_by_name(rib: Rib) -> N
     assert settle(rib)["10.0.0.0/8"] == (hop(None, 9),)
 
 
-def test_a_renamed_link_is_no_longer_who_the_route_named(rib: Rib) -> None:
+def test_a_renamed_link_is_no_longer_the_one_that_a_route_named(rib: Rib) -> None:
     settle(rib, static("10.0.0.0/8", "%eth0"))
     rib.link_changed(dataclasses.replace(ETH0, ifname="lan0"))
     assert settle(rib)["10.0.0.0/8"] is None
@@ -182,7 +182,7 @@ def test_recursion_takes_over_next_hops_and_follows_them(rib: Rib) -> None:
     assert changes == {"203.0.113.0/24": None, "10.0.0.0/8": None, "172.16.0.0/12": None}
 
 
-def test_a_more_specific_route_moves_whoever_resolves_through_it(rib: Rib) -> None:
+def test_a_more_specific_route_moves_the_routes_that_resolve_through_it(rib: Rib) -> None:
     settle(rib, static("203.0.113.0/24", "192.0.2.2"), static("10.0.0.0/8", "203.0.113.1"))
     changes = settle(rib, static("203.0.113.1/32", "198.51.100.2"))
     assert changes["10.0.0.0/8"] == (hop("198.51.100.2", 3),)
