@@ -83,7 +83,12 @@ def _down(options: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> int:
     for name in protocol.names_of_labs():
-        lab = attach(name)
+        try:
+            lab = attach(name)
+        except LabError:
+            if name in protocol.names_of_labs():
+                raise
+            continue  # it ended after it was counted
         nodes = " ".join(lab.topology.nodes)
         print(f"{name}\t{nodes}\t{lab.topology.description}")
         lab.detach()

@@ -727,8 +727,3 @@ class FibTable:
         """Return why a route is not as desired; empty if it did not fail."""
         failure = self._failures.get(key)
         return "" if failure is None else failure.reason
-
-    @property
-    def leftover_count(self) -> int:
-        """Number of routes left by an earlier daemon, neither claimed nor swept yet."""
-        return len(self.tracker.to_remove) - len(self._retired)

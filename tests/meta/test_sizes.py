@@ -1,0 +1,84 @@
+"""What is long stays listed, and the list only shrinks.
+
+`sizes.txt` has one line for each function over FUNCTION_LINES, file over FILE_LINES and constructor
+with more than PARAMETERS parameters, with its present size and the reason why it is whole. Nothing
+may grow beyond its line, and nothing new may come without one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.meta.test_layering import MODULES
+
+FUNCTION_LINES = 40
+"""Of the body, without the docstring."""
+FILE_LINES = 450
+PARAMETERS = 6
+
+LIST = Path(__file__).with_name("sizes.txt")
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body and body[-1].end_lineno else 0
+
+
+def constructor_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    if function.name != "__init__":
+        return 0
+    arguments = function.args
+    return len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs) - 1
+
+
+def functions(
+    tree: ast.AST, prefix: str = ""
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{prefix}{node.name}"
+            if not isinstance(node, ast.ClassDef):
+                yield name, node
+            yield from functions(node, f"{name}.")
+
+
+def large() -> dict[str, int]:
+    """By `lines MODULE`, `body MODULE:FUNCTION` and `parameters MODULE:CLASS`: the size."""
+    found: dict[str, int] = {}
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > FILE_LINES:
+            found[f"lines {module}"] = lines
+        for name, function in functions(ast.parse(text)):
+            if (lines := body_lines(function)) > FUNCTION_LINES:
+                found[f"body {module}:{name}"] = lines
+            if (count := constructor_parameters(function)) > PARAMETERS:
+                found[f"parameters {module}:{name.removesuffix('.__init__')}"] = count
+    return found
+
+
+def listed() -> dict[str, int]:
+    rows = {}
+    for line in LIST.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            kind, what, size, reason = line.split(None, 3)
+            assert reason, line
+            rows[f"{kind} {what}"] = int(size)
+    return rows
+
+
+FOUND, LISTED = large(), listed()
+
+
+@pytest.mark.parametrize("what", sorted(FOUND))
+def test_what_is_long_is_listed_and_has_not_grown(what: str) -> None:
+    assert FOUND[what] <= LISTED.get(what, 0), f"{what} is {FOUND[what]}: split it"
+
+
+@pytest.mark.parametrize("what", sorted(LISTED))
+def test_a_line_of_the_list_is_as_long_as_the_thing(what: str) -> None:
+    assert FOUND.get(what) == LISTED[what], f"{what} is shorter now: change or remove its line"
