@@ -254,10 +254,11 @@ def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
         return is_same, "neither has a route" if is_same else "only the kernel has a route"
     if kernel["type"] == "none":
         return False, "the kernel has no route"
-    if kernel["type"] != winner.get("type"):
-        return False, f"the kernel's route is {kernel['type']}, not {winner['type']}"
-    if winner.get("type") != "unicast":
-        return True, f"both refuse ({winner['type']})"
+    route_type = winner.get("type")
+    if kernel["type"] != route_type:
+        return False, f"the kernel's route is {kernel['type']}, not {route_type}"
+    if route_type != "unicast":
+        return True, f"both refuse ({route_type})"
     if kernel["prefix"] is None:
         return _agreement_of_hop(winner, kernel)
     prefix = explained.get("prefix")
