@@ -19,7 +19,13 @@ pytestmark = pytest.mark.root
 
 needs_table = pytest.mark.skipif(here() is None, reason="no system call table for this machine")
 
-CONFINE = """
+USER = 65534 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Each process of a test run has its own, because RLIMIT_NPROC counts all threads of a user."""
+
+CONFINE = f"""
+USER = {USER}
+"""
+CONFINE += """
 import array, ctypes, json, mmap, os, resource, select, signal, socket, sys, threading, traceback
 import trio
 from routed.sandbox.confine import confine_engine
@@ -29,7 +35,7 @@ datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 datagrams.bind(("127.0.0.1", 0))
 unix = socket.socketpair()
 load_what_tracebacks_need()
-confinement = confine_engine(65534, 65534, has_sandbox=sys.argv[1] == "sandboxed")
+confinement = confine_engine(USER, USER, has_sandbox=sys.argv[1] == "sandboxed")
 libc = ctypes.CDLL(None, use_errno=True)
 is_x86 = os.uname().machine == "x86_64"
 def call(name, *arguments):
