@@ -1,0 +1,140 @@
+"""Through which of our files a route passes, in the order of their first call.
+
+R is traced (`traced.py`) while A - R - B is at rest but for one thing: R is reloaded without a
+change, and with one static route more; A advertises a route; a person reads R's routes. A file
+counts when a function of it has the route in an argument or in its result; a reload has no route to
+follow, so each file that runs counts. `model` does not count, nor does a package's `__init__`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import router_config
+import topology
+from fault_tools import ROUTER, reload_statics, start_other
+from fault_tools import run as run_on_router
+from testbed import Lab
+from traced import ROUTES
+from waiting import wait_until
+
+__all__ = ["TOPOLOGY", "plan", "run", "trips_in"]
+
+TOPOLOGY = "line3"
+
+_DEADLINE_S = 60.0
+_ALL_STATIC = "- {source: static}"
+_STATIC, _LEARNED = ROUTES
+
+
+class _Trace:
+    """Reads what the traced programs write."""
+
+    def __init__(self, fifo: str) -> None:
+        os.mkfifo(fifo)
+        os.chmod(fifo, 0o666)  # the engine has another user
+        fd = os.open(fifo, os.O_RDWR)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1 << 20)
+        self._reader = os.fdopen(fd, encoding="utf-8")
+        self._lock = threading.Lock()
+        self._lines: list[list[str]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._reader:
+            with self._lock:
+                self._lines.append(line.split())
+
+    def files(self, began_s: float, ended_s: float, *, kinds: str) -> dict[str, str]:
+        """File -> the process and the function that ran first, in the order of that."""
+        found: dict[str, str] = {}
+        with self._lock:
+            lines = sorted(self._lines, key=lambda words: float(words[0]))
+        for moment, process, kind, path, function in lines:
+            if kind in kinds and began_s <= float(moment) <= ended_s and not _is_left_out(path):
+                found.setdefault(path, f"{process:9} {function}")
+        return found
+
+
+def _is_left_out(path: str) -> bool:
+    return path.startswith("routed/model/") or path.endswith("/__init__.py")
+
+
+def plan() -> topology.Topology:
+    """A network in which heartbeats are rare."""
+    interfaces = {"eth*": {"hello": "5s", "multiplier": 20}}
+    return topology.load(TOPOLOGY).with_config({"interfaces": interfaces})
+
+
+def run(lab: Lab, say: Callable[[str], None]) -> None:
+    """Print the files of each trip, in a lab of its own (the one given stays empty).
+
+    Raises:
+        DeadlineExceededError: a route did not arrive.
+        LabError: a daemon did not start or answer.
+    """
+    with Lab(plan()) as own:
+        for name, files in trips_in(own).items():
+            say(f"\n{name}: {len(files)} files")
+            for path, first in files.items():
+                say(f"    {path:48} {first}")
+
+
+def trips_in(lab: Lab) -> dict[str, dict[str, str]]:
+    """Trip -> file -> the process and the function that ran first, in the order of that.
+
+    Args:
+        lab: built by `plan`, without daemons yet.
+
+    Raises:
+        DeadlineExceededError: a route did not arrive.
+        LabError: a daemon did not start or answer.
+    """
+    lab.write_config_unless_there("A")
+    text = lab.read_config("A")
+    lab.write_config("A", text.replace("redistribute:\n", f"redistribute:\n{_ALL_STATIC}\n"))
+    lab.start_daemons()
+    lab.wait_converged(_DEADLINE_S)
+    with tempfile.TemporaryDirectory(prefix="routed-trips-") as directory:
+        os.chmod(directory, 0o755)
+        fifo = str(Path(directory, "fifo"))
+        trace = _Trace(fifo)
+        start_other(lab, "traced.py", fifo, "routed")
+        lab.wait_converged(_DEADLINE_S)
+        return _trips(lab, trace, fifo)
+
+
+def _trips(lab: Lab, trace: _Trace, fifo: str) -> dict[str, dict[str, str]]:
+    trips: dict[str, dict[str, str]] = {}
+
+    def trip(name: str, act: Callable[[], object], kinds: str = "d") -> None:
+        began_s = time.monotonic()
+        act()
+        trips[name] = trace.files(began_s, time.monotonic(), kinds=kinds)
+
+    def wait_for(route: str, router: str) -> None:
+        def is_there() -> bool:
+            return any(each.prefix == route for each in lab.kernel_routes(router))
+
+        wait_until(is_there, _DEADLINE_S, f"the kernel of {router} has {route}")
+
+    def announce(router: str, route: str) -> None:
+        reload_statics(lab, router, f"static:\n  - {{prefix: {route}, type: blackhole}}\n")
+        wait_for(route, ROUTER)
+
+    program = str(Path(__file__).parents[1] / "traced.py")
+    socket = router_config.socket_path(ROUTER)
+    show = [sys.executable, program, fifo, "routectl", "-s", socket, "show", "routes"]
+    trip("a reload that changes nothing", lambda: lab.routectl(ROUTER, "reload"), kinds="dr")
+    trip("a static route, to the kernel", lambda: announce(ROUTER, _STATIC))
+    trip("a learned route, to the kernel", lambda: announce("A", _LEARNED))
+    wait_for(_LEARNED, "B")
+    trip("`show routes`", lambda: run_on_router(lab, show))
+    return trips
