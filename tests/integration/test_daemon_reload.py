@@ -12,6 +12,7 @@ import pytest
 
 import kernel
 import router_config
+import topology
 from routed.fib.rule_codec import RULE_MESSAGES, decode_rule, encode_rule_dump
 from routed.model.prefix import Family
 from routed.model.rule import PolicyRule
@@ -67,7 +68,10 @@ def uptimes(lab: Lab, router: str) -> dict[str, float]:
 
 @pytest.fixture
 def lab(build_lab: LabBuilder) -> Lab:
-    lab = build_lab("line3")
+    return started(build_lab("line3"))
+
+
+def started(lab: Lab) -> Lab:
     lab.write_config_unless_there("R")
     lab.base = lab.read_config("R")  # type: ignore[attr-defined]
     lab.write_config("R", lab.read_config("R") + statics(1, 2, 3))
@@ -307,8 +311,10 @@ def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_last_good(
     wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "it goes by the file")
 
 
-def test_ten_thousand_changed_routes_are_one_burst(lab: Lab) -> None:
+def test_ten_thousand_changed_routes_are_one_burst(build_lab: LabBuilder) -> None:
     """Each is written once, in place: nothing is taken out, and nothing is written twice."""
+    patient = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 100}}}
+    lab = started(build_lab(topology.load("line3").with_config(patient)))
     count = 10_000
 
     def write(kind: str) -> None:
