@@ -1,21 +1,21 @@
-"""What the daemon runs by, and how both of its processes come to run by something else.
+"""The configuration in force, and the switch of both processes to another one.
 
-    switch        the engine checks --> the kernel's side follows --> the engine applies
-                                          |                             | it ends, or says nothing
-                                          +<------- back at once -------+
-    switch_back   the kernel's side follows --> the engine applies, or is ended and replaced
+    switch        the engine checks --> the kernel side follows --> the engine applies
+                                          |                           | it ends, or times out
+                                          +<------ back at once ------+
+    switch_back   the kernel side follows --> the engine applies, or is killed and replaced
 
-Three facts are kept apart, because the engine may end at any moment:
+Three facts are kept separately, because the engine may end at any moment:
 
-    in_force   what the kernel's side follows, and what a reload compares with
-    agreed     what a new engine starts by: nothing that has not proven itself with an engine
-    followed   what the engine runs by that is there; None between two engines
+    in_force   the configuration of the kernel side, which a reload compares with
+    agreed     the configuration of a new engine: one that an engine has already applied
+    followed   the configuration of the current engine; None between two engines
 
-A switch that fails has changed nothing: an engine that ends while it applies a configuration is
-followed by one that starts by the old one. A way back does not fail: it needs no file and no
-consent of the engine, and a metrics address that is taken meanwhile is tried until it is free.
+A switch that fails has changed nothing: when an engine ends while it applies a configuration, the
+next one starts with the old configuration. A switch back does not fail: it needs no file and no
+approval of the engine, and a metrics address that is in use meanwhile is retried until it is free.
 
-Bounds: an engine that does not follow the way back within SWITCH_BACK_TIMEOUT_S ends.
+Bounds: an engine that does not switch back within SWITCH_BACK_TIMEOUT_S is killed.
 """
 
 from __future__ import annotations
@@ -53,26 +53,26 @@ __all__ = [
 ]
 
 SWITCH_BACK_TIMEOUT_S = 5.0
-"""How long an engine may take to follow the way back."""
+"""Longest time that an engine may take to switch back."""
 
 METRICS_RETRY_S = 5.0
-"""Between two attempts to listen where metrics were served before."""
+"""Seconds between two attempts to listen on the former metrics address."""
 
 SECRETS_CHANGED = "secrets changed"
 
 LOCK_RETRY_S = 60.0
-"""Between two attempts to have the name that tells a second daemon of this one."""
+"""Seconds between two attempts to bind the name that shows a second daemon that this one runs."""
 
 
 class SwitchError(Exception):
-    """The daemon could not switch; it runs by the old configuration. The lines say why."""
+    """The daemon could not switch; the old configuration is in force. `lines` has the reasons."""
 
     def __init__(
         self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
     ) -> None:
         """Args:
         lines: the reasons.
-        was_applied: the engine ended on the new configuration, or may have.
+        was_applied: the engine ended, or may have ended, because of the new configuration.
         is_engine_gone: there was no engine, or it ended before it had seen everything.
         """
         self.lines = tuple(lines)
@@ -83,7 +83,7 @@ class SwitchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """All that a daemon runs by: a configuration, and the secrets that its keys had."""
+    """A configuration, and the secrets of its keys at the time it was loaded."""
 
     config: Config
     secrets: tuple[SharedSecret, ...] = ()
@@ -101,20 +101,20 @@ class ConfigSwitch:
         kernel: KernelSide,
         nup_sockets: NeighborSockets,
     ) -> None:
-        """Begin with the configuration that the daemon has started with.
+        """Create the switch with the configuration that the daemon has started with.
 
         Args:
             started_by: that configuration.
             reader: of key files.
-            opened: the listeners, the instance lock and the log, which follow a configuration.
-            supervisor: of the engines.
-            kernel: follows a configuration before the engine does.
-            nup_sockets: follow it, too; they are opened and closed once the engine does.
+            opened: the listeners, the instance lock and the log, which depend on a configuration.
+            supervisor: the owner of the engine.
+            kernel: the kernel side, which switches before the engine does.
+            nup_sockets: opened and closed once the engine has switched.
         """
         self.nup_sockets = nup_sockets
         self.in_force = started_by
         self.generation = 0
-        """Raised whenever an engine is given a configuration."""
+        """Incremented whenever a configuration is sent to an engine."""
         self._agreed = started_by
         self._followed: InForce | None = None
         self._reader = reader
@@ -131,16 +131,16 @@ class ConfigSwitch:
 
     @property
     def config(self) -> Config:
-        """In force."""
+        """The configuration in force."""
         return self.in_force.config
 
     # --- engines
 
     async def configure(self, session: EngineSession) -> None:
-        """Give a new engine what is agreed.
+        """Send the agreed configuration to a new engine.
 
         Raises:
-            EngineFailed: it does not take it, or something else was agreed meanwhile.
+            EngineFailed: it does not accept it, or another one was agreed meanwhile.
         """
         self.generation += 1
         agreed = self._agreed
@@ -160,21 +160,21 @@ class ConfigSwitch:
             violations=dict(self._supervisor.conduct.violations),
             config_path=self._reader.path,
             daemon_pid=os.getpid(),
-            # Later than that of every earlier engine, also of one that died a moment ago.
+            # Higher than that of every earlier engine, also of one that ended a moment ago.
             origin_seqno=(origin_seqno() + self._supervisor.restarts) & 0xFFFF_FFFF,
         )
 
     def engine_ended(self) -> None:
-        """There is no engine until the next one is configured."""
+        """Record that there is no engine until the next one is configured."""
         self._set_followed(None)
 
     async def wait_for_engine(self) -> None:
-        """Return once there is an engine that runs by what is agreed."""
+        """Return once an engine has applied the agreed configuration."""
         while self._followed is not self._agreed or self._supervisor.running is None:
             await self._engine_news.wait()
 
     def _end(self, session: EngineSession) -> None:
-        """End an engine that does not follow; it counts as gone, although it may take a moment."""
+        """Kill an engine that does not switch; it counts as ended at once."""
         session.kill()
         self._set_followed(None)
 
@@ -183,13 +183,13 @@ class ConfigSwitch:
         self._engine_news.set()
         self._engine_news = trio.Event()
 
-    # --- there
+    # --- switching
 
     async def changes_beside(self, new: Config) -> list[str]:
-        """What a switch would change beside the configuration: the secrets in its key files.
+        """List what a switch would change besides the configuration: the secrets in its key files.
 
         Raises:
-            SwitchError: they cannot be read.
+            SwitchError: the key files cannot be read.
         """
         return self._beside(await self._secrets(new))
 
@@ -203,14 +203,14 @@ class ConfigSwitch:
         return [] if secrets == self.in_force.secrets else [SECRETS_CHANGED]
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
-        """Follow a configuration on both sides.
+        """Switch both processes to a configuration.
 
         Args:
-            new: as the file says.
-            delta: from the one in force.
+            new: the configuration that was loaded.
+            delta: its difference from the one in force.
 
         Returns:
-            What changed beside the delta.
+            What changed besides the delta.
 
         Raises:
             SwitchError: it cannot be; the old one is in force.
@@ -228,7 +228,7 @@ class ConfigSwitch:
         return beside
 
     async def _switch(self, session: EngineSession, new: InForce) -> None:
-        """Let the engine check the new configuration, then follow it on both sides.
+        """Let the engine check the new configuration, then switch both processes to it.
 
         Raises:
             SwitchError: it cannot be; the old one is in force.
@@ -253,7 +253,7 @@ class ConfigSwitch:
         self.nup_sockets.reconcile_all()
 
     async def _apply(self, session: EngineSession, new: InForce) -> None:
-        """Have the engine run by the new one, with the kernel's side following first."""
+        """Switch the kernel side to the new configuration, then let the engine apply it."""
         old = self.in_force
         self.generation += 1
         try:
@@ -267,7 +267,7 @@ class ConfigSwitch:
             await session.commit()
         except EngineFailed as error:
             self._put_in_force(old)
-            self._end(session)  # whatever it runs by; the next one starts by the old one
+            self._end(session)  # its configuration is unknown; the next one starts with the old one
             raise SwitchError([str(error)], was_applied=True) from error
 
     def _put_in_force(self, new: InForce) -> None:
@@ -278,7 +278,7 @@ class ConfigSwitch:
             self._daemon_log.follow(new.config.log)
 
     async def _claim_later(self) -> None:
-        """Have the name of our protocol number, when it could not be had: any local user may have
+        """Bind the name of our protocol number if it was in use before: any local user may occupy
         it for a while."""
         told = ""
         while not self._instance.is_held:
@@ -293,16 +293,16 @@ class ConfigSwitch:
                 self._log.emit("instance-lock-missing", reason=problem)
             told = problem
 
-    # --- and back
+    # --- switching back
 
     async def switch_back(self, former: InForce) -> list[str]:
-        """Return to what was in force before, whatever the engine does.
+        """Return to the configuration that was in force before, whatever the engine does.
 
         Args:
-            former: that.
+            former: that configuration.
 
-        Returns, once an engine runs by it:
-            What could not be restored and is tried on.
+        Returns, once an engine has applied it:
+            What could not be restored and is retried.
         """
         self._agreed = former
         self._put_in_force(former)
@@ -316,12 +316,12 @@ class ConfigSwitch:
                 self._hand_over_metrics(session)
             self.nup_sockets.reconcile_all()
         elif self._supervisor.session is not None:
-            self._end(self._supervisor.session)  # stopped, or just being given the other one
+            self._end(self._supervisor.session)  # stopped, or being configured with the other one
         await self.wait_for_engine()
         return problems
 
     async def _follows(self, session: EngineSession, former: InForce) -> bool:
-        """Whether an engine takes the former configuration in time."""
+        """Let an engine apply the former configuration. Returns whether it did so in time."""
         self.generation += 1
         try:
             with trio.fail_after(SWITCH_BACK_TIMEOUT_S):
@@ -334,7 +334,7 @@ class ConfigSwitch:
     # --- metrics
 
     def hand_over_listeners(self, session: EngineSession) -> None:
-        """Give a new engine the sockets that clients and scrapers come to."""
+        """Send a new engine the sockets on which clients and scrapers connect."""
         session.send(
             SocketReady(SocketKind.MANAGEMENT, 0, None),
             descriptor=self._listeners.copy_management(),
@@ -351,7 +351,7 @@ class ConfigSwitch:
         self._metrics_at = at
 
     def _restore_metrics(self, wanted: ListenAddress | None) -> list[str]:
-        """Listen where metrics were served before; why not, if so, and then it is tried on."""
+        """Listen on the former metrics address. Returns the reason if that fails; it is retried."""
         try:
             self._serve_metrics(self._listeners.prepare_metrics(wanted), wanted)
         except ListenerError as error:
@@ -362,7 +362,7 @@ class ConfigSwitch:
         return []
 
     async def run(self) -> None:
-        """Try on what has failed: to serve metrics where they were before, to be the only one."""
+        """Retry what has failed: to listen on the former metrics address, to bind our name."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._claim_later)
             await self._serve_metrics_later()

@@ -1,13 +1,13 @@
-"""The kernel's side of the parent: netlink sockets, and what keeps the kernel as it should be.
+"""The kernel side of the parent: the netlink sockets, and the loops that synchronise the kernel.
 
-    EventSocket --> KernelMonitor --links--> host (engine, NUP sockets)
+    EventSocket --> KernelMonitor --links--> KernelSide (engine, NUP sockets)
                          |---routes--> FibSync   (our routes: desired against kernel)
                          |---routes--> ImportSync (others' routes, as candidates)
                          '---rules---> RuleSync  (policy rules)
 
-Each of the three syncs owns its own books and its own request socket, so that a long dump of one
-never stands in another's way. This room owns the sockets and passes each notification to whom it
-concerns; it decides nothing.
+Each of the three syncs owns its state and its request socket, so that a long dump of one never
+delays another. This module owns the sockets and passes each notification to the syncs that it
+concerns; it makes no decisions.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ __all__ = ["KernelSide", "KernelSockets"]
 
 
 NEXTHOPS_REPORTED_MAX = 100
-"""Objects in one answer; fewer where they have so many next hops that they do not fit
+"""Most objects in one answer; fewer if they have so many next hops that they do not fit
 (`NextHopsReported.halves`)."""
 
 NEXTHOP_MEMBERS_TOLD_MAX = 2000
-"""Next hops of them, as wanted and as the kernel has them: some milliseconds of work."""
+"""Most next hops of these objects, desired and in the kernel: some milliseconds of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSockets:
-    """The netlink sockets: each task has its own, so that none waits for the dump of another."""
+    """The netlink sockets: one for each task, so that no task waits for the dump of another."""
 
     writer: RequestSocket
     """Writes routes, and dumps them."""
@@ -82,9 +82,9 @@ class KernelSockets:
     object_writer: RequestSocket
     """Writes and dumps nexthop objects."""
     link_asker: RequestSocket
-    """Asks for the carrier of links."""
+    """Reads the state of single links, for the carrier check."""
     listener: EventSocket
-    """Receives all notifications but those of our own writes."""
+    """Receives all notifications except those of our own writes of routes and nexthop objects."""
 
     @classmethod
     @contextmanager
@@ -112,7 +112,7 @@ class KernelSockets:
 
 
 class KernelSide:
-    """Owns the syncs on the netlink sockets, and notifies the engine of what they find."""
+    """Owns the syncs on the netlink sockets, and reports their results to the engine."""
 
     def __init__(
         self,
@@ -123,21 +123,21 @@ class KernelSide:
         supervisor: Supervisor,
         log: Logger,
     ) -> None:
-        """Subscribe to the kernel; nothing is read before `load`.
+        """Create the syncs on subscribed sockets; nothing is read before `load`.
 
         Args:
-            config: in force.
+            config: the configuration in force.
             sockets: open for as long as this is used.
-            links: filled from here on.
-            nup_sockets: follow the links.
-            supervisor: its running engine is notified.
-            log: for links, and all that the syncs log.
+            links: the table of links, kept current from now on.
+            nup_sockets: opened and closed as links change.
+            supervisor: owner of the engine that is notified.
+            log: for changes of links, and for the events of the syncs.
 
         Raises:
             NetlinkError: the kernel refuses.
         """
         self.start_applied = trio.Event()
-        """Set once all routes that an engine decided at its start were tried."""
+        """Set once all routes that an engine selected at its start were tried."""
         self.is_loaded = False
         """Whether the links have been read."""
         self._links = links
@@ -197,12 +197,12 @@ class KernelSide:
     def _open_objects(
         self, config: FibConfig, kernel: RequestSocket, fib_tables: FibTables
     ) -> ObjectSync | None:
-        """What keeps nexthop objects; None when the kernel has no such thing."""
+        """Create the sync of nexthop objects; None if the kernel has no nexthop objects."""
         try:
             if kernel.dump_nexthops() is None:
                 return None
         except DumpInterrupted:
-            pass  # they change so fast because there are some
+            pass  # objects that change so fast do exist
         is_enabled = config.nexthop_objects is NextHopObjects.AUTO
         if is_enabled:
             problem = self._compat_mode.switch_off()
@@ -223,7 +223,7 @@ class KernelSide:
         self.is_loaded = True
 
     async def run(self) -> None:
-        """Keep the kernel as it should be, until cancelled."""
+        """Keep the kernel equal to the desired state until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._monitor.run)
             nursery.start_soon(self.sync.run)
@@ -232,7 +232,7 @@ class KernelSide:
             nursery.start_soon(self._carriers.run)
 
     def follow(self, old: Config, new: Config) -> None:
-        """Keep it by another configuration from now on."""
+        """Switch the kernel side to another configuration."""
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
         self._rules.set_desired(_rules_of(new))
         self.admission.follow(new.martians)
@@ -246,7 +246,7 @@ class KernelSide:
             self._monitor.follow_table(new.fib.table_id)
 
     async def leave(self, on_exit: OnExit) -> int:
-        """Take our routes and rules away, or leave them; the number of routes left."""
+        """Remove our routes and rules, or keep them. Returns the number of routes left."""
         if on_exit is OnExit.KEEP:
             return self.counters.installed
         kept = await self.sync.flush()
@@ -254,36 +254,36 @@ class KernelSide:
         return kept
 
     def begin_session(self) -> None:
-        """A new engine knows nothing of the kernel yet."""
+        """Prepare to report the whole kernel state to a new engine."""
         self.sync.begin_session()
         self._learn.importer.begin_session()
 
-    # --- what there is to know
+    # --- queries
 
     @property
     def counters(self) -> FibCounters:
-        """The FIB in numbers."""
+        """Return the counters of the FIB."""
         return self.sync.counters()
 
     @property
     def links(self) -> list[Interface]:
-        """Every link, as it is now."""
+        """List the current state of every link."""
         return list(self._links.interfaces.values())
 
     def link(self, ifindex: int) -> Interface | None:
-        """A link as it is now."""
+        """Return the current state of a link; None if there is no such link."""
         return self._links.interfaces.get(ifindex)
 
     def nexthops_after(self, after_id: int) -> NextHopsReported:
-        """The next nexthop objects with ids above one."""
+        """Report the next nexthop objects with ids above `after_id`."""
         states = () if self._objects is None else self._objects.states_after(after_id)
         return report_nexthops(states, self._log)
 
     def former_next_hops(self) -> tuple[tuple[Address, int], ...]:
-        """Gateways and their links that the kernel routes of earlier lives go through.
+        """List the gateways and links of kernel routes that an earlier run of the daemon left.
 
-        Only what has been read by now: a daemon does not wait for a million routes to be read
-        before it starts its engine. Cost: 0.1 us a route.
+        Only routes that have been read by now are included: the daemon does not wait for a dump of
+        a million routes before it starts its engine. Cost: 0.1 us per route.
         """
         fib_tables = self.sync.fib_tables
         hops = fib_tables.hops()
@@ -292,7 +292,7 @@ class KernelSide:
         return tuple(sorted(hops)[:FORMER_NEXT_HOPS_MAX])
 
     def pop_progress(self) -> FibProgress | None:
-        """The FIB's news as a message."""
+        """Return the FIB's progress as a message; None if there is none."""
         progress = self.sync.pop_progress()
         return None if progress is None else FibProgress(*progress)
 
@@ -302,7 +302,7 @@ class KernelSide:
         return None if changes is None else RoutesImported(*changes)
 
     async def execute(self, command: FibCommand) -> FibCommandDone:
-        """Do something to the FIB as a whole, and say in words how that went."""
+        """Carry out a command on the whole FIB. Returns the result with text for people."""
         match command:
             case FibCommand.DECOUPLE:
                 left = await self.sync.decouple()
@@ -321,7 +321,7 @@ class KernelSide:
                 line = f"read {report.routes} routes in {report.took_s:.2f} s: {found}"
                 return FibCommandDone(True, (line,))
 
-    # --- what the kernel does
+    # --- notifications from the kernel
 
     def _is_link_up(self, ifindex: int) -> bool:
         link = self.link(ifindex)
@@ -344,7 +344,7 @@ class KernelSide:
         self._learn.nexthop_notified()
 
     def _cut_off(self, before: Interface, after: Interface) -> list[tuple[Address, int]]:
-        """Next hops that were in a connected subnet of a link and are no longer."""
+        """List next hops that were in a connected subnet of a link and are no longer in one."""
         old, new = before.on_link_prefixes(), after.on_link_prefixes()
         if self._objects is None or set(old) <= set(new):
             return []
@@ -389,7 +389,7 @@ class KernelSide:
     def _on_progress(self) -> None:
         session = self._supervisor.running
         if session is None:
-            return  # the next engine is sent everything in any case
+            return  # the next engine receives the whole state in any case
         session.mark_progress()
         if self.sync.has_applied_start:
             self.start_applied.set()
@@ -401,10 +401,10 @@ class KernelSide:
 
 
 def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsReported:
-    """The first of some nexthop objects: few enough for a message and for a moment.
+    """Report the first of some nexthop objects: as many as fit in a message and take little time.
 
     Cost: NEXTHOPS_REPORTED_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of
-    one object more, whatever there are.
+    one object more, however many there are.
     """
     reports: list[NextHopReport] = []
     members = 0
@@ -417,8 +417,8 @@ def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsRepo
 
 
 def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:
-    """One nexthop object for people. Who replaced it may have given it more members than are shown:
-    that is logged."""
+    """Describe one nexthop object for people. An object that was replaced from outside may have
+    more members than are shown; that is logged."""
     longest = max(len(state.next_hops), len(state.active))
     if longest > NEXT_HOPS_MAX:
         log.emit("nexthop-cut", id=state.id, next_hops=longest, shown=NEXT_HOPS_MAX)

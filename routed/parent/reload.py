@@ -1,29 +1,30 @@
-"""Changing the configuration of a running daemon, as a transaction.
+"""Changes of the configuration of a running daemon, as transactions.
 
-    check, diff, plan          read the file, say what it would do, change nothing
+    check, diff, plan          read the file and report its effect; change nothing
     reload                     load, check, compare, let the engine check, switch: all or nothing
-    reload, confirm within N   the same; without a `confirm` in time the old one comes back
-    confirm                    it stays
-    rollback                   back to what was in force before
+    reload, confirm within N   the same; the old one is restored without a `confirm` in time
+    confirm                    keep the configuration that waits for it
+    rollback                   return to the configuration that was in force before
 
-Changes wait in a queue and are carried out one by one (`routed.parent.reload_queue`); what each
-does is in the table of `routed.parent.reload_phases`. Reviews change nothing and have a task of
-their own, so that a slow one delays neither a change nor the timer.
+Changes wait in a queue and are carried out one by one (`routed.parent.reload_queue`); the table of
+`routed.parent.reload_phases` has the action of each. Reviews (check, diff, plan) change nothing and
+have their own task, so that a slow one delays neither a change nor the timer.
 
-While a configuration waits for its confirmation nothing else is loaded: the way back would no
-longer be clear. The timer runs here, in the process that no client can cut off, and the way back
-needs nobody's consent: the parent holds the former configuration with its secrets in memory, is
-back at once, and an engine that does not follow is replaced by one that starts by it.
+While a configuration waits for its confirmation nothing else is loaded: the former configuration
+must stay unambiguous. The timer runs in this process, which no client can block, and the return
+needs no approval: the parent holds the former configuration with its secrets in memory and switches
+back at once, and an engine that does not switch is replaced by one that starts with it.
 
-A confirmation is for one configuration. Each that waits has a token; a plain `confirm` is taken
-from the user who loaded it, unless another one was taken back lately, which may be meant instead.
+A confirmation is for one configuration. Each configuration that waits has a token; a `confirm`
+without one is accepted from the user who loaded it, unless another configuration was reverted
+recently, which may be meant instead.
 
 Invariants:
-    What a requester is told is in force, is. An error means that the old one is.
-    A configuration is on disk as refused before the switch to it begins, and no longer when it is
-    in force for good: whenever the parent ends, the next start goes by what was confirmed.
-    `LastGood.running` is always a configuration that was confirmed (a plain reload is).
-    What is not on disk although it should be is in the answer, and written as soon as it can be.
+    An answer of success means that the new configuration is in force, an error that the old one is.
+    A configuration is recorded on disk as refused before the switch to it begins, until it is
+    confirmed: whenever the parent ends, the next start uses the confirmed configuration.
+    `LastGood.running` is always a confirmed configuration (a plain reload confirms implicitly).
+    State that could not be written to disk is named in the answer, and the write is retried.
     SIGHUP never loads a text that is refused; an edited file or `routectl reload` does.
 """
 
@@ -57,14 +58,14 @@ __all__ = [
 ]
 
 SIGNAL_ATTEMPTS = 3
-"""Engines that a reload by signal is tried with; a client would ask again."""
+"""Most engines with which a reload by signal is tried; a client can repeat its request."""
 
 AMBIGUOUS_S = 3600.0
-"""How long a configuration that was taken back may be meant by a plain `confirm`: the longest time
-that there is for a confirmation."""
+"""Seconds for which a `confirm` without a token may mean a configuration that was reverted: the
+longest confirmation timeout."""
 
 KEEP_RETRY_S = 30.0
-"""Between two attempts to write state files that could not be written."""
+"""Seconds between two attempts to write state files."""
 
 _TOKEN_BYTES = 3
 
@@ -82,7 +83,7 @@ class _Unconfirmed:
 
 
 class Transactions:
-    """Owns the queue of requests, the phase, and what waits for a confirmation."""
+    """Owns the queue of requests, the phase, and the configuration that waits for confirmation."""
 
     def __init__(
         self,
@@ -93,15 +94,15 @@ class Transactions:
         answers: EngineAnswers,
         reporter: ServiceReporter,
     ) -> None:
-        """Begin without requests.
+        """Start with an empty queue.
 
         Args:
-            switch: has both processes follow a configuration.
-            history: the configurations worth going back to.
-            reader: of the configuration file.
-            log: for what happens; its file is opened again by each reload.
-            answers: sends each answer to the engine that asked.
-            reporter: tells the service manager when a reload begins and ends.
+            switch: switches both processes to a configuration.
+            history: the last good configurations, for a rollback.
+            reader: reads the configuration file.
+            log: for reload events; each reload opens its file again.
+            answers: sends each answer to the engine that sent the request.
+            reporter: notifies the service manager when a reload begins and ends.
         """
         self.phase = ReloadPhase.CONFIRMED
         self._switch = switch
@@ -116,21 +117,21 @@ class Transactions:
         self._must_return = False
         self._returned_at = float("-inf")
         self._elsewhere: str | None = None
-        """A text that was loaded and moves the pid file: a start by it looks for what is refused
-        where nothing of that is."""
+        """A loaded text that moves the pid file: a start with it would not find the state files of
+        this process, which record the refused text."""
         self._has_started = trio.Event()
         self.has_kept_start = trio.Event()
-        """What the daemon has started by is on disk, or could not be written."""
+        """Set once the initial configuration is on disk, or could not be written."""
         self._queue = ReloadQueue()
         self._news = trio.Event()
         self._reviews_in, self._reviews = trio.open_memory_channel[ReloadRequest](QUEUE_MAX)
 
     def started(self, text: str, *, is_instead: bool = False) -> None:
-        """The daemon has started by a text: that is what a rollback may come back to.
+        """Record the text that the daemon has started with: a rollback may return to it.
 
         Args:
-            text: of the configuration in force.
-            is_instead: it is the last good one, because the file's is refused.
+            text: text of the configuration in force.
+            is_instead: whether it is the last good one, because the file's text is refused.
         """
         if is_instead:
             self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
@@ -141,7 +142,7 @@ class Transactions:
         self._has_started.set()
 
     def ask(self, request: ReloadRequest) -> None:
-        """Queue a request; it is answered through the host."""
+        """Queue a request; it is answered through `answers`."""
         if request.action in (ReloadAction.CHECK, ReloadAction.DIFF, ReloadAction.PLAN):
             try:
                 self._reviews_in.send_nowait(request)
@@ -151,12 +152,13 @@ class Transactions:
             self._answers.send(request.ticket, _WAITS_LONG)
         else:
             for superseded in self._queue.put(request):
-                if not superseded.is_signal:  # nobody waits for that
+                if not superseded.is_signal:  # a signal has no answer
                     self._answers.send(superseded.ticket, _SUPERSEDED)
             self._wake()
 
     def returns_from_dying_engines(self) -> bool:
-        """So many engines have died that the daemon would end; whether it goes back instead."""
+        """Whether the daemon, after too many deaths of engines, returns to the former configuration
+        instead of ending."""
         if TRANSITIONS[self.phase, Event.ENGINES_DYING].action is not Action.GO_BACK:
             return False
         self._must_return = True
@@ -165,7 +167,7 @@ class Transactions:
 
     @property
     def state(self) -> ConfigState:
-        """How the configuration stands, for a new engine."""
+        """Describe the state of the configuration for a new engine."""
         waiting = self._unconfirmed
         if waiting is None or self.phase is not ReloadPhase.UNCONFIRMED:
             return ConfigState(self.phase.value)
@@ -173,7 +175,7 @@ class Transactions:
         return ConfigState(self.phase.value, waiting.token, left_ns, waiting.request.asked_by)
 
     async def run(self) -> None:
-        """Carry out requests, and go back when a confirmation does not come."""
+        """Carry out requests, and return to the former configuration without a confirmation."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._review_loop)
             await self._has_started.wait()
@@ -187,7 +189,7 @@ class Transactions:
         self._news.set()
 
     async def _carry_out_next(self) -> None:
-        """Wait for what comes first: a request, or the end of the time for a confirmation."""
+        """Wait for a request or for the confirmation timeout, whichever comes first."""
         self._news = trio.Event()
         waiting = self._unconfirmed
         if waiting is not None and self._must_return:
@@ -201,7 +203,7 @@ class Transactions:
                 await self._news.wait()
 
     def _step(self, event: Event) -> Action:
-        """Do what the table says; the caller carries the action out."""
+        """Make the transition of the table. Returns the action, which the caller carries out."""
         before = self.phase
         self.phase, action = TRANSITIONS[before, event]
         if action is Action.DEFECT:
@@ -228,7 +230,7 @@ class Transactions:
                 return self._refuse(request, problem)
 
     def _refusal_of(self, request: ReloadRequest) -> str:
-        """Why a request cannot be carried out in this phase, by these people; empty when it can."""
+        """Return why this user's request cannot be carried out in this phase; empty if it can."""
         if request.action is ReloadAction.CONFIRM:
             return self._problem_with_confirm(request)
         waiting = self._unconfirmed
@@ -253,14 +255,14 @@ class Transactions:
         return f"another configuration was taken back before this one; {named}"
 
     def _refuse(self, request: ReloadRequest, problem: str) -> ReloadFinished:
-        if request.is_signal:  # a service manager waits for the end of what it asked for
+        if request.is_signal:  # the service manager waits for the end of the reload it requested
             with self._announced():
                 pass
         if request.action is ReloadAction.CONFIRM:
             return ReloadFinished(False, (problem,), changes_state=False)
         return self._failed([problem or "internal error; see the log"])
 
-    # --- looking
+    # --- reviews
 
     async def _review_loop(self) -> None:
         async for request in self._reviews:
@@ -297,7 +299,7 @@ class Transactions:
     async def _compare(self, old: Config, new: Config) -> ConfigDelta:
         return await self._reader.compute(lambda: compare(old, new))
 
-    # --- changing
+    # --- changes
 
     async def _reload(self, request: ReloadRequest) -> ReloadFinished:
         attempts = SIGNAL_ATTEMPTS if request.is_signal else 1
@@ -317,8 +319,8 @@ class Transactions:
 
     async def _load_and_switch(self, request: ReloadRequest) -> ReloadFinished:
         """Raises:
-        ConfigError: the file is wrong.
-        SwitchError: it cannot be followed. Nothing has changed in either case.
+        ConfigError: the file is invalid.
+        SwitchError: the switch failed. Nothing has changed in either case.
         """
         started = trio.current_time()
         new, text = await self._reader.load()
@@ -342,14 +344,14 @@ class Transactions:
     async def _refused_meanwhile(
         self, text: str | None, *, is_required: bool
     ) -> AsyncIterator[None]:
-        """Have a text refused on disk from before the switch away from, or to, it.
+        """Record a text as refused on disk, before the switch to it or away from it.
 
         Args:
-            text: that no start is to go by; None leaves things as they are.
-            is_required: without that there is no way back after the end of this process.
+            text: text that no start may use; None changes nothing.
+            is_required: whether the record is needed to revert after the end of this process.
 
         Raises:
-            SwitchError: it is required and cannot be written.
+            SwitchError: the record is required and cannot be written.
         """
         before = self._last_good.refused
         if text is not None and not await self._refuse_text(text) and is_required:
@@ -365,12 +367,12 @@ class Transactions:
             raise
 
     async def _refuse_text(self, text: str | None) -> bool:
-        """Have no start go by a text; whether that holds after the end of this process."""
+        """Record that no start may use a text. Returns whether the record is on disk."""
         self._last_good.refuse(text)
         return await self._write_state()
 
     async def _write_state(self) -> bool:
-        """Have on disk what a new daemon is to go by; whether it is."""
+        """Write the state files that the next start reads. Returns whether they were written."""
         try:
             await self._reader.write(self._last_good.keep)
         except trio.TooSlowError:
@@ -380,7 +382,7 @@ class Transactions:
         return self._last_good.is_kept
 
     async def _write_state_loop(self) -> None:
-        """Write later what could not be written."""
+        """Retry to write state files that could not be written."""
         while True:
             await trio.sleep(KEEP_RETRY_S)
             if not self._last_good.is_kept and await self._write_state():
@@ -418,7 +420,7 @@ class Transactions:
         self._log.emit("reload-done", changes=len(changes), took_ms=took_ms)
 
     async def _keep(self, event: Event, text: str) -> None:
-        """What is in force is so for good."""
+        """Record that the configuration in force is confirmed."""
         self._step(event)
         self._last_good.put_in_force(text)
         await self._write_state()
@@ -431,10 +433,10 @@ class Transactions:
         self._log.emit("reload-confirmed", asked_by=request.asked_by)
         return ReloadFinished(True, ("confirmed", *self._not_kept()))
 
-    # --- going back
+    # --- returns to an earlier configuration
 
     async def _roll_back_to_previous(self, asked_by: str) -> ReloadFinished:
-        """To the configuration before the confirmed one: a switch like any other, by its text."""
+        """Switch to the configuration before the confirmed one, by its text, like a reload."""
         text = self._last_good.previous
         if text is None:
             return self._give_up(["there is no earlier configuration to go back to"])
@@ -454,16 +456,16 @@ class Transactions:
         return ReloadFinished(True, (*lines, *self._not_kept(), *await self._still_says(text)))
 
     async def _go_back(self, event: Event, why: str) -> ReloadFinished:
-        """Return without having been asked."""
+        """Return to the former configuration without a request."""
         self._step(event)
         answer = await self._return_to_former(why)
-        # Whoever looks at the last reload should see that it did not last.
+        # The report of the last reload must show that it was reverted.
         return ReloadFinished(False, (_NOT_KEPT[event], *answer.lines))
 
     async def _return_to_former(self, why: str) -> ReloadFinished:
-        """End the wait for a confirmation: the former configuration, in memory, needs no check.
+        """Restore the former configuration; it is in memory and needs no check.
 
-        Cancelled, when the daemon ends: the next start goes by the former configuration.
+        If cancelled, when the daemon ends: the next start uses the former configuration.
         """
         waiting = self._unconfirmed
         assert waiting is not None  # the table says so
@@ -485,10 +487,10 @@ class Transactions:
         still = await self._still_says(self._last_good.running)
         return ReloadFinished(True, (*lines, *problems, *self._not_kept(), *still))
 
-    # --- words
+    # --- answers
 
     def _not_kept(self) -> list[str]:
-        """What a person must know of a change that does not outlive this process."""
+        """List warnings about changes that are not on disk and are lost with this process."""
         kept = self._last_good
         if kept.refused is not None and kept.refused == self._elsewhere:
             where = f"what was taken back is kept in {kept.directory} only"
@@ -496,13 +498,13 @@ class Transactions:
         if kept.is_kept:
             return []
         assert kept.running is not None  # the daemon runs
-        # After a rollback `running` is what a start goes by; the file says something else then.
+        # After a rollback a start uses `running`, and the file differs from it.
         is_former = kept.next_start(kept.running) != kept.running
         goes_by = f"the former configuration, {kept.running_path}" if is_former else self._path
         return [f"{kept.directory} cannot be written: the next start goes by {goes_by}"]
 
     async def _still_says(self, in_force: str | None) -> list[str]:
-        """What a person must know of a file that does not say what is in force."""
+        """List warnings about a configuration file that differs from the one in force."""
         try:
             if await self._reader.text() == in_force:
                 return await self._keys_still_hold()
@@ -511,7 +513,7 @@ class Transactions:
         return [f"{self._path} still says otherwise: mend it before the next reload"]
 
     async def _keys_still_hold(self) -> list[str]:
-        """The same of key files."""
+        """List warnings about key files that differ from the secrets in force."""
         try:
             beside = await self._switch.changes_beside(self._switch.in_force.config)
         except SwitchError as error:
@@ -526,14 +528,14 @@ class Transactions:
 
     @contextmanager
     def _announced(self) -> Iterator[None]:
-        """Tell the service manager that a reload is under way, and open the log file again: it may
-        have been moved away."""
+        """Notify the service manager that a reload is under way, and open the log file again, which
+        may have been moved away."""
         with self._reporter.reload_announced():
             self._daemon_log.begin_reopening()
             yield
 
     def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
-        """End a switch that failed: the old configuration is in force."""
+        """Report a switch that failed: the old configuration is in force."""
         self._step(Event.FAILED)
         return self._failed(problems)
 

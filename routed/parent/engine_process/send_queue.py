@@ -1,19 +1,19 @@
-"""What the engine should be told, until it has been.
+"""The queue of messages and pending notifications from the parent to one engine.
 
     send         in order: a configuration, a socket per link, an answer per request
-    links        dirty ones; what is told is their state when their turn comes
-    progress     that the FIB has news; what it is, is asked when its turn comes
-    learned      the same of others' routes
-    refusals     how many system calls were refused
+    links        changed links; the state of each is read when its turn comes
+    progress     a mark that the FIB has progress to report, read when its turn comes
+    imported     the same for imported routes
+    refusals     the numbers of refused system calls
     log lines    the newest LOG_LINES_KEPT
 
-Most of it is state, and the messages in order are few by nature, so that a slow engine costs the
-parent nothing. An engine that has MESSAGES_MAX of them before it does not follow any more. While an
-engine is being configured only messages in order go out.
+Most entries are state, and few messages have to be sent in order, so a slow engine costs the parent
+little memory. An engine with more than MESSAGES_MAX of them pending no longer keeps up. While an
+engine is being configured, only messages in order are sent.
 
 Invariants:
-    A queued descriptor is the outbox's to close, whether it was sent or not. One that comes when
-    the engine has ended is closed at once: a socket left open keeps its port from the next one.
+    The queue owns each descriptor until it is popped or the queue is closed. A descriptor that is
+    queued after the engine ended is closed at once: an open socket would keep its port occupied.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ from routed.model.link import Interface
 __all__ = ["MESSAGES_MAX", "Outgoing", "SendQueue", "StateSource"]
 
 MESSAGES_MAX = 16_384
-"""In order: a configuration of hundreds of megabytes, or sockets of links that flap all along."""
+"""Most messages in order: enough for a configuration of hundreds of megabytes, or for the sockets
+of links that flap."""
 
 
 class StateSource(Protocol):
-    """Where state is asked for when its turn comes."""
+    """The source of state that is read at the time it is sent."""
 
     def link(self, ifindex: int) -> Interface | None:
-        """A link as it is now; None when it is gone."""
+        """Return the current state of a link; None if it does not exist."""
         ...
 
     def pop_progress(self) -> FibProgress | None:
-        """What the engine should be told of the FIB; None when it knows."""
+        """Pop the next FIB progress for the engine; None if there is none."""
         ...
 
     def pop_imported(self) -> RoutesImported | None:
-        """What the engine should be told of others' routes; None when it knows."""
+        """Pop the next changes of imported routes for the engine; None if there are none."""
         ...
 
 
 class Outgoing(NamedTuple):
-    """One message, the request that it answers (0: none), and what rides along."""
+    """One message, the id of the request that it answers (0: none), and its descriptor."""
 
     message: object
     request_id: int = 0
@@ -68,7 +69,7 @@ class Outgoing(NamedTuple):
 
 
 class SendQueue:
-    """Owns what one engine has not been told yet."""
+    """Owns everything that was not sent to one engine yet."""
 
     def __init__(self, source: StateSource) -> None:
         self._source = source
@@ -83,7 +84,7 @@ class SendQueue:
         self._is_closed = False
 
     def send(self, message: object, request_id: int = 0, descriptor: int | None = None) -> None:
-        """Queue one message, in order; nothing happens when the engine has ended."""
+        """Queue one message, in order. After `close`, only the descriptor is closed."""
         if self._is_closed:
             if descriptor is not None:
                 os.close(descriptor)
@@ -93,57 +94,57 @@ class SendQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether the engine has more messages before it than one that follows ever has."""
+        """Whether more messages are queued than an engine that keeps up ever has."""
         return len(self._messages) > MESSAGES_MAX
 
     def mark_link(self, ifindex: int) -> None:
-        """A link has changed."""
+        """Record that a link has changed."""
         self._links[ifindex] = None
         self.wake()
 
     def mark_progress(self) -> None:
-        """The FIB has news."""
+        """Record that the FIB has progress to report."""
         self._has_progress = True
         self.wake()
 
     def mark_imported(self) -> None:
-        """Routes of others have changed."""
+        """Record that imported routes have changed."""
         self._has_imported = True
         self.wake()
 
     def report_refusals(self, calls: Mapping[str, int]) -> None:
-        """More system calls were refused.
+        """Record that more system calls were refused.
 
         Args:
-            calls: by name; read when its turn comes.
+            calls: number of refused calls by name; read when it is sent.
         """
         self._refusals = calls
         self.wake()
 
     def report_dropped(self, count: int) -> None:
-        """So many messages to engines could not be sent so far."""
+        """Record how many messages to engines could not be sent so far."""
         self._dropped = count
         self.wake()
 
     def send_line(self, line: LogLine) -> None:
-        """Queue a line of the log; when the engine does not follow, the oldest are left out."""
+        """Queue a log line; if the engine does not keep up, the oldest lines are dropped."""
         self._log_lines.append(line)
         self.wake()
 
     def wake(self) -> None:
-        """There is something to say, or the engine may be told more than before."""
+        """Wake `wait`: there is something to send, or more kinds of messages may be sent now."""
         self._wake.set()
 
     async def wait(self) -> None:
-        """Until there may be something to say."""
+        """Wait until there may be something to send."""
         await self._wake.wait()
         self._wake = trio.Event()
 
     def pop(self, *, is_running: bool) -> Outgoing | None:
-        """What comes next; the descriptor is the caller's to close. None: nothing for now.
+        """Pop the next message; the caller closes its descriptor. None if there is nothing to send.
 
         Args:
-            is_running: the engine is past its configuration.
+            is_running: whether the engine has applied its configuration.
         """
         if self._messages:
             return self._messages.popleft()
@@ -175,11 +176,11 @@ class SendQueue:
         return None
 
     def __len__(self) -> int:
-        """Messages in order, and links, that wait."""
+        """Number of messages in order and changed links that are queued."""
         return len(self._messages) + len(self._links)
 
     def close(self) -> None:
-        """Forget it all, and whatever comes."""
+        """Discard all entries, and those that are queued later."""
         self._is_closed = True
         for outgoing in self._messages:
             if outgoing.descriptor is not None:

@@ -1,17 +1,17 @@
-"""One life of an engine, from its start to its end, as the parent sees it.
+"""The parent's session with one engine process, from its start to its end.
 
-    EngineSession   sender    what it should know (`send_queue`)         -->  engine
-                    receiver  what it wants                          <--  (authority table first)
-                    output    its last words (`engine_output`)       <--  (stdout and stderr)
-                    watcher   pidfd: it has ended
+    EngineSession   sender    queued messages (`send_queue`)     -->  engine
+                    receiver  messages                           <--  (authority table first)
+                    output    its final output (`output`)        <--  (stdout and stderr)
+                    watcher   pidfd: the process has ended
 
-The engine faces the network, so its word is a stranger's. What it may say is bounded in kind (the
-authority table), in meaning (the host judges each desired route) and in amount: log lines beyond a
-rate are dropped and counted, requests beyond REQUESTS_MAX unanswered ones break the rules (an
-answer counts once it has left this process), and one message is taken per turn of the event loop,
-so that a flood slows nothing but itself.
+The engine faces the network, so its messages are not trusted. They are bounded in kind (the
+authority table), in meaning (route admission validates each desired route) and in amount: log lines
+beyond a rate are dropped and counted, more than REQUESTS_MAX unanswered requests break the rules (a
+request is answered once the answer has left this process), and one message is handled per turn of
+the event loop, so that a flood delays nothing else.
 
-An engine that breaks the rules of the channel is ended at once.
+An engine that breaks the rules of the channel is killed at once.
 """
 
 from __future__ import annotations
@@ -78,34 +78,35 @@ __all__ = [
 ]
 
 CONFIGURE_TIMEOUT_S = 30.0
-"""An engine that has not taken its configuration by then is ended."""
+"""Seconds after which an engine that has not applied its configuration is killed."""
 
 STOP_TIMEOUT_S = 2.0
-"""How long goodbyes may take."""
+"""Seconds that an orderly stop of the engine may take."""
 
 REQUESTS_MAX = 512
-"""Reload requests of one engine that wait for their answer: twice the management sessions."""
+"""Most unanswered reload requests of one engine: twice the number of management sessions."""
 REFUSALS_PER_S = 20.0
 REFUSALS_BURST = 1000
-"""Refused system calls that are counted, each of which costs the parent a turn: a defect makes a
-few. Beyond that the kernel refuses them alone."""
+"""Rate and burst of refused system calls that are counted, each of which costs the parent a turn of
+its event loop. Beyond that the kernel refuses calls by itself."""
 
 CLOSED_S = 3.0
-"""How long an engine may live after its end of the channel is closed: it prints its last words."""
+"""Seconds that an engine may run after it closed its end of the channel: it prints its final
+output."""
 
 PULSE_S = 5.0
 PULSES_MISSED_MAX = 12
-"""An engine that answers none of so many pings, for a minute, hangs, and is ended. Pings and not
-seconds are counted, so that a parent that was stopped itself blames nobody. Longer than any work
-that an engine does in one piece, by far; neighbors have given it up long before."""
+"""An engine that misses PULSES_MISSED_MAX pings, one every PULSE_S, hangs and is killed. Pings are
+counted instead of seconds, so that a stop of the parent itself does not count. A minute is far
+longer than any uninterrupted work of an engine; adjacencies expire long before."""
 
 REFUSED_NAMES_MAX = 500
-"""Names of refused system calls that are counted apart; all others are counted as `other`."""
+"""Most names of refused system calls with a counter each; further ones are counted as `other`."""
 
 
 @dataclass(slots=True)
 class Conduct:
-    """What engines of this daemon did that they should not; for the daemon's life."""
+    """Counters of the rules that engines broke, since the daemon started."""
 
     violations: Counter[str] = field(default_factory=Counter)
     """Rules broken, by kind: of the `channel`, a `flood`, or a fatal `syscall`."""
@@ -114,28 +115,28 @@ class Conduct:
     messages_dropped: Counter[str] = field(default_factory=Counter)
     """Messages to an engine that could not be sent, by class: a defect of the parent."""
     log_budget: RelayBudget = field(default_factory=RelayBudget)
-    """What engines may still log."""
+    """The budget of log lines that engines may still use."""
 
     def count_refusal(self, call: str) -> None:
-        """Count a refused system call; the names may be of an intruder's choice."""
+        """Count a refused system call; an intruder may have chosen the name."""
         is_known = call in self.refusals or len(self.refusals) < REFUSED_NAMES_MAX
         self.refusals[call if is_known else "other"] += 1
 
 
 class EngineFailed(Exception):
-    """The engine cannot be kept running, or did not take a configuration."""
+    """The engine cannot be kept running, or did not accept a configuration."""
 
 
 class VersionDiffersError(IpcError):
-    """The engine runs other code than this process: they do not understand each other."""
+    """The engine runs another version of the code than this process; they cannot communicate."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineHandlers:
-    """What the parent does with the messages that concern more than a session, by message class.
+    """Handlers of the messages that concern more than one session, by message class.
 
-    A handler raises `IpcError` for a message that an honest engine never sends; that ends the
-    engine.
+    A handler raises `IpcError` for a message that an uncompromised engine never sends; the engine
+    is killed then.
     """
 
     notices: Mapping[type, Callable[[Any], None]] = field(default_factory=dict)
@@ -145,7 +146,7 @@ class EngineHandlers:
 
 
 class EngineSession:
-    """One life of an engine, from its start to its end."""
+    """The session with one engine process, from its start to its end."""
 
     def __init__(
         self,
@@ -161,14 +162,14 @@ class EngineSession:
         Args:
             process: owned from now on.
             state: the kernel's state, of which the engine is sent the current value.
-            handlers: of the messages that concern more than this session.
+            handlers: handle the messages that concern more than this session.
             log: for the session's events and the engine's own.
             conduct: counts the rules broken and the system calls refused.
             closer: closes descriptors that the engine sends; default: one of its own.
         """
         self.phase = EnginePhase.CONFIGURING
         self.has_desired_routes = False
-        """Whether it has said what it wants in the kernel, which it does once it has read all."""
+        """Whether the engine has sent its desired routes; it does so once it has read all state."""
         self.process = process
         self._state = state
         self._log = log
@@ -184,11 +185,11 @@ class EngineSession:
         self._has_listener = trio.Event()
         self._prepared: Config | None = None
         self._agreed: Config | None = None
-        """What the engine runs by."""
+        """The configuration that the engine has applied."""
         self._unanswered = 0
         self._pulses_missed = 0
         self.other_version: str | None = None
-        """The engine's version, for people, when it is not this process's."""
+        """The engine's version as text, if it differs from this process's."""
         self._greeted = trio.Event()
         self._relay = LogRelay(log, conduct.log_budget)
         self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, trio.current_time())
@@ -203,10 +204,10 @@ class EngineSession:
             Stopped: self._handle_stopped,
         }
 
-    # --- what the engine should know
+    # --- messages to the engine
 
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
-        """Queue one message; a descriptor is closed once it was sent, or the session ends."""
+        """Queue one message; its descriptor is closed once it was sent or the session ends."""
         self._send_queue.send(message, request_id, descriptor)
         if self._send_queue.is_full and not self._is_over:
             self._conduct.violations["flood"] += 1
@@ -217,11 +218,11 @@ class EngineSession:
             self._send_queue.close()
 
     def mark_link(self, ifindex: int) -> None:
-        """A link changed: its state when its turn comes is what is sent."""
+        """Record that a link changed; its state is read when it is sent."""
         self._send_queue.mark_link(ifindex)
 
     def send_link(self, ifindex: int) -> None:
-        """Queue a link as it is now, in order with the other messages."""
+        """Queue the current state of a link, in order with the other messages."""
         link = self._state.link(ifindex)
         if link is not None:
             self.send(LinkChanged(link))
@@ -234,15 +235,15 @@ class EngineSession:
             self._send_queue.report_dropped(self._conduct.messages_dropped.total())
 
     def mark_imported(self) -> None:
-        """Routes of others have changed."""
+        """Record that imported routes have changed."""
         self._send_queue.mark_imported()
 
     def send_line(self, line: LogLine) -> None:
-        """Tell a line of the log; when the engine does not follow, the oldest are left out."""
+        """Send a log line; if the engine does not keep up, the oldest lines are dropped."""
         self._send_queue.send_line(line)
 
     def mark_progress(self) -> None:
-        """The FIB has news."""
+        """Record that the FIB has progress to report."""
         self._send_queue.mark_progress()
 
     async def prepare(
@@ -251,15 +252,15 @@ class EngineSession:
         secrets: tuple[SharedSecret, ...],
         begin: Callable[[int], ConfBegin],
     ) -> None:
-        """Hand over a configuration and have it checked; nothing changes yet.
+        """Send a configuration and let the engine check it; nothing changes yet.
 
         Args:
             config: the configuration.
-            secrets: of its keys.
+            secrets: the secrets of its keys.
             begin: makes the opening message from the encoded size.
 
         Raises:
-            EngineFailed: it says no, or nothing in time.
+            EngineFailed: the engine rejects it, or does not answer in time.
         """
         encoded = codec.encode(pack(config, self._agreed))
         await self._await_hello()
@@ -277,10 +278,10 @@ class EngineSession:
         self._prepared = config
 
     async def commit(self) -> None:
-        """Have the prepared configuration take effect.
+        """Let the engine apply the prepared configuration.
 
         Raises:
-            EngineFailed: nothing in time.
+            EngineFailed: the engine does not answer in time.
         """
         self.send(ConfDone())
         answer = await self._await_answer()
@@ -289,7 +290,7 @@ class EngineSession:
         self._agreed = self._prepared
 
     async def _await_hello(self) -> None:
-        """An engine of another version must not get a message that it would misread."""
+        """Wait for the hello: an engine of another version could misread any message."""
         try:
             with trio.fail_after(CONFIGURE_TIMEOUT_S):
                 await self._greeted.wait()
@@ -304,36 +305,36 @@ class EngineSession:
             raise EngineFailed("the engine did not take the configuration") from error
 
     async def stop(self, *, is_restart: bool) -> None:
-        """Let it say goodbye; returns when it has, or when it took too long."""
+        """Request an orderly stop. Returns once the engine has stopped, or after a timeout."""
         self.phase = EnginePhase.STOPPING
         self.send(Stop(is_restart))
         with trio.move_on_after(STOP_TIMEOUT_S):
             await self._stopped.wait()
 
     def kill(self) -> None:
-        """End the process now; no matter if it has ended."""
+        """Kill the process; no effect if it has ended."""
         if self._is_over:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
 
-    # --- its life
+    # --- the process
 
     @property
     def has_greeted(self) -> bool:
-        """Whether it has said that it runs the same code as this process."""
+        """Whether the engine's hello declares the same messages as this process."""
         return self._greeted.is_set()
 
     @property
     def final_output(self) -> list[str]:
-        """What it printed last, for the message of a daemon that could not start."""
+        """Return the last lines that it printed, for the message of a daemon that cannot start."""
         return list(self._output.final_output)
 
     async def run(self) -> str:
         """Serve the engine until it has ended.
 
         Returns:
-            How it ended, for people: `exit status 1`, `killed by SIGKILL`.
+            How it ended, as text for people: `exit status 1`, `killed by SIGKILL`.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -350,19 +351,19 @@ class EngineSession:
         return _describe_status(self._status)
 
     async def _feel_pulse(self) -> None:
-        """Ping a running engine now and then; end one that does not answer."""
+        """Ping a running engine periodically; kill one that does not answer."""
         while self._pulses_missed < PULSES_MISSED_MAX:
             await trio.sleep(PULSE_S)
             if self.phase is EnginePhase.RUNNING:
                 if self._pulses_missed == 0:
-                    self.send(Ping())  # one at a time: it waits for an engine that comes back
+                    self.send(Ping())  # one at a time: it stays queued while an engine is stopped
                 self._pulses_missed += 1
         self._log.emit("engine-hangs", pid=self.process.pid, pings=PULSES_MISSED_MAX)
         self.kill()
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives, and is past its configuration."""
+        """Whether the engine is alive and has applied its configuration."""
         return self.phase is EnginePhase.RUNNING and not self._is_over
 
     def was_killed_by(self, number: signal.Signals) -> bool:
@@ -398,7 +399,7 @@ class EngineSession:
                     if item.request_id:
                         self._unanswered = max(self._unanswered - 1, 0)
         except ChannelClosed:
-            pass  # it is dying: `_reap` will tell how
+            pass  # the engine is ending: `_reap` reports how
 
     async def _send_item(self, item: Outgoing) -> None:
         """Send one message. One that cannot be sent is dropped, logged and counted.
@@ -439,13 +440,13 @@ class EngineSession:
                 else:
                     self._take_listener(descriptor)
         except ChannelClosed:
-            # It is dying, and `_reap` will tell how; but its last words may take a moment.
+            # The engine is ending, and `_reap` reports how; its final output may come later.
             await trio.sleep(CLOSED_S)
             self._conduct.violations["channel"] += 1
             self._log.emit("engine-misbehaved", problem="it has closed the channel and lives on")
             self.kill()
         except VersionDiffersError:
-            self.kill()  # `_reap` will tell; the supervisor says why
+            self.kill()  # `_reap` reports the status, the supervisor the reason
         except IpcError as error:
             self._conduct.violations["flood" if isinstance(error, FloodError) else "channel"] += 1
             self._log.emit("engine-misbehaved", problem=error)
@@ -455,7 +456,7 @@ class EngineSession:
         """Compare the engine's declaration of all messages with our own.
 
         Raises:
-            VersionDiffersError: it is another one, or the engine is so old that it says none.
+            VersionDiffersError: they differ, or the engine is so old that it declares none.
         """
         hello = None
         if frame.type == ImsgType.ENGINE_HELLO:
@@ -469,7 +470,7 @@ class EngineSession:
         """Call the handler of a message.
 
         Raises:
-            IpcError: the engine breaks a rule.
+            IpcError: the engine broke a rule.
         """
         message_class = type(message)
         handle_request = self._requests.get(message_class)
@@ -508,7 +509,7 @@ class EngineSession:
         self._stopped.set()
 
     def _take_listener(self, descriptor: int) -> None:
-        """Hear of refused calls from now on, once in an engine's life."""
+        """Receive refused calls from now on; allowed once per engine."""
         if self._refusal_listener is not None:
             self._channel.discard([descriptor])
             raise IpcError("a second listener for refused calls")
@@ -520,11 +521,11 @@ class EngineSession:
         self._has_listener.set()
 
     async def _answer_refused_calls(self) -> None:
-        """Refuse each call and count it; beyond a rate the kernel refuses alone.
+        """Refuse each call and count it; beyond a rate the kernel refuses calls by itself.
 
-        No number of refused calls ends the engine: a defect can put such a call where a client or
-        a neighbor decides how often it is made. Without a listener the kernel answers ENOSYS, at no
-        cost for this process.
+        No number of refused calls ends the engine: after a defect, a client or a neighbor may
+        determine how often such a call is made. Without a listener the kernel answers ENOSYS, at
+        no cost for this process.
         """
         await self._has_listener.wait()
         listener = self._refusal_listener

@@ -1,12 +1,12 @@
-"""Keep one engine running: start it, bury it, start the next.
+"""Keep one engine running: start it, wait for its end, start the next one.
 
-    Supervisor --start_engine--> EngineSession (one life)
+    Supervisor --start_engine--> EngineSession (one incarnation)
 
-An engine that breaks the rules of the channel is ended at once, like one that died by itself: the
-kernel routes stay, and a new one starts after a back-off that doubles. RESTARTS_MAX deaths within
-RESTART_WINDOW_S are one too many: the daemon gives up, with its routes left in the kernel. It gives
-up at once when an engine is of another version than this process, as after an upgrade in place: the
-next one would be, too.
+An engine that breaks the rules of the channel is killed at once. As after a crash, the kernel
+routes stay, and a new engine starts after a back-off that doubles. After RESTARTS_MAX deaths within
+RESTART_WINDOW_S the daemon gives up and leaves its routes in the kernel. It gives up at once when
+the engine has another version than this process, as after an upgrade in place: the next engine
+would have that version, too.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ _CHANNEL_BUFFER_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class EngineLife:
-    """All that one engine after another is connected with."""
+    """The collaborators of each engine session."""
 
     state: StateSource
     """The kernel's state, of which each engine is sent the current value."""
     handlers: EngineHandlers
-    """Of what engines send."""
+    """The handlers of the messages that engines send."""
     introduce: Callable[[EngineSession], Awaitable[None]]
-    """Configures a new engine and sends it the state; EngineFailed or OSError ends that engine."""
+    """Configures a new engine and sends it the state; on EngineFailed or OSError it is killed."""
     on_death: Callable[[EngineSession], None]
     """Called after an engine has ended without being stopped."""
     survives_deaths: Callable[[], bool]
-    """Called when too many have died; True if the next one starts with another configuration."""
+    """Called when too many engines have died; True if the next one starts with another
+    configuration."""
 
 
 class Supervisor:
@@ -66,7 +67,7 @@ class Supervisor:
     def __init__(self, log: Logger) -> None:
         self.session: EngineSession | None = None
         self.restarts = 0
-        """Engines that have died in this daemon's life."""
+        """Number of engines that have died since the daemon started."""
         self.conduct = Conduct()
         self._closer = Closer()
         self._log = log
@@ -77,20 +78,20 @@ class Supervisor:
 
     @property
     def running(self) -> EngineSession | None:
-        """The engine that lives and is past its configuration, if there is one."""
+        """The session of an engine that runs and has applied its configuration, or None."""
         session = self.session
         return session if session is not None and session.is_running else None
 
     async def run(self, user: EngineUser, sandbox: SandboxMode, life: EngineLife) -> None:
-        """Run engines, one after another; return when one was stopped on purpose.
+        """Run engines, one after another; return once one was stopped on purpose.
 
         Args:
             user: user the engines run as.
             sandbox: how engines are confined.
-            life: all that they are connected with.
+            life: the collaborators of their sessions.
 
         Raises:
-            EngineFailed: too many died too quickly.
+            EngineFailed: too many engines died within RESTART_WINDOW_S, or none can be started.
         """
         while (process := await self._start(user, sandbox)) is not None:
             session = EngineSession(
@@ -124,19 +125,19 @@ class Supervisor:
 
     @property
     def is_next_last(self) -> bool:
-        """Whether, after the death that is being looked into, one more would be one too many."""
+        """Whether one more death, after the one being handled, would reach the limit."""
         now = trio.current_time()
         recent = sum(now - death < RESTART_WINDOW_S for death in self._deaths)
         return recent + 1 >= RESTARTS_MAX - 1
 
     def is_own(self, pid: int) -> bool:
-        """Whether a process is an engine, which its session waits for."""
+        """Whether a process is an engine, whose exit status its session collects."""
         return self.session is not None and self.session.process.pid == pid
 
     async def stop(self, *, is_restart: bool) -> None:
-        """End the engine if there is one, and start no other: `run` returns.
+        """Stop the engine if there is one, and start no other: `run` returns.
 
-        An engine that runs may say goodbye first, or that this router comes back.
+        A running engine may first notify its neighbors that it stops, or that it restarts.
         """
         self._is_ending.set()
         session = self.session
@@ -148,15 +149,15 @@ class Supervisor:
         session.kill()
 
     async def _pause(self, delay_s: float) -> None:
-        """Sleep, unless it is all over."""
+        """Sleep, or return early when no other engine is to be started."""
         with trio.move_on_after(delay_s):
             await self._is_ending.wait()
 
     async def _start(self, user: EngineUser, sandbox: SandboxMode) -> EngineProcess | None:
-        """Start an engine; where the system has no process or descriptor to spare, try on.
+        """Start an engine; retry while the system has no process or descriptor to spare.
 
         Returns:
-            The engine; None when none is wanted any more.
+            The engine; None if the supervisor was stopped meanwhile.
 
         Raises:
             EngineFailed: the daemon's first engine cannot be started at all.
@@ -177,7 +178,7 @@ class Supervisor:
         """Count a death, and decide whether another engine is started.
 
         Raises:
-            EngineFailed: none is.
+            EngineFailed: no other engine is started.
         """
         now = trio.current_time()
         self._deaths.append(now)
@@ -187,7 +188,7 @@ class Supervisor:
         self._refuse_other_code(session)
         words = _last_sentence(session.final_output) or status
         if self.restarts == 1 and session.phase is EnginePhase.CONFIGURING:
-            # It has never worked here: say why at once, instead of trying again.
+            # No engine has ever run here: report the reason at once instead of retrying.
             raise EngineFailed(f"the engine cannot start: {words}")
         is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S
         if is_limit and survives_deaths():
@@ -203,14 +204,14 @@ class Supervisor:
         )
 
     def _refuse_other_code(self, session: EngineSession) -> None:
-        """Give up at once where no engine that is started now can work with this process.
+        """Give up at once if no engine that is started now can work with this process.
 
         Raises:
-            EngineFailed: the code on disk is another version than this process runs.
+            EngineFailed: the code on disk differs from the version that this process runs.
         """
         other = session.other_version
         if other is None and not session.has_greeted and self._code.has_changed():
-            other = "unknown"  # it could not even say
+            other = "unknown"  # it ended before its hello
         if other is None:
             return
         self._log.emit("engine-version-differs", parent=__version__, engine=other)
@@ -226,7 +227,7 @@ class Supervisor:
 
 
 def _last_sentence(lines: Iterable[str]) -> str:
-    """The last line that says something: the frame that Python draws around an exception group is
+    """Return the last line with text: the frame that Python draws around an exception group gives
     no reason."""
     said = [line.strip("|+- ") for line in lines]
     return next((line for line in reversed(said) if line), "")
