@@ -1,20 +1,20 @@
 """Carrier loss, detected by polling, because Linux reports it late.
 
-A driver notices at once that a carrier is gone. The rest of the kernel hears of it by linkwatch,
-which looks at most once a second: when another link changed a moment before, a loss takes up to a
-second to be told, and until then the kernel sends packets into the dead link. But a kernel that is
-asked about one link catches up with it first (RTM_GETLINK calls linkwatch_sync_dev since Linux
-6.9), and takes the link's nexthop objects out of their groups before it answers; an older one at
-least answers that the carrier is gone.
+A driver detects a carrier loss at once. The rest of the kernel is notified by linkwatch, which runs
+at most once a second: when another link changed just before, a loss is reported up to a second
+late, and until then the kernel sends packets into the dead link. But a request for one link makes
+the kernel process that link's events first (RTM_GETLINK calls linkwatch_sync_dev since Linux 6.9),
+and remove its nexthop objects from their groups before it answers; an older kernel at least answers
+that the carrier is gone.
 
-So every link that is up is asked about, again and again (`fib.carrier_check`). Only an answer that
-is another than the last one is decoded. With more than LINKS_EACH_LOOK links, each look asks about
-the next so many: the cost of a look stays the same, and a link's turn comes later.
+So every link that is up is polled periodically (`fib.carrier_check`). An answer is decoded only if
+it differs from the last one. With more than LINKS_EACH_LOOK links, each round polls that many in
+turn: the cost of a round stays the same, and each link is polled less often.
 
-Cost: 16 us for a link, and as much again ten times over for waking up: some 3 % of a processor for
-three links every 10 ms, 6 % for LINKS_EACH_LOOK or more.
+Cost: 16 us per link, and ten times as much for each wake-up: some 3 % of a processor for three
+links every 10 ms, 6 % for LINKS_EACH_LOOK or more.
 
-Failure: a question that fails is counted and asked again in its time; notifications come anyway.
+Failure: a request that fails is counted and repeated in a later round; notifications still arrive.
 
 Sources: net/core/link_watch.c, rtnl_getlink of Linux.
 """
@@ -34,11 +34,12 @@ from routed.netlink.socket import NetlinkError
 __all__ = ["LINKS_EACH_LOOK", "CarrierCheck", "LinkAsker"]
 
 LINKS_EACH_LOOK = 30
-"""With a check every 10 ms, 300 links are asked about every 100 ms."""
+"""Most links that are polled in one round. With a round every 10 ms, each of 300 links is polled
+every 100 ms."""
 
 
 class LinkAsker(Protocol):
-    """Who answers: a `RequestSocket` of its own, or a test."""
+    """The source of link states: a separate `RequestSocket`, or the tests' fake."""
 
     def ask_link(self, ifindex: int) -> NetlinkMessage | None:
         """Read the state of a link; None if there is no such link. NetlinkError: unknown."""
@@ -56,10 +57,10 @@ class CarrierCheck:
         period_s: float | None,
     ) -> None:
         """Args:
-        kernel: whom to ask.
-        links_up: which links (by ifindex) may lose a carrier.
-        on_answer: called with an RTM_NEWLINK whose flags are not what they were.
-        period_s: between two looks; None to ask nothing.
+        kernel: answers the requests.
+        links_up: returns the links (by ifindex) that may lose their carrier.
+        on_answer: called with an RTM_NEWLINK whose flags have changed.
+        period_s: seconds between two rounds; None to poll nothing.
         """
         self.failures = 0
         self._kernel = kernel
@@ -72,7 +73,7 @@ class CarrierCheck:
 
     @property
     def period_s(self) -> float | None:
-        """Between two looks; None: it asks nothing."""
+        """Seconds between two rounds; None if nothing is polled."""
         return self._period_s
 
     @period_s.setter
@@ -82,7 +83,7 @@ class CarrierCheck:
         self._changed = trio.Event()
 
     async def run(self) -> None:
-        """Ask for ever; cancel to stop."""
+        """Poll the links until cancelled."""
         while True:
             changed = self._changed
             if self._period_s is None:
@@ -94,7 +95,7 @@ class CarrierCheck:
                 self.look()
 
     def look(self) -> None:
-        """Ask about every link once, or about the next LINKS_EACH_LOOK."""
+        """Poll every link once, or the next LINKS_EACH_LOOK."""
         links = sorted(self._links_up())
         flags = {ifindex: self._flags[ifindex] for ifindex in links if ifindex in self._flags}
         first = bisect.bisect_right(links, self._last_asked)

@@ -1,19 +1,19 @@
-"""What the kernel does by itself: notifications in, links and routes kept current.
+"""Handling of kernel notifications: links, addresses, routes, rules and nexthop objects.
 
     EventSocket --messages--> KernelMonitor --LinkChange--> parent (engine, sockets)
-                                            --route--> FibSync (drift, rivals)
+                                            --route--> FibSync (drift, conflicts)
                                '--route--> LinkTable (which subnets are connected)
                                             --overrun--> both read everything again
 
-Subscribe, then dump, so that nothing falls between: the caller opens the event socket before the
-first `load`, and notifications that queued up meanwhile are applied on top; each is a whole state,
-so an old one is overtaken by the newer one behind it.
+Subscribe, then dump, so that no change is missed: the caller opens the event socket before the
+first `load`, and notifications that were queued meanwhile are applied to the result. Each has a
+whole state, so a later one supersedes an earlier one.
 
-Our own writes are not among the notifications: the event socket has a filter against them.
+Our own writes cause no notifications here: the event socket has a filter against them.
 
 Failure: a dump that fails, or is interrupted DUMP_ATTEMPTS times because the links change faster
-than they can be read, is asked for again after a pause that doubles up to RETRY_LIMIT_S, for as
-long as it takes. What was known stays known, and notifications wait in their socket meanwhile.
+than they can be read, is repeated without limit, after a pause that doubles up to the limit of
+RETRY. Meanwhile the known state is kept, and notifications wait in their socket.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ from routed.netlink.socket import (
 __all__ = ["RETRY", "KernelMonitor"]
 
 RETRY = Backoff(first_s=0.1, limit_s=5.0)
-"""Between two rounds of DUMP_ATTEMPTS dumps."""
+"""Pauses between two rounds of DUMP_ATTEMPTS dumps."""
 
 
 class KernelMonitor:
-    """Follows links, addresses and routes."""
+    """Keeps the table of links current and passes notifications on."""
 
     def __init__(
         self,
@@ -74,15 +74,15 @@ class KernelMonitor:
         links: LinkTable | None = None,
     ) -> None:
         """Args:
-        listener: already subscribed.
-        requests: for dumps of links and device routes.
+        listener: a subscribed event socket.
+        requests: the socket for dumps of links and device routes.
         on_link: called for every change of a link.
-        on_route: called with a route, whether it was removed, and whether it has taken the place of
-            another one of its key (NLM_F_REPLACE).
-        on_rule: called when a policy rule was added or removed, by whomever.
+        on_route: called with a route, whether it was removed, and whether it has replaced another
+            one of its key (NLM_F_REPLACE).
+        on_rule: called when a policy rule was added or removed.
         on_nexthop: called with a nexthop object and whether it was removed.
         on_overrun: called when notifications were lost, after links were read again.
-        on_failure: called with what a dump failed by; it is repeated after a pause.
+        on_failure: called with the error of a failed dump, which is repeated after a pause.
         links: the table to keep current, for another kernel table than main.
         """
         self.links = links or LinkTable()
@@ -98,9 +98,9 @@ class KernelMonitor:
         self._on_failure = on_failure
 
     async def load(self) -> None:
-        """Read links, addresses and device routes, however long the kernel refuses or they change.
+        """Read links, addresses and device routes; repeat until a dump succeeds.
 
-        Cancelled: what was known stays known.
+        If cancelled, the known state is kept.
         """
         for rounds in itertools.count(1):
             try:
@@ -136,12 +136,12 @@ class KernelMonitor:
         self._notify(self.links.replace_routes(routes))
 
     def follow_table(self, table_id: int) -> None:
-        """The daemon's routes go to another table from now on."""
+        """Read device routes for another table, to which the daemon's routes go from now on."""
         self.links.follow_table(table_id)
         self._waiting.cancel()
 
     async def run(self) -> None:
-        """Follow notifications for ever."""
+        """Handle notifications until cancelled."""
         while True:
             try:
                 with trio.CancelScope() as self._waiting:

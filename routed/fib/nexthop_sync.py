@@ -1,10 +1,10 @@
-"""Nexthop objects kept as the routes need them: written before the routes, swept after them.
+"""The synchronisation of nexthop objects: written before the routes, swept after them.
 
     FibSync --value_for, work, sweep--> ObjectSync --NexthopTable.plan--> kernel
     notifications, suspicions -------------^
 
-Everything here is synchronous and short, on a socket of its own, so a next hop that dies is taken
-out of its groups in the middle of whatever `FibSync` is waiting for.
+All calls are synchronous and short, on a separate socket, so a next hop that dies is removed from
+its groups even while `FibSync` waits for a dump.
 
 Failure: a request that fails as a whole is logged, and the objects are read again with the routes.
 """
@@ -33,32 +33,32 @@ __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
 NO_OBJECTS = "routes have their own (this kernel has no nexthop objects)"
 
 SWEEP_GAP_S = 1.0
-"""Least time between two walks over all routes for unreferenced objects."""
+"""Least seconds between two walks over all routes for unreferenced objects."""
 
 SWEEP_SHARE = 0.01
-"""Share of the time that such walks may take: a million routes take 50 ms."""
+"""Share of the time that such walks may take; one over a million routes takes 50 ms."""
 
 _MODE_READ_S = 1.0
 
 DRIFT_LINES = 5
-"""Log lines at a time, one for each object that was replaced from outside."""
+"""Most log lines at a time, one for each object that was replaced from outside."""
 
 
 class NextHopKernel(Protocol):
-    """Where nexthop objects are: a `netlink.RequestSocket` of its own, or the tests' fake."""
+    """The part of a kernel that is needed: a separate `RequestSocket`, or the tests' fake."""
 
     def dump_nexthops(self) -> list[SeenNextHop] | None:
-        """Every object; None when the kernel has no such thing. DumpInterrupted to be asked
-        again, NetlinkError if refused."""
+        """Read every object; None if the kernel has no nexthop objects. DumpInterrupted: it must
+        be repeated; NetlinkError: it was refused."""
         ...
 
     def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
-        """Do all of them, in order; errno 0 for what was done."""
+        """Carry out all writes, in order; errno 0 means success."""
         ...
 
 
 class ObjectSync:
-    """Keeps nexthop objects in a kernel as a table of them says, for the routes of FIB tables."""
+    """Keeps the nexthop objects in the kernel equal to a `NexthopTable`, for the FIB tables."""
 
     def __init__(
         self,
@@ -68,18 +68,18 @@ class ObjectSync:
         log: Logger,
         compat_mode: Callable[[], int | None],
     ) -> None:
-        """Start with an untrusted table, until `read`.
+        """Start with a table that is not trusted until `read`.
 
         Args:
-            nexthop_table: the table of objects; only this object plans from it and records in it.
-            kernel: where the objects are; not in the middle of a dump during any call of this.
-            fib_tables: the routes that go through the objects.
+            nexthop_table: the table of objects; only this sync plans from it and records in it.
+            kernel: where objects are read and written; no dump is under way on it during any call.
+            fib_tables: the routes that use the objects.
             log: for failures.
             compat_mode: returns net.ipv4.nexthop_compat_mode; None if the kernel has none.
         """
         self.nexthop_table = nexthop_table
         self.is_trusted = False
-        """Whether the table agrees with the kernel, as far as is known."""
+        """Whether the table is believed to equal the kernel's objects."""
         self._kernel = kernel
         self._fib_tables = fib_tables
         self._log = log
@@ -89,7 +89,7 @@ class ObjectSync:
         self._needs_sweep = False
         self._sweep_at = 0.0
 
-    # --- facts
+    # --- events
 
     def read(self) -> None:
         """Read every object.
@@ -111,7 +111,7 @@ class ObjectSync:
             return
 
     def notified(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
-        """Somebody else changed an object; whether routes of ours may have gone with it."""
+        """Handle a change of an object from outside. Returns whether routes of ours may be lost."""
         may_have_lost_routes = self.nexthop_table.changed(seen, is_removed=is_removed)
         self._log_replaced()
         self._needs_sweep = True
@@ -124,17 +124,17 @@ class ObjectSync:
             self._log.emit("nexthop-drift", id=seen.id, by=protocol)
 
     def links_changed(self, *, may_have_lost_objects: bool) -> None:
-        """A link or an address changed. One that went down has taken objects along."""
+        """Handle a change of a link or address. A link that goes down removes its objects."""
         if may_have_lost_objects:
             self._read_again()
         self.nexthop_table.links_changed()
 
     def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> int:
-        """Take next hops that are likely dead out of every group that has others: of a first batch
-        of groups at once, of the others as `work` comes to them.
+        """Remove next hops that are likely dead from every group that has other members: from a
+        first batch of groups at once, from the others as `work` processes them.
 
         Returns:
-            The groups that were written.
+            The number of groups that were written.
         """
         if not self.nexthop_table.suspect(hops, now) or not self.is_trusted:
             return 0
@@ -143,10 +143,10 @@ class ObjectSync:
             self._carry_out(writes, now)
         return len(writes)
 
-    # --- what routes want
+    # --- values of routes
 
     def values_for(self, values: Sequence[RouteValue], family: Family) -> Sequence[RouteValue]:
-        """The same routes through objects; each distinct value is looked at once."""
+        """Return the same routes through objects; each distinct value is converted once."""
         self._needs_sweep = True
         return ValueColumn.of(values).mapped(
             lambda value: self.nexthop_table.value_for(value, family)
@@ -155,11 +155,11 @@ class ObjectSync:
     # --- work
 
     def work(self, now: float, *, has_links_only: bool = False) -> int:
-        """Compare and write what is due, up to a batch of each; how much that was.
+        """Compare and write what is due, at most one batch of each. Returns how much that was.
 
         Args:
             now: trio.current_time().
-            has_links_only: only objects without a gateway.
+            has_links_only: whether to write only objects without a gateway.
         """
         plan = self.nexthop_table.plan_link_routes if has_links_only else self.nexthop_table.plan
         compared = self.nexthop_table.compare()
@@ -183,12 +183,12 @@ class ObjectSync:
         if recovered:
             self._fib_tables.retry_through(recovered)
         if has_evicted or any(map(_is_surprise, writes, outcomes)):
-            self.is_trusted = False  # it is not as was known, or routes have gone with it
+            self.is_trusted = False  # the kernel has another object, or lost routes with it
         if self.nexthop_table.weight_limit != weight_limit:
             self._log.emit("nexthop-weight-limit", limit=self.nexthop_table.weight_limit)
 
     def _log_refusal(self, write: NextHopWrite, outcome: KernelRefusal) -> None:
-        """Say which next hop groups go without; routes through nothing else have a line each."""
+        """Log the next hop that groups lack; routes through no other have a log line each."""
         form = write.form
         if (
             outcome.errno
@@ -203,8 +203,8 @@ class ObjectSync:
             )
 
     def explain(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals]) -> None:
-        """Put the object's own reason in the place of "no such nexthop" in refused routes. Where it
-        has none the objects are read again: one may be missing that should be there."""
+        """Replace "no such nexthop" in the refusals of routes by the reason of the object. Without
+        such a reason the objects are read again: an object may be missing unexpectedly."""
         unexplained = set()
         for batch, refused in zip(batches, refusals, strict=True):
             for position, outcome in refused.items():
@@ -221,20 +221,20 @@ class ObjectSync:
             self.is_trusted &= all(map(self.nexthop_table.is_there, unexplained))
 
     def sweep_at(self) -> float:
-        """When objects that no route uses may be looked for; never while routes are to move."""
+        """Return when the next sweep may be made; math.inf while routes are still to be moved."""
         fib_tables = self._fib_tables
         if not self._needs_sweep or not fib_tables.is_gate_open or not fib_tables.has_tried_all:
             return float("inf")
         return self._sweep_at
 
     def due_at(self) -> float:
-        """When there will be something to do: a refused object, a sweep."""
+        """Return when the next work is due: a refused object, or a sweep."""
         return min(self.nexthop_table.retry_at(), self.sweep_at())
 
     def sweep(self, now: float) -> int:
-        """Remove what no route goes through; how many that were.
+        """Remove objects that no route uses. Returns how many were removed.
 
-        Cost: 50 ns a route, and 10 us for each object removed.
+        Cost: 50 ns per route, and 10 us for each object removed.
         """
         began = time.perf_counter()
         writes = self.nexthop_table.plan_sweep(self._fib_tables.nexthop_ids())
@@ -259,9 +259,9 @@ class ObjectSync:
 
     @property
     def words(self) -> str:
-        """Whether routes go through objects, and how the kernel shows that.
+        """Describe whether routes use objects, and how the kernel shows that, as text for people.
 
-        It is said with every progress, and the switch is a file: it is read once a second.
+        Every progress report includes it. The kernel's switch is a file, read once a second.
         """
         if not self.nexthop_table.is_enabled:
             return "routes have their own (`nexthop_objects: off`)"
@@ -275,16 +275,16 @@ class ObjectSync:
         return text if mode is None else f"{text} (net.ipv4.nexthop_compat_mode=0)"
 
     def states_after(self, nexthop_id: int) -> Iterator[NextHopState]:
-        """Every object of ours with an id above this one, in order."""
+        """Iterate over our objects with ids above `nexthop_id`, in order."""
         return self.nexthop_table.states_after(nexthop_id)
 
 
 def _is_surprise(write: NextHopWrite, outcome: KernelRefusal) -> bool:
-    """Whether the kernel has another object than was known, or has lost one with its routes."""
+    """Whether the kernel has another object than was known, or lost one with its routes."""
     if outcome.errno == errno.EADDRINUSE:
         return write.kind is NextHopKind.REPLACE
     return outcome.errno in (errno.EEXIST, errno.ENOENT)
 
 
 _NO_SUCH_OBJECT = frozenset({errno.EINVAL, errno.ENOENT, errno.ESRCH, errno.ENODEV})
-"""What a route through an object that is not there is refused with (fib_check_nexthop)."""
+"""Errors of a route through an object that does not exist (fib_check_nexthop)."""

@@ -1,18 +1,18 @@
-"""The AF_NETLINK socket that asks and writes: routes, rules, nexthop objects. The kernel's edge.
+"""The AF_NETLINK socket for requests: dumps and writes of routes, rules, nexthop objects. An edge.
 
-Writing. Many route messages go in one send, and behind them a message that does nothing but ask for
-an acknowledgement: the barrier. The kernel works off a whole send before it returns, and answers
-each message that it refuses, so when the barrier's answer is there every other silence means
-success. Errors are told apart by sequence number. (An acknowledgement for each message costs 34 %,
-measured in peers.md section 1.)
+Writing. Many route messages go in one send, followed by a message that only requests an
+acknowledgement: the barrier. The kernel processes a whole send before the call returns, and answers
+each message that it refuses. So once the barrier is acknowledged, a message without an answer has
+succeeded. Sequence numbers tell which message an error is about. (An acknowledgement for each
+message costs 34 %, measured in peers.md section 1.)
 
-Reading. A dump is complete or it is nothing: after NLM_F_DUMP_INTR (`DumpInterrupted`) and after an
-error on the way, which NLMSG_DONE carries (`NetlinkError`), the caller asks again. Messages of
-another sequence are the rest of an earlier dump. NETLINK_GET_STRICT_CHK makes the kernel filter by
-table.
+Reading. Only a complete dump is valid: after NLM_F_DUMP_INTR (`DumpInterrupted`) and after an error
+during the dump, which NLMSG_DONE carries (`NetlinkError`), the caller repeats it. Messages with
+another sequence number are the rest of an earlier dump. NETLINK_GET_STRICT_CHK makes the kernel
+filter by table.
 
-Failure: `NetlinkError` when a request fails as a whole; what one message of many is refused is its
-outcome.
+Failure: `NetlinkError` when a request fails as a whole; the refusal of one message of many is a
+result of that message.
 
 Sources: netlink(7), rtnetlink(7); the synchronous send is netlink_rcv_skb of Linux.
 """
@@ -74,38 +74,38 @@ from routed.netlink.socket import (
 __all__ = ["RequestSocket"]
 
 _REQUEST_BUFFER_BYTES = 4 * 1024 * 1024
-"""Room for an error answer to every message of a batch."""
+"""Receive buffer: room for an error answer to every message of a batch."""
 
 _SEQUENCE_LIMIT = 1 << 31
-"""Where sequence numbers start again: far below what 32 bits hold, so that a buffer never wraps."""
+"""Limit at which sequence numbers restart: well within 32 bits, so that no buffer wraps."""
 
 DUMP_BURST = 4
-"""Pages of a dump taken in one go before other tasks get a turn: about 2 ms of work."""
+"""Pages of a dump that are handled before other tasks get a turn: about 2 ms of work."""
 
 
 _NO_TABLE = frozenset({errno.ENOENT})
 """A table that does not exist yet is empty."""
 
 _NO_OBJECTS = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
-"""Before Linux 5.3."""
+"""Kernels before Linux 5.3 have no nexthop objects."""
 
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 """A kernel without IPv6 (ipv6.disable=1), or without CONFIG_IP_MULTIPLE_TABLES."""
 
 
 SEND_BYTES_MAX = 64 * 1024
-"""One buffer: a third of what a socket sends at once by default. 400 routes of one next hop are
+"""Most bytes of one send: a third of the default send buffer. 400 routes with one next hop take
 25 kB."""
 
 
 class RequestSocket(NetlinkSocket):
-    """Dumps and writes, one at a time: a socket belongs to one task."""
+    """Dumps and writes, one at a time: a socket is used by one task."""
 
     def __init__(self, protocol: int) -> None:
         """Open the socket.
 
         Args:
-            protocol: the rtm_protocol of everything written.
+            protocol: the rtm_protocol of everything that is written.
         """
         super().__init__(_REQUEST_BUFFER_BYTES, ())
         self._protocol = protocol
@@ -116,17 +116,17 @@ class RequestSocket(NetlinkSocket):
         return self._sequence
 
     def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """Send batches in one buffer, or in several where routes are wide, and learn what was
-        refused.
+        """Send batches in one buffer, or in several if routes have many next hops, and read the
+        refusals.
 
-        Blocks for as long as the kernel works, about 4 us per route; nothing else can happen in
-        between, so what was planned is still true when it is recorded.
+        Blocks while the kernel works, about 4 us per route. No other task runs meanwhile, so the
+        state on which the plan is based is unchanged when the result is recorded.
 
         Returns:
-            For each batch its refusals.
+            The refusals of each batch.
 
         Raises:
-            NetlinkError: the answers cannot be understood; what was applied must be read again.
+            NetlinkError: the answers cannot be decoded; the kernel state must be read again.
             OSError: a buffer was not sent.
         """
         parts, starts, sequence = [], [], self._sequence + 1
@@ -151,8 +151,8 @@ class RequestSocket(NetlinkSocket):
         return refusals
 
     def _apply_halves(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """The same, half after half: what is longer than the socket's buffer the kernel refuses as
-        a whole, for ever."""
+        """Apply each half of the batches: the kernel always refuses a send that is longer than
+        the socket's buffer."""
         if len(batches) > 1:
             middle = len(batches) // 2
             return self.apply(batches[:middle]) + self.apply(batches[middle:])
@@ -166,7 +166,7 @@ class RequestSocket(NetlinkSocket):
         return [before | {middle + at: outcome for at, outcome in after.items()}]
 
     def _answers_before(self, barrier: int) -> Iterator[NetlinkMessage]:
-        """The errors that the kernel has answered already, up to the barrier's answer."""
+        """Iterate over the errors that the kernel has answered, up to the barrier's answer."""
         while messages := self._receive_waiting():
             for message in messages:
                 if message.type != NLMSG_ERROR:
@@ -186,25 +186,25 @@ class RequestSocket(NetlinkSocket):
         """Read one table of one family.
 
         Args:
-            table_id: of the table.
-            family: of the routes.
-            receive: called with routes that share everything but the prefix; what it was told is
-                worth nothing when an exception follows.
-            protocol: whose routes, chosen inside the kernel; 0 for all.
+            table_id: the table.
+            family: the family of the routes.
+            receive: called with routes that share everything except the prefix; its calls are
+                invalid if an exception follows.
+            protocol: rtm_protocol by which the kernel selects the routes; 0 for all.
 
         Raises:
-            DumpInterrupted: ask again.
+            DumpInterrupted: the dump must be repeated.
             NetlinkError: the kernel refused.
 
-        Cost: 0.7 us per route inside the kernel, 0.1 us here, in Python alone 0.4 us; the event
-        loop gets a turn every DUMP_BURST pages.
+        Cost: 0.7 us per route inside the kernel and 0.1 us here (0.4 us without the C extension);
+        the event loop gets a turn every DUMP_BURST pages.
         """
         sequence = self._next_sequence()
         decoder = DumpDecoder(family, sequence, receive)
         self._raw.send(encode_route_dump(family, table_id, sequence, protocol))
         pages = 0
         while decoder.end is None:
-            # The kernel makes the next page while it hands over this one: it need not be awaited.
+            # The kernel makes the next page when this one is received: it need not be awaited.
             page = self._receive_page()
             if not page:
                 await trio.lowlevel.wait_readable(self._raw)
@@ -221,16 +221,16 @@ class RequestSocket(NetlinkSocket):
             raise DumpInterrupted("the table changed under the dump")
 
     async def dump_device_routes(self, tables: Iterable[int]) -> list[KernelRoute]:
-        """The routes that make subnets connected (`device_routes.py`), of both families.
+        """Read the routes of both families that make subnets connected (`device_routes.py`).
 
         Args:
-            tables: where they may be.
+            tables: ids of the tables that may have them.
 
         Raises:
             DumpInterrupted, NetlinkError, OSError: as `dump_routes`.
 
-        Cost: the kernel walks each table once for each of CONNECTED_PROTOCOLS, and of other
-        protocols hands over nothing.
+        Cost: the kernel walks each table once for each of CONNECTED_PROTOCOLS, and returns no
+        routes of other protocols.
         """
         found: list[KernelRoute] = []
 
@@ -258,7 +258,7 @@ class RequestSocket(NetlinkSocket):
         return received[0] if source_port == 0 else b""
 
     async def dump_links(self) -> tuple[list[LinkEvent], list[AddressEvent]]:
-        """Every link and every address.
+        """Read every link and every address.
 
         Raises:
             DumpInterrupted: ask again.
@@ -283,7 +283,8 @@ class RequestSocket(NetlinkSocket):
         )
 
     async def dump_rules(self) -> list[SeenRule]:
-        """Every policy rule of both families that can be told in our words; not the kernel's own.
+        """Read all policy rules of both families that `PolicyRule` can express, not the kernel's.
+
         A kernel without a family, or without policy rules, has none.
 
         Raises:
@@ -297,18 +298,18 @@ class RequestSocket(NetlinkSocket):
                 try:
                     seen = decode_rule(message) if message.type in RULE_MESSAGES else None
                 except NetlinkDecodeError:
-                    seen = None  # of a kind that this version cannot tell: nobody's concern
+                    seen = None  # of a kind that this version cannot decode: it is not ours
                 if seen is not None:
                     found.append(seen)
         return found
 
     def ask_link(self, ifindex: int) -> NetlinkMessage | None:
-        """One link, as it is now; None when there is no such link.
+        """Read the current state of one link; None if there is no such link.
 
         Cost: 16 us.
 
         Raises:
-            NetlinkError: the kernel refused, or the answer cannot be understood.
+            NetlinkError: the kernel refused, or the answer cannot be decoded.
             OSError: the request was not sent.
         """
         sequence = self._next_sequence()
@@ -327,10 +328,10 @@ class RequestSocket(NetlinkSocket):
         raise NetlinkError("the kernel did not answer")
 
     def add_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """Add a policy rule of ours; errno 0 when it is there now.
+        """Add a policy rule of ours. Returns errno 0 if it is in the kernel now.
 
         Raises:
-            NetlinkError: the answer cannot be understood.
+            NetlinkError: the answer cannot be decoded.
             OSError: the request was not sent.
         """
         return self._request(
@@ -344,10 +345,10 @@ class RequestSocket(NetlinkSocket):
         )
 
     def dump_nexthops(self) -> list[SeenNextHop] | None:
-        """Read every nexthop object, whoever made it; None when the kernel has no such thing.
+        """Read every nexthop object of any owner; None if the kernel has no nexthop objects.
 
-        Blocks: the kernel fills a page before the send returns, and the next one whenever one was
-        taken. So nothing that this process does can come between.
+        Blocks: the kernel fills a page before the send returns, and the next one whenever one is
+        received. So nothing that this process does can intervene.
 
         Raises:
             DumpInterrupted: ask again.
@@ -373,17 +374,17 @@ class RequestSocket(NetlinkSocket):
         raise NetlinkError("the kernel did not answer")
 
     def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
-        """Carry out operations on nexthop objects, in order; errno 0 for what was done.
+        """Carry out operations on nexthop objects, in order; errno 0 means success.
 
-        An IPv4 gateway that is an address of this host is refused by EADDRINUSE. The kernel would
-        take it and send packets to nobody; it refuses it itself for IPv6. An object that was there
-        is removed then, and its routes with it.
+        An IPv4 gateway that is an address of this host is refused here with EADDRINUSE: the kernel
+        would accept it and send packets out on the link as if there were no gateway (it refuses an
+        IPv6 one by itself). An object that existed before is removed then, and its routes with it.
 
-        Blocks for as long as the kernel works: 10 us each, and as long as it takes to remove the
-        routes of an object that is removed while it has some.
+        Blocks while the kernel works: 10 us for each object, and longer to remove an object that
+        routes use, because the kernel removes them, too.
 
         Raises:
-            NetlinkError: the answers cannot be understood.
+            NetlinkError: the answers cannot be decoded.
             OSError: a request was not sent.
         """
         return [self._write_nexthop(write) for write in writes]
@@ -421,7 +422,7 @@ class RequestSocket(NetlinkSocket):
     async def _dump(
         self, encode: Callable[[int], bytes], absent: frozenset[int] = frozenset()
     ) -> list[NetlinkMessage]:
-        """The messages of a dump; none where the kernel answers with an error that means so."""
+        """Read the messages of a dump; none if the kernel answers with an error of `absent`."""
         sequence = self._next_sequence()
         await self._socket.send(encode(sequence))
         found: list[NetlinkMessage] = []
@@ -441,10 +442,10 @@ class RequestSocket(NetlinkSocket):
 
 
 def _check_end(end: NetlinkMessage, absent: frozenset[int]) -> bool:
-    """Whether a dump has ended as a whole one; False where there is nothing of the kind.
+    """Whether a dump is complete; False if the kernel has nothing of that kind.
 
     Raises:
-        NetlinkError: the kernel refused, or failed on the way: what came is not to be believed.
+        NetlinkError: the kernel refused, or failed during the dump, which is therefore invalid.
     """
     try:
         number, detail = decode_end(end)

@@ -48,31 +48,31 @@ from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 __all__ = ["EVALUATION_S", "FibSync"]
 
 DRIFT_LINES, FAILURE_LINES = 5, 20
-"""Log lines for as many routes at a time; of the rest only the number is said."""
+"""Most log lines for one group of routes; of the rest only the number is logged."""
 
 RESYNC_GAP_S = 1.0
-"""Least time between two dumps that failed."""
+"""Least seconds between two dumps that failed."""
 
 EVALUATION_S = 1.0
-"""After a link is lost, failures are reported once the engine has decided about it, or after this
-time: new next hops for its routes are about to arrive."""
+"""Longest delay, in seconds, of reports of failures after a link is lost. The engine is about to
+send new next hops for the routes of the link; once it has, failures are reported at once."""
 
 LOOK_GAP_S = 1.0
-"""Least time between two dumps that changes of foreign routes lead to."""
+"""Least seconds between two dumps that changes of foreign routes cause."""
 
 LOOK_SHARE = 0.02
-"""Share of the time that such dumps may take: others change their routes as often as they like."""
+"""Share of the time that such dumps may take: other programs may change routes at any rate."""
 
 FLUSH_TIMEOUT_S = 30.0
-"""How long an orderly stop may take to remove our routes."""
+"""Seconds that an orderly stop may take to remove our routes."""
 
 
 class _InSync(NamedTuple):
-    """The engine has said everything."""
+    """The engine has sent all desired routes."""
 
 
 class _Verified(NamedTuple):
-    """The engine has decided about what was suspected."""
+    """The engine has evaluated the suspected next hops."""
 
     suspicions: int
 
@@ -92,7 +92,7 @@ class FibSync:
         is_link_up: Callable[[int], bool],
         objects: ObjectSync | None = None,
     ) -> None:
-        """Prepare; `run` starts the work.
+        """Create the loop; `run` starts it.
 
         Args:
             fib_tables: the FIB tables; only this loop plans from them and records outcomes in them.
@@ -110,9 +110,9 @@ class FibSync:
         self.overruns = 0
         self.errors: Counter[str] = Counter()
         self.refused = 0
-        """Desired routes of the engine that were not admitted."""
+        """Number of the engine's desired routes that were not admitted."""
         self.opened = trio.Event()
-        """Set once an engine was in sync, and all that it desired by then was tried."""
+        """Set once an engine was in sync and all its desired routes up to then were tried."""
         self.resync_s = resync_s
         self._kernel = kernel
         self._log = log
@@ -124,65 +124,65 @@ class FibSync:
         self.fib_tables.is_over_dead_link = self._is_over_dead_link
         self.fib_tables.is_link_route = self._is_link_route
         self._link_prefixes = LinkPrefixes()
-        """Of routes without a gateway that have come into the kernel, while something failed."""
+        """Prefixes of routes without a gateway that were installed while something failed."""
         self._evaluation_due = -math.inf
-        """Failures are reported from then on: until then the engine decides about a lost link."""
+        """Time from which failures are reported: until then the engine evaluates a lost link."""
         self._look_due = math.inf
-        """When foreign routes are to be read again."""
+        """Time at which foreign routes are read again."""
         self._looked_at = -math.inf
         self._updates: deque[DesiredChanges | _InSync | _Verified] = deque()
-        """Updates that are not applied to the FIB tables yet."""
+        """Updates that are not yet applied to the FIB tables."""
         self._taken_serial = 0
         self._applied_serial = 0
         self._start_serial = 0
-        """Of the update with which the engine had said what it decided at its start."""
+        """Serial of the update that completed the routes that the engine selected at its start."""
         self._drift: list[Drift] = []
         self._idle = trio.Event()
         self._last_resync = ResyncReport(0, 0, 0, 0.0)
         self._has_gate_changed = False
         self._last_told: Progress | None = None
 
-    # --- facts, entered by others
+    # --- events, recorded by other tasks
 
     def begin_session(self) -> None:
-        """A new engine starts counting its updates from 1."""
+        """Prepare for a new engine, which numbers its updates from 1."""
         self.fib_tables.begin_session()
         self._updates.clear()
         self._applied_serial = self._taken_serial = self._start_serial = 0
         self._last_told = None
 
     def update(self, update: DesiredChanges) -> None:
-        """Take the engine's desired routes in, each in its turn.
+        """Queue an update of the engine's desired routes.
 
-        They wait here until those before them were tried, so `applied_serial` is exact; the engine
-        does not let many of them wait (`routed.engine.fib.desired`).
+        It waits until all earlier updates were tried, so `applied_serial` is exact; the engine
+        limits the number of updates in flight (`routed.engine.fib.desired`).
         """
         self._updates.append(update)
         self._wake.set()
 
     @property
     def updates_waiting(self) -> int:
-        """Updates that were said and not yet taken."""
+        """Number of updates that were received and not yet applied."""
         return len(self._updates)
 
     def in_sync(self) -> None:
-        """The engine has sent all desired routes: the gate opens once they were tried."""
+        """Record that the engine has sent all desired routes; the gate opens after their trial."""
         self._updates.append(_InSync())
         self._wake.set()
 
     def suspect(self, hops: Iterable[tuple[Address | None, int]]) -> None:
-        """Remove next hops (gateway, ifindex) that are likely dead from every group that has
-        others, ahead of all other work. `next_hops_evaluated` ends that."""
+        """Remove next hops (gateway, ifindex) that are likely dead from every group that has other
+        members, before all other work. `next_hops_evaluated` ends that."""
         if self.objects is None:
             return
         groups = self.objects.suspect(hops, trio.current_time())
         if groups:
             self._log.emit("nexthop-suspected", groups=groups)
-        self._wake.set()  # there may be more of them
+        self._wake.set()  # more groups may be left to write
 
     def next_hops_evaluated(self) -> None:
-        """The engine has decided about the suspected next hops: once its earlier updates were
-        tried, groups are again as the desired routes need them."""
+        """Record that the engine has evaluated the suspected next hops: once its earlier updates
+        were tried, groups get the members that the desired routes need."""
         suspicions = 0 if self.objects is None else self.objects.nexthop_table.suspicions
         self._updates.append(_Verified(suspicions))
         self._wake.set()
@@ -190,12 +190,12 @@ class FibSync:
     def route_notified(
         self, route: KernelRoute, is_removed: bool, is_replacing: bool = False
     ) -> None:
-        """Somebody else changed a kernel route.
+        """Handle a change of a kernel route by another program.
 
         Args:
-            route: as it is, or was.
-            is_removed: whether it is there no longer.
-            is_replacing: whether it has taken the place of another one of its key.
+            route: the route, as it is or was.
+            is_removed: whether it was removed.
+            is_replacing: whether it has replaced another route of its key.
         """
         if not is_removed and route.value.is_link_route and self._has_failures:
             self._link_prefixes.add(route.key.prefix)
@@ -209,7 +209,7 @@ class FibSync:
         self._wake.set()
 
     def links_changed(self, *, may_have_lost_routes: bool) -> None:
-        """A link or address changed: retry what failed; look again if routes may be gone."""
+        """Retry failures after a change of a link or address; resync if routes may be lost."""
         self.fib_tables.retry_everything()
         if self.objects is not None:
             self.objects.links_changed(may_have_lost_objects=may_have_lost_routes)
@@ -219,7 +219,7 @@ class FibSync:
         self._wake.set()
 
     def addresses_left(self, addresses: Collection[Address]) -> None:
-        """These are addresses of this host no longer: what goes through them is written again."""
+        """Write routes through these gateways again: the host no longer has these addresses."""
         ipv4 = frozenset(address for address in addresses if address.family is Family.IPV4)
         if not ipv4:
             return
@@ -229,52 +229,52 @@ class FibSync:
         self._wake.set()
 
     def nexthop_notified(self, seen: SeenNextHop, is_removed: bool) -> None:
-        """Somebody else changed a nexthop object."""
+        """Handle a change of a nexthop object by another program."""
         if self.objects is not None and self.objects.notified(seen, is_removed=is_removed):
             self.request_resync("nexthop")
         if is_removed and self.fib_tables.has_contested:
-            self._request_dump()  # foreign routes go with their object without a notification
+            self._request_dump()  # foreign routes go with their object without notification
         self._wake.set()
 
     def _request_dump(self) -> None:
-        """The kernel may have more, or fewer, foreign routes than it said: read them soon."""
+        """Request a dump: foreign routes may have changed without a notification."""
         if self._look_due == math.inf:
             gap_s = max(LOOK_GAP_S, self._last_resync.took_s / LOOK_SHARE)
             self._look_due = max(trio.current_time(), self._looked_at + gap_s)
 
     def request_resync(self, reason: str) -> None:
-        """Read the kernel again soon; several requests are one."""
+        """Request a resync; several requests are merged."""
         self._resync_reason = self._resync_reason or reason
         self._wake.set()
 
     def notifications_lost(self) -> None:
-        """The kernel dropped notifications."""
+        """Handle the loss of notifications."""
         self.overruns += 1
         self._log.emit("fib-overrun", overruns=self.overruns)
         self.request_resync("overrun")
 
     def change_ownership(self, ownership: Ownership) -> None:
-        """Follow a reload."""
+        """Apply the ownership of a new configuration."""
         before = self.fib_tables.ownership
         self.fib_tables.change_ownership(ownership)
         if ownership.tables - before.tables:
             self.request_resync("table")
         elif ownership.priority != before.priority:
-            self.request_resync("priority")  # which foreign routes are preferred to ours now
+            self.request_resync("priority")  # other foreign routes may be preferred to ours now
         self._wake.set()
 
     @property
     def has_applied_start(self) -> bool:
-        """Whether all was tried that an engine had decided when it began to say what it wants."""
+        """Whether all routes that an engine had selected at its first update were tried."""
         return 0 < self._start_serial <= self._applied_serial
 
-    # --- commands, each of which waits until it is carried out
+    # --- commands; each returns once it is carried out
 
     async def decouple(self) -> int:
         """Remove every route of ours from the kernel; the desired routes are kept.
 
         Returns:
-            How many are left, because the kernel would not let them go.
+            How many are left because the kernel refused to remove them.
         """
         self.fib_tables.decouple()
         await self._await_idle()
@@ -287,7 +287,7 @@ class FibSync:
         return self.counters()
 
     async def resync(self) -> ResyncReport:
-        """Read the kernel now and repair what is not as it should be."""
+        """Read the kernel now and repair every difference from the desired state."""
         before = self.resyncs
         self.request_resync("command")
         while self.resyncs == before:
@@ -295,14 +295,14 @@ class FibSync:
         return self._last_resync
 
     async def _await_idle(self) -> None:
-        """Wait until the loop has nothing to do."""
+        """Wait until the loop is idle."""
         self._wake.set()
         await self._idle.wait()
 
     # --- the loop
 
     async def run(self) -> None:
-        """Keep the kernel equal for ever; cancel to stop (between two batches)."""
+        """Keep the kernel equal to the desired state; cancel to stop (between two batches)."""
         resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
         while True:
             self._wake = trio.Event()
@@ -311,7 +311,7 @@ class FibSync:
                 await self._resync()
                 resync_at = trio.current_time() + jitter(self.resync_s, self._rng)
             if not self.resyncs:
-                continue  # nothing is evaluated before the kernel was read once
+                continue  # nothing is planned before the kernel was read once
             if await self._work() or self._sweep_objects():
                 continue
             self._idle.set()
@@ -368,10 +368,10 @@ class FibSync:
         return self.fib_tables.kernel_count
 
     async def _work(self) -> bool:
-        """One batch; returns whether there was anything to do.
+        """Do one batch of work. Returns whether there was anything to do.
 
-        What others stand on comes first: routes without a gateway (and the objects without one that
-        they go through), then objects, then all other routes.
+        Routes without a gateway come first, with the objects that they use, because other routes
+        depend on them; then objects; then all other routes.
         """
         has_applied = self.fib_tables.has_tried_all and self._apply_update()
         self._retry_covered()
@@ -404,13 +404,13 @@ class FibSync:
         return True
 
     def _write_objects(self, *, has_links_only: bool) -> bool:
-        """Write nexthop objects, up to a batch; whether there were any."""
+        """Write at most one batch of nexthop objects. Returns whether there were any."""
         if self.objects is None:
             return False
         return bool(self.objects.work(trio.current_time(), has_links_only=has_links_only))
 
     async def _apply(self, batches: Sequence[FibBatch]) -> bool:
-        """Write routes and record what became of them; False when that cannot be known."""
+        """Write routes and record the outcome. Returns False if the outcome is unknown."""
         try:
             refusals = self._kernel.apply(batches)
         except (NetlinkError, OSError) as error:
@@ -422,7 +422,7 @@ class FibSync:
             add_hints(batch, refused)
             for outcome in refused.values():
                 if batch.kind is OpKind.REPLACE and outcome.errno == errno.EEXIST:
-                    continue  # no error: another route of the key comes before ours
+                    continue  # not an error: another route of the key precedes ours
                 self.errors[errno.errorcode.get(outcome.errno, str(outcome.errno))] += 1
         if not self.fib_tables.record(batches, refusals, trio.current_time()):
             self.request_resync("contradiction")
@@ -431,7 +431,7 @@ class FibSync:
                 self._add_link_prefixes(batch, refused)
         return True
 
-    # --- what gateways stand on
+    # --- routes that gateways resolve over
 
     @property
     def _has_failures(self) -> bool:
@@ -444,7 +444,7 @@ class FibSync:
         return value.is_link_route
 
     def _add_link_prefixes(self, batch: FibBatch, refused: Refusals) -> None:
-        """Remember which prefixes a batch has put into the kernel without a gateway."""
+        """Record the prefixes of the routes without a gateway that a batch has installed."""
         if batch.kind is OpKind.REMOVE:
             return
         column = ValueColumn.of(batch.values)
@@ -455,7 +455,7 @@ class FibSync:
                 self._link_prefixes.add(Prefix.from_int(batch.table_key.family, key))
 
     def _retry_covered(self) -> None:
-        """Try again what was refused for want of a route that is in the kernel now."""
+        """Retry what was refused because of a missing route that is in the kernel now."""
         if not self._link_prefixes:
             return
         covers = self._link_prefixes.covers
@@ -473,11 +473,11 @@ class FibSync:
         return any(not self._is_link_up(hop.ifindex) for hop in self._hops_of(value))
 
     def _objects_at(self) -> float:
-        """When nexthop objects are to be looked at again."""
+        """Return the time at which nexthop objects are checked again."""
         return math.inf if self.objects is None else self.objects.due_at()
 
     def _sweep_objects(self) -> bool:
-        """Remove nexthop objects that no route uses, if it is time; whether there were any."""
+        """Remove nexthop objects that no route uses, if due. Returns whether there were any."""
         now = trio.current_time()
         if self.objects is None or self.objects.sweep_at() > now:
             return False
@@ -556,7 +556,7 @@ class FibSync:
             self.fib_tables.end_dump()
 
     async def _distrust(self, what: str, error: Exception) -> None:
-        """A request went wrong as a whole: say so, wait a little, read everything again."""
+        """Handle a request that failed as a whole: log it, pause, and read everything again."""
         number = error.errno if isinstance(error, OSError) else None
         words = errno.errorcode.get(number, str(error)) if number else str(error)
         self.errors[words if number else type(error).__name__] += 1
@@ -567,10 +567,10 @@ class FibSync:
     # --- logs and reports
 
     def _log_drift(self) -> None:
-        """Log what others did to our routes: each of a few, the number of many.
+        """Log drift: a line for each of a few routes, the number of the others.
 
-        Routes that went with their link are no drift: the kernel takes them, and the engine will
-        ask for others.
+        Routes that were removed with their link are not drift: the kernel removes them, and the
+        engine will send others.
         """
         drift, self._drift = self._drift, []
         is_dead = {value: self._is_over_dead_link(value) for value in {e.value for e in drift}}
@@ -602,7 +602,7 @@ class FibSync:
             self._log.emit("fib-routes-failed", more=more)
 
     def _report_preferred_foreign(self) -> None:
-        """Log whose routes win against ours: each of a few, the number of many."""
+        """Log foreign routes that the kernel prefers to ours: a line for each of a few, a total."""
         news = self.fib_tables.pop_preferred_foreign()
         for key, foreign in news[:DRIFT_LINES]:
             self._log.emit(
@@ -615,7 +615,7 @@ class FibSync:
             self._log.emit("fib-routes-shadowed", more=len(news) - DRIFT_LINES)
 
     def counters(self) -> FibCounters:
-        """The numbers of `show fib` and `show status`."""
+        """Return the numbers of `show fib` and `show status`."""
         desired, installed, failed, pending = self.fib_tables.totals
         counts = self.fib_tables.counts
         return FibCounters(

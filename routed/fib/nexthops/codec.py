@@ -2,12 +2,11 @@
 
 A single object is a gateway on a link, or a link alone for IPv6 routes; a group is a list of single
 objects with weights. Kinds that this daemon never makes (blackholes, links alone for IPv4, tunnels,
-FDB and resilient groups) decode to an object without a form: they are there, and that is all that
-is known of them.
+FDB and resilient groups) decode to an object without a form: only its existence is known.
 
-The kernel looks an IPv4 gateway up when the object is written, and keeps the scope of what it
-found. Scope `host` means that the gateway was an address of this host at that moment: packets then
-go out on the link as if there were no gateway, for as long as the object is not written again.
+The kernel resolves an IPv4 gateway when the object is written, and keeps the scope of the result.
+Scope `host` means that the gateway was an address of this host at that time: packets then leave on
+the link as if there were no gateway, until the object is written again.
 
 Failure: `NetlinkDecodeError` for bytes that are no nexthop message.
 
@@ -69,16 +68,16 @@ _RT_SCOPE_HOST = 254
 
 
 class Hop(NamedTuple):
-    """A gateway on a link: what a single object is made of."""
+    """A gateway on a link: the content of a single object."""
 
     via: Address | None
-    """None: the link alone, for IPv6 routes (IPv4 routes name such next hops themselves)."""
+    """None: the link alone, for IPv6 routes (IPv4 routes have such next hops written into them)."""
     ifindex: int
     is_onlink: bool = False
 
 
 Group = tuple[tuple[int, int], ...]
-"""(id of a single object, weight 1 to 256) of each member, in the order of ids."""
+"""(id of a single object, weight 1 to 256) of each member, ordered by id."""
 
 NextHopForm = Hop | Group
 
@@ -91,18 +90,18 @@ class SeenNextHop(NamedTuple):
     form: NextHopForm | None
     """None for a kind that this daemon never makes."""
     is_gateway_unused: bool = False
-    """The gateway was an address of this host when the object was written: it is not used."""
+    """Whether the gateway was an address of this host at the write, so that it is not used."""
 
 
 class NextHopKind(enum.Enum):
-    """What is asked of the kernel."""
+    """The kind of an operation on an object."""
 
     INSTALL = "install"
-    """Must not exist yet."""
+    """The object must not exist yet."""
     REPLACE = "replace"
-    """Takes the place of what is there; routes through it follow at once."""
+    """Replaces the object that exists; routes through it change at once."""
     REMOVE = "remove"
-    """Routes through it, and memberships, go with it without a word."""
+    """The kernel also removes the routes through it and its memberships, without notification."""
 
 
 class NextHopWrite(NamedTuple):
@@ -111,11 +110,11 @@ class NextHopWrite(NamedTuple):
     kind: NextHopKind
     id: int
     form: NextHopForm
-    """For a removal, what is there now."""
+    """For a removal, the present form."""
 
 
 OWN_GATEWAY = KernelRefusal(errno.EADDRINUSE, "Gateway is an address of this host")
-"""For an IPv4 gateway that the kernel takes and would not use; IPv6 ones it refuses itself."""
+"""For an IPv4 gateway that the kernel accepts but does not use; it refuses IPv6 ones itself."""
 
 _FLAGS = {
     NextHopKind.INSTALL: NLM_F_CREATE | NLM_F_EXCL,
@@ -125,8 +124,8 @@ _FLAGS = {
 
 
 def encode_nexthop(write: NextHopWrite, protocol: int, sequence: int) -> bytes:
-    """One operation as a request that is acknowledged; an object with a gateway is echoed as the
-    kernel has understood it."""
+    """Encode one operation as an acknowledged request; the kernel echoes an object with a gateway
+    in the form that it has stored."""
     kind, nexthop_id, form = write
     flags = NLM_F_REQUEST | NLM_F_ACK | _FLAGS[kind]
     body = pack_u32_attribute(Nha.ID, nexthop_id)
@@ -149,16 +148,16 @@ def encode_nexthop(write: NextHopWrite, protocol: int, sequence: int) -> bytes:
 
 
 def encode_nexthop_dump(sequence: int) -> bytes:
-    """Ask for every object, whoever made it."""
+    """Encode a request for every object of any owner."""
     payload = NHMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
     return pack_message(RTM_GETNEXTHOP, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
 def decode_nexthop(message: NetlinkMessage) -> SeenNextHop:
-    """One object, of a dump or a notification.
+    """Decode one object of a dump or notification.
 
     Raises:
-        DecodeError: malformed.
+        NetlinkDecodeError: the message is malformed.
     """
     payload = message.payload
     if len(payload) < NHMSG.size:

@@ -1,44 +1,44 @@
 """The table of kernel nexthop objects: desired, in the kernel, pending. Pure.
 
     value_for (a route's next hops) --> +-------------+ --plan--> kernel
-    kernel's dump and news -----------> | NexthopTable |
+    dump, notifications (kernel) -----> | NexthopTable |
     suspect / lift -------------------> +-------------+ --forms, failures--> people
 
-A route with gateways goes through an object: a single one for one gateway, a group of single ones
-with weights for several. So does an IPv6 route with several next hops of which some are links
-alone, which the kernel takes in no other form. All routes with the same next hops go through the
-same object, so that one message changes where all of them go: a next hop that dies is taken out of
-its groups at once, while the RIB is still thinking about the routes.
+A route with gateways uses an object: a single one for one gateway, a group of single ones with
+weights for several. So does an IPv6 route with several next hops of which some are links alone,
+which the kernel accepts in no other form. All routes with the same next hops use the same object,
+so that one message changes all of them: a next hop that dies is removed from its groups at once,
+before the RIB has selected new routes.
 
     effective form of a group = its members, without those suspected, those that the kernel refuses
                                 and those on links that are down; all of them when none would be
-                                left; with weights that this kernel takes (`weights.py`)
+                                left; with weights that this kernel accepts (`weights.py`)
 
-Ids are our own range, one for each rtm_protocol: `protocol * 1,000,000` and up. What an earlier
-life left there is known by id and nhm_protocol, and its ids are given to the same next hops again,
-so that routes through them are adopted without a write. What is used by no route of ours is swept
-after the routes are: the kernel removes the routes of an object that goes, without a word.
+Each rtm_protocol has its own range of ids: `protocol * 1,000,000` and up. Objects that an earlier
+run of the daemon left are recognised by id and nhm_protocol, and their ids are used for the same
+next hops again, so that routes through them are adopted without a write. Objects that no route of
+ours uses are swept after the routes: the kernel silently removes the routes of a removed object.
 
 Invariants:
     An id means the same next hops as long as anything uses it; only the effective form changes.
     A group is written after its members, and removed before them.
-    A foreign object is never touched, wherever its id is. One that somebody has put in the place of
-    an object of this life is no such thing: it is replaced in turn, and where the kernel refuses
-    that it is removed, so that its routes fail and do not go elsewhere.
+    A foreign object is never changed, whatever its id. The exception is one that has replaced an
+    object that this process wrote: it is replaced in turn or, if the kernel refuses that, removed,
+    so that its routes fail instead of sending packets elsewhere.
 
 Order: links alone, then gateways, then groups. `plan_link_routes` is the first part by itself:
-routes without a gateway are what gateways of others may stand on (`sync.py`).
+gateways of other routes may resolve over routes without a gateway (`sync.py`).
 
 What the kernel derives when an object is written (the scope of an IPv4 gateway) is compared when it
-is read, and an object whose gateway was an address of this host is written again once that address
-has left (`rewrite`).
+is read, and an object whose gateway was an address of this host is written again once the host no
+longer has that address (`rewrite`).
 
-Failure: what the kernel refuses is kept with its words and tried again, after a pause that doubles,
-or when a link changed, or when something appears that the gateway stands on. Beyond OBJECTS_MAX
-objects, or MEMBERS_MAX members of groups, further next hops go without an object.
+Failure: a refused object is kept with the kernel's message and retried after a pause that doubles,
+or when a link changes, or when a route appears over which the gateway resolves. Beyond OBJECTS_MAX
+objects, or MEMBERS_MAX members of groups, further next hops get no object.
 
-Sources: net/ipv4/nexthop.c of Linux: nexthop_flush_dev (a link that goes down takes its single
-objects along and shrinks groups, silently), remove_nexthop (routes go with their object).
+Sources: net/ipv4/nexthop.c of Linux: nexthop_flush_dev (a link that goes down removes its
+single objects and shrinks groups, silently), remove_nexthop (removes the routes of the object).
 """
 
 from __future__ import annotations
@@ -76,21 +76,21 @@ __all__ = [
 ]
 
 IDS_PER_PROTOCOL = 1_000_000
-"""How far apart the ranges of two protocols are: `ip nexthop` shows 205000017 for protocol 205."""
+"""Size of the id range of a protocol: `ip nexthop` shows 205000017 for protocol 205."""
 
 OBJECTS_MAX = 16_384
-"""Objects at a time; reading all of them takes some 50 ms."""
+"""Most objects; reading all of them takes some 50 ms."""
 
 BATCH_MEMBERS = 1024
-"""Members of groups that are written at once: one next hop may be in many large groups, and the
-kernel takes time for each member."""
+"""About how many members of groups are written at once: one next hop may be in many large groups,
+and the kernel needs time for each member."""
 SUSPECT_PAUSE_S = 1.0
-"""A next hop that was lifted is not suspected again before: each time all its groups are written
-twice. Routes follow without that, a little later."""
+"""Seconds after a `lift` in which a next hop is not suspected again, since each suspicion writes
+all its groups twice. Routes still change, a little later."""
 
 MEMBERS_MAX = 131_072
-"""Members of all groups together: 2,048 groups of 64. It bounds the work of one link or next hop
-that changes, 0.1 s, whatever an engine asks for; what is beyond goes without an object."""
+"""Most members of all groups together: 2,048 groups of 64. It bounds the work after a change of one
+link or next hop to 0.1 s, whatever an engine requests; further next hops get no object."""
 
 _RETRY = Backoff(first_s=0.5, limit_s=60.0)
 
@@ -102,28 +102,28 @@ class _Failure:
     retry_at: float
 
     def retry_now(self) -> None:
-        """Something has changed: the next pause is the first one again."""
+        """Retry now, and restart the back-off at its first pause."""
         self.attempts, self.retry_at = 0, -math.inf
 
 
 class NextHopState(NamedTuple):
-    """How one object stands, for people."""
+    """The state of one object, for people."""
 
     id: int
     next_hops: tuple[NextHop, ...]
-    """As routes want them."""
+    """The next hops that the routes desire."""
     active: tuple[NextHop, ...]
-    """As the kernel has them; empty when it lacks the object."""
+    """The next hops in the kernel; empty if it lacks the object."""
     problem: str
-    """What the kernel said; empty when it did as asked."""
+    """The kernel's refusal; empty if there is none."""
 
 
 _Hop = tuple[Address | None, int]
-"""A gateway and its link: what dies."""
+"""A gateway (None: the link alone) and its ifindex."""
 
 
 def resolve(objects: Mapping[int, NextHopForm | None], nexthop_id: int) -> tuple[NextHop, ...]:
-    """What an object stands for, whoever made it; nothing when that cannot be told."""
+    """Return the next hops of an object of any owner; none if they cannot be determined."""
     form = objects.get(nexthop_id)
     if form is None:
         return ()
@@ -138,67 +138,66 @@ def resolve(objects: Mapping[int, NextHopForm | None], nexthop_id: int) -> tuple
 
 
 class NexthopTable:
-    """Owns the ids."""
+    """Owns the nexthop objects of one rtm_protocol, and their ids."""
 
     def __init__(
         self, protocol: int, *, is_enabled: bool, is_link_up: Callable[[int], bool]
     ) -> None:
         """Args:
-        protocol: nhm_protocol of what is ours, and where our ids begin.
-        is_enabled: whether new routes go through objects; otherwise what is left is swept.
+        protocol: nhm_protocol of our objects, which also determines the range of ids.
+        is_enabled: whether routes use objects; otherwise the objects that exist are swept.
         is_link_up: whether a link (by ifindex) carries packets now.
         """
         self.protocol = protocol
         self.is_enabled = is_enabled
         self.weight_limit = MAX_WEIGHT
-        """The greatest weight in a group that this kernel takes, as far as it has shown."""
+        """The greatest weight in a group that this kernel accepts, as far as is known."""
         self._is_link_up = is_link_up
         self._first_id = protocol * IDS_PER_PROTOCOL
         self._next_id = self._first_id
         self._forms: dict[int, NextHopForm] = {}
-        """What each id means."""
+        """The desired form of each id."""
         self._ids: dict[NextHopForm, int] = {}
         self._values: dict[int, RouteValue] = {}
-        """One for all routes through an object, so that a million of them share it."""
+        """The route value of each id, shared by all routes through the object."""
         self._claimed: set[int] = set()
-        """Ids that this life has given out; the others are an earlier one's."""
+        """Ids that this process has assigned; the others are from an earlier run of the daemon."""
         self._groups_of: dict[int, set[int]] = {}
-        """Groups that a single object is a member of."""
+        """Groups of which a single object is a member."""
         self._has_links_only: dict[int, bool] = {}
-        """Of ids in `_forms`, as far as somebody has asked."""
+        """Cache of `is_link_route`, for ids in `_forms`."""
         self._members = 0
-        """Of all groups in `_forms`."""
+        """Number of members of all groups in `_forms`."""
         self._kernel: dict[int, NextHopForm | None] = {}
-        """Ours that are there."""
+        """Our objects in the kernel."""
         self._foreign: set[int] = set()
-        """Ids of our range that somebody else has taken."""
+        """Ids of our range that foreign objects occupy."""
         self._taken: set[int] = set()
-        """Ids of claimed objects in whose place somebody else has put another one, under whichever
-        protocol."""
+        """Ids of claimed objects that another program has replaced, under whichever protocol."""
         self.popped_changes: list[SeenNextHop] = []
-        """What is new among these, for the log."""
+        """New entries of `_taken`, for the log."""
         self._uncompared: dict[int, None] = {}
-        """Groups that may be other than the kernel's."""
+        """Groups that may differ from the kernel's."""
         self._pending: dict[int, None] = {}
-        """Ids whose object is not as it should be."""
+        """Ids whose object differs from its effective form."""
         self._failures: dict[int, _Failure] = {}
         self._to_verify: dict[_Hop, int] = {}
         self._lifted_at: dict[_Hop, float] = {}
-        """When these were suspected last, of those that some object uses."""
+        """Time of the last `lift` of each next hop that some object uses."""
         self._suspicions = 0
 
     def __len__(self) -> int:
-        """Objects of ours in the kernel."""
+        """Number of our objects in the kernel."""
         return len(self._kernel)
 
-    # --- what routes want
+    # --- values of routes
 
     def value_for(self, value: RouteValue, family: Family = Family.IPV4) -> RouteValue:
-        """The same route through an object; unchanged where it needs or gets none.
+        """Return the same route through an object; unchanged if it needs or gets none.
 
         Args:
-            value: what the route does.
-            family: of the route.
+            value: the value of the route.
+            family: the family of the route.
         """
         hops = value.next_hops
         if not self.is_enabled or not hops:
@@ -216,7 +215,7 @@ class NexthopTable:
         return self._value(ids[0] if len(ids) == 1 else self._claim(_group(ids, hops)))
 
     def _missing(self, singles: Sequence[Hop], hops: Sequence[NextHop]) -> int:
-        """How many objects there are to be defined before a route can have its own."""
+        """Count the objects that must be defined before a route can use its own."""
         ids = [self._ids.get(single) for single in singles]
         known = [nexthop_id for nexthop_id in ids if nexthop_id is not None]
         has_all = len(known) == len(ids)
@@ -231,7 +230,7 @@ class NexthopTable:
         return value
 
     def _claim(self, form: NextHopForm) -> int:
-        """The id of a form, which is ours from now on."""
+        """Return the id of a form, which this process has claimed from now on."""
         nexthop_id = self._ids.get(form)
         if nexthop_id is None:
             nexthop_id = self._free_id()
@@ -257,10 +256,10 @@ class NexthopTable:
             for member, _ in form:
                 self._groups_of.setdefault(member, set()).add(nexthop_id)
 
-    # --- what the kernel says
+    # --- the kernel side
 
     def read(self, seen: Iterable[SeenNextHop]) -> None:
-        """Take over a complete dump."""
+        """Apply a complete dump."""
         before, self._kernel, self._foreign = self._kernel, {}, set()
         for entry in sorted(seen, key=lambda entry: entry.id):
             self._record(entry, before)
@@ -269,10 +268,10 @@ class NexthopTable:
             self._evaluate(nexthop_id)
 
     def changed(self, seen: SeenNextHop, *, is_removed: bool) -> bool:
-        """Take over a notification about an object that we did not cause.
+        """Apply a notification about an object that our own writes did not cause.
 
         Returns:
-            Whether routes of ours may have gone with it.
+            Whether routes of ours may have been removed with it.
         """
         if is_removed:
             self._foreign.discard(seen.id)
@@ -307,8 +306,8 @@ class NexthopTable:
             self._define(seen.id, seen.form)
 
     def _record_foreign(self, seen: SeenNextHop, before: Container[int]) -> None:
-        """Somebody has put an object under an id of our range. The kernel keeps the routes of one
-        that is replaced, so they go where the new one says."""
+        """Record a foreign object under an id of our range. The kernel keeps the routes of an object
+        that is replaced, so they now use the next hops of the new one."""
         if seen.id in self._claimed and seen.id in before:
             if seen.id not in self._taken:
                 self.popped_changes.append(seen)
@@ -322,18 +321,18 @@ class NexthopTable:
             self._forget(seen.id)
 
     def links_changed(self) -> None:
-        """A link or an address changed: other members may be in their groups, and what failed may
-        work now."""
+        """Handle a change of a link or address: effective members may change, and refused objects
+        are retried."""
         for failure in self._failures.values():
             failure.retry_now()
         for nexthop_id in self._claimed:
             self._evaluate(nexthop_id)
 
     def retry_covered(self, is_covered: Callable[[Address], bool]) -> None:
-        """Something that gateways may stand on is in the kernel: try those again that do.
+        """Retry gateways over whose new routes in the kernel they may resolve.
 
         Args:
-            is_covered: whether a gateway may stand on it.
+            is_covered: whether a gateway may resolve over these routes.
         """
         for nexthop_id, failure in self._failures.items():
             form = self._forms.get(nexthop_id)
@@ -341,24 +340,24 @@ class NexthopTable:
                 failure.retry_now()
 
     def rewrite(self, addresses: Container[Address]) -> None:
-        """These are addresses of this host no longer: the kernel may have taken gateways for them
-        when their objects were written, so these are written again."""
+        """Write the objects of these gateways again: they were addresses of this host, and the
+        kernel may have treated them as such when the objects were written."""
         for nexthop_id, form in self._forms.items():
             if isinstance(form, Hop) and form.via in addresses and nexthop_id in self._kernel:
                 self._kernel[nexthop_id] = None
                 self._evaluate(nexthop_id)
 
-    # --- what dies
+    # --- next hops that die
 
     def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> bool:
-        """Take next hops out of every group that has others, until `lift`.
+        """Remove next hops from every group that has other members, until `lift`.
 
         Args:
-            next hops: gateways and their links; passed over within SUSPECT_PAUSE_S after a `lift`.
+            hops: gateways and their links; ignored within SUSPECT_PAUSE_S after a `lift`.
             now: seconds, monotonic.
 
         Returns:
-            Whether something is to be written for it.
+            Whether there is something to write.
         """
         self._suspicions += 1
         had = len(self._pending)
@@ -370,7 +369,7 @@ class NexthopTable:
         return len(self._pending) > had or bool(self._uncompared)
 
     def _known(self, hops: Iterable[tuple[Address | None, int]]) -> list[_Hop]:
-        """Those that some object uses, each once; an engine may name what it likes."""
+        """Select the next hops that some object uses, each once; an engine may name any."""
         return [hop for hop in dict.fromkeys(hops) if self._is_known(hop)]
 
     def _is_known(self, hop: _Hop) -> bool:
@@ -378,14 +377,14 @@ class NexthopTable:
 
     @property
     def suspicions(self) -> int:
-        """How often somebody was suspected: what `lift` is told."""
+        """Return the number of suspicions so far, an argument of a later `lift`."""
         return self._suspicions
 
     def lift(self, suspicions: int, now: float) -> None:
-        """The RIB has decided about everything that was suspected up to then.
+        """End the suspicions that the RIB has evaluated.
 
         Args:
-            suspicions: what `suspicions` was then.
+            suspicions: the value of `suspicions` at the last one that was evaluated.
             now: seconds, monotonic.
         """
         lifted = [hop for hop, number in self._to_verify.items() if number <= suspicions]
@@ -395,8 +394,8 @@ class NexthopTable:
         self._evaluate_groups_with(lifted)
 
     def _evaluate_groups_with(self, hops: Iterable[_Hop]) -> None:
-        """Have every group compared that has one of these members, each group once: some at once,
-        the others by `compare`, as a message of an engine may name a member of all groups.
+        """Compare every group that has one of these members, each group once: some at once, the
+        others by `compare`, because a message of an engine may name a member of all groups.
         """
         groups: dict[int, None] = {}
         for hop in hops:
@@ -408,8 +407,8 @@ class NexthopTable:
         self.compare()
 
     def compare(self) -> int:
-        """Compare some of the groups whose members have changed with what the kernel has; how many
-        those were.
+        """Compare some of the groups whose members have changed with the kernel's. Returns how many
+        were compared.
 
         Cost: BATCH_MEMBERS members, and those of one group more.
         """
@@ -424,7 +423,7 @@ class NexthopTable:
         return compared
 
     def next_hops_on(self, ifindex: int) -> list[tuple[Address, int]]:
-        """The gateways on a link that some object uses."""
+        """List the gateways on a link that some object uses."""
         return [
             (form.via, form.ifindex)
             for form in self._forms.values()
@@ -433,7 +432,7 @@ class NexthopTable:
         ]
 
     def next_hops_of(self, nexthop_ids: Iterable[int]) -> set[tuple[Address, int]]:
-        """The gateways, and their links, that these objects stand for."""
+        """Collect the gateways of these objects, with their links."""
         hops: set[tuple[Address, int]] = set()
         for nexthop_id in nexthop_ids:
             form = self._forms.get(nexthop_id, ())
@@ -461,7 +460,7 @@ class NexthopTable:
         return (hop.via, hop.ifindex) not in self._to_verify and self._is_link_up(hop.ifindex)
 
     def _evaluate(self, nexthop_id: int) -> None:
-        """Enter an id among the pending ones, or take it out."""
+        """Add an id to the pending ones, or remove it from them."""
         form = self._forms.get(nexthop_id)
         is_right = (
             form is None
@@ -474,16 +473,16 @@ class NexthopTable:
         else:
             self._pending[nexthop_id] = None
 
-    # --- what is to be done, and what became of it
+    # --- plans and their outcomes
 
     def plan(self, now: float, limit: int) -> list[NextHopWrite]:
-        """The next objects to write, at most `limit`, members before their groups."""
+        """Plan the next objects to write, at most `limit`, members before their groups."""
         due = [nexthop_id for nexthop_id in self._pending if self._retry_at(nexthop_id) <= now]
         due.sort(key=self._order)
         return self._batch(due, limit)
 
     def plan_link_routes(self, now: float, limit: int) -> list[NextHopWrite]:
-        """Of the next objects those without any gateway, at most `limit`."""
+        """Plan the next objects without any gateway, at most `limit`."""
         due = [
             nexthop_id
             for nexthop_id in self._pending
@@ -493,7 +492,7 @@ class NexthopTable:
         return self._batch(due, limit)
 
     def plan_regroup(self, now: float, limit: int) -> list[NextHopWrite]:
-        """Of the next objects those groups that are in the kernel with other members."""
+        """Plan the next groups that are in the kernel with other members, at most `limit`."""
         due = [
             nexthop_id
             for nexthop_id in self._pending
@@ -504,7 +503,7 @@ class NexthopTable:
         return self._batch(due, limit)
 
     def _batch(self, due: Sequence[int], limit: int) -> list[NextHopWrite]:
-        """The first of these: at most `limit`, with about BATCH_MEMBERS members together."""
+        """Plan the first of these ids: at most `limit`, with about BATCH_MEMBERS members in all."""
         writes: list[NextHopWrite] = []
         members = 0
         for nexthop_id in due[:limit]:
@@ -516,7 +515,7 @@ class NexthopTable:
         return writes
 
     def is_link_route(self, nexthop_id: int) -> bool:
-        """Whether an object names links alone, no gateway. Cost: one look, once it is known."""
+        """Whether an object names links alone, without a gateway. Cost: one look-up if cached."""
         known = self._has_links_only.get(nexthop_id)
         if known is not None:
             return known
@@ -527,7 +526,7 @@ class NexthopTable:
         return has_links_only
 
     def _order(self, nexthop_id: int) -> int:
-        """Links alone, gateways, groups."""
+        """Return the rank of an object in the order of writes: links alone, gateways, groups."""
         form = self._forms[nexthop_id]
         if not isinstance(form, Hop):
             return 2
@@ -541,15 +540,15 @@ class NexthopTable:
         return NextHopWrite(kind, nexthop_id, self._effective(self._forms[nexthop_id]))
 
     def is_to_go(self, nexthop_id: int) -> bool:
-        """Whether somebody's object is in the place of ours and the kernel refuses to change it:
-        it is removed, with its routes, before ours is tried again."""
+        """Whether a foreign object has replaced ours and the kernel refuses to change it: it is
+        removed, with its routes, before ours is retried."""
         return nexthop_id in self._taken and nexthop_id in self._failures
 
     def plan_sweep(self, used: set[int]) -> list[NextHopWrite]:
-        """What to remove: everything of ours that no route uses, groups before their members.
+        """Plan the removal of all our objects that no route uses, groups before their members.
 
         Args:
-            used: ids that routes of ours go through, or want to, or went through a moment ago.
+            used: ids that our routes use, are to use, or used a moment ago.
         """
         kept = set(used)
         for nexthop_id in used:
@@ -571,10 +570,10 @@ class NexthopTable:
     def record(
         self, writes: Sequence[NextHopWrite], outcomes: Sequence[KernelRefusal], now: float
     ) -> set[int]:
-        """Enter what became of planned writes.
+        """Record the outcome of planned writes.
 
         Returns:
-            The objects that work now and had failed.
+            The objects that had failed and are in the kernel now.
         """
         recovered = set()
         regrouped: dict[int, None] = {}
@@ -584,7 +583,7 @@ class NexthopTable:
                 self._kernel.pop(nexthop_id, None)
                 continue
             if kind is NextHopKind.REMOVE:
-                # Refused or not, nobody wants it; the next dump shows it if it is still there.
+                # Refused or not, it is not desired; the next dump shows it if it still exists.
                 self._kernel.pop(nexthop_id, None)
                 self._forget(nexthop_id)
                 continue
@@ -599,14 +598,14 @@ class NexthopTable:
                 self._evaluate(nexthop_id)
             elif form == self._effective(self._forms[nexthop_id]):
                 self._refused(nexthop_id, outcome, now)
-            # Else a member was refused a moment ago: it stays pending, without that.
+            # Otherwise a member was just refused: the group stays pending, without that member.
             if had_failed or outcome.errno:
                 regrouped.update(dict.fromkeys(self._groups_of.get(nexthop_id, ())))
         self._regroup(regrouped)
         return recovered
 
     def _regroup(self, groups: Iterable[int]) -> None:
-        """Members of these are there, or are refused, since a moment ago."""
+        """Compare groups again whose members were just written or refused."""
         for group in groups:
             failure = self._failures.get(group)
             if failure is not None:
@@ -614,7 +613,7 @@ class NexthopTable:
             self._evaluate(group)
 
     def _is_too_heavy(self, form: NextHopForm, outcome: KernelRefusal) -> bool:
-        """Whether the kernel has refused a group for a weight that only newer ones take."""
+        """Whether the kernel refused a group for a weight that only newer kernels accept."""
         if isinstance(form, Hop) or outcome.errno != errno.EINVAL:
             return False
         detail = outcome.detail.lower()
@@ -628,7 +627,7 @@ class NexthopTable:
         form = self._forms[nexthop_id]
         if outcome.errno == errno.EADDRINUSE:
             self._kernel.pop(nexthop_id, None)
-        if not isinstance(form, Hop):  # the reason of the member that is missing says more
+        if not isinstance(form, Hop):  # the reason of the missing member is more specific
             failed = [self._failures[member] for member, _ in form if member in self._failures]
             outcome = failed[0].outcome if failed else outcome
         elif nexthop_id in self._foreign:
@@ -637,7 +636,7 @@ class NexthopTable:
         attempts = old.attempts + 1 if old else 1
         pause = _RETRY.pause_s(attempts)
         if nexthop_id in self._taken:
-            pause = 0.0  # what is there instead goes at once
+            pause = 0.0  # the object that is there instead is removed at once
         self._failures[nexthop_id] = _Failure(outcome, attempts, now + pause)
 
     def _forget(self, nexthop_id: int) -> None:
@@ -668,12 +667,12 @@ class NexthopTable:
         return -math.inf if failure is None else failure.retry_at
 
     def retry_at(self) -> float:
-        """When the next refused object is due; math.inf when none waits."""
+        """Return when the next refused object is retried; math.inf if none waits."""
         if self._uncompared:
             return -math.inf
         return min((self._retry_at(nexthop_id) for nexthop_id in self._pending), default=math.inf)
 
-    # --- what is told
+    # --- reports
 
     @property
     def has_failures(self) -> bool:
@@ -681,12 +680,12 @@ class NexthopTable:
         return bool(self._failures)
 
     def failure_of(self, nexthop_id: int) -> KernelRefusal | None:
-        """Why an object is not as it should be."""
+        """Return why the kernel refused an object; None if it did not."""
         failure = self._failures.get(nexthop_id)
         return None if failure is None else failure.outcome
 
     def is_new_failure_in_groups(self, nexthop_id: int) -> bool:
-        """Whether the kernel has just refused an object for the first time that groups have."""
+        """Whether an object that groups contain was just refused for the first time."""
         failure = self._failures.get(nexthop_id)
         return (
             failure is not None and failure.attempts == 1 and bool(self._groups_of.get(nexthop_id))
@@ -697,7 +696,7 @@ class NexthopTable:
         return nexthop_id in self._kernel
 
     def hops_of(self, value: RouteValue) -> tuple[NextHop, ...]:
-        """Where a route goes, through an object or not; nothing for an object that is not ours."""
+        """Return the next hops of a route or of its object; none if the object is not ours."""
         if not value.nexthop_id:
             return value.next_hops
         return resolve(self._forms, value.nexthop_id)
@@ -711,9 +710,9 @@ class NexthopTable:
         return resolve({**known, nexthop_id: form}, nexthop_id)
 
     def states_after(self, nexthop_id: int) -> Iterator[NextHopState]:
-        """Every object of ours with an id above this one, in order; made as they are taken.
+        """Iterate over our objects with ids above `nexthop_id`, in order.
 
-        Cost: a look at every id, and a name for each next hop of those that are taken.
+        Cost: one look-up for every id, and the work for the states that are consumed.
         """
         after = nexthop_id
         known = self._forms.keys() | self._kernel.keys()
@@ -728,5 +727,5 @@ class NexthopTable:
 
 
 def _group(ids: Sequence[int], hops: Sequence[NextHop]) -> Group:
-    """The members of a group, from their ids and the next hops that they stand for."""
+    """Build the members of a group from their ids and next hops."""
     return tuple(sorted((member, hop.weight) for member, hop in zip(ids, hops, strict=True)))

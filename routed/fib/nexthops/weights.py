@@ -1,8 +1,8 @@
-"""Weights of next hops within what a kernel takes. Pure.
+"""Weights of next hops within the limit of the kernel. Pure.
 
-A nexthop group of Linux holds weights up to 256 since 6.12, and up to 255 before. Which kernel it
-is shows when it refuses a group (`NexthopTable.record`); from then on heavier weights are reduced:
-exactly where they have a common divisor, else in proportion, each at least 1.
+Linux accepts weights in a nexthop group up to 256 since 6.12, and up to 255 before. The limit is
+detected when the kernel refuses a group (`NexthopTable.record`); from then on greater weights are
+reduced: exactly if they have a common divisor, otherwise in proportion, each at least 1.
 
 Source: nh_check_attr_group of Linux (net/ipv4/nexthop.c): "Invalid value for weight".
 """
@@ -19,7 +19,7 @@ OLD_WEIGHT_LIMIT = 255
 
 
 def reduced(weights: Sequence[int], limit: int) -> tuple[int, ...]:
-    """The same shares with weights of at most `limit`; unchanged where they are."""
+    """Scale weights to at most `limit`, in the same proportion; unchanged if they already are."""
     heaviest = max(weights, default=0)
     if heaviest <= limit:
         return tuple(weights)
