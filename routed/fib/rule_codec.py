@@ -1,12 +1,12 @@
-"""Policy rules <-> rtnetlink bytes, by pyroute2's message class: rules are few, rich in attributes
-and growing with each kernel, and a complete codec that others maintain is worth more than speed.
+"""Policy rules <-> rtnetlink bytes, by pyroute2's message class: rules are few and have many
+attributes, more with each kernel, so a complete codec maintained elsewhere matters more than speed.
 
 The only importer of pyroute2, and of its codec alone (its sockets run on asyncio and would block
 the trio loop). It is imported when there is a rule to write, or to read that is not the kernel's:
-most routers have none, and the import would be an eighth of a daemon's start.
+most routers have none, and the import would take an eighth of a daemon's start.
 
-A rule that says something beyond our words (a port range, a goto, a TOS) cannot be one of ours; it
-is passed over when the kernel lists it.
+A rule that `PolicyRule` cannot express (a port range, a goto, a TOS) cannot be one of ours; it is
+ignored when the kernel lists it.
 
 Sources: linux/fib_rules.h.
 """
@@ -41,19 +41,19 @@ _FRA_PROTOCOL = 21
 _RTPROT_KERNEL = bytes((2,))
 _UNSPEC_TABLE = 0
 _FIB_RULE_INVERT = 2
-"""The other flags say that a link is missing, or that the rule cannot be removed."""
+"""FIB_RULE_INVERT. Other flags mean that a link is missing, or that the rule is permanent."""
 
 _OURS = {
     "FRA_DST", "FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_FWMARK", "FRA_TABLE", "FRA_FWMASK",
     "FRA_OIFNAME", "FRA_PROTOCOL",
 }  # fmt: skip
 _MEANINGLESS = {"FRA_SUPPRESS_PREFIXLEN": 0xFFFF_FFFF, "FRA_PAD": None, "FRA_FLOW": 0}
-"""Attributes that the kernel may list although nothing was asked for, and their value then."""
+"""Attributes that the kernel may list although they were not set, and their value then."""
 
 
 @functools.cache
 def _fibmsg() -> Any:
-    """The message class."""
+    """Import and return pyroute2's message class."""
     from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
     return fibmsg
@@ -64,23 +64,23 @@ class SeenRule(NamedTuple):
 
     rule: PolicyRule
     protocol: int
-    """0 when the kernel did not say."""
+    """0 if the kernel did not report it."""
 
 
 def encode_rule_dump(family: Family, sequence: int) -> bytes:
-    """Ask for every rule of one family."""
+    """Encode a request for every rule of one family."""
     header = bytes((family,)) + bytes(_HEADER_BYTES - 1)
     return pack_message(RTM_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, sequence, header)
 
 
 def encode_rule(rule: PolicyRule, protocol: int, sequence: int, *, is_removal: bool) -> bytes:
-    """One request, to be acknowledged.
+    """Encode one acknowledged request.
 
     Args:
-        rule: what to add or remove.
+        rule: the rule to add or remove.
         protocol: FRA_PROTOCOL; in a removal it must match, so a foreign rule stays.
-        sequence: comes back with the acknowledgement.
-        is_removal: remove rather than add.
+        sequence: sequence number, repeated in the acknowledgement.
+        is_removal: whether to remove the rule instead of adding it.
     """
     message = _fibmsg()()
     message["family"] = int(rule.family)
@@ -130,7 +130,7 @@ def decode_rule(message: NetlinkMessage) -> SeenRule | None:
         decoded.decode()
         return _seen(decoded)
     except Exception as error:
-        # pyroute2 raises whatever its struct and attribute walkers raise, by version.
+        # The exceptions of pyroute2's struct and attribute parsers differ between versions.
         raise NetlinkDecodeError(f"rule: {error}") from error
 
 

@@ -1,15 +1,15 @@
-"""Policy routing rules kept equal to the configuration: dump, compare, add, remove.
+"""The synchronisation of policy rules with the configuration: dump, compare, add, remove.
 
-    routes.yaml (`rules:`) --want--+
+    routes.yaml (`rules:`) --set---+
     notifications, timer ----------+--> RuleSync --add, remove--> kernel
 
-Rules are few, so every round is the same: read the kernel's, and close the difference. What is ours
-is known by FRA_PROTOCOL, as routes are: an equal rule of an earlier life is adopted without a
-write, a stale one is removed, a rule of anybody else is never touched. New rules are added before
-old ones are removed, so that no packet falls between them.
+Rules are few, so every round is the same: read the kernel's rules and write the difference. Our
+rules are recognised by FRA_PROTOCOL, as routes are: an equal rule of an earlier run of the daemon
+is adopted without a write, a stale one is removed, a foreign rule is never changed. New rules are
+added before old ones are removed, so that each packet matches a rule at all times.
 
-Failure: a rule that the kernel refuses is logged with its words and tried again at the next round;
-a round that fails as a whole is logged, and the next one follows after RETRY_S.
+Failure: a rule that the kernel refuses is logged with the kernel's message and retried in the next
+round; a round that fails as a whole is logged, and the next one follows after RETRY_S.
 
 Sources: ip-rule(8); linux/fib_rules.h; FRA_PROTOCOL since Linux 4.17.
 """
@@ -31,7 +31,7 @@ from routed.netlink.socket import DumpInterrupted, NetlinkError
 __all__ = ["RuleKernel", "RuleState", "RuleSync", "plan_rules"]
 
 RETRY_S = 5.0
-"""After a round that failed, or in which the kernel refused something."""
+"""Seconds after a round that failed, or in which the kernel refused a rule."""
 
 
 class RuleState(NamedTuple):
@@ -39,18 +39,18 @@ class RuleState(NamedTuple):
 
     rule: PolicyRule
     problem: str
-    """Why the kernel does not have it; empty when it has."""
+    """Why the kernel does not have the rule; empty if it has."""
 
 
 class RuleKernel(Protocol):
-    """What the loop needs of a kernel: `netlink.RequestSocket`, or the tests' fake."""
+    """The part of a kernel that the loop needs: `RequestSocket`, or the tests' fake."""
 
     async def dump_rules(self) -> list[SeenRule]:
         """Read every rule of both families that can be expressed here, except the kernel's own."""
         ...
 
     def add_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """Add a rule of ours; errno 0 when it is there."""
+        """Add a rule of ours; errno 0 means that the kernel has it."""
         ...
 
     def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
@@ -61,7 +61,7 @@ class RuleKernel(Protocol):
 def plan_rules(
     desired: Iterable[PolicyRule], seen: Iterable[SeenRule], protocol: int
 ) -> tuple[list[PolicyRule], list[PolicyRule]]:
-    """What to add, and what to remove, each in the order of priority."""
+    """Plan the rules to add and those to remove, each ordered by priority."""
     ours = {entry.rule for entry in seen if entry.protocol == protocol}
     return sorted(set(desired) - ours, key=_order), sorted(ours - set(desired), key=_order)
 
@@ -83,10 +83,10 @@ class RuleSync:
         on_states: Callable[[], None],
     ) -> None:
         """Args:
-        kernel: where rules are read and written; this task's own.
-        protocol: FRA_PROTOCOL of what is ours.
-        resync_s: seconds between two rounds that nothing asked for.
-        log: for what was added, removed and refused.
+        kernel: where rules are read and written; used by this task only.
+        protocol: FRA_PROTOCOL of our rules.
+        resync_s: seconds between two periodic rounds.
+        log: for rules that were added, removed or refused.
         on_states: called when `states` has changed.
         """
         self.resync_s = resync_s
@@ -101,16 +101,16 @@ class RuleSync:
         self._wake = trio.Event()
 
     def set_desired(self, rules: Iterable[PolicyRule]) -> None:
-        """Follow a configuration."""
+        """Apply the rules of a configuration."""
         self._desired = frozenset(rules)
         self.request_dump()
 
     def request_dump(self) -> None:
-        """Something may have changed in the kernel."""
+        """Request a round: the kernel's rules may have changed."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Keep the kernel's rules equal for ever."""
+        """Keep the kernel's rules as desired until cancelled."""
         while True:
             self._wake = trio.Event()
             is_in_sync = await self.round()
@@ -118,7 +118,7 @@ class RuleSync:
                 await self._wake.wait()
 
     async def round(self) -> bool:
-        """Compare and close the difference once; whether nothing is left to do."""
+        """Compare and write the difference once. Returns whether nothing is left to do."""
         try:
             seen = await self._kernel.dump_rules()
         except DumpInterrupted:
@@ -137,7 +137,7 @@ class RuleSync:
         return not problems
 
     async def flush(self) -> int:
-        """Remove every rule of ours; returns how many are left."""
+        """Remove every rule of ours. Returns how many are left."""
         self._desired = frozenset()
         await self.round()
         try:

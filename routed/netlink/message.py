@@ -1,7 +1,7 @@
 """Netlink messages and attributes <-> bytes: the one codec, for every family and caller. Pure.
 
-Here are the headers (C structs) and the numbers that more than one caller uses; what a family does
-with them is in `fib/routes/codec.py`, `fib/links/codec.py`, `fib/nexthops/codec.py`,
+This module has the headers (C structs) and the numbers that more than one caller uses; the codecs
+of each family are in `fib/routes/codec.py`, `fib/links/codec.py`, `fib/nexthops/codec.py`,
 `fib/rule_codec.py`, `config/vrf.py` and `routectl/kernel.py`.
 
     nlmsghdr (16)   length u32 | type u16 | flags u16 | sequence u32 | port id u32
@@ -160,11 +160,11 @@ class Ifla:
 
 
 class NetlinkDecodeError(Exception):
-    """Bytes that are no netlink message, or not one of the expected family."""
+    """Bytes that are not a netlink message, or not one of the expected family."""
 
 
 class NetlinkMessage(NamedTuple):
-    """One message of a received buffer, its payload not decoded."""
+    """One message of a received buffer, with its payload not decoded."""
 
     type: int
     flags: int
@@ -224,7 +224,7 @@ def decode_u32(payload: bytes) -> int:
     """Decode a 32-bit number in host order.
 
     Raises:
-        NetlinkDecodeError: the payload has not four bytes.
+        NetlinkDecodeError: the payload is not four bytes long.
     """
     if len(payload) != _U32.size:
         raise NetlinkDecodeError(f"a number of {len(payload)} bytes")
@@ -235,7 +235,7 @@ def decode_address(payload: bytes) -> Address:
     """Decode an address of either family.
 
     Raises:
-        NetlinkDecodeError: the payload has neither 4 nor 16 bytes.
+        NetlinkDecodeError: the payload is neither 4 nor 16 bytes long.
     """
     try:
         return Address.unpack(payload)

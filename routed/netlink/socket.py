@@ -1,11 +1,11 @@
 """AF_NETLINK sockets under trio: their common part, and the socket for notifications. An edge.
 
-Requests and notifications use separate sockets, so that a flood of notifications can never push an
-answer out of its buffer. Both get a large receive buffer by SO_RCVBUFFORCE (which CAP_NET_ADMIN
+Requests and notifications use separate sockets, so that a flood of notifications cannot displace an
+answer from its buffer. Both get a large receive buffer by SO_RCVBUFFORCE (which CAP_NET_ADMIN
 allows past rmem_max). Our own writes would echo on the event socket, a million of them when a
 million routes are written; a socket filter drops them inside the kernel, by the port id of the
-request socket (`request_socket.py`). Their outcome is known from the answers, and an old echo could
-only mislead.
+request socket (`request_socket.py`). Their outcome is known from the answers, and an old echo would
+be misleading.
 
 Failure: `Overrun` when the kernel dropped notifications (ENOBUFS): the caller must read everything
 again. Messages that do not come from the kernel (port id not 0) are ignored.
@@ -43,11 +43,12 @@ _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 
 RECEIVE_BYTES = 64 * 1024
-"""The kernel fills at most 32 KiB a datagram in a dump; a notification is far smaller."""
+"""Size of a receive: the kernel fills at most 32 KiB per datagram of a dump; a notification is far
+smaller."""
 _EVENT_BUFFER_BYTES = 16 * 1024 * 1024
 
 DUMP_ATTEMPTS = 5
-"""How often a dump that is interrupted is repeated at once, before it counts as failed."""
+"""Attempts at a dump that is interrupted before it counts as failed."""
 
 EVENT_BURST = 1000
 """Notifications received at once before other tasks get a turn: about 3 ms of work."""
@@ -102,8 +103,8 @@ class NetlinkSocket:
         """Wait for a datagram from the kernel. Returns its messages.
 
         Raises:
-            Overrun: the kernel had to drop something.
-            NetlinkError: bytes that are no netlink messages.
+            Overrun: the kernel dropped notifications.
+            NetlinkError: the bytes are not netlink messages.
         """
         while True:
             try:
@@ -165,8 +166,8 @@ class EventSocket(NetlinkSocket):
         """Wait for notifications and receive all that have arrived, up to EVENT_BURST datagrams.
 
         Raises:
-            Overrun: some were lost; read everything again.
-            NetlinkError: bytes that are no netlink messages; the same.
+            Overrun: notifications were lost; everything must be read again.
+            NetlinkError: the bytes are not netlink messages; the same applies.
         """
         messages = await self._receive()
         for _ in range(EVENT_BURST):
@@ -180,8 +181,8 @@ class EventSocket(NetlinkSocket):
 def _switch_on(raw: socket.socket, option: int) -> None:
     """Switch an option on if the kernel has it.
 
-    Without NETLINK_EXT_ACK (Linux 4.12) refusals come without text. Without NETLINK_GET_STRICT_CHK
-    (4.20) a dump shows other tables, too; they are filtered by number when it is compared.
+    Without NETLINK_EXT_ACK (Linux 4.12) refusals have no text. Without NETLINK_GET_STRICT_CHK
+    (4.20) a dump includes other tables; the comparison filters them by number.
     """
     try:
         raw.setsockopt(_SOL_NETLINK, option, 1)
@@ -199,7 +200,7 @@ def _accept(buffer: bytes, flags: int, source: object) -> list[NetlinkMessage]:
     """Decode one datagram, if the kernel sent it and it is complete."""
     source_port, _groups = cast("tuple[int, int]", source)
     if source_port != 0:
-        return []  # only the kernel has port 0; any process may send to a netlink port
+        return []  # only the kernel has port 0; any process can send to a netlink port
     if flags & socket.MSG_TRUNC:
         raise Overrun("a message was cut off")
     try:
@@ -215,7 +216,7 @@ def _ignore_ports(listener: socket.socket, port_ids: Sequence[int]) -> None:
 
         load the word at 12 (nlmsg_pid; loads are big-endian, netlink is in host order)
         equal to a port id -> the last instruction, which takes 0 bytes, that is, drops
-        else take all
+        otherwise accept the whole message
 
     Source: socket(7), SO_ATTACH_FILTER; linux/filter.h; netlink_broadcast runs the filter.
     """

@@ -1,9 +1,9 @@
 """Links and addresses <-> rtnetlink bytes.
 
-Two message kinds, of which a few attributes matter to us. pyroute2 decodes them in full and is what
-these decoders are held against; importing it costs a daemon's start 0.1 s of its 0.8 s of processor
-time, and the privileged process 12 MB (measured), so it is not imported before a policy rule needs
-it (`rule_codec.py`).
+The decoders read the few attributes that the daemon uses. Tests compare them with pyroute2, which
+decodes the messages in full; importing it would take 0.1 s of the 0.8 s of processor time of a
+daemon's start, and 12 MB in the privileged process (measured), so it is not imported before a
+policy rule needs it (`rule_codec.py`).
 
 Sources: rtnetlink(7); linux/if_link.h; linux/if_addr.h for the address flags; RFC 4862 section 5.4
 for duplicate address detection.
@@ -63,19 +63,19 @@ _IFA_F_NOPREFIXROUTE = 0x200
 
 
 def encode_link_dump(sequence: int) -> bytes:
-    """Ask for every link."""
+    """Encode a request for every link."""
     payload = IFINFOMSG.pack(0, 0, 0, 0, 0)
     return pack_message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
 def encode_link_request(ifindex: int, sequence: int) -> bytes:
-    """Ask for one link, without its statistics."""
+    """Encode a request for one link, without its statistics."""
     payload = IFINFOMSG.pack(0, 0, ifindex, 0, 0) + pack_u32_attribute(Ifla.EXT_MASK, _SKIP_STATS)
     return pack_message(RTM_GETLINK, NLM_F_REQUEST, sequence, payload)
 
 
 def link_flags(message: NetlinkMessage) -> int:
-    """The flags (IFF_*) of a link message, and nothing else of it.
+    """Decode only the flags (IFF_*) of a link message.
 
     Raises:
         DecodeError: malformed.
@@ -86,17 +86,17 @@ def link_flags(message: NetlinkMessage) -> int:
 
 
 def encode_address_dump(sequence: int) -> bytes:
-    """Ask for every address of both families."""
+    """Encode a request for every address of both families."""
     payload = _IFADDR.pack(0, 0, 0, 0, 0)
     return pack_message(_RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
 def decode_link(message: NetlinkMessage) -> LinkEvent | None:
-    """One link message.
+    """Decode one link message.
 
     Returns:
-        The event; None for a message about a bridge port, which names an existing link in another
-        family and does not say whether it exists.
+        The event; None for a message about a bridge port, which is of another family and does not
+        tell whether the link exists.
 
     Raises:
         DecodeError: malformed.
@@ -112,7 +112,7 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
         ifname=_name(found.get(Ifla.IFNAME, b"").rstrip(b"\0"), ifindex),
         is_removed=message.type == RTM_DELLINK,
         is_admin_up=bool(flags & _IFF_UP),
-        # IFF_RUNNING follows the carrier up to a second late (linkwatch), IFF_LOWER_UP is it.
+        # IFF_RUNNING lags up to a second behind the carrier (linkwatch); IFF_LOWER_UP does not.
         has_carrier=bool(flags & _IFF_RUNNING and flags & _IFF_LOWER_UP),
         mtu=decode_u32(found[Ifla.MTU]) if Ifla.MTU in found else 0,
         is_loopback=bool(flags & _IFF_LOOPBACK),
@@ -124,8 +124,8 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
 
 
 def _name(name: bytes, ifindex: int) -> str:
-    """A link's name. One that is no UTF-8 could be neither shown nor written in a file: the link is
-    called `if:INDEX` then, which no link is, because Linux takes no colon in a name."""
+    """Decode a link's name. A name that is not UTF-8 can be neither shown nor written to a file: it
+    is replaced by `if:INDEX`, which is no link's name, because Linux refuses colons in names."""
     try:
         return name.decode()
     except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def _name(name: bytes, ifindex: int) -> str:
 
 
 def _is_port(link_info: bytes) -> bool:
-    """Whether a link belongs to another one that takes what arrives on it."""
+    """Whether a link is a port of another one that receives its packets."""
     if not link_info:
         return False
     kinds = dict(attributes(link_info, 0, len(link_info)))
@@ -141,7 +141,7 @@ def _is_port(link_info: bytes) -> bool:
 
 
 def decode_address(message: NetlinkMessage) -> AddressEvent | None:
-    """One address message.
+    """Decode one address message.
 
     Returns:
         The event; None for an address without a value, or of another family.
@@ -156,13 +156,13 @@ def decode_address(message: NetlinkMessage) -> AddressEvent | None:
     if family not in tuple(Family):
         return None
     found = dict(attributes(payload, _IFADDR.size, len(payload)))
-    # On a point-to-point link IFA_LOCAL is ours and IFA_ADDRESS the other end; elsewhere IPv4
-    # gives both alike, and IPv6 gives IFA_ADDRESS alone.
+    # On a point-to-point link IFA_LOCAL is our address and IFA_ADDRESS the other end; on other
+    # links IPv4 has both, with the same address, and IPv6 has IFA_ADDRESS alone.
     remote = found.get(_IFA_ADDRESS)
     local = found.get(_IFA_LOCAL, remote)
     if local is None:
         return None
-    if _IFA_FLAGS in found:  # all 32 of them
+    if _IFA_FLAGS in found:  # all 32 bits
         flags = decode_u32(found[_IFA_FLAGS])
     is_tentative = flags & _IFA_F_TENTATIVE and not flags & _IFA_F_OPTIMISTIC
     is_peer = remote is not None and remote != local

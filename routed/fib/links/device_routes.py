@@ -1,21 +1,21 @@
 """Which subnets the kernel routes to which link: what makes a prefix "connected". Pure.
 
-An address alone does not make its subnet reachable: `noprefixroute` leaves the route out, anybody
+An address alone does not make its subnet reachable: `noprefixroute` omits the route, any program
 may delete or move it, and a link in a VRF has it in the table of the VRF. So a subnet of a link is
 connected exactly when the kernel has one of these:
 
     in a table that is looked up for us, a unicast route for the very subnet, TOS 0, to the link
     itself (no gateway, no encapsulation), written by the kernel or by what configures the host
     (CONNECTED_PROTOCOLS): network managers set `noprefixroute` and write the route themselves.
-    Of IPv4 it has the scope `link` or a narrower one, as without it the kernel takes no gateway
-    over the route; and the table has no route of those protocols for the subnet that refuses its
-    packets and is preferred
+    An IPv4 route has the scope `link` or a narrower one, because otherwise the kernel accepts no
+    gateway over it; and the table has no preferred route of those protocols for the subnet that
+    refuses its packets
 
-    for an address that is a subnet of its own (/32, /128): the local table, which has a route for
-    every address as long as the link is switched on
+    for a host address (/32, /128): the route in the local table, which has one for every address
+    as long as the link is administratively up
 
-    for an IPv4 address of the loopback link: the local table, too, where the kernel puts the whole
-    subnet, unless `noprefixroute`
+    for an IPv4 address of the loopback link: also the local table, where the kernel installs the
+    whole subnet, unless `noprefixroute`
 
 The last two are not read from the kernel: the local table follows the addresses.
 
@@ -24,22 +24,22 @@ IPv4 also when it is the same: the kernel adds a second route of one key only in
 (`ip route prepend`), or behind it, where it would never be used.
 
 The kernel may have such routes for one subnet to several links. Packets take the one with the
-lowest priority: to the other links the subnet is on link for gateways that name the link (the
-kernel looks for those by link), and not connected (`is_preferred`). Where priorities are the same
+lowest priority: on the other links the subnet is on link for gateways that name the link (the
+kernel resolves those by link), and not connected (`is_preferred`). Where priorities are the same
 all links count. A route through a gateway for the very subnet is not compared, whatever its
-priority: every route of the host's administrator would have to be kept for that.
+priority: that would require keeping every route of the host's administrator.
 
 A route through a nexthop object does not count: it names no link. The object may be changed without
 a notification for the route, and one that `ip route` writes has a scope that takes no gateway.
 
 Routes of routing daemons do not count: they are decided by somebody, and may follow from ours. The
-tables are the daemon's own and, unless that one is a VRF's, main, where the kernel looks next
-for a gateway that the table itself has no route to (fib_check_nh_nongw).
+tables are the daemon's own and, unless that one is a VRF's, main, where the kernel resolves
+a gateway to which the table itself has no route (fib_check_nh_nongw).
 
 Notifications and a dump both pass `find_devices`, so they agree. The kernel removes routes without
-a notification when their link is switched off (`forget_link`), and IPv4 routes whose source address
-goes; and of several IPv4 routes of one key it does not say which one was replaced. In the last two
-cases the routes are read again (`is_doubtful`).
+a notification when their link is set down (`forget_link`), and IPv4 routes whose source address is
+removed; and of several IPv4 routes of one key it does not report which one was replaced. In the
+last two cases the routes are read again (`is_doubtful`).
 
 Memory: one entry for each device route of these protocols, and for each that refuses; only the
 host's administrator adds any.
@@ -64,7 +64,7 @@ CONNECTED_PROTOCOLS = (2, 3, 4, 9, 16)
 
 
 class _Kept(NamedTuple):
-    """What tells the routes of one prefix to one link apart."""
+    """The identity of a route among those of one prefix to one link."""
 
     table_id: int
     priority: int
@@ -73,7 +73,7 @@ class _Kept(NamedTuple):
 
 
 def find_devices(route: KernelRoute) -> list[int]:
-    """The links to which a route makes its prefix connected.
+    """Return the links to which a route makes its prefix connected.
 
     Cost: 0.2 us for a route through a gateway.
     """
@@ -96,23 +96,23 @@ def is_refusing(route: KernelRoute) -> bool:
 
 
 class DeviceRoutes:
-    """Owns what is known of such routes."""
+    """The known device routes, and refusing routes that are preferred to them."""
 
     def __init__(self, own_protocol: int = 0) -> None:
         """Start empty.
 
         Args:
-            own_protocol: whose routes never count, whatever its number.
+            own_protocol: rtm_protocol of our routes, which never count, whatever its number.
         """
         self._has_doubts = False
         self._gone_sources: set[Address] = set()
         self._sources: Counter[Address] = Counter()
-        """How many of the routes have each source address."""
+        """Number of routes with each source address."""
         self._own_protocol = own_protocol
         self._routes: dict[int, dict[Prefix, set[_Kept]]] = {}
         """By link; no empty set."""
         self._links: dict[Prefix, set[int]] = {}
-        """The links that each prefix is routed to; the same the other way round."""
+        """The links to which each prefix is routed: the inverse of `_routes`."""
         self._refusing: dict[Prefix, frozenset[_Kept]] = {}
         """Routes that refuse packets to a prefix; no empty set."""
 
@@ -125,10 +125,10 @@ class DeviceRoutes:
         return any(not _is_beaten(route, prefix.family, refusing) for route in routes)
 
     def is_preferred(self, ifindex: int, prefix: Prefix) -> bool:
-        """Whether the kernel sends packets for a prefix to this link, rather than to another one
-        that it is routed to as well.
+        """Whether the kernel sends packets for a prefix to this link instead of another link to
+        which the prefix is also routed.
 
-        Cost: linear in the links that the prefix is routed to.
+        Cost: linear in the links to which the prefix is routed.
         """
         links = self._links.get(prefix, ())
         if len(links) < 2:
@@ -144,23 +144,23 @@ class DeviceRoutes:
 
     @property
     def is_doubtful(self) -> bool:
-        """The kernel may have removed routes without a notification: read them again."""
+        """Whether routes must be read again: some may be removed without a notification."""
         return self._has_doubts or any(self._sources[source] for source in self._gone_sources)
 
     def doubt(self) -> None:
-        """There is another reason to read them again."""
+        """Request that the routes are read again, for another reason."""
         self._has_doubts = True
 
     def doubt_source(self, address: Address) -> None:
-        """An IPv4 address is gone: routes with it as their source may be gone, too."""
+        """Handle the removal of an IPv4 address: routes with this source may be removed, too."""
         self._gone_sources.add(address)
 
     def resolve_doubts(self) -> None:
-        """Forget addresses that no route has as its source any more."""
+        """Drop the doubts about addresses that are no longer the source of any route."""
         self._gone_sources = {source for source in self._gone_sources if self._sources[source]}
 
     def replace(self, routes: Iterable[KernelRoute]) -> None:
-        """Take over a complete dump."""
+        """Apply a complete dump."""
         self._routes, self._links, self._refusing = {}, {}, {}
         self._has_doubts = False
         self._gone_sources.clear()
@@ -169,15 +169,15 @@ class DeviceRoutes:
             self._add(route)
 
     def notify(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> set[int]:
-        """Take over one notification.
+        """Apply one notification.
 
         Args:
-            route: of a table that is looked up for us.
-            is_removed: it is gone.
-            is_replacing: it took the place of another route of its key (NLM_F_REPLACE).
+            route: a route of a table that is looked up for us.
+            is_removed: whether it was removed.
+            is_replacing: whether it replaced another route of its key (NLM_F_REPLACE).
 
         Returns:
-            The links that it may make a difference to.
+            The links that may be affected.
         """
         if is_removed:
             return self._remove(route)
@@ -188,7 +188,7 @@ class DeviceRoutes:
         return route.protocol != self._own_protocol and is_refusing(route)
 
     def _refuse(self, prefix: Prefix, refusing: frozenset[_Kept]) -> set[int]:
-        """Have these refusing routes of a prefix; the links that it may make a difference to."""
+        """Set the refusing routes of a prefix. Returns the links that may be affected."""
         if refusing == self._refusing.get(prefix, frozenset()):
             return set()
         if refusing:
@@ -198,10 +198,10 @@ class DeviceRoutes:
         return set(self._links.get(prefix, ()))
 
     def forget_link(self, ifindex: int) -> set[int]:
-        """A link is switched off or gone, and the kernel has removed the routes to it.
+        """Remove the routes to a link that is down or removed, as the kernel does.
 
         Returns:
-            The other links that it may make a difference to.
+            The other links that may be affected.
         """
         prefixes = list(self._routes.get(ifindex, ()))
         for prefix in prefixes:
@@ -237,7 +237,7 @@ class DeviceRoutes:
         return found | self._links.get(prefix, set()) if found else found
 
     def _replace_key(self, route: KernelRoute) -> set[int]:
-        """A replacement takes the place of the first of possibly several IPv4 routes of its key."""
+        """Apply a replacement of the first of possibly several IPv4 routes of a key."""
         prefix = route.key.prefix
         if route.key.tos:
             return set()
@@ -258,7 +258,7 @@ class DeviceRoutes:
         return touched
 
     def _keep(self, ifindex: int, prefix: Prefix, routes: set[_Kept]) -> None:
-        """Have these routes of a prefix to a link, of more that there were."""
+        """Keep only these of the routes of a prefix to a link."""
         of_link, links = self._routes[ifindex], self._links[prefix]
         for kept in of_link[prefix] - routes:
             self._count(kept, -1)
@@ -280,7 +280,7 @@ class DeviceRoutes:
 
 
 def _is_beaten(route: _Kept, family: Family, refusing: Iterable[_Kept]) -> bool:
-    """Whether the kernel prefers one that refuses in the same table."""
+    """Whether the kernel prefers a refusing route of the same table."""
     least = route.priority + (family is Family.IPV4)
     return any(each.table_id == route.table_id and each.priority < least for each in refusing)
 

@@ -1,17 +1,17 @@
 """The table of this host's links, the owner of what rtnetlink reports of them. Pure.
 
-Events go in, and each returns what became of the link: the new `Interface`, or that it is gone.
+Each event returns the change of the link: its new `Interface`, or its removal.
 Addresses may arrive before their link does (two dumps) and are kept until then.
 
 Identity is the ifindex. A rename is a change of one link; a link that was deleted and created again
 under the same name is a removal and a new link with another index. An address of a link is known by
 the kernel's own identity: address, peer and prefix length; a hub has one address and many peers.
 
-Whether an address' subnet is connected is answered by the device routes (`device_routes.py`), which
-this table owns, because a link is told with the answer.
+The device routes (`device_routes.py`) determine whether an address' subnet is connected. This table
+owns them, because the `Interface` of a link contains the result.
 
-A link with thousands of addresses is composed once for all the addresses and routes that came
-together (`record`, `pop_changes`); what a link itself does is told at once (`apply`).
+A link with thousands of addresses is composed once for all addresses and routes that arrive
+together (`record`, `pop_changes`); a change of the link itself is reported at once (`apply`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["AddressEvent", "LinkChange", "LinkEvent", "LinkTable"]
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """A link appeared, changed or went."""
+    """A link appeared, changed or was removed."""
 
     ifindex: int
     ifname: str
@@ -41,31 +41,31 @@ class LinkEvent:
     has_multicast: bool
     is_port: bool = False
     master: int = 0
-    """The ifindex of the bridge, bond or VRF that it is a part of; 0 for none."""
+    """The ifindex of the bridge, bond or VRF of which it is a port; 0 for none."""
     vrf_table: int = 0
-    """The table of a VRF device; 0 for a link that is none."""
+    """The table of a VRF device; 0 for any other link."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressEvent:
-    """An address of a link appeared, changed or went."""
+    """An address of a link appeared, changed or was removed."""
 
     ifindex: int
     address: InterfaceAddress
     is_removed: bool
     has_prefix_route: bool = True
-    """The kernel routes the subnet by itself (no IFA_F_NOPREFIXROUTE)."""
+    """Whether the kernel adds a route for the subnet (no IFA_F_NOPREFIXROUTE)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChange:
-    """A link is different now; None on a side where it does not exist."""
+    """A change of a link; None on the side where it does not exist."""
 
     ifindex: int
     before: Interface | None
     after: Interface | None
     has_lost_address: bool = False
-    """An address went since `before`, even if it is there again."""
+    """Whether an address was removed since `before`, even if it was added again."""
 
 
 _MAIN = 254
@@ -85,13 +85,13 @@ class LinkTable:
         """Start empty.
 
         Args:
-            table_id: of the daemon's routes.
+            table_id: table of the daemon's routes.
             own_protocol: their rtm_protocol.
         """
         self.device_routes = DeviceRoutes(own_protocol)
         self.tables = frozenset({table_id, _MAIN})
-        """The kernel tables that are looked up for the daemon's traffic. A table that no VRF has is
-        an addition to main (by policy rules, and for gateways by fib_check_nh); read only."""
+        """The kernel tables that are looked up for the daemon's traffic. A table without a VRF
+        supplements main (by policy rules, and for gateways by fib_check_nh); read only."""
         self._table_id = table_id
         self._links: dict[int, LinkEvent] = {}
         self._addresses: dict[int, dict[_AddressKey, AddressEvent]] = {}
@@ -99,7 +99,7 @@ class LinkTable:
         self._changed: dict[int, None] = {}
         """Links whose addresses or routes have changed since they were last reported."""
         self._lost: set[int] = set()
-        """Those among them that have lost an address, even if it came back."""
+        """Those of `_changed` that lost an address, even if it was added again."""
 
     @property
     def interfaces(self) -> Mapping[int, Interface]:
@@ -107,7 +107,7 @@ class LinkTable:
         return self._interfaces
 
     def follow_table(self, table_id: int) -> None:
-        """The daemon's routes go to another table: the device routes must be read again."""
+        """Change the table of the daemon's routes; the device routes must be read again."""
         self._table_id = table_id
         self._find_tables()
         self.device_routes.doubt()
@@ -152,7 +152,7 @@ class LinkTable:
         self._changed[event.ifindex] = None
 
     def record_route(self, route: KernelRoute, *, is_removed: bool, is_replacing: bool) -> None:
-        """Record a change of a kernel route, likewise.
+        """Record a change of a kernel route; `pop_changes` returns the changes of its links.
 
         Cost: 0.3 us for a route through a gateway.
         """
@@ -226,7 +226,7 @@ class LinkTable:
         )
 
     def _vrf_table_of(self, link: LinkEvent) -> int:
-        """The table that the kernel puts the routes of a link's own subnets into."""
+        """Return the table into which the kernel puts the routes of a link's own subnets."""
         master = self._links.get(link.master)
         return link.vrf_table or (master.vrf_table if master is not None else 0) or _MAIN
 

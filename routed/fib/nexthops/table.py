@@ -306,8 +306,8 @@ class NexthopTable:
             self._define(seen.id, seen.form)
 
     def _record_foreign(self, seen: SeenNextHop, before: Container[int]) -> None:
-        """Record a foreign object under an id of our range. The kernel keeps the routes of an object
-        that is replaced, so they now use the next hops of the new one."""
+        """Record a foreign object under an id of our range. The kernel keeps the routes of an
+        object that is replaced, so they now use the next hops of the new one."""
         if seen.id in self._claimed and seen.id in before:
             if seen.id not in self._taken:
                 self.popped_changes.append(seen)

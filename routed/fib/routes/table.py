@@ -1,20 +1,19 @@
 """The FIB table of one table key: routes desired, in the kernel, failed, and why. Pure.
 
     set_desired / withdraw -----------> +-----------+ --to install, remove-> plan
-    found / lost / rivals (kernel) ---> | FibTable |
-    carried out / refused ------------> +-----------+ --news, recovered--> report
+    found / gone / conflicts (kernel) > | FibTable |
+    record (outcomes of batches) -----> +-----------+ --failed, recovered--> report
 
-A refused route waits (`tracker.held`), with a reason for people, until its retry is due, until
-something relevant changed, or until its desired route is another. So does a route whose key a
-foreign route holds, for as long as it does, and a route that somebody else takes away again and
-again: the first loss is repaired at once, each further one within REPAIR_MEMORY_S after twice the
-pause. A route that went with its link is nobody's loss: it waits for the link, or until its desired
-route is another.
+A refused route is held (`tracker.held`), with a reason for people, until its retry is due, until
+something relevant changes, or until its desired value changes. So is a route whose key a foreign
+route holds, as long as it does, and a route that another program removes repeatedly: the first loss
+is repaired at once, each further one within REPAIR_MEMORY_S after twice the pause. A route that was
+removed with its link is not drift: it waits for the link, or until its desired value changes.
 
-Routes without a gateway have their turn before all others: the kernel takes a gateway only over
-such a route. What was refused is tried again as soon as one appears that its gateway stands on.
+Routes without a gateway are written before all others: the kernel accepts a gateway only over such
+a route. Refused routes are retried as soon as a route appears over which their gateway resolves.
 
-Failure: what the kernel refuses concerns its own key only.
+Failure: a refusal by the kernel affects its own key only.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from routed.model.prefix import Address, Family
 __all__ = ["Drift", "FibTable", "FibTableCounts"]
 
 REPAIR_MEMORY_S = 30.0
-"""A route that was put back this long ago or less and is gone again is being fought over."""
+"""Seconds after a repair in which another loss of the route doubles the pause before the next."""
 
 _RETRY = Backoff(first_s=0.5, limit_s=60.0)
 _REPAIRS_REMEMBERED = 100_000
@@ -55,7 +54,7 @@ _REPAIRS_REMEMBERED = 100_000
 
 @dataclass(slots=True)
 class FibTableCounts:
-    """Since the daemon started."""
+    """Counters since the daemon started."""
 
     adopted: int = 0
     swept: int = 0
@@ -65,11 +64,11 @@ class FibTableCounts:
 
 
 class Drift(NamedTuple):
-    """Somebody changed or deleted a route of ours."""
+    """A route of ours that was changed or deleted from outside."""
 
     key: RouteKey
     value: RouteValue
-    """As we had left it."""
+    """The value that we had written."""
     what: str
     """`deleted` or `changed`."""
 
@@ -79,9 +78,9 @@ class _Failure:
     reason: str
     attempts: int
     retry_at: float
-    """math.inf: not by time alone."""
+    """math.inf: time alone causes no retry."""
     is_news: bool
-    """Whether the log says it: what was taken from us is logged as drift already."""
+    """Whether it is to be logged: removals from outside are already logged as drift."""
 
 
 class _Repair(NamedTuple):
@@ -98,7 +97,7 @@ def _names_links_alone(value: RouteValue) -> bool:
 
 
 class FibTable:
-    """Desired and kernel routes of one space, with failures and rivals."""
+    """Desired and kernel routes of one table key, with failures and conflicts."""
 
     def __init__(
         self,
@@ -108,55 +107,55 @@ class FibTable:
         is_link_route: Callable[[RouteValue], bool] = _names_links_alone,
     ) -> None:
         """Args:
-        space: table, family and priority.
+        table_key: table, family, TOS and priority.
         counts: shared by all FIB tables.
-        is_over_dead_link: whether a route cannot be in the kernel for want of its link.
-        is_link_route: whether gateways of other routes may stand on a route.
+        is_over_dead_link: whether a route cannot be in the kernel because its link is down.
+        is_link_route: whether gateways of other routes may resolve over a route.
         """
         self.table_key = table_key
         self._is_over_dead_link = is_over_dead_link
         self._is_link_route = is_link_route
         self._link_routes: deque[int] = deque()
-        """Keys of such routes that may be desired, in the order of their turn."""
+        """Keys of link routes that may be desired, in the order of their turn."""
         self._rewrites: set[int] = set()
-        """To be written again although the kernel has them as desired (`rewrite`)."""
+        """Keys to write again although the kernel shows them as desired (`rewrite`)."""
         self.tracker: RouteTracker = new_tracker(table_key.family)
         self.preferred_foreign = PreferredForeignRoutes(
             lambda key: self.tracker.desired(key) is not None
         )
         self.unsent: dict[int, None] = {}
-        """Keys whose failure has begun, changed or ended, and the engine does not know."""
+        """Keys whose failure began, changed or ended, not yet reported to the engine."""
         self.news: dict[int, str] = {}
-        """What has newly failed, for the log."""
+        """New failures and their reasons, for the log."""
         self.recovered: list[int] = []
-        """What fails no longer, for the log."""
+        """Keys that no longer fail, for the log."""
         self._counts = counts
         self._failures: dict[int, _Failure] = {}
         self._retries: list[tuple[float, int]] = []
-        """A heap; entries of failures that were forgiven since are skipped."""
+        """A heap of (time, key); entries of failures that were cleared since are skipped."""
         self._conflicts: dict[int, int] = {}
         self._first: set[int] = set()
-        """Keys of `_conflicts` on which the kernel has ours before the foreign one."""
+        """Keys of `_conflicts` for which the kernel has our route before the foreign one."""
         self._several: set[int] = set()
         """Keys under which the kernel may have more than one route of ours."""
         self._unclaimed: set[int] = set()
-        """Desired routes of the engine before, not yet repeated by this one."""
+        """Desired routes of the previous engine that this one has not yet repeated."""
         self._retired: set[int] = set()
-        """Keys of `to_remove` that were desired earlier; the others are an earlier daemon's."""
+        """Keys of `to_remove` that were desired earlier; the others are from an earlier run."""
         self._lost: set[int] = set()
         """Keys of our routes that were removed from outside and are not restored yet."""
         self._repairs: dict[int, _Repair] = {}
         self._told: set[int] = set()
-        """Keys whose failure the engine knows."""
+        """Keys whose failure was reported to the engine."""
         self._parked: dict[int, RouteValue] | None = None
         """While decoupled: the desired routes, which must not be in the kernel."""
 
-    # --- what the engine wants
+    # --- the desired side
 
     def set_desired(self, keys: Sequence[int], values: Sequence[RouteValue]) -> None:
-        """Want routes; what is there already as wanted costs nothing.
+        """Set desired routes; those that are already in the kernel need no write.
 
-        Cost: 0.1 us for each, in Python alone three times as much.
+        Cost: 0.1 us for each, three times as much without the C extension.
         """
         tracker = self.tracker
         if self._unclaimed:
@@ -178,7 +177,7 @@ class FibTable:
         self.preferred_foreign.desired(keys)
 
     def _put_first(self, keys: Sequence[int], values: ValueColumn[RouteValue]) -> None:
-        """Those among them that gateways may stand on have their turn before all others."""
+        """Queue those over which gateways may resolve before all others."""
         first = {id(value) for value in values.distinct if self._is_link_route(value)}
         if len(first) == len(values.distinct):
             self._link_routes.extend(keys)
@@ -188,7 +187,7 @@ class FibTable:
             )
 
     def withdraw(self, keys: Iterable[int]) -> None:
-        """Want routes no longer."""
+        """Delete desired routes."""
         keys = list(keys)
         if self._unclaimed:
             self._unclaimed.difference_update(keys)
@@ -227,11 +226,11 @@ class FibTable:
 
     @property
     def desired_count(self) -> int:
-        """How many these are."""
+        """Number of desired keys, coupled or not."""
         return self.tracker.desired_count if self._parked is None else len(self._parked)
 
     def begin_session(self) -> None:
-        """A new engine starts: what the one before wanted is to be claimed; it knows no failure."""
+        """Prepare for a new engine: it must claim the desired routes; all failures are unsent."""
         self._unclaimed = set(self.desired_keys())
         self.unsent = dict.fromkeys(self._failures)
         self._told.clear()
@@ -247,18 +246,18 @@ class FibTable:
             if key in self._failures and self.tracker.desired(key) != value:
                 self._clear_damping(key)
 
-    # --- what the kernel says
+    # --- the kernel side
 
     def found(
         self, key: int, value: RouteValue, now: float, *, is_alone: bool = False
     ) -> Drift | None:
-        """A route of ours is there, with this value, and we did not just write it.
+        """Record a route of ours that the kernel has and that our last write did not cause.
 
         Args:
-            key: of the route.
-            value: of the route.
-            now: the time.
-            is_alone: whether it has taken the place of another one, and the kernel has one only.
+            key: the key of the route.
+            value: its value in the kernel.
+            now: seconds, monotonic.
+            is_alone: whether it replaced another one, so that the kernel has only one.
         """
         before = self.tracker.kernel(key)
         if key in self._rewrites:
@@ -285,7 +284,7 @@ class FibTable:
         return self._lose(key, was_desired, "changed", now) if before == was_desired else None
 
     def found_all(self, keys: Sequence[int], value: RouteValue, now: float) -> list[Drift]:
-        """Apply routes of ours that a dump shows with one value, other than was known."""
+        """Record routes of ours that a dump shows with one value, which differs from the known."""
         if not self.tracker.desired_count:
             self.tracker.set_kernel_all(keys, value)
             return []
@@ -293,7 +292,7 @@ class FibTable:
         return [entry for entry in drift if entry is not None]
 
     def gone(self, keys: Iterable[int], now: float) -> list[Drift]:
-        """Routes of ours are there no longer, and we did not remove them."""
+        """Record that routes of ours were removed from outside."""
         drift: list[Drift] = []
         known: dict[RouteValue, tuple[bool, bool]] = {}
         for key in keys:
@@ -317,9 +316,9 @@ class FibTable:
         return drift
 
     def rewrite(self, addresses: Container[Address]) -> list[int]:
-        """These are addresses of this host no longer. The kernel takes an IPv4 gateway that is one
-        without using it, and does not show that of a route with next hops of its own; so such
-        routes are written again, whatever it shows.
+        """Write routes again whose gateways were addresses of this host until now. The kernel
+        accepts such an IPv4 gateway without using it, and does not show that for a route with next
+        hops written into it; so such routes are written again, whatever it shows.
 
         Returns:
             Their keys.
@@ -348,13 +347,13 @@ class FibTable:
     def conflict_found(
         self, key: int, protocol: int, now: float, *, is_replacing: bool = False
     ) -> Drift | None:
-        """A foreign route is there under a key of this space.
+        """Record a foreign route under a key of this table.
 
         Args:
-            key: of the route.
-            protocol: whose it is.
-            now: the time.
-            is_replacing: whether it has taken the place of the first route of that key.
+            key: the key of the route.
+            protocol: its rtm_protocol.
+            now: seconds, monotonic.
+            is_replacing: whether it replaced the first route of that key.
         """
         was_first = key not in self._conflicts or key in self._first
         self._conflicts[key] = protocol
@@ -368,7 +367,7 @@ class FibTable:
         return drift[0] if drift else None
 
     def conflict_gone(self, key: int) -> None:
-        """It is there no longer."""
+        """Record that the foreign route of a key was removed."""
         if self._conflicts.pop(key, None) is None:
             return
         self._first.discard(key)
@@ -377,9 +376,9 @@ class FibTable:
         self._look_who_is_first(key)
 
     def _look_who_is_first(self, key: int) -> None:
-        """Ours may come before or after a foreign route of its key. The kernel does not say which,
-        but it replaces the first one only: writing ours again as it is changes nothing, and is
-        refused (EEXIST) where ours is not the first. IPv6 always appends: ours was there before.
+        """Determine whether ours precedes a foreign route of its key. The kernel does not report
+        it, but replaces only the first one: writing ours again unchanged has no effect, and is
+        refused (EEXIST) if ours is not the first. IPv6 always appends: ours was there before.
         """
         value = self.tracker.same.get(key)
         if value is None or self.table_key.family is Family.IPV6 or self._is_over_dead_link(value):
@@ -388,7 +387,7 @@ class FibTable:
         self.tracker.set_kernel(key, value._replace(is_altered=True))
 
     def _look_beside(self, key: int) -> None:
-        """IPv6: among routes of one key the kernel uses whichever it can reach, ours or not."""
+        """Handle IPv6: among routes of one key the kernel uses any that is reachable."""
         if self.table_key.family is not Family.IPV6:
             return
         protocol = self._conflicts.get(key)
@@ -400,7 +399,7 @@ class FibTable:
             self.preferred_foreign.equal_gone(key)
 
     def found_several(self, keys: Iterable[int], now: float) -> list[Drift]:
-        """A dump shows each of these more than once."""
+        """Record keys that a dump shows more than once."""
         drift = []
         for key in keys:
             if self.tracker.kernel(key) is None:
@@ -414,12 +413,12 @@ class FibTable:
         return key in self._conflicts and self.tracker.kernel(key) is not None
 
     def conflict_replaced(self, key: int) -> None:
-        """A route of ours has taken the place of the first one of this key."""
+        """Record that a route of ours replaced the first one of this key."""
         if key not in self._first:
             self.conflict_gone(key)
 
     def conflict_keys(self) -> list[int]:
-        """Keys that foreign routes hold."""
+        """List the keys that foreign routes hold."""
         return list(self._conflicts)
 
     def _evaluate_conflict(self, key: int) -> None:
@@ -443,11 +442,10 @@ class FibTable:
             self._fail(key, reason, repair.times, now + _RETRY.pause_s(repair.times), is_news=False)
         return Drift(self.table_key.key(key), value, what)
 
-    # --- what is to be done, and what became of it
+    # --- plans and their outcomes
 
     def plan_link_routes(self, limit: int) -> list[FibBatch]:
-        """The next desired routes for routes that gateways may stand on, at most `limit` of
-        them."""
+        """Plan the next desired routes over which gateways may resolve, at most `limit`."""
         wanted, replaced = self.tracker.to_install, self.tracker.replaced
         pending: dict[int, RouteValue] = {}
         while self._link_routes and len(pending) < limit:
@@ -460,16 +458,16 @@ class FibTable:
 
     @property
     def has_link_routes(self) -> bool:
-        """Whether there may be such desired routes."""
+        """Whether `plan_link_routes` may have something."""
         return bool(self._link_routes)
 
     def plan_writes(self, limit: int) -> list[FibBatch]:
-        """The next desired routes to carry out, at most `limit` of them."""
+        """Plan the next desired routes to write, at most `limit`."""
         return self._plan(self.tracker.pop_to_install(limit))
 
     def _plan(self, pending: Pending[int, RouteValue]) -> list[FibBatch]:
-        """What to do about these desired routes. Where a foreign route has a key of ours, a replace
-        would change the first one, whosever that is."""
+        """Plan the writes of these desired routes. If a foreign route has a key of ours, a replace
+        would change the first route of the key, which may be the foreign one."""
         keys, values, there = pending
         if self._conflicts and there is not None:
             rows = zip(keys, values, there, strict=True)
@@ -485,14 +483,14 @@ class FibTable:
         return there if is_same else SEVERAL
 
     def plan_removals(self, limit: int) -> list[FibBatch]:
-        """The next routes to take out, at most `limit` of them."""
+        """Plan the next removals, at most `limit`."""
         return plan_removals(self.table_key, self.tracker, limit)
 
     def record(self, batch: FibBatch, refusals: Refusals, now: float) -> bool:
         """Record the outcome of a batch that was planned from this FIB table just before.
 
         Returns:
-            False when the kernel's state is not as it was known and should be read again.
+            False if the kernel's state differs from the known one and should be read again.
         """
         kind, _, keys, values = batch
         self._counts.kernel_writes += len(keys)
@@ -530,14 +528,14 @@ class FibTable:
         self._counts.swept += self.tracker.removed(keys) - len(retired)
 
     def _look_for_more(self, keys: Iterable[int]) -> None:
-        """One route of ours is removed from each of these; others of the same key may be there."""
+        """Handle the removal of one of our routes of each key; the kernel may have others of it."""
         for key in keys:
             if self.tracker.desired(key) is None:
                 self.tracker.set_kernel(key, SEVERAL)
                 self._retired.add(key)
 
     def _record_first(self, kind: OpKind, keys: Iterable[int]) -> None:
-        """Ours are written: an install says that they are alone, a replace that they come first."""
+        """Record written routes: an install shows that they are alone, a replace that they lead."""
         if self._several and kind is OpKind.INSTALL:
             self._several.difference_update(keys)
         for key in self._conflicts.keys() & keys if self._conflicts else ():
@@ -576,7 +574,7 @@ class FibTable:
                 self._refuse(key, "the kernel already has a route under this key", now)
                 return False
             case OpKind.REMOVE, _:
-                # Nothing is gained by trying at once; the next dump finds it again.
+                # An immediate retry would fail again; the next dump finds the route again.
                 self.tracker.removed([key])
                 self._retired.discard(key)
                 self.news[key] = f"cannot be removed: {outcome.words}"
@@ -624,13 +622,13 @@ class FibTable:
             self._release(key)
             if key in self._told:
                 self.unsent[key] = None
-            else:  # it began and ended between two reports
+            else:  # the failure began and ended between two reports
                 self.unsent.pop(key, None)
             if self.news.pop(key, None) is None and failure.is_news:
                 self.recovered.append(key)
 
     def pop_unsent(self, limit: int) -> tuple[dict[int, str], list[int]]:
-        """What the engine should know: failures with their reasons, and ends of failures."""
+        """Pop failures with their reasons, and ends of failures, to report to the engine."""
         failures: dict[int, str] = {}
         recovered: list[int] = []
         for key in list(itertools.islice(self.unsent, limit)):
@@ -645,7 +643,7 @@ class FibTable:
         return failures, recovered
 
     def retry_everything(self) -> None:
-        """A link or an address changed: what failed for want of one may work now.
+        """Retry all failed routes: a change of a link or address may have removed the cause.
 
         Cost: 0.5 us for each failed route; one look at each distinct value among them.
         """
@@ -663,7 +661,7 @@ class FibTable:
             self._release(key)
 
     def retry_if(self, is_ready: Callable[[RouteValue], bool]) -> None:
-        """Try those refused routes again for which something has changed.
+        """Retry the refused routes whose value satisfies a condition.
 
         Cost: one call for each distinct value among them.
         """
@@ -685,13 +683,13 @@ class FibTable:
             self._link_routes.append(key)
 
     def retry_at(self) -> float:
-        """When the next held route is due, on the clock of `now`; math.inf when none waits."""
+        """Return when the next held route is due, on the clock of `now`; math.inf if none waits."""
         while self._retries and not self._is_current(*self._retries[0]):
             heapq.heappop(self._retries)
         return self._retries[0][0] if self._retries else math.inf
 
     def release_due(self, now: float) -> None:
-        """Try again what has waited long enough."""
+        """Retry the held routes that are due."""
         while self.retry_at() <= now:
             _, key = heapq.heappop(self._retries)
             self._release(key)
@@ -701,9 +699,9 @@ class FibTable:
         return failure is not None and failure.retry_at == retry_at and key in self.tracker.held
 
     def nexthop_ids(self) -> set[int]:
-        """Nexthop objects that routes go through, or are to.
+        """Collect the nexthop objects that routes use or are to use.
 
-        Cost: as of `values_in_use`; nothing to speak of with the C extension.
+        Cost: as of `values_in_use`; negligible with the C extension.
         """
         parked = {id(value): value for value in (self._parked or {}).values()}
         ids = {value.nexthop_id for value in (*self.tracker.values_in_use(), *parked.values())}
@@ -711,7 +709,7 @@ class FibTable:
         return ids
 
     def hops(self) -> set[tuple[Address, int]]:
-        """Gateways and their links that kernel routes of ours name themselves, without an object.
+        """Collect the gateways and links that are written into kernel routes of ours.
 
         Cost: as of `kernel_values`.
         """
@@ -720,7 +718,7 @@ class FibTable:
 
     @property
     def failed_count(self) -> int:
-        """Desired routes that failed and have not been granted since."""
+        """Number of desired routes that failed and are not installed since."""
         return len(self._failures)
 
     def failure_of(self, key: int) -> str:
