@@ -52,10 +52,10 @@ class FibRemovals(NamedTuple):
 
 
 class DesiredChanges(NamedTuple):
-    """One message of the engine's desired routes."""
+    """One update of the engine's desired routes."""
 
     serial: int
-    """`Progress.applied_serial` reaches it when all of it was tried."""
+    """`Progress.applied_serial` reaches it once all its routes were tried."""
     install: Sequence[FibRows]
     remove: Sequence[FibRemovals]
     completes_start: bool = False
@@ -78,7 +78,7 @@ class Progress(NamedTuple):
     applied_serial: int
     """Every desired route up to this update was tried."""
     failures: tuple[FibFailure, ...]
-    """New or with a new reason."""
+    """New failures, and those with a new reason."""
     recovered: tuple[tuple[int, Prefix], ...]
     """(table, prefix) of routes that no longer fail."""
     counters: FibCounters

@@ -1,4 +1,4 @@
-"""What people need to know beside the kernel's words, where those alone do not help. Pure."""
+"""Hints for people that supplement the kernel's messages where those are not sufficient. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NO_IPV6 = "this kernel has no IPv6"
 
 
 def add_hints(batch: FibBatch, refused: Refusals) -> None:
-    """Complete the reasons of one batch.
+    """Add hints to the refusals of one batch.
 
-    Cost: one look at each refusal.
+    Cost: linear in the refusals.
     """
     if batch.table_key.family is not Family.IPV6 or batch.kind is OpKind.REMOVE:
         return

@@ -1,10 +1,10 @@
-"""Prefixes that gateways may stand on: what routes without a gateway cover. Pure.
+"""Prefixes over which gateways may resolve: those of routes without a gateway. Pure.
 
 A gateway must be reached over a route that names a link alone. Such routes are the kernel's own (of
-addresses), ours (172.31.1.1/32 dev eth0, and the default through 172.31.1.1), or somebody else's.
-Whatever was refused for want of one is tried again when one appears.
+addresses), ours (172.31.1.1/32 dev eth0, and the default through 172.31.1.1), or foreign. Routes
+that were refused because such a route was missing are retried when one appears.
 
-Bounds: PREFIXES_MAX between two looks; beyond, every gateway counts as covered.
+Bounds: PREFIXES_MAX between two checks; beyond, every gateway counts as covered.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ PREFIXES_MAX = 10_000
 
 
 class LinkPrefixes:
-    """What has appeared since the last look."""
+    """The prefixes that appeared since the last check."""
 
     def __init__(self) -> None:
         self._bits: dict[tuple[Family, int], set[int]] = {}
-        """By family and length, the leading bits."""
+        """The leading bits of the prefixes, by family and prefix length."""
         self._count = 0
 
     def __bool__(self) -> bool:
-        """Whether there is something."""
+        """Whether any prefix was added."""
         return self._count > 0
 
     def add(self, prefix: Prefix) -> None:
-        """A route without a gateway is in the kernel."""
+        """Add the prefix of a route without a gateway that is in the kernel now."""
         if self._count < PREFIXES_MAX:
             shift = prefix.family.width - prefix.prefix_len
             self._bits.setdefault((prefix.family, prefix.prefix_len), set()).add(
@@ -38,9 +38,9 @@ class LinkPrefixes:
         self._count += 1
 
     def covers(self, via: Address) -> bool:
-        """Whether a gateway may stand on one of them.
+        """Whether a gateway may resolve over one of the prefixes.
 
-        Cost: one look for each length that there is.
+        Cost: one look-up for each prefix length in use.
         """
         if self._count > PREFIXES_MAX:
             return True
@@ -50,6 +50,6 @@ class LinkPrefixes:
         )
 
     def clear(self) -> None:
-        """They were looked at."""
+        """Remove all prefixes, after a check."""
         self._bits.clear()
         self._count = 0

@@ -1,12 +1,12 @@
 """Kernel keys, and which kernel routes are ours.
 
-A route is ours when it carries our `rtm_protocol` and lies in a table that we keep. Nothing else is
-remembered or guessed: a daemon that starts anew recognises what an earlier life left, and a route
-of anybody else can never match (Felix's lesson: pick a protocol value on day one).
+A route is ours when it carries our `rtm_protocol` and is in a table that we manage. No other state
+is needed: a daemon that starts again recognises the routes that an earlier run left, and a foreign
+route can never match (as in Calico Felix, the protocol value is fixed from the start).
 
 The key of a route is the kernel's own: table, prefix, TOS, priority. A foreign route under our key
-is a conflict to be reported, never a thing to replace. The kernel has several routes of one key
-only where somebody asked for that (NLM_F_APPEND, `ip route prepend`): the first of them forwards.
+is a conflict that is reported; it is never replaced. The kernel has several routes of one key only
+if a program requested that (NLM_F_APPEND, `ip route prepend`): it forwards by the first of them.
 
 Source: fib_table_insert and fib6_add_rt2node of Linux; ip-route(8).
 """
@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 NEXT_HOPS_MAX = 1500
-"""Of one route: each takes 40 bytes at most, and the length of an attribute has 16 bits."""
+"""Most next hops of a route: each takes up to 40 bytes, and an attribute's length has 16 bits."""
 
 IPV6_DEFAULT_PRIORITY = 1024
-"""What the kernel stores when an IPv6 route is added with priority 0 (IP6_RT_PRIO_USER)."""
+"""Priority that the kernel stores for an IPv6 route added with priority 0 (IP6_RT_PRIO_USER)."""
 
 PROTOCOL_NAMES = {
     1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 11: "zebra",
@@ -47,7 +47,7 @@ PROTOCOL_NAMES = {
 
 
 class TableKey(NamedTuple):
-    """All of the kernel's identity of a route but the prefix: what a million routes share."""
+    """The kernel's identity of a route without the prefix; a million routes share it."""
 
     table_id: int
     family: Family
@@ -55,7 +55,7 @@ class TableKey(NamedTuple):
     priority: int
 
     def key(self, prefix_int: int) -> RouteKey:
-        """The whole identity of one route (`Prefix.as_int` names it within the space)."""
+        """Build the whole identity of one route from its `Prefix.as_int`."""
         prefix = Prefix.from_int(self.family, prefix_int)
         return RouteKey(self.table_id, prefix, self.tos, self.priority)
 
@@ -75,19 +75,19 @@ class RouteKey(NamedTuple):
 
 
 class RouteValue(NamedTuple):
-    """What a route does; two routes with equal keys and values are the same route."""
+    """The content of a route; two routes with equal keys and values are the same route."""
 
     type: RouteType
     next_hops: tuple[NextHop, ...]
     """Sorted by `NextHop.sort_key`."""
     nexthop_id: int = 0
-    """The kernel nexthop object that the route goes through, instead of `next_hops` of its own."""
+    """The kernel nexthop object that the route uses instead of `next_hops`; 0 for none."""
     is_altered: bool = False
-    """Only of what is in the kernel: it has a scope or attributes that this daemon never writes (a
+    """Only for kernel routes: the route has a scope or attributes that this daemon never writes (a
     source, metrics, an encapsulation, ...), or is to be written again for another reason."""
     is_wide: bool = False
-    """Only of what is in the kernel: an IPv4 route that names links alone, of a scope that is wider
-    than a link, so that the kernel takes no gateway over it."""
+    """Only for kernel routes: an IPv4 route that names links alone, with a scope wider than `link`,
+    so that the kernel accepts no gateway over it."""
 
     @property
     def is_several(self) -> bool:
@@ -96,12 +96,12 @@ class RouteValue(NamedTuple):
 
     @property
     def is_link_route(self) -> bool:
-        """Whether it names links alone: gateways of other routes may stand on it."""
+        """Whether it names links alone: gateways of other routes may resolve over it."""
         return bool(self.next_hops) and all(hop.via is None for hop in self.next_hops)
 
     @classmethod
     def canonical(cls, route_type: RouteType, next_hops: tuple[NextHop, ...]) -> RouteValue:
-        """The one form that the kernel will report back for these next hops.
+        """Build the form in which the kernel reports these next hops.
 
         A single next hop has no weight in the kernel, and equal next hops are one (IPv6 refuses
         the second).
@@ -118,8 +118,8 @@ class RouteValue(NamedTuple):
 
 
 SEVERAL = RouteValue(RouteType.UNICAST, (), is_altered=True)
-"""Of what is in the kernel: perhaps several routes under one key, of which a replace would change
-the first, whosever that is. So ours are removed, and one is installed."""
+"""Value for kernel routes: there may be several under one key, and a replace would change the
+first, which may be foreign. So ours are removed, and one is installed."""
 
 
 class KernelRoute(NamedTuple):
@@ -129,21 +129,21 @@ class KernelRoute(NamedTuple):
     protocol: int
     value: RouteValue
     source: Address | None = None
-    """Which address the host's own packets are sent from (RTA_PREFSRC), when the route says so."""
+    """Source address of the host's own packets (RTA_PREFSRC); None if the route has none."""
     is_encapsulated: bool = False
-    """Packets are changed on their way (RTA_ENCAP): MPLS labels, SRv6 segments, tunnels."""
+    """Whether packets are encapsulated (RTA_ENCAP): MPLS labels, SRv6 segments, tunnels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What makes a kernel route ours, and where our routes go."""
+    """The rules that decide which kernel routes are ours, and the place of our routes."""
 
     protocol: int
     priority: int
     tables: frozenset[int]
 
     def holds(self, table_key: TableKey) -> bool:
-        """Whether new routes of ours go there."""
+        """Whether new routes of ours are written under this table key."""
         return (
             table_key.table_id in self.tables
             and table_key.priority == self.priority
@@ -151,7 +151,7 @@ class Ownership:
         )
 
     def is_ours(self, table_key: TableKey, protocol: int) -> bool:
-        """Whether an earlier life of this daemon or this one wrote the route."""
+        """Whether this daemon wrote the route, in this run or an earlier one."""
         return protocol == self.protocol and table_key.table_id in self.tables
 
     def is_conflict(self, table_key: TableKey, protocol: int) -> bool:
@@ -168,12 +168,12 @@ class Ownership:
         )
 
     def table_key_of(self, table_id: int, family: Family) -> TableKey:
-        """Where our routes of one table and family are kept."""
+        """Return the table key of our routes of one table and family."""
         return TableKey(table_id, family, 0, self.priority)
 
 
 def find_violation(family: Family, value: RouteValue) -> str:
-    """Why the engine may not ask for such a route; empty when it may."""
+    """Return why the engine may not request such a route; empty if it may."""
     if len(value.next_hops) > NEXT_HOPS_MAX:
         return f"{len(value.next_hops)} next hops, over {NEXT_HOPS_MAX}"
     if value.type.has_next_hops is not bool(value.next_hops):

@@ -1,9 +1,9 @@
-"""From the pending difference to the operations that close it, in the order that hurts least.
+"""The operations that write the pending difference, in the order with the least disruption.
 
-Routes without a gateway first, because gateways of others may stand on them
-(`FibTable.plan_link_routes`), then all that is new or changed, removals last: a destination that
-moves from one prefix to another keeps a path all the while. Replacing in place leaves no moment
-without a route, so it is used wherever the kernel does it reliably:
+Routes without a gateway come first, because gateways of other routes may resolve over them
+(`FibTable.plan_link_routes`), then new and changed routes, removals last: a destination that moves
+from one prefix to another always has a path. A replacement in place leaves no time without a route,
+so it is used wherever the kernel does it reliably:
 
     IPv4    RTM_NEWROUTE with NLM_F_REPLACE replaces the one route of that key
     IPv6    it replaces only between routes of one kind (through gateways of their own or not: the
@@ -12,10 +12,10 @@ without a route, so it is used wherever the kernel does it reliably:
             buffer
 
 Where one key may have several routes (`ownership.SEVERAL`) a replace would change the first of
-them, whosever that is: that is remove + install too.
+them, which may be foreign: that is remove + install, too.
 
-Operations are columns: one kind, one space, keys and values side by side, because what is done to a
-million routes is done to columns (`fib/bulk.py`).
+Operations are columns: one kind, one table key, keys and values side by side, because a million
+routes are encoded by column (`routes/bulk.py`).
 
 Source: fib6_add_rt2node of Linux (net/ipv6/ip6_fib.c).
 """
@@ -43,24 +43,24 @@ __all__ = [
 
 
 class OpKind(enum.Enum):
-    """What is asked of the kernel."""
+    """The kind of an operation on routes."""
 
     INSTALL = "install"
-    """Must not exist yet (NLM_F_CREATE | NLM_F_EXCL): never overwrites a foreign route."""
+    """The route must not exist yet (NLM_F_CREATE | NLM_F_EXCL): no foreign route is overwritten."""
     REPLACE = "replace"
-    """Must exist, and is ours as far as we know (NLM_F_REPLACE)."""
+    """The route must exist, and is believed to be ours (NLM_F_REPLACE)."""
     REMOVE = "remove"
 
 
 class FibBatch(NamedTuple):
-    """The same thing done to many routes of one space."""
+    """One kind of operation on many routes of one table key."""
 
     kind: OpKind
     table_key: TableKey
     keys: Sequence[int]
     """`Prefix.as_int` of each."""
     values: Sequence[RouteValue]
-    """What to install, side by side with `keys`; for a removal what is there now."""
+    """The values to install, side by side with `keys`; for a removal those in the kernel."""
 
 
 class KernelRefusal(NamedTuple):
@@ -68,21 +68,21 @@ class KernelRefusal(NamedTuple):
 
     errno: int
     detail: str
-    """The kernel's own words (extended acknowledgement), or empty."""
+    """The kernel's message (extended acknowledgement), or empty."""
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Describe the refusal for people."""
         words = os.strerror(self.errno)
         return f"{self.detail} ({words})" if self.detail else words
 
 
 Refusals = dict[int, KernelRefusal]
-"""What a batch was refused, by position; all others were carried out."""
+"""Refused operations of a batch, by position; all others were carried out."""
 
 
 def plan_pending(table_key: TableKey, pending: Pending[int, RouteValue]) -> list[FibBatch]:
-    """What to do about these desired routes."""
+    """Plan the writes of these desired routes."""
     keys, values, there = pending
     if not keys:
         return []
@@ -111,15 +111,14 @@ def plan_pending(table_key: TableKey, pending: Pending[int, RouteValue]) -> list
 
 
 def _way(family: Family, there: RouteValue | None, desired: RouteValue) -> OpKind:
-    """Whether a desired route is carried out by a replace or by an install, a removal before it if
-    need be."""
+    """Select a replace or an install for a desired route; an install may need a removal before."""
     if there is not None and is_replaceable(family, there, desired):
         return OpKind.REPLACE
     return OpKind.INSTALL
 
 
 def plan_removals(table_key: TableKey, tracker: RouteTracker, limit: int) -> list[FibBatch]:
-    """What to do about the next keys of `unwanted`, at most `limit` of them."""
+    """Plan the removal of the next keys of `to_remove`, at most `limit`."""
     keys, values, _ = tracker.pop_to_remove(limit)
     return [FibBatch(OpKind.REMOVE, table_key, keys, values)] if keys else []
 

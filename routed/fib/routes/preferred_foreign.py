@@ -1,17 +1,16 @@
-"""Foreign routes that win against ours in the kernel: same table and prefix, lower priority, or the
+"""Foreign routes that the kernel prefers to ours: same table and prefix, lower priority, or the
 same priority and (`ip route prepend`) the first place. Pure.
 
-IPv6 has no first place: among routes of one priority Linux uses whichever has a router that answers
-(net/ipv6/route.c, rt6_select). So one beside ours takes packets, or may at any time.
+IPv6 has no first place: among routes of one priority Linux uses any whose router is reachable
+(net/ipv6/route.c, rt6_select). So one alongside ours receives packets, or may at any time.
 
-Such a route is nobody's mistake that we could repair: it is left alone, and ours stays where it is,
-for the day on which the other goes. But packets do not go where the RIB says. So the state of such
-a route is `shadowed`, with the foreign route as its reason (the engine is sent each change), and
-the log says it once.
+Such a route is not an error that the daemon could repair: it is left alone, and ours stays
+installed in case the other one is removed. But packets do not follow the RIB. So the state of our
+route is `shadowed`, with the foreign route as its reason (each change is sent to the engine), and
+it is logged once.
 
-Bounds: PREFERRED_FOREIGN_MAX foreign prefixes are remembered for each table and family; what is
-beyond is not reported. (A whole table of another daemon under a better priority says enough by its
-first ones.)
+Bounds: PREFERRED_FOREIGN_MAX foreign prefixes are recorded for each table and family; further ones
+are not reported. (If another daemon's whole table has a better priority, the first ones suffice.)
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ PREFERRED_FOREIGN_MAX = 100_000
 
 
 class PreferredForeignRoute(NamedTuple):
-    """A route of ours is there, and another one is used."""
+    """A foreign route that the kernel uses instead of one of ours."""
 
     key: int
     """`Prefix.as_int`."""
     priority: int
-    """The best of the foreign ones."""
+    """The priority of the best foreign route."""
     protocol: int
-    """Whose that is."""
+    """The rtm_protocol of that route."""
     is_beside: bool = False
-    """IPv6: it has our priority, and the kernel uses either."""
+    """IPv6: whether it has our priority, so that the kernel uses either."""
 
 
 class PreferredForeignRoutes:
@@ -43,36 +42,36 @@ class PreferredForeignRoutes:
 
     def __init__(self, is_desired: Callable[[int], bool]) -> None:
         """Args:
-        is_wanted: whether there is a desired route for a prefix.
+        is_desired: returns whether there is a desired route for a prefix.
         """
         self.news: list[PreferredForeignRoute] = []
-        """What is to be logged: once for each route of ours that begins to lose."""
+        """Entries to log: one for each route of ours that becomes shadowed."""
         self._is_wanted = is_desired
         self._routes: dict[int, dict[int, int]] = {}
-        """By prefix and priority, whose."""
+        """The protocol, by prefix and priority."""
         self._equals: dict[int, PreferredForeignRoute] = {}
-        """By prefix, foreign routes of our own priority that come before ours."""
+        """By prefix, foreign routes of our own priority that precede ours."""
         self._current: dict[int, PreferredForeignRoute] = {}
         """By prefix, for our desired routes."""
         self._unsent: dict[int, None] = {}
-        """Prefixes for which the engine does not know that."""
+        """Prefixes whose change was not yet sent to the engine."""
 
     def __len__(self) -> int:
-        """Routes of ours that lose."""
+        """Number of our routes that are shadowed."""
         return len(self._current)
 
     def __contains__(self, key: int) -> bool:
-        """Whether a route of ours loses."""
+        """Whether our route for a prefix is shadowed."""
         return key in self._current
 
     def found(self, key: int, priority: int, protocol: int) -> None:
-        """Somebody has such a route."""
+        """Record a foreign route."""
         if key in self._routes or len(self._routes) < PREFERRED_FOREIGN_MAX:
             self._routes.setdefault(key, {})[priority] = protocol
             self._compare(key)
 
     def gone(self, key: int, priority: int) -> None:
-        """Somebody has such a route no longer."""
+        """Record that a foreign route was removed."""
         routes = self._routes.get(key)
         if routes is not None:
             routes.pop(priority, None)
@@ -83,17 +82,17 @@ class PreferredForeignRoutes:
     def equal_found(
         self, key: int, priority: int, protocol: int, *, is_beside: bool = False
     ) -> None:
-        """A foreign route of our own key comes before ours, or (IPv6) beside it."""
+        """Record a foreign route of our own key that precedes ours or (IPv6) is alongside it."""
         self._equals[key] = PreferredForeignRoute(key, priority, protocol, is_beside)
         self._compare(key)
 
     def equal_gone(self, key: int) -> None:
-        """None does."""
+        """Record that no foreign route of our own key precedes ours."""
         if self._equals.pop(key, None) is not None:
             self._compare(key)
 
     def equals_gone(self, keys: Iterable[int]) -> None:
-        """Ours are there no longer, so nothing comes before them."""
+        """Record that our routes were removed, so that no route precedes them."""
         for key in self._equals.keys() & keys if self._equals else ():
             self.equal_gone(key)
 
@@ -123,7 +122,7 @@ class PreferredForeignRoutes:
                 self._unsent[key] = None
 
     def _compare(self, key: int) -> None:
-        """Set what is so for one prefix."""
+        """Update the state of one prefix."""
         routes = self._routes.get(key)
         equal = self._equals.get(key)
         before = self._current.get(key)
@@ -140,12 +139,12 @@ class PreferredForeignRoutes:
                 self.news.append(foreign)
 
     def begin_session(self) -> None:
-        """A new engine knows nothing of them."""
+        """Mark all as unsent, for a new engine."""
         self._unsent = dict.fromkeys(self._current)
 
     def pop_unsent_tables(self, limit: int) -> list[tuple[int, PreferredForeignRoute | None]]:
-        """What the engine should know: prefixes of ours that lose, and to whom; None for those that
-        do no longer."""
+        """Pop changes for the engine: shadowed prefixes with the foreign route; None for those that
+        are no longer shadowed."""
         keys = list(itertools.islice(self._unsent, max(0, limit)))
         for key in keys:
             del self._unsent[key]
