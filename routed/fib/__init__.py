@@ -1,1 +1,1 @@
-"""routed: the kernel FIB, kept equal to what the RIB wants."""
+"""routed: the kernel FIB, kept equal to the routes that the RIB selects."""

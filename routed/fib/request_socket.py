@@ -3,7 +3,7 @@
 Writing. Many route messages go in one send, followed by a message that only requests an
 acknowledgement: the barrier. The kernel processes a whole send before the call returns, and answers
 each message that it refuses. So once the barrier is acknowledged, a message without an answer has
-succeeded. Sequence numbers tell which message an error is about. (An acknowledgement for each
+succeeded. Sequence numbers show to which message an error belongs. (An acknowledgement for each
 message costs 34 %, measured in peers.md section 1.)
 
 Reading. Only a complete dump is valid: after NLM_F_DUMP_INTR (`DumpInterrupted`) and after an error
@@ -261,7 +261,7 @@ class RequestSocket(NetlinkSocket):
         """Read every link and every address.
 
         Raises:
-            DumpInterrupted: ask again.
+            DumpInterrupted: the dump must be repeated.
             NetlinkError: the kernel refused.
         """
         try:
@@ -288,7 +288,7 @@ class RequestSocket(NetlinkSocket):
         A kernel without a family, or without policy rules, has none.
 
         Raises:
-            DumpInterrupted: ask again.
+            DumpInterrupted: the dump must be repeated.
             NetlinkError: the kernel refused.
         """
         found = []
@@ -351,7 +351,7 @@ class RequestSocket(NetlinkSocket):
         received. So nothing that this process does can intervene.
 
         Raises:
-            DumpInterrupted: ask again.
+            DumpInterrupted: the dump must be repeated.
             NetlinkError: the kernel refused.
         """
         sequence = self._next_sequence()

@@ -96,7 +96,7 @@ def decode_link(message: NetlinkMessage) -> LinkEvent | None:
 
     Returns:
         The event; None for a message about a bridge port, which is of another family and does not
-        tell whether the link exists.
+        show whether the link exists.
 
     Raises:
         DecodeError: malformed.

@@ -32,7 +32,7 @@ priority: that would require keeping every route of the host's administrator.
 A route through a nexthop object does not count: it names no link. The object may be changed without
 a notification for the route, and one that `ip route` writes has a scope that takes no gateway.
 
-Routes of routing daemons do not count: they are decided by somebody, and may follow from ours. The
+Routes of routing daemons do not count: they are selected, and may depend on ours. The
 tables are the daemon's own and, unless that one is a VRF's, main, where the kernel resolves
 a gateway to which the table itself has no route (fib_check_nh_nongw).
 

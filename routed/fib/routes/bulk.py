@@ -1,18 +1,18 @@
-"""Routes by the thousand: whole buffers of rtnetlink messages, encoded and decoded as columns.
+"""Bulk codec for routes: whole buffers of rtnetlink messages, encoded and decoded as columns.
 
-Messages of one shape differ in a few bytes at fixed places: the destination, the length of its
-prefix, the sequence number. So a buffer of n of them is one template, n times over, into which each
-of those bytes is written for all messages at once: `buffer[32::length] = first_bytes` is one slice
-assignment, done in C, whatever n is.
+Messages of one form differ in a few bytes at fixed offsets: the destination, the length of its
+prefix, the sequence number. So a buffer of n messages is one template, repeated n times, into which
+each of those bytes is written for all messages at once: `buffer[32::length] = first_bytes` is one
+slice assignment, done in C for any n.
 
     encode      template * n, then 9 slice assignments (IPv4) or 21 (IPv6)
-    decode      runs of messages of one length are taken apart by one `iter_unpack`; all that is not
-                the prefix is a dictionary key, whose meaning is decoded once (`SeenRoute`)
+    decode      one `iter_unpack` splits a run of messages of one length; all bytes except the
+                prefix are a dictionary key, whose meaning is decoded once (`SeenRoute`)
 
-Cost: encoding 0.1 us a route, decoding 0.3 us, as long as many routes share their next hops; when
-no two do, some 3 us.
+Cost: encoding 0.1 us per route, decoding 0.3 us, if many routes share their next hops; if none do,
+some 3 us.
 
-Failure: `NetlinkDecodeError` for what the kernel would not send.
+Failure: `NetlinkDecodeError` for bytes that the kernel would not send.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ __all__ = ["DumpDecoder", "encode_batch"]
 
 
 def encode_batch(batch: FibBatch, protocol: int, first_sequence: int) -> bytes:
-    """A batch as one buffer.
+    """Encode a batch as one buffer.
 
     Args:
-        batch: what to do; not empty.
+        batch: the operations; not empty.
         protocol: our rtm_protocol.
         first_sequence: the sequence number of position 0; position n has `first_sequence` + n.
 
     Returns:
-        The messages, those of equal values next to each other.
+        The messages, grouped by value.
     """
     kind, table_key, keys, values = batch
     if extension.native is not None:
@@ -121,46 +121,46 @@ def _fill(template: bytes, family: Family, keys: Sequence[int], sequences: Seque
 # --- decoding
 
 _Identity = tuple[bytes, bytes, bytes]
-"""Of a route message: what is before the prefix length, between it and the address, and after."""
+"""Parts of a route message: before the prefix length, between it and the address, and after."""
 
 _LENGTH = struct.Struct("=I")
 _PREFIX_LEN_AT, _TABLE_ATTRIBUTE_AT = PREFIX_LEN_OFFSET, 28
 _DESTINATION_AT = 40
-"""In what the kernel sends, RTA_TABLE comes first (fib_dump_info, rt6_fill_node)."""
+"""Offset of the destination in a dump: RTA_TABLE precedes it (fib_dump_info, rt6_fill_node)."""
 
 
 class _Form(NamedTuple):
-    """What an identity means."""
+    """The decoded meaning of an identity."""
 
     seen: SeenRoute | None
-    """None for routes that this daemon never deals with."""
+    """None for routes that this daemon does not handle."""
 
 
 class DumpDecoder:
-    """Takes one dump of one family apart, page by page."""
+    """Decodes one dump of one family, page by page."""
 
     def __init__(
         self, family: Family, sequence: int, receive: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
         """Args:
-        family: of the dump.
-        sequence: of the request; messages with another are the rest of an older dump.
-        receive: called with routes that share everything but the prefix (`Prefix.as_int` of each).
+        family: the family of the dump.
+        sequence: that of the request; messages with another are the rest of an older dump.
+        receive: called with routes that share all but the prefix (`Prefix.as_int` of each).
         """
         self.is_interrupted = False
-        """The table changed during the dump (NLM_F_DUMP_INTR), which is therefore not usable."""
+        """Whether the table changed during the dump (NLM_F_DUMP_INTR), which is thus not usable."""
         self.end: NetlinkMessage | None = None
-        """What ended the dump: NLMSG_DONE, or NLMSG_ERROR."""
+        """The message that ended the dump: NLMSG_DONE or NLMSG_ERROR."""
         self._family = family
         self._sequence = sequence
         self._receive = receive
         self._forms: dict[_Identity, _Form] = {}
         self._samples: dict[bytes, _Form] = {}
-        """By a whole message whose prefix is zero."""
+        """Decoded forms, by a whole message with the prefix set to zero."""
         self._destination = struct.pack("=HH", 4 + family.width // 8, 1)
 
     def page(self, buffer: bytes) -> None:
-        """Take one datagram.
+        """Decode one datagram.
 
         Raises:
             DecodeError: no netlink messages, or no routes.
@@ -182,7 +182,7 @@ class DumpDecoder:
                 self._decode_single(buffer[offset : offset + length])
             offset += count * ((length + 3) & ~3)
         for identity, keys in rows.items():
-            if identity[1][-4:] != self._destination:  # something else lies where we looked
+            if identity[1][-4:] != self._destination:  # the destination is at another offset
                 for key in keys:
                     self._decode_single(_assemble(identity, self._family, key))
                 continue
@@ -211,7 +211,7 @@ class DumpDecoder:
             self._decode_single(message)
 
     def _check(self, keys: Iterable[int]) -> None:
-        """Refuse what is no prefix, as `decode_route` does; 0.1 us a key."""
+        """Refuse keys that are not canonical prefixes, as `decode_route`; 0.1 us per key."""
         host_bits, width = HOST_BITS[self._family], self._family.width
         for key in keys:
             length = key & 0xFF
@@ -219,7 +219,7 @@ class DumpDecoder:
                 raise NetlinkDecodeError(f"{key:#x} in a dump is no {self._family.name} prefix")
 
     def _check_natively(self, packed: bytes) -> None:
-        """Refuse what is no prefix, as `decode_route` does; 1 ns a key."""
+        """Refuse keys that are not canonical prefixes, as `decode_route`; 1 ns per key."""
         assert extension.native is not None
         at = extension.native.check_keys(packed, self._family.width // 8)
         if at >= 0:
@@ -228,7 +228,7 @@ class DumpDecoder:
             )
 
     def _run(self, buffer: bytes, offset: int, length: int) -> int:
-        """How many messages from here on are routes with a destination and of this length."""
+        """Count the messages from here on that are routes with a destination and this length."""
         destination_end = _DESTINATION_AT + self._family.width // 8
         if length % 4 or length < destination_end:
             return 0
@@ -240,7 +240,7 @@ class DumpDecoder:
         return count if buffer[at : at + 4] == self._destination else 0
 
     def _collect(self, run: bytes, length: int, rows: dict[_Identity, list[int]]) -> None:
-        """Sort a run of messages of one length by all that is not their prefix."""
+        """Group a run of messages of one length by all bytes except their prefix."""
         head, middle = _PREFIX_LEN_AT - 4, _DESTINATION_AT - _PREFIX_LEN_AT - 1
         address_bytes = self._family.width // 8
         address = "I" if self._family is Family.IPV4 else "16s"
@@ -272,7 +272,7 @@ class DumpDecoder:
         return _Form(SeenRoute(route.key.table_key, *route[1:]))
 
     def _decode_single(self, message: bytes) -> None:
-        """A route without a destination (the default), or no route at all."""
+        """Decode a route without a destination (the default), or a message that is no route."""
         (decoded,) = split_messages(message)
         if decoded.sequence != self._sequence:
             return
@@ -287,7 +287,7 @@ class DumpDecoder:
 
 
 def _assemble(identity: _Identity, family: Family, key: int) -> bytes:
-    """The message that an identity and a key were taken from."""
+    """Rebuild the message from which an identity and a key were taken."""
     before, between, after = identity
     address_bytes = family.width // 8
     body = b"".join(

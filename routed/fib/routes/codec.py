@@ -1,21 +1,21 @@
-"""Route <-> rtnetlink bytes: our own encoder and decoder, because this is the daemon's main work.
+"""Route <-> rtnetlink bytes: an encoder and decoder optimised for the daemon's main work.
 
 The layout of the headers is drawn in `netlink/message.py`.
 
-Normalisation, so that what we read equals what we wrote:
+Normalisation, so that a route that is read equals the route that was written:
     next hops are sorted; weight is rtnh_hops + 1; a type without next hops has none, although the
     kernel reports IPv6 ones on `lo`; IPv6 priority 0 is 1024; a route through a nexthop object has
     the object's id and nothing else, although the kernel may add what the object resolves to
     (net.ipv4.nexthop_compat_mode).
 
-What a route has beyond that (a scope, a source, metrics, an encapsulation: somebody has changed it
-by hand) makes its value another one (`RouteValue.is_altered`), so that ours are written again.
+Other attributes of a route (a scope, a source, metrics, an encapsulation, set from outside) make
+its value a different one (`RouteValue.is_altered`), so that our routes are written again.
 
-Here is one message at a time; `fib/bulk.py` does the same to columns of them. Property tests hold
-both to pyroute2's message classes.
+This module handles one message at a time, `routes/bulk.py` columns of them. Property tests compare
+both with pyroute2's message classes.
 
-Failure: `NetlinkDecodeError` for bytes that are no route message; the kernel sends none, so it is
-logged and the table read again.
+Failure: `NetlinkDecodeError` for bytes that are not a route message; the kernel sends none, so it
+is logged and the table is read again.
 
 Sources: rtnetlink(7), linux/rtnetlink.h, linux/netlink.h; RTA_VIA as in RFC 5549's Linux support.
 """
@@ -83,7 +83,7 @@ _RT_TABLE_UNSPEC = 0
 
 
 _ALTERING = frozenset({Rta.PREFSRC, Rta.METRICS, Rta.FLOW, Rta.ENCAP_TYPE, Rta.ENCAP, Rta.EXPIRES})
-"""Attributes that change what a route does, and that this daemon never writes."""
+"""Attributes that change the effect of a route, and that this daemon never writes."""
 
 
 PREFIX_LEN_OFFSET = NLMSG_HEADER.size + 1
@@ -121,17 +121,17 @@ def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
 def encode_template(
     kind: OpKind, table_key: TableKey, value: RouteValue | None, protocol: int
 ) -> bytes:
-    """One request in which the prefix and the sequence number are still zero.
+    """Encode one request with the prefix and the sequence number set to zero.
 
     The destination is the first attribute, so its bytes are at DESTINATION_OFFSET, the length of
     the prefix at PREFIX_LEN_OFFSET and the sequence number at SEQUENCE_OFFSET.
 
     Args:
-        kind: what to do.
-        space: where.
-        value: what to install; None for a removal.
-        protocol: our rtm_protocol; a removal carries it too, so that the kernel refuses to remove
-            a foreign route that took the place of ours.
+        kind: the operation.
+        table_key: table, family, TOS and priority of the route.
+        value: the value to install; None for a removal.
+        protocol: our rtm_protocol; a removal carries it, too, so that the kernel refuses to remove
+            a foreign route that replaced ours.
     """
     message_type, flags = _OPERATION_HEADERS[kind]
     next_hops = () if value is None else value.next_hops
@@ -157,7 +157,7 @@ def encode_template(
 
 
 def encode_barrier(sequence: int) -> bytes:
-    """A message that does nothing and is acknowledged: by then all before it is done.
+    """Encode a message without effect; its acknowledgement shows that all before it is done.
 
     Source: netlink_rcv_skb of Linux acknowledges control messages without looking at them.
     """
@@ -165,13 +165,13 @@ def encode_barrier(sequence: int) -> bytes:
 
 
 def encode_route_dump(family: Family, table_id: int, sequence: int, protocol: int = 0) -> bytes:
-    """Ask for the routes of one table; the kernel filters when the socket checks strictly.
+    """Encode a request for the routes of one table; the kernel filters on a strict socket.
 
     Args:
-        family: of the routes.
-        table_id: of the table.
-        sequence: of the request.
-        protocol: whose routes; 0 for all.
+        family: the family of the routes.
+        table_id: the table.
+        sequence: sequence number of the request.
+        protocol: rtm_protocol of the routes; 0 for all.
 
     Source: NETLINK_GET_STRICT_CHK, socket option of netlink(7) since Linux 4.20.
     """
@@ -182,7 +182,7 @@ def encode_route_dump(family: Family, table_id: int, sequence: int, protocol: in
 
 
 def _decode_next_hops(payload: bytes) -> tuple[list[NextHop], set[int]]:
-    """Decode RTA_MULTIPATH: the next hops, and which attributes they have besides gateways."""
+    """Decode RTA_MULTIPATH: the next hops, and the attributes that they have besides gateways."""
     next_hops, others = [], set()
     for flags, weight, ifindex, found in decode_multipath(payload):
         via = None
@@ -196,11 +196,11 @@ def _decode_next_hops(payload: bytes) -> tuple[list[NextHop], set[int]]:
 
 
 def decode_route(payload: bytes) -> KernelRoute | None:
-    """One route message's payload.
+    """Decode the payload of one route message.
 
     Returns:
-        The route, or None for what this daemon never deals with: other families, routes to
-        sources, cached clones, and types that are not in `RouteType` (local, broadcast, ...).
+        The route, or None for routes that this daemon does not handle: other families, routes for
+        source prefixes, cached clones, types that are not in `RouteType` (local, broadcast, ...).
 
     Raises:
         DecodeError: malformed.
@@ -264,7 +264,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
 
 
 def scope_of(family: Family, value: RouteValue) -> int:
-    """The rtm_scope of a route that does this: for IPv4, `link` where there is no gateway."""
+    """Return the rtm_scope of a route with this value: for IPv4, `link` if it has no gateway."""
     is_on_link = family is Family.IPV4 and value.is_link_route
     return _RT_SCOPE_LINK if is_on_link else _RT_SCOPE_UNIVERSE
 
@@ -279,7 +279,7 @@ def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefi
 
 
 def decode_end(message: NetlinkMessage) -> tuple[int, str]:
-    """What ended a dump, NLMSG_DONE or NLMSG_ERROR: as `decode_error`; 0 for a whole one.
+    """Decode the end of a dump, NLMSG_DONE or NLMSG_ERROR, as `decode_error`; 0 if complete.
 
     A dump that fails while it is under way ends with NLMSG_DONE, too, which carries the error.
 
@@ -291,5 +291,5 @@ def decode_end(message: NetlinkMessage) -> tuple[int, str]:
     if message.type != NLMSG_DONE:
         return decode_error(message)
     if len(message.payload) < ERRNO.size:
-        return 0, ""  # it is empty in old kernels
+        return 0, ""  # old kernels send it without a payload
     return max(0, -ERRNO.unpack_from(message.payload)[0]), ""

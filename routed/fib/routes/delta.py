@@ -9,7 +9,7 @@
 A key is in exactly one of `same`, `to_install`, `held` and `to_remove`; `replaced` has the kernel's
 value of keys that are to be installed or held. So a million routes that are in order take one
 dictionary entry each, and neither "is there anything to do" nor "what" needs a walk over the table
-or past the keys that have to wait. The maps depend on the two sides alone, not on the history of a
+or past the keys that are held. The maps depend on the two sides alone, not on the history of a
 key (a property test compares them with the dictionary difference under any sequence of calls).
 
 Order: the maps are ordered by when a key came in; the order of arrival is the fairest one.
@@ -58,12 +58,12 @@ class DeltaTracker(Generic[K, V]):
 
     @property
     def to_install(self) -> Mapping[K, V]:
-        """Desired keys that the kernel has not, or has otherwise: to be written, oldest first."""
+        """Desired keys that the kernel lacks or has with another value, oldest first."""
         return self._to_install
 
     @property
     def held(self) -> Mapping[K, V]:
-        """Desired keys, missing or different, that are not to be tried before `release`."""
+        """Desired keys, missing or different, that are not tried before `release`."""
         return self._held
 
     @property
@@ -158,7 +158,7 @@ class DeltaTracker(Generic[K, V]):
         return [key for key in keys if same.get(key) != value]
 
     def clear_marks(self) -> None:
-        """Forget which keys were seen."""
+        """Clear the record of the keys that were seen."""
         self._marked = set()
 
     def mark(self, keys: Iterable[K]) -> None:

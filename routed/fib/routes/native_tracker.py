@@ -1,8 +1,8 @@
 """`DeltaTracker` for the routes of one family, kept by the C extension.
 
-Keys are `Prefix.as_int`, values are interned: equal ones are one. It answers as `DeltaTracker` does
-(one test suite runs over both), in a third of the memory, and in a tenth of the time where keys
-come and go as columns.
+Keys are `Prefix.as_int`; equal values are stored once. It behaves as `DeltaTracker` does (one test
+suite runs over both), with a third of the memory, and a tenth of the time for operations on
+columns of keys.
 
 Order: the oldest key of `to_install` is popped first; the views have no order.
 """
@@ -171,7 +171,7 @@ class NativeTracker:
         return self._column(self._table.compare(self._pack(keys), value))
 
     def clear_marks(self) -> None:
-        """Forget which keys were seen."""
+        """Clear the record of the keys that were seen."""
         self._table.clear_marks()
 
     def mark(self, keys: Iterable[int]) -> None:

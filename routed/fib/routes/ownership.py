@@ -70,7 +70,7 @@ class RouteKey(NamedTuple):
 
     @property
     def table_key(self) -> TableKey:
-        """What it shares with others."""
+        """The identity without the prefix."""
         return TableKey(self.table_id, self.prefix.family, self.tos, self.priority)
 
 

@@ -11,7 +11,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _SCATTER = 256
-"""Adjacent keys are spread so many parts of the queue apart."""
+"""Number of parts of the queue over which adjacent keys are spread."""
 
 
 class Pending(NamedTuple, Generic[K, V]):
