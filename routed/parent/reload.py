@@ -382,7 +382,7 @@ class Transactions:
         return self._last_good.is_kept
 
     async def _write_state_loop(self) -> None:
-        """Retry to write state files that could not be written."""
+        """Retry the write of state files that could not be written."""
         while True:
             await trio.sleep(KEEP_RETRY_S)
             if not self._last_good.is_kept and await self._write_state():
@@ -426,7 +426,7 @@ class Transactions:
         await self._write_state()
 
     async def _confirm(self, request: ReloadRequest) -> ReloadFinished:
-        assert self._unconfirmed is not None  # the table says so
+        assert self._unconfirmed is not None  # by the table of transitions
         text, self._unconfirmed = self._unconfirmed.text, None
         self._last_good.put_in_force(text)
         await self._write_state()
@@ -468,7 +468,7 @@ class Transactions:
         If cancelled, when the daemon ends: the next start uses the former configuration.
         """
         waiting = self._unconfirmed
-        assert waiting is not None  # the table says so
+        assert waiting is not None  # by the table of transitions
         started = trio.current_time()
         left = self._switch.in_force.config
         with self._announced():

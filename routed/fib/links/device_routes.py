@@ -30,11 +30,11 @@ all links count. A route through a gateway for the very subnet is not compared, 
 priority: that would require keeping every route of the host's administrator.
 
 A route through a nexthop object does not count: it names no link. The object may be changed without
-a notification for the route, and one that `ip route` writes has a scope that takes no gateway.
+a notification for the route, and one that `ip route` writes has a scope that accepts no gateway.
 
-Routes of routing daemons do not count: they are selected, and may depend on ours. The
-tables are the daemon's own and, unless that one is a VRF's, main, where the kernel resolves
-a gateway to which the table itself has no route (fib_check_nh_nongw).
+Routes of routing daemons do not count: they are selected, and may depend on ours. The tables are
+the daemon's own and, unless that one is a VRF's, main, where the kernel resolves a gateway to which
+the table itself has no route (fib_check_nh_nongw).
 
 Notifications and a dump both pass `find_devices`, so they agree. The kernel removes routes without
 a notification when their link is set down (`forget_link`), and IPv4 routes whose source address is
