@@ -79,7 +79,7 @@ class ObjectSync:
         """
         self.nexthop_table = nexthop_table
         self.is_trusted = False
-        """Whether the table is believed to equal the kernel's objects."""
+        """Whether the table equals the objects in the kernel, as far as is known."""
         self._kernel = kernel
         self._fib_tables = fib_tables
         self._log = log

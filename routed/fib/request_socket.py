@@ -94,8 +94,7 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 
 
 SEND_BYTES_MAX = 64 * 1024
-"""Most bytes of one send: a third of the default send buffer. 400 routes with one next hop take
-25 kB."""
+"""Most bytes of one send, a third of the default buffer; 400 routes of one next hop are 25 kB."""
 
 
 class RequestSocket(NetlinkSocket):

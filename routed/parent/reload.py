@@ -157,8 +157,7 @@ class Transactions:
             self._wake()
 
     def returns_from_dying_engines(self) -> bool:
-        """Whether the daemon, after too many deaths of engines, returns to the former configuration
-        instead of ending."""
+        """Whether the daemon, after too many deaths of engines, reverts instead of ending."""
         if TRANSITIONS[self.phase, Event.ENGINES_DYING].action is not Action.GO_BACK:
             return False
         self._must_return = True
@@ -528,8 +527,7 @@ class Transactions:
 
     @contextmanager
     def _announced(self) -> Iterator[None]:
-        """Notify the service manager that a reload is under way, and open the log file again, which
-        may have been moved away."""
+        """Notify the service manager of a reload, and reopen the log file (it may be renamed)."""
         with self._reporter.reload_announced():
             self._daemon_log.begin_reopening()
             yield

@@ -48,7 +48,7 @@ class OpKind(enum.Enum):
     INSTALL = "install"
     """The route must not exist yet (NLM_F_CREATE | NLM_F_EXCL): no foreign route is overwritten."""
     REPLACE = "replace"
-    """The route must exist, and is believed to be ours (NLM_F_REPLACE)."""
+    """The route must exist, and is ours as far as is known (NLM_F_REPLACE)."""
     REMOVE = "remove"
 
 

@@ -91,8 +91,7 @@ REFUSALS_BURST = 1000
 its event loop. Beyond that the kernel refuses calls by itself."""
 
 CLOSED_S = 3.0
-"""Seconds that an engine may run after it closed its end of the channel: it prints its final
-output."""
+"""Seconds that an engine may run, to print its final output, after it closed the channel."""
 
 PULSE_S = 5.0
 PULSES_MISSED_MAX = 12
