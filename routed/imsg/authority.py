@@ -1,8 +1,8 @@
-"""Who may say what between parent and engine, and when: the authority table.
+"""The authority table: which end of the parent-engine channel may send which message, and when.
 
-The authority of a message comes from the end it arrived at, never from what it says: the table is
-looked up before a body is decoded, and a message from the wrong side, with a descriptor where none
-belongs, or in the wrong phase ends the engine (a bug or an attack; the parent cannot tell which).
+The authority of a message comes from the end it arrived at, never from its content: the table is
+consulted before a body is decoded. A message from the wrong side, with an unexpected descriptor, or
+in the wrong phase ends the engine (a bug or an attack; the parent cannot distinguish the two).
 
 Numbers are never reused.
 """
@@ -68,7 +68,7 @@ __all__ = [
 
 
 class ImsgType(enum.IntEnum):
-    """NOUN_VERB, a prefix per family."""
+    """Frame types, named NOUN_VERB with a prefix per family."""
 
     CONF_BEGIN = 1
     CONF_ITEM = 2
@@ -119,7 +119,7 @@ class ChannelEnd(enum.Enum):
 
 
 class EnginePhase(enum.Enum):
-    """How far an engine's life has come, as the parent sees it."""
+    """Phase of an engine's incarnation, as the parent sees it."""
 
     CONFIGURING = "configuring"
     RUNNING = "running"
@@ -127,7 +127,7 @@ class EnginePhase(enum.Enum):
 
 
 class Authority(NamedTuple):
-    """Who may send a message, whether a descriptor rides along, and when."""
+    """The permitted sender and phases of a message, and whether it carries a descriptor."""
 
     sender: ChannelEnd
     message: type
@@ -149,8 +149,7 @@ AUTHORITY: dict[ImsgType, Authority] = {
     ImsgType.CONF_DONE: Authority(ChannelEnd.PARENT, ConfDone, False, _CONFIGURED),
     ImsgType.CONF_APPLIED: Authority(ChannelEnd.ENGINE, ConfApplied, False, _ALWAYS),
     ImsgType.ENGINE_HELLO: Authority(ChannelEnd.ENGINE, EngineHello, False, _STARTING),
-    # The one descriptor that an engine may hand over, before it has read a byte of anybody but
-    # its parent.
+    # The only descriptor that an engine may send, before it has read any input but its parent's.
     ImsgType.REFUSALS_WATCHED: Authority(ChannelEnd.ENGINE, RefusalsWatched, True, _STARTING),
     ImsgType.REFUSALS_COUNTED: Authority(ChannelEnd.PARENT, RefusalsCounted, False, _RUNNING),
     ImsgType.MESSAGES_DROPPED: Authority(ChannelEnd.PARENT, MessagesDropped, False, _RUNNING),
@@ -192,26 +191,25 @@ MESSAGE_CLASSES: dict[type, ImsgType] = {
 
 
 class AuthorityError(IpcError):
-    """A message that its sender may not send, or not now, or not like this."""
+    """A message that the table does not permit: by its sender, phase or descriptor."""
 
 
 def check_authority(
     type_number: int, sender: ChannelEnd, phase: EnginePhase, *, has_descriptor: bool
 ) -> type:
-    """Judge a message by the table before its body is looked at.
+    """Check a message against the table before its body is decoded.
 
     Args:
         type_number: the frame's type, as received.
         sender: the end that the frame came from.
-        phase: how far the engine's life has come, as the receiver knows.
-        has_descriptor: whether a descriptor came along.
+        phase: the engine's phase, as the receiver knows it.
+        has_descriptor: whether a descriptor was received with the frame.
 
     Returns:
         The class to decode the body as.
 
     Raises:
-        AuthorityError: an unknown type, the wrong sender or phase, a descriptor too many or
-            missing.
+        AuthorityError: unknown type, wrong sender or phase, unexpected or missing descriptor.
     """
     try:
         message_type = ImsgType(type_number)

@@ -1,13 +1,13 @@
-"""Routes by the thousand between engine and parent: columns of prefixes and of what they do.
+"""Bulk encoding of routes between engine and parent: columns of prefixes and of value indices.
 
     keys      IPv4: 8 bytes each, big-endian, address << 8 | prefix length
               IPv6: 17 bytes each, the same
     values    4 bytes each, big-endian: an index into the values that the message lists once
 
-A million routes have few distinct next hops, so each is said once a message, and a route is 12
-bytes that C code packs and unpacks. What comes out is checked: a prefix with host bits, a length
-beyond the family's, an index beyond the list, columns of different lengths are refused with
-`ColumnError`, and the sender is not to be trusted again.
+A million routes have few distinct next hops, so each is sent once per message, and a route takes 12
+bytes that C code packs and unpacks. Decoded columns are checked: a prefix with host bits, a length
+beyond the family's, an index beyond the list, or columns of different lengths raise `ColumnError`,
+and the sender is no longer trusted.
 
 Cost: 0.1 us a route each way for IPv4, 0.3 us for IPv6.
 """
@@ -29,11 +29,11 @@ _IPV4_KEY_BYTES, _IPV6_KEY_BYTES = 8, 17
 
 
 class ColumnError(IpcError):
-    """Columns that no honest sender sends."""
+    """Malformed columns; the sender is defective or hostile."""
 
 
 def pack_keys(family: Family, keys: Sequence[int]) -> bytes:
-    """Prefixes (`Prefix.as_int`) of one family as bytes."""
+    """Encode prefixes (`Prefix.as_int`) of one family as a column."""
     if family is Family.IPV4:
         return struct.pack(f">{len(keys)}Q", *keys)
     return b"".join([key.to_bytes(_IPV6_KEY_BYTES, "big") for key in keys])
@@ -43,7 +43,7 @@ def unpack_keys(family: Family, column: bytes) -> list[int]:
     """Undo `pack_keys`.
 
     Raises:
-        ColumnError: not whole, or not prefixes.
+        ColumnError: the column is truncated, or an entry is not a prefix.
     """
     width = _IPV4_KEY_BYTES if family is Family.IPV4 else _IPV6_KEY_BYTES
     if len(column) % width:
@@ -63,20 +63,20 @@ def unpack_keys(family: Family, column: bytes) -> list[int]:
 
 
 def pack_indices(indices: Sequence[int]) -> bytes:
-    """Indices into the message's values as bytes."""
+    """Encode indices into the message's values as a column."""
     return struct.pack(f">{len(indices)}I", *indices)
 
 
 def unpack_values(column: bytes, values: Sequence[V], count: int) -> list[V]:
-    """The values that a column of indices names.
+    """Return the values that a column of indices refers to.
 
     Args:
         column: from `pack_indices`.
-        values: what the indices point into.
-        count: how many there must be: as many as keys.
+        values: the values of the message.
+        count: the required number of indices: that of the keys.
 
     Raises:
-        ColumnError: another number of them, or an index beyond the values.
+        ColumnError: the number of indices is not `count`, or an index is beyond the values.
     """
     if len(column) != 4 * count:
         raise ColumnError(f"{len(column)} bytes of values for {count} prefixes")

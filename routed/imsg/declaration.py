@@ -3,8 +3,8 @@
     engine --ENGINE_HELLO(version, digest)--> parent: the same as mine?
 
 The parent may have run for months when an engine dies, and the code on disk may be another version
-by then. A new engine would read the parent's messages wrongly, or mean something else by its own;
-so it gets no message unless both are the same.
+by then. A new engine could then misinterpret the parent's messages, and the parent the engine's, so
+the parent sends it nothing unless both are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["hello_of_this_process"]
 
 @functools.cache
 def hello_of_this_process() -> EngineHello:
-    """The version that this process runs.
+    """Return the version and the message digest of the code that this process runs.
 
     Cost: about 10 ms the first time.
     """

@@ -1,5 +1,5 @@
-"""A digest of messages as they are declared: two processes with the same digest understand each
-other. Pure.
+"""A digest of message declarations: two processes with the same digest can decode each other's
+messages. Pure.
 
 It covers the names and types of all fields, of nested classes too, and the members of enums; not
 what the code does with them.
@@ -22,7 +22,7 @@ DIGEST_BYTES = 16
 
 
 def declaration_of(classes: Iterable[type]) -> bytes:
-    """The digest of some message classes, and of every class in them."""
+    """Return the digest of message classes and of every class nested in them."""
     known: dict[str, str] = {}
     for message_class in classes:
         _collect(message_class, known)
@@ -35,7 +35,7 @@ def _collect(kind: Any, known: dict[str, str]) -> None:
         _collect(member, known)
     if not isinstance(kind, type) or kind.__module__ == "builtins" or _name(kind) in known:
         return
-    known[_name(kind)] = ""  # a class may hold itself
+    known[_name(kind)] = ""  # a class may contain itself
     if issubclass(kind, enum.Enum):
         known[_name(kind)] = repr([(member.name, member.value) for member in kind])
     elif dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):

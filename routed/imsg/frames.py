@@ -1,17 +1,17 @@
-"""From a message between parent and engine to the frames that carry it: the one place where a
-message that is too long becomes several. Pure.
+"""Encoding of a parent-engine message into frames: the only place where a message that is too long
+is split. Pure.
 
     message --encode--> fits? --yes--> one frame
        ^                  |
        +---- halves <-no--+
 
-A message that is too long, or that has more items than its class is declared with, is halved by its
-own method until each part fits. All parts are encoded before the first is sent, so a message goes
-out whole or not at all.
+A message that is too long, or that has more items than its class declares, is halved by its own
+method until each part fits. All parts are encoded before the first is sent, so a message is sent
+completely or not at all.
 
-Failure: `CodecError` for a message that cannot be encoded (a defect of its sender). Whoever sends
-in a loop uses `frames_or_problem`, which raises nothing: such a message is left out, logged and
-counted, and the loop goes on.
+Failure: `CodecError` for a message that cannot be encoded (a defect of its sender). A sending loop
+uses `frames_or_problem`, which raises nothing: such a message is skipped, logged and counted, and
+the loop continues.
 
 Cost: encoding a message that needs n frames costs log2(n) times as much as one that needs no
 halving.
@@ -33,19 +33,19 @@ BODY_BYTES_MAX = INTERNAL_FRAME_MAX_BYTES - FRAME_HEADER_BYTES
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A message that may be sent as several ones."""
+    """A message that can be split into several messages."""
 
     def halves(self) -> tuple[object, ...]:
-        """Messages that say the same together; none when there is nothing to divide."""
+        """Return messages equivalent to this one; none if it cannot be divided."""
         ...
 
 
 def frames_of(message: object, request_id: int = 0) -> list[Frame]:
-    """The frames that carry a message, in order.
+    """Encode a message as frames, in order.
 
     Args:
         message: of a class in the authority table.
-        request_id: of the request that it is, or answers; 0 for none.
+        request_id: id of the request that it is or answers; 0 for none.
 
     Raises:
         CodecError: the message is of no such class, does not match its declaration, or is too long
@@ -58,7 +58,7 @@ def frames_of(message: object, request_id: int = 0) -> list[Frame]:
 
 
 def frames_or_problem(message: object, request_id: int = 0) -> tuple[list[Frame], str]:
-    """The same, for a loop that must go on: no frames, and what is wrong, where it cannot be."""
+    """Do the same as `frames_of`, but return no frames and the problem instead of raising."""
     try:
         return frames_of(message, request_id), ""
     except CodecError as error:

@@ -3,7 +3,7 @@
 The channel is one SOCK_SEQPACKET pair, made by the parent; the engine holds its end at fd 3. Which
 end may send which message, and when, is the authority table's (`routed/imsg/authority.py`).
 
-One life of an engine:
+One incarnation of an engine:
 
     parent                                engine
       |  <-- ENGINE_HELLO --------------    |      before anything else
@@ -23,16 +23,16 @@ One life of an engine:
       |  <-- FIB_COMMANDED ------------     |      then FIB_COMMAND_DONE
       |  <-- RELOAD_REQUESTED ---------     |      then CONF_* again, RELOAD_FINISHED
       |  -- STOP --------------------->     |
-      |  <-- STOPPED -----------------      |      goodbyes sent, nothing more to say
+      |  <-- STOPPED -----------------      |      GOODBYE sent; the engine exits
 
 Size: a message is never too long for a frame. Each field has a bound (`routed.model.bounds`): text
 for people is cut, and a message whose lists may be long has a method `halves`, which says how it
-becomes several messages (`routed.imsg.frames`). `continues` marks all of these but the last; they
-come one directly after the other. FIB_UPDATE alone is kept short by its sender
+is split into several messages (`routed.imsg.frames`). `continues` is set in all of these but the
+last; they follow one another directly. FIB_UPDATE alone is kept short by its sender
 (`routed.engine.fib.desired`).
 
-Flow: each side keeps what it has to say as state (dirty routes, dirty links) and sends from one
-task, so neither can make the other buffer without bound, and neither reader ever waits on a sender.
+Flow: each side keeps unsent information as state (dirty routes, dirty links) and sends from one
+task, so neither can make the other buffer without bound, and no reader ever waits for a sender.
 """
 
 from __future__ import annotations
@@ -113,29 +113,29 @@ __all__ = [
 ]
 
 LOG_LINES_KEPT = 500
-"""For `show log`; at info and above."""
+"""Log lines at info and above that are kept for `show log`."""
 
 
 CHANNEL_FD = 3
-"""Where the engine finds its channel to the parent."""
+"""Descriptor number of the engine's channel to the parent."""
 
 
 CONF_ITEM_BYTES = 60_000
-"""A configuration travels as pieces of at most this many bytes, well under the frame limit."""
+"""Largest piece of an encoded configuration, in bytes; well below the frame limit."""
 JOURNAL_BYTES_MAX = 256 * 1024 * 1024
-"""No engine leaves a longer file of injected routes to the next one; the parent gives up such."""
+"""Largest file of injected routes passed from one engine to the next; the parent drops a larger
+one."""
 
 PROBLEM_BYTES_MAX = 1000
 """The longest text about one problem."""
 ANSWER_BYTES_MAX = 60_000
-"""All lines of an answer for people: they fit in one RESULT of the control channel, too."""
+"""Total size of the text lines of an answer; they also fit in one RESULT of the control channel."""
 ANSWER_LINE_BYTES_MAX = PROBLEM_BYTES_MAX
 LOG_FIELD_BYTES_MAX = 2000
-"""The longest field of a log line; `routed.log.logger` keeps the whole line shorter than twice
-that."""
+"""Largest field of a log line; `routed.log.logger` limits all fields together to twice that."""
 
 Word = Annotated[str, TextBytes(64)]
-"""A name of ours, such as that of an event."""
+"""A name that routed defines, such as an event name."""
 FilePath = Annotated[str, TextBytes(8192)]
 AnswerLines = Annotated[tuple[str, ...], Lines(ANSWER_BYTES_MAX, ANSWER_LINE_BYTES_MAX)]
 NextHops = Annotated[tuple[NextHop, ...], Items(NEXT_HOPS_MAX)]
@@ -149,45 +149,45 @@ def _halved(items: tuple[T, ...]) -> tuple[tuple[T, ...], tuple[T, ...]]:
 
 
 class SocketKind(enum.IntEnum):
-    """What a descriptor handed to the engine is for."""
+    """Purpose of a descriptor that is passed to the engine."""
 
     NEIGHBOR = 1
-    """A UDP socket bound to one link, its NUP group joined."""
+    """A UDP socket bound to one link and joined to its NUP multicast group."""
     MANAGEMENT = 2
     """The listening management socket."""
     METRICS = 3
-    """The listening metrics socket; instead of an earlier one."""
+    """The listening metrics socket; replaces an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineHello:
-    """The engine's first message: which code it runs. The fields never change, so that engine and
-    parent of different versions understand each other so far."""
+    """The engine's first message: the version of its code. The fields never change, so that an
+    engine and a parent of different versions can both decode it."""
 
     version: Annotated[str, TextBytes(100)]
-    """Of routed, for people."""
+    """The version of routed, for display."""
     declaration: Annotated[bytes, TextBytes(32)]
     """A digest of all messages as declared (`routed.imsg.digest`): the two must be the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfBegin:
-    """A configuration follows, in pieces."""
+    """Start of a configuration; its pieces follow."""
 
     generation: int
-    """Counts configurations of this daemon's life, from 1."""
+    """Number of this configuration since the daemon started, from 1."""
     total_bytes: int
     started_at_ns: int
-    """The daemon's start on CLOCK_MONOTONIC: an engine that comes back keeps the uptime."""
+    """The daemon's start on CLOCK_MONOTONIC, so that uptime survives an engine restart."""
     engine_restarts: int
     """How many engines before this one have died."""
     violations: Annotated[dict[Word, int], Items(16)]
-    """Rules that they broke, by kind (`routed.parent.engine_process.session.Conduct`)."""
+    """Violations by those engines, by kind (`routed.parent.engine_process.session.Conduct`)."""
     config_path: FilePath
     daemon_pid: int
-    """The parent's, for `show status`: the engine may be in no position to ask."""
+    """The parent's, for `show status`; the engine may be unable to read it itself."""
     origin_seqno: int
-    """Where the engine's origin seqno starts: later than any that an earlier life used."""
+    """Initial origin seqno of the engine; later than any that an earlier incarnation used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,24 +199,24 @@ class ConfItem:
 
 @dataclass(frozen=True, slots=True)
 class ConfSecrets:
-    """The secrets that go with the configuration; its files are not the engine's to read. Several
-    messages between CONF_BEGIN and CONF_DRAIN add up."""
+    """The secrets of the configuration; the engine cannot read the secret files itself. Several
+    messages between CONF_BEGIN and CONF_DRAIN accumulate."""
 
     secrets: Annotated[tuple[SharedSecret, ...], Items(20)]
 
     def halves(self) -> tuple[ConfSecrets, ...]:
-        """The same as several messages; none when it is as short as can be."""
+        """Return equivalent shorter messages; none if it cannot be divided."""
         return tuple(map(ConfSecrets, _halved(self.secrets))) if len(self.secrets) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
 class ConfDrain:
-    """That was all: say whether it can be applied."""
+    """End of the configuration: the engine reports whether it can apply it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfReady:
-    """The engine has it whole; a non-empty problem means no."""
+    """The engine has received the configuration; a non-empty problem means it cannot apply it."""
 
     generation: int
     problem: Annotated[str, TextBytes(PROBLEM_BYTES_MAX)]
@@ -224,26 +224,26 @@ class ConfReady:
 
 @dataclass(frozen=True, slots=True)
 class ConfDone:
-    """Switch to it now."""
+    """Request to switch to the new configuration now."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfApplied:
-    """The engine runs by it."""
+    """The engine uses the new configuration."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """A link is there, or is different."""
+    """A link was added or has changed."""
 
     link: Interface
     continues: bool = False
     """More addresses of the link follow in the next message."""
 
     def halves(self) -> tuple[LinkChanged, ...]:
-        """The same as several messages; none when it is as short as can be."""
+        """Return equivalent shorter messages; none if it cannot be divided."""
         link = self.link
         if len(link.addresses) < 2:
             return ()
@@ -256,40 +256,40 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class LinkRemoved:
-    """A link is gone."""
+    """A link was removed."""
 
     ifindex: int
 
 
 FORMER_NEXT_HOPS_MAX = 1000
-"""Next hops in one message; a router has as many as it has neighbors."""
+"""Most next hops in one message; a router has about as many as it has neighbors."""
 NEXT_HOPS_SUSPECTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LinksComplete:
-    """Every link that the host has was told: routes may be judged reachable or not."""
+    """All links of the host have been reported: reachability of routes may be evaluated."""
 
     former_next_hops: Annotated[tuple[tuple[Address, int], ...], Items(FORMER_NEXT_HOPS_MAX)]
-    """Gateways and their links that routes of an earlier life go through; of an engine, or of a
+    """Gateways and links used by routes of an earlier incarnation of the engine, or of an earlier
     daemon whose routes have been read by now. At most FORMER_NEXT_HOPS_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocketReady:
-    """A descriptor comes along."""
+    """A socket for the engine; the message carries its descriptor."""
 
     kind: SocketKind
     ifindex: int
     """The link of a NEIGHBOR socket; 0 otherwise."""
     family: Family | None
-    """What a NEIGHBOR socket speaks over."""
+    """The address family of a NEIGHBOR socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalReady:
-    """A descriptor comes along: of one of the two files in which an engine leaves what clients
-    injected to the next one. The parent holds them and never looks inside."""
+    """One of the two files through which an engine passes injected routes to its successor; the
+    message carries its descriptor. The parent keeps both files open and never reads them."""
 
     number: int
     """0 or 1."""
@@ -297,7 +297,8 @@ class JournalReady:
 
 @dataclass(frozen=True, slots=True)
 class FibValue:
-    """What a route does, said once for all routes of a message that do it."""
+    """The forwarding attributes of a route, sent once for all routes of a message that share
+    them."""
 
     type: RouteType
     next_hops: NextHops
@@ -316,7 +317,7 @@ class FibColumns:
 
 @dataclass(frozen=True, slots=True)
 class FibUpdate:
-    """The engine wants these in the kernel, and those no longer.
+    """Changes to the desired routes: routes to install or replace, and prefixes to remove.
 
     Within one message no prefix of a table is in both.
     """
@@ -327,33 +328,34 @@ class FibUpdate:
     install: tuple[FibColumns, ...]
     remove: tuple[FibColumns, ...]
     completes_start: bool = False
-    """With this one, all is sent that the engine had decided when it sent its first."""
+    """Set in the update that completes the changes pending when the first one was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class FibInSync:
-    """Everything wanted has been said: what else is ours in the kernel is stale."""
+    """All desired routes have been sent: any other route of ours in the kernel is stale."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class NextHopsAsked:
-    """A client wants to see the kernel nexthop objects; the request id comes back."""
+    """Request for the kernel nexthop objects on behalf of a client. The answer repeats the request
+    id."""
 
     after_id: int
-    """Those with ids above this one."""
+    """Only objects with ids above this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextHopReport:
-    """How one kernel nexthop object stands."""
+    """State of one kernel nexthop object."""
 
     id: int
     next_hops: NextHops
-    """As routes want them."""
+    """The desired next hops."""
     active: NextHops
-    """As the kernel has them."""
+    """The next hops in the kernel."""
     problem: Reason
     left_out: int
     """How many more next hops the longer of the two lists has."""
@@ -361,22 +363,22 @@ class NextHopReport:
 
 @dataclass(frozen=True, slots=True)
 class NextHopsReported:
-    """Some of them, by id."""
+    """Some of the kernel nexthop objects, in order of id."""
 
     objects: Annotated[tuple[NextHopReport, ...], Items(100)]
     is_last: bool
 
     def halves(self) -> tuple[NextHopsReported, ...]:
-        """The first half alone: it is one answer, and the engine asks for those after it."""
+        """Only the first half: the engine requests the remaining objects afterwards."""
         first, _ = _halved(self.objects)
         return (NextHopsReported(first, is_last=False),) if first else ()
 
 
 @dataclass(frozen=True, slots=True)
 class NextHopsToVerify:
-    """These are likely dead: groups that have others should do without them, at once.
+    """Next hops that have probably failed: groups with other members should drop them at once.
 
-    Said before the RIB has decided anything; `NextHopsVerified` follows.
+    Sent before the RIB has selected new best paths; `NextHopsVerified` follows.
     """
 
     legs: Annotated[tuple[tuple[Address, int], ...], Items(NEXT_HOPS_SUSPECTED_MAX)]
@@ -385,46 +387,46 @@ class NextHopsToVerify:
 
 @dataclass(frozen=True, slots=True)
 class NextHopsVerified:
-    """The RIB has decided about links and next hops as of now, and every desired route that follows
-    from it was said: what was suspected is as the routes want it again."""
+    """The RIB has evaluated the current links and next hops, and all resulting desired routes have
+    been sent: the next hops to verify are again as the desired routes have them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FibProgress:
-    """How far the kernel has followed. A route is installed when its update's serial is at or
+    """Progress of the FIB in the kernel. A route is installed when its update's serial is at or
     below `applied_serial` and it is not among the failures."""
 
     applied_serial: int
     failures: Annotated[tuple[FibFailure, ...], Items(PROGRESS_ROUTES_MAX)]
-    """New or changed since the last progress."""
+    """Failures that are new or changed since the last progress message."""
     recovered: Annotated[tuple[tuple[int, Prefix], ...], Items(PROGRESS_ROUTES_MAX)]
-    """No longer failing."""
+    """Routes that no longer fail."""
     counters: FibCounters
     preferred: Annotated[tuple[PreferredRoute, ...], Items(PROGRESS_ROUTES_MAX)] = ()
     """Foreign routes that the kernel prefers to ours; new or changed."""
     unpreferred: Annotated[tuple[tuple[int, Prefix], ...], Items(PROGRESS_ROUTES_MAX)] = ()
-    """(table, prefix) where it prefers none any longer."""
+    """(table, prefix) of routes that no foreign route is preferred to any longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """How one policy rule of the configuration stands in the kernel."""
+    """State of one configured policy rule in the kernel."""
 
     rule: PolicyRule
     problem: Reason
-    """Why the kernel does not have it; empty when it has."""
+    """Why the rule is not in the kernel; empty if it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class RulesChanged:
-    """All of them, in order."""
+    """All policy rules, in order."""
 
     rules: Annotated[tuple[RuleReport, ...], Items(200)]
     continues: bool = False
     """More follow in the next message."""
 
     def halves(self) -> tuple[RulesChanged, ...]:
-        """The same as several messages; none when it is as short as can be."""
+        """Return equivalent shorter messages; none if it cannot be divided."""
         if len(self.rules) < 2:
             return ()
         first, second = _halved(self.rules)
@@ -433,7 +435,7 @@ class RulesChanged:
 
 @dataclass(frozen=True, slots=True)
 class RoutesImported:
-    """What others keep in the kernel and we take into the RIB: what is new, and what is gone. No
+    """Changes to the foreign kernel routes that are imported into the RIB: added and removed. No
     route is in both."""
 
     install: Annotated[tuple[ImportedRoute, ...], Items(300)]
@@ -441,7 +443,7 @@ class RoutesImported:
     """(prefix, owner) of each."""
 
     def halves(self) -> tuple[RoutesImported, ...]:
-        """The same as several messages; none when it is as short as can be."""
+        """Return equivalent shorter messages; none if it cannot be divided."""
         if len(self.install) + len(self.remove) < 2:
             return ()
         if self.install and self.remove:
@@ -452,7 +454,7 @@ class RoutesImported:
 
 @dataclass(frozen=True, slots=True)
 class FibCommanded:
-    """A client that may, asked for it; the request id comes back in the answer."""
+    """A FIB command, sent on behalf of an authorised client. The answer repeats the request id."""
 
     command: FibCommand
     uid: int
@@ -461,7 +463,7 @@ class FibCommanded:
 
 @dataclass(frozen=True, slots=True)
 class FibCommandDone:
-    """It is carried out; lines for people say what became of it."""
+    """The FIB command has finished; the lines describe the result for display."""
 
     is_ok: bool
     lines: AnswerLines
@@ -469,35 +471,35 @@ class FibCommandDone:
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
-    """A client that may, asks about or for a configuration; the request id comes back in the
-    answer."""
+    """A configuration command, sent on behalf of an authorised client. The answer repeats the
+    request id."""
 
     uid: int
     pid: int
     action: ReloadAction = ReloadAction.RELOAD
     confirm_s: float | None = None
-    """With RELOAD: the old one comes back unless it is confirmed so soon."""
+    """With RELOAD: time in which it must be confirmed, or the old configuration is restored."""
     token: Word = ""
-    """With CONFIRM: the configuration that is meant; empty for the one that waits."""
+    """With CONFIRM: the configuration to confirm; empty for the pending one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigState:
-    """How the configuration in force stands."""
+    """State of the configuration in force."""
 
     phase: Word
     """`confirmed`, `switching`, `unconfirmed` or `returning`."""
     token: Word = ""
-    """What a `confirm` may name; empty unless it is unconfirmed."""
+    """The identifier that `confirm` accepts; empty unless the configuration is unconfirmed."""
     left_ns: int = 0
-    """Until it is taken back."""
+    """Time until it is rolled back."""
     asked_by: Word = ""
     """Who loaded it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadFinished:
-    """How a reload went, whoever asked for it: request id 0 when a signal did."""
+    """Result of a reload, whatever requested it; request id 0 if that was a signal."""
 
     is_ok: bool
     lines: AnswerLines
@@ -512,12 +514,12 @@ REFUSED_CALLS_MAX = 600
 
 @dataclass(frozen=True, slots=True)
 class RefusalsWatched:
-    """The descriptor that comes along tells of system calls that the engine is refused."""
+    """Carries the seccomp listener, which reports the system calls refused to the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalsCounted:
-    """What engines of this daemon were refused so far."""
+    """Number of system calls refused to the engines of this daemon so far."""
 
     calls: Annotated[dict[Word, int], Items(REFUSED_CALLS_MAX)]
     """By the system call's name."""
@@ -557,7 +559,8 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogLevelRequested:
-    """A client that may, wants more or fewer lines; the request id comes back in the answer."""
+    """A new log level, sent on behalf of an authorised client. The answer repeats the request
+    id."""
 
     level: Word
     """debug, info, warning or error."""
@@ -565,7 +568,7 @@ class LogLevelRequested:
 
 @dataclass(frozen=True, slots=True)
 class LogLevelChanged:
-    """Log from this level on: the answer to a request, or news (request id 0)."""
+    """The log level in force: the answer to a request, or a notification (request id 0)."""
 
     level: Word
 
@@ -587,22 +590,22 @@ class Diagnose:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Say that your event loop turns."""
+    """Request for a `Pong`, which shows that the engine's event loop runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """It does."""
+    """The answer to `Ping`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Say goodbye to the neighbors and end."""
+    """Request to send the neighbors GOODBYE or RESTART and exit."""
 
     is_restart: bool
-    """The daemon comes back at once: neighbors should keep forwarding."""
+    """The daemon restarts at once: neighbors should keep forwarding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The goodbyes are sent; the engine ends by itself now."""
+    """The neighbors have been notified; the engine now exits by itself."""
