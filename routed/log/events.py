@@ -1,4 +1,4 @@
-"""Every event that is ever logged, declared once."""
+"""The declarations of all log events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
 
 
 class Level(enum.IntEnum):
-    """Severity; higher is worse. The names are the configuration's words."""
+    """Severity; higher is worse. The names are those of the configuration."""
 
     DEBUG = 10
     INFO = 20
@@ -22,15 +22,15 @@ class Level(enum.IntEnum):
 
 
 class EventSpec(NamedTuple):
-    """What is declared of an event."""
+    """The declaration of an event."""
 
     level: Level
     fields: tuple[str, ...]
     per_minute: int = 0
-    """At most this many lines a minute; 0 is no limit. Parent and engine have this many each."""
+    """Most lines a minute; 0 is no limit. The limit applies to parent and engine separately."""
     is_engines: bool = False
-    """Whether the engine may log it. The parent ends an engine that logs any other event, so that
-    a line about what the parent alone knows is the parent's."""
+    """Whether the engine may log it. The parent ends an engine that logs any other event, so an
+    engine cannot forge the parent's lines."""
 
 
 _D, _I, _W, _E = Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR
@@ -41,7 +41,7 @@ def _engines(level: Level, fields: tuple[str, ...], per_minute: int = 0) -> Even
 
 
 _STRANGERS = 30
-"""Lines a minute for what somebody outside can trigger."""
+"""Lines a minute for events that an unauthenticated sender can trigger."""
 
 
 EVENTS: dict[str, EventSpec] = {

@@ -1,4 +1,4 @@
-"""Every event that is ever logged, declared once, and the way a line takes to where it is read.
+"""The logger: checks declared events, filters them by level and rate, and passes them to a sink.
 
     room --emit--> Logger (level, rate limit) --record--> sink
                                                  parent: `routed.parent.log_sinks`
@@ -9,19 +9,18 @@ event and its fields are keys of one object.
 
 Invariants:
     An event that is not declared cannot be emitted: `emit` raises KeyError, and a test walks every
-    call. What a stranger can trigger is declared with a rate limit; what the limit swallowed is
-    counted in the next line that passes (`suppressed=12`).
-    A line is bounded: FIELD_BYTES_MAX for a field, RECORD_BYTES_MAX for all of them. What is longer
-    is cut, and `...` marks the cut.
-    A line is one line of printable characters, whatever a value holds: the rest is escaped as
-    in JSON, also what is no control character of ASCII (U+009B, U+2028, the marks that turn text
-    around).
-    A line that the engine wrote says so (`engine:`, `"process": "engine"`), and has limits of its
-    own: it takes no room from the parent's lines.
+    call. Events that an unauthenticated sender can trigger have a rate limit; the next line that
+    passes has the count of suppressed lines (`suppressed=12`).
+    A line is bounded: FIELD_BYTES_MAX for a field, RECORD_BYTES_MAX for all of them. Longer values
+    are cut, and `...` marks the cut.
+    A line is one line of printable characters, whatever a value contains: all others are escaped
+    as in JSON, including non-ASCII control characters (U+009B, U+2028, bidirectional marks).
+    A line of the engine is marked (`engine:`, `"process": "engine"`) and has its own rate limits,
+    so it cannot suppress the parent's lines.
     Secrets are never fields.
 
-Failure: a sink that fails must not take the daemon along; lines are then lost and counted, and the
-count is said as soon as a line goes through.
+Failure: a failing sink must not end the daemon; lines are then lost and counted, and the count is
+logged as soon as a line can be written.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ __all__ = [
 
 FIELD_BYTES_MAX = 2000
 RECORD_BYTES_MAX = 4000
-"""Of UTF-8, before it is escaped."""
+"""Bytes of UTF-8, before escaping."""
 
 
 class LogRecord(NamedTuple):
-    """One line to be."""
+    """One log line before it is formatted."""
 
     level: Level
     event: str
@@ -65,7 +64,7 @@ class LogRecord(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where records end up."""
+    """A destination of log records."""
 
     def write(self, record: LogRecord) -> None:
         """Write one record.
@@ -76,12 +75,12 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what the sink holds; it is not written to again."""
+        """Release the sink's resources; it is not written to again."""
         ...
 
 
 class TokenBucket:
-    """So many lines a second, so many at once; what did not pass is counted."""
+    """A token bucket that counts the requests it could not serve."""
 
     __slots__ = ("_burst", "_per_s", "_refilled_at", "_suppressed", "_tokens")
 
@@ -89,9 +88,9 @@ class TokenBucket:
         """Start full.
 
         Args:
-            per_s: tokens that come in a second.
-            burst: tokens that fit in; at least 1.
-            now: seconds, of the clock that `take` is asked with.
+            per_s: refill rate, tokens per second.
+            burst: capacity in tokens; at least 1.
+            now: seconds, on the clock that is passed to `take`.
         """
         self._per_s = per_s
         self._burst = self._tokens = float(burst)
@@ -99,8 +98,8 @@ class TokenBucket:
         self._suppressed = 0
 
     def take(self, now: float, amount: float = 1.0) -> int | None:
-        """Take tokens. Returns how many askers went without since the last one that got some, or
-        None if there are not so many left."""
+        """Take tokens. Returns how many requests were refused since the last one that was served,
+        or None if too few tokens are left."""
         elapsed = now - self._refilled_at
         self._tokens = min(self._burst, self._tokens + elapsed * self._per_s)
         self._refilled_at = now
@@ -125,9 +124,9 @@ class Logger:
         self.level = level
         self.sink = sink
         self.on_record: Callable[[LogRecord], None] | None = None
-        """Told of every record that passed level and limit, written or not."""
+        """Called with every record that passed level and limit, written or not."""
         self.lost = 0
-        """Records that the sink failed to write since the last one that went through."""
+        """Records that the sink failed to write since the last successful one."""
         self._process = process
         self._now = now
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
@@ -137,7 +136,7 @@ class Logger:
         """Log one declared event with exactly its declared fields.
 
         Raises:
-            KeyError: the event is not declared, or a field is missing or too many (our bug).
+            KeyError: the event is not declared, or a field is missing or undeclared (our bug).
         """
         spec = EVENTS[event]
         if spec.fields != tuple(fields) and set(spec.fields) != set(fields):
@@ -146,7 +145,7 @@ class Logger:
             self.write(event, {name: str(fields[name]) for name in spec.fields}, self._process)
 
     def write(self, event: str, fields: dict[str, str], process: str) -> None:
-        """Pass on a declared event whose fields are text already (an engine's LOG_EVENT).
+        """Log a declared event whose fields are text already (an engine's LOG_EVENT).
 
         Raises:
             KeyError: the event is not declared.
@@ -181,7 +180,7 @@ class Logger:
 
 
 def clip_fields(fields: Mapping[str, str], max_bytes: int = RECORD_BYTES_MAX) -> dict[str, str]:
-    """The fields of one line, cut to FIELD_BYTES_MAX each and max_bytes in all.
+    """Cut the fields of one line to FIELD_BYTES_MAX each and max_bytes in total.
 
     Cost: linear in max_bytes, whatever the length of the values.
     """
@@ -194,7 +193,7 @@ def clip_fields(fields: Mapping[str, str], max_bytes: int = RECORD_BYTES_MAX) ->
 
 
 def _escaped(text: str) -> str:
-    """Printable text, where everything else is escaped as in JSON."""
+    """Escape all characters that are not printable, as in JSON."""
     if text.isprintable():
         return text
     return "".join(
@@ -211,14 +210,14 @@ def _quoted(value: str) -> str:
 
 
 def format_text(record: LogRecord) -> str:
-    """`event key=value ...`: one line whatever the values hold."""
+    """Format a record as `event key=value ...`: one line whatever the values contain."""
     words = [record.event]
     words += [f"{name}={_quoted(value)}" for name, value in record.fields.items()]
     return " ".join(words)
 
 
 def format_json(record: LogRecord) -> str:
-    """One JSON object on one line."""
+    """Format a record as one JSON object on one line."""
     return _escaped(
         json.dumps(
             {
@@ -233,11 +232,11 @@ def format_json(record: LogRecord) -> str:
 
 
 def wall_time() -> float:
-    """When a line is logged: seconds since 1970."""
-    return time.time()  # noqa: TID251  (a log line says when, in wall time)
+    """Return the wall time in seconds since 1970."""
+    return time.time()  # noqa: TID251  (log lines have wall time)
 
 
 def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC, to the millisecond."""
+    """Format seconds since 1970 as RFC 3339 in UTC, with milliseconds."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
