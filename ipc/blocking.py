@@ -4,15 +4,14 @@
         for neighbor in client.ask(ShowNeighbors()).rows():
             print(neighbor["router_id"], neighbor["state"])
 
-One request at a time. The connection is made when it is first needed and made again after the
-daemon has gone away. A request is sent at most once: it is repeated on a new connection only when
-the kernel refused to take it on the old one, so nothing is ever done twice. An answer that is
-not read to its end costs the connection (the daemon stops a dump when its client hangs up), and the
-next request opens another.
+One request is in flight at a time. The client connects when a connection is first needed, and again
+after the daemon has gone away. A request is sent at most once: it is repeated on a new connection
+only if the kernel did not accept it on the old one, so nothing is executed twice. If an answer is
+not read to its end, the connection is closed (the daemon then stops the dump), and the next request
+opens another.
 
-Failure: `ControlError` and its two special cases, each with the exit status that routectl
-documents; the text is a sentence for the person at the keyboard. Nothing else escapes, but for
-KeyboardInterrupt.
+Failure: `ControlError` and its two subclasses, each with the exit status that routectl documents
+and a sentence for the user. Nothing else escapes, except KeyboardInterrupt.
 
 Why no thread and no event loop: importing trio alone takes longer than a whole `routectl show
 neighbors`.
@@ -85,22 +84,22 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT_S = 30.0
-"""How long the daemon may be silent. A reload reads a file and waits for the kernel, so this is
-generous; everything else answers within milliseconds."""
+"""Longest wait for a message of the daemon, in seconds. A reload reads a file and waits for the
+kernel, so this is generous; everything else answers within milliseconds."""
 
 PIPELINE_DEPTH = 2
-"""Requests under way in `exchange`. Two keep both sides busy; more would only fill the socket, and
-could let both ends wait for room to write at once."""
+"""Requests in flight in `exchange`. Two keep both sides busy; more would only fill the socket, and
+both ends could then block on writing at the same time."""
 
 _TIMEVAL = struct.Struct("ll")
 
 
 class _NotTaken(Exception):
-    """The kernel did not take the request: the daemon had closed this connection before."""
+    """The kernel did not accept the request: the daemon had already closed this connection."""
 
 
 class Answer:
-    """What the daemon says to one request: pages of rows, then a result."""
+    """The daemon's answer to one request: pages of rows, then a result."""
 
     def __init__(self, client: ControlClient, request_id: int) -> None:
         self._client = client
@@ -113,7 +112,7 @@ class Answer:
         return self._result is not None
 
     def pages(self) -> Iterator[list[dict[str, object]]]:
-        """The rows as the daemon pages them: lists of column -> value.
+        """Yield the rows page by page, as lists of column -> value.
 
         Raises:
             ControlError: the request failed, before the first row or after some.
@@ -144,7 +143,7 @@ class Answer:
         """The only row of an answer that has one.
 
         Raises:
-            ControlError: as `pages`; or there is none, as no daemon in order would answer.
+            ControlError: as `pages`; or there is no row, which is a defect of the daemon.
         """
         rows = list(self.rows())
         if not rows:
@@ -152,7 +151,7 @@ class Answer:
         return rows[0]
 
     def result(self) -> Result:
-        """The result; rows that were not read yet are read and dropped.
+        """Return the result; unread rows are read and discarded.
 
         Raises:
             ControlError: as `pages`.
@@ -164,14 +163,14 @@ class Answer:
 
 
 class ControlClient:
-    """One caller's connection to the daemon, made on demand."""
+    """A connection to the daemon, made on demand."""
 
     def __init__(self, socket_path: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         """Nothing is opened yet.
 
         Args:
             socket_path: where the daemon listens.
-            timeout_s: how long it may be silent, in seconds, above 0.
+            timeout_s: longest wait for a message, in seconds, above 0.
         """
         self.socket_path = socket_path
         self._timeout_s = timeout_s
@@ -192,10 +191,10 @@ class ControlClient:
         self.close()
 
     def connect(self) -> Welcome:
-        """Connect and greet, unless that was done; who the daemon is and what we may do there.
+        """Connect and exchange hellos, unless connected. Returns the daemon's hello.
 
         Raises:
-            ControlError: nobody listens, we may not talk to it, or it speaks another version.
+            ControlError: nothing listens, access is denied, or the protocol versions differ.
         """
         if self._welcome is not None:
             return self._welcome
@@ -208,7 +207,7 @@ class ControlClient:
         return self._welcome
 
     def close(self) -> None:
-        """Hang up; the next request connects again."""
+        """Close the connection; the next request connects again."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._welcome = self._answer = None
@@ -217,7 +216,7 @@ class ControlClient:
         """Send one request.
 
         Raises:
-            ControlError: it could not be sent; what the daemon says to it comes from the answer.
+            ControlError: it could not be sent; the returned answer reports the daemon's errors.
         """
         if self._answer is not None and not self._answer.is_complete:
             self.close()
@@ -234,17 +233,17 @@ class ControlClient:
         return self._answer
 
     def exchange(self, requests: Iterable[Request]) -> Iterator[tuple[Result, list[Row]]]:
-        """Send requests one behind another, without waiting for each answer before the next.
+        """Send requests one after another, without waiting for each answer before the next.
 
         While the daemon works on one, the next one is made and waits in the socket; PIPELINE_DEPTH
         bounds how many.
 
         Yields:
-            The end of each answer and its rows, in order; a result that is not `ok` is for the
-            caller to judge.
+            The result of each answer and its rows, in order; the caller handles a result that is
+            not `ok`.
 
         Raises:
-            ControlError: the connection broke; what had been sent may or may not have been done.
+            ControlError: the connection broke; requests in flight may have been executed or not.
         """
         if self._answer is not None and not self._answer.is_complete:
             self.close()
@@ -276,18 +275,18 @@ class ControlClient:
                 return ALL_WELL, rows
 
     def watch(self, request: Request, *, output: int | None = None) -> Iterator[list[Row]]:
-        """Send a request whose rows come for as long as the caller reads them.
+        """Send a request whose rows arrive for as long as the caller reads them.
 
-        The connection is for this alone; stopping to read closes it, which ends it at the daemon.
+        The connection is used for this alone; closing the iterator closes it, which ends the watch.
 
         Args:
-            request: such a one.
-            output: where the caller writes the rows, if that is a descriptor: a pipe whose reader
-                leaves ends the watch at once, not at the next change.
+            request: one whose answer does not end, such as `Monitor`.
+            output: the descriptor that the caller writes rows to, if any: when the reader of a pipe
+                closes it, the watch ends at once, not at the next change.
 
         Raises:
             ControlError: the request failed, or the daemon has gone.
-            BrokenPipeError: whoever reads the output has left.
+            BrokenPipeError: the reader of the output has closed it.
         """
         self.close()
         answer = self.ask(request)
@@ -306,10 +305,10 @@ class ControlClient:
             self.close()
 
     def wait_for_end(self) -> NoReturn:
-        """Keep the connection, and with it whatever was leased for the session, until it ends.
+        """Keep the connection, and with it all routes leased for the session, until it ends.
 
         Raises:
-            ControlError: it has ended; the text says how.
+            ControlError: the connection has ended; the text has the reason.
         """
         self.connect()
         assert self._connection is not None  # connect() makes one
@@ -323,10 +322,10 @@ class ControlClient:
         raise speaks_nonsense(self.socket_path, "it answers what nobody asked")
 
     def open_snapshot(self) -> int:
-        """The FIB snapshot's descriptor, which the caller owns.
+        """Request the FIB snapshot. Returns its descriptor, which the caller owns.
 
         Raises:
-            ControlError: it could not be had.
+            ControlError: the request failed.
         """
         self._answer = self.ask(SnapshotOpen())
         message, descriptor = self._receive(self._request_id)
@@ -360,7 +359,7 @@ class ControlClient:
         try:
             self._send(ControlType.HELLO, encode(ClientHello(PROTOCOL_VERSION)))
         except _NotTaken:
-            # Turned away before we spoke: what it said is waiting to be read.
+            # The daemon rejected the connection before the hello; its reason can still be read.
             pass
         message, descriptor = self._receive(self._request_id)
         if descriptor is not None:
@@ -383,7 +382,7 @@ class ControlClient:
             raise stays_silent(self.socket_path, self._timeout_s) from None
 
     def _receive(self, request_id: int) -> tuple[Welcome | Rows | Result, int | None]:
-        """The next message of one answer, and the descriptor that came along."""
+        """Receive the next message of one answer, and the descriptor that came with it."""
         try:
             frame, descriptor = self._receive_frame()
         except ControlError:
@@ -428,27 +427,27 @@ class ControlClient:
         try:
             return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
         except ConnectionResetError:
-            # A peer that closes with our words unread resets us, and the kernel reports that
-            # before what it had said; the second read gets the parting word, or the end.
+            # A peer that closes with unread data resets the connection, and the kernel reports
+            # that before the peer's last message; the second read gets that message, or the end.
             return connection.recvmsg(CONTROL_FRAME_MAX_BYTES + 1, space)
 
 
 def _await_rows(connection: socket.socket, output: int) -> None:
-    """Wait for what the daemon says.
+    """Wait until a message of the daemon can be read.
 
     Raises:
-        BrokenPipeError: whoever reads the output leaves before.
+        BrokenPipeError: the reader of the output closes it before.
     """
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
-    waiting.register(output, 0)  # an error and a hang-up are always told
+    waiting.register(output, 0)  # errors and hang-up are always reported
     if any(descriptor == output for descriptor, _ in waiting.poll()):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _limit_waiting(connection: socket.socket, timeout_s: float | None) -> None:
-    """How long the kernel waits for the daemon before it says EAGAIN; None: for ever."""
-    # Zero means for ever to the kernel, so the shortest limit is its unit.
+    """Set how long the kernel waits for the daemon before EAGAIN; None: without limit."""
+    # The kernel takes zero as no limit, so the shortest limit is its unit.
     microseconds = 0 if timeout_s is None else max(int(timeout_s * 1e6), 1)
     limit = _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):

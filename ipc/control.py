@@ -14,24 +14,24 @@ CONTROL_FRAME_MAX_BYTES:
       |  -- SNAPSHOT_OPEN, id 3 -------->   |
       |  <-- RESULT + descriptor, id 3 --   |
 
-A session answers one request at a time, in order; what is asked meanwhile waits in the socket. A
-RESULT with request id 0 answers nothing that was asked: it is a parting word (too many sessions, no
-role at all), and the connection ends after it.
+A session answers one request at a time, in order; later requests wait in the socket. A RESULT with
+request id 0 answers no request: it gives the reason why the daemon closes the connection (too many
+sessions, no role at all).
 
-Who asks is known from the kernel alone (`ipc.credentials`); no message carries an identity. What
-each request needs is decided in `routed/control/policy.py`, by an allow-list.
+The client's identity comes from the kernel alone (`ipc.credentials`); no message carries one. The
+role that each request needs is in the allow-list of `routed/control/policy.py`.
 
 Rows are generic: a page names its columns and then gives plain values. So a new column reaches
 `--json` through an old client, and the columns only grow (DESIGN section 7).
 
-Size: a page is at most PAGE_BYTES, a row at most ROW_BYTES_MAX; what is cut is said (LEFT_OUT, the
-last line of a RESULT). So the daemon has no answer that does not fit a frame.
+Size: a page is at most PAGE_BYTES, a row at most ROW_BYTES_MAX; truncation is reported (LEFT_OUT,
+the last line of a RESULT). So every answer of the daemon fits its frames.
 
 Invariants:
-    Numbers are never reused. `ClientHello` and `Result` never change their fields: they are what
-    two programs of different versions still understand of each other.
+    Numbers are never reused. `ClientHello` and `Result` never change their fields, so that two
+    programs of different versions can still decode them.
 
-Failure: a body that is not its declared class is `CodecError`, of the sender's making.
+Failure: `CodecError` for a body that does not match its declared class (the sender's fault).
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-"""Raised when a request or an answer changes its fields; both ends refuse any other politely."""
+"""Incremented when a request or an answer changes its fields; both ends refuse any other version
+with an error."""
 
 DEFAULT_SOCKET = "/run/routed/routed.sock"
 
@@ -104,11 +105,11 @@ PAGE_BYTES = CONTROL_FRAME_MAX_BYTES // 2
 """A page of rows is at most this long, unless one row alone is longer."""
 
 ROW_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 1024
-"""A row alone is at most this long; of a longer one the ends of its longest values are left out."""
+"""Largest row in bytes; in a longer one, the ends of the longest values are cut off."""
 
 LEFT_OUT = "left_out"
-"""The column that a page with such a row has in addition: how many items of a list, or bytes of a
-text, were left out, by column."""
+"""The additional column of a page with a truncated row: the number of list items or text bytes left
+out, by column."""
 
 RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (
@@ -116,10 +117,10 @@ CONFIG_SECTIONS = (
     "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
     "allow_martians", "metrics",
 )  # fmt: skip
-"""The keys at the top of routes.yaml; a test holds them to it."""
+"""The top-level keys of routes.yaml; a test compares them with the schema."""
 
 ROUTE_NEXT_HOPS_MAX = 256
-"""Next hops of one injected route."""
+"""Most next hops of one injected route."""
 
 PARTING_REQUEST_ID = 0
 
@@ -163,22 +164,22 @@ class ResultCode(enum.Enum):
 
     OK = "ok"
     DENIED = "denied"
-    """The caller's role does not reach that far."""
+    """The caller's role does not permit the request."""
     NOT_FOUND = "not_found"
     USAGE = "usage"
-    """The request itself is wrong: malformed, or a value that cannot be."""
+    """The request itself is wrong: malformed, or with an impossible value."""
     BUSY = "busy"
-    """Not now; asking again later may work."""
+    """Not possible now; a later attempt may succeed."""
     GONE = "gone"
-    """What was asked about, or the daemon, went away meanwhile."""
+    """The subject of the request, or the daemon, disappeared meanwhile."""
     INTERNAL = "internal"
     """A defect of routed; its log has more."""
     FAILED = "failed"
-    """Understood, tried, and not done; nothing has changed."""
+    """The request was valid but failed; nothing has changed."""
 
 
 class Role(enum.IntEnum):
-    """What a caller may do; each includes those below."""
+    """Permissions of a caller; each role includes the lower ones."""
 
     NONE = 0
     READ = 1
@@ -188,7 +189,7 @@ class Role(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """The word that users see."""
+        """The name of the role, for display."""
         return self.name.lower()
 
 
@@ -228,7 +229,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class LastRows(Rows):
-    """The last page, and the end: all went well."""
+    """The last page, which also ends the answer with success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ class Result:
 
     code: ResultCode
     lines: tuple[str, ...] = ()
-    """For people: what was done, or why not."""
+    """Text for display: what was done, or why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ class ShowRoutes:
     is_longer: bool = False
     """With `prefix`: everything inside it, rather than exactly it."""
     source: str | None = None
-    """A word of RouteSource: connected, static, ..."""
+    """A RouteSource label: connected, static, ..."""
     is_selected_only: bool = False
 
 
@@ -285,7 +286,7 @@ class ShowRoute:
 
 @dataclass(frozen=True, slots=True)
 class ShowFib:
-    """What the kernel should hold, and whether it does, one row for each route."""
+    """The desired routes and whether the kernel has them, one row for each route."""
 
     family: AddressFamily | None = None
     prefix: str | None = None
@@ -302,24 +303,24 @@ class ShowLog:
     """The last lines of the daemon's log, oldest first."""
 
     level: str | None = None
-    """debug, info, warning or error: the least severe that is wanted."""
+    """Minimum severity: debug, info, warning or error."""
     event: str | None = None
     """Lines of this event only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShowConfig:
-    """The configuration in force, a row for each line of it."""
+    """The configuration in force, one row for each line."""
 
     section: str | None = None
-    """Only this key at the top."""
+    """Only this top-level key."""
     is_all: bool = False
-    """Also what is left at its default."""
+    """Also settings that have their default."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShowProtocol:
-    """Where routes come from, one row for each source."""
+    """The route sources, one row each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +335,7 @@ class ShowNextHops:
 
 @dataclass(frozen=True, slots=True)
 class ShowMemory:
-    """What the daemon's memory is used for, one row for each part."""
+    """The daemon's memory usage, one row for each part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,11 +352,11 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """Changes from now on, one row each, until the client hangs up; nothing else may be asked on
-    that connection. A row of kind `lost` says how many were left out before it."""
+    """Changes from now on, one row each, until the client closes the connection, which carries no
+    other request. A row of kind `lost` has the number of changes left out before it."""
 
     topics: tuple[str, ...] = ()
-    """Of routes, neighbors, links; all of them when empty."""
+    """Any of routes, neighbors, links; all of them if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +366,7 @@ class SnapshotOpen:
 
 @dataclass(frozen=True, slots=True)
 class Fib:
-    """Do something to the kernel FIB as a whole; answered when it is carried out."""
+    """A command for the kernel FIB as a whole; answered when it has finished."""
 
     command: str
     """`couple`, `decouple` or `resync`."""
@@ -378,19 +379,19 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Look at what the configuration file would change, change, confirm, or go back."""
+    """Check the configuration file, show its changes, load it, confirm it, or roll it back."""
 
     action: str
     """check, diff, plan, reload, confirm or rollback."""
     confirm_s: float | None = None
-    """With `reload`: the old one comes back unless it is confirmed within so many seconds."""
+    """With `reload`: seconds until the old one is restored unless the new one is confirmed."""
     token: str = ""
-    """With `confirm`: the configuration that is meant; empty for the one that waits."""
+    """With `confirm`: the configuration to confirm; empty for the pending one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClearNeighbor:
-    """Take every adjacency with a neighbor down and begin it afresh."""
+    """Reset every adjacency with a neighbor."""
 
     neighbor: str
     """Its router id, or its address on a link."""
@@ -398,7 +399,7 @@ class ClearNeighbor:
 
 @dataclass(frozen=True, slots=True)
 class SetLogLevel:
-    """Log as much as this, until a configuration says otherwise."""
+    """Set the log level until a configuration sets another."""
 
     level: str
     """debug, info, warning or error."""
@@ -406,35 +407,35 @@ class SetLogLevel:
 
 @dataclass(frozen=True, slots=True)
 class RecordNup:
-    """Write down what goes into NUP; `off` answers with the recording, in rows of text."""
+    """Record the inputs of NUP; `off` answers with the recording, in rows of text."""
 
     action: str
     """on or off."""
 
 
 class RouteOperation(enum.Enum):
-    """What becomes of injected routes."""
+    """Operation on injected routes."""
 
     ADD = "add"
     """Refused for a prefix that the owner has already."""
     REPLACE = "replace"
-    """Adds, or puts in the place of what the owner has; renews the lease."""
+    """Adds the route or replaces the owner's present one; renews the lease."""
     DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """How long injected routes stay by themselves."""
+    """Lifetime of injected routes."""
 
     seconds: float | None = None
-    """They vanish so long after the last ADD, REPLACE or ROUTE_RENEW; None: no such end."""
+    """Seconds after the last ADD, REPLACE or ROUTE_RENEW at which they expire; None: never."""
     is_session: bool = False
-    """They vanish with the connection that brought them."""
+    """Whether they are removed when the connection that injected them closes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteNextHop:
-    """A next hop as `ip route` would be told it; `via`, `dev` or both."""
+    """A next hop as in `ip route`: `via`, `dev` or both."""
 
     via: str | None = None
     dev: str | None = None
@@ -444,10 +445,10 @@ class RouteNextHop:
 
 @dataclass(frozen=True, slots=True)
 class RouteAttributes:
-    """All that injected routes share but their prefix."""
+    """The attributes of an injected route apart from its prefix."""
 
     type: str = "unicast"
-    """A word of RouteType: unicast, blackhole, unreachable, prohibit."""
+    """A RouteType label: unicast, blackhole, unreachable, prohibit."""
     next_hops: tuple[RouteNextHop, ...] = ()
     metric: int = 0
     tag: int = 0
@@ -472,8 +473,8 @@ class PackedRoutes:
 class RouteChange:
     """Inject, replace or delete routes, all of them or none.
 
-    A refused route is answered by a row (route: its number, IPv4 before IPv6; problem: text) before
-    the result, and nothing has changed then.
+    The answer has a row for each refused route (route: its number, IPv4 before IPv6; problem: text)
+    before the result; nothing has changed then.
     """
 
     operation: RouteOperation
@@ -483,13 +484,13 @@ class RouteChange:
     ipv6: PackedRoutes = PackedRoutes()
     lease: Lease = Lease()
     owner: str = ""
-    """A name that sets several programs of one user apart; for DELETE, also the whole owner as
-    `show routes` writes it."""
+    """A name that distinguishes several programs of one user; for DELETE, also the whole owner as
+    `show routes` shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRenew:
-    """Begin every timed lease of the caller's routes anew."""
+    """Renew every timed lease of the caller's routes."""
 
     seconds: float
     owner: str = ""

@@ -1,7 +1,7 @@
-"""What every client makes of the daemon's words: rows, errors for people, exit statuses. Pure.
+"""Interpretation of the daemon's messages by clients: rows, error texts, exit statuses. Pure.
 
-Shared by the blocking client (`ipc/blocking.py`) and the trio one (`ipc/trio_client.py`): both
-understand the same, and complain in the same words.
+Shared by the blocking client (`ipc/blocking.py`) and the trio one (`ipc/trio_client.py`), so that
+both decode the same messages and report the same errors.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ Row = dict[str, object]
 
 
 class ExitStatus(enum.IntEnum):
-    """How routectl ends; scripts may rely on it."""
+    """Exit statuses of routectl; scripts may rely on them."""
 
     DONE = 0
     REFUSED = 1
-    """The daemon understood and said no."""
+    """The daemon rejected the request."""
     USAGE = 2
     UNREACHABLE = 3
     DENIED = 4
@@ -61,7 +61,7 @@ class ExitStatus(enum.IntEnum):
 
 
 ALL_WELL = Result(ResultCode.OK)
-"""What a last page stands for."""
+"""The result that LAST_ROWS implies."""
 
 _EXIT_STATUS = {
     ResultCode.OK: ExitStatus.DONE,
@@ -71,20 +71,20 @@ _EXIT_STATUS = {
 
 
 class ControlError(IpcError):
-    """A request that did not end well."""
+    """A request that failed."""
 
-    TEXT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES  # all that a result says, for the user
+    TEXT_BYTES_MAX = CONTROL_FRAME_MAX_BYTES  # the whole text of a result
 
     def __init__(self, code: str, text: str, exit_status: ExitStatus) -> None:
         super().__init__(text)
         self.code = code
-        """A `ResultCode` value, or a word of the client's own: unreachable, no_route."""
+        """Take a `ResultCode` value, or a code of the client's own: unreachable, no_route."""
         self.text = text
         self.exit_status = exit_status
 
     @classmethod
     def of_result(cls, result: Result) -> ControlError:
-        """The error that a result which is not `ok` stands for."""
+        """Make the error for a result that is not `ok`."""
         text = "\n".join(result.lines) or result.code.value
         if result.code is ResultCode.DENIED:
             return Denied(text)
@@ -94,21 +94,21 @@ class ControlError(IpcError):
 
 
 class Denied(ControlError):
-    """The caller's role does not reach; the text says which role would, and who has it."""
+    """The caller's role is insufficient; the text names the required role and who has it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(ResultCode.DENIED.value, text, ExitStatus.DENIED)
 
 
 class DaemonUnreachable(ControlError):
-    """Nobody answers at the socket; the text says which socket, and what to do."""
+    """No daemon answers at the socket; the text names the socket and a remedy."""
 
     def __init__(self, text: str) -> None:
         super().__init__("unreachable", text, ExitStatus.UNREACHABLE)
 
 
 def why_unreachable(socket_path: str, error: OSError) -> str:
-    """What a failed connect(2) means, and what to do, for people."""
+    """Describe for the user why connect(2) failed, and a remedy."""
     match error.errno:
         case errno.ENOENT:
             why = f"routed is not running: there is no socket {socket_path}"
@@ -129,11 +129,11 @@ def why_unreachable(socket_path: str, error: OSError) -> str:
 
 
 def decode_answer(frame: Frame) -> Welcome | Rows | Result:
-    """What the daemon says.
+    """Decode a message of the daemon.
 
     Raises:
-        FrameError: not a message of the daemon's.
-        CodecError: not of its class.
+        FrameError: the type is not one that the daemon sends.
+        CodecError: the body does not match the message class.
     """
     match frame.type:
         case ControlType.HELLO:
@@ -148,10 +148,10 @@ def decode_answer(frame: Frame) -> Welcome | Rows | Result:
 
 
 def as_rows(message: Welcome | Rows) -> list[Row]:
-    """The rows of a page.
+    """Return the rows of a page.
 
     Raises:
-        DaemonUnreachable: what came is no page, or no whole one.
+        DaemonUnreachable: the message is not a page, or is malformed.
     """
     if isinstance(message, Welcome):
         raise DaemonUnreachable("routed greets in the middle of an answer")
@@ -168,7 +168,7 @@ _ALWAYS_SHOWABLE = frozenset({type(None), bool, int, str})
 
 
 def _is_showable(value: object) -> bool:
-    """Whether a value can stand in a JSON document: no bytes, no number that is none."""
+    """Whether a value can be written as JSON: no bytes, no NaN or infinity."""
     match value:
         case None | bool() | int() | str():
             return True
@@ -182,10 +182,10 @@ def _is_showable(value: object) -> bool:
 
 
 def raise_unless_ok(result: Result) -> None:
-    """Turn an answer that did not end well into its error.
+    """Raise the error of a result that is not `ok`.
 
     Raises:
-        ControlError: the daemon said no.
+        ControlError: the daemon rejected the request.
     """
     if result.code is ResultCode.OK:
         return
@@ -193,10 +193,10 @@ def raise_unless_ok(result: Result) -> None:
 
 
 def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome:
-    """The daemon's greeting, if it is one and speaks our version.
+    """Return the daemon's hello, if the message is one and has our version.
 
     Raises:
-        ControlError: it turned us away, does not greet, or is of another time.
+        ControlError: the connection was rejected, there was no hello, or the versions differ.
     """
     if isinstance(message, Result):
         raise_unless_ok(message)
@@ -214,17 +214,17 @@ def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome
 
 
 def went_away(socket_path: str) -> DaemonUnreachable:
-    """The connection has ended."""
+    """Make the error for a connection that has ended."""
     return DaemonUnreachable(f"routed at {socket_path} went away; ask again")
 
 
 def stays_silent(socket_path: str, timeout_s: float) -> DaemonUnreachable:
-    """Nothing has come for as long as the caller would wait."""
+    """Make the error for a daemon that sent nothing within the timeout."""
     return DaemonUnreachable(f"routed at {socket_path} has not answered for {timeout_s:g} s")
 
 
 def encode_request(request: Request | ClientHello) -> bytes:
-    """The body of a request's frame.
+    """Encode the body of a request's frame.
 
     Raises:
         ControlError: a value cannot be sent, such as a number of more than 64 bits.
@@ -237,11 +237,11 @@ def encode_request(request: Request | ClientHello) -> bytes:
 
 
 def request_is_too_long(size: int) -> ControlError:
-    """A request that does not fit a frame: it is not sent."""
+    """Make the error for a request that does not fit a frame and is not sent."""
     text = f"the request is too long: {size} bytes, and {CONTROL_FRAME_MAX_BYTES} may be"
     return ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE)
 
 
 def speaks_nonsense(socket_path: str, why: str) -> DaemonUnreachable:
-    """Something answers, but not as routed does."""
+    """Make the error for a peer that answers, but not with routed's protocol."""
     return DaemonUnreachable(f"{socket_path} does not speak routed's protocol: {why}")
