@@ -1,1 +1,1 @@
-"""What keeps a process in: capabilities, seccomp, landlock and limits, by the kernel alone."""
+"""Confinement of a process by the kernel: capabilities, seccomp, landlock and limits."""

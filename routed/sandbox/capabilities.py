@@ -1,9 +1,9 @@
-"""The capability sets of this process: look, keep some for good, keep none.
+"""The capability sets of this process: query them, and reduce or clear them permanently.
 
-    bounding     what an exec could ever give; cut down first, while CAP_SETPCAP is still held
-    ambient      what survives an exec without being root; cleared
+    bounding     upper limit of what an exec can grant; reduced first, which needs CAP_SETPCAP
+    ambient      kept across an exec by a non-root process; cleared
     inheritable  empty
-    permitted, effective   exactly what is kept
+    permitted, effective   exactly those that are kept
 
 Capabilities belong to a thread: all of this runs before a second one exists, and threads that
 are started later inherit what is left.
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Capability(enum.IntEnum):
-    """Those that we name; linux/capability.h numbers them."""
+    """The capabilities used here, numbered as in linux/capability.h."""
 
     KILL = 5
     SETGID = 6
@@ -55,10 +55,10 @@ def _raise_errno() -> None:
 
 
 def effective() -> int:
-    """The effective set of this process, one bit per capability.
+    """Return the effective set of this process, one bit per capability.
 
     Raises:
-        OSError: the kernel refused (it does not, for one's own set).
+        OSError: the kernel refused (it never does for the caller's own set).
     """
     header = struct.pack("=Ii", _VERSION_3, 0)
     data = ctypes.create_string_buffer(24)
@@ -74,21 +74,21 @@ def has(capability: Capability) -> bool:
 
 
 def names_of(capabilities: Iterable[Capability]) -> str:
-    """For people: `CAP_KILL, CAP_NET_ADMIN`, in the kernel's order."""
+    """Format capabilities for display, in the kernel's order: `CAP_KILL, CAP_NET_ADMIN`."""
     return ", ".join(f"CAP_{capability.name}" for capability in sorted(capabilities))
 
 
 def keep_only(
     wanted: Collection[Capability], for_exec: Collection[Capability] = ()
 ) -> frozenset[Capability]:
-    """Give up every capability but those wanted, for good.
+    """Drop every capability except some, permanently.
 
     Args:
-        wanted: to be used by this process.
-        for_exec: what a program that it starts as root may have: the bounding set.
+        wanted: capabilities that this process keeps.
+        for_exec: the bounding set, which limits programs that it starts as root.
 
     Returns:
-        What is left: the wanted ones that were there.
+        The capabilities that are left: those wanted that the process had.
 
     Raises:
         OSError: the kernel refused.
@@ -119,17 +119,17 @@ def _set(permitted: int) -> None:
 
 
 def cut_bounding_set(left: Collection[Capability]) -> None:
-    """Have no exec ever give more than some capabilities; nothing happens without CAP_SETPCAP.
+    """Drop all capabilities but `left` from the bounding set; do nothing without CAP_SETPCAP.
 
     Raises:
-        OSError: never for a capability that this kernel knows.
+        OSError: the kernel refused; not for a capability that it supports.
     """
     if not has(Capability.SETPCAP):
-        return  # nothing to gain from it either: no_new_privs stands before every exec
+        return  # no risk: no_new_privs is set before every exec
     for capability in range(_LAST_POSSIBLE + 1):
         if capability in left:
             continue
         try:
             prctl(_PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # EINVAL: past the last capability that this kernel knows
+            break  # EINVAL: past the last capability that this kernel has

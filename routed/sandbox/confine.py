@@ -1,8 +1,8 @@
-"""Give up power for good: what the parent keeps, and the engine's whole confinement, in order.
+"""Permanent loss of privileges: those that the parent keeps, and the confinement of the engine.
 
 Parent, once everything that needs root is open:
 
-    capabilities  CAP_NET_ADMIN, and what starting and ending the engine takes (`parent_needs`)
+    capabilities  CAP_NET_ADMIN, and those to start and end the engine (`parent_needs`)
     the rest      no_new_privs, not dumpable, no core files
 
 Engine, once everything is imported and before the first byte is read:
@@ -10,13 +10,13 @@ Engine, once everything is imported and before the first byte is read:
     capabilities' bounding set -> groups -> gid -> uid -> capability sets -> no_new_privs
     -> not dumpable, limits -> dies with its parent -> check: no way back -> landlock -> seccomp
 
-Landlock goes before seccomp, whose filter does not let its calls through. What the kernel lacks is
-in the report; whether that is acceptable is the caller's to decide.
+Landlock comes before seccomp, whose filter refuses landlock's system calls. The returned report
+names what the kernel lacks; the caller decides whether that is acceptable.
 
 Failure: `ConfinementError` names the step.
 
 Sources: capabilities(7), prctl(2), credentials(7); PR_SET_PDEATHSIG is reset by a change of ids, so
-it is set after them, and the parent's life is checked again after that (it may have died between).
+it is set after them, and then the parent is checked again (it may have exited in between).
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ OPEN_FILES_MAX = 4096
 """RLIMIT_NOFILE of the engine: 256 management sessions, a socket for each link, and room."""
 
 FILE_BYTES_MAX = 1 << 30
-"""RLIMIT_FSIZE of the engine, which files in memory obey: twice the size of a FIB snapshot. What an
-engine writes into the parent's journals would outlive it."""
+"""RLIMIT_FSIZE of the engine, which applies to memfds, too: twice the size of a FIB snapshot. It
+bounds the parent's journals, whose memory would outlive the engine."""
 
 THREADS_MAX = 256
-"""RLIMIT_NPROC of the engine, which counts all of its user's processes and threads. It starts none,
-so that a user who has more is no hindrance."""
+"""RLIMIT_NPROC of the engine, which counts all processes and threads of its user. The engine starts
+none, so a user with more of them does no harm."""
 
 _MOST = {
     resource.RLIMIT_NOFILE: OPEN_FILES_MAX,
@@ -66,23 +66,23 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 class ConfinementError(Exception):
-    """A power could not be given up; the message names which."""
+    """A confinement step failed; the message names the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What holds a process, as the kernel confirmed it."""
+    """The confinement of a process, as confirmed by the kernel."""
 
     uid: int
     has_seccomp: bool
     landlock_abi: int
-    """0: no landlock."""
+    """ABI version of landlock; 0: no landlock."""
     listener: int | None = None
-    """A descriptor for the parent, which tells it of refused calls."""
+    """The seccomp listener, which reports refused calls to the parent."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What this kernel could not do, in words."""
+        """Describe for display what this kernel could not do."""
         gaps = []
         if not self.has_seccomp:
             gaps.append("seccomp")
@@ -96,11 +96,11 @@ class Confinement:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether a whole piece is missing, rather than what later kernels added to one."""
+        """Whether a whole mechanism is missing, not only a later extension of one."""
         return not self.has_seccomp or self.landlock_abi == 0
 
     def __str__(self) -> str:
-        """`seccomp, landlock abi 7, uid 998`."""
+        """Format for display: `seccomp, landlock abi 7, uid 998`."""
         parts = ["seccomp"] if self.has_seccomp else []
         if self.landlock_abi:
             parts.append(f"landlock abi {self.landlock_abi}")
@@ -108,7 +108,7 @@ class Confinement:
 
 
 def parent_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
-    """The capabilities that the parent cannot do without.
+    """Return the capabilities that the parent needs.
 
     CAP_NET_ADMIN writes routes and enlarges socket buffers. An engine under another uid must be
     started (CAP_SETUID, CAP_SETGID, and CAP_SETPCAP to empty its bounding set) and ended
@@ -120,7 +120,7 @@ def parent_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
 
 
 def engine_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
-    """The capabilities that an engine is started with, to become who it is and to have none.
+    """Return the capabilities of a new engine, with which it changes its ids and drops the rest.
 
     CAP_NET_ADMIN is not among them: no engine has it, not even before it is confined.
     """
@@ -130,7 +130,7 @@ def engine_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
 
 
 def confine_parent(engine_uid: int) -> frozenset[Capability]:
-    """Keep what the parent needs and give up the rest of root's power.
+    """Keep the capabilities that the parent needs and drop all others.
 
     Returns:
         The capabilities that are left.
@@ -154,22 +154,22 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
 def confine_engine(
     uid: int, gid: int, *, has_sandbox: bool = True, tells_refusals: bool = False
 ) -> Confinement:
-    """Become uid and gid for good, without any capability, inside the sandbox.
+    """Change to uid and gid permanently, drop all capabilities, and enter the sandbox.
 
     Must run before threads start: the kernel keeps ids, capabilities and domains per thread.
 
     Args:
-        uid: the user to be. The present one is allowed (a user namespace with a single uid):
-            capabilities go all the same.
-        gid: the only group to be in.
-        has_sandbox: with seccomp and landlock, as far as the kernel has them.
-        tells_refusals: have refused calls wait for the holder of `Confinement.listener`.
+        uid: the new user. The present one is allowed (a user namespace with a single uid):
+            capabilities are dropped all the same.
+        gid: the new group, and the only one.
+        has_sandbox: whether to use seccomp and landlock, as far as the kernel has them.
+        tells_refusals: whether refused calls wait for the holder of `Confinement.listener`.
 
     Returns:
-        What holds now.
+        The confinement now in force.
 
     Raises:
-        ConfinementError: a step failed, or the check afterwards found a way back.
+        ConfinementError: a step failed, or privileges could be regained afterwards.
     """
     parent_pid = os.getppid()
     _be_as_mortal_as_others()
@@ -205,7 +205,7 @@ def _change_ids(uid: int, gid: int) -> None:
 
 
 def _set_limits() -> None:
-    """No core file, which would hold the keys; no locked memory; bounded files and threads."""
+    """Forbid core files, which would hold the keys, and locked memory; bound files and threads."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
     resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
@@ -217,9 +217,9 @@ def _set_limits() -> None:
 
 
 def _be_as_mortal_as_others() -> None:
-    """Give back what `OOMScoreAdjust=` shields the parent with: when memory runs out because of
-    what strangers say, the engine should go, and not the process that brings it back."""
-    # OSError: no /proc, or one that is read-only. The engine is the larger process all the same.
+    """Undo the protection that the parent has from `OOMScoreAdjust=`: if network input exhausts the
+    memory, the OOM killer should end the engine, not the parent that restarts it."""
+    # OSError: /proc is absent or read-only. The engine is the larger process in any case.
     with contextlib.suppress(OSError), open(_OOM_SCORE, "r+", encoding="ascii") as file:
         if int(file.read()) < 0:
             file.seek(0)

@@ -1,8 +1,7 @@
 """System calls that the standard library does not offer, and the machine that we run on.
 
-ctypes and nothing else: no libcap, libseccomp or libprctl has to be there. The numbers are those of
-the table in `syscalls.py`, for the two machines that it knows; on others seccomp and landlock
-are reported as missing.
+This uses only ctypes; libcap and libseccomp are not needed. The numbers are those of the table in
+`syscalls.py`, which has two machines; on others seccomp and landlock are reported as missing.
 
 Failure: OSError with the kernel's errno.
 """
@@ -20,16 +19,16 @@ __all__ = ["Machine", "here", "is_unknown", "libc", "prctl", "syscall"]
 
 
 class Machine(enum.Enum):
-    """The instruction sets whose system calls we know, by what uname(2) calls them."""
+    """The supported instruction sets, by their names in uname(2)."""
 
     X86_64 = "x86_64"
     AARCH64 = "aarch64"
 
 
 def here() -> Machine | None:
-    """The machine that this process runs on; None when we have no table for it.
+    """Return the machine that this process runs on, or None if there is no table for it.
 
-    A 32-bit interpreter on a 64-bit kernel makes other calls than uname(2) promises.
+    That includes a 32-bit interpreter on a 64-bit kernel, whose call numbers differ from uname(2).
     """
     if sys.maxsize < 1 << 32 or sys.byteorder != "little":
         return None
@@ -54,11 +53,11 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
     """Make a system call by its number.
 
     Args:
-        number: on this machine.
-        arguments: numbers, or bytes that the kernel only reads; None is a null pointer.
+        number: the number on this machine.
+        arguments: integers, or bytes that the kernel only reads; None is a null pointer.
 
     Raises:
-        OSError: as the kernel answered; ENOSYS when it does not know the call.
+        OSError: the kernel's error; ENOSYS if it does not have the call.
     """
     words = [
         ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_void_p(argument)
@@ -68,15 +67,15 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """prctl(2); what is not given is zero, as the newer options demand.
+    """Call prctl(2); missing arguments are zero, as the newer options require.
 
     Raises:
-        OSError: EINVAL when the kernel does not know the option or its value.
+        OSError: EINVAL if the kernel does not support the option or its value.
     """
     padded = [*arguments, 0, 0, 0, 0][:4]
     return _check(int(libc.prctl(option, *[ctypes.c_ulong(argument) for argument in padded])))
 
 
 def is_unknown(error: OSError) -> bool:
-    """Whether an error says that this kernel has no such thing, rather than that we may not."""
+    """Whether an error means that this kernel lacks the feature, not that permission is denied."""
     return error.errno in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)

@@ -1,8 +1,8 @@
-"""Import what Python imports late, while there is still a file system to import from.
+"""Import modules that Python would import later, before the file system becomes inaccessible.
 
-Modules that the engine's code names are imported with it; `tests/meta/test_late_imports.py` holds
-that. Python itself imports more when an exception is printed: the modules that format tracebacks
-do so for the first time here, on an exception group, because trio raises those.
+Modules that the engine's code names are imported with it; `tests/meta/test_late_imports.py` checks
+that. Python itself imports more modules when it formats a traceback, so one is formatted here: that
+of an exception group, because trio raises those.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ["load_what_tracebacks_need"]
 
 
 def load_what_tracebacks_need() -> None:
-    """Format a small exception group to nowhere.
+    """Format a small exception group and discard the text.
 
-    Cost: about a millisecond, most of it reading this file for the source line.
+    Cost: about a millisecond, most of it to read this file for the source line.
     """
     try:
         raise ExceptionGroup("nothing", [ValueError("nothing")])

@@ -1,16 +1,16 @@
-"""System calls that the engine was refused, told to the parent one by one.
+"""Refused system calls of the engine, reported to the parent one by one.
 
     engine: a call that its filter refuses --waits--> kernel --notification--> parent: counts,
                                                       kernel <--EPERM--------- answers
 
 The filter's answer EPERM leaves no trace anywhere; SECCOMP_RET_USER_NOTIF does (Linux 5.0). The
 calling thread waits until the parent has answered, and the parent always answers EPERM: it never
-looks at an argument, which the engine could change meanwhile, and never lets a call go on. The
-parent cannot be the engine's own other thread: some calls are made with Python's lock held.
+reads an argument, which the engine could change meanwhile, and never lets a call continue. Another
+thread of the engine could not answer: some calls are made while the interpreter lock is held.
 
-When the parent dies the kernel answers ENOSYS, and the engine dies along.
+When the parent exits, the kernel answers ENOSYS, and the engine is killed with its parent.
 
-Failure: `NotAListenerError` for a descriptor that is something else.
+Failure: `NotAListenerError` for a descriptor that is not a seccomp listener.
 
 Sources: seccomp_unotify(2); linux/seccomp.h.
 """
@@ -38,39 +38,42 @@ _RECEIVE, _SEND, _IS_VALID = 0xC050_2100, 0xC018_2101, 0x4008_2102
 
 
 class NotAListenerError(Exception):
-    """The descriptor is no seccomp listener."""
+    """The descriptor is not a seccomp listener."""
 
 
 class RefusalListener:
-    """Owns the descriptor that tells of one process's refused calls."""
+    """Owner of the descriptor that reports the refused calls of one process."""
 
     def __init__(self, descriptor: int) -> None:
-        """Take over a descriptor, from whoever claims that it is one.
+        """Take ownership of a descriptor that an untrusted process sent.
 
         Raises:
-            NotAListenerError: it is not; it is closed.
+            NotAListenerError: it is not a listener; it has been closed.
         """
         self._descriptor = descriptor
         try:
             fcntl.ioctl(descriptor, _IS_VALID, struct.pack("=Q", 0))
         except OSError as error:
-            if error.errno == errno.ENOENT:  # "there is no notification 0": it knows what that is
+            if error.errno == errno.ENOENT:  # a listener without a notification 0
                 return
         self.close()
         raise NotAListenerError("a descriptor that is no seccomp listener")
 
     def fileno(self) -> int:
-        """Readable when somebody waits for an answer, or nobody ever will."""
+        """Return the descriptor: readable if a call waits for an answer, or the process ended."""
         return self._descriptor
 
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def refuse(self) -> str | None:
-        """Answer one call; its name, or None when the caller is gone. Never waits once readable."""
+        """Answer one call. Returns its name, or None if the caller has ended.
+
+        Never blocks once the descriptor is readable.
+        """
         buffer = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(self._descriptor, _RECEIVE, buffer)
@@ -78,19 +81,19 @@ class RefusalListener:
             fcntl.ioctl(self._descriptor, _SEND, _RESPONSE.pack(notification, 0, -errno.EPERM, 0))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):
-                return None  # it was killed meanwhile
+                return None  # the caller was killed meanwhile
             raise
         return name_of(number, here())
 
     def close(self) -> None:
-        """Let go of it: whoever waits, now or later, gets ENOSYS. A second time does nothing."""
+        """Close the descriptor: waiting and later calls get ENOSYS. May be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def name_of(number: int, machine: Machine | None) -> str:
-    """A system call's name; `call-NUMBER` where we know none."""
+    """Return a system call's name, or `call-NUMBER` if it is unknown."""
     if machine is not None:
         for names in (NUMBERS[machine], COMMON_REFUSALS[machine]):
             for name, known in names.items():

@@ -1,17 +1,17 @@
-"""The seccomp filter: an allow-list as a classic BPF program, built here and installed for good.
+"""The seccomp filter: an allow-list as a classic BPF program, built and permanently installed.
 
     wrong machine, or an x32 call -> killed
     allowed                       -> made
     allowed with conditions       -> made, or EPERM, or killed (`Condition.is_fatal`)
     fatal                         -> killed
     newer than the table, clone3  -> ENOSYS
-    the rest                      -> EPERM, by way of the parent, which counts (`refusals.py`)
+    the rest                      -> EPERM, answered and counted by the parent (`refusals.py`)
 
-The program is a plain sequence of comparisons. That costs nothing per call: the kernel runs it over
-all numbers once, when it is installed, and keeps a bitmap of those that are allowed whatever their
+The program is a plain sequence of comparisons. That costs nothing per call: on installation the
+kernel evaluates it once for each number and keeps a bitmap of those that are allowed whatever their
 arguments (Linux 5.11, seccomp_cache_prepare).
 
-Building is pure and is tested by interpreting the program; `install` is the only act.
+Building is pure and is tested by interpreting the program; only `install` has an effect.
 
 Sources: seccomp(2); linux/seccomp.h, linux/filter.h, linux/audit.h.
 """
@@ -54,26 +54,26 @@ class Instruction(NamedTuple):
 
     code: int
     if_true: int
-    """Instructions to skip."""
+    """Number of instructions to skip."""
     if_false: int
     operand: int
 
 
 class Installed(NamedTuple):
-    """What came of it."""
+    """Result of `install`."""
 
     has_filter: bool
     listener: int | None = None
-    """A descriptor that tells of refused calls; whoever holds it must answer them."""
+    """The seccomp listener, which reports refused calls; its holder must answer them."""
 
 
 def build(machine: Machine, own_pid: int, refuse: int = REFUSE) -> list[Instruction]:
-    """The engine's filter.
+    """Build the engine's filter.
 
     Args:
-        machine: whose numbers to use.
-        own_pid: the only process that signals may be sent to (abort and raise do).
-        refuse: the answer to what a defect may run into: REFUSE or NOTIFY.
+        machine: the machine whose numbers are used.
+        own_pid: the only process that signals may be sent to (by abort and raise).
+        refuse: action for calls that are refused but not fatal: REFUSE or NOTIFY.
     """
     numbers = NUMBERS[machine]
     program = [
@@ -110,15 +110,15 @@ def _answer(number: int, action: int) -> list[Instruction]:
 
 
 def _judge(number: int, condition: Condition, refuse: int) -> list[Instruction]:
-    """Look at arguments of one call; the accumulator holds the number again afterwards only for
-    those that did not match, which skip all of this."""
+    """Check the arguments of one call. Other calls skip these instructions, and only for them does
+    the accumulator still hold the number afterwards."""
     tests = _tests((condition, *condition.also))
     tests.append(Instruction(RETURN, 0, 0, KILL_PROCESS if condition.is_fatal else refuse))
     return [Instruction(JUMP_IF_EQUAL, 0, len(tests), number), *tests]
 
 
 def _tests(conditions: Sequence[Condition]) -> list[Instruction]:
-    """Return ALLOW when all conditions are fulfilled; else fall through."""
+    """Return ALLOW if all conditions are met; else fall through."""
     if not conditions:
         return [Instruction(RETURN, 0, 0, ALLOW)]
     first, others = conditions[0], _tests(conditions[1:])
@@ -129,7 +129,7 @@ def _tests(conditions: Sequence[Condition]) -> list[Instruction]:
 
 
 def _test(argument: int, mask: int, value: int, then: list[Instruction]) -> list[Instruction]:
-    """Go through `then` when an argument under a mask is a value; else skip it."""
+    """Execute `then` if an argument under a mask equals a value; else skip it."""
     offset = _ARGUMENTS + 8 * argument
     halves = [(offset, mask & 0xFFFF_FFFF, value & 0xFFFF_FFFF)]
     if mask >> 32:
@@ -146,17 +146,17 @@ def _test(argument: int, mask: int, value: int, then: list[Instruction]) -> list
 
 
 def install(own_pid: int, *, tells_refusals: bool = False) -> Installed:
-    """Put the filter on every thread of this process; no_new_privs must be set.
+    """Install the filter on every thread of this process; no_new_privs must be set.
 
     Args:
-        own_pid: of this process, as it sees itself.
-        tells_refusals: have a listener told of refused calls, where the kernel can (Linux 5.7).
+        own_pid: pid of this process in its own PID namespace.
+        tells_refusals: whether a listener gets refused calls, if the kernel can (Linux 5.7).
 
     Returns:
-        Without a filter when the kernel has no such thing or we have no table for this machine.
+        The result; without a filter if the kernel has no seccomp or this machine has no table.
 
     Raises:
-        OSError: the kernel has them and refused (EACCES without no_new_privs).
+        OSError: the kernel has seccomp but refused (EACCES without no_new_privs).
     """
     machine = here()
     if machine is None:

@@ -1,21 +1,21 @@
-"""Which system calls the engine may make, and their numbers on the machines that we know.
+"""The system calls that the engine may make, and their numbers on the supported machines.
 
-Three answers:
+Three actions:
 
-    allowed   what Python, trio and our rooms need once everything is imported and every socket
-              came from the parent. Some only with certain arguments.
+    allowed   calls that Python, trio and our packages need once everything is imported and every
+              socket came from the parent. Some only with certain arguments.
     EPERM     the rest. A defect (a lazy import, a new library) may run into it: it gets an OSError,
               a traceback that the parent logs, and the next engine.
-    killed    what only an intruder asks for: no line of ours, of Python or of a library that we use
-              ends there. The process is over at once, and the parent sees SIGSYS and counts it.
+    killed    calls that only an intruder makes: no code of ours, of Python or of a library in use
+              makes them. The process ends at once; the parent sees SIGSYS and counts it.
 
 No allowed call takes a path. glibc's fstat(3) is newfstatat(2) with an empty path on some machines;
-a filter cannot see whether the path is empty, so that it is refused: what the engine maps was made
-before (`routed.snapshot.writer.SnapshotMemory`).
+a filter cannot see whether the path is empty, so the call is refused. The engine creates the memory
+that it maps beforehand (`routed.snapshot.writer.SnapshotMemory`).
 
-Calls that are newer than the tables are answered with ENOSYS, so that a future C library falls
-back to what it knows instead of failing. clone3 too: it takes its flags by pointer, where a filter
-cannot look, and glibc falls back to clone.
+Calls newer than the tables are answered with ENOSYS, so that a future C library falls back to older
+calls instead of failing. So is clone3: it takes its flags by pointer, which a filter cannot
+follow, and glibc falls back to clone.
 
 Sources: the kernel's syscall_64.tbl and asm-generic/unistd.h; what each is for, in section 2 of the
 manual.
@@ -42,25 +42,25 @@ NEWEST_KNOWN = 450
 
 
 class Condition(NamedTuple):
-    """An argument must, under a mask, equal one of some values."""
+    """A condition: an argument, under a mask, must equal one of some values."""
 
     argument: int
     """0 to 5."""
     mask: int
-    """Of its 64 bits; where the kernel takes an int, the upper half must not count."""
+    """Mask of 64 bits; where the kernel takes an int, it excludes the upper half."""
     values: tuple[int, ...]
     is_fatal: bool = False
-    """What happens otherwise: killed, or EPERM."""
+    """The action if it is not met: killed, or EPERM."""
     also: tuple[Condition, ...] = ()
-    """What other arguments must fulfil besides; only their arguments, masks and values count."""
+    """Conditions on other arguments; only their arguments, masks and values are used."""
 
 
 ALLOWED: tuple[str, ...] = (
-    # the descriptors that we hold
+    # open descriptors
     "read", "write", "readv", "writev", "pread64", "close", "close_range", "fstat",
     "sendto", "sendmsg", "recvfrom", "recvmsg", "accept", "accept4",
     "getsockname", "getpeername", "getsockopt",
-    # trio: waiting, and waking itself
+    # trio: waiting and wake-ups
     "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll",
     "eventfd2",
     # the journals of injected routes: memfds of the parent's
@@ -72,7 +72,7 @@ ALLOWED: tuple[str, ...] = (
     "sigaltstack", "restart_syscall", "sched_yield", "exit", "exit_group",
     # ending in time, whatever becomes of the rest (`routed.engine.main`)
     "setitimer",
-    # time, chance, and questions about oneself
+    # time, randomness, and information about this process
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
     "getrandom", "getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid",
     "getrusage", "sysinfo", "uname", "getcpu", "sched_getaffinity",
@@ -123,8 +123,8 @@ CONDITIONS: dict[str, Condition] = {
         (_SO_SNDBUF, _SO_RCVBUF, _TCP_NODELAY),
         also=(Condition(1, _INT, (_SOL_SOCKET, _IPPROTO_TCP)),),
     ),
-    # "I have said all": a metrics answer ends so. Not SHUT_RD: the listeners are the parent's too,
-    # and one that was shut down for reading would be dead for every engine to come.
+    # The end of a metrics answer. Not SHUT_RD: the listeners are shared with the parent, and one
+    # that was shut down for reading would be unusable for every later engine.
     "shutdown": Condition(1, _INT, (_SHUT_WR,)),
     # Limits may be read (the C library does, for a thread's stack), not set: the new one is null.
     "prlimit64": Condition(2, _WHOLE, (0,)),
@@ -135,7 +135,7 @@ FATAL: tuple[str, ...] = (
     "execve", "execveat", "fork", "vfork",
     # into other processes
     "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
-    # interfaces of the kernel with a history
+    # kernel interfaces with a history of vulnerabilities
     "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter",
     "io_uring_register", "keyctl", "add_key", "request_key",
     # another view of the system
