@@ -1,16 +1,16 @@
-"""Memory inside the snapshot: blocks of 32-bit words, given out, taken back, reused late.
+"""Allocator inside the snapshot: blocks of 32-bit words, whose reuse is delayed.
 
-Three ideas. Sizes are rounded up to classes (an eighth apart), so that a freed block fits the next
-request of its class. A freed block is not reused at once: a reader without a lock may still be
-walking it. It waits in limbo until the epoch has advanced twice after the one it was freed in;
-readers check that the epoch moved by less than two while they read.
+Sizes are rounded up to classes (an eighth apart), so that a freed block fits the next request of
+its class. A freed block is not reused at once, because a reader without a lock may still be reading
+it. It stays in limbo until the epoch has advanced twice after the one in which it was freed;
+readers check that the epoch advanced by less than two while they read.
 
     freed in epoch e --advance--> e+1 --advance--> e+2 --advance--> reusable
 
-And when a table has shrunk, or its blocks have other sizes than they had, `coalesce` joins what is
-free to holes of any size, and gives back the end; `compaction.py` moves blocks into the holes.
+When a table has shrunk, or the sizes of its blocks have changed, `coalesce` joins free blocks into
+holes of any size and lowers the end of the arena; `compaction.py` moves blocks into the holes.
 
-Failure: `ArenaFull` when the region's end is reached; what was there before is untouched.
+Failure: `ArenaFull` when the region's end is reached; existing blocks are unchanged.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Arena:
         self.first = first
         self._top = first
         self._touched = first
-        """No block ever reached beyond: there the memory is still zero."""
+        """The highest end of any block so far; the memory above is still zero."""
         self.end = end
         self._free: dict[int, list[int]] = {}
         self._holes: list[tuple[int, int]] = []
-        """Address and size, the lowest at the end; `coalesce` makes them."""
+        """Address and size of each hole, the lowest last; `coalesce` fills the list."""
         self._crumbs: list[tuple[int, int]] = []
-        """Holes that were too small for what was asked."""
+        """Holes that were too small for a request."""
         self._limbo: list[list[tuple[int, int]]] = [[], [], []]
         self._limbo_words = 0
         self.live_words = 0
@@ -48,11 +48,11 @@ class Arena:
 
     @property
     def touched_words(self) -> int:
-        """Words that were ever given out: what the region costs in memory."""
+        """Words that were ever allocated, which is the region's memory usage."""
         return self._touched - self.first
 
     def allocate(self, words: int) -> tuple[int, bool]:
-        """Take a block.
+        """Allocate a block.
 
         Args:
             words: at least 1.
@@ -80,8 +80,8 @@ class Arena:
         return address, is_fresh
 
     def allocate_below(self, words: int, limit: int) -> int | None:
-        """Take a block that lies in a hole below an address, which is not fresh then; None when no
-        hole is left."""
+        """Allocate a block from a hole below an address; it is not fresh. Returns None if there is
+        no such hole."""
         size = _size_class(words)
         address = self._carve(size, limit)
         if address is not None:
@@ -89,7 +89,7 @@ class Arena:
         return address
 
     def _carve(self, size: int, limit: int) -> int | None:
-        """A block from the lowest hole that has room for it; smaller ones become crumbs."""
+        """Allocate from the lowest hole with enough room; smaller holes become crumbs."""
         while self._holes:
             address, room = self._holes.pop()
             if room < size:
@@ -104,7 +104,7 @@ class Arena:
         return None
 
     def coalesce(self) -> None:
-        """Join all that is free to holes as large as can be; one at the end is given up.
+        """Join free blocks into holes of maximum size; a hole at the end lowers the arena's end.
 
         Cost: sorts the free blocks, 0.3 us each.
         """
@@ -121,19 +121,19 @@ class Arena:
         self._holes, self._crumbs = holes[::-1], []
 
     def allocate_many(self, words: int, count: int) -> tuple[list[int], int]:
-        """Take blocks of one size.
+        """Allocate blocks of one size.
 
         Args:
-            words: of each, even and at most 16, so that no block is larger than asked.
-            count: how many.
+            words: size of each, even and at most 16, so that no block is larger than requested.
+            count: number of blocks.
 
         The region must not be coalesced: its blocks all have this size.
 
         Returns:
-            Addresses of used ones, and where the rest begins, which is fresh and in one piece.
+            Addresses of reused blocks, and the start of the others, which are fresh and contiguous.
 
         Raises:
-            ArenaFull: the region is used up; nothing was taken.
+            ArenaFull: the region is used up; nothing was allocated.
         """
         free = self._free.get(words, [])
         fresh = max(count - len(free), 0)
@@ -148,18 +148,18 @@ class Arena:
 
     @property
     def free_words(self) -> int:
-        """Words before the end of the last block that can be used again now."""
+        """Words before the end of the last block that can be reused now."""
         return self._top - self.first - self.live_words - self._limbo_words
 
     def release(self, address: int, words: int) -> None:
-        """Give a block back; it is reused two epochs later at the earliest."""
+        """Release a block; it is reused two epochs later at the earliest."""
         size = _SIZES[words] if words < len(_SIZES) else _size_class(words)
         self.live_words -= size
         self._limbo_words += size
         self._limbo[-1].append((address, size))
 
     def advance(self) -> None:
-        """The epoch has moved on: what waited long enough becomes free."""
+        """Advance the epoch: blocks that were in limbo long enough become free."""
         for address, size in self._limbo.pop(0):
             self._limbo_words -= size
             self._free.setdefault(size, []).append(address)
@@ -175,4 +175,4 @@ def _size_class(words: int) -> int:
 
 
 _SIZES = [_size_class(words) for words in range(4096)]
-"""Of nearly every block."""
+"""Size class by number of words, for nearly every block."""

@@ -1,16 +1,17 @@
-"""Compaction of the tries' memory: a table that was large once does not stay spread out for ever.
+"""Compaction of the tries' memory after a table has shrunk.
 
     the arena is sparse --coalesce--> holes
-    what lies above the limit --copied, a few at a time--> holes below it
+    blocks above the limit --copied, a few at a time--> holes below it
     old places --limbo--> free --coalesce--> the arena ends lower
 
 A move is a change like any other (`trie.py`): a copy is made in memory that no reader reaches, one
-store publishes it, and the old block waits until no reader can be in it. So it may stop at any
-instruction.
+store publishes it, and the old block waits until no reader can be in it. So an interruption at any
+instruction is safe.
 
-It runs with the heartbeat, a bounded number of moves at a time, in rounds: each looks once for what
-lies above the limit, and the next one comes after the limbo has passed. What an arena no longer
-reaches stays allocated in the kernel (a sealed memfd takes no holes), and is used again first.
+Compaction runs with the heartbeat, with a bounded number of moves at a time, in rounds: each finds
+the blocks above the limit once, and the next one starts after the limbo has passed. Memory that an
+arena no longer uses stays allocated in the kernel (a sealed memfd takes no holes) and is reused
+first.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["Compaction"]
 
 MOVES = 512
-"""In one step: about a millisecond."""
+"""Moves in one step, which takes about a millisecond."""
 
 REST_STEPS = 8
-"""Between two rounds; limbo takes three."""
+"""Steps between two rounds; limbo takes three."""
 
 SLACK_WORDS = 1 << 16
 """256 KiB: less is not worth a move."""
 
 
 class Compaction:
-    """Owns the work that is left of a round."""
+    """Owner of the remaining work of a round."""
 
     def __init__(self, arena: Region, tries: Collection[Trie]) -> None:
         """Args:
         arena: shared by all the tries and nothing else.
-        tries: whose blocks may be moved; still empty.
+        tries: the tries whose blocks may be moved; still empty.
         """
         self._arena = arena
         self._tries = tries
@@ -48,15 +49,15 @@ class Compaction:
         self._work: list[tuple[Trie, Any]] = []
         self._rest = 0
         self._compacted_words = -1
-        """Live words when a round found nothing to do; looked at again when they have changed."""
+        """Live words when a round found nothing to do; the next round needs another number."""
 
     def is_sparse(self) -> bool:
-        """Whether more is free than in use, root directories aside."""
+        """Whether more words are free than in use, not counting root directories."""
         in_use = self._arena.live_words - self._root_words
         return self._arena.free_words > max(in_use, SLACK_WORDS)
 
     def step(self) -> None:
-        """Do a little; to be called when the epoch has moved on."""
+        """Do a bounded amount of work; to be called after the epoch has advanced."""
         if self._rest:
             self._rest -= 1
         elif not self._work:

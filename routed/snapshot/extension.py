@@ -1,4 +1,4 @@
-"""The optional C extension, if it is built and of this version."""
+"""The optional C extension, if it is built and has this layout version."""
 
 from __future__ import annotations
 

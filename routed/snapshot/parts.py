@@ -1,7 +1,7 @@
 """The parts of the snapshot's writer, native or in Python.
 
-The C extension `_writer` has arenas, tries and the loops over records; without it the same is done
-by `arena.py`, `trie.py` and `records.py`, which are the reference. One test suite runs over both.
+The C extension `_writer` has arenas, tries and the loops over records; without it, `arena.py`,
+`trie.py` and `records.py`, the reference, are used. One test suite covers both.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Records(Protocol):
 
 
 class Memory(NamedTuple):
-    """Where the regions lie in the words of the snapshot."""
+    """Locations of the regions in the words of the snapshot."""
 
     words: memoryview
     """All of it, format "I"."""
@@ -85,7 +85,7 @@ class Memory(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What works on them."""
+    """The objects that work on the regions."""
 
     trie_region: Region
     record_region: Region
@@ -125,7 +125,7 @@ def _make(
 
 
 def python_parts(memory: Memory) -> Parts:
-    """Make them of Python."""
+    """Make the parts in Python."""
     return _make(memory, Arena, LcTrie, RecordStore)
 
 
@@ -136,4 +136,4 @@ def _make_native(memory: Memory) -> Parts:
 
 
 native_parts: MakeParts | None = None if native is None else _make_native
-"""Makes them of C; None where the extension is not there."""
+"""Makes the parts in C; None without the extension."""

@@ -1,16 +1,16 @@
-"""Route records and next-hop sets inside the snapshot: written out of sight, then published.
+"""Route records and next-hop sets inside the snapshot: written unreachable, then published.
 
-    selection of the RIB --head--> what many records have in common --network--> a record each
+    selection of the RIB --head--> common words of many records --network--> one record each
                          --set---> next hops, shared and counted
 
 A million routes through the same eight neighbors have eight next-hop sets; each is freed with the
 last record that uses it. A record has a flag that says whether it is current, for programs that
 list records.
 
-`RecordStore` is the reference and needs nothing; `NativeRecordStore` leaves the loops over routes
-to the optional C extension (`writer_records.c`), which writes the same words.
+`RecordStore` is the reference implementation in Python; `NativeRecordStore` uses the optional C
+extension (`writer_records.c`) for the loops over routes, which writes the same words.
 
-Failure: `ArenaFull` when a region is used up; nothing that readers can see has changed then.
+Failure: `ArenaFull` when a region is used up; nothing that readers can reach has changed then.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Common(NamedTuple):
     """What the records of a selection have in common."""
 
     best_path: BestPath
-    """Held, so that no other object gets its identity."""
+    """A reference to the selection, so that no other object gets its id."""
     ifnames: list[str]
     next_hops: _NextHopSet
     heads: _Heads
@@ -110,9 +110,9 @@ class NextHopSets:
         self._arena = arena
         self._sets: dict[_SetKey, _NextHopSet] = {}
         self._sets_at: dict[int, _NextHopSet] = {}
-        """The same by address; the one without next hops is at 0."""
+        """The sets by address; the empty set is at 0."""
         self._common: dict[Family, dict[int, _Common]] = {family: {} for family in Family}
-        """By a selection's identity, for those that come again and again."""
+        """Cache by the id of a selection, for repeated selections."""
 
     def __len__(self) -> int:
         return len(self._sets)
@@ -120,12 +120,12 @@ class NextHopSets:
     def common(
         self, family: Family, best_path: BestPath, ifname_of: Callable[[int], str]
     ) -> tuple[int, _Heads]:
-        """What the records of a selection have in common.
+        """Return the part that all records of a selection share.
 
         Args:
-            family: of the routes.
-            selection: what the RIB chose.
-            ifname_of: the name of a link.
+            family: the family of the routes.
+            selection: the RIB's best path.
+            ifname_of: returns the name of a link, by ifindex.
 
         Returns:
             The address of its set, which is written if it is new, and the first words of a record
@@ -140,7 +140,7 @@ class NextHopSets:
         common = known.get(id(best_path))
         if common is not None and common.ifnames == ifnames:
             found = common.next_hops
-            if self._sets_at.get(found.address) is found:  # else its last user has gone meanwhile
+            if self._sets_at.get(found.address) is found:  # else its last user was dropped
                 return found.address, common.heads
         attributes = best_path.attributes
         found = self._share(tuple(zip(hops, ifnames, strict=True)))
@@ -166,7 +166,7 @@ class NextHopSets:
         return found
 
     def count(self, address: int, users: int) -> None:
-        """So many records more, or fewer, use the set at this address; the last frees it."""
+        """Add to the number of records that use the set at an address; at 0 the set is freed."""
         found = self._sets_at[address]
         found.users += users
         if not found.users:
@@ -176,13 +176,13 @@ class NextHopSets:
 
 
 class RecordStore:
-    """Owns the records."""
+    """Owner of the route records."""
 
     def __init__(self, words: memoryview, arena: Arena, sets: NextHopSets) -> None:
         """Args:
         words: the whole memory, format "I".
-        arena: where records are put, and nothing else.
-        sets: of the same memory.
+        arena: the region for records only.
+        sets: the next-hop sets in the same memory.
         """
         self._words = words
         self._bytes = words.cast("B")
@@ -193,8 +193,8 @@ class RecordStore:
         """Write the routes of a burst to memory that no reader reaches yet.
 
         Args:
-            changes: of one family.
-            ifname_of: the name of a link.
+            changes: best-path changes of one family.
+            ifname_of: returns the name of a link, by ifindex.
 
         Returns:
             The number of each route's record, from 1; 0 for no route.
@@ -228,7 +228,7 @@ class RecordStore:
         used, fresh = arena.allocate_many(RECORD_WORDS, len(records))
         for at, record in zip(used, records, strict=False):
             memory[4 * at : 4 * (at + RECORD_WORDS)] = record
-            words[at + RECORD_IS_CURRENT] = 1  # after the rest: a listing may come by
+            words[at + RECORD_IS_CURRENT] = 1  # after the rest: a reader may be listing records
         count = len(records) - len(used)
         end = fresh + count * RECORD_WORDS
         if count:
@@ -241,7 +241,7 @@ class RecordStore:
         ]
 
     def drop(self, numbers: array[int]) -> None:
-        """Nobody is led to these records any more; 0 is none."""
+        """Release records that readers can no longer reach; 0 is none."""
         words, first = self._words, self._arena.first - RECORD_WORDS
         users: Counter[int] = Counter()
         for number in numbers:
@@ -255,7 +255,7 @@ class RecordStore:
 
 
 class NativeRecordStore:
-    """The same by the C extension."""
+    """A `RecordStore` that uses the C extension."""
 
     def __init__(
         self, native: ModuleType, words: memoryview, arena: _writer.Arena, sets: NextHopSets
@@ -298,7 +298,7 @@ def _version(family: Family) -> int:
 
 
 def _ipv6_words(addr_bits: int) -> tuple[int, int, int, int]:
-    """The most significant first."""
+    """Split an IPv6 address into words, the most significant first."""
     return (
         addr_bits >> 96,
         addr_bits >> 64 & 0xFFFF_FFFF,

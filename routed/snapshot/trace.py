@@ -1,7 +1,7 @@
-"""A search through the words of a trie, from the writer's side. Pure.
+"""Trace of a search through the words of a trie, on the writer's side. Pure.
 
-The layout is in `ipc/snapshot.py`. Other processes use `ipc.snapshot.FibReader`, which trusts no
-word; the writer wrote them itself.
+The layout is in `ipc/fib_layout.py`. Other processes use `ipc.snapshot.FibReader`, which validates
+every word; here the words are trusted, because this process wrote them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["TrieShape", "describe"]
 
 
 class TrieShape(NamedTuple):
-    """Where a trie is, and what its directories are like."""
+    """Location of a trie, and the sizes of its directories."""
 
     words: memoryview
     """The whole memory, format "I"."""
@@ -33,7 +33,7 @@ class TrieShape(NamedTuple):
 
 
 def describe(shape: TrieShape, addr_bits: int) -> list[str]:
-    """The words that a search reads for an address, a line each, for people.
+    """Describe for display the words that a search for an address reads, one line each.
 
     Cost: that of a search, and the text.
     """
@@ -67,7 +67,7 @@ def describe(shape: TrieShape, addr_bits: int) -> list[str]:
 
 
 def _target(word: int) -> str:
-    """What a word of the trie leads to, for people."""
+    """Describe for display what a word of the trie refers to."""
     if not word:
         return "nothing"
     if word >= RECORD_FLAG:

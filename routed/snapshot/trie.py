@@ -1,8 +1,8 @@
 """The LC-trie: longest-prefix match over one flat array of 32-bit words, IPv4 and IPv6 alike.
 
-The layout, word by word, is in `ipc/snapshot.py`, because readers in other processes walk the very
-same words. This is the writer: it keeps, beside the words, what it needs to rebuild a part of them
-(which prefixes lie in which slot), and no second copy of the answers.
+The layout, word by word, is in `ipc/fib_layout.py`, because readers in other processes search the
+same words. This is the writer: in addition to the words, it keeps the prefixes of each slot, which
+it needs to rebuild a part of the words.
 
     root directory         one slot per value of the first `root_bits` bits
       slot  <= CROWDED     one *block*: an LC subtrie over the ranges of the slot's prefixes
@@ -18,16 +18,16 @@ or after, never between.
 Invariants:
     Values are 1 to 2**31 - 1; 0 in a word means "nothing", so zero-filled memory is an empty trie.
     A child directory collapses into a block again when it holds at most CROWDED / 2 prefixes.
-    The default route is not in the trie; its owner keeps it beside (the snapshot's header).
+    The default route is not in the trie but in the snapshot's header.
 
-This is the reference, and what there is without a compiler; the C extension (`_trie.c`) keeps the
-same words, and its own tables take a quarter of the memory.
+This is the reference, and the implementation without a compiler; the C extension (`writer_trie.c`)
+writes the same words, and its own tables take a quarter of the memory.
 
 Cost of one change: O(CROWDED) for a long prefix, typically 20 to 60 us; 2^(directory depth -
 length) stores for a short one, in strides at C speed where the range is uniform.
 
-Failure: `ArenaFull` from the arena. Room for what a change needs is taken before anything is
-published, but a batch may have been applied in part.
+Failure: `ArenaFull` from the arena. A change allocates all its memory before it publishes anything,
+but a batch may have been applied in part.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class _Slot:
         self.values = array("I")
 
     def add(self, entry: Entry, value: int) -> None:
-        """Append the last one in order."""
+        """Append a prefix that comes after all others."""
         self.entries.append(entry)
         self.values.append(value)
 
 
 class _Directory:
-    """The writer's knowledge of one directory."""
+    """The writer's state of one directory."""
 
     __slots__ = ("address", "blocks", "count", "depth", "end", "lengths", "short", "slots")
 
@@ -90,7 +90,7 @@ Place = tuple[_Directory, int]
 
 
 class _Batch:
-    """Changes in order, what was there before, and where something became sparse."""
+    """Changes in order, the former values, and the directories that became sparse."""
 
     __slots__ = ("entries", "old", "shrunk", "values")
 
@@ -99,7 +99,7 @@ class _Batch:
         self.values = values
         self.old = old
         self.shrunk: list[list[_Directory]] = []
-        """Paths to directories that may be worth a block again."""
+        """Paths to directories that may collapse into a block."""
 
 
 class LcTrie:
@@ -119,7 +119,7 @@ class LcTrie:
 
         Args:
             words: the whole memory, format "I".
-            arena: the part of it that may be used.
+            arena: the part of the memory that may be used.
             width: bits of an address, 32 or 128.
             root_bits: bits of the root directory.
             stride_bits: bits of a child directory.
@@ -135,7 +135,7 @@ class LcTrie:
 
     @property
     def root_address(self) -> int:
-        """Where the root directory is."""
+        """The address of the root directory."""
         return self._root.address
 
     def __len__(self) -> int:
@@ -152,7 +152,7 @@ class LcTrie:
                 value; 0 to remove it.
 
         Returns:
-            The value that each had; 0 for one that was not there.
+            The former value of each; 0 for a prefix that was absent.
 
         Raises:
             ArenaFull: no room; some changes are published and some are not.
@@ -163,13 +163,13 @@ class LcTrie:
             array("I", bytes(4 * len(entries))),
         )
         self._update([self._root], batch, 0, len(entries))
-        # Only now: a directory that collapses takes the slots with it that were touched.
+        # Only now: when a directory collapses, its touched slots cease to exist.
         for path in batch.shrunk:
             self._collapse(path)
         return batch.old
 
     def get(self, addr_bits: int, prefix_len: int) -> int:
-        """The value of exactly this prefix; 0 when it is not there.
+        """Return the value of exactly this prefix; 0 if it is absent.
 
         Args:
             addr_bits: the network, host bits zero.
@@ -223,7 +223,7 @@ class LcTrie:
         first: int,
         last: int,
     ) -> bool:
-        """Enter changes into a slot's list; returns whether its block must be rebuilt."""
+        """Apply changes to a slot's list. Returns whether its block must be rebuilt."""
         if content is None:
             values = batch.values[first:last]
             if all(values):
@@ -260,7 +260,7 @@ class LcTrie:
     # --- prefixes that end inside a directory
 
     def _change_short(self, path: list[_Directory], entry: Entry, value: int) -> int:
-        """Change a prefix that ends inside a directory; returns the value that it had."""
+        """Change a prefix that ends inside a directory. Returns its former value."""
         directory = path[-1]
         addr_bits, prefix_len = entry >> 8, entry & 0xFF
         first = self._slot(directory, addr_bits)
@@ -341,7 +341,7 @@ class LcTrie:
             word = child.address
         else:
             word = self._build_block(directory, slot, content, left)
-        fence()  # first the block, then the way to it
+        fence()  # the block must be visible before the word that refers to it
         self._words[directory.address + 2 * slot] = word
         if old is not None:
             self._arena.release(*old)
@@ -406,14 +406,14 @@ class LcTrie:
         for block in directory.blocks.values():
             self._arena.release(*block)
         self._arena.release(directory.address, 2 << directory.bits)
-        # Whoever still has it on a path must find nothing left to release.
+        # A path that still contains it must find nothing left to release.
         directory.slots.clear()
         directory.blocks.clear()
 
     # --- moving
 
     def places_above(self, address: int) -> list[Place]:
-        """Every slot that leads to a block or a child directory at this address or above.
+        """Return every slot that refers to a block or child directory at this address or above.
 
         Cost: a step for each slot in use.
         """
@@ -432,10 +432,10 @@ class LcTrie:
         return found
 
     def move(self, place: Place, limit: int) -> bool:
-        """Move what a slot leads to below an address; returns whether there was room.
+        """Move a slot's block or child directory below an address. Returns whether there was room.
 
-        A reader finds it in its old place or in its new one, and the same in both. Nothing happens
-        when the slot has changed since `places_above` and leads to something lower already.
+        A reader finds the same content at the old or the new place. Nothing happens if the slot has
+        changed since `places_above` and refers to a lower address already.
         """
         directory, slot = place
         content, block = directory.slots.get(slot), directory.blocks.get(slot)
@@ -453,7 +453,7 @@ class LcTrie:
             content.address = new
         else:
             directory.blocks[slot] = new, size
-        fence()  # first the copy, then the way to it
+        fence()  # the copy must be visible before the word that refers to it
         words[at] = words[at] & ~ADDRESS_MASK | new
         self._arena.release(old, size)
         return True
