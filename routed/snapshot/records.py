@@ -79,7 +79,7 @@ class _Heads(dict[int, bytes]):
 
 
 class _Common(NamedTuple):
-    """What the records of a selection have in common."""
+    """The part that all records of a selection share."""
 
     best_path: BestPath
     """A reference to the selection, so that no other object gets its id."""

@@ -1,31 +1,31 @@
 """The single writer of the shared-memory FIB: records, next-hop sets, two tries, one memfd.
 
-The layout and the rules for readers are in `ipc/snapshot.py`. What is published here is the RIB's
-choice for every prefix, kernel routes and connected ones alike.
+The layout and the rules for readers are in `ipc/fib_layout.py`. The writer publishes the RIB's best
+path for every prefix, including kernel and connected routes.
 
 One burst of changes is published in an order that a reader can interrupt anywhere:
 
     1  new records and next-hop sets, in memory that no reader reaches yet
     2  the default routes and the tries' words, each by one aligned store: now they are reachable
     3  the generation
-    4  what was replaced goes to limbo; the epoch moves on at most every TICK_S, and with it the
+    4  replaced memory goes to limbo; the epoch advances at most every TICK_NS, and with it the
        compaction of the tries
 
 The code that writes the words is chosen in `parts.py`: the C extension if it is built, or Python.
 
 The file is as large as the address width of the layout allows and sparse: memory is used as it is
-touched, an empty table costs one page. After it is mapped it is sealed: no process can shrink or
-grow it, and only this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers are handed a
-descriptor that was opened for reading: through one that was opened for writing, fallocate(2) would
-fill the holes in spite of the seals. The file's mode keeps them from opening it anew. That takes a
-file system, so that `SnapshotMemory` is made before the sandbox is entered.
+touched, and an empty table costs one page. After it is mapped it is sealed: no process can shrink
+or grow it, and only this mapping can write it (F_SEAL_FUTURE_WRITE; Linux 5.1). Readers receive a
+descriptor opened for reading: through one opened for writing, fallocate(2) would fill the holes in
+spite of the seals. The file's mode prevents reopening it for writing. Opening that descriptor needs
+a file system, so `SnapshotMemory` is created before the sandbox is entered.
 
-Failure: `ArenaFull` when a region is used up; what was published before stays right.
+Failure: `ArenaFull` when a region is used up; routes published before stay valid.
 
 Sources: memfd_create(2); kernel memory order: aligned 32-bit stores are single stores on every
 machine that Linux runs on, and x86-64 keeps their order. Elsewhere the C extension puts a release
 barrier where order matters; without it a reader on such a machine could in theory see a word before
-what it leads to.
+the memory that it refers to.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ DATA_WORDS = 1 << 26
 """256 MiB, three quarters for records (four million routes) and one for next-hop sets."""
 
 TICK_NS = 10_000_000
-"""The epoch moves at most this often: a reader that is interrupted for less never has to retry."""
+"""Least time between epochs: a reader that is interrupted for less never has to retry."""
 
 _PAGE_WORDS = HEADER_BYTES // 4
 
@@ -84,7 +84,7 @@ _ROUTES = {
     family: Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.ROUTES
     for position, family in enumerate(Family)
 }
-# Plain numbers for what every burst touches: an enumeration's member costs as much as the store.
+# Plain numbers for words that every burst writes: an enum member costs as much as the store.
 _EPOCH = int(Header.EPOCH)
 _GENERATION = Header.GENERATION // 2
 _HEARTBEAT_NS = Header.HEARTBEAT_NS // 2
@@ -92,7 +92,7 @@ _HEARTBEAT_NS = Header.HEARTBEAT_NS // 2
 
 @dataclass(frozen=True, slots=True)
 class MemoryPart:
-    """What one region takes."""
+    """Memory usage of one region."""
 
     name: str
     used_bytes: int
@@ -101,14 +101,14 @@ class MemoryPart:
 
 
 class SnapshotMemory:
-    """Owns a sealed memfd of a snapshot's size, its mapping, and a descriptor for readers."""
+    """Owner of a sealed memfd of a snapshot's size, its mapping, and a descriptor for readers."""
 
     def __init__(self, *, trie_words: int = TRIE_WORDS, data_words: int = DATA_WORDS) -> None:
-        """Make it, all zeros.
+        """Create the memory, filled with zeros.
 
         Args:
-            trie_words: room for both tries, at most what a trie word can address.
-            data_words: room for records and next-hop sets.
+            trie_words: size for both tries, at most 2**26, the reach of a trie word's address.
+            data_words: size for records and next-hop sets.
 
         Raises:
             OSError: no memory, no descriptor, or a kernel before 5.1.
@@ -125,13 +125,13 @@ class SnapshotMemory:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Unmap it; readers' mappings live on."""
+        """Unmap the memory; readers' mappings stay valid."""
         self.mapping.close()
         os.close(self.descriptor)
 
 
 class FibSnapshot:
-    """Owns the memfd and everything in it."""
+    """Owner of the memfd and everything in it."""
 
     def __init__(
         self,
@@ -146,12 +146,12 @@ class FibSnapshot:
         """Make an empty snapshot.
 
         Args:
-            router_id: for the readers.
+            router_id: stored in the header for readers.
             daemon_pid: the same.
-            memory: taken over; default: some of the size that the other arguments say.
+            memory: the snapshot takes ownership; by default it is created from the sizes below.
             trie_words: as in `SnapshotMemory`.
             data_words: as in `SnapshotMemory`.
-            make_parts: what does the work, native or in Python.
+            make_parts: creates the parts of the writer, native or in Python.
 
         Raises:
             OSError: as in `SnapshotMemory`.
@@ -183,7 +183,7 @@ class FibSnapshot:
             words[block + FamilyHeader.ROOT_ADDRESS] = self._parts.tries[family].root_address
             words[block + FamilyHeader.ROOT_BITS] = ROOT_BITS[family]
             words[block + FamilyHeader.STRIDE_BITS] = STRIDE_BITS
-        words[Header.MAGIC] = MAGIC  # last: now it is a snapshot
+        words[Header.MAGIC] = MAGIC  # last: it makes the snapshot valid
 
     @property
     def _regions(self) -> tuple[Region, Region, Region]:
@@ -199,7 +199,7 @@ class FibSnapshot:
         return bool(self._parts.tries[family].get(addr_bits, prefix_len))
 
     def path(self, address: Address) -> list[str]:
-        """How a search for an address goes through the trie, a line a step, for people."""
+        """Describe for display how a search for an address proceeds, one line a step."""
         family = address.family
         lines = describe(self._shape(family), address.addr_bits)
         default = self._words[_family_block(family) + FamilyHeader.DEFAULT_RECORD]
@@ -218,26 +218,26 @@ class FibSnapshot:
 
         Args:
             changes: each family at most once.
-            ifname_of: the name of a link, for the records.
+            ifname_of: returns the name of a link, by ifindex.
             now_ns: CLOCK_MONOTONIC.
 
         Raises:
-            ArenaFull: a region is used up. What was replaced is not reused then, so whatever
-                readers still find stays as it was; the burst is published in part.
+            ArenaFull: a region is used up. Replaced memory is then not reused, so everything that
+                readers can still reach is unchanged; the burst is published in part.
         """
         if self._is_closed:
             return
         records = self._parts.records
         burst = [(change, records.write(change, ifname_of)) for change in changes]
-        fence()  # first the records, then the words that lead to them
+        fence()  # records must be visible before the words that refer to them
         for change, numbers in burst:
             records.drop(self._publish(change, numbers))
         self._longs[_GENERATION] += 1
         self.heartbeat(now_ns)
 
     def _publish(self, changes: BestPathChanges, numbers: array[int]) -> array[int]:
-        """Lead readers to the new records; returns the numbers of those that were replaced, and 0
-        where there was none."""
+        """Publish the new records. Returns the numbers of the replaced ones, 0 where there was
+        none."""
         family, keys, _ = changes
         trie, default = self._parts.tries[family], _DEFAULT_RECORD[family]
         if keys[:1] == [0]:  # the default route: a prefix of length 0 is the first in order
@@ -251,7 +251,7 @@ class FibSnapshot:
         return replaced
 
     def heartbeat(self, now_ns: int) -> None:
-        """Give a sign of life, and let the epoch move on if it is time; nothing after `close`.
+        """Update the heartbeat, and advance the epoch if it is due; do nothing after `close`.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
@@ -261,7 +261,7 @@ class FibSnapshot:
         self._longs[_HEARTBEAT_NS] = now_ns
         if now_ns - self._ticked_at_ns >= TICK_NS:
             self._ticked_at_ns = now_ns
-            # First the epoch: a reader must see it move before it can see memory reused.
+            # First the epoch: a reader must see it advance before it can see memory reused.
             fence()
             self._words[_EPOCH] = self._words[_EPOCH] + 1 & 0xFFFF_FFFF
             fence()
@@ -272,22 +272,22 @@ class FibSnapshot:
     # --- its life
 
     def fileno(self) -> int:
-        """The memfd, to be handed out; it can be mapped for reading only."""
+        """Return the descriptor for readers; it can be mapped for reading only."""
         return self._memory.descriptor
 
     def close(self) -> None:
-        """Tell readers that nothing more will come, and unmap; their mappings live on."""
+        """Mark the snapshot closed for readers, and unmap it; their mappings stay valid."""
         if self._is_closed:
             return
         self._is_closed = True
         self._words[Header.IS_CLOSED] = 1
-        del self._compaction, self._parts  # they hold on to the memory
+        del self._compaction, self._parts  # they refer to the memory
         self._words.release()
         self._longs.release()
         self._memory.close()
 
     def memory(self) -> Sequence[MemoryPart]:
-        """What the regions take, for `show memory`."""
+        """Return the memory usage of the regions, for `show memory`."""
         own = self._parts
         parts = (
             (
@@ -316,7 +316,7 @@ class FibSnapshot:
 
 
 def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
-    """Give a memfd its size for good, map it for writing, and forbid other writable mappings."""
+    """Fix the size of a memfd, map it for writing, and forbid other writable mappings."""
     os.ftruncate(descriptor, size)
     memory = mmap.mmap(descriptor, size)
     try:
@@ -332,12 +332,12 @@ def _map_sealed(descriptor: int, size: int) -> mmap.mmap:
 
 
 def _open_for_readers(descriptor: int) -> int:
-    """A second descriptor of a memfd, for reading only, which cannot be made one for writing."""
+    """Open a memfd again for reading only; the descriptor cannot be reopened for writing."""
     os.fchmod(descriptor, 0o400)
     try:
         return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return os.dup(descriptor)  # no /proc here: the seals have to do
+        return os.dup(descriptor)  # no /proc: the seals have to suffice
 
 
 def _family_block(family: Family) -> int:

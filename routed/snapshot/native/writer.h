@@ -45,7 +45,7 @@ struct module_state {
     PyObject *array_type, *format;      /* array.array and "I" */
 };
 
-/* An array("I") of so many zeros, and the memory in it until the buffer is released. */
+/* Make an array("I") of zeros; `buffer` gives access to its memory until it is released. */
 PyObject *new_numbers(const struct module_state *state, Py_ssize_t count, Py_buffer *buffer);
 
 /* --- writer_arena.c --- */
@@ -74,11 +74,11 @@ extern PyType_Spec arena_spec;
 
 /* Allocate a block; *is_fresh if it still reads as zero. */
 int arena_allocate(Arena *arena, uint32_t words, uint32_t *address, int *is_fresh);
-/* Allocate one from a hole below a limit; 0 if there is none. */
+/* Allocate a block from a hole below a limit; 0 if there is none. */
 uint32_t arena_allocate_below(Arena *arena, uint32_t words, uint32_t limit);
-/* Release one. */
+/* Release a block. */
 int arena_release(Arena *arena, uint32_t address, uint32_t words);
-/* How many blocks of a size can still be allocated, at least. */
+/* Lower bound of the number of blocks of a size that can still be allocated. */
 size_t arena_room(const Arena *arena, uint32_t words);
 
 /* --- writer_block.c --- */

@@ -1,4 +1,4 @@
-/* Memory inside the snapshot; see arena.py, which has the reasons. */
+/* The allocator inside the snapshot; see arena.py for the reasons. */
 #include "writer.h"
 
 static unsigned bit_length(uint32_t number)
@@ -16,7 +16,7 @@ static uint32_t size_class(uint32_t words)
     return (words + (1u << step) - 1) >> step << step;
 }
 
-/* The number of a size that `size_class` returned. */
+/* The index of a size returned by `size_class`. */
 static unsigned class_index(uint32_t size)
 {
     unsigned bits = bit_length(size);
@@ -40,8 +40,8 @@ static int push(struct spans *spans, uint32_t address, uint32_t words)
     return 0;
 }
 
-/* A block from the lowest hole that has room for it; smaller ones become crumbs. 0: there is none.
- * (Address 0 is the header's, never a block's.) */
+/* Allocate from the lowest hole with enough room; smaller holes become crumbs. Returns 0 if
+ * there is none (address 0 belongs to the header, never to a block). */
 static uint32_t carve(Arena *arena, uint32_t size, uint32_t limit)
 {
     while (arena->holes.count) {

@@ -1,4 +1,4 @@
-/* Building one block of the trie; see block.py, which has the reasons. */
+/* Construction of one block of the trie; see block.py for the reasons. */
 #include "writer.h"
 
 enum { BRANCH_BITS_MAX = RFIB_FIRST_BUCKET_KIND - 1, BUCKET_RANGES_MAX = 8, NESTING_MAX = 130 };

@@ -1,16 +1,16 @@
-/* Route records; see records.py, which has the order in which readers come to see them. */
+/* Route records; see records.py for the order of publication. */
 #include "writer.h"
 
 enum { HEAD_WORDS = RFIB_RECORD_NETWORK };
 
-/* What a number stands for, and how often it came. */
+/* A key and its number of occurrences. */
 struct seen {
     uint64_t key;                       /* a best_path's address in memory, a set's in the snapshot */
     uint32_t words[HEAD_WORDS];
     uint32_t users;
 };
 
-/* Distinct keys in the order in which they came, found by open addressing. */
+/* Distinct keys in order of first occurrence, found by open addressing. */
 struct census {
     struct seen *seen;
     uint32_t *places;                   /* 1 + an index into `seen`; 0 for free */
@@ -43,7 +43,7 @@ static int grow_census(struct census *census)
     return 0;
 }
 
-/* The one with this key; a new one has no users yet. NULL: no memory. */
+/* Find or add a key; a new one has no users yet. NULL: no memory. */
 static struct seen *look_up(struct census *census, uint64_t key)
 {
     struct seen *found;
@@ -70,7 +70,7 @@ static void free_census(struct census *census)
     free(census->places);
 }
 
-/* Have Python make the first words of the records that share a best_path. */
+/* Call Python for the first words of the records that share a best_path. */
 static int read_head(PyObject *head_of, PyObject *best_path, struct seen *seen)
 {
     PyObject *head = PyObject_CallFunctionObjArgs(head_of, best_path, NULL);
@@ -100,11 +100,11 @@ static void write_record(uint32_t *at, const uint32_t *head, const struct entry 
     network[1] = is_ipv6 ? (uint32_t)(entry->network >> 64) : 0;
     network[2] = is_ipv6 ? (uint32_t)(entry->network >> 32) : 0;
     network[3] = is_ipv6 ? (uint32_t)entry->network : 0;
-    /* After the rest: a listing may come by. */
+    /* After the rest: a reader may be listing records. */
     __atomic_store_n(&at[RFIB_RECORD_IS_CURRENT], 1, __ATOMIC_RELEASE);
 }
 
-/* How many records there are to write. */
+/* Number of records to write. */
 static Py_ssize_t count_present(PyObject *best_paths)
 {
     Py_ssize_t count = PyTuple_Size(best_paths), present = 0, i;

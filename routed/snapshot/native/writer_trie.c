@@ -1,13 +1,13 @@
-/* The LC-trie; see trie.py, which has the layout, the reasons and the invariants.
+/* The LC-trie; see trie.py for the layout, the reasons and the invariants.
  *
- * What the Python one keeps in dictionaries is kept here in two forms. The prefixes of a slot are a
- * *leaf*: three columns in one piece of memory, 9 bytes a prefix for IPv4, 21 for IPv6. The prefixes
- * that end inside a directory are a heap over its bits: node 1 is the directory itself, node n has
- * the halves 2n and 2n + 1, and the last level are the slots; the next shorter prefix is the next
- * node above that has a value.
+ * The dictionaries of the Python version have two forms here. The prefixes of a slot are a *leaf*:
+ * three columns in one allocation, 9 bytes a prefix for IPv4, 21 for IPv6. The prefixes that end
+ * inside a directory are a heap over its bits: node 1 is the directory itself, node n has the
+ * halves 2n and 2n + 1, and the last level are the slots; the next shorter prefix is the nearest ancestor
+ * that has a value.
  *
  * A slot is changed in one step: the new leaf, block or child directory is complete before anything
- * is published or any book is changed. So a failure leaves each slot as it was or as it should be.
+ * is published or the writer's state changes. So a failure leaves each slot old or new.
  */
 #include "writer.h"
 
@@ -15,7 +15,7 @@ enum { BATCH = 4096 };
 
 struct leaf {
     uint32_t count;
-    uint32_t block, block_words;        /* where its block is; no words: the slot's word says all */
+    uint32_t block, block_words;        /* its block; no words: the slot's word is enough */
     uint32_t unused;                    /* what follows is aligned for 128-bit numbers */
     unsigned char columns[];            /* networks, values, lengths */
 };
@@ -41,7 +41,7 @@ typedef struct {
     size_t merged_room;
 } Trie;
 
-/* What changes, and what was there before. */
+/* A change, and the former value. */
 struct change {
     struct entry entry;
     uint32_t old;
@@ -76,7 +76,7 @@ static void store(Trie *trie, uint32_t at, uint32_t word)
     __atomic_store_n(&trie->words[at], word, __ATOMIC_RELAXED);
 }
 
-/* What was stored before is seen by whoever sees this. */
+/* Release store: a reader that sees it also sees all earlier stores. */
 static void publish(Trie *trie, uint32_t at, uint32_t word)
 {
     __atomic_store_n(&trie->words[at], word, __ATOMIC_RELEASE);
@@ -161,7 +161,7 @@ static struct directory *new_directory(Trie *trie, unsigned depth, unsigned bits
     return directory;
 }
 
-/* Give back what a slot led to, all of it; nobody is led there any more. */
+/* Release the whole content of a slot, which readers can no longer reach. */
 static int discard(Trie *trie, uintptr_t content)
 {
     struct directory *directory = as_directory(content);
@@ -185,7 +185,7 @@ static int discard(Trie *trie, uintptr_t content)
     return status;
 }
 
-/* Books only: the memory of the snapshot goes with the snapshot. */
+/* Free the writer's state only: the words belong to the snapshot. */
 static void forget(uintptr_t content)
 {
     struct directory *directory = as_directory(content);
@@ -199,7 +199,7 @@ static void forget(uintptr_t content)
     free(directory ? (void *)directory : (void *)content);
 }
 
-/* A child directory with these prefixes; nobody can see it yet. */
+/* Make a child directory with these prefixes; no reader can reach it yet. */
 static struct directory *split(Trie *trie, const struct directory *parent,
                                const struct entry *entries, size_t count)
 {
@@ -248,7 +248,7 @@ static struct leaf *build_leaf(Trie *trie, const struct directory *directory,
     return leaf;
 }
 
-/* Make these prefixes, in order, the content of a slot. */
+/* Set the content of a slot to these prefixes, in order. */
 static int put(Trie *trie, struct directory *directory, uint32_t slot, const struct entry *entries,
                size_t count)
 {
@@ -302,7 +302,7 @@ static size_t gather(const Trie *trie, const struct directory *directory, uint32
     return count;
 }
 
-/* A child directory that has become sparse is a block again. `network`: of the slot. */
+/* Turn a child directory that has become sparse into a block. `network` is the slot's. */
 static int collapse(Trie *trie, struct directory *directory, uint32_t slot, u128 network)
 {
     struct directory *child = as_directory(directory->slots[slot]);
@@ -526,7 +526,7 @@ static Py_ssize_t read_changes(Trie *trie, const struct module_state *state, PyO
 
     for (i = 0; i < count; i++) {
         struct entry *entry = &changes[i].entry;
-        /* Held meanwhile: shifting a subclass of int runs its Python code. */
+        /* Keep a reference: shifting a subclass of int runs its Python code. */
         PyObject *number = Py_XNewRef(PyList_GetItem(numbers, first + i));
         int status = number ? read_entry(state, number, trie->width, entry) : -1;
         Py_XDECREF(number);
@@ -639,7 +639,7 @@ static PyObject *trie_get(Trie *trie, PyObject *arguments)
 
 /* --- moving --- */
 
-/* A slot of a directory, by the way to it: pointers would not survive a change. */
+/* A slot of a directory, identified by its path: pointers would not survive a change. */
 struct place {
     u128 path;                          /* the bits up to the directory's end, at the top */
     uint32_t end;
