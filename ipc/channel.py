@@ -1,9 +1,8 @@
 """The trio end of a frame stream over SOCK_SEQPACKET: send a frame, receive a frame, pass one
 descriptor along.
 
-One task receives and one sends; frames are whole or not at all (a cancelled send has either been
-taken by the kernel entirely or not begun, which SEQPACKET guarantees), so cancellation leaves the
-channel usable.
+One task receives and one sends. The kernel accepts a frame entirely or not at all, which SEQPACKET
+guarantees even for a cancelled send, so cancellation leaves the channel usable.
 
 Back-pressure is the socket's own: `send` waits while the peer's buffer is full. Owners keep *state*
 to send (a dirty set), never an unbounded queue of messages.
@@ -107,7 +106,7 @@ class Channel:
                 message, ancillary, flags, _ = self._connection.recvmsg(
                     self._max_frame_bytes + 1, descriptor_space()
                 )
-            except OSError:  # nothing is there now, or the end, which the next call will tell
+            except OSError:  # no data yet, or the end, which the next call reports
                 break
             if not message:
                 break
@@ -133,7 +132,7 @@ class Channel:
         return Received(frame, descriptors[0] if descriptors else None)
 
     def refuse_descriptors(self) -> None:
-        """Have the other end fail when it sends a descriptor from now on, if the kernel can."""
+        """Make later sends of descriptors by the other end fail, if the kernel supports that."""
         refuse_descriptors(self._connection)
 
     def discard(self, descriptors: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""Close what came from strangers outside the event loop, where close(2) may block.
+"""Close descriptors of untrusted peers outside the event loop, because close(2) may block.
 
     event loop --close(descriptor)--> queue (CLOSING_WAITING_MAX) --> CLOSING_THREADS_MAX threads
 
@@ -60,7 +60,7 @@ class Closer:
     def close_connection(self, connection: socket.socket) -> None:
         """Close a connection with what its sender has put into it."""
         if may_carry_descriptors(connection):
-            # So that the other end hears of it at once. OSError: it has hung up already.
+            # So that the peer is notified at once. OSError: it has closed the connection already.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
             self.close([connection.detach()])
@@ -68,7 +68,7 @@ class Closer:
             connection.close()
 
     def close(self, descriptors: Iterable[int]) -> None:
-        """Close descriptors that somebody else has opened."""
+        """Close descriptors that another process has opened."""
         with self._changed:
             before = len(self._waiting)
             self._waiting.extend(descriptors)
@@ -105,6 +105,6 @@ class Closer:
 
 
 def _close(descriptor: int) -> None:
-    # OSError: what the owner of the file has to say at its last close (EIO, ENOSPC) is not for us.
+    # OSError: errors of the file at its last close (EIO, ENOSPC) do not concern us.
     with contextlib.suppress(OSError):
         os.close(descriptor)

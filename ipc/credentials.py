@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, from the kernel and nobody else.
+"""Identity of the peer of a Unix socket, as reported by the kernel.
 
 Two sources, and both must agree (the confused deputy: a set-uid program can be made to write our
 bytes on a socket that somebody else connected):
@@ -44,7 +44,7 @@ _GROUPS_READ_MAX = 256
 
 
 class CredentialsError(IpcError):
-    """The kernel did not vouch for the sender."""
+    """The kernel did not identify the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def credentials_space() -> int:
 
 
 def peer_credentials(connection: socket.socket) -> PeerCredentials:
-    """Who connected.
+    """Return the credentials of the process that connected.
 
     Raises:
         OSError: not a connected Unix socket.

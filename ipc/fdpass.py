@@ -1,11 +1,11 @@
-"""Descriptors in ancillary data: send at most one, receive at most one, take none from strangers.
+"""Descriptors in ancillary data: send or receive at most one, and refuse those of untrusted peers.
 
-A descriptor that somebody sends becomes ours to close, and close(2) may block for as long as the
-sender likes: a TCP socket with SO_LINGER waits for its peer, a file on FUSE for its server. It is
-ours also when nobody reads the message: closing the connection closes what is in its queue, in the
-context of whoever closes it. So a socket of strangers is told to carry none (SO_PASSRIGHTS off,
-Linux 6.16): sendmsg(2) then fails at the sender's end. On older kernels `ipc/closing.py` closes
-what came outside the event loop.
+The receiver must close a descriptor that a peer sends, and close(2) may block for as long as the
+sender wants: a TCP socket with SO_LINGER waits for its peer, a file on FUSE for its server. This
+holds for unread messages, too: close(2) of the connection also closes the descriptors in its queue.
+So sockets for untrusted peers are set to carry none (SO_PASSRIGHTS off, Linux 6.16): sendmsg(2)
+then fails at the sender's end. On older kernels `ipc/closing.py` closes them outside the event
+loop.
 
 The control buffer has room for as many descriptors as one message can carry. What does not fit is
 closed by the kernel, within our recvmsg(2), and that would block as well.
@@ -58,7 +58,7 @@ def pack_descriptor(descriptor: int | None) -> list[AncillaryMessage]:
 
 
 def refuse_descriptors(connection: socket.socket) -> bool:
-    """Have senders of descriptors fail; what connects to a listening socket inherits it.
+    """Make peers fail to send descriptors; connections inherit this from a listening socket.
 
     Returns:
         Whether the kernel does that (Linux 6.16).
@@ -76,7 +76,7 @@ def refuse_descriptors(connection: socket.socket) -> bool:
 
 
 def may_carry_descriptors(connection: socket.socket) -> bool:
-    """Whether somebody may have sent a descriptor on a connection, read or not."""
+    """Whether a peer may have sent a descriptor on a connection, read or not."""
     if connection.family != socket.AF_UNIX:
         return False
     try:
@@ -99,7 +99,7 @@ def received_descriptors(ancillary: Iterable[AncillaryMessage]) -> list[int]:
 
 
 def take_descriptors(ancillary: Iterable[AncillaryMessage], *, accept: int = 1) -> list[int]:
-    """The descriptors in ancillary data from a daemon that we trust; the caller owns them.
+    """Return the descriptors in ancillary data of a trusted daemon; the caller owns them.
 
     Args:
         ancillary: as recvmsg gives it.
@@ -113,7 +113,7 @@ def take_descriptors(ancillary: Iterable[AncillaryMessage], *, accept: int = 1) 
 
 
 def close_descriptors(descriptors: Iterable[int]) -> None:
-    """Close each one; a number that is already closed is no matter."""
+    """Close each descriptor; a number that is already closed is ignored."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -5,9 +5,9 @@
     |  type u16     |  reserved u16 |  request id u32               |  body ...
     +---------------+---------------+-------------------------------+----------
 
-Network byte order. `reserved` is zero and refused otherwise, so that it can mean something later.
-The request id is chosen by whoever asks and repeated in every frame of the answer; 0 in a message
-that nobody asked for. The kernel keeps message boundaries, so there is no length field to lie.
+Network byte order. `reserved` must be zero, so that it can get a meaning later. The requester
+chooses the request id, and every frame of the answer repeats it; it is 0 in an unsolicited message.
+The kernel keeps message boundaries, so there is no length field that could be wrong.
 
 Failure: anything malformed raises `FrameError`; the owner of the channel then closes it.
 """
@@ -56,7 +56,7 @@ class IpcError(Exception):
 
 
 class FloodError(IpcError):
-    """More at once than any honest peer says."""
+    """The peer sent more at once than the protocol allows."""
 
 
 class FrameError(IpcError):

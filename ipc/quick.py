@@ -1,15 +1,15 @@
-"""One request of one process, and its rows: the least that a one-shot command needs.
+"""Minimal client for one request and its rows, for one-shot commands.
 
 The same protocol as `ipc/blocking.py`, whose message classes cost more to declare than a whole
 `routectl show` takes. Here a request is its type and its fields in order, as `ipc/codec.py` would
-encode them; the greeting and the request are sent together, so that there is one wait.
+encode them; the hello and the request are sent together, so that there is one wait.
 
-Nothing is explained here: whatever is not a plain success is `NotQuick`, upon which the caller asks
-again the long way, for a proper error. So only requests that look and change nothing may come here.
-A daemon that stays silent is `StaysSilent`: asking again would only double the wait.
+This client reports no error details: anything but success raises `NotQuick`, and the caller repeats
+the request with `ipc/blocking.py` to get the error. So only read-only requests may be sent here. A
+daemon that stays silent raises `StaysSilent`: a second attempt would only double the wait.
 
 Invariants:
-    The numbers below are those of `ipc/control.py`; a test holds them to it.
+    The numbers below are those of `ipc/control.py`; a test compares them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TIMEVAL = struct.Struct("ll")
 
 
 class NotQuick(Exception):
-    """It did not go well; nothing has changed, and the long way will say why."""
+    """The request failed; nothing has changed, and `ipc/blocking.py` will report the reason."""
 
 
 class StaysSilent(Exception):
@@ -55,13 +55,13 @@ def pages(
     fields: list[object],
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Iterator[list[dict[str, object]]]:
-    """Ask, and yield the rows as the daemon pages them.
+    """Send one request and yield its rows page by page.
 
     Args:
         socket_path: where the daemon listens.
-        request_type: a number of `ControlType`, of a request that only looks.
-        fields: of the request class, in order, as plain values.
-        timeout_s: how long the daemon may be silent, above 0.
+        request_type: the `ControlType` number of a read-only request.
+        fields: the fields of the request class, in order, as plain values.
+        timeout_s: longest wait for a message, in seconds, above 0.
 
     Raises:
         NotQuick: before the first page or after some.
@@ -110,7 +110,7 @@ def _receive(connection: socket.socket, request_id: int) -> tuple[int, Any]:
 
 
 _MARKS_OF_NO_NUMBER = (b"\xca\x7f", b"\xca\xff", b"\xcb\x7f", b"\xcb\xff")
-"""How msgpack begins NaN and the infinities, and a few things that are right."""
+"""First bytes of NaN and the infinities in msgpack; a few valid values begin so, too."""
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,16 +1,16 @@
-"""What the client libraries send: requests built from plain Python values.
+"""Requests of the client libraries, built from plain Python values.
 
-Shared by the blocking client (`ipc/client.py`) and the trio one (`ipc/trio_client.py`): both
-accept the same words and refuse the same mistakes.
+Shared by the blocking client (`ipc/client.py`) and the trio one (`ipc/trio_client.py`), so both
+accept and reject the same arguments.
 
-A lease is written as a user would say it:
+Forms of a lease:
 
     None         the routes stay until they are deleted, or the daemon ends
     "session"    they vanish with the client's connection
     30           they vanish 30 seconds after the last `add`, `replace` or `renew`
 
-Failure: `TypeError` for a keyword that there is not (a type checker sees it, too), `ValueError` for
-what cannot be sent at all; the rest is for the daemon to judge.
+Failure: `TypeError` for an unknown keyword (a type checker reports it, too), `ValueError` for
+values that cannot be sent; the daemon validates the rest.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class Route(NamedTuple):
 
 
 def lease_of(term: LeaseTerm) -> Lease:
-    """The lease that a term means.
+    """Convert a lease term.
 
     Raises:
-        ValueError: a word other than "session".
+        ValueError: a string other than "session".
     """
     if term is None:
         return Lease()
@@ -79,7 +79,7 @@ def lease_of(term: LeaseTerm) -> Lease:
 
 
 class RouteOptions(TypedDict, total=False):
-    """What may be said of a route beside its prefix, as keyword arguments."""
+    """Keyword arguments for the attributes of a route."""
 
     via: str | None
     """The next router."""
@@ -98,7 +98,7 @@ class RouteOptions(TypedDict, total=False):
 
 
 def owner_for(lease: LeaseTerm, owner: str) -> str:
-    """The name to send: a session is an owner of its own, whatever the program calls itself."""
+    """Return the owner name to send; a session is an owner of its own and has no name."""
     return "" if lease == "session" else owner
 
 
@@ -109,7 +109,7 @@ def change_route(
 
     Raises:
         ValueError: no prefix, no lease, or both forms of next hops.
-        TypeError: an option that there is not, as of any function.
+        TypeError: an unknown option.
     """
     _check_words(options)
     via, dev = options.get("via"), options.get("dev")

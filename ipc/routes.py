@@ -1,4 +1,4 @@
-"""Many routes in one request: columns of bytes, packed by clients and unpacked by the engine.
+"""Bulk encoding of routes in one request: columns that clients pack and the engine unpacks.
 
     RouteChange
       attributes   [0] via 192.0.2.1 dev eth0   [1] blackhole   ...      what routes share, once
@@ -7,17 +7,17 @@
                    attributes   0000 0000 0001 ...                       2 bytes each
       ipv6         the same with 16 bytes for an address
 
-A million routes through a handful of next hops so take 7 bytes each on the socket, are packed by
+A million routes with few distinct next hops take 7 bytes each on the socket, are packed by
 appending to byte strings, and are unpacked by `array` and `zip`: C loops, no object for a route but
 the tuple that the RIB keeps anyway.
 
 `BatchPacker` fills one request after another, each within BATCH_ROUTES and the frame limit, and
-remembers which route of a request came from where (a line of a file), for the errors.
+records the origin of each route (such as a line of a file), for error messages.
 
 Invariants:
-    A request is atomic at the engine, and small enough to be carried out between two heartbeats.
+    A request is atomic at the engine, and small enough to be processed between two heartbeats.
 
-Failure: `ValueError` for columns that do not fit one another; the sender's fault.
+Failure: `ValueError` for columns of different lengths (the sender's fault).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ hop takes as much again."""
 
 
 class BatchPacker:
-    """Collects routes into requests."""
+    """Collector of routes into requests."""
 
     def __init__(self, operation: RouteOperation, lease: Lease, owner: str = "") -> None:
         """Begin with an empty request.
@@ -78,7 +78,7 @@ class BatchPacker:
         return self._count
 
     def number_of(self, attributes: RouteAttributes) -> int:
-        """The number of a set of attributes, for `add`; good until the next `take`.
+        """Return the number of a set of attributes, for `add`; valid until the next `pop`.
 
         Raises:
             ValueError: more next hops than a route can have.
@@ -95,13 +95,13 @@ class BatchPacker:
         """Add one route to the request that is being filled.
 
         Args:
-            packed: the network address, 4 or 16 bytes; host bits are for the engine to judge.
-            prefix_len: 0 to 255; the engine judges it.
-            number: of its attributes, from `number_of`.
-            origin: a number of the caller's, such as a line; `take` gives it back.
+            packed: the network address, 4 or 16 bytes; the engine validates the host bits.
+            prefix_len: 0 to 255; the engine validates it.
+            number: the number of its attributes, from `number_of`.
+            origin: a number of the caller's, such as a line; `pop` returns it.
 
         Returns:
-            Whether the request is full now: `take` it before anything else.
+            Whether the request is full: the next call must then be `pop`.
 
         Cost: under a microsecond.
         """
@@ -115,7 +115,7 @@ class BatchPacker:
         return self._count >= BATCH_ROUTES or self._size >= _BATCH_BYTES
 
     def pop(self) -> tuple[RouteChange, list[int]]:
-        """The request, and the origin of each of its routes by number; the next one is begun."""
+        """Return the request and the origin of each of its routes, and begin the next request."""
         is_delete = self._operation is RouteOperation.DELETE
         change = RouteChange(
             self._operation,
@@ -184,7 +184,7 @@ def unpack_columns(
 
 
 def _network_order(numbers: array[int]) -> array[int]:
-    """Turn between the machine's order and the network's, in place."""
+    """Convert between host and network byte order, in place."""
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers

@@ -3,8 +3,8 @@
  * The dictionaries of the Python version have two forms here. The prefixes of a slot are a *leaf*:
  * three columns in one allocation, 9 bytes a prefix for IPv4, 21 for IPv6. The prefixes that end
  * inside a directory are a heap over its bits: node 1 is the directory itself, node n has the
- * halves 2n and 2n + 1, and the last level are the slots; the next shorter prefix is the nearest ancestor
- * that has a value.
+ * halves 2n and 2n + 1, and the last level are the slots; the next shorter prefix is the nearest
+ * ancestor that has a value.
  *
  * A slot is changed in one step: the new leaf, block or child directory is complete before anything
  * is published or the writer's state changes. So a failure leaves each slot old or new.
