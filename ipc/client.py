@@ -1,4 +1,4 @@
-"""A Python program's way to routed: look, and inject routes that go when the program does.
+"""Python client of routed: queries, and injection of routes that end with the program.
 
     from ipc.client import Client
 
@@ -7,12 +7,12 @@
         ...                        # announced as long as this block runs, and no longer
 
 Blocking; `ipc.trio_client.TrioClient` has the same methods for trio. One connection, made when it
-is first needed and made anew after the daemon has gone away. Whatever was leased for the session
-went with the old connection, so a program that must stay announced calls `replace` from time to
-time, as a health check does anyway (docs/injection.md has one).
+is first needed and again after the daemon has gone away. Routes leased for the session are removed
+with the old connection, so a program that must stay announced calls `replace` from time to time, as
+a health check does anyway (docs/injection.md has one).
 
-Failure: `ControlError` and its special cases `DaemonUnreachable` and `Denied`, from
-`ipc.blocking`, with a text for people; `ValueError` for what cannot be a request.
+Failure: `ControlError` and its subclasses `DaemonUnreachable` and `Denied`, from `ipc.blocking`,
+with a text for the user; `ValueError` for arguments that cannot form a request.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class Client:
 
         Args:
             socket_path: where the daemon listens.
-            owner: sets this program's routes apart from those of other programs of the same user;
+            owner: distinguishes this program's routes from those of the user's other programs;
                 letters, digits and _ . : - (not used with the lease "session", which is an owner
                 of its own).
-            timeout_s: how long the daemon may be silent, in seconds, above 0.
+            timeout_s: longest wait for a message, in seconds, above 0.
         """
         self._control = ControlClient(socket_path, timeout_s=timeout_s)
         self._owner = owner
@@ -96,7 +96,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up: routes leased for the session vanish."""
+        """Close the connection: routes leased for the session are removed."""
         self._control.close()
 
     # --- injected routes
@@ -106,26 +106,26 @@ class Client:
 
         Args:
             prefix: ADDRESS/LENGTH, or an address alone for a host route.
-            **route: via, dev, next_hops, type, metric, tag, lease; `ipc.requests.RouteOptions` says
-                what each means.
+            **route: via, dev, next_hops, type, metric, tag, lease; `ipc.requests.RouteOptions`
+                describes each.
 
         Raises:
-            ControlError: the daemon said no; nothing has changed.
-            ValueError: that is no route.
-            TypeError: a keyword that there is not.
+            ControlError: the daemon rejected the request; nothing has changed.
+            ValueError: the arguments do not form a route.
+            TypeError: an unknown keyword.
         """
         self._done(change_route(RouteOperation.ADD, prefix, self._owner, route))
 
     def replace(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
-        """Inject a route, in the place of what this owner has; its lease begins anew.
+        """Inject a route, replacing the owner's route of this prefix, and renew its lease.
 
-        Doing it again changes nothing but the lease, so it is what a periodic check calls.
+        A repeated call changes only the lease, so it suits periodic checks.
         Arguments and errors are those of `add`.
         """
         self._done(change_route(RouteOperation.REPLACE, prefix, self._owner, route))
 
     def delete(self, prefix: str) -> None:
-        """Take away what this program injected: the session's route first, else the owner's.
+        """Delete a route that this program injected: the session's route first, else the owner's.
 
         Raises:
             ControlError: there is none (code `not_found`).
@@ -133,14 +133,14 @@ class Client:
         self._done(delete_route(prefix, self._owner))
 
     def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
-        """Inject many routes, some thousands at a time, each such batch whole or not at all.
+        """Inject many routes, in atomic batches of some thousands.
 
         Returns:
-            How many.
+            The number of routes.
 
         Raises:
             ControlError: a batch was refused; the text names the first wrong route. The batches
-                before it are in place, and one after it may be.
+                before it are applied, and one after it may be.
 
         Cost: about 2 us a route here; a million takes seconds.
         """
@@ -165,7 +165,7 @@ class Client:
         return done
 
     def renew(self, lease_s: float) -> None:
-        """Begin every timed lease of this owner anew: one request, however many routes.
+        """Renew every timed lease of this owner, with one request for any number of routes.
 
         Raises:
             ControlError: there are none (code `not_found`): they have ended already.

@@ -48,7 +48,7 @@ _CACHE_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class FoundNextHop:
-    """Where a packet would go."""
+    """A next hop of a route that was found."""
 
     via: str | None
     """The neighboring router; None when the destination is on the link."""
@@ -198,7 +198,7 @@ class Mapping:
             try:
                 found = read()
             except SnapshotError:
-                # Memory that was reused under our feet looks like damage: try again then.
+                # Memory reused during the read looks like damage: try again.
                 if self.words[Header.EPOCH] - epoch & _EPOCHS < 2:
                     raise
                 continue
@@ -301,7 +301,7 @@ def map_descriptor(descriptor: int) -> tuple[mmap.mmap, tuple[int, int]]:
 
 
 def _check_seals(descriptor: int) -> None:
-    """Only memory that can neither shrink under us nor be written by us or others is trusted."""
+    """Require seals that forbid shrinking, and writing through any new mapping."""
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError as error:

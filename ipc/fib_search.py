@@ -4,9 +4,9 @@ There are two of these with one interface (`Search`): `PythonSearch` here, which
 and the one of the optional C extension `_search`. `make_search` takes the extension when it is
 there. One test suite runs over both.
 
-The way down is drawn in `fib_layout.py`. Nothing that is read is believed: Python refuses an index
-outside the mapping, every step uses up bits of the address, and what comes out of it is an error
-only if no memory was reused meanwhile; else the search is made again.
+The layout is in `fib_layout.py`. No word of the snapshot is trusted: Python refuses an index
+outside the mapping, every step uses up bits of the address, and a failed search is an error only if
+no memory was reused meanwhile; else it is repeated.
 
 Failure: `SnapshotError` for a damaged snapshot, or one that changes faster than it can be read;
 `ValueError` for what is no address. After `release` every call raises `ValueError`.
@@ -82,7 +82,7 @@ class Search(Protocol):
         """
 
     def release(self) -> None:
-        """Let go of the memory, so that it can be unmapped.
+        """Release the memory, so that it can be unmapped.
 
         Raises:
             BufferError: another thread is searching in it.
@@ -199,7 +199,7 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
                 word = words[bisect_right(words, addr_bits, first, first + starts) + starts]
                 word = word and word | RECORD_FLAG
         except (IndexError, ValueError):
-            return search(addr_bits)  # which says whether it is damaged or was disturbed
+            return search(addr_bits)  # which distinguishes damage from concurrent changes
         if word > RECORD_MASK:
             best = word & RECORD_MASK
         elif word:

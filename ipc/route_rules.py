@@ -1,4 +1,4 @@
-"""What a route may be injected with: the rules that clients and the engine share. Pure.
+"""Validation rules for injected routes, shared by clients and the engine. Pure.
 
 A client that reads a file checks here, so that a wrong line is named with its number. The engine
 checks again, with the same functions: it does not rely on what a client has checked.
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 ROUTE_TYPES = ("unicast", "blackhole", "unreachable", "prohibit")
-"""The words of RouteType; a test holds them to it."""
+"""The labels of RouteType; a test compares them."""
 
 LEASE_MIN_S = 1.0
 LEASE_MAX_S = 86_400.0
-"""A day; whoever wants longer wants no lease."""
+"""Longest timed lease: one day. Longer-lived routes need no lease."""
 
 OWNER_NAME = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"
-"""What a client may call itself, as a regular expression."""
+"""Regular expression of the owner names that a client may choose."""
 _OWNER = re.compile(rf"uid\d{{1,10}}(/{OWNER_NAME})?", re.ASCII)
 
 ROUTE_METRIC_MAX = (1 << 32) - 2

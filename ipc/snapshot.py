@@ -3,21 +3,21 @@
     with FibReader.open("/run/routed/routed.sock") as fib:
         route = fib.lookup("192.0.2.1")
 
-The daemon keeps its table in one sealed memfd and hands the descriptor, read-only, to whoever may
-look. From then on a reader searches at memory speed, without a system call and without the daemon.
+The daemon keeps its table in one sealed memfd and sends a read-only descriptor to authorised
+clients. A reader then searches at memory speed, without system calls and without the daemon.
 docs/snapshot.md is the guide, `fib_layout.py` draws the memory, `fib_snapshot.h` is the same for C.
 
 Each answer is the daemon's at some moment between the call and its return; two calls may see two
 moments. What is published at once is one prefix, not one burst of changes.
 
-When the daemon stops, the memory stays as it was for as long as somebody maps it, and a reader goes
-on with the last complete table. It can tell (`is_closed`, `age_s`), and whoever would rather have
-no answer than an old one says how old is too old (`max_age_s`): then the reader looks for a new
-daemon by itself, and raises `StaleSnapshot` when there is none.
+When the daemon stops, the memory stays unchanged as long as it is mapped, and a reader continues
+with the last complete table. `is_closed` and `age_s` show this. With a maximum age (`max_age_s`),
+the reader connects to a new daemon by itself when the table is too old, and raises `StaleSnapshot`
+if there is none.
 
 Failure: `SnapshotError` for what is no snapshot or a damaged one. A reader trusts nothing it reads:
-every address is checked, every walk is bounded, so a hostile snapshot gives a wrong answer or an
-error, never a crash, an endless loop or a read outside.
+every address is checked, every walk is bounded, so a hostile snapshot causes a wrong answer or an
+error, never a crash, an endless loop or a read outside the mapping.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _RETRY_NS = 1_000_000_000
-"""A daemon that is gone is asked for this often at most."""
+"""Least time between attempts to reach a new daemon, in nanoseconds."""
 
 
 class StaleSnapshot(SnapshotError):
@@ -104,13 +104,13 @@ class FibReader:
         Args:
             socket_path: such as /run/routed/routed.sock; the role `read` is needed.
             max_age_s: how many seconds after the daemon's last sign of life its table may still be
-                used, at least 2 (a sign comes once a second); None for "as long as I live".
+                used, at least 2 (the heartbeat period is one second); None for no limit.
             clock: as in the constructor.
             search: as in the constructor.
 
         Raises:
-            ControlError: the daemon cannot be reached, or says no (`ipc.blocking`).
-            SnapshotError: what it sent is no snapshot that this reader knows.
+            ControlError: the daemon cannot be reached, or rejected the request (`ipc.blocking`).
+            SnapshotError: it sent no snapshot, or one of an unsupported layout.
             ValueError: `max_age_s` is too short to be kept.
         """
         if max_age_s is not None and max_age_s < 2:
@@ -155,7 +155,7 @@ class FibReader:
 
     @property
     def is_closed(self) -> bool:
-        """The daemon has said that it will write no more."""
+        """Whether the daemon has closed the snapshot and will not write to it again."""
         return bool(self._map.words[Header.IS_CLOSED])
 
     @property
@@ -171,7 +171,7 @@ class FibReader:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the daemon's last sign of life, which it gives once a second."""
+        """Seconds since the daemon's last heartbeat; the period is one second."""
         return (self._clock() - self._map.heartbeat_ns) / 1e9
 
     def __len__(self) -> int:
@@ -227,10 +227,10 @@ class FibReader:
         return found
 
     def route(self, number: int) -> FoundRoute:
-        """The route that a number stands for.
+        """Return the route with a number.
 
-        A number is good until the table changes (`generation`): what it stands for may be replaced
-        then, and later it may stand for another route.
+        A number is valid until the table changes (`generation`): its route may be replaced then,
+        and the number may be reused for another route later.
 
         Raises:
             SnapshotError: there is no such number, or the snapshot is damaged.
@@ -282,8 +282,8 @@ class FibReader:
             Whether the table was exchanged.
 
         Raises:
-            ControlError: no daemon can be reached, or it says no; the old table stays usable.
-            SnapshotError: what it sent is no snapshot; the old one stays usable.
+            ControlError: no daemon can be reached, or it refused; the old table stays usable.
+            SnapshotError: it sent no valid snapshot; the old one stays usable.
             ValueError: the reader was not made by `open`.
         """
         if self._socket_path is None:
@@ -298,7 +298,7 @@ class FibReader:
         return True
 
     def _usable(self) -> Mapping:
-        """The table, made sure that it is not older than the caller accepts."""
+        """Return the table after checking that it is not older than the caller accepts."""
         mapping = self._map
         if self._max_age_ns is None:
             return mapping
@@ -347,7 +347,7 @@ class FibReader:
 
 def _fetch(socket_path: str) -> int:
     """The descriptor of the snapshot of the daemon behind a socket."""
-    # Only who asks a daemon pays for the import of its protocol.
+    # The protocol modules are imported only when a daemon is contacted.
     from ipc.blocking import ControlClient
 
     with ControlClient(socket_path) as client:

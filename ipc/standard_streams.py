@@ -4,8 +4,8 @@ By `program >&-` a descriptor is not open; it is the next one that anything open
 printed later would go into a pid file or a socket. So the places are taken by /dev/null first, or
 where there is none, as in a container with an empty /dev, by an empty file in memory.
 
-A disk may be full, a reader gone, and a pipe full that nobody reads. A message is then lost, and
-the program goes on.
+If the disk is full, the reader has gone, or a pipe is full and not read, a message is lost, and the
+program continues.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _MARK = "..."
 _LINE_OVERHEAD = 5
 """Bytes before a text in msgpack, at most."""
 _LAST_LINE_BYTES = 64
-"""For the line that says how many lines were left out."""
+"""Bytes reserved for the line with the number of omitted lines."""
 
 
 def clip_text(text: str, max_bytes: int) -> str:

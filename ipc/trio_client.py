@@ -4,9 +4,9 @@
         await routed.replace("192.0.2.1/32", dev="lo", lease="session")
         await trio.sleep_forever()
 
-Several tasks may share one client; their requests take turns. A request that is cancelled costs the
-connection, since nobody would read its answer, and with it whatever was leased for the session; the
-next request connects anew.
+Several tasks may share one client; their requests are serialised. A cancelled request closes the
+connection, because its answer would stay unread, and so removes routes leased for the session; the
+next request connects again.
 
 Failure: as in `ipc.client`.
 """
@@ -104,7 +104,7 @@ class TrioClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up: routes leased for the session vanish."""
+        """Close the connection: routes leased for the session are removed."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -116,11 +116,11 @@ class TrioClient:
         await self.ask(change_route(RouteOperation.ADD, prefix, self._owner, route))
 
     async def replace(self, prefix: str, **route: Unpack[RouteOptions]) -> None:
-        """Inject a route, in the place of what this owner has; its lease begins anew."""
+        """Inject a route, replacing the owner's route of this prefix, and renew its lease."""
         await self.ask(change_route(RouteOperation.REPLACE, prefix, self._owner, route))
 
     async def delete(self, prefix: str) -> None:
-        """Take away what this program injected."""
+        """Delete a route that this program injected."""
         await self.ask(delete_route(prefix, self._owner))
 
     async def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
@@ -133,7 +133,7 @@ class TrioClient:
         return done
 
     async def renew(self, lease_s: float) -> None:
-        """Begin every timed lease of this owner anew."""
+        """Renew every timed lease of this owner."""
         await self.ask(RouteRenew(lease_s, self._owner))
 
     # --- what there is
@@ -159,10 +159,10 @@ class TrioClient:
     # --- the conversation
 
     async def ask(self, request: Request) -> list[Row]:
-        """Send any request of `ipc.control`; its rows.
+        """Send any request of `ipc.control`. Returns its rows.
 
         Raises:
-            ControlError: it did not end well.
+            ControlError: the request failed.
         """
         rows: list[Row] = []
         async with self._turn, self._connection() as channel:
@@ -179,7 +179,7 @@ class TrioClient:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Channel]:
-        """The connection, for one request; dropped when that does not come to its end."""
+        """Lend the connection to one request; close it unless the request completes."""
         try:
             if self._channel is None:
                 self._channel = await self._connect()
@@ -198,7 +198,7 @@ class TrioClient:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """How long the daemon may be silent.
+        """Limit the wait for a message of the daemon.
 
         Raises:
             DaemonUnreachable: it was silent for longer.

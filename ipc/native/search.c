@@ -66,7 +66,7 @@ INLINE uint32_t bits_of(u128 address, unsigned left, unsigned bits, int is_ipv6)
     return shifted & ((1u << bits) - 1);
 }
 
-/* What one address of a group waits for. */
+/* The state of the search for one address of a group. */
 struct walk {
     uint32_t at;                        /* the next word to read */
     uint32_t block;                     /* where the block begins */
@@ -173,7 +173,7 @@ INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addr
     return 1;
 }
 
-/* `yes` where the condition is 1, `no` where it is 0, whatever the compiler thinks of branches. */
+/* `yes` if the condition is 1, `no` if it is 0, without a branch whatever the compiler prefers. */
 INLINE uint32_t choose(uint32_t condition, uint32_t yes, uint32_t no)
 {
     return no ^ ((no ^ yes) & (0u - condition));
@@ -605,7 +605,7 @@ static PyType_Spec search_spec = {
     .slots = search_slots,
 };
 
-/* What was stored before is seen by whoever sees what is stored after; nothing on x86-64. */
+/* A reader that sees a later store also sees all earlier ones; no instruction on x86-64. */
 static PyObject *fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 {
     __atomic_thread_fence(__ATOMIC_RELEASE);
