@@ -163,7 +163,7 @@ def _exactly(kind: type) -> Decoder:
 
 
 def _number(value: Any) -> Any:
-    """A float that compares with others: a NaN is neither before nor after any moment."""
+    """Refuse NaN, which does not compare with other floats."""
     if type(value) is not float:
         raise CodecError(f"expected float, got {type(value).__name__}")
     if value != value:
@@ -184,7 +184,7 @@ def _encode_exactly(kind: type) -> Encoder:
 
 
 def _encode_number(value: Any) -> Any:
-    """As `_number`: what the other side would take for a message that is none is not sent."""
+    """Check as `_number`, so that a value which the receiver would reject is not sent."""
     if not isinstance(value, float):
         raise TypeError(f"expected float, got {type(value).__name__}")
     if value != value:
@@ -196,7 +196,7 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def _decode_plain_tuple(value: Any) -> tuple[Any, ...]:
-    """A row of a table; most have nothing in them to look into."""
+    """Decode a row of a table; most rows have no nested values."""
     items = _expect_list(value)
     if not _SCALARS.issuperset(map(type, items)):
         _check_plain(items, _PLAIN_DEPTH + 1)
@@ -284,12 +284,12 @@ def _bound_lines(max_total_bytes: int, max_line_bytes: int, encoder: Encoder) ->
 
 
 _HEAD_BYTES = 5
-"""Before a text, bytes, an array or a map in msgpack, at most."""
+"""Largest header of a text, bytes, an array or a map in msgpack."""
 _NUMBER_BYTES = 9
 
 
 def worst_bytes(kind: Any) -> int:
-    """The most bytes that a message of a class, or a value of a type, is encoded in.
+    """Return the largest encoded size of a message class or a type, in bytes.
 
     Raises:
         CodecError: a part of it is declared without a bound.

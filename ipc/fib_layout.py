@@ -116,7 +116,7 @@ class Header(IntEnum):
     GENERATION = 8
     """64 bits: how many bursts of changes were published."""
     HEARTBEAT_NS = 10
-    """64 bits: CLOCK_MONOTONIC of the last sign of life."""
+    """64 bits: CLOCK_MONOTONIC of the last heartbeat."""
     TRIE_FIRST = 12
     TRIE_END = 13
     RECORDS_FIRST = 14
@@ -160,7 +160,7 @@ FIRST_BUCKET_KIND = 16
 BUCKET_RANGES_BIAS = 14
 """kind = number of ranges + 14."""
 DIRECTORY_BITS_MAX = 24
-"""Far more than anyone would choose; the bound that a reader accepts."""
+"""The most bits that a reader accepts; far more than a sensible directory has."""
 
 F_SEAL_FUTURE_WRITE = 0x10
 REQUIRED_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
