@@ -96,8 +96,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-"""Incremented when a request or an answer changes its fields; both ends refuse any other version
-with an error."""
+"""Incremented when a request or an answer changes its fields; both ends refuse other versions."""
 
 DEFAULT_SOCKET = "/run/routed/routed.sock"
 

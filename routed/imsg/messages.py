@@ -123,8 +123,7 @@ CHANNEL_FD = 3
 CONF_ITEM_BYTES = 60_000
 """Largest piece of an encoded configuration, in bytes; well below the frame limit."""
 JOURNAL_BYTES_MAX = 256 * 1024 * 1024
-"""Largest file of injected routes passed from one engine to the next; the parent drops a larger
-one."""
+"""Largest file of injected routes for the next engine; the parent drops a larger one."""
 
 PROBLEM_BYTES_MAX = 1000
 """The longest text about one problem."""
@@ -297,8 +296,7 @@ class JournalReady:
 
 @dataclass(frozen=True, slots=True)
 class FibValue:
-    """The forwarding attributes of a route, sent once for all routes of a message that share
-    them."""
+    """Forwarding attributes, sent once for all routes of a message that share them."""
 
     type: RouteType
     next_hops: NextHops
@@ -340,8 +338,7 @@ class FibInSync:
 
 @dataclass(frozen=True, slots=True)
 class NextHopsAsked:
-    """Request for the kernel nexthop objects on behalf of a client. The answer repeats the request
-    id."""
+    """A client's request for the kernel nexthop objects; the answer repeats the request id."""
 
     after_id: int
     """Only objects with ids above this one."""
