@@ -30,6 +30,7 @@ from routed.netlink.message import (
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HEADER,
+    NLMSG_NOOP,
     RTM_DELROUTE,
     RTM_NEWROUTE,
     NetlinkDecodeError,
@@ -324,6 +325,29 @@ def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at
         one = batch._replace(keys=[key], values=[batch.values[number]])
         decoder.page(as_dumped(one, 9, flags=0x10 if number == at else 0))
     assert decoder.is_interrupted == (at < len(batch.keys))
+
+
+@given(batches(), st.data())
+def test_a_message_of_another_type_is_no_route_but_its_flags_count(
+    batch: FibBatch, data: st.DataObject
+) -> None:
+    number = data.draw(st.integers(0, len(batch.keys) - 1))
+    other = data.draw(st.sampled_from([NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, RTM_DELROUTE]))
+    page = b""
+    for at, key in enumerate(batch.keys):
+        one = batch._replace(keys=[key], values=[batch.values[at]])
+        message = as_dumped(one, 9, flags=0x10 if at == number else 0)
+        if at == number:
+            message = message[:4] + struct.pack("=H", other) + message[6:]
+        page += message
+    taken = Taken()
+    decoder = DumpDecoder(batch.table_key.family, 9, taken)
+    decoder.page(page)
+    assert taken.rows.keys() == {(batch.table_key, key) for key in batch.keys} - {
+        (batch.table_key, batch.keys[number])
+    }
+    assert decoder.is_interrupted
+    assert (decoder.end is not None) == (other in (NLMSG_DONE, NLMSG_ERROR))
 
 
 @given(batches())

@@ -124,6 +124,7 @@ _Identity = tuple[bytes, bytes, bytes]
 """Parts of a route message: before the prefix length, between it and the address, and after."""
 
 _LENGTH = struct.Struct("=I")
+_LENGTH_AND_TYPE = struct.Struct("=IH")
 _PREFIX_LEN_AT, _TABLE_ATTRIBUTE_AT = PREFIX_LEN_OFFSET, 28
 _DESTINATION_AT = 40
 """Offset of the destination in a dump: RTA_TABLE precedes it (fib_dump_info, rt6_fill_node)."""
@@ -233,7 +234,7 @@ class DumpDecoder:
         if length % 4 or length < destination_end:
             return 0
         count = (len(buffer) - offset) // length
-        for position, byte in enumerate(_LENGTH.pack(length)):
+        for position, byte in enumerate(_LENGTH_AND_TYPE.pack(length, RTM_NEWROUTE)):
             column = buffer[offset + position : offset + count * length : length]
             count -= len(column.lstrip(bytes((byte,))))
         at = offset + _DESTINATION_AT - 4

@@ -14,6 +14,8 @@
  */
 #include "routes.h"
 
+#include <linux/rtnetlink.h>
+
 #define INTERFACE_VERSION 1
 
 /* --- columns and buffers --------------------------------------------------------------------- */
@@ -94,7 +96,7 @@ static PyObject *check_keys(PyObject *module, PyObject *args)
 
 /* Where things are in a route message: routed/fib/routes/codec.py. What we send begins with the
  * destination, what the kernel sends with the table. */
-enum { LENGTH_AT = 0, SEQUENCE_AT = 8, PREFIX_LEN_AT = 17, SENT_ADDRESS_AT = 32, SEEN_ADDRESS_AT = 40 };
+enum { LENGTH_AT = 0, TYPE_AT = 4, SEQUENCE_AT = 8, PREFIX_LEN_AT = 17, SENT_ADDRESS_AT = 32, SEEN_ADDRESS_AT = 40 };
 
 /* fill_templates(templates, indices, keys, address_bytes, first_sequence): one message for each
  * key, from the template that its index names, with consecutive sequence numbers. */
@@ -217,8 +219,10 @@ static PyObject *split_page(PyObject *module, PyObject *args)
     while (!status && offset + 16 <= end) {
         const uint8_t *message = page + offset;
         uint32_t length;
+        uint16_t type;
         size_t at;
         memcpy(&length, message + LENGTH_AT, sizeof length);
+        memcpy(&type, message + TYPE_AT, sizeof type);
         if (length < 16 || length > end - offset) {
             PyErr_Format(PyExc_ValueError, "a message of %zd bytes at offset %zd",
                          (Py_ssize_t)length, (Py_ssize_t)offset);
@@ -226,7 +230,7 @@ static PyObject *split_page(PyObject *module, PyObject *args)
             break;
         }
         offset += ((size_t)length + 3) & ~(size_t)3;
-        if (length < SEEN_ADDRESS_AT + address_bytes ||
+        if (type != RTM_NEWROUTE || length < SEEN_ADDRESS_AT + address_bytes ||
             memcmp(message + SEEN_ADDRESS_AT - 4, destination, 4)) {
             status = add_answer(singles, PyBytes_FromStringAndSize((const char *)message, length));
             continue;
