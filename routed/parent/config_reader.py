@@ -23,7 +23,7 @@ from routed.config.load import ConfigError, Problem, load_text, read_text
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets
 from routed.model.secret import SharedSecret
-from routed.parent.file_threads import call_apart
+from routed.parent.file_threads import call_apart, run_in_thread
 
 __all__ = ["READERS_MAX", "READ_TIMEOUT_S", "WRITE_TIMEOUT_S", "ConfigReader"]
 
@@ -86,9 +86,7 @@ class ConfigReader:
         Raises:
             ConfigError: it is wrong.
         """
-        return await trio.to_thread.run_sync(
-            load_text, text, name, abandon_on_cancel=True, limiter=self._decoders
-        )
+        return await run_in_thread(lambda: load_text(text, name), self._decoders)
 
     async def compute(self, call: Callable[[], _T]) -> _T:
         """Answer a question about configurations, which may have hundreds of thousands of routes.
@@ -96,7 +94,7 @@ class ConfigReader:
         Args:
             call: pure, in Python: other threads have turns meanwhile.
         """
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._decoders)
+        return await run_in_thread(call, self._decoders)
 
     async def secrets(self, config: Config) -> tuple[SharedSecret, ...]:
         """What the key files of a configuration hold.
@@ -118,15 +116,11 @@ class ConfigReader:
             trio.TooSlowError: not in time, as while an earlier call does not end.
         """
         with trio.fail_after(WRITE_TIMEOUT_S):
-            await trio.to_thread.run_sync(
-                call_apart, write, abandon_on_cancel=True, limiter=self._writer
-            )
+            await run_in_thread(lambda: call_apart(write), self._writer)
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         with trio.fail_after(READ_TIMEOUT_S):
-            return await trio.to_thread.run_sync(
-                call_apart, read, abandon_on_cancel=True, limiter=self._readers
-            )
+            return await run_in_thread(lambda: call_apart(read), self._readers)
 
 
 def _too_slow() -> str:

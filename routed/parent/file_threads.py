@@ -21,9 +21,11 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import trio
+
 from routed.sandbox.kernel import libc, syscall
 
-__all__ = ["call_apart", "leave_shared_files", "open_apart"]
+__all__ = ["call_apart", "leave_shared_files", "open_apart", "run_in_thread"]
 
 _T = TypeVar("_T")
 
@@ -36,6 +38,50 @@ _FIRST = 3
 """The standard streams stay: a warning must not go into a file that has got the number 2."""
 
 
+class _Result(Generic[_T]):
+    """What a call in another thread returned or raised.
+
+    An error is let go of when it is raised again. Its traceback holds the frames of the call, with
+    the text of a whole file, and an error that a frame of its own traceback holds is not freed
+    until the garbage collector runs, which here may be hours later.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[_T] = []
+        self._errors: list[BaseException] = []
+
+    def capture(self, call: Callable[[], _T]) -> None:
+        """Call, in the other thread."""
+        try:
+            self._values.append(call())
+        except BaseException as error:  # noqa: BLE001  (`take` raises it)
+            self._errors.append(error)
+
+    def take(self) -> _T:
+        """Return or raise what the call did; once, and after it has ended."""
+        if self._errors:
+            try:
+                raise self._errors[0]
+            finally:
+                self._errors.clear()
+        return self._values.pop()
+
+
+async def run_in_thread(call: Callable[[], _T], limiter: trio.CapacityLimiter) -> _T:
+    """Call in a thread, which is abandoned when the task is cancelled.
+
+    Args:
+        call: what is done.
+        limiter: how many threads of this kind there may be.
+
+    Raises:
+        Whatever the call does.
+    """
+    result: _Result[_T] = _Result()
+    await trio.to_thread.run_sync(result.capture, call, abandon_on_cancel=True, limiter=limiter)
+    return result.take()
+
+
 def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
     """Call in a thread without open files of ours; this one waits, and can be killed.
 
@@ -46,12 +92,16 @@ def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
     Raises:
         Whatever the call does.
     """
-    apart = _Apart(call, kept)
-    apart.start()
-    apart.join()
-    if apart.error is not None:
-        raise apart.error
-    return apart.answers[0]
+    result: _Result[_T] = _Result()
+
+    def run() -> None:
+        leave_shared_files(kept)
+        result.capture(call)
+
+    thread = threading.Thread(target=run, name="files", daemon=True)
+    thread.start()
+    thread.join()
+    return result.take()
 
 
 def open_apart(open_file: Callable[[], int]) -> int:
@@ -76,22 +126,6 @@ def open_apart(open_file: Callable[[], int]) -> int:
         )
     ((_, _, descriptor),) = ancillary
     return int.from_bytes(descriptor[:_DESCRIPTOR_BYTES], sys.byteorder)
-
-
-class _Apart(threading.Thread, Generic[_T]):
-    def __init__(self, call: Callable[[], _T], kept: int | None) -> None:
-        super().__init__(name="files", daemon=True)
-        self._call = call
-        self._kept = kept
-        self.answers: list[_T] = []
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        leave_shared_files(self._kept)
-        try:
-            self.answers.append(self._call())
-        except BaseException as error:  # noqa: BLE001  (it is the caller's to judge)
-            self.error = error
 
 
 def leave_shared_files(kept: int | None = None) -> bool:

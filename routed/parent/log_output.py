@@ -23,7 +23,7 @@ from routed.config.schema import LogConfig, LogFormat
 from routed.imsg.messages import LOG_LINES_KEPT, LogLine
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord, Sink, format_text, wall_time
-from routed.parent.file_threads import open_apart
+from routed.parent.file_threads import open_apart, run_in_thread
 from routed.parent.log_sinks import (
     FileSink,
     StreamSink,
@@ -111,9 +111,7 @@ class DaemonLog:
         opening = _Opening(path)
         try:
             with trio.fail_after(OPEN_TIMEOUT_S):
-                descriptor = await trio.to_thread.run_sync(
-                    opening.run, abandon_on_cancel=True, limiter=self._openers
-                )
+                descriptor = await run_in_thread(opening.run, self._openers)
         except BaseException:
             opening.abandon()
             raise

@@ -142,7 +142,10 @@ class _FileThread:
             self._queued_bytes += len(line)
             self._changed.notify_all()
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # it holds this frame by its traceback
 
     def close(self) -> None:
         """Write what is queued, for CLOSE_WAIT_S at most; the descriptor is closed after it."""

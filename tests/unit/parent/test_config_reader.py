@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -49,6 +51,25 @@ async def test_a_read_that_does_not_return_is_given_up(hung: HungFiles) -> None:
         await reader.load()
     with pytest.raises(KeyFileError, match="the file system has not answered"):
         await reader.secrets(load_text(TEXT + KEYS))
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+async def test_an_error_is_freed_with_the_text_that_it_is_about(
+    tmp_path: Path, *, is_missing: bool
+) -> None:
+    """The parent grew by the size of each mistaken file until the garbage collector ran."""
+    path = tmp_path / "routes.yaml"
+    if not is_missing:
+        path.write_text("router_id: [")
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ConfigError):
+            await ConfigReader(str(path)).load()
+        kept = [found for found in gc.get_objects() if isinstance(found, ConfigError)]
+    finally:
+        gc.enable()
+    assert kept == []
 
 
 async def test_a_reload_refuses_files_that_are_one(tmp_path: Path) -> None:
