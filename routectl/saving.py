@@ -20,27 +20,47 @@ STANDARD_OUTPUT = "-"
 def save(client: ControlClient, request: Request, path: str) -> list[str]:
     """Ask, and write what comes; what to say then.
 
+    The daemon forgets the text while it answers. So a part of it is kept, whatever ends the
+    writing: a full disk, a lost connection, or an interrupt. The file is removed only if nothing
+    was written.
+
     Args:
         client: the daemon.
         request: its rows have one column, pieces of a text.
         path: of a file that does not exist yet.
 
     Raises:
-        ControlError: the file cannot be written, or the daemon has said no; there is no file then.
+        ControlError: the file cannot be written, or the daemon has said no; the error says so if
+            the file has a part of the text.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise ControlError("failed", f"{path}: {error.strerror}", ExitStatus.REFUSED) from error
     written = 0
+    is_whole = False
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            for row in client.ask(request).rows():
-                written += file.write(str(row.get("text", "")))
+        for row in client.ask(request).rows():
+            piece = memoryview(str(row.get("text", "")).encode())
+            while piece:
+                count = os.write(descriptor, piece)
+                piece, written = piece[count:], written + count
+        os.fsync(descriptor)
+        is_whole = True
     except OSError as error:
-        os.unlink(path)
-        raise ControlError("failed", f"{path}: {error.strerror}", ExitStatus.REFUSED) from error
-    except ControlError:
-        os.unlink(path)
-        raise
+        problem = f"{path}: {error.strerror}{_what_is_there(written)}"
+        raise ControlError("failed", problem, ExitStatus.REFUSED) from error
+    except ControlError as error:
+        if not written:
+            raise
+        problem = f"{error.text}: {path}{_what_is_there(written)}"
+        raise ControlError(error.code, problem, error.exit_status) from error
+    finally:
+        os.close(descriptor)
+        if not is_whole and not written:
+            os.unlink(path)
     return [f"{written} bytes written to {path}"]
+
+
+def _what_is_there(written: int) -> str:
+    return f"; it has only the first {written} bytes of the recording" if written else ""

@@ -391,8 +391,7 @@ class Parent:
         self._switch.hand_over_listeners(session)
         self._answers.notify(self._transactions.state)
         self._answers.notify(LogLevelChanged(self._opened.log.level))
-        for line in list(self._opened.log.lines):
-            session.send_line(line)
+        session.send_log(self._opened.log.lines)
         self._nup_sockets.reconcile_all()
 
     def _handle_engine_death(self, session: EngineSession) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ipc.blocking import ExitStatus
+from ipc.blocking import ControlError, ExitStatus
 from routectl.command_line import command_line_for
+from routectl.saving import save
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
@@ -83,3 +86,61 @@ def test_a_recording_in_json_is_one_document(tmp_path: Path, daemon: FakeDaemon)
 def test_nothing_recorded_is_one_document_too(tmp_path: Path, daemon: FakeDaemon) -> None:
     _, out, _ = run(tmp_path, daemon, "record off - --json")
     assert json.loads(out)["error"]["code"]
+
+
+class EndingClient:
+    """Its answer ends by an error after some rows: a lost connection, or an interrupt."""
+
+    def __init__(self, texts: list[str], error: BaseException) -> None:
+        self._texts, self._error = texts, error
+
+    def ask(self, _request: object) -> EndingClient:
+        return self
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        for text in self._texts:
+            yield {"text": text}
+        raise self._error
+
+
+REQUEST: Any = None
+ENDS = [
+    ControlError("unreachable", "the connection was lost", ExitStatus.REFUSED),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["lost", "interrupted"])
+def test_what_came_of_a_recording_is_kept(tmp_path: Path, end: BaseException) -> None:
+    file = tmp_path / "fault.jsonl"
+    client: Any = EndingClient(["first ", "second"], end)
+    with pytest.raises(type(end)) as caught:
+        save(client, REQUEST, str(file))
+    assert file.read_text() == "first second"
+    if isinstance(end, ControlError):
+        assert str(caught.value) == (
+            f"the connection was lost: {file}; it has only the first 12 bytes of the recording"
+        )
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["lost", "interrupted"])
+def test_where_nothing_came_no_file_is_left(tmp_path: Path, end: BaseException) -> None:
+    file = tmp_path / "fault.jsonl"
+    client: Any = EndingClient([], end)
+    with pytest.raises(type(end)):
+        save(client, REQUEST, str(file))
+    assert not file.exists()
+
+
+def test_a_full_disk_keeps_what_it_has_room_for(tmp_path: Path, daemon: FakeDaemon) -> None:
+    file = tmp_path / "fault.jsonl"
+    run(tmp_path, daemon, "record on")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        status, _, errors = run(tmp_path, daemon, f"record off {file}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status is ExitStatus.REFUSED
+    assert f"{file}: File too large; it has only the first 10000 bytes" in errors
+    assert file.stat().st_size == 10_000

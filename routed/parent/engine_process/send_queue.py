@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 import trio
@@ -80,7 +80,7 @@ class SendQueue:
         self._has_imported = False
         self._refusals: Mapping[str, int] | None = None
         self._dropped: int | None = None
-        self._log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        self._log_lines: deque[LogLine] | None = None
         self._is_closed = False
 
     def send(self, message: object, request_id: int = 0, descriptor: int | None = None) -> None:
@@ -126,10 +126,19 @@ class SendQueue:
         self._dropped = count
         self.wake()
 
-    def send_line(self, line: LogLine) -> None:
-        """Queue a log line; if the engine does not keep up, the oldest lines are dropped."""
-        self._log_lines.append(line)
+    def send_log(self, lines: Iterable[LogLine]) -> None:
+        """Queue the lines that were logged before this engine, and those that follow it."""
+        self._log_lines = deque(lines, maxlen=LOG_LINES_KEPT)
         self.wake()
+
+    def send_line(self, line: LogLine) -> None:
+        """Queue a log line; if the engine does not keep up, the oldest lines are dropped.
+
+        A line that is logged before `send_log` is one of the lines of that.
+        """
+        if self._log_lines is not None:
+            self._log_lines.append(line)
+            self.wake()
 
     def wake(self) -> None:
         """Wake `wait`: there is something to send, or more kinds of messages may be sent now."""

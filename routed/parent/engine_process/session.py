@@ -9,9 +9,7 @@ The engine faces the network, so its messages are not trusted. They are bounded 
 authority table), in meaning (route admission validates each desired route) and in amount: log lines
 beyond a rate are dropped and counted, more than REQUESTS_MAX unanswered requests break the rules (a
 request is answered once the answer has left this process), and one message is handled per turn of
-the event loop, so that a flood delays nothing else.
-
-An engine that breaks the rules of the channel is killed at once.
+the event loop, so that a flood delays nothing else. An engine that breaks the rules is killed.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,8 +220,7 @@ class EngineSession:
 
     def send_link(self, ifindex: int) -> None:
         """Queue the current state of a link, in order with the other messages."""
-        link = self._state.link(ifindex)
-        if link is not None:
+        if (link := self._state.link(ifindex)) is not None:
             self.send(LinkChanged(link))
 
     def report_refusals(self) -> None:
@@ -236,6 +233,10 @@ class EngineSession:
     def mark_imported(self) -> None:
         """Record that imported routes have changed."""
         self._send_queue.mark_imported()
+
+    def send_log(self, lines: Iterable[LogLine]) -> None:
+        """Send the lines that were logged so far; `send_line` sends nothing before that."""
+        self._send_queue.send_log(lines)
 
     def send_line(self, line: LogLine) -> None:
         """Send a log line; if the engine does not keep up, the oldest lines are dropped."""
@@ -312,10 +313,9 @@ class EngineSession:
 
     def kill(self) -> None:
         """Kill the process; no effect if it has ended."""
-        if self._is_over:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+        if not self._is_over:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
 
     # --- the process
 

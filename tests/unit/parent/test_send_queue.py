@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from routed.imsg.messages import FibProgress, LinkRemoved, Ping, RoutesImported
+from routed.imsg.messages import FibProgress, LinkRemoved, LogLine, Ping, RoutesImported
 from routed.model.link import Interface
 from routed.parent.engine_process.send_queue import SendQueue
 
@@ -40,6 +40,20 @@ def test_messages_in_order_come_first_and_state_is_said_once() -> None:
     assert second is not None
     assert (first.message, second.message) == (Ping(), LinkRemoved(7))
     assert send_queue.pop(is_running=True) is None
+
+
+def test_each_log_line_is_sent_once_and_in_order() -> None:
+    """A line that a new engine logged before the log was sent to it came first, and twice."""
+    lines = [LogLine(float(at), "info", "engine", "event", f"line {at}") for at in range(4)]
+    send_queue = SendQueue(Nothing())
+    send_queue.send_line(lines[1])
+    assert send_queue.pop(is_running=True) is None
+    send_queue.send_log(lines[:3])
+    send_queue.send_line(lines[3])
+    sent = []
+    while (item := send_queue.pop(is_running=True)) is not None:
+        sent.append(item.message)
+    assert sent == lines
 
 
 def test_an_engine_that_is_configured_is_told_no_state() -> None:
