@@ -64,7 +64,7 @@ from routed.parent.daemonize import ReadyPipe
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.engine_process.journals import Journals
 from routed.parent.engine_process.session import EngineFailed, EngineSession
-from routed.parent.engine_process.supervisor import EngineLife, Supervisor
+from routed.parent.engine_process.supervisor import EngineContext, Supervisor
 from routed.parent.engine_requests import EngineRequests
 from routed.parent.former_tables import sweep_former_tables
 from routed.parent.kernel import KernelSide, KernelSockets
@@ -280,7 +280,7 @@ class Parent:
             requests = EngineRequests(
                 self._kernel, self._transactions, self._opened.log, self._answers, nursery
             )
-            life = EngineLife(
+            life = EngineContext(
                 state=self._kernel,
                 handlers=requests.handlers,
                 introduce=self._introduce_engine,

@@ -25,7 +25,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-__all__ = ["TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadTransition", "table_text"]
+__all__ = ["TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadTransition"]
 
 
 class ReloadPhase(enum.Enum):
@@ -150,19 +150,3 @@ TRANSITIONS: dict[tuple[ReloadPhase, Event], ReloadTransition] = {
     (_R, Event.ENGINES_DYING): ReloadTransition(_R, Action.END),
     (_R, Event.ENGINE_FOLLOWS): ReloadTransition(_C, Action.FINISH),
 }
-
-
-def table_text() -> str:
-    """The table as Markdown: an event a line, a phase a column."""
-    lines = [
-        f"| event | {' | '.join(phase.value for phase in ReloadPhase)} |",
-        f"| --- {'| --- ' * len(ReloadPhase)}|",
-    ]
-    for event in Event:
-        cells = []
-        for phase in ReloadPhase:
-            follows, action = TRANSITIONS[phase, event]
-            move = "" if follows is phase else f" → {follows.value}"
-            cells.append(f"{action.value}{move}")
-        lines.append(f"| {event.value} | {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -47,16 +47,16 @@ from routed.model.prefix import Address
 from routed.parent.engine_process import session as engine_session
 from routed.parent.engine_process import spawn as privsep
 from routed.parent.engine_process.code_on_disk import CodeOnDisk
+from routed.parent.engine_process.conduct import Conduct
 from routed.parent.engine_process.log_relay import LOG_BYTES_BURST, LOG_LINES_BURST
+from routed.parent.engine_process.refused_calls import REFUSALS_BURST
 from routed.parent.engine_process.session import (
-    REFUSALS_BURST,
     REQUESTS_MAX,
-    Conduct,
     EngineFailed,
     EngineHandlers,
     EngineSession,
 )
-from routed.parent.engine_process.supervisor import EngineLife, Supervisor
+from routed.parent.engine_process.supervisor import EngineContext, Supervisor
 from routed.sandbox.kernel import here
 from tests.fakes.management_scene import until
 
@@ -272,7 +272,7 @@ BREAKS_A_RULE = {
     ),
     "answers that nobody asked for": (
         "take_configuration()\nfor _ in range(99): send(internal.ConfApplied(1))",
-        "answers that nobody asked for",
+        "answers without a request",
     ),
     "reload requests without end": (
         "take_configuration()\nfor n in range(1, 10_000): "
@@ -550,7 +550,7 @@ async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOv
     siege = Siege()
 
     async def pester() -> None:
-        while siege.session is None or siege.session.phase.value != "running":
+        while siege.session is None or not siege.session.is_running:
             await trio.lowlevel.checkpoint()
         session = siege.session
         for _ in range(100_000):
@@ -725,7 +725,7 @@ async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
         await session.prepare(CONFIG, (), begin)
         await session.commit()
 
-    life = EngineLife(host, host.handlers, settle, lambda _: None, lambda: True)
+    life = EngineContext(host, host.handlers, settle, lambda _: None, lambda: True)
     with trio.fail_after(DEADLINE_S), pytest.raises(EngineFailed) as failure:
         await supervisor.run(CONFIG.user, CONFIG.sandbox, life)
     return str(failure.value)

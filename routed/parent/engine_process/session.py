@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +29,7 @@ from ipc.closing import Closer
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, FrameError, IpcError
 from routed.config.schema import Config
 from routed.config.transfer import pack
-from routed.imsg.authority import ChannelEnd, EnginePhase, ImsgType, check_authority
+from routed.imsg.authority import ChannelEnd, ImsgType, check_authority
 from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_or_problem
 from routed.imsg.messages import (
@@ -52,10 +51,19 @@ from routed.imsg.messages import (
     Stop,
     Stopped,
 )
-from routed.log.logger import Logger, TokenBucket
+from routed.log.logger import Logger
 from routed.model.secret import SharedSecret
-from routed.parent.engine_process.log_relay import LogRelay, RelayBudget
+from routed.parent.engine_process.conduct import Conduct
+from routed.parent.engine_process.life import (
+    PHASES,
+    TRANSITIONS,
+    EngineAction,
+    EngineEvent,
+    EngineState,
+)
+from routed.parent.engine_process.log_relay import LogRelay
 from routed.parent.engine_process.output import EngineOutput
+from routed.parent.engine_process.refused_calls import RefusedCalls
 from routed.parent.engine_process.send_queue import (
     MESSAGES_MAX,
     Outgoing,
@@ -63,13 +71,10 @@ from routed.parent.engine_process.send_queue import (
     StateSource,
 )
 from routed.parent.engine_process.spawn import EngineProcess
-from routed.sandbox.refusals import NotAListenerError, RefusalListener
 
 __all__ = [
     "CONFIGURE_TIMEOUT_S",
-    "REFUSED_NAMES_MAX",
     "REQUESTS_MAX",
-    "Conduct",
     "EngineFailed",
     "EngineHandlers",
     "EngineSession",
@@ -83,10 +88,6 @@ STOP_TIMEOUT_S = 2.0
 
 REQUESTS_MAX = 512
 """Most unanswered reload requests of one engine: twice the number of management sessions."""
-REFUSALS_PER_S = 20.0
-REFUSALS_BURST = 1000
-"""Rate and burst of refused system calls that are counted, each of which costs the parent a turn of
-its event loop. Beyond that the kernel refuses calls by itself."""
 
 CLOSED_S = 3.0
 """Seconds that an engine may run, to print its final output, after it closed the channel."""
@@ -96,28 +97,6 @@ PULSES_MISSED_MAX = 12
 """An engine that misses PULSES_MISSED_MAX pings, one every PULSE_S, hangs and is killed. Pings are
 counted instead of seconds, so that a stop of the parent itself does not count. A minute is far
 longer than any uninterrupted work of an engine; adjacencies expire long before."""
-
-REFUSED_NAMES_MAX = 500
-"""Most names of refused system calls with a counter each; further ones are counted as `other`."""
-
-
-@dataclass(slots=True)
-class Conduct:
-    """Counters of the rules that engines broke, since the daemon started."""
-
-    violations: Counter[str] = field(default_factory=Counter)
-    """Rules broken, by kind: of the `channel`, a `flood`, or a fatal `syscall`."""
-    refusals: Counter[str] = field(default_factory=Counter)
-    """System calls refused, by name."""
-    messages_dropped: Counter[str] = field(default_factory=Counter)
-    """Messages to an engine that could not be sent, by class: a defect of the parent."""
-    log_budget: RelayBudget = field(default_factory=RelayBudget)
-    """The budget of log lines that engines may still use."""
-
-    def count_refusal(self, call: str) -> None:
-        """Count a refused system call; an intruder may have chosen the name."""
-        is_known = call in self.refusals or len(self.refusals) < REFUSED_NAMES_MAX
-        self.refusals[call if is_known else "other"] += 1
 
 
 class EngineFailed(Exception):
@@ -148,7 +127,7 @@ class EngineSession:
     def __init__(
         self,
         process: EngineProcess,
-        state: StateSource,
+        source: StateSource,
         handlers: EngineHandlers,
         log: Logger,
         conduct: Conduct,
@@ -158,28 +137,28 @@ class EngineSession:
 
         Args:
             process: owned from now on.
-            state: the kernel's state, of which the engine is sent the current value.
+            source: the kernel's state, of which the engine is sent the current value.
             handlers: handle the messages that concern more than this session.
             log: for the session's events and the engine's own.
             conduct: counts the rules broken and the system calls refused.
             closer: closes descriptors that the engine sends; default: one of its own.
         """
-        self.phase = EnginePhase.CONFIGURING
+        self._state = EngineState.STARTING
+        self.has_run = False
+        """Whether the engine has applied a configuration."""
         self.has_desired_routes = False
         """Whether the engine has sent its desired routes; it does so once it has read all state."""
         self.process = process
-        self._state = state
+        self._source = source
         self._log = log
         self._output = EngineOutput(process.output_fd, self._log_output)
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer or Closer())
-        self._send_queue = SendQueue(state)
+        self._send_queue = SendQueue(source)
         self._answer_in, self._answers = trio.open_memory_channel[ConfReady | ConfApplied](4)
         self._stopped = trio.Event()
         self._status = 0
-        self._is_over = False
         self._conduct = conduct
-        self._refusal_listener: RefusalListener | None = None
-        self._has_listener = trio.Event()
+        self._refused_calls = RefusedCalls(process.pid, conduct, log, self._send_queue)
         self._prepared: Config | None = None
         self._agreed: Config | None = None
         """The configuration that the engine has applied."""
@@ -189,7 +168,6 @@ class EngineSession:
         """The engine's version as text, if it differs from this process's."""
         self._greeted = trio.Event()
         self._relay = LogRelay(log, conduct.log_budget)
-        self._refusals = TokenBucket(REFUSALS_PER_S, REFUSALS_BURST, trio.current_time())
         self._requests = handlers.requests
         self._notices: dict[type, Callable[[Any], None]] = {
             **handlers.notices,
@@ -206,7 +184,7 @@ class EngineSession:
     def send(self, message: object, *, request_id: int = 0, descriptor: int | None = None) -> None:
         """Queue one message; its descriptor is closed once it was sent or the session ends."""
         self._send_queue.send(message, request_id, descriptor)
-        if self._send_queue.is_full and not self._is_over:
+        if self._send_queue.is_full and not self._has_ended:
             self._conduct.violations["flood"] += 1
             self._log.emit(
                 "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it does not read"
@@ -220,7 +198,7 @@ class EngineSession:
 
     def send_link(self, ifindex: int) -> None:
         """Queue the current state of a link, in order with the other messages."""
-        if (link := self._state.link(ifindex)) is not None:
+        if (link := self._source.link(ifindex)) is not None:
             self.send(LinkChanged(link))
 
     def report_refusals(self) -> None:
@@ -305,17 +283,20 @@ class EngineSession:
             raise EngineFailed("the engine did not take the configuration") from error
 
     async def stop(self, *, is_restart: bool) -> None:
-        """Request an orderly stop. Returns once the engine has stopped, or after a timeout."""
-        self.phase = EnginePhase.STOPPING
-        self.send(Stop(is_restart))
-        with trio.move_on_after(STOP_TIMEOUT_S):
-            await self._stopped.wait()
+        """End the engine; one that runs may notify its neighbors first, for STOP_TIMEOUT_S.
+
+        Args:
+            is_restart: whether the neighbors are to keep its routes.
+        """
+        if self._advance(EngineEvent.STOP) is EngineAction.SEND_STOP:
+            self.send(Stop(is_restart))
+            with trio.move_on_after(STOP_TIMEOUT_S):
+                await self._stopped.wait()
+        self.kill()
 
     def kill(self) -> None:
-        """Kill the process; no effect if it has ended."""
-        if not self._is_over:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+        """Kill the process; no effect if that was done, or if it has ended."""
+        self._advance(EngineEvent.KILL)
 
     # --- the process
 
@@ -341,19 +322,19 @@ class EngineSession:
                 nursery.start_soon(self._send_loop)
                 nursery.start_soon(self._receive_loop)
                 nursery.start_soon(self._feel_pulse)
-                nursery.start_soon(self._answer_refused_calls)
+                nursery.start_soon(self._refused_calls.run)
                 await self._reap()
                 nursery.cancel_scope.cancel()
         finally:
             self.kill()
-            self._close()
+            self._advance(EngineEvent.EXITED)
         return _describe_status(self._status)
 
     async def _feel_pulse(self) -> None:
         """Ping a running engine periodically; kill one that does not answer."""
         while self._pulses_missed < PULSES_MISSED_MAX:
             await trio.sleep(PULSE_S)
-            if self.phase is EnginePhase.RUNNING:
+            if self.is_running:
                 if self._pulses_missed == 0:
                     self.send(Ping())  # one at a time: it stays queued while an engine is stopped
                 self._pulses_missed += 1
@@ -363,7 +344,34 @@ class EngineSession:
     @property
     def is_running(self) -> bool:
         """Whether the engine is alive and has applied its configuration."""
-        return self.phase is EnginePhase.RUNNING and not self._is_over
+        return self._state is EngineState.RUNNING
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._state in (EngineState.KILLED, EngineState.ENDED)
+
+    def _advance(self, event: EngineEvent) -> EngineAction:
+        """Enter the state that follows an event.
+
+        Raises:
+            IpcError: an uncompromised engine does not cause this event in this state.
+        """
+        before = self._state
+        self._state, action = TRANSITIONS[before, event]
+        match action:
+            case EngineAction.REFUSE:
+                raise IpcError(f"{event.value} of an engine that is {before.value}")
+            case EngineAction.KILL:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+            case EngineAction.SEND_STATE:
+                self.has_run = True
+                self._send_queue.wake()
+            case EngineAction.END_WAIT:
+                self._stopped.set()
+            case EngineAction.CLOSE:
+                self._close()
+        return action
 
     def was_killed_by(self, number: signal.Signals) -> bool:
         """Whether the process has ended by this signal."""
@@ -375,15 +383,13 @@ class EngineSession:
         self._output.drain()
 
     def _close(self) -> None:
-        self._is_over = True
         self._stopped.set()
         self._channel.close()
         self._answer_in.close()
         os.close(self.process.pidfd)
         self._output.close()
         self._send_queue.close()
-        if self._refusal_listener is not None:
-            self._refusal_listener.close()
+        self._refused_calls.close()
 
     async def _send_loop(self) -> None:
         try:
@@ -423,11 +429,16 @@ class EngineSession:
             while True:
                 frame, descriptor = await self._channel.receive()
                 has_descriptor = descriptor is not None
+                if self._has_ended:
+                    if descriptor is not None:
+                        self._channel.discard([descriptor])
+                    return
                 try:
                     if not self.has_greeted:
                         self._check_hello(frame)
+                    phase = PHASES[self._state]
                     message_class = check_authority(
-                        frame.type, ChannelEnd.ENGINE, self.phase, has_descriptor=has_descriptor
+                        frame.type, ChannelEnd.ENGINE, phase, has_descriptor=has_descriptor
                     )
                     message: object = codec.decode(message_class, frame.body)
                 except IpcError:
@@ -445,7 +456,8 @@ class EngineSession:
             self._log.emit("engine-misbehaved", problem="it has closed the channel and lives on")
             self.kill()
         except VersionDiffersError:
-            self.kill()  # `_reap` reports the status, the supervisor the reason
+            # `_reap` reports the status, the supervisor the reason.
+            self._advance(EngineEvent.OTHER_VERSION)
         except IpcError as error:
             self._conduct.violations["flood" if isinstance(error, FloodError) else "channel"] += 1
             self._log.emit("engine-misbehaved", problem=error)
@@ -482,21 +494,19 @@ class EngineSession:
         self._notices[message_class](message)
 
     def _handle_hello(self, _hello: EngineHello) -> None:
-        if self.has_greeted:
-            raise IpcError("a second hello")
+        self._advance(EngineEvent.HELLO)
         self._greeted.set()
 
     def _handle_config_answer(self, answer: ConfReady | ConfApplied) -> None:
         # Before it is handed sockets on which unauthenticated senders could pass descriptors.
         self._channel.refuse_descriptors()
         # Here and not in `commit`: the next message of the engine belongs to the new phase.
-        if self.phase is EnginePhase.CONFIGURING and isinstance(answer, ConfApplied):
-            self.phase = EnginePhase.RUNNING
-            self._send_queue.wake()
+        if isinstance(answer, ConfApplied):
+            self._advance(EngineEvent.APPLIED)
         try:
             self._answer_in.send_nowait(answer)
         except trio.WouldBlock:
-            raise FloodError("answers that nobody asked for") from None
+            raise FloodError("answers without a request") from None
 
     def _handle_pong(self, _pong: Pong) -> None:
         self._pulses_missed = 0
@@ -505,42 +515,14 @@ class EngineSession:
         self._relay.relay(event, trio.current_time())
 
     def _handle_stopped(self, _stopped: Stopped) -> None:
-        self._stopped.set()
+        self._advance(EngineEvent.STOPPED)
 
     def _take_listener(self, descriptor: int) -> None:
-        """Receive refused calls from now on; allowed once per engine."""
-        if self._refusal_listener is not None:
+        if self._refused_calls.has_listener:
             self._channel.discard([descriptor])
             raise IpcError("a second listener for refused calls")
-        try:
-            self._refusal_listener = RefusalListener(descriptor)
-        except NotAListenerError as error:
-            raise IpcError(str(error)) from error
+        self._refused_calls.set_listener(descriptor)
         self._channel.refuse_descriptors()
-        self._has_listener.set()
-
-    async def _answer_refused_calls(self) -> None:
-        """Refuse each call and count it; beyond a rate the kernel refuses calls by itself.
-
-        No number of refused calls ends the engine: after a defect, a client or a neighbor may
-        determine how often such a call is made. Without a listener the kernel answers ENOSYS, at
-        no cost for this process.
-        """
-        await self._has_listener.wait()
-        listener = self._refusal_listener
-        assert listener is not None
-        while not listener.has_ended():
-            await trio.lowlevel.wait_readable(listener.fileno())
-            call = listener.refuse()
-            if call is None:
-                continue
-            self._conduct.count_refusal(call)
-            self._send_queue.report_refusals(self._conduct.refusals)
-            self._log.emit("sandbox-refused", pid=self.process.pid, call=call)
-            if self._refusals.take(trio.current_time()) is None:
-                self._log.emit("sandbox-uncounted", pid=self.process.pid, call=call)
-                listener.close()
-                return
 
     def _count_request(self, request_id: int) -> None:
         self._unanswered += 1

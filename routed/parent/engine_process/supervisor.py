@@ -22,20 +22,15 @@ from ipc.closing import Closer
 from routed import __version__
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
-from routed.imsg.authority import EnginePhase
 from routed.log.logger import Logger
 from routed.model.backoff import Backoff
 from routed.parent.engine_process.code_on_disk import CodeOnDisk
+from routed.parent.engine_process.conduct import Conduct
 from routed.parent.engine_process.send_queue import StateSource
-from routed.parent.engine_process.session import (
-    Conduct,
-    EngineFailed,
-    EngineHandlers,
-    EngineSession,
-)
+from routed.parent.engine_process.session import EngineFailed, EngineHandlers, EngineSession
 from routed.parent.engine_process.spawn import EngineProcess, start_engine
 
-__all__ = ["EngineLife", "Supervisor"]
+__all__ = ["EngineContext", "Supervisor"]
 
 RESTARTS_MAX = 5
 RESTART_WINDOW_S = 60.0
@@ -45,7 +40,7 @@ _CHANNEL_BUFFER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLife:
+class EngineContext:
     """The collaborators of each engine session."""
 
     state: StateSource
@@ -82,20 +77,20 @@ class Supervisor:
         session = self.session
         return session if session is not None and session.is_running else None
 
-    async def run(self, user: EngineUser, sandbox: SandboxMode, life: EngineLife) -> None:
+    async def run(self, user: EngineUser, sandbox: SandboxMode, context: EngineContext) -> None:
         """Run engines, one after another; return once one was stopped on purpose.
 
         Args:
             user: user the engines run as.
             sandbox: how engines are confined.
-            life: the collaborators of their sessions.
+            context: the collaborators of their sessions.
 
         Raises:
             EngineFailed: too many engines died within RESTART_WINDOW_S, or none can be started.
         """
         while (process := await self._start(user, sandbox)) is not None:
             session = EngineSession(
-                process, life.state, life.handlers, self._log, self.conduct, self._closer
+                process, context.state, context.handlers, self._log, self.conduct, self._closer
             )
             self.session = session
             self._log.emit(
@@ -106,7 +101,7 @@ class Supervisor:
             async def introduce(session: EngineSession = session) -> None:
                 nonlocal problem
                 try:
-                    await life.introduce(session)
+                    await context.introduce(session)
                 except (EngineFailed, OSError) as error:
                     # OSError: no descriptor to spare for its sockets.
                     problem = str(error)
@@ -119,8 +114,8 @@ class Supervisor:
             if self._is_ending.is_set():
                 return
             self.restarts += 1
-            life.on_death(session)
-            self._record_death(session, problem or status, life.survives_deaths)
+            context.on_death(session)
+            self._record_death(session, problem or status, context.survives_deaths)
             await self._pause(self._delay())
 
     @property
@@ -140,13 +135,8 @@ class Supervisor:
         A running engine may first notify its neighbors that it stops, or that it restarts.
         """
         self._is_ending.set()
-        session = self.session
-        if session is None:
-            return
-        if session.is_running:
-            await session.stop(is_restart=is_restart)
-        session.phase = EnginePhase.STOPPING
-        session.kill()
+        if self.session is not None:
+            await self.session.stop(is_restart=is_restart)
 
     async def _pause(self, delay_s: float) -> None:
         """Sleep, or return early when no other engine is to be started."""
@@ -187,7 +177,7 @@ class Supervisor:
             self._log.emit("sandbox-violated", pid=session.process.pid)
         self._refuse_other_code(session)
         words = _last_sentence(session.final_output) or status
-        if self.restarts == 1 and session.phase is EnginePhase.CONFIGURING:
+        if self.restarts == 1 and not session.has_run:
             # No engine has ever run here: report the reason at once instead of retrying.
             raise EngineFailed(f"the engine cannot start: {words}")
         is_limit = len(self._deaths) == RESTARTS_MAX and now - self._deaths[0] < RESTART_WINDOW_S
