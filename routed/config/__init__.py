@@ -1,1 +1,1 @@
-"""routed: configuration, from text to frozen classes, and the difference between two of them."""
+"""The configuration of routed: decoding into frozen classes, checks, comparison and encoding."""

@@ -1,10 +1,10 @@
-"""What no single value can tell: the checks that need two of them.
+"""Semantic checks of a configuration: those that compare two or more values.
 
-Pure: a draft in, problems out, each with the path of the key that should be edited. The loader adds
-file, line and column.
+Pure: the input is a draft, the output is problems, each with the path of the key to edit. The
+loader adds file, line and column.
 
-A draft may have holes where single values were wrong. What is left is judged all the same, and
-nothing is said that follows from a hole.
+A draft lacks the values that are wrong in themselves. The remaining values are checked all the
+same, and a missing value never causes a problem.
 """
 
 from __future__ import annotations
@@ -40,41 +40,44 @@ __all__ = ["Draft", "find_problems"]
 
 T = TypeVar("T")
 Numbered = Sequence[tuple[int, T]]
-"""Items that are right in themselves, each with its index in the file."""
+"""Items that are valid in themselves, each with its index in the list of the file."""
 
 Problem = tuple[str, str]
-"""A path such as `static[2].via`, and what is wrong there."""
+"""The path of a key, such as `static[2].via`, and a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What could be read of a configuration, as far as it is judged here."""
+    """The valid values of a configuration, as far as they are checked here."""
 
     fib: FibConfig | None
+    """The section `fib`; None if it has an invalid value."""
     interfaces: Sequence[InterfaceConfig]
     keys: Sequence[tuple[str, Numbered[KeyConfig]]]
-    """By the name of their set."""
+    """The name of each key set, with its keys."""
     empty_key_sets: Sequence[str]
+    """Names of the key sets that have no key."""
     key_names: frozenset[str] | None
-    """Every name that there is; None when they could not be read."""
+    """Names of all key sets; None if the section `keys` could not be decoded."""
     static: Numbered[StaticConfig]
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
     rules: Numbered[RuleConfig]
     allow_martians: Numbered[Prefix]
     files: Sequence[tuple[str, str]]
-    """Every path that the daemon writes, with the option that names it."""
+    """The option and the path of each file or socket that the daemon creates."""
     file: str
-    """Of the configuration itself."""
+    """Path of the configuration file itself."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], file: str) -> Draft:
-        """Take what there is.
+        """Create a draft from decoded values.
 
         Args:
-            file: the path of the configuration.
-            values: by the fields of `Config`, as far as they are given; what could not be read is
-                None, or has None among its items.
+            values: decoded values by field of `Config`; keys that are absent from the file are
+                absent here. An invalid value is None, or a sequence in which invalid items are
+                None.
+            file: path of the configuration file.
         """
         key_sets: Sequence[KeySetConfig] | None = values.get("keys", ())
         return cls(
@@ -110,7 +113,7 @@ def _files_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Problem]:
-    """Files that would destroy each other: each has a path of its own."""
+    """Yield the options whose file would overwrite another file of the daemon."""
     taken = {os.path.abspath(file): "this configuration"}
     for option, path in files:
         if is_state_file(path):
@@ -123,7 +126,7 @@ def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Prob
 
 
 def find_problems(draft: Draft) -> Iterator[Problem]:
-    """Everything that is wrong with values that are right in themselves."""
+    """Yield every problem of a combination of values that are valid in themselves."""
     yield from _statics_problems(draft.static)
     yield from _interface_problems(draft)
     for name, keys in draft.keys:
@@ -141,7 +144,7 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _link_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:
-    """What Linux takes as nexthop objects only, in a configuration that wants none."""
+    """Yield the routes that Linux accepts only through nexthop objects, for when these are off."""
     for index, static in statics:
         hops = static.next_hops or ()
         if static.prefix.family is not Family.IPV6 or len(hops) < 2:
@@ -210,7 +213,7 @@ def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
 
 
 def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Problem]:
-    """Unicast neighbors: all of one family, and addresses that a router can have on the link."""
+    """Yield the unicast neighbors that differ in family or cannot be addresses on the link."""
     for index, neighbor in enumerate(neighbors):
         where = f"{path}.neighbors[{index}]"
         if neighbor.family is not neighbors[0].family:
@@ -222,7 +225,7 @@ def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Probl
 
 
 def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
-    """Summaries that are given twice, or say what means nothing."""
+    """Yield the summaries that are given twice or have an option without effect."""
     seen: dict[Prefix, int] = {}
     for index, summary in summaries:
         path = f"summaries[{index}]"
@@ -234,7 +237,7 @@ def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
 
 
 def _interface_problems(draft: Draft) -> Iterator[Problem]:
-    """Keys that are not there, neighbors that cannot be, and bounds in the wrong order."""
+    """Yield references to missing keys, impossible neighbors, and bounds in the wrong order."""
     names = draft.key_names
     for entry in draft.interfaces:
         path = f"interfaces.{entry.pattern}"
@@ -251,7 +254,7 @@ def _interface_problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _key_problems(name: str, keys: Numbered[KeyConfig]) -> Iterator[Problem]:
-    """Keys that nobody can tell apart, or whose lifetimes never begin."""
+    """Yield the keys whose id is not unique in the set, and the lifetimes that are empty."""
     seen: set[int] = set()
     for index, key in keys:
         path = f"keys.{name}[{index}]"
@@ -271,7 +274,7 @@ _FOREIGN_PROTOCOLS = {
     17: "mrouted", 18: "keepalived", 42: "babeld", 99: "Open/R", 186: "FRR BGP", 187: "FRR IS-IS",
     188: "FRR OSPF", 189: "FRR RIP", 192: "FRR EIGRP",
 }  # fmt: skip
-"""linux/rtnetlink.h, RTPROT_*."""
+"""Numbers of other routing programs (RTPROT_* in linux/rtnetlink.h), with their names."""
 
 
 def _static_problems(path: str, static: StaticConfig) -> Iterator[Problem]:

@@ -1,9 +1,10 @@
-"""The difference between two configurations: what a reload changes, in words and by section.
+"""The difference between two configurations, as text: the changes of a reload, by section.
 
-Pure. The words go to whoever asked for the reload and to the log; the engine and the parent apply
-the new configuration by comparing their own state with it, so nothing depends on these words.
+Pure. The text is part of the answer to the client and of the log. The engine and the parent apply
+the new configuration by comparing it with their own state, so nothing depends on this text.
 
-What cannot change while the daemon runs is named, and keeps its old value until a restart.
+Options that cannot change while the daemon runs are listed separately; they keep their old value
+until a restart.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ __all__ = ["ConfigDelta", "compare"]
 T = TypeVar("T")
 
 LINES_MAX = 100
-"""So many changes are listed one by one; of more only the number is said."""
+"""The most changes that are listed; the number of the others follows in one line."""
 _VALUE_CHARACTERS = 200
-"""Of a value: a list of filters may be as long as the file."""
+"""The most characters shown of a value: a list of filters may be as long as the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigDelta:
-    """What a reload would do."""
+    """The result of a comparison."""
 
     effective: Config
-    """The new configuration, with the old value where only a restart changes it."""
+    """The new configuration, with the old values of the options that only a restart changes."""
     changes: tuple[str, ...]
-    """One line each, for people."""
+    """One line of text for each change."""
     needs_restart: tuple[str, ...]
-    """Keys that differ and are not followed."""
+    """Keys of the options that differ and are not applied before a restart."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all would be applied."""
+        """Whether a reload would apply no change."""
         return not self.changes
 
 
 def compare(old: Config, new: Config) -> ConfigDelta:
-    """What changes from one configuration to the next."""
+    """Compare the configuration in force with the one that is to replace it."""
     effective, needs_restart = _keep_fixed(old, new)
     changes = [
         *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
@@ -69,7 +70,7 @@ _COMPARED_BY_ITEM = {
 
 
 def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """Put back what only a restart changes: who we are, whom we run as, where we are found."""
+    """Restore the options that only a restart changes. Returns also the keys that differed."""
     fixed: list[tuple[str, Any, Any]] = [
         ("router_id", old.router_id, new.router_id),
         ("user", old.user, new.user),
@@ -107,7 +108,7 @@ def _scalar_changes(path: str, old: Any, new: Any, skip: Iterable[str] = ()) -> 
 
 
 def _words(option: Option, value: Any) -> str:
-    """As the file says it, cut to a length."""
+    """Format a value as in the file, cut to _VALUE_CHARACTERS."""
     text = "(none)" if value is None else written_value(option, value)
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[: _VALUE_CHARACTERS - 3]}..."
 

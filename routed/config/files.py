@@ -1,11 +1,12 @@
-"""Files of the daemon that are one although their paths are not: by links or mounts.
+"""Detection of options whose different paths lead to the same file, through links or mounts.
 
-Equal paths are found in the text (`routed.config.check`); this looks at the file system. A log that
-is the pid file by a symbolic link would be appended to it, and `kill $(cat FILE)` get rubbish; one
-that is a key file would give its secret another value.
+Equal paths are found without the file system (`routed.config.check`); this module examines the file
+system. If `log.file` were a symbolic link to the pid file, log lines would be appended to the pid,
+and `kill $(cat FILE)` would fail; if it were a link to a key file, they would change the secret.
 
-A path is followed to where it leads. What is there is known by device and inode, what is not there
-by those of its directory and by its name; what cannot be looked at is nobody else's here.
+Symbolic links are followed. An existing file is identified by its device and inode, a missing one
+by the device and inode of its directory and by its name. A path that cannot be examined, and a file
+that is neither a regular file nor a socket, is not compared.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _CONFIGURATION, _STATE_FILE = "this configuration", "a state file"
 
 
 def check_files(config: Config, config_path: str) -> None:
-    """Refuse a configuration by which the daemon would write one file as two.
+    """Refuse a configuration in which two options lead to the same file.
 
     Args:
-        config: checked.
-        config_path: its own file; key files are looked for beside it.
+        config: the configuration, already validated.
+        config_path: path of its file; relative paths of key files start from its directory.
 
     Raises:
-        ConfigError: two options lead to one file.
+        ConfigError: two options lead to the same file; has all such options.
     """
     known: dict[_Identity, tuple[str, str]] = {}
     problems: list[Problem] = []
@@ -41,7 +42,7 @@ def check_files(config: Config, config_path: str) -> None:
         if identity is None:
             continue
         other, at = known.setdefault(identity, (option, path))
-        # Whoever looks at a state file by `--check` may.
+        # A state file may itself be checked: `routed --check -c FILE`.
         if other != option and (other, option) != (_CONFIGURATION, _STATE_FILE):
             words = f"{path} is the same file as {at}, which is {other}"
             problems.append(Problem(config_path, 1, 1, option, words))
@@ -50,7 +51,7 @@ def check_files(config: Config, config_path: str) -> None:
 
 
 def _files(config: Config, config_path: str) -> Iterator[tuple[str, str]]:
-    """What is only read, then what the daemon writes, each with the option that names it."""
+    """Yield option and path of each file: first those only read, then those the daemon writes."""
     yield _CONFIGURATION, config_path
     directory = os.path.dirname(config_path)
     for key_set in config.keys:

@@ -1,10 +1,11 @@
-"""What a syntax error in routes.yaml most likely comes from, in words for people.
+"""Hints for syntax errors in routes.yaml: the likely cause of an error, and its remedy.
 
-libyaml says where its own rules broke ("found character that cannot start any token"); who edits a
-file wants to know what to write. Pure: the text and the place in, a sentence out. What is not
-recognised here keeps libyaml's words.
+libyaml reports which of its own rules was violated ("found character that cannot start any token"),
+but not what to write instead. Pure: the input is the text and the position of the error, the output
+a sentence. An error without a hint keeps the message of libyaml.
 
-Cost: one line and the first GUESSED_CHARACTERS of the file are looked at.
+Cost: `syntax_hint` searches the text for the line of the error; `odd_space` and `foreign_file`
+examine at most GUESSED_CHARACTERS.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _PIECE_CHARACTERS = 64 * 1024
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )  # fmt: skip
-"""What YAML 1.1 does not take anywhere (5.1, c-printable)."""
+"""A character that YAML 1.1 allows nowhere (5.1, c-printable)."""
 
 _ODD_SPACE = re.compile(
     "(?m)(?:^|(?<=[ :,\\[{-]))([\xa0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff])"
 )
-"""What looks like a blank, or like nothing, where a blank would separate; YAML takes it as a part
-of a word."""
+"""A Unicode space, or a character without width, in a place where a space would separate; YAML
+treats it as part of a word."""
 
 _FOREIGN_FILES = (
     (
@@ -47,19 +48,21 @@ _TEMPLATE = re.compile(r"\{\{|\{%")
 
 
 def pieces(text: str, *, overlap: int = 0) -> Iterator[tuple[int, int]]:
-    """Where the pieces of a text begin and end, to be searched one by one: a search is one step for
-    all other threads.
+    """Yield start and end of consecutive pieces of a text.
+
+    A search in one piece blocks other threads only briefly; a search in the whole text would block
+    them until its end.
 
     Args:
-        text: of any length.
-        overlap: characters before each piece that belong to it as well.
+        text: the text, of any length.
+        overlap: how many characters before its start each piece includes.
     """
     for start in range(0, max(len(text), 1), _PIECE_CHARACTERS):
         yield max(start - overlap, 0), start + _PIECE_CHARACTERS
 
 
 def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
-    """Each character that YAML does not take: its line and column, from 1, and what to say.
+    """Yield each character that YAML does not allow: line and column, from 1, and a message.
 
     Cost: linear in the text.
     """
@@ -80,14 +83,14 @@ def unprintable_characters(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def odd_space(text: str, line: int) -> tuple[int, int, str] | None:
-    """The last character that looks like a blank and is none, up to where the parser stopped.
+    """Find the last character that only looks like a space, up to the line of an error.
 
     Args:
-        text: the file.
-        line: from 0, where the parser stopped.
+        text: the content of the file.
+        line: the line at which the parser stopped, from 0.
 
     Returns:
-        Its line and column, from 0, and what to say.
+        Line and column of the character, from 0, and a message; None if there is none.
     """
     end = _start_of(text, line + 1)
     begin = max(end - GUESSED_CHARACTERS, 0)
@@ -101,7 +104,7 @@ def odd_space(text: str, line: int) -> tuple[int, int, str] | None:
 
 
 def foreign_file(text: str) -> str:
-    """Another program's configuration, if it looks like one: what to say, else nothing."""
+    """Recognise the configuration of another program. Returns a message, or an empty text."""
     start = text[:GUESSED_CHARACTERS]
     for pattern, program in _FOREIGN_FILES:
         if pattern.search(start):
@@ -110,13 +113,13 @@ def foreign_file(text: str) -> str:
 
 
 def syntax_hint(text: str, line: int, column: int, problem: str) -> str:
-    """What is wrong at a place where the parser stopped; empty when nobody could say.
+    """Explain a syntax error. Returns a message, or an empty text if the cause is unknown.
 
     Args:
-        text: the file.
-        line: from 0, where the parser stopped.
-        column: the same.
-        problem: the parser's own words.
+        text: the content of the file.
+        line: the line at which the parser stopped, from 0.
+        column: the column at which it stopped, from 0.
+        problem: the message of the parser.
     """
     words = _line_of(text, line)
     here = words[column : column + 1]
@@ -159,7 +162,7 @@ def _line_of(text: str, line: int) -> str:
 
 
 def _start_of(text: str, line: int) -> int:
-    """Where a line begins; the end of the text for one that there is not."""
+    """Return the index at which a line begins; the length of the text if there is no such line."""
     start = 0
     for _ in range(line):
         start = text.find("\n", start) + 1

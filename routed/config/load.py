@@ -1,24 +1,24 @@
-"""routes.yaml -> Config, or every mistake in it at once, each with file, line and column.
+"""Decoder of routes.yaml: a `Config`, or all problems at once, each with file, line and column.
 
-The file is composed into YAML nodes, which know where they stand, and decoded along the classes of
-`schema.py`. Loading into plain dictionaries would lose the positions, keep the last of two equal
-keys in silence, and let YAML guess types (see `scalars.py`).
+The file is composed into YAML nodes, which have positions, and decoded according to the classes of
+`schema.py`. Loading it into plain dictionaries would lose the positions, silently keep the last of
+two equal keys, and let YAML guess types (see `scalars.py`).
 
     text --compose--> nodes --decode by schema--> values --> Config
                                                      |
-                                                     +--> Draft --find_problems--> more mistakes
+                                                     +--> Draft --find_problems--> more problems
 
-What two values tell only together is looked for also where others were wrong already, so that one
-look at the errors is enough; an entry with a mistake in itself takes no part in that.
+Combinations of values are checked even if other values are invalid, so that one attempt shows all
+problems; an entry with an invalid value is left out of these checks.
 
-Failure: `ConfigError` with every problem found, sorted by position; nothing is half-loaded.
-Bounds: a file of at most MAX_BYTES and MAX_DEPTH levels; at most one value for each byte, and
-ALIASED_MAX more by aliases, which are counted as often as they expand. Depth is checked while the
-file is composed, before anything recurses: neither libyaml's binding nor this decoder is ever
-deeper than MAX_DEPTH. So is the number of values, MAX_NODES.
+Failure: `ConfigError` with every problem found, sorted by position; nothing is loaded in part.
+Bounds: a file of at most MAX_BYTES and MAX_DEPTH levels; at most one value for each character, and
+ALIASED_MAX more by aliases, whose values count each time that the alias is used. The depth, and the
+number of values (MAX_NODES), are checked while the file is composed, before any recursion: neither
+libyaml's binding nor this decoder ever recurses deeper than MAX_DEPTH.
 
-Other threads run meanwhile, however long the text: no call into C goes over all of it, and what was
-made of it is taken apart piece by piece.
+Other threads keep running, however long the text is: no single call into C processes all of it, and
+the nodes are freed one by one.
 """
 
 from __future__ import annotations
@@ -64,23 +64,23 @@ __all__ = [
 MAX_BYTES = 256 * 1024 * 1024
 MAX_NODES = 20_000_000
 ALIASED_MAX = 100_000
-"""Values that aliases may add to those which stand in the file: some seconds of decoding."""
+"""The most values that aliases may add to those in the text: some seconds of decoding."""
 
 MAX_DEPTH = 32
-"""Levels of nesting, in brackets or by indent; the schema needs far fewer."""
+"""The most levels of nesting, by brackets or indentation; the schema needs far fewer."""
 
 PROBLEMS_SHOWN_MAX = 100
-"""Of a file with more mistakes the first ones are shown, and how many more there are."""
+"""The most problems shown of one file; the number of the others follows."""
 _PROBLEM_TEXT_MAX = 400
-"""Characters of a key or of a message, which may quote a value of any length."""
+"""The most characters of a key or a message, which may quote a value of any length."""
 
 _SURE = 0.75
-"""Likeness (`difflib`) of a misspelt key from which nobody would take it for another."""
+"""The similarity (`difflib`) from which a misspelt key certainly stands for an option."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """libyaml's loader when PyYAML was built with it (eight times faster), without guessing types:
-    every scalar stays text, which is what the decoder reads anyway."""
+    """A loader that leaves every scalar as text, which the readers of the schema interpret. It is
+    libyaml's, eight times faster, if PyYAML was built with it."""
 
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
 
@@ -88,10 +88,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     _count = 0
 
     def descend_resolver(self, parent: Any, index: object) -> None:
-        """Called by both composers before each node, and so before they recurse into it.
+        """Count a node. Both composers call this before each node, before they recurse into it.
 
         Raises:
-            yaml.MarkedYAMLError: the node is nested too deep, or is one too many.
+            yaml.MarkedYAMLError: the node is nested too deeply, or exceeds MAX_NODES.
         """
         del index
         self._count += 1
@@ -104,31 +104,31 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             raise yaml.MarkedYAMLError(problem=words, problem_mark=parent.start_mark)
 
     def ascend_resolver(self) -> None:
-        """Called after each node."""
+        """Leave a node. Both composers call this after each node."""
         self._depth -= 1
 
     def resolve(self, kind: type, value: object, implicit: object) -> str:
-        """The tag of a node without one; asked for each, and nobody looks at it."""
+        """Return the tag of a node that has none in the file, always the same; guess no type."""
         del kind, value, implicit
         return "tag:yaml.org,2002:str"
 
 
 class _Stream:
-    """A text as the parser reads it: in pieces. Between two of them other threads have a turn."""
+    """A text from which the parser reads in pieces; other threads can run between two of them."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
     def read(self, size: int = 1 << 14) -> str:
-        """The next characters; none at the end."""
+        """Return the next `size` characters, or fewer at the end of the text."""
         at, self._at = self._at, self._at + size
         return self._text[at : self._at]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake, and where it stands."""
+    """A problem of a configuration, with its position."""
 
     file: str
     line: int
@@ -136,7 +136,7 @@ class Problem:
     column: int
     """From 1."""
     path: str
-    """The key, such as `static[2].via`; `(syntax)` or `(top)` where there is none."""
+    """The path of a key, such as `static[2].via`, or a word in parentheses, such as `(syntax)`."""
     message: str
 
     def __str__(self) -> str:
@@ -144,15 +144,15 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; nothing of it was."""
+    """The configuration is unusable; no part of it was applied."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        """Keep what is shown of the problems.
+        """Keep the problems that are shown.
 
         Args:
-            problems: all of them, in any order. The first PROBLEMS_SHOWN_MAX are kept, and one more
-                that says how many there are beside them; a long value that one of them quotes is
-                cut.
+            problems: all problems, at least one, in any order. The first PROBLEMS_SHOWN_MAX in
+                order of position are kept, with long texts cut; if there are more, another entry
+                has their number.
         """
         in_order = sorted(problems)
         shown = [_shown(problem) for problem in in_order[:PROBLEMS_SHOWN_MAX]]
@@ -171,7 +171,7 @@ def _shown(problem: Problem) -> Problem:
 
 
 def _printable(text: str) -> str:
-    """One line, without what a terminal would obey: a name in the file may have it, escaped."""
+    """Escape line breaks and control characters, which a quoted name may contain."""
     if text.isprintable():
         return text
     return "".join(
@@ -188,26 +188,26 @@ def load_file(path: str | Path, *, is_from_terminal: bool = False) -> Config:
     """Read and check a configuration file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         is_from_terminal: as for `read_text`.
 
     Raises:
-        ConfigError: unreadable, not YAML, or wrong; all problems at once.
+        ConfigError: the file is unreadable or invalid; has all problems.
     """
     return load_text(read_text(path, is_from_terminal=is_from_terminal), str(path))
 
 
 def read_text(path: str | Path, *, is_from_terminal: bool = False) -> str:
-    """A configuration file as text, unchecked.
+    """Read a configuration file as text, without decoding it.
 
     Args:
-        path: of the file.
-        is_from_terminal: a person waits and may interrupt, so that a pipe will do as well as a
-            plain file (`--check -c <(...)`). Otherwise a FIFO or a device is refused unread, and
-            opening one blocks nobody.
+        path: path of the file.
+        is_from_terminal: whether a user who waits for the result can interrupt the process. Then a
+            pipe is accepted as well (`--check -c <(...)`). Otherwise a FIFO or a device is refused
+            without being read, and opening it does not block.
 
     Raises:
-        ConfigError: unreadable, not a plain file, too large, no text, or others may write it.
+        ConfigError: the file is unreadable, too large, not UTF-8, or refused (see `permissions`).
     """
     name = str(path)
 
@@ -239,7 +239,7 @@ def read_text(path: str | Path, *, is_from_terminal: bool = False) -> str:
 
 
 def _pieces(descriptor: int) -> typing.Iterator[bytes]:
-    """What a file has, up to a piece beyond MAX_BYTES: it may grow, or be a pipe without an end."""
+    """Yield the content of a file in pieces, ending once it exceeds MAX_BYTES (an endless pipe)."""
     count = 0
     while count <= MAX_BYTES and (piece := os.read(descriptor, 1 << 20)):
         count += len(piece)
@@ -247,7 +247,7 @@ def _pieces(descriptor: int) -> typing.Iterator[bytes]:
 
 
 def _kind_of(mode: int) -> str:
-    """What a file is, in words."""
+    """Describe the type of a file that is not a regular file."""
     if stat.S_ISDIR(mode):
         return "a directory"
     return "a FIFO" if stat.S_ISFIFO(mode) else "a device or socket"
@@ -258,15 +258,15 @@ def load_text(text: str, file: str = "routes.yaml") -> Config:
 
     Args:
         text: the YAML.
-        file: the name to report problems under.
+        file: the name of the file in the reported problems.
 
     Raises:
         ConfigError: every problem found, sorted by position.
 
     Cost: about 25 us for each static route.
     """
-    # Millions of nodes are made here and none of them is garbage before the end: collections in
-    # between would walk them again and again (measured: a third of the time).
+    # Millions of nodes are created here, and none of them is garbage before the end: the garbage
+    # collector would traverse them again and again (measured: a third of the time).
     was_collecting = gc.isenabled()
     gc.disable()
     try:
@@ -298,7 +298,7 @@ def _load_text(text: str, file: str) -> Config:
 
 
 def _take_apart(root: Any) -> None:
-    """Let go of nodes one by one: to free millions at once is one step that nothing interrupts."""
+    """Free the nodes one by one: freeing millions at once would block all other threads."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -339,19 +339,19 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
 
 
 _TAG = re.compile(r"(?m)(?:^|[\s,:\[{-])!")
-"""Where a tag may stand; a quoted text may have it, too."""
+"""A possible tag; quoted text may match as well."""
 _PLAIN_TAGS: dict[type, tuple[str, ...]] = {
     yaml.ScalarNode: ("str", "int", "bool", "float", "null"),
     yaml.MappingNode: ("map", "str"),
     yaml.SequenceNode: ("seq", "str"),
 }
-"""Tags that say what is so anyway; `_Loader.resolve` has `str` for every node without one."""
+"""Tags without effect, by type of node; `_Loader.resolve` gives `str` to a node without a tag."""
 
 
 def _tagged_nodes(root: Any, text: str) -> typing.Iterator[Any]:
-    """Nodes whose tag would be passed over.
+    """Yield the nodes whose tag the decoder would otherwise ignore.
 
-    Cost: a search of the text; linear in the nodes where that finds what may be a tag.
+    Cost: a search of the text; if it finds a possible tag, also linear in the number of nodes.
     """
     if not any(_TAG.search(text, start, end) for start, end in hints.pieces(text, overlap=1)):
         return
@@ -378,14 +378,14 @@ def _tag_problem(node: Any, file: str) -> Problem:
 
 
 class _Decoder:
-    """Walks nodes along the schema and collects problems instead of stopping at the first."""
+    """A decoder of nodes by the schema, which collects all problems."""
 
     def __init__(self, file: str, nodes_max: int) -> None:
         self.problems: list[Problem] = []
         self._file = file
         self._nodes_max = self._nodes_left = nodes_max
         self._meant: dict[str, Any] = {}
-        """Values of misspelt keys, under the path that was meant."""
+        """Value nodes of misspelt keys, by the path with the correct key."""
         self._wrong: set[str] = set()
 
     def report(self, node: Any, path: str, message: str) -> None:
@@ -396,9 +396,9 @@ class _Decoder:
         )
 
     def report_meaning(self, root: Any, path: str, message: str) -> None:
-        """Report against the nearest node under this path.
+        """Report a semantic problem, at the nearest node on this path.
 
-        What could not be read is not judged by its meaning, too.
+        A path that has another problem already is left out.
         """
         if path not in self._wrong:
             self.report(_node_at(root, path, self._meant), path, message)
@@ -419,7 +419,7 @@ class _Decoder:
             )
 
     def mapping(self, cls: type, node: Any, path: str, **given: Any) -> Any:
-        """Decode a mapping node into a class; None when something in it is wrong."""
+        """Decode a mapping node into an instance of a class; None if it has a problem."""
         before = len(self.problems)
         values = self.values(cls, node, path)
         if len(self.problems) > before:
@@ -427,7 +427,7 @@ class _Decoder:
         return self.construct(cls, node, path, {**given, **values})
 
     def values(self, cls: type, node: Any, path: str) -> dict[str, Any]:
-        """The values of a mapping node by the fields of a class; what is wrong is reported."""
+        """Decode the values of a mapping node, by field of a class, and report the problems."""
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, f"expected a mapping (key: value){_template_hint(node)}")
             return {}
@@ -446,9 +446,9 @@ class _Decoder:
             first[key] = key_node
             option = options.get(key)
             if option is None and not path and key.startswith(_HOLDER):
-                continue  # a place for anchors
+                continue  # a key that holds anchors
             if option is None and len(self.problems) >= PROBLEMS_SHOWN_MAX:
-                self.report(key_node, _below(path, key), "unknown key")  # nobody sees more of it
+                self.report(key_node, _below(path, key), "unknown key")  # is counted, not shown
                 continue
             if option is None:
                 self.report(key_node, _below(path, key), _unknown_key(key, options, first))
@@ -457,13 +457,13 @@ class _Decoder:
                     continue
                 self._meant[_below(path, option.key)] = value_node
             if _is_empty(value_node) and not isinstance(option.shape, Scalar):
-                continue  # a section whose every line is a comment is as good as none
+                continue  # a section that has only comments counts as absent
             values[option.field] = self._value(option, value_node, path)
         self._report_missing(cls, first, node, path)
         return values
 
     def construct(self, cls: type, node: Any, path: str, values: dict[str, Any]) -> Any:
-        """Build the class; a default may itself be impossible here (user: routed)."""
+        """Construct an instance; a default may be invalid on this system (`user: routed`)."""
         try:
             return cls(**values)
         except ValueError as error:
@@ -479,7 +479,7 @@ class _Decoder:
     def _report_missing(self, cls: type, given: dict[str, Any], node: Any, path: str) -> None:
         for option in _required(cls):
             key = option.key
-            # A misspelt key was reported already, with the right spelling.
+            # A misspelt key has been reported already, with the correct spelling.
             if key not in given and not any(
                 difflib.get_close_matches(word, [key], 1) for word in given
             ):
@@ -488,7 +488,7 @@ class _Decoder:
     def _value(self, option: Option, node: Any, parent: str) -> Any:
         shape = option.shape
         if isinstance(shape, Scalar) and isinstance(node, yaml.ScalarNode):
-            # Nearly every value of a large file: its path is not put together unless it is wrong.
+            # Nearly every value of a large file: the path is composed only if the value is invalid.
             try:
                 return shape.reader.read(node.value)
             except ValueError as error:
@@ -535,7 +535,7 @@ class _Decoder:
     def _names(
         self, reader: Reader[Any], node: Any, path: str, example: str
     ) -> typing.Iterator[tuple[str, str, Any]]:
-        """The names in a mapping by name, each with its path and its value's node."""
+        """Yield each name of a mapping by name, with its path and the node of its value."""
         if not isinstance(node, yaml.MappingNode):
             self.report(node, path, _no_names(node, example))
             return
@@ -566,18 +566,18 @@ class _Decoder:
         for name, name_path, value_node in self._names(reader, node, path, "{}"):
             name_field = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
             if _is_empty(value_node):
-                decoded.append(cls(**{name_field: name}))  # `eth0:` alone means the defaults
+                decoded.append(cls(**{name_field: name}))  # `eth0:` alone has the defaults
             else:
                 decoded.append(self.mapping(cls, value_node, name_path, **{name_field: name}))
         return tuple(decoded)
 
 
 _HOLDER = "x-"
-"""A top-level key that begins so is a place to keep anchors, as in compose files."""
+"""The prefix of a top-level key that only holds anchors, as in compose files."""
 
 
 def _is_empty(node: Any) -> bool:
-    """Nothing was written, or YAML's words for nothing."""
+    """Whether a node is empty or an unquoted YAML null."""
     return isinstance(node, yaml.ScalarNode) and not node.style and node.value in _NOTHING_WRITTEN
 
 
@@ -585,7 +585,7 @@ _NOTHING_WRITTEN = ("", "~", "null")
 
 
 def _template_hint(node: Any) -> str:
-    """What to add where `{{ name }}` stands in the file: YAML reads it as a map within a map."""
+    """Return the hint for a template's `{{ name }}`, which YAML reads as a mapping in a mapping."""
     is_left = (
         "{{" in node.value or "{%" in node.value
         if isinstance(node, yaml.ScalarNode)
@@ -603,7 +603,7 @@ def _single_hint(node: Any, path: str) -> str:
 
 
 def _no_names(node: Any, example: str) -> str:
-    """Names were given as a word or a list of words, or something else altogether."""
+    """Return the message for a value that should have been a mapping by name."""
     children = node.value if isinstance(node, yaml.SequenceNode) else [node]
     names = [child.value for child in children if isinstance(child, yaml.ScalarNode)]
     shown = ", ".join(f"{name}: {example}" for name in names[:_NAMES_SHOWN] if name)
@@ -636,12 +636,12 @@ def _below(path: str, key: str) -> str:
 
 
 def _node_at(node: Any, path: str, meant: dict[str, Any]) -> Any:
-    """The node at a path, or the nearest one above it.
+    """Find the node at a path, or the nearest one above it.
 
     Args:
         node: the root.
-        path: as problems name it. A name may itself have dots and brackets (`eth0.7`).
-        meant: nodes whose key in the file is another one, by path.
+        path: a path as in `Problem`. A name may itself contain dots and brackets (`eth0.7`).
+        meant: value nodes of misspelt keys, by the path with the correct key.
     """
     at = ""
     while True:
@@ -679,8 +679,8 @@ def _unknown_key(key: str, options: dict[str, Option], given: dict[str, Any]) ->
 
 
 def _surely_meant(key: str, options: dict[str, Option], node: Any) -> Option | None:
-    """The option that a misspelt key stands for, if that is beyond doubt: its value is read then,
-    for the mistakes in it."""
+    """Find the option that a misspelt key certainly stands for, so that its value is checked,
+    too."""
     for near in difflib.get_close_matches(key, options, 1, _SURE):
         if not any(given.value == near for given, _ in node.value):
             return options[near]
@@ -688,7 +688,7 @@ def _surely_meant(key: str, options: dict[str, Option], node: Any) -> Option | N
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of routes.yaml, for editors (`# yaml-language-server: $schema=...`)."""
+    """Return the JSON Schema of routes.yaml for editors (`# yaml-language-server: $schema=...`)."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "routes.yaml",

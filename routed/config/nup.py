@@ -1,6 +1,6 @@
-"""The options of NUP: where it runs, by which keys, what it announces.
+"""The options of NUP: its interfaces, keys, filters, redistribution and summaries.
 
-See `schema` for the rest of routes.yaml, and `options` for how an option is declared.
+See `schema` for the rest of routes.yaml, and `options` for the declaration of an option.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class RedistributeSource(enum.Enum):
-    """What NUP may be told to announce."""
+    """The sources whose routes NUP can redistribute."""
 
     CONNECTED = "connected"
     STATIC = "static"
@@ -44,21 +44,21 @@ class RedistributeSource(enum.Enum):
 
 
 class FilterAction(enum.Enum):
-    """What a rule does with the routes that it fits."""
+    """The action of a rule on the routes that match it."""
 
     ACCEPT = "accept"
     DENY = "deny"
 
 
 class FilterSource(enum.Enum):
-    """What a filter tells apart: where the origin of a route has it from."""
+    """The kinds of NUP routes, by how the route's origin obtained them."""
 
     NEIGHBOR = "neighbor"
     REDISTRIBUTED = "redistributed"
 
 
 class LinkMetric(enum.Enum):
-    """What makes the cost of a link."""
+    """How the cost of a link is determined."""
 
     FIXED = "fixed"
     LOSS = "loss"
@@ -66,7 +66,7 @@ class LinkMetric(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class DampingConfig:
-    """How a neighbor that comes and goes is kept away. Each time that it goes costs 1000."""
+    """Damping of a neighbor that flaps. Each loss of the adjacency adds 1000 to its penalty."""
 
     half_life_s: float = _option(
         Scalar(scalars.duration(1, 3600)), "Half-life of the penalty.",
@@ -90,7 +90,7 @@ class DampingConfig:
 
 
 class KernelRuleSource(enum.Enum):
-    """Sources whose routes are ours to put into the kernel."""
+    """The sources of the routes that the daemon installs in the kernel."""
 
     STATIC = "static"
     INJECTED = "injected"
@@ -100,7 +100,7 @@ class KernelRuleSource(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
-    """NUP on the links whose name matches."""
+    """Settings of NUP on the links whose name matches a pattern."""
 
     pattern: str
     """The key: a name, or a pattern with * ? [ ]."""
@@ -168,7 +168,7 @@ class InterfaceConfig:
 
 
 class KeyAlgorithm(enum.Enum):
-    """How a signature is made."""
+    """The algorithms of message authentication codes."""
 
     HMAC_SHA256 = "hmac-sha256"
     BLAKE2S = "blake2s"
@@ -176,7 +176,7 @@ class KeyAlgorithm(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
-    """One shared secret; the secret itself is in a file of its own."""
+    """One key: its algorithm, lifetimes, and the file with its secret."""
 
     id: int = _option(
         Scalar(scalars.whole_number(0, 255)),
@@ -211,7 +211,7 @@ class KeyConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeySetConfig:
-    """Keys under one name: several at once while they are exchanged."""
+    """A named set of keys; it has several while keys are being replaced."""
 
     name: str
     keys: tuple[KeyConfig, ...]
@@ -219,7 +219,7 @@ class KeySetConfig:
 
 @dataclass(frozen=True, slots=True)
 class RedistributeConfig:
-    """Announce routes of another source to the neighbors."""
+    """A rule of redistribution: which routes of another source are advertised, and how."""
 
     source: RedistributeSource = _option(
         Scalar(scalars.choice(RedistributeSource)), "`connected`, `static`, `injected` or `kernel`."
@@ -251,7 +251,7 @@ class RedistributeConfig:
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """One line of a filter: conditions, what to do, and what to change."""
+    """One rule of a filter: conditions, an action, and changes to the route."""
 
     action: FilterAction = _option(
         Scalar(scalars.choice(FilterAction)), "`accept` or `deny`.",
@@ -281,7 +281,7 @@ class FilterRule:
 
 @dataclass(frozen=True, slots=True)
 class ImportRule(FilterRule):
-    """One line of the import filter."""
+    """One rule of the import filter."""
 
     set_distance: int | None = _option(
         shapes.DISTANCE,
@@ -292,7 +292,7 @@ class ImportRule(FilterRule):
 
 @dataclass(frozen=True, slots=True)
 class KernelRule:
-    """One line of the kernel filter."""
+    """One rule of the kernel filter."""
 
     action: FilterAction = _option(
         Scalar(scalars.choice(FilterAction)),
@@ -310,7 +310,7 @@ class KernelRule:
 
 @dataclass(frozen=True, slots=True)
 class FiltersConfig:
-    """What may come in and go out; in each list the first rule that fits decides."""
+    """The three filters; in each list the first rule that matches a route decides."""
 
     imports: tuple[ImportRule, ...] = _option(
         ListOf(ImportRule),
@@ -331,7 +331,7 @@ class FiltersConfig:
 
 @dataclass(frozen=True, slots=True)
 class SummaryConfig:
-    """One prefix for all that is inside it, announced while there is something inside it."""
+    """A summary: a prefix that is advertised while there is a route to a prefix inside it."""
 
     prefix: Prefix = _option(Scalar(scalars.prefix), "The prefix to announce.")
     metric: int = _option(

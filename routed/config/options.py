@@ -1,7 +1,7 @@
-"""How an option of routes.yaml is declared: a dataclass field that knows key, shape and meaning.
+"""The declaration of an option of routes.yaml: a dataclass field with key, shape and description.
 
-Each field's metadata says how its YAML is read (a scalar, a nested mapping, a list, a mapping by
-name), so that the decoder (`load`), the JSON Schema and the reference page come from one place.
+The metadata of a field has the shape of its YAML (a scalar, a nested mapping, a list, a mapping by
+name). The decoder (`load`), the JSON Schema and the reference page are all derived from it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value."""
+    """A single value."""
 
     reader: Reader[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """A mapping that is a class of its own."""
+    """A mapping that is decoded into a class."""
 
     cls: type
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list, each item a mapping (a class) or a scalar (a reader)."""
+    """A list, whose items are all mappings (a class) or all scalars (a reader)."""
 
     item: type | Reader[Any]
 
@@ -69,7 +69,7 @@ Shape = Scalar | Nested | ListOf | MapOf | NamedLists
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a field's metadata says about its key in the file."""
+    """The declaration of one key of the file, from the metadata of its field."""
 
     key: str
     shape: Shape
@@ -77,7 +77,7 @@ class Option:
     field: str
     is_required: bool
     default_text: str
-    """As a person would write the default in YAML; empty when there is none."""
+    """The default as YAML text; empty if there is none."""
 
 
 _METADATA = "routed"
@@ -92,15 +92,16 @@ def option(
     factory: Callable[[], Any] | Any = dataclasses.MISSING,
     written: str = "",
 ) -> Any:
-    """A dataclass field with its key, shape and meaning.
+    """Declare a dataclass field with its key, shape and description.
 
     Args:
-        shape: how the YAML is read.
-        doc: one sentence for the reference page and the JSON Schema.
-        key: the key in the file, when it is not the field's own name.
-        default: the value when the key is absent; without one the key is required.
-        factory: makes the default instead.
-        written: the default as YAML text, when it is not obvious.
+        shape: the shape of the YAML.
+        doc: a description for the reference page and the JSON Schema.
+        key: the key in the file, if it differs from the name of the field.
+        default: the value if the key is absent. The key is required if neither this nor `factory`
+            is given.
+        factory: returns the default, in place of `default`.
+        written: the default as YAML text, for the reference page and the JSON Schema.
     """
     metadata = {_METADATA: (key, shape, doc, written)}
     if factory is not dataclasses.MISSING:
@@ -111,7 +112,7 @@ def option(
 
 
 def options_of(cls: type) -> list[Option]:
-    """The keys that a configuration class takes, in file order."""
+    """List the options of a configuration class, in the order of its fields."""
     found = []
     for field in dataclasses.fields(cls):
         if _METADATA not in field.metadata:

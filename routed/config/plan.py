@@ -1,17 +1,16 @@
-"""What a reload would do, piece by piece: the kernel, adjacencies and sockets, policy, access.
+"""The effects of a reload as text: on the kernel, adjacencies, sockets, policy and access.
 
-Pure. `diff.py` says what differs in the file; this says what would happen because of it:
+Pure. `diff.py` lists the options that differ; this module lists the consequences:
 
     kernel      install 10.9.4.0/24 via 192.0.2.1 dev eth0
-    adjacency   eth0: cost 10 -> 77, 1 neighbor stays
-    socket      eth1: closed, 2 neighbors are told goodbye
+    adjacency   eth0: cost 10 -> 77, stays up
+    socket      eth1: closed
 
-What a static route means for the kernel is said of the route itself: another candidate may hold the
-prefix, as `show routes` tells.
+The lines about static routes regard each route by itself: another candidate for its prefix may be
+better (see `show routes`).
 
 Invariants:
-    Two configurations that differ in what a reload follows have a line between them, whichever
-    option it is; a test changes each one.
+    Any difference that a reload applies causes at least one line; a test changes each option.
 """
 
 from __future__ import annotations
@@ -25,18 +24,25 @@ __all__ = ["LinkPlan", "plan"]
 
 
 class LinkPlan(NamedTuple):
-    """One link, before and after."""
+    """The configuration of NUP on one link, before and after the reload."""
 
     ifname: str
     before: InterfaceConfig | None
-    """The entry that rules NUP there now; None when it does not run."""
+    """The present entry of `interfaces`; None if NUP does not run on the link."""
     after: InterfaceConfig | None
+    """The new entry; None if NUP will not run on the link."""
     has_socket: bool
-    """Whether NUP has a socket there now."""
+    """Whether NUP has a socket on the link at present."""
 
 
 def plan(old: Config, new: Config, links: Sequence[LinkPlan]) -> list[str]:
-    """Every consequence, a line each; empty when there is none."""
+    """List the consequences of a reload, one line each; empty if there are none.
+
+    Args:
+        old: the configuration in force.
+        new: the configuration that would replace it.
+        links: the links on which NUP runs under either of them.
+    """
     return [
         *_kernel(old, new),
         *_rules(old, new),
@@ -107,7 +113,7 @@ def _links(links: Sequence[LinkPlan]) -> Iterator[str]:
 
 
 def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterator[str]:
-    """Entries that are new or another, and for links that are not here now."""
+    """Yield the changed entries of `interfaces` that match no present link."""
     present = {entry for link in links for entry in (link.before, link.after)}
     before = {entry.pattern: entry for entry in old.interfaces}
     for entry in new.interfaces:
@@ -138,7 +144,7 @@ def _keys(old: Config, new: Config) -> Iterator[str]:
 
 
 def _policy(old: Config, new: Config) -> Iterator[str]:
-    """What is taken in, and what is told."""
+    """Yield the changes of filters, imported routes, redistribution and summaries."""
     if old.learn != new.learn:
         yield "learned     `learn` changes: the kernel's routes are read again"
     if old.filters.imports != new.filters.imports:

@@ -1,10 +1,10 @@
-"""How the text of one YAML scalar becomes a value, by the type that its field wants.
+"""Readers of YAML scalars: each converts the text of a scalar to a value of one type.
 
-YAML's own guesses are not used: in YAML 1.1 `no` is False, `010` is 8 and `2001:10:20:30` is the
-number 432253230. Each reader here gets the characters as written and either returns a value or
-raises ValueError with a message that says what was expected, for a person who is editing the file.
+The implicit types of YAML are not used: in YAML 1.1 `no` is False, `010` is 8 and `2001:10:20:30`
+is the number 432253230. A reader gets the characters as written. It returns a value, or raises
+ValueError with a message for the user who edits the file, which says what was expected.
 
-Each reader carries the JSON Schema of what it accepts, for editors.
+Each reader has the JSON Schema of the values that it accepts, for editors.
 """
 
 from __future__ import annotations
@@ -62,24 +62,24 @@ _IFNAME_MAX = 15
 """IFNAMSIZ - 1 of Linux."""
 
 TABLE_NAMES = {"default": 253, "main": 254, "local": 255}
-"""The names of linux/rtnetlink.h (RT_TABLE_*)."""
+"""Numbers of the named tables (RT_TABLE_* in linux/rtnetlink.h)."""
 _TABLE_WORDS = {number: name for name, number in TABLE_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Reader(Generic[T]):
-    """One kind of scalar."""
+    """A kind of scalar: how to read and write it."""
 
     read: Callable[[str], T]
-    """Text to value; ValueError with a message for people."""
+    """Converts text to a value; raises ValueError with a message for the user."""
     schema: dict[str, Any]
-    """The JSON Schema of what is accepted."""
+    """The JSON Schema of the accepted values."""
     write: Callable[[T], str] = str
-    """Value to a text that reads as the same value."""
+    """Converts a value to a text that `read` converts to the same value."""
 
 
 class PrincipalKind(enum.Enum):
-    """What a principal names."""
+    """The kinds of principals."""
 
     USER = "user"
     GROUP = "group"
@@ -87,18 +87,18 @@ class PrincipalKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who may use the management socket."""
+    """A user or group with access to the management socket."""
 
     kind: PrincipalKind
     id: int
     """A uid or a gid."""
     name: str
-    """As the configuration says it."""
+    """The text in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineUser:
-    """Whom the engine runs as."""
+    """The user that the engine runs as."""
 
     name: str
     uid: int
@@ -107,10 +107,10 @@ class EngineUser:
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where a stream socket listens: a path, or a port of a loopback address."""
+    """The address of a listening stream socket: a path, or a port of a loopback address."""
 
     path: str
-    """Empty for a port."""
+    """Path of a Unix socket; empty for a TCP port."""
     host: str
     port: int
 
@@ -122,7 +122,7 @@ class ListenAddress:
 
 @dataclass(frozen=True, slots=True)
 class PrefixMatch:
-    """A set of prefixes: everything inside `prefix` with a length from `ge` to `le`."""
+    """A set of prefixes: those inside `prefix` whose length is from `ge` to `le`."""
 
     prefix: Prefix
     ge: int
@@ -139,16 +139,16 @@ class PrefixMatch:
 
 
 def is_accepted(matches: tuple[PrefixMatch, ...], prefix: Prefix) -> bool:
-    """Whether a prefix passes a list of `match`: any of it, or everything when it is empty."""
+    """Whether a prefix is in any set of a list; an empty list accepts every prefix."""
     return not matches or any(match.matches(prefix) for match in matches)
 
 
 _DIGITS_MAX = 20
-"""Of any number here, with its sign. Python refuses to read a number of some thousand digits."""
+"""The most characters of a number, with its sign; `int` refuses some thousands of digits."""
 
 
 def whole_number(low: int, high: int) -> Reader[int]:
-    """A decimal number in a range, both ends included."""
+    """Create a reader of decimal numbers in a range, both ends included."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[-+]?[0-9]+", text):
@@ -164,7 +164,7 @@ def whole_number(low: int, high: int) -> Reader[int]:
 
 
 def choice(kind: type[E], *, refuse: dict[str, str] | None = None) -> Reader[E]:
-    """One word of an enumeration whose values are words; `refuse` maps known words to a reason."""
+    """Create a reader of an enumeration's values; `refuse` maps refused values to a message."""
     members = {member.value: member for member in kind if member.value not in (refuse or {})}
     words = list(members)
 
@@ -187,7 +187,7 @@ _SYNONYMS = {
     "null": "blackhole", "Null0": "blackhole", "discard": "blackhole", "remove": "flush",
     "warn": "warning", "verbose": "debug",
 }  # fmt: skip
-"""What other programs call the same."""
+"""Terms of other programs, with the value that has the same meaning here."""
 
 
 def _alternatives(words: list[str]) -> str:
@@ -198,7 +198,7 @@ _DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def duration(low_s: float, high_s: float) -> Reader[float]:
-    """A number with a unit, in seconds: 300ms, 1.5s, 5m, 1h."""
+    """Create a reader of durations in seconds: a number with a unit, as 300ms, 1.5s, 5m or 1h."""
 
     def read(text: str) -> float:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
@@ -244,7 +244,7 @@ def _read_gateway(text: str) -> Address:
 _LIKE_A_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,14}")
 
 gateway = Reader(_read_gateway, _ADDRESS_SCHEMA)
-"""An address, where people write a link."""
+"""An address; a text that looks like the name of a link gets a hint."""
 
 
 def _read_prefix(text: str) -> Prefix:
@@ -304,7 +304,7 @@ _RT_TABLES = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
 
 
 def _table_hint(name: str) -> str:
-    """What `ip route` takes the name for; such names are not read, since they may change."""
+    """Return a hint with iproute2's number of a named table; its names are not accepted."""
     for path in _RT_TABLES:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -332,7 +332,7 @@ table = Reader(
 
 
 class FirewallMark(NamedTuple):
-    """A mark and the bits of it that are compared."""
+    """A firewall mark, and the mask of the bits that are compared."""
 
     mark: int
     mask: int
@@ -364,7 +364,7 @@ _PROTOCOLS = {
     "dhcp": 16, "keepalived": 18, "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188,
     "rip": 189, "eigrp": 192,
 }  # fmt: skip
-"""linux/rtnetlink.h, RTPROT_*, by the names that `ip route` gives them."""
+"""Routing protocols (RTPROT_* in linux/rtnetlink.h), by the names that `ip route` prints."""
 
 
 def _read_route_protocol(text: str) -> int:
@@ -384,8 +384,8 @@ route_protocol = Reader(
 
 
 _NEVER_IN_A_NAME = frozenset(b"/:\0 \t\n\v\f\r\xa0")
-"""Bytes that Linux takes in no interface name (dev_valid_name, net/core/dev.c); its isspace() has
-a0, which is the second byte of some letters."""
+"""Bytes that Linux allows in no interface name (dev_valid_name, net/core/dev.c). The kernel's
+isspace() includes a0, which is the second byte of some letters."""
 
 
 def _read_interface_name(text: str) -> str:
@@ -416,7 +416,7 @@ def _read_next_hop_link(text: str) -> str:
 
 
 next_hop_link = Reader(_read_next_hop_link, {"type": "string", "maxLength": _IFNAME_MAX})
-"""A link, where people write an address."""
+"""The name of a link; an address gets a hint."""
 
 interface_name = Reader(_read_interface_name, {"type": "string", "maxLength": _IFNAME_MAX})
 
@@ -453,7 +453,7 @@ def _read_moment(text: str) -> float:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        moment = None  # said below, with an example
+        moment = None  # reported below, with an example
     if moment is None or moment.tzinfo is None:
         raise ValueError(
             f"expected a time with its zone such as 2027-01-31T06:00:00Z, got {text!r}"
@@ -466,13 +466,13 @@ def _write_moment(seconds: float) -> str:
 
 
 moment = Reader(_read_moment, {"type": "string", "format": "date-time"}, _write_moment)
-"""Seconds since 1970."""
+"""A point in time, in seconds since 1970."""
 
 absolute_path = Reader(_read_path, {"type": "string", "pattern": "^/"})
 
 _UNIX_PATH_MAX = 103
-"""sizeof(sun_path) - 1 of unix(7), less the suffix that a socket has while it is made
-(`routed/parent/listeners.py`)."""
+"""The most bytes of a path: sizeof(sun_path) - 1 of unix(7), less the suffix of a socket while it
+is created (`routed.parent.listeners`)."""
 
 
 def _read_socket_path(text: str) -> str:
@@ -508,10 +508,10 @@ listen_address = Reader(
 
 
 _ROOT = "root"
-"""Is 0 for the kernel, also on a system without /etc/passwd, such as an image with routed alone."""
+"""The user 0 of the kernel, accepted even without /etc/passwd (a container with routed alone)."""
 
 _UID_MAX = 0xFFFF_FFFE
-"""All ones means "none" to the kernel."""
+"""The highest uid; a uid with all bits set means "none" to the kernel."""
 
 
 def _read_principal(text: str) -> Principal:
@@ -567,7 +567,7 @@ def _read_engine_user(text: str) -> EngineUser:
 
 
 def _user_by_number(uid: int) -> EngineUser:
-    """A user that has no name here has a group of the same number."""
+    """Create an engine user from a uid; if the uid has no name here, the gid is the same number."""
     try:
         return EngineUser(str(uid), uid, pwd.getpwuid(uid).pw_gid)
     except KeyError:
@@ -591,7 +591,7 @@ def _read_prefix_match(text: str) -> PrefixMatch:
             raise ValueError(f"expected PREFIX [ge LENGTH] [le LENGTH], got {text!r}")
         bounds[word] = int(number)
     low = bounds.get("ge", base.prefix_len)
-    # `ge` alone opens the upper end; without either the prefix itself is meant.
+    # With `ge` alone there is no upper bound; without both only the prefix itself matches.
     high = bounds.get("le", width if "ge" in bounds else base.prefix_len)
     if not base.prefix_len <= low <= high <= width:
         raise ValueError(

@@ -1,11 +1,11 @@
-"""Every option of routes.yaml: its name, default, range, unit and meaning, once.
+"""The options of routes.yaml, each declared once: name, default, range, unit and description.
 
 The classes below, and those of `nup`, are the configuration as the daemon uses it. The decoder
-(`load.py`), the JSON Schema (`routed --print-schema`) and the reference page all come from here;
-`options` has the means to declare an option.
+(`load.py`), the JSON Schema (`routed --print-schema`) and the reference page are derived from them;
+`options` declares an option.
 
-The configuration is sent to the engine as it is (the classes are frozen and plain). Users and
-groups are already numbers in it: the engine cannot read /etc/passwd.
+The configuration is sent to the engine unchanged, because the classes are frozen and plain. Users
+and groups are numbers in it, because the engine cannot read /etc/passwd.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ __all__ = [
 
 
 class LogLevel(enum.Enum):
-    """How much is logged; each level includes those after it."""
+    """The log levels; each includes the levels after it."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -100,28 +100,28 @@ class LogLevel(enum.Enum):
 
 
 class LogFormat(enum.Enum):
-    """How a log line is laid out."""
+    """The formats of a log line."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class OnExit(enum.Enum):
-    """What happens to our kernel routes when the daemon stops."""
+    """What happens to the daemon's kernel routes when it stops."""
 
     FLUSH = "flush"
     KEEP = "keep"
 
 
 class NextHopObjects(enum.Enum):
-    """Whether routes go through kernel nexthop objects."""
+    """Whether routes use nexthop objects of the kernel."""
 
     AUTO = "auto"
     OFF = "off"
 
 
 class SandboxMode(enum.Enum):
-    """Whether the engine runs inside seccomp and landlock."""
+    """Whether the engine is confined by seccomp and landlock."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -138,13 +138,13 @@ class StaticType(enum.Enum):
 
     @property
     def route_type(self) -> RouteType:
-        """The same, as the kernel numbers it."""
+        """The kernel's number of the type."""
         return RouteType[self.name]
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """Where log lines go and which."""
+    """The section `log`: which lines are logged, how, and where."""
 
     level: LogLevel = _option(
         Scalar(scalars.choice(LogLevel)), "The lowest level that is logged.",
@@ -164,7 +164,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class FibConfig:
-    """How our routes are written into the kernel."""
+    """The section `fib`: how the daemon's routes are written to the kernel."""
 
     table_id: int = _option(
         Scalar(scalars.table), "The kernel table to manage: `main`, a number, or `vrf:NAME`.",
@@ -232,7 +232,7 @@ class NextHopConfig:
 
     @property
     def gateway(self) -> Gateway:
-        """The same, as the RIB takes it."""
+        """The next hop in the form that the RIB uses."""
         return Gateway(self.via, self.dev, self.weight, self.onlink)
 
 
@@ -276,7 +276,7 @@ class StaticConfig:
 
     @property
     def gateways(self) -> tuple[Gateway, ...]:
-        """The next hops, from whichever form was written."""
+        """The next hops, given as `next_hops` or as `via` and `dev`; none for another type."""
         if self.next_hops:
             return tuple(next_hop.gateway for next_hop in self.next_hops)
         if self.via is None and self.dev is None:
@@ -286,7 +286,7 @@ class StaticConfig:
 
 @dataclass(frozen=True, slots=True)
 class ManagementConfig:
-    """The socket that routectl talks to."""
+    """The section `management`: the socket of routectl, and who has access."""
 
     socket: str = _option(
         Scalar(scalars.socket_path), "Path of the Unix socket.",
@@ -306,7 +306,7 @@ class ManagementConfig:
 
 @dataclass(frozen=True, slots=True)
 class LearnConfig:
-    """Take routes that others keep in the kernel as candidates."""
+    """An entry of `learn`: which kernel routes of another program are imported, and how."""
 
     protocol: int = _option(
         Scalar(scalars.route_protocol),
@@ -327,7 +327,7 @@ class LearnConfig:
 
 
 class RuleFamily(enum.Enum):
-    """Which families a rule without addresses is for."""
+    """The address families of a policy rule that has no addresses."""
 
     BOTH = "both"
     IPV4 = "ipv4"
@@ -335,7 +335,7 @@ class RuleFamily(enum.Enum):
 
 
 class RuleType(enum.Enum):
-    """What becomes of a packet that a rule matches, as `ip rule` names it."""
+    """The action of a policy rule, as `ip rule` names it."""
 
     LOOKUP = "lookup"
     BLACKHOLE = "blackhole"
@@ -345,7 +345,7 @@ class RuleType(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RuleConfig:
-    """A policy rule: which packets consult which table (ip-rule(8))."""
+    """A policy rule: which packets use which table (ip-rule(8))."""
 
     priority: int = _option(
         Scalar(scalars.whole_number(1, 32_765)),
@@ -387,7 +387,7 @@ class RuleConfig:
 
     @property
     def families(self) -> tuple[Family, ...]:
-        """What it is for: the family of its addresses, or what `family` says."""
+        """The family of its addresses or, if it has none, those of `family`."""
         prefix = self.source or self.destination
         if prefix is not None:
             return (prefix.family,)
@@ -397,7 +397,7 @@ class RuleConfig:
 
     @property
     def rules(self) -> tuple[PolicyRule, ...]:
-        """The same as the kernel has them: one for each family."""
+        """The kernel's rules for this entry, one for each family."""
         mark = self.fwmark or scalars.FirewallMark(0, 0)
         return tuple(
             PolicyRule(
@@ -418,7 +418,7 @@ class RuleConfig:
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
-    """Where Prometheus finds us."""
+    """The section `metrics`: the endpoint for Prometheus."""
 
     listen: ListenAddress | None = _option(
         Scalar(scalars.listen_address),
@@ -433,7 +433,7 @@ PID_FILE = "/run/routed/routed.pid"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """routes.yaml."""
+    """A whole configuration, the content of routes.yaml."""
 
     router_id: Address = _option(
         Scalar(scalars.router_id),
@@ -511,17 +511,17 @@ class Config:
 
     @property
     def martians(self) -> MartianRules:
-        """What no protocol may bring in: `allow_martians` and static routes are excepted.
+        """The martians refused from protocols: all but `allow_martians` and static prefixes.
 
         Cost: 0.2 us for each static route.
         """
         return MartianRules.of(self.allow_martians, [static.prefix for static in self.static])
 
     def interface_for(self, ifname: str) -> InterfaceConfig | None:
-        """The entry of `interfaces` for a link of this name; None when NUP does not run on it.
+        """Find the entry of `interfaces` for a link; None if NUP does not run on it.
 
-        A link whose name is no UTF-8 is called `if:INDEX`; no pattern means it, because its socket
-        is bound by name.
+        A link whose name is not UTF-8 is called `if:INDEX`. No pattern matches it, because its
+        socket would be bound by name.
         """
         if ":" in ifname:
             return None

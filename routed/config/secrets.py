@@ -1,12 +1,13 @@
-"""Secrets from their files: read by the privileged process, which hands them to the engine.
+"""Secrets, read from their files by the privileged process, which sends them to the engine.
 
-routes.yaml names files and holds no secret, so that it can be shown, kept under version control and
-sent in a report. A file must be a plain file of ours or root's that nobody else can read; a secret
-that others may have read is refused rather than used. The group may read it when it is root's, one
-of the daemon's or the engine's: whoever starts the daemon in that group has given it the secret,
-and 0440 is the strictest that some can do (Kubernetes with fsGroup).
+routes.yaml contains names of files and no secrets, so that it can be shown, kept under version
+control and attached to a report. A secret must be in a regular file that belongs to root or to the
+daemon's user and that other users cannot access; a secret that others may have read is refused. The
+group may read the file if it is root's, one of the daemon's, or the engine's: the administrator who
+starts the daemon in a group shares the secret with that group, and some systems cannot set a
+stricter mode than 0440 (Kubernetes with fsGroup).
 
-Failure: `KeyFileError` with every problem, each by the path of its key in routes.yaml.
+Failure: `KeyFileError` with all problems, each with the path of its key in routes.yaml.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from routed.model.secret import SharedSecret
 __all__ = ["KeyFileError", "read_secrets"]
 
 SECRET_MIN_BYTES = 16
-"""128 bits, if it is random; what is shorter is guessed from one recorded datagram."""
+"""The shortest secret, 128 bits if it is random; a shorter one could be found by trying all
+secrets against one recorded datagram."""
 _SECRET_MAX_BYTES = {KeyAlgorithm.HMAC_SHA256: 1024, KeyAlgorithm.BLAKE2S: 32}
 _FILE_MAX_BYTES = 4096
 
 
 class KeyFileError(Exception):
-    """Some secret cannot be used."""
+    """At least one secret cannot be used."""
 
     def __init__(self, problems: list[str]) -> None:
+        """Keep the problems: one line each, with file, position and key."""
         super().__init__("\n".join(problems))
         self.problems = problems
 
@@ -41,10 +44,11 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
 
     Args:
         config: the configuration.
-        config_path: its file; relative names start from that file's directory.
+        config_path: path of its file; relative paths of key files start from its directory.
 
     Raises:
-        KeyFileError: a file is missing, open to others, too short or too long.
+        KeyFileError: a key file is unreadable or accessible to others, or a secret is too short or
+            too long; has all problems.
     """
     directory = Path(config_path).parent
     problems: list[tuple[str, KeyConfig, str]] = []
@@ -70,7 +74,7 @@ def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
 
 
 def _text_of(config_path: str) -> str:
-    """What the file says now; nothing when it cannot be read once more, as a pipe."""
+    """Read the configuration again; empty if that is impossible, as with a pipe."""
     try:
         return read_text(config_path)
     except ConfigError:
@@ -78,9 +82,9 @@ def _text_of(config_path: str) -> str:
 
 
 def _place_of(key: KeyConfig, text: str) -> str:
-    """`:LINE:COLUMN` of the first place where the file names a key file; empty when there is none.
+    """Return `:LINE:COLUMN` of the first place that names a key file; empty if there is none.
 
-    Two keys of one file have one place: what is wrong with it is the same.
+    Two keys with the same file get the same place, because the problem of the file is the same.
     """
     name = re.escape(str(key.secret_file))
     found = re.search(rf"secret_file['\"]?\s*:\s*['\"]?({name})(?![^\s'\",}}])", text)
@@ -91,8 +95,8 @@ def _place_of(key: KeyConfig, text: str) -> str:
 
 
 def _read(path: Path, key: KeyConfig, config: Config) -> bytes:
-    """One secret: the file's content without white space at its ends."""
-    # Not blocking: a name that leads to a FIFO must not hang the daemon's start.
+    """Read a secret: the content of the file without leading and trailing white space."""
+    # O_NONBLOCK: opening a FIFO must not block the start of the daemon.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)

@@ -1,12 +1,12 @@
-"""The names of the files in which a daemon keeps configurations for its next start.
+"""Names of the files in which a daemon keeps configurations for its next start.
 
     /run/routed/routed.pid                  the pid file, which is locked
-    /run/routed/routed.pid.running.yaml     its daemon's state files
+    /run/routed/routed.pid.running.yaml     the state files of the same daemon
     /run/routed/routed.pid.previous.yaml
     /run/routed/routed.pid.refused.yaml
 
-The pid file is what there is one of for each daemon, whatever network namespace, table or
-configuration it has; so its whole name is part of theirs.
+Each daemon has a pid file of its own, whatever network namespace, table or configuration it uses;
+hence the names of the state files contain the whole name of the pid file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ RUNNING, PREVIOUS, REFUSED = "running.yaml", "previous.yaml", "refused.yaml"
 _ENDINGS = tuple(
     f".{os.path.splitext(kind)[0]}.{ending}"
     for kind in (RUNNING, PREVIOUS, REFUSED)
-    for ending in ("yaml", "new")  # the latter while it is written
+    for ending in ("yaml", "new")  # `new` while the file is being written
 )
 
 
 def state_path(pid_file: str, kind: str) -> str:
-    """Where the daemon of a pid file keeps something.
+    """Return the path of a state file.
 
     Args:
-        pid_file: its path.
+        pid_file: path of the daemon's pid file.
         kind: RUNNING, PREVIOUS or REFUSED.
     """
     return f"{pid_file}.{kind}"
 
 
 def is_state_file(path: str) -> bool:
-    """Whether a path is that of a state file, of whichever daemon."""
+    """Whether a path has the name of a state file of any daemon."""
     return path.endswith(_ENDINGS)

@@ -1,14 +1,14 @@
-"""A configuration on its way to the engine, which often knows most of it already. Pure.
+"""Encoding of a configuration for the engine, which often has most of it already. Pure.
 
-Static routes come by the ten thousand and change by the ten: those that the engine has are named by
-where they stand in its list, and only the others travel.
+There may be tens of thousands of static routes, of which a reload changes a few. The routes that
+the engine has are referred to by their position in its list; only the others are sent.
 
     old  a b c d e f        runs  (0, 2) (-1, 1) (3, 3)      new  x
     new  a b x d e f
 
 Invariants:
-    `unpack(pack(new, known), known) == new` for any two configurations; with nothing known, all
-    of it travels.
+    `unpack(pack(new, known), known) == new` for any two configurations; if nothing is known, the
+    whole configuration is sent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,23 @@ _NEW = -1
 
 @dataclass(frozen=True, slots=True)
 class ConfigTransfer:
-    """What the other side needs to have a configuration."""
+    """A configuration as it is sent to a receiver that may have another one."""
 
     rest: Config
-    """All but the static routes."""
+    """The configuration without its static routes."""
     runs: tuple[tuple[int, int], ...]
-    """The static routes in order, as (first in the known list, how many); -1: the next new ones."""
+    """The static routes in order, as (index, count): `count` consecutive routes from `index` of
+    the known list or, if it is -1, the next ones of `new`."""
     new: tuple[StaticConfig, ...]
+    """The static routes that are not in the known list."""
 
 
 def pack(config: Config, known: Config | None) -> ConfigTransfer:
-    """What has to be told of a configuration to whoever knows another one.
+    """Encode a configuration.
+
+    Args:
+        config: the configuration to send.
+        known: the configuration that the receiver has; None if it has none.
 
     Cost: about 3 us for each static route.
     """
@@ -56,10 +62,14 @@ def pack(config: Config, known: Config | None) -> ConfigTransfer:
 
 
 def unpack(transfer: ConfigTransfer, known: Config | None) -> Config:
-    """The configuration that was meant.
+    """Decode a configuration.
+
+    Args:
+        transfer: the result of `pack`.
+        known: the configuration with which it was packed; None if there was none.
 
     Raises:
-        ValueError: it was packed for somebody who knows something else.
+        ValueError: it was packed with another known configuration.
     """
     have = () if known is None else known.static
     static: list[StaticConfig] = []

@@ -1,10 +1,11 @@
-"""A VRF by name: the kernel table of its device, looked up when the file is read.
+"""Lookup of the kernel table of a VRF by name, when the configuration file is read.
 
-`table: vrf:red` means the table of the VRF device `red`, as users and groups are names in the file
-and numbers in the configuration. A VRF that is created again with another table needs a reload.
+`table: vrf:red` means the table of the VRF device `red`. Like users and groups, a VRF is a name in
+the file and a number in the decoded configuration. If a VRF is created again with another table, a
+reload is necessary.
 
-Failure: ValueError, whose text says what to do and to which the decoder adds file, line and
-column: the kernel has no VRFs, there is no such link, or the link is no VRF.
+Failure: ValueError, to which the decoder adds file, line and column: the kernel does not support
+VRFs, the link does not exist, or it is not a VRF. The text says what to do.
 
 Sources: Documentation/networking/vrf.rst of Linux; rtnetlink(7); IFLA_VRF_TABLE in linux/if_link.h.
 """
@@ -56,11 +57,12 @@ def table_of_vrf(
 
     Args:
         name: name of the device.
-        ask: sends the kernel a request and returns its answer.
-        l3mdev: a file that exists if the kernel supports VRFs.
+        ask: sends a request to the kernel and returns its answer.
+        l3mdev: path of a file that exists if the kernel supports VRFs.
 
     Raises:
         ValueError: there is no such VRF; the text says what to do.
+        OSError: the netlink socket failed.
     """
     if not l3mdev.exists():
         raise ValueError("this kernel has no VRFs; use the number of a table")
@@ -76,7 +78,7 @@ def table_of_vrf(
 
 
 def _decode_answer(name: str, answer: NetlinkMessage) -> int:
-    """Decode the table of a VRF; 0 for a link that is none."""
+    """Decode the table of a VRF; 0 for a link that is not a VRF."""
     payload = answer.payload
     if answer.type == NLMSG_ERROR:
         number, _ = decode_error(answer)

@@ -1,10 +1,11 @@
-"""A configuration -> the lines of a file that says the same: the way back of `load.py`. Pure.
+"""Encoder of a configuration as the lines of a file, the inverse of `load.py`. Pure.
 
-Walked along the same schema, so an option that can be read can be written. What is at its default
-is left out, unless all of it is asked for. Items of lists stand in one line each; what is named
-(interfaces) has a line for each option when all is asked for.
+It follows the same schema, so every option that can be read can be written. Options with their
+default value are left out unless all options are requested. Each item of a list is one line. An
+item of a mapping by name (interfaces) is one line, too, or one line for each option if all options
+are requested.
 
-Secrets are not in a configuration, only the names of their files.
+A configuration contains no secrets, only the names of their files.
 
 Invariants:
     The lines of all sections together, with or without defaults, load as an equal configuration.
@@ -32,8 +33,7 @@ from routed.config.schema import Config
 __all__ = ["Line", "written", "written_value"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/](?:[A-Za-z0-9_./:+ -]*[A-Za-z0-9_/.+-])?\Z")
-"""What needs no quotes in YAML, neither by itself nor among braces; narrower than it would have to
-be."""
+"""Text that certainly needs no quotes in YAML, neither by itself nor in braces."""
 _LOOKS_ODD = re.compile(r": |::\Z|[-+ ]\Z")
 
 
@@ -41,22 +41,24 @@ class Line(NamedTuple):
     """One line of a file."""
 
     option: str
-    """The path of what it says, such as `static[3]`."""
+    """The path of the option or item, such as `static[3]`."""
     value: str | None
-    """None for a line that others follow."""
+    """The text after the key; None if the value is on the lines that follow."""
     is_default: bool
+    """Whether the option has its default value."""
     text: str
+    """The whole line, with indentation and without a line break."""
 
 
 def written(config: Config, section: str | None = None, *, is_all: bool = False) -> Iterator[Line]:
-    """The lines of a configuration.
+    """Yield the lines of a configuration.
 
     Args:
-        config: what they say.
-        section: only this key at the top.
-        is_all: also what is at its default.
+        config: the configuration.
+        section: the only top-level key to write; None for all of them.
+        is_all: whether to write also the options that have their default value.
 
-    Cost: about 10 us a line.
+    Cost: about 10 us for each line.
     """
     for option in options_of(Config):
         if section in (None, option.key):
@@ -64,11 +66,14 @@ def written(config: Config, section: str | None = None, *, is_all: bool = False)
 
 
 def written_value(option: Option, value: Any) -> str:
-    """What stands behind a key, in one line; lists and mappings in braces.
+    """Format the value of an option in one line, in YAML's flow style.
 
     Args:
-        option: the key.
-        value: of it, not None.
+        option: the option.
+        value: its value, not None.
+
+    Raises:
+        TypeError: the option is a mapping by name, which has no form in one line.
     """
     text = _flow_value(option, value)
     return _flow_inside(option, value) if text is None else text
@@ -90,11 +95,11 @@ def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool)
         yield Line(path, None, is_default, start)
         yield from inside
     elif not is_default:
-        yield Line(path, "{}", is_default, f"{start} {{}}")  # there, with its own defaults
+        yield Line(path, "{}", is_default, f"{start} {{}}")  # present, with only defaults inside
 
 
 def _flow_value(option: Option, value: Any) -> str | None:
-    """What fits behind the key; None for what takes lines of its own."""
+    """Format a value that fits behind its key; None if it needs lines of its own."""
     match option.shape:
         case Scalar(reader=reader):
             return _quoted(reader.write(value))
@@ -146,7 +151,7 @@ def _items(cls: Any, items: tuple[Any, ...], path: str, depth: int) -> Iterator[
 
 
 def _flow(cls: type, item: Any) -> str:
-    """A mapping in one line, without what is at its default."""
+    """Format a mapping in one line, without the options that have their default value."""
     parts = []
     for option in options_of(cls):
         value = getattr(item, option.field)
@@ -158,7 +163,7 @@ def _flow(cls: type, item: Any) -> str:
 
 
 def _flow_inside(option: Option, value: Any) -> str:
-    """What an item holds that is no scalar: the next hops of a route, the damping of a link."""
+    """Format a nested value of an item: the next hops of a route, the damping of an interface."""
     match option.shape:
         case Nested(cls=cls):
             return _flow(cls, value)
@@ -172,9 +177,10 @@ def _fields(entry: Any) -> tuple[Any, ...]:
 
 
 def _is_default(option: Option, owner: Any, value: Any) -> bool:
-    """Whether the key could be left out.
+    """Whether an option has its default value, so that its key can be left out.
 
-    A default that asks the system (`user: routed`) is compared as text: the engine cannot ask.
+    A default that has to be looked up in the system (`user: routed`) is compared as text, because
+    the engine cannot look it up.
     """
     if option.is_required:
         return False
