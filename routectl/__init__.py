@@ -1,1 +1,1 @@
-"""routectl: the shell of routed. A plain show imports socket and msgpack, no more."""
+"""routectl: the shell of routed. A plain `show` imports only socket and msgpack."""

@@ -1,4 +1,4 @@
-"""python -m routectl"""
+"""Entry point of `python -m routectl`."""
 
 import sys
 

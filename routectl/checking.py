@@ -1,7 +1,7 @@
-"""`check FILE`: a configuration judged by the daemon's own code, without the daemon.
+"""`check FILE`: check a configuration file with the daemon's own code, without the daemon.
 
-The file is read with the rights of whoever asks, so nobody can have the daemon read what is not
-theirs; and a file can be judged before there is a daemon.
+The file is read with the rights of the user who runs routectl, so the command cannot be used to
+read files of other users through the daemon. A file can be checked before a daemon exists.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["check_file"]
 
 
 def check_file(path: str) -> list[str]:
-    """Judge a file and the key files that it names; what to say when all is well.
+    """Check a file and the key files that it names. Returns the lines to print if it is valid.
 
     Raises:
-        ControlError: every mistake, a line each, as `file:line:column: path: expectation`.
+        ControlError: the file has errors; one line each, as `file:line:column: path: expectation`.
     """
     try:
         read_secrets(load_file(path, is_from_terminal=True), path)

@@ -1,15 +1,15 @@
 """routectl: one command, commands from a pipe, or the shell.
 
     routectl show neighbors          one command
-    routectl < commands              standard input is not a terminal: a command a line
+    routectl < commands              standard input is not a terminal: one command per line
     routectl                         the shell
 
 Exit status: 0 done, 1 request rejected (or an address has no route), 2 usage error, 3 the daemon
 cannot be reached, 4 permission denied, 5 the answer cannot be written. From a pipe it is the status
 of the first command that failed.
 
-A one-shot command imports argparse, socket and msgpack and little else: a test holds the list,
-since one stray import costs more than the whole command.
+A one-shot command imports argparse, socket and msgpack and little else. A test checks the list,
+because one unnecessary import can take longer than the whole command.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     prepare_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     return run_to_end(lambda: _main(given))
@@ -77,7 +77,8 @@ def _run(command_line: CommandLine) -> int:
 
 
 def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
-    """Run a command a line; the first failure is the exit status, and does not stop the rest."""
+    """Run one command per line. Returns the status of the first failure; later lines are run
+    anyway."""
     first_failure = ExitStatus.DONE
     for number, line in enumerate(lines, 1):
         command_line.options.place = f"line {number}"
@@ -86,12 +87,12 @@ def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
             break
         first_failure = first_failure or status
         if status is ExitStatus.UNREACHABLE:
-            break  # it would be said again for every line that is left
+            break  # every further line would fail in the same way
     return first_failure
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # slow; only --version pays
+    from importlib.metadata import PackageNotFoundError, version  # slow; for --version only
 
     try:
         return version("routed")

@@ -1,11 +1,11 @@
-"""What routectl asks of a daemon beyond one request: lookups in the snapshot, and live values for
-completion.
+"""Requests that need more than one exchange: lookups in the snapshot, and values for completion.
 
-A snapshot is opened anew for every `lookup`: the descriptor costs one round trip, and a snapshot
-that was kept would be that of a daemon which may have restarted since.
+A snapshot is opened again for every `lookup`. The descriptor costs one round trip, and a snapshot
+that was kept could belong to a daemon that has restarted since.
 
-Live values come over a connection of their own with a short timeout: completion may run beside the
-shell's own request, must never make the keyboard wait, and is silent when the daemon is.
+Live values come over a separate connection with a short timeout: completion can run at the same
+time as the shell's own request and must never block the keyboard. It returns nothing if the daemon
+does not answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["LIVE_VALUES_MAX", "LiveValueSource", "look_up"]
 
 
 LIVE_VALUES_MAX = 200
-"""More than a completion menu can be read for."""
+"""Most values that are fetched for a completion menu."""
 
 _LIVE_TIMEOUT_S = 1.0
 
@@ -34,19 +34,19 @@ _LIVE_COLUMNS: dict[ValueKind, tuple[Request, tuple[str, ...]]] = {
     ValueKind.INTERFACE: (ShowInterfaces(), ("interface",)),
     ValueKind.PREFIX: (ShowRoutes(is_selected_only=True), ("prefix",)),
 }
-"""Which request lists the values of a kind, and the columns that hold them."""
+"""Request that lists the values of a kind, and the columns that hold them."""
 
 
 def look_up(client: ControlClient, addresses: Sequence[str]) -> list[Row]:
     """Find each address in the daemon's snapshot.
 
     Returns:
-        One row each, in order; `prefix` is None where no route covers it.
+        One row per address, in order; `prefix` is None where no route covers it.
 
     Raises:
-        ControlError: the snapshot could not be had, or is damaged.
+        ControlError: the snapshot could not be opened, or is damaged.
     """
-    # Maps memory and decodes it; only `lookup` pays for the import.
+    # This import maps and decodes shared memory; only `lookup` needs it.
     from ipc.snapshot import FibReader, SnapshotError
 
     try:
@@ -57,15 +57,16 @@ def look_up(client: ControlClient, addresses: Sequence[str]) -> list[Row]:
 
 
 class LiveValueSource:
-    """Values that the daemon knows now, for completion."""
+    """Live values of the daemon, for completion."""
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
 
     def __call__(self, kind: ValueKind, start: str) -> list[str]:
-        """Up to LIVE_VALUES_MAX values that begin with `start`; none when nobody answers.
+        """Return up to LIVE_VALUES_MAX values that begin with `start`; none if no daemon answers.
 
-        A long answer is dropped as soon as enough is found: hanging up ends it at the daemon, too.
+        The connection is closed as soon as enough values are found, which also ends the request in
+        the daemon.
         """
         found: dict[str, None] = {}
         with ControlClient(self._socket_path, timeout_s=_LIVE_TIMEOUT_S) as client:
@@ -76,7 +77,7 @@ class LiveValueSource:
                     if len(found) >= LIVE_VALUES_MAX:
                         break
             except ControlError:
-                # Completion has no place to complain; the command itself will say what is wrong.
+                # Completion cannot show an error; the command itself will report it.
                 pass
         return list(found)
 

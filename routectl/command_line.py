@@ -1,8 +1,8 @@
-"""A command line of routectl: its options, its words, and the run of one line.
+"""A command line of routectl: its options, its words, and the execution of one line.
 
-All three modes of the program (one command, commands from standard input, the shell) hold one
-`CommandLine` and give it their lines. The options of the program and the options of one line are
-two parsers over the same table: a line adds to what the program was given.
+All three modes of the program (one command, commands from standard input, the shell) use one
+`CommandLine` and pass their lines to it. The options of the program and the options of one line are
+read by two parsers with the same table: the options of a line are added to those of the program.
 """
 
 from __future__ import annotations
@@ -49,33 +49,33 @@ TIMEOUT_MAX_S = 86_400.0
 
 
 _SHOWN_BYTES = 60
-"""Of a line that an error quotes."""
+"""Most bytes of a line that an error message quotes."""
 
 
 class CommandLine:
-    """Runs command lines with the options they carry, over one client. Used by all three modes."""
+    """Runs command lines with their options, over one client. Used by all three modes."""
 
     def __init__(
         self, options: argparse.Namespace, client: ControlClient, out: TextIO, errors: TextIO
     ) -> None:
         self.client = client
         self.options = options
-        """As given to the program; a line may add to them."""
+        """Options of the program; a line may add to them."""
         self._out = out
         self._errors = errors
         self.pages = False
         """Whether long output goes through a pager, as in the shell."""
         self.holds_leases = False
-        """Whether a command that leases for the session stays until it is ended: a one-shot one,
-        whose session would be over at once."""
+        """Whether a command with a session lease keeps its connection open until it is interrupted.
+        True for one-shot commands: their session, and the lease with it, would end at once."""
 
     def run_line(self, line: str) -> ExitStatus | None:
-        """Run a line as a person types it: words, options, `?` at the end for help.
+        """Run one line as typed: words, options, and `?` at the end for help.
 
         Returns:
-            How it ended, or None when the line asks to leave.
+            The exit status, or None if the line ends the shell.
         """
-        import shlex  # a one-shot command has its words already
+        import shlex  # not needed by a one-shot command
 
         try:
             words = shlex.split(_without_comment(line))
@@ -95,7 +95,7 @@ class CommandLine:
         return self.run_words(options.words, options)
 
     def run_words(self, words: Sequence[str], options: argparse.Namespace) -> ExitStatus | None:
-        """Run words whose options are read already; returns as `run_line`."""
+        """Run words whose options have been parsed already; returns as `run_line`."""
         output = open_output(options, self._out, self._errors)
         try:
             if options.help:
@@ -118,17 +118,17 @@ class CommandLine:
         return status
 
     def _out_for(self, invocation: Invocation) -> AbstractContextManager[TextIO]:
-        """Where the answer goes: through a pager when a person may want to read it again."""
+        """Return the stream for the answer: a pager if `pages` is set, except for live output."""
         action = invocation.leaf.action
         is_live = isinstance(action, (Watch, Import)) or action == Local(LocalAction.TOP)
         if not self.pages or is_live:
             return nullcontext(self._out)
-        from routectl.pager import paging  # only the shell pays for it
+        from routectl.pager import paging  # needed by the shell only
 
         return paging(self._out)
 
     def help_for(self, line: str) -> list[str]:
-        """What may come next after the text before the cursor, as lines."""
+        """Return lines with the words or values that may follow the text before the cursor."""
         words = line.split()
         start = "" if not words or line[-1:].isspace() else words.pop()
         try:
@@ -137,7 +137,8 @@ class CommandLine:
             return [str(error)]
 
     def interrupted(self) -> None:
-        """Say that Ctrl-C ended a command; its connection is dropped, which ends it there, too."""
+        """Report that Ctrl-C cancelled a command. Closes the connection, which also ends the
+        request."""
         self.client.close()
         open_output(self.options, self._out, self._errors).fail("cancelled", "cancelled")
 
@@ -149,8 +150,8 @@ class CommandLine:
 
 
 def _without_comment(line: str) -> str:
-    """A line up to a `#` at its start or after a blank, outside quotes; `shlex` would take one
-    within a word as well (`dev eth0#1`)."""
+    """Return the part of a line before a comment: a `#` outside quotes, at the start of the line or
+    after a blank. `shlex` would also accept one within a word (`dev eth0#1`)."""
     quote, before, characters = "", " ", iter(enumerate(line))
     for at, character in characters:
         if character == "\\" and quote != "'":
@@ -169,15 +170,15 @@ def _without_comment(line: str) -> str:
 def command_line_for(
     arguments: Sequence[str], out: TextIO, errors: TextIO
 ) -> Iterator[CommandLine]:
-    """A command line with the program's options, for as long as the block lasts.
+    """Provide a command line with the program's options until the block ends.
 
     Args:
-        arguments: options of the program; words among them are left alone.
-        out: for answers.
-        errors: for what goes wrong.
+        arguments: options of the program; words among them are ignored.
+        out: stream for answers.
+        errors: stream for errors.
 
     Raises:
-        ParseError: the options cannot be read.
+        ParseError: the options are invalid.
     """
     options = program_parser().parse_intermixed_args(_without_dashes(arguments))
     with ControlClient(options.socket, timeout_s=options.timeout) as client:
@@ -185,18 +186,20 @@ def command_line_for(
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are ours to show, in text or JSON."""
+    """An ArgumentParser that raises ParseError, so that errors can be shown as text or as JSON."""
 
     def error(self, message: str) -> NoReturn:
         raise ParseError(message)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print it, and do not pass over in silence that it cannot be written, as argparse does."""
+        """Print the help. Unlike argparse's own method, this raises the error if it cannot be
+        written."""
         (file or sys.stdout).write(self.format_help())
 
 
 def _line_parser() -> _Parser:
-    """The options that every command takes; no defaults, so that a line adds to the program's."""
+    """Return a parser for the options of one line, without defaults: absent options keep their
+    value."""
     parser = _Parser(prog="routectl", add_help=False, argument_default=argparse.SUPPRESS)
     _add_line_options(parser)
     return parser
@@ -267,7 +270,7 @@ def _seconds(text: str) -> float:
 
 
 def _without_dashes(arguments: Sequence[str]) -> list[str]:
-    """Modifiers of a command may be written as options: `reload --confirm 60s`."""
+    """Turn modifiers that are written as options into words: `reload --confirm 60s`."""
     words = {
         f"--{argument.name}": argument.name
         for _, leaf in leaves(TREE)
@@ -278,10 +281,10 @@ def _without_dashes(arguments: Sequence[str]) -> list[str]:
 
 
 def _next_words(words: Sequence[str], start: str) -> list[str]:
-    """What `?` shows: what may follow the words, or what the word begun may become.
+    """Return the lines of `?`: what may follow the words, or complete the word that was begun.
 
     Raises:
-        ParseError: nothing would fit.
+        ParseError: the words are not the beginning of a command.
     """
     choices = expected(words)
     fitting = [
@@ -302,19 +305,20 @@ def open_output(options: argparse.Namespace, out: TextIO, errors: TextIO) -> Out
 
 
 def _has_color(options: argparse.Namespace, out: TextIO) -> bool:
-    """Colour only where a person sees it and has not declined (no-color.org)."""
+    """Return whether to use colour: on a terminal, unless declined (no-color.org)."""
     if options.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return out.isatty()
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether the options want JSON although they could not all be read."""
+    """Return whether JSON is requested, for options that could not all be parsed."""
     return bool({"-j", "--json", "-p", "--pretty"} & set(arguments))
 
 
 def _family(options: argparse.Namespace) -> AddressFamily | None:
-    """One family when exactly one was asked for; both or neither means all."""
+    """Return the family if exactly one option is set; with both or neither, None for both
+    families."""
     if options.ipv4 == options.ipv6:
         return None
     return AddressFamily.IPV4 if options.ipv4 else AddressFamily.IPV6

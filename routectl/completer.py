@@ -1,4 +1,4 @@
-"""TAB in the shell: prompt-toolkit's view of what `parse.complete` knows."""
+"""TAB in the shell: adapts `parse.complete` to prompt-toolkit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class GrammarCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """What the word before the cursor may become, each with its help beside it."""
-        del complete_event  # we only complete when asked
+        """Yield the completions of the word before the cursor, each with its help text."""
+        del complete_event  # completions are computed only on request
         text = document.text_before_cursor
         words = text.split()
         start = "" if not words or text[-1:].isspace() else words.pop()

@@ -1,8 +1,8 @@
-"""TAB in bash, zsh and fish: their scripts, and what these ask routectl.
+"""TAB in bash, zsh and fish: their completion scripts, and `routectl --complete`, which they call.
 
-The scripts know nothing of the commands: they hand the line to `routectl --complete LINE`, which
-walks the command tree, and asks the daemon for neighbors, interfaces and prefixes where these may
-stand. So a completion is never older than the program.
+The scripts contain no commands: they pass the line to `routectl --complete LINE`, which walks the
+command tree, and queries the daemon for neighbors, interfaces and prefixes where these are
+possible. So completion always matches the installed program.
 
     source <(routectl completion bash)
     routectl completion zsh > "${fpath[1]}/_routectl"
@@ -55,20 +55,20 @@ SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 _PLAIN = re.compile(r"[\w.:/@%+,=-]+")
-"""What no shell takes for anything but text. A link may be called `$(id)`, and bash puts a
-candidate on the command line as it is; such names are for the person to write, in quotes."""
+"""Names that no shell interprets. A link may be called `$(id)`, and bash puts a candidate on the
+command line without quoting it; such names must be typed by the user, in quotes."""
 
 
 def script(shell: str) -> list[str]:
-    """The script of a shell, as lines."""
+    """Return the completion script of a shell, as lines."""
     return SHELLS[shell].splitlines()
 
 
 def candidates(line: str, live_values_of: Callable[[str | None], LiveValues]) -> Iterator[str]:
-    """What the last word of a line may become, each with its meaning after a tab.
+    """Yield the completions of the last word of a line, each followed by a tab and its meaning.
 
     Args:
-        line: as typed so far, with the program's name.
+        line: text typed so far, including the program's name.
         live_values_of: makes the source of live values for a socket (None: the default one).
     """
     words = line.split()[1:]

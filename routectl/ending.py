@@ -1,14 +1,14 @@
-"""How routectl ends: its exit status, whatever becomes of the place it writes to.
+"""The end of the program: its exit status, including failures of its output.
 
     run_to_end(lambda: ...)  ->  the status of the command
-                             ->  0     the reader has left, as `head` does
+                             ->  0     the reader has closed the pipe, as `head` does
                              ->  5     the answer could not be written: a full disk, a dead terminal
                              ->  130   Ctrl-C
 
-An answer may wait in a buffer until the end, so what is buffered is written here, where a failure
-can still be said and has a status of its own.
+Output may be buffered until the end. It is flushed here, where a failure can still be reported and
+has its own exit status.
 
-Only what a one-shot command has loaded already is imported.
+Imports only modules that a one-shot command has loaded already.
 """
 
 from __future__ import annotations
@@ -32,38 +32,39 @@ __all__ = [
 ]
 
 CANNOT_BE_SHOWN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What writing rows ends with that no honest daemon sends: a hop that is a number, a cost that is a
-list. They are the daemon's fault, and said in one line like any other."""
+"""Exceptions raised by the renderers for rows that only a faulty daemon sends: a next hop that is a
+number, a cost that is a list. They are reported in one line, as an error of the daemon."""
 
 UNWRITTEN = 5
-"""`ExitStatus.UNWRITTEN`, which a quick `show` has no time to load; a test holds the two equal."""
+"""`ExitStatus.UNWRITTEN`, copied because a quick `show` does not load that module; a test compares
+the two."""
 INTERRUPTED = 130
-"""128 + SIGINT, as a shell reports a command that Ctrl-C ended."""
+"""Exit status after Ctrl-C: 128 + SIGINT, as shells report it."""
 
 
 def prepare_streams() -> None:
-    """Take the places of standard streams that are closed, and let no character stop an answer.
+    """Replace standard streams that are closed, and have characters that cannot be encoded escaped.
 
-    A name may have characters that the terminal's encoding lacks, and a file of commands bytes that
-    are no text; they are escaped.
+    A name may have characters that the terminal's encoding lacks, and a file of commands may have
+    bytes that are not text. Both are escaped instead of raising an error.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from ipc.standard_streams import occupy_standard_streams
 
         occupy_standard_streams()
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        reconfigure = getattr(stream, "reconfigure", None)  # a test may have put another there
+        reconfigure = getattr(stream, "reconfigure", None)  # a test may have replaced the stream
         if reconfigure is not None:
             reconfigure(errors=errors)
 
 
 def cannot_be_shown(error: BaseException) -> str:
-    """What to say of it."""
+    """Return the error message for a row that cannot be rendered."""
     return f"routed sent an answer that cannot be shown: {type(error).__name__}: {error}"[:500]
 
 
 def run_to_end(run: Callable[[], int]) -> int:
-    """Run the program and write what is buffered; the exit status."""
+    """Run the program and flush its output. Returns the exit status."""
     try:
         status = _status_of(run)
         sys.stdout.flush()
@@ -74,7 +75,7 @@ def run_to_end(run: Callable[[], int]) -> int:
         return INTERRUPTED
     except OSError as error:
         if error.errno is None:
-            raise  # not of a system call, so not of writing
+            raise  # not from a system call, so not from writing
         _forget_output()
         _complain(error)
         return UNWRITTEN
@@ -84,12 +85,13 @@ def run_to_end(run: Callable[[], int]) -> int:
 def _status_of(run: Callable[[], int]) -> int:
     try:
         return run()
-    except SystemExit as end:  # argparse, after --help
+    except SystemExit as end:  # raised by argparse after --help
         return end.code if isinstance(end.code, int) else 0
 
 
 def _forget_output() -> None:
-    """Python writes what is buffered once more when it ends, and would fail again."""
+    """Redirect standard output to /dev/null: Python flushes it again at exit, and would fail
+    again."""
     nowhere = open_nothing(takes_writes=True)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -101,4 +103,4 @@ def _complain(error: OSError) -> None:
         sys.stderr.write(f"routectl: the answer cannot be written: {reason}\n")
         sys.stderr.flush()
     except OSError:
-        pass  # standard error is full as well, and the exit status says it
+        pass  # standard error is full as well; the exit status reports the failure

@@ -1,6 +1,5 @@
-"""An invocation -> what it says, on an output, and the exit status. The same for one-shot commands,
-commands from a pipe, and the shell.
-"""
+"""Execution of a parsed command: writes its answer to an output and returns the exit status.
+One-shot commands, commands from a pipe, and the shell all use it."""
 
 from __future__ import annotations
 
@@ -43,46 +42,46 @@ __all__ = ["Output", "execute", "hold"]
 
 
 class Output(Protocol):
-    """Where an answer goes: text for people or JSON for programs."""
+    """Destination of an answer: text for people or JSON for programs."""
 
     @property
     def descriptor(self) -> int | None:
-        """What is written to, when it is a file of the system."""
+        """File descriptor that is written to; None if the output is not a file of the system."""
 
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows."""
 
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
-        """Write rows as they come, for as long as they do."""
+        """Write rows as they arrive, until there are no more."""
 
     def report(self, lines: Iterable[str]) -> None:
-        """Write what was done."""
+        """Write the lines of a successful result."""
 
     def fail(self, code: str, text: str) -> None:
-        """Write what went wrong."""
+        """Write an error."""
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
-        """Write what was done, and what went wrong beside it."""
+        """Write the lines of a partly successful result, and its error."""
 
     def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
-        """Write the `text` of rows, the pieces of one text, as it is."""
+        """Write the `text` column of rows, the parts of one text, without changes."""
 
     def note(self, text: str) -> None:
-        """Say something beside the answer, to people only."""
+        """Write a remark in addition to the answer, for people only."""
 
     def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
-        """Show how far a long command has come, to people at a terminal only."""
+        """Show the progress of a long command, for people at a terminal only."""
 
     def progress_ended(self) -> None:
-        """Take the last progress off the screen."""
+        """Remove the last progress from the screen."""
 
 
 def execute(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
-    """Carry out one command; what goes wrong is written to the output, too.
+    """Execute one command. Errors are written to the output and give the exit status.
 
     Raises:
-        BrokenPipeError: whoever reads the output has gone.
-        KeyboardInterrupt: cancelled; the client's connection recovers by itself.
+        BrokenPipeError: the reader of the output has closed it.
+        KeyboardInterrupt: cancelled; the client reconnects for the next request.
     """
     try:
         return _carry_out(invocation, client, output)
@@ -98,10 +97,10 @@ def execute(invocation: Invocation, client: ControlClient, output: Output) -> Ex
 
 
 def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitStatus:
-    """Stay connected after a command that leased for the session, until Ctrl-C or the daemon's end.
+    """Stay connected after a command with a session lease, until Ctrl-C or the daemon's end.
 
     Raises:
-        KeyboardInterrupt: the user has seen enough; the routes go with the connection.
+        KeyboardInterrupt: Ctrl-C; the routes are withdrawn when the connection is closed.
     """
     del invocation
     output.note("the lease lasts as long as this command runs: press Ctrl-C to end it")
@@ -115,9 +114,9 @@ def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitS
 def _import(
     request: Request, invocation: Invocation, client: ControlClient, output: Output
 ) -> ExitStatus:
-    from routectl.importing import import_routes, open_routes, size_of  # only an import pays for it
+    from routectl.importing import import_routes, open_routes, size_of  # needed here only
 
-    assert isinstance(request, RouteChange)  # the grammar says so
+    assert isinstance(request, RouteChange)  # guaranteed by the grammar
     with open_routes(invocation.value("file") or "") as source:
         total = size_of(source)
         outcome = import_routes(
@@ -153,8 +152,8 @@ def _routes(count: int) -> str:
 
 
 def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
-    """Rows of `explain` with the kernel's answer beside the daemon's."""
-    from routectl.kernel import KernelError, agreement, ask_kernel  # only `explain` pays for it
+    """Add the kernel's answer to rows of `explain`."""
+    from routectl.kernel import KernelError, agreement, ask_kernel  # needed here only
 
     for page in pages:
         for row in page:
@@ -174,7 +173,7 @@ def _draw(
     if picture == "table":
         output.show(form, pages)
         return
-    from routectl.render.topology import FORMATS  # only a picture pays for it
+    from routectl.render.topology import FORMATS  # needed here only
 
     output.report(FORMATS[picture]([row for page in pages for row in page]))
 
@@ -202,8 +201,8 @@ def _report(client: ControlClient) -> list[str]:
 
 
 def _stamped(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
-    """Rows with the time at which they came, in ISO form."""
-    from datetime import datetime  # only `monitor` pays for it
+    """Add the time of arrival to rows, as ISO 8601 text."""
+    from datetime import datetime  # needed here only
 
     for page in pages:
         at = datetime.now().astimezone().isoformat(timespec="milliseconds")
@@ -246,7 +245,7 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             changes = client.watch(build(invocation), output=output.descriptor)
             output.stream(form, _stamped(changes))
         case Save(build):
-            from routectl.saving import STANDARD_OUTPUT, save  # only a recording pays for it
+            from routectl.saving import STANDARD_OUTPUT, save  # needed here only
 
             path = invocation.value("file") or ""
             if path == STANDARD_OUTPUT:
@@ -263,5 +262,5 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
         case Local(LocalAction.HELP):
             output.report(describe(invocation.values.get("command", ())))
         case Local(LocalAction.QUIT):
-            pass  # the shell looks for it; anywhere else there is nothing to leave
+            pass  # ends the shell, which checks for it; there is nothing to end elsewhere
     return ExitStatus.DONE

@@ -1,27 +1,27 @@
 """The notation in which commands are declared; the commands themselves are in `commands.py`.
 
-Parsing and abbreviations (`parse.py`), completion (`completer.py`), `?` and `help`, the client
+Parsing and abbreviations (`parse.py`), completion (`completer.py`), `?` and `help`, execution
 (`execute.py`), the completion scripts, the manual page and the completeness test all walk the tree
-that is made of these. A leaf has words, help, an example, the role that the daemon will ask for,
-arguments, and what it does.
+that is built from these classes. A leaf has its word, help, an example, the role that the daemon
+requires, arguments, and an action.
 
     Branch("show", ...)
-      Leaf("routes", arguments=(Positional, Keyword, Flag, Flag), action=Ask(build, form))
+        Leaf("routes", arguments=(Positional, Keyword, Flag, Flag), action=Ask(build, form))
 
-What a leaf does is one of:
+The action of a leaf is one of:
 
-    Ask      a request for the daemon, whose rows are shown in a form
-    Command  a request that changes something; its result's lines are shown
-    Check    the same, or a file that is judged here
-    Save     a request whose rows are pieces of a text, which goes into a file
-    Import   a file of routes, as many requests
-    Explain  a request, and the kernel's own answer beside it
-    Watch    a request whose rows come for as long as one looks
-    Draw     rows as a table or a picture
-    Lookup   answered from the mapped snapshot
-    Local    answered by routectl itself (help, quit), or by several requests (report, top)
+    Ask             a request to the daemon, whose rows are shown in a form
+    Command         a request that changes something; the lines of its result are shown
+    Check           a request to check the daemon's file, or a local check of a named file
+    Save            a request whose rows are parts of a text, which is written to a file
+    Import          a file of routes, sent as many requests
+    ExplainAddress  a request, and the kernel's own answer for comparison
+    Watch           a request whose rows arrive until it is cancelled
+    Draw            rows as a table or a picture
+    Lookup          answered from the mapped snapshot
+    Local           answered by routectl itself (help, quit), or by several requests (report, top)
 
-Nothing here knows a socket or a terminal.
+Nothing here uses a socket or a terminal.
 """
 
 from __future__ import annotations
@@ -74,18 +74,18 @@ __all__ = [
 ]
 
 ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed", "kernel")
-"""The words of RouteSource; a test holds them to it."""
+"""Values of RouteSource; a test compares them."""
 
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 WATCH_TOPICS = ("routes", "neighbors", "links")
-"""The words of Topic; a test holds them to it."""
+"""Values of Topic; a test compares them."""
 
 
 class ValueKind(enum.Enum):
-    """What may stand for an argument; decides how it is checked and completed."""
+    """The kind of value of an argument: decides how it is checked and completed."""
 
     ADDRESS = "ADDRESS"
     PREFIX = "PREFIX"
@@ -101,42 +101,42 @@ class ValueKind(enum.Enum):
     """A type of route."""
     OWNER = "OWNER"
     NAME = "NAME"
-    """The name of a configuration that waits for a confirmation."""
+    """The token of a configuration that awaits its confirmation."""
     FILE = "FILE"
     SHELL = "SHELL"
     FORMAT = "FORMAT"
-    """Of a picture."""
+    """A format of a picture."""
     TOPIC = "TOPIC"
-    """What can be watched."""
+    """A topic of `monitor`."""
     LEVEL = "LEVEL"
-    """How severe a line of the log is."""
+    """A log level."""
     EVENT = "EVENT"
-    """The name of an event of the log."""
+    """The name of a log event."""
     SECTION = "SECTION"
-    """A key at the top of the configuration."""
+    """A top-level key of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positional:
-    """A value in its place."""
+    """A value that is recognised by its position."""
 
     name: str
     kind: ValueKind
     help: str
     is_required: bool = False
     is_repeated: bool = False
-    """Takes every value that follows; only the last positional may."""
+    """Whether it takes all values that follow; only the last positional may."""
 
     @property
     def usage(self) -> str:
-        """As a synopsis writes it."""
+        """The argument as a synopsis shows it."""
         text = self.kind.value + ("..." if self.is_repeated else "")
         return text if self.is_required else f"[{text}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """A word and the value after it, in any order among the modifiers."""
+    """A word followed by its value; modifiers may be in any order."""
 
     name: str
     kind: ValueKind
@@ -145,21 +145,21 @@ class Keyword:
 
     @property
     def usage(self) -> str:
-        """As a synopsis writes it."""
+        """The argument as a synopsis shows it."""
         text = f"{self.name} {self.kind.value}"
         return text if self.is_required else f"[{text}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A word alone, in any order among the modifiers."""
+    """A single word; modifiers may be in any order."""
 
     name: str
     help: str
 
     @property
     def usage(self) -> str:
-        """As a synopsis writes it."""
+        """The argument as a synopsis shows it."""
         return f"[{self.name}]"
 
 
@@ -168,34 +168,35 @@ Argument = Positional | Keyword | Flag
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A leaf with the values that were given."""
+    """A leaf and the values of its arguments."""
 
     leaf: Leaf
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By argument name; a flag that was given has an empty tuple."""
+    """Values by argument name; a flag that is given has an empty tuple."""
     family: AddressFamily | None = None
-    """From the options -4 and -6."""
+    """Address family selected with the options -4 and -6."""
 
     def value(self, name: str) -> str | None:
-        """The one value of an argument, or None when it was not given."""
+        """Return the single value of an argument, or None if it was not given."""
         given = self.values.get(name)
         return given[0] if given else None
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Builds a request whose fields are the values of arguments, as they are.
+    """Builds a request from the values of arguments, without conversion.
 
-    Data rather than a function, so that `routectl/quick.py` can do the same without this module.
+    It is data rather than a function, so that `routectl/quick.py` can do the same without importing
+    this module.
     """
 
     request_class: type[Request]
     sources: tuple[str, ...] = ()
-    """For each field in order: an argument's name, `NAME?` for whether a flag was given,
-    `=TEXT` for that very text, or `@family`."""
+    """Source of each field, in order: an argument's name, `NAME?` for whether a flag is given,
+    `=TEXT` for a constant, or `@family`."""
 
     def __call__(self, invocation: Invocation) -> Request:
-        """The request of one invocation."""
+        """Return the request of one invocation."""
         make: Callable[..., Request] = self.request_class
         return make(*[_field(invocation, source) for source in self.sources])
 
@@ -212,7 +213,7 @@ def _field(invocation: Invocation, source: str) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Show the rows of a request."""
+    """Action: show the rows of a request."""
 
     build: Callable[[Invocation], Request]
     form: Form
@@ -220,36 +221,36 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Have something done, and say what the daemon says."""
+    """Action: send a request that changes something, and show the lines of its result."""
 
     build: Callable[[Invocation], Request]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Have the daemon judge its configuration file, or judge the file that was named here."""
+    """Action: have the daemon check its configuration file, or check a named file locally."""
 
     build: Callable[[Invocation], Request]
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write the text of the rows to the file that was named."""
+    """Action: write the text in the rows to the named file."""
 
     build: Callable[[Invocation], Request]
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """Send the routes of a file."""
+    """Action: send the routes of a file."""
 
     build: Callable[[Invocation], Request]
-    """A request as they will be sent, for its role and its lease."""
+    """Builds a request with the role, operation and lease of all requests that will be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainAddress:
-    """Ask the daemon, and the kernel, and compare."""
+    """Action: query the daemon and the kernel, and compare their answers."""
 
     build: Callable[[Invocation], Request]
     form: Form
@@ -257,7 +258,7 @@ class ExplainAddress:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Show rows as a table, or as the picture that `format` names."""
+    """Action: show rows as a table, or as a picture in the given `format`."""
 
     build: Callable[[Invocation], Request]
     form: Form
@@ -265,7 +266,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Show rows as they come."""
+    """Action: show rows as they arrive."""
 
     build: Callable[[Invocation], Request]
     form: Form
@@ -273,15 +274,15 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Search the mapped snapshot."""
+    """Action: search the mapped snapshot."""
 
     form: Form
     build: Callable[[Invocation], Request] = lambda _invocation: SnapshotOpen()
-    """What the daemon is asked for, once: the snapshot's descriptor."""
+    """Builds the only request of a lookup: it opens the snapshot."""
 
 
 class LocalAction(enum.Enum):
-    """What routectl does by itself."""
+    """The commands that routectl carries out itself."""
 
     HELP = "help"
     QUIT = "quit"
@@ -292,7 +293,7 @@ class LocalAction(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """No daemon needed."""
+    """Action: a command that routectl carries out itself."""
 
     action: LocalAction
 
@@ -308,16 +309,16 @@ class Leaf:
     help: str
     """A sentence without a full stop."""
     example: str
-    """A whole command, as one would type it."""
+    """A complete command."""
     role: Role
-    """What the daemon will ask for (`routed/control/policy.py` decides; a test compares)."""
+    """Role that the daemon requires (`routed/control/policy.py` decides; a test compares them)."""
     action: Action
     arguments: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A word that others follow."""
+    """A word that is followed by others."""
 
     word: str
     help: str
@@ -328,7 +329,7 @@ Node = Branch | Leaf
 
 
 def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
-    """Every command below a node, with its words."""
+    """Yield every command below a node, with its words."""
     words = (*before, node.word) if node.word else before
     match node:
         case Leaf():
@@ -339,7 +340,7 @@ def leaves(node: Node, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def lease_of(invocation: Invocation) -> Lease:
-    """The lease that a command asks for."""
+    """Return the lease that the arguments of a command describe."""
     value = invocation.value("lease")
     if value is None:
         return Lease()

@@ -1,13 +1,15 @@
-"""`route import`: a file of routes as `ip route` prints them -> requests of some thousand each.
+"""`route import`: converts a file in the format of `ip route` into requests of some thousand
+routes.
 
     file --lines--> BatchPacker --RouteChange--> daemon --result, refusals--> errors by line
 
-Each request is carried out whole or not at all. A line that cannot be keeps its request from being
-sent, a route that the daemon refuses keeps its request from being done; the other requests go on.
+Each request is carried out as a whole or not at all. A line with an error keeps its request from
+being sent, and a route that the daemon refuses makes its request fail; the other requests are not
+affected.
 
-Most lines of a large file differ in the prefix alone. So what stands behind the prefix is read
-once per request for each text that occurs, and a line costs one dictionary look-up, one inet_pton
-and four appends.
+Most lines of a large file differ in the prefix alone. So the text after the prefix is parsed once
+per request for each distinct text, and a line costs one dictionary look-up, one inet_pton and four
+appends.
 """
 
 from __future__ import annotations
@@ -34,44 +36,44 @@ from routectl.iproute import (
 __all__ = ["ERRORS_SHOWN", "ImportOutcome", "Progress", "import_routes", "open_routes", "size_of"]
 
 ERRORS_SHOWN = 20
-"""So many lines are named; of more only the number is said."""
+"""Most errors that are reported by line; of further ones only the number is given."""
 
 _IPV4_LENGTHS = {str(length): length for length in range(33)}
 
 _BLANK = 0x20
 
 Progress = Callable[[int, int], None]
-"""Told of routes done and bytes of the file read, after each request."""
+"""Called after each request, with the number of routes done and of bytes of the file read."""
 
 
 class ImportOutcome(NamedTuple):
-    """What became of a file."""
+    """The outcome of the import of a file."""
 
     done: int
-    """Routes that are in place."""
+    """Routes that were imported."""
     left_out: int
-    """Routes that are right, but share a request with a wrong one."""
+    """Routes that are valid, but share a request with an invalid one."""
     refused: int
-    """Lines that are wrong."""
+    """Lines that are invalid or were refused."""
     errors: tuple[str, ...]
-    """`line N: problem`, the first ERRORS_SHOWN."""
+    """`line N: problem`, at most ERRORS_SHOWN."""
     passed_over: int
-    """Routes of the kernel's own, such as those of addresses."""
+    """Routes that the kernel created itself, such as those of addresses."""
 
 
 class _Batch(NamedTuple):
-    """A request that is under way, and where its routes came from."""
+    """A request in flight, and the lines its routes came from."""
 
     lines: list[int]
     end: int
-    """Bytes of the file read so far."""
+    """Number of bytes of the file up to the end of this request."""
 
 
 def open_routes(path: str) -> BinaryIO:
     """Open a file of routes; `-` is standard input.
 
     Raises:
-        ControlError: it cannot be opened.
+        ControlError: the file cannot be opened.
     """
     if path == "-":
         return sys.stdin.buffer
@@ -94,17 +96,18 @@ def import_routes(
 
     Args:
         client: connected or not.
-        source: lines as `routectl/iproute.py` reads them; empty ones, comments and routes of the
-            kernel's own are skipped.
-        operation: of every route.
-        lease: the same.
-        owner: the same.
-        progress: told how far it has come.
+        source: lines as `routectl/iproute.py` reads them; empty lines, comments and routes that the
+            kernel created itself are skipped.
+        operation: operation for every route.
+        lease: lease of every route.
+        owner: owner of every route.
+        progress: called after each request.
 
     Raises:
-        ControlError: the daemon cannot be reached, the caller may not, or the file breaks off.
+        ControlError: the daemon cannot be reached, the caller lacks the role, or the file cannot be
+            read to its end.
 
-    Cost: about 1.5 us a line here, beside what the daemon takes.
+    Cost: about 1.5 us per line, in addition to the work of the daemon.
     """
     work = _Import(source, BatchPacker(operation, lease, owner))
     for result, rows in client.exchange(work.requests()):
@@ -114,7 +117,7 @@ def import_routes(
 
 
 class _Import:
-    """One file on its way."""
+    """The import of one file."""
 
     def __init__(self, source: BinaryIO, packer: BatchPacker) -> None:
         self._source = source
@@ -122,7 +125,7 @@ class _Import:
         self._under_way: list[_Batch] = []
         self._errors: list[tuple[int, str]] = []
         self._wrong_here: list[tuple[int, str]] = []
-        """Lines of the request that is being filled."""
+        """Lines with errors in the request that is being filled."""
         self.done = 0
         self.read_bytes = 0
         self._left_out = 0
@@ -130,15 +133,16 @@ class _Import:
         self._passed_over = 0
 
     def _routes(self) -> Iterator[tuple[int, bytes]]:
-        """Each route with the number of its first line; what continues a line comes along.
+        """Yield each route with the number of its first line; continuation lines are joined to it.
 
         Raises:
-            ControlError: the file cannot be read on.
+            ControlError: the file cannot be read.
         """
         number, first, more = 0, b"", list[bytes]()
         try:
             for line_number, line in enumerate(self._source, 1):
-                # No route of one line begins with a blank: the rest is looked at rarely.
+                # A route on one line does not begin with a blank, so `continues_route` is rarely
+                # called.
                 if line[0] <= _BLANK and continues_route(line):
                     more.append(line)
                     continue
@@ -157,7 +161,7 @@ class _Import:
             yield max(number, 1), b"".join([first, *more])
 
     def requests(self) -> Iterator[RouteChange]:
-        """Read the file; yields a request whenever one is full."""
+        """Read the file, and yield each request when it is full."""
         inet_pton, ipv4 = socket.inet_pton, socket.AF_INET
         packer = self._packer
         numbers: dict[bytes, int] = {}
@@ -167,7 +171,7 @@ class _Import:
             text, _, rest = line.partition(b" ")
             address, _, length = text.partition(b"/")
             try:
-                # The common form; everything else, wrong or rare, goes the long way.
+                # The common form. Everything else, invalid or rare, is handled by `_add_slowly`.
                 is_full = packer.add(
                     inet_pton(ipv4, address.decode("ascii")),
                     _IPV4_LENGTHS[length.decode("ascii")],
@@ -210,7 +214,7 @@ class _Import:
             return
         request, lines = self._packer.pop()
         if wrong:
-            # The daemon will not see these, so it cannot say which of them are wrong, too.
+            # The daemon does not receive these routes, so their host bits are checked here.
             wrong_routes = _host_bits_problems(request, lines)
             self._refuse(wrong + wrong_routes)
             self._left_out += len(lines) - len(wrong_routes)
@@ -223,10 +227,10 @@ class _Import:
         self._errors += sorted(wrong)[: self._room()]
 
     def answered(self, result: Result, rows: list[dict[str, object]]) -> None:
-        """Take in what became of the oldest request under way.
+        """Process the answer to the oldest request in flight.
 
         Raises:
-            ControlError: it is not the routes that are wrong.
+            ControlError: the request failed for another reason than its routes.
         """
         batch = self._under_way.pop(0)
         self.read_bytes = batch.end
@@ -246,13 +250,13 @@ class _Import:
         return max(ERRORS_SHOWN - len(self._errors), 0)
 
     def outcome(self) -> ImportOutcome:
-        """The whole, in the file's order."""
+        """Return the outcome, with errors in the order of the file."""
         errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
         return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
 
 
 def _host_bits_problems(request: RouteChange, lines: list[int]) -> list[tuple[int, str]]:
-    """Lines of a request whose prefixes have host bits, IPv4 before IPv6."""
+    """Return the lines of a request whose prefixes have host bits, IPv4 before IPv6."""
     found: list[tuple[int, str]] = []
     remaining = iter(lines)
     for packed, width in ((request.ipv4, 4), (request.ipv6, 16)):
@@ -266,7 +270,7 @@ def _host_bits_problems(request: RouteChange, lines: list[int]) -> list[tuple[in
 
 
 def size_of(source: BinaryIO) -> int:
-    """How many bytes there are to read; 0 when that cannot be known, as for a pipe."""
+    """Return the size of a file in bytes; 0 if it is unknown, as for a pipe."""
     try:
         return os.fstat(source.fileno()).st_size
     except OSError:

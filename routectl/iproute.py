@@ -1,20 +1,20 @@
-"""Routes as `ip route` reads and prints them -> what `ipc.routes` packs.
+"""Parser of routes in the format of `ip route`, for `ipc.routes` to pack.
 
     10.0.0.0/8 via 192.0.2.1 dev eth0 metric 20
     blackhole 198.51.100.0/24
     default via fe80::1 dev eth0
     203.0.113.0/24 nexthop via 192.0.2.1 dev eth0 weight 2 nexthop via 192.0.2.5 dev eth1
 
-A route is a line, or a line and those that continue it: `ip route` prints each of several next hops
-on a line that begins with a tab, `ip -o route` puts a backslash and a tab in the place of the line
-break. `#` and `;` begin a comment, at the start of a line or after a blank.
+A route is a line and its continuation lines: `ip route` prints each of several next hops on a line
+that begins with a tab, and `ip -o route` writes a backslash and a tab instead of the line break.
+`#` and `;` begin a comment, at the start of a line or after a blank.
 
-`metric` is the metric within the RIB, and `tag` is ours. What `ip route` prints for information
-(`proto`, `scope`, `pref`, `nhid`, the `dev lo` of an IPv6 blackhole, flags such as `linkdown`) is
-read over; what would have to be obeyed and cannot be (`src`, `mtu`, `expires`, ...) is refused,
-rather than forgotten. What contradicts itself (two gateways, two types) is refused, too, even where
-`ip route` would use the last. A route of the kernel's own (`proto kernel`) is none that anybody
-could inject.
+`metric` is the metric within the RIB, and `tag` is a word of routed. What `ip route` prints for
+information (`proto`, `scope`, `pref`, `nhid`, the `dev lo` of an IPv6 blackhole, flags such as
+`linkdown`) is ignored. Attributes that an injected route cannot have (`src`, `mtu`, `expires`, ...)
+are refused, because ignoring them would change the route. Contradictions (two gateways, two types)
+are refused, too, even where `ip route` would use the last value. A route that the kernel created
+itself (`proto kernel`) cannot be injected.
 
 Failure: `LineError`, a sentence about one line.
 """
@@ -50,13 +50,13 @@ __all__ = [
 _OTHER_TYPES = {
     "local", "broadcast", "multicast", "anycast", "throw", "nat", "xresolve",
 }  # fmt: skip
-"""Types of the kernel that no routing daemon installs."""
+"""Route types of the kernel that cannot be injected."""
 _TYPE_NUMBERS = {
     "1": "unicast", "2": "local", "3": "broadcast", "4": "anycast", "5": "multicast",
     "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw", "10": "nat",
     "11": "xresolve",
 }  # fmt: skip
-"""What `ip -N -d route` prints instead: RTN_* of linux/rtnetlink.h."""
+"""Numbers that `ip -N -d route` prints instead of types: RTN_* of linux/rtnetlink.h."""
 
 _INFORMATION = {
     "proto", "protocol", "scope", "pref", "nhid", "error", "users", "used", "age",
@@ -70,38 +70,38 @@ _NOT_KEPT = {
     "rttvar", "rto_min", "ssthresh", "cwnd", "initcwnd", "initrwnd", "window", "hoplimit",
     "quickack", "congctl", "features", "reordering", "fastopen_no_cookie", "ttl-propagate",
 }  # fmt: skip
-"""What the kernel obeys and an injected route does not have."""
+"""Attributes that the kernel uses and an injected route cannot have."""
 _DIGITS_MAX = 10
-"""Of any number here. Python refuses to read a number of some thousand digits."""
+"""Most digits of a number. Python refuses to convert a number of several thousand digits."""
 _MAIN_TABLE = ("main", "254")
 
 _COMMENT = re.compile(r"(?:^|(?<!\sdev)\s)[#;].*")
-"""What stands after `dev ` is a name, whatever it begins with."""
+"""The word after `dev ` is a name, even if it begins with `#` or `;`."""
 _BREAK = re.compile(r"\n|\\(?=\t| {2})|(?<=\s)\\(?=\s|$)")
-"""Between the lines of one route, as they are or as `ip -o` joins them. A name may have a backslash
-in it, and at its end."""
+"""Separator of the lines of one route: a line break, or the backslash that `ip -o` writes. A name
+may contain a backslash, also at its end."""
 _CONTINUED_BY = ("nexthop", "nh_info", "cache")
 _KERNEL_PROTOCOLS = (" proto kernel ", " proto 2 ")
-"""As a word, and as `ip -N` prints RTPROT_KERNEL."""
+"""Protocol of the kernel's own routes, by name and as `ip -N` prints RTPROT_KERNEL."""
 _ABOUT_THE_ROUTE = ("nh_info", "cache")
-"""First words of lines that tell what the others say, too."""
+"""First words of continuation lines that repeat information of other lines."""
 _CONTINUATION = re.compile(rb"\s+\\?\s*(?:nexthop|nh_info|cache)\b")
 
 
 class LineError(Exception):
-    """A line that is no route; the text says why."""
+    """A line that is not a route; the text gives the reason."""
 
 
 def continues_route(line: bytes) -> bool:
-    """Whether a line belongs to the route of the line before."""
+    """Return whether a line continues the route of the line before."""
     return line[:1] in (b"\t", b" ") and _CONTINUATION.match(line) is not None
 
 
 def join_lines(text: str) -> str:
-    """The lines of one route as a single one, without comments; empty when there is nothing else.
+    """Join the lines of one route, without comments; empty if nothing else is left.
 
     Args:
-        text: one or more lines, `\n` between them, or joined as `ip -o` does it.
+        text: one or more lines, separated by line breaks, or joined as `ip -o` does.
     """
     lines = [_COMMENT.sub("", line) for line in text.rstrip().split("\n")]
     parts = [part.strip() for part in _BREAK.split("\n".join(lines))]
@@ -111,15 +111,15 @@ def join_lines(text: str) -> str:
 
 
 def is_kernel_route(words: str) -> bool:
-    """Whether it is a route that the kernel made by itself, such as that of an address."""
+    """Return whether the kernel created the route itself, for an address for example."""
     padded = f" {words} "
     return any(protocol in padded for protocol in _KERNEL_PROTOCOLS)
 
 
 def is_ipv6_default(words: str) -> bool:
-    """What family a `default` line speaks of.
+    """Return whether a `default` line is an IPv6 route.
 
-    `ip` says `via inet6` where the next hop is of the other family, and `pref` of IPv6 alone.
+    `ip` prints `via inet6` if the next hop is of the other family, and `pref` for IPv6 only.
     """
     if " via inet6 " in f" {words} ":
         return False
@@ -128,16 +128,16 @@ def is_ipv6_default(words: str) -> bool:
 
 
 def read_route(text: str) -> tuple[bytes, int, str, RouteAttributes]:
-    """One route.
+    """Parse one route.
 
     Args:
         text: from `join_lines`, not empty.
 
     Returns:
-        The packed address, the prefix length, the words beside the prefix, and what they mean.
+        The packed address, the prefix length, the words other than the prefix, and their meaning.
 
     Raises:
-        LineError: it is none that could be injected. Host bits are not looked at.
+        LineError: it is not a route that can be injected. Host bits are not checked.
 
     Cost: linear in the text.
     """
@@ -151,7 +151,7 @@ def read_route(text: str) -> tuple[bytes, int, str, RouteAttributes]:
 
 
 def split_line(line: str) -> tuple[str, str]:
-    """The prefix of a line, and all the rest (with the type, if there is one).
+    """Split a line into its prefix and the rest (with the type, if there is one).
 
     Raises:
         LineError: there is no prefix.
@@ -175,14 +175,14 @@ def split_line(line: str) -> tuple[str, str]:
 
 
 def parse_prefix(text: str, *, is_ipv6_default: bool = False) -> tuple[bytes, int]:
-    """A prefix's packed address and its length; an address alone is a host prefix.
+    """Return a prefix's packed address and its length; an address alone is a host prefix.
 
     Args:
         text: ADDRESS[/LENGTH] or `default`.
-        is_ipv6_default: what `default` means.
+        is_ipv6_default: whether `default` is the IPv6 default route.
 
     Raises:
-        LineError: it is none. Host bits are not looked at.
+        LineError: it is not a prefix. Host bits are not checked.
     """
     if text == "default":
         return (bytes(16) if is_ipv6_default else bytes(4)), 0
@@ -204,11 +204,11 @@ def parse_prefix(text: str, *, is_ipv6_default: bool = False) -> tuple[bytes, in
 
 
 def parse_attributes(rest: str) -> RouteAttributes:
-    """What stands in a line beside the prefix.
+    """Parse the words of a line other than the prefix.
 
     Raises:
-        LineError: a word that is not understood, that cannot be obeyed, or that contradicts
-            another; a value that no route can have.
+        LineError: a word is unknown, cannot be kept, or contradicts another one; or a value is not
+            valid for a route.
     """
     route = _Route()
     words = iter(rest.split())
@@ -218,7 +218,7 @@ def parse_attributes(rest: str) -> RouteAttributes:
 
 
 class _Route:
-    """A route while its words are read."""
+    """A route whose words are being parsed."""
 
     def __init__(self) -> None:
         self._type: str | None = None
@@ -229,7 +229,7 @@ class _Route:
         self._several: list[_NextHop] = []
 
     def take(self, word: str, words: Iterator[str]) -> None:
-        """Read one word, and its value."""
+        """Parse one word, and its value."""
         match word:
             case "table":
                 _main_table(_value(word, words))
@@ -253,7 +253,7 @@ class _Route:
                 (self._several[-1] if self._several else self._single).take(word, words)
 
     def finished(self) -> RouteAttributes:
-        """The attributes."""
+        """Return the attributes."""
         route_type = self._type or "unicast"
         next_hops = self._next_hops(route_type)
         attributes = RouteAttributes(
@@ -294,7 +294,7 @@ def _main_table(table: str) -> None:
 
 
 class _NextHop:
-    """A next hop while its words are read."""
+    """A next hop whose words are being parsed."""
 
     def __init__(self) -> None:
         self._via: str | None = None
@@ -305,11 +305,12 @@ class _NextHop:
 
     @property
     def is_of_no_route(self) -> bool:
-        """What Linux shows beside a blackhole: nothing, or the loopback."""
+        """Whether the hop is what Linux prints for a blackhole: no gateway, and no link or the
+        loopback."""
         return self._via is None and self._dev in (None, "lo") and not self._is_onlink
 
     def take(self, word: str, words: Iterator[str]) -> None:
-        """Read one word, and its value."""
+        """Parse one word, and its value."""
         self.is_empty = False
         match word:
             case "via":
@@ -334,7 +335,7 @@ class _NextHop:
                 raise LineError(f"{quoted(word)} is not supported here")
 
     def finished(self) -> RouteNextHop:
-        """The next hop."""
+        """Return the next hop."""
         weight = 1 if self._weight is None else self._weight
         return RouteNextHop(self._via, self._dev, weight, self._is_onlink)
 

@@ -1,25 +1,25 @@
-"""The kernel's own answer: which route it would take, asked by RTM_GETROUTE.
+"""Queries of the kernel for the route that it would use, by RTM_GETROUTE.
 
-Anybody may ask; the answer is that of the network namespace that routectl runs in, which is the
-daemon's own unless somebody put them apart. RTM_F_FIB_MATCH has the kernel show the entry that
-matched, with its prefix and all its next hops, rather than the one next hop it would take now.
+No privilege is needed. The answer is that of the network namespace of routectl, which is normally
+the daemon's. With RTM_F_FIB_MATCH the kernel returns the entry that matched, with its prefix and
+all its next hops, rather than the one next hop that it would use now.
 
-A route that refuses packets is answered by an error: EINVAL for a blackhole, EHOSTUNREACH for
+A route that rejects packets is answered by an error: EINVAL for a blackhole, EHOSTUNREACH for
 unreachable, EACCES for prohibit.
 
-A route that points at a nexthop object shows its id alone where net.ipv4.nexthop_compat_mode is 0:
-the object is asked for then, and the members of a group after it.
+For a route that uses a nexthop object the kernel returns only the object's id if
+net.ipv4.nexthop_compat_mode is 0: then the object is queried, and after it the members of a group.
 
-For an IPv6 route through a nexthop object the kernel shows any of the routes that share the object
-or a member of it: the destination cache belongs to the object, and remembers the route that filled
-it. Prefix, metric, table and protocol are then another route's, and its next hops may be. Only the
-next hop that packets take now is true: that one is asked for, without RTM_F_FIB_MATCH, and the
-rest is left open.
+For an IPv6 route through a nexthop object the kernel returns any of the routes that share the
+object or a member of it: the destination cache belongs to the object, and keeps the route that
+filled it. Prefix, metric, table and protocol then belong to another route, and its next hops may
+differ. Only the next hop that packets use now is correct. It is queried without RTM_F_FIB_MATCH,
+and the other fields are left empty.
 
-While there are no policy rules Linux keeps the IPv4 tables local and main as one, and names main
-for the routes of both: the table of a local or broadcast route is left open then. A packet of this
-host to 0.0.0.0 stays in the host, whatever the routes; the kernel answers EHOSTUNREACH to the
-question for an entry, because there is none.
+While there are no policy rules, Linux keeps the IPv4 tables local and main as one, and reports main
+for the routes of both: the table of a local or broadcast route is left empty then. A packet of this
+host to 0.0.0.0 stays in the host, whatever the routes; the kernel answers EHOSTUNREACH to a query
+for the entry, because there is none.
 
 Sources: rtnetlink(7); linux/rtnetlink.h; linux/nexthop.h; net/ipv4/route.c, inet_rtm_getroute;
 net/ipv6/route.c, rt6_get_pcpu_route.
@@ -79,22 +79,22 @@ _NO_ENTRY: Row = dict.fromkeys(("prefix", "table", "protocol", "priority"))
 
 
 class KernelError(Exception):
-    """The kernel could not be asked; the text says why."""
+    """The kernel could not be queried; the text gives the reason."""
 
 
 def ask_kernel(address: str) -> Row:
-    """The kernel's route for a destination.
+    """Return the kernel's route for a destination.
 
     Args:
         address: IPv4 or IPv6, as text.
 
     Returns:
-        `type` (none when there is no route), `prefix`, `next_hops`, `table`, `protocol`,
-        `priority`; None for what the kernel does not say. Without `prefix`, a unicast route has
-        the next hop that packets take now, of possibly several.
+        `type` (`none` if there is no route), `prefix`, `next_hops`, `table`, `protocol`,
+        `priority`; None for fields that the kernel does not report. Without `prefix`, a unicast
+        route has the next hop that packets use now, of possibly several.
 
     Raises:
-        KernelError: no netlink here, or no address.
+        KernelError: netlink cannot be used, or `address` is not an address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -123,7 +123,7 @@ def ask_kernel(address: str) -> Row:
 
 
 def _is_of_shared_object(message: NetlinkMessage) -> bool:
-    """Whether an answer may show another route of the same nexthop object."""
+    """Return whether an answer may show another route of the same nexthop object."""
     if message.type != RTM_NEWROUTE:
         return False
     family, found = _decode_attributes(message, RTMSG)
@@ -131,7 +131,7 @@ def _is_of_shared_object(message: NetlinkMessage) -> bool:
 
 
 def _without_entry(row: Row) -> Row:
-    """Leave out of an answer whatever distinguishes one route from another."""
+    """Remove the fields that would differ for another route of the same object."""
     return {**row, **_NO_ENTRY}
 
 
@@ -146,7 +146,7 @@ def _exchange(netlink: socket.socket, kind: int, body: bytes) -> NetlinkMessage:
 def _decode_attributes(
     message: NetlinkMessage, header: struct.Struct
 ) -> tuple[int, dict[int, bytes]]:
-    """The family that a header begins with, and the attributes after the header."""
+    """Return the first byte of a header, its family, and the attributes after the header."""
     payload = message.payload
     if len(payload) < header.size:
         raise NetlinkDecodeError(f"it has {len(payload)} bytes")
@@ -154,14 +154,14 @@ def _decode_attributes(
 
 
 def _object_hops(netlink: socket.socket, number: int, weight: int) -> list[Row]:
-    """List the next hops of a nexthop object, or of a group's members; none if it is gone."""
+    """Return the next hops of a nexthop object, or of a group's members; none if it was removed."""
     body = NHMSG.pack(0, 0, 0, 0, 0) + pack_u32_attribute(Nha.ID, number)
     message = _exchange(netlink, RTM_GETNEXTHOP, body)
     if message.type != RTM_NEWNEXTHOP:
         return []
     _, found = _decode_attributes(message, NHMSG)
     if Nha.GROUP in found:
-        # A group has no groups inside (linux/nexthop.h), so this ends.
+        # The members of a group are not groups (linux/nexthop.h), so the recursion ends.
         return [
             hop
             for member, member_weight in decode_group(found[Nha.GROUP])
@@ -230,7 +230,7 @@ def _ifname(ifindex: int | None) -> str | None:
     except OSError:
         return f"if{ifindex}"
     except UnicodeEncodeError:
-        return f"if:{ifindex}"  # as the daemon calls a link whose name is no UTF-8
+        return f"if:{ifindex}"  # the daemon's name for a link whose name is not UTF-8
     return name
 
 
@@ -239,7 +239,7 @@ def _number(value: bytes | None) -> int | None:
 
 
 def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
-    """Whether the kernel forwards as the daemon has decided, and in words what differs.
+    """Return whether the kernel forwards as the daemon has decided, and a text with the difference.
 
     Args:
         explained: a row of `explain`.
@@ -270,14 +270,15 @@ def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
 
 
 def _agreement_of_hop(winner: Row, kernel: Row) -> tuple[bool, str]:
-    """The same where the kernel says only which next hop it takes now."""
+    """Compare where the kernel reports only the next hop that it uses now; returns as
+    `agreement`."""
     if not _hop_set(kernel["next_hops"]) <= _hop_set(winner.get("next_hops")):
         return False, "the kernel takes another next hop"
     return True, "the next hop is one of the route's (the kernel does not say which prefix)"
 
 
 def _hop_set(next_hops: object) -> set[tuple[str, str]]:
-    """Gateways and interfaces, as texts: whatever an answer holds can be compared."""
+    """Return gateways and interfaces as text, so that any values can be compared."""
     if not isinstance(next_hops, list):
         return set()
     return {

@@ -1,13 +1,14 @@
-"""Long output in the shell goes through a pager, as git's does: what fits on the screen does not.
+"""Pager for long output in the shell. Output that fits on the screen is written directly, as by
+git.
 
     renderer --> PagedOut --more than a screen--> $ROUTECTL_PAGER, $PAGER, or less
                      \\------what fits, at the end--> the terminal
 
-`q` in the pager ends the command, as `| head` would. Ctrl-C ends the command, too, but leaves the
-pager with what it has: both get the signal, the pager knows what to do with it, and this process
-waits for it whatever is pressed.
+`q` in the pager ends the command, as `| head` would. Ctrl-C ends the command, too, but the pager
+keeps what it has received: both processes get the signal, the pager handles it, and this process
+waits until the pager exits.
 
-Failure: a pager that cannot be started is done without.
+Failure: if the pager cannot be started, output goes to the terminal.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from typing import IO, TextIO, cast
 __all__ = ["PagedOut", "pager_command", "paging"]
 
 _LESS_OPTIONS = "FRX"
-"""Unless the user has $LESS: leave when it fits, colours as they are, the screen as it was."""
+"""Options of less, unless $LESS is set: exit if the text fits, keep colours and the screen."""
 
 
 def pager_command() -> list[str]:
-    """The pager's words; none when the user wants none (an empty variable, or `cat`)."""
+    """Return the pager's command; empty if the user has disabled it (an empty variable, or
+    `cat`)."""
     for name in ("ROUTECTL_PAGER", "PAGER"):
         if name in os.environ:
             try:
                 words = shlex.split(os.environ[name])
             except ValueError:
-                return []  # an open quote: nothing that could be started
+                return []  # an unclosed quote: not a command
             return [] if words == ["cat"] else words
     return ["less"]
 
@@ -44,7 +46,7 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _width_of(line: str) -> int:
-    """The columns that a line takes on a terminal."""
+    """Return the columns that a line occupies on a terminal."""
     if "\x1b" in line:
         line = _COLOR.sub("", line)
     if line.isascii():
@@ -53,36 +55,36 @@ def _width_of(line: str) -> int:
 
 
 class PagedOut:
-    """Text on its way to the terminal; a TextIO as far as the renderers look."""
+    """Text for the terminal, with the methods of TextIO that the renderers use."""
 
     def __init__(self, out: TextIO, command: list[str], lines: int, columns: int) -> None:
-        """Write nothing yet.
+        """Prepare; nothing is written.
 
         Args:
             out: the terminal.
-            command: the pager's words.
-            lines: how many the screen has.
-            columns: how many a line of the screen has.
+            command: the pager's command.
+            lines: lines of the screen.
+            columns: columns of the screen.
         """
         self._out = out
         self._command = command
         self._room = lines - 1
-        """A line is for the prompt that follows."""
+        """Free lines of the screen; one line is reserved for the prompt."""
         self._columns = max(columns, 1)
         self._width = 0
-        """Of the line that is not ended yet."""
+        """Columns of the line that is not ended yet."""
         self._held: list[str] = []
         self._pager: subprocess.Popen[str] | None = None
 
     def isatty(self) -> bool:
-        """Whether a person sees it in the end."""
+        """Return whether the output is a terminal."""
         return self._out.isatty()
 
     def write(self, text: str) -> int:
         """Write text.
 
         Raises:
-            BrokenPipeError: the pager was left.
+            BrokenPipeError: the user has left the pager.
         """
         if self._command:
             self._room -= self._screen_lines(text)
@@ -94,7 +96,7 @@ class PagedOut:
         return len(text)
 
     def _screen_lines(self, text: str) -> int:
-        """How many lines of the screen a text ends: a long one takes several.
+        """Return how many lines of the screen a text ends; a long line occupies several.
 
         Cost: linear in the text.
         """
@@ -107,12 +109,13 @@ class PagedOut:
         return count
 
     def flush(self) -> None:
-        """What is held is held until it is too much, or the end; what is not, goes."""
+        """Flush, unless output is still held back: it is written when it exceeds the screen, or at
+        the end."""
         if not self._command:
             self._sink().flush()
 
     def close(self) -> None:
-        """Write what is held, or wait until the pager is left."""
+        """Write what is held back, or wait until the pager exits."""
         if self._pager is None:
             self._let_go(self._out)
             self._out.flush()
@@ -121,13 +124,13 @@ class PagedOut:
             try:
                 self._pager.communicate()
             except KeyboardInterrupt:
-                continue  # it is the pager's to end
+                continue  # handled by the pager
             return
 
     def _sink(self) -> IO[str]:
         if self._pager is None:
             return self._out
-        assert self._pager.stdin is not None  # a pipe
+        assert self._pager.stdin is not None  # opened as a pipe
         return self._pager.stdin
 
     def _open_pager(self) -> None:
@@ -140,7 +143,7 @@ class PagedOut:
             )
         except OSError:
             self._pager = None
-        self._command = []  # decided
+        self._command = []  # the pager is started at most once
         self._let_go(self._sink())
 
     def _let_go(self, sink: IO[str]) -> None:
@@ -150,9 +153,9 @@ class PagedOut:
 
 @contextmanager
 def paging(out: TextIO) -> Iterator[TextIO]:
-    """A place to write to for the length of a command.
+    """Provide the output of one command.
 
-    On a terminal it is a `PagedOut`. Leaving the pager ends the block in silence.
+    On a terminal it is a `PagedOut`. Leaving the pager ends the block without an error.
     """
     command = pager_command() if out.isatty() else []
     if not command:
@@ -163,6 +166,6 @@ def paging(out: TextIO) -> Iterator[TextIO]:
     try:
         yield cast("TextIO", paged)
     except BrokenPipeError:
-        pass  # seen enough
+        pass  # the user has left the pager
     finally:
         paged.close()

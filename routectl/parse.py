@@ -1,12 +1,12 @@
-"""Words -> command: unique abbreviations, errors that list the choices, and what may come next.
+"""Parser of commands: unique abbreviations, errors that list the choices, and completions.
 
-One walk over the tree of `grammar.py` serves three questions: which command is this (`parse`), what
-may stand next (`expected`, for completion and `?`), and what is this command for (`describe`).
+One walk over the tree of `grammar.py` answers three questions: which command this is (`parse`),
+what may follow (`expected`, for completion and `?`), and what the command does (`describe`).
 
-A word is matched exactly, else as the start of exactly one choice, else it is a value. So `sh nei`
-is `show neighbors`, and a name that equals a word is reached by spelling out the word first.
+A word is matched exactly, else as the beginning of exactly one choice, else it is a value. So `sh
+nei` is `show neighbors`, and a name that equals a word can be given after that word is spelled out.
 
-Failure: `ParseError` whose text is a sentence and names the choices or the nearest match.
+Failure: `ParseError`, whose text is a sentence and names the choices or the nearest match.
 """
 
 from __future__ import annotations
@@ -50,33 +50,34 @@ __all__ = [
 ]
 
 LiveValues = Callable[[ValueKind, str], Iterable[str]]
-"""Values of a kind that start with what was typed, asked of the daemon."""
+"""Returns the values of a kind that begin with a text, as the daemon knows them."""
 
 
 class ParseError(Exception):
-    """The words are not a command; the text says what would be."""
+    """The words are not a command; the text names what is possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to go on."""
+    """One possible continuation."""
 
     text: str
-    """A word to type, or the kind of value in capitals."""
+    """A word, or the kind of value in capitals."""
     help: str
     kind: ValueKind | None = None
-    """Set when any value of this kind will do."""
+    """Set if any value of this kind is possible."""
 
 
 def parse(words: Sequence[str], family: AddressFamily | None = None) -> Invocation:
-    """Read a command.
+    """Parse a command.
 
     Args:
-        words: as typed, abbreviations allowed.
-        family: from the options, handed on.
+        words: as typed; abbreviations are accepted.
+        family: from the options; stored in the invocation.
 
     Raises:
-        ParseError: unknown, ambiguous, incomplete, or a value that cannot be.
+        ParseError: a word is unknown or ambiguous, the command is incomplete, or a value is not
+            valid.
     """
     position = _walk(words)
     if isinstance(position.node, Branch):
@@ -95,18 +96,18 @@ def parse(words: Sequence[str], family: AddressFamily | None = None) -> Invocati
 
 
 def expected(words: Sequence[str]) -> list[Choice]:
-    """What may follow these complete words.
+    """Return what may follow these complete words.
 
     Raises:
-        ParseError: they are no start of a command.
+        ParseError: they are not the beginning of a command.
     """
     return _walk(words).choices()
 
 
 def complete(words: Sequence[str], start: str, live_values: LiveValues) -> list[Choice]:
-    """What a word that begins like `start` may become, after these complete words.
+    """Return the completions of a word that begins with `start`, after these complete words.
 
-    Nothing when the words are no start of a command: completion does not argue.
+    Returns nothing if the words are not the beginning of a command: completion shows no errors.
     """
     try:
         choices = expected(words)
@@ -127,10 +128,10 @@ def complete(words: Sequence[str], start: str, live_values: LiveValues) -> list[
 
 
 def describe(words: Sequence[str]) -> list[str]:
-    """Help for a command or a branch, as lines.
+    """Return the help for a command or a branch, as lines.
 
     Raises:
-        ParseError: they are no start of a command.
+        ParseError: the words are not the beginning of a command.
     """
     position = _walk(words, is_help=True)
     match position.node:
@@ -160,7 +161,7 @@ _WORDS: dict[ValueKind, tuple[str, ...]] = {
     ValueKind.LEVEL: LOG_LEVELS,
     ValueKind.SECTION: CONFIG_SECTIONS,
 }
-"""The kinds of which there is a fixed choice."""
+"""The values of the kinds that have a fixed set of values."""
 
 
 def _label(argument: Argument) -> str:
@@ -174,24 +175,24 @@ def _label(argument: Argument) -> str:
 
 
 def aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Words and what they mean, in two columns, a pair a line."""
+    """Format pairs of a word and its meaning in two columns, one pair per line."""
     width = max(len(name) for name, _ in pairs)
     return [f"  {name.ljust(width)}  {text}" for name, text in pairs]
 
 
 @dataclass(slots=True)
 class _Position:
-    """Where a walk has come to. Mutable: one walk owns it."""
+    """The position of a walk. Mutable, and owned by one walk."""
 
     node: Node = TREE
     spelled: list[str] = field(default_factory=list)
     """The command's words in full."""
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     awaited: Keyword | None = None
-    """A keyword whose value has not come yet."""
+    """A keyword whose value is missing."""
 
     def choices(self) -> list[Choice]:
-        """What may stand next."""
+        """Return what may follow."""
         if isinstance(self.node, Branch):
             return [Choice(child.word, child.help) for child in self.node.children]
         if self.awaited is not None:
@@ -204,7 +205,7 @@ class _Position:
         return found + [Choice(word.name, word.help) for word in self.open_words()]
 
     def open_words(self) -> list[Keyword | Flag]:
-        """The leaf's keywords and flags that were not given yet."""
+        """Return the leaf's keywords and flags that were not given yet."""
         assert isinstance(self.node, Leaf)
         return [
             argument
@@ -213,7 +214,7 @@ class _Position:
         ]
 
     def given_words(self) -> set[str]:
-        """The leaf's keywords and flags that were given."""
+        """Return the leaf's keywords and flags that were given."""
         assert isinstance(self.node, Leaf)
         return {
             argument.name
@@ -222,7 +223,7 @@ class _Position:
         }
 
     def next_positional(self) -> Positional | None:
-        """The positional that a value would go to."""
+        """Return the positional that the next value is assigned to."""
         assert isinstance(self.node, Leaf)
         for argument in self.node.arguments:
             if isinstance(argument, Positional) and (
@@ -288,10 +289,10 @@ def _take_word(position: _Position, argument: Keyword | Flag) -> None:
 
 
 def _match(word: str, choices: Sequence[str], before: str) -> str:
-    """The one choice that the word names.
+    """Return the one choice that a word names.
 
     Raises:
-        ParseError: none, or several.
+        ParseError: it names none, or several.
     """
     if word in choices:
         return word
@@ -307,7 +308,7 @@ def _match(word: str, choices: Sequence[str], before: str) -> str:
 
 
 def _nearest(word: str, choices: Sequence[str]) -> str:
-    import difflib  # only a mistake pays for it
+    import difflib  # needed for errors only
 
     near = difflib.get_close_matches(word, choices, 1)
     return f"did you mean {near[0]}?" if near else f"expected: {', '.join(choices)}"
@@ -319,10 +320,10 @@ def _incomplete(before: str, choices: Sequence[str]) -> str:
 
 
 def _checked(kind: ValueKind, word: str) -> str:
-    """A value in the form that the daemon takes.
+    """Return a value in the form that the daemon accepts.
 
     Raises:
-        ParseError: it cannot be one.
+        ParseError: the value is not valid for its kind.
     """
     if kind in _WORDS:
         return _match(word, _WORDS[kind], kind.value.lower())
@@ -351,15 +352,15 @@ def _checked_number(word: str) -> str:
 
 _DIGITS_MAX = 10
 _NUMBER_MAX = (1 << 32) - 1
-"""Of every number in a command; the daemon may allow less. Python refuses to read a number of some
-thousand digits, and the protocol to carry one of more than 64 bits."""
+"""Largest number in a command; the daemon may allow less. Python refuses to convert a number of
+several thousand digits, and the protocol cannot carry more than 64 bits."""
 
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _checked_duration(word: str, example: str) -> str:
-    """A duration in seconds, as text."""
+    """Convert a duration to seconds, as text."""
     number = word.rstrip("hms")
     unit = _UNIT_S.get(word[len(number) :])
     try:
@@ -372,7 +373,7 @@ def _checked_duration(word: str, example: str) -> str:
 
 
 def _checked_address(word: str) -> str:
-    import ipaddress  # only commands with an address pay for it
+    import ipaddress  # needed for addresses only
 
     _check_zone(word)
     try:
@@ -396,7 +397,11 @@ def _checked_prefix(word: str) -> str:
 
 
 def _check_zone(word: str) -> None:
-    """Python's `ipaddress` reads a zone (`fe80::1%eth0`); neither a lookup nor a route has one."""
+    """Refuse a zone (`fe80::1%eth0`), which Python's `ipaddress` accepts and no route has.
+
+    Raises:
+        ParseError: the address has a zone.
+    """
     if "%" in word:
         raise ParseError(f"{quoted(word)} has a zone; remove the part that begins with '%'")
 

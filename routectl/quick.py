@@ -1,18 +1,19 @@
-"""The program's first step: a plain `show` in the quickest way, everything else in the full one.
+"""Entry point of the program: runs a plain `show` with few imports, and the full program otherwise.
 
     routectl show neighbors eth0 --json
         |
-        +-- words and options as in `quick_table.py`?  ask, write, done
+        +-- words and options as in `quick_table.py`: send the request, write the rows, exit
         |
         +-- anything else: help, errors, the shell ... `routectl/cli.py`
 
-Importing the whole grammar takes 50 ms, most of it for declaring classes; this takes ten. The table
-is generated from the grammar (`python -m routectl.generate`), so a command is still declared in one
-place. Output is written by the same renderers.
+Importing the whole grammar takes 50 ms, most of it for creating classes; this module takes ten. The
+table is generated from the grammar (`python -m routectl.generate`), so a command is still declared
+in one place. Output is written by the same renderers.
 
 Invariants:
-    What this does not do exactly as the full way would, it leaves to the full way: it gives up
-    before anything is written, and only for requests that change nothing.
+    The result is the same as that of the full program. Where it might differ, this module gives up
+    and runs the full program: only before anything is written, and only for requests that change
+    nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _FAMILIES = {"-4": 4, "--ipv4": 4, "-6": 6, "--ipv6": 6}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     prepare_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     return run_to_end(lambda: _main(given))
@@ -55,11 +56,11 @@ def _main(arguments: list[str]) -> int:
 
 
 _TIMEOUT_DIGITS = 5
-"""Of 86400. Python refuses to read a number of some thousand digits."""
+"""Digits of 86400. Python refuses to convert a number of several thousand digits."""
 
 
 class _Options:
-    """The options that a plain command may carry."""
+    """Options of a plain command."""
 
     def __init__(self) -> None:
         self.socket = os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
@@ -70,7 +71,8 @@ class _Options:
 
 
 def _quick_status(arguments: list[str]) -> int | None:
-    """The exit status; None when the command is for the full way, and nothing is written yet."""
+    """Run a plain command. Returns the exit status, or None if nothing was written and the full
+    program must run."""
     options = _Options()
     words = _words(arguments, options)
     if words is None:
@@ -101,7 +103,7 @@ def _quick_status(arguments: list[str]) -> int | None:
     try:
         output.show(form, _chained(first, answer))
     except NotQuick:
-        # Rows are out already, so this cannot be begun again.
+        # Rows have been written, so the full program cannot run the command again.
         output.fail("failed", "the answer broke off; ask again")
         return 1
     except StaysSilent:
@@ -113,7 +115,7 @@ def _quick_status(arguments: list[str]) -> int | None:
 
 
 def _fail_silent(options: _Options, output: TextOutput | JsonOutput) -> int:
-    from ipc.conversation import stays_silent  # after such a wait an import costs nothing
+    from ipc.conversation import stays_silent  # loaded late: the time no longer matters
 
     error = stays_silent(options.socket, options.timeout_s)
     output.fail(error.code, error.text)
@@ -121,7 +123,7 @@ def _fail_silent(options: _Options, output: TextOutput | JsonOutput) -> int:
 
 
 def _words(arguments: list[str], options: _Options) -> list[str] | None:
-    """The words among the arguments; None when an option needs the full way."""
+    """Return the words among the arguments; None if an option needs the full program."""
     words = []
     rest = iter(arguments)
     for argument in rest:
@@ -136,7 +138,7 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
             value = next(rest, "")
             is_number = value.isascii() and value.isdigit() and len(value) <= _TIMEOUT_DIGITS
             if not is_number or not 0 < int(value) <= 86_400:
-                return None  # a fraction, or no number at all
+                return None  # a fraction, or not a number
             options.timeout_s = float(value)
         elif argument in ("-j", "--json"):
             options.is_json = True
@@ -150,7 +152,7 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
 
 
 def _in_full(words: list[str]) -> list[str]:
-    """The words with those of the command spelled out, as far as they are unique beginnings."""
+    """Return the words with unique abbreviations of the command spelled out."""
     spelled: tuple[str, ...] = ()
     for word in words:
         choices = BRANCHES.get(spelled, ())
@@ -167,7 +169,7 @@ def _values(
     keywords: tuple[str, ...],
     flags: tuple[str, ...],
 ) -> dict[str, object] | None:
-    """The values by argument; None when a word is not plainly one thing."""
+    """Return the values by argument; None if a word is ambiguous."""
     values: dict[str, object] = {}
     rest = iter(words)
     open_positionals = list(positionals)

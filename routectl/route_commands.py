@@ -1,4 +1,4 @@
-"""The commands that inject routes, and the requests that they make."""
+"""The commands that inject routes, and their requests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _attributes(invocation: Invocation) -> RouteAttributes:
 
 
 def _packed(prefix: str) -> tuple[bytes, int]:
-    import socket  # there already, wherever a request is sent
+    import socket  # loaded already wherever a request is sent
 
     address, _, length = prefix.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,7 +1,7 @@
-"""`record off FILE`: a text that comes in rows goes into a file.
+"""`record off FILE`: writes a text that arrives in rows to a file.
 
-The file is made first, and only for its owner: where it cannot be made, the daemon is not asked,
-and what it has written down so far is not lost for a misspelt path.
+The file is created before the request is sent, and readable by its owner only. If it cannot be
+created, no request is sent, so a wrong path does not lose the recording.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from ipc.control import Request
 __all__ = ["STANDARD_OUTPUT", "save"]
 
 STANDARD_OUTPUT = "-"
-"""The path that means no file."""
+"""The path that stands for standard output."""
 
 
 def save(client: ControlClient, request: Request, path: str) -> list[str]:
-    """Ask, and write what comes; what to say then.
+    """Send a request and write the text of its rows to a file. Returns the lines to print.
 
-    The daemon forgets the text while it answers. So a part of it is kept, whatever ends the
-    writing: a full disk, a lost connection, or an interrupt. The file is removed only if nothing
-    was written.
+    The daemon discards the text as it sends it. So the part that was written is kept if writing
+    ends early: by a full disk, a lost connection, or an interrupt. The file is removed only if
+    nothing was written.
 
     Args:
         client: the daemon.
-        request: its rows have one column, pieces of a text.
-        path: of a file that does not exist yet.
+        request: its rows have one column, parts of a text.
+        path: path of a file that does not exist yet.
 
     Raises:
-        ControlError: the file cannot be written, or the daemon has said no; the error says so if
-            the file has a part of the text.
+        ControlError: the file cannot be written, or the daemon has rejected the request; the text
+            says so if the file has a part of the recording.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

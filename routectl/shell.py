@@ -2,16 +2,16 @@
 
     10.255.0.1 ok> sh nei
 
-The prompt names the router and its health, asked of the daemon before each line; while nobody
-answers it says so, and the next line tries again. Ctrl-C at the prompt clears the line, during a
-command it cancels the command; Ctrl-D, `quit` and `exit` leave.
+The prompt shows the router id and the daemon's health, which are queried before each line. If the
+daemon does not answer, the prompt says so, and the next line tries again. Ctrl-C at the prompt
+clears the line, during a command it cancels the command; Ctrl-D, `quit` and `exit` leave.
 
-prompt-toolkit runs in the main thread with its own event loop, the requests are blocking: a shell
-does one thing at a time. Completion alone runs in a thread, over its own connection, so that the
-keyboard never waits for the daemon.
+prompt-toolkit runs in the main thread with its own event loop, and the requests are blocking: a
+shell does one thing at a time. Only completion runs in a thread, over a separate connection, so
+that the keyboard never waits for the daemon.
 
-Failure: a history that cannot be kept is kept in memory only, and said once: there is no home, the
-file cannot be opened, or the disk is full.
+Failure: if the history cannot be saved (no home directory, the file cannot be opened, the disk is
+full), it is kept in memory, and this is reported once.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Shell:
                 return 0
 
     def _run_line(self, line: str) -> bool:
-        """Run one line; False when it asks to leave."""
+        """Run one line. Returns False if it ends the shell."""
         try:
             return self._command_line.run_line(line) is not None
         except KeyboardInterrupt:
@@ -75,7 +75,8 @@ class Shell:
 
 
 def prompt_text(command_line: CommandLine) -> str:
-    """`ROUTER-ID HEALTH> `, from the daemon; which connects anew after it has restarted."""
+    """Return `ROUTER-ID HEALTH> `, as reported by the daemon; reconnects after the daemon has
+    restarted."""
     try:
         rows = list(command_line.client.ask(ShowStatus()).rows())
     except ControlError as error:
@@ -85,7 +86,8 @@ def prompt_text(command_line: CommandLine) -> str:
 
 
 def history_path() -> Path | None:
-    """$XDG_STATE_HOME/routectl/history, by default below ~/.local/state; None without a home."""
+    """Return $XDG_STATE_HOME/routectl/history, by default below ~/.local/state; None without a
+    home."""
     state = os.environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(state):
         return Path(state) / "routectl" / "history"
@@ -97,12 +99,12 @@ def history_path() -> Path | None:
 
 
 class _KeptHistory(FileHistory):
-    """A history file that may fail to grow."""
+    """A history file, to which writing may fail."""
 
     _has_failed = False
 
     def store_string(self, string: str) -> None:
-        """Keep a line; one that cannot be kept is remembered by this shell alone."""
+        """Save a line; if the file cannot be written, the line is kept in memory only."""
         try:
             super().store_string(string)
         except OSError as error:
@@ -116,14 +118,14 @@ def _no_history(path: str, reason: str | None) -> str:
 
 
 def open_history(path: Path | None) -> History:
-    """The history file, readable by its owner alone: commands may carry secrets one day."""
+    """Open the history file, readable by its owner only because commands may contain secrets."""
     if path is None:
         return InMemoryHistory()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)  # one that was there already may be wider
+            os.fchmod(descriptor, 0o600)  # an existing file may have wider permissions
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -137,7 +139,7 @@ def _key_bindings(command_line: CommandLine) -> KeyBindings:
 
     @bindings.add("?")
     def show_help(event: KeyPressEvent) -> None:
-        """`?` answers at once and leaves the line as it is, as on any router."""
+        """Show the help for `?` at once, and leave the line unchanged, as routers do."""
         text = event.current_buffer.document.text_before_cursor
         lines = command_line.help_for(text)
         run_in_terminal(lambda: print("\n".join(lines)))

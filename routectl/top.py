@@ -1,16 +1,17 @@
-"""`top`: the daemon on a full screen, looked at again every second.
+"""`top`: the state of the daemon on a full screen, refreshed every second.
 
     10.255.0.1  health ok  up 1h02m  neighbors 2  prefixes 5
-    fib: 4 desired, 4 installed, 0 failed, 0 pending    writes 12/s   NUP received 8/s  sent 6/s
+    fib  4 desired, 4 installed, 0 failed, 0 pending   12/s kernel writes
+    nup  8/s received, 6/s sent
 
     ROUTER ID   INTERFACE  ADDRESS  STATE  UPTIME  DEAD IN  RTT  COST  RETRANS  PREFIXES
     ...
-    s sorts by the next column   r turns the order round   q leaves
+    s sort (router_id, up)   r reverse   q quit
 
-Rates are differences of counters between two looks. What the screen shows is made by pure functions
-from two samples; prompt-toolkit only paints it.
+Rates are differences of counters between two samples. The text of the screen is made by pure
+functions from two samples; prompt-toolkit only displays it.
 
-Failure: while the daemon does not answer, the screen says so and goes on trying.
+Failure: while the daemon does not answer, the screen says so, and sampling continues.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ SORT_COLUMNS = (
 
 
 class Sample(NamedTuple):
-    """One look at the daemon."""
+    """The state of the daemon at one time."""
 
     at: float
-    """Seconds, monotonic."""
+    """Monotonic time in seconds."""
     status: Row
     neighbors: list[Row]
     counters: dict[str, int]
 
 
 def take_sample(client: ControlClient) -> Sample:
-    """Look once.
+    """Query the daemon once.
 
     Raises:
-        ControlError: nobody answers.
+        ControlError: the daemon does not answer.
     """
     status = client.ask(ShowStatus()).row()
     neighbors = list(client.ask(ShowNeighbors()).rows())
@@ -67,7 +68,8 @@ def take_sample(client: ControlClient) -> Sample:
 
 
 def rates(before: Sample | None, now: Sample) -> dict[str, float]:
-    """Each counter's growth per second; none before the second look, or after a restart."""
+    """Return each counter's growth per second; empty before the second sample. A counter that has
+    decreased, because the engine restarted, is left out."""
     if before is None or now.at <= before.at:
         return {}
     span = now.at - before.at
@@ -79,7 +81,7 @@ def rates(before: Sample | None, now: Sample) -> dict[str, float]:
 
 
 class Screen:
-    """What is shown, and in which order. Owns the last two samples."""
+    """The content of the screen and its sort order. Owns the last two samples."""
 
     def __init__(self) -> None:
         self._before: Sample | None = None
@@ -89,15 +91,15 @@ class Screen:
         self._is_reversed = False
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for another look: a key alone is none."""
+        """Return whether a new sample is due; the screen is also drawn after each key."""
         return self._now is None or now - self._now.at >= 0.9 * REFRESH_S
 
     def take(self, sample: Sample) -> None:
-        """The next look."""
+        """Set the newest sample."""
         self._before, self._now, self._problem = self._now, sample, ""
 
     def fail(self, problem: str) -> None:
-        """Nobody answered; what was seen last stays."""
+        """Set an error to show below the last sample."""
         self._problem = problem
 
     def sort_next(self) -> None:
@@ -105,11 +107,11 @@ class Screen:
         self._sort = (self._sort + 1) % len(SORT_COLUMNS)
 
     def turn_round(self) -> None:
-        """Sort the other way."""
+        """Reverse the sort order."""
         self._is_reversed = not self._is_reversed
 
     def text(self) -> str:
-        """The whole screen, with colours."""
+        """Return the whole screen, with colours."""
         out = StringIO()
         if self._now is not None:
             self._write_head(out, self._now)
@@ -145,7 +147,7 @@ class Screen:
         def key(row: Row) -> tuple[bool, bool, object, str]:
             value = row.get(column)
             is_number = isinstance(value, (int, float))
-            # What is not known comes last; the interface makes the order total.
+            # Missing values come last; the interface makes the order total.
             return (
                 value is None,
                 not is_number,

@@ -1,1 +1,1 @@
-"""routectl: how rows become text for people and JSON for programs."""
+"""routectl: rendering of rows as text for people and as JSON for programs."""

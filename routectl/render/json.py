@@ -1,12 +1,12 @@
-"""Rows as JSON for programs: one document for each command, always.
+"""Rows as JSON for programs: always one document per command.
 
     {"version": 1, "data": [ROW, ...]}
     {"version": 1, "error": {"code": CODE, "text": TEXT}}
 
-The columns of a row are those of the daemon's view; they only grow. An answer that breaks off after
-some rows is still one document, with both `data` and `error`.
+The columns of a row are those of the daemon's view; columns are only added. An answer that ends
+with an error after some rows is still one document, with both `data` and `error`.
 
-Compact form puts a row on a line, which diff and grep like; pretty form indents by two.
+The compact form has one row per line, for diff and grep; the pretty form is indented by two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import io
 import json
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # a one-shot command has no time for `typing`
+if TYPE_CHECKING:  # too slow to import for a one-shot command
     from collections.abc import Iterable, Sequence
     from typing import TextIO
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a one-shot command has no time for `typing`
 __all__ = ["JSON_VERSION", "JsonOutput"]
 
 JSON_VERSION = 1
-"""Raised when a field goes away or changes its meaning; a new field does not raise it."""
+"""Increased when a field is removed or changes its meaning, not when a field is added."""
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -36,14 +36,14 @@ class JsonOutput:
     def __init__(self, out: TextIO, *, is_pretty: bool) -> None:
         self._out = out
         if isinstance(out, io.TextIOWrapper):
-            out.reconfigure(encoding="utf-8")  # whatever the terminal has: RFC 8259, 8.1
+            out.reconfigure(encoding="utf-8")  # independent of the locale: RFC 8259, 8.1
         self._is_pretty = is_pretty
         self._is_open = False
         self._has_rows = False
 
     def show(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
-        """Write rows as they come: nothing is held back, however many there are."""
-        del form  # for people
+        """Write each page of rows as it arrives."""
+        del form  # for text only
         for page in pages:
             if self._is_pretty:
                 for row in page:
@@ -55,13 +55,13 @@ class JsonOutput:
 
     @property
     def descriptor(self) -> int | None:
-        """What is written to, when it is a file of the system."""
-        from routectl.render.text import descriptor_of  # only `monitor` pays for it
+        """File descriptor that is written to; None if the output is not a file of the system."""
+        from routectl.render.text import descriptor_of  # needed here only
 
         return descriptor_of(self._out)
 
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
-        """Write rows as they come, for as long as they do: a document a line, without a frame."""
+        """Write rows as they arrive, one per line, without an enclosing document."""
         del form
         for page in pages:
             for row in page:
@@ -69,14 +69,14 @@ class JsonOutput:
             self._out.flush()
 
     def report(self, lines: Iterable[str]) -> None:
-        """Write what was done, a line a row."""
+        """Write the lines of a result, one per row."""
         for line in lines:
             self._write_row({"text": line})
         self._open()
         self._close()
 
     def fail(self, code: str, text: str) -> None:
-        """Write what went wrong, ending the document that was begun, if any."""
+        """Write an error, and end the document if one was begun."""
         error = {"code": code, "text": text}
         if self._is_open:
             self._close(f', "error": {_encode(error)}')
@@ -87,14 +87,14 @@ class JsonOutput:
         self._out.flush()
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
-        """Write what was done as rows, and what went wrong beside it as the error."""
+        """Write the lines of a partly successful result as rows, and its error."""
         for line in lines:
             self._write_row({"text": line})
         self._open()
         self.fail(code, text)
 
     def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
-        """Write the pieces of one text as rows."""
+        """Write the parts of one text as rows."""
         for page in pages:
             for row in page:
                 self._write_row(row)
@@ -102,13 +102,13 @@ class JsonOutput:
         self._close()
 
     def note(self, text: str) -> None:
-        """Nothing: a document has no margin."""
+        """Write nothing: remarks are for people."""
 
     def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def progress_ended(self) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def _open(self) -> None:
         if not self._is_open:
@@ -118,11 +118,12 @@ class JsonOutput:
             self._is_open, self._has_rows = True, False
 
     def _write_page(self, page: Sequence[Row]) -> None:
-        """Write rows, each on a line; a page is encoded at once, which halves the time."""
+        """Write rows, one per line. A page is encoded at once, which takes half the time."""
         self._next_item()
         text = _encode(page)[1:-1]
-        # Between two rows, and nowhere else if the count is right: inside a string the quote would
-        # be escaped, and a map inside a row may begin with the same key, but then there are more.
+        # The text occurs between two rows, and nowhere else if the count is right: inside a string
+        # the quote would be escaped, and a map inside a row that begins with the same key increases
+        # the count.
         start = f"{{{_encode(next(iter(page[0]), ''))}:"
         if text.count(f"}}, {start}") == len(page) - 1:
             self._out.write(text.replace(f"}}, {start}", f"}},\n{start}"))

@@ -1,6 +1,6 @@
-"""`report`: the daemon's state as one HTML page that needs nothing else, to keep or to send.
+"""`report`: the daemon's state as one self-contained HTML page.
 
-Tables come from the same forms as on the terminal, so a column is declared once.
+Tables use the same forms as the terminal output, so a column is declared once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from routectl.render.topology import as_svg
 __all__ = ["ROUTES_SHOWN", "html_report"]
 
 ROUTES_SHOWN = 1000
-"""Of a long table the page shows so many rows, and says so."""
+"""Most rows of the table of routes; a note on the page says that there are more."""
 
 _STYLE = """
 body { font: 15px/1.45 sans-serif; color: #222a35; margin: 2em auto; max-width: 1100px }
@@ -29,19 +29,19 @@ p.note { color: #6a7383 }
 """
 
 Section = tuple[str, Form, Sequence[Row], str]
-"""A heading, the form, its rows, and a note below."""
+"""A heading, the form, its rows, and a note below the table."""
 
 
 def html_report(
     status: Row, topology: Sequence[Row], sections: Sequence[Section], made_at: str
 ) -> list[str]:
-    """The page, line by line: no element of the list has a line break in it.
+    """Return the page, line by line: no element of the list contains a line break.
 
     Args:
         status: the row of `show status`.
         topology: the rows of `topology`.
         sections: tables, in order.
-        made_at: when, for the reader.
+        made_at: date and time, as text.
     """
     name = escape(printable(str(status.get("router_id"))))
     lines = [
@@ -91,7 +91,7 @@ def _table(form: Form, rows: Sequence[Row]) -> list[str]:
 
 
 def _cell(column: Column, row: Row) -> str:
-    """A cell, which may have several lines: one for each next hop or address."""
+    """Return a cell, which may have several lines: one for each next hop or address."""
     return "<br>".join(escape(printable(line)) for line in column.text(row).split("\n"))
 
 

@@ -1,20 +1,20 @@
-"""Rows as text for people: aligned tables, records, and a little colour.
+"""Rows as text for people: aligned tables, records, and a few colours.
 
 A `TextTable` has one line for each row, a `Record` one line for each field of a single row. Their
 columns are functions from a row to text, so that units, several next hops (one below the other) and
-"nothing" look the same everywhere.
+absent values look the same everywhere.
 
 A table is written in batches of BATCH_ROWS: the widths come from the first batch and only grow, so
 that a table of any length needs little memory and `| head` is answered at once.
 
 The text may change between versions; scripts use `--json` (`routectl/render/json.py`).
 
-Plain classes rather than dataclasses, and nothing imported that is not needed: a one-shot command
-spends its milliseconds here.
+Plain classes are used rather than dataclasses, and imports are kept to a minimum, because the start
+of a one-shot command takes longer than its output.
 
 Invariants:
-    Colour only when the caller asks for it, which it does on a terminal without NO_COLOR.
-    Nothing that comes from outside can move the cursor: unprintable characters are escaped.
+    Colour is used only if the caller sets it, which it does on a terminal without NO_COLOR.
+    No text from outside can control the terminal: unprintable characters are escaped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import enum
 from itertools import zip_longest
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # a one-shot command has no time for `typing`
+if TYPE_CHECKING:  # too slow to import for a one-shot command
     from collections.abc import Callable, Iterable, Sequence
     from typing import TextIO
 
@@ -56,7 +56,7 @@ _BAR_WIDTH = 40
 
 
 class Color(enum.Enum):
-    """What a word means, as the terminal shows it."""
+    """The meaning of a word, as the escape sequence of its colour."""
 
     GOOD = "\x1b[32m"
     WARN = "\x1b[33m"
@@ -99,10 +99,10 @@ class Column:
         """Declare a column.
 
         Args:
-            title: its head.
-            text: makes the cell of a row; several lines where there are several next hops.
-            is_right: aligned to the right, as numbers are.
-            is_colored: the first word of the cell is a state, shown in its colour.
+            title: the heading.
+            text: returns the cell of a row; several lines if there are several next hops.
+            is_right: whether it is aligned to the right, as numbers are.
+            is_colored: whether the first word of the cell is a state, shown in its colour.
         """
         self.title = title
         self.text = text
@@ -111,18 +111,18 @@ class Column:
 
 
 class TextTable:
-    """A row a line."""
+    """A form with one line per row."""
 
     __slots__ = ("columns", "empty")
 
     def __init__(self, columns: tuple[Column, ...], empty: str) -> None:
-        """Declare a table; `empty` is said when there is no row."""
+        """Declare a table; `empty` is written if there are no rows."""
         self.columns = columns
         self.empty = empty
 
 
 class Record:
-    """A field a line."""
+    """A form with one line per field."""
 
     __slots__ = ("fields",)
 
@@ -131,22 +131,23 @@ class Record:
 
 
 class Sections:
-    """Several forms, one below the other, each of a part of every row."""
+    """Several forms, one below the other; each shows a part of every row."""
 
     __slots__ = ("parts",)
 
     def __init__(
         self, parts: tuple[tuple[str, Callable[[Row], list[Row]], TextTable | Record], ...]
     ) -> None:
-        """Declare the sections: a heading (may be empty), which rows it shows, and how.
+        """Declare the sections: for each a heading (may be empty), a function that returns its
+        rows, and its form.
 
-        A section without rows is left out, heading and all.
+        A section without rows is left out, with its heading.
         """
         self.parts = parts
 
 
 class TextLines:
-    """A line for each row, written as it comes."""
+    """A form with one line per row, written as the row arrives."""
 
     __slots__ = ("text",)
 
@@ -161,13 +162,13 @@ class TextOutput:
     """Writes answers and errors for people."""
 
     def __init__(self, out: TextIO, errors: TextIO, *, has_color: bool, place: str = "") -> None:
-        """Write nothing yet.
+        """Prepare; nothing is written.
 
         Args:
-            out: for answers.
-            errors: for errors.
+            out: stream for answers.
+            errors: stream for errors.
             has_color: whether states are shown in their colours.
-            place: where the command stands that may fail, as in `line 7`.
+            place: place of the command in its file, such as `line 7`.
         """
         self._out = out
         self._errors = errors
@@ -196,22 +197,22 @@ class TextOutput:
 
     @property
     def descriptor(self) -> int | None:
-        """What is written to, when it is a file of the system."""
+        """File descriptor that is written to; None if the output is not a file of the system."""
         return descriptor_of(self._out)
 
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
-        """Write rows as they come, for as long as they do."""
+        """Write rows as they arrive, until there are no more."""
         self.show(form, pages)
 
     def report(self, lines: Iterable[str]) -> None:
-        """Write what was done."""
+        """Write the lines of a result."""
         for line in lines:
             self._out.write(f"{printable(line)}\n")
         self._out.flush()
 
     def fail(self, code: str, text: str) -> None:
-        """Write what went wrong."""
-        del code  # for programs
+        """Write an error."""
+        del code  # for JSON only
         self._out.flush()
         for line in text.splitlines():
             program = self._paint("routectl:", Color.BAD)
@@ -219,25 +220,25 @@ class TextOutput:
         self._errors.flush()
 
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
-        """Write what was done, and what went wrong beside it."""
+        """Write the lines of a partly successful result, and its error."""
         self.report(lines)
         self.fail(code, text)
 
     def write_text(self, pages: Iterable[Sequence[Row]]) -> None:
-        """Write the `text` of rows, the pieces of one text, as it is: for a file or a pipe."""
+        """Write the `text` column of rows, the parts of one text, without changes."""
         for page in pages:
             for row in page:
                 self._out.write(str(row.get("text", "")))
         self._out.flush()
 
     def note(self, text: str) -> None:
-        """Say something beside the answer."""
+        """Write a remark to standard error."""
         self._out.flush()
         self._errors.write(f"routectl: {printable(text)}\n")
         self._errors.flush()
 
     def progress(self, done: int, read_bytes: int, total_bytes: int) -> None:
-        """Draw a bar, on a terminal."""
+        """Draw a progress bar, on a terminal only."""
         if not self._errors.isatty():
             return
         share = read_bytes / total_bytes if total_bytes else 0.0
@@ -247,7 +248,7 @@ class TextOutput:
         self._errors.flush()
 
     def progress_ended(self) -> None:
-        """Wipe the bar."""
+        """Remove the progress bar."""
         if self._errors.isatty():
             self._errors.write("\r\x1b[K")
             self._errors.flush()
@@ -285,7 +286,7 @@ class TextOutput:
                 self.write_line(label + _GAP + self._cell(column, printable(line or ""), 0))
 
     def write_line(self, line: str) -> None:
-        """One line, without the blanks that padding leaves at its end."""
+        """Write one line without trailing blanks, which padding leaves."""
         self._out.write(f"{line.rstrip()}\n")
 
     def _cell(self, column: Column, text: str, width: int) -> str:
@@ -300,7 +301,7 @@ class TextOutput:
 
 
 class _TableWriter:
-    """Lays one table out, batch by batch."""
+    """Formats one table, batch by batch."""
 
     def __init__(self, output: TextOutput, table: TextTable) -> None:
         self._output = output
@@ -338,7 +339,7 @@ class _TableWriter:
         self._output.write_line(self._output._paint(_GAP.join(titles), Color.TITLE))  # noqa: SLF001
 
     def _lines(self, row: Row) -> Iterable[tuple[str, ...]]:
-        """The text lines of one row: as many as its tallest cell has."""
+        """Return the text lines of one row: as many as its tallest cell has."""
         cells = [column.text(row).split("\n") for column in self._columns]
         return [
             tuple(printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
@@ -346,11 +347,12 @@ class _TableWriter:
 
 
 _LEFT_OUT = "left_out"
-"""`ipc.control.LEFT_OUT`, which a quick `show` has no time to load."""
+"""`ipc.control.LEFT_OUT`, copied because a quick `show` does not load that module."""
 
 
 def _left_out(row: Row) -> Iterable[str]:
-    """What the daemon left out of a row that is too long for one message."""
+    """Yield a line for each column that the daemon shortened because the row exceeds one
+    message."""
     left_out = row.get(_LEFT_OUT)
     if isinstance(left_out, dict):
         first = next(iter(row.values()))
@@ -359,7 +361,7 @@ def _left_out(row: Row) -> Iterable[str]:
 
 
 def descriptor_of(out: TextIO) -> int | None:
-    """The descriptor of a stream; None for one in memory."""
+    """Return the descriptor of a stream; None for one in memory."""
     try:
         return out.fileno()
     except (OSError, ValueError):
@@ -367,7 +369,7 @@ def descriptor_of(out: TextIO) -> int | None:
 
 
 def plain_text(value: object) -> str:
-    """A value as it is; "-" for nothing, yes or no for a truth."""
+    """Return a value as text; "-" for an empty value, yes or no for a boolean."""
     match value:
         case None | "" | []:
             return _NOTHING
@@ -379,7 +381,7 @@ def plain_text(value: object) -> str:
 
 
 def duration_text(seconds: object) -> str:
-    """Seconds in the two largest units: 45s, 12m05s, 1h02m, 3d04h."""
+    """Format seconds with the two largest units: 45s, 12m05s, 1h02m, 3d04h."""
     if not isinstance(seconds, (int, float)):
         return _NOTHING
     if seconds < 10:
@@ -395,14 +397,14 @@ def duration_text(seconds: object) -> str:
 
 
 def ms_text(milliseconds: object) -> str:
-    """Milliseconds with a digit where it matters: 0.3ms, 12ms."""
+    """Format milliseconds, with one decimal below ten: 0.3ms, 12ms."""
     if not isinstance(milliseconds, (int, float)):
         return _NOTHING
     return f"{milliseconds:.1f}ms" if milliseconds < 10 else f"{milliseconds:.0f}ms"
 
 
 def size_text(size_bytes: object) -> str:
-    """Bytes in the largest fitting unit: 512B, 3.2MiB."""
+    """Format bytes with the largest fitting unit: 512B, 3.2MiB."""
     if not isinstance(size_bytes, int):
         return _NOTHING
     size = float(size_bytes)
@@ -414,7 +416,7 @@ def size_text(size_bytes: object) -> str:
 
 
 def next_hops_text(route_type: object, next_hops: object) -> str:
-    """Next hops as `ip route` writes them, one a line; the type's name when it has none."""
+    """Format next hops as `ip route` does, one per line; the type's name if it has none."""
     if route_type not in ("unicast", None):
         return str(route_type)
     if not isinstance(next_hops, list) or not next_hops:
@@ -437,7 +439,7 @@ def _next_hop_text(hop: object, *, is_weighted: bool) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with every character escaped that does not print: control characters, line breaks."""
+    """Escape every character that is not printable: control characters, line breaks."""
     if text.isprintable():
         return text
     return "".join(

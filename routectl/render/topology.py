@@ -1,16 +1,17 @@
-"""The network as this router sees it, as a picture: Graphviz, Mermaid, or SVG of our own drawing.
+"""The network as this router knows it, as a picture: Graphviz, Mermaid, or our own SVG.
 
 The rows are those of `topology`: the router itself, its neighbors, and the routers behind them. A
-distance-vector protocol tells how far a router is and through whom, not which links lie between; so
-a router that is no neighbor hangs by a dashed line on each neighbor that leads to it.
+distance-vector protocol gives the distance of a router and the neighbor towards it, but not the
+links in between. So a router that is not a neighbor is connected by a dashed line to each neighbor
+on a way to it.
 
 The SVG is drawn without any library: the router in the middle, neighbors on a ring around it, the
-others on outer rings, each near the neighbor that leads to it, so that lines seldom cross. Sizes
-follow from how many there are on the fullest ring, so that labels never touch.
+others on outer rings, each near the neighbor towards it, so that lines rarely cross. The sizes
+depend on the number of routers on the fullest ring, so that labels never overlap.
 
 Invariants:
-    Whatever an interface is called, a picture is well formed and shows the name: each format's own
-    special characters are escaped, and so is what does not print.
+    A picture is well formed and shows the names of interfaces, whatever characters they contain:
+        each format's special characters are escaped, and so are unprintable ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["FORMATS", "as_dot", "as_mermaid", "as_svg"]
 _BOX_WIDTH, _BOX_HEIGHT = 132, 50
 _RING_GAP = 235
 _FLATNESS = 0.75
-"""Rings are wider than high, as boxes and labels are."""
+"""Ratio of height to width: rings are wider than high, as boxes and labels are."""
 _MARGIN = 40
 _ROOM = 26
 """Pixels between two boxes of one ring."""
@@ -48,7 +49,7 @@ def _name(row: Row) -> str:
 
 
 def _edges(rows: Sequence[Row]) -> list[_Edge]:
-    """Lines between routers that are shown; a neighbor may have gone while the rows came."""
+    """Return the lines between known routers; a neighbor may have disappeared between two rows."""
     nodes = _nodes(rows)
     return [edge for edge in _all_edges(rows) if edge.near in nodes and edge.far in nodes]
 
@@ -69,7 +70,7 @@ def _all_edges(rows: Sequence[Row]) -> Iterator[_Edge]:
 
 
 def _nodes(rows: Sequence[Row]) -> dict[str, Row]:
-    """Each router once; one that is a neighbor on several links is shown by its first."""
+    """Return each router once; a neighbor on several links is represented by its first row."""
     nodes: dict[str, Row] = {}
     for row in rows:
         nodes.setdefault(_name(row), row)
@@ -86,7 +87,7 @@ def _second_line(row: Row) -> str:
 
 
 def as_dot(rows: Sequence[Row]) -> list[str]:
-    """For Graphviz: `dot -Tpng`, `neato -Tsvg`."""
+    """Return the picture for Graphviz: `dot -Tpng`, `neato -Tsvg`."""
     lines = ["graph routed {", "  node [shape=box, style=rounded];"]
     for name, row in _nodes(rows).items():
         label = f"{_dot_text(name)}\\n{_dot_text(_second_line(row))}"
@@ -99,17 +100,17 @@ def as_dot(rows: Sequence[Row]) -> list[str]:
 
 
 def _dot_id(text: str) -> str:
-    """The inside of a quoted string; only the quote is special, and a backslash before it."""
+    """Escape text for a quoted id; only the quote and the backslash are special."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _dot_text(text: str) -> str:
-    """The same for a label, in which `&lt;` stands for a character."""
+    """Escape text for a label, in which `&lt;` stands for a character."""
     return _dot_id(text).replace("&", "&amp;")
 
 
 def as_mermaid(rows: Sequence[Row]) -> list[str]:
-    """For Mermaid, as in a Markdown page."""
+    """Return the picture for Mermaid, as used in Markdown pages."""
     nodes = _nodes(rows)
     ids = {name: f"r{number}" for number, name in enumerate(nodes)}
     lines = ["graph LR"]
@@ -127,12 +128,12 @@ _MERMAID_SPECIAL = re.compile(r"[^\w .:,@/+-]")
 
 
 def _mermaid_text(text: str) -> str:
-    """The inside of a quoted text: anything that might be syntax or HTML by its number."""
+    """Escape text for a quoted label: every character that may be syntax or HTML, by its number."""
     return _MERMAID_SPECIAL.sub(lambda found: f"#{ord(found[0])};", text)
 
 
 def as_svg(rows: Sequence[Row]) -> list[str]:
-    """A picture of its own, for a browser or a page."""
+    """Return the picture as SVG, for a browser or a page."""
     nodes, edges = _nodes(rows), _edges(rows)
     places, radius = _places(nodes, edges)
     half_width = radius + _BOX_WIDTH / 2 + _MARGIN
@@ -163,7 +164,7 @@ _LEGEND = "solid: a neighbor, and what the link costs - dashed: reached through 
 def _places(
     nodes: dict[str, Row], edges: Sequence[_Edge]
 ) -> tuple[dict[str, tuple[float, float]], float]:
-    """Where each router stands, and how far out the last ring is."""
+    """Return the position of each router, and the radius of the last ring."""
     leads = {edge.far: edge.near for edge in reversed(edges)}
     rings: list[list[str]] = [[], [], []]
     for name, row in nodes.items():
@@ -178,7 +179,7 @@ def _places(
             continue
         needed = len(ring) * (_BOX_WIDTH + _ROOM) / (2 * math.pi)
         radius = max(radius + _RING_GAP, needed)
-        # Begin where the first one's neighbor stands, so that the rings lie alike.
+        # Begin at the angle of the neighbor of the first router, so that the rings are aligned.
         start = angles.get(leads.get(ring[0], ""), -math.pi / 2)
         for position, name in enumerate(ring):
             angle = angles[name] = start + 2 * math.pi * position / len(ring)
