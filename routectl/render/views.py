@@ -1,7 +1,7 @@
-"""How each answer looks to people: which columns, in which order, in which units.
+"""The form of each answer: its columns, their order, and their units.
 
-Every form reads the columns of the daemon's views (`routed/control/views.py`) by name and shows
-what matters at a glance; `--json` has all of them.
+Every form reads the columns of the daemon's views (`routed/control/views.py`) by name and shows the
+most important ones; `--json` has all of them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _with_reason(state: str, reason: str) -> Callable[[Row], str]:
 
 
 def _source(row: Row) -> str:
-    """The source; of an injected route also its owner, and how long its lease still runs."""
+    """Return the source; for an injected route also its owner, and the time left of its lease."""
     source = plain_text(row.get("source"))
     if not row.get("owner"):
         return source
@@ -80,7 +80,7 @@ def _source(row: Row) -> str:
 
 
 def _metric(row: Row) -> str:
-    """A metric; that of a route which is only kept to refuse packets for a while is no figure."""
+    """Return the metric; `inf` for a route of NUP that is held to reject packets for a while."""
     metric = row.get("metric")
     is_held = row.get("source") in _FROM_NUP and row.get("type") != "unicast"
     return "inf" if is_held and metric == _LARGEST else plain_text(metric)
@@ -88,8 +88,7 @@ def _metric(row: Row) -> str:
 
 _FROM_NUP = ("neighbor", "redistributed")
 _LARGEST = 0xFFFF_FFFE
-"""The largest metric that a candidate can have, and the one of those that are held; a route in use
-may have it, too."""
+"""Largest metric of a candidate, which held routes have; a route in use may have it, too."""
 
 
 def _column(title: str, name: str) -> Column:
@@ -101,7 +100,7 @@ def _number(title: str, name: str) -> Column:
 
 
 def _active(row: Row) -> str:
-    """What of an object the kernel uses: all of it, less, or nothing."""
+    """Return which of an object's next hops the kernel uses: all, those listed, or none."""
     wanted, active = row.get("next_hops"), row.get("active")
     if not active:
         return "none"
@@ -109,7 +108,7 @@ def _active(row: Row) -> str:
 
 
 def health(status: Row) -> str:
-    """The daemon's state in a few words: ok, syncing 12, failed 3, parent silent for 20s."""
+    """Return the daemon's state in a few words: ok, syncing 12, failed 3, parent silent for 20s."""
     if status.get("parent_silent_s"):
         return f"parent silent for {duration_text(status['parent_silent_s'])}"
     fib = status.get("fib")
@@ -126,8 +125,8 @@ def health(status: Row) -> str:
 
 
 def fib_counts(fib: Row) -> str:
-    """Kernel routes by state: 4 desired, 3 installed, 1 failed, 0 pending; stale and shadowed ones
-    if there are."""
+    """Return the number of kernel routes by state: 4 desired, 3 installed, 1 failed, 0 pending;
+    stale and shadowed ones if there are any."""
     words = ["desired", "installed", "failed", "pending"]
     words += [word for word in ("stale", "shadowed") if fib.get(word)]
     return ", ".join(f"{fib.get(word, 0)} {word}" for word in words)
@@ -161,7 +160,7 @@ def _last_reload(status: Row) -> str:
 
 
 def _sandbox(status: Row) -> str:
-    """What holds the engine, and what it has run into."""
+    """Return how the engine is confined, and how many of its system calls were refused."""
     words = str(status.get("sandbox"))
     refused = status.get("sandbox_refusals", 0)
     if refused is None and "seccomp" in words:
@@ -170,14 +169,14 @@ def _sandbox(status: Row) -> str:
 
 
 def _configuration(status: Row) -> str:
-    """The file, and what becomes of what it says."""
+    """Return the path of the configuration file, and the state of the configuration."""
     path, state = plain_text(status.get("config_path")), status.get("config_state", "confirmed")
     match state:
         case "confirmed":
             return path
         case "unconfirmed":
             left, token = duration_text(status.get("confirm_left_s")), status.get("confirm_token")
-            return f"{path}; unconfirmed, taken back in {left} without `confirm {token}`"
+            return f"{path}; unconfirmed, reverted in {left} without `confirm {token}`"
     return f"{path}; {state}"
 
 
@@ -257,7 +256,7 @@ FIB = TextTable(
 )
 
 _TABLE_NAMES = {253: "default", 254: "main", 255: "local"}
-"""Tables that every Linux has (rtnetlink(7))."""
+"""Tables that exist on every Linux system (rtnetlink(7))."""
 
 
 def _table_name(table: object) -> str:
@@ -328,7 +327,7 @@ MEMORY = TextTable(
 
 
 def _rows_of(name: str) -> Callable[[Row], list[Row]]:
-    """The rows that a column holds."""
+    """Return a function that returns the rows in a column."""
 
     def select(row: Row) -> list[Row]:
         value = row.get(name)
@@ -414,7 +413,7 @@ EXPLAIN = Sections(
 
 
 def _change_text(row: Row) -> str:
-    """One change as a line: time, kind, what happened, to whom, and how it is now."""
+    """Return one change as a line: time, kind, subject, what happened, and the present values."""
     at = str(row.get("at", ""))[11:23]
     if row.get("kind") == "lost":
         return f"{at} lost      {row.get('lost')} changes were not shown: too many at once"
