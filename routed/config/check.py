@@ -117,11 +117,11 @@ def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Prob
     taken = {os.path.abspath(file): "this configuration"}
     for option, path in files:
         if is_state_file(path):
-            yield option, f"{path} has the name of a state file, which a daemon replaces"
+            yield option, f"{path} has the name of a state file, which the daemon would overwrite"
         is_socket = option in ("management.socket", "metrics.listen")
         for used in (path, f"{path}.lock", f"{path}.new") if is_socket else (path,):
             if used in taken:
-                yield option, f"{used} is {taken[used]} already"
+                yield option, f"{used} is already used by {taken[used]}"
             taken[used] = f"`{option}`"
 
 
@@ -189,7 +189,8 @@ def _protocol_problems(protocol: int, learn: Numbered[LearnConfig]) -> Iterator[
         )
     for index, entry in learn:
         if entry.protocol == protocol:
-            yield f"learn[{index}].protocol", f"{entry.protocol} is our own (fib.protocol)"
+            message = f"{entry.protocol} is the daemon's own protocol (fib.protocol)"
+            yield f"learn[{index}].protocol", message
 
 
 def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
@@ -207,7 +208,7 @@ def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
             yield f"{path}.table", f"a {rule.type.value} rule does not look up a table"
         for each in rule.rules:
             if each in seen:
-                yield path, f"the same as rules[{seen[each]}]"
+                yield path, f"is the same as rules[{seen[each]}]"
                 break
             seen[each] = index
 
@@ -230,7 +231,8 @@ def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
     for index, summary in summaries:
         path = f"summaries[{index}]"
         if summary.prefix in seen:
-            yield f"{path}.prefix", f"{summary.prefix} is summaries[{seen[summary.prefix]}] already"
+            first = f"summaries[{seen[summary.prefix]}]"
+            yield f"{path}.prefix", f"{summary.prefix} is given twice (first as {first})"
         seen.setdefault(summary.prefix, index)
         if summary.interface is not None and not summary.only:
             yield f"{path}.interface", "has no effect unless `only` is true"
@@ -246,9 +248,9 @@ def _interface_problems(draft: Draft) -> Iterator[Problem]:
             yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
         yield from _unicast_problems(path, entry.neighbors)
         if entry.rtt_max_s <= entry.rtt_min_s:
-            yield f"{path}.rtt_max", "is not longer than rtt_min"
+            yield f"{path}.rtt_max", "must be longer than rtt_min"
         if entry.damping is not None and entry.damping.reuse >= entry.damping.suppress:
-            yield f"{path}.damping.reuse", "is not below suppress"
+            yield f"{path}.damping.reuse", "must be below suppress"
         if entry.accept_unsigned and entry.key is None:
             yield f"{path}.accept_unsigned", "has no effect without `key`"
 
@@ -266,7 +268,7 @@ def _key_problems(name: str, keys: Numbered[KeyConfig]) -> Iterator[Problem]:
             ("accept", key.accept_from, key.accept_until),
         ):
             if start is not None and end is not None and start >= end:
-                yield f"{path}.{word}_until", f"is not later than {word}_from"
+                yield f"{path}.{word}_until", f"must be later than {word}_from"
 
 
 _FOREIGN_PROTOCOLS = {
@@ -318,7 +320,7 @@ def _hop_problems(
         if dev is None:
             yield path, "needs `via`, `dev` or both"
         if is_onlink:
-            yield path, "`onlink` speaks of `via`, and there is none"
+            yield path, "`onlink` needs `via`"
         return
     if static.prefix.family is Family.IPV6 and via.family is Family.IPV4:
         yield f"{path}.via", "an IPv6 route needs an IPv6 next hop"

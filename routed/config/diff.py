@@ -104,10 +104,10 @@ def _scalar_changes(path: str, old: Any, new: Any, skip: Iterable[str] = ()) -> 
         if dataclasses.is_dataclass(after) and options_of(type(after)):
             yield from _scalar_changes(f"{path}{option.key}.", before, after)
         else:
-            yield f"{path}{option.key}: {_words(option, before)} -> {_words(option, after)}"
+            yield f"{path}{option.key}: {_as_text(option, before)} -> {_as_text(option, after)}"
 
 
-def _words(option: Option, value: Any) -> str:
+def _as_text(option: Option, value: Any) -> str:
     """Format a value as in the file, cut to _VALUE_CHARACTERS."""
     text = "(none)" if value is None else written_value(option, value)
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[: _VALUE_CHARACTERS - 3]}..."

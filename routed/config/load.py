@@ -294,10 +294,10 @@ def _load_text(text: str, file: str) -> Config:
     try:
         return _decoded(root, text, file)
     finally:
-        _take_apart(root)
+        _free_nodes(root)
 
 
-def _take_apart(root: Any) -> None:
+def _free_nodes(root: Any) -> None:
     """Free the nodes one by one: freeing millions at once would block all other threads."""
     waiting = [root]
     while waiting:

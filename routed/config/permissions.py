@@ -42,7 +42,7 @@ def problem_with(status: os.stat_result) -> str:
         return ""  # a pipe: it was opened by the process that started this one
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
     if status.st_mode & stat.S_IWOTH:
-        return f"everybody may write it ({mode}): chmod o-w"
+        return f"all users may write it ({mode}): chmod o-w"
     if status.st_mode & stat.S_IWGRP and _has_others(status.st_gid, status.st_uid):
         return f"its group, gid {status.st_gid}, may write it ({mode}): chmod g-w"
     return ""

@@ -121,7 +121,7 @@ def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterat
             yield f"adjacency   {entry.pattern}: no such interface now; applies if one appears"
     for pattern, entry in before.items():
         if entry not in present and all(pattern != other.pattern for other in new.interfaces):
-            yield f"adjacency   {pattern}: no such interface now; applies no longer if one appears"
+            yield f"adjacency   {pattern}: no such interface now; no longer applies if one appears"
 
 
 def _entry_changes(before: InterfaceConfig, after: InterfaceConfig) -> str:
@@ -140,7 +140,7 @@ def _keys(old: Config, new: Config) -> Iterator[str]:
         if before.get(name) == after.get(name):
             continue
         verb = "gone" if name not in after else "changed" if name in before else "new"
-        yield f"adjacency   keys {name!r} are {verb}: its interfaces sign and verify accordingly"
+        yield f"adjacency   keys {name!r} are {verb}: their interfaces sign and verify accordingly"
 
 
 def _policy(old: Config, new: Config) -> Iterator[str]:

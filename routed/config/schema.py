@@ -422,8 +422,8 @@ class MetricsConfig:
 
     listen: ListenAddress | None = _option(
         Scalar(scalars.listen_address),
-        "`unix:/path` (for those who may read, see `management`), or `127.0.0.1:PORT` or "
-        "`[::1]:PORT` (for everybody on this machine). Not served without.",
+        "`unix:/path` (for users with read access, see `management`), or `127.0.0.1:PORT` or "
+        "`[::1]:PORT` (for all users of this machine). Without it metrics are not served.",
         default=None,
     )
 

@@ -108,12 +108,14 @@ def _read(path: Path, key: KeyConfig, config: Config) -> bytes:
         closed = 0o037 if status.st_gid in groups else 0o077
         if status.st_mode & closed:
             mode = stat.S_IMODE(status.st_mode)
-            raise ValueError(f"is open to others (mode {mode:04o}): chmod 600, and a new secret")
+            raise ValueError(
+                f"is open to others (mode {mode:04o}): chmod 600, and replace the secret"
+            )
         secret = file.read(_FILE_MAX_BYTES + 1).strip()
     longest = _SECRET_MAX_BYTES[key.algorithm]
     if not SECRET_MIN_BYTES <= len(secret) <= longest:
         raise ValueError(
-            f"has a secret of {len(secret)} bytes; {key.algorithm.value} takes "
+            f"has a secret of {len(secret)} bytes; {key.algorithm.value} requires "
             f"{SECRET_MIN_BYTES} to {longest}"
         )
     return secret

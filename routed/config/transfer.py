@@ -81,7 +81,7 @@ def unpack(transfer: ConfigTransfer, known: Config | None) -> Config:
         elif 0 <= first <= len(have) - count:
             static += have[first : first + count]
         else:
-            raise ValueError(f"static routes {first} to {first + count - 1} of {len(have)}")
+            raise ValueError(f"there are no {count} static routes from {first} in {len(have)}")
     if used != len(transfer.new):
-        raise ValueError(f"{used} new static routes are used, {len(transfer.new)} came")
+        raise ValueError(f"{used} of {len(transfer.new)} new static routes are used")
     return dataclasses.replace(transfer.rest, static=tuple(static))

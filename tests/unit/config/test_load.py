@@ -320,7 +320,7 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, problem: str) -> None:
 def test_a_rule_that_is_given_twice_is_refused() -> None:
     twice = "{priority: 9, table: 100}, {priority: 9, table: 100, family: ipv6}"
     (found,) = problems(MINIMAL + f"rules: [{twice}]\n")
-    assert "the same as rules[0]" in found
+    assert "is the same as rules[0]" in found
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
         (
             "keys: {a: [{id: 1, secret_file: x, send_from: 2027-01-02T00:00:00Z, "
             "send_until: 2027-01-01T00:00:00Z}]}",
-            "keys.a[0].send_until: is not later than send_from",
+            "keys.a[0].send_until: must be later than send_from",
         ),
         (
             "interfaces: {wg0: {neighbors: [2001:db8::1]}}",
@@ -360,7 +360,7 @@ def test_a_rule_that_is_given_twice_is_refused() -> None:
         ),
         (
             "interfaces: {eth0: {damping: {suppress: 2000, reuse: 2000}}}",
-            "interfaces.eth0.damping.reuse: is not below suppress",
+            "interfaces.eth0.damping.reuse: must be below suppress",
         ),
         (
             "fib: {nexthop_objects: off}\n"
@@ -508,7 +508,7 @@ def test_nodes_are_let_go_of_one_by_one() -> None:
     assert root is not None
     (_, first), (_, second) = root.value
     inside = [root, first, second, *first.value]
-    load._take_apart(root)
+    load._free_nodes(root)
     assert [node.value for node in inside] == [()] * len(inside)
 
 
@@ -537,18 +537,26 @@ def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "where", "problem"),
     [
-        ("pid_file: /etc/routed/routes.yaml\n", "pid_file", "is this configuration already"),
-        ("log: {file: /etc/routed/../routed/routes.yaml}\n", "log.file", "is this configuration"),
-        ("log: {file: /run/routed/routed.pid}\n", "log.file", "is `pid_file` already"),
+        (
+            "pid_file: /etc/routed/routes.yaml\n",
+            "pid_file",
+            "is already used by this configuration",
+        ),
+        (
+            "log: {file: /etc/routed/../routed/routes.yaml}\n",
+            "log.file",
+            "used by this configuration",
+        ),
+        ("log: {file: /run/routed/routed.pid}\n", "log.file", "is already used by `pid_file`"),
         (
             "log: {file: /run/routed/routed.sock}\n",
             "management.socket",
-            "is `log.file` already",
+            "is already used by `log.file`",
         ),
         (
             "log: {file: /run/routed/routed.sock.lock}\n",
             "management.socket",
-            "routed.sock.lock is `log.file` already",
+            "routed.sock.lock is already used by `log.file`",
         ),
         (
             "log: {file: /run/routed/routed.pid.running.yaml}\n",
@@ -559,7 +567,7 @@ def test_a_file_without_an_end_is_read_to_the_limit_only(monkeypatch: pytest.Mon
         (
             "metrics: {listen: unix:/run/routed/routed.sock}\n",
             "metrics.listen",
-            "is `management.socket` already",
+            "is already used by `management.socket`",
         ),
         (
             "management: {socket: /srv/other.pid.refused.yaml}\n",

@@ -46,8 +46,8 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
         (0o664, 1000, UNKNOWN, ""),
         (0o664, 1000, TEAM, f"its group, gid {TEAM}, may write it (mode 0664): chmod g-w"),
         (0o664, 0, TEAM, f"its group, gid {TEAM}, may write it (mode 0664): chmod g-w"),
-        (0o666, 0, 0, "everybody may write it (mode 0666): chmod o-w"),
-        (0o602, 1000, PRIVATE, "everybody may write it (mode 0602): chmod o-w"),
+        (0o666, 0, 0, "all users may write it (mode 0666): chmod o-w"),
+        (0o602, 1000, PRIVATE, "all users may write it (mode 0602): chmod o-w"),
     ],
 )
 def test_nobody_but_root_we_and_the_owner_may_write(
@@ -71,7 +71,7 @@ def test_a_file_that_everybody_may_write_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("router_id: 10.255.0.1\n")
     path.chmod(0o666)
-    with pytest.raises(ConfigError, match=r"routes\.yaml:1:1: \(file\): everybody may write it"):
+    with pytest.raises(ConfigError, match=r"routes\.yaml:1:1: \(file\): all users may write it"):
         read_text(path)
     path.chmod(0o644)
     assert read_text(path) == "router_id: 10.255.0.1\n"

@@ -42,9 +42,9 @@ def test_a_secret_is_the_content_without_the_end_of_the_line(tmp_path: Path) -> 
         (SECRET, 0o450, "hmac-sha256", "is open to others (mode 0450)"),
         (SECRET, 0o444, "hmac-sha256", "is open to others (mode 0444)"),
         (SECRET, 0o604, "hmac-sha256", "is open to others (mode 0604)"),
-        ("too short", 0o600, "hmac-sha256", "has a secret of 9 bytes; hmac-sha256 takes 16 to"),
-        ("x" * 33, 0o600, "blake2s", "has a secret of 33 bytes; blake2s takes 16 to 32"),
-        ("x" * 5000, 0o600, "hmac-sha256", "takes 16 to 1024"),
+        ("too short", 0o600, "hmac-sha256", "has a secret of 9 bytes; hmac-sha256 requires 16 to"),
+        ("x" * 33, 0o600, "blake2s", "has a secret of 33 bytes; blake2s requires 16 to 32"),
+        ("x" * 5000, 0o600, "hmac-sha256", "requires 16 to 1024"),
     ],
 )
 def test_what_cannot_be_a_secret_is_refused(

@@ -47,7 +47,7 @@ def test_little_travels_when_little_changes() -> None:
 
 def test_what_was_packed_for_another_is_refused() -> None:
     transfer = pack(config([1, 2, 3]), config([1, 2, 3]))
-    with pytest.raises(ValueError, match="static routes 0 to 2 of 1"):
+    with pytest.raises(ValueError, match="no 3 static routes from 0 in 1"):
         unpack(transfer, config([1]))
-    with pytest.raises(ValueError, match="0 new static routes are used, 1 came"):
+    with pytest.raises(ValueError, match="0 of 1 new static routes are used"):
         unpack(dataclasses.replace(transfer, runs=(), new=config([1]).static), None)
