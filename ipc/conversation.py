@@ -53,7 +53,11 @@ class ExitStatus(enum.IntEnum):
     DONE = 0
     REFUSED = 1
     """The daemon rejected the request."""
+    DEGRADED = REFUSED
+    """Of `routectl health`."""
     USAGE = 2
+    FAILED = USAGE
+    """Of `routectl health`; a daemon that cannot be reached has failed, too."""
     UNREACHABLE = 3
     DENIED = 4
     UNWRITTEN = 5

@@ -34,6 +34,7 @@ from ipc.control import (
 )
 from routectl.grammar import (
     Ask,
+    Assess,
     Branch,
     Check,
     Command,
@@ -199,6 +200,13 @@ TREE = Branch(
     "Commands",
     (
         _SHOW,
+        Leaf(
+            "health",
+            "The daemon's health as one line and as the exit status: 0 ok, 1 degraded, 2 failed",
+            "health",
+            Role.READ,
+            Assess(Fields(ShowStatus), views.HEALTH),
+        ),
         Leaf(
             "lookup",
             "Longest match for addresses, searched in the shared-memory snapshot",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ipc.blocking import ControlClient, ControlError, ExitStatus
+from ipc.blocking import ControlClient, ControlError, DaemonUnreachable, ExitStatus
 from ipc.control import (
     Request,
     RouteChange,
@@ -23,6 +23,7 @@ from routectl.client import look_up
 from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown
 from routectl.grammar import (
     Ask,
+    Assess,
     Check,
     Command,
     Draw,
@@ -230,17 +231,10 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             output.show(form, _explained(client.ask(build(invocation)).pages()))
         case Draw(build, form):
             _draw(invocation, form, client.ask(build(invocation)).pages(), output)
-        case Local(LocalAction.COMPLETION):
-            from routectl.completion import script
-
-            output.report(script(invocation.value("shell") or "bash"))
-        case Local(LocalAction.REPORT):
-            output.report(_report(client))
-        case Local(LocalAction.TOP):
-            _require_terminal("top", "`show status` and `show neighbors` print the same once")
-            from routectl.top import run_top  # imports prompt-toolkit
-
-            run_top(client)
+        case Assess(build, form):
+            return _assess(form, client, build(invocation), output)
+        case Local(action):
+            _carry_out_here(action, invocation, client, output)
         case Watch(build, form):
             changes = client.watch(build(invocation), output=output.descriptor)
             output.stream(form, _stamped(changes))
@@ -259,8 +253,38 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             output.show(form, [rows])
             if any(row["prefix"] is None for row in rows):
                 return ExitStatus.REFUSED
-        case Local(LocalAction.HELP):
-            output.report(describe(invocation.values.get("command", ())))
-        case Local(LocalAction.QUIT):
-            pass  # ends the shell, which checks for it; there is nothing to end elsewhere
     return ExitStatus.DONE
+
+
+def _carry_out_here(
+    action: LocalAction, invocation: Invocation, client: ControlClient, output: Output
+) -> None:
+    """Carry out a command of routectl itself."""
+    match action:
+        case LocalAction.COMPLETION:
+            from routectl.completion import script
+
+            output.report(script(invocation.value("shell") or "bash"))
+        case LocalAction.REPORT:
+            output.report(_report(client))
+        case LocalAction.TOP:
+            _require_terminal("top", "`show status` and `show neighbors` print the same once")
+            from routectl.top import run_top  # imports prompt-toolkit
+
+            run_top(client)
+        case LocalAction.HELP:
+            output.report(describe(invocation.values.get("command", ())))
+        case LocalAction.QUIT:
+            pass  # ends the shell, which checks for it; there is nothing to end elsewhere
+
+
+def _assess(form: Form, client: ControlClient, request: Request, output: Output) -> ExitStatus:
+    """Show the daemon's health; a daemon that does not answer has failed."""
+    from routectl.render.health import failed_row, health_row, health_status
+
+    try:
+        rows = [health_row(row) for row in client.ask(request).rows()]
+    except DaemonUnreachable as error:
+        rows = [failed_row(error.text)]
+    output.show(form, [rows])
+    return ExitStatus(health_status(rows))

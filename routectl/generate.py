@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ipc.control import REQUEST_TYPES
 from routectl.commands import TREE
-from routectl.grammar import Ask, Fields, Flag, Keyword, Leaf, Positional, leaves
+from routectl.grammar import Ask, Assess, Fields, Flag, Keyword, Leaf, Positional, leaves
 from routectl.manual import manual_page
 from routectl.render import views
 
@@ -40,7 +40,7 @@ def quick_table() -> str:
     rows = [
         row
         for words, leaf in leaves(TREE)
-        if isinstance(leaf.action, Ask) and (row := _quick_row(words, leaf)) is not None
+        if isinstance(leaf.action, (Ask, Assess)) and (row := _quick_row(words, leaf)) is not None
     ]
     return _QUICK_HEAD.format(branches=_branches()) + "".join(rows) + "}  # fmt: skip\n"
 
@@ -79,6 +79,8 @@ COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
 def _quick_row(words: tuple[str, ...], leaf: Leaf) -> str | None:
     match leaf.action:
         case Ask(Fields(request_class, sources), form):
+            pass
+        case Assess(Fields(request_class, sources), form):
             pass
         case _:
             return None

@@ -11,6 +11,7 @@ requires, arguments, and an action.
 The action of a leaf is one of:
 
     Ask             a request to the daemon, whose rows are shown in a form
+    Assess          the same; the exit status is the daemon's health
     Command         a request that changes something; the lines of its result are shown
     Check           a request to check the daemon's file, or a local check of a named file
     Save            a request whose rows are parts of a text, which is written to a file
@@ -51,6 +52,7 @@ __all__ = [
     "Action",
     "Argument",
     "Ask",
+    "Assess",
     "Branch",
     "Check",
     "Command",
@@ -220,6 +222,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Assess:
+    """Action: show the health of the daemon, which is the exit status, too."""
+
+    build: Callable[[Invocation], Request]
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """Action: send a request that changes something, and show the lines of its result."""
 
@@ -298,7 +308,9 @@ class Local:
     action: LocalAction
 
 
-Action = Ask | Check | Command | Draw | ExplainAddress | Import | Lookup | Save | Watch | Local
+Action = (
+    Ask | Assess | Check | Command | Draw | ExplainAddress | Import | Lookup | Save | Watch | Local
+)
 
 
 @dataclass(frozen=True, slots=True)

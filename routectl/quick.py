@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from routectl.render.json import JsonOutput
-    from routectl.render.text import TextOutput
+    from routectl.render.text import Row, TextOutput
 
 __all__ = ["main"]
 
@@ -96,28 +96,48 @@ def _quick_status(arguments: list[str]) -> int | None:
     except NotQuick:
         return None
     except StaysSilent:
-        return _fail_silent(options, output)
+        return _fail_silent(options, output, form_name)
+    return _show(form_name, first, answer, options, output)
+
+
+def _show(
+    form_name: str,
+    first: list[Row],
+    rest: Iterator[list[Row]],
+    options: _Options,
+    output: TextOutput | JsonOutput,
+) -> int:
     from routectl.render import views
+    from routectl.render.health import health_row, health_status
 
     form = getattr(views, form_name)
+    if form is views.HEALTH:
+        first = [health_row(row) for row in first]
     try:
-        output.show(form, _chained(first, answer))
+        output.show(form, _chained(first, rest))
     except NotQuick:
         # Rows have been written, so the full program cannot run the command again.
         output.fail("failed", "the answer broke off; ask again")
         return 1
     except StaysSilent:
-        return _fail_silent(options, output)
+        return _fail_silent(options, output, form_name)
     except CANNOT_BE_SHOWN as error:
         output.fail("failed", cannot_be_shown(error))
         return 1
-    return 0
+    return health_status(first) if form is views.HEALTH else 0
 
 
-def _fail_silent(options: _Options, output: TextOutput | JsonOutput) -> int:
+def _fail_silent(options: _Options, output: TextOutput | JsonOutput, form_name: str) -> int:
     from ipc.conversation import stays_silent  # loaded late: the time no longer matters
 
     error = stays_silent(options.socket, options.timeout_s)
+    if form_name == "HEALTH":
+        from routectl.render.health import failed_row, health_status
+        from routectl.render.views import HEALTH
+
+        rows = [failed_row(error.text)]
+        output.show(HEALTH, [rows])
+        return health_status(rows)
     output.fail(error.code, error.text)
     return error.exit_status
 
@@ -200,8 +220,6 @@ def _output(options: _Options) -> TextOutput | JsonOutput:
     return TextOutput(sys.stdout, sys.stderr, has_color=options.has_color and sys.stdout.isatty())
 
 
-def _chained(
-    first: list[dict[str, object]], rest: Iterator[list[dict[str, object]]]
-) -> Iterator[list[dict[str, object]]]:
+def _chained(first: list[Row], rest: Iterator[list[Row]]) -> Iterator[list[Row]]:
     yield first
     yield from rest

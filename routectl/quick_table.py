@@ -11,7 +11,7 @@ __all__ = ["BRANCHES", "COMMANDS"]
 _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
-    (): ("show", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
+    (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
     ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
@@ -32,4 +32,5 @@ COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
     ("show", "counters"): (2, 16, (), (), (), (), "COUNTERS"),
     ("show", "log"): (2, 22, ("level", "event"), (), ("level", "event"), (), "LOG"),
     ("show", "memory"): (2, 17, (), (), (), (), "MEMORY"),
+    ("health",): (1, 10, (), (), (), (), "HEALTH"),
 }  # fmt: skip

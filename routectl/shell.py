@@ -29,7 +29,7 @@ from ipc.control import ShowStatus
 from routectl.client import LiveValueSource
 from routectl.command_line import CommandLine
 from routectl.completer import GrammarCompleter
-from routectl.render.views import health
+from routectl.render.health import health
 
 __all__ = ["Shell", "history_path", "open_history", "prompt_text", "run_shell"]
 

@@ -29,8 +29,9 @@ from prompt_toolkit.layout.controls import FormattedTextControl
 
 from ipc.blocking import ControlClient, ControlError
 from ipc.control import ShowCounters, ShowNeighbors, ShowStatus
+from routectl.render.health import health
 from routectl.render.text import Row, TextOutput, duration_text, printable
-from routectl.render.views import NEIGHBORS, fib_counts, health
+from routectl.render.views import NEIGHBORS, fib_counts
 
 __all__ = ["SORT_COLUMNS", "Sample", "Screen", "rates", "run_top", "take_sample"]
 

@@ -6,6 +6,7 @@ most important ones; `--json` has all of them.
 
 from __future__ import annotations
 
+from routectl.render.health import health, verdict
 from routectl.render.text import (
     Column,
     Record,
@@ -30,6 +31,7 @@ __all__ = [
     "COUNTERS",
     "EXPLAIN",
     "FIB",
+    "HEALTH",
     "INTERFACES",
     "LOG",
     "LOOKUP",
@@ -41,7 +43,6 @@ __all__ = [
     "STATUS",
     "TOPOLOGY",
     "fib_counts",
-    "health",
 ]
 
 
@@ -105,23 +106,6 @@ def _active(row: Row) -> str:
     if not active:
         return "none"
     return "all" if active == wanted else next_hops_text("unicast", active)
-
-
-def health(status: Row) -> str:
-    """Return the daemon's state in a few words: ok, syncing 12, failed 3, parent silent for 20s."""
-    if status.get("parent_silent_s"):
-        return f"parent silent for {duration_text(status['parent_silent_s'])}"
-    fib = status.get("fib")
-    if not isinstance(fib, dict):
-        return "ok"
-    if fib.get("coupled") is False:
-        return "decoupled"
-    if fib.get("failed"):
-        return f"failed {fib['failed']}"
-    moving = sum(count for name in ("pending", "stale") if isinstance(count := fib.get(name), int))
-    if moving:
-        return f"syncing {moving}"
-    return f"shadowed {fib['shadowed']}" if fib.get("shadowed") else "ok"
 
 
 def fib_counts(fib: Row) -> str:
@@ -197,6 +181,8 @@ STATUS = Record(
         Column("sandbox", _sandbox),
     )
 )
+
+HEALTH = TextLines(verdict)
 
 NEIGHBORS = TextTable(
     (

@@ -22,6 +22,7 @@ __all__ = [
     "FibState",
     "FibTotals",
     "FibView",
+    "HealthState",
     "InterfaceView",
     "LogView",
     "MemoryView",
@@ -249,6 +250,14 @@ class FibTotals:
     """Routes to which the kernel prefers a foreign one; they are counted above as well."""
 
 
+class HealthState(enum.Enum):
+    """The verdict on the daemon (`routed.engine.show.health`)."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadView:
     """The last reload."""
@@ -291,6 +300,12 @@ class StatusView:
     """The name that `confirm` may give; None unless a configuration is unconfirmed."""
     parent_silent_s: float | None = None
     """Since the parent's last message, if it hangs; None while it does not."""
+    config_in_sync: bool = True
+    """False if the configuration file, as it was read last, is not in force: a reload failed, or
+    the configuration was rolled back."""
+    health: HealthState = HealthState.OK
+    problems: tuple[str, ...] = ()
+    """Why `health` is not `ok`, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class InitialSync:
         self._neighbors = neighbors
         self._programming = programming
         self._rib = rib
-        self._is_in_sync = False
+        self.is_in_sync = False
+        """Whether removals are allowed: links and neighbors are known."""
         self._in_sync_at = 0.0
 
     def links_complete(self, in_sync_at: float) -> None:
@@ -54,7 +55,7 @@ class InitialSync:
         """Return after how many seconds to check again, although nothing has changed."""
         if self._programming.defers_learned:
             return _POLL_S
-        if self._is_in_sync or not self.are_links_complete:
+        if self.is_in_sync or not self.are_links_complete:
             return float("inf")
         # Adjacencies wake the decision task when they change; here only time matters.
         return max(self._in_sync_at - now, _POLL_S)
@@ -71,8 +72,8 @@ class InitialSync:
 
     def check(self, now: float) -> None:
         """Find out whether the router is in sync now."""
-        if self._is_in_sync or not self.are_links_complete or now < self._in_sync_at:
+        if self.is_in_sync or not self.are_links_complete or now < self._in_sync_at:
             return
         if now >= self._in_sync_at + SYNC_LIMIT_S or self._neighbors.is_loaded(now):
-            self._is_in_sync = True
+            self.is_in_sync = True
             self._programming.set_in_sync()

@@ -128,7 +128,7 @@ class Router:
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self._sources = CandidateSources(self.rib)
         self._acknowledgements = FibAcknowledgements(self.neighbors, self.desired)
-        self._initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
+        self.initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
         self.injection = InjectionService(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self._scope = trio.CancelScope()
@@ -213,7 +213,7 @@ class Router:
         """
         now = self._clock.now()
         in_sync_at = now + longest_dead_interval(self.links.values(), self.config)
-        self._initial_sync.links_complete(in_sync_at)
+        self.initial_sync.links_complete(in_sync_at)
         # A neighbor on a link that is down has lost its carrier as well, and keeps no routes of
         # this router.
         expected = [
@@ -319,19 +319,19 @@ class Router:
 
     async def _decide_loop(self) -> None:
         while True:
-            with trio.move_on_after(self._initial_sync.seconds_to_check(self._clock.now())):
+            with trio.move_on_after(self.initial_sync.seconds_to_check(self._clock.now())):
                 await self._to_decide.wait()
             self._to_decide = trio.Event()
             self.version += 1
             has_verified = self.programming.begin_decision()
             self._decide()
-            self._initial_sync.release_learned(self._clock.now())
+            self.initial_sync.release_learned(self._clock.now())
             self.programming.end_decision(
-                has_verified=has_verified, has_all_links=self._initial_sync.are_links_complete
+                has_verified=has_verified, has_all_links=self.initial_sync.are_links_complete
             )
             if self._acknowledgements.handle_decision(self._clock.now()):
                 self._network.kick()
-            self._initial_sync.check(self._clock.now())
+            self.initial_sync.check(self._clock.now())
             self._on_change()
 
     def _decide(self) -> None:

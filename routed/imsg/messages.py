@@ -468,8 +468,7 @@ class FibCommandDone:
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
-    """A configuration command, sent on behalf of an authorised client. The answer repeats the
-    request id."""
+    """A configuration command of an authorised client. The answer repeats the request id."""
 
     uid: int
     pid: int
@@ -491,7 +490,8 @@ class ConfigState:
     left_ns: int = 0
     """Time until it is rolled back."""
     asked_by: Word = ""
-    """Who loaded it."""
+    is_file_in_force: bool = True
+    """False if the file, as it was read last, is not what is in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import SECRETS_CHANGED, ConfigSwitch, InForce, SwitchError
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.log_output import DaemonLog
-from routed.parent.reload_phases import TRANSITIONS, Action, Event, ReloadPhase
-from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest
+from routed.parent.reload_phases import NOT_KEPT, TRANSITIONS, Action, Event, ReloadPhase
+from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest, event_of
 from routed.parent.service_manager import ServiceReporter
 
 __all__ = [
@@ -119,6 +119,7 @@ class Transactions:
         self._elsewhere: str | None = None
         """A loaded text that moves the pid file: a start with it would not find the state files of
         this process, which record the refused text."""
+        self._is_file_in_force = True
         self._has_started = trio.Event()
         self.has_kept_start = trio.Event()
         """Set once the initial configuration is on disk, or could not be written."""
@@ -139,6 +140,7 @@ class Transactions:
             missing = self._last_good.running_path
             self._log.emit("config-refused-in-force", path=self._path, missing=missing)
         self._last_good.put_in_force(text)
+        self._is_file_in_force = not is_instead
         self._has_started.set()
 
     def ask(self, request: ReloadRequest) -> None:
@@ -167,11 +169,17 @@ class Transactions:
     @property
     def state(self) -> ConfigState:
         """Describe the state of the configuration for a new engine."""
-        waiting = self._unconfirmed
+        waiting, is_file = self._unconfirmed, self._is_file_in_force
         if waiting is None or self.phase is not ReloadPhase.UNCONFIRMED:
-            return ConfigState(self.phase.value)
+            return ConfigState(self.phase.value, is_file_in_force=is_file)
         left_ns = round((waiting.until - trio.current_time()) * 1e9)
-        return ConfigState(self.phase.value, waiting.token, left_ns, waiting.request.asked_by)
+        asked_by = waiting.request.asked_by
+        return ConfigState(self.phase.value, waiting.token, left_ns, asked_by, is_file)
+
+    def _set_file_in_force(self, *, is_in_force: bool) -> None:
+        if is_in_force != self._is_file_in_force:
+            self._is_file_in_force = is_in_force
+            self._answers.notify(self.state)
 
     async def run(self) -> None:
         """Carry out requests, and return to the former configuration without a confirmation."""
@@ -215,7 +223,7 @@ class Transactions:
 
     async def _carry_out(self, request: ReloadRequest) -> ReloadFinished:
         problem = self._refusal_of(request)
-        action = self._step(_event_of(request, is_refused=bool(problem)))
+        action = self._step(event_of(request, is_refused=bool(problem)))
         match request.action, action:
             case ReloadAction.RELOAD, Action.SWITCH:
                 return await self._reload(request)
@@ -334,6 +342,7 @@ class Transactions:
         refused = None if text == self._last_good.running else text
         async with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
             lines = await self._switch_to(new, delta, started)
+        self._set_file_in_force(is_in_force=True)
         if request.confirm_s is None:
             await self._keep(Event.SWITCHED, text)
             return ReloadFinished(True, (*lines, *self._not_kept()))
@@ -459,7 +468,7 @@ class Transactions:
         self._step(event)
         answer = await self._return_to_former(why)
         # The report of the last reload must show that it was reverted.
-        return ReloadFinished(False, (_NOT_KEPT[event], *answer.lines))
+        return ReloadFinished(False, (NOT_KEPT[event], *answer.lines))
 
     async def _return_to_former(self, why: str) -> ReloadFinished:
         """Restore the former configuration; it is in memory and needs no check.
@@ -505,9 +514,12 @@ class Transactions:
     async def _still_says(self, in_force: str | None) -> list[str]:
         """List warnings about a configuration file that differs from the one in force."""
         try:
-            if await self._reader.text() == in_force:
+            is_in_force = await self._reader.text() == in_force
+            self._set_file_in_force(is_in_force=is_in_force)
+            if is_in_force:
                 return await self._keys_still_hold()
         except ConfigError as error:
+            self._set_file_in_force(is_in_force=False)
             return [f"{error.problems[0]}: mend it before the next reload"]
         return [f"{self._path} still says otherwise: mend it before the next reload"]
 
@@ -535,6 +547,7 @@ class Transactions:
     def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
         """Report a switch that failed: the old configuration is in force."""
         self._step(Event.FAILED)
+        self._set_file_in_force(is_in_force=False)
         return self._failed(problems)
 
     def _failed(self, problems: Iterable[str]) -> ReloadFinished:
@@ -542,19 +555,3 @@ class Transactions:
         for problem in lines:
             self._log.emit("reload-failed", problem=problem)
         return ReloadFinished(False, lines)
-
-
-_NOT_KEPT = {
-    Event.TIME_UP: "not confirmed in time: rolled back",
-    Event.ENGINES_DYING: "engines kept dying by it: rolled back",
-}
-
-
-def _event_of(request: ReloadRequest, *, is_refused: bool) -> Event:
-    match request.action:
-        case ReloadAction.CONFIRM:
-            return Event.CONFIRM_OTHER if is_refused else Event.CONFIRM
-        case ReloadAction.ROLLBACK:
-            return Event.ROLLBACK
-        case _:
-            return Event.SIGHUP if request.is_signal else Event.RELOAD

@@ -25,7 +25,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-__all__ = ["TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadTransition"]
+__all__ = ["NOT_KEPT", "TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadTransition"]
 
 
 class ReloadPhase(enum.Enum):
@@ -88,6 +88,13 @@ class Action(enum.Enum):
     END = "end the daemon"
     """Its routes stay, and the next start goes by what was confirmed last."""
     DEFECT = "(cannot be)"
+
+
+NOT_KEPT = {
+    Event.TIME_UP: "not confirmed in time: rolled back",
+    Event.ENGINES_DYING: "engines kept dying by it: rolled back",
+}
+"""The report of a return that no request has caused."""
 
 
 class ReloadTransition(NamedTuple):

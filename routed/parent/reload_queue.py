@@ -13,8 +13,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from routed.model.command import ReloadAction
+from routed.parent.reload_phases import Event
 
-__all__ = ["QUEUE_MAX", "ReloadQueue", "ReloadRequest"]
+__all__ = ["QUEUE_MAX", "ReloadQueue", "ReloadRequest", "event_of"]
 
 QUEUE_MAX = 16
 """Requests of clients that may wait; a client that asks more is told to come later."""
@@ -47,6 +48,17 @@ class ReloadRequest:
     def is_plain_reload(self) -> bool:
         """Whether a newer one of the kind may stand for it."""
         return self.action is ReloadAction.RELOAD and self.confirm_s is None
+
+
+def event_of(request: ReloadRequest, *, is_refused: bool) -> Event:
+    """Return the event that a request is; `is_refused`: it confirms another configuration."""
+    match request.action:
+        case ReloadAction.CONFIRM:
+            return Event.CONFIRM_OTHER if is_refused else Event.CONFIRM
+        case ReloadAction.ROLLBACK:
+            return Event.ROLLBACK
+        case _:
+            return Event.SIGHUP if request.is_signal else Event.RELOAD
 
 
 class ReloadQueue:

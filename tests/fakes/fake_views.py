@@ -13,6 +13,7 @@ from routed.control.views import (
     FibState,
     FibTotals,
     FibView,
+    HealthState,
     InterfaceView,
     LogView,
     MemoryView,
@@ -51,6 +52,8 @@ STATUS = StatusView(
     engine_restarts=0,
     sandbox="seccomp, landlock abi 7, uid 998",
     sandbox_refusals=2,
+    health=HealthState.DEGRADED,
+    problems=("failed 1",),
 )
 
 NEIGHBORS = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -184,6 +185,33 @@ def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(lab: Lab) -
     assert prefixes(lab) == expected(1, 2, 3)
     (status,) = lab.routectl("R", "show", "status")
     assert status["last_reload"]["ok"] is False
+
+
+def test_health_says_that_the_file_is_not_in_force_also_after_an_engine(lab: Lab) -> None:
+    command = lab.routectl_command("R", "health")
+    text = lab.read_config("R")
+    wait_until(lambda: lab.run("R", command).returncode == 0, DEADLINE_S, "healthy")
+    lab.write_config("R", text + "nonsense: 1\n")
+    assert lab.run("R", lab.routectl_command("R", "reload")).returncode == 1
+
+    def verdict() -> dict[str, Any]:
+        (row,) = json.loads(lab.run("R", [*command, "--json"]).stdout)["data"]
+        return cast("dict[str, Any]", row)
+
+    assert lab.run("R", command).returncode == 1
+    assert verdict()["problems"] == ["configuration file not in force"]
+    old = lab.engine_pid("R")
+    lab.kill("R", "engine")
+    wait_until(lambda: lab.engine_pid("R") not in (None, old), DEADLINE_S, "the next engine")
+    wait_until(
+        lambda: verdict()["problems"] == ["configuration file not in force"],
+        DEADLINE_S,
+        "the next engine says the same",
+    )
+    assert verdict()["config_in_sync"] is False
+    lab.write_config("R", text)
+    assert lab.run("R", lab.routectl_command("R", "reload")).returncode == 0
+    wait_until(lambda: lab.run("R", command).returncode == 0, DEADLINE_S, "healthy again")
 
 
 def test_an_interface_can_leave_and_come_back(lab: Lab) -> None:

@@ -138,6 +138,7 @@ HAVE_TESTS_OF_THEIR_OWN = {
     "monitor": "test_monitor.py",
     "explain": "test_explain.py",
     "topology": "test_pictures.py",
+    "health": "test_health.py",
     "on": "test_record.py",
     "off": "test_record.py",
 }

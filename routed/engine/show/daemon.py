@@ -39,6 +39,7 @@ from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
 from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
 from routed.engine.show.explain import explain
+from routed.engine.show.health import assess
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
@@ -112,7 +113,14 @@ class Reporter:
         now_ns = time.monotonic_ns()
         reload = self.reports.last_reload
         state = self.reports.config_state
-        totals = self._desired.counters
+        parent_silent_s = _rounded(self.parent_silent_s(now_ns / 1e9))
+        fib = self._fib_totals()
+        health = assess(
+            fib,
+            is_in_sync=self._router.initial_sync.is_in_sync,
+            is_file_in_force=state.is_file_in_force,
+            parent_silent_s=parent_silent_s,
+        )
         return StatusView(
             version=__version__,
             pid=self._facts.begin.daemon_pid,
@@ -126,17 +134,7 @@ class Reporter:
             neighbors=sum(
                 state is AdjacencyState.UP for _, state in self._router.neighbors.adjacency_states()
             ),
-            fib=FibTotals(
-                totals.desired,
-                totals.installed,
-                totals.failed,
-                totals.pending,
-                totals.stale,
-                coupled=totals.is_coupled,
-                nexthop_objects=totals.nexthop_objects,
-                nexthops=totals.nexthops,
-                shadowed=totals.shadowed_now,
-            ),
+            fib=fib,
             engine_restarts=self._facts.begin.engine_restarts,
             sandbox=self._facts.sandbox,
             config_state=state.phase,
@@ -144,10 +142,27 @@ class Reporter:
             if state.token
             else None,
             confirm_token=state.token or None,
-            parent_silent_s=_rounded(self.parent_silent_s(now_ns / 1e9)),
+            parent_silent_s=parent_silent_s,
             sandbox_refusals=sum(self.reports.refused_calls.values())
             if self._facts.counts_refusals
             else None,
+            config_in_sync=state.is_file_in_force,
+            health=health.state,
+            problems=health.problems,
+        )
+
+    def _fib_totals(self) -> FibTotals:
+        totals = self._desired.counters
+        return FibTotals(
+            totals.desired,
+            totals.installed,
+            totals.failed,
+            totals.pending,
+            totals.stale,
+            coupled=totals.is_coupled,
+            nexthop_objects=totals.nexthop_objects,
+            nexthops=totals.nexthops,
+            shadowed=totals.shadowed_now,
         )
 
     def neighbors(self) -> Generator[Sequence[NeighborView], None, None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from routed.control.views import HealthState, StatusView
 from routed.engine.router import Router
 from routed.engine.show.counters import FIB_COUNTERS
 from routed.engine.show.daemon import Reporter
@@ -57,13 +58,14 @@ class Exporter:
         return render(self._families(), form)
 
     def _families(self) -> Iterator[MetricFamily]:
-        yield from self._daemon()
+        status = self._reporter.status()
+        yield from self._daemon(status)
+        yield from _verdict(status)
         yield from self._routes()
         yield from self._nup()
         yield from self._memory()
 
-    def _daemon(self) -> Iterator[MetricFamily]:
-        status = self._reporter.status()
+    def _daemon(self, status: StatusView) -> Iterator[MetricFamily]:
         counters = {view.name: view.value for view in self._reporter.counters()}
         yield MetricFamily("routed", Kind.INFO, "The daemon.").add(
             1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
@@ -181,6 +183,18 @@ class Exporter:
         for row in self._reporter.memory():
             memory.add(row.size_bytes, part=row.part)
         yield memory
+
+
+def _verdict(status: StatusView) -> Iterator[MetricFamily]:
+    yield MetricFamily(
+        "routed_config_in_sync",
+        Kind.GAUGE,
+        "1 if the configuration file, as it was read last, is in force, else 0.",
+    ).add(int(status.config_in_sync))
+    health = MetricFamily("routed_health", Kind.GAUGE, "1 for the present state, else 0.")
+    for state in HealthState:
+        health.add(int(status.health is state), state=state.value)
+    yield health
 
 
 def _from_zero(known: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:

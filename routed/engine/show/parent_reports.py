@@ -74,7 +74,10 @@ class ParentReports:
         self.log_lines.append(line)
 
     def handle_reload(self, answer: ReloadFinished, now: float) -> None:
-        """Count a reload, if it was to change the configuration."""
+        """Count a reload, if it was to change the configuration.
+
+        The state of the configuration comes as a message of its own.
+        """
         if answer.changes_state:
             self.reloads["done" if answer.is_ok else "failed"] += 1
             text = answer.lines[0] if answer.lines else ""

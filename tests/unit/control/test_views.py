@@ -30,7 +30,7 @@ PROMISED = {
     "age_s owner lease_s",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
     "engine_restarts sandbox sandbox_refusals config_state confirm_left_s confirm_token "
-    "parent_silent_s",
+    "parent_silent_s config_in_sync health problems",
     FibView: "prefix table type next_hops state reason",
     CounterView: "name value help",
     LogView: "time level process event text",

@@ -313,6 +313,37 @@ def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
     assert scene.events == ["config-refused"]
 
 
+async def test_the_state_says_whether_the_file_is_in_force(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+
+        def is_in_force() -> bool:
+            return scene.transactions.state.is_file_in_force
+
+        assert is_in_force()
+        scene.path.write_text("router_id: nonsense\n")
+        assert not (await scene.ask()).is_ok
+        assert not is_in_force(), "a reload has failed"
+        scene.write(2)
+        assert (await scene.ask()).is_ok
+        assert is_in_force()
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert not is_in_force(), "the file has what was taken back"
+        scene.write(1)
+        assert (await scene.ask()).is_ok
+        assert is_in_force()
+        scene.write(3)
+        assert (await scene.ask(confirm_s=100)).is_ok
+        assert is_in_force(), "it is, until it is taken back"
+        assert (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert not is_in_force()
+
+
+def test_a_start_by_another_than_the_file_is_in_the_state(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, is_ready=False)
+    scene.transactions.started(scene.path.read_text(), is_instead=True)
+    assert not scene.transactions.state.is_file_in_force
+
+
 async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         answer = await scene.ask(ReloadAction.ROLLBACK)

@@ -20,7 +20,7 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
-from routectl.render.views import ROUTES, STATUS, fib_counts, health
+from routectl.render.views import ROUTES, STATUS, fib_counts
 
 TABLE = TextTable(
     (
@@ -199,13 +199,10 @@ def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
     assert f"90/{largest} " in shown(ROUTES, [injected])
 
 
-def test_routes_that_nobody_wants_any_more_are_counted_and_make_the_daemon_busy() -> None:
+def test_stale_and_shadowed_routes_are_counted_if_there_are_any() -> None:
     fib: Row = {"desired": 4, "installed": 4, "failed": 0, "pending": 0, "stale": 2}
     assert fib_counts(fib).endswith("0 pending, 2 stale")
-    assert health({"fib": fib}) == "syncing 2"
     assert fib_counts({**fib, "stale": 0}).endswith("0 pending")
-    assert health({"fib": {**fib, "stale": 0}}) == "ok"
-    assert health({"fib": {**fib, "stale": 0, "shadowed": 3}}) == "shadowed 3"
     assert fib_counts({**fib, "shadowed": 3}).endswith(", 3 shadowed")
 
 
