@@ -11,7 +11,6 @@ and groups are numbers in it, because the engine cannot read /etc/passwd.
 from __future__ import annotations
 
 import enum
-import fnmatch
 from dataclasses import dataclass
 
 from routed.config import scalars, shapes
@@ -516,19 +515,3 @@ class Config:
         Cost: 0.2 us for each static route.
         """
         return MartianRules.of(self.allow_martians, [static.prefix for static in self.static])
-
-    def interface_for(self, ifname: str) -> InterfaceConfig | None:
-        """Find the entry of `interfaces` for a link; None if NUP does not run on it.
-
-        A link whose name is not UTF-8 is called `if:INDEX`. No pattern matches it, because its
-        socket would be bound by name.
-        """
-        if ":" in ifname:
-            return None
-        for entry in self.interfaces:
-            if entry.pattern == ifname:
-                return entry
-        for entry in self.interfaces:
-            if fnmatch.fnmatchcase(ifname, entry.pattern):
-                return entry
-        return None

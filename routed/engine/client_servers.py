@@ -8,7 +8,7 @@ import trio
 
 from ipc.control import Role
 from ipc.credentials import PeerCredentials
-from routed.config.schema import Config
+from routed.config.schema import ManagementConfig, MetricsConfig
 from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.engine.router import Router
@@ -44,7 +44,10 @@ class ClientServers:
     def serve_management(self, listener: socket.socket) -> None:
         """Serve the management socket."""
         self._management = ManagementServer(
-            listener, self._reporter, _access_list(self._router.config), self._log_management
+            listener,
+            self._reporter,
+            _access_list(self._router.config.management),
+            self._log_management,
         )
         self._nursery.start_soon(self._management.run)
 
@@ -61,15 +64,15 @@ class ClientServers:
         )
         self._nursery.start_soon(self._metrics.run)
 
-    def apply(self, config: Config) -> None:
+    def apply(self, management: ManagementConfig, metrics: MetricsConfig) -> None:
         """Apply another configuration. A moved endpoint gets its socket later."""
         if self._management is not None:
-            self._management.set_access(_access_list(config))
-        if config.metrics.listen is None:
+            self._management.set_access(_access_list(management))
+        if metrics.listen is None:
             self._stop_metrics()
 
     def _may_read(self, caller: PeerCredentials) -> bool:
-        return _access_list(self._router.config).role_of(caller) >= Role.READ
+        return _access_list(self._router.config.management).role_of(caller) >= Role.READ
 
     def _stop_metrics(self) -> None:
         if self._metrics is not None:
@@ -80,8 +83,7 @@ class ClientServers:
         self._log.write(event, fields, "engine")
 
 
-def _access_list(config: Config) -> AccessList:
-    management = config.management
+def _access_list(management: ManagementConfig) -> AccessList:
     return AccessList.from_principals(
         [(principal.kind.value, principal.id) for principal in management.read],
         [(principal.kind.value, principal.id) for principal in management.admin],

@@ -92,7 +92,7 @@ class Components:
         if self.router.config.log != config.log:
             self._queue.log.level = Level[config.log.level.name]
         self.router.apply(config, received.secrets)
-        self._servers.apply(config)
+        self._servers.apply(config.management, config.metrics)
 
     def handle(self, message: object, descriptor: int | None, now: float) -> None:
         """Handle one message.

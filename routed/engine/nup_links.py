@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from routed.config.interface_match import interface_for
 from routed.config.schema import (
-    Config,
     DampingConfig,
     InterfaceConfig,
     KeyConfig,
+    KeySetConfig,
     LinkMetric,
 )
 from routed.model.link import Interface
@@ -58,7 +59,7 @@ class NeighborLinks:
         family = self._running.get(ifindex)
         return None if family is None else family.name.lower()
 
-    def set_keys(self, config: Config, secrets: Iterable[SharedSecret]) -> None:
+    def set_keys(self, key_sets: Iterable[KeySetConfig], secrets: Iterable[SharedSecret]) -> None:
         """Make the key rings of a configuration; `reconcile` then passes them to the links."""
         values = {(secret.key_set, secret.id): secret.value for secret in secrets}
         self._key_rings = {
@@ -66,20 +67,29 @@ class NeighborLinks:
                 key_set.name,
                 tuple(_auth_key(key, values[key_set.name, key.id]) for key in key_set.keys),
             )
-            for key_set in config.keys
+            for key_set in key_sets
         }
 
     def add_socket(
-        self, link: Interface, family: Family, opened: socket.socket, config: Config
+        self,
+        link: Interface,
+        family: Family,
+        opened: socket.socket,
+        configured: InterfaceConfig | None,
     ) -> None:
         """Use a socket for a link, in place of an earlier one. It becomes this object's."""
         self.remove(link.ifindex)
         self._waiting[link.ifindex] = family, opened
-        self.reconcile(link, config)
+        self.reconcile(link, configured)
 
-    def reconcile(self, link: Interface, config: Config) -> None:
-        """Run NUP on a link if and only if it can and should, with the present settings."""
-        settings = self._settings(link, config)
+    def reconcile(self, link: Interface, configured: InterfaceConfig | None) -> None:
+        """Run NUP on a link if and only if it can and should, with the present settings.
+
+        Args:
+            link: the link, as it is now.
+            configured: its entry of `interfaces`, if any.
+        """
+        settings = self._settings(link, configured)
         if settings is None:
             self.remove(link.ifindex)
         elif link.ifindex in self._running:
@@ -101,9 +111,8 @@ class NeighborLinks:
         if waiting is not None:
             waiting[1].close()
 
-    def _settings(self, link: Interface, config: Config) -> LinkSettings | None:
+    def _settings(self, link: Interface, configured: InterfaceConfig | None) -> LinkSettings | None:
         """Return the settings of NUP on a link; None if it cannot or should not run."""
-        configured = config.interface_for(link.ifname)
         family = self._family(link.ifindex)
         if configured is None or family is None or not link.is_up or link.is_port:
             return None
@@ -166,13 +175,15 @@ def _time_or(time: float | None, default: float) -> float:
     return default if time is None else time
 
 
-def longest_dead_interval(links: Iterable[Interface], config: Config) -> float:
+def longest_dead_interval(
+    links: Iterable[Interface], interfaces: Sequence[InterfaceConfig]
+) -> float:
     """Return the seconds within which every present neighbor is heard."""
     intervals = [
         entry.hello_s * entry.multiplier
         for link in links
         if link.is_up and not link.is_loopback
-        if (entry := config.interface_for(link.ifname)) is not None
+        if (entry := interface_for(interfaces, link.ifname)) is not None
     ]
     return max(intervals, default=0.0)
 

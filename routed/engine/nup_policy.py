@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from routed.config.schema import Config, FilterAction, FilterRule, FilterSource, ImportRule
+from collections.abc import Iterable
+
+from routed.config.schema import (
+    FilterAction,
+    FilterRule,
+    FiltersConfig,
+    FilterSource,
+    ImportRule,
+    SummaryConfig,
+)
 from routed.nup.routes.policy import NeighborRule, Policy, Suppression
 
 __all__ = ["neighbor_policy"]
 
 
-def neighbor_policy(config: Config) -> Policy:
+def neighbor_policy(filters: FiltersConfig, summaries: Iterable[SummaryConfig]) -> Policy:
     """Convert the rules of a configuration, in its order."""
     return Policy(
-        imports=tuple(_rule(rule) for rule in config.filters.imports),
-        exports=tuple(_rule(rule) for rule in config.filters.exports),
+        imports=tuple(_rule(rule) for rule in filters.imports),
+        exports=tuple(_rule(rule) for rule in filters.exports),
         suppressions=tuple(
-            Suppression(summary.prefix, summary.interface)
-            for summary in config.summaries
-            if summary.only
+            Suppression(summary.prefix, summary.interface) for summary in summaries if summary.only
         ),
     )
 

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from routed.config.schema import (
-    Config,
     FilterAction,
     RedistributeConfig,
     RedistributeSource,
@@ -77,18 +76,22 @@ class Redistribution:
         """By summary: the prefixes inside it that are originated or learned."""
         self._originated: dict[Family, set[int]] = {family: set() for family in Family}
 
-    def apply(self, config: Config) -> bool:
+    def apply(
+        self,
+        rules: tuple[RedistributeConfig, ...],
+        summaries: tuple[SummaryConfig, ...],
+        martians: MartianRules,
+    ) -> bool:
         """Apply other rules. Returns whether every prefix is to be evaluated again."""
-        martians = MartianRules.of(config.allow_martians)
         applied = self._rules, self._summaries, self._martians
-        if applied == (config.redistribute, config.summaries, martians):
+        if applied == (rules, summaries, martians):
             return False
         self._martians = martians
-        kept = {summary.prefix for summary in config.summaries}
+        kept = {summary.prefix for summary in summaries}
         for prefix in [prefix for prefix in self._covered if prefix not in kept]:
             if self._covered.pop(prefix):
                 self._set_summary(prefix, False)
-        self._rules, self._summaries = config.redistribute, config.summaries
+        self._rules, self._summaries = rules, summaries
         return True
 
     def handle_best_paths(self, changes: BestPathChanges, now: float) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from routed.config.schema import Config
+from routed.config.schema import StaticConfig
 from routed.engine.redistribution import SUMMARY_OWNER
 from routed.model.prefix import Address, Prefix
 from routed.model.route import (
@@ -50,9 +50,9 @@ class CandidateSources:
 
     # --- the configuration
 
-    def apply(self, config: Config) -> None:
+    def apply(self, statics: Iterable[StaticConfig]) -> None:
         """Install the static routes of a configuration; only differences are touched."""
-        before, self._statics = self._statics, _static_routes(config)
+        before, self._statics = self._statics, _static_routes(statics)
         for key, route in before.items():
             if key not in self._statics:
                 self._rib.withdraw(route.prefix, route.source, route.owner)
@@ -159,9 +159,9 @@ class CandidateSources:
             )
 
 
-def _static_routes(config: Config) -> dict[tuple[Prefix, str], Route]:
+def _static_routes(statics: Iterable[StaticConfig]) -> dict[tuple[Prefix, str], Route]:
     routes = {}
-    for static in config.static:
+    for static in statics:
         # Two static routes of one prefix differ in distance or metric (config/check.py).
         owner = f"{static.distance}/{static.metric}"
         routes[static.prefix, owner] = Route(

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Mapping
 import trio
 
 from routed.clock import MonotonicClock, wall_time
+from routed.config.interface_match import interface_for
 from routed.config.schema import Config
 from routed.control.changes import ChangeHub
 from routed.engine.fib.acknowledgements import FibAcknowledgements
@@ -104,8 +105,9 @@ class Router:
         self.rib = Rib()
         self.desired = DesiredFib(config.fib.table_id)
         self.convergence = ConvergenceClock()
+        fib, rules = config.fib, config.filters.kernel
         self.programming = FibProgramming(
-            config, self.rib.best, self.desired, self.convergence, log
+            fib, rules, self.rib.best, self.desired, self.convergence, log
         )
         self.snapshot = FibSnapshot(config.router_id, daemon_pid, memory=snapshot_memory)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
@@ -165,18 +167,20 @@ class Router:
 
     def apply(self, config: Config, secrets: tuple[SharedSecret, ...]) -> None:
         """Apply a configuration, in one step."""
-        self.neighbor_links.set_keys(config, secrets)
+        self.neighbor_links.set_keys(config.keys, secrets)
         self.config = config
-        self.injection.apply(config)
-        self._sources.apply(config)
+        self.injection.allow_martians(config.allow_martians)
+        self._sources.apply(config.static)
         for link in self.links.values():
-            self.neighbor_links.reconcile(link, config)
+            self.neighbor_links.reconcile(link, interface_for(config.interfaces, link.ifname))
         martians = MartianRules.of(config.allow_martians)  # a static route is no neighbor's
         self.neighbors.set_martians(martians, self._clock.now())
-        self.neighbors.set_policy(neighbor_policy(config), self._clock.now())
-        if self._redistribution.apply(config):
+        self.neighbors.set_policy(
+            neighbor_policy(config.filters, config.summaries), self._clock.now()
+        )
+        if self._redistribution.apply(config.redistribute, config.summaries, martians):
             self._redistribute_all()
-        if self.programming.apply(config):
+        if self.programming.apply(config.fib, config.filters.kernel):
             for family, keys, _ in self.rib.choices():
                 for key in keys:
                     self.programming.refresh(Prefix.from_int(family, key))
@@ -190,7 +194,7 @@ class Router:
         self._observer.link_changed(before, link)
         self.rib.link_changed(link)
         self.programming.must_verify()
-        self.neighbor_links.reconcile(link, self.config)
+        self.neighbor_links.reconcile(link, interface_for(self.config.interfaces, link.ifname))
         self._to_decide.set()
 
     def link_removed(self, ifindex: int) -> None:
@@ -212,7 +216,7 @@ class Router:
                 there are any, learned routes are kept from the kernel until NUP is loaded.
         """
         now = self._clock.now()
-        in_sync_at = now + longest_dead_interval(self.links.values(), self.config)
+        in_sync_at = now + longest_dead_interval(self.links.values(), self.config.interfaces)
         self.initial_sync.links_complete(in_sync_at)
         # A neighbor on a link that is down has lost its carrier as well, and keeps no routes of
         # this router.
@@ -252,7 +256,8 @@ class Router:
         if link is None:
             opened.close()
         else:
-            self.neighbor_links.add_socket(link, family, opened, self.config)
+            configured = interface_for(self.config.interfaces, link.ifname)
+            self.neighbor_links.add_socket(link, family, opened, configured)
 
     # --- neighbors
 

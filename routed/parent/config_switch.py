@@ -38,6 +38,7 @@ from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
 from routed.parent.kernel import KernelSide
+from routed.parent.kernel_settings import KernelSettings
 from routed.parent.listeners import Listener, ListenerError
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.startup import Opened
@@ -272,8 +273,9 @@ class ConfigSwitch:
 
     def _put_in_force(self, new: InForce) -> None:
         old, self.in_force = self.in_force, new
-        self._kernel.follow(old.config, new.config)
-        self.nup_sockets.follow(new.config)
+        self._kernel.follow(KernelSettings.of(new.config))
+        self._kernel.admission.follow(new.config.martians)
+        self.nup_sockets.follow(new.config.interfaces)
         if old.config.log != new.config.log:
             self._daemon_log.follow(new.config.log)
 

@@ -20,18 +20,17 @@ from typing import Self
 
 import trio
 
-from routed.config.schema import Config, FibConfig, NextHopObjects, OnExit
+from routed.config.schema import FibConfig, NextHopObjects, OnExit
 from routed.fib.carrier import CarrierCheck
 from routed.fib.compat_mode import CompatMode
 from routed.fib.import_sync import ImportSync
-from routed.fib.imported import KernelImportRule
 from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthop_sync import ObjectSync
 from routed.fib.nexthops.codec import SeenNextHop
 from routed.fib.nexthops.table import NextHopState, NexthopTable
 from routed.fib.request_socket import RequestSocket
-from routed.fib.routes.ownership import KernelRoute, Ownership
+from routed.fib.routes.ownership import KernelRoute
 from routed.fib.routes.tables import FibTables
 from routed.fib.rule_sync import RuleSync
 from routed.fib.sync import FibSync
@@ -51,9 +50,9 @@ from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX
-from routed.model.rule import PolicyRule
 from routed.netlink.socket import DumpInterrupted, EventSocket
 from routed.parent.engine_process.supervisor import Supervisor
+from routed.parent.kernel_settings import KernelSettings
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.route_admission import RouteAdmission
 
@@ -116,7 +115,7 @@ class KernelSide:
 
     def __init__(
         self,
-        config: Config,
+        settings: KernelSettings,
         sockets: KernelSockets,
         links: LinkTable,
         nup_sockets: NeighborSockets,
@@ -126,7 +125,7 @@ class KernelSide:
         """Create the syncs on subscribed sockets; nothing is read before `load`.
 
         Args:
-            config: the configuration in force.
+            settings: those of the configuration in force.
             sockets: open for as long as this is used.
             links: the table of links, kept current from now on.
             nup_sockets: opened and closed as links change.
@@ -140,39 +139,40 @@ class KernelSide:
         """Set once all routes that an engine selected at its start were tried."""
         self.is_loaded = False
         """Whether the links have been read."""
+        self._settings = settings
         self._links = links
         self._nup_sockets = nup_sockets
         self._supervisor = supervisor
         self._log = log
         self._compat_mode = CompatMode()
-        fib_tables = FibTables(_ownership(config.fib))
-        self._objects = self._open_objects(config.fib, sockets.object_writer, fib_tables)
+        fib, fib_tables = settings.fib, FibTables(settings.ownership)
+        self._objects = self._open_objects(fib, sockets.object_writer, fib_tables)
         self.sync = FibSync(
             fib_tables,
             sockets.writer,
-            resync_s=config.fib.resync_s,
+            resync_s=fib.resync_s,
             log=log,
             rng=random.Random(),  # noqa: S311  (jitter, not a secret)
             on_progress=self._on_progress,
             is_link_up=self._is_link_up,
             objects=self._objects,
         )
-        self.admission = RouteAdmission(self.sync, log, config.martians)
+        self.admission = RouteAdmission(self.sync, log)
         self._rules = RuleSync(
             sockets.rule_writer,
-            config.fib.protocol,
-            resync_s=config.fib.resync_s,
+            fib.protocol,
+            resync_s=fib.resync_s,
             log=log,
             on_states=self.report_rules,
         )
-        self._rules.set_desired(_rules_of(config))
+        self._rules.set_desired(settings.rules)
         self._learn = ImportSync(
             sockets.import_reader,
-            resync_s=config.fib.resync_s,
+            resync_s=fib.resync_s,
             log=log,
             on_change=self._on_imported,
         )
-        self._learn.set_desired(_learn_rules(config))
+        self._learn.set_desired(settings.imports)
         self._monitor = KernelMonitor(
             sockets.listener,
             sockets.reader,
@@ -184,11 +184,9 @@ class KernelSide:
             on_failure=self._on_failed_dump,
             links=links,
         )
+        answered = self._monitor.link_answered
         self._carriers = CarrierCheck(
-            sockets.link_asker,
-            self._links_up,
-            self._monitor.link_answered,
-            config.fib.carrier_check_s,
+            sockets.link_asker, self._links_up, answered, fib.carrier_check_s
         )
 
     def _links_up(self) -> list[int]:
@@ -231,17 +229,17 @@ class KernelSide:
             nursery.start_soon(self._learn.run)
             nursery.start_soon(self._carriers.run)
 
-    def follow(self, old: Config, new: Config) -> None:
-        """Switch the kernel side to another configuration."""
+    def follow(self, new: KernelSettings) -> None:
+        """Switch the kernel side to another configuration, except for the martians."""
+        old, self._settings = self._settings, new
         self.sync.resync_s = self._rules.resync_s = self._learn.resync_s = new.fib.resync_s
-        self._rules.set_desired(_rules_of(new))
-        self.admission.follow(new.martians)
+        self._rules.set_desired(new.rules)
         if old.fib.carrier_check_s != new.fib.carrier_check_s:
             self._carriers.period_s = new.fib.carrier_check_s
-        if old.learn != new.learn:
-            self._learn.set_desired(_learn_rules(new))
+        if old.imports != new.imports:
+            self._learn.set_desired(new.imports)
         if old.fib != new.fib:
-            self.sync.change_ownership(_ownership(new.fib))
+            self.sync.change_ownership(new.ownership)
         if old.fib.table_id != new.fib.table_id:
             self._monitor.follow_table(new.fib.table_id)
 
@@ -443,18 +441,3 @@ def _usable(link: Interface) -> set[tuple[Address, Address | None, int]]:
 
 def _is_in(via: Address, prefixes: Iterable[Prefix]) -> bool:
     return any(prefix.contains_address(via) for prefix in prefixes)
-
-
-def _learn_rules(config: Config) -> list[KernelImportRule]:
-    return [
-        KernelImportRule(entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts)
-        for entry in config.learn
-    ]
-
-
-def _rules_of(config: Config) -> list[PolicyRule]:
-    return [rule for entry in config.rules for rule in entry.rules]
-
-
-def _ownership(fib: FibConfig) -> Ownership:
-    return Ownership(fib.protocol, fib.priority, frozenset({fib.table_id}))

@@ -68,6 +68,7 @@ from routed.parent.engine_process.supervisor import EngineContext, Supervisor
 from routed.parent.engine_requests import EngineRequests
 from routed.parent.former_tables import sweep_former_tables
 from routed.parent.kernel import KernelSide, KernelSockets
+from routed.parent.kernel_settings import KernelSettings
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import Transactions
@@ -213,8 +214,11 @@ class Parent:
         self._journals = Journals(log)
         self._supervisor = Supervisor(log)
         links = LinkTable(config.fib.table_id, config.fib.protocol)
-        self._nup_sockets = NeighborSockets(config, links, self._supervisor, log)
-        self._kernel = KernelSide(config, sockets, links, self._nup_sockets, self._supervisor, log)
+        self._nup_sockets = NeighborSockets(config.interfaces, links, self._supervisor, log)
+        self._kernel = KernelSide(
+            KernelSettings.of(config), sockets, links, self._nup_sockets, self._supervisor, log
+        )
+        self._kernel.admission.follow(config.martians)
         self._reader = ConfigReader(start.path)
         self._switch = ConfigSwitch(
             InForce(config, opened.secrets),

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
 
+from routed.config.interface_match import interface_for
 from routed.config.plan import LinkPlan
-from routed.config.schema import Config
+from routed.config.schema import InterfaceConfig
 from routed.fib.links.table import LinkChange, LinkTable
 from routed.imsg.messages import SocketKind, SocketReady
 from routed.log.logger import Logger
@@ -47,17 +49,21 @@ class NeighborSockets:
     """Owns the sockets, and the links whose socket is tried again."""
 
     def __init__(
-        self, config: Config, links: LinkTable, supervisor: Supervisor, log: Logger
+        self,
+        interfaces: Sequence[InterfaceConfig],
+        links: LinkTable,
+        supervisor: Supervisor,
+        log: Logger,
     ) -> None:
         """Begin without sockets.
 
         Args:
-            config: in force.
+            interfaces: the section of the configuration.
             links: all links, as they are now.
             supervisor: its running engine gets a copy of each socket.
             log: for sockets that were opened, and those that could not be.
         """
-        self._config = config
+        self._interfaces = interfaces
         self._links = links
         self._supervisor = supervisor
         self._log = log
@@ -91,9 +97,9 @@ class NeighborSockets:
         for ifindex in list(self._kept):
             self.forget(ifindex)
 
-    def follow(self, config: Config) -> None:
-        """Decide by another configuration from now on; `reconcile_all` opens and closes sockets."""
-        self._config = config
+    def follow(self, interfaces: Sequence[InterfaceConfig]) -> None:
+        """Decide by another section from now on; `reconcile_all` opens and closes sockets."""
+        self._interfaces = interfaces
 
     def reconcile_all(self) -> None:
         """Open and close sockets by the configuration in force."""
@@ -109,11 +115,11 @@ class NeighborSockets:
 
     def reconcile(self, link: Interface) -> None:
         """Give the engine a socket for a link, if NUP runs there and the engine has none."""
-        config = self._config
-        family = neighbor_family(link, config)
-        self._record_port(link, config)
+        entry = interface_for(self._interfaces, link.ifname)
+        family = neighbor_family(link, entry)
+        self._record_port(link, is_configured=entry is not None)
         if family is None:
-            self._rest(link, config)
+            self._rest(link, is_configured=entry is not None)
             return
         engine = self._supervisor.running
         if engine is None:
@@ -133,10 +139,10 @@ class NeighborSockets:
         engine.send_link(link.ifindex)  # the engine must know the link before its socket comes
         engine.send(SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=copy)
 
-    def _rest(self, link: Interface, config: Config) -> None:
+    def _rest(self, link: Interface, *, is_configured: bool) -> None:
         """A link that cannot speak now keeps its socket if it will again."""
         kept = self._kept.get(link.ifindex)
-        if link.is_port or config.interface_for(link.ifname) is None:
+        if link.is_port or not is_configured:
             self.forget(link.ifindex)
         elif kept is not None:
             kept.is_handed_over = False
@@ -163,20 +169,20 @@ class NeighborSockets:
         self._log.emit("socket-opened", link=link.ifname, family=family.name.lower())
         return kept
 
-    def _record_port(self, link: Interface, config: Config) -> None:
+    def _record_port(self, link: Interface, *, is_configured: bool) -> None:
         """Say once that NUP does not run on a link because it is a port of another one."""
-        is_refused = link.is_port and config.interface_for(link.ifname) is not None
+        is_refused = link.is_port and is_configured
         if is_refused and link.ifindex not in self._ports:
             self._log.emit("nup-not-on-port", link=link.ifname)
         (self._ports.add if is_refused else self._ports.discard)(link.ifindex)
 
-    def link_plans(self, new: Config) -> list[LinkPlan]:
+    def link_plans(self, new: Sequence[InterfaceConfig]) -> list[LinkPlan]:
         """Say for every link how NUP runs there, and how it would by another configuration."""
         return [
             LinkPlan(
                 link.ifname,
-                self._config.interface_for(link.ifname),
-                new.interface_for(link.ifname),
+                interface_for(self._interfaces, link.ifname),
+                interface_for(new, link.ifname),
                 has_socket=link.ifindex in self,
             )
             for link in self._links.interfaces.values()
@@ -199,7 +205,7 @@ class NeighborSockets:
                     self.reconcile(link)
 
 
-def neighbor_family(link: Interface, config: Config) -> Family | None:
+def neighbor_family(link: Interface, entry: InterfaceConfig | None) -> Family | None:
     """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.
 
     On a port of a bridge or a bond nothing is ever received, and what is sent there comes from the
@@ -208,7 +214,6 @@ def neighbor_family(link: Interface, config: Config) -> Family | None:
     While an IPv6 address is still being checked for duplicates nothing is opened: it will be
     usable in a second, and the adjacency should not move from one family to the other.
     """
-    entry = config.interface_for(link.ifname)
     if entry is None or not link.is_up or link.is_loopback or link.is_port:
         return None
     if not entry.neighbors and not link.has_multicast:

@@ -290,7 +290,7 @@ class Transactions:
         delta = await self._compare(in_force, new)
         lines = [*delta.changes, *beside]
         if action is ReloadAction.PLAN:
-            links = self._switch.nup_sockets.link_plans(new)
+            links = self._switch.nup_sockets.link_plans(new.interfaces)
             lines = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
             lines += [
                 f"adjacency   {change}: links sign and verify accordingly" for change in beside

@@ -60,13 +60,13 @@ class Refused(NamedTuple):
 class RouteAdmission:
     """Admits the desired routes of engines, and owns the count of them."""
 
-    def __init__(self, sync: FibSync, log: Logger, martians: MartianRules) -> None:
+    def __init__(self, sync: FibSync, log: Logger, martians: MartianRules = NO_EXCEPTIONS) -> None:
         """Admit the routes of a first engine.
 
         Args:
             sync: programs the routes that are admitted.
             log: for the routes that are refused.
-            martians: prefixes that no engine may ask for.
+            martians: the martians that may be installed, until `follow`.
         """
         self._martians = martians
         self._sync = sync

@@ -15,10 +15,11 @@ import trio
 
 from routed.config.load import load_text
 from routed.config.plan import LinkPlan
-from routed.config.schema import Config, LogConfig
+from routed.config.schema import Config, InterfaceConfig, LogConfig
 from routed.imsg.messages import ConfBegin, ReloadFinished
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
+from routed.model.martians import MartianRules
 from routed.model.secret import SharedSecret
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import ConfigSwitch, InForce
@@ -26,6 +27,7 @@ from routed.parent.engine_process.session import CONFIGURE_TIMEOUT_S, EngineFail
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
 from routed.parent.kernel import KernelSide
+from routed.parent.kernel_settings import KernelSettings
 from routed.parent.nup_sockets import NeighborSockets
 from routed.parent.startup import Opened
 
@@ -120,26 +122,39 @@ class FakeAnswers:
 
 
 class FakeKernel:
-    """The configuration that the parent's own side follows."""
+    """The sections and the martians that the kernel side follows."""
 
     def __init__(self, config: Config) -> None:
-        self.follows = config
+        self.sections = KernelSettings.of(config)
+        self.admission = FakeAdmission(config.martians)
 
-    def follow(self, old: Config, new: Config) -> None:
-        assert old == self.follows
-        self.follows = new
+    def follow(self, new: KernelSettings) -> None:
+        self.sections = new
+
+
+class FakeAdmission:
+    """The martians that may be installed."""
+
+    def __init__(self, martians: MartianRules) -> None:
+        self.martians = martians
+
+    def follow(self, martians: MartianRules) -> None:
+        self.martians = martians
 
 
 class FakeNupSockets:
     """One link, on which NUP runs by both configurations."""
 
-    def follow(self, config: Config) -> None:
-        pass
+    def __init__(self, config: Config) -> None:
+        self.interfaces = config.interfaces
+
+    def follow(self, interfaces: tuple[InterfaceConfig, ...]) -> None:
+        self.interfaces = interfaces
 
     def reconcile_all(self) -> None:
         pass
 
-    def link_plans(self, new: Config) -> list[LinkPlan]:
+    def link_plans(self, new: tuple[InterfaceConfig, ...]) -> list[LinkPlan]:
         return []
 
 
@@ -226,13 +241,14 @@ class FakeParent:
         self.kernel = FakeKernel(started_by)
         self.opened = FakeOpened(self.log)
         self.reader = DirectReader(str(path))
+        self.nup_sockets = FakeNupSockets(started_by)
         self.switch = ConfigSwitch(
             InForce(started_by),
             self.reader,
             cast("Opened", self.opened),
             cast("Supervisor", self),
             cast("KernelSide", self.kernel),
-            cast("NeighborSockets", FakeNupSockets()),
+            cast("NeighborSockets", self.nup_sockets),
         )
 
     @property
@@ -252,6 +268,14 @@ class FakeParent:
             self.restarts += 1
             await trio.sleep(RESTART_S)
 
-    @property
-    def kernel_follows(self) -> Config:
-        return self.kernel.follows
+    def follows(self, config: Config) -> bool:
+        """Whether each component of the parent follows its sections of a configuration."""
+        return (
+            self.kernel.sections,
+            self.kernel.admission.martians,
+            self.nup_sockets.interfaces,
+        ) == (
+            KernelSettings.of(config),
+            config.martians,
+            config.interfaces,
+        )

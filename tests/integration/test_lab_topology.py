@@ -13,6 +13,7 @@ import topology
 from convergence import fib_differences, path_gaps
 from kernel import KernelNextHop, KernelRoute
 from pinger import Echoes
+from routed.config.interface_match import interface_for
 from routed.config.load import load_text
 from waiting import DeadlineExceededError, wait_until
 
@@ -44,7 +45,7 @@ def test_every_generated_configuration_is_accepted(name: str, is_rootless: bool)
         config = load_text(router_config.config_of(node, is_rootless=is_rootless))
         assert str(config.router_id) == node.router_id
         assert config.user.name == ("root" if is_rootless else "routed")
-        assert config.interface_for("eth-A") is not None
+        assert interface_for(config.interfaces, "eth-A") is not None
 
 
 def test_addresses_follow_from_the_order_in_the_file() -> None:

@@ -310,7 +310,8 @@ class Daemon:
         await self.parent.switch.wait_for_engine()
         engine = self.parent.running
         assert engine is not None
-        assert engine.runs_by == self.parent.switch.config == self.parent.kernel_follows == config
+        assert engine.runs_by == self.parent.switch.config == config
+        assert self.parent.follows(config)
 
 
 async def run_world(directory: Path, work: list[Operation]) -> None:

@@ -19,7 +19,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from routed.config.schema import Config
+from routed.config.schema import FibConfig, KernelRule
 from routed.engine.fib.desired import DesiredFib, DesiredRoute
 from routed.engine.fib.filter import KernelFilter
 from routed.engine.fib.latency import ConvergenceClock
@@ -51,7 +51,8 @@ class FibProgramming:
 
     def __init__(
         self,
-        config: Config,
+        fib: FibConfig,
+        kernel_rules: tuple[KernelRule, ...],
         best: Callable[[Prefix], BestPath | None],
         desired: DesiredFib,
         convergence: ConvergenceClock,
@@ -60,7 +61,8 @@ class FibProgramming:
         """Begin with no desired route.
 
         Args:
-            config: the first configuration.
+            fib: the section of the first configuration.
+            kernel_rules: its filter of what may reach the kernel.
             best: looks up the best path of a prefix in the RIB.
             desired: receives the desired routes.
             convergence: times their way to the kernel.
@@ -70,8 +72,8 @@ class FibProgramming:
         self._desired = desired
         self._convergence = convergence
         self._log = log
-        self._priority = config.fib.priority
-        self.kernel_filter = KernelFilter(config.filters.kernel)
+        self._priority = fib.priority
+        self.kernel_filter = KernelFilter(kernel_rules)
         """Keeps routes that the RIB has selected out of the kernel."""
         self.defers_learned = False
         """After a restart, until NUP is loaded. The kernel forwards by what an earlier engine has
@@ -88,16 +90,16 @@ class FibProgramming:
 
     # --- desired routes
 
-    def apply(self, config: Config) -> bool:
+    def apply(self, fib: FibConfig, kernel_rules: tuple[KernelRule, ...]) -> bool:
         """Apply another configuration. Returns whether `refresh` is due for every prefix.
 
         The parent removes what it has under another table or priority by itself, and begins with
         nothing there.
         """
         before = self._desired.table_id, self._priority, self.kernel_filter.rules
-        self.kernel_filter = KernelFilter(config.filters.kernel)
-        self._desired.set_table(config.fib.table_id)
-        self._priority = config.fib.priority
+        self.kernel_filter = KernelFilter(kernel_rules)
+        self._desired.set_table(fib.table_id)
+        self._priority = fib.priority
         return before != (self._desired.table_id, self._priority, self.kernel_filter.rules)
 
     def refresh(self, prefix: Prefix) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import trio
 
 from ipc.control import RouteOperation
-from routed.config.schema import Config
 from routed.control.injection import Injection, InjectionRefusal, find_martian_routes
 from routed.engine.injection.journal import Journal, Kept, Removed, Renewed
 from routed.engine.injection.leases import InjectedRoutes, Problem
@@ -47,9 +46,9 @@ class InjectionService:
         self._journal: Journal | None = None
         self._to_expire = trio.Event()
 
-    def apply(self, config: Config) -> None:
-        """Use another configuration for requests that come from now on."""
-        self._allowed_martians = config.allow_martians
+    def allow_martians(self, prefixes: Sequence[Prefix]) -> None:
+        """Accept routes of these martians in requests that come from now on."""
+        self._allowed_martians = prefixes
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         """Return the time until a route's lease expires; None if it has no timed lease."""

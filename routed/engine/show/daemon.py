@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from routed import __version__
+from routed.config.interface_match import interface_for
 from routed.config.written import written
 from routed.control.views import (
     ConfigView,
@@ -186,7 +187,11 @@ class Reporter:
 
     def _interface_view(self, ifindex: int, neighbors_up: int) -> InterfaceView:
         link = self._router.links[ifindex]
-        entry = self._router.config.interface_for(link.ifname) if not link.is_loopback else None
+        entry = (
+            interface_for(self._router.config.interfaces, link.ifname)
+            if not link.is_loopback
+            else None
+        )
         return InterfaceView(
             interface=link.ifname,
             ifindex=ifindex,

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ipc import codec
 from routed.config import hints, load
+from routed.config.interface_match import interface_for
 from routed.config.load import (
     PROBLEMS_SHOWN_MAX,
     ConfigError,
@@ -153,7 +154,7 @@ def test_an_exact_interface_name_goes_before_patterns_in_file_order() -> None:
         MINIMAL + "interfaces: {'eth*': {cost: 1}, 'e*': {cost: 2}, eth7: {cost: 3}, lan0: }\n"
     )
     costs = {
-        name: entry.cost if (entry := config.interface_for(name)) else None
+        name: entry.cost if (entry := interface_for(config.interfaces, name)) else None
         for name in ("eth7", "eth0", "ens3", "lan0", "wg0")
     }
     assert costs == {"eth7": 3, "eth0": 1, "ens3": 2, "lan0": 10, "wg0": None}
@@ -162,8 +163,8 @@ def test_an_exact_interface_name_goes_before_patterns_in_file_order() -> None:
 def test_no_pattern_means_a_link_whose_name_is_no_text() -> None:
     """Its socket could not be bound, and that would be tried again every second."""
     config = load_text(MINIMAL + "interfaces: {'*': {cost: 1}}\n")
-    assert config.interface_for("if7") is not None
-    assert config.interface_for("if:7") is None
+    assert interface_for(config.interfaces, "if7") is not None
+    assert interface_for(config.interfaces, "if:7") is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from routed.config.diff import compare
+from routed.config.interface_match import interface_for
 from routed.config.load import load_file, load_text
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config, Nested, options_of
@@ -68,7 +69,7 @@ def test_rules_summaries_and_keys_are_named_one_by_one() -> None:
 
 def test_a_link_that_is_here_is_said_once() -> None:
     new = load_text("router_id: 10.255.0.1\nuser: nobody\ninterfaces: {eth0: {cost: 7}, wg0: {}}\n")
-    links = [LinkPlan("eth0", None, new.interface_for("eth0"), has_socket=False)]
+    links = [LinkPlan("eth0", None, interface_for(new.interfaces, "eth0"), has_socket=False)]
     assert plan(BASE, new, links) == [
         "adjacency   eth0: begins",
         "socket      eth0: opened",

@@ -47,7 +47,8 @@ def rib() -> Rib:
 
 def programming_of(rib: Rib, log: Logger = LOG) -> tuple[FibProgramming, DesiredFib]:
     desired = DesiredFib(254)
-    return FibProgramming(load_text(BASE), rib.best, desired, ConvergenceClock(), log), desired
+    fib = load_text(BASE).fib
+    return FibProgramming(fib, (), rib.best, desired, ConvergenceClock(), log), desired
 
 
 def pending(desired: DesiredFib) -> set[Prefix]:
@@ -86,8 +87,9 @@ def test_a_change_of_table_priority_or_filter_refreshes_every_route(
 ) -> None:
     """A reload that changed the priority once removed every route from the kernel."""
     programming, _ = programming_of(rib)
-    assert programming.apply(load_text(f"{BASE}{changed}\n")) is is_wanted_again
-    assert programming.apply(load_text(BASE)) is is_wanted_again
+    for text in (f"{BASE}{changed}\n", BASE):
+        config = load_text(text)
+        assert programming.apply(config.fib, config.filters.kernel) is is_wanted_again
 
 
 def wide(first: int, count: int) -> tuple[NextHop, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from routed.config.interface_match import interface_for
 from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.engine.nup_links import NeighborLinks
@@ -81,8 +82,18 @@ class Rig:
 
     def appear(self, there: Interface, config: Config) -> None:
         """Add a link with its socket."""
-        self.links.reconcile(there, config)
-        self.links.add_socket(there, Family.IPV6, self.socket(), config)
+        self.reconcile(there, config)
+        self.add_socket(there, Family.IPV6, config)
+
+    def reconcile(self, there: Interface, config: Config) -> None:
+        """Have the link follow a configuration."""
+        self.links.reconcile(there, interface_for(config.interfaces, there.ifname))
+
+    def add_socket(self, there: Interface, family: Family, config: Config) -> None:
+        """Hand over a socket for a link."""
+        self.links.add_socket(
+            there, family, self.socket(), interface_for(config.interfaces, there.ifname)
+        )
 
 
 @pytest.fixture
@@ -118,21 +129,21 @@ async def test_nup_does_not_run_on_a_link_that_no_entry_matches(
 async def test_a_renamed_link_follows_the_entry_of_its_new_name(rig: Rig) -> None:
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
-    rig.links.reconcile(link("wg0"), config)
+    rig.reconcile(link("wg0"), config)
     assert rig.nup.running[3].cost == 50
     assert rig.nup.running[3].unicast_neighbors == (Address.parse("fe80::2"),)
-    rig.links.reconcile(link("other"), config)
+    rig.reconcile(link("other"), config)
     assert rig.nup.running == {}
 
 
 async def test_nup_waits_for_carrier_and_for_an_address(rig: Rig) -> None:
     config = config_of(PATTERNS)
     there = link("eth0", has_carrier=False)
-    rig.links.reconcile(there, config)
+    rig.reconcile(there, config)
     assert 3 not in rig.links
     rig.appear(link("eth0"), config)
     assert 3 in rig.links
-    rig.links.reconcile(dataclasses.replace(link("eth0"), addresses=()), config)
+    rig.reconcile(dataclasses.replace(link("eth0"), addresses=()), config)
     assert rig.nup.running == {}
 
 
@@ -140,12 +151,10 @@ async def test_a_changed_configuration_changes_running_links_and_ends_those_that
     rig: Rig,
 ) -> None:
     rig.appear(link("eth0"), config_of(PATTERNS))
-    rig.links.reconcile(
-        link("eth0"), config_of("interfaces: {eth0: {hello: 200ms, multiplier: 4}}")
-    )
+    rig.reconcile(link("eth0"), config_of("interfaces: {eth0: {hello: 200ms, multiplier: 4}}"))
     settings = rig.nup.running[3]
     assert (settings.cost, settings.hello_interval_s, settings.multiplier) == (10, 0.2, 4)
-    rig.links.reconcile(link("eth0"), config_of("interfaces: {}"))
+    rig.reconcile(link("eth0"), config_of("interfaces: {}"))
     assert rig.nup.running == {}
 
 
@@ -157,12 +166,12 @@ async def test_metrics_and_damping_reach_the_protocol(rig: Rig) -> None:
         "interfaces: {eth0: {metric: loss, rtt_cost: 90, "
         "damping: {half_life: 5s, suppress: 2000, reuse: 500, longest: 20s}}}"
     )
-    rig.links.reconcile(link("eth0"), wanted)
+    rig.reconcile(link("eth0"), wanted)
     settings = rig.nup.running[3]
     assert settings.is_loss_based
     assert settings.rtt_cost == RttCost(0.01, 0.12, 90)
     assert settings.damping == Damping(5.0, 2000, 500, 20.0)
-    rig.links.reconcile(link("eth0"), config_of("interfaces: {eth0: {damping: {}}}"))
+    rig.reconcile(link("eth0"), config_of("interfaces: {eth0: {damping: {}}}"))
     assert rig.nup.running[3].damping == Damping(15.0, 3000, 1000, 60.0)
 
 
@@ -171,18 +180,18 @@ async def test_a_link_that_becomes_a_port_of_a_bridge_has_neighbors_no_longer(ri
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
     assert rig.nup.running.keys() == {3}
-    rig.links.reconcile(dataclasses.replace(link("eth0"), is_port=True), config)
+    rig.reconcile(dataclasses.replace(link("eth0"), is_port=True), config)
     assert rig.nup.running == {}
 
 
 async def test_the_parent_opens_no_socket_on_a_port_and_says_so_once() -> None:
     config = config_of(PATTERNS)
     port = dataclasses.replace(link("eth0"), is_port=True)
-    assert neighbor_family(port, config) is None
-    assert neighbor_family(link("eth0"), config) is Family.IPV6
+    assert neighbor_family(port, interface_for(config.interfaces, "eth0")) is None
+    assert neighbor_family(link("eth0"), interface_for(config.interfaces, "eth0")) is Family.IPV6
     sink = ListSink()
     log = Logger(sink, "parent")
-    sockets = NeighborSockets(config, LinkTable(), Supervisor(log), log)
+    sockets = NeighborSockets(config.interfaces, LinkTable(), Supervisor(log), log)
     for state in (port, port, link("eth0"), port, dataclasses.replace(port, ifname="other0")):
         sockets.reconcile(state)
     assert [record.fields for record in sink.events("nup-not-on-port")] == [{"link": "eth0"}] * 2
@@ -192,5 +201,5 @@ async def test_it_is_known_which_ip_version_carries_nup_on_a_link(rig: Rig) -> N
     """One end with IPv6 and one without do not hear each other: the two can be compared (Q4)."""
     config = config_of(PATTERNS)
     rig.appear(link("eth0"), config)
-    rig.links.add_socket(link("eth1", 4), Family.IPV4, rig.socket(), config)
+    rig.add_socket(link("eth1", 4), Family.IPV4, config)
     assert [rig.links.version_of(ifindex) for ifindex in (3, 4, 5)] == ["ipv6", "ipv4", None]

@@ -10,6 +10,7 @@ import pytest
 from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.engine.redistribution import SUMMARY_OWNER, Redistribution
+from routed.model.martians import MartianRules
 from routed.model.prefix import Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Gateway, NextHop, Route, RouteSource, RouteType
 from routed.nup.instance import NeighborInstance
@@ -46,7 +47,11 @@ class Rig:
             lambda prefix, is_active: self.summaries.append((prefix, is_active)),
             lambda ifindex: f"eth{ifindex}",
         )
-        self.redistribution.apply(settings)
+        self.apply(settings)
+
+    def apply(self, settings: Config) -> bool:
+        martians = MartianRules.of(settings.allow_martians)
+        return self.redistribution.apply(settings.redistribute, settings.summaries, martians)
 
     def reconcile(self, prefix: Prefix, best: Route | None) -> OwnRoute | None:
         best_path = None if best is None else BestPath(best.attributes, best.next_hops)
@@ -81,10 +86,10 @@ def test_a_martian_is_not_originated_unless_it_is_allowed(source: RouteSource, t
     assert rig.reconcile(prefix, route(prefix, source)) is None
     assert rig.reconcile(PREFIX, route(source=source)) is not None
     allowing = dataclasses.replace(rules, allow_martians=(prefix,))
-    assert rig.redistribution.apply(allowing), "all are evaluated again"
-    assert not rig.redistribution.apply(allowing)
+    assert rig.apply(allowing), "all are evaluated again"
+    assert not rig.apply(allowing)
     assert rig.reconcile(prefix, route(prefix, source)) is not None
-    assert rig.redistribution.apply(rules)
+    assert rig.apply(rules)
     assert rig.reconcile(prefix, route(prefix, source)) is None
 
 
@@ -130,9 +135,9 @@ def test_a_prefix_that_is_not_originated_makes_no_summary() -> None:
 def test_a_summary_removed_from_the_configuration_is_withdrawn() -> None:
     rig = Rig(config("[{source: static}]", "[{prefix: 10.20.0.0/16}]"))
     rig.reconcile(PREFIX, route())
-    assert rig.redistribution.apply(config("[{source: static}]"))
+    assert rig.apply(config("[{source: static}]"))
     assert rig.summaries[-1] == (SUMMARY, False)
-    assert not rig.redistribution.apply(config("[{source: static}]"))
+    assert not rig.apply(config("[{source: static}]"))
 
 
 @pytest.mark.parametrize("rules", ["[{source: static, metric: 20}]",

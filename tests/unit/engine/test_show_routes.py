@@ -36,7 +36,7 @@ class FakeRouter:
         self.rib = Rib(now=lambda: 0.0)
         self.desired = DesiredFib(254)
         self.programming = FibProgramming(
-            load_text(CONFIG), self.rib.best, self.desired, ConvergenceClock(), LOG
+            load_text(CONFIG).fib, (), self.rib.best, self.desired, ConvergenceClock(), LOG
         )
         self.injection = self
         self.rib.link_changed(
@@ -230,8 +230,9 @@ def test_only_best_paths_are_shown(rooms: FakeRouter) -> None:
 
 def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: FakeRouter) -> None:
     rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
-    assert rooms.programming.apply(load_text(CONFIG + rule))
-    assert not rooms.programming.apply(load_text(CONFIG + rule)), "nothing to be wanted again"
+    config = load_text(CONFIG + rule)
+    assert rooms.programming.apply(config.fib, config.filters.kernel)
+    assert not rooms.programming.apply(config.fib, config.filters.kernel), "nothing has changed"
     rooms.settle()
     tables = RouteTables(cast("Router", rooms))
     page = tables.routes(RouteSelector(), None, 100)

@@ -83,7 +83,10 @@ def test_the_port_stays_ours_while_an_engine_restarts_or_a_link_is_down(tmp_path
         down = Interface(index, LEFT, False, False, 1500, False, True, ())
         engines = SimpleNamespace(running=None)
         sockets = NeighborSockets(
-            config, LinkTable(), cast("Supervisor", engines), Logger(Sink(), "t", Level.DEBUG)
+            config.interfaces,
+            LinkTable(),
+            cast("Supervisor", engines),
+            Logger(Sink(), "t", Level.DEBUG),
         )
         inodes = []
         for _ in range(3):

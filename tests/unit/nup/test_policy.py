@@ -151,7 +151,7 @@ def test_the_configuration_becomes_rules_in_its_order() -> None:
         "  export: [{source: neighbor, set_metric: 5, set_tag: 6}]\n"
         "summaries: [{prefix: 10.20.0.0/16, only: true, interface: eth0}, {prefix: 10.0.0.0/8}]\n"
     )
-    policy = neighbor_policy(config)
+    policy = neighbor_policy(config.filters, config.summaries)
     first, second = policy.imports
     assert first.prefixes[0].matches(INSIDE)
     assert not first.prefixes[0].matches(LOOPBACK)

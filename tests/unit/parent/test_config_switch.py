@@ -77,7 +77,7 @@ async def test_a_switch_that_fails_leaves_the_old_one_in_force_everywhere(
             not is_late and deed == "kill",
         )
         assert parent.switch.in_force == InForce(OLD)
-        assert parent.kernel_follows == OLD
+        assert parent.follows(OLD)
         await parent.switch.wait_for_engine()
         engine = parent.running
         assert engine is not None
@@ -92,12 +92,12 @@ async def test_the_way_back_succeeds_whatever_the_engine_does(
     """S6, S6b: with a dead or a stopped engine the unconfirmed configuration stayed."""
     async with running(tmp_path) as parent:
         await parent.switch.switch(NEW, compare(OLD, NEW))
-        assert parent.kernel_follows == NEW
+        assert parent.follows(NEW)
         parent.on_step = at(step, deed, times=3)  # type: ignore[assignment]
         began = trio.current_time()
         assert await parent.switch.switch_back(InForce(OLD)) == []
         assert parent.switch.in_force == InForce(OLD)
-        assert parent.kernel_follows == OLD
+        assert parent.follows(OLD)
         engine = parent.running
         assert engine is not None
         assert engine.runs_by == OLD

@@ -13,9 +13,10 @@ import trio
 import trio.testing
 
 from routed.config.diff import ConfigDelta
+from routed.config.interface_match import interface_for
 from routed.config.load import load_text
 from routed.config.plan import LinkPlan, plan
-from routed.config.schema import Config
+from routed.config.schema import Config, InterfaceConfig
 from routed.imsg.messages import ReloadFinished
 from routed.log.events import Level
 from routed.log.logger import Logger
@@ -91,8 +92,8 @@ class Switch:
     async def wait_for_engine(self) -> None:
         await self.has_engine.wait()
 
-    def link_plans(self, new: Config) -> list[LinkPlan]:
-        entries = self.config.interface_for("eth0"), new.interface_for("eth0")
+    def link_plans(self, new: tuple[InterfaceConfig, ...]) -> list[LinkPlan]:
+        entries = interface_for(self.config.interfaces, "eth0"), interface_for(new, "eth0")
         return [LinkPlan("eth0", *entries, has_socket=True)]
 
 
@@ -430,7 +431,12 @@ def test_a_plan_names_sockets_and_announcements() -> None:
         load_text(BASE.replace("eth0", "eth1") + "redistribute: [{source: static}]\n"),
     )
     links = [
-        LinkPlan(name, old.interface_for(name), new.interface_for(name), has_socket=name == "eth0")
+        LinkPlan(
+            name,
+            interface_for(old.interfaces, name),
+            interface_for(new.interfaces, name),
+            has_socket=name == "eth0",
+        )
         for name in ("eth0", "eth1")
     ]
     assert plan(old, new, links) == [
