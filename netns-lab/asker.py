@@ -1,8 +1,8 @@
-"""A program inside a router that runs `routectl` as often as it is told, each time in a fork.
+"""A program inside a router that runs `routectl` on request, each time in a forked process.
 
 Starting an interpreter and importing routectl takes ten times longer than the answer, and a test
-that waits for a state asks again and again. Here both are done once. The fork is a process of its
-own to the daemon, as one that a person starts.
+that waits for a state runs many commands. Here both are done once. To the daemon, the forked
+process is a client like any other.
 
     a JSON list of words on stdin  ->  {"status": 0, "out": "...", "err": "..."} on stdout
 """
@@ -30,10 +30,10 @@ _PRELOADED = ("routectl.quick", "routectl.render.json", "routectl.render.views")
 
 
 class Asker:
-    """One such program, from outside; a context manager that ends it."""
+    """The program in one router, as seen from outside; a context manager that ends it."""
 
     def __init__(self, lab: Inside, router: str) -> None:
-        """Start it.
+        """Start the program.
 
         Raises:
             LabError: there is no such router.
@@ -54,14 +54,14 @@ class Asker:
     ) -> None:
         with self._program:
             assert self._program.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it is gone already
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self._program.stdin.close()
 
     def ask(self, words: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run `routectl WORDS` to its end.
 
         Raises:
-            LabError: it took too long, or its program is gone.
+            LabError: it took too long, or the program has ended.
         """
         stdin, stdout = self._program.stdin, self._program.stdout
         assert stdin is not None
@@ -99,8 +99,8 @@ def _run(words: list[str]) -> dict[str, object]:
 
 
 def _be_routectl(words: list[str], out: int, err: int) -> None:
-    """The child: the program of that name; it does not return."""
-    from routectl.quick import main  # it is loaded
+    """Run routectl in the child process. Does not return."""
+    from routectl.quick import main  # imported already
 
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (as long as the process)
     os.dup2(sys.stdin.fileno(), 0)

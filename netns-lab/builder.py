@@ -1,17 +1,17 @@
-"""From a topology to namespaces with links, addresses and sysctls. Runs inside the holder.
+"""Builds a topology: namespaces with links, addresses and sysctls. Runs inside the holder.
 
-The order matters: sysctls before links come up (accept_dad, so that link-local addresses are
-usable at once), addresses before the links are switched on.
+The order matters: sysctls are set before links are switched on (accept_dad, so that link-local
+addresses can be used at once), and addresses are added before that, too.
 
-The sysctls, and why:
+The sysctls and their reasons:
     forwarding              these are routers
-    accept_dad=0            no second of waiting for duplicate address detection; addresses here
-                            are unique by construction
-    accept_ra=0             only routed makes routes
+    accept_dad=0            avoids a second of duplicate address detection; addresses here are
+                            unique by construction
+    accept_ra=0             only routed creates routes
     keep_addr_on_down=1     a link that was cut gets its IPv6 addresses back; IPv4 keeps its own
     rp_filter=0             paths may be asymmetric while the network converges
-ignore_routes_with_linkdown stays off: with it the kernel would steer around a dead link by itself,
-and hide how quickly the daemon does.
+ignore_routes_with_linkdown stays off: with it the kernel itself would avoid a dead link, and hide
+how quickly the daemon does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BRIDGE_SYSCTLS = {"ipv6/conf/default/disable_ipv6": "1"}
 
 
 def build(topology: Topology) -> dict[str, RouterNamespaces]:
-    """Make every router and LAN of a topology.
+    """Build every router and LAN of a topology.
 
     Returns:
         Namespaces by the name of the node or LAN.
@@ -103,7 +103,8 @@ def _join(segment: Segment, namespaces: Mapping[str, RouterNamespaces]) -> None:
 
 
 def _plug_in(port: Port, segment: Segment, namespaces: Mapping[str, RouterNamespaces]) -> None:
-    """A veth pair from a router to the switch of a LAN; the switch's end has the router's name."""
+    """Join a router to the switch of a LAN by a veth pair; the switch's end has the router's
+    name."""
     switch_mac = bytes((6,)) + port.mac[1:]
     with namespaces[segment.name].inside():
         netlink = Rtnetlink.open_here()
@@ -127,6 +128,6 @@ def _configure(port: Port, namespaces: RouterNamespaces) -> None:
 
 
 def _write_sysctls(values: Mapping[str, str]) -> None:
-    """Write /proc/sys/net of the namespace that the calling thread is in."""
+    """Write /proc/sys/net of the calling thread's namespace."""
     for name, value in values.items():
         (Path("/proc/sys/net") / name).write_text(value, encoding="ascii")

@@ -1,8 +1,8 @@
-"""The holder from outside: one method per request of protocol.py.
+"""Client of the holder: one method per request of protocol.py.
 
-Descriptors are what makes the rest of the lab simple. A socket that the holder opened inside a
-router works from here: no setns, no thread, no helper process; and a directory descriptor reaches
-the lab's private tmpfs.
+The holder passes descriptors, which keeps the rest of the lab simple. A socket that the holder
+opened inside a router works here without setns, a thread or a helper process, and a directory
+descriptor gives access to the lab's private tmpfs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["HolderClient", "LabError"]
 
 
 class LabError(Exception):
-    """The lab could not do what was asked; the text says why."""
+    """The lab could not carry out a request; the text gives the reason."""
 
 
 class HolderClient:
@@ -27,7 +27,7 @@ class HolderClient:
         """Connect.
 
         Raises:
-            LabError: there is no such lab, or it is somebody else's.
+            LabError: there is no such lab, or it belongs to another user.
         """
         self.name = name
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -43,7 +43,7 @@ class HolderClient:
             raise LabError(f"the lab {name!r} belongs to uid {uid}")
 
     def close(self) -> None:
-        """Hang up; the lab stays as it is."""
+        """Close the connection; the lab is not changed."""
         self._connection.close()
 
     def _ask(self, do: str, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
@@ -57,39 +57,41 @@ class HolderClient:
         return reply, descriptors
 
     def describe(self) -> tuple[dict[str, Any], bool]:
-        """The topology's document, and whether the lab is in a user namespace."""
+        """Return the topology's document, and whether the lab is in a user namespace."""
         reply, _ = self._ask("describe")
         return reply["topology"], reply["is_rootless"]
 
     def namespaces(self, router: str) -> dict[str, int]:
-        """Descriptors of all that makes up a router, by kind, in the order to enter them.
+        """Return the descriptors of a router's namespaces by kind, in the order in which to enter
+        them.
 
         Raises:
-            LabError: there is no such router, or the lab has ended; so for all methods.
+            LabError: there is no such router, or the lab has ended; this holds for all methods.
         """
         reply, descriptors = self._ask("namespaces", of=router)
         return dict(zip(reply["kinds"], descriptors, strict=True))
 
     def run_directory(self) -> int:
-        """A descriptor of the lab's tmpfs, which has one directory per router."""
+        """Return a descriptor of the lab's tmpfs, which has one directory per router."""
         return self._ask("run_directory")[1][0]
 
     def open_socket(
         self, router: str, family: int, kind: int, protocol_number: int
     ) -> socket.socket:
-        """A socket that lives in a router."""
+        """Return a socket that was opened in a router's network namespace."""
         arguments = {"family": family, "type": kind, "protocol": protocol_number}
         _, (descriptor,) = self._ask("socket", of=router, **arguments)
         return socket.socket(family, kind, protocol_number, fileno=descriptor)
 
     def children(self, pid: int) -> list[int]:
-        """The child processes of a process of the lab."""
+        """Return the child processes of a process of the lab."""
         return [int(child) for child in self._ask("children", pid=pid)[0]["pids"]]
 
     def signal(self, pid: int, number: int) -> bool:
-        """Send a signal to a process of the lab; whether there is one. Signal 0 only asks."""
+        """Send a signal to a process of the lab. Returns whether the process exists; signal 0 only
+        checks."""
         return bool(self._ask("signal", pid=pid, signal=int(number))[0]["found"])
 
     def stop(self) -> None:
-        """End the lab and all in it."""
+        """End the lab and all its processes."""
         self._ask("stop")

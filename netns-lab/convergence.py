@@ -1,10 +1,10 @@
-"""Has the network converged? Asked of the kernels, which is where packets ask.
+"""Checks whether the network has converged, by the routes of the kernels.
 
-Converged means, with the links that are up now:
-    - every router's kernel has a route of routed's to every other router's loopback addresses, in
-      both families, and each of its next hops is the beginning of a shortest path;
-    - no router has a route to a loopback address that is out of reach;
-    - what `show fib` says is what the kernel has, route by route, on every router.
+A network has converged, with the links that are up now, if
+- every router's kernel has a route of routed to every other router's loopback addresses, in both
+  families, and each of its next hops begins a shortest path;
+- no router has a route to a loopback address that cannot be reached;
+- `show fib` equals the kernel's routes on every router.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def path_gaps(
     first_hops: FirstHops,
     routes: Mapping[str, Iterable[KernelRoute]],
 ) -> list[str]:
-    """What is missing or wrong, one line each; empty when every router takes shortest paths.
+    """Return missing and wrong routes, one line each; empty if every router uses shortest paths.
 
     Args:
         topology: the network.
-        first_hops: where shortest paths begin (Topology.first_hops).
+        first_hops: first links of shortest paths (Topology.first_hops).
         routes: routed's routes in each router's kernel.
     """
     gaps = []
@@ -56,11 +56,11 @@ def _gap(route: KernelRoute | None, expected: frozenset[str]) -> str:
 
 
 def forwarding_loops(topology: Topology, routes: Mapping[str, Iterable[KernelRoute]]) -> list[str]:
-    """Where a packet to a loopback address would come by a router twice, one line each.
+    """Return the loops of packets to loopback addresses, one line each.
 
     Args:
         topology: the network.
-        routes: routed's routes in each router's kernel, all of one moment.
+        routes: routed's routes in each router's kernel, all read at one time.
     """
     behind = {
         (port.node, port.ifname): [other.node for other in segment.ports if other is not port]
@@ -82,7 +82,8 @@ def forwarding_loops(topology: Topology, routes: Mapping[str, Iterable[KernelRou
 
 
 def _find_loop(onward: Mapping[str, list[str]]) -> list[str] | None:
-    """A cycle of a graph, its first router named again at the end; None if there is none."""
+    """Return a cycle of a graph, with its first router repeated at the end; None if there is
+    none."""
     done: set[str] = set()
 
     def walk(router: str, path: list[str]) -> list[str] | None:
@@ -105,11 +106,11 @@ def _find_loop(onward: Mapping[str, list[str]]) -> list[str] | None:
 def fib_differences(
     fib_rows: Iterable[Mapping[str, Any]], routes: Iterable[KernelRoute]
 ) -> list[str]:
-    """Where `show fib --json` and the kernel disagree, one line each.
+    """Return the differences between `show fib --json` and the kernel, one line each.
 
     Args:
         fib_rows: `routectl --json show fib`.
-        routes: routed's routes in the kernel, of every table.
+        routes: routed's routes in the kernel, of all tables.
     """
     said = {
         (str(row["prefix"]), int(row["table"])): (str(row["type"]), _hops_of(row), row["state"])
@@ -125,7 +126,7 @@ def fib_differences(
 
 def _hops_of(row: Mapping[str, Any]) -> tuple[KernelNextHop, ...]:
     rows = row["next_hops"]
-    # A weight says something only beside others; the kernel keeps none for a single next hop.
+    # Weights are relative, so the kernel keeps none for a single next hop.
     hops = [
         KernelNextHop(hop["via"], hop["dev"], hop["weight"] if len(rows) > 1 else 1) for hop in rows
     ]

@@ -1,4 +1,4 @@
-"""The daemons of a lab: start `routed -c`, signal it, ask it."""
+"""The daemons of a lab: starts `routed -c`, sends signals, runs routectl."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class Daemons(Inside):
     """One routed per router."""
 
     def __init__(self, client: HolderClient, topology: Topology) -> None:
-        """Take over a client; nothing is started yet."""
+        """Use a client; no daemon is started."""
         super().__init__(client)
         self.topology = topology
         self._askers: dict[str, Asker] = {}
         self._ended_with_the_lab = contextlib.ExitStack()
 
     def detach(self) -> None:
-        """Let go of the lab; whether it lives on is not decided here."""
+        """Close the client; the lab is not changed."""
         self._askers.clear()
         self._ended_with_the_lab.close()
         super().detach()
 
     def node(self, router: str) -> Node:
-        """A router of the topology.
+        """Return a router of the topology.
 
         Raises:
-            LabError: there is none of that name.
+            LabError: there is no router of that name.
         """
         try:
             return self.topology.nodes[router]
@@ -53,12 +53,12 @@ class Daemons(Inside):
             raise LabError(f"there is no router {router!r}; there are {known}") from None
 
     def start_daemons(self, routers: Iterable[str] | None = None) -> None:
-        """Start `routed -c` in every router (or those named) at once; wait until all are ready.
+        """Start `routed -c` in all or the given routers at once, and wait until all are ready.
 
-        A routes.yaml that is there already is kept, so that a restarted daemon finds its own.
+        An existing routes.yaml is kept, so that a restarted daemon finds its own.
 
         Raises:
-            LabError: some did not start; the text has what they said.
+            LabError: some did not start; the text has their output.
         """
         names = list(self.topology.nodes if routers is None else routers)
         started = {name: self._start_daemon(name) for name in names}
@@ -94,7 +94,7 @@ class Daemons(Inside):
     # processes
 
     def daemon_pid(self, router: str) -> int:
-        """The PID of the privileged process, from its pid file.
+        """Return the PID of the privileged process, from its pid file.
 
         Raises:
             LabError: there is no daemon.
@@ -106,21 +106,21 @@ class Daemons(Inside):
         return int(text)
 
     def engine_pid(self, router: str) -> int | None:
-        """The engine's PID; None while there is none."""
+        """Return the engine's PID; None if there is no engine."""
         return next(iter(self._client.children(self.daemon_pid(router))), None)
 
     def is_running(self, pid: int) -> bool:
-        """Whether the lab has a process of that PID."""
+        """Return whether the lab has a process with this PID."""
         return self._client.signal(pid, 0)
 
     def kill(self, router: str, who: str, number: int = signal.SIGKILL) -> list[int]:
         """Send a signal to a router's `engine`, `daemon` (the privileged process) or `both`.
 
         Returns:
-            The PIDs that got it.
+            The PIDs that received it.
 
         Raises:
-            LabError: there is nobody to get it.
+            LabError: there is no such process.
         """
         match who:
             case "daemon":
@@ -141,25 +141,25 @@ class Daemons(Inside):
         """Have the daemon read its configuration again."""
         self.kill(router, "daemon", signal.SIGHUP)
 
-    # questions
+    # routectl
 
     def routectl_command(self, router: str, *words: str) -> list[str]:
-        """The command line of routectl for a router, to be run inside."""
+        """Return the command line of routectl for a router, to be run inside."""
         return [*ROUTECTL, "-s", router_config.socket_path(router), *words]
 
     def show(self, router: str, *words: str) -> str:
-        """`routectl show WORDS` as people read it.
+        """Return the text of `routectl show WORDS`.
 
         Raises:
-            LabError: it failed; the text has what it said.
+            LabError: it failed; the text has its output.
         """
         return self._ask(router, "show", *words).rstrip("\n")
 
     def routectl(self, router: str, *words: str) -> list[dict[str, Any]]:
-        """Run `routectl --json WORDS`: its rows.
+        """Run `routectl --json WORDS`, and return its rows.
 
         Raises:
-            LabError: it failed; the text has what it said.
+            LabError: it failed; the text has its output.
         """
         rows: list[dict[str, Any]] = json.loads(self._ask(router, "--json", *words))["data"]
         return rows
@@ -172,7 +172,7 @@ class Daemons(Inside):
         try:
             done = self._askers[router].ask(["-s", socket_path, *words], _ANSWER_TIMEOUT_S)
         except LabError:
-            del self._askers[router]  # the next question has a program of its own
+            del self._askers[router]  # the next command starts a new program
             raise
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()

@@ -1,7 +1,7 @@
-"""`make run`: three routers in a line, seen to work from every side.
+"""`make run`: builds three routers in a line and checks that they work.
 
-A - R - B. routed runs in each; R learns nothing but from its neighbors, and A and B reach each
-other only through R. What is shown is on stdout, what happens meanwhile on stderr.
+A - R - B. routed runs in each. R learns routes only from its neighbors, and A and B reach each
+other only through R. Results are printed on stdout, progress on stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONVERGE_S = 30.0
 
 
 class _Progress:
-    """One line on stderr that is rewritten on a terminal, and printed once elsewhere."""
+    """Progress on stderr: one line that is rewritten on a terminal, and printed once elsewhere."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -32,23 +32,24 @@ class _Progress:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._began_at
 
     def step(self, text: str) -> None:
-        """Something begins or has ended."""
+        """Report that a step begins or has ended."""
         clear = "\r\033[K" if self._is_terminal else ""
         print(f"{clear}[{self.elapsed_s:4.1f} s] {text}", file=sys.stderr, flush=True)
 
     def waiting(self, gaps: list[str]) -> None:
-        """The gaps that are left."""
+        """Report the remaining gaps."""
         if self._is_terminal and gaps:
             text = f"[{self.elapsed_s:4.1f} s] converging: {len(gaps)} to go, such as {gaps[0]}"
             print(f"\r\033[K{text[:78]}", end="", file=sys.stderr, flush=True)
 
 
 def run_demo() -> int:
-    """Build, converge, show, prove; then offer R's shell on a terminal. Returns the exit status."""
+    """Build, converge, show and check; then open R's shell on a terminal. Returns the exit
+    status."""
     signal.signal(signal.SIGTERM, _interrupt)
     progress = _Progress()
     progress.step("building A - R - B: three network namespaces, joined by veth pairs")
@@ -93,7 +94,7 @@ def _show(lab: Lab) -> None:
 
 
 def _prove(lab: Lab, progress: _Progress) -> bool:
-    """Ping, and sum up in the last line. Whether all is well."""
+    """Ping, and print the summary. Returns whether all checks passed."""
     _heading("A: ping the loopback addresses of B, from its own")
     results = []
     is_good = True

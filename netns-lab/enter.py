@@ -1,11 +1,11 @@
-"""Run a command inside a router: `enter.py KIND=FD... -- COMMAND ARGUMENT...`
+"""Runs a command inside a router: `enter.py KIND=FD... -- COMMAND ARGUMENT...`
 
-A program of its own, because user and mount namespaces can only be entered by a process with a
-single thread, and because the step is for good. It ends as the command ended.
+It is a separate program, because user and mount namespaces can only be entered by a process with a
+single thread, and because the process cannot return. Its exit status is that of the command.
 
-A PID namespace is entered by children only: hence the fork. The command dies with this program,
-its daemons do not (the request to be killed is not inherited by fork); they become children of the
-lab's PID 1.
+A PID namespace is entered by child processes only, hence the fork. The command dies with this
+program, but its daemons do not (PR_SET_PDEATHSIG is not inherited by fork); they become children of
+the lab's PID 1.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def _run(command: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Enter, run, and end the same way."""
+    """Enter the namespaces and run the command. Returns its exit status."""
     split = arguments.index("--")
     directory = os.getcwd()
     for argument in arguments[:split]:
         kind, _, descriptor = argument.partition("=")
         netns.setns(int(descriptor), _FLAGS[kind])
         os.close(int(descriptor))
-    with contextlib.suppress(OSError):  # it may not be there for root of a user namespace
+    with contextlib.suppress(OSError):  # may be missing for root of a user namespace
         os.chdir(directory)
     status = _run(arguments[split + 1 :])
     if status >= 0:
         return status
     signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
-    return 128 - status  # the signal was one that does not kill
+    return 128 - status  # the signal does not end this process
 
 
 if __name__ == "__main__":

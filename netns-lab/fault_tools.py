@@ -1,4 +1,4 @@
-"""What faults are made of: kill R, start it by another program, run something inside, wait."""
+"""Helpers of the faults: kill R, start it with another program, run a command inside, wait."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def kill(lab: Lab, who: str) -> None:
 
 
 def start_other(lab: Lab, program: str, *words: str) -> None:
-    """Start R anew by another program of this directory."""
+    """Kill R and start it with another program of this directory."""
     kill(lab, "both")
     path = str(Path(__file__).with_name(program))
     run(lab, [sys.executable, path, *words, "-c", router_config.config_path(ROUTER)])
 
 
 def start_lean(lab: Lab, what: str, amount: int) -> None:
-    """Start R anew with a first engine that lacks something (`lean_daemon.py`)."""
+    """Kill R and start it with a first engine that lacks a resource (`lean_daemon.py`)."""
     start_other(lab, "lean_daemon.py", what, str(amount))
 
 
@@ -61,7 +61,7 @@ def run(lab: Lab, command: list[str]) -> None:
 
 
 def limit(lab: Lab, pid: int, open_files: int) -> None:
-    """Set how many descriptors a process of the lab may have."""
+    """Set the limit of open descriptors of a process of the lab."""
     script = (
         f"import resource; resource.prlimit({pid}, resource.RLIMIT_NOFILE, ({open_files}, 4096))"
     )
@@ -69,7 +69,7 @@ def limit(lab: Lab, pid: int, open_files: int) -> None:
 
 
 def statics(count: int, second_octet: int) -> str:
-    """The `static:` section of a configuration with so many routes, 10.SECOND.x.y/30."""
+    """Return the `static:` section of a configuration with `count` routes, 10.SECOND.x.y/30."""
     if not count:
         return ""
     rows = "".join(
@@ -90,14 +90,15 @@ def learned(lab: Lab, beginning: str) -> int:
 
 
 def let_pass(lab: Lab, seconds: float) -> None:
-    """Time is what this fault is made of."""
+    """Wait: the fault lasts for this time."""
     gone = lab.popen(ROUTER, [sys.executable, "-c", f"import time; time.sleep({seconds})"])
     gone.wait(DEADLINE_S)
 
 
 @contextlib.contextmanager
 def clients(lab: Lab, count: int, words: bytes) -> Iterator[None]:
-    """Connections that say something, or nothing, and stay until the block ends."""
+    """Connect clients that send `words`, or nothing, and keep them connected until the block
+    ends."""
     path = str(lab.file(router_config.socket_path(ROUTER)))
     with contextlib.ExitStack() as stack:
         for _ in range(count):
@@ -112,7 +113,7 @@ def clients(lab: Lab, count: int, words: bytes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def snapshot_is_searched(lab: Lab) -> Iterator[None]:
-    """Somebody looks A up in the present engine's snapshot, all the time."""
+    """Search for A in the present engine's snapshot all the time, until the block ends."""
     program = str(Path(__file__).with_name("snapshot_watch.py"))
     address = str(lab.node("A").loopbacks[0].ip)
     words = [sys.executable, program, router_config.socket_path(ROUTER), address, "eth-A"]

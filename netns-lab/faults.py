@@ -1,11 +1,11 @@
-"""What can go wrong with a router's daemon, each as something that is done to a lab.
+"""Faults of a router's daemon, each as a function of a lab.
 
-A fault is done to R in the middle of A - R - B while packets flow from A to B a thousand times a
-second. The topology never changes, so nothing may be lost, whatever happens to the daemon; and in
-the end every kernel table is what it was before.
+A fault is applied to R in the middle of A - R - B while a thousand packets per second flow from A
+to B. The topology never changes, so no packet may be lost, whatever happens to the daemon, and at
+the end every kernel table must be as before.
 
-Neighbors forgive a crash for their dead interval, so each fault says how long it may take, and the
-lab's dead interval is longer.
+Neighbors keep routes after a crash for the dead interval. Each fault therefore has a dead interval
+that is longer than its duration.
 """
 
 from __future__ import annotations
@@ -53,26 +53,29 @@ __all__ = ["FAULTS", "ROUTER", "Fault", "statics"]
 
 HELLO_MS = 300
 WAITED_FOR_S = 9.0
-"""The dead interval of a fault that takes one to be cleaned up, or that one has to pass in."""
+"""Dead interval of faults in which it has to expire: its expiry cleans up, or is part of the
+fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong."""
+    """One fault."""
 
     name: str
     what: str
-    """For the table."""
+    """Description in the table."""
     strike: Callable[[Lab], None]
-    """Does it, and undoes what a person would have to undo; returns when R may recover."""
+    """Applies the fault, and undoes what an operator would have to undo; returns when R can
+    recover."""
     dead_interval_s: float = 30.0
-    """Of every link: far longer than R takes on a busy machine, but where a test waits for it."""
+    """Dead interval of every link: much longer than R needs on a busy machine, unless a test has to
+    wait for it."""
     config: dict[str, Any] = field(default_factory=dict)
     """Merged over the generated configuration of every router."""
     routes: int = 0
-    """Static routes that A announces beside its own."""
+    """Number of static routes that A announces in addition to its own routes."""
     missing: Callable[[], str] = str
-    """What this machine lacks for it, in words; empty when it can be done."""
+    """Returns what this machine lacks for the fault, as text; empty if nothing is missing."""
 
 
 # --- the daemon's processes die
@@ -85,7 +88,7 @@ def _kill_engine(lab: Lab) -> None:
 
 
 def _kill_engine_in_churn(lab: Lab) -> None:
-    """A takes ten thousand routes back and announces others; R's engine dies in the middle."""
+    """Kill R's engine while A withdraws ten thousand routes and announces as many others."""
     reload_statics(lab, "A", statics(MANY, second_octet=2))
     wait_until(lambda: learned(lab, "10.2.") > 0, DEADLINE_S, "some of them have come", poll_s=0)
     _kill_engine(lab)
@@ -93,13 +96,13 @@ def _kill_engine_in_churn(lab: Lab) -> None:
 
 
 def _kill_engine_in_exchange(lab: Lab) -> None:
-    """The second engine dies while its neighbors tell it their tables."""
+    """Kill the second engine while its neighbors send their tables."""
     _kill_engine(lab)
     with Watcher(lab, [ROUTER]) as watcher:
 
         def has_a_part() -> bool:
             known: int = (watcher.status(ROUTER) or {"routes": 0})["routes"]
-            if known >= MANY:  # this look came too late; the next engine is told the tables, too
+            if known >= MANY:  # checked too late; the next engine gets the tables, too
                 _kill_engine(lab)
             return 0 < known < MANY
 
@@ -127,7 +130,8 @@ def _restart_in_order(lab: Lab) -> None:
 
 
 def _kill_while_starting(lab: Lab) -> None:
-    """Ten starts, each killed a little later: before, between and after the forks."""
+    """Start R ten times and kill it a little later each time: before, between and after the
+    forks."""
     kill(lab, "both")
     script = textwrap.dedent(
         """
@@ -152,7 +156,7 @@ def _kill_while_starting(lab: Lab) -> None:
 
 
 def _kill_in_first_sync(lab: Lab) -> None:
-    """R starts with many routes of its own and dies when the kernel has some of them."""
+    """Start R with many routes of its own, and kill it when the kernel has some of them."""
     reload_statics(lab, ROUTER, statics(MANY, second_octet=3))
     kill(lab, "both")
     for route in [r for r in lab.kernel_routes(ROUTER) if r.prefix.startswith("10.3.")]:
@@ -177,7 +181,7 @@ def _die_while_publishing(lab: Lab) -> None:
 
 
 def _die_while_compacting(lab: Lab) -> None:
-    """Its neighbor takes most routes back, which leaves the snapshot sparse."""
+    """Have A withdraw most of its routes, which leaves the snapshot sparse."""
     start_other(lab, "fragile_daemon.py", "compaction")
     wait_until(lambda: learned(lab, "10.1.") == MANY, DEADLINE_S, "the table has come")
     with snapshot_is_searched(lab):
@@ -187,18 +191,19 @@ def _die_while_compacting(lab: Lab) -> None:
     reload_statics(lab, "A", statics(MANY, second_octet=1))
 
 
-# --- the daemon lives, and the world around it is odd
+# --- the daemon keeps running under unusual conditions
 
 
 def _stop_engine(lab: Lab) -> None:
-    """It hangs for ten seconds."""
+    """Stop the engine for ten seconds."""
     lab.kill(ROUTER, "engine", signal.SIGSTOP)
     let_pass(lab, 10.0)
     lab.kill(ROUTER, "engine", signal.SIGCONT)
 
 
 def _clock_set_back(lab: Lab) -> None:
-    """R comes back a year earlier than it went: what it counts up across lives went down."""
+    """Restart R with the clock set back by a year: values that grow across restarts have
+    decreased."""
     kill(lab, "both")
     script = (
         "import sys, time; now = time.time; time.time = lambda: now() - 365 * 86400; "
@@ -208,7 +213,7 @@ def _clock_set_back(lab: Lab) -> None:
 
 
 def _clock_jumps(lab: Lab) -> None:
-    """For ten seconds, which is several Hello intervals and a dead interval."""
+    """Have the clock jump for ten seconds, several Hello intervals and a dead interval."""
     start_other(lab, "fragile_daemon.py", "clock")
     lab.wait_converged(DEADLINE_S)
     said = len(lab.log(ROUTER))
@@ -216,7 +221,7 @@ def _clock_jumps(lab: Lab) -> None:
     let_pass(lab, 10.0)
 
     def has_jumped() -> bool:
-        """A line is logged by each reload, in one of the two years."""
+        """Return whether lines of both years are logged; each reload logs one."""
         lab.routectl(ROUTER, "reload")
         return len({line[:4] for line in lab.log(ROUTER)[said:].splitlines()}) == 2
 

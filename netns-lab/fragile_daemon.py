@@ -1,13 +1,13 @@
-"""routed with something wrong inside: `fragile_daemon.py WHAT -c FILE`.
+"""routed with a built-in fault: `fragile_daemon.py WHAT -c FILE`.
 
-    publish     the first engine dies by SIGKILL while it publishes a burst in the snapshot: some
-                slots are stored, others are not
+    publish     the first engine is killed by SIGKILL while it publishes a burst in the snapshot:
+                some slots are stored, others are not
     compaction  the same while it moves blocks of a table that has become smaller
     clock       wall time jumps by a year, back and forth twice a second, in every process
 
-The first two die between two given instructions, where a kill from outside would hit once in a
-thousand times. The clock is Python's: nothing else in routed asks for wall time, and the system's
-own cannot be set for one namespace.
+The first two end between two given instructions, which a kill from outside would hit once in a
+thousand times. The clock is replaced in Python: only Python code of routed reads wall time, and the
+system's clock cannot be set for one namespace.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from routed.snapshot.writer import FibSnapshot
 _MARK = "fragile-engine"
 _YEAR_S = 365 * 86400
 _DIES_AT = {"publish": 300, "compaction": 1}
-"""At the end of which call: a table of ten thousand routes is so dense that it has few moves."""
+"""Number of the call after which the engine is killed. A table of ten thousand routes is so dense
+that it has few moves."""
 
 
 def _dying(method: Callable[..., Any], calls: int) -> Callable[..., Any]:
-    """A method that works so often, and then is the last one."""
+    """Wrap a method so that the process is killed at the end of the given call."""
     left = calls
 
     def work(*arguments: Any) -> Any:
@@ -51,16 +52,16 @@ def _dying(method: Callable[..., Any], calls: int) -> Callable[..., Any]:
 
 
 def _break(what: str) -> None:
-    # Between two instructions of the C extension nobody can die on purpose; the writer in Python
-    # stores the same words in the same order.
+    # The process cannot be killed between two instructions of the C extension, so the writer in
+    # Python is used: it stores the same words in the same order.
     defaults = FibSnapshot.__init__.__kwdefaults__
     assert defaults is not None
     defaults["make_parts"] = python_parts
     if what == "publish":
-        # The one place where a slot is stored, between two stores.
+        # The only function that stores a slot, between two stores.
         setattr(LcTrie, "_rebuild", _dying(getattr(LcTrie, "_rebuild"), _DIES_AT[what]))  # noqa: B009, B010  (private)
     else:
-        compaction.SLACK_WORDS = 0  # a small table is worth it, too
+        compaction.SLACK_WORDS = 0  # so that a small table is compacted, too
         LcTrie.move = _dying(LcTrie.move, _DIES_AT[what])  # type: ignore[method-assign]
 
 
@@ -74,14 +75,14 @@ def _break_clock() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The daemon; or, started by it, an engine."""
+    """Run the daemon; or, when started by it, an engine."""
     if arguments[0] == _MARK:
         what, mark, *rest = arguments[1:]
         assert routed.engine.main is not None
         if what == "clock":
             _break_clock()
         elif os.path.exists(mark):
-            os.unlink(mark)  # an engine after this one is a good one
+            os.unlink(mark)  # later engines have no fault
             _break(what)
         return cli.main(rest)
     what, *rest = arguments

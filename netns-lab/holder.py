@@ -1,28 +1,28 @@
-"""The process that holds a lab together: PID 1 of its PID namespace, owner of everything in it.
+"""The process that owns a lab: PID 1 of its PID namespace, which holds all its namespaces.
 
     testbed (or `lab.py up`)
-       | starts, with the topology on stdin; one line of JSON on stdout says ready, or why not
+      | starts, with the topology on stdin; one line of JSON on stdout: ready, or the error
     launcher    outside; unshares, forks, waits; its exit status is the holder's
-       | fork
+      | fork
     holder      PID 1 inside; builds the topology, then answers requests (protocol.py)
-       .
-       . every daemon that loses its parent becomes a child of PID 1, and is reaped by it
+      .
+      . every daemon whose parent exits becomes a child of PID 1, and is reaped by it
 
-When PID 1 ends, in whatever way, the kernel kills every process of the PID namespace, and with the
-last of them go the mount namespace (the tmpfs with sockets, pid files and logs), the network
-namespaces and their links. Nothing has to be cleaned up by anybody.
+When PID 1 ends, for any reason, the kernel kills every process of the PID namespace. With the last
+of them it removes the mount namespace (the tmpfs with sockets, pid files and logs), the network
+namespaces and their links. No clean-up is needed.
 
 The holder ends when
-    - it is told to (`stop`, SIGTERM),
-    - its lifeline says so: a descriptor that its user keeps open, and the kernel closes when that
-      user dies (labs of `lab.py up` have none and stay),
-    - the launcher dies (PR_SET_PDEATHSIG, and a pidfd against the race before that is set).
-The lifeline is not PR_SET_PDEATHSIG because that watches one thread of the user, not the process.
+- a client requests it (`stop`), or on SIGTERM,
+- its lifeline becomes readable: a pipe whose other end its user holds open, and the kernel closes
+  when that process dies (labs of `lab.py up` have none and stay),
+- the launcher dies (PR_SET_PDEATHSIG, and a pidfd against the race before that is set).
+The lifeline is not PR_SET_PDEATHSIG, because that watches one thread of the user, not the process.
 
-As root only mount, PID, network and UTS namespaces are new. Otherwise a user namespace comes
+As root only mount, PID, network and UTS namespaces are new. Otherwise a user namespace is created
 first, in which the caller's uid is root and no other uid exists.
 
-Failure: what cannot be built is reported on stdout as {"error": TEXT} with what to do about it.
+Failure: errors of the build are reported on stdout as {"error": TEXT}, with what to do about them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Reply = tuple[dict[str, Any], list[int]]
 
 
 class Holder:
-    """What PID 1 keeps, and how it answers. One thread, one request at a time."""
+    """The state of PID 1, and its answers. One thread, one request at a time."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Holder:
         self._is_rootless = is_rootless
         kinds = ["mnt", "pid"]
         if is_rootless:
-            # First, because the others may be entered by their owner only.
+            # First, because only the owner may enter the others.
             kinds.insert(0, "user")
         self._common = {kind: netns.open_namespace(kind) for kind in kinds}
         self._run_directory = os.open(protocol.RUN_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
@@ -78,7 +78,7 @@ class Holder:
         self._is_stopping = False
 
     def serve(self, listener: socket.socket, endings: list[int]) -> None:
-        """Answer clients until told to stop, or until one of `endings` becomes readable."""
+        """Answer clients until a `stop` request, or until one of `endings` becomes readable."""
         selector = selectors.DefaultSelector()
         selector.register(listener, selectors.EVENT_READ)
         for descriptor in endings:
@@ -107,7 +107,7 @@ class Holder:
                 os.close(descriptor)
             reply, attached = self._reply(request)
             protocol.send(connection, reply, attached)
-        except (EOFError, OSError, ValueError):  # this client is gone, or not one of ours
+        except (EOFError, OSError, ValueError):  # the client has disconnected, or is not ours
             selector.unregister(connection)
             connection.close()
         finally:
@@ -149,19 +149,19 @@ class Holder:
         numbers = [int(options[name]) for name in ("family", "type", "protocol")]
         with self._namespaces[router].inside():
             descriptor = socket.socket(*numbers).detach()
-        self._sends.append(descriptor)  # ours until it is sent
+        self._sends.append(descriptor)  # closed after it is sent
         return descriptor
 
 
 def _children(pid: int) -> list[int]:
-    """The PIDs whose parent is pid, from the lab's own /proc."""
+    """Return the PIDs of the children of a process, from the lab's own /proc."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             status = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
             continue
         after_name = status.rpartition(")")[2].split()
         if int(after_name[1]) == pid:
@@ -170,7 +170,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _signal(pid: int, number: int) -> bool:
-    """Send a signal (0 only asks); whether there is such a process."""
+    """Send a signal (0 only checks). Returns whether the process exists."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -181,9 +181,9 @@ def _signal(pid: int, number: int) -> bool:
 def _hold(
     name: str, network: Topology, listener: socket.socket, endings: list[int], *, is_rootless: bool
 ) -> None:
-    """Be PID 1: mount, build, say that it is ready, serve. Returns when the lab should end."""
+    """Run as PID 1: mount, build, report ready, serve. Returns when the lab should end."""
     netns.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for whoever uses the lab
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the user of the lab
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel then reaps orphans by itself
     os.chdir("/")
@@ -204,7 +204,7 @@ def _hold(
 
 
 def _add_engine_user() -> None:
-    """Let the engines' user exist, in this lab's mount namespace only."""
+    """Add the engines' user, in this lab's mount namespace only."""
     known = Path("/etc/passwd").read_text(encoding="utf-8").splitlines()
     kept = [line for line in known if not line.startswith(f"{protocol.ENGINE_USER}:")]
     uid = protocol.ENGINE_UID
@@ -219,7 +219,7 @@ def _stop(_signal: int, _frame: types.FrameType | None) -> None:
 
 
 def _say(message: dict[str, Any]) -> None:
-    """Tell the starter, once; then let go of its pipe."""
+    """Send one message to the process that started the lab, and close the pipe."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
     _close_output()
@@ -232,7 +232,8 @@ def _close_output() -> None:
 
 
 def _reporting(work: Callable[[], None]) -> int:
-    """Run one half of the program; what goes wrong on this machine is said on stdout."""
+    """Run one half of the program; errors of this machine are reported on stdout. Returns the
+    status."""
     try:
         work()
     except (OSError, topology.TopologyError, privilege.NotPermittedError) as error:
@@ -244,7 +245,7 @@ def _reporting(work: Callable[[], None]) -> int:
 
 
 def _listen_socket(name: str) -> socket.socket:
-    """Take the lab's name, before leaving the network namespace that clients look in."""
+    """Bind the lab's name, before leaving the network namespace of its clients."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         listener.bind(protocol.address_of(name))
@@ -270,8 +271,8 @@ def _launch(name: str, document: object, endings: list[int]) -> int:
                 lambda: _hold(name, network, listener, endings, is_rootless=is_rootless)
             )
         finally:
-            os._exit(status)  # the rest of this program is the launcher's
-    # The child alone answers from now on: our copies would keep its pipe and its name alive.
+            os._exit(status)  # the code below belongs to the launcher
+    # Only the child answers from now on: copies here would keep its pipe and its name open.
     listener.close()
     _close_output()
     _, wait_status = os.waitpid(child, 0)
@@ -279,7 +280,7 @@ def _launch(name: str, document: object, endings: list[int]) -> int:
 
 
 def main() -> int:
-    """The launcher."""
+    """Run the launcher. Returns the exit status."""
     parser = argparse.ArgumentParser(description="hold a lab; started by testbed.py, not by hand")
     parser.add_argument("name")
     parser.add_argument("--lifeline", type=int, help="end when this descriptor becomes readable")

@@ -1,7 +1,7 @@
-"""Programs and files inside a lab, from outside.
+"""Programs and files inside a lab, used from outside.
 
-This process never leaves its own namespaces, so it may have as many threads as it likes: programs
-are run through enter.py, files are reached through a descriptor of the lab's tmpfs.
+This process never leaves its own namespaces, so it may have several threads: programs are run
+through enter.py, files are accessed through a descriptor of the lab's tmpfs.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Inside:
     """A connected lab: run programs, read and write files."""
 
     def __init__(self, client: HolderClient) -> None:
-        """Take over a client; `detach` closes it."""
+        """Use a client; `detach` closes it."""
         self._client = client
         _, self.is_rootless = client.describe()
-        """Whether it is in a user namespace, where no uid but root exists."""
+        """Whether the lab is in a user namespace, in which root is the only uid."""
         self._run_directory = client.run_directory()
 
     def detach(self) -> None:
-        """Let go of the lab; whether it lives on is not decided here."""
+        """Close the client; the lab is not changed."""
         self._client.close()
         os.close(self._run_directory)
 
@@ -51,8 +51,8 @@ class Inside:
 
         Args:
             router: its name.
-            command: the program and its arguments; `routed` and `routectl` are this checkout's,
-                whether they are installed as commands or not.
+            command: the program and its arguments; `routed` and `routectl` are those of this
+                checkout, whether or not they are installed as commands.
             options: for subprocess.Popen (not env, pass_fds, text).
 
         Raises:
@@ -74,7 +74,8 @@ class Inside:
                 os.close(descriptor)
 
     def environment(self, router: str) -> dict[str, str]:
-        """What programs inside see: ours, with routectl speaking to this router."""
+        """Return the environment of programs inside: ours, with routectl connected to this
+        router."""
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         socket_path = router_config.socket_path(router)
         return {**os.environ, "PATH": search, "ROUTECTL_SOCKET": socket_path}
@@ -106,16 +107,16 @@ class Inside:
     # files
 
     def file(self, path_inside: str) -> Path:
-        """A path of the lab's tmpfs, for use from here.
+        """Return a path of the lab's tmpfs as a path for this process.
 
         Args:
-            path_inside: as the lab sees it, such as `router_config.log_path(router)`.
+            path_inside: path inside the lab, such as `router_config.log_path(router)`.
         """
         relative = Path(path_inside).relative_to(protocol.RUN_DIRECTORY)
         return Path(f"/proc/self/fd/{self._run_directory}") / relative
 
     def read_config(self, router: str) -> str:
-        """A router's routes.yaml.
+        """Return a router's routes.yaml.
 
         Raises:
             FileNotFoundError: none was written yet.
@@ -127,7 +128,7 @@ class Inside:
         self.file(router_config.config_path(router)).write_text(text, encoding="utf-8")
 
     def log(self, router: str) -> str:
-        """What the router's daemon has logged so far; empty when it never ran."""
+        """Return the log of the router's daemon; empty if it never ran."""
         path = self.file(router_config.log_path(router))
         try:
             return path.read_text(encoding="utf-8", errors="replace")

@@ -1,9 +1,8 @@
-"""The kernel's own view of a router: its routes, read through rtnetlink and normalised.
+"""A router's kernel routes, read through rtnetlink and normalised.
 
-Both families come out in one form. What the kernel writes differently for one meaning is made
-equal here: a single next hop in RTA_GATEWAY and one in RTA_MULTIPATH, an IPv6 blackhole's `dev lo`,
-the table number in the header and in RTA_TABLE, next hops of a route's own and those of the nexthop
-object that it goes through.
+Both families have one form. Different encodings of one meaning are made equal: a single next hop in
+RTA_GATEWAY and one in RTA_MULTIPATH, an IPv6 blackhole's `dev lo`, the table number in the header
+and in RTA_TABLE, next hops in the route and those of its nexthop object.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ PROTOCOL_ROUTED = 205
 """The rtm_protocol of routed's routes."""
 
 PROTOCOL_STATIC = 4
-"""RTPROT_STATIC: what the lab's hand-made routes carry."""
+"""RTPROT_STATIC: the protocol of routes that the lab adds."""
 
 TABLE_MAIN = 254
 _SCOPE_UNIVERSE = 0
@@ -65,12 +64,12 @@ _NEXT_HOP = struct.Struct("=HBBi")
 _MEMBER = struct.Struct("=IBBH")
 
 NextHopObjects = dict[int, tuple["KernelNextHop", ...]]
-"""What the nexthop objects of a router resolve to, by id."""
+"""Next hops of the nexthop objects of a router, by id."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelNextHop:
-    """Where packets of a route go."""
+    """Next hop of a route."""
 
     via: str | None
     dev: str | None
@@ -78,40 +77,40 @@ class KernelNextHop:
 
     @property
     def sort_key(self) -> tuple[str, str, int]:
-        """By link, then address."""
+        """Return the key for sorting: link, then address."""
         return self.dev or "", self.via or "", self.weight
 
 
 @dataclass(frozen=True, slots=True)
 class KernelRoute:
-    """One route as the kernel holds it."""
+    """One kernel route."""
 
     prefix: str
     next_hops: tuple[KernelNextHop, ...]
-    """Sorted; empty for a type that has none."""
+    """Sorted; empty for a type without next hops."""
     type: str
     protocol: int
     priority: int
     table: int
     nexthop_id: int = field(default=0, compare=False)
-    """The nexthop object that it goes through; its next hops are listed as the route's, and two
-    routes to the same next hops are equal however they get there."""
+    """Id of the route's nexthop object. Its next hops are listed as the route's, so routes with the
+    same next hops are equal with or without an object."""
 
     @property
     def devices(self) -> frozenset[str]:
-        """The links that it uses."""
+        """The links that the route uses."""
         return frozenset(hop.dev for hop in self.next_hops if hop.dev is not None)
 
 
 def read_routes(
     netlink: Rtnetlink, protocol: int | None = PROTOCOL_ROUTED, table: int | None = TABLE_MAIN
 ) -> list[KernelRoute]:
-    """The routes of a router, both families, sorted by family, prefix and priority.
+    """Read the routes of a router, both families, sorted by family, prefix and priority.
 
     Args:
         netlink: a socket of the router.
-        protocol: only those with this rtm_protocol; None for all.
-        table: only those of this table; None for all.
+        protocol: only routes with this rtm_protocol; None for all.
+        table: only routes of this table; None for all.
 
     Raises:
         OSError: the kernel refused.
@@ -120,15 +119,15 @@ def read_routes(
 
 
 class RouteDump(NamedTuple):
-    """A router's routes as the kernel writes them: equal tables are equal here."""
+    """A router's routes as the kernel encodes them; equal tables have equal dumps."""
 
     routes: list[bytes]
     nexthops: list[bytes]
-    """The nexthop objects that routes may go through."""
+    """The nexthop objects that routes may use."""
 
 
 def dump_routes(netlink: Rtnetlink) -> RouteDump:
-    """The routes of a router, and the nexthop objects.
+    """Read the routes of a router and the nexthop objects, without decoding.
 
     Raises:
         OSError: the kernel refused.
@@ -150,13 +149,13 @@ def decode_routes(
     protocol: int | None = PROTOCOL_ROUTED,
     table: int | None = TABLE_MAIN,
 ) -> list[KernelRoute]:
-    """What `dump_routes` has read, sorted by family, prefix and priority.
+    """Decode the result of `dump_routes`, sorted by family, prefix and priority.
 
     Args:
-        dump: of `dump_routes`.
-        names: of the router's links, by ifindex.
-        protocol: only those with this rtm_protocol; None for all.
-        table: only those of this table; None for all.
+        dump: from `dump_routes`.
+        names: the router's links, by ifindex.
+        protocol: only routes with this rtm_protocol; None for all.
+        table: only routes of this table; None for all.
     """
     objects = _decode_nexthops(dump.nexthops, names, None)
     read = (_read_route(body, names, objects) for body in dump.routes)
@@ -170,7 +169,7 @@ def decode_routes(
 
 
 def count_nexthops(netlink: Rtnetlink, protocol: int = PROTOCOL_ROUTED) -> int:
-    """How many nexthop objects of a protocol a router has; 0 where the kernel has none at all.
+    """Return the number of nexthop objects of a protocol; 0 if the kernel does not support them.
 
     Raises:
         OSError: the kernel refused.
@@ -184,7 +183,7 @@ def _sort_key(route: KernelRoute) -> tuple[int, bytes, int, int]:
 
 
 def read_nexthops(netlink: Rtnetlink, protocol: int | None = PROTOCOL_ROUTED) -> NextHopObjects:
-    """The nexthop objects of a router: those with this nhm_protocol, or all.
+    """Read the nexthop objects of a router: those with this nhm_protocol, or all.
 
     Raises:
         OSError: the kernel refused.
@@ -233,10 +232,10 @@ def _decode_nexthops(
 
 
 def delete_nexthop(netlink: Rtnetlink, nexthop_id: int) -> None:
-    """Take a nexthop object out, and with it the routes through it.
+    """Remove a nexthop object; the kernel removes its routes with it.
 
     Raises:
-        OSError: the kernel refused; ENOENT when there is none.
+        OSError: the kernel refused; ENOENT if there is none.
     """
     body = rtnetlink.NEXTHOP.pack(0, 0, 0, 0, 0) + attribute(NHA_ID, struct.pack("=I", nexthop_id))
     netlink.request(rtnetlink.RTM_DELNEXTHOP, 0, body, f"delete nexthop {nexthop_id}")
@@ -315,10 +314,10 @@ def add_route(
     dev: str,
     protocol: int = PROTOCOL_STATIC,
 ) -> None:
-    """Put a route into the main table by hand, as `ip route add PREFIX via VIA dev DEV` does.
+    """Add a foreign route to the main table, as `ip route add PREFIX via VIA dev DEV` does.
 
     Raises:
-        OSError: the kernel refused; EEXIST when the prefix has one.
+        OSError: the kernel refused; EEXIST if the prefix has one.
         KeyError: there is no such link.
     """
     body = _route_message(prefix, via, dev, netlink.link_names(), protocol)
@@ -326,10 +325,10 @@ def add_route(
 
 
 def delete_route(netlink: Rtnetlink, route: KernelRoute) -> None:
-    """Take a route out, whoever it belongs to: by prefix, protocol, priority and table.
+    """Remove a route, whatever its owner: by prefix, protocol, priority and table.
 
     Raises:
-        OSError: the kernel refused; ESRCH when there is none.
+        OSError: the kernel refused; ESRCH if there is none.
     """
     network = ip_network(route.prefix)
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
@@ -344,7 +343,7 @@ def delete_route(netlink: Rtnetlink, route: KernelRoute) -> None:
 
 
 def as_ip_route(route: KernelRoute) -> str:
-    """One route the way ip-route(8) prints it."""
+    """Format one route as ip-route(8) prints it."""
     network = ip_network(route.prefix)
     is_host = network.prefixlen == network.max_prefixlen
     destination = str(network.network_address) if is_host else str(network)

@@ -1,13 +1,14 @@
-"""Networks of routers on one machine, by hand: `python netns-lab/lab.py COMMAND`.
+"""Command line for networks of routers on one machine: `python netns-lab/lab.py COMMAND`.
 
     lab.py up ring8                 build it, start routed in every router, leave it running
     lab.py show r1 neighbors        routectl show, on r1
     lab.py cut r1-r2                and `mend r1-r2`
     lab.py exec r1                  a shell inside r1
-    lab.py down                     end it; nothing is left behind
+    lab.py down                     end it and remove everything
 
-`--name` tells labs apart; with one lab up it is not needed. Exit status: 0 done, 1 not done (the
-reason is on stderr), 2 usage; `exec`, `routectl` and `show` end as the program they run.
+`--name` selects a lab; it is needed if several labs of this user are up. Exit status: 0 done, 1
+failed (the reason is on stderr), 2 usage error; for `exec`, `routectl` and `show` that of the
+program they run.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _say(text: str) -> None:
 
 
 def _the_lab(options: argparse.Namespace) -> Network:
-    """The lab that a command is for: named, or the only one."""
+    """Attach to the lab of a command: the named one, or the only one."""
     return attach(options.name or _only_name())
 
 
@@ -88,7 +89,7 @@ def _list(_: argparse.Namespace) -> int:
         except LabError:
             if name in protocol.names_of_labs():
                 raise
-            continue  # it ended after it was counted
+            continue  # it has ended since the names were read
         nodes = " ".join(lab.topology.nodes)
         print(f"{name}\t{nodes}\t{lab.topology.description}")
         lab.detach()
@@ -226,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
         status: int = options.function(options)

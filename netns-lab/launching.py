@@ -1,4 +1,4 @@
-"""Start a holder, and see it end."""
+"""Starts and ends a holder."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _END_TIMEOUT_S = 20.0
 
 
 class Launcher:
-    """The process that waits for a holder, and the lifeline that the holder hangs on."""
+    """The launcher process of a holder, and the lifeline that ends the holder."""
 
     def __init__(self, name: str, document: Mapping[str, Any], *, is_detached: bool) -> None:
-        """Start, and return when the network is built.
+        """Start the launcher, and return when the network is built.
 
         Args:
-            name: of the lab.
+            name: name of the lab.
             document: the topology as plain data.
-            is_detached: no lifeline: the lab stays when this process ends.
+            is_detached: whether there is no lifeline, so that the lab stays when this process ends.
 
         Raises:
-            LabError: it cannot be built here; the text says why and what to do.
+            LabError: it cannot be built here; the text gives the reason and what to do.
         """
         self._lifeline: int | None = None
         command = [sys.executable, str(_HOLDER), name]
@@ -43,7 +43,7 @@ class Launcher:
             watched, self._lifeline = os.pipe()
             inherited.append(watched)
             command += ["--lifeline", str(watched)]
-        # A file, not a pipe: the holder keeps it for life, and nobody reads it after the start.
+        # A file, not a pipe: the holder keeps it open, and it is not read after the start.
         with tempfile.TemporaryFile() as complaints:
             self._process = subprocess.Popen(
                 command,
@@ -51,7 +51,7 @@ class Launcher:
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 pass_fds=inherited,
-                start_new_session=True,  # a Ctrl-C is for us; we tell the lab to end
+                start_new_session=True,  # Ctrl-C goes to this process, which ends the lab
             )
             for descriptor in inherited:
                 os.close(descriptor)
@@ -77,7 +77,7 @@ class Launcher:
             raise LabError(str(answer.get("error") or detail or "the lab did not get ready"))
 
     def end(self) -> None:
-        """Let the lifeline go, and wait until the holder is gone."""
+        """Close the lifeline, and wait until the holder has ended."""
         if self._lifeline is None:
             self._process.kill()  # the holder dies with it
         else:
@@ -91,9 +91,9 @@ class Launcher:
 
 
 def end_holder(client: HolderClient) -> None:
-    """Tell a detached holder to end, and wait until it has.
+    """Have a detached holder end, and wait until it has.
 
-    PID 1 of a PID namespace is gone only after all others in it (pid_namespaces(7)).
+    PID 1 of a PID namespace ends after all other processes in it (pid_namespaces(7)).
 
     Raises:
         LabError: it has ended already.

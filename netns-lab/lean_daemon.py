@@ -1,11 +1,11 @@
-"""routed whose first engine has little of something: `lean_daemon.py DATA|NOFILE AMOUNT -c FILE`.
+"""routed whose first engine lacks a resource: `lean_daemon.py DATA|NOFILE AMOUNT -c FILE`.
 
-    DATA    so many bytes of memory of its own more than it needs once it is imported (shared memory
+    DATA    bytes of private memory in addition to what it uses after its imports (shared memory
             does not count)
-    NOFILE  so many descriptors
+    NOFILE  number of descriptors
 
-The engines after it have what they want. (Limits of a running process of another user may be set
-with CAP_SYS_RESOURCE only, which containers seldom have.)
+Later engines have no such limit. (The limits of a running process of another user can be set with
+CAP_SYS_RESOURCE only, which containers seldom have.)
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def _limit(what: str, amount: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The daemon; or, started by it, its engine."""
+    """Run the daemon; or, when started by it, its engine."""
     if arguments[0] == _MARK:
         what, amount, mark, *rest = arguments[1:]
         try:
             os.unlink(mark)
         except FileNotFoundError:
-            pass  # an engine before this one was the lean one
+            pass  # the first engine had the limit
         else:
             assert routed.engine.main is not None
             _limit(what, int(amount))

@@ -1,8 +1,8 @@
-"""Namespaces, mounts and parent death: the system calls that Python 3.11 does not wrap.
+"""Namespaces, mounts and parent death: system calls that Python 3.11 does not wrap.
 
-A *router* of the lab is a pair of anonymous namespaces, network and host name (UTS), held by
-descriptors only. There is nothing under /run/netns: when the last descriptor and the last process
-are gone, the kernel takes the namespaces down, and their links with them.
+A *router* of the lab is a pair of anonymous namespaces, network and host name (UTS), which are held
+by descriptors only. There is nothing under /run/netns: when the last descriptor and the last
+process are gone, the kernel removes the namespaces and their links.
 
 Sources: namespaces(7), user_namespaces(7), pid_namespaces(7), setns(2), unshare(2), mount(2),
 PR_SET_PDEATHSIG in prctl(2).
@@ -61,16 +61,16 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces named by flags for new ones.
+    """Move to new namespaces of the kinds in flags.
 
     Raises:
-        OSError: EPERM without the privilege, ENOSPC or EUSERS when a sysctl limit is reached.
+        OSError: EPERM without the privilege, ENOSPC or EUSERS if a sysctl limit is reached.
     """
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """Step into the namespace behind a descriptor.
+    """Move the calling thread to an existing namespace.
 
     Args:
         descriptor: an open /proc/PID/ns/KIND.
@@ -84,7 +84,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """mount(2).
+    """Call mount(2).
 
     Raises:
         OSError: the kernel refused; the message names the target.
@@ -96,19 +96,19 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that made it ends.
+    """Have the kernel kill this process when the thread that created it ends.
 
-    The parent may have ended just before: whoever cares checks that in another way.
+    The parent may have ended before this call: a caller for which this matters must check it.
     """
     arguments = [ctypes.c_ulong(value) for value in (signal.SIGKILL, 0, 0, 0)]
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), *arguments), "prctl")
 
 
 def map_to_root(uid: int, gid: int) -> None:
-    """Make uid and gid of the outside root inside the user namespace just entered.
+    """Map the outer uid and gid to root in the user namespace that was just entered.
 
-    One id is all that an unprivileged process may map without the setuid helpers of the `uidmap`
-    package; setgroups has to be given up first (user_namespaces(7)).
+    An unprivileged process may map one id only, without the setuid helpers of the `uidmap` package,
+    and must disable setgroups first (user_namespaces(7)).
 
     Raises:
         OSError: the kernel refused the map.
@@ -119,24 +119,24 @@ def map_to_root(uid: int, gid: int) -> None:
 
 
 def open_namespace(kind: str) -> int:
-    """A descriptor of this thread's own namespace: `net`, `uts`, `mnt`, `pid` or `user`.
+    """Open the calling thread's namespace of a kind: `net`, `uts`, `mnt`, `pid` or `user`.
 
     Raises:
-        OSError: no descriptor left.
+        OSError: the process has no descriptor left.
     """
     return os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterNamespaces:
-    """The two namespaces that a router (or the bridge of a LAN) lives in."""
+    """The two namespaces of a router (or of the bridge of a LAN)."""
 
     net_fd: int
     uts_fd: int
 
     @classmethod
     def create(cls, hostname: str) -> RouterNamespaces:
-        """Make them; the calling thread is back where it was afterwards.
+        """Create the namespaces; afterwards the calling thread is in its former namespaces again.
 
         Raises:
             OSError: no privilege, or a limit is reached.
@@ -151,13 +151,13 @@ class RouterNamespaces:
             home.close()
 
     def step_into(self) -> None:
-        """Move the calling thread in, for good."""
+        """Move the calling thread into the namespaces permanently."""
         setns(self.net_fd, CLONE_NEWNET)
         setns(self.uts_fd, CLONE_NEWUTS)
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Run a block inside. Sockets opened there belong to the router for ever."""
+        """Run a block inside the namespaces. Sockets that are opened there stay in them."""
         home = RouterNamespaces(open_namespace("net"), open_namespace("uts"))
         try:
             self.step_into()
@@ -167,6 +167,6 @@ class RouterNamespaces:
             home.close()
 
     def close(self) -> None:
-        """Let go: the kernel ends the namespaces when nobody else is in them."""
+        """Close the descriptors: the kernel removes the namespaces when no process uses them."""
         os.close(self.net_fd)
         os.close(self.uts_fd)

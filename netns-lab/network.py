@@ -1,4 +1,4 @@
-"""A network of routers that is up: links, kernel tables, convergence, traffic, diagnosis."""
+"""A running network of routers: links, kernel tables, convergence, traffic, diagnosis."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _STREAM_INTERVAL_S = 0.01
 
 
 class Network(Daemons):
-    """What can be done with a lab, whoever holds it."""
+    """The operations on a lab, whichever process built it."""
 
     def __init__(self, client: HolderClient, topology: Topology) -> None:
-        """Take over a client; `detach` closes it."""
+        """Use a client; `detach` closes it."""
         super().__init__(client, topology)
         self.name = client.name
         self._netlinks: dict[str, Rtnetlink] = {}
 
     def detach(self) -> None:
-        """Let go of it; whether it lives on is not decided here."""
+        """Close the client and all sockets; the lab is not changed."""
         for netlink in self._netlinks.values():
             netlink.close()
         self._netlinks.clear()
         super().detach()
 
     def open_socket(self, router: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket that lives in a router and works from here; the caller closes it.
+        """Return a socket that was opened in a router and is used here; the caller closes it.
 
         Raises:
             LabError: there is no such router, or the kernel refused.
@@ -47,7 +47,8 @@ class Network(Daemons):
     # links and kernel tables
 
     def netlink(self, router: str) -> Rtnetlink:
-        """A rtnetlink socket of a router (or of a LAN's bridge), kept for the next time.
+        """Return an rtnetlink socket of a router (or of a LAN's bridge), which is kept for later
+        calls.
 
         Raises:
             LabError: there is no such router.
@@ -58,7 +59,7 @@ class Network(Daemons):
         return self._netlinks[router]
 
     def cut(self, link: str) -> None:
-        """Switch off A's end of the link `A-B` (or `A-LAN`); B sees its carrier go.
+        """Switch off A's end of the link `A-B` (or `A-LAN`); B loses its carrier.
 
         Raises:
             TopologyError: there is no such link.
@@ -67,7 +68,7 @@ class Network(Daemons):
         self.netlink(port.node).set_up(port.ifname, is_up=False)
 
     def mend(self, link: str) -> None:
-        """Switch it on again: both ends, so that it does not matter which one was cut.
+        """Switch both ends of a link on, whichever was cut.
 
         Raises:
             TopologyError: there is no such link.
@@ -89,34 +90,36 @@ class Network(Daemons):
     def kernel_routes(
         self, router: str, protocol: int | None = PROTOCOL_ROUTED, table: int | None = None
     ) -> list[KernelRoute]:
-        """The routes that a router's kernel has, both families.
+        """Read the routes of a router's kernel, both families.
 
         Args:
             router: its name.
-            protocol: only those with this rtm_protocol; None for all.
-            table: only those of this table; None for all.
+            protocol: only routes with this rtm_protocol; None for all.
+            table: only routes of this table; None for all.
         """
         return kernel.read_routes(self.netlink(router), protocol, table)
 
     # convergence
 
     def gaps(self) -> list[str]:
-        """What separates the network from being converged, one line each (convergence.py)."""
-        # Asking the daemons costs a program each, so it comes last.
+        """Return why the network has not converged, one line per reason (convergence.py)."""
+        # Running routectl takes a process per router, so it is done last.
         return self.path_gaps() or [
             difference for name in self.topology.nodes for difference in self.fib_differences(name)
         ]
 
     def path_gaps(self) -> list[str]:
-        """Which packets would not take a shortest path, by the kernels alone; one line each."""
+        """Return which packets would not use a shortest path, by the kernels' routes; one line
+        each."""
         first_hops = self.topology.first_hops(self.cut_ports())
         routes = {name: self.kernel_routes(name) for name in self.topology.nodes}
         return convergence.path_gaps(self.topology, first_hops, routes)
 
     def fib_differences(self, router: str) -> list[str]:
-        """Where a router's `show fib` and its kernel disagree, one line each; all begin `ROUTER: `.
+        """Return the differences between a router's `show fib` and its kernel, one line each; all
+        begin with `ROUTER: `.
 
-        A daemon that does not answer (its engine may just be restarting) is a difference, too.
+        A daemon that does not answer (its engine may be restarting) is a difference, too.
         """
         try:
             rows = self.routectl(router, "show", "fib")
@@ -131,11 +134,11 @@ class Network(Daemons):
         """Wait until the network has converged on the links that are up.
 
         Args:
-            deadline_s: seconds to wait at most.
-            progress: called with the gaps each time they were looked for.
+            deadline_s: longest time to wait, in seconds.
+            progress: called with the gaps after each check.
 
         Raises:
-            DeadlineExceededError: it did not; the text lists the gaps.
+            DeadlineExceededError: it did not converge; the text lists the gaps.
         """
         gaps: list[str] = []
 
@@ -150,7 +153,7 @@ class Network(Daemons):
     # traffic
 
     def pinger(self, source: str, destination: str, version: int) -> Pinger:
-        """Echo requests from one router's loopback address to another's.
+        """Return a pinger from one router's loopback address to another's.
 
         Args:
             source: router.
@@ -172,12 +175,12 @@ class Network(Daemons):
         return Pinger(connection, *addresses)
 
     def ping(self, source: str, destination: str, count: int = 5, version: int = 4) -> PingReport:
-        """Ping from loopback to loopback.
+        """Ping from loopback address to loopback address.
 
         Args:
             source: router.
             destination: router.
-            count: echo requests.
+            count: number of echo requests.
             version: 4 or 6.
         """
         pinger = self.pinger(source, destination, version)
@@ -193,14 +196,14 @@ class Network(Daemons):
         versions: tuple[int, ...] = (4, 6),
         interval_s: float = _STREAM_INTERVAL_S,
     ) -> PingStream:
-        """Pings in the background, for the length of a `with` block."""
+        """Return pings in the background, for the duration of a `with` block."""
         pingers = [self.pinger(source, destination, version) for version in versions]
         return PingStream(pingers, interval_s)
 
     # diagnosis
 
     def dump(self) -> str:
-        """Every router's views, kernel routes and log: what one wants to see of a failure."""
+        """Return every router's views, kernel routes and log, for the analysis of a failure."""
         return "\n".join(self._dump_router(router) for router in self.topology.nodes)
 
     def _dump_router(self, router: str) -> str:

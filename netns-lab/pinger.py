@@ -1,7 +1,7 @@
-"""ICMP and ICMPv6 echo over raw sockets that live in a router.
+"""ICMP and ICMPv6 echo over raw sockets that were opened in a router.
 
-An echo is matched by identifier and sequence, so that several pingers share a router in peace. Lost
-means: not answered until the end of the stream plus a grace time.
+An echo is matched by identifier and sequence, so several pingers can share a router. A request is
+lost if it is not answered until the end of the stream plus a grace time.
 
 Sources: RFC 792 (echo), RFC 4443 section 4 (echo; the kernel fills in the checksum), RFC 1071.
 """
@@ -29,16 +29,16 @@ _RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PingReport:
-    """What came of a number of echo requests."""
+    """The result of a number of echo requests."""
 
     sent: int
     received: int
     longest_outage_s: float
-    """The longest time in which no request was answered; 0 when all were."""
+    """The longest time without an answer; 0 if all requests were answered."""
 
     @property
     def lost(self) -> int:
-        """Requests without an answer."""
+        """Number of requests without an answer."""
         return self.sent - self.received
 
     def __add__(self, other: PingReport) -> PingReport:
@@ -48,7 +48,7 @@ class PingReport:
 
 @dataclass(slots=True)
 class Echoes:
-    """Which echo requests were sent when, and which were answered."""
+    """Times at which echo requests were sent and answered."""
 
     sent_at: list[float] = field(default_factory=list)
     answered: set[int] = field(default_factory=set)
@@ -66,10 +66,10 @@ class Echoes:
 
 
 class Pinger:
-    """Echo requests from one address to another."""
+    """Sends echo requests from one address to another."""
 
     def __init__(self, connection: socket.socket, source: str, destination: str) -> None:
-        """Take over a raw ICMP or ICMPv6 socket of the source router; `close` ends it."""
+        """Use a raw ICMP or ICMPv6 socket of the source router; `close` closes it."""
         self._connection = connection
         self._destination = destination
         self._is_ipv4 = connection.family == socket.AF_INET
@@ -83,17 +83,17 @@ class Pinger:
         self._connection.close()
 
     def ping(self, count: int, interval_s: float = 0.02, grace_s: float = 1.0) -> PingReport:
-        """Send some echo requests, and wait for the answers.
+        """Send echo requests, and wait for the answers.
 
         Args:
-            count: how many, 1 to 65536.
-            interval_s: between two of them.
-            grace_s: how long to wait for the last answers.
+            count: number of requests, 1 to 65536.
+            interval_s: time between two requests.
+            grace_s: time to wait for the last answers.
         """
         return self._run(count, threading.Event(), interval_s, grace_s)
 
     def ping_until(self, stop: threading.Event, interval_s: float, grace_s: float) -> PingReport:
-        """The same until an event is set, or 65536 are sent."""
+        """Send echo requests until an event is set, or 65536 are sent."""
         return self._run(_SEQUENCES, stop, interval_s, grace_s)
 
     def _run(
@@ -114,7 +114,7 @@ class Pinger:
         try:
             self._connection.sendto(self._request(sequence), (self._destination, 0))
         except OSError:
-            return  # no route at the moment: this one counts as lost
+            return  # no route at present: this request counts as lost
 
     def _request(self, sequence: int) -> bytes:
         kind = 8 if self._is_ipv4 else 128
@@ -123,10 +123,10 @@ class Pinger:
         return _ECHO.pack(kind, 0, checksum, self._identifier, sequence) + _PAYLOAD
 
     def _collect(self, echoes: Echoes, until: float, *, until_all: bool) -> None:
-        """Read answers until a moment; or, when that is enough, until none is missing.
+        """Read answers until a time, or with `until_all` until every request is answered.
 
-        What is there is read however late it is: a busy machine delays this program, and that is
-        no loss.
+        Answers that have arrived are read even after that time: a busy machine delays this program,
+        and that does not count as loss.
         """
         while not (until_all and len(echoes.answered) == len(echoes.sent_at)):
             patience = max(0.0, until - time.monotonic())
@@ -141,7 +141,7 @@ class Pinger:
 
     def _take(self, datagram: bytes, echoes: Echoes) -> None:
         if self._is_ipv4:
-            datagram = datagram[(datagram[0] & 15) * 4 :]  # raw(7): the IP header comes along
+            datagram = datagram[(datagram[0] & 15) * 4 :]  # raw(7): it begins with the IP header
         if len(datagram) < _ECHO.size:
             return
         kind, _, _, identifier, sequence = _ECHO.unpack_from(datagram)
@@ -151,8 +151,8 @@ class Pinger:
 
 
 def _enlarge_receive_buffer(connection: socket.socket) -> None:
-    """Let answers wait while this program is busy: what the default buffer holds of a thousand a
-    second is a quarter of a second's, and the rest would look lost."""
+    """Enlarge the receive buffer: at a thousand answers per second the default one holds a quarter
+    of a second, and a longer delay of this program would appear as loss."""
     try:
         connection.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
     except PermissionError:
@@ -174,7 +174,7 @@ class PingStream:
             ...
         assert stream.lost == 0
 
-    Numbers are there after the block.
+    The results are available after the block.
     """
 
     def __init__(self, pingers: list[Pinger], interval_s: float, grace_s: float = 1.0) -> None:
@@ -208,10 +208,10 @@ class PingStream:
 
     @property
     def report(self) -> PingReport:
-        """All pingers together.
+        """Return the combined result of all pingers.
 
         Raises:
-            RuntimeError: the block is not over, or a thread failed.
+            RuntimeError: the block has not ended, or a thread failed.
         """
         if len(self._reports) < len(self._threads):
             raise RuntimeError("the stream has not ended")
@@ -219,15 +219,15 @@ class PingStream:
 
     @property
     def sent(self) -> int:
-        """Requests sent."""
+        """Number of requests sent."""
         return self.report.sent
 
     @property
     def lost(self) -> int:
-        """Requests that were not answered."""
+        """Number of requests that were not answered."""
         return self.report.lost
 
     @property
     def longest_outage_s(self) -> float:
-        """The longest outage of any of them."""
+        """The longest outage of all pingers."""
         return self.report.longest_outage_s

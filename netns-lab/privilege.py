@@ -1,7 +1,7 @@
-"""Whether this machine lets us build a lab, how, and what to do when it does not.
+"""Finds out whether and how this machine permits a lab, and what to do if it does not.
 
-Two ways: as root (really: with CAP_SYS_ADMIN and CAP_NET_ADMIN), or as anybody inside a new user
-namespace, where distributions and containers allow that.
+There are two ways: as root (more exactly with CAP_SYS_ADMIN and CAP_NET_ADMIN), or as any user in a
+new user namespace, where distributions and containers permit that.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ _SYSCTLS = (
         "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
     ),
 )
-"""Switches that forbid user namespaces: file under /proc/sys, the forbidding value, the cure."""
+"""Sysctls that forbid user namespaces: file under /proc/sys, the forbidding value, the remedy."""
 
 
 class NotPermittedError(Exception):
-    """This machine does not let us; the text says why, and what to do."""
+    """This machine does not permit a lab; the text gives the reason and what to do."""
 
 
 def enter(flags: int) -> bool:
-    """Unshare the given namespaces, in a new user namespace when that is the only way.
+    """Unshare the given namespaces, in a new user namespace if there is no other way.
 
     Returns:
         Whether a user namespace was needed: then uid 0 is the caller, and no other uid exists.
 
     Raises:
-        NotPermittedError: neither way is open.
+        NotPermittedError: neither way is permitted.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         try:
             netns.unshare(flags)
         except PermissionError:
-            pass  # root of a container without CAP_SYS_ADMIN: like anybody else
+            pass  # root of a container without CAP_SYS_ADMIN has no more rights than another user
         else:
             return False
     try:
@@ -78,24 +78,24 @@ def _advice(error: OSError) -> str:
 def _reads(file: str) -> str:
     try:
         return Path("/proc/sys", file).read_text(encoding="ascii").strip()
-    except OSError:  # this kernel has no such switch
+    except OSError:  # this kernel has no such sysctl
         return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
-    """How labs can be built here."""
+    """How labs can be built on this machine."""
 
     is_possible: bool
     is_rootless: bool
-    """By a user namespace: processes cannot change to another uid in it."""
+    """Whether a user namespace is used: processes in it cannot change to another uid."""
     reason: str
-    """Why it is not possible, and what to do; empty when it is."""
+    """Why labs cannot be built, and what to do; empty if they can."""
 
 
 @functools.cache
 def probe() -> Privilege:
-    """Try it, in a process of its own, which builds nothing."""
+    """Try to create the namespaces in a separate process, which builds nothing."""
     trial = subprocess.run(
         [sys.executable, "-s", "-S", __file__], capture_output=True, text=True, check=False
     )

@@ -1,9 +1,9 @@
-"""What the holder and its clients say to each other.
+"""The protocol between the holder and its clients.
 
-One request, one reply, each one SOCK_SEQPACKET message of JSON; descriptors travel with a reply
+One request, one reply, each one SOCK_SEQPACKET message of JSON; descriptors are passed with a reply
 (SCM_RIGHTS). The socket has an abstract name (unix(7)), `netns-lab/UID/NAME`: there is no file, so
-nothing is left behind when the holder is killed, and /proc/net/unix lists every lab of this machine
-(of this network namespace, to be exact).
+nothing is left when the holder is killed, and /proc/net/unix lists every lab of this machine (more
+exactly, of this network namespace).
 
     request                                            reply
     {"do": "describe"}                                 {"topology", "is_rootless"}
@@ -12,13 +12,13 @@ nothing is left behind when the holder is killed, and /proc/net/unix lists every
     {"do": "socket", "of": ROUTER, "family", "type", "protocol"}     {} + 1 descriptor
     {"do": "children", "pid": PID}                     {"pids": [...]}
     {"do": "signal", "pid": PID, "signal": N}          {"found": bool}
-    {"do": "stop"}                                     {}, and the lab is gone
+    {"do": "stop"}                                     {}, and the lab ends
 
 A failed request is answered {"error": TEXT}. PIDs are those of the lab's own PID namespace, as in
-the pid files in it.
+its pid files.
 
-Both ends check by SO_PEERCRED that the other is the same user: anybody may bind or connect to an
-abstract name.
+Both ends check by SO_PEERCRED that the other is the same user, because any user may bind or connect
+to an abstract name.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = [
 
 ENGINE_USER = "routed"
 ENGINE_UID = 61698
-"""Whom the engines of a lab run as, which only the lab's /etc/passwd knows. Not `nobody`: whatever
-else on the machine runs as that could end them."""
+"""Uid of a lab's engines, known only to the lab's /etc/passwd. It is not that of the user nobody:
+other services with that uid could send signals to the engines."""
 
 RUN_DIRECTORY = "/dev/shm"
-"""Where the lab mounts a tmpfs of its own, with one directory per router. Every Linux has the
-directory, any user may mount over it in a namespace of their own, and no program lives there (a
-checkout, a virtual environment or NixOS's whole system may well live under /run, /mnt or /tmp)."""
+"""Mount point of the lab's tmpfs, which has one directory per router. The directory exists on every
+Linux system, any user may mount over it in a private namespace, and no program is installed in it
+(a checkout, a virtual environment or all of NixOS may be under /run, /mnt or /tmp)."""
 
 _MESSAGE_MAX_BYTES = 1 << 18
 _DESCRIPTORS_MAX = 8
@@ -59,12 +59,12 @@ _UCRED = struct.Struct("3i")
 
 
 def address_of(name: str) -> str:
-    """The abstract socket address of this user's lab of that name."""
+    """Return the abstract socket address of this user's lab with a name."""
     return f"\0netns-lab/{os.getuid()}/{name}"
 
 
 def names_of_labs() -> list[str]:
-    """The labs of this user that are up now."""
+    """Return the names of this user's labs that are up."""
     pattern = re.compile(rf"@netns-lab/{os.getuid()}/(\S+)$")
     lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
     found = {match.group(1) for line in lines if (match := pattern.search(line))}
@@ -72,7 +72,7 @@ def names_of_labs() -> list[str]:
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """PID and uid of the process at the other end (for a client: the one that listens)."""
+    """Return PID and uid of the process at the other end (for a client: the one that listens)."""
     ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, _ = _UCRED.unpack(ucred)
     return pid, uid
@@ -84,18 +84,18 @@ def send(
     """Send one message.
 
     Raises:
-        OSError: the other end is gone.
+        OSError: the other end has closed the connection.
     """
     socket.send_fds(connection, [json.dumps(message).encode()], list(descriptors))
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Receive one message and the descriptors that came along; the caller owns them.
+    """Receive one message and its descriptors, which the caller owns.
 
     Raises:
-        EOFError: the other end is gone.
-        OSError: the same, abruptly.
-        ValueError: not a JSON object.
+        EOFError: the other end has closed the connection.
+        OSError: the connection was reset.
+        ValueError: it is not a JSON object.
     """
     data, descriptors, _, _ = socket.recv_fds(
         connection, _MESSAGE_MAX_BYTES, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC

@@ -1,4 +1,4 @@
-"""The routes.yaml that the lab writes for a router."""
+"""The routes.yaml of a router, as the lab generates it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ __all__ = ["config_of", "config_path", "log_path", "pid_path", "socket_path"]
 
 
 def config_path(router: str) -> str:
-    """Where a router's configuration is, inside the lab; so for the others."""
+    """Return the path of a router's configuration, inside the lab; so for the other functions."""
     return f"{RUN_DIRECTORY}/{router}/routes.yaml"
 
 
 def log_path(router: str) -> str:
-    """The daemon's log."""
+    """Return the path of the daemon's log."""
     return f"{RUN_DIRECTORY}/{router}/routed.log"
 
 
 def pid_path(router: str) -> str:
-    """The daemon's pid file."""
+    """Return the path of the daemon's pid file."""
     return f"{RUN_DIRECTORY}/{router}/routed.pid"
 
 
 def socket_path(router: str) -> str:
-    """The daemon's management socket."""
+    """Return the path of the daemon's management socket."""
     return f"{RUN_DIRECTORY}/{router}/routed.sock"
 
 
 def config_of(node: Node, *, is_rootless: bool) -> str:
-    """The YAML text: NUP on every link, the loopback addresses announced.
+    """Return the YAML text: NUP on every link, the loopback addresses announced.
 
     Args:
-        node: whose `config` is merged over what is generated: mappings key by key, all else whole.
-        is_rootless: no uid but root exists in a single-uid user namespace, so the engine cannot
-            be anybody else there.
+        node: its `config` is merged over the generated configuration: mappings key by key, other
+            values as a whole.
+        is_rootless: whether the lab has a user namespace with a single uid, root: the engine cannot
+            run as another user there.
     """
     generated: dict[str, Any] = {
         "router_id": node.router_id,

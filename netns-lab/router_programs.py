@@ -1,4 +1,4 @@
-"""One small program in each router, asked over its pipes for as long as a test looks."""
+"""One small program in each router, which answers requests over its pipes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class RouterPrograms:
     """Owns the programs; a context manager that ends them."""
 
     def __init__(self, lab: Inside, arguments: dict[str, list[str]]) -> None:
-        """Start them.
+        """Start the programs.
 
         Args:
-            lab: where the routers are.
-            arguments: of the Python program in each router, its file first.
+            lab: the lab of the routers.
+            arguments: arguments of the Python program in each router, its file first.
         """
         self._programs = {
             router: lab.popen(

@@ -1,11 +1,11 @@
-"""The few rtnetlink messages that the lab needs, by hand: links, addresses, routes.
+"""A codec for the few rtnetlink messages that the lab needs: links, addresses, routes.
 
-This is on purpose not the codec of the daemon: what the lab reads from the kernel is held against
-what the daemon says, and two readers that share their code share their errors.
+It is deliberately not the codec of the daemon: the lab compares the kernel's state with that of the
+daemon, and a common codec would hide its own errors.
 
-A request is one message; every request asks for an acknowledgement and raises the kernel's error.
-Attributes are TLVs aligned to four bytes; all header fields are in host order, addresses in
-network order.
+A request is one message. Every request asks for an acknowledgement and raises the kernel's error.
+Attributes are TLVs aligned to four bytes; all header fields are in host order, addresses in network
+order.
 
 Sources: netlink(7), rtnetlink(7), linux/rtnetlink.h, linux/if_link.h, linux/veth.h.
 """
@@ -76,7 +76,7 @@ Attributes = dict[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class LinkEnd:
-    """One end of a veth pair, to be made."""
+    """One end of a new veth pair."""
 
     ifname: str
     mac: bytes
@@ -84,7 +84,7 @@ class LinkEnd:
 
 @dataclass(frozen=True, slots=True)
 class SubnetRoute:
-    """A route of somebody else, to be made."""
+    """A new foreign route."""
 
     prefix: str
     protocol: int = 2
@@ -94,29 +94,29 @@ class SubnetRoute:
     via: str | None = None
     source: str | None = None
     kind: int = _UNICAST
-    """RTN_*: one that refuses packets names no link."""
+    """RTN_*; a type that rejects packets has no link."""
     scope: int | None = None
-    """By default that of `ip route`."""
+    """None for the default of `ip route`."""
     is_onlink: bool = True
-    """A gateway is taken to be on the link."""
+    """Whether the gateway is treated as reachable on the link."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute, padded."""
+    """Encode one attribute, with padding."""
     length = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of attributes."""
+    """Encode an attribute that contains attributes."""
     return attribute(kind | _NESTED, b"".join(attributes))
 
 
 def read_attributes(data: bytes) -> Attributes:
-    """Attributes by type; the last of equal types wins, as in the kernel.
+    """Decode attributes by type; the last one of a type is used, as in the kernel.
 
     Raises:
-        ValueError: a length does not fit (the kernel does not do that).
+        ValueError: a length does not fit (the kernel does not send that).
     """
     found: Attributes = {}
     offset = 0
@@ -134,16 +134,16 @@ def _name(text: str) -> bytes:
 
 
 class Rtnetlink:
-    """Requests over one NETLINK_ROUTE socket. Which router they concern is the socket's matter."""
+    """Requests over one NETLINK_ROUTE socket, which determines the router."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Take over a socket, opened in the router's namespace; `close` ends it."""
+        """Use a socket that was opened in the router's namespace; `close` closes it."""
         self._connection = connection
         self._sequence = 0
 
     @classmethod
     def open_here(cls) -> Rtnetlink:
-        """A socket of the calling thread's own namespace."""
+        """Open a socket in the calling thread's own namespace."""
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         return cls(socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE))
 
@@ -155,7 +155,7 @@ class Rtnetlink:
         """Send one request and wait for its acknowledgement.
 
         Raises:
-            OSError: the kernel's answer; the message begins with `what`.
+            OSError: the kernel's error; the message begins with `what`.
         """
         self._send(kind, _REQUEST | _ACK | flags, body)
         while True:
@@ -165,10 +165,10 @@ class Rtnetlink:
                     return
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """Everything of one kind, as message bodies.
+        """Return all objects of one kind, as message bodies.
 
         Raises:
-            OSError: the kernel refused, or the table never stood still.
+            OSError: the kernel refused, or the table changed during every attempt.
         """
         for _ in range(_DUMP_ATTEMPTS):
             self._send(kind, _REQUEST | _DUMP, body)
@@ -195,7 +195,8 @@ class Rtnetlink:
         self._connection.send(header + body)
 
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        """Messages of one datagram: type, flags, body. Answers to older requests are dropped."""
+        """Yield the messages of one datagram: type, flags, body. Answers to older requests are
+        dropped."""
         datagram = self._connection.recv(1 << 18)
         offset = 0
         while offset + _HEADER.size <= len(datagram):
@@ -207,7 +208,7 @@ class Rtnetlink:
     # links
 
     def link_names(self) -> dict[int, str]:
-        """Names by interface index."""
+        """Return the names of links by interface index."""
         names = {}
         for body in self.dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
             ifindex = _LINK.unpack_from(body)[2]
@@ -216,7 +217,7 @@ class Rtnetlink:
         return names
 
     def link_is_up(self, ifname: str) -> bool:
-        """Whether a link is switched on (its carrier is another matter).
+        """Return whether a link is switched on, with or without carrier.
 
         Raises:
             KeyError: there is no such link.
@@ -228,7 +229,7 @@ class Rtnetlink:
         raise KeyError(ifname)
 
     def add_veth(self, here: LinkEnd, there: LinkEnd, there_net_fd: int) -> None:
-        """A pair of veth ends: one here, one in the namespace behind a descriptor."""
+        """Add a veth pair: one end here, one in the namespace of a descriptor."""
         peer = (
             _LINK.pack(0, 0, 0, 0, 0)
             + attribute(IFLA_IFNAME, _name(there.ifname))
@@ -248,7 +249,7 @@ class Rtnetlink:
         self.request(RTM_NEWLINK, _CREATE | _EXCLUSIVE, body, f"make veth {here.ifname}")
 
     def add_bridge(self, ifname: str) -> None:
-        """A bridge; spanning tree is off, so that its ports forward at once."""
+        """Add a bridge without spanning tree, so that its ports forward at once."""
         kind = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge"))
         body = _LINK.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, _name(ifname)) + kind
         self.request(RTM_NEWLINK, _CREATE | _EXCLUSIVE, body, f"make bridge {ifname}")
@@ -276,12 +277,12 @@ class Rtnetlink:
         peer: IPv4Address | IPv6Address | None = None,
         flags: int = 0,
     ) -> None:
-        """Give a link an address with its prefix length.
+        """Add an address with its prefix length to a link.
 
         Args:
-            ifname: of the link.
-            address: ours.
-            peer: the other end, of a point-to-point address.
+            ifname: name of the link.
+            address: local address.
+            peer: remote address of a point-to-point link.
             flags: IFA_F_NOPREFIXROUTE, IFA_F_NODAD.
         """
         body = self._address(ifname, address, peer) + attribute(IFA_FLAGS, struct.pack("=I", flags))
@@ -294,7 +295,7 @@ class Rtnetlink:
         *,
         peer: IPv4Address | IPv6Address | None = None,
     ) -> None:
-        """Take an address from a link."""
+        """Remove an address from a link."""
         body = self._address(ifname, address, peer)
         self.request(RTM_DELADDR, 0, body, f"delete {address} from {ifname}")
 
@@ -325,13 +326,14 @@ class Rtnetlink:
         is_replacing: bool = False,
         is_first: bool = False,
     ) -> None:
-        """Route a subnet to a link, or through a gateway there; `is_first`: `ip route prepend`."""
+        """Route a subnet to a link, or through a gateway on it; `is_first` as `ip route
+        prepend`."""
         flags = _CREATE | (_REPLACE if is_replacing else 0 if is_first else _EXCLUSIVE)
         body = self._subnet_route(ifname, route)
         self.request(RTM_NEWROUTE, flags, body, f"route {route.prefix} to {ifname}")
 
     def delete_subnet_route(self, ifname: str, route: SubnetRoute) -> None:
-        """Take such a route away."""
+        """Remove such a route."""
         body = self._subnet_route(ifname, route)
         self.request(RTM_DELROUTE, 0, body, f"delete route {route.prefix} to {ifname}")
 

@@ -1,4 +1,4 @@
-"""Faults of a daemon to which something is denied: memory, space, descriptors, peace."""
+"""Faults in which the daemon lacks a resource: memory, disk space, descriptors, processor time."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ __all__ = [
 ]
 
 _CGROUPS = {
-    # where groups are made -> the name of the limit
+    # directory of the groups -> name of the limit
     Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes",
     Path("/sys/fs/cgroup"): "memory.max",
 }
 
 
 def _announce_large_table(lab: Lab) -> None:
-    """A announces 32,000 routes: R's engine needs about 17 MiB for them."""
+    """Have A announce 32,000 routes, for which R's engine needs about 17 MiB."""
     lines = [statics(1 << 14, second_octet=octet).removeprefix("static:\n") for octet in (1, 2)]
     reload_statics(lab, "A", "static:\n" + "".join(lines))
 
 
 def out_of_memory(lab: Lab) -> None:
-    """The engine may grow by 8 MiB, and its neighbor sends it a large table.
+    """Limit the engine's growth to 8 MiB, and have its neighbor send a large table.
 
-    About 4 MiB of them are for its start, less where its modules were compiled before.
+    The start of the engine needs about 4 MiB of them, or less if its modules are compiled already.
     """
     start_lean(lab, "DATA", 8 << 20)
     assert "MemoryError" not in lab.log(ROUTER), "the lean engine has died before the table came"
@@ -65,7 +65,7 @@ def out_of_memory(lab: Lab) -> None:
 
 
 def _memory_groups() -> Path | None:
-    """Where this user may make a memory cgroup."""
+    """Return a directory in which this user may create memory cgroups, or None."""
     for place, name in _CGROUPS.items():
         if not os.access(place, os.W_OK):
             continue
@@ -83,14 +83,14 @@ def needs_memory_groups() -> str:
 
 
 def killed_for_memory(lab: Lab) -> None:
-    """The kernel's out-of-memory killer ends the engine, whose group may grow by 4 MiB."""
+    """Have the kernel's out-of-memory killer end the engine, whose cgroup may grow by 4 MiB."""
     place = _memory_groups()
     assert place is not None
     old = lab.engine_pid(ROUTER)
     group = Path(tempfile.mkdtemp(prefix="routed-lab-", dir=place))
     try:
         (group / _CGROUPS[place]).write_text(str(4 << 20), encoding="ascii")
-        # Inside, where the engine has the PID that the lab knows.
+        # Run inside the lab, where the engine has the PID that the lab knows.
         run(lab, ["sh", "-c", f"echo {old} > {group}/cgroup.procs"])
         _announce_large_table(lab)
         wait_until(lambda: lab.engine_pid(ROUTER) not in (None, old), DEADLINE_S, "it was killed")
@@ -101,7 +101,7 @@ def killed_for_memory(lab: Lab) -> None:
 
 
 def full_disk(lab: Lab) -> None:
-    """The file system with pid file, log and configuration is full when the daemon dies."""
+    """Kill the daemon while the file system with pid file, log and configuration is full."""
     text = lab.read_config(ROUTER)
     kill(lab, "both")
     place = f"/dev/shm/{ROUTER}"
@@ -118,7 +118,7 @@ def full_disk(lab: Lab) -> None:
 
 
 def lost_notifications(lab: Lab) -> None:
-    """The parent sleeps while others change more routes than its buffer holds, and one of ours."""
+    """Stop the parent while more foreign routes change than its buffer holds, and one of ours."""
     lab.kill(ROUTER, "daemon", signal.SIGSTOP)
     ours = next(r for r in lab.kernel_routes(ROUTER) if r.prefix.startswith("10.1."))
     kernel.delete_route(lab.netlink(ROUTER), ours)
@@ -142,7 +142,8 @@ def lost_notifications(lab: Lab) -> None:
 
 
 def fork_bomb(lab: Lab) -> None:
-    """Clients that double themselves up to 128, each connecting and asking without end."""
+    """Run clients that fork up to 128 processes, each connecting and sending requests all the
+    time."""
     script = textwrap.dedent(
         """
         import os, socket, sys, time
@@ -171,7 +172,7 @@ def fork_bomb(lab: Lab) -> None:
 
 
 def crowd(lab: Lab) -> None:
-    """A thousand clients connect at once and say nothing useful, and a thousand more."""
+    """Connect a thousand clients at once that send an invalid request, and then a thousand more."""
     for _ in range(2):
         with clients(lab, 1000, b"?"):
             pass
@@ -186,7 +187,7 @@ def no_descriptors_for_the_engine(lab: Lab) -> None:
 
 
 def no_descriptors_for_the_parent(lab: Lab) -> None:
-    """It cannot start the next engine until it has some again."""
+    """Take descriptors from the parent, which cannot start the next engine without them."""
     pid = lab.daemon_pid(ROUTER)
     limit(lab, pid, 8)
     lab.kill(ROUTER, "engine", signal.SIGKILL)

@@ -1,10 +1,10 @@
-"""A program inside a router that searches one snapshot until its stdin ends, and never a later one.
+"""A program inside a router that searches one snapshot until its stdin is closed.
 
     snapshot_watch.py SOCKET ADDRESS LINK
 
-What a reader has mapped stays true for him, whatever becomes of the engine that wrote it: every
-lookup must find a route of the address by the link. Last line on stdout: how many lookups there
-were; exit status 1 at the first wrong answer.
+A mapped snapshot stays valid for its reader, even if the engine that wrote it has ended: every
+lookup must find a route of the address by the link. The last line on stdout is the number of
+lookups; the exit status is 1 at the first wrong answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BATCH = 1000
 
 
 def main(path: str, address: str, link: str) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     lookups = 0
     with FibReader.open(path) as reader:
         print("open", flush=True)

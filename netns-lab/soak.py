@@ -1,25 +1,26 @@
-"""Everything at random, for as long as wanted, and the invariants checked all along.
+"""Random events for as long as requested, with continuous checks of the invariants.
 
     python netns-lab/soak.py --minutes 20               # `make soak MINUTES=20`
     python netns-lab/soak.py --seed 4711                # the same decisions once more
     python netns-lab/soak.py --seed 4711 --rounds 17    # only the seventeenth round of them
     python netns-lab/soak.py --seed 4711 --rounds 15-17
 
-A ring of eight routers. Each round does a few things at once, drawn from a seed (`soak_plan.py`):
-links are cut and mended, engines, parents and both killed, daemons restarted, engines stopped,
-configurations reloaded, routes injected and deleted by hand, views asked for. Meanwhile every
-router pings the one opposite, in both families. Then the network must converge: every router
-reaches every loopback address by a shortest path over the links that are up, and each kernel equals
-its daemon's `show fib`, route by route. No packet may be lost in a round that took no link and no
-route away, whatever it did to daemons and whatever links came back, as long as the daemons were
-back within the dead interval; and nobody is silent that long who was not silenced.
+The network is a ring of eight routers. Each round carries out a few steps at once, drawn from a
+seed (`soak_plan.py`): links are cut and restored, engines, parents and both killed, daemons
+restarted, engines stopped, configurations reloaded, routes injected and deleted by hand, views
+requested. Meanwhile every router pings the opposite one, in both families. Then the network must
+converge: every router reaches every loopback address by a shortest path over the links that are up,
+and each kernel equals its daemon's `show fib`, route by route. No packet may be lost in a round
+that removed neither a link nor a route, whatever happened to daemons and whatever links were
+restored, as long as the daemons were back within the dead interval. A router that no step has
+silenced must not miss the dead interval.
 
-At every moment there is no forwarding loop, and no process holds more than it ever should
-(`soak_watch.py`); no packet's hop limit runs out, whatever is done to links and routes, unless a
-router restarts meanwhile (`soak_plan.py` says why).
-Every REST_ROUNDS rounds the ring is mended, the injections are gone, and each
-process and router that was seen at the last rest must hold what it held: descriptors, memfds and
-nexthop objects the same, memory not above a bound.
+At all times there is no forwarding loop, and no process uses more resources than its bound
+(`soak_watch.py`); no packet's hop limit runs out, unless a router restarts meanwhile
+(`soak_plan.py` gives the reason).
+Every REST_ROUNDS rounds the ring is restored and the injections expire. Each process and router
+that was seen at the last rest must then have as much as before: the same numbers of descriptors,
+memfds and nexthop objects, and memory below a bound.
 
 Failure: the seed, the round and every router's state are printed; exit status 1.
 """
@@ -53,8 +54,8 @@ __all__ = ["REST_ROUNDS", "Soak", "plan_network"]
 CONVERGE_S = 60.0
 REST_ROUNDS = 5
 MEMORY_GROWTH_BYTES = 24 << 20
-"""Above what a process had when it was first seen at rest: Python's allocator keeps arenas, and a
-table that was larger for a while leaves some."""
+"""Permitted growth of a process since it was first seen at rest: Python's allocator keeps arenas
+after a table was temporarily larger."""
 
 _GIVEN_UP = re.compile(r"adjacency-down .* link=eth-(\S+) .*silent for its dead interval")
 _PING_INTERVAL_S = 0.02
@@ -63,23 +64,25 @@ _NOT_THERE = (0, 3)
 
 
 def plan_network(name: str = "ring8") -> Topology:
-    """The network of a soak: daemons that come back, and neighbors that wait for them."""
+    """Return the network of a soak, with a dead interval that is longer than a restart."""
     patience = {"eth*": {"hello": "300ms", "multiplier": MULTIPLIERS[0]}}
     return topology.load(name).with_config({"interfaces": patience, "fib": {"on_exit": "keep"}})
 
 
 class Soak:
-    """One run, in a lab of its own."""
+    """One run, in a separate lab."""
 
     def __init__(self, lab: Lab, seed: int, say: Callable[[str], None]) -> None:
-        """Args:
-        lab: of `plan_network`; its daemons are not started yet.
-        seed: of every decision.
-        say: takes a line before and after each round.
+        """Prepare; no daemon is started.
+
+        Args:
+            lab: built by `plan_network`; its daemons are not started yet.
+            seed: seed of every decision.
+            say: called with a line for each round and each rest.
         """
         self.rounds = 0
         self.current: Round | None = None
-        """What is being done, for the message."""
+        """The present round, for the error message."""
         self._lab = lab
         links = [segment.name for segment in lab.topology.segments]
         self._routers = list(lab.topology.nodes)
@@ -90,15 +93,15 @@ class Soak:
         self._at_rest: dict[tuple[str, int], Usage] = {}
         self._nexthops_at_rest: dict[str, int] = {}
         self._log_lines: dict[str, int] = {}
-        """How many of each router's were read."""
+        """Number of log lines of each router that were read."""
 
     def run(self, minutes: float, first: int = 1, last: int | None = None) -> None:
-        """Go on for so long, and at least until leaks were looked for twice.
+        """Run for a time, and at least until leaks were checked twice.
 
         Args:
-            minutes: nothing when `last` is given.
-            first: round to begin with.
-            last: round to end with.
+            minutes: ignored if `last` is given.
+            first: first round.
+            last: last round.
 
         Raises:
             AssertionError: an invariant does not hold.
@@ -108,7 +111,7 @@ class Soak:
         self._lab.wait_converged(CONVERGE_S)
         with SoakWatch(self._lab) as watch:
             self._check_leaks(watch)
-            self._given_up()  # eight starts at once are nobody's fault
+            self._given_up()  # eight simultaneous starts may exceed the dead interval
             ends_at = time.monotonic() + minutes * 60
             for drawn in self._plan.rounds(first, rest_every=REST_ROUNDS):
                 self._round(drawn, watch)
@@ -122,7 +125,7 @@ class Soak:
     def _round(self, drawn: Round, watch: SoakWatch) -> None:
         self.rounds += 1
         self.current = drawn
-        if drawn.cut != self._cut:  # only at the first round of a replay
+        if drawn.cut != self._cut:  # only in the first round of a replay
             assert drawn.cut is not None
             self._lab.cut(drawn.cut)
             self._cut = drawn.cut
@@ -150,7 +153,7 @@ class Soak:
         assert drawn.may_lose_packets or late or not lost, f"{lost} of {sent} packets were lost"
 
     def _streams(self) -> list[PingStream]:
-        """Each router of one half of the ring to the one opposite, and with it back."""
+        """Return pings between each router of one half of the ring and the opposite one."""
         half = len(self._routers) // 2
         return [
             self._lab.ping_stream(here, there, interval_s=_PING_INTERVAL_S)
@@ -159,10 +162,10 @@ class Soak:
             )
         ]
 
-    # --- what is done
+    # --- steps
 
     def _do(self, step: Step) -> str:
-        """Carry out one step; what could not be, and why, in words."""
+        """Carry out one step. Returns the reason as text if it was not possible."""
         router = step.target
         match step.action:
             case Action.CUT:
@@ -198,7 +201,7 @@ class Soak:
         return ""
 
     def _resume(self) -> None:
-        """Let the engines that were stopped go on, after what a hiccup takes."""
+        """Resume the engines that were stopped, after a second each."""
         for router in self._stopped:
             self._lab.run(router, ["sleep", "1"])
             self._signal_engine(router, signal.SIGCONT)
@@ -231,14 +234,14 @@ class Soak:
         assert done.returncode in _NOT_THERE, f"{words}: {done.stderr}{done.stdout}"
 
     def _delete_route(self, router: str) -> None:
-        """As `ip route del` would: the first route that there is."""
+        """Delete the first route, as `ip route del` would."""
         for route in self._lab.kernel_routes(router)[:1]:
             kernel.delete_route(self._lab.netlink(router), route)
 
     def _given_up(self) -> set[str]:
-        """Routers that a neighbor has not heard within the dead interval since the last time: on a
-        machine that is busy with other things a start may take that long, and then the neighbors
-        are right to go around."""
+        """Return routers that a neighbor has not heard within the dead interval since the last
+        call. On a machine that is busy with other work a start may take that long, and the
+        neighbors then rightly use other paths."""
         given_up = set()
         for router in self._routers:
             lines = self._lab.log(router).splitlines()
@@ -250,7 +253,7 @@ class Soak:
     # --- leaks
 
     def _come_to_rest(self) -> None:
-        """Mend the ring and wait until the leases of what was injected are over."""
+        """Restore the ring and wait until the leases of injected routes have expired."""
         if self._cut is not None:
             self._lab.mend(self._cut)
             self._cut = None
@@ -268,8 +271,8 @@ class Soak:
         ]
 
     def _check_leaks(self, watch: SoakWatch) -> None:
-        """Compare each process with itself at the first rest that it was seen at, and each router
-        with its first rest of all."""
+        """Compare each process with itself at the rest at which it was first seen, and each router
+        with its first rest."""
         seen = {}
         for router in self._routers:
             processes = watch.look(router).processes
@@ -290,7 +293,7 @@ class Soak:
 
 
 def _span(text: str) -> tuple[int, int]:
-    """`17` or `15-17`."""
+    """Parse `17` or `15-17`."""
     first, _, last = text.partition("-")
     span = int(first), int(last or first)
     if not 1 <= span[0] <= span[1]:
@@ -299,7 +302,7 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def main() -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(description="Soak routed in a ring of eight routers.")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, help="of an earlier run, to do the same once more")

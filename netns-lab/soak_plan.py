@@ -1,10 +1,10 @@
-"""What a soak does, drawn from a seed: the decisions alone, without a lab.
+"""The steps of a soak, drawn from a seed: decisions only, without a lab.
 
-    Plan(seed, routers, links)  ->  round 1, round 2, ...   each a few steps done at once
+    Plan(seed, routers, links)  ->  round 1, round 2, ...   each with a few simultaneous steps
 
-A plan is a pure function of its arguments, whatever becomes of the steps: the same seed draws the
-same rounds, and `rounds(first=17)` draws the seventeenth without the sixteen before it being done
-(`Round.cut` says which link they have left switched off).
+A plan is a pure function of its arguments and does not depend on the outcome of steps: the same
+seed draws the same rounds, and `rounds(first=17)` draws the seventeenth although the sixteen before
+it were not carried out (`Round.cut` is the link that they have left switched off).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = [
 ]  # fmt: skip
 
 INJECTED = "10.64.0.0/10"
-"""Where injected prefixes come from."""
+"""Range of injected prefixes."""
 MULTIPLIERS = (20, 22, 24)
-"""Of the lab's 300 ms: a daemon that is back within six seconds costs no packet. On two busy cores
-a start takes up to three."""
+"""Multipliers of the lab's hello interval of 300 ms: no packet is lost if a daemon is back within
+six seconds. On two busy cores a start takes up to three."""
 
 ENGINE_KILLS_MAX = 4
 ENGINE_KILLS_ROUNDS = 90
-"""At most so often in so many rounds, of 0.8 s and more each, the engine of one router is killed.
-The fifth time in a minute is one too many for its daemon, by design: it gives up
+"""Number of rounds, of 0.8 s or more each, in which the engine of one router is killed a limited
+number of times. By design a daemon gives up at the fifth death of its engine in a minute
 (`routed.parent.engine_process.supervisor`)."""
 
 _VIEWS = ("status", "neighbors", "routes", "fib", "counters", "memory", "log")
@@ -53,17 +53,17 @@ class Action(enum.Enum):
 
     @property
     def takes_routes_away(self) -> bool:
-        """Whether packets have nowhere to go until a daemon has acted."""
+        """Whether packets have no route until a daemon has acted."""
         return self in (Action.CUT, Action.DRIFT)
 
     @property
     def changes_topology(self) -> bool:
-        """Whether routes are to be others afterwards."""
+        """Whether shortest paths change."""
         return self in (Action.CUT, Action.MEND)
 
     @property
     def silences_a_daemon(self) -> bool:
-        """Whether neighbors hear nothing of it for a while."""
+        """Whether neighbors hear nothing from the daemon for some time."""
         return self in (
             Action.KILL_ENGINE,
             Action.KILL_PARENT,
@@ -90,11 +90,11 @@ _WEIGHTS: dict[Action, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is done."""
+    """One step of a round."""
 
     action: Action
     target: str
-    """A router, or a link."""
+    """A router or a link."""
     words: tuple[str, ...] = ()
     """Prefixes to inject, the view to show, the multiplier to reload."""
 
@@ -104,7 +104,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is done at once; then the network must converge."""
+    """Simultaneous steps, after which the network must converge."""
 
     number: int
     cut: str | None
@@ -113,9 +113,9 @@ class Round:
 
     @property
     def may_lose_packets(self) -> bool:
-        """Whether any step takes routes away, or the topology changes behind a router's back.
+        """Whether a step removes routes, or the topology changes while a router restarts.
 
-        A link that comes back costs nothing, and neither do daemons that go, however many.
+        A restored link and the death of daemons, however many, cost no packets.
         """
         return self.may_loop or any(step.action.takes_routes_away for step in self.steps)
 
@@ -123,14 +123,14 @@ class Round:
     def may_loop(self) -> bool:
         """Whether the topology changes while a router restarts.
 
-        Its new life no longer knows how good its routes were, and may choose one that leads through
-        itself, for as long as an update takes (docs/nup.md, section 8).
+        After its restart it does not know the feasibility of its former routes, and may choose one
+        that leads through itself until the next update (docs/nup.md, section 8).
         """
         return bool(self.silenced) and any(step.action.changes_topology for step in self.steps)
 
     @property
     def silenced(self) -> frozenset[str]:
-        """Routers whose daemons neighbors hear nothing of for a while."""
+        """Routers whose daemons neighbors do not hear for some time."""
         return frozenset(step.target for step in self.steps if step.action.silences_a_daemon)
 
     def __str__(self) -> str:
@@ -141,22 +141,24 @@ class Plan:
     """All rounds of one seed."""
 
     def __init__(self, seed: int, routers: Sequence[str], links: Sequence[str]) -> None:
-        """Args:
-        seed: of every decision.
-        routers: their names.
-        links: theirs; at most one is down at a time, so that every router can be reached.
+        """Prepare; nothing is drawn.
+
+        Args:
+            seed: seed of every decision.
+            routers: names of the routers.
+            links: names of the links; at most one is down at a time, so that every router can be
+                reached.
         """
         self._seed = seed
         self._routers = list(routers)
         self._links = list(links)
 
     def rounds(self, first: int = 1, rest_every: int = 0) -> Iterator[Round]:
-        """Rounds for ever.
+        """Yield rounds without end.
 
         Args:
-            first: the number of the first one, from 1.
-            rest_every: after so many rounds the cut link is mended by whoever carries them out;
-                0 for never.
+            first: number of the first round, from 1.
+            rest_every: number of rounds after which the caller restores the cut link; 0 for never.
         """
         rng = random.Random(self._seed)
         cut: str | None = None
@@ -177,15 +179,16 @@ class Plan:
     def _draw(
         self, rng: random.Random, cut: str | None, killed: list[str]
     ) -> tuple[tuple[Step, ...], str | None]:
-        """One round's steps, and the link that is down after it.
+        """Draw one round's steps, and the link that is down after it.
 
         Args:
-            rng: of the plan.
+            rng: random generator of the plan.
             cut: the link that is down before it.
-            killed: routers whose engines were lately killed, as often as they were; added to.
+            killed: routers whose engines were killed recently, once per kill; extended by this
+                call.
         """
         actions = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.randint(1, 4))
-        # What is stopped answers nobody, so that comes last.
+        # A stopped engine answers no request, so that step is the last.
         actions.sort(key=lambda action: action is Action.HANG)
         steps = []
         for action in actions:

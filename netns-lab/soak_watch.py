@@ -1,14 +1,14 @@
-"""What must hold at every moment of a soak, looked at from a thread of its own.
+"""Checks of a soak that must hold at all times, made by a thread.
 
-    forwarding loops   all kernel tables, read twice: where two readings in a row are equal, every
-                       table was so at the moment between them, and a loop in them is a loop that
-                       was there.
+    forwarding loops   all kernel tables, read twice: if two readings in a row are equal, every
+                       table had this content at the moment between them, and a loop in them is a
+                       loop that existed
     bounds             descriptors, memfds and memory of each process; nexthop objects of a router
 
-What is found is kept; `check` raises it. Besides, packets are counted whose hop limit ran out:
+Violations are kept; `check` raises them. In addition, packets whose hop limit ran out are counted:
 where kernels follow a change of the topology some milliseconds apart, in the wrong order, a packet
-may go to and fro until the last of them has followed (a micro-loop, RFC 5715), and such a loop is
-over before it can be read twice.
+may go back and forth until the last of them has followed (a micro-loop, RFC 5715). Such a loop is
+too short to be read twice.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from vitals import Usage, Vitals, VitalsWatcher
 __all__ = ["BOUNDS", "NEXTHOPS_MAX", "Peaks", "SoakWatch"]
 
 BOUNDS = Usage(descriptors=64, memfds=8, resident_bytes=96 << 20)
-"""What no process of a small network ever needs, whatever happens to it."""
+"""Resources that a process of a small network never exceeds."""
 NEXTHOPS_MAX = 64
-"""Of one router, likewise."""
+"""Nexthop objects that a router of a small network never exceeds."""
 
 _LOOK_EVERY_S = 0.05
 _VITALS_EVERY_S = 0.5
 
 
 class Peaks(NamedTuple):
-    """The most that was ever seen, and how often it was looked."""
+    """The highest values seen, and the number of checks."""
 
     usage: Usage
     nexthops: int
     moments: int
-    """At which all tables were known at once."""
+    """Number of moments at which all tables were known."""
 
     def __str__(self) -> str:
         used = self.usage
@@ -55,10 +55,10 @@ class Peaks(NamedTuple):
 
 
 class SoakWatch:
-    """Owns the thread, its sockets, and what it has found; a context manager."""
+    """Owner of the thread, its sockets, and the violations found; a context manager."""
 
     def __init__(self, lab: Lab) -> None:
-        """Open what is needed; the thread starts with the block."""
+        """Open sockets and start the programs; the thread starts with the block."""
         self._lab = lab
         self._routers = list(lab.topology.nodes)
         self._netlinks = {
@@ -70,7 +70,7 @@ class SoakWatch:
         self._names = {router: self._netlinks[router].link_names() for router in self._routers}
         self._vitals = VitalsWatcher(lab, self._routers)
         self._lock = threading.Lock()
-        """Of the sockets and programs, which answer one question at a time."""
+        """Serialises the use of the sockets and programs, which answer one request at a time."""
         self._exceeded = {router: self.look(router).hop_limit_exceeded for router in self._routers}
         self._peaks = Peaks(Usage(0, 0, 0), 0, 0)
         self._problems: list[str] = []
@@ -95,31 +95,31 @@ class SoakWatch:
 
     @property
     def peaks(self) -> Peaks:
-        """So far."""
+        """The highest values so far."""
         return self._peaks
 
     def check(self) -> None:
-        """Raise what was found.
+        """Raise the violations found.
 
         Raises:
-            AssertionError: something that must always hold did not.
+            AssertionError: an invariant did not hold.
         """
         assert not self._problems, "\n".join(self._problems)
         assert self._thread.is_alive(), "the watch has ended"
 
     def look(self, router: str) -> Vitals:
-        """A router's processes and packets, now."""
+        """Return the present state of a router's processes, and its counter of dropped packets."""
         with self._lock:
             return self._vitals.look(router)
 
     def nexthops(self, router: str) -> int:
-        """How many nexthop objects of routed's its kernel has, now."""
+        """Return the number of routed's nexthop objects in a router's kernel."""
         with self._lock:
             return kernel.count_nexthops(self._netlinks[router])
 
     def take_exceeded(self) -> dict[str, int]:
-        """How many packets' hop limits have run out since the last time, by router; only those that
-        have any."""
+        """Return how many packets' hop limits have run out since the last call, by router, without
+        zeros."""
         found = {}
         for router, before in self._exceeded.items():
             now = self.look(router).hop_limit_exceeded
@@ -146,7 +146,7 @@ class SoakWatch:
                 if time.monotonic() >= vitals_due:
                     self._judge_vitals()
                     vitals_due = time.monotonic() + _VITALS_EVERY_S
-        except Exception as error:  # whatever it was: the soak must not go on unwatched
+        except Exception as error:  # any error: the soak must not continue without these checks
             self._problems.append(f"the watch has failed: {error!r}")
             raise
 

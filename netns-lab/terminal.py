@@ -1,4 +1,4 @@
-"""Run a program inside a router on the caller's terminal, shells included."""
+"""Runs a program inside a router on the caller's terminal, including shells."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["run_on_terminal"]
 
 
 def run_on_terminal(lab: Network, router: str, command: Sequence[str]) -> int:
-    """Run a program with our standard streams; its exit status, as a shell would tell it.
+    """Run a program with our standard streams. Returns its exit status, in a shell's encoding.
 
     Raises:
         LabError: there is no such router.
     """
-    # The terminal sends a Ctrl-C to us, too; what it means is the program's to say. (A handler
-    # that does nothing, not SIG_IGN, which the program would inherit.)
+    # The terminal sends Ctrl-C to this process, too; only the program handles it. (A handler that
+    # does nothing is used rather than SIG_IGN, which the program would inherit.)
     old_handler = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         status = lab.popen(router, command).wait()
@@ -30,8 +30,8 @@ def run_on_terminal(lab: Network, router: str, command: Sequence[str]) -> int:
 
 
 def _take_terminal_back() -> None:
-    """A shell made itself the foreground process group, and cannot name ours to give it back:
-    our group has no number in the lab's PID namespace."""
+    """Make this process group the foreground group again. A shell has made itself the foreground
+    group, and cannot restore ours, which has no number in the lab's PID namespace."""
     if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp():
         return
     old_handler = signal.signal(signal.SIGTTOU, signal.SIG_IGN)

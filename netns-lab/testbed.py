@@ -8,8 +8,8 @@
             lab.wait_converged(deadline_s=10)
         assert stream.longest_outage_s < 1
 
-Such a lab ends with its block, and with its process however that ends. One that `lab.py up` left
-running is reached with `attach`, and offers the same.
+Such a lab ends with its block, or with its process for whatever reason. A lab of `lab.py up` is
+used with `attach`, which provides the same operations.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Lab(Network):
     def __init__(
         self, network: Topology | str, *, name: str | None = None, is_detached: bool = False
     ) -> None:
-        """Build the network; starting the daemons is another step.
+        """Build the network; `start_daemons` starts the daemons.
 
         Args:
             network: a topology, or the name of one in topologies/, or a path to one.
-            name: for `lab.py --name`; made up when absent.
-            is_detached: let it live on when this process ends.
+            name: for `lab.py --name`; generated if absent.
+            is_detached: whether it stays when this process ends.
 
         Raises:
-            TopologyError: there is no such topology, or it is wrong.
-            LabError: it cannot be built here; the text says why and what to do.
+            TopologyError: there is no such topology, or it is invalid.
+            LabError: it cannot be built here; the text gives the reason and what to do.
         """
         plan = topology.load(network) if isinstance(network, str) else network
         name = name or f"pid{os.getpid()}-{next(_counter)}"
@@ -68,16 +68,16 @@ class Lab(Network):
         self.stop()
 
     def stop(self) -> None:
-        """End everything in it; returns when its last process is gone."""
+        """End the lab; returns when its last process has ended."""
         self.detach()
         self._launcher.end()
 
 
 def attach(name: str) -> Network:
-    """A lab that is up already.
+    """Return a lab that is up already.
 
     Raises:
-        LabError: there is none of that name.
+        LabError: there is no lab of that name.
     """
     client = HolderClient(name)
     document, _ = client.describe()

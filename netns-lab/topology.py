@@ -1,4 +1,4 @@
-"""A topology: which routers there are and how they are joined, from a YAML file.
+"""A topology: routers and the links between them, from a YAML file.
 
     description: one line
     config: {...}                   # merged over the generated routes.yaml of every router
@@ -12,7 +12,7 @@
     lans:
       lan: [A, R, B]                # a bridge in a namespace of its own
 
-Everything else follows from the order in the file, so that a topology is the same network every
+All other values follow from the order in the file, so that a topology is the same network every
 time it is built:
 
     router N (from 1)       router id and loopback 10.255.0.N/32 and 2001:db8:ff::N/128
@@ -21,7 +21,7 @@ time it is built:
     interface of A to B     eth-B; to a LAN, eth-LANNAME
     its hardware address    02:00:00:00:SS:NN, so that link-local addresses are stable, too
 
-Failure: `TopologyError` names the file and what is wrong with it.
+Failure: `TopologyError` names the file and the error.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ LOOPBACKS_IPV6 = IPv6Network("2001:db8:ff::/48")
 DIRECTORY = Path(__file__).parent / "topologies"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,9}")
-"""A node or LAN: short enough for `eth-NAME`, and without the dash that joins two of them."""
+"""Name of a node or LAN: short enough for `eth-NAME`, and without the dash that joins two of
+them."""
 
 _NODES_MAX, _SEGMENTS_MAX = 250, 250
 
@@ -67,7 +68,7 @@ IpInterface = IPv4Interface | IPv6Interface
 
 
 class TopologyError(Exception):
-    """The topology cannot be built; the text says why."""
+    """The topology cannot be built; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What joins routers: a veth pair (two ports) or a LAN."""
+    """A link between routers: a veth pair (two ports) or a LAN."""
 
     name: str
-    """`A-R` for a pair, the LAN's own name otherwise."""
+    """`A-R` for a pair, otherwise the name of the LAN."""
     is_lan: bool
     ports: tuple[Port, ...]
 
@@ -96,13 +97,13 @@ class Node:
 
     name: str
     number: int
-    """From 1, in file order."""
+    """Position in the file, from 1."""
     config: Mapping[str, Any]
     """Merged over the generated configuration."""
 
     @property
     def router_id(self) -> str:
-        """Its name in the network, which is its IPv4 loopback address, too."""
+        """The router id, which is also its IPv4 loopback address."""
         return str(LOOPBACKS_IPV4[self.number])
 
     @property
@@ -114,28 +115,28 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A network, computed."""
+    """A network with all values that follow from its file."""
 
     description: str
     document: Mapping[str, Any]
-    """What it was computed from: plain data, for the way to the holder."""
+    """The topology as plain data, which is passed to the holder."""
     nodes: Mapping[str, Node]
     segments: tuple[Segment, ...]
 
     def with_config(self, config: Mapping[str, Any]) -> Topology:
-        """The same network, whose every router has these lines of configuration, too."""
+        """Return the same network with additional configuration for every router."""
         common = merge(self.document.get("config") or {}, config)
         return compute({**self.document, "config": common})
 
     def ports_of(self, node: str) -> list[Port]:
-        """The interfaces of one router, in file order."""
+        """Return the interfaces of one router, in file order."""
         return [port for segment in self.segments for port in segment.ports if port.node == node]
 
     def port_between(self, name: str) -> Port:
-        """The port that `A-B` or `A-LAN` names: A's interface towards B.
+        """Return the port of `A-B` or `A-LAN`: A's interface towards B.
 
         Raises:
-            TopologyError: there is no such link; the text lists those that there are.
+            TopologyError: there is no such link; the text lists the links.
         """
         node, _, towards = name.partition("-")
         for port in self.ports_of(node):
@@ -149,13 +150,13 @@ class Topology:
         raise TopologyError(f"there is no link {name}; the links are {', '.join(known)}")
 
     def first_hops(self, cut: frozenset[tuple[str, str]] = frozenset()) -> FirstHops:
-        """The links that shortest paths begin with, for every router and every other router.
+        """Return the first links of shortest paths, for every router and every other router.
 
         Args:
             cut: ports that are down, as (node, interface name).
 
         Returns:
-            (router, destination) -> interface names; a destination out of reach has none.
+            (router, destination) -> interface names; none for a destination that cannot be reached.
         """
         edges = self._edges(cut)
         distances = {name: _distances(edges, name) for name in self.nodes}
@@ -171,7 +172,8 @@ class Topology:
         }
 
     def _edges(self, cut: frozenset[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
-        """Per router, its links and the neighbor behind each; a port that is down ends a pair."""
+        """Return each router's links and the neighbor behind each; a veth pair needs both ports
+        up."""
         edges: dict[str, list[tuple[str, str]]] = {name: [] for name in self.nodes}
         for segment in self.segments:
             alive = [port for port in segment.ports if (port.node, port.ifname) not in cut]
@@ -187,7 +189,8 @@ FirstHops = dict[tuple[str, str], frozenset[str]]
 
 
 def _distances(edges: Mapping[str, Sequence[tuple[str, str]]], origin: str) -> dict[str, int]:
-    """Hops to every router that can be reached, breadth first (every link costs the same)."""
+    """Return the number of hops to every router that can be reached (every link has the same
+    cost)."""
     distances = {origin: 0}
     frontier = [origin]
     for node in frontier:
@@ -199,7 +202,8 @@ def _distances(edges: Mapping[str, Sequence[tuple[str, str]]], origin: str) -> d
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over`; where both are mappings, those are merged."""
+    """Return `base` with the keys of `over`; if both values of a key are mappings, they are
+    merged."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -209,10 +213,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(name: str) -> Topology:
-    """A topology by the name of a file in topologies/, or by a path.
+    """Read a topology by the name of a file in topologies/, or by a path.
 
     Raises:
-        TopologyError: there is no such file, or it is wrong.
+        TopologyError: there is no such file, or it is invalid.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else DIRECTORY / f"{name}.yaml"
     try:
@@ -229,10 +233,10 @@ def load(name: str) -> Topology:
 
 
 def compute(document: object) -> Topology:
-    """A topology from plain data.
+    """Compute a topology from plain data.
 
     Raises:
-        TopologyError: something is missing, misspelt, twice or too much.
+        TopologyError: a key is missing, unknown, duplicate or superfluous.
     """
     keys = {"description", "config", "nodes", "links", "lans"}
     if not isinstance(document, dict) or not document.get("nodes"):

@@ -1,13 +1,13 @@
-"""A program of ours that reports which of our files it runs: `traced.py FIFO PROGRAM ARGUMENTS`.
+"""Runs routed or routectl and reports which source files run: `traced.py FIFO PROGRAM ARGUMENTS`.
 
-PROGRAM is `routed` (whose engine is traced as well) or `routectl`. A function that is entered or
-left is one line on the FIFO, at most twenty a second for each file:
+PROGRAM is `routed` (whose engine is traced as well) or `routectl`. Each call of a function and each
+return is one line on the FIFO, at most twenty a second for each file:
 
     MONOTONIC_S PROCESS r|d FILE FUNCTION
 
-`d`: an argument or the result of the function has the address of one of `ROUTES` in it, as text, as
+`d`: an argument or the result of the function contains the address of one of `ROUTES`, as text, as
 bytes or as an integer, in containers and data classes up to five levels deep; `self` is not
-searched, since an object that keeps a table has every route in it. `r`: it does not.
+searched, because an object that holds a table contains every route. `r`: it does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 __all__ = ["ROUTES"]
 
 ROUTES = ("65.66.67.0/24", "65.66.68.0/24")
-"""Their bytes are seldom found by chance."""
+"""Prefixes whose bytes rarely occur by chance."""
 
 _ENGINE = "engine"
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -41,7 +41,7 @@ _INTEGERS = {int(address) << shift for address in _ADDRESSES for shift in (0, 96
 _INTERVAL_S = 0.05
 _DEPTH_MAX = 5
 _VALUES_MAX = 60
-"""So many values of an argument are searched."""
+"""Most values of an argument that are searched."""
 _CODE = (types.ModuleType, type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
@@ -85,10 +85,10 @@ def _parts(value: object) -> Iterable[object]:
 
 
 class _Tracer:
-    """Writes what `process` runs."""
+    """Writes the calls in `process` to the FIFO."""
 
     def __init__(self, fifo: str, process: str) -> None:
-        low = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # before the sandbox, which allows no open
+        low = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # before the sandbox, which forbids open
         self._fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 200)
         os.close(low)
         self._process = process
@@ -124,14 +124,14 @@ class _Tracer:
         try:
             os.write(self._fd, line.encode())
         except BlockingIOError:
-            pass  # the reader is late; the file runs again
+            pass  # the FIFO is full; the file will run again
         except OSError as error:
-            if error.errno != errno.EBADF:  # a thread that has closed its copy of the descriptors
+            if error.errno != errno.EBADF:  # EBADF: a thread that has closed its descriptors
                 raise
 
 
 def main(arguments: list[str]) -> int:
-    """Run the program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     fifo, program, *rest = arguments
     if program == "routectl":
         from routectl import cli as client

@@ -1,10 +1,10 @@
-"""A program inside a router that is asked, again and again, how its daemon and its kernel are.
+"""A program inside a router that reports resources of its daemon and a counter of its kernel.
 
     a line on stdin -> a line of JSON on stdout: {"processes": {PID: [descriptors, memfds, resident
                        bytes]}, "hop_limit_exceeded": N}
 
-Asking costs a few reads of /proc, no program start. Packets whose hop limit ran out while they were
-forwarded are what a forwarding loop leaves behind, however short it was.
+A report costs a few reads of /proc and no start of a program. A forwarding loop, however short,
+increases the number of packets whose hop limit ran out while they were forwarded.
 
 Sources: proc_pid_fd(5), proc_pid_statm(5); /proc/net/snmp and snmp6, InHdrErrors: counted by
 ip_forward and ip6_forward when the TTL or hop limit is used up.
@@ -25,7 +25,7 @@ __all__ = ["Usage", "Vitals", "VitalsWatcher"]
 
 
 class Usage(NamedTuple):
-    """What a process holds."""
+    """Resource usage of a process."""
 
     descriptors: int
     memfds: int
@@ -33,10 +33,10 @@ class Usage(NamedTuple):
 
 
 class Vitals(NamedTuple):
-    """One look at a router."""
+    """State of a router at one time."""
 
     processes: dict[int, Usage]
-    """Of the daemon, by PID, as far as they are alive."""
+    """Live processes of the daemon, by PID."""
     hop_limit_exceeded: int
     """Packets, since the router was built."""
 
@@ -45,13 +45,13 @@ class VitalsWatcher(RouterPrograms):
     """One such program for each router; a context manager."""
 
     def __init__(self, lab: Inside, routers: list[str]) -> None:
-        """Start them."""
+        """Start the programs."""
         super().__init__(
             lab, {router: [__file__, router_config.pid_path(router)] for router in routers}
         )
 
     def look(self, router: str) -> Vitals:
-        """How a router is now. Not from two threads at once."""
+        """Return the present state of a router. Must not be called by two threads at once."""
         program = self._programs[router]
         assert program.stdin is not None
         assert program.stdout is not None
@@ -68,7 +68,7 @@ def _look(pid_path: str) -> dict[str, object]:
         try:
             processes[pid] = _usage(pid)
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended
     return {"processes": processes, "hop_limit_exceeded": _hop_limit_exceeded()}
 
 
@@ -79,7 +79,7 @@ def _daemon_and_engine(pid_path: str) -> list[int]:
         with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
             return [daemon, *map(int, children.read().split())]
     except (OSError, ValueError):
-        return []  # it is being started
+        return []  # it is starting
 
 
 def _usage(pid: int) -> Usage:
@@ -89,7 +89,7 @@ def _usage(pid: int) -> Usage:
         try:
             targets.append(os.readlink(f"/proc/{pid}/fd/{entry}"))
         except FileNotFoundError:
-            continue  # closed meanwhile
+            continue  # closed since the directory was read
     with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
         pages = int(statm.read().split()[1])
     memfds = sum("memfd:" in target for target in targets)

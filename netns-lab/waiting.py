@@ -1,4 +1,4 @@
-"""Waiting for a state, with a deadline: the only place of the lab that lets time pass."""
+"""Waiting for a state, with a deadline: the only module of the lab that waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_S = 0.05
 
 
 class DeadlineExceededError(AssertionError):
-    """The state did not come in time; the text says which, and what was there instead."""
+    """The state was not reached in time; the text names it and the present state."""
 
 
 def wait_until(
@@ -26,19 +26,20 @@ def wait_until(
     explain: Callable[[], str] = str,
     poll_s: float = _POLL_S,
 ) -> T:
-    """Call a function until it returns something true, and return that.
+    """Call a function until it returns a true value, and return that value.
 
-    A check that takes long is made less often, so that half of the time is left to what is awaited:
-    some checks start a program. With `poll_s` 0 one follows the other.
+    After a check the pause is at least as long as the check took, because some checks start a
+    program. With `poll_s` 0 there is no pause.
 
     Args:
-        check: asked at once, then every `poll_s`, and once more at the deadline.
-        deadline_s: seconds to wait at most; be generous, a good run does not use it.
+        check: called at once, then every `poll_s`, and once more at the deadline.
+        deadline_s: longest time to wait, in seconds; it should be generous, because it only matters
+            on failure.
         what: the awaited state, for the message.
-        explain: what is there instead, for the message.
+        explain: returns the present state, for the message.
 
     Raises:
-        DeadlineExceededError: it stayed false.
+        DeadlineExceededError: the value was false until the deadline.
     """
     ends_at = time.monotonic() + deadline_s
     pause = threading.Event()

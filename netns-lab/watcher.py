@@ -1,9 +1,9 @@
-"""A program inside a router that is asked for `show status` again and again.
+"""A program inside a router that queries `show status` on request.
 
-Starting routectl takes longer than a daemon's recovery; this one is there already. It runs inside,
-because the daemon refuses a client whose process it cannot see (another PID namespace).
+Starting routectl takes longer than a daemon's recovery; this program is running already. It runs
+inside, because the daemon refuses a client whose process it cannot see (another PID namespace).
 
-    a line on stdin  ->  connect, ask, hang up; the row, or null, as a line of JSON on stdout
+    a line on stdin  ->  connect, query, disconnect; the row, or null, as a line of JSON on stdout
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Watcher(RouterPrograms):
     """One such program for each router; a context manager."""
 
     def __init__(self, lab: Inside, routers: list[str]) -> None:
-        """Start them."""
+        """Start the programs."""
         super().__init__(
             lab, {router: [__file__, router_config.socket_path(router)] for router in routers}
         )
 
     def status(self, router: str) -> dict[str, Any] | None:
-        """`show status`; None while nobody answers."""
+        """Return the row of `show status`; None if the daemon does not answer."""
         program = self._programs[router]
         assert program.stdin is not None
         assert program.stdout is not None

@@ -1,7 +1,8 @@
-"""Every fault of `faults.py`, one after another: packets lost, and how long until all is well.
+"""Applies every fault of `faults.py`: packets lost, and the time until the network has recovered.
 
-A - R - B; A pings B a thousand times a second in each family while R is struck. In the end all
-kernel tables of all three are as before, `show fib` agrees with them, and the neighbors agree.
+A - R - B; A pings B a thousand times a second in each family while the fault is applied to R. At
+the end all kernel tables of all three are as before, `show fib` agrees with them, and the
+adjacencies are up.
 
     python netns-lab/lab.py scenario crash_matrix          # all, and a table
 """
@@ -33,13 +34,13 @@ _DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Survival:
-    """What a fault did."""
+    """The result of a fault."""
 
     fault: Fault
     sent: int
     lost: int
     recovery_s: float
-    """From the moment that R could recover until all tables are as before and all agree."""
+    """Time from the moment at which R can recover until all tables are as before and agree."""
 
     def __str__(self) -> str:
         return (
@@ -49,11 +50,11 @@ class Survival:
 
 
 def run(lab: Lab, say: Callable[[str], None]) -> None:
-    """Run them all, each in a lab of its own (the one given stays empty), and print the table that
-    docs/reliability.md has.
+    """Apply every fault in a separate lab (the given one stays empty), and print the table of
+    docs/reliability.md.
 
     Raises:
-        AssertionError: packets were lost, or something is not as before; after all were run.
+        AssertionError: packets were lost, or a state is not as before; raised after all faults.
     """
     rows, failed = [], []
     for fault in FAULTS:
@@ -78,7 +79,7 @@ def run(lab: Lab, say: Callable[[str], None]) -> None:
 
 
 def plan_for(fault: Fault) -> topology.Topology:
-    """The network that a fault needs."""
+    """Return the network that a fault needs."""
     multiplier = round(fault.dead_interval_s * 1000 / faults.HELLO_MS)
     config = {
         "interfaces": {"eth*": {"hello": f"{faults.HELLO_MS}ms", "multiplier": multiplier}},
@@ -88,10 +89,10 @@ def plan_for(fault: Fault) -> topology.Topology:
 
 
 def survive(fault: Fault) -> Survival:
-    """Build the network, strike, and wait until all is well.
+    """Build the network, apply the fault, and wait for the recovery.
 
     Raises:
-        AssertionError: it never was; with what is not as before.
+        AssertionError: the network did not recover; the text has the differences.
         LabError: it cannot be built here.
     """
     with Lab(plan_for(fault)) as lab:
@@ -99,7 +100,7 @@ def survive(fault: Fault) -> Survival:
 
 
 def survive_in(lab: Lab, fault: Fault) -> Survival:
-    """The same in a lab that is built already, by `plan_for`."""
+    """Apply a fault in a lab that was built by `plan_for`, as `survive`."""
     lab.write_config_unless_there("A")
     text = lab.read_config("A").replace("redistribute:\n", "redistribute:\n- {source: static}\n")
     lab.write_config("A", text + faults.statics(fault.routes, second_octet=1))
@@ -118,12 +119,12 @@ def survive_in(lab: Lab, fault: Fault) -> Survival:
                 explain=lambda: _difference(before, _tables(lab)),
             )
             recovery_s = time.monotonic() - began
-    lab.wait_converged(_DEADLINE_S)  # two looks at a daemon and its kernel are not one moment
+    lab.wait_converged(_DEADLINE_S)  # a daemon and its kernel are not read at the same time
     return Survival(fault, stream.sent, stream.lost, recovery_s)
 
 
 def _tables(lab: Lab) -> dict[str, Counter[str]]:
-    """Every route of every router, ours and others', as text."""
+    """Return every route of every router, ours and foreign ones, as text."""
     return {
         router: Counter(map(kernel.as_ip_route, lab.kernel_routes(router, None)))
         for router in lab.topology.nodes
@@ -139,7 +140,7 @@ def _difference(before: dict[str, Counter[str]], after: dict[str, Counter[str]])
 
 
 def _is_well(lab: Lab, watcher: Watcher) -> bool:
-    """Every daemon answers, has its neighbors, and the kernel has followed."""
+    """Return whether every daemon answers, has its neighbors, and its kernel agrees."""
     for router in lab.topology.nodes:
         status = watcher.status(router)
         if status is None or status["neighbors"] != len(lab.topology.ports_of(router)):

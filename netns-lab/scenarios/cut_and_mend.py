@@ -1,8 +1,8 @@
-"""A link goes and comes back: traffic takes the other way round, and then the short one again.
+"""A link fails and recovers: traffic uses the other way round, and then the short one again.
 
-On a ring every link matters to half of the paths. The scenario cuts one in the middle of the path
-between two opposite routers while both are pinged, and wants: all routers reach all loopback
-addresses again by paths that are shortest without the link, and, after it is mended, by those that
+On a ring every link is on half of the paths. The scenario cuts one in the middle of the path
+between two opposite routers while both are pinged, and checks that all routers reach all loopback
+addresses again: by paths that are shortest without the link, and after its recovery by those that
 are shortest with it.
 """
 
@@ -21,10 +21,10 @@ _PINGS = 5
 
 
 def run(lab: Lab, say: Callable[[str], None]) -> None:
-    """Run it in a lab without daemons yet.
+    """Run the scenario in a lab whose daemons are not started.
 
     Raises:
-        AssertionError: the network did not do what it should (DeadlineExceededError among them).
+        AssertionError: the network did not converge as expected (DeadlineExceededError included).
         LabError: a daemon did not start or answer.
     """
     source, *others = lab.topology.nodes

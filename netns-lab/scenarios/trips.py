@@ -1,9 +1,9 @@
-"""Through which of our files a route passes, in the order of their first call.
+"""Lists the source files through which a route passes, in the order of their first call.
 
-R is traced (`traced.py`) while A - R - B is at rest but for one thing: R is reloaded without a
-change, and with one static route more; A advertises a route; a person reads R's routes. A file
-counts when a function of it has the route in an argument or in its result; a reload has no route to
-follow, so each file that runs counts. `model` does not count, nor does a package's `__init__`.
+R is traced (`traced.py`) in A - R - B, with one event at a time: R is reloaded without a change,
+and with one more static route; A advertises a route; R's routes are shown. A file counts if one of
+its functions has the route in an argument or in its result; a reload has no route to follow, so
+each file that runs counts. `model` does not count, nor does a package's `__init__`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _STATIC, _LEARNED = ROUTES
 
 
 class _Trace:
-    """Reads what the traced programs write."""
+    """Reader of the output of the traced programs."""
 
     def __init__(self, fifo: str) -> None:
         os.mkfifo(fifo)
-        os.chmod(fifo, 0o666)  # the engine has another user
+        os.chmod(fifo, 0o666)  # the engine runs as another user
         fd = os.open(fifo, os.O_RDWR)
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1 << 20)
         self._reader = os.fdopen(fd, encoding="utf-8")
@@ -53,7 +53,7 @@ class _Trace:
                 self._lines.append(line.split())
 
     def files(self, began_s: float, ended_s: float, *, kinds: str) -> dict[str, str]:
-        """File -> the process and the function that ran first, in the order of that."""
+        """Return for each file the process and the function that ran first, in order of time."""
         found: dict[str, str] = {}
         with self._lock:
             lines = sorted(self._lines, key=lambda words: float(words[0]))
@@ -68,13 +68,13 @@ def _is_left_out(path: str) -> bool:
 
 
 def plan() -> topology.Topology:
-    """A network in which heartbeats are rare."""
+    """Return a network with rare heartbeats."""
     interfaces = {"eth*": {"hello": "5s", "multiplier": 20}}
     return topology.load(TOPOLOGY).with_config({"interfaces": interfaces})
 
 
 def run(lab: Lab, say: Callable[[str], None]) -> None:
-    """Print the files of each trip, in a lab of its own (the one given stays empty).
+    """Print the files of each trip, in a separate lab (the given one stays empty).
 
     Raises:
         DeadlineExceededError: a route did not arrive.
@@ -88,10 +88,10 @@ def run(lab: Lab, say: Callable[[str], None]) -> None:
 
 
 def trips_in(lab: Lab) -> dict[str, dict[str, str]]:
-    """Trip -> file -> the process and the function that ran first, in the order of that.
+    """Return for each trip and file the process and the function that ran first, in order of time.
 
     Args:
-        lab: built by `plan`, without daemons yet.
+        lab: built by `plan`; its daemons are not started.
 
     Raises:
         DeadlineExceededError: a route did not arrive.
