@@ -71,14 +71,16 @@ class Asker:
                 stdin.write(json.dumps(words) + "\n")
                 stdin.flush()
             except BrokenPipeError:
-                raise LabError(f"{self._router}: the program that asks is gone") from None
+                raise LabError(
+                    f"{self._router}: the program that runs routectl has ended"
+                ) from None
             if not select.select([stdout], [], [], timeout_s)[0]:
                 self._program.kill()
                 text = f"{self._router}: routectl {' '.join(words)} did not end"
                 raise LabError(f"{text} within {timeout_s:g} s")
             line = stdout.readline()
         if not line:
-            raise LabError(f"{self._router}: the program that asks is gone")
+            raise LabError(f"{self._router}: the program that runs routectl has ended")
         answer = json.loads(line)
         return subprocess.CompletedProcess(words, answer["status"], answer["out"], answer["err"])
 

@@ -52,7 +52,7 @@ def _only_name() -> str:
         return names[0]
     if not names:
         raise LabError("no lab is up; start one with `lab.py up line3`")
-    raise LabError(f"several labs are up ({', '.join(names)}): say which with --name")
+    raise LabError(f"several labs are up ({', '.join(names)}): select one with --name")
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -64,11 +64,12 @@ def _up(options: argparse.Namespace) -> int:
             lab.start_daemons()
             lab.wait_converged(_CONVERGE_S)
     except (LabError, DeadlineExceededError):
-        _say(f"the lab {name} stays up, so that you can look at it; `lab.py down` ends it")
+        _say(f"the lab {name} stays up for inspection; `lab.py down --name {name}` ends it")
         raise
     finally:
         lab.detach()
-    _say(f"the lab {name} is up: {', '.join(lab.topology.nodes)}. `lab.py down` ends it.")
+    nodes = ", ".join(lab.topology.nodes)
+    _say(f"the lab {name} is up: {nodes}. `lab.py down --name {name}` ends it.")
     return 0
 
 
@@ -78,7 +79,7 @@ def _down(options: argparse.Namespace) -> int:
         client = HolderClient(name)
         end_holder(client)
         client.close()
-        _say(f"the lab {name} is gone")
+        _say(f"the lab {name} has ended")
     return 0
 
 
@@ -187,19 +188,19 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(function=function)
-        added.add_argument("--name", help="which lab; not needed while one is up")
+        added.add_argument("--name", help="name of the lab; needed if several labs are up")
         return added
 
     up = command("up", _up, "build a network, start routed in every router, leave it running")
     up.add_argument("topology", help="a name in topologies/, or a YAML file")
-    up.add_argument("--no-daemons", action="store_true", help="only the network")
+    up.add_argument("--no-daemons", action="store_true", help="build the network only")
     down = command("down", _down, "end a lab and everything in it")
     down.add_argument("--all", action="store_true", help="every lab of this user")
-    command("list", _list, "the labs that are up")
+    command("list", _list, "list the labs that are up")
     for name, function, summary in (
-        ("exec", _exec, "run a program inside a router; a shell when none is named"),
-        ("show", _show, "routectl show WORDS on a router"),
-        ("routectl", _routectl, "routectl WORDS on a router; its shell when there are none"),
+        ("exec", _exec, "run a program inside a router, by default a shell"),
+        ("show", _show, "run routectl show WORDS on a router"),
+        ("routectl", _routectl, "run routectl WORDS on a router; without words its shell"),
     ):
         added = command(name, function, summary)
         added.add_argument("router")
@@ -212,17 +213,17 @@ def _parser() -> argparse.ArgumentParser:
     kill = command("kill", _kill, "send a signal to the processes of a router's daemon")
     kill.add_argument("router")
     kill.add_argument("who", choices=["engine", "daemon", "both"])
-    kill.add_argument("signal", nargs="?", type=_signal, default="KILL", help="KILL when not given")
+    kill.add_argument("signal", nargs="?", type=_signal, default="KILL", help="default: KILL")
     command("start", _start, "start routed in a router again").add_argument("router")
-    ping = command("ping", _ping, "from A's loopback addresses to B's, in both families")
+    ping = command("ping", _ping, "ping from A's loopback addresses to B's, in both families")
     ping.add_argument("source", metavar="A")
     ping.add_argument("destination", metavar="B")
     ping.add_argument("--count", type=int, default=5)
-    command("logs", _logs, "a router's log").add_argument("router")
-    scenario = command("scenario", _scenario, "run a scenario in a lab of its own")
+    command("logs", _logs, "print a router's log").add_argument("router")
+    scenario = command("scenario", _scenario, "run a scenario in a separate lab")
     scenario.add_argument("scenario", help="a name in scenarios/")
-    scenario.add_argument("topology", nargs="?", help="instead of the scenario's own")
-    command("demo", _demo, "three routers in a line, and a proof that they work (`make run`)")
+    scenario.add_argument("topology", nargs="?", help="default: the scenario's own")
+    command("demo", _demo, "build three routers in a line and check that they work (`make run`)")
     return parser
 
 

@@ -64,13 +64,13 @@ def enter(flags: int) -> bool:
 
 def _advice(error: OSError) -> str:
     cures = [cure for file, value, cure in _SYSCTLS if _reads(file) == value]
-    text = f"this machine does not let uid {os.geteuid()} make namespaces ({error})."
+    text = f"this machine does not permit uid {os.geteuid()} to create namespaces ({error})."
     if os.geteuid() == 0:
         return f"{text} In a container, start it with --privileged."
     if cures:
         return f"{text} Run as root, or allow user namespaces, as root: {'; '.join(cures)}"
     return (
-        f"{text} Run as root. (User namespaces are refused although no sysctl says so: "
+        f"{text} Run as root. (User namespaces are refused although no sysctl forbids them: "
         "in a container its seccomp profile does that; start it with --privileged.)"
     )
 

@@ -245,9 +245,9 @@ class Soak:
         given_up = set()
         for router in self._routers:
             lines = self._lab.log(router).splitlines()
-            news = lines[self._log_lines.get(router, 0) :]
+            new_lines = lines[self._log_lines.get(router, 0) :]
             self._log_lines[router] = len(lines)
-            given_up |= {match[1] for line in news if (match := _GIVEN_UP.search(line))}
+            given_up |= {match[1] for line in new_lines if (match := _GIVEN_UP.search(line))}
         return given_up
 
     # --- leaks
@@ -289,7 +289,7 @@ class Soak:
             assert nexthops == at_first, f"{router}: {at_first} nexthop objects, {nexthops} now"
         old = len(seen.keys() & self._at_rest.keys())
         self._at_rest = seen
-        self._say(f"at rest: {old} processes hold what they held, {len(seen) - old} are new")
+        self._say(f"at rest: {old} processes without leaks, {len(seen) - old} new ones")
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -297,7 +297,7 @@ def _span(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
     span = int(first), int(last or first)
     if not 1 <= span[0] <= span[1]:
-        raise argparse.ArgumentTypeError(f"{text} is no span of rounds")
+        raise argparse.ArgumentTypeError(f"{text} is not a range of rounds, such as 15-17")
     return span
 
 
@@ -305,7 +305,7 @@ def main() -> int:
     """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(description="Soak routed in a ring of eight routers.")
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--seed", type=int, help="of an earlier run, to do the same once more")
+    parser.add_argument("--seed", type=int, help="seed of an earlier run, to repeat it")
     parser.add_argument("--rounds", type=_span, help="N or N-M: only these rounds of the seed")
     parser.add_argument("--topology", default="ring8")
     options = parser.parse_args()

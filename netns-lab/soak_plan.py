@@ -28,8 +28,8 @@ six seconds. On two busy cores a start takes up to three."""
 
 ENGINE_KILLS_MAX = 4
 ENGINE_KILLS_ROUNDS = 90
-"""Number of rounds, of 0.8 s or more each, in which the engine of one router is killed a limited
-number of times. By design a daemon gives up at the fifth death of its engine in a minute
+"""In this many rounds, of at least 0.8 s each, the engine of one router is killed at most
+ENGINE_KILLS_MAX times: by design a daemon gives up at the fifth death of its engine in a minute
 (`routed.parent.engine_process.supervisor`)."""
 
 _VIEWS = ("status", "neighbors", "routes", "fib", "counters", "memory", "log")

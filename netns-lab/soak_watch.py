@@ -132,19 +132,19 @@ class SoakWatch:
 
     def _work(self) -> None:
         before: dict[str, RouteDump] = {}
-        judged: dict[str, RouteDump] = {}
+        checked: dict[str, RouteDump] = {}
         vitals_due = 0.0
         try:
             while not self._has_ended.wait(_LOOK_EVERY_S):
                 tables = self._tables()
                 if tables == before:
                     self._peaks = self._peaks._replace(moments=self._peaks.moments + 1)
-                    if tables != judged:
-                        self._judge_tables(tables)
-                        judged = tables
+                    if tables != checked:
+                        self._check_tables(tables)
+                        checked = tables
                 before = tables
                 if time.monotonic() >= vitals_due:
-                    self._judge_vitals()
+                    self._check_vitals()
                     vitals_due = time.monotonic() + _VITALS_EVERY_S
         except Exception as error:  # any error: the soak must not continue without these checks
             self._problems.append(f"the watch has failed: {error!r}")
@@ -154,7 +154,7 @@ class SoakWatch:
         with self._lock:
             return {router: kernel.dump_routes(self._netlinks[router]) for router in self._routers}
 
-    def _judge_tables(self, tables: dict[str, RouteDump]) -> None:
+    def _check_tables(self, tables: dict[str, RouteDump]) -> None:
         routes: dict[str, list[KernelRoute]] = {
             router: kernel.decode_routes(bodies, self._names[router])
             for router, bodies in tables.items()
@@ -162,7 +162,7 @@ class SoakWatch:
         for loop in forwarding_loops(self._lab.topology, routes):
             self._problems.append(f"a forwarding loop: {loop}")
 
-    def _judge_vitals(self) -> None:
+    def _check_vitals(self) -> None:
         for router in self._routers:
             vitals, nexthops = self.look(router), self.nexthops(router)
             for pid, usage in vitals.processes.items():
