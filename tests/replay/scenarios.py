@@ -122,8 +122,8 @@ def dead_interval(scene: Scene) -> None:
 
 @scenario("goodbye")
 def goodbye(scene: Scene) -> None:
-    """A neighbor leaves with GOODBYE: adjacency and routes end at once, and late datagrams count
-    for nothing."""
+    """A neighbor leaves with GOODBYE: adjacency and routes end at once, and late datagrams have no
+    effect."""
     _, b = pair(scene)
     heard = listen(scene)
     scene.run(1.2)
@@ -142,8 +142,8 @@ def goodbye(scene: Scene) -> None:
 
 @scenario("restart-with-held-forwarding")
 def restart(scene: Scene) -> None:
-    """A neighbor restarts with RESTART: its routes stay in use, stale, until its new table is
-    whole; what it does not tell again goes."""
+    """A neighbor restarts with RESTART: its routes stay in use as stale routes until its new table
+    is complete; routes that it does not advertise again are removed."""
     a, b = pair(scene)
     scene.phase("a says RESTART and is gone; its routes are kept")
     scene.stop("a", is_restart=True)
@@ -159,8 +159,8 @@ def restart(scene: Scene) -> None:
 
 @scenario("carrier-loss-with-feasible-alternate")
 def carrier_loss(scene: Scene) -> None:
-    """The link to the next hop loses its carrier: a feasible alternate takes over in the same
-    step, with no word to any origin."""
+    """The link to the next hop loses its carrier: a feasible alternate takes over in the same step,
+    without a request to any origin."""
     scene.add_node("a")
     b = scene.observe("b")
     scene.add_node("c")
@@ -195,7 +195,7 @@ def ring_of_three(scene: Scene, observed: str) -> tuple[Node, Node, Node]:
 
 @scenario("seqno-request-relayed-and-answered")
 def seqno_relayed(scene: Scene) -> None:
-    """A neighbor is starved and asks for a newer seqno: b relays the request to the origin, and the
+    """A neighbor is starved and requests a newer seqno: b relays the request to the origin, and the
     answer to the neighbor."""
     _, b, c = ring_of_three(scene, "b")
     scene.phase("c loses its link to a; only b's route is left, and is unfeasible to c")
@@ -208,8 +208,8 @@ def seqno_relayed(scene: Scene) -> None:
 
 @scenario("starved-then-repaired")
 def starved(scene: Scene) -> None:
-    """The only route left is unfeasible: it is not used, the origin is asked for a newer seqno, and
-    the update with it repairs the route."""
+    """The only remaining route is not feasible: it is not used, the origin is asked for a newer
+    seqno, and the update with it makes the route feasible."""
     _, _, c = ring_of_three(scene, "c")
     scene.phase("the link to a is down; b's route is unfeasible, and a request is sent")
     scene.cut(scene.segments[0])
@@ -222,8 +222,8 @@ def starved(scene: Scene) -> None:
 
 @scenario("retraction-and-hold")
 def retraction(scene: Scene) -> None:
-    """A prefix is withdrawn: it is held, so that no shorter one is followed, until the neighbor
-    that had it has acknowledged the retraction."""
+    """A prefix is withdrawn: it is held, so that no shorter prefix is used, until the neighbor that
+    had it has acknowledged the retraction."""
     scene.add_node("a")
     b = scene.observe("b")
     scene.add_node("c")
@@ -247,8 +247,8 @@ def retraction(scene: Scene) -> None:
 
 @scenario("cost-change-below-and-above-hysteresis")
 def hysteresis(scene: Scene) -> None:
-    """The round trip grows a little, and the metric stays; it grows by much, and the metric
-    follows."""
+    """A small increase of the round-trip time leaves the metric unchanged; a large one changes
+    it."""
     scene.faults.delay_s = 0.005
     _, b = pair(scene)
     scene.phase("the cost follows the round trip, which is below the least that counts")
@@ -268,8 +268,8 @@ def hysteresis(scene: Scene) -> None:
 
 @scenario("two-links-on-one-lan")
 def two_links(scene: Scene) -> None:
-    """Two links of one router are on one LAN: it drops what it hears of itself, and has an
-    adjacency with its neighbor on each."""
+    """Two links of one router are on one LAN: it drops its own datagrams, and has an adjacency with
+    its neighbor on each link."""
     scene.add_node("a")
     b = scene.observe("b")
     scene.phase("b hears itself, and a twice")
@@ -282,8 +282,8 @@ def two_links(scene: Scene) -> None:
 
 @scenario("key-on-one-side-only")
 def one_sided_key(scene: Scene) -> None:
-    """A link with a key hears a neighbor without one, and one with another secret: neither is
-    believed, and `show neighbors` says why."""
+    """A link with a key receives datagrams of a neighbor without a key, and of one with another
+    secret: neither is accepted, and `show neighbors` gives the reason."""
     scene.add_node("a")
     b = scene.observe("b")
     scene.add_node("c")
@@ -300,8 +300,8 @@ def one_sided_key(scene: Scene) -> None:
 
 @scenario("replayed-datagram")
 def replayed(scene: Scene) -> None:
-    """A signed datagram comes a second time, and a third time from another address: both are
-    dropped."""
+    """A signed datagram arrives a second time, and a third time from another address: both copies
+    are dropped."""
     scene.add_node("a")
     b = scene.observe("b")
     scene.phase("an authenticated adjacency; somebody listens")
@@ -326,8 +326,8 @@ def replayed(scene: Scene) -> None:
 
 @scenario("table-load-with-loss")
 def table_load(scene: Scene) -> None:
-    """A table of 300 prefixes crosses a wire that loses a fifth, doubles some and reorders: what is
-    missing is sent again, and the table is whole."""
+    """A table of 300 prefixes crosses a link that loses a fifth of the datagrams, duplicates some
+    and reorders them: missing messages are sent again, and the table is complete."""
     a, b = pair(scene)
     scene.phase("the wire becomes bad, and a tells 300 prefixes")
     scene.faults = WireFaults(loss=0.2, duplication=0.1, delay_s=0.001, jitter_s=0.004)
@@ -346,8 +346,8 @@ def table_load(scene: Scene) -> None:
 
 @scenario("prefix-limit")
 def prefix_limit(scene: Scene) -> None:
-    """A neighbor tells more than may be learned from it: the rest is refused and named once; when
-    there is room again, the neighbor is asked for its table."""
+    """A neighbor advertises more prefixes than may be learned from it: the excess is refused and
+    logged once; when the number is below the limit again, the neighbor is asked for its table."""
     _, b = pair(scene)
     scene.phase("at most four prefixes may be learned, and a tells eight more")
     scene.replace_settings("b", max_prefixes=4)
@@ -364,7 +364,7 @@ def prefix_limit(scene: Scene) -> None:
 
 @scenario("router-id-conflict")
 def conflict(scene: Scene) -> None:
-    """One neighbor has b's own router id, and is ignored; two others share one, and the first that
+    """One neighbor has b's own router id and is ignored; two others share one, and the first that
     was heard is kept."""
     scene.add_node("a")
     b = scene.observe("b")
@@ -388,8 +388,8 @@ def conflict(scene: Scene) -> None:
 
 @scenario("damping")
 def damping(scene: Scene) -> None:
-    """A neighbor comes and goes three times within its half-life: it is suppressed, and is let in
-    again when the penalty has decayed."""
+    """A neighbor flaps three times within the half-life: it is suppressed, and accepted again when
+    the penalty has decayed."""
     _, b = pair(scene)
     scene.phase("the carrier goes and comes three times")
     scene.replace_settings("b", damping=Damping(half_life_s=4, suppress=2500, reuse=1500,
@@ -408,7 +408,8 @@ def damping(scene: Scene) -> None:
 
 @scenario("import-filter-changes")
 def filters(scene: Scene) -> None:
-    """A filter refuses one prefix and raises the metric of another; without it both are as told."""
+    """A filter refuses one prefix and raises the metric of another; without it both are as
+    advertised."""
     _, b = pair(scene)
     scene.phase("IPv6 is refused, 10.255.0.0/16 costs 90 at least")
     inside = scalars.prefix_match.read("10.255.0.0/16 le 32")
@@ -464,8 +465,8 @@ def beat(number: int, sequence: int, *heard: NeighborHeard, flags: HeaderFlag = 
 
 @scenario("partial-heartbeats")
 def partial(scene: Scene) -> None:
-    """A list of neighbors that needs several heartbeats is marked partial: being absent from one
-    of them ends nothing, being absent from a whole one does."""
+    """A list of neighbors that needs several heartbeats is marked partial: absence from one of them
+    ends no adjacency, absence from a complete one does."""
     b = scene.observe("b")
     scene.phase("80 routers are heard on one link; b's list does not fit into one heartbeat")
     scene.connect("b")
@@ -503,8 +504,8 @@ def partial(scene: Scene) -> None:
 
 @scenario("damaged-datagrams")
 def damaged(scene: Scene) -> None:
-    """What is empty, cut, changed or forwarded from elsewhere is dropped and counted by reason, and
-    the adjacency goes on."""
+    """Empty, truncated, changed and forwarded datagrams are dropped and counted by reason, and the
+    adjacency stays up."""
     a, b = pair(scene)
     heard = listen(scene)
     scene.run(1.1)
