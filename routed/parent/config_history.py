@@ -1,19 +1,19 @@
-"""The configurations worth going back to, as text, across restarts of the daemon.
+"""The history of configurations, as text, across restarts of the daemon.
 
-    routed.pid.running.yaml     what is in force, confirmed
-    routed.pid.previous.yaml    what was in force before that: where `rollback` goes
-    routed.pid.refused.yaml     what was taken back, or is not confirmed yet: no start goes by this
+    routed.pid.running.yaml     the configuration in force, confirmed
+    routed.pid.previous.yaml    the one that was in force before it, to which `rollback` returns
+    routed.pid.refused.yaml     one that was reverted or is not confirmed yet; no start uses it
 
-All lie beside the pid file and have its name (`routed.config.state_names`), as there is one of it
-for each daemon. They are readable by the daemon's user alone: a configuration may name keys.
-`routed.parent.state_file` writes them whole or not at all, and believes what it wrote only. A file
-that cannot be believed is not used, and said; nor does it come back by `rollback`. What cannot be
-written is kept in memory, said in the log and written by a later `keep`; a daemon does not fail for
-its memory's sake.
+The files are in the directory of the pid file, and their names begin with its name
+(`routed.config.state_names`), because each daemon has a pid file of its own. Only the daemon's user
+can read them: a configuration may name keys. `routed.parent.state_file` writes each file completely
+or not at all, and accepts only files that it wrote. A file that is not accepted is reported and not
+used, not even by `rollback`. A text that cannot be written is kept in memory, reported in the log,
+and written by a later `keep`; the daemon goes on.
 
-Files without the pid file's name are of an earlier release, and of one daemon although several may
-have shared the directory. A daemon that has no running.yaml with its name yet uses them if the pid
-file that this running.yaml names is its own, and removes them once they are written anew.
+Earlier releases wrote files without the name of the pid file, although several daemons might share
+the directory. A daemon without a running.yaml of its own uses those files if the configuration in
+that running.yaml names its pid file. It removes them once it has written its own files.
 """
 
 from __future__ import annotations
@@ -31,48 +31,50 @@ __all__ = ["LastGood"]
 
 
 class LastGood:
-    """Owns the three files."""
+    """The owner of the three files and of their texts."""
 
     def __init__(self, pid_file: str, complain: Callable[[str], None]) -> None:
-        """Read what an earlier life left.
+        """Read the files of earlier starts.
 
         Args:
-            pid_file: the daemon's, beside which the files are.
-            complain: told in a sentence when a file cannot be read, and by `report_problems`.
+            pid_file: path of the daemon's pid file, in whose directory the files are.
+            complain: is called with a sentence if a file cannot be used, and by
+                `report_problems`.
         """
         self._pid_file = pid_file
         self._complain = complain
         self._problems: dict[str, str] = {}
-        """Of each file that could not be written: why."""
+        """The error of each file that could not be written, by kind."""
         self._reported: dict[str, str] = {}
         self._unnamed = self._read_unnamed()
-        """By kind: what an earlier release left to this daemon, until it is written anew."""
+        """Texts of an earlier release, by kind, until they are written under the present names."""
         self.running = self._read(RUNNING)
         """The text in force, confirmed; None before the first `put_in_force`."""
         self.previous = self._read(PREVIOUS)
-        """The one before; None when there is none."""
+        """The text that was in force before it; None if there is none."""
         self.refused = self._read(REFUSED)
-        """What a start must not go by, although the file may say it; None when there is none."""
+        """The text that no start may use, even if routes.yaml contains it; None if there is
+        none."""
         self._on_disk: dict[str, str | None] = {
             RUNNING: self.running, PREVIOUS: self.previous, REFUSED: self.refused,
         }  # fmt: skip
-        """Without a file while it is being changed: whoever looks meanwhile does not know."""
+        """The text of each file, by kind; has no entry while the file is being changed."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All that this daemon has gone by, as far as it is known."""
+        """All texts that are known: those in force, previous and refused."""
         known = (self.running, self.previous, self.refused)
         return tuple(text for text in known if text is not None)
 
     @property
     def is_kept(self) -> bool:
-        """Whether the next start goes by what is in force: all that it needs is on disk."""
+        """Whether the next start will use the text in force: the files are as they should be."""
         return self._says(RUNNING, self.running) and self._says(REFUSED, self.refused)
 
     def put_in_force(self, text: str) -> None:
-        """A configuration is in force and good; what was, becomes the previous one.
+        """Record a confirmed text as the one in force; the former one becomes the previous one.
 
-        In memory, as `refuse`; `keep` writes it.
+        Like `refuse` it changes memory only; `keep` writes the files.
         """
         if text == self.refused:
             self.refused = None
@@ -82,18 +84,18 @@ class LastGood:
             self.running = text
 
     def refuse(self, text: str | None) -> None:
-        """No start goes by this configuration, unless it comes in force again; None: by any."""
+        """Let no start use this text, unless it is in force again; None: let a start use any."""
         self.refused = text
 
     def keep(self) -> None:
-        """Write what is not on disk yet, also what an earlier call could not write.
+        """Write the texts that are not on disk yet, including those of earlier failed calls.
 
-        Nothing is refused on disk while what a start would go by instead is not there. May be
-        called in another thread, one at a time: it goes by what is to be kept as it is called.
+        A refused text is on disk only while the text that a start would use instead is, too. May
+        run in another thread, one call at a time: it writes the texts as they are when it begins.
         """
         running, previous, refused = self.running, self.previous, self.refused
         is_renaming = bool(self._unnamed)
-        if refused is None or is_renaming:  # a start goes by the former running.yaml instead
+        if refused is None or is_renaming:  # instead a start uses the former running.yaml
             self._put(REFUSED, refused)
         if previous is not None:
             self._put(PREVIOUS, previous)
@@ -105,7 +107,7 @@ class LastGood:
             self._remove_unnamed()
 
     def report_problems(self) -> None:
-        """Complain of what `keep` could not write; not again while it is the same."""
+        """Report the files that `keep` could not write, each error once until it changes."""
         problems = dict(self._problems)
         for name, problem in problems.items():
             if self._reported.get(name) != problem:
@@ -113,27 +115,27 @@ class LastGood:
         self._reported = problems
 
     def next_start(self, text: str) -> str:
-        """What a new daemon would start by now, if that was what the file says."""
+        """Return the text that a new daemon would use now, if routes.yaml contained `text`."""
         running = self._on_disk.get(RUNNING)
         return running if running is not None and self._says(REFUSED, text) else text
 
     def instead_of(self, text: str) -> str | None:
-        """What to start by, when the file says something that was refused; else None."""
+        """Return the text to start with if `text` is refused; None if `text` may be used."""
         return self.running if text == self.refused else None
 
     @property
     def directory(self) -> str:
-        """Where the files are."""
+        """The directory of the files."""
         return str(self._path(RUNNING).parent)
 
     @property
     def running_path(self) -> str:
-        """What `running` is called in error messages."""
+        """The path of the file of `running`, for error messages."""
         return str(self._path(RUNNING))
 
     @property
     def previous_path(self) -> str:
-        """What `previous` is called in error messages."""
+        """The path of the file of `previous`, for error messages."""
         return str(self._path(PREVIOUS))
 
     def _read(self, name: str) -> str | None:
@@ -155,9 +157,9 @@ class LastGood:
         return Path(self._pid_file).with_name(name)
 
     def _read_unnamed(self) -> dict[str, str]:
-        """By kind: what an earlier release left here, if it is of this pid file's daemon.
+        """Read the texts of an earlier release, by kind, if they belong to this daemon.
 
-        What is not whole is nobody's, and passed over: it may be another daemon's.
+        A file that is not accepted is ignored without a report: it may be another daemon's.
         """
         found: dict[str, str] = {}
         if os.path.lexists(self._path(RUNNING)):
@@ -177,7 +179,7 @@ class LastGood:
             return False
 
     def _remove_unnamed(self) -> None:
-        """Remove what has been written anew; no start looks at it any more."""
+        """Remove the files of the earlier release, which no start reads any more."""
         for name in (RUNNING, PREVIOUS, REFUSED):
             with contextlib.suppress(OSError):
                 remove_state(self._unnamed_path(name))
@@ -186,7 +188,7 @@ class LastGood:
         return name in self._on_disk and self._on_disk[name] == text
 
     def _put(self, name: str, text: str | None) -> bool:
-        """Have a file say a text, or not be there; whether it does."""
+        """Write a text to a file, or remove the file (None). Returns whether that succeeded."""
         if self._says(name, text) and name not in self._unnamed:
             return True
         before = self._on_disk.pop(name, None)

@@ -1,14 +1,14 @@
-"""Reading routes.yaml and key files while the daemon runs: nothing waits for a file system.
+"""Reading of routes.yaml and key files while the daemon runs, without waiting for a file system.
 
-A file may lie on a mount whose server is gone; a system call on it does not return then, and no
-cancellation reaches it. So each read happens in a thread that is abandoned when it takes longer
-than READ_TIMEOUT_S, or when the daemon ends, and that holds no file of ours open meanwhile
-(`routed.parent.file_threads`). The state files beside the pid file are written in the same way.
-Decoding is a matter of the text's length alone; it happens in a thread, too, so that the event loop
-turns meanwhile.
+A file may be on a mount whose server does not answer. A system call on it does not return then, and
+cannot be cancelled. Hence each read runs in a thread that is abandoned if it takes longer than
+READ_TIMEOUT_S or if the daemon ends, and that keeps none of the daemon's files open
+(`routed.parent.file_threads`). The state files are written in the same way. The time that decoding
+takes depends only on the length of the text; it runs in a thread as well, so that the event loop
+continues.
 
-Bounds: READERS_MAX threads that hang in a file system, and one that writes; while there are as
-many, a further read fails without one.
+Bounds: READERS_MAX threads that hang in reads, and one that hangs in a write; while there are that
+many, another read or write fails after its time limit without starting.
 """
 
 from __future__ import annotations
@@ -28,31 +28,36 @@ from routed.parent.file_threads import call_apart, run_in_thread
 __all__ = ["READERS_MAX", "READ_TIMEOUT_S", "WRITE_TIMEOUT_S", "ConfigReader"]
 
 READ_TIMEOUT_S = 10.0
-"""Longer than a file system takes that works; 256 MB from a slow disk included."""
+"""The time limit of a read; longer than a working file system takes for 256 MB on a slow disk."""
 
 WRITE_TIMEOUT_S = 5.0
-"""For a few small files that are synced one by one; a client waits meanwhile."""
+"""The time limit of writing a few small files, each with fsync(2), while a client waits."""
 
 READERS_MAX = 4
+"""The most threads that read at the same time."""
 
 _T = TypeVar("_T")
 
 
 class ConfigReader:
-    """Owns the threads that read the configuration."""
+    """The owner of the threads that read and write configurations."""
 
     def __init__(self, path: str) -> None:
-        """Args: path of routes.yaml, absolute."""
+        """Prepare; no thread is started.
+
+        Args:
+            path: path of routes.yaml, absolute.
+        """
         self.path = path
         self._readers = trio.CapacityLimiter(READERS_MAX)
         self._writer = trio.CapacityLimiter(1)
         self._decoders = trio.CapacityLimiter(2)
 
     async def load(self) -> tuple[Config, str]:
-        """The configuration that the file names, and its text.
+        """Read, decode and check routes.yaml. Returns the configuration and its text.
 
         Raises:
-            ConfigError: unreadable, not in time, or wrong.
+            ConfigError: the file is unreadable, not read in time, or invalid.
         """
         text = await self.text()
         config = await self.decode(text, self.path)
@@ -60,16 +65,18 @@ class ConfigReader:
         return config, text
 
     async def text(self) -> str:
-        """What the file says, right or wrong.
+        """Read the text of routes.yaml, without decoding it.
 
         Raises:
-            ConfigError: unreadable, or not in time.
+            ConfigError: the file is unreadable, or not read in time.
         """
         return await self._read_file(lambda: read_text(self.path))
 
     async def _read_file(self, read: Callable[[], _T]) -> _T:
-        """Raises:
-        ConfigError: not in time.
+        """Call a function that reads the configuration file, in a thread.
+
+        Raises:
+            ConfigError: it did not end in time, or raised this error itself.
         """
         try:
             return await self._read(read)
@@ -77,30 +84,30 @@ class ConfigReader:
             raise ConfigError([Problem(self.path, 1, 1, "(file)", _too_slow())]) from None
 
     async def decode(self, text: str, name: str) -> Config:
-        """A configuration of a text.
+        """Decode and check a text.
 
         Args:
             text: the YAML.
-            name: to report problems under.
+            name: the name of the file in the reported problems.
 
         Raises:
-            ConfigError: it is wrong.
+            ConfigError: the text is invalid.
         """
         return await run_in_thread(lambda: load_text(text, name), self._decoders)
 
     async def compute(self, call: Callable[[], _T]) -> _T:
-        """Answer a question about configurations, which may have hundreds of thousands of routes.
+        """Compute a value from configurations, which may have hundreds of thousands of routes.
 
         Args:
-            call: pure, in Python: other threads have turns meanwhile.
+            call: a pure function in Python, so that other threads can run meanwhile.
         """
         return await run_in_thread(call, self._decoders)
 
     async def secrets(self, config: Config) -> tuple[SharedSecret, ...]:
-        """What the key files of a configuration hold.
+        """Read the key files of a configuration.
 
         Raises:
-            KeyFileError: unreadable, not in time, or wrong.
+            KeyFileError: a key file is unreadable, not read in time, or invalid.
         """
         if not config.keys:
             return ()
@@ -110,10 +117,11 @@ class ConfigReader:
             raise KeyFileError([f"{self.path}: key files: {_too_slow()}"]) from None
 
     async def write(self, write: Callable[[], object]) -> None:
-        """Write files, one call at a time.
+        """Call a function that writes files, one call at a time.
 
         Raises:
-            trio.TooSlowError: not in time, as while an earlier call does not end.
+            trio.TooSlowError: it did not end in time, or an earlier call has not ended yet.
+            OSError: raised by the function.
         """
         with trio.fail_after(WRITE_TIMEOUT_S):
             await run_in_thread(lambda: call_apart(write), self._writer)

@@ -1,18 +1,19 @@
-"""The double fork, and a pipe on which the daemon says *ready* or what went wrong.
+"""The double fork, and the pipe on which the daemon reports that it is ready or why it is not.
 
-    shell --- command ------------- waits on the pipe ----------- exits with the daemon's word
+    shell --- command ------------- waits on the pipe ----------- exits with the reported status
                  \\ fork, setsid
                   session leader -- exits at once
                      \\ fork
                       daemon ------ ... ready, or the error ---> pipe
 
-The shell's exit status is then the truth: 0 means that routes are in the kernel, not that a process
-was forked. The second fork gives up session leadership, so that no terminal can become ours.
+The exit status of the command is therefore accurate: 0 means that routes are in the kernel, not
+only that a process was forked. The second fork gives up session leadership, so that the daemon
+cannot acquire a controlling terminal.
 
 Must be called before any thread or event loop exists (fork copies one thread only).
 
-Wire form on the pipe: one byte of exit status, then the message as UTF-8, then end of file. End of
-file without a byte means that the daemon died without a word, which is an error of its own.
+Format on the pipe: one byte of exit status, then the message in UTF-8, then end of file. End of
+file without a byte means that the daemon died without a report, which is reported as an error.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ __all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
 
 
 class ReadyPipe:
-    """The daemon's end: says once how starting went."""
+    """The daemon's end of the pipe, for one report about the start."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Args: descriptor of the pipe's write end, or None in the foreground."""
+        """Take over a descriptor.
+
+        Args:
+            descriptor: the write end of the pipe; None in the foreground.
+        """
         self._descriptor = descriptor
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody still waits for the word."""
+        """Whether the command still waits for the report."""
         return self._descriptor is not None
 
     def report(self, status: int, message: str = "") -> None:
-        """Say how it went and close; later calls say nothing.
+        """Report the result of the start and close the pipe; later calls have no effect.
 
         Args:
             status: the exit status for the waiting command, 0 to 255; 0 is ready.
@@ -50,20 +55,20 @@ class ReadyPipe:
         try:
             os.write(self._descriptor, bytes([status]) + message.encode())
         except BrokenPipeError:
-            pass  # the command was interrupted; the daemon goes on
+            pass  # the command was interrupted; the daemon continues
         finally:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def stay_in_foreground() -> ReadyPipe:
-    """Go on as the process that was started, from / as a daemon does.
+    """Continue in the foreground, with the working directory /.
 
-    The engine starts where we are, and a foreign directory is no place for it. Every path in the
-    configuration is absolute, or starts from the configuration file.
+    The engine inherits the working directory, which must not be one that another user may write.
+    Every path in the configuration is absolute or relative to the configuration file.
 
     Returns:
-        A pipe on which nobody waits.
+        A closed pipe: no command waits for a report.
     """
     os.chdir("/")
     return ReadyPipe(None)
@@ -72,16 +77,17 @@ def stay_in_foreground() -> ReadyPipe:
 def daemonize() -> ReadyPipe:
     """Fork into the background; returns in the daemon only.
 
-    The calling process waits for the daemon's word and exits with it. In the daemon: a new session
-    without a terminal, working directory /, umask 022, standard streams on /dev/null.
+    The calling process waits for the daemon's report and exits with its status. The daemon has a
+    new session without a terminal, the working directory /, umask 022, and standard streams on
+    /dev/null.
 
     Returns:
-        The pipe to report on. The caller must report, or the waiting command says that the daemon
-        died.
+        The pipe for the report. The caller must report; otherwise the waiting command prints that
+        the daemon died.
     """
     read_end, write_end = os.pipe()
     if os.fork():
-        signals.release()  # they are the daemon's to hold; whoever waits may be interrupted
+        signals.release()  # only the daemon holds them; the waiting command may be interrupted
         os.close(write_end)
         os._exit(_await_word(read_end))
     os.close(read_end)
@@ -93,9 +99,9 @@ def daemonize() -> ReadyPipe:
 
 
 def _await_word(read_end: int) -> int:
-    """Wait for the daemon's word, print it, and return the exit status that it names.
+    """Wait for the daemon's report, print its message, and return its exit status.
 
-    That is the status also where the word cannot be printed.
+    The status is returned even if the message cannot be printed.
     """
     word = b""
     while chunk := os.read(read_end, 65_536):

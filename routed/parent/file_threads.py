@@ -1,12 +1,13 @@
-"""Calls that a file system may never answer: in a thread that shares no open file with the process.
+"""Calls that may block forever in a file system, in threads that share no open files.
 
-A system call on a mount whose server is gone does not return, and SIGKILL does not end its thread.
-The process is dead then, and what its threads share is not closed: a pid file's lock, sockets, the
-name that says which table is ours. Nobody could start in its place. So such a thread has a table of
-descriptors of its own, with nothing of ours in it but the standard streams.
+A system call on a mount whose server does not answer may never return, and SIGKILL does not end its
+thread. If the process is killed then, the files that its threads share are not closed: the lock of
+the pid file, the sockets, and the abstract socket that locks the protocol number. No other daemon
+could start in its place. Hence such a thread has a descriptor table of its own, which has only the
+standard streams and at most one other descriptor.
 
-Where a kernel or a container does not let it (before Linux 5.9 by a filter that refuses
-unshare(2)), the thread shares the table as usual.
+If the kernel or the container does not allow that (before Linux 5.9, if a filter refuses
+unshare(2)), the thread shares the table of the process.
 
 Source: close_range(2), CLOSE_RANGE_UNSHARE; unshare(2), CLONE_FILES.
 """
@@ -29,21 +30,23 @@ __all__ = ["call_apart", "leave_shared_files", "open_apart", "run_in_thread"]
 
 _T = TypeVar("_T")
 
-_CLOSE_RANGE = 436  # of every machine: it came after their numbers were made one
+_CLOSE_RANGE = 436  # the same on every architecture, as for all system calls since Linux 5.1
 _CLOSE_RANGE_UNSHARE = 2
 _CLONE_FILES = 0x400
 _LAST = (1 << 32) - 1
 _DESCRIPTOR_BYTES = 4
 _FIRST = 3
-"""The standard streams stay: a warning must not go into a file that has got the number 2."""
+"""The first descriptor that is closed. The standard streams stay open: otherwise a warning could be
+written to a file that has received the number 2."""
 
 
 class _Result(Generic[_T]):
-    """What a call in another thread returned or raised.
+    """The value that a call in another thread returned, or the error that it raised.
 
-    An error is let go of when it is raised again. Its traceback holds the frames of the call, with
-    the text of a whole file, and an error that a frame of its own traceback holds is not freed
-    until the garbage collector runs, which here may be hours later.
+    The reference to an error is dropped when it is raised again. Its traceback refers to the frames
+    of the call, which refer to the text of a whole file. If one of these frames referred to the
+    error, it would not be freed before the next run of the garbage collector, which may be hours
+    later.
     """
 
     def __init__(self) -> None:
@@ -51,14 +54,14 @@ class _Result(Generic[_T]):
         self._errors: list[BaseException] = []
 
     def capture(self, call: Callable[[], _T]) -> None:
-        """Call, in the other thread."""
+        """Call a function and keep its result; runs in the other thread."""
         try:
             self._values.append(call())
         except BaseException as error:  # noqa: BLE001  (`take` raises it)
             self._errors.append(error)
 
     def take(self) -> _T:
-        """Return or raise what the call did; once, and after it has ended."""
+        """Return the value of the call, or raise its error; once, and after the call has ended."""
         if self._errors:
             try:
                 raise self._errors[0]
@@ -68,14 +71,14 @@ class _Result(Generic[_T]):
 
 
 async def run_in_thread(call: Callable[[], _T], limiter: trio.CapacityLimiter) -> _T:
-    """Call in a thread, which is abandoned when the task is cancelled.
+    """Call a function in a thread, which is abandoned if the task is cancelled.
 
     Args:
-        call: what is done.
-        limiter: how many threads of this kind there may be.
+        call: the function.
+        limiter: limits the number of threads of this kind.
 
     Raises:
-        Whatever the call does.
+        BaseException: every error of the function.
     """
     result: _Result[_T] = _Result()
     await trio.to_thread.run_sync(result.capture, call, abandon_on_cancel=True, limiter=limiter)
@@ -83,14 +86,14 @@ async def run_in_thread(call: Callable[[], _T], limiter: trio.CapacityLimiter) -
 
 
 def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
-    """Call in a thread without open files of ours; this one waits, and can be killed.
+    """Call a function in a thread that shares no open files, and wait for its end.
 
     Args:
-        call: what is done.
-        kept: a descriptor that it needs.
+        call: the function.
+        kept: a descriptor that it needs; None if it needs none.
 
     Raises:
-        Whatever the call does.
+        BaseException: every error of the function.
     """
     result: _Result[_T] = _Result()
 
@@ -105,10 +108,13 @@ def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
 
 
 def open_apart(open_file: Callable[[], int]) -> int:
-    """Open a file by `call_apart`, and have the descriptor here.
+    """Open a file by `call_apart`, and return a descriptor that is open in this thread.
+
+    Args:
+        open_file: opens the file and returns its descriptor.
 
     Raises:
-        OSError: what opening it raises.
+        OSError: raised by `open_file`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -129,10 +135,12 @@ def open_apart(open_file: Callable[[], int]) -> int:
 
 
 def leave_shared_files(kept: int | None = None) -> bool:
-    """Have this thread keep the standard streams and one descriptor; the others' stay open.
+    """Give this thread a descriptor table of its own, with the standard streams and `kept`.
+
+    The descriptors stay open in the other threads.
 
     Args:
-        kept: the descriptor, if any.
+        kept: another descriptor that stays open in this thread; None for no other.
 
     Returns:
         Whether this thread has a table of its own now.

@@ -1,24 +1,24 @@
-"""Routes that an earlier life of this daemon left in a kernel table that is not kept any more.
+"""Removal of the daemon's routes from kernel tables that it used before and does not use now.
 
     state files --texts--> tables and protocol numbers of earlier configurations
-                              | not kept now, the number held by no other daemon
+                              | not in use now, the number held by no other daemon
                               v
-    the engine is in sync --> read, remove our routes there
+    the engine is in sync --> read, remove the routes there
 
-What a daemon keeps is the table and the protocol number of its configuration; it looks nowhere
-else, because what is elsewhere may be another daemon's. So when it crashed, or kept its routes at
-its end, and starts by another `fib.table` or `fib.protocol`, nobody would remove the former routes.
-The state files beside the pid file say what this daemon, and no other, went by: what is in force,
-what was before, and what was never confirmed.
+A daemon keeps the routes with the table and the protocol number of its configuration. It examines
+no others, because they may belong to another daemon. If it crashed, or kept its routes when it
+stopped, and is started with another `fib.table` or `fib.protocol`, its former routes would stay
+forever. The state files have the configurations that this daemon, and no other, used: the one in
+force, the previous one, and one that was never confirmed.
 
 Invariants:
-    Nothing is removed before the engine is in sync, as in the table that is kept.
-    What has another protocol number is removed while no other daemon has that, and that is known:
-    its name (`routed.parent.instance_lock`) is ours meanwhile, so none can begin to. With it go the
-    policy rules and the nexthop objects of that number.
+    Nothing is removed before the engine is in sync, as in the table in use.
+    Routes with another protocol number are removed only while this daemon holds the lock of that
+    number (`routed.parent.instance_lock`), so that no other daemon has it or can obtain it. The
+    policy rules and nexthop objects with that number are removed as well.
 
-Failure: what the kernel refuses is left, and said; the next start tries again, as long as a state
-file names the table.
+Failure: a route that the kernel does not remove is logged, and stays; the next start tries again,
+as long as a state file names the table.
 """
 
 from __future__ import annotations
@@ -51,27 +51,28 @@ TableKey = tuple[int, int]
 
 
 def key_of(config: Config) -> TableKey:
-    """What a configuration has its daemon keep."""
+    """Return the table and the protocol number of a configuration."""
     return config.fib.table_id, config.fib.protocol
 
 
 async def sweep_former_tables(
     texts: Iterable[str], kept: Config, reader: ConfigReader, log: Logger
 ) -> None:
-    """Remove what is left in the tables of earlier configurations.
+    """Remove the routes that are left in the tables of earlier configurations.
 
     Args:
-        texts: those configurations.
-        kept: in force now.
-        reader: decodes them.
-        log: for what was removed, or left.
+        texts: texts of the earlier configurations.
+        kept: the configuration in force.
+        reader: decodes the texts.
+        log: receives an event for each table from which routes were removed, or in which some are
+            left.
     """
     former: set[TableKey] = set()
     for text in dict.fromkeys(texts):
         try:
             former.add(key_of(await reader.decode(text, "an earlier configuration")))
         except ConfigError:
-            continue  # it was right once: of another release, or its user is gone
+            continue  # of another release, or its user no longer exists: it was valid once
     for table_id, protocol in sorted(former - {key_of(kept)}):
         try:
             if protocol == kept.fib.protocol:
@@ -90,10 +91,10 @@ async def sweep_former_tables(
 
 
 async def _claim(protocol: int, config_path: str) -> InstanceLock:
-    """The name of a protocol number, as if it were ours.
+    """Obtain the lock of a protocol number.
 
     Raises:
-        OtherInstanceError: another daemon has it, or somebody whom we cannot know.
+        OtherInstanceError: another daemon has it, or the lock cannot be obtained otherwise.
     """
     lock = await trio.to_thread.run_sync(InstanceLock, protocol, config_path)
     if lock.warning:
@@ -113,13 +114,20 @@ def _held(lock: InstanceLock) -> Iterator[None]:
 async def _sweep(
     table_id: int, protocol: int, log: Logger, *, has_all: bool = False
 ) -> tuple[int, int]:
-    """Remove the routes of a protocol in a table; how many were, and how many are left.
+    """Remove the routes of a protocol from a table.
 
     Args:
-        table_id: of the kernel table.
-        protocol: of the routes.
-        log: for what goes wrong.
-        has_all: remove the rules and the nexthop objects of that protocol, too.
+        table_id: number of the kernel table.
+        protocol: protocol number of the routes.
+        log: receives the errors.
+        has_all: whether to remove the rules and nexthop objects of the protocol as well.
+
+    Returns:
+        The number of routes that were removed, and the number of routes and rules that are left.
+
+    Raises:
+        NetlinkError: the kernel cannot be read.
+        OSError: the sockets failed.
     """
     with RequestSocket(protocol) as kernel:
         fib_tables = FibTables(Ownership(protocol, 0, frozenset({table_id})))

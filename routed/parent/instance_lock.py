@@ -1,35 +1,38 @@
-"""One daemon for each network namespace and protocol number.
+"""The lock of a protocol number: one daemon per network namespace and protocol number.
 
-Two daemons that mark alike what they write take it for each other's leftovers and fight for ever.
-A table of its own does not keep a daemon out of that: policy rules and nexthop objects are known by
-the protocol number alone, and with an object go all routes through it. Nor does a pid file.
+Two daemons with the same protocol number would each treat the other's routes as leftovers and
+remove them, without end. Different tables do not prevent that: policy rules and nexthop objects are
+identified by the protocol number alone, and if an object is removed, the kernel removes all routes
+through it. Nor does a pid file prevent it.
 
     parent --binds--> \\0routed/protocol=205     an abstract Unix socket
-    a second start: the name is taken -> connects -> SO_PEERCRED says whose it is,
-                    one message says the configuration -> it ends with these
+    a second start: the name is in use -> it connects -> SO_PEERCRED has the holder's uid and pid,
+                    one message has its configuration -> it reports both and exits
 
-The pid is the kernel's word, not the holder's: it is the one that the process has in the reader's
-PID namespace, if any. A container that shares the host's network has pid 1 in its own.
+The pid comes from the kernel, not from the holder: it is the pid in the reader's PID namespace, if
+the process has one there. The holder's own pid would be 1 in a container that shares the host's
+network.
 
-An abstract name exists once in a network namespace, which is what two daemons would fight for, and
-the kernel frees it with its holder. A lock file is not seen by a container that shares the host's
-network but not its /run, and without root there is no directory that all daemons could write.
+An abstract name exists once per network namespace, which is also the scope of the conflict, and the
+kernel frees it when its holder ends. A lock file would not be visible to a container that shares
+the host's network but not its /run, and without root there is no directory that every daemon can
+write.
 
-Any local user may bind the name, too. So its holder counts only when the kernel says that it is
-root or our own user; whoever else has it can keep us from seeing a second daemon, which the log
-says, and from nothing else; the name is tried again every minute (`ConfigSwitch`). A full queue
-that hides the holder is treated the same: this is a lock against a mistake of the administrator,
-and no stranger may have a say in whether the daemon starts.
+Any local user can bind the name. Hence a holder counts only if the kernel reports root or the
+daemon's own user. Another holder prevents only the detection of a second daemon. The log says so,
+and the name is tried again every minute (`ConfigSwitch`). A full queue, which hides the holder, is
+treated in the same way: the lock protects against a mistake of the administrator, and an
+unprivileged user must not be able to prevent the start of the daemon.
 
 Invariants:
-    Nothing that a client says is read. Each gets one message, at most ANSWERS_MAX of them in
-    ANSWERS_PAUSE_S, and waits in a bounded queue before that.
-    Nobody can hand us a descriptor (`ipc/fdpass.py`, `ipc/closing.py`).
+    No data from clients is read. Each client gets one message, at most ANSWERS_MAX clients in
+    ANSWERS_PAUSE_S, and before that it waits in a bounded queue.
+    No client can pass a descriptor to the daemon (`ipc.fdpass`, `ipc.closing`).
 
-Failure: `OtherInstanceError` names the other daemon. A name that cannot be had for another reason
-is a `warning`, not an error.
+Failure: `OtherInstanceError` names the other daemon. If the name cannot be bound for another
+reason, that is a `warning`, not an error.
 
-Sources: unix(7); Linux copies a listening socket's credentials to those who connect.
+Sources: unix(7); Linux copies the credentials of a listening socket to those that connect to it.
 """
 
 from __future__ import annotations
@@ -51,18 +54,19 @@ __all__ = ["InstanceLock", "OtherInstanceError", "name_of"]
 
 ANSWERS_MAX = 8
 ANSWERS_PAUSE_S = 0.1
-"""So many other daemons, or strangers, are told who is here before we pause so long."""
+"""The pause after each ANSWERS_MAX clients that were answered."""
 
 _BACKLOG = 128
-"""Of those who wait to be told; more cannot connect."""
+"""The most clients that wait for an answer; further ones cannot connect."""
 
 _ANSWER_TIMEOUT_S = 2.0
-"""How long a start waits to be told. A daemon that does not answer is there all the same."""
+"""The longest wait of a second daemon for an answer; without one the holder counts all the same."""
 _ANSWER_MAX_BYTES = 512
 
 _ATTEMPTS_MAX = 100
 _ATTEMPT_S = 0.01
-"""A name that is bound and not listened on: another start is between the two, or a stranger."""
+"""The pause between attempts while a process has bound the name and does not listen: it is another
+starting daemon, between the two calls, or an unprivileged user's process."""
 
 
 class OtherInstanceError(Exception):
@@ -71,36 +75,37 @@ class OtherInstanceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who has the name."""
+    """The process that has bound the name."""
 
     uid: int
     pid: int
-    """0 when it is in a PID namespace that we do not see."""
+    """The pid in this PID namespace; 0 if it has none here."""
     answer: str
+    """Its message; empty if it sent none."""
 
     @property
     def process(self) -> str:
-        """For people."""
+        """The process as text, for a message."""
         return f"pid {self.pid}" if self.pid else "a process that is not visible here"
 
 
 def name_of(protocol: int) -> str:
-    """The lock's name, an abstract one."""
+    """Return the abstract socket name of a protocol number's lock."""
     return f"\0routed/protocol={protocol}"
 
 
 class InstanceLock:
-    """Holds the name of a protocol number, or says why it could not be had."""
+    """The lock of a protocol number, or the reason why it is not held."""
 
     def __init__(self, protocol: int, config_path: str) -> None:
         """Bind the name.
 
         Args:
-            protocol: what marks the daemon's routes, rules and nexthop objects.
-            config_path: told to who comes second.
+            protocol: protocol number of the daemon's routes, rules and nexthop objects.
+            config_path: path of the configuration, sent to a second daemon.
 
         Raises:
-            OtherInstanceError: a daemon of root's or of our own user has it.
+            OtherInstanceError: a daemon of root or of the same user has the name.
         """
         self._protocol = protocol
         self._answer = f"configuration {config_path}".encode()
@@ -108,18 +113,18 @@ class InstanceLock:
         self._listener: socket.socket | None = None
         self._is_bound = trio.Event()
         self.warning = self._claim()
-        """Why a second daemon would not be seen at first; empty when it would."""
+        """The reason why the name could not be bound in the constructor; empty if it was bound."""
         if self.is_held:
             self._is_bound.set()
 
     async def claim_again(self) -> str:
-        """Bind the name, when it could not be had at first.
+        """Bind the name, if it is not bound yet.
 
         Returns:
-            Why a second daemon would not be seen; empty when it would.
+            The reason why the name cannot be bound; empty if it is bound.
 
         Raises:
-            OtherInstanceError: a daemon of root's or of our own user has it.
+            OtherInstanceError: a daemon of root or of the same user has the name.
         """
         problem = await trio.to_thread.run_sync(self._claim)  # it may wait for an answer
         if self.is_held:
@@ -137,11 +142,11 @@ class InstanceLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether a second daemon would be seen."""
+        """Whether the name is bound, so that a second daemon would be detected."""
         return self._listener is not None
 
     async def answer(self) -> None:
-        """Tell each who connects who is here, until cancelled; at once, when the name is held."""
+        """Answer each client that connects, once the name is bound, until cancelled."""
         await self._is_bound.wait()
         assert self._listener is not None
         while True:
@@ -152,13 +157,13 @@ class InstanceLock:
             await trio.sleep(ANSWERS_PAUSE_S)
 
     def close(self) -> None:
-        """Give up the name."""
+        """Release the name."""
         if self._listener is not None:
             self._closer.close_connection(self._listener)
             self._listener = None
 
     def _answer_one(self, listener: socket.socket) -> None:
-        # OSError: nobody waits, it has gone, or we are out of descriptors for a moment.
+        # OSError: no client waits, it has closed, or there are no free descriptors at present.
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()
             connection.setblocking(False)
@@ -167,10 +172,10 @@ class InstanceLock:
             self._closer.close_connection(connection)
 
     def _bind(self) -> socket.socket | str:
-        """A listener of the name, or why it cannot be had.
+        """Bind the name and listen. Returns the listener, or the reason why that is impossible.
 
         Raises:
-            OtherInstanceError: a daemon of root's or of our own user has it.
+            OtherInstanceError: a daemon of root or of the same user has the name.
         """
         name = name_of(self._protocol)
         for _ in range(_ATTEMPTS_MAX):
@@ -207,10 +212,10 @@ class InstanceLock:
 
 
 def _ask_holder(name: str) -> _Holder:
-    """Whose a name is.
+    """Identify the process that has bound a name.
 
     Raises:
-        OSError: nobody listens, or its queue is full.
+        OSError: no process listens, or its queue is full.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.setblocking(False)
@@ -220,7 +225,7 @@ def _ask_holder(name: str) -> _Holder:
         client.settimeout(_ANSWER_TIMEOUT_S)
         answer = b""
         if credentials.uid in (0, os.geteuid()):
-            # OSError: it has ended, or does not answer in time.
+            # OSError: the process has ended, or does not answer in time.
             with contextlib.suppress(OSError):
                 answer = client.recv(_ANSWER_MAX_BYTES)
     shown = answer.decode("utf-8", "replace")

@@ -1,26 +1,28 @@
-"""The listeners of management and metrics, opened by the parent and handed to the engine.
+"""The listening sockets for management and metrics, which the parent opens for the engine.
 
-The file mode is 0666 on purpose: connect(2) needs write permission on the socket, and who may do
-what is decided by the credentials that the kernel vouches for (`routed/control/policy.py`). A mode
-that kept people out would hide the answer they need ("denied: reading needs the role read, which
-... has") behind a bare "permission denied", and would be a second access list to forget.
+The file mode is 0666 on purpose: connect(2) needs write permission on the socket, and access is
+decided by the credentials from the kernel (`routed.control.policy`). A stricter mode would replace
+a helpful answer ("denied: reading needs the role read, which ... has") by "permission denied", and
+it would be a second access list, which is easily forgotten.
 
-A socket file outlives its owner, and so does the socket, when an engine that was taken over has
-handed a copy to another process. So nobody is asked by connect(2) whether a socket is in use: a
-lock beside it (`PATH.lock`, held by the parent alone) decides, and each start binds a fresh socket
-to `PATH.new` and renames it over the path. Clients of the path then reach this daemon, whoever
-holds the old socket. The kernel goes on calling the socket by the name that it was bound to: `ss
--xl` says `PATH.new`. When an engine dies the next one gets fresh sockets too: a copy that the dead
-one gave away could answer clients in the daemon's place.
+A socket file outlives the process that created it. So does the socket itself, if a compromised
+engine has passed a copy to another process. Hence connect(2) is not used to find out whether a
+socket is in use. A lock in the same directory (`PATH.lock`, held by the parent alone) decides that,
+and each start binds a fresh socket to `PATH.new` and renames it to the path. Clients then reach
+this daemon, even if another process holds the old socket. The kernel keeps the name to which the
+socket was bound: `ss -xl` shows `PATH.new`. When an engine dies the next one gets fresh sockets as
+well: otherwise a process with a copy from the dead engine could answer clients in the daemon's
+place.
 
 Invariants:
-    SO_PASSCRED is set before anybody can connect: accepted sockets inherit it, and a message sent
-    before it was set would carry no credentials (unix(7)).
-    SO_PASSRIGHTS is off before anybody can connect, where the kernel has it (Linux 6.16): accepted
-    sockets inherit that too, and nobody can have us close a descriptor (`ipc/fdpass.py`).
-    Nothing but a socket is ever removed or replaced.
+    SO_PASSCRED is set before a client can connect: accepted sockets inherit it, and a message that
+    was sent before it was set would carry no credentials (unix(7)).
+    SO_PASSRIGHTS is off before a client can connect, where the kernel has it (Linux 6.16): accepted
+    sockets inherit that as well, and no client can make the daemon close a descriptor
+    (`ipc.fdpass`).
+    Only sockets are removed or replaced.
 
-Failure: `ListenerError` with one sentence for the person who started the daemon.
+Failure: `ListenerError` with one sentence for the user who starts the daemon.
 """
 
 from __future__ import annotations
@@ -49,31 +51,31 @@ __all__ = [
 MANAGEMENT_SOCKET_MODE = 0o666
 
 _BACKLOG = 128
-"""Clients that may wait to be accepted; the kernel's default ceiling is 4096 (somaxconn)."""
+"""The most clients that wait to be accepted; the kernel's default limit is 4096 (somaxconn)."""
 
 _NEW = ".new"
-"""What a path ends in while its socket is made; `config/scalars.py` leaves room for it."""
+"""The suffix of a path while its socket is created; `routed.config.scalars` reserves its length."""
 
 
 class ListenerError(Exception):
-    """The management socket cannot be opened there."""
+    """A listening socket cannot be opened; the message says which, and why."""
 
 
 class Listener:
-    """One listening socket and, where it has a path, the lock of that path."""
+    """A listening socket and, if it has a path, the lock of that path."""
 
     def __init__(
         self, open_socket: Callable[[], socket.socket], lock: LockFile | None, closer: Closer
     ) -> None:
-        """Listen.
+        """Open the socket.
 
         Args:
-            open_socket: opens it, now and again for `renew`.
-            lock: of its path; owned from now on.
-            closer: closes the socket with those in its queue.
+            open_socket: opens the socket, now and for each `renew`.
+            lock: the lock of its path, which this object owns from now on; None without a path.
+            closer: closes the socket and the connections in its queue.
 
         Raises:
-            ListenerError: it cannot be opened; the lock is still the caller's.
+            ListenerError: the socket cannot be opened; the caller still owns the lock.
         """
         self._open_socket = open_socket
         self._closer = closer
@@ -81,22 +83,22 @@ class Listener:
         self._lock = lock
 
     def copy(self) -> int:
-        """A descriptor to hand over.
+        """Return a new descriptor of the socket, which the caller owns.
 
         Raises:
-            OSError: none to spare.
+            OSError: there is no free descriptor.
         """
         return os.dup(self._socket.fileno())
 
     def renew(self) -> None:
-        """Listen with a fresh socket; the old one ends, whoever holds a copy.
+        """Replace the socket by a fresh one; the old one stops listening in all processes.
 
         Raises:
-            ListenerError: it cannot be; the old one may still listen.
+            ListenerError: no fresh socket can be opened; the old one may still listen.
         """
         old = self._socket
         if old.family != socket.AF_UNIX:
-            _end(old)  # its port must be free first
+            _end(old)  # frees its port for the fresh one
         self._socket = self._open_socket()
         _end(old)
         self._closer.close_connection(old)
@@ -112,17 +114,17 @@ class Listener:
 
 
 class Listeners:
-    """Owns both listening sockets, for as long as the daemon lives: engines get copies."""
+    """The owner of both listening sockets, from start to stop; engines get copies."""
 
     def __init__(self, management: str, metrics: ListenAddress | None) -> None:
-        """Open what the configuration names.
+        """Open the sockets.
 
         Args:
             management: path of the management socket, absolute.
-            metrics: where scrapers find us, if anywhere.
+            metrics: address of the metrics endpoint; None if metrics are not served.
 
         Raises:
-            ListenerError: one of them cannot be; nothing is left open.
+            ListenerError: a socket cannot be opened; nothing is left open.
         """
         self._closer = Closer()
         self._management = self._open_locked(
@@ -136,28 +138,31 @@ class Listeners:
             raise
 
     def copy_management(self) -> int:
-        """A descriptor to hand over.
+        """Return a new descriptor of the management socket, which the caller owns.
 
         Raises:
-            OSError: none to spare.
+            OSError: there is no free descriptor.
         """
         return self._management.copy()
 
     def copy_metrics(self) -> int | None:
-        """The same of metrics; None where they are not served.
+        """Return a new descriptor of the metrics socket, which the caller owns.
+
+        Returns:
+            The descriptor; None if metrics are not served.
 
         Raises:
-            OSError: none to spare.
+            OSError: there is no free descriptor.
         """
         return None if self._metrics is None else self._metrics.copy()
 
     def renew(self) -> list[str]:
-        """Listen with fresh sockets, since an engine may have handed copies of its own to others.
+        """Replace both sockets by fresh ones, because an engine may have passed copies to others.
 
         Clients that connect from now on wait for the next engine.
 
         Returns:
-            What could not be renewed, and why.
+            A message for each socket that could not be replaced.
         """
         problems: list[str] = []
         for listener in filter(None, (self._management, self._metrics)):
@@ -168,10 +173,13 @@ class Listeners:
         return problems
 
     def prepare_metrics(self, metrics: ListenAddress | None) -> Listener | None:
-        """Open another metrics listener beside the present one, for `replace_metrics`.
+        """Open another metrics socket for `replace_metrics`; the present one stays open.
+
+        Args:
+            metrics: its address; None opens no socket and returns None.
 
         Raises:
-            ListenerError: it cannot be.
+            ListenerError: the socket cannot be opened.
         """
         if metrics is None:
             return None
@@ -184,7 +192,7 @@ class Listeners:
         return self._open_locked(metrics.path, "metrics socket", open_socket)
 
     def replace_metrics(self, listener: Listener | None) -> None:
-        """Serve metrics there from now on."""
+        """Serve metrics on this socket from now on, and close the present one."""
         if self._metrics is not None:
             self._metrics.close()
         self._metrics = listener
@@ -197,10 +205,10 @@ class Listeners:
     def _open_locked(
         self, path: str, what: str, open_socket: Callable[[], socket.socket]
     ) -> Listener:
-        """Listen at a path that no other daemon has.
+        """Lock a path and listen at it.
 
         Raises:
-            ListenerError: another daemon has it, or it cannot be opened.
+            ListenerError: another daemon has the path, or the socket cannot be opened.
         """
         lock = _lock(path, what)
         try:
@@ -225,44 +233,44 @@ def _lock(path: str, what: str) -> LockFile:
 
 
 def _end(listener: socket.socket) -> None:
-    """Have a socket listen no more, in every process that holds it."""
-    with contextlib.suppress(OSError):  # ENOTCONN: it does not listen already
+    """Make a socket stop listening, in every process that holds it."""
+    with contextlib.suppress(OSError):  # ENOTCONN: it has stopped listening already
         listener.shutdown(socket.SHUT_RDWR)
 
 
 def open_management_listener(path: str, mode: int = MANAGEMENT_SOCKET_MODE) -> socket.socket:
-    """Listen at a path with a fresh socket, in place of the one that is there.
+    """Listen at a path with a fresh socket, which replaces a socket that has this path.
 
-    The directory is made if it is missing (one level; /run is a tmpfs that starts empty). Whoever
-    calls this has made sure that no living daemon has the path.
+    The directory is created if it is missing (one level, because /run is empty after a boot). The
+    caller has made sure that no other daemon uses the path.
 
     Args:
-        path: absolute; at most 103 bytes (sockaddr_un, and room for a suffix).
+        path: absolute path; at most 103 bytes (sockaddr_un, less the length of a suffix).
         mode: permission bits of the socket file.
 
     Raises:
-        ListenerError: something else is there, or the system refuses; the text says which.
+        ListenerError: the path is not a socket, or the system refuses; the message says which.
     """
     return _listen_at(path, socket.SOCK_SEQPACKET, "management socket", mode)
 
 
 def open_metrics_listener(path: str, host: str, port: int) -> socket.socket:
-    """Listen for scrapers.
+    """Listen for clients of the metrics endpoint.
 
     Args:
-        path: of a Unix socket, absolute; empty for a port.
-        host: a loopback address, in numbers.
-        port: of it.
+        path: absolute path of a Unix socket; empty for a TCP port.
+        host: a numeric loopback address.
+        port: the TCP port.
 
     Raises:
-        ListenerError: in use, or the system refuses; the text says which.
+        ListenerError: the address is in use, or the system refuses; the message says which.
     """
     if path:
         return _listen_at(path, socket.SOCK_STREAM, "metrics socket", MANAGEMENT_SOCKET_MODE)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A daemon that restarts must not wait for the last scrape's TIME_WAIT.
+        # A restarted daemon must not have to wait for the TIME_WAIT of the last connection.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
@@ -279,13 +287,13 @@ def _listen_at(path: str, kind: socket.SocketKind, what: str, mode: int) -> sock
         fresh = path + _NEW
         _check_is_socket(path, what)
         if _check_is_socket(fresh, what):
-            os.unlink(fresh)  # a start that was killed here has left it
+            os.unlink(fresh)  # left by a daemon that was killed between bind and rename
         if kind is socket.SOCK_SEQPACKET:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         refuse_descriptors(listener)
         listener.bind(fresh)
-        # Nobody looks for it by this name, and until it listens every connect is refused: the mode
-        # that the umask left never matters.
+        # No client uses this name, and before listen(2) every connect is refused: the mode that
+        # results from the umask has no effect.
         os.chmod(fresh, mode)
         listener.listen(_BACKLOG)
         os.rename(fresh, path)
@@ -299,7 +307,7 @@ def _listen_at(path: str, kind: socket.SocketKind, what: str, mode: int) -> sock
 
 
 def close_listener(listener: socket.socket) -> None:
-    """Stop listening and remove the socket file, if there is one still."""
+    """Stop listening, and remove the socket file if it still exists."""
     try:
         _remove_file(listener)
     finally:
@@ -307,11 +315,11 @@ def close_listener(listener: socket.socket) -> None:
 
 
 def _remove_file(listener: socket.socket) -> None:
-    """Remove the socket file of a listener, if it has one still."""
+    """Remove the socket file of a listener, if it still exists."""
     if listener.family != socket.AF_UNIX:
         return
     path: str = listener.getsockname()
-    # FileNotFoundError: whoever removed it did our work.
+    # FileNotFoundError: the file has been removed already.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path.removesuffix(_NEW))
 
@@ -324,7 +332,11 @@ def _make_directory(directory: str) -> None:
 
 
 def _check_is_socket(path: str, what: str) -> bool:
-    """Whether a socket is there; what else may be there is not ours to replace."""
+    """Whether a path is a socket; False if nothing is there.
+
+    Raises:
+        ListenerError: the path is something else, which must not be replaced.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -1,18 +1,18 @@
-"""A file whose lock says that its holder lives.
+"""A file whose lock shows that the process which holds it is running.
 
-The kernel releases the lock in whatever way the holder ends, so a file that is left over never
-keeps a daemon from starting. flock(2) works on any open descriptor, also on one that may only read:
-the file is therefore readable by its owner alone, or any local user could take the lock.
+The kernel releases the lock however the holder ends, so a file that is left over never prevents the
+start of a daemon. flock(2) works on any open descriptor, even one that is open for reading only.
+Hence only the owner can open the file; otherwise any local user could lock it.
 
 Invariants:
     The holder's lock is on the file that the path names. A file that was removed or replaced
-    between open and flock is let go, and the path is opened again: else two processes could hold
-    the locks of two files of one name. The file is a plain file of this process's user with one
-    name (mode 0600). What somebody else has put there is refused and neither written to nor
-    removed. Only the holder removes the file, and only the one that it has locked.
+    between open and flock is closed, and the path is opened again: otherwise two processes could
+    hold the locks of two files with the same path. The file is a regular file of this process's
+    user with a single name (mode 0600). Another file is refused, and neither written nor removed.
+    Only the holder removes the file, and only the file that it has locked.
 
-Failure: `LockHeldError` with what the holder wrote; `LockRefusedError` for a file that is not ours;
-OSError from the system.
+Failure: `LockHeldError` with the text of the holder; `LockRefusedError` for a file that cannot be
+used; OSError from the system.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ __all__ = ["LockFile", "LockHeldError", "LockRefusedError"]
 
 _MODE = 0o600
 _LOCKS = "/proc/locks"
-"""Who holds which file's lock, as far as they have a pid in the reader's PID namespace."""
+"""The kernel's list of locks, with pids of the reader's PID namespace."""
 _OPEN_ATTEMPTS_MAX = 100
-"""How often the path may change its file between open and flock; each time another process has
-ended or started at that moment."""
+"""How often the file of the path may be replaced between open and flock; each time another process
+has ended or started at that moment."""
 _TEXT_MAX_BYTES = 512
-"""Of what the holder wrote, for a message."""
+"""The most bytes of the holder's text that a message has."""
 
 
 class LockHeldError(Exception):
-    """Another process holds the lock. The text is what it wrote into the file."""
+    """Another process holds the lock; the message is the text that it wrote to the file."""
 
     def __init__(self, text: str, holder: str) -> None:
-        """Args:
-        text: what it wrote.
-        holder: which process it is, in words.
+        """Keep the holder.
+
+        Args:
+            text: the text that it wrote.
+            holder: a description of the process.
         """
         self.holder = holder
         super().__init__(text)
@@ -51,27 +53,28 @@ class LockRefusedError(Exception):
 
 
 class LockFile:
-    """A locked file, for as long as this object's descriptor lives."""
+    """A locked file; the lock is held as long as the descriptor of this object is open."""
 
     def __init__(self, path: str, text: str) -> None:
-        """Create or take over the file, lock it and write a text.
+        """Create the file or use an existing one, lock it and write a text.
 
-        The directory is made if it is missing.
+        The directory is created if it is missing.
 
         Args:
-            path: absolute.
-            text: for people, and for the message of who comes second.
+            path: absolute path.
+            text: the content of the file, which a second process reports.
 
         Raises:
             LockHeldError: another process holds the lock.
-            LockRefusedError: the file belongs to somebody else, or is no plain file.
-            OSError: the directory or the file cannot be made.
+            LockRefusedError: the file belongs to another user, or is not a regular file with a
+                single name.
+            OSError: the directory or the file cannot be created.
         """
         self.path = path
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         self._descriptor = _open_locked(path)
-        # Over what is there, and only then cut to length: on a full file system that needs no new
-        # block, so a daemon that died can always come back.
+        # Overwrite the old content first and truncate afterwards: on a full file system that needs
+        # no new block, so a daemon that died can always be started again.
         content = text.encode()
         try:
             os.pwrite(self._descriptor, content, 0)
@@ -81,10 +84,10 @@ class LockFile:
             raise
 
     def remove(self) -> None:
-        """Remove the file, unless another one has its name by now, and release the lock."""
+        """Remove the file, unless the path names another file by now, and release the lock."""
         try:
             if _is_at(self._descriptor, self.path):
-                # FileNotFoundError: somebody removed it meanwhile, as was due.
+                # FileNotFoundError: it has been removed in the meantime.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path)
         finally:
@@ -113,10 +116,10 @@ def _open_locked(path: str) -> int:
 
 
 def _describe_holder(inode: int, text: str) -> str:
-    """Which process holds a lock, for a message.
+    """Describe the process that holds a lock, for a message.
 
-    What it wrote is the pid that it has in its own PID namespace, such as 1 in a container; the
-    kernel says which it is here.
+    The text has the pid in the holder's PID namespace, such as 1 in a container; the kernel's list
+    has the pid in this one.
     """
     try:
         pids = _pids_holding(inode)
@@ -129,15 +132,15 @@ def _describe_holder(inode: int, text: str) -> str:
 
 
 def _pids_holding(inode: int) -> set[str]:
-    """Those whom the kernel names as holders of flocks on files of a number.
+    """Return the pids that hold a flock on a file with this inode number.
 
     Raises:
-        OSError: it does not say.
+        OSError: the kernel's list cannot be read.
     """
     pids = set()
     with open(_LOCKS, encoding="ascii") as locks:
         for line in locks:
-            # 1: FLOCK  ADVISORY  WRITE 1234 08:01:131090 0 EOF; with "->" one that only waits.
+            # 1: FLOCK  ADVISORY  WRITE 1234 08:01:131090 0 EOF; "->" marks a process that waits.
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
                 pids.add(words[4])
@@ -145,7 +148,7 @@ def _pids_holding(inode: int) -> set[str]:
 
 
 def _check(descriptor: int, path: str) -> None:
-    """Refuse what is not ours to lock and to write; close a file of ours to others."""
+    """Refuse a file that must not be locked and written; set the mode of one that may be."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise LockRefusedError(f"{path} is not a plain file: remove it")

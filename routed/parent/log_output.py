@@ -1,13 +1,13 @@
-"""The daemon's log: where its lines go by the configuration, and the last ones, for `show log`.
+"""The daemon's log: its destination by the configuration, and the last lines for `show log`.
 
-    configuration        foreground             background
-    file: PATH           that file              that file
-    (none)               stderr, or the journal journald or syslog
-                         if stderr is it
+    configuration        foreground                     background
+    file: PATH           that file                      that file
+    (none)               stderr; journald's socket if   journald, else syslog
+                         stderr leads to journald
 
 Invariants:
-    A place that cannot be opened changes nothing: the lines go where they went, and say so.
-    Nobody waits for a file system but `run` and `reopen`, which give up after OPEN_TIMEOUT_S.
+    If a destination cannot be opened, the log keeps its present one, with a line about the error.
+    Only `run` and `reopen` wait for a file system; they give up after OPEN_TIMEOUT_S.
 """
 
 from __future__ import annotations
@@ -36,21 +36,27 @@ from routed.parent.log_sinks import (
 __all__ = ["DaemonLog"]
 
 OPEN_TIMEOUT_S = 5.0
+"""The time limit of opening a log file."""
 
 OPENERS_MAX = 2
-"""Threads that a file system may hold; another attempt waits for one of them, as long as it may."""
+"""The most threads that hang in a file system; another attempt waits until one ends, or its time
+limit."""
 
 _STDERR = 2
 
 
 class DaemonLog:
-    """Owns the sink, the level and the lines that are remembered."""
+    """The owner of the sink, the level and the last lines."""
 
     def __init__(self, config: LogConfig, *, is_foreground: bool) -> None:
-        """Open the place that the configuration names.
+        """Open the destination.
+
+        Args:
+            config: the section `log` of the configuration.
+            is_foreground: whether the daemon runs in the foreground.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the destination cannot be opened.
         """
         self._is_foreground = is_foreground
         self._has_thread = False
@@ -62,25 +68,26 @@ class DaemonLog:
         self.logger = Logger(sink, "parent", Level[config.level.name])
         self.logger.on_record = self._remember
         self.lines: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
-        """At info and above, oldest first."""
+        """The last lines at level info and above, oldest first."""
         self._on_line: Callable[[LogLine], None] = lambda _line: None
 
     def follow(self, config: LogConfig) -> None:
-        """Log by another configuration: at its level from now on, and to its place as soon as `run`
-        has opened that."""
+        """Apply another configuration: its level at once, its destination when `run` has opened
+        it."""
         self.logger.level = Level[config.level.name]
         self._config = config
         self._to_open.set()
 
     async def run(self) -> None:
-        """Open what is to be opened, until cancelled."""
+        """Open new destinations in the background, until cancelled."""
         while True:
             await self._to_open.wait()
             self._to_open = trio.Event()
             await self._open_again()
 
     async def reopen(self) -> None:
-        """Somebody may have moved the file away; return when that was looked at."""
+        """Open the path of the log file again, because the file may have been renamed; wait for
+        it."""
         if isinstance(self.logger.sink, FileSink):
             await self._open_again()
 
@@ -99,9 +106,11 @@ class DaemonLog:
                 self.logger.sink = sink
 
     async def _sink_of(self, config: LogConfig) -> Sink:
-        """Raises:
-        OSError: the place cannot be opened.
-        trio.TooSlowError: not in time.
+        """Open the destination of a configuration.
+
+        Raises:
+            OSError: it cannot be opened.
+            trio.TooSlowError: it was not opened in time.
         """
         path = config.file
         if path is None or is_standard_stream(path):
@@ -118,31 +127,31 @@ class DaemonLog:
         return _file_sink(config, path, has_thread=self._has_thread, descriptor=descriptor)
 
     def subscribe(self, on_line: Callable[[LogLine], None]) -> None:
-        """Have a function called with each line that is remembered from now on."""
+        """Set the function that is called with each line that is added to `lines`."""
         self._on_line = on_line
 
     def begin_thread(self) -> None:
-        """Let no file system hold up the daemon from now on; see `FileSink.begin_thread`."""
+        """Write log files in a thread from now on; see `FileSink.begin_thread`."""
         self._has_thread = True
         if isinstance(self.logger.sink, FileSink):
             self.logger.sink.begin_thread()
 
     def close(self) -> None:
-        """Write what waits; nothing is logged after it."""
+        """Write the queued lines, and close the log."""
         self.logger.sink.close()
 
     def begin_reopening(self) -> None:
-        """The same, by `run`."""
+        """Let `run` open the path of the log file again, without waiting for it."""
         if isinstance(self.logger.sink, FileSink):
             self._to_open.set()
 
     @property
     def level(self) -> str:
-        """As the configuration would say it."""
+        """The present level, as in the configuration."""
         return self.logger.level.name.lower()
 
     def set_level(self, level: str) -> None:
-        """Log from a level on, until the configuration says otherwise.
+        """Set the level, until a configuration with a log section that changed is applied.
 
         Raises:
             ValueError: there is no such level.
@@ -151,13 +160,13 @@ class DaemonLog:
             wanted = Level[level.upper()]
         except KeyError:
             raise ValueError(f"log level {level!r} does not exist") from None
-        # Said by the more talkative of the two: nobody silences the log without a trace in it.
+        # Logged at the more verbose of the two levels, so that each change leaves a line.
         self.logger.level = min(self.logger.level, wanted)
         self.logger.emit("log-level", level=wanted.name.lower())
         self.logger.level = wanted
 
     def step_level(self) -> None:
-        """One more verbose, from debug round to error."""
+        """Set the next more verbose level; after debug comes error."""
         levels = list(Level)
         self.set_level(levels[levels.index(self.logger.level) - 1].name)
 
@@ -171,7 +180,7 @@ class DaemonLog:
 
 
 class _Opening:
-    """A file that is opened in a thread, perhaps for nobody any more."""
+    """The opening of a file in a thread, whose caller may give up."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -180,10 +189,10 @@ class _Opening:
         self._is_abandoned = False
 
     def run(self) -> int:
-        """Open it; the caller's from then on, unless it is abandoned.
+        """Open the file; runs in the thread. Returns a descriptor, closed already if abandoned.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the file cannot be opened.
         """
         descriptor = open_apart(lambda: open_log(self._path))
         with self._lock:
@@ -193,7 +202,7 @@ class _Opening:
         return descriptor
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Close the descriptor, now or as soon as the file is open."""
         with self._lock:
             self._is_abandoned = True
             if self._descriptor is not None:

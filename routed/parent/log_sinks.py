@@ -1,16 +1,16 @@
-"""Where the parent's log lines end up: stderr, a file, journald or syslog.
+"""Destinations of the parent's log lines: stderr, a file, journald or syslog.
 
-    StreamSink   a stream that somebody else opened: stderr of a foreground daemon
+    StreamSink   a stream that another process opened: stderr of a foreground daemon
     FileSink     a path: a regular file, a FIFO, a terminal, /dev/stdout
     SyslogSink, JournalSink   datagrams
 
-No sink makes the daemon wait. A pipe, a terminal or a FIFO is written only as far as it has room; a
-regular file, whose file system may hang, is written by a thread from a bounded queue, once
-`begin_thread` was called. What finds no room is lost, counted by the logger, and the count is in
-the next line that gets through.
+No sink blocks the daemon. A pipe, a terminal or a FIFO is written only as long as its buffer has
+space. A regular file, whose file system may hang, is written by a thread from a bounded queue once
+`begin_thread` was called. A line without space is lost; the logger counts it, and the next line
+that is written has the count.
 
-Failure: OSError from `write`; the logger counts it. Nothing is raised by the thread: what it could
-not write is raised by the next `write`.
+Failure: OSError from `write`, which the logger counts. The next `write` raises the error of an
+earlier line that the thread could not write.
 """
 
 from __future__ import annotations
@@ -43,19 +43,20 @@ __all__ = [
 ]
 
 QUEUE_BYTES_MAX = 1 << 20
-"""Lines that wait for a file system: some seconds of a busy log."""
+"""The most bytes of lines that wait for a file system: some seconds of a busy log."""
 
 LINKS_MAX = 8
-"""Symbolic links that are followed one after the other."""
+"""The most symbolic links that are followed in a row."""
 
 CLOSE_WAIT_S = 1.0
-"""How long `close` waits for the thread to write what is queued."""
+"""The longest time that `close` waits for the thread to write the queued lines."""
 
 
 class _Channel:
-    """A pipe, terminal, FIFO or socket, written without waiting whoever else holds it.
+    """A pipe, terminal, FIFO or socket that is written without blocking.
 
-    A line that found room for its beginning is finished before the next one begins.
+    Other processes may share it, so it is not set to non-blocking mode. If only the beginning of a
+    line was written, the line is finished before the next one begins.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -65,11 +66,11 @@ class _Channel:
         self._unfinished = b""
 
     def write(self, line: bytes) -> None:
-        """Write a line, or as much of it as there is room for.
+        """Write a line, or its beginning if the buffer has no space for all of it.
 
         Raises:
-            BlockingIOError: there is no room; nothing of the line was written.
-            OSError: it cannot be written.
+            BlockingIOError: there is no space; nothing of the line was written.
+            OSError: the line cannot be written.
         """
         self._unfinished = self._written(self._unfinished)
         if self._unfinished:
@@ -80,9 +81,9 @@ class _Channel:
         self._unfinished = rest
 
     def _written(self, data: bytes) -> bytes:
-        """What is left after writing as much as there is room for.
+        """Write until there is no space. Returns the data that was not written.
 
-        poll(2) says that a pipe is writable when PIPE_BUF bytes fit (pipe(7)).
+        poll(2) reports a pipe as writable if it has space for PIPE_BUF bytes (pipe(7)).
         """
         while data and self._poll.poll(0):
             written = os.write(self.descriptor, data[: select.PIPE_BUF])
@@ -91,7 +92,7 @@ class _Channel:
 
 
 class StreamSink:
-    """Lines on a descriptor that somebody else opened: stderr of a foreground daemon."""
+    """A sink on a descriptor that another process opened: stderr of a foreground daemon."""
 
     def __init__(self, descriptor: int, *, as_json: bool) -> None:
         self._channel = _Channel(descriptor)
@@ -101,18 +102,19 @@ class StreamSink:
         """Write one line.
 
         Raises:
-            OSError: there is no room for it, or it cannot be written.
+            OSError: there is no space for the line, or it cannot be written.
         """
         self._channel.write(_stamped_line(record, as_json=self._as_json))
 
     def close(self) -> None:
-        """The descriptor is its owner's to close."""
+        """Do nothing: the descriptor belongs to its opener."""
 
 
 class _FileThread:
-    """Writes a regular file from a bounded queue, so that a file system that hangs stops nobody.
+    """A thread that writes a regular file from a bounded queue, so that a file system that hangs
+    does not block the daemon.
 
-    Nor does it keep anything of a dead process open (`routed.parent.file_threads`).
+    It shares no other descriptors with the process (`routed.parent.file_threads`).
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -121,7 +123,7 @@ class _FileThread:
         self._queued_bytes = 0
         self._has_ended = False
         self._has_own_files = False
-        """Whether the descriptor is open twice: in the thread's table, and in everybody's."""
+        """Whether the descriptor is open twice: in the thread's table and in the process's."""
         self._failure: OSError | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log file", daemon=True)
@@ -131,8 +133,8 @@ class _FileThread:
         """Queue a line.
 
         Raises:
-            BlockingIOError: too much waits already.
-            OSError: an earlier line could not be written.
+            BlockingIOError: the queue is full.
+            OSError: an earlier line could not be written; this one is queued all the same.
         """
         with self._changed:
             failure, self._failure = self._failure, None
@@ -145,10 +147,10 @@ class _FileThread:
             try:
                 raise failure
             finally:
-                del failure  # it holds this frame by its traceback
+                del failure  # its traceback refers to this frame
 
     def close(self) -> None:
-        """Write what is queued, for CLOSE_WAIT_S at most; the descriptor is closed after it."""
+        """Write the queued lines, for at most CLOSE_WAIT_S, and close the descriptor."""
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
@@ -179,21 +181,23 @@ class _FileThread:
 
 
 class FileSink:
-    """Lines appended to a file, which `reopen` follows after a rotation."""
+    """A sink that appends to a file; after a rotation `reopen` opens the new file."""
 
     def __init__(
         self, path: str, *, as_json: bool, has_thread: bool = False, descriptor: int | None = None
     ) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
-            path: a regular file, which is made when it is not there, or a FIFO or terminal.
-            as_json: the form of a line.
-            has_thread: as after `begin_thread`.
-            descriptor: from `open_log`, when it is open already; the sink's from now on.
+            path: path of a regular file, which is created if it does not exist, or of a FIFO or
+                terminal.
+            as_json: whether lines are JSON.
+            has_thread: whether to begin in the state after `begin_thread`.
+            descriptor: a result of `open_log`, which this object owns from now on; None to open
+                the path.
 
         Raises:
-            OSError: it cannot be opened, or is a symbolic link of somebody else.
+            OSError: the file cannot be opened, or is a symbolic link of another user.
         """
         self.path = path
         self._as_json = as_json
@@ -203,7 +207,7 @@ class FileSink:
         self.use(open_log(path) if descriptor is None else descriptor)
 
     def use(self, descriptor: int) -> None:
-        """Write to the path as it was opened again, by `open_log`."""
+        """Write to another descriptor of the path, a result of `open_log`, from now on."""
         os.set_inheritable(descriptor, False)
         self._close_writer()
         self._descriptor = descriptor
@@ -215,23 +219,23 @@ class FileSink:
     def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if isinstance(writer, _FileThread):
-            writer.close()  # and the descriptor with it
+            writer.close()  # closes the descriptor as well
         elif self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
 
     def begin_thread(self) -> None:
-        """Write a regular file by a thread from now on: after the daemon has forked for the last
-        time and has given up its capabilities, which belong to each thread by itself."""
+        """Write a regular file in a thread from now on. Must be called after the daemon's last
+        fork, and after it has dropped its capabilities, which are a property of each thread."""
         self._has_thread = True
         if self._writer is None:
             self._writer = _FileThread(self._descriptor)
 
     def reopen(self) -> None:
-        """Open the path again; the old file stays in use when that fails.
+        """Open the path again; the old file stays in use if that fails.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the file cannot be opened.
         """
         self.use(open_log(self.path))
 
@@ -239,7 +243,7 @@ class FileSink:
         """Append one line.
 
         Raises:
-            OSError: there is no room for it, or it cannot be written.
+            OSError: there is no space for the line, or it cannot be written.
         """
         line = _stamped_line(record, as_json=self._as_json)
         if self._writer is None:
@@ -248,22 +252,23 @@ class FileSink:
             self._writer.write(line)
 
     def close(self) -> None:
-        """Close the file, when what is queued was written."""
+        """Write the queued lines, and close the file."""
         self._close_writer()
 
 
 _MAGIC = re.compile(r"/(?:proc/(?:self|\d+)|dev)/fd/\d+\Z")
-"""Paths that lead to an open descriptor and not to another path (proc(5))."""
+"""A path that refers to an open descriptor and not to another path (proc(5))."""
 
 
 def open_log(path: str) -> int:
-    """Open a log for appending, without waiting for a reader.
+    """Open a log for appending, without waiting for a reader. Returns its descriptor.
 
-    A symbolic link is followed when it belongs to root or to us: in a directory that others may
-    write, anybody could have put it there (as the kernel's fs.protected_symlinks does).
+    A symbolic link is followed only if it belongs to root or to this process's user: in a directory
+    that all users can write, any user can create one. The kernel's fs.protected_symlinks has a
+    similar rule.
 
     Raises:
-        OSError: it cannot be opened, or is a link that is not followed.
+        OSError: the path cannot be opened, or is a link that is not followed.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     for _ in range(LINKS_MAX):
@@ -292,7 +297,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _why_no_reader(path: str) -> str:
-    """Why there is no device or address behind a path, in words."""
+    """Explain the error ENXIO of a path."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -305,7 +310,7 @@ def _why_no_reader(path: str) -> str:
 
 
 def is_standard_stream(path: str) -> bool:
-    """Whether a path is that of an open descriptor, such as /dev/stdout."""
+    """Whether a path refers to an open descriptor, such as /dev/stdout."""
     return path in ("/dev/stdout", "/dev/stderr") or _MAGIC.match(path) is not None
 
 
@@ -323,7 +328,7 @@ _SYSLOG_SEVERITY = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR
 
 
 class _DatagramSink:
-    """Datagrams to a Unix socket, connected anew when the daemon behind it was restarted."""
+    """A sink that sends datagrams to a Unix socket, and connects again if an error occurs."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -339,7 +344,7 @@ class _DatagramSink:
         try:
             self._socket.send(datagram)
         except BlockingIOError:
-            raise  # full: the line is lost, and counted
+            raise  # the receiver's queue is full: the line is lost and counted
         except OSError:
             self._socket.close()
             self._socket = self._connect()
@@ -351,7 +356,7 @@ class _DatagramSink:
 
 
 class SyslogSink(_DatagramSink):
-    """RFC 3164 datagrams to /dev/log."""
+    """A sink that sends RFC 3164 datagrams to /dev/log."""
 
     PATH = "/dev/log"
 
@@ -367,7 +372,7 @@ class SyslogSink(_DatagramSink):
 
 
 class JournalSink(_DatagramSink):
-    """journald's native protocol: every field of an event is a field of the journal entry.
+    """A sink that speaks journald's native protocol: each field of an event is a journal field.
 
     Source: systemd's native journal protocol, as documented at
     systemd.io/JOURNAL_NATIVE_PROTOCOL; values with newlines use the length-prefixed form.
@@ -399,31 +404,31 @@ def _journal_field(name: str, value: str) -> bytes:
 
 
 class _NullSink:
-    """Nowhere: a background daemon on a machine with neither journald nor syslog."""
+    """A sink that discards lines, for a machine with neither journald nor syslog."""
 
     def write(self, record: LogRecord) -> None:
-        """Discard."""
+        """Discard a line."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
-    """Whether a stream goes to journald, which then takes fields better than lines.
+    """Whether a stream leads to journald; then its native protocol preserves more than lines.
 
-    Source: systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream it made for us.
+    Source: systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that systemd opened.
     """
     status = os.fstat(descriptor)
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def system_sink(*, as_json: bool) -> Sink:
-    """The machine's log: journald when it is there, else syslog, else nowhere."""
+    """Open the log of the system: journald, else syslog, else a sink that discards lines."""
     makers: list[Callable[[], Any]] = [JournalSink, lambda: SyslogSink(as_json=as_json)]
     for make in makers:
         try:
             sink: Sink = make()
-        except OSError:  # nobody listens there
+        except OSError:  # no service listens there
             continue
         return sink
     return _NullSink()

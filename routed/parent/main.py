@@ -1,4 +1,4 @@
-"""The root process: builds its parts, and runs them in order.
+"""The root process: it creates its components and runs them.
 
                     routes.yaml, signals
                              |
@@ -18,23 +18,23 @@
     routed/parent/engine_requests.py            the handler of each message of the engine
     routed/parent/engine_answers.py             each answer goes to the engine that asked
     routed/parent/reload.py                     reload, confirm, rollback
-    routed/parent/config_switch.py              has both processes follow a configuration
-    routed/parent/log_output.py                 where the log goes
+    routed/parent/config_switch.py              applies a configuration to both processes
+    routed/parent/log_output.py                 the destination of the log
 
 The parent reads the configuration, opens sockets, writes the kernel's tables and watches the
-engine. It never parses a byte from the network or from a client: those go to the engine, over
+engine. It never parses a byte from the network or from a client: these go to the engine, over
 sockets that the parent opens and never reads.
 
-Start: all that can fail is tried before the daemon reports that it is ready: the lock of the pid
-file, privileges, the management socket, netlink, the first dump, an engine that took its
+Start: the daemon reports that it is ready after all steps that can fail: the lock of the pid file,
+privileges, the management socket, netlink, the first dump, an engine that accepted its
 configuration, and the first routes in the kernel.
 
-Reload: a transaction that ends either with both processes on the new configuration, or with both on
-the old one. A reload enters this module once, if a signal asks for it, and not at all, if a client
-does: each part has the collaborators that it needs.
+Reload: a transaction after which either both processes use the new configuration, or both use the
+old one. A reload by signal enters this module once, a reload by a client not at all: each component
+has the collaborators that it needs.
 
-Stop: the engine says goodbye to its neighbors, then our routes are left or removed (`fib.on_exit`),
-then the files are removed.
+Stop: the engine sends a GOODBYE to its neighbors, then the daemon's routes are kept or removed
+(`fib.on_exit`), then the files are removed.
 """
 
 from __future__ import annotations
@@ -88,22 +88,22 @@ class StartedBy:
     """The configuration that a daemon starts with."""
 
     config: Config
-    """Checked."""
+    """The configuration, already validated."""
     text: str
-    """The text that it was decoded from."""
+    """The text from which it was decoded."""
     path: str
-    """Path of routes.yaml, absolute; the file is read again by a reload."""
+    """Absolute path of routes.yaml, which a reload reads again."""
     is_instead: bool = False
-    """Whether the text is that of the last good configuration, because the file's is refused."""
+    """Whether the text is the last confirmed one, because the text of the file is refused."""
 
 
 def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> int:
-    """Run the daemon until a signal ends it, or an error.
+    """Run the daemon until a signal or an error ends it.
 
     Args:
-        start: the configuration, and its origin.
-        ready: reports that the daemon works, or why it cannot start.
-        is_foreground: log to stderr unless the configuration names a file.
+        start: the configuration and its origin.
+        ready: receives the report that the daemon is ready, or the reason why it cannot start.
+        is_foreground: whether to log to stderr unless the configuration names a file.
 
     Returns:
         The exit status.
@@ -113,7 +113,7 @@ def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> in
     except StartError as error:
         return _give_up(ready, str(error), is_foreground=is_foreground)
     except Exception as error:  # noqa: BLE001  (reported at the terminal)
-        # A defect, or a system that lacks something: there may be no log file yet.
+        # A defect, or a system that lacks a feature: there may be no log yet.
         trace = "".join(traceback.format_exception(error))
         message = f"internal error: {error}\n{trace.rstrip()}"
         return _give_up(ready, message, is_foreground=is_foreground)
@@ -135,7 +135,7 @@ def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> in
 
 
 async def _run(start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
-    """Build the parent on its netlink sockets, and run it with its signals."""
+    """Open the netlink sockets, and run the parent until it has stopped."""
     config = start.config
     opened.log.logger.emit(
         "starting",
@@ -162,7 +162,7 @@ async def _run(start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
 
 
 def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
-    """Report the end of the daemon at the terminal; returns the exit status."""
+    """Report at the terminal why the daemon ends. Returns the exit status."""
     if is_foreground or not ready.is_open:
         write_message(f"routed: {message}\n")
     ready.report(EXIT_FAILED, f"routed: {message}")
@@ -170,7 +170,7 @@ def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
 
 
 def _log_defect(log: Logger, error: BaseException) -> None:
-    """Log where the code is wrong: the traceback of a background daemon goes nowhere else."""
+    """Log the traceback of a defect; a background daemon has no other output for it."""
     for line in "".join(traceback.format_exception(error)).splitlines():
         log.emit("internal-error", where="parent", error=line)
 
@@ -183,22 +183,22 @@ def _first_message(group: BaseException | None) -> str:
 
 
 class Parent:
-    """Owns the order of start, service and stop; the state is in its parts."""
+    """The order of start, service and stop; the state is in the components."""
 
     def __init__(
         self, start: StartedBy, opened: Opened, ready: ReadyPipe, sockets: KernelSockets
     ) -> None:
-        """Build all parts; nothing runs yet.
+        """Create all components; none runs yet.
 
         Args:
-            start: the configuration, and its origin.
-            opened: what the daemon holds.
-            ready: reports that the daemon works.
-            sockets: to the kernel.
+            start: the configuration and its origin.
+            opened: the resources of the daemon.
+            ready: receives the report that the daemon is ready.
+            sockets: the netlink sockets.
 
         Raises:
             NetlinkError: the kernel refuses.
-            OSError: there is no descriptor to spare.
+            OSError: there is no free descriptor.
         """
         config, log = start.config, opened.log.logger
         self._start = start
@@ -209,7 +209,7 @@ class Parent:
         self._hung_up = trio.Event()
         """Set by SIGHUP."""
         self._loading = trio.CancelScope()
-        """Until the kernel has been read."""
+        """The scope of reading the kernel's tables."""
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(log)
         self._supervisor = Supervisor(log)
@@ -241,7 +241,7 @@ class Parent:
         opened.log.subscribe(self._send_log_line)
 
     def close(self) -> None:
-        """Close the descriptors that the parts hold."""
+        """Close the descriptors of the components."""
         self._manager.close()
         self._journals.close()
         self._nup_sockets.close()
@@ -249,11 +249,11 @@ class Parent:
     # --- order
 
     async def run(self) -> None:
-        """Read the kernel, serve until the daemon is stopped, then leave the kernel's tables.
+        """Read the kernel, serve until the daemon is stopped, then remove or keep its routes.
 
         Raises:
-            EngineFailed: no engine can be kept running; the routes stay.
-            NetlinkError: the kernel refuses what the daemon cannot do without.
+            EngineFailed: engines keep failing; the routes stay.
+            NetlinkError: the kernel cannot be read.
         """
         with self._loading:
             await self._kernel.load()
@@ -295,10 +295,10 @@ class Parent:
             nursery.cancel_scope.cancel()
 
     async def _report_start(self) -> None:
-        """Report that the daemon works.
+        """Report that the daemon is ready.
 
-        All static routes are in the kernel by then, or failed, and the next start knows which
-        configuration is in force.
+        By then each static route has been installed or has failed, and the configuration in force
+        has been written to disk for the next start.
         """
         await self._kernel.start_applied.wait()
         self._transactions.started(self._start.text, is_instead=self._start.is_instead)
@@ -312,7 +312,7 @@ class Parent:
         await self._reporter.update_status()
 
     async def _sweep_former_tables(self) -> None:
-        """Remove the routes of earlier daemons from tables that are not kept now."""
+        """Remove the routes of earlier starts from tables that are not in use now."""
         await self._kernel.sync.opened.wait()
         texts = set(self._former_texts) - {self._start.text}
         await sweep_former_tables(texts, self._switch.config, self._reader, self._log)
@@ -320,7 +320,7 @@ class Parent:
     # --- signals
 
     async def follow_signals(self, numbers: AsyncIterator[int]) -> None:
-        """Serve the signals of the daemon, until cancelled."""
+        """Handle the signals of the daemon, until cancelled."""
         async for number in numbers:
             match signal.Signals(number):
                 case signal.SIGHUP:
@@ -334,11 +334,11 @@ class Parent:
                     self._answers.notify(LogLevelChanged(self._opened.log.level))
 
     async def reload_by_signal(self) -> None:
-        """Ask for a reload after each SIGHUP, until cancelled."""
+        """Request a reload after each SIGHUP, until cancelled."""
         while True:
             await self._hung_up.wait()
             self._hung_up = trio.Event()
-            # First of all, whatever the reload leads to: the log file may have been moved away.
+            # First, independent of the reload's result: the log file may have been renamed.
             await self._opened.log.reopen()
             self._transactions.ask(ReloadRequest(0, "SIGHUP"))
 
@@ -378,8 +378,8 @@ class Parent:
         """Configure a new engine, and send it all state.
 
         Raises:
-            EngineFailed: it does not take its configuration.
-            OSError: there is no descriptor to spare for its sockets.
+            EngineFailed: the engine does not accept its configuration.
+            OSError: there is no free descriptor for its sockets.
         """
         self._nup_sockets.begin_session()
         self._kernel.begin_session()
@@ -409,7 +409,7 @@ class Parent:
             self._log.emit("listener-not-renewed", problem=problem)
 
     def _send_log_line(self, line: LogLine) -> None:
-        """Send the engine a line for `show log`: it cannot read the log itself."""
+        """Send a log line to the engine, which answers `show log` and cannot read the log."""
         session = self._supervisor.running
         if session is not None:
             session.send_line(line)

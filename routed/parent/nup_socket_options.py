@@ -1,28 +1,28 @@
-"""Sockets that only the parent may open: made here, complete, and handed to the engine.
+"""The NUP sockets, which only the parent may open: creation, options and filter.
 
-A neighbor socket belongs to one link and one address family. It is bound to the device, so that a
-datagram can only come from that link and leave by it; the group is joined by interface index.
+A NUP socket belongs to one link and one address family. It is bound to the device, so that its
+datagrams arrive from and leave through that link only; the group is joined by interface index.
 
     IPv6  ff12::6e75:70, link-local source chosen by the kernel, hop limit 255
     IPv4  239.255.61.98, TTL 255, for links without IPv6
 
-A classic BPF filter on the socket drops, before the receive buffer, what no neighbor sends: another
-hop limit (TTL) than 255, another source port, another version, an impossible length. A flood of
-such datagrams takes no room from the neighbors' and no time of the engine's. The filter sees the
-packet from the UDP header on; the hop limit is in the fixed part of the network header, whatever
-options or extension headers follow it. The filter is locked: nobody can exchange or detach it.
-(IP_MINTTL and IPV6_MINHOPCOUNT work for TCP only.) The receiver judges the same again.
+A classic BPF filter on the socket drops datagrams that no neighbor sends, before they reach the
+receive buffer: those with a hop limit (TTL) other than 255, another source port, another version,
+or an impossible length. A flood of such datagrams uses neither buffer space nor time of the engine.
+The filter sees the packet from the UDP header on; the hop limit is in the fixed part of the network
+header, independent of options and extension headers. The filter is locked: no process can replace
+or detach it. (IP_MINTTL and IPV6_MINHOPCOUNT work for TCP only.) The engine checks the same again.
 
-The parent keeps each socket and hands copies to engines one after another. A copy shares the
-options: `is_reusable` finds what an engine can have spoilt, and sets again what can be set.
+The parent keeps each socket and sends a copy to each engine in turn. Copies share their options:
+`is_reusable` detects the changes that an engine may have made, and reverts those that it can.
 
-IP_MULTICAST_ALL is on by default and would deliver groups that other sockets
-joined; it is off here.
+IP_MULTICAST_ALL is on by default and would deliver datagrams of groups that other sockets joined;
+it is off here.
 
-SO_REUSEADDR is not set: a second daemon on the same link must fail, and say so.
+SO_REUSEADDR is not set: a second daemon on the same link must fail and report it.
 
-Failure: OSError, with errno as the kernel gave it; the socket is closed. A group that is already
-joined on the link (EADDRINUSE) is what we wanted, and no error.
+Failure: OSError with the kernel's errno; the socket is closed. A group that has been joined on the
+link already (EADDRINUSE) is not an error.
 
 Sources: ip(7), ipv6(7), socket(7); Documentation/networking/filter.rst of Linux; RFC 5082 (hop
 limit), RFC 2474 and RFC 4594 (class selector 6 for network control).
@@ -45,12 +45,12 @@ __all__ = ["is_reusable", "open_neighbor_socket"]
 HOP_LIMIT = 255
 TRAFFIC_CLASS_CS6 = 0xC0
 SOCKET_PRIORITY = 6
-"""Interactive control: what Linux gives CS6 traffic (TC_PRIO_INTERACTIVE)."""
+"""The priority that Linux gives CS6 traffic (TC_PRIO_INTERACTIVE)."""
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
-"""A window of 1,024 datagrams from each of several neighbors, with the kernel's overhead; the
-kernel caps it at net.core.rmem_max unless SO_RCVBUFFORCE is allowed."""
+"""Size of the receive buffer: a window of 1,024 datagrams from each of several neighbors, with the
+kernel's overhead. The kernel limits it to net.core.rmem_max unless SO_RCVBUFFORCE is allowed."""
 
-# linux/in.h and linux/in6.h; Python's socket module does not name them all.
+# linux/in.h and linux/in6.h; Python's socket module does not have all of them.
 _IP_PKTINFO = 8
 _IP_RECVTTL = 12
 _IP_MULTICAST_ALL = 49
@@ -63,32 +63,32 @@ _SO_ATTACH_FILTER = 26
 _LOAD_BYTE, _LOAD_HALF, _LOAD_LENGTH = 0x30, 0x28, 0x80
 _JUMP_IF_EQUAL, _JUMP_IF_ABOVE, _JUMP_IF_AT_LEAST, _RETURN = 0x15, 0x25, 0x35, 0x06
 _NETWORK_HEADER = 0xFFF0_0000
-"""SKF_NET_OFF: offsets from here on count from the IP header, others from the UDP header."""
+"""SKF_NET_OFF: an offset from here on is relative to the IP header, others to the UDP header."""
 _UDP_HEADER_BYTES = 8
 _HOP_LIMIT_AT = {Family.IPV6: 7, Family.IPV4: 8}
 
 NUP_VERSION = 1
 NUP_BYTES_MIN, NUP_BYTES_MAX = 16, 1232
-"""A header alone, and the largest datagram; the same numbers as in `routed.nup.wire.message`, which
-this process does not load."""
+"""The sizes of the header and of the largest datagram; the same numbers as in
+`routed.nup.wire.message`, which this process does not load."""
 _DISCARD_PORT = 9
 
 
 def open_neighbor_socket(ifindex: int, ifname: str, family: Family) -> socket.socket:
-    """Open the socket that NUP speaks through on one link.
+    """Open the NUP socket of one link.
 
     Args:
-        ifindex: the link.
-        ifname: its name now; binding to a device goes by name.
-        family: what to speak over.
+        ifindex: interface index of the link.
+        ifname: present name of the link, because sockets are bound to a device by name.
+        family: address family of the socket.
 
     Returns:
         A bound, non-blocking UDP socket with the group joined. It reports the hop limit and the
         interface of each datagram as ancillary data.
 
     Raises:
-        OSError: EPERM without CAP_NET_RAW or CAP_NET_ADMIN, EADDRINUSE when another process has
-            the port on this link, ENODEV when the link has gone.
+        OSError: EPERM without CAP_NET_RAW or CAP_NET_ADMIN, EADDRINUSE if another process uses
+            the port on this link, ENODEV if the link no longer exists.
     """
     sock = socket.socket(
         socket.AF_INET6 if family is Family.IPV6 else socket.AF_INET,
@@ -109,18 +109,19 @@ def open_neighbor_socket(ifindex: int, ifname: str, family: Family) -> socket.so
 def is_reusable(
     sock: socket.socket, ifindex: int, ifname: str, family: Family, own: Address | None
 ) -> bool:
-    """Make a socket that another engine had as good as new, if that can be done.
+    """Restore the options of a socket that another engine had, if that is possible.
 
     Args:
-        sock: opened by `open_neighbor_socket`.
-        ifindex: its link.
-        ifname: the name of the link now.
-        family: the socket's.
-        own: an address of the link, to which an empty datagram is sent (port 9, discard).
+        sock: a socket that was opened by `open_neighbor_socket`.
+        ifindex: interface index of its link.
+        ifname: present name of its link.
+        family: address family of the socket.
+        own: an address of the link, to which an empty datagram is sent (port 9, discard); None to
+            send none.
 
     Returns:
-        False when the socket was connected, shut down or bound to another link, which cannot be
-        undone: it must be replaced.
+        Whether the socket can be used again. If not (it was connected, shut down, or bound to
+        another link, or an option cannot be set), the caller must replace it.
     """
     try:
         if _has_peer(sock) or _is_shut_for_reading(sock) or not _can_send(sock, ifindex, own):
@@ -130,7 +131,7 @@ def is_reusable(
             return False
         sock.setblocking(False)
         _set_options(sock, ifindex, family)
-        # Leave first: the kernel may have forgotten the group of a link that lost its addresses.
+        # Leave first: the kernel may have dropped the group on a link that lost its addresses.
         with contextlib.suppress(OSError):
             sock.setsockopt(*_membership(ifindex, family, is_leave=True))
         _join(sock, ifindex, family)
@@ -154,7 +155,7 @@ def _is_shut_for_reading(sock: socket.socket) -> bool:
 
 
 def _can_send(sock: socket.socket, ifindex: int, own: Address | None) -> bool:
-    """Nothing but a datagram shows whether a socket was shut down for writing."""
+    """Whether a socket is not shut down for writing, which only sending a datagram shows."""
     if own is None:
         return True
     target = (str(own), _DISCARD_PORT)
@@ -166,7 +167,7 @@ def _can_send(sock: socket.socket, ifindex: int, own: Address | None) -> bool:
 
 
 def filter_program(family: Family) -> list[tuple[int, int, int, int]]:
-    """The socket filter, as (code, skip if true, skip if false, operand)."""
+    """Return the socket filter, as (code, skip if true, skip if false, operand) of each step."""
     shortest, longest = _UDP_HEADER_BYTES + NUP_BYTES_MIN, _UDP_HEADER_BYTES + NUP_BYTES_MAX
     return [
         (_LOAD_BYTE, 0, 0, _NETWORK_HEADER + _HOP_LIMIT_AT[family]),
@@ -178,8 +179,8 @@ def filter_program(family: Family) -> list[tuple[int, int, int, int]]:
         (_JUMP_IF_ABOVE, 3, 0, longest),
         (_LOAD_BYTE, 0, 0, _UDP_HEADER_BYTES),
         (_JUMP_IF_EQUAL, 0, 1, NUP_VERSION),
-        (_RETURN, 0, 0, 0xFFFF_FFFF),  # all of it
-        (_RETURN, 0, 0, 0),  # nothing: dropped
+        (_RETURN, 0, 0, 0xFFFF_FFFF),  # accept the whole datagram
+        (_RETURN, 0, 0, 0),  # drop it
     ]
 
 
@@ -205,13 +206,13 @@ def _enlarge_receive_buffer(sock: socket.socket) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     except PermissionError:
-        # Without CAP_NET_ADMIN in the first user namespace: as much as the system allows.
+        # Without CAP_NET_ADMIN in the initial user namespace: up to net.core.rmem_max.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
 
 def _prepare_ipv6(sock: socket.socket, ifindex: int) -> None:
     level = socket.IPPROTO_IPV6
-    with contextlib.suppress(OSError):  # bound already: it cannot have been changed either
+    with contextlib.suppress(OSError):  # a bound socket does not allow it, also not to an engine
         sock.setsockopt(level, socket.IPV6_V6ONLY, 1)
     sock.setsockopt(level, socket.IPV6_MULTICAST_IF, ifindex)
     sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
@@ -239,7 +240,7 @@ def _prepare_ipv4(sock: socket.socket, ifindex: int) -> None:
 
 
 def _membership(ifindex: int, family: Family, *, is_leave: bool = False) -> tuple[int, int, bytes]:
-    """Level, option and request of joining the group, or of leaving it."""
+    """Return level, option and value of joining the group, or of leaving it."""
     if family is Family.IPV6:
         option = socket.IPV6_LEAVE_GROUP if is_leave else socket.IPV6_JOIN_GROUP
         return socket.IPPROTO_IPV6, option, GROUP_IPV6.packed + struct.pack("@I", ifindex)

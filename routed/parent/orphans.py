@@ -1,7 +1,7 @@
-"""Processes that nobody else waits for, where the daemon is PID 1 of a container.
+"""Reaping of orphaned processes, if the daemon is PID 1 of a container.
 
-Whatever loses its parent there becomes a child of PID 1 (pid_namespaces(7)), and stays a zombie
-until PID 1 waits for it.
+A process whose parent ends becomes a child of PID 1 (pid_namespaces(7)). When it ends, it stays a
+zombie until PID 1 waits for it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import trio
 __all__ = ["is_init", "reap_orphans"]
 
 OWN_CHILD_S = 0.05
-"""Pause while a child of ours has ended and its own waiter has not seen it yet."""
+"""The pause after which to look again, if a child that another task waits for has ended."""
 
 
 def is_init() -> bool:
-    """Whether orphans come to this process."""
+    """Whether this process becomes the parent of orphans."""
     return os.getpid() == 1
 
 
 async def reap_orphans(is_own: Callable[[int], bool]) -> NoReturn:
-    """Wait for orphans as they end, until cancelled.
+    """Reap orphans when they end, until cancelled.
 
     Args:
-        is_own: whether a pid is of a process that has a waiter of its own.
+        is_own: returns whether another task waits for the process with this pid.
     """
     with trio.open_signal_receiver(signal.SIGCHLD) as ended:
         while True:
@@ -37,7 +37,7 @@ async def reap_orphans(is_own: Callable[[int], bool]) -> NoReturn:
 
 
 async def _reap_all(is_own: Callable[[int], bool]) -> None:
-    """Wait for all that have ended so far."""
+    """Reap all orphans that have ended so far."""
     peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while True:
         try:

@@ -1,7 +1,7 @@
-"""The pid file: one daemon per file, by a lock that dies with its holder
+"""The pid file: one daemon per file, by a lock that the kernel releases when its holder ends
 (`routed.parent.lockfile`).
 
-The lock is what counts, not the file's existence or the number in it.
+Only the lock is relevant, neither the existence of the file nor the number in it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ __all__ = ["AlreadyRunning", "PidFile"]
 
 
 class AlreadyRunning(Exception):
-    """Another daemon holds the pid file."""
+    """Another process holds the lock of the pid file."""
 
 
 class PidFile:
-    """A locked pid file, for as long as this object lives."""
+    """A locked pid file."""
 
     def __init__(self, path: str) -> None:
-        """Create or take over the file, lock it and write our pid.
+        """Create the file or use an existing one, lock it and write the pid of this process.
 
         Raises:
-            AlreadyRunning: somebody holds the lock; the message says which process.
-            LockRefusedError: the file belongs to somebody else, or is no plain file.
-            OSError: the directory or the file cannot be made.
+            AlreadyRunning: another process holds the lock; the message says which.
+            LockRefusedError: the file belongs to another user, or is not a regular file.
+            OSError: the directory or the file cannot be created.
         """
         self.path = path
         try:
@@ -35,5 +35,5 @@ class PidFile:
             raise AlreadyRunning(f"already running as {error.holder} (it holds {path})") from None
 
     def remove(self) -> None:
-        """Take the file away and release the lock."""
+        """Remove the file and release the lock."""
         self._lock.remove()

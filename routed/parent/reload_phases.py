@@ -1,4 +1,4 @@
-"""The phases of a configuration change: what each event does in each phase.
+"""The phases of a configuration change: the next phase and the action of each event.
 
                      RELOAD, ROLLBACK                   SWITCHED
         CONFIRMED --------------------> SWITCHING --------------------> CONFIRMED
@@ -11,12 +11,12 @@
             | ENGINE_FOLLOWS               v
             +------------------------- RETURNING
 
-The table is complete: each pair of phase and event has an entry, and a pair that cannot come is a
-DEFECT. `docs/reliability.md` shows the same table, which a test compares.
+The table is complete: each pair of phase and event has an entry, and a pair that cannot occur is a
+DEFECT. `docs/reliability.md` has the same table, which a test compares.
 
 Invariants:
-    UNCONFIRMED ends by CONFIRM or the way back; RETURNING when an engine runs by the former
-    configuration (ENGINE_FOLLOWS); by nothing else.
+    UNCONFIRMED ends only with CONFIRM or a return to the former configuration, and RETURNING only
+    when an engine uses the former configuration (ENGINE_FOLLOWS).
     Requests that arrive in SWITCHING and RETURNING wait; none is lost.
 """
 
@@ -29,65 +29,70 @@ __all__ = ["NOT_KEPT", "TRANSITIONS", "Action", "Event", "ReloadPhase", "ReloadT
 
 
 class ReloadPhase(enum.Enum):
-    """How the configuration in force stands."""
+    """The state of the configuration in force."""
 
     CONFIRMED = "confirmed"
-    """It is in force for good, and nothing is under way."""
+    """It is confirmed, and no change is in progress."""
     SWITCHING = "switching"
-    """Another one is loaded, checked and applied; until that has succeeded the old one holds."""
+    """Another one is loaded, checked and applied; the old one is in force until that succeeds."""
     UNCONFIRMED = "unconfirmed"
     """It waits for a `confirm`, and a timer runs."""
     RETURNING = "returning"
-    """The former one is coming back; this lasts until an engine runs by it."""
+    """The former one is restored; the phase lasts until an engine uses it."""
 
 
 class Event(enum.Enum):
-    """What may happen to a configuration."""
+    """An event that affects the configuration."""
 
     RELOAD = "reload"
-    """A request to load the file, with a confirmation or without one."""
+    """A client requested to load the file, with or without a confirmation."""
     SIGHUP = "SIGHUP"
-    """The same by signal."""
+    """The signal that requests to load the file arrived."""
     CONFIRM = "confirm"
-    """A request to keep what waits, by somebody who may and names the right one."""
+    """A client that is allowed to requested to keep the configuration that waits."""
     CONFIRM_OTHER = "confirm (another)"
-    """A request to keep something else than what waits."""
+    """A client requested to keep a configuration that does not wait, or is not allowed to."""
     ROLLBACK = "rollback"
+    """A client requested to return to the former configuration."""
     SWITCHED = "switched"
-    """Both processes run by the new one."""
+    """Both processes use the new configuration."""
     SWITCHED_UNCONFIRMED = "switched, unconfirmed"
-    """The same, and it has to be confirmed."""
+    """Both processes use the new configuration, which waits for a confirmation."""
     FAILED = "failed"
-    """Something is wrong with the new one, or the engine ended on it; the old one is in force."""
+    """The new one is invalid, or the engine ended with it; the old one is in force."""
     TIME_UP = "time is up"
+    """The timer of the confirmation has expired."""
     ENGINES_DYING = "engines keep dying"
-    """So many have died that the daemon would end."""
+    """So many engines have died that the daemon would end."""
     ENGINE_FOLLOWS = "an engine follows"
-    """An engine runs by the former configuration."""
+    """An engine uses the former configuration."""
 
 
 class Action(enum.Enum):
-    """What is done."""
+    """The action on an event."""
 
     SWITCH = "switch"
-    """Load, check and apply."""
+    """Load, check and apply a configuration."""
     WAIT = "wait"
-    """The request is carried out once the phase is over."""
+    """Carry out the request after the phase has ended."""
     REFUSE = "refuse"
-    """The request is answered with a reason, and nothing changes."""
+    """Answer the request with a reason, and change nothing."""
     KEEP_NEW = "keep the new one"
-    """It is written down as the one to start by."""
+    """Write it to disk as the one for the next start."""
     KEEP_OLD = "keep the old one"
+    """Leave the old configuration in force."""
     START_TIMER = "start the timer"
+    """Wait for a confirmation."""
     GO_BACK = "go back"
-    """The former configuration is in force in the parent at once; the engine follows or ends."""
+    """Restore the former one in the parent at once; the engine follows or is replaced."""
     FINISH = "finish"
-    """The way back has succeeded."""
+    """Record that the former configuration has been restored."""
     IGNORE = "-"
-    """It comes too late to matter."""
+    """Do nothing: the event is too late."""
     END = "end the daemon"
-    """Its routes stay, and the next start goes by what was confirmed last."""
+    """End and keep the routes; the next start uses the configuration that was confirmed last."""
     DEFECT = "(cannot be)"
+    """Raise an error: the pair cannot occur."""
 
 
 NOT_KEPT = {
@@ -98,7 +103,7 @@ NOT_KEPT = {
 
 
 class ReloadTransition(NamedTuple):
-    """The next phase, and what is done."""
+    """The next phase, and the action."""
 
     phase: ReloadPhase
     action: Action

@@ -1,8 +1,9 @@
-"""Requests about the configuration that wait for their turn.
+"""The queue of requests to change the configuration.
 
-Changes are carried out one after another. Of plain reloads that wait, a newer one answers for an
-older one: both read the same file. Nothing else ever stands for a reload, and a signal stands for
-signals only, because less is loaded by signal than on request (`routed.parent.reload`).
+Changes are carried out one after another. A plain reload supersedes the plain reloads that wait,
+because all of them read the same file. No other request supersedes a reload, and a signal
+supersedes only signals, because a signal does not load every text that a request loads
+(`routed.parent.reload`).
 
 Bounds: QUEUE_MAX requests of clients, each of which is answered, and one signal.
 """
@@ -18,35 +19,35 @@ from routed.parent.reload_phases import Event
 __all__ = ["QUEUE_MAX", "ReloadQueue", "ReloadRequest", "event_of"]
 
 QUEUE_MAX = 16
-"""Requests of clients that may wait; a client that asks more is told to come later."""
+"""The most requests of clients that wait; further ones are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequest:
-    """Who asked for what."""
+    """A request to change the configuration, and its origin."""
 
     ticket: int
-    """Of the engine's request (`routed.parent.engine_answers`); 0 for a signal."""
+    """Ticket of the engine's request (`routed.parent.engine_answers`); 0 for a signal."""
     asked_by: str
-    """For the log."""
+    """The origin as text, for the log."""
     action: ReloadAction = ReloadAction.RELOAD
     confirm_s: float | None = None
-    """With RELOAD: come back unless confirmed so soon."""
+    """With RELOAD: seconds within which it must be confirmed; None: no confirmation is needed."""
     uid: int | None = None
-    """Of the client."""
+    """The client's uid; None for a signal."""
     login: int | None = None
-    """The client's session (getsid), which a terminal or a login has; None when it is not known."""
+    """The client's session id (getsid(2)), which identifies a login; None if it is unknown."""
     token: str = ""
-    """With CONFIRM: the configuration that is meant; empty for the one that waits."""
+    """With CONFIRM: token of the configuration to confirm; empty for the one that waits."""
 
     @property
     def is_signal(self) -> bool:
-        """Whether it came by SIGHUP."""
+        """Whether the request is a SIGHUP."""
         return self.ticket == 0
 
     @property
     def is_plain_reload(self) -> bool:
-        """Whether a newer one of the kind may stand for it."""
+        """Whether the request is a reload without confirmation, which a newer one supersedes."""
         return self.action is ReloadAction.RELOAD and self.confirm_s is None
 
 
@@ -62,22 +63,23 @@ def event_of(request: ReloadRequest, *, is_refused: bool) -> Event:
 
 
 class ReloadQueue:
-    """Owns the requests that wait."""
+    """The owner of the requests that wait."""
 
     def __init__(self) -> None:
+        """Begin with no requests."""
         self._waiting: deque[ReloadRequest] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def is_full_for(self, request: ReloadRequest) -> bool:
-        """Whether there is no room for one more request."""
+        """Whether the queue has no space for a request."""
         if request.is_signal or self._superseded_by(request):
             return False
         return sum(not each.is_signal for each in self._waiting) >= QUEUE_MAX
 
     def put(self, request: ReloadRequest) -> list[ReloadRequest]:
-        """Queue a request; returns those that it stands for from now on."""
+        """Queue a request. Returns the requests that it supersedes, which are removed."""
         superseded = self._superseded_by(request)
         for each in superseded:
             self._waiting.remove(each)
@@ -85,7 +87,7 @@ class ReloadQueue:
         return superseded
 
     def pop(self) -> ReloadRequest | None:
-        """The oldest request; None when none waits."""
+        """Remove and return the oldest request; None if the queue is empty."""
         return self._waiting.popleft() if self._waiting else None
 
     def _superseded_by(self, request: ReloadRequest) -> list[ReloadRequest]:

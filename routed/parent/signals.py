@@ -1,17 +1,17 @@
-"""The daemon's signals: held from the first instruction until there is somebody to serve them.
+"""The daemon's signals: blocked from the first instruction until the event loop handles them.
 
-    main            HUP, USR1, USR2 held      TERM, INT end a start that holds nothing yet
-    before the first file is made             all held
-    event loop      receiver opened, then released: what came before is served now
-    end             held again, so that a second TERM does not stop the clean-up
+    main            HUP, USR1, USR2 blocked   TERM, INT end a start that has created nothing yet
+    before the first file is created          all blocked
+    event loop      receiver opened, then unblocked: pending signals are handled now
+    end             blocked again, so that a second TERM does not interrupt the clean-up
 
-A held signal is pending in the kernel, one of each kind, and needs no code here. The default action
-of each of them is the end of the process, and the pid file names the process long before the event
-loop runs.
+A blocked signal is pending in the kernel, one of each number, and needs no code here. The default
+action of each of these signals is to end the process, and the pid file has the pid of the process
+long before the event loop runs.
 
-The engine leaves them to its parent: it is started with all of them held, sets them to be ignored,
-and releases them. A terminal and a service manager signal the whole group, and the engine must live
-to say goodbye when its parent says so.
+The engine leaves the signals to its parent: it is started with all of them blocked, sets them to be
+ignored, and unblocks them. A terminal and a service manager send signals to the whole process
+group, and the engine must run until its parent makes it send a GOODBYE.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ import signal
 __all__ = ["END", "SERVED", "heed_children", "hold", "ignore", "release"]
 
 END = frozenset({signal.SIGTERM, signal.SIGINT})
+"""The signals that stop the daemon."""
 SERVED = END | {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+"""The signals that the daemon handles."""
 
 
 def heed_children() -> None:
-    """Have ended children wait for us, whatever the program that started us has set.
+    """Restore the default handling of SIGCHLD, which the starting program may have changed.
 
-    An ignored SIGCHLD outlives exec(2), and then the kernel reaps children by itself: nobody learns
-    how they ended (waitpid(2), ECHILD).
+    An ignored SIGCHLD is inherited through exec(2). Then the kernel reaps children by itself, and
+    their exit status is lost (waitpid(2), ECHILD).
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def hold(*numbers: signal.Signals) -> None:
-    """Keep these pending from now on; in this thread, and those that it starts."""
+    """Block these signals from now on, in this thread and in those that it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 def release() -> None:
-    """Deliver all of them again, beginning with those that are pending."""
+    """Unblock all handled signals; pending ones are delivered at once."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVED)
 
 
 def ignore() -> None:
-    """Drop all of them from now on, those that are pending as well."""
+    """Ignore all handled signals from now on, including pending ones, and unblock them."""
     for number in SERVED:
         signal.signal(number, signal.SIG_IGN)
     release()

@@ -1,12 +1,12 @@
-"""Start-up: everything that can be refused is tried before anything is changed.
+"""Start-up: every step that can fail is done before the kernel's tables are changed.
 
     privileges -> key files -> pid file -> other daemons -> log -> management and metrics sockets
     -> confinement
 
-In this order, because each step's message is the one that helps: who starts a second daemon should
-hear of the first one's pid, not of its socket. Nothing here touches the kernel's tables.
+The order is chosen for the most helpful message: for a second daemon, the pid of the first one is
+more helpful than the message that its socket is in use. Nothing here accesses the kernel's tables.
 
-Failure: `StartError`, one sentence for the person at the terminal; what was opened is closed again.
+Failure: `StartError`, a message for the user at the terminal; everything that was opened is closed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the daemon holds once it may start."""
+    """The resources of a daemon that can start."""
 
     secrets: tuple[SharedSecret, ...]
     pid_file: PidFile
@@ -48,22 +48,22 @@ class Opened:
     listeners: Listeners
     instance: InstanceLock
     started_at_ns: int = field(default_factory=time.monotonic_ns)
-    """Monotonic."""
+    """Monotonic time of the start, in nanoseconds."""
 
     def close(self) -> None:
-        """Remove what the file system has of us."""
+        """Close the listeners, release the locks, and remove their files; the log stays open."""
         self.listeners.close()
         self.instance.close()
         self.pid_file.remove()
 
 
 def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Opened:
-    """Try everything that can be refused, then give up the power that was only needed for it.
+    """Open all resources, and drop the privileges that were needed only for that.
 
     Args:
-        config: checked.
-        config_path: absolute; key files are looked for beside it.
-        is_foreground: log to stderr unless the configuration names a file.
+        config: the configuration, already validated.
+        config_path: its absolute path; relative paths of key files start from its directory.
+        is_foreground: whether to log to stderr unless the configuration names a file.
 
     Raises:
         StartError: the daemon cannot start.
@@ -93,18 +93,18 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
     if (owner := _other_owner(config_path)) is not None:
         log.logger.emit("config-of-another", path=config_path, owner=owner)
     if not os.access(config_path, os.R_OK):
-        # Root read it by CAP_DAC_OVERRIDE, which is gone: say so now, not at the first reload.
+        # Root read it with CAP_DAC_OVERRIDE, which has been dropped: a reload would fail.
         log.logger.emit("config-out-of-reach", path=config_path, uid=os.getuid())
     return Opened(secrets, pid_file, log, listeners, instance)
 
 
 def _other_owner(config_path: str) -> int | None:
-    """The uid that the configuration belongs to, if that is neither root nor ourselves."""
+    """Return the uid of the configuration's owner, if it is neither root nor our own user."""
     try:
         status = os.stat(config_path)
     except OSError:
-        return None  # removed since it was read; the next reload will say so
-    # In a user namespace all uids that it does not have look like one that may not exist there.
+        return None  # removed since it was read; the next reload will report that
+    # In a user namespace, all uids that are not mapped appear as one uid, often not mapped itself.
     if not is_of_another(status) or not is_uid_mapped(status.st_uid):
         return None
     return status.st_uid
@@ -112,10 +112,10 @@ def _other_owner(config_path: str) -> int | None:
 
 @contextmanager
 def _refusals(where: str = "") -> Iterator[None]:
-    """Turn what a step may raise into a StartError.
+    """Convert the errors of a step to StartError.
 
     Args:
-        where: put before the system's words; our own errors say it themselves.
+        where: a prefix for the message of an OSError; the other errors name the place themselves.
     """
     try:
         yield

@@ -1,21 +1,22 @@
-"""A text that the daemon keeps for its next start, with a first line that vouches for the rest.
+"""A text that the daemon keeps for its next start, in a file whose first line has a checksum.
 
     # routed 1 routed.pid.running.yaml 1234 bytes sha256 9f86d081884c7d65...
     router_id: 10.255.0.1
     ...
 
-The first line is a comment of YAML: the file can be looked at, compared and copied like any other.
-It is written whole or not at all (a new file, renamed over the old one), so what is not whole was
-damaged by somebody or something else; a configuration that ends too early is often a right one, and
-smaller. The name is part of it, so that one file cannot stand for another.
+The first line is a YAML comment: the file can be read, compared and copied like any other
+configuration. It is written completely or not at all (a new file is renamed over the old one), so
+an incomplete file has been damaged later. The checksum is necessary because a truncated
+configuration is often valid. The first line has the name of the file, so that no state file can
+take the place of another.
 
-A text is believed when the file is a plain one, belongs to root or to this process's user, cannot
-be written by others, and is what its first line says. A directory that everybody may write is
-therefore safe, though no good place: who removes the files there has the daemon forget them.
+A text is accepted if the file is a regular file that belongs to root or to this process's user,
+cannot be written by others, and matches its first line. Hence a directory that all users can write
+is safe, but not recommended: a user who can remove the files can make the daemon forget them.
 
 Failure: `StateFileError` with a reason; OSError from the system.
 
-Sources: rename(2) replaces atomically; fsync(2), the directory is synced by itself.
+Sources: rename(2) replaces a file atomically; fsync(2) of a file does not cover its directory.
 """
 
 from __future__ import annotations
@@ -32,24 +33,26 @@ from typing import BinaryIO
 __all__ = ["STATE_MAX_BYTES", "StateFileError", "read_state", "remove_state", "write_state"]
 
 STATE_MAX_BYTES = 256 << 20
-"""More than a configuration can have."""
+"""The most bytes of a file that are read, as many as a configuration may have."""
 
 _FIRST_LINE = re.compile(rb"# routed 1 (\S+) (\d{1,12}) bytes sha256 ([0-9a-f]{64})")
 
 
 class StateFileError(Exception):
-    """What is in the file cannot be believed."""
+    """The content of the file is not accepted."""
 
 
 def read_state(path: Path) -> str | None:
-    """Read a text that `write_state` wrote; None when there is none.
+    """Read a text that `write_state` wrote; None if the file does not exist.
 
     Raises:
-        StateFileError: the file is not ours, not whole, or of an earlier release.
-        OSError: it cannot be read.
+        StateFileError: the file was not written by this daemon, is damaged, or is of an earlier
+            release.
+        OSError: the file cannot be read.
+        UnicodeDecodeError: the text is not UTF-8.
     """
     try:
-        # Not blocking: a name that leads to a FIFO must not hang the daemon's start.
+        # O_NONBLOCK: opening a FIFO must not block the start of the daemon.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -72,15 +75,16 @@ def read_state(path: Path) -> str | None:
 
 
 def write_state(path: Path, text: str) -> None:
-    """Write a text, whole or not at all, readable by our user alone.
+    """Write a text, completely or not at all, to a file that only this process's user can read.
 
     Raises:
-        OSError: it cannot be written; what was there is there still.
+        OSError: the file cannot be written; the old one is unchanged, unless only the sync of the
+            directory failed.
     """
     content = text.encode()
     digest = hashlib.sha256(content).hexdigest()
     fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)  # of a start that was killed, or planted: not to be written into
+    fresh.unlink(missing_ok=True)  # of a killed daemon, or another user's: it must not be reused
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(fresh, flags, 0o600), "wb") as file:
@@ -97,10 +101,10 @@ def write_state(path: Path, text: str) -> None:
 
 
 def remove_state(path: Path) -> None:
-    """Remove a text, if there is one.
+    """Remove a state file, if it exists.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: the file cannot be removed.
     """
     try:
         path.unlink()
@@ -110,7 +114,7 @@ def remove_state(path: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Have on disk which file a name leads to, before anybody relies on it.
+    """Write a directory to disk, so that a rename or removal in it survives a crash.
 
     Raises:
         OSError: it cannot be written.
@@ -119,20 +123,20 @@ def _sync_directory(directory: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing, fsync(2)
+        if error.errno != errno.EINVAL:  # the file system does not support it, fsync(2)
             raise
     finally:
         os.close(descriptor)
 
 
 def _content(file: BinaryIO, size: int) -> bytes:
-    """The whole file; `read` allocates what it is asked for, so it is asked for no more than that.
+    """Read a file of a given size, at most STATE_MAX_BYTES; `read` allocates the size it is given.
 
     Raises:
-        StateFileError: it does not fit into the memory that this process may have.
+        StateFileError: the content does not fit into the memory of this process.
     """
     try:
-        return file.read(min(size, STATE_MAX_BYTES) + 1)  # one more: what grows is not whole
+        return file.read(min(size, STATE_MAX_BYTES) + 1)  # one more, to detect a file that grows
     except MemoryError:
         raise StateFileError("it does not fit into memory") from None
 

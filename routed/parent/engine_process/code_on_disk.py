@@ -1,9 +1,9 @@
-"""Whether the program's files are still those that this process was started from.
+"""Detection of changes to the program's files since this process was started.
 
-The parent asks when an engine could not even say which version it is: a half-written upgrade ends
-each engine before its first message.
+The parent uses it if an engine ended before its first message, which has its version: an incomplete
+upgrade has that effect on every engine.
 
-Cost: a stat of each file, about two milliseconds in all.
+Cost: one stat(2) of each file, about two milliseconds in total.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _SUFFIXES = (".py", ".so")
 
 
 class CodeOnDisk:
-    """Remembers how the files were when it was made."""
+    """The state of the program's files when this object was created."""
 
     def __init__(self, root: Path = _ROOT) -> None:
-        """Look at the files.
+        """Record the state of the files.
 
         Args:
             root: the directory that holds the packages.
@@ -31,7 +31,7 @@ class CodeOnDisk:
         self._before = self._look()
 
     def has_changed(self) -> bool:
-        """Whether a file is another one, is new, or is gone."""
+        """Whether a file was changed, added or removed."""
         return self._look() != self._before
 
     def _look(self) -> dict[str, tuple[int, int]]:
@@ -44,6 +44,6 @@ class CodeOnDisk:
                         try:
                             status = os.stat(path)
                         except OSError:
-                            continue  # gone meanwhile: a change
+                            continue  # removed in the meantime, which counts as a change
                         found[path] = status.st_mtime_ns, status.st_size
         return found

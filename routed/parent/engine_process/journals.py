@@ -1,20 +1,20 @@
-"""What an engine leaves to the next one, as the parent holds it: two files in memory.
+"""The journals, two files in memory by which an engine hands injected routes to the next one.
 
     engine 1 --writes--> memfd, memfd <--copies-- Journals (parent) --copies--> engine 2
 
-The parent never looks inside (`routed.engine.injection.journal` does, in the engine): nothing that
-a client said reaches it. But the files outlive every engine, so one that was taken over could leave
-something that pins the machine's memory, or that brings down each of its successors. Against the
-first, a file longer than an honest engine makes it is given up; against the second, both are, when
-engine after engine took them and ended before its first desired route, or when the next engine that
-dies soon would end the daemon: what they hold may kill late. What is lost then is what clients
-injected; the log says so, and the daemon goes on.
+The parent never reads the files (`routed.engine.injection.journal` does, in the engine), because
+they have data of clients. But the files exist longer than any engine, so a compromised engine could
+leave a file that uses up the machine's memory, or that makes each of its successors fail. Hence a
+file that is longer than a correct engine makes it is replaced by an empty one. So are both files if
+several engines in a row received them and ended before their first desired route, or if the daemon
+would end with the next engine that dies soon, because their content may also do harm later. The
+injected routes are lost then, which the log reports, and the daemon continues.
 
-A dead engine may have handed a copy of its descriptors to another process, which could go on
-writing. So the next engine gets a copy of the content in a fresh file, and the old file is let go.
+A dead engine may have passed a copy of its descriptors to another process, which could continue to
+write. Hence the next engine gets a copy of the content in a fresh file, and the old file is closed.
 
-An engine's descriptor shares its flags with ours: appending, which the next engine counts on, is
-switched on again for each.
+The descriptors of engine and parent share their file status flags. Hence O_APPEND, which the next
+engine relies on, is set again before each engine gets its descriptors.
 """
 
 from __future__ import annotations
@@ -28,28 +28,30 @@ from routed.log.logger import Logger
 __all__ = ["DEATHS_MAX", "Journals"]
 
 DEATHS_MAX = 3
-"""Of engines in a row that could not live with it; fewer than the deaths that end the daemon."""
+"""How many engines in a row may fail with the journals; fewer than the deaths that end the
+daemon."""
 
 
 class Journals:
-    """Owns the two files, for the daemon's life."""
+    """The owner of the two files."""
 
     def __init__(self, log: Logger) -> None:
-        """Make them, empty."""
+        """Create both files, empty."""
         self._log = log
         self._descriptors = [_open(), _open()]
         self._deaths = 0
         self._was_handed_over = False
         self._is_shared = False
-        """Whether an engine has had these very files."""
+        """Whether an engine has received descriptors of the present files."""
 
     def copies(self) -> list[int]:
-        """A descriptor of each, for a new engine; the caller's to close.
+        """Return a new descriptor of each file for a new engine; the caller owns them.
 
         Raises:
-            OSError: none to spare, or no memory for a copy of the content.
+            OSError: there is no free descriptor, or no memory for a copy of the content.
 
-        Cost: with engines after the first, one copy of the content, JOURNAL_BYTES_MAX at most.
+        Cost: for each engine but the first, a copy of both files, each of at most
+        JOURNAL_BYTES_MAX.
         """
         for number, descriptor in enumerate(self._descriptors):
             size = os.fstat(descriptor).st_size
@@ -71,11 +73,12 @@ class Journals:
         return copies
 
     def engine_died(self, *, has_desired_routes: bool, is_next_last: bool = False) -> None:
-        """An engine has ended by itself.
+        """Handle the death of an engine, and replace the files if they may be the cause.
 
         Args:
-            has_desired_routes: it had read what there was, and said what it wants in the kernel.
-            is_next_last: the daemon ends with the next engine that dies soon.
+            has_desired_routes: whether it had sent desired routes, which it does after it has read
+                the journals.
+            is_next_last: whether the daemon would end with the next engine that dies soon.
         """
         if is_next_last and self._was_handed_over:
             self._give_up("the next engine is the last one that is tried: it does without it")
@@ -95,13 +98,13 @@ class Journals:
                 self._forget(number, reason)
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both files."""
         for descriptor in self._descriptors:
             os.close(descriptor)
 
     def _forget(self, number: int, reason: str) -> None:
-        """Begin a file anew. Another file, not a shorter one: the dead engine's clients may hold
-        the old one for all we know."""
+        """Replace a journal by an empty file. The old one is not truncated and used again, because
+        other processes may have copies of its descriptor."""
         self._replace(number, _open())
         self._log.emit("journal-given-up", number=number, reason=reason)
 
@@ -111,13 +114,13 @@ class Journals:
 
 
 def _copy(old: int) -> int:
-    """A fresh file with the content of another, as far as a journal may be long.
+    """Create a file with the first JOURNAL_BYTES_MAX of another one. Returns its descriptor.
 
     Raises:
-        OSError: no descriptor or memory to spare.
+        OSError: there is no free descriptor, or no memory.
     """
     fresh = _open()
-    # sendfile(2) writes at the position, which appending ignores and some kernels refuse.
+    # sendfile(2) writes at the file position, which O_APPEND ignores and some kernels refuse.
     fcntl.fcntl(fresh, fcntl.F_SETFL, 0)
     offset = 0
     try:
@@ -133,7 +136,7 @@ def _copy(old: int) -> int:
 
 
 def _open() -> int:
-    """A file in memory that is only appended to."""
+    """Create an empty file in memory, for appending. Returns its descriptor."""
     descriptor = os.memfd_create("routed-injected", os.MFD_CLOEXEC)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
     return descriptor

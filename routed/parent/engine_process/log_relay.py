@@ -1,13 +1,13 @@
-"""Log lines of the engine on their way into the parent's log: checked, cut and limited.
+"""Relay of the engine's log lines to the parent's log, with validation and limits.
 
     engine --LOG_EVENT--> LogRelay --Logger.write(process="engine")--> the log
 
-The engine faces the network, so what it logs is a stranger's text. It may log the events that are
-declared as the engine's, with exactly their fields. Lines are limited in number and in bytes, as
-they are written, for all engines of a daemon together: a new engine has no new budget. Lines beyond
-that are dropped and counted.
+The engine is exposed to the network, so its lines may contain text of unauthenticated senders. It
+may log the events that are declared as the engine's, with exactly their fields. The number of lines
+and of bytes, as they are written, is limited for all engines of a daemon together: a new engine has
+no new budget. Lines beyond the limits are dropped and counted.
 
-Failure: `IpcError` for an event that is not the engine's to log; it ends the engine.
+Failure: `IpcError` for an event that the engine may not log; it ends the engine.
 """
 
 from __future__ import annotations
@@ -30,48 +30,49 @@ __all__ = [
 ]
 
 LOG_LINES_BURST = 5000
-"""A table's worth of adjacency lines at once."""
+"""The most lines at once: one for each of a great many adjacencies."""
 LOG_LINES_PER_S = 20.0
 DEBUG_LINES_PER_S = 200.0
-"""Beyond the burst, for long: what comes faster is lost, and counted."""
+"""The most lines per second after the burst; further ones are lost and counted."""
 
 LOG_BYTES_BURST = 1_000_000
-"""5,000 adjacency lines are 700 kB."""
+"""The most bytes at once; 5,000 lines about adjacencies have 700 kB."""
 LOG_BYTES_PER_S = 4_000.0
-"""Of escaped text, for long: 350 MB a day."""
+"""The most bytes of escaped text per second after the burst: 350 MB a day."""
 DEBUG_BYTES_PER_S = 40_000.0
 
 RELAYED_LINE_BYTES_MAX = 2000
-"""Of all values of one line, before they are escaped."""
+"""The most bytes of all values of a line, before they are escaped."""
 _LINE_OVERHEAD_BYTES = 64
-"""What a log file has beside the text of a line: time, level, process; or the names in JSON."""
+"""The bytes of a log file's line in addition to its text: time, level, process; or JSON names."""
 
 _LOGGERS_OWN_FIELDS = {"suppressed", "lines_lost"}
 
 
 class RelayBudget:
-    """Owns what the engines of one daemon may still log."""
+    """The lines and bytes that the engines of one daemon may still log."""
 
     def __init__(self) -> None:
-        start = -math.inf  # full, whenever the first line comes
+        """Begin with a full budget."""
+        start = -math.inf  # the buckets are full when the first line arrives
         self._lines = TokenBucket(LOG_LINES_PER_S, LOG_LINES_BURST, start)
         self._bytes = TokenBucket(LOG_BYTES_PER_S, LOG_BYTES_BURST, start)
         self._debug_lines = TokenBucket(DEBUG_LINES_PER_S, LOG_LINES_BURST, start)
         self._debug_bytes = TokenBucket(DEBUG_BYTES_PER_S, LOG_BYTES_BURST, start)
         self._dropped = 0
-        """Lines that the number dropped, not yet returned by `take`."""
+        """Lines dropped by the limit of lines that `take` has not returned yet."""
 
     def take(self, level: Level, size: int, now: float) -> int | None:
-        """Take room for one line.
+        """Reduce the budget by one line.
 
         Args:
-            level: lines for debugging have a budget of their own.
-            size: bytes, as written.
-            now: seconds, monotonic.
+            level: level of the line; debug lines have a budget of their own.
+            size: bytes of the line as written.
+            now: monotonic time in seconds.
 
         Returns:
-            How many lines were dropped since the last one that had room; None when this one has
-            none.
+            The number of lines dropped since the last line within the budget; None if this line
+            exceeds the budget.
         """
         is_debug = level is Level.DEBUG
         lines = self._debug_lines if is_debug else self._lines
@@ -88,14 +89,19 @@ class RelayBudget:
 
 
 class LogRelay:
-    """Passes one engine's log lines on."""
+    """The relay of one engine's log lines."""
 
     def __init__(self, log: Logger, budget: RelayBudget) -> None:
+        """Relay to a log within a budget, which all engines of the daemon share."""
         self._log = log
         self._budget = budget
 
     def relay(self, line: LogEvent, now: float) -> None:
-        """Log one line, or count it when there are too many.
+        """Log one line, or drop and count it if it exceeds the budget.
+
+        Args:
+            line: an event of the engine.
+            now: monotonic time in seconds.
 
         Raises:
             IpcError: the event does not exist, has other fields, or is not the engine's.

@@ -1,16 +1,15 @@
-"""What an engine prints: nothing as a rule, and a traceback when it dies of a defect.
+"""The engine's standard output: usually nothing, or a traceback if it dies of a defect.
 
     engine --stdout, stderr--> pipe --lines--> the parent's log, and the last of them kept
 
-An engine that was taken over may print without end. So one chunk is read in a turn of the event
-loop, and after a full one there is a pause: whoever prints more waits in his own write(2), and
-costs the parent a few per cent of a processor at most. How many lines are written is the log's to
-limit.
+A compromised engine may print without end. Hence one chunk is read per turn of the event loop, with
+a pause after each full chunk: an engine that prints more blocks in its own write(2), and costs the
+parent at most a few per cent of a processor. The log limits the number of lines.
 
 Invariants:
-    A line is one line wherever the reads cut it; what is longer than LINE_MAX is several, and what
-    is empty is none.
-    After the process has ended at most one pipe's worth is left, and all of it is taken.
+    Lines are independent of the chunks in which they are read; a line longer than LINE_MAX is
+    split, and an empty one is left out.
+    After the process has ended, at most one pipe buffer is left, and all of it is read.
 """
 
 from __future__ import annotations
@@ -24,34 +23,37 @@ import trio
 __all__ = ["CHUNK_BYTES", "LINES_KEPT", "LINE_MAX", "EngineOutput"]
 
 CHUNK_BYTES = 4096
-"""Of one read; about 5 ms of work when every line is a single letter."""
+"""The most bytes of one read; about 5 ms of work if every line is a single letter."""
 PAUSE_S = 0.05
-"""After a full chunk: a traceback of average length is a single read."""
+"""The pause after a full chunk; a traceback of average length fits into one chunk."""
 LINE_MAX = 1000
-"""Bytes."""
+"""The most bytes of a line."""
 LINES_KEPT = 20
+"""How many of the last lines are kept."""
 _PIPE_BYTES = 65_536
-"""What a pipe holds, pipe(7)."""
+"""The capacity of a pipe, pipe(7)."""
 
 
 class EngineOutput:
-    """Owns the read end of one engine's standard output and error."""
+    """The owner of the read end of one engine's standard output and error."""
 
     def __init__(self, descriptor: int, on_line: Callable[[str], None]) -> None:
-        """Args:
-        descriptor: the read end; closed by `close`.
-        on_line: told each line.
+        """Take over the read end.
+
+        Args:
+            descriptor: the read end; `close` closes it.
+            on_line: called with each line.
         """
         self.final_output: deque[str] = deque(maxlen=LINES_KEPT)
-        """What it printed last, for the message of a daemon that could not start."""
+        """The last lines, for the message of a daemon that could not start."""
         self._descriptor = descriptor
         self._on_line = on_line
         self._rest = b""
-        """Of a line that has no end yet."""
+        """The beginning of a line that is not complete yet."""
         os.set_blocking(descriptor, False)
 
     async def relay(self) -> None:
-        """Pass on line after line until the process has closed its end."""
+        """Process lines until the engine has closed its end."""
         while True:
             await trio.lowlevel.wait_readable(self._descriptor)
             chunk = self._read()
@@ -62,7 +64,7 @@ class EngineOutput:
                 await trio.sleep(PAUSE_S)
 
     def drain(self) -> None:
-        """Pass on what is left of a process that has ended."""
+        """Process the rest of the output of an engine that has ended."""
         for _ in range(_PIPE_BYTES // CHUNK_BYTES):
             chunk = self._read()
             if not chunk:
@@ -72,11 +74,11 @@ class EngineOutput:
             self._take(b"\n")
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Close the read end."""
         os.close(self._descriptor)
 
     def _read(self) -> bytes:
-        """Up to a chunk; nothing at the end of the stream, or when nothing is there just now."""
+        """Read at most one chunk; empty at the end of the stream, or if the pipe is empty."""
         try:
             return os.read(self._descriptor, CHUNK_BYTES)
         except BlockingIOError:

@@ -1,18 +1,19 @@
-"""Start the engine by re-exec: a process that inherits nothing it does not need.
+"""The start of the engine by re-exec, as a process that inherits only what it needs.
 
 The parent (privileged) starts `python -P -m routed --role engine` with posix_spawn: a fresh program
-image, so no secret of the parent's heap comes along, and no Python code runs between fork and exec.
-It inherits three descriptors and no others (Python opens everything close-on-exec):
+image, so that no secret in the parent's heap is inherited, and no Python code runs between fork and
+exec. The engine inherits four descriptors and no others (Python sets close-on-exec on the rest):
 
     0    /dev/null
-    1,2  a pipe to the parent, for a traceback's last words
-    3    its end of the parent's channel
+    1,2  a pipe to the parent, for a traceback
+    3    its end of the channel to the parent
 
-The engine imports everything first and gives up its power after (Python imports lazily; with no
-filesystem to come, an import later is a failure): see `routed.sandbox.confine`. Until then it is
-root, so it must import our code and nobody else's: without -P, Python looks for modules in the
-working directory first, which may be anybody's where root runs a daemon in the foreground. The
-parent has gone to / besides (`routed.parent.daemonize`), and hands over absolute module paths.
+The engine imports all modules first and drops its privileges afterwards, because Python imports
+some modules only when they are used, which fails without access to the file system: see
+`routed.sandbox.confine`. Until then it is root, so it must import only the daemon's own code.
+Without -P, Python searches the working directory for modules first, which may belong to any user
+if root starts the daemon in the foreground. In addition, the parent has changed its working
+directory to / (`routed.parent.daemonize`), and passes absolute module paths.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ __all__ = [
 
 
 ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "routed", "--role", "engine")
-"""The engine's program; the daemon's own interpreter and package."""
+"""The command of the engine: the daemon's own interpreter and package."""
 
 _ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE")
-"""All of the parent's environment that the engine gets to see, beside a PYTHONPATH of its own."""
+"""The variables that the engine inherits from the parent, in addition to a PYTHONPATH."""
 
 
 def module_path(inherited: str, first_entry: str, is_safe: bool) -> str:
-    """The engine's PYTHONPATH: where this process has its modules from.
+    """Return the engine's PYTHONPATH: the directories of this process's modules.
 
     Args:
-        inherited: PYTHONPATH of this process. An empty entry means the working directory, which is
-            no place to import from; a relative one is taken from the present one.
-        first_entry: `sys.path[0]`, which is the working directory or the program's when `is_safe`
-            is false. An engine gets it only if this very package lies there: a checkout that
+        inherited: PYTHONPATH of this process. An empty entry means the working directory and is
+            left out; a relative one is relative to the present working directory.
+        first_entry: `sys.path[0]`: if `is_safe` is false, the working directory or the directory of
+            the program. The engine gets it only if it contains this package, as in a checkout that
             is not installed, started by `python -m routed`.
         is_safe: whether Python was started with -P.
     """
@@ -62,7 +63,7 @@ def module_path(inherited: str, first_entry: str, is_safe: bool) -> str:
     return os.pathsep.join(dict.fromkeys(entries))
 
 
-# Now, and not at the start of an engine: the parent has changed to / by then.
+# At import, not at the start of an engine: by then the working directory of the parent is /.
 _MODULE_PATH = module_path(
     os.environ.get("PYTHONPATH", ""), sys.path[0] if sys.path else "", sys.flags.safe_path
 )
@@ -70,11 +71,11 @@ _MODULE_PATH = module_path(
 
 @dataclass(frozen=True, slots=True)
 class EngineProcess:
-    """A started engine, as its parent holds it. The owner closes the three descriptors."""
+    """The parent's handles of an engine process. Its owner closes the three descriptors."""
 
     pid: int
     pidfd: int
-    """Readable when the process has ended."""
+    """A pidfd, which is readable once the process has ended."""
     channel: socket.socket
     """The parent's end of the SOCK_SEQPACKET pair."""
     output_fd: int
@@ -85,13 +86,13 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
     """Start an engine that will run as uid and gid.
 
     Args:
-        uid: whom it becomes once it has imported its code.
+        uid: the user that it changes to once it has imported its code.
         gid: its only group.
-        sandbox: auto, required or off (`sandbox:` in the configuration).
-        channel_buffer_bytes: socket buffer of each direction.
+        sandbox: `auto`, `required` or `off` (`sandbox:` in the configuration).
+        channel_buffer_bytes: size of the socket buffer of each direction.
 
     Raises:
-        OSError: no more processes or descriptors.
+        OSError: there is no free process or descriptor.
     """
     with ExitStack() as undo, ExitStack() as theirs_only:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,20 +132,20 @@ def _spawn(argv: list[str], nothing: int, channel: int, output: int) -> int:
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD),
         ],
         setsigdef=[signal.SIGPIPE],
-        setsigmask=SERVED,  # held until the engine has set them to be ignored
+        setsigmask=SERVED,  # blocked until the engine has set them to be ignored
     )
 
 
 def _end(pid: int) -> None:
-    """End a child that cannot be watched."""
+    """Kill a child process that cannot be watched, and reap it."""
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
 def is_uid_mapped(uid: int) -> bool:
-    """Whether a uid exists in this user namespace: others cannot be switched to.
+    """Whether a uid is mapped in this user namespace; a process cannot change to another uid.
 
-    Without a /proc it is taken to exist; setuid(2) has the last word.
+    Without /proc the result is true, and setuid(2) fails if the uid is not mapped.
     """
     try:
         with open("/proc/self/uid_map", encoding="ascii") as uid_map:
