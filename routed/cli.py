@@ -1,16 +1,16 @@
-"""The command line of the daemon: what to do, checked before anything is done.
+"""The command line of the daemon.
 
 Exit statuses:
     0    the daemon runs (background), has stopped in order (foreground), or the check passed
-    1    it cannot run here: somebody else runs, a socket is in use, a privilege is missing, ...
-    2    the command line or the configuration is wrong; nothing was touched
-    5    standard output cannot be written, and was to have the version, the schema or the help
+    1    the daemon cannot run: another one is running, a socket is in use, a privilege is missing
+    2    the command line or the configuration is invalid; nothing was changed
+    5    the version, the schema or the help cannot be written to standard output
 
-A check's verdict, a wrong command line and how a start went are in the status, wherever the words
-go: a message that cannot be written is lost, and changes nothing.
+The status always has the result of a check, of the command line and of a start: a message that
+cannot be written is lost and does not change the status.
 
-The configuration is loaded by the same code for `--check`, a start and a reload. The engine's role
-is started by the parent only; its options are not for people.
+The configuration is loaded by the same code for `--check`, a start and a reload. Only the parent
+starts the program with the role of the engine, whose options are not for users.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from ipc.standard_streams import occupy_standard_streams, open_nothing, write_message
 from routed import __version__
 
-if TYPE_CHECKING:  # nothing of the daemon is imported before it is needed
+if TYPE_CHECKING:  # modules of the daemon are imported only when they are needed
     from _typeshed import SupportsWrite
 
     from routed.config.schema import Config
@@ -43,7 +43,7 @@ EXIT_UNWRITTEN = 5
 
 
 class _Version(argparse.Action):
-    """What it takes to know is imported only when somebody asks."""
+    """The action of `--version`, which imports the optional extensions."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from ipc.extension import native
@@ -58,20 +58,21 @@ class _Version(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose help is an answer like any other, and whose errors have their status always."""
+    """A parser whose exit status does not depend on whether its errors can be written, and is
+    EXIT_UNWRITTEN if its help cannot be written."""
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print it, and end: argparse passes over in silence that it cannot be written."""
+        """Print the help and exit; argparse would ignore that it cannot be written."""
         self.exit(_answer(self.format_help()))
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and end."""
+        """Print an error of the command line and exit."""
         _complain(f"{self.format_usage()}{self.prog}: error: {message}")
         self.exit(EXIT_USAGE)
 
 
 def _answer(text: str) -> int:
-    """Print what was asked for; the exit status. A reader who has left (`head`) wants no more."""
+    """Print a requested text. Returns the exit status; a closed pipe (`head`) is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -85,16 +86,16 @@ def _answer(text: str) -> int:
 
 
 def _complain(text: str) -> None:
-    """Tell the person at the terminal, who may read slowly."""
+    """Print an error on standard error, waiting until it has been written."""
     try:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     except OSError:
-        _forget_output(sys.stderr)  # the exit status says it
+        _forget_output(sys.stderr)  # the exit status has the result
 
 
 def _forget_output(stream: TextIO | None = None) -> None:
-    """Python writes what is buffered once more when it ends, and would fail again."""
+    """Redirect a stream to /dev/null: at exit Python flushes its buffer, and would fail again."""
     nowhere = open_nothing(takes_writes=True)
     os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
@@ -131,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command. Returns the exit status."""
     occupy_standard_streams()
     arguments = _parser().parse_args(argv)
     gc.disable()  # until everything is imported
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_engine(ids: str, sandbox: str) -> int:
     from routed.parent import signals
 
-    signals.ignore()  # they are the parent's
+    signals.ignore()  # the parent handles them
     from routed.engine.main import run_engine
 
     _calm_collector()
@@ -157,12 +158,13 @@ def _run_engine(ids: str, sandbox: str) -> int:
 
 
 def _calm_collector() -> None:
-    """Have the cyclic collector look seldom, and never at the code and the configuration.
+    """Let the cyclic garbage collector run rarely, and never on the code and the configuration.
 
-    A table of a million routes is millions of objects and no cycles: with the default thresholds
-    half of the time of a load was spent walking them (measured on 86,000 routes). Frozen before the
-    fork, so that the pages stay shared. Importing was done without it, and what that left behind
-    (2,200 objects) is kept: looking for it costs a tenth of the start.
+    A table of a million routes has millions of objects and no cycles: with the default thresholds
+    half of the time of a load was spent on traversing them (measured with 86,000 routes). The
+    objects are frozen before the fork, so that their pages stay shared. The collector was off
+    during imports; the garbage of imports (2,200 objects) is kept, because to find it would take a
+    tenth of the time of the start.
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -170,8 +172,8 @@ def _calm_collector() -> None:
 
 
 def _start_of(config: Config, text: str, path: str) -> StartedBy:
-    """What to start by: the last good configuration when the file's was taken back, or when nobody
-    had confirmed it before the daemon ended."""
+    """Choose the configuration to start with: that of the file, unless it was reverted or never
+    confirmed; then the last confirmed one."""
     from routed.config.load import ConfigError, load_text
     from routed.parent.config_history import LastGood
     from routed.parent.main import StartedBy
@@ -214,17 +216,17 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
 
     signals.heed_children()
     if arguments.check:
-        signals.release()  # a check serves none, and a terminal that hangs up ends it
+        signals.release()  # a check handles none; their default action ends it
     else:
         signals.hold(*signals.SERVED - signals.END)
     path = os.path.abspath(arguments.config)
     try:
-        # By a pipe, too: nothing runs yet, and whoever waits for one may interrupt.
+        # A pipe is accepted as well: no task runs yet, and the user can interrupt the command.
         text = read_text(path, is_from_terminal=True)
         config = load_text(text, path)
         check_files(config, path)
     except ConfigError as error:
-        # Whoever asks for a check waits for its answer; a start waits for nobody.
+        # A check waits until its result has been written; a start must not wait for a reader.
         if arguments.check:
             _complain(str(error))
         else:
@@ -239,8 +241,8 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         _answer(f"{path}: ok\n")
         return EXIT_OK
 
-    # Imported before the fork, so that a broken installation is said on the terminal; no thread
-    # and no event loop exists until `run_parent`.
+    # Imported before the fork, so that the terminal shows the error of a broken installation. No
+    # thread and no event loop exists until `run_parent`.
     from routed.parent.daemonize import daemonize, stay_in_foreground
     from routed.parent.main import run_parent
 

@@ -7,9 +7,9 @@
  *     if (rfib_init(&fib, base, size) == 0)
  *         status = rfib_lookup4(&fib, address, &record, hops, 8);
  *
- * Addresses are 32-bit words in host byte order, the most significant first. A reader trusts
- * nothing: every address is checked, every walk is bounded. Needs C99 and the compiler's __atomic
- * builtins (gcc, clang).
+ * Addresses are 32-bit words in host byte order, the most significant first. The content of the
+ * snapshot is not trusted: every word address is checked, and every search is bounded. Needs C99 and
+ * the compiler's __atomic builtins (gcc, clang).
  */
 #ifndef ROUTED_FIB_SNAPSHOT_H
 #define ROUTED_FIB_SNAPSHOT_H
@@ -55,11 +55,11 @@ enum {                                  /* a record, word indexes */
 };
 
 struct rfib_record {                    /* RFIB_RECORD_WORDS words */
-    uint32_t shape;                     /* see rfib_family() and its kin */
+    uint32_t shape;                     /* see rfib_family(), rfib_prefix_len(), ... */
     uint32_t distance, metric, tag;
     uint32_t next_hops;                 /* word index of the first one */
     uint32_t next_hop_count;
-    uint32_t is_current;                /* 0: replaced since; for listing only */
+    uint32_t is_current;                /* 0: the record has been replaced; for listing only */
     uint32_t reserved;
     uint32_t network[4];                /* IPv4 in the first */
 };
@@ -98,7 +98,7 @@ static inline uint32_t rfib_load(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Check a mapped snapshot once; the checked values are kept, the header is not read again.
+/* Check a mapped snapshot, and keep the checked values; they are not read again from the header.
  * Returns 0 or RFIB_DAMAGED. `bytes` is the size of the file. */
 static inline int rfib_init(struct rfib *fib, const void *base, size_t bytes)
 {
@@ -145,7 +145,7 @@ static inline void rfib_copy(void *to, const uint32_t *from, uint32_t count)
         words[i] = rfib_load(&from[i]);
 }
 
-/* `bits` bits of a 128-bit address, beginning `left` bits from its low end; bits <= 26. */
+/* Return `bits` bits of a 128-bit address, beginning `left` bits from its low end; bits <= 26. */
 static inline uint32_t rfib_bits(const uint32_t a[4], unsigned left, unsigned bits)
 {
     unsigned word = 3 - left / 32, shift = left % 32;
@@ -153,7 +153,7 @@ static inline uint32_t rfib_bits(const uint32_t a[4], unsigned left, unsigned bi
     return (uint32_t)(both >> shift) & ((1u << bits) - 1);
 }
 
-/* The 32 bits of an address whose lowest is `left` - 32 bits from its low end. */
+/* Return 32 bits of an address, beginning `left` - 32 bits (at least 0) from its low end. */
 static inline uint32_t rfib_low(const uint32_t a[4], unsigned left)
 {
     unsigned from = left > 32 ? left - 32 : 0, word = 3 - from / 32, shift = from % 32;
@@ -161,8 +161,8 @@ static inline uint32_t rfib_low(const uint32_t a[4], unsigned left)
     return (uint32_t)(both >> shift);
 }
 
-/* The record's number in *record (0: none). `a` is right-aligned in 128 bits; `which` is 0 for IPv4,
- * 1 for IPv6. */
+/* Find the number of a record, in *record (0: none). Returns 0 or RFIB_DAMAGED. `a` is right-aligned
+ * in 128 bits; `which` is 0 for IPv4, 1 for IPv6. */
 static inline int rfib_find(const struct rfib *fib, unsigned which, const uint32_t a[4],
                             uint32_t *record)
 {
@@ -216,9 +216,9 @@ static inline int rfib_find(const struct rfib *fib, unsigned which, const uint32
     return *record > fib->records_max ? RFIB_DAMAGED : 0;
 }
 
-/* RFIB_FOUND with a copy of the record, RFIB_NO_ROUTE, RFIB_DAMAGED, or RFIB_BUSY when the daemon
- * writes faster than this process can read. `hops`, when it is not NULL, gets up to `hops_max` next
- * hops; found->next_hop_count says how many there are. */
+/* Look up an address. Returns RFIB_FOUND with a copy of the record, RFIB_NO_ROUTE, RFIB_DAMAGED, or
+ * RFIB_BUSY if the daemon writes faster than this process can read. If `hops` is not NULL, up to
+ * `hops_max` next hops are copied to it; found->next_hop_count is the number of all next hops. */
 static inline int rfib_lookup(const struct rfib *fib, unsigned which, const uint32_t a[4],
                               struct rfib_record *found, struct rfib_next_hop *hops,
                               uint32_t hops_max)
@@ -250,7 +250,7 @@ static inline int rfib_lookup(const struct rfib *fib, unsigned which, const uint
     return RFIB_BUSY;
 }
 
-/* IPv4: `address` in host byte order. */
+/* Look up an IPv4 address, in host byte order. */
 static inline int rfib_lookup4(const struct rfib *fib, uint32_t address, struct rfib_record *found,
                                struct rfib_next_hop *hops, uint32_t hops_max)
 {
@@ -258,7 +258,7 @@ static inline int rfib_lookup4(const struct rfib *fib, uint32_t address, struct 
     return rfib_lookup(fib, 0, a, found, hops, hops_max);
 }
 
-/* IPv6: four words in host byte order, the most significant first. */
+/* Look up an IPv6 address: four words in host byte order, the most significant first. */
 static inline int rfib_lookup6(const struct rfib *fib, const uint32_t address[4],
                                struct rfib_record *found, struct rfib_next_hop *hops,
                                uint32_t hops_max)

@@ -1,15 +1,16 @@
-/* The extension `_search`, optional: searching a snapshot of the FIB.
+/* The optional extension `_search`, which searches a snapshot of the FIB.
  *
- * Same answers as ipc/fib_search.py, which is the reference and the fallback; one test suite runs
- * over both. (The writer's extension is routed/snapshot/native/writer.h.) The layout is explained in
- * ipc/fib_layout.py, the single search is that of fib_snapshot.h, which every C program may use.
+ * The results are the same as those of ipc/fib_search.py, which is the reference and the fallback;
+ * the same tests run with both. (The writer's extension is routed/snapshot/native/writer.h.) The
+ * layout is explained in ipc/fib_layout.py; a single address is searched by fib_snapshot.h, which
+ * every C program may use.
  *
- * A batch is searched a group of addresses at a time, step by step: each step reads one word for every
- * address that is not answered yet and asks the processor for the next one in advance, so that the
- * waits for memory overlap. The interpreter lock is released meanwhile.
+ * A batch is searched in groups of addresses, step by step. Each step reads one word for every
+ * address without a result and prefetches its next word, so that the memory accesses overlap. The
+ * interpreter lock is released meanwhile.
  *
- * Nothing that is read from a snapshot is trusted: an index is compared with the size of the
- * mapping before it is used, and each step uses up bits of the address, so a walk ends.
+ * No word of a snapshot is trusted: an index is compared with the size of the mapping before it is
+ * used, and each step consumes bits of the address, so every search ends.
  *
  * Plain CPython API, limited to the stable ABI of Python 3.11. Needs a compiler with __int128 and
  * __atomic builtins (gcc, clang on 64-bit machines); without one the package works without it.
@@ -132,8 +133,8 @@ INLINE uint32_t bucket_value(const uint32_t *words, const struct walk *walk, u12
     return rfib_load(&words[walk->at + starts + (index < starts ? index : starts)]);
 }
 
-/* Go on with the addresses of a group that are not answered yet, whose walks stand at a word that
- * leads on. Returns whether nothing looked damaged. */
+/* Continue the search for the addresses of a group that have no result yet. Returns whether no
+ * damage was found. */
 INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addresses,
                         struct walk *walks, unsigned waiting, uint32_t *out, int is_ipv6)
 {
@@ -173,13 +174,13 @@ INLINE int finish_group(const struct rfib *fib, uint32_t total, const u128 *addr
     return 1;
 }
 
-/* `yes` if the condition is 1, `no` if it is 0, without a branch whatever the compiler prefers. */
+/* Return `yes` if the condition is 1 and `no` if it is 0, without a branch. */
 INLINE uint32_t choose(uint32_t condition, uint32_t yes, uint32_t no)
 {
     return no ^ ((no ^ yes) & (0u - condition));
 }
 
-/* Search up to GROUP6 IPv6 addresses. Returns whether nothing looked damaged. */
+/* Search up to GROUP6 IPv6 addresses. Returns whether no damage was found. */
 static int search_group6(const struct rfib *fib, uint32_t total, const u128 *addresses,
                          uint32_t *out, unsigned count)
 {
@@ -188,7 +189,7 @@ static int search_group6(const struct rfib *fib, uint32_t total, const u128 *add
     uint32_t fallback = load(&words[RFIB_W_IPV6 + RFIB_F_DEFAULT_RECORD]), is_wrong = 0;
     struct walk walks[GROUP6];
 
-    /* Directories are in their way, whose words are no branches: all walks begin at the root. */
+    /* IPv6 tries have several levels of directories: all searches begin at the root directory. */
     for (i = 0; i < count; i++) {
         walks[i].index = (uint8_t)i;
         walks[i].kind = 0;
@@ -204,10 +205,10 @@ static int search_group6(const struct rfib *fib, uint32_t total, const u128 *add
     return !is_wrong;
 }
 
-/* Search up to GROUP4 IPv4 addresses. Returns whether nothing looked damaged.
+/* Search up to GROUP4 IPv4 addresses. Returns whether no damage was found.
  *
- * The first two steps, which answer most addresses, are written without branches that depend on the
- * table: a wrong guess costs the processor more than the reads. */
+ * The first two steps, which suffice for most addresses, have no branches that depend on the table:
+ * a mispredicted branch takes longer than the reads. */
 static int search_group4(const struct rfib *fib, uint32_t total, const uint32_t *addresses,
                          uint32_t *out, unsigned count)
 {
@@ -267,7 +268,7 @@ static u128 packed_ipv6(const unsigned char *bytes)
     return (u128)__builtin_bswap64(halves[0]) << 64 | __builtin_bswap64(halves[1]);
 }
 
-/* How the addresses of a batch lie in memory. */
+/* The layout of a batch's addresses in memory. */
 enum form { NUMBERS_IPV4, PACKED_IPV4, PACKED_IPV6 };
 
 static int search_chunk(const struct rfib *fib, uint32_t total, const unsigned char *from,
@@ -296,7 +297,7 @@ static int search_chunk(const struct rfib *fib, uint32_t total, const unsigned c
     return 1;
 }
 
-/* Search any number, and each chunk again when memory may have been reused meanwhile. */
+/* Search any number of addresses; a chunk is repeated if its memory may have been reused. */
 static int search_many(const struct rfib *fib, uint32_t total, const unsigned char *from,
                        uint32_t *out, size_t count, enum form form)
 {
@@ -405,8 +406,9 @@ static PyObject *find_one(Search *self, int is_ipv6, u128 address)
     return raise_status(self, RFIB_BUSY);
 }
 
-/* One try at what most IPv4 addresses need: the root's entry, and a branch below it. Whatever is
- * deeper, disturbed or damaged is left to `find_one`. Returns whether *record is the answer. */
+/* Try the two steps that suffice for most IPv4 addresses: the root's entry, and a branch below it.
+ * `find_one` handles deeper, concurrently changed and damaged tries. Returns whether *record has the
+ * result. */
 static int find_shallow4(const Search *self, uint32_t address, uint32_t *record)
 {
     const struct rfib *fib = &self->fib;

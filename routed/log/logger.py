@@ -1,6 +1,6 @@
 """The logger: checks declared events, filters them by level and rate, and passes them to a sink.
 
-    room --emit--> Logger (level, rate limit) --record--> sink
+    module --emit--> Logger (level, rate limit) --record--> sink
                                                  parent: `routed.parent.log_sinks`
                                                  engine: a LOG_EVENT to the parent (it has no files)
 
@@ -112,7 +112,7 @@ class TokenBucket:
 
 
 class Logger:
-    """Declared events in, records out: filters by level and by rate."""
+    """A filter of declared events by level and rate, which passes their records to a sink."""
 
     def __init__(
         self,
@@ -121,6 +121,14 @@ class Logger:
         level: Level = Level.INFO,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Begin with empty rate limits.
+
+        Args:
+            sink: the destination of records.
+            process: `parent` or `engine`, the process of emitted events.
+            level: the lowest level that is logged.
+            now: returns monotonic time in seconds.
+        """
         self.level = level
         self.sink = sink
         self.on_record: Callable[[LogRecord], None] | None = None
@@ -130,7 +138,7 @@ class Logger:
         self._process = process
         self._now = now
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
-        """By process and event."""
+        """Rate limits by process and event."""
 
     def emit(self, event: str, /, **fields: object) -> None:
         """Log one declared event with exactly its declared fields.

@@ -2,20 +2,20 @@
 
     entries of a slot --flatten--> disjoint ranges --encode--> words, position independent
 
-Level compression by fill factor as in Nilsson & Karlsson, with two departures that were measured
-(research notes, lpm.md): prefixes are first flattened into disjoint ranges, so there is no prefix
-chain to follow and nothing to verify after a skip; and a branch takes as many bits b as satisfy
-2^b <= ranges / fill, a rule on counts, which bounds memory like the exact rule on occupied slots
-and is cheaper to evaluate. The fill is generous (FILL_WHOLE) for a branch that decides everything
-at once, which a slot full of /24s does: one word for each, found by one access. It is strict
-(FILL_PART) for one that leaves something to decide; and a few ranges that are left become a bucket,
-which is searched. Measured on a million routes: 8.1 MB of blocks, four ranges in five one access
-away; with one fill of 0.25 and no regard to where the bits end, 11.5 MB and more depth.
+Level compression by fill factor as in Nilsson & Karlsson, with two differences, which were chosen
+by measurement. First, prefixes are flattened into disjoint ranges, so that there is no prefix chain
+to follow and nothing to verify after a skip. Second, a branch uses the largest number of bits b
+with 2^b <= ranges / fill. This rule on the number of ranges bounds memory like the exact rule on
+occupied slots, and is cheaper to evaluate. The fill factor is low (FILL_WHOLE) for a branch whose
+slots are all decided, as in a slot full of /24s: each has one word, which is found by one access.
+It is higher (FILL_PART) for a branch with undecided slots. A few remaining ranges become a bucket,
+which is searched linearly. Measured with a million routes: 8.1 MB of blocks, and four of five
+ranges are found by one access; with a single fill factor of 0.25, 11.5 MB and more depth.
 
-The C extension (`writer_block.c`) builds the same words, bit by bit, and is used if it is built;
+The C extension (`writer_block.c`) builds exactly the same words, and is used if it is built;
 property tests compare the two.
 
-Cost: linear in the entries; about 1.5 us an entry in Python, 0.1 us in C.
+Cost: linear in the entries; about 1.5 us per entry in Python, 0.1 us in C.
 """
 
 from __future__ import annotations
@@ -35,32 +35,35 @@ from ipc.fib_layout import (
 __all__ = ["Entries", "Entry", "build_block"]
 
 FILL_WHOLE = 0.25
+"""The fewest ranges per slot of a branch whose slots are all decided."""
 FILL_PART = 0.5
+"""The fewest ranges per slot of another branch."""
 BUCKET_RANGES_MAX = 8
 BRANCH_BITS_MAX = 15
 
 _SIZES = {width: [1 << width - length for length in range(width + 1)] for width in (32, 128)}
-"""Addresses of a prefix, by its length."""
+"""The number of addresses of a prefix, by width and length."""
 
 Entry = int
-"""A prefix in a slot: network bits << 8 | length, so that sorting nests prefixes."""
+"""A prefix in a slot: network bits << 8 | length. In sorted order, a prefix precedes those inside
+it."""
 
 Entries = Union[list[Entry], "array[int]"]
-"""Of IPv6 a list; of IPv4 an array("Q"), which is small and lies in one piece."""
+"""Entries in sorted order: a list for IPv6; for IPv4 an array("Q"), which is compact."""
 
 
 def build_block(entries: Entries, values: array[int], width: int, left: int) -> tuple[int, bytes]:
     """Build the block of one slot.
 
     Args:
-        entries: at least one, all in one slot, in order.
-        values: array("I"), one for each entry; 1 to 2**31 - 1.
+        entries: at least one entry, all in the same slot, in sorted order.
+        values: array("I") with a value for each entry; 1 to 2**31 - 1.
         width: bits of an address, 32 or 128.
-        left: those of them that the slot leaves undecided.
+        left: the number of bits that the slot leaves undecided.
 
     Returns:
-        The word that stands for the slot, to which the block's address is to be added when there is
-        a block, and the block, which is empty when the word says everything.
+        The word of the slot, and the words of the block. If there is a block, its address must be
+        added to the word; it is empty if a single value covers the whole slot.
     """
     low = entries[0] >> 8 >> left << left
     starts, found = _flatten(entries, values, width, low, low + (1 << left))
@@ -72,14 +75,14 @@ def build_block(entries: Entries, values: array[int], width: int, left: int) -> 
 def _flatten(
     entries: Entries, values: array[int], width: int, low: int, high: int
 ) -> tuple[list[int], list[int]]:
-    """Nested prefixes as disjoint ranges: where each begins, and its value (0 for none).
+    """Convert nested prefixes to disjoint ranges. Returns the start and value (0: none) of each.
 
-    Neighboring ranges with one value are one range. Cost: linear in the entries.
+    Adjacent ranges with the same value are joined. Cost: linear in the entries.
     """
-    ranges = {low: 0}  # in order, because positions only grow; what begins later at one place wins
+    ranges = {low: 0}  # sorted, because positions only grow; a later range at a position replaces
     sizes = _SIZES[width]
     around: list[tuple[int, int]] = []
-    end, inside = high, 0  # of the innermost prefix around the last one, or of the slot itself
+    end, inside = high, 0  # end and value of the innermost prefix around the last, or of the slot
     last_end, last_value = high, 0
     for entry, value in zip(entries, values, strict=True):
         network = entry >> 8
@@ -89,7 +92,7 @@ def _flatten(
                 position = end
                 end, inside = around.pop()
                 ranges[position] = inside
-        else:  # it lies inside the last one
+        else:  # inside the last prefix
             around.append((end, inside))
             end, inside = last_end, last_value
         ranges[network] = value
@@ -107,14 +110,14 @@ def _encode(starts: list[int], values: list[int], low: int, left: int, block: li
     """Append the words of one subtrie to a block.
 
     Args:
-        starts: where ranges begin, the first at `low`.
-        values: theirs.
+        starts: the first address of each range; `low` for the first range.
+        values: the value of each range.
         low: the first address of the subtrie.
-        left: bits that are not decided yet.
-        block: grows.
+        left: the number of undecided bits.
+        block: the words of the block so far; the words of the subtrie are appended.
 
     Returns:
-        The word that stands for the subtrie, with an offset into the block.
+        The word of the subtrie; if it has words in the block, their offset is part of it.
     """
     count = len(starts)
     if count == 1:
@@ -130,7 +133,7 @@ def _encode(starts: list[int], values: list[int], low: int, left: int, block: li
             return (count + BUCKET_RANGES_BIAS) << KIND_SHIFT | at
         bits = min(BRANCH_BITS_MAX, deciding, int(count / FILL_PART).bit_length() - 1)
     left -= bits
-    if bits == deciding:  # each range is so many whole slots
+    if bits == deciding:  # each range consists of whole slots
         ends = [*starts[1:], low + (1 << left + bits)]
         sizes = [end - start >> left for start, end in zip(starts, ends, strict=True)]
         words = [RECORD_FLAG | value if value else 0 for value in values]
@@ -139,7 +142,7 @@ def _encode(starts: list[int], values: list[int], low: int, left: int, block: li
     block.extend([0] * (1 << bits))
     first = 0
     for slot in range(1 << bits):
-        # starts[first] is the range that `low` lies in.
+        # starts[first] is the range that contains `low`.
         high = low + (1 << left)
         if first + 1 == count or starts[first + 1] >= high:
             last = first + 1
@@ -154,7 +157,7 @@ def _encode(starts: list[int], values: list[int], low: int, left: int, block: li
 
 
 def _deciding_bits(starts: list[int], left: int) -> int:
-    """How many of the `left` bits it takes to tell all ranges apart; at least 1."""
+    """Return how many of the `left` bits distinguish all ranges; at least 1."""
     ends = 0
     for start in starts[1:]:
         ends |= start

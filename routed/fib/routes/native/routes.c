@@ -1,14 +1,14 @@
-/* The extension `_routes`, optional: work on the kernel's routes, a million of them.
+/* The optional extension `_routes`, for work on up to a million kernel routes.
  *
- *     RouteTable        what routed/fib/routes/delta.py keeps in dictionaries, in 24 bytes an IPv4 route
- *     check_keys        whether columns of prefixes are prefixes (as routed/model/columns.py)
- *     fill_templates    a buffer of route messages (as routed/fib/routes/bulk.py)
- *     split_page        a page of a kernel's dump, by all that is not the prefix (the same)
+ *     RouteTable        the dictionaries of routed/fib/routes/delta.py, with 24 bytes per IPv4 route
+ *     check_keys        validates columns of prefixes (as routed/model/columns.py)
+ *     fill_templates    builds a buffer of route messages (as routed/fib/routes/bulk.py)
+ *     split_page        groups the routes of a dump's page that differ only in the prefix (the same)
  *
- * Same answers as the Python code, which is the reference and the fallback; one test suite runs over
- * both. Prefixes come and go as columns of bytes, address << 8 | length, big-endian, 8 bytes each for
- * IPv4 and 17 for IPv6; values as lists of objects with columns of u32 indices, big-endian, into
- * them.
+ * The results are the same as those of the Python code, which is the reference and the fallback; the
+ * same tests run with both. Prefixes are passed as columns of bytes: address << 8 | length,
+ * big-endian, 8 bytes each for IPv4 and 17 for IPv6. Values are passed as lists of objects, with
+ * columns of u32 indices, big-endian, into them.
  *
  * Plain CPython API, limited to the stable ABI of Python 3.11. Needs a compiler with __int128.
  */
@@ -68,7 +68,7 @@ static int has_host_bits(const uint8_t *address, size_t address_bytes, unsigned 
     return 0;
 }
 
-/* check_keys(column, address_bytes): the position of the first key that is no prefix, or -1. */
+/* check_keys(column, address_bytes): return the position of the first invalid prefix, or -1. */
 static PyObject *check_keys(PyObject *module, PyObject *args)
 {
     const char *column;
@@ -94,12 +94,12 @@ static PyObject *check_keys(PyObject *module, PyObject *args)
     return PyLong_FromLong(-1);
 }
 
-/* Where things are in a route message: routed/fib/routes/codec.py. What we send begins with the
- * destination, what the kernel sends with the table. */
+/* Offsets in a route message, as in routed/fib/routes/codec.py. In the daemon's messages the first
+ * attribute is the destination, in the kernel's messages it is the table. */
 enum { LENGTH_AT = 0, TYPE_AT = 4, SEQUENCE_AT = 8, PREFIX_LEN_AT = 17, SENT_ADDRESS_AT = 32, SEEN_ADDRESS_AT = 40 };
 
-/* fill_templates(templates, indices, keys, address_bytes, first_sequence): one message for each
- * key, from the template that its index names, with consecutive sequence numbers. */
+/* fill_templates(templates, indices, keys, address_bytes, first_sequence): build one message for
+ * each key from the template at its index, with consecutive sequence numbers. */
 static PyObject *fill_templates(PyObject *module, PyObject *args)
 {
     PyObject *templates, *buffer;
@@ -145,7 +145,7 @@ static PyObject *fill_templates(PyObject *module, PyObject *args)
 
 enum { FORMS_MAX = 64 };
 
-/* Messages of one page that differ in their prefix only. */
+/* A group of messages of a page that differ only in the prefix. */
 struct form {
     const uint8_t *message;
     uint32_t length;
@@ -163,7 +163,7 @@ static int is_form(const struct form *form, const uint8_t *message, uint32_t len
            !memcmp(form->message + after, message + after, length - after);
 }
 
-/* The message of a form with its prefix zeroed, and its keys. */
+/* Return the message of a form with its prefix set to zero, and the keys. */
 static PyObject *form_answer(const struct form *form, size_t address_bytes, size_t key_bytes)
 {
     PyObject *sample = PyBytes_FromStringAndSize((const char *)form->message, form->length);
@@ -186,9 +186,9 @@ static int add_answer(PyObject *list, PyObject *item)
     return status;
 }
 
-/* split_page(page, address_bytes): a list of (message without its prefix, column of keys) and a list
- * of messages that are no routes with a destination; ValueError if the page holds no netlink
- * messages. */
+/* split_page(page, address_bytes): return a list of (message without its prefix, column of keys) and
+ * a list of the other messages, which are not routes with a destination or have no group; ValueError
+ * if the page does not consist of netlink messages. */
 static PyObject *split_page(PyObject *module, PyObject *args)
 {
     const char *bytes;
@@ -240,7 +240,7 @@ static PyObject *split_page(PyObject *module, PyObject *args)
             for (at = 0; at < forms_count; at++)
                 if (is_form(&forms[at], message, length, address_bytes))
                     break;
-        if (at == FORMS_MAX) {          /* a page of routes that have nothing in common */
+        if (at == FORMS_MAX) {          /* too many forms in this page */
             status = add_answer(singles, PyBytes_FromStringAndSize((const char *)message, length));
             continue;
         }

@@ -1,4 +1,4 @@
-/* The extension `_routes`: what its files share.
+/* The extension `_routes`: declarations for its files.
  *
  *     routes.c         the module: columns of prefixes, route messages
  *     routes_table.c   RouteTable: work on many keys at once, and its methods
@@ -31,11 +31,14 @@ static inline uint32_t load_index(const char *indices, size_t position)
     return ntohl(index);
 }
 
-/* ValueError or IndexError, and -1, unless there is an index below the limit for each key. */
+/* Check that there is an index below the limit for each key. Returns 0, or -1 with ValueError or
+ * IndexError. */
 int check_indices(const char *indices, Py_ssize_t length, size_t count, Py_ssize_t limit);
-/* ValueError, and -1, unless an address has 4 or 16 bytes. *key_bytes: the size of a key. */
+/* Check that an address has 4 or 16 bytes. Returns 0 and sets *key_bytes to the size of a key, or
+ * returns -1 with ValueError. */
 int check_address_bytes(int address_bytes, size_t *key_bytes);
-/* ValueError, and -1, unless a column consists of whole keys. *count: how many. */
+/* Check that a column consists of whole keys. Returns 0 and sets *count to their number, or returns
+ * -1 with ValueError. */
 int check_column(Py_ssize_t length, size_t key_bytes, size_t *count);
 
 /* --- the store (routes_store.c) --------------------------------------------------------------- */
@@ -44,7 +47,7 @@ enum { SAME, TO_INSTALL, HELD, TO_REMOVE, SIDES, NOWHERE };
 enum { F_LIVE = 1, F_HELD = 2, F_QUEUED_INSTALL = 4, F_QUEUED_REMOVE = 8, F_MARKED = 16 };
 
 struct entry {
-    uint32_t desired, kernel;           /* of a dead entry: the next dead one in `desired` */
+    uint32_t desired, kernel;           /* in a dead entry, `desired` is the next dead entry */
     uint8_t prefix_len, flags;
     uint16_t unused;
     uint8_t address[];
@@ -55,10 +58,10 @@ struct queue {
     size_t head, tail, capacity;
 };
 
-/* An interned value; the lists that it is in are chains of numbers, ended by 0. */
+/* An interned value; its lists are chains of value numbers that end with 0. */
 struct value {
-    PyObject *object;                   /* NULL: free */
-    uint32_t uses, local;               /* local: its place in `struct rows` + 1 */
+    PyObject *object;                   /* NULL if the number is free */
+    uint32_t uses, local;               /* local: its position in the values of `struct rows` + 1 */
     uint32_t next_free, next_to_check, next_local;
     uint8_t is_to_check;
 };
@@ -67,8 +70,8 @@ typedef struct {
     PyObject_HEAD
     size_t address_bytes, key_bytes, stride;
     uint8_t *entries;
-    uint32_t used, capacity, live, first_dead; /* first_dead: a number + 1 */
-    uint32_t *slots;                    /* entry numbers + 1; 0 is free */
+    uint32_t used, capacity, live, first_dead; /* first_dead: an entry number + 1, or 0 */
+    uint32_t *slots;                    /* entry numbers + 1; 0 if the slot is free */
     unsigned slot_bits;
     uint64_t seed[2];
     size_t counts[SIDES], replaced;
@@ -81,20 +84,22 @@ typedef struct {
     uint32_t free, to_check, locals;    /* heads of chains */
 } Table;
 
-/* Make room for so many new keys, each of which may be queued. */
+/* Reserve memory for `count` new keys, each of which may be queued. */
 int store_reserve(Table *table, size_t count);
 int store_reserve_queue(struct queue *queue, size_t count);
-/* Give back memory that an empty table, or an empty queue, no longer needs. */
+/* Free memory that an empty table, or an empty queue, no longer needs. */
 void store_give_back(Table *table);
-/* The number of a value, a new one if need be; 0 with an exception. Runs Python code (the value's
- * hash and comparison). `store_forget_unused` must follow. */
+/* Return the number of a value, a new one if it has none; 0 with an exception. Runs Python code (the
+ * value's hash and comparison). `store_forget_unused` must follow. */
 uint32_t store_intern(Table *table, PyObject *object);
-/* Forget the values that are no longer used. Runs Python code. */
+/* Remove the values that are no longer used. Runs Python code. */
 int store_forget_unused(Table *table);
-/* A new entry for a key; `store_reserve` has made room for it. */
+/* Create an entry for a key, in memory that `store_reserve` has reserved. */
 struct entry *store_new_entry(Table *table, const uint8_t *key);
+/* Append an entry to a queue, unless its flag shows that it is queued. */
 void store_enqueue(struct queue *queue, struct entry *entry, uint32_t number, uint8_t flag);
-/* Change an entry: what is desired, what is in the kernel, whether it has to wait. */
+/* Set the desired value, the kernel's value and the flag F_HELD of an entry, and queue it if it has
+ * to be installed or removed. */
 void store_change(Table *table, struct entry *entry, uint32_t desired, uint32_t kernel, int is_held);
 
 static inline struct entry *entry_at(const Table *table, uint32_t number)
@@ -121,8 +126,8 @@ static inline int is_replaced(const struct entry *entry)
     return entry->desired && entry->kernel && entry->desired != entry->kernel;
 }
 
-/* The slot where the search for a key begins. The multipliers are secret, so prefixes that collide
- * cannot be chosen from outside. */
+/* Return the slot at which the search for a key begins. The multipliers are secret, so that a
+ * neighbor cannot choose prefixes that collide. */
 static inline uint32_t slot_of(const Table *table, const uint8_t *address, uint8_t prefix_len)
 {
     uint64_t mixed;
@@ -149,7 +154,7 @@ static inline int is_key_of(const Table *table, const struct entry *entry, const
            !memcmp(entry->address, address_of(table, key), table->address_bytes);
 }
 
-/* The entry of a key; NULL when there is none. In the header, because it runs for every key. */
+/* Find the entry of a key; NULL if there is none. It is inline because it runs for every key. */
 static inline struct entry *find_entry(const Table *table, const uint8_t *key)
 {
     uint32_t mask, slot;

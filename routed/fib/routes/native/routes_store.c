@@ -1,23 +1,22 @@
-/* The store of a RouteTable: entries, their index, queues, values. No Python code but for values.
+/* The store of a RouteTable: entries, hash index, queues and values. Only values run Python code.
  *
  * A table is an array of entries and a hash index of entry numbers, with linear probing. An entry is
  *
  *     desired u32 | kernel u32 | prefix length u8 | flags u8 | unused u16 | address (4 or 16)
  *
- * where desired and kernel are numbers of interned values, 0 for none. Equal values have equal numbers,
- * so the side of the difference that a key is on follows from its entry:
+ * where desired and kernel are numbers of interned values, 0 for none. Equal values have the same
+ * number, so the state of a key follows from its entry:
  *
  *     desired = 0                to remove      desired = kernel     same
- *     desired != kernel          held, if it has been told to wait; else to install
- *     ... and kernel != 0        replaced, too
+ *     desired != kernel          held, if the flag F_HELD is set; else to install
+ *     ... and kernel != 0        also replaced
  *
- * A key that comes to the sides `to install` or `to remove` is put into a queue of entry numbers, once.
- * Whether it is still on that side is checked when it is popped. Work on many keys is done sixteen at
- * a time: first all their index words are fetched, then all their entries, then the work is done, so
- * that the waits for memory overlap.
+ * A key that becomes `to install` or `to remove` is appended to a queue of entry numbers, once. When
+ * it is popped, its state is checked again. Sixteen keys are processed at a time: first their index
+ * words are prefetched, then their entries, so that the memory accesses overlap.
  *
- * Invariants: memory is reserved before anything is changed, so a call is carried out whole or not at
- * all. No Python code runs while entries are in use: values are interned before and forgotten after.
+ * Invariants: memory is reserved before a change, so a call is carried out completely or not at all.
+ * No Python code runs while entries are in use: values are interned before and removed afterwards.
  */
 #include "routes.h"
 
@@ -36,7 +35,7 @@ static void enter_slot(Table *table, uint32_t number)
     table->slots[slot] = number + 1;
 }
 
-/* Close the gap that a removed entry leaves, so that no search ends at it too early. */
+/* Remove an entry from the index and close the gap, at which searches would end too early. */
 static void leave_slot(Table *table, uint32_t number)
 {
     const struct entry *entry = entry_at(table, number);
@@ -166,7 +165,7 @@ static inline void check_later(Table *table, uint32_t number)
     }
 }
 
-/* Room for one more; number 0 is no value. */
+/* Return a free value number, with memory for it; 0 if there is no memory. */
 static uint32_t free_number(Table *table)
 {
     if (table->free)
@@ -271,7 +270,7 @@ struct entry *store_new_entry(Table *table, const uint8_t *key)
     }
     entry->desired = entry->kernel = 0;
     entry->prefix_len = key[table->key_bytes - 1];
-    entry->flags &= F_QUEUED_INSTALL | F_QUEUED_REMOVE; /* the place is still in the queue */
+    entry->flags &= F_QUEUED_INSTALL | F_QUEUED_REMOVE; /* its number may still be in a queue */
     entry->flags |= F_LIVE;
     memcpy(entry->address, address_of(table, key), table->address_bytes);
     table->live++;

@@ -1,4 +1,5 @@
-/* RouteTable: what is done with many keys at once, and its methods (routed/fib/routes/native_tracker.py). */
+/* RouteTable: operations on many keys at once, and the methods for Python
+ * (routed/fib/routes/native_tracker.py). */
 #include "routes.h"
 
 enum { AHEAD = 16, SCATTER_FROM = 256 };
@@ -12,11 +13,11 @@ struct work {
     Table *table;
     const uint8_t *keys;
     size_t count;
-    /* What is done with one key; its entry is NULL when there is none. */
+    /* Processes one key; its entry is NULL if there is none. */
     action *act;
-    const uint32_t *numbers;            /* of values */
-    const char *indices;                /* into these; NULL when all have the first */
-    uint8_t *found;                     /* keys for the answer */
+    const uint32_t *numbers;            /* value numbers */
+    const char *indices;                /* indices into `numbers`; NULL if all keys have the first */
+    uint8_t *found;                     /* the keys to return */
     size_t found_count, tally;
 };
 
@@ -63,7 +64,7 @@ static int set_keys(struct work *work, const char *keys, Py_ssize_t length)
     return check_column(length, work->table->key_bytes, &work->count);
 }
 
-/* Intern a list of values; their numbers are the caller's to free. */
+/* Intern a list of values. Returns their numbers, which the caller must free. */
 static uint32_t *intern_all(Table *table, PyObject *values)
 {
     Py_ssize_t count = PyList_Size(values);
@@ -75,7 +76,7 @@ static uint32_t *intern_all(Table *table, PyObject *values)
         return NULL;
     }
     for (Py_ssize_t at = 0; at < count; at++) {
-        /* Held meanwhile: comparing values runs Python code, which might change the list. */
+        /* Keep a reference: comparing values runs Python code, which might change the list. */
         PyObject *object = Py_XNewRef(PyList_GetItem(values, at));
         numbers[at] = object ? store_intern(table, object) : 0;
         Py_XDECREF(object);
@@ -84,7 +85,7 @@ static uint32_t *intern_all(Table *table, PyObject *values)
             PyErr_Fetch(&type, &error, &traceback);
             free(numbers);
             if (store_forget_unused(table))
-                PyErr_Clear();          /* the first error says more */
+                PyErr_Clear();          /* the first error is reported */
             PyErr_Restore(type, error, traceback);
             return NULL;
         }
@@ -92,7 +93,7 @@ static uint32_t *intern_all(Table *table, PyObject *values)
     return numbers;
 }
 
-/* Do something with keys and their values; -1 with an exception. */
+/* Process keys with values. Returns 0, or -1 with an exception. */
 static int run_valued(struct work *work, PyObject *args)
 {
     Table *table = work->table;
@@ -117,7 +118,7 @@ static int run_valued(struct work *work, PyObject *args)
     return store_forget_unused(table);
 }
 
-/* Do something with keys; -1 with an exception. */
+/* Process keys without values. Returns 0, or -1 with an exception. */
 static int run_plain(struct work *work, PyObject *args)
 {
     const char *keys;
@@ -482,7 +483,7 @@ static PyObject *table_values(Table *self, PyObject *unused)
     return PyDict_Keys(self->interned);
 }
 
-/* select(side): every key of a side; SIDES stands for what is replaced. */
+/* select(side): return every key of a side; SIDES selects the keys that are replaced. */
 static PyObject *table_select(Table *self, PyObject *args)
 {
     struct rows rows;
@@ -506,7 +507,7 @@ static PyObject *table_select(Table *self, PyObject *args)
     return close_rows(&rows);
 }
 
-/* Queue again the keys that were popped and are still to be done: an attempt failed as a whole. */
+/* Queue again the keys of a side that were popped and are still on it, after failed attempts. */
 static int refill(Table *table, struct queue *queue, int side, uint8_t flag)
 {
     if (store_reserve_queue(queue, table->counts[side]))
@@ -519,7 +520,8 @@ static int refill(Table *table, struct queue *queue, int side, uint8_t flag)
     return 0;
 }
 
-/* The kernel removes a million sorted routes three times slower than shuffled ones. */
+/* Swap the next queued number with a random one: the kernel takes three times as long to remove a
+ * million routes in sorted order as in random order. */
 static void scatter_next(Table *table, struct queue *queue)
 {
     size_t length = queue->tail - queue->head, other;
@@ -544,8 +546,8 @@ static PyObject *popped_rows(Table *table, const uint32_t *popped, size_t count,
     return close_rows(&rows);
 }
 
-/* pop(side, limit): the next keys of `to install` or `to remove` with their values, and what the
- * kernel has instead (None if it has nothing for any of them). */
+/* pop(side, limit): return the next keys of `to install` or `to remove` with their values, and the
+ * same keys with the kernel's present values (None if no key at all is replaced). */
 static PyObject *table_pop(Table *self, PyObject *args)
 {
     int side, is_scattered;
