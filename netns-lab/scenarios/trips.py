@@ -3,7 +3,9 @@
 R is traced (`traced.py`) in A - R - B, with one event at a time: R is reloaded without a change,
 and with one more static route; A advertises a route; R's routes are shown. A file counts if one of
 its functions has the route in an argument or in its result; a reload has no route to follow, so
-each file that runs counts. `model` does not count, nor does a package's `__init__`.
+each file that runs counts. A trip to the kernel ends with the file that encodes the netlink
+message, so the answer and the acknowledgement that follow do not count. `model` does not count,
+nor does a package's `__init__`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ TOPOLOGY = "line3"
 _DEADLINE_S = 60.0
 _ALL_STATIC = "- {source: static}"
 _STATIC, _LEARNED = ROUTES
+_ENCODER = "bulk.py"
+"""The file that encodes the netlink messages of routes."""
 
 
 class _Trace:
@@ -52,14 +56,25 @@ class _Trace:
             with self._lock:
                 self._lines.append(line.split())
 
-    def files(self, began_s: float, ended_s: float, *, kinds: str) -> dict[str, str]:
-        """Return for each file the process and the function that ran first, in order of time."""
+    def files(
+        self, began_s: float, ended_s: float, *, kinds: str, last: str | None
+    ) -> dict[str, str]:
+        """Return for each file the process and the function that ran first, in order of time.
+
+        Args:
+            began_s: when the trip began; time.monotonic().
+            ended_s: when it had ended.
+            kinds: the lines that count: `d` with the route, `r` without it.
+            last: name of the file that ends the trip earlier, if any.
+        """
         found: dict[str, str] = {}
         with self._lock:
             lines = sorted(self._lines, key=lambda words: float(words[0]))
         for moment, process, kind, path, function in lines:
             if kind in kinds and began_s <= float(moment) <= ended_s and not _is_left_out(path):
                 found.setdefault(path, f"{process:9} {function}")
+                if Path(path).name == last:
+                    break
         return found
 
 
@@ -114,10 +129,12 @@ def trips_in(lab: Lab) -> dict[str, dict[str, str]]:
 def _trips(lab: Lab, trace: _Trace, fifo: str) -> dict[str, dict[str, str]]:
     trips: dict[str, dict[str, str]] = {}
 
-    def trip(name: str, act: Callable[[], object], kinds: str = "d") -> None:
+    def trip(
+        name: str, act: Callable[[], object], kinds: str = "d", last: str | None = None
+    ) -> None:
         began_s = time.monotonic()
         act()
-        trips[name] = trace.files(began_s, time.monotonic(), kinds=kinds)
+        trips[name] = trace.files(began_s, time.monotonic(), kinds=kinds, last=last)
 
     def wait_for(route: str, router: str) -> None:
         def is_there() -> bool:
@@ -133,8 +150,8 @@ def _trips(lab: Lab, trace: _Trace, fifo: str) -> dict[str, dict[str, str]]:
     socket = router_config.socket_path(ROUTER)
     show = [sys.executable, program, fifo, "routectl", "-s", socket, "show", "routes"]
     trip("a reload that changes nothing", lambda: lab.routectl(ROUTER, "reload"), kinds="dr")
-    trip("a static route, to the kernel", lambda: announce(ROUTER, _STATIC))
-    trip("a learned route, to the kernel", lambda: announce("A", _LEARNED))
+    trip("a static route, to the kernel", lambda: announce(ROUTER, _STATIC), last=_ENCODER)
+    trip("a learned route, to the kernel", lambda: announce("A", _LEARNED), last=_ENCODER)
     wait_for(_LEARNED, "B")
     trip("`show routes`", lambda: run_on_router(lab, show))
     return trips

@@ -273,7 +273,7 @@ class ConfigSwitch:
 
     def _put_in_force(self, new: InForce) -> None:
         old, self.in_force = self.in_force, new
-        self._kernel.follow(KernelSettings.of(new.config))
+        self._kernel.follow(KernelSettings.of(new.config.fib, new.config.rules, new.config.learn))
         self._kernel.admission.follow(new.config.martians)
         self.nup_sockets.follow(new.config.interfaces)
         if old.config.log != new.config.log:

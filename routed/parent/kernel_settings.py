@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from routed.config.schema import Config, FibConfig
+from routed.config.schema import FibConfig, LearnConfig, RuleConfig
 from routed.fib.imported import KernelImportRule
 from routed.fib.routes.ownership import Ownership
 from routed.model.rule import PolicyRule
@@ -20,16 +21,18 @@ class KernelSettings(NamedTuple):
     imports: list[KernelImportRule]
 
     @classmethod
-    def of(cls, config: Config) -> KernelSettings:
-        """Take the settings from a configuration."""
+    def of(
+        cls, fib: FibConfig, rules: Iterable[RuleConfig], learn: Iterable[LearnConfig]
+    ) -> KernelSettings:
+        """Take the settings from sections of a configuration."""
         return cls(
-            config.fib,
-            [rule for entry in config.rules for rule in entry.rules],
+            fib,
+            [rule for entry in rules for rule in entry.rules],
             [
                 KernelImportRule(
                     entry.protocol, entry.table, entry.distance, entry.tag, entry.accepts
                 )
-                for entry in config.learn
+                for entry in learn
             ],
         )
 

@@ -215,8 +215,9 @@ class Parent:
         self._supervisor = Supervisor(log)
         links = LinkTable(config.fib.table_id, config.fib.protocol)
         self._nup_sockets = NeighborSockets(config.interfaces, links, self._supervisor, log)
+        settings = KernelSettings.of(config.fib, config.rules, config.learn)
         self._kernel = KernelSide(
-            KernelSettings.of(config), sockets, links, self._nup_sockets, self._supervisor, log
+            settings, sockets, links, self._nup_sockets, self._supervisor, log
         )
         self._kernel.admission.follow(config.martians)
         self._reader = ConfigReader(start.path)

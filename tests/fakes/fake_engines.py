@@ -121,11 +121,15 @@ class FakeAnswers:
         pass
 
 
+def _settings_of(config: Config) -> KernelSettings:
+    return KernelSettings.of(config.fib, config.rules, config.learn)
+
+
 class FakeKernel:
     """The sections and the martians that the kernel side follows."""
 
     def __init__(self, config: Config) -> None:
-        self.sections = KernelSettings.of(config)
+        self.sections = _settings_of(config)
         self.admission = FakeAdmission(config.martians)
 
     def follow(self, new: KernelSettings) -> None:
@@ -275,7 +279,7 @@ class FakeParent:
             self.kernel.admission.martians,
             self.nup_sockets.interfaces,
         ) == (
-            KernelSettings.of(config),
+            _settings_of(config),
             config.martians,
             config.interfaces,
         )

@@ -29,6 +29,8 @@ def test_a_trip_names_the_files_that_have_the_route_in_the_order_of_their_first_
         "routed/engine/router.py",
         "routed/parent/route_admission.py",
     )
+    for trip in (static, learned):
+        assert trip[-1] == "routed/fib/routes/bulk.py", "the answer does not count"
     shown = found["`show routes`"]
     assert shown["routectl/render/text.py"].startswith("routectl ")
     assert shown["routed/control/rows.py"].startswith("engine ")
